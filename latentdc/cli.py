@@ -1,0 +1,94 @@
+"""The console script `latentdc`, and what the mains of all commands share.
+
+Each sub-command is the `main(argv)` of the module that does the work. Imports no torch: `--help`,
+`--print-config` and a wrong recipe answer at once.
+"""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from latentdc import config
+from latentdc.errors import InputError, RunError
+
+COMMANDS = {
+    "distill": ("latentdc.distill.__main__", "prune, distil and evaluate a recipe"),
+    "prune": ("latentdc.prune.__main__", "choose and save the core set of a recipe"),
+    "evaluate": ("latentdc.evaluate.__main__", "score a synthetic set under a protocol"),
+    "train-prior": ("latentdc.priors.train", "train a small latent diffusion prior"),
+    "push": ("latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"),
+    "export": ("latentdc.synthetic.export", "write a synthetic set as an image folder or .pt file"),
+}
+
+T = TypeVar("T")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one sub-command."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    lines = "\n".join(f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items())
+    usage = f"usage: latentdc COMMAND ...\n\n{lines}\n\nlatentdc COMMAND --help says more."
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage)
+        return
+    command, *rest = arguments
+    if command not in COMMANDS:
+        hint = config.nearest(command, COMMANDS)
+        print(f"latentdc: error: unknown command {command!r}{hint}\n{usage}", file=sys.stderr)
+        raise SystemExit(2)
+    import_module(COMMANDS[command][0]).main(rest)
+
+
+def recipe_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """The arguments that every command over a recipe has."""
+    parser = argparse.ArgumentParser(prog=command, description=description)
+    parser.add_argument("recipe", help="YAML file, or the name of a recipe that latentdc brings")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as ipc=10")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved recipe")
+    return parser
+
+
+def read_recipe(schema: type[T], options: argparse.Namespace) -> tuple[T, str]:
+    """The checked recipe and its name; with --print-config, print it and leave."""
+    path = config.find(options.recipe, "recipes")
+    recipe = config.load(schema, path, options.overrides)
+    if options.print_config:
+        print(config.to_yaml(recipe), end="")
+        raise SystemExit(0)
+    return recipe, path.stem
+
+
+def exits(work: Callable[[], None]) -> None:
+    """Run a command's work; end with one line and the right code where it cannot go on.
+
+    2: the input cannot be used. 1: the run broke (NaN, full disk). Only the main process speaks.
+    """
+    try:
+        work()
+    except InputError as error:
+        _leave(str(error), 2)
+    except RunError as error:
+        _leave(str(error), 1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        _leave(
+            f"the disk is full{where}; finished files are whole, start again after making room.", 1
+        )
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"latentdc: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def run_folder(output: str | None, name: str) -> Path:
+    """Where a run of the recipe `name` leaves its files."""
+    return Path(output) if output else Path("runs") / name

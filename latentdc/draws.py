@@ -1,0 +1,39 @@
+"""Random draws keyed by what they are for, never taken from a global stream or the clock.
+
+Every draw is made on the CPU from (seed, keys), such as (seed, step, class), so that any number
+of processes and any device see the same numbers.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Generator
+
+
+def key_seed(seed: int, *keys: int | str) -> int:
+    """63-bit seed that depends on every key and on their order, the same in every process."""
+    text = repr((seed, *keys)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *keys: int | str) -> Generator:
+    """A CPU generator of its own for (seed, keys)."""
+    return Generator().manual_seed(key_seed(seed, *keys))
+
+
+@contextmanager
+def global_draws(seed: int, *keys: int | str) -> Iterator[None]:
+    """Let what draws from torch's global CPU stream (layer initialisation) draw from these keys.
+
+    The global stream is put back afterwards.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key_seed(seed, *keys))
+        yield
+
+
+def choose(population: int, count: int, source: Generator) -> torch.Tensor:
+    """(count,) different indices below `population`, or all of them where that is smaller."""
+    return torch.randperm(population, generator=source)[:count]

@@ -1,0 +1,46 @@
+"""The two forms of an image, uint8 levels and float [-1, 1], and what students see of them."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """(..., H, W) levels 0..255 -> float32 in [-1, 1]."""
+    return images.float().div_(127.5).sub_(1)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """(..., H, W) floats in [-1, 1], clamped -> nearest of the levels 0..255."""
+    return images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How real, synthetic and test images alike become the input of a network.
+
+    Attributes:
+        mean: per channel, of images scaled to [0, 1].
+        std: per channel, likewise.
+    """
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) images in [-1, 1] -> normalised, same shape, differentiable."""
+        mean = _channels(self.mean, images.device, images.dtype)
+        std = _channels(self.std, images.device, images.dtype)
+        return ((images + 1) / 2 - mean) / std
+
+
+@lru_cache
+@torch.inference_mode(False)
+def _channels(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(C, 1, 1), sent to a device once, because sending makes the host wait."""
+    return torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1)

@@ -1,0 +1,89 @@
+"""Starting a process under Accelerate, whose launcher and config decide processes and precision."""
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from latentdc import threads as cpu
+from latentdc.errors import InputError
+
+
+def start(
+    *,
+    threads: int | None = None,
+    precision: str | None = None,
+    processes: int | None = None,
+    trackers: Sequence[str] = (),
+    folder: Path | None = None,
+) -> Accelerator:
+    """This process's Accelerator, with torch's threads set.
+
+    Args:
+        threads: CPU threads; None takes this process's share of the cores.
+        precision: that the launcher must have set, or None.
+        processes: that the launcher must have started, or None.
+        trackers: names of experiment trackers that Accelerate knows.
+        folder: where trackers that write files write them.
+
+    Raises:
+        InputError: the launcher's settings contradict `precision` or `processes`.
+    """
+    accelerator = Accelerator(log_with=list(trackers) or None, project_dir=folder)
+    cpu.use(threads)
+    if precision is not None and precision != accelerator.mixed_precision:
+        raise InputError(
+            f"the recipe has precision={precision}, but Accelerate runs in "
+            f"{accelerator.mixed_precision}; launch with --mixed_precision {precision}, or leave "
+            "precision out of the recipe."
+        )
+    if processes is not None and processes != accelerator.num_processes:
+        raise InputError(
+            f"the recipe has processes={processes}, but {accelerator.num_processes} run; "
+            f"{_how_to_start(processes)}"
+        )
+    asked = _asked_processes()
+    if asked > accelerator.num_processes and accelerator.is_main_process:
+        warnings.warn(
+            f"{asked} processes were asked for and {accelerator.num_processes} runs; "
+            f"{_how_to_start(asked)}",
+            stacklevel=2,
+        )
+    if not accelerator.is_main_process:
+        logging.disable(logging.WARNING)
+        warnings.simplefilter("ignore")
+    return accelerator
+
+
+def _how_to_start(processes: int) -> str:
+    if torch.cuda.is_available():
+        return f"launch with --multi_gpu --num_processes {processes}."
+    return (
+        "on a CPU start them with ACCELERATE_USE_CPU=true torchrun --nproc_per_node "
+        f"{processes} -m latentdc.distill ... (accelerate launch starts one)."
+    )
+
+
+def _asked_processes() -> int:
+    """What `accelerate launch --num_processes N`, our parent, was asked for; 1 if it was not."""
+    try:
+        parent = psutil.Process(os.getppid()).cmdline()
+    except psutil.Error:
+        return 1
+    line = " ".join(parent)
+    asked = re.search(r"--num[-_]processes[= ](\d+)", line)
+    return int(asked[1]) if asked and "accelerate" in line else 1
+
+
+def agree(accelerator: Accelerator, value: object) -> object:
+    """What the main process has under `value`, on every process."""
+    shared = [value]
+    broadcast_object_list(shared)
+    return shared[0]
