@@ -1,0 +1,1 @@
+"""Real data sets: opened once, decoded once, indexed in batches."""

@@ -1,0 +1,25 @@
+"""A 64-bit content hash per sample: the same image has the same hash in every copy of a data set.
+
+Lossless images are hashed by their decoded RGB pixels at the original size, so that a re-compressed
+PNG or another container (parquet, folder, array) keeps its hash. Decoders of lossy formats differ
+by a level here and there, so JPEG and the like are hashed by the bytes of the file.
+"""
+
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def hash_pixels(pixels: NDArray[np.uint8]) -> int:
+    """Signed 64-bit hash of (H, W, 3) levels; depends on the shape too."""
+    return _hash(repr(pixels.shape).encode() + pixels.tobytes())
+
+
+def hash_file(content: bytes) -> int:
+    """Signed 64-bit hash of an encoded image."""
+    return _hash(content)
+
+
+def _hash(content: bytes) -> int:
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "big", signed=True)

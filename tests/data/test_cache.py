@@ -1,0 +1,94 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from latentdc.data import cache, decode
+from latentdc.data.open import open_dataset
+from latentdc.errors import InputError
+from latentdc.recipe import Data
+from tests.data.conftest import picture
+
+
+def open_tree(tree, resolution=8, **keys):
+    return open_dataset(Data(source=str(tree), resolution=resolution, **keys), "train")
+
+
+def test_a_second_opening_decodes_nothing(tree, monkeypatch):
+    first = open_tree(tree)
+    monkeypatch.setattr(cache, "decode", lambda *_: pytest.fail("decoded again"))
+    second = open_tree(tree)
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.hashes, second.hashes)
+    assert torch.equal(first.labels, second.labels)
+
+
+def test_another_resolution_and_changed_files_are_decoded_anew(tree):
+    before = open_tree(tree)
+    assert open_tree(tree, 16).resolution == 16
+    picture(99, (9, 9)).save(tree / "train/cat/0.png")
+    after = open_tree(tree)
+    assert (before.hashes != after.hashes).tolist() == [True] + [False] * 5
+
+
+def test_large_sets_are_memory_mapped_and_equal(tree, monkeypatch):
+    in_memory = open_tree(tree)
+    monkeypatch.setattr(cache, "MEMORY_LIMIT", 0)
+    mapped = open_tree(tree)
+    assert torch.equal(mapped.images, in_memory.images)
+    file = next(cache.cache_folder(None).rglob("images.bin"))
+    size = file.stat().st_size
+    file.write_bytes(bytes(size))  # the same file, so that only a mapping sees the change
+    assert mapped.images.max() == 0
+    assert in_memory.images.max() > 0
+
+
+def test_many_blocks_keep_the_order_of_the_rows(tree, monkeypatch):
+    in_one = open_tree(tree)
+    monkeypatch.setattr(cache, "_CHUNK", 1)
+    monkeypatch.setattr(cache, "_BLOCK", 1)
+    other = open_tree(tree, cache=str(tree / "other"))
+    assert torch.equal(in_one.images, other.images)
+    assert torch.equal(in_one.hashes, other.hashes)
+
+
+def test_an_interrupted_decoding_leaves_nothing_under_a_final_name(tree, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache, "decode", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        open_tree(tree)
+    assert not [path for path in cache.cache_folder(None).iterdir() if path.is_dir()]
+    monkeypatch.setattr(cache, "decode", decode.decode)
+    assert len(open_tree(tree)) == 6
+
+
+def test_a_cache_that_cannot_be_written_is_an_input_error(tree):
+    (tree / "file").touch()
+    with pytest.raises(InputError, match=r"pass another data\.cache=FOLDER"):
+        open_tree(tree, cache=str(tree / "file"))
+
+
+def test_of_two_that_open_at_once_one_decodes(tree, monkeypatch):
+    calls = []
+
+    def slow(content: bytes, resolution: int) -> object:
+        calls.append(resolution)
+        time.sleep(0.02)
+        return decode.decode(content, resolution)
+
+    monkeypatch.setattr(cache, "decode", slow)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(open_tree, [tree, tree])
+    assert torch.equal(first.images, second.images)
+    assert len(calls) == 6
+
+
+def test_greyscale_jpegs_open_beside_colour(tree):
+    picture(5).convert("L").save(tree / "train/cat/grey.JPEG", "JPEG")
+    train = open_tree(tree)
+    assert len(train) == 7
+    grey = train.images[3]
+    assert torch.equal(grey[0], grey[1])

@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from datasets import ClassLabel, Features, Image, Value
+
+from latentdc.data.open import open_dataset, open_splits
+from latentdc.errors import InputError
+from latentdc.recipe import Data
+from tests.data.conftest import picture
+from tests.shared import shared_data
+
+ANIMALS = ClassLabel(names=["cat", "dog"])
+
+
+def write(folder: Path, label: list, kind=ANIMALS, *, split="train", first=0, **columns) -> Path:
+    """A parquet file in the Hub's plain layout; the images are `picture(first)` and so on."""
+    images = [picture(first + number) for number in range(len(label))]
+    table = {"img": images, "label": label} | {name: v for name, (v, _) in columns.items()}
+    features = {"img": Image(), "label": kind} | {name: f for name, (_, f) in columns.items()}
+    path = folder / "data" / f"{split}-00000-of-00001.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_dict(table, features=Features(features)).to_parquet(path)
+    return folder
+
+
+def data(folder: Path, **keys) -> Data:
+    return Data(source=str(folder), resolution=8, **keys)
+
+
+def test_image_and_label_columns_are_found_by_their_types(tmp_path):
+    write(tmp_path, [0, 1, 1])
+    train = open_dataset(data(tmp_path), "train")
+    assert (train.class_names, train.labels.tolist()) == (("cat", "dog"), [0, 1, 1])
+    assert torch.equal(train.images[2].permute(1, 2, 0), torch.tensor(list_of(picture(2))))
+
+
+def list_of(image):
+    width, height = image.size
+    return [[list(image.getpixel((x, y))) for x in range(width)] for y in range(height)]
+
+
+def test_a_parquet_set_and_a_folder_of_the_same_images_have_the_same_hashes(tmp_path, tree):
+    write(tmp_path / "hub", [0, 0, 0, 1, 1, 1])
+    parquet, folder = (
+        open_dataset(data(tmp_path / "hub"), "train"),
+        open_dataset(data(tree), "train"),
+    )
+    assert torch.equal(parquet.hashes, folder.hashes)
+
+
+def test_integers_are_named_by_their_digits_in_numeric_order(tmp_path):
+    write(tmp_path, [10, 9, 10], Value("int64"))
+    train = open_dataset(data(tmp_path), "train")
+    assert (train.class_names, train.labels.tolist()) == (("9", "10"), [1, 0, 1])
+
+
+def test_strings_are_sorted_class_names(tmp_path):
+    write(tmp_path, ["dog", "cat", "dog"], Value("string"))
+    train = open_dataset(data(tmp_path), "train")
+    assert (train.class_names, train.labels.tolist()) == (("cat", "dog"), [1, 0, 1])
+
+
+def test_chosen_classes_are_relabelled_and_the_others_not_decoded(tmp_path):
+    write(tmp_path, [0, 1, 2, 0], ClassLabel(names=["cat", "dog", "owl"]))
+    train = open_dataset(data(tmp_path, classes=["owl", "cat"]), "train")
+    whole = open_dataset(data(tmp_path), "train")
+    assert train.labels.tolist() == [1, 0, 1]
+    assert torch.equal(train.images, whole.images[[0, 2, 3]])
+
+
+def test_two_label_columns_must_be_told_apart(tmp_path):
+    write(tmp_path, [0, 1], coarse=([1, 0], ANIMALS))
+    with pytest.raises(InputError, match=r"2 label columns \(label, coarse\).*data\.label="):
+        open_dataset(data(tmp_path), "train")
+    assert open_dataset(data(tmp_path, label="coarse"), "train").labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"train": "trian"}, "no split 'trian'; did you mean 'train'"),
+        ({"label": "lable"}, r"no column 'lable'; did you mean 'label'.*img \(Image\)"),
+        ({"image": "label"}, "column 'label' of .* holds no images"),
+        ({"config": "other"}, "cannot open data.source=.*'other'"),
+        ({"classes": ["cat", "cow"]}, "no class 'cow'"),
+    ],
+)
+def test_what_does_not_exist_is_named(tmp_path, keys, message):
+    write(tmp_path, [0, 1])
+    with pytest.raises(InputError, match=message):
+        open_dataset(data(tmp_path, **keys), "train")
+
+
+def test_a_set_without_labels_lists_its_columns(tmp_path):
+    write(tmp_path, [0.5, 1.5], Value("float32"))
+    with pytest.raises(InputError, match=r"no label column.*label \(float32\)"):
+        open_dataset(data(tmp_path), "train")
+
+
+def test_a_class_name_without_images_is_refused(tmp_path):
+    write(tmp_path, [0, 0])
+    with pytest.raises(InputError, match="no images of 1 of its 2 classes: dog"):
+        open_dataset(data(tmp_path), "train")
+
+
+def test_an_unlabelled_test_split_gives_way_to_validation(tmp_path):
+    write(tmp_path, [0, 1])
+    write(tmp_path, [-1, -1], split="test", first=2)
+    write(tmp_path, [1, 0, 0], split="validation", first=4)
+    assert open_splits(data(tmp_path))[1].labels.tolist() == [1, 0, 0]
+    with pytest.raises(InputError, match="rows without a label"):
+        open_dataset(data(tmp_path, test="test"), "test")
+
+
+def test_a_set_without_test_split_lists_its_splits(tmp_path):
+    write(tmp_path, [0, 1])
+    with pytest.raises(InputError, match=r"none of the test splits .* only train"):
+        open_splits(data(tmp_path))
+
+
+def test_a_source_that_the_hub_does_not_give_says_what_to_download(monkeypatch):
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach 'nobody/nothing' on the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(InputError, match=r"Couldn't reach.*hf download.*data\.source=FOLDER"):
+        open_dataset(Data(source="nobody/nothing"), "train")
+
+
+def test_a_missing_folder_is_not_looked_up_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked the Hub"))
+    with pytest.raises(InputError, match="no folder"):
+        open_dataset(data(tmp_path / "absent"), "train")
+
+
+@pytest.mark.slow
+def test_cifar10_test_split_has_ten_thousand_different_images():
+    source = str(shared_data("cifar10"))
+    test = open_dataset(Data(source=source, config="plain_text", resolution=32), "test")
+    assert (len(test), test.class_names[3], test.labels.bincount().tolist()) == (
+        (10000, "cat", [1000] * 10)
+    )
+    assert len(test.hashes.unique()) == 10000
