@@ -1,0 +1,52 @@
+"""From a name to a network, its initial weights drawn by key."""
+
+from collections.abc import Callable
+from functools import partial
+
+from latentdc.draws import global_draws
+from latentdc.networks.alexnet import AlexNet
+from latentdc.networks.base import Network
+from latentdc.networks.convnet import ConvNet
+from latentdc.networks.names import check_network, parse_network
+from latentdc.networks.resnet import CifarResNet, ResNet18
+from latentdc.networks.vgg import VGG11
+from latentdc.networks.vit import ViT
+
+# The keys are those of names.LIMITS.
+NETWORKS: dict[str, Callable[..., Network]] = {
+    "convnet3": partial(ConvNet, depth=3),
+    "convnet4": partial(ConvNet, depth=4),
+    "convnet5": partial(ConvNet, depth=5),
+    "convnet6": partial(ConvNet, depth=6),
+    "alexnet": AlexNet,
+    "vgg11": VGG11,
+    "resnet18": partial(ResNet18, imagenet_stem=False),
+    "resnet18-imagenet": partial(ResNet18, imagenet_stem=True),
+    "vit": ViT,
+    "resnet20": partial(CifarResNet, blocks=3),
+    "resnet56": partial(CifarResNet, blocks=9),
+}
+
+
+def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
+    """A network with PyTorch's default initialisation, drawn from the global stream.
+
+    Args:
+        name: such as `convnet3`, or `convnet3@32` for a base width of 32.
+        num_classes: size of the logits.
+        resolution: height and width of its images, in pixels.
+
+    Raises:
+        InputError: unknown name, or a width or resolution that the network cannot have.
+    """
+    check_network(name, resolution)
+    base, width = parse_network(name)
+    return NETWORKS[base](width=width, num_classes=num_classes, resolution=resolution)
+
+
+def new_network(
+    name: str, *keys: int | str, num_classes: int, resolution: int, seed: int
+) -> Network:
+    """`build_network` with initial weights drawn from (seed, "network", keys), on the CPU."""
+    with global_draws(seed, "network", *keys):
+        return build_network(name, num_classes=num_classes, resolution=resolution)

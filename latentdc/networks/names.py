@@ -1,0 +1,84 @@
+"""The names of networks, such as `convnet3` or `resnet18@16`, checked without importing torch."""
+
+from dataclasses import dataclass
+
+from latentdc.config import nearest
+from latentdc.errors import InputError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which base widths and resolutions a network takes.
+
+    Attributes:
+        width: published base width, the one of a name without `@`.
+        smallest: least height and width of its images, in pixels.
+        width_multiple: of which other base widths are multiples.
+        patches: whether images are cut into whole patches: resolutions are multiples of 8 px up to
+            128, of 16 px above.
+    """
+
+    width: int
+    smallest: int
+    width_multiple: int = 1
+    patches: bool = False
+
+    def take(self, resolution: int) -> bool:
+        """Whether images of `resolution` pixels are possible."""
+        multiple = (8 if resolution <= 128 else 16) if self.patches else 1
+        return resolution >= self.smallest and resolution % multiple == 0
+
+
+# An instance norm of a single pixel is zero whatever comes in, so every normalised map keeps 2 px.
+LIMITS = {
+    "convnet3": Limits(128, smallest=8),
+    "convnet4": Limits(128, smallest=16),
+    "convnet5": Limits(128, smallest=32),
+    "convnet6": Limits(128, smallest=64),
+    "alexnet": Limits(128, smallest=8, width_multiple=2),
+    "vgg11": Limits(64, smallest=8),
+    "resnet18": Limits(64, smallest=16),
+    "resnet18-imagenet": Limits(64, smallest=64),
+    "vit": Limits(512, smallest=8, width_multiple=8, patches=True),
+    "resnet20": Limits(16, smallest=8, width_multiple=2),
+    "resnet56": Limits(16, smallest=8, width_multiple=2),
+}
+
+
+def parse_network(name: str) -> tuple[str, int]:
+    """The network's own name and its base width: `convnet3@32` -> ("convnet3", 32).
+
+    Raises:
+        InputError: unknown name (with the nearest one), or a width that it cannot have.
+    """
+    base, at, width = name.partition("@")
+    if base not in LIMITS:
+        raise InputError(f"unknown network {name!r}{nearest(base, LIMITS)}; known: {list(LIMITS)}.")
+    limits = LIMITS[base]
+    if not at:
+        return base, limits.width
+    if not (width.isdecimal() and int(width) > 0 and int(width) % limits.width_multiple == 0):
+        raise InputError(
+            f"{name!r}: the base width after '@' is a positive multiple of "
+            f"{limits.width_multiple} for {base}, got {width!r}; such as {base}@32."
+        )
+    return base, int(width)
+
+
+def check_network(name: str, resolution: int | None = None) -> None:
+    """Refuse a name that no network has, or a resolution (in pixels) that it cannot take.
+
+    Raises:
+        InputError: says the nearest name, or which resolutions are possible.
+    """
+    base, _ = parse_network(name)
+    if resolution is None:
+        return
+    limits = LIMITS[base]
+    if not limits.take(resolution):
+        whole = ", multiples of 8 px up to 128 and of 16 px above" if limits.patches else ""
+        fitting = [other for other, its in LIMITS.items() if its.take(resolution)]
+        raise InputError(
+            f"{name} takes images of {limits.smallest} px or more{whole}, got {resolution} px; "
+            f"at this resolution use one of {fitting}."
+        )

@@ -1,0 +1,113 @@
+"""ResNets of basic blocks: ResNet-18 with instance norm, and CIFAR's ResNet-20 and -56.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
+https://arxiv.org/abs/1512.03385. ResNet-18 follows the distillation literature: instance norm
+everywhere, and for small images a stem of one 3x3 convolution. ResNet-20 and -56 are those of the
+paper's section 4.2: batch norm and shortcuts without parameters (option A); their state dicts have
+the keys of https://github.com/akamaster/pytorch_resnet_cifar10.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentdc.networks.base import Network, instance_norm
+
+Norm = Callable[[int], nn.Module]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around which the input is added.
+
+    Where the block changes the shape, the input goes through a strided 1x1 convolution with norm
+    (`project`), or loses every second pixel and gains zero channels.
+    """
+
+    def __init__(self, channels: int, width: int, stride: int, norm: Norm, project: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        self.bn1 = norm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = norm(width)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels != width:
+            self.shortcut = (
+                nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), norm(width))
+                if project
+                else ZeroPadShortcut(stride, width - channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) -> (B, width, H / stride, W / stride)."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class ZeroPadShortcut(nn.Module):
+    """Option A: every `stride`-th pixel, and zero channels, half before and half after."""
+
+    def __init__(self, stride: int, new_channels: int) -> None:
+        super().__init__()
+        self.stride, self.side = stride, new_channels // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C + new_channels, H / stride, W / stride)."""
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.side, self.side))
+
+
+def stage(
+    channels: int, width: int, blocks: int, stride: int, norm: Norm, project: bool
+) -> nn.Module:
+    """`blocks` basic blocks of one width, the first with the stride."""
+    first = BasicBlock(channels, width, stride, norm, project)
+    rest = [BasicBlock(width, width, 1, norm, project) for _ in range(blocks - 1)]
+    return nn.Sequential(first, *rest)
+
+
+class ResNet18(Network):
+    """Four stages of two blocks, with instance norm. `resolution` changes no shape."""
+
+    def __init__(
+        self, *, imagenet_stem: bool, width: int, num_classes: int, resolution: int
+    ) -> None:
+        super().__init__()
+        self.conv1 = (
+            nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+            if imagenet_stem
+            else nn.Conv2d(3, width, 3, padding=1, bias=False)
+        )
+        self.bn1 = instance_norm(width)
+        self.pool = nn.MaxPool2d(3, 2, padding=1) if imagenet_stem else nn.Identity()
+        self.layer1 = stage(width, width, 2, 1, instance_norm, project=True)
+        self.layer2 = stage(width, 2 * width, 2, 2, instance_norm, project=True)
+        self.layer3 = stage(2 * width, 4 * width, 2, 2, instance_norm, project=True)
+        self.layer4 = stage(4 * width, 8 * width, 2, 2, instance_norm, project=True)
+        self.linear = nn.Linear(8 * width, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 8 * width), the mean over pixels of the last map."""
+        out = self.pool(F.relu(self.bn1(self.conv1(images))))
+        out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
+        embedding: Tensor = out.mean(dim=(2, 3))
+        return embedding
+
+
+class CifarResNet(Network):
+    """Three stages of `blocks` blocks, with batch norm. `resolution` changes no shape."""
+
+    def __init__(self, *, blocks: int, width: int, num_classes: int, resolution: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = stage(width, width, blocks, 1, nn.BatchNorm2d, project=False)
+        self.layer2 = stage(width, 2 * width, blocks, 2, nn.BatchNorm2d, project=False)
+        self.layer3 = stage(2 * width, 4 * width, blocks, 2, nn.BatchNorm2d, project=False)
+        self.linear = nn.Linear(4 * width, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 4 * width), the mean over pixels of the last map."""
+        out = F.relu(self.bn1(self.conv1(images)))
+        out = self.layer3(self.layer2(self.layer1(out)))
+        embedding: Tensor = out.mean(dim=(2, 3))
+        return embedding

@@ -1,0 +1,98 @@
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from latentdc.errors import InputError
+from latentdc.networks import build_network, new_network
+from latentdc.networks.build import NETWORKS
+from latentdc.networks.names import LIMITS
+from tests.shared import shared_data
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "parameters"),
+    [
+        ("convnet3", 32, 320_010),
+        ("convnet5", 128, 615_690),
+        ("convnet6", 256, 763_530),
+        ("alexnet", 128, 2_333_002),  # published as 2.33 M
+        ("alexnet", 256, 3_807_562),  # 3.81 M
+        ("vgg11", 128, 9_476_874),  # 9.48 M
+        ("resnet18", 128, 11_173_962),  # 11.17 M
+        ("vit", 128, 16_176_650),  # 16.2 M
+        ("vit", 256, 16_274_954),  # 16.3 M
+        ("resnet20", 32, 269_722),  # 0.27 M
+        ("resnet56", 32, 853_018),  # 0.85 M
+    ],
+)
+def test_networks_have_the_published_number_of_parameters(name, resolution, parameters):
+    network = build_network(name, num_classes=10, resolution=resolution)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+def test_every_name_that_recipes_may_say_is_built_and_no_other():
+    assert NETWORKS.keys() == LIMITS.keys()
+
+
+def narrow(name):
+    return f"{name}@16"
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 28, 32, 64])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_works_at_each_resolution_that_it_takes(name, resolution):
+    if not LIMITS[name].take(resolution):
+        with pytest.raises(InputError, match=f"got {resolution} px"):
+            build_network(narrow(name), num_classes=7, resolution=resolution)
+        return
+    network = new_network(narrow(name), num_classes=7, resolution=resolution, seed=0).eval()
+    images = torch.randn(3, 3, resolution, resolution, generator=torch.Generator().manual_seed(1))
+    logits = network(images)
+    assert logits.shape == (3, 7)
+    torch.testing.assert_close(logits, network.linear(network.features(images)))
+    spread = network.features(images).std(dim=0).max()  # a dead map has the same features for all
+    assert spread > 1e-3
+
+
+@pytest.mark.parametrize("resolution", [128, 224, 256])
+@pytest.mark.parametrize("name", ["convnet6", "alexnet", "vgg11", "resnet18-imagenet", "vit"])
+def test_a_network_takes_large_images(name, resolution):
+    network = build_network(narrow(name), num_classes=2, resolution=resolution).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, resolution, resolution)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_gradient_can_be_differentiated_again(name):
+    resolution = max(16, LIMITS[name].smallest)
+    network = new_network(f"{name}@8", num_classes=3, resolution=resolution, seed=0).eval()
+    images = torch.randn(2, 3, resolution, resolution, requires_grad=True)
+    loss = F.cross_entropy(network(images), torch.tensor([0, 2]))
+    gradients = torch.autograd.grad(loss, list(network.parameters()), create_graph=True)
+    sum(g.square().sum() for g in gradients).backward()
+    assert images.grad.isfinite().all() and images.grad.abs().max() > 0
+
+
+def test_initial_weights_follow_from_seed_and_keys_alone():
+    def weights(*keys, seed=0):
+        network = new_network("convnet3@4", *keys, num_classes=2, resolution=8, seed=seed)
+        return network.trunk[0].weight
+
+    state = torch.random.get_rng_state()
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+    assert not torch.equal(weights(1), weights(1, seed=1))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_small_images_give_the_vision_transformer_eight_by_eight_patches():
+    for resolution, tokens in [(16, 65), (64, 65), (128, 65), (224, 197)]:
+        network = build_network("vit@8", num_classes=2, resolution=resolution)
+        assert network.position.shape == (1, tokens, 8)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet56"])
+def test_cifar_resnets_load_the_published_weights(name):
+    network = build_network(name, num_classes=10, resolution=32)
+    network.load_state_dict(load_file(shared_data(f"cifar10_{name}") / "model.safetensors"))
