@@ -1,0 +1,1 @@
+"""Priors: the spaces in which synthetic images are optimised."""

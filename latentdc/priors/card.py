@@ -1,0 +1,50 @@
+"""The card of a small prior: what it was trained on and how good it is, by measurement."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from latentdc.recipe import PriorRecipe
+
+
+def prior_card(recipe: PriorRecipe, name: str, facts: Mapping[str, Any]) -> str:
+    """README.md with YAML front matter.
+
+    Args:
+        recipe: that was trained.
+        name: of the prior.
+        facts: what `training.json` holds.
+    """
+    front = ModelCardData(
+        license=recipe.licence,
+        library_name="diffusers",
+        tags=["latentdc", "latent-diffusion", "dataset-distillation"],
+    )
+    autoencoder, unet, embedding = facts["parameters"]
+    seconds = facts["seconds"]
+    return f"""---
+{front.to_yaml()}
+---
+
+# {name}: a small latent diffusion prior
+
+A class-conditional latent diffusion model for latentdc, of diffusers components: autoencoder
+({autoencoder:,} parameters), UNet ({unet:,}) and class embedding ({embedding:,}), in float16.
+
+| | |
+|---|---|
+| data | training split of `{recipe.data.source}` at {recipe.data.resolution} px |
+| reconstruction of {facts["held_out_images"]:,} held-out images | {facts["psnr_db"]:.2f} dB PSNR |
+| steps (autoencoder, UNet) | {facts["steps"][0]:,}, {facts["steps"][1]:,} |
+| compute | {seconds[0] / 60:.0f} + {seconds[1] / 60:.0f} minutes on {facts["machine"]}, \
+{facts["threads"]} threads, torch {facts["torch"]} |
+| command | `{facts["command"]}` |
+| licence | {recipe.licence} |
+
+Samples from noise alone, 50 steps, guidance 2:
+
+![samples](grid.png)
+
+Load it with `latentdc.load_prior("diffusion", "{name}", resolution={recipe.data.resolution})`.
+"""

@@ -1,0 +1,66 @@
+"""Shapes of the small priors that latentdc trains itself."""
+
+from collections.abc import Sequence
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+from latentdc.errors import InputError
+from latentdc.priors.denoisers import ClassEmbedding
+from latentdc.recipe import AutoencoderTraining, UNetTraining
+
+
+def build_autoencoder(spec: AutoencoderTraining, resolution: int) -> AutoencoderKL:
+    """An untrained autoencoder that halves the resolution after every level but the last."""
+    levels = len(spec.channels)
+    if resolution % 2 ** (levels - 1):
+        raise InputError(
+            f"autoencoder.channels has {levels} levels, which halve {levels - 1} times; "
+            f"data.resolution={resolution} is no multiple of {2 ** (levels - 1)}."
+        )
+    return AutoencoderKL(
+        sample_size=resolution,
+        block_out_channels=tuple(spec.channels),
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=spec.layers,
+        latent_channels=spec.latent_channels,
+        norm_num_groups=16,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+    )
+
+
+def build_unet(
+    spec: UNetTraining, latent_shape: tuple[int, int, int], class_names: Sequence[str]
+) -> tuple[UNet2DConditionModel, ClassEmbedding]:
+    """An untrained UNet for latents of that shape, and its class embedding."""
+    channels, size, _ = latent_shape
+    down = tuple("CrossAttnDownBlock2D" if flag else "DownBlock2D" for flag in spec.attention)
+    up = tuple("CrossAttnUpBlock2D" if flag else "UpBlock2D" for flag in spec.attention[::-1])
+    unet = UNet2DConditionModel(
+        sample_size=size,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=tuple(spec.channels),
+        layers_per_block=spec.layers,
+        down_block_types=down,
+        up_block_types=up,
+        cross_attention_dim=spec.condition,
+        attention_head_dim=tuple(width // spec.heads for width in spec.channels),
+        norm_num_groups=16,
+    )
+    return unet, ClassEmbedding(list(class_names), spec.condition)
+
+
+def build_scheduler() -> DDIMScheduler:
+    """The schedule of CompVis' latent diffusion models, which LD3M samples from."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.0015,
+        beta_end=0.0195,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
+    )

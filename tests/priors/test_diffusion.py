@@ -1,0 +1,141 @@
+import pytest
+import torch
+
+from latentdc.priors.autoencoder import AutoencoderPrior
+from latentdc.priors.denoisers import DiTDenoiser
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.pixel import PixelPrior
+from latentdc.priors.small import build_scheduler
+from tests.priors import small
+
+
+def inputs(prior, count=3, dtype=torch.float32):
+    source = torch.Generator().manual_seed(0)
+    z = torch.randn(count, *prior.latent_shape, generator=source, dtype=dtype)
+    noise = torch.randn(z.shape, generator=source, dtype=dtype)
+    c = prior.condition(torch.arange(count) % 3)
+    return z.requires_grad_(), c.to(dtype).detach().requires_grad_(), noise
+
+
+class Calls:
+    """Sample-forwards and sample-backwards of a UNet, and how many calls they took."""
+
+    def __init__(self, module):
+        self.forwards = self.backwards = self.calls = 0
+        module.register_forward_pre_hook(self.forward)  # a recomputation stops before the end
+        module.conv_out.register_full_backward_hook(self.backward)
+
+    def forward(self, module, args):
+        self.calls += 1
+        self.forwards += len(args[0])
+
+    def backward(self, module, incoming, outgoing):
+        self.backwards += len(outgoing[0])
+
+
+def gradients(prior, count=3):
+    z, c, noise = inputs(prior, count)
+    calls = Calls(prior.denoiser.unet)
+    images = prior.decode(z, c, noise)
+    images.square().sum().backward()
+    return images.detach(), z.grad, c.grad, calls
+
+
+def test_a_fast_step_is_one_forward_and_one_backward_sweep():
+    *_, calls = gradients(small.prior(steps=4, guidance=3.0))
+    assert (calls.calls, calls.forwards, calls.backwards) == (4, 4 * 3 * 2, 4 * 3 * 2)
+
+
+def test_a_memory_bounded_step_is_one_forward_sweep_more():
+    *_, calls = gradients(small.prior(steps=4, guidance=3.0, memory="low", chunk=2))
+    assert (calls.forwards, calls.backwards) == (2 * 4 * 3 * 2, 4 * 3 * 2)
+
+
+def test_guidance_of_one_spends_no_call_on_the_null_condition():
+    *_, calls = gradients(small.prior(steps=4, guidance=1.0))
+    assert calls.forwards == 4 * 3
+
+
+@pytest.mark.parametrize("skip", ["x0", "mean", "none"])
+def test_fast_and_memory_bounded_gradients_are_equal(skip):
+    fast = gradients(small.prior(skip=skip))[:3]
+    low = gradients(small.prior(skip=skip, memory="low", chunk=2))[:3]
+    for one, other in zip(fast, low, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_z_and_c_agree_with_finite_differences():
+    prior = small.prior(steps=2, guidance=2.0)
+    prior.autoencoder.autoencoder.double()
+    prior.denoiser.unet.double()
+    prior.denoiser.null = prior.denoiser.null.double()
+    z, c, noise = inputs(prior, count=1, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda z, c: prior.denoise(z, c, noise), (z, c), atol=1e-5, nondet_tol=1e-9
+    )
+    assert torch.autograd.gradcheck(
+        lambda z: prior.autoencoder.decode(0.1 * z), (z,), atol=1e-5, nondet_tol=1e-9
+    )
+
+
+def test_decoding_is_a_function_in_the_image_range():
+    prior = small.prior()
+    z, c, noise = inputs(prior)
+    first, again = prior.decode(z, c, noise), prior.decode(z, c, noise)
+    assert torch.equal(first, again)
+    assert first.shape == (3, 3, 8, 8) and first.abs().max() <= 1
+
+
+def test_guidance_extrapolates_from_the_null_condition():
+    prior = small.prior(steps=2, skip="none", guidance=3.0)
+    z, c, noise = (x.detach() for x in inputs(prior))
+    unet, schedule = prior.denoiser.unet, prior.schedule
+    x = schedule.alphas[0] ** 0.5 * z + (1 - schedule.alphas[0]) ** 0.5 * noise
+    null = prior.denoiser.null.expand_as(c)
+    for index, timestep in enumerate(schedule.timesteps):
+        with torch.no_grad():
+            without = unet(x, timestep, encoder_hidden_states=null).sample
+            under = unet(x, timestep, encoder_hidden_states=c).sample
+        e = without + 3.0 * (under - without)
+        x0 = (x - (1 - schedule.alphas[index]) ** 0.5 * e) / schedule.alphas[index] ** 0.5
+        after = schedule.previous[index]
+        x = after**0.5 * x0 + (1 - after) ** 0.5 * e
+    torch.testing.assert_close(prior.denoise(z, c, noise), x, rtol=1e-4, atol=1e-4)
+
+
+def test_latents_are_in_the_units_of_the_config():
+    vae = small.autoencoder()
+    images = torch.rand(2, 3, 8, 8) * 2 - 1
+    with torch.no_grad():
+        mode = vae.encode(images).latent_dist.mode()
+    z = AutoencoderPrior(vae, resolution=8).encode(images)
+    torch.testing.assert_close(z, (mode - 0.1) * 0.5)
+
+
+def test_the_dit_condition_reaches_what_the_class_label_reached():
+    labels, x = torch.tensor([0, 2]), torch.randn(2, 2, 4, 4)
+    with torch.no_grad():
+        wanted = small.dit().eval()(x, torch.full((2,), 401), class_labels=labels).sample[:, :2]
+    denoiser = DiTDenoiser(small.dit())
+    torch.testing.assert_close(denoiser(x, 401, denoiser.condition(labels)), wanted)
+    assert denoiser.null.shape == (1, 1, 8)
+
+
+def test_a_dit_prior_decodes_at_another_resolution():
+    space = AutoencoderPrior(small.autoencoder(), resolution=16)
+    prior = DiffusionPrior(
+        space, DiTDenoiser(small.dit()), build_scheduler(), class_names=None, steps=2
+    )
+    z, c, noise = inputs(prior)
+    images = prior.decode(z, c, noise)
+    images.sum().backward()
+    assert images.shape == (3, 3, 16, 16) and c.grad.abs().sum() > 0
+
+
+def test_pixels_outside_the_range_can_come_back():
+    z = torch.tensor([[[[-3.0, 0.5, 2.0]]]]).requires_grad_()
+    images = PixelPrior(8).decode(z, None, None)
+    images.sum().backward()
+    torch.testing.assert_close(images.detach().flatten(), torch.tensor([-1.0, 0.5, 1.0]))
+    assert z.grad.flatten().tolist() == [1, 1, 1]
+    assert torch.equal(PixelPrior(8, clamp=False).decode(z, None, None), z)

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+import torch
+
+from latentdc.errors import InputError
+from latentdc.priors.loading import load_prior, match_classes
+from tests.priors import small
+
+
+def test_a_folder_in_diffusers_layout_loads_and_decodes(tmp_path):
+    small.save(tmp_path)
+    prior = load_prior("diffusion", str(tmp_path), resolution=8, steps=2)
+    z = prior.encode(torch.zeros(2, 3, 8, 8))
+    images = prior.decode(z, prior.condition(torch.tensor([0, 1])), torch.zeros_like(z))
+    assert images.shape == (2, 3, 8, 8) and prior.class_names == small.CLASSES
+    assert all(not p.requires_grad for p in prior.denoiser.unet.parameters())
+    assert prior.denoiser.unet.dtype == torch.float32
+
+
+def test_the_identity_follows_the_weights(tmp_path):
+    small.save(tmp_path / "a")
+    small.save(tmp_path / "b")
+    names = [load_prior("diffusion", str(tmp_path / x), resolution=8).identity for x in "ab"]
+    assert names[0] == names[1]
+    small.unet(seed=1).half().save_pretrained(tmp_path / "b/unet")
+    assert load_prior("diffusion", str(tmp_path / "b"), resolution=8).identity != names[0]
+
+
+def test_a_dit_folder_loads_with_its_class_names(tmp_path):
+    small.autoencoder().save_pretrained(tmp_path / "vae")
+    small.dit().save_pretrained(tmp_path / "transformer")
+    small.build_scheduler().save_pretrained(tmp_path / "scheduler")
+    names = {"id2label": {"0": "a", "1": "b", "2": "c"}}
+    (tmp_path / "model_index.json").write_text(json.dumps(names))
+    prior = load_prior("diffusion", str(tmp_path), resolution=8, steps=2)
+    assert prior.class_names == ("a", "b", "c")
+    assert match_classes(("c", "a"), prior).tolist() == [2, 0]
+
+
+def test_classes_that_the_prior_does_not_know_are_named(tmp_path):
+    small.save(tmp_path)
+    prior = load_prior("diffusion", str(tmp_path), resolution=8)
+    with pytest.raises(InputError, match=r"not \['nine'\] of the data set"):
+        match_classes(("one", "nine"), prior)
+
+
+def test_a_resolution_that_the_latents_cannot_have_is_refused(tmp_path):
+    small.save(tmp_path)
+    with pytest.raises(InputError, match="steps of 2 pixels"):
+        load_prior("diffusion", str(tmp_path), resolution=9)
+
+
+@pytest.mark.parametrize("part", ["unet", "class_embedding", "vae"])
+def test_a_missing_part_is_named(tmp_path, part):
+    small.save(tmp_path)
+    (tmp_path / part / "config.json").unlink()
+    with pytest.raises(InputError, match=part):
+        load_prior("diffusion", str(tmp_path), resolution=8)
+
+
+def test_missing_weights_say_what_to_download(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def refuse(*_, **__):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(InputError, match="hf download someone/prior"):
+        load_prior("diffusion", "someone/prior", resolution=8)
+
+
+def test_an_unknown_shipped_name_lists_what_is_shipped():
+    with pytest.raises(InputError, match="latentdc ships"):
+        load_prior("diffusion", "digitz", resolution=16)

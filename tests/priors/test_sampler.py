@@ -1,0 +1,116 @@
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from latentdc.priors.sampler import make_schedule, sample
+from latentdc.priors.small import build_scheduler
+
+
+def toy_network(seed=0):
+    weight = torch.randn(2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+    def predict(x, timestep):
+        return torch.tanh(torch.einsum("oc,bchw->bohw", weight, x) + timestep / 1000)
+
+    return predict
+
+
+def draw(*keys, count=2):
+    source = torch.Generator().manual_seed(sum(keys))
+    return torch.randn(count, 2, 3, 3, dtype=torch.float64, generator=source)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 10, 20])
+def test_timesteps_are_those_of_compvis_where_steps_divide_1000(steps):
+    schedule = make_schedule(build_scheduler(), steps)
+    assert list(schedule.timesteps) == [1 + i * (1000 // steps) for i in reversed(range(steps))]
+
+
+def test_schedule_has_the_published_cumulated_alphas():
+    schedule = make_schedule(build_scheduler(), 10)
+    published = [
+        0.00086,
+        0.00412,
+        0.01548,
+        0.04650,
+        0.11400,
+        0.23298,
+        0.40522,
+        0.61244,
+        0.82115,
+        0.99699,
+    ]
+    torch.testing.assert_close(
+        torch.tensor(schedule.alphas), torch.tensor(published), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(schedule.previous[-1], 0.9985, atol=1e-6, rtol=0)
+    assert schedule.previous[:-1] == schedule.alphas[1:]
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("options", [{"steps_offset": 1, "set_alpha_to_one": False}, {}])
+@pytest.mark.parametrize("steps", [4, 7])
+def test_sampling_without_skip_is_diffusers_ddim(prediction, options, steps):
+    scheduler = DDIMScheduler(
+        beta_schedule="scaled_linear", clip_sample=False, prediction_type=prediction, **options
+    )
+    predict, z, noise = toy_network(), draw(1), draw(2)
+    ours = sample(predict, z, noise, make_schedule(scheduler, steps), skip="none")
+    scheduler.set_timesteps(steps)
+    x = scheduler.add_noise(z, noise, scheduler.timesteps[:1])
+    for timestep in scheduler.timesteps:
+        x = scheduler.step(predict(x, int(timestep)), timestep, x).prev_sample
+    torch.testing.assert_close(ours, x, atol=1e-5, rtol=1e-5)
+
+
+def test_x0_skip_follows_the_released_code():
+    schedule, predict = make_schedule(build_scheduler(), 5), toy_network()
+    z, noise, clean = draw(1), draw(2), draw(3)
+    ours = sample(predict, z, noise, schedule, skip="x0", clean=clean)
+    abar = build_scheduler().alphas_cumprod.double()
+    tau = [1 + i * 200 for i in range(5)]
+    x = abar[tau[4]].sqrt() * z + (1 - abar[tau[4]]).sqrt() * noise
+    for i in (4, 3, 2, 1, 0):
+        e = predict(x, tau[i])
+        x0 = (x - (1 - abar[tau[i]]).sqrt() * e) / abar[tau[i]].sqrt()
+        x0 = (1 - i / 4) * x0 + (i / 4) * clean
+        before = abar[tau[i - 1]] if i > 0 else abar[0]
+        x = before.sqrt() * x0 + (1 - before).sqrt() * e
+    torch.testing.assert_close(ours, x)
+
+
+def test_mean_skip_follows_equation_7():
+    schedule, predict = make_schedule(build_scheduler(), 5), toy_network()
+    z, noise = draw(1), draw(2)
+    ours = sample(predict, z, noise, schedule, skip="mean")
+    abar = build_scheduler().alphas_cumprod.double()
+    tau = [1 + i * 200 for i in range(5)]
+    z_T = abar[tau[4]].sqrt() * z + (1 - abar[tau[4]]).sqrt() * noise
+    x = z_T
+    for t in (5, 4, 3, 2, 1):
+        e = predict(x, tau[t - 1])
+        before = abar[tau[t - 2]] if t > 1 else abar[0]
+        x0 = (x - (1 - abar[tau[t - 1]]).sqrt() * e) / abar[tau[t - 1]].sqrt()
+        mu = before.sqrt() * x0 + (1 - before).sqrt() * e
+        x = (1 - t / 5) * mu + (t / 5) * z_T
+    torch.testing.assert_close(ours, x)
+
+
+@pytest.mark.parametrize("skip", ["x0", "mean", "none"])
+def test_gradients_agree_with_finite_differences(skip):
+    schedule, predict, noise = make_schedule(build_scheduler(), 3), toy_network(), draw(2, count=1)
+    z = draw(1, count=1).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda z: sample(predict, z, noise, schedule, skip=skip), (z,), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("skip", ["x0", "mean", "none"])
+def test_recomputing_gives_equal_gradients(skip):
+    schedule, predict, noise = make_schedule(build_scheduler(), 4), toy_network(), draw(2)
+    gradients = []
+    for recompute in (False, True):
+        z = draw(1).requires_grad_()
+        made = sample(predict, z, noise, schedule, skip=skip, recompute=recompute)
+        gradients.append(torch.autograd.grad(made.square().sum(), z)[0])
+    assert torch.equal(*gradients)
