@@ -1,0 +1,153 @@
+"""The data set card: README.md with the YAML front matter that the Hub and `datasets` read."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from huggingface_hub import DatasetCard, DatasetCardData
+
+if TYPE_CHECKING:
+    from latentdc.synthetic.synthetic_set import SyntheticSet
+
+TEMPLATE = """\
+# {title}
+
+A small stand-in for the training images of **{source}**, made by latentdc to train classifiers on:
+{count} images of {resolution} x {resolution} pixels, {per_class} in each of {classes} classes.
+
+![Images of the set](grid.png)
+
+## How it was made
+
+{provenance}
+
+{recipe}
+
+## Results
+
+{results}
+
+## How to load it
+
+```python
+from datasets import load_dataset
+
+train = load_dataset("NAME", split="train")  # columns `image` and `label`
+```
+
+```python
+from latentdc.synthetic import SyntheticSet
+
+synthetic = SyntheticSet.from_pretrained("NAME")  # with z, c and noise, where the set has them
+```
+
+`NAME` is the Hub id of this data set, or the path of a copy.{floats}
+
+## Limits and licence
+
+The images are made for training classifiers, not for looking at, and need not show what their
+labels say to a human eye. Scores hold for the students and the protocol they were measured with.
+The set inherits the gaps and biases of the images and of the prior it was made from. It is derived
+from them: their licences and terms of use apply, and no licence is granted beyond them.
+"""
+
+FLOATS = """
+
+The pixels do not fit into 8 bits. The images in the parquet file are rounded and clamped for
+viewing; the exact ones, which were scored, are `images` in `latents.safetensors` (float32,
+nominally in [-1, 1]). latentdc loads these."""
+
+
+def dataset_card(
+    synthetic: "SyntheticSet",
+    recipe: str | None = None,
+    results: Mapping[str, object] | None = None,
+) -> str:
+    """The card of a set: front matter and text.
+
+    Args:
+        synthetic: the set.
+        recipe: YAML of the resolved recipe.
+        results: scores; `rows` is a list of flat mappings, other plain values are listed.
+    """
+    source = str(synthetic.provenance.get("dataset", "an image data set"))
+    per_class = _per_class(synthetic)
+    title = f"{source}, {per_class} {'image' if per_class == '1' else 'images'} per class"
+    text = TEMPLATE.format(
+        title=title,
+        source=source,
+        count=len(synthetic),
+        resolution=synthetic.images.shape[-1],
+        per_class=per_class,
+        classes=len(synthetic.class_names),
+        provenance=_listed(synthetic.provenance) or "It was not recorded.",
+        recipe="" if recipe is None else f"```yaml\n{recipe.strip()}\n```",
+        results="Not measured." if results is None else _results(results),
+        floats=FLOATS if synthetic.images.is_floating_point() else "",
+    )
+    return str(DatasetCard(f"---\n{_front_matter(synthetic, title).to_yaml()}\n---\n\n{text}"))
+
+
+def _front_matter(synthetic: "SyntheticSet", title: str) -> DatasetCardData:
+    names = {str(label): name for label, name in enumerate(synthetic.class_names)}
+    return DatasetCardData(
+        pretty_name=title,
+        license="unknown",
+        task_categories=["image-classification"],
+        size_categories=[_size_category(len(synthetic))],
+        tags=["dataset-distillation", "latentdc"],
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": "data/train-*"}],
+            }
+        ],
+        dataset_info={
+            "features": [
+                {"name": "image", "dtype": "image"},
+                {"name": "label", "dtype": {"class_label": {"names": names}}},
+            ],
+        },
+    )
+
+
+def _size_category(count: int) -> str:
+    """The Hub's name for a number of rows."""
+    bounds = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+    return next((name for bound, name in bounds.items() if count < bound), "1M<n<10M")
+
+
+def _per_class(synthetic: "SyntheticSet") -> str:
+    counts = synthetic.labels.bincount(minlength=len(synthetic.class_names)).tolist()
+    least, most = min(counts), max(counts)
+    return f"{least}" if least == most else f"{least} to {most}"
+
+
+def _results(results: Mapping[str, object]) -> str:
+    rows = results.get("rows")
+    table = _table(rows) if isinstance(rows, Sequence) and rows else ""
+    return "\n\n".join(filter(None, [table, _listed(results)]))
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    """A Markdown list of the plain values of a mapping."""
+    plain = {key: value for key, value in values.items() if _is_plain(value)}
+    return "\n".join(f"- {key}: {_cell(value)}" for key, value in plain.items())
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> str:
+    """A Markdown table of the plain values that the first row has."""
+    columns = [key for key, value in rows[0].items() if _is_plain(value)]
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[_cell(row.get(column)) for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|")

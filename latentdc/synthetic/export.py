@@ -1,0 +1,115 @@
+"""`latentdc export RUN --format imagefolder|pt OUT`: a synthetic set for other tools.
+
+imagefolder: OUT/<class name>/00000.png, as torchvision and `datasets` read it. Both number the
+    classes by the names of their folders, so labels differ where class names are not sorted.
+pt: a dictionary for torch.load with `images`, (N, 3, H, W) float32 in [0, 1], not normalised;
+    `labels`, (N,) int64; and `class_names`. Images are ordered by class, as the evaluators of
+    DC, DM and MTT expect: normalise the images with the mean and std that your students use.
+"""
+
+import argparse
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentdc import cli
+from latentdc.errors import InputError
+from latentdc.synthetic import folder as layout
+
+if TYPE_CHECKING:
+    from latentdc.synthetic.synthetic_set import SyntheticSet
+
+
+def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
+    """Write a folder of PNGs per class, whole or not at all.
+
+    Raises:
+        InputError: `out` is not an empty folder, or the images do not fit into 8 bits.
+    """
+    from latentdc.synthetic.rows import encode
+
+    if synthetic.images.is_floating_point():
+        raise InputError(
+            "the images of this set are float and PNGs would round them; use --format pt."
+        )
+    if not layout.is_free(out):
+        raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
+    folders = folder_names(synthetic.class_names)
+    count: Counter[int] = Counter()
+    with layout.replaced(out) as part:
+        for image, label in zip(synthetic.levels(), synthetic.labels.tolist(), strict=True):
+            path = part / folders[label] / f"{count[label]:05d}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(encode(image))
+            count[label] += 1
+
+
+def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
+    """Write the dictionary that the module's docstring describes, whole or not at all.
+
+    Float images that leave [-1, 1] leave [0, 1] here as well: nothing is clamped.
+
+    Raises:
+        InputError: `out` exists.
+    """
+    import torch
+
+    if out.exists():
+        raise InputError(f"{out} exists; choose a new file.")
+    by_class = synthetic.labels.argsort(stable=True)
+    content = {
+        "images": (synthetic.floats()[by_class].cpu() + 1) / 2,
+        "labels": synthetic.labels[by_class].cpu(),
+        "class_names": list(synthetic.class_names),
+    }
+    buffer = io.BytesIO()  # torch.save to a file does not raise OSError when the disk is full
+    torch.save(content, buffer)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    try:
+        part.write_bytes(buffer.getbuffer())
+        os.replace(part, out)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def folder_names(class_names: Sequence[str]) -> list[str]:
+    """A name for each class that every file system takes, with its label where two would meet."""
+    safe = [re.sub(r"[^\w .+-]", "_", name).strip(" .") or "_" for name in class_names]
+    met = Counter(name.casefold() for name in safe)
+    return [
+        name if met[name.casefold()] == 1 else f"{name}_{label}" for label, name in enumerate(safe)
+    ]
+
+
+FORMATS = {"imagefolder": export_imagefolder, "pt": export_pt}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write a synthetic set in another form."""
+    parser = argparse.ArgumentParser(
+        prog="latentdc export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", help="run folder, folder of a synthetic set, or Hub id")
+    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("out", type=Path, help="new or empty folder; for pt a new file")
+    options = parser.parse_args(argv)
+
+    def work() -> None:
+        from latentdc.synthetic import SyntheticSet
+
+        FORMATS[options.format](SyntheticSet.from_pretrained(options.run), options.out)
+        print(options.out)
+
+    cli.exits(work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""`latentdc push RUN user/name`: a synthetic set becomes a data set repo on the Hub."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from latentdc import cli
+from latentdc.errors import InputError, RunError
+from latentdc.synthetic import folder as layout
+
+
+def push_folder(
+    folder: Path, repo_id: str, *, private: bool = True, token: str | None = None
+) -> str:
+    """Push the folder of a synthetic set in one commit.
+
+    Args:
+        folder: written by `SyntheticSet.save_pretrained`.
+        repo_id: `user/name`; made if it does not exist. An older set in it is replaced.
+        private: whether a repo that does not exist yet is made private.
+        token: of the Hub; None takes the stored login.
+
+    Returns:
+        The address of the repo.
+
+    Raises:
+        InputError: nobody is logged in, or the Hub refuses the repo.
+        RunError: the Hub cannot be reached.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if token is None and get_token() is None:
+        raise InputError(
+            "nobody is logged in to the Hugging Face Hub: run `hf auth login`, or set HF_TOKEN "
+            "to a token with write access."
+        )
+    hub = HfApi(token=token)
+    names = [name for name in layout.FILES if (folder / name).is_file()]
+    try:
+        url = hub.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        stale = (
+            set(layout.FILES)
+            .intersection(hub.list_repo_files(url.repo_id, repo_type="dataset"))
+            .difference(names)
+        )
+        # Not upload_folder, which may split what it sends over several commits.
+        hub.create_commit(
+            url.repo_id,
+            repo_type="dataset",
+            operations=[
+                *(CommitOperationAdd(name, folder / name) for name in names),
+                *(CommitOperationDelete(name) for name in sorted(stale)),
+            ],
+            commit_message="Push a synthetic set with latentdc",
+        )
+    except (HFValidationError, HfHubHTTPError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"the Hub refuses {repo_id!r} ({reason}); give user/name, and a login with write "
+            "access to it."
+        ) from error
+    except Exception as error:  # network errors, of another type in each release of the client
+        raise RunError(f"{repo_id!r} was not pushed, the Hub cannot be reached: {error}") from error
+    return str(url)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Push the synthetic set of a run."""
+    parser = argparse.ArgumentParser(prog="latentdc push", description=__doc__)
+    parser.add_argument("run", help="run folder, or the folder of a synthetic set")
+    parser.add_argument("repo", metavar="user/name", help="data set repo; made if it is new")
+    parser.add_argument("--public", action="store_true", help="make a new repo public")
+    options = parser.parse_args(argv)
+
+    def work() -> None:
+        folder = layout.find_local(options.run)
+        if folder is None:
+            raise InputError(f"no folder {options.run}; give a finished run or a synthetic set.")
+        print(push_folder(folder, options.repo, private=not options.public))
+
+    cli.exits(work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""`SyntheticSet`: what every method leaves behind, and everyone scores."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from latentdc.errors import InputError
+from latentdc.images import from_uint8, to_uint8
+from latentdc.synthetic import folder as layout
+from latentdc.synthetic.files import read_files, write_files
+from latentdc.synthetic.push import push_folder
+from latentdc.synthetic.storage import storage
+
+
+@dataclass(frozen=True, eq=False)
+class SyntheticSet:
+    """A compressed set of labelled images, and the latents that they were decoded from.
+
+    Attributes:
+        images: (N, 3, H, W) uint8; or float32, nominally in [-1, 1], where 8 bits do not hold
+            them (the pixel prior without clamping). These are scored, never a new decoding.
+        labels: (N,) int64 indices into `class_names`, in any order.
+        class_names: in label order, all different.
+        z: (N, ...) float32 latents.
+        c: (N, ...) float32 class conditions.
+        noise: (N, ...) float32 noise of the sampler, one per image.
+        provenance: where the set comes from, in JSON's types: data set, prior, recipe, seed, ...
+
+    Raises:
+        InputError: the parts do not fit together.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    z: Tensor | None = None
+    c: Tensor | None = None
+    noise: Tensor | None = None
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.images.ndim == 4
+            and self.images.shape[1] == 3
+            and self.images.dtype in (torch.uint8, torch.float32),
+            "images are (N, 3, H, W) of uint8 or float32, got "
+            f"{tuple(self.images.shape)} of {self.images.dtype}",
+        )
+        _require(
+            self.labels.dtype == torch.int64 and self.labels.shape == (len(self.images),),
+            f"{len(self.images)} images need as many int64 labels, got "
+            f"{tuple(self.labels.shape)} of {self.labels.dtype}",
+        )
+        _require(len(self.labels) > 0, "it holds at least one image, got none")
+        _require(
+            0 <= int(self.labels.min()) and int(self.labels.max()) < len(self.class_names),
+            f"labels are indices into {len(self.class_names)} class names, got "
+            f"{int(self.labels.min())} to {int(self.labels.max())}",
+        )
+        _require(
+            len(set(self.class_names)) == len(self.class_names),
+            "class names are all different, got one twice",
+        )
+        for name, part in {"z": self.z, "c": self.c, "noise": self.noise}.items():
+            _require(
+                part is None or (part.dtype == torch.float32 and len(part) == len(self)),
+                f"{name} is float32 with one entry for each of {len(self)} images, got "
+                f"{part if part is None else (tuple(part.shape), part.dtype)}",
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def levels(self) -> Tensor:
+        """(N, 3, H, W) uint8 on the CPU: what PNGs hold; rounded where the images are float."""
+        images = self.images.cpu()
+        return to_uint8(images) if images.is_floating_point() else images
+
+    def floats(self) -> Tensor:
+        """(N, 3, H, W) float32, nominally in [-1, 1]: what students are trained on."""
+        return self.images if self.images.is_floating_point() else from_uint8(self.images)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What PNGs and labels do not hold: z, c and noise where present, and float images."""
+        parts = {"z": self.z, "c": self.c, "noise": self.noise}
+        if self.images.is_floating_point():
+            parts["images"] = self.images
+        return {name: part.cpu().contiguous() for name, part in parts.items() if part is not None}
+
+    def storage(self) -> dict[str, int]:
+        """Bytes by `part/codec`; see `latentdc.synthetic.storage`."""
+        return storage(self)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        recipe: str | None = None,
+        results: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write the set, whole or not at all; an older set at `folder` is replaced.
+
+        Args:
+            folder: laid out as a data set repo of the Hub; `datasets.load_dataset` reads it.
+            recipe: YAML of the resolved recipe.
+            results: scores, in JSON's types; `rows`, a list of flat mappings, becomes the table
+                of the card. Like the recipe, they belong to the folder, not to the set.
+
+        Raises:
+            InputError: `folder` holds something other than a synthetic set.
+        """
+        folder = Path(folder)
+        if not layout.is_free(folder) and not layout.is_set(folder):
+            raise InputError(
+                f"{folder} holds something other than a synthetic set and is left as it is; "
+                "choose a new or empty folder."
+            )
+        with layout.replaced(folder) as part:
+            write_files(self, part, recipe, results)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "SyntheticSet":
+        """The set that `save_pretrained` wrote, bit by bit.
+
+        Args:
+            name: its folder, a run folder with `synthetic/` in it, or a data set id of the Hub.
+            revision: branch, tag or commit of a Hub id.
+
+        Raises:
+            InputError: there is no such set, the Hub cannot be reached, or a file is damaged.
+        """
+        folder = layout.find(name, revision)
+        try:
+            return cls(**read_files(folder))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise InputError(f"the synthetic set {folder} is damaged: {error}") from error
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        recipe: str | None = None,
+        results: Mapping[str, object] | None = None,
+        private: bool = True,
+        token: str | None = None,
+    ) -> str:
+        """Push the set in one commit, as `save_pretrained` writes it; returns its address.
+
+        `push_folder` pushes a folder that has been saved, with its recipe and results.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, recipe=recipe, results=results)
+            return push_folder(Path(folder), repo_id, private=private, token=token)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(f"a synthetic set does not fit together: {message}.")

@@ -1,0 +1,44 @@
+from huggingface_hub import DatasetCard
+
+from latentdc.synthetic.card import dataset_card
+from tests.synthetic.sets import NAMES, float_images, random_set
+
+
+def test_the_front_matter_is_what_the_hub_and_datasets_read():
+    data = DatasetCard(dataset_card(random_set())).data.to_dict()
+    assert data["license"] == "unknown"
+    assert data["task_categories"] == ["image-classification"]
+    assert data["size_categories"] == ["n<1K"]
+    assert data["tags"] == ["dataset-distillation", "latentdc"]
+    names = data["dataset_info"]["features"][1]["dtype"]["class_label"]["names"]
+    assert list(names.values()) == list(NAMES)
+
+
+def test_the_size_category_follows_the_number_of_images():
+    data = DatasetCard(dataset_card(random_set(ipc=250, side=1, z=None, c=None, noise=None))).data
+    assert data.size_categories == ["1K<n<10K"]
+
+
+def test_the_card_tells_how_the_set_was_made_and_how_to_load_it():
+    card = dataset_card(random_set(), recipe="ipc: 2\n")
+    assert "# noise, 2 images per class" in card
+    assert "- steps: 10" in card
+    assert "```yaml\nipc: 2\n```" in card
+    assert "Not measured." in card
+    assert 'load_dataset("NAME", split="train")' in card
+    assert 'SyntheticSet.from_pretrained("NAME")' in card
+
+
+def test_results_become_a_table_beside_their_plain_values():
+    rows = [
+        {"set": "distilled", "mean": 0.912345, "runs": [1, 2, 3]},
+        {"set": "full|all", "mean": None, "runs": []},
+    ]
+    card = dataset_card(random_set(), results={"protocol": "quick", "rows": rows})
+    assert "| set | mean |\n| --- | --- |\n| distilled | 0.9123 |\n| full\\|all |  |" in card
+    assert "- protocol: quick" in card
+
+
+def test_the_card_says_when_pngs_do_not_hold_the_images():
+    assert "rounded and clamped" in dataset_card(random_set(images=float_images()))
+    assert "rounded and clamped" not in dataset_card(random_set())

@@ -1,0 +1,214 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import datasets
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from latentdc.errors import InputError
+from latentdc.synthetic import SyntheticSet, files
+from tests.synthetic.sets import NAMES, float_images, random_set
+
+
+def assert_equal(found: SyntheticSet, expected: SyntheticSet) -> None:
+    for name in ("images", "labels", "z", "c", "noise"):
+        mine, theirs = getattr(found, name), getattr(expected, name)
+        assert (mine is None) == (theirs is None), name
+        if mine is not None:
+            assert mine.dtype == theirs.dtype and torch.equal(mine, theirs), name
+    assert found.class_names == expected.class_names
+    assert found.provenance == expected.provenance
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"z": None, "c": None, "noise": None}, {"images": float_images(), "c": None}],
+    ids=["uint8 with latents", "images only", "float images"],
+)
+def test_a_set_comes_back_bit_by_bit_and_in_its_order(tmp_path, changes):
+    saved = random_set(**changes)
+    saved.save_pretrained(tmp_path / "set")
+    assert_equal(SyntheticSet.from_pretrained(tmp_path / "set"), saved)
+
+
+def test_more_images_than_one_row_group_keep_their_order(tmp_path):
+    saved = random_set(ipc=60)
+    saved.save_pretrained(tmp_path / "set")
+    assert_equal(SyntheticSet.from_pretrained(tmp_path / "set"), saved)
+
+
+def test_plain_load_dataset_reads_images_and_class_names(tmp_path):
+    saved = random_set()
+    saved.save_pretrained(tmp_path / "set", recipe="ipc: 2\n", results={"rows": [{"mean": 0.5}]})
+    loaded = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
+    assert list(loaded) == ["train"]
+    assert loaded["train"].features["label"].names == list(NAMES)
+    assert loaded["train"]["label"][:] == saved.labels.tolist()
+    images = np.stack([np.array(image) for image in loaded["train"]["image"]])
+    assert torch.equal(torch.from_numpy(images).permute(0, 3, 1, 2), saved.images)
+
+
+def test_load_dataset_gives_float_images_rounded_and_clamped(tmp_path):
+    images = float_images()
+    images[0, :, 0, 0] = torch.tensor([-3.0, 0.0, 3.0])
+    random_set(images=images).save_pretrained(tmp_path / "set")
+    loaded = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
+    assert loaded["train"][0]["image"].getpixel((0, 0)) == (0, 128, 255)
+
+
+def test_the_folder_has_exactly_the_layout_of_a_hub_repo(tmp_path):
+    folder = tmp_path / "set"
+    random_set().save_pretrained(folder, recipe="ipc: 2\n", results={"rows": []})
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert found == {
+        "README.md",
+        "data/train-00000-of-00001.parquet",
+        "grid.png",
+        "latents.safetensors",
+        "provenance.json",
+        "recipe.yaml",
+        "results.json",
+    }
+    assert (folder / "recipe.yaml").read_text() == "ipc: 2\n"
+    assert json.loads((folder / "results.json").read_text()) == {"rows": []}
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_an_older_set_is_replaced_with_nothing_of_it_left(tmp_path):
+    random_set().save_pretrained(tmp_path / "set", recipe="old: 1\n")
+    newer = random_set(ipc=1)
+    newer.save_pretrained(tmp_path / "set")
+    assert_equal(SyntheticSet.from_pretrained(tmp_path / "set"), newer)
+    assert not (tmp_path / "set" / "recipe.yaml").exists()
+
+
+def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="left as it is; choose a new or empty folder"):
+        random_set().save_pretrained(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("place", ["set", ".set.old"], ids=["in place", "moved by a killed save"])
+def test_a_full_disk_leaves_the_older_set_whole(tmp_path, monkeypatch, place):
+    older = random_set()
+    older.save_pretrained(tmp_path / place)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "save_grid", full)
+    with pytest.raises(OSError, match="No space left"):
+        random_set(ipc=1).save_pretrained(tmp_path / "set")
+    assert_equal(SyntheticSet.from_pretrained(tmp_path / "set"), older)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_save_killed_between_the_renames_loses_nothing_to_the_next_one(tmp_path):
+    random_set().save_pretrained(tmp_path / "set")
+    (tmp_path / "set").rename(tmp_path / ".set.old")
+    (tmp_path / ".set.part").mkdir()
+    newer = random_set(ipc=1)
+    newer.save_pretrained(tmp_path / "set")
+    assert_equal(SyntheticSet.from_pretrained(tmp_path / "set"), newer)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_run_folder_stands_for_the_set_in_it(tmp_path):
+    random_set().save_pretrained(tmp_path / "run" / "synthetic")
+    assert_equal(SyntheticSet.from_pretrained(tmp_path / "run"), random_set())
+
+
+def test_a_hub_id_is_downloaded_at_its_revision(tmp_path, monkeypatch):
+    random_set().save_pretrained(tmp_path / "snapshot")
+    asked = {}
+
+    def snapshot_download(repo_id: str, **options: object) -> str:
+        asked.update(options, repo_id=repo_id)
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert_equal(SyntheticSet.from_pretrained("user/name", revision="v1"), random_set())
+    assert asked["repo_id"] == "user/name"
+    assert asked["repo_type"] == "dataset"
+    assert asked["revision"] == "v1"
+
+
+def test_a_hub_repo_of_another_layout_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(InputError, match="'user/name' is no synthetic set: it lacks data/train"):
+        SyntheticSet.from_pretrained("user/name")
+
+
+@pytest.mark.parametrize("name", ["runs/digits", "no/such/folder"])
+def test_a_missing_set_is_told_in_one_line(monkeypatch, name):
+    def offline(repo_id: str, **_: object) -> str:
+        huggingface_hub.utils.validate_repo_id(repo_id)
+        raise LocalEntryNotFoundError("Cannot reach the Hub\nlong story")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(InputError, match="there is no such folder, and the Hub gave none") as told:
+        SyntheticSet.from_pretrained(name)
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_without_a_set_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no synthetic set"):
+        SyntheticSet.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "file", ["data/train-00000-of-00001.parquet", "latents.safetensors", "provenance.json"]
+)
+def test_a_damaged_file_is_refused(tmp_path, file):
+    random_set().save_pretrained(tmp_path / "set")
+    path: Path = tmp_path / "set" / file
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="is damaged"):
+        SyntheticSet.from_pretrained(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": torch.zeros(8, 1, 8, 8)}, r"images are \(N, 3, H, W\)"),
+        ({"images": torch.zeros(8, 3, 8, 8, dtype=torch.float64)}, "uint8 or float32, got"),
+        ({"labels": torch.zeros(7, dtype=torch.int64)}, "8 images need as many int64 labels"),
+        ({"labels": torch.full((8,), 4)}, "indices into 4 class names, got 4 to 4"),
+        ({"class_names": ("a", "a", "b", "c")}, "all different"),
+        ({"z": torch.zeros(7, 4)}, "z is float32 with one entry for each of 8 images"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        random_set(**changes)
+
+
+def test_levels_and_floats_are_two_views_of_the_same_images():
+    levels = random_set()
+    assert torch.equal(levels.levels(), levels.images)
+    torch.testing.assert_close(levels.floats(), levels.images / 127.5 - 1)
+    floats = random_set(images=float_images())
+    assert torch.equal(floats.floats(), float_images())
+    expected = ((float_images().clamp(-1, 1) + 1) * 127.5).round()
+    assert torch.equal(floats.levels().float(), expected)
+
+
+def test_storage_counts_bytes_of_each_part_and_codec(tmp_path):
+    synthetic = random_set()
+    synthetic.save_pretrained(tmp_path / "set")
+    loaded = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
+    rows = loaded["train"].cast_column("image", datasets.Image(decode=False))
+    sizes = synthetic.storage()
+    assert sizes["images/png"] == sum(len(image["bytes"]) for image in rows["image"])
+    assert 0 < sizes["images/jpeg75"] < sizes["images/jpeg95"]
+    assert sizes["labels/int64"] == 8 * 8
+    assert sizes["z/float32"] == sizes["noise/float32"] == 8 * 4 * 2 * 2 * 4
+    assert sizes["c/float32"] == 8 * 8 * 4
+    assert "images/float32" not in sizes
+    assert random_set(images=float_images()).storage()["images/float32"] == 8 * 3 * 8 * 8 * 4
