@@ -53,10 +53,13 @@ def recipe_parser(command: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def read_recipe(schema: type[T], options: argparse.Namespace) -> tuple[T, str]:
+def read_recipe(
+    schema: type[T], options: argparse.Namespace, check: Callable[[T], None] = lambda recipe: None
+) -> tuple[T, str]:
     """The checked recipe and its name; with --print-config, print it and leave."""
     path = config.find(options.recipe, "recipes")
     recipe = config.load(schema, path, options.overrides)
+    check(recipe)
     if options.print_config:
         print(config.to_yaml(recipe), end="")
         raise SystemExit(0)
@@ -74,13 +77,19 @@ def exits(work: Callable[[], None]) -> None:
         _leave(str(error), 2)
     except RunError as error:
         _leave(str(error), 1)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not _disk_full(error):
             raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        _leave(
-            f"the disk is full{where}; finished files are whole, start again after making room.", 1
-        )
+        _leave("the disk is full; finished files are whole, start again after making room.", 1)
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error; torch and safetensors say so in words only."""
+    if error is None:
+        return False
+    code = error.errno if isinstance(error, OSError) else None
+    full = code in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
+    return full or _disk_full(error.__cause__ or error.__context__)
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -14,7 +14,6 @@ from latentdc.networks.build import new_network
 from latentdc.objectives.augment import augment, draw_augmentation
 from latentdc.objectives.base import RealBatch
 from latentdc.objectives.distribution import distribution_matching
-from latentdc.objectives.gradient import gradient_matching
 
 Match = Callable[[Network, Tensor, Tensor, int], Tensor]
 """(student, real, synthetic, label) -> () loss of one class."""
@@ -25,14 +24,11 @@ def match_distributions(student: Network, real: Tensor, synthetic: Tensor, label
     return distribution_matching(student.features, real, synthetic)
 
 
-OBJECTIVES: dict[str, Match] = {"dm": match_distributions, "dc": gradient_matching}
-
-
 class Classwise:
     """A new random student per step; per class one real batch and one augmentation, for both sides.
 
     Args:
-        match: loss of one class; a value of OBJECTIVES.
+        match: loss of one class.
         network: name of the student.
         num_classes: of the data set.
         resolution: of the images, in pixels.

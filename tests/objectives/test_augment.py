@@ -87,7 +87,7 @@ def test_rotate_turns_about_the_centre(images):
     torch.testing.assert_close(turned[:, :, 2, 5], expected)
 
 
-def test_a_grey_ramp_leaves_the_frame_as_zeros():
+def test_what_comes_from_outside_the_image_is_zero():
     ones = torch.ones(1, 3, 16, 16)
     assert apply("rotate", ones, 0.0)[0, 0, 0, 0] == 0
     assert apply("scale", ones, 1.0, 1.0)[0, 0, 0, 0] == 0

@@ -1,0 +1,51 @@
+"""The main job: `accelerate launch -m latentdc.distill recipes/digits_ipc1.yaml [key=value]`."""
+
+from collections.abc import Sequence
+
+from latentdc import cli
+from latentdc.evaluate.protocol import load_protocol
+from latentdc.networks.names import check_network
+from latentdc.prune.check import check_prune
+from latentdc.recipe import Recipe
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prune, distil and evaluate as a recipe says, or say what that would take."""
+    parser = cli.recipe_parser("latentdc distill", "Prune, distil and evaluate as a recipe says.")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print work, memory and disk; load no weights"
+    )
+    options = parser.parse_intermixed_args(argv)
+
+    def work() -> None:
+        recipe, name = cli.read_recipe(Recipe, options, check)
+        if options.dry_run:
+            from latentdc.distill.dry_run import describe
+
+            print(describe(recipe))
+            return
+        from latentdc.distill.run import run
+
+        run(recipe, name)
+
+    cli.exits(work)
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse what a recipe's parts say only together.
+
+    Raises:
+        InputError: unknown networks or protocol, or networks that cannot take the resolution.
+    """
+    check_network(recipe.objective.network, recipe.data.resolution)
+    check_prune(recipe.prune, recipe.data)
+    load_protocol(
+        recipe.evaluate.protocol,
+        students=recipe.evaluate.students,
+        seeds=recipe.evaluate.seeds,
+        steps=recipe.evaluate.steps,
+    ).check_students(recipe.data.resolution)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What a running distillation tells: a progress bar, `metrics.jsonl`, trackers, pictures.
+
+Losses stay on their device until a flush, so that a step does not wait for one.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from latentdc.errors import RunError
+
+FLUSH_EVERY = 10  # steps
+
+
+class Journal:
+    """Records the loss of each step and stops the run on one that is not finite.
+
+    Args:
+        path: of `metrics.jsonl`; None writes no file.
+        start: first step; lines of an earlier run from it on are removed.
+        steps: last step.
+        num_classes: of the data set; the recorded loss is per class.
+        shared: whether every process holds the whole loss (scope `set`) or its share of it.
+        accelerator: names the main process and the trackers.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        start: int,
+        steps: int,
+        num_classes: int,
+        shared: bool,
+        accelerator: Accelerator,
+    ) -> None:
+        self.path = path if accelerator.is_main_process else None
+        self.num_classes = num_classes
+        self.shared = shared
+        self.accelerator = accelerator
+        self.waiting: list[Tensor] = []
+        self.done = start
+        self.began = time.perf_counter()
+        if self.path is not None:
+            _cut(self.path, start)
+        self.bar = tqdm(
+            total=steps,
+            initial=start,
+            desc="distil",
+            disable=not accelerator.is_main_process,
+            mininterval=1,
+        )
+
+    def record(self, loss: Tensor) -> None:
+        """Note the loss of the next step."""
+        self.waiting.append(loss)
+        self.bar.update()
+        if len(self.waiting) == FLUSH_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            RunError: a loss is not finite; all processes raise it together.
+        """
+        if not self.waiting:
+            return
+        losses = torch.stack(self.waiting)
+        if not self.shared:
+            losses = self.accelerator.reduce(losses, "sum")
+        values = (losses / self.num_classes).tolist()
+        seconds = (time.perf_counter() - self.began) / len(values)
+        lines = []
+        for step, value in enumerate(values, start=self.done):
+            if not _finite(value):
+                raise RunError(
+                    f"the loss is {value} at step {step}; the last checkpoint is kept. Lower "
+                    "distill.lr_z and distill.lr_c, and remove the run folder to start again."
+                )
+            record = {"step": step, "loss": value, "seconds": round(seconds, 4)}
+            lines.append(json.dumps(record) + "\n")
+            if self.accelerator.trackers:
+                self.accelerator.log({"loss": value, "seconds_per_step": seconds}, step=step)
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.writelines(lines)
+        self.bar.set_postfix(loss=f"{values[-1]:.4g}")
+        self.done += len(values)
+        self.waiting.clear()
+        self.began = time.perf_counter()
+
+    def close(self) -> None:
+        """End the bar."""
+        self.bar.close()
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0
+
+
+def _cut(path: Path, start: int) -> None:
+    """Remove the lines of steps from `start` on, which will be computed again."""
+    if not path.is_file():
+        return
+    kept = [line for line in path.read_text().splitlines() if _step(line) < start]
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(f"{line}\n" for line in kept))
+    os.replace(part, path)
+
+
+def _step(line: str) -> float:
+    """Step of a line; a line that a kill cut short counts as later than all."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return float("inf")

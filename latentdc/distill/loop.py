@@ -1,0 +1,156 @@
+"""The distillation loop: decode, compare with real images, move z and c.
+
+Moser et al., LD3M, Alg. 1 (https://arxiv.org/abs/2403.03881). A step runs the prior once: the
+objective's gradient is taken at the decoded images and sent back through the graph that decoded
+them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from latentdc import draws
+from latentdc.data.dataset import Dataset
+from latentdc.distill.latents import Latents
+from latentdc.images import from_uint8
+from latentdc.objectives.base import Objective
+from latentdc.priors.base import Prior
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished update.
+
+    Attributes:
+        index: of the step, from 0.
+        loss: () detached, of the classes this process owns (of all, where scope is `set`).
+    """
+
+    index: int
+    loss: Tensor
+
+
+class RealBatches:
+    """Real images by step and class, drawn without replacement; kept as uint8 on the device.
+
+    Args:
+        dataset: the core set.
+        classes: that this process needs.
+        batch: images per class; a smaller class gives all it has.
+        seed: of the draws.
+        device: where they live.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        classes: range,
+        *,
+        batch: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.images = {
+            label: dataset.images[dataset.members(label)].to(device) for label in classes
+        }
+        self.batch = batch
+        self.seed = seed
+
+    def __call__(self, step: int, label: int) -> Tensor:
+        """(min(batch, class size), 3, H, W) images in [-1, 1]."""
+        images = self.images[label]
+        source = draws.generator(self.seed, "real", step, label)
+        chosen = draws.choose(len(images), self.batch, source)
+        return from_uint8(images[chosen.to(images.device)])
+
+
+def make_optimizer(
+    latents: Latents, *, lr_z: float, lr_c: float, momentum: float
+) -> torch.optim.SGD:
+    """SGD over z and c with learning rates of their own; a rate of 0 leaves its tensor alone."""
+    groups = []
+    for tensor, lr in ((latents.z, lr_z), (latents.c, lr_c)):
+        if tensor is not None:
+            groups.append({"params": [tensor.requires_grad_(lr > 0)], "lr": lr})
+    return torch.optim.SGD(groups, lr=lr_z, momentum=momentum)
+
+
+def distill(
+    latents: Latents,
+    prior: Prior,
+    objective: Objective,
+    real: RealBatches,
+    optimizer: torch.optim.Optimizer,
+    *,
+    start: int,
+    steps: int,
+    accelerator: Accelerator,
+) -> Iterator[Step]:
+    """Update `latents` in place; logging and saving are the caller's.
+
+    Args:
+        latents: of the classes that this process owns.
+        prior: decodes them.
+        objective: compares them with real images.
+        real: of the classes that the objective will ask for.
+        optimizer: over the latents.
+        start: index of the first step.
+        steps: index after the last one.
+        accelerator: gives device, precision and the other processes.
+    """
+    for index in range(start, steps):
+        optimizer.zero_grad(set_to_none=True)
+        with accelerator.autocast():
+            decoded = latents.decode(prior)
+        gradient, loss = image_gradient(
+            objective, index, decoded, latents.labels, real, accelerator
+        )
+        if decoded.requires_grad:
+            decoded.backward(gradient.to(decoded.dtype))
+        optimizer.step()
+        yield Step(index, loss)
+
+
+def image_gradient(
+    objective: Objective,
+    step: int,
+    decoded: Tensor,
+    labels: Tensor,
+    real: RealBatches,
+    accelerator: Accelerator,
+) -> tuple[Tensor, Tensor]:
+    """The objective's gradient at this process's images, (N, 3, H, W), and its loss, ().
+
+    Where classes act on each other, all processes' images are gathered without their graphs, the
+    objective runs identically everywhere, and each process keeps the gradient of its own images.
+    """
+    images, first = decoded.detach().float(), 0
+    if objective.scope == "set" and accelerator.num_processes > 1:
+        images, first = gather_rows(images, accelerator)
+        labels = gather_rows(labels.to(images.device), accelerator)[0].cpu()
+    images = images.requires_grad_()
+    with accelerator.autocast():
+        loss = objective.accumulate(step, images, labels, real)
+    assert images.grad is not None
+    return images.grad[first : first + len(decoded)], loss
+
+
+def gather_rows(rows: Tensor, accelerator: Accelerator) -> tuple[Tensor, int]:
+    """All processes' rows in the order of processes, whose counts may differ, without graphs.
+
+    Args:
+        rows: (N, ...) of this process.
+        accelerator: names the others.
+
+    Returns:
+        (sum of N, ...) and the index of this process's first row.
+    """
+    rows = rows.detach()
+    count = torch.tensor([len(rows)], device=rows.device)
+    counts = accelerator.gather(count).tolist()
+    padded = accelerator.gather(accelerator.pad_across_processes(rows))
+    kept = torch.cat([torch.arange(n) + max(counts) * i for i, n in enumerate(counts)])
+    return padded[kept.to(rows.device)], sum(counts[: accelerator.process_index])

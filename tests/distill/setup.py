@@ -1,0 +1,41 @@
+"""A small distillation problem that every test of the loop starts from."""
+
+from pathlib import Path
+
+import torch
+
+from latentdc import draws
+from latentdc.data.dataset import Dataset
+from latentdc.distill.dataset import distill_dataset
+from latentdc.images import Normalization
+from latentdc.objectives.build import build_objective
+from tests.priors import small
+
+CLASSES = small.CLASSES
+
+
+def dataset(per_class: int = 6) -> Dataset:
+    """Random images whose brightness depends on their class."""
+    count = per_class * len(CLASSES)
+    labels = torch.arange(count) % len(CLASSES)
+    noise = torch.randint(0, 120, (count, 3, 8, 8), generator=draws.generator(0, "images"))
+    images = (noise + 60 * labels[:, None, None, None]).to(torch.uint8)
+    return Dataset(images, labels, CLASSES, torch.arange(count), "toy")
+
+
+def objective(kind: str = "dm"):
+    return build_objective(
+        kind, network="convnet3@8", num_classes=3, resolution=8, normalization=Normalization()
+    )
+
+
+def run(folder: Path | None = None, *, prior=None, kind: str = "dm", **options):
+    options = {"ipc": 2, "steps": 10, "lr_z": 0.1, "lr_c": 0.1, "batch": 4, **options}
+    return distill_dataset(
+        dataset(),
+        prior or small.prior(steps=2),
+        objective(kind),
+        folder=folder,
+        checkpoint_every=options.pop("checkpoint_every", 5),
+        **options,
+    )

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from latentdc.distill.latents import check_fit, initial_latents, own_classes
+from latentdc.errors import InputError
+from latentdc.images import from_uint8
+from latentdc.priors.pixel import PixelPrior
+from tests.distill import setup
+from tests.priors import small
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 7, 10])
+def test_every_class_has_one_owner_and_shares_differ_by_one(processes):
+    shares = [own_classes(10, process, processes) for process in range(processes)]
+    assert [label for share in shares for label in share] == list(range(10))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_latents_start_from_encoded_images_of_their_class_without_repeats():
+    data = setup.dataset(per_class=4)
+    latents = initial_latents(data, PixelPrior(8), range(3), ipc=4, seed=0)
+    assert latents.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    for label in range(3):
+        mine = latents.z[latents.labels == label].detach()
+        real = from_uint8(data.images[data.members(label)])
+        assert sorted(x.sum().item() for x in mine) == sorted(x.sum().item() for x in real)
+
+
+def test_a_class_starts_alike_whoever_owns_it():
+    prior, data = small.prior(), setup.dataset()
+    everything = initial_latents(data, prior, range(3), ipc=2, seed=5)
+    alone = initial_latents(data, prior, range(2, 3), ipc=2, seed=5)
+    for name in ("z", "c", "noise"):
+        torch.testing.assert_close(getattr(everything, name)[4:], getattr(alone, name))
+
+
+def test_conditions_start_from_the_class_embedding_by_name():
+    prior = small.prior()
+    latents = initial_latents(setup.dataset(), prior, range(3), ipc=2, seed=0)
+    torch.testing.assert_close(latents.c, prior.condition(torch.tensor([0, 0, 1, 1, 2, 2])))
+
+
+def test_ipc_above_the_smallest_class_is_refused():
+    with pytest.raises(InputError, match="'zero' has 6 images"):
+        check_fit(setup.dataset(), small.prior(), ipc=7, processes=1)
+
+
+def test_more_processes_than_classes_are_refused():
+    with pytest.raises(InputError, match="4 processes share 3 classes"):
+        check_fit(setup.dataset(), small.prior(), ipc=1, processes=4)

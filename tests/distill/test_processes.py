@@ -1,0 +1,56 @@
+"""Two real processes over gloo compute what one does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from tests.distill import setup
+from tests.distill.test_loop import TotalVariance
+from tests.distill.two_processes import first_gradient
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
+            "2", "-m", "tests.distill.two_processes", str(folder),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=120,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["dm", "dc", "set"])
+def test_gradients_of_the_first_step_are_those_of_one_process(two, kind):
+    objective = TotalVariance() if kind == "set" else setup.objective(kind)
+    whole = first_gradient(Accelerator(), objective)
+    parts = [torch.load(two / f"gradients-{i}.pt")[kind] for i in range(2)]
+    for index, expected in enumerate(whole):
+        together = torch.cat([part[index] for part in parts])
+        torch.testing.assert_close(together, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_latents_after_ten_steps_are_those_of_one_process(two):
+    made, alone = torch.load(two / "made.pt"), setup.run()
+    torch.testing.assert_close(made["z"], alone.z, atol=1e-4, rtol=0)
+    torch.testing.assert_close(made["c"], alone.c, atol=1e-4, rtol=0)
+    assert (made["images"].int() - alone.images.int()).abs().max() <= 1
+
+
+def test_one_process_continues_the_run_of_two(two):
+    continued, alone = setup.run(two / "half"), setup.run()
+    torch.testing.assert_close(continued.z, alone.z, atol=1e-4, rtol=0)

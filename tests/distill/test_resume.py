@@ -1,0 +1,35 @@
+import json
+
+import pytest
+import torch
+
+from latentdc.distill import checkpoint
+from tests.distill import setup
+
+
+@pytest.mark.parametrize("kind", ["dm", "dc"])
+def test_a_continued_run_ends_bitwise_as_an_uninterrupted_one(tmp_path, kind):
+    whole = setup.run(tmp_path / "whole", kind=kind)
+    setup.run(tmp_path / "parts", kind=kind, steps=5)
+    parts = setup.run(tmp_path / "parts", kind=kind)
+    for name in ("images", "z", "c", "noise"):
+        assert torch.equal(getattr(whole, name), getattr(parts, name)), name
+
+
+def test_there_is_one_whole_checkpoint_after_a_run(tmp_path):
+    setup.run(tmp_path)
+    (tmp_path / "checkpoints/step-00000011.part").mkdir()
+    latest = checkpoint.latest(tmp_path / "checkpoints")
+    assert latest.name == "step-00000010"
+    facts = json.loads((latest / "state.json").read_text())
+    assert facts["processes"] == 1 and facts["threads"] == torch.get_num_threads()
+    assert len(list((tmp_path / "checkpoints").glob("step-????????"))) == 1
+
+
+def test_decoding_the_kept_latents_gives_the_stored_images():
+    made = setup.run()
+    prior = setup.small.prior(steps=2)
+    with torch.no_grad():
+        images = prior.decode(made.z, made.c, made.noise)
+    levels = (images + 1) * 127.5
+    assert (levels - made.images.float()).abs().max() <= 1

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from latentdc.objectives.gradient import (
+    DISTANCES,
+    gradient_matching,
+    rowwise_cosine,
+    squared_error,
+    whole_cosine,
+)
+
+
+def images(*shape, seed=0):
+    source = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=source, dtype=torch.float64)
+
+
+def student():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.GroupNorm(4, 4), nn.Softplus(), nn.Flatten(), nn.Linear(16, 3)
+        ).double()
+
+
+def test_the_loss_is_the_distance_of_the_two_gradients_written_out():
+    network, real, synthetic = student(), images(6, 3, 4, 4), images(2, 3, 4, 4, seed=1)
+    gradients = []
+    for batch in (synthetic, real):
+        network.zero_grad()
+        cross_entropy(network(batch), torch.full((len(batch),), 1)).backward()
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    expected = 0.0
+    for a, b in zip(*gradients, strict=True):
+        if a.ndim not in (2, 4):
+            continue
+        for x, y in zip(a.reshape(len(a), -1), b.reshape(len(b), -1), strict=True):
+            expected += 1 - (x @ y) / (x.norm() * y.norm() + 1e-6)
+    loss = gradient_matching(network, real, synthetic, 1)
+    torch.testing.assert_close(loss, torch.as_tensor(expected))
+
+
+@pytest.mark.parametrize("distance", sorted(DISTANCES))
+def test_gradients_agree_with_finite_differences(distance):
+    network, real = student(), images(3, 3, 4, 4)
+    synthetic = images(1, 3, 4, 4, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda s: gradient_matching(network, real, s, 2, distance=distance), (synthetic,)
+    )
+
+
+@pytest.mark.parametrize("distance", sorted(DISTANCES))
+def test_equal_images_give_no_loss(distance):
+    real = images(3, 3, 4, 4)
+    loss = gradient_matching(student(), real, real.clone(), 0, distance=distance)
+    assert loss.abs() < 1e-3  # the published 1e-6 beside small norms
+
+
+def test_distances_have_hand_values():
+    a, b = [torch.tensor([[3.0, 4.0], [1.0, 0.0]])], [torch.tensor([[3.0, 4.0], [0.0, 1.0]])]
+    assert rowwise_cosine(a, b).item() == pytest.approx(1.0, abs=1e-5)  # rows: 0 and 1
+    assert whole_cosine(a, b).item() == pytest.approx(1 - 25 / 26)
+    assert squared_error(a, b).item() == pytest.approx(2.0)
+
+
+def test_biases_and_norms_are_left_out_of_the_rowwise_distance():
+    assert rowwise_cosine([torch.ones(4)], [-torch.ones(4)]).item() == 0
+
+
+def test_gradients_reach_the_synthetic_images_alone():
+    real, synthetic = images(3, 3, 4, 4).requires_grad_(), images(2, 3, 4, 4).requires_grad_()
+    gradient_matching(student(), real, synthetic, 0).backward(inputs=[synthetic])
+    assert real.grad is None and synthetic.grad.abs().sum() > 0
