@@ -50,6 +50,15 @@ def test_a_parquet_set_and_a_folder_of_the_same_images_have_the_same_hashes(tmp_
     assert torch.equal(parquet.hashes, folder.hashes)
 
 
+def test_a_changed_parquet_file_is_decoded_anew(tmp_path):
+    write(tmp_path, [0, 1])
+    before = open_dataset(data(tmp_path), "train")
+    write(tmp_path, [0, 1], first=1)
+    after = open_dataset(data(tmp_path), "train")
+    assert after.hashes[0] == before.hashes[1]
+    assert after.hashes[1] != before.hashes[0]
+
+
 def test_integers_are_named_by_their_digits_in_numeric_order(tmp_path):
     write(tmp_path, [10, 9, 10], Value("int64"))
     train = open_dataset(data(tmp_path), "train")

@@ -1,0 +1,54 @@
+"""Refusals: what a recipe says wrongly about pruning, and a scorer that knows nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from latentdc.errors import InputError
+from latentdc.networks.names import check_network
+from latentdc.recipe import Data, Prune
+
+
+def check_prune(prune: Prune, data: Data) -> None:
+    """Refuse a core set, network or weights that cannot be used. Imports no torch.
+
+    Raises:
+        InputError: a file that does not exist, an unknown network, or one too large for the images.
+    """
+    if prune.coreset is not None:
+        _require_file(prune.coreset, "prune.coreset")
+        return
+    scorer = prune.scorer
+    if prune.keep == 1 or prune.score != "loss" or scorer.weights == "torchvision":
+        return
+    check_network(scorer.network, scorer.resolution or data.resolution)
+    if scorer.weights is not None:
+        _require_file(scorer.weights, "prune.scorer.weights")
+
+
+def refuse_chance(accuracy: float, class_counts: Sequence[int], advice: str) -> None:
+    """Refuse to score with a classifier that does hardly better than always naming one class.
+
+    A wrong class order or normalisation leaves a good classifier near the share of the largest
+    class. It has to reach twice that share; with few classes, where twice would be too much to ask,
+    a tenth of the way from it to 1 is enough.
+
+    Args:
+        accuracy: of the scorer, in [0, 1].
+        class_counts: images of each class that it was measured on.
+        advice: what to do about it.
+
+    Raises:
+        InputError: the scorer is at chance.
+    """
+    chance = max(class_counts) / sum(class_counts)
+    least = min(2 * chance, chance + 0.1 * (1 - chance))
+    if accuracy < least:
+        raise InputError(
+            f"the scorer is right on {accuracy:.2%} of the images and chance is {chance:.2%}, so "
+            f"its losses say nothing (at least {least:.2%} is needed): {advice}."
+        )
+
+
+def _require_file(name: str, key: str) -> None:
+    if not Path(name).is_file():
+        raise InputError(f"{key}: there is no file {name}.")

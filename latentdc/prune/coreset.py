@@ -1,0 +1,127 @@
+"""`Coreset`: the chosen images, named by their contents."""
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from latentdc.data.classes import require_members
+from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
+
+_KEY = b"latentdc.coreset"  # of the metadata in the parquet file
+
+
+@dataclass(frozen=True)
+class Coreset:
+    """A part of a data set that fits any copy of it, in whatever order.
+
+    Attributes:
+        hashes: (M,) int64 content hash of each kept sample.
+        scores: (M,) float32 by which it was chosen; zeros where nothing was scored.
+        labels: (M,) int64 indices into `class_names`.
+        class_names: in label order; none is empty.
+        rule: what the score is: `loss`, `random`, or `all` where everything was kept.
+        order: `easy` or `hard`.
+        keep: share of each class.
+        dataset: source and split it was made from.
+    """
+
+    hashes: Tensor
+    scores: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    rule: str
+    order: str
+    keep: float
+    dataset: str
+
+    def __post_init__(self) -> None:
+        require_members(self.labels, self.class_names, f"the core set of {self.dataset}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def indices(self, dataset: Dataset) -> Tensor:
+        """(M,) ascending positions of the core set in `dataset`.
+
+        Classes are matched by name; their order may differ. Where the data set holds an image
+        several times with one label, the core set takes as many as it kept, the first ones.
+
+        Raises:
+            InputError: other class names, or images that are missing or have another label.
+        """
+        names = self.class_names
+        if set(names) != set(dataset.class_names):
+            other = sorted(set(names) ^ set(dataset.class_names))
+            raise InputError(
+                f"the core set of {self.dataset} and {dataset.name} have other classes: only one "
+                f"of them has {', '.join(other[:10])}."
+            )
+        places = torch.tensor([dataset.class_names.index(name) for name in names])
+        wanted = Counter(zip(self.hashes.tolist(), places[self.labels].tolist(), strict=True))
+        found = []
+        samples = zip(dataset.hashes.tolist(), dataset.labels.tolist(), strict=True)
+        for position, sample in enumerate(samples):
+            if wanted[sample] > 0:
+                wanted[sample] -= 1
+                found.append(position)
+        if missing := len(self) - len(found):
+            raise InputError(
+                f"{missing} of the {len(self)} images of the core set of {self.dataset} are "
+                f"missing from {dataset.name}, or have another label there; prune this data set "
+                "anew, or open the one that the core set was made from."
+            )
+        return torch.tensor(found, dtype=torch.int64)
+
+    def save(self, path: Path) -> None:
+        """Write one parquet file, whole or not at all."""
+        columns = {"hash": self.hashes, "score": self.scores, "label": self.labels}
+        table = pa.table({name: tensor.numpy() for name, tensor in columns.items()})
+        facts = {
+            "class_names": self.class_names,
+            "rule": self.rule,
+            "order": self.order,
+            "keep": self.keep,
+            "dataset": self.dataset,
+        }
+        table = table.replace_schema_metadata({_KEY: json.dumps(facts).encode()})
+        part = path.with_name(path.name + ".part")
+        pq.write_table(table, part)
+        os.replace(part, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Coreset":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: no such file, or not the file of a core set.
+        """
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"cannot read the core set {path}: {error}") from error
+        metadata = table.schema.metadata or {}
+        if _KEY not in metadata:
+            raise InputError(
+                f"{path} is no core set; `python -m latentdc.prune` writes one as coreset.parquet."
+            )
+        facts: dict[str, Any] = json.loads(metadata[_KEY])
+        return cls(
+            hashes=_tensor(table, "hash"),
+            scores=_tensor(table, "score"),
+            labels=_tensor(table, "label"),
+            class_names=tuple(facts.pop("class_names")),
+            **facts,
+        )
+
+
+def _tensor(table: Any, column: str) -> Tensor:
+    return torch.tensor(table[column].to_numpy())

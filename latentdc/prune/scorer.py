@@ -1,0 +1,117 @@
+"""Scorers with given weights: a safetensors file of one of our networks, or a torchvision model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.transforms import v2
+
+from latentdc.config import nearest
+from latentdc.data.imagenet import imagenet_indices
+from latentdc.errors import InputError
+from latentdc.images import Normalization
+from latentdc.networks import build_network
+from latentdc.prune.classifier import Classifier
+
+
+def load_scorer(
+    network: str,
+    weights: Path,
+    *,
+    num_classes: int,
+    resolution: int,
+    normalization: Normalization,
+) -> Classifier:
+    """One of latentdc's networks with the weights of a safetensors file.
+
+    Args:
+        network: its name, such as `resnet56`.
+        weights: the file; its keys and shapes must be those of the network.
+        num_classes: of the data set, in whose class order the weights were trained.
+        resolution: in pixels, to which images are resized.
+        normalization: that the weights expect.
+
+    Raises:
+        InputError: no such file, or weights of another network or number of classes.
+    """
+    model = build_network(network, num_classes=num_classes, resolution=resolution)
+    try:
+        state = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read the scorer's weights {weights}: {error}") from error
+    if differences := _differences(model.state_dict(), state):
+        raise InputError(
+            f"{weights} does not fit {network} with {num_classes} classes: {differences}; name the "
+            "network of these weights with prune.scorer.network=..."
+        )
+    model.load_state_dict(state)
+    return Classifier(model, preparation(resolution, normalization))
+
+
+def torchvision_scorer(
+    name: str,
+    *,
+    class_names: Sequence[str],
+    resolution: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Classifier:
+    """A torchvision classifier with its ImageNet weights, restricted to the given classes.
+
+    Args:
+        name: as torchvision knows it, such as `resnet18`.
+        class_names: of the data set: WordNet ids or names of ImageNet classes.
+        resolution: in pixels; None resizes and crops as the weights were evaluated.
+        mean: None takes that of the weights.
+        std: likewise.
+
+    Raises:
+        InputError: unknown model or class, or weights that are neither here nor to be had.
+    """
+    known = models.list_models(module=models)
+    if name not in known:
+        raise InputError(f"torchvision has no classifier {name!r}{nearest(name, known)}.")
+    columns = imagenet_indices(class_names)
+    weights = models.get_model_weights(name).DEFAULT
+    model = _with_weights(name, weights)
+    given = {"crop_size": resolution, "resize_size": resolution, "mean": mean, "std": std}
+    prepare = weights.transforms(**{key: v for key, v in given.items() if v is not None})
+    return Classifier(model, prepare, columns)
+
+
+def preparation(resolution: int, normalization: Normalization) -> v2.Compose:
+    """From (B, 3, H, W) images in [0, 1] to the input of one of our networks."""
+    resize = v2.Resize([resolution, resolution], antialias=True)
+    return v2.Compose([resize, v2.Normalize(normalization.mean, normalization.std)])
+
+
+def _with_weights(name: str, weights: models.WeightsEnum) -> nn.Module:
+    try:
+        model: nn.Module = models.get_model(name, weights=weights)
+    except (URLError, OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise InputError(
+            f"cannot load the weights of {name}: {error}; download {weights.url} and put it into "
+            f"{folder}."
+        ) from error
+    return model
+
+
+def _differences(ours: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+    """In words, or empty where the weights fit."""
+    counters = {key for key in ours if key.endswith("num_batches_tracked")}  # older files lack them
+    missing = sorted(ours.keys() - given.keys() - counters)
+    surplus = sorted(given.keys() - ours.keys())
+    shapes = [
+        f"{key} has shape {tuple(given[key].shape)} instead of {tuple(ours[key].shape)}"
+        for key in ours
+        if key in given and given[key].shape != ours[key].shape
+    ]
+    found = [f"{len(missing)} weights are missing ({', '.join(missing[:3])})"] if missing else []
+    found += [f"{len(surplus)} are unknown ({', '.join(surplus[:3])})"] if surplus else []
+    return ", ".join(found + shapes[:3])

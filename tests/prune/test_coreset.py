@@ -1,0 +1,111 @@
+import dataclasses
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from latentdc.errors import InputError
+from latentdc.prune.coreset import Coreset
+from tests.prune.toys import colours
+
+
+def coreset_of(dataset, rows) -> Coreset:
+    rows = torch.tensor(rows)
+    return Coreset(
+        hashes=dataset.hashes[rows],
+        scores=torch.arange(len(rows)) / 3,
+        labels=dataset.labels[rows],
+        class_names=dataset.class_names,
+        rule="loss",
+        order="easy",
+        keep=0.5,
+        dataset=dataset.name,
+    )
+
+
+def test_indices_are_the_ascending_positions_in_any_order_of_the_set():
+    dataset = colours()
+    coreset = coreset_of(dataset, [1, 4, 7, 8])
+    assert coreset.indices(dataset).tolist() == [1, 4, 7, 8]
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    moved = coreset.indices(dataset.select(order))
+    assert order[moved].sort().values.tolist() == [1, 4, 7, 8]
+    assert moved.tolist() == sorted(moved.tolist())
+
+
+def test_classes_in_another_order_are_matched_by_name():
+    dataset = colours()
+    swapped = dataclasses.replace(dataset, labels=1 - dataset.labels, class_names=("blue", "red"))
+    assert coreset_of(dataset, [1, 4]).indices(swapped).tolist() == [1, 4]
+
+
+def test_as_many_duplicates_are_taken_as_were_kept():
+    dataset = colours(6).select(torch.tensor([0, 1, 0, 0, 2]))
+    assert coreset_of(dataset, [0, 1, 3]).indices(dataset).tolist() == [0, 1, 2]
+    assert coreset_of(dataset, [0, 1]).indices(dataset).tolist() == [0, 1]
+
+
+def test_missing_images_are_counted():
+    dataset = colours()
+    without = dataset.select(torch.tensor([0, 1, 2, 3]))
+    with pytest.raises(InputError, match=r"2 of the 4 images .* are missing from colours train"):
+        coreset_of(dataset, [0, 1, 8, 9]).indices(without)
+
+
+def test_an_image_with_another_label_is_missing():
+    dataset = colours()
+    relabelled = dataclasses.replace(dataset, labels=1 - dataset.labels)
+    with pytest.raises(InputError, match=r"4 of the 4 images.*another label"):
+        coreset_of(dataset, [0, 1, 2, 3]).indices(relabelled)
+
+
+def test_other_class_names_are_refused():
+    other = dataclasses.replace(colours(), class_names=("red", "green"))
+    with pytest.raises(InputError, match="only one of them has blue, green"):
+        coreset_of(colours(), [0, 1]).indices(other)
+
+
+def test_no_class_may_be_empty():
+    with pytest.raises(InputError, match="no images of 1 of its 2 classes: blue"):
+        coreset_of(colours(), [0, 2, 4])
+
+
+def test_a_saved_core_set_comes_back_whole(tmp_path):
+    saved = coreset_of(colours(), [1, 4, 7])
+    saved.save(tmp_path / "coreset.parquet")
+    loaded = Coreset.load(tmp_path / "coreset.parquet")
+    for field in dataclasses.fields(Coreset):
+        before, after = getattr(saved, field.name), getattr(loaded, field.name)
+        if isinstance(before, torch.Tensor):
+            assert torch.equal(before, after)
+            assert before.dtype == after.dtype
+        else:
+            assert before == after
+    assert os.listdir(tmp_path) == ["coreset.parquet"]
+
+
+def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "coreset.parquet"
+    coreset_of(colours(), [0, 1]).save(path)
+
+    def full_disk(table: pa.Table, where: os.PathLike) -> None:
+        where.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(pq, "write_table", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        coreset_of(colours(), [2, 3]).save(path)
+    assert Coreset.load(path).indices(colours()).tolist() == [0, 1]
+
+
+def test_what_is_no_core_set_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read the core set .*absent\.parquet"):
+        Coreset.load(tmp_path / "absent.parquet")
+    (tmp_path / "text.parquet").write_text("hash,score")
+    with pytest.raises(InputError, match="cannot read the core set"):
+        Coreset.load(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"hash": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(InputError, match="is no core set"):
+        Coreset.load(tmp_path / "other.parquet")
