@@ -17,6 +17,7 @@ from diffusers import (
 from torch import Tensor
 
 from latentdc import config
+from latentdc.data.imagenet import imagenet_indices, wordnet_ids
 from latentdc.errors import InputError
 from latentdc.priors.autoencoder import Autoencoder, AutoencoderPrior
 from latentdc.priors.base import Prior
@@ -25,11 +26,13 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.sampler import Skip
 
+WEIGHTS = "diffusion_pytorch_model"
 AUTOENCODERS = {
     "AutoencoderKL": AutoencoderKL,
     "AutoencoderTiny": AutoencoderTiny,
     "VQModel": VQModel,
 }
+CONFIGS = Path(__file__).with_name("configs")
 PARTS = ("vae", "vqvae", "unet", "transformer", "class_embedding", "scheduler")
 
 
@@ -60,7 +63,8 @@ def load_prior(
         clamp: of the pixel prior.
         memory: how decoding trades memory for work.
         chunk: images per chunk when memory is `low`.
-        device: where the weights go, in float32.
+        device: where the weights go, in float32; `meta` builds the networks from their configs
+            alone, those of well-known priors without a download.
 
     Raises:
         InputError: weights missing, incomplete or of an unknown kind.
@@ -69,17 +73,18 @@ def load_prior(
         return PixelPrior(resolution, clamp=clamp)
     if weights is None:
         raise InputError(f"a prior of kind {kind} needs weights: a shipped name, folder or Hub id.")
-    folder = prior_folder(weights, revision)
-    autoencoder = _load_autoencoder(folder)
+    outline = torch.device(device).type == "meta"
+    folder = (_outline_folder(weights) if outline else None) or prior_folder(weights, revision)
+    autoencoder = _load_autoencoder(folder, device)
     downsampling = _downsampling(autoencoder)
     if resolution % downsampling:
         raise InputError(
             f"the prior {weights} works in steps of {downsampling} pixels, got "
             f"data.resolution={resolution}; choose a multiple of {downsampling}."
         )
-    identity = content_hash(folder)
+    identity = "outline" if outline else content_hash(folder)
     space = AutoencoderPrior(
-        autoencoder.to(device),
+        autoencoder,
         resolution=resolution,
         identity=identity,
         memory=memory if kind == "autoencoder" else "fast",
@@ -117,10 +122,15 @@ def prior_folder(weights: str, revision: str | None = None) -> Path:
         raise InputError(f"no prior folder {weights}, and latentdc ships {shipped}.")
     from huggingface_hub import snapshot_download
 
-    patterns = ["model_index.json", "config.json", "*.safetensors"]
-    patterns += [f"{part}/*.{ending}" for part in PARTS for ending in ("json", "safetensors")]
+    def download(*endings: str) -> Path:
+        wanted = [f"{part}{end}" for part in ("", *(f"{p}/" for p in PARTS)) for end in endings]
+        return Path(snapshot_download(weights, revision=revision, allow_patterns=wanted))
+
     try:
-        return Path(snapshot_download(weights, revision=revision, allow_patterns=patterns))
+        folder = download("*.json", f"{WEIGHTS}.safetensors")
+        if not any(folder.rglob("*.safetensors")):  # older repositories; read without running code
+            folder = download("*.json", f"{WEIGHTS}.bin")
+        return folder
     except Exception as error:  # the client raises many kinds; all mean that it is not there
         raise InputError(
             f"the prior {weights} is neither on this disk nor could it be downloaded "
@@ -154,21 +164,29 @@ def _config(folder: Path) -> dict[str, Any]:
     return loaded
 
 
-def _load(component: Any, folder: Path) -> Any:
-    """A diffusers component in float32 from its own folder, strictly from safetensors."""
+def _load(component: Any, folder: Path, device: torch.device | str) -> Any:
+    """A diffusers component in float32 from its own folder; on `meta`, its outline."""
     try:
-        return component.from_pretrained(folder, use_safetensors=True, torch_dtype=torch.float32)
+        if torch.device(device).type == "meta":
+            with torch.device("meta"):
+                return component.from_config(component.load_config(folder))
+        return component.from_pretrained(folder, torch_dtype=torch.float32).to(device)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(f"cannot load the prior's {folder}: {error}") from error
 
 
-def _load_autoencoder(folder: Path) -> Autoencoder:
+def _outline_folder(weights: str) -> Path | None:
+    """Where the configs of a well-known prior travel with the package."""
+    folder = CONFIGS / weights.replace("/", "--")
+    return folder if folder.is_dir() else None
+
+
+def _load_autoencoder(folder: Path, device: torch.device | str) -> Autoencoder:
     part = folder if (folder / "config.json").is_file() else _part(folder, "vae", "vqvae")
     name = _config(part).get("_class_name")
     if name not in AUTOENCODERS:
         raise InputError(f"{part} is a {name}; an autoencoder is one of {sorted(AUTOENCODERS)}.")
-    loaded: Autoencoder = _load(AUTOENCODERS[name], part)
-    return loaded
+    return _load(AUTOENCODERS[name], part, device)
 
 
 def _load_denoiser(
@@ -177,22 +195,26 @@ def _load_denoiser(
     part = _part(folder, "unet", "transformer")
     name = _config(part).get("_class_name")
     if name == "UNet2DConditionModel":
-        embedding = _load(ClassEmbedding, _part(folder, "class_embedding"))
-        unet = _load(UNet2DConditionModel, part)
-        names = tuple(embedding.config["class_names"])
-        return UNetDenoiser(unet.to(device), embedding.to(device)), names
+        embedding = _load(ClassEmbedding, _part(folder, "class_embedding"), device)
+        unet = _load(UNet2DConditionModel, part, device)
+        return UNetDenoiser(unet, embedding), tuple(embedding.config["class_names"])
     if name in ("DiTTransformer2DModel", "Transformer2DModel"):
-        return DiTDenoiser(_load(DiTTransformer2DModel, part).to(device)), _dit_classes(folder)
+        transformer = _load(DiTTransformer2DModel, part, device)
+        classes = _dit_classes(folder, transformer.config["num_embeds_ada_norm"])
+        return DiTDenoiser(transformer), classes
     raise InputError(
         f"{part} is a {name}; a denoiser is a UNet2DConditionModel with a class_embedding, or a "
         "DiTTransformer2DModel."
     )
 
 
-def _dit_classes(folder: Path) -> tuple[str, ...] | None:
+def _dit_classes(folder: Path, count: int) -> tuple[str, ...] | None:
+    """Names by label from the pipeline's index; a prior of 1000 classes without is ImageNet's."""
     index = folder / "model_index.json"
     names = json.loads(index.read_text()).get("id2label") if index.is_file() else None
-    return tuple(names[key] for key in sorted(names, key=int)) if names else None
+    if names:
+        return tuple(names[key] for key in sorted(names, key=int))
+    return wordnet_ids() if count == 1000 else None
 
 
 def _load_scheduler(folder: Path) -> DDIMScheduler:
@@ -212,13 +234,15 @@ def _downsampling(autoencoder: Autoencoder) -> int:
 
 
 def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
-    """(C,) labels of the prior for the classes of a data set, matched by name.
+    """(C,) labels of the prior for the classes of a data set, matched by name or WordNet id.
 
     Raises:
         InputError: a class that the prior does not know.
     """
     if prior.class_names is None:
         return torch.arange(len(names))
+    if len(prior.class_names) == 1000 and not set(names) <= set(prior.class_names):
+        return torch.tensor(imagenet_indices(names))
     place = {name: index for index, name in enumerate(prior.class_names)}
     missing = [name for name in names if name not in place]
     if missing:

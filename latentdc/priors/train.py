@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from latentdc import cli
 from latentdc.recipe import PriorRecipe
 
+LOCAL = ("output=", "data.source=", "data.cache=", "threads=")  # say nothing about the weights
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train the prior of a recipe and write it as a folder in diffusers layout."""
@@ -15,10 +17,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         recipe, name = cli.read_recipe(PriorRecipe, options)
         from latentdc.priors.training import train_prior
 
-        command = (
-            f"python -m latentdc.priors.train {' '.join([options.recipe, *options.overrides])}"
-        )
-        train_prior(recipe, name, cli.run_folder(recipe.output, f"priors/{name}"), command)
+        words = ["python -m latentdc.priors.train", options.recipe]
+        words += [word for word in options.overrides if not word.startswith(LOCAL)]
+        folder = cli.run_folder(recipe.output, f"priors/{name}")
+        train_prior(recipe, name, folder, " ".join(words))
 
     cli.exits(work)
 

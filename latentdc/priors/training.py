@@ -7,8 +7,8 @@ adversarial loss, the kept weights are exponential moving averages.
 
 import json
 import os
-import platform
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from latentdc import config, draws, threads
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.images import from_uint8, to_uint8
+from latentdc.machine import device_name
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.card import prior_card
 from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
@@ -40,7 +41,9 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train, test = open_splits(recipe.data)
     config.claim(
-        recipe, folder, may_change=["threads", "checkpoint_every", "data.source", "data.cache"]
+        recipe,
+        folder,
+        may_change=["threads", "checkpoint_every", "licence", "data.source", "data.cache"],
     )
     with draws.global_draws(recipe.seed, "autoencoder"):
         autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.resolution).to(device)
@@ -234,11 +237,11 @@ def _describe(
         "parameters": [sum(p.numel() for p in part.parameters()) for part in weights],
         "seconds": [round(first.seconds), round(second.seconds)],
         "steps": [first.done, second.done],
-        "machine": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
+        "machine": device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "command": command,
     }
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
     (folder / "README.md").write_text(prior_card(recipe, name, facts))
-    config.save(recipe, folder / "recipe.yaml")
+    config.save(replace(recipe, output=None, threads=None), folder / "recipe.yaml")
