@@ -6,18 +6,54 @@ The public API, resolved on first use: importing latentdc does not import torch.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-__all__ = ["__version__"]
-
 if TYPE_CHECKING:
-    pass
+    from latentdc.data.dataset import Dataset as Dataset
+    from latentdc.data.open import open_dataset as open_dataset
+    from latentdc.data.open import open_splits as open_splits
+    from latentdc.distill.dataset import distill_dataset as distill_dataset
+    from latentdc.evaluate.jobs import evaluate as evaluate_set  # noqa: F401
+    from latentdc.evaluate.protocol import EvalProtocol as EvalProtocol
+    from latentdc.evaluate.protocol import load_protocol as load_protocol
+    from latentdc.evaluate.score import Score as Score
+    from latentdc.evaluate.table import score_table as score_table
+    from latentdc.images import Normalization as Normalization
+    from latentdc.objectives.build import build_objective as build_objective
+    from latentdc.priors.base import Prior as Prior
+    from latentdc.priors.loading import load_prior as load_prior
+    from latentdc.prune.coreset import Coreset as Coreset
+    from latentdc.prune.pipeline import prune_dataset as prune_dataset
+    from latentdc.recipe import Data as Data
+    from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
 
-_HOME: dict[str, str] = {}
+__version__ = "0.1.0"
+
+_HOME = {
+    "Coreset": "latentdc.prune.coreset:Coreset",
+    "Data": "latentdc.recipe:Data",
+    "Dataset": "latentdc.data.dataset:Dataset",
+    "EvalProtocol": "latentdc.evaluate.protocol:EvalProtocol",
+    "Normalization": "latentdc.images:Normalization",
+    "Prior": "latentdc.priors.base:Prior",
+    "Score": "latentdc.evaluate.score:Score",
+    "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
+    "build_objective": "latentdc.objectives.build:build_objective",
+    "distill_dataset": "latentdc.distill.dataset:distill_dataset",
+    "evaluate_set": "latentdc.evaluate.jobs:evaluate",
+    "load_prior": "latentdc.priors.loading:load_prior",
+    "load_protocol": "latentdc.evaluate.protocol:load_protocol",
+    "open_dataset": "latentdc.data.open:open_dataset",
+    "open_splits": "latentdc.data.open:open_splits",
+    "prune_dataset": "latentdc.prune.pipeline:prune_dataset",
+    "score_table": "latentdc.evaluate.table:score_table",
+}
+
+__all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> object:
     if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+        module, _, attribute = _HOME[name].partition(":")
+        return getattr(import_module(module), attribute)
     raise AttributeError(f"module 'latentdc' has no attribute {name!r}")
 
 

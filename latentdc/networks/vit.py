@@ -9,8 +9,6 @@ Published at 128 and 256 px with patches of 16 px; ours alone: images under 128 
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentdc.networks.base import Network
 
@@ -49,7 +47,7 @@ class ViT(Network):
 
 
 class Attention(nn.Module):
-    """Self-attention of eight heads, by the one kernel that can be differentiated twice."""
+    """Self-attention of eight heads, written out: fused kernels cannot be differentiated twice."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -59,9 +57,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, width) -> same shape."""
         q, k, v = self.qkv(x).unflatten(2, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
-        with sdpa_kernel(SDPBackend.MATH):
-            mixed = F.scaled_dot_product_attention(q, k, v)  # (B, HEADS, T, width / HEADS)
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        attention = (q @ k.mT * q.shape[-1] ** -0.5).softmax(dim=-1)  # (B, HEADS, T, T)
+        out: Tensor = self.out((attention @ v).transpose(1, 2).flatten(2))
         return out
 
 

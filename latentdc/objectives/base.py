@@ -10,16 +10,16 @@ RealBatch = Callable[[int, int], Tensor]
 
 
 class Objective(Protocol):
-    """A loss between real and synthetic images, summed over classes.
+    """A loss between real and synthetic images, summed over classes."""
 
-    Attributes:
-        scope: which synthetic images one call must see. `class`: any set of whole classes, the
-            loss being a sum over them, so that each process works on its own. `set`: all images,
-            gathered from all processes, because classes act on each other (DC's inner loop, MTT);
-            every process then computes the same.
-    """
+    @property
+    def scope(self) -> Literal["class", "set"]:
+        """Which synthetic images one call must see.
 
-    scope: Literal["class", "set"]
+        `class`: any number of whole classes, the loss being a sum over them, so that each process
+        works on its own. `set`: all images, gathered from all processes, because classes act on
+        each other (DC's inner loop, MTT); every process then computes the same.
+        """
 
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """Add the loss's gradient to `synthetic.grad`.

@@ -5,7 +5,7 @@ from typing import Literal
 
 from latentdc.images import Normalization
 from latentdc.objectives.base import Objective
-from latentdc.objectives.classwise import Classwise, match_distributions
+from latentdc.objectives.classwise import Classwise, Match, match_distributions
 from latentdc.objectives.gradient import Distance, gradient_matching
 
 
@@ -32,7 +32,7 @@ def build_objective(
         normalization: of real and synthetic images alike; None takes ImageNet's.
         seed: of all draws.
     """
-    matches = {
+    matches: dict[str, Match] = {
         "dm": match_distributions,
         "dc": partial(gradient_matching, distance=distance),
     }

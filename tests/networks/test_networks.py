@@ -7,6 +7,7 @@ from latentdc.errors import InputError
 from latentdc.networks import build_network, new_network
 from latentdc.networks.build import NETWORKS
 from latentdc.networks.names import LIMITS
+from latentdc.networks.vit import Attention
 from tests.shared import shared_data
 
 
@@ -96,3 +97,13 @@ def test_small_images_give_the_vision_transformer_eight_by_eight_patches():
 def test_cifar_resnets_load_the_published_weights(name):
     network = build_network(name, num_classes=10, resolution=32)
     network.load_state_dict(load_file(shared_data(f"cifar10_{name}") / "model.safetensors"))
+
+
+def test_attention_is_the_scaled_dot_product():
+    attention = Attention(16).eval()
+    x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+    q, k, v = (
+        part.unflatten(2, (8, 2)).transpose(1, 2) for part in attention.qkv(x).chunk(3, dim=2)
+    )
+    mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(attention(x), attention.out(mixed))

@@ -30,6 +30,4 @@ def test_gradients_agree_with_finite_differences():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(4, 4), nn.Tanh(), nn.Flatten())
     network.double().requires_grad_(False)
     real, synthetic = images(3, 3, 4, 4), images(2, 3, 4, 4, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda s: distribution_matching(network, real, s), (synthetic,)
-    )
+    assert torch.autograd.gradcheck(lambda s: distribution_matching(network, real, s), (synthetic,))

@@ -1,0 +1,98 @@
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from latentdc.config import to_yaml
+from latentdc.data.open import open_splits
+from latentdc.evaluate.__main__ import main
+from latentdc.evaluate.baselines import random_images
+from latentdc.prune.coreset import Coreset
+from latentdc.recipe import Data, Prune, Recipe
+from latentdc.synthetic import SyntheticSet
+
+QUICK = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
+DATA = Data(resolution=8)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with a set of two random digits a class."""
+    train, _ = open_splits(DATA)
+    drawn = random_images(train, 2, seed=7)
+    synthetic = SyntheticSet(drawn.images, drawn.labels, drawn.class_names)
+    recipe = to_yaml(Recipe(data=DATA, ipc=2, prune=Prune(keep=0.5)))
+    synthetic.save_pretrained(tmp_path / "synthetic", recipe=recipe)
+    return tmp_path
+
+
+def wrong(capsys, *arguments):
+    """The line that a wrong call ends with."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_saved_set_is_scored_beside_random_images(run, capsys):
+    main([str(run), *QUICK, "evaluate.rows=[distilled,random]", "data.resolution=8"])
+    printed = capsys.readouterr().out
+    assert re.search(r"distilled +\d+\.\d\nrandom +\d+\.\d\n", printed)
+    assert "ipc 2, protocol quick" in printed and "2 steps" in printed
+    results = json.loads((run / "evaluation.json").read_text())
+    assert [row["set"] for row in results["rows"]] == ["distilled", "random"]
+    assert len(list((run / "rows").iterdir())) == 2
+
+
+def test_the_core_set_of_the_run_is_found_and_its_absence_said(run, capsys):
+    arguments = [str(run / "synthetic"), *QUICK, "evaluate.rows=[random,coreset]"]
+    main(arguments)
+    assert "coreset: missing, no core set was given." in capsys.readouterr().out
+    train, _ = open_splits(DATA)
+    kept = random_images(train, 50, seed=1)
+    Coreset(
+        hashes=kept.hashes,
+        scores=torch.zeros(500),
+        labels=kept.labels,
+        class_names=kept.class_names,
+        rule="random",
+        order="easy",
+        keep=0.5,
+        dataset=train.name,
+    ).save(run / "coreset.parquet")
+    main(arguments)
+    assert re.search(r"coreset +\d+\.\d", capsys.readouterr().out)
+
+
+def test_a_set_of_its_own_needs_a_recipe_and_writes_where_it_is_told(run, capsys):
+    (run / "synthetic" / "recipe.yaml").unlink()
+    assert "name the recipe whose data" in wrong(capsys, str(run), *QUICK)
+    mine = run / "mine.yaml"
+    mine.write_text("data: {resolution: 8}\nevaluate: {rows: [random]}")
+    main([str(run), *QUICK, "--recipe", str(mine), "--output", str(run / "there")])
+    assert (run / "there" / "evaluation.json").is_file()
+
+
+def test_wrong_calls_end_with_one_line_before_anything_is_trained(run, capsys):
+    assert "did you mean 'seeds'" in wrong(capsys, str(run), "evaluate.seds=2")
+    assert "did you mean 'convnet3'" in wrong(capsys, str(run), "evaluate.students=[convnt3]")
+    assert "convnet5 takes images" in wrong(capsys, str(run), "evaluate.students=[convnet5]")
+    assert "'ipc' changes nothing about a saved set" in wrong(capsys, str(run), "ipc=3")
+    assert "always has 'random'" in wrong(capsys, str(run), "evaluate.rows=[full]")
+    assert "data.resolution=8" in wrong(capsys, str(run), *QUICK, "data.resolution=16")
+    assert sorted(path.name for path in run.iterdir()) == ["synthetic"]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["{run}", "--print-config"], ["{run}", "ipc=3"]])
+def test_help_config_and_refusals_come_without_torch(run, arguments):
+    arguments = [argument.format(run=run) for argument in arguments]
+    code = (
+        "import sys\nfrom latentdc.evaluate.__main__ import main\n"
+        f"try: main({arguments!r})\nfinally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode in (0, 2), done.stderr
+    assert "AssertionError" not in done.stderr

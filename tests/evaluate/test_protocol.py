@@ -1,0 +1,104 @@
+import subprocess
+import sys
+
+import pytest
+
+from latentdc.errors import InputError
+from latentdc.evaluate import load_protocol
+from tests.evaluate.toys import protocol
+
+
+def test_ld3m_is_the_published_protocol():
+    ld3m = load_protocol("ld3m")
+    assert ld3m.students == ["convnet5", "resnet18", "vgg11", "alexnet", "vit"]
+    assert (ld3m.seeds, ld3m.epochs, ld3m.batch, ld3m.ema) == (5, 1000, 256, 0.995)
+    assert (ld3m.optimizer, ld3m.momentum, ld3m.weight_decay) == ("sgd", 0.9, 5e-4)
+    assert [ld3m.lr_for(s) for s in ld3m.students] == [1e-3, 1e-3, 1e-4, 1e-3, 1e-3]
+
+
+def test_a_learning_rate_of_a_network_holds_at_any_width_unless_the_student_has_its_own():
+    some = protocol(lr=0.1, lr_of={"vgg11": 0.01, "vgg11@8": 0.02})
+    assert some.lr_for("convnet3") == 0.1
+    assert some.lr_for("vgg11@16") == 0.01
+    assert some.lr_for("vgg11@8") == 0.02
+
+
+def test_epochs_become_steps_of_the_given_set():
+    assert protocol(steps=None, epochs=10, batch=256).resolve(100).steps == 10
+    resolved = protocol(steps=None, epochs=10, batch=256).resolve(500)
+    assert (resolved.steps, resolved.epochs, resolved.update_every) == (20, None, 2)
+    assert protocol(steps=7).resolve(10_000) == protocol(steps=7)
+
+
+def test_a_hash_follows_from_what_decides_one_training():
+    plain = protocol()
+    assert len(plain.hash) == 12 and int(plain.hash, 16) >= 0
+    assert plain.hash == protocol(name="other", students=["alexnet"], seeds=9).hash
+    for change in [
+        {"steps": 4},
+        {"batch": 9},
+        {"optimizer": "adamw"},
+        {"lr": 0.02},
+        {"lr_of": {"vgg11": 0.1}},
+        {"momentum": 0.8},
+        {"weight_decay": 0.0},
+        {"schedule": "constant"},
+        {"augment": "flip"},
+        {"ema": 0.9},
+        {"update_every": 2},
+    ]:
+        assert protocol(**change).hash != plain.hash
+
+
+def test_a_hash_is_the_same_in_another_process_and_version():
+    code = "from latentdc.evaluate import load_protocol; print(load_protocol('ld3m').hash)"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == load_protocol("ld3m").hash == "114f8a875bec"
+
+
+def test_parts_of_a_protocol_can_be_replaced():
+    changed = load_protocol("ld3m", students=["vit"], seeds=1, steps=5)
+    assert (changed.students, changed.seeds, changed.steps, changed.epochs) == (["vit"], 1, 5, None)
+    assert changed.name == "ld3m" and changed.hash != load_protocol("ld3m").hash
+
+
+def test_a_protocol_is_a_file_too(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("{name: mine, students: [alexnet@8], steps: 5, lr: 0.2}")
+    assert load_protocol(str(path)) == protocol(
+        name="mine", students=["alexnet@8"], steps=5, lr=0.2, seeds=3, batch=256
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{name: x, students: [convnet3]}", "steps None and epochs None; its budget is one"),
+        ("{name: x, students: [convnet3], steps: 1, epochs: 1}", "steps 1 and epochs 1"),
+        ("{name: x, students: [convnet3], steps: 0}", "steps is at least 1, got 0"),
+        ("{name: x, students: [convnet3], steps: 1, lr: -1}", "lr is positive, got -1"),
+        ("{name: x, students: [convnet3], steps: 1, ema: 1}", r"ema is in \[0, 1\), got 1"),
+        ("{name: x, students: [convnet3], steps: 1, lr_of: {vgg: 1}}", "unknown network 'vgg'"),
+        ("{name: x, students: [convnet], steps: 1}", "did you mean 'convnet"),
+        ("{name: x, students: [], steps: 1}", "trains no student"),
+        ("{name: x, students: [vit, vit], steps: 1}", "names a student twice"),
+        ("{name: x, students: [vit], steps: 1, augment: colour}", "'colour' is unknown"),
+        ("{name: x, students: [vit], step: 1}", "unknown key 'step'; did you mean 'steps'"),
+        ("{name: x, students: [vit], steps: 1, schedule: linear}", "schedule"),
+    ],
+)
+def test_a_wrong_protocol_is_refused(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_protocol(str(path))
+
+
+def test_an_unknown_protocol_is_refused_with_the_nearest_name():
+    with pytest.raises(InputError, match="did you mean 'quick'"):
+        load_protocol("quik")
+
+
+def test_students_that_cannot_take_the_images_are_refused():
+    with pytest.raises(InputError, match="convnet5 takes images of 32 px or more, got 16 px"):
+        load_protocol("ld3m").check_students(16)

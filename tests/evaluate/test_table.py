@@ -1,0 +1,134 @@
+import json
+
+import pytest
+
+from latentdc.errors import InputError
+from latentdc.evaluate import score_table
+from latentdc.evaluate.baselines import random_images
+from latentdc.evaluate.labelled import set_hash
+from latentdc.evaluate.machine import Machine
+from latentdc.evaluate.render import to_markdown, to_text
+from latentdc.evaluate.score import Score
+from latentdc.evaluate.table import Table
+from latentdc.images import Normalization
+from tests.evaluate.toys import protocol, stripes
+
+TRAIN, TEST = stripes(60, seed=3), stripes(30, seed=4)
+OPTIONS = {"ipc": 2, "normalization": Normalization()}
+
+
+def score(*pairs):
+    students = ["convnet3@4", "alexnet@2", "vgg11@2"][: len(pairs)]
+    some = protocol(students=students, seeds=len(pairs[0]), steps=300)
+    return Score(some, dict(zip(students, pairs, strict=True)), ("x",) * len(pairs[0]))
+
+
+def table(scores, unseen=(), missing=None):
+    machine = Machine("0", "2", "cpu", 1, 1, "no", "Linux x86_64")
+    return Table(scores=scores, ipc=1, unseen=unseen, missing=missing or {}, machine=machine)
+
+
+def test_every_row_has_the_steps_of_the_distilled_one_and_random_rows_are_drawn_by_seed():
+    coreset = TRAIN.select((TRAIN.hashes < 30).nonzero().squeeze(1))
+    made = score_table(
+        stripes(9, seed=5),
+        TRAIN,
+        TEST,
+        protocol(steps=None, epochs=2, batch=4),
+        coreset=coreset,
+        **OPTIONS,
+    )
+    assert list(made.scores) == ["distilled", "random", "coreset", "full"]
+    assert {row.protocol.steps for row in made.scores.values()} == {6}  # 2 epochs of 9 by 4
+    for name, source in [("random", TRAIN), ("coreset", coreset)]:
+        drawn = tuple(set_hash(random_images(source, 2, seed)) for seed in (0, 1))
+        assert made.scores[name].sets == drawn
+    assert made.scores["full"].sets == (set_hash(TRAIN),) * 2
+
+
+def test_without_pruning_the_core_set_row_costs_nothing(tmp_path):
+    made = score_table(
+        None,
+        TRAIN,
+        TEST,
+        protocol(),
+        coreset=TRAIN,
+        include=["random", "coreset"],
+        rows=tmp_path,
+        **OPTIONS,
+    )
+    assert made.scores["random"] == made.scores["coreset"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_row_without_images_is_listed_as_missing_and_said():
+    made = score_table(stripes(6), None, TEST, protocol(seeds=1, steps=1), **OPTIONS)
+    assert list(made.scores) == ["distilled"]
+    assert made.missing.keys() == {"random", "coreset", "full"}
+    assert "random: missing, no real training images were given." in to_text(made)
+    with pytest.raises(InputError, match="none of the rows"):
+        score_table(None, None, TEST, protocol(), **OPTIONS)
+
+
+def test_students_of_the_distilling_network_are_seen_at_any_width():
+    some = protocol(students=["convnet3@4", "convnet3@2", "alexnet@2"], seeds=1, steps=1)
+    made = score_table(stripes(6), None, TEST, some, seen="convnet3", **OPTIONS)
+    assert made.unseen == ("alexnet@2",)
+
+
+def test_text_is_aligned_and_has_the_mean_of_unseen_students():
+    pairs = [(0.9, 0.7), (0.5, 0.7), (0.3, 0.1)]
+    made = table({"distilled": score(*pairs), "full": score((1.0, 1.0), *pairs[1:])})
+    lines = to_text(made).splitlines()
+    assert lines[0].startswith(
+        "Test accuracy in %, mean ± sample std over 2 seeds, ipc 1, protocol toy ("
+    )
+    assert "300 steps for every row" in lines[0]
+    assert lines[2:] == [
+        "set         convnet3@4    alexnet@2      vgg11@2",
+        "---------  -----------  -----------  -----------",
+        "distilled  80.0 ± 14.1  60.0 ± 14.1  20.0 ± 14.1",
+        "full       100.0 ± 0.0  60.0 ± 14.1  20.0 ± 14.1",
+    ]
+    with_unseen = table(made.scores, unseen=("alexnet@2", "vgg11@2"))
+    assert [line.split("  ")[-1].strip() for line in to_text(with_unseen).splitlines()[2:]] == [
+        "unseen",
+        "----------",
+        "40.0 ± 0.0",  # (0.5 + 0.3) / 2 and (0.7 + 0.1) / 2
+        "40.0 ± 0.0",
+    ]
+
+
+def test_a_single_seed_is_shown_without_a_deviation():
+    text = to_text(table({"distilled": score((0.5,))}))
+    assert "1 seed," in text and text.endswith("50.0") and "±" not in text
+
+
+def test_markdown_is_a_table_with_the_protocol_under_it():
+    made = table({"distilled": score((0.9, 0.7))}, missing={"full": "why"})
+    assert to_markdown(made).splitlines()[:4] == [
+        "| set | convnet3@4 |",
+        "| --- | ---: |",
+        "| distilled | 80.0 ± 14.1 |",
+        "",
+    ]
+    assert to_markdown(made).endswith("full: missing, why.")
+
+
+def test_results_say_what_was_computed_how_and_where(tmp_path):
+    made = table({"distilled": score((0.9, 0.7), (0.5, 0.5))}, unseen=("alexnet@2",))
+    made.save(tmp_path / "results.json")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["version"] == 1
+    assert (results["protocol"], results["protocol_hash"]) == ("toy", made.protocol.hash)
+    assert (results["steps"], results["seeds"], results["ipc"]) == (300, 2, 1)
+    assert results["rows"][0] == {
+        "set": "distilled",
+        "student": "convnet3@4",
+        "mean": pytest.approx(0.8),
+        "std": pytest.approx(0.02**0.5),
+        "seeds": 2,
+        "accuracies": [0.9, 0.7],
+        "sets": ["x", "x"],
+    }
+    assert results["machine"]["device"] == "cpu" and results["machine"]["threads"] == 1

@@ -1,0 +1,138 @@
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.nn import functional as F
+
+from latentdc.draws import generator
+from latentdc.errors import RunError
+from latentdc.evaluate.accuracy import accuracy
+from latentdc.evaluate.training import train_student
+from latentdc.images import Normalization, from_uint8
+from latentdc.networks import build_network, new_network
+from latentdc.objectives.augment import augment, draw_augmentation
+from tests.evaluate.toys import protocol, stripes
+
+NORMALIZATION = Normalization()
+
+
+def train(dataset, *, network="convnet3@4", seed=0, **changes):
+    return train_student(
+        dataset.images,
+        dataset.labels,
+        network=network,
+        num_classes=3,
+        protocol=protocol(**changes),
+        seed=seed,
+        normalization=NORMALIZATION,
+        accelerator=Accelerator(),
+    )
+
+
+def assert_same(one, other):
+    for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def by_hand(dataset, *, steps, batch, lr, augmentation=None, momentum=0.9, decay=5e-4):
+    """SGD written out, with its batches and augmentations; the weights after each step."""
+    student = new_network("convnet3@4", "student", num_classes=3, resolution=8, seed=0)
+    parameters = list(student.parameters())
+    speed = [torch.zeros_like(p) for p in parameters]
+    history, epoch, queue = [], 0, []
+    for step in range(steps):
+        if not queue:
+            source = generator(0, "epoch", epoch)
+            queue = list(torch.randperm(len(dataset), generator=source).split(batch))
+            epoch += 1
+        rows = queue.pop(0)
+        images = NORMALIZATION(from_uint8(dataset.images[rows]))
+        images = augment(images, draw_augmentation(augmentation, source, samples=len(rows)))
+        loss = F.cross_entropy(student(images), dataset.labels[rows])
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for p, v, g in zip(parameters, speed, gradients, strict=True):
+                v.mul_(momentum).add_(g + decay * p)
+                p.sub_(lr(step) * v)
+        history.append([p.detach().clone() for p in parameters])
+    return history
+
+
+def test_training_is_sgd_over_shuffled_epochs_with_a_short_last_batch():
+    data = stripes(21)
+    trained = train(data, steps=7, batch=8, lr=0.05, schedule="constant", augment="crop_flip")
+    expected = by_hand(data, steps=7, batch=8, lr=lambda step: 0.05, augmentation="crop_flip")
+    for p, value in zip(trained.parameters(), expected[-1], strict=True):
+        torch.testing.assert_close(p, value)
+
+
+def test_the_learning_rate_follows_the_schedule_in_updates_of_several_steps():
+    data = stripes(12)
+    trained = train(data, steps=6, batch=6, lr=0.1, schedule="warmup-cosine", update_every=2)
+    rates = [1e-8, 1e-8, 0.1, 0.1, 0.05, 0.05]  # updates 0, 1, 2: half = 1
+    expected = by_hand(data, steps=6, batch=6, lr=lambda step: rates[step])
+    for p, value in zip(trained.parameters(), expected[-1], strict=True):
+        torch.testing.assert_close(p, value)
+
+
+def test_the_average_is_the_mean_of_the_last_steps_of_each_update():
+    data = stripes(12)
+    settings = {"steps": 6, "batch": 6, "lr": 0.05, "schedule": "constant", "update_every": 2}
+    trained = train(data, ema=0.99, **settings)
+    history = by_hand(data, steps=6, batch=6, lr=lambda step: 0.05)
+    for index, p in enumerate(trained.parameters()):
+        mean = (history[1][index] + history[3][index] + history[5][index]) / 3
+        torch.testing.assert_close(p, mean)
+
+
+def test_the_average_takes_batch_statistics_as_they_are():
+    plain = train(stripes(12), network="resnet20@2", steps=3)
+    averaged = train(stripes(12), network="resnet20@2", steps=3, ema=0.9)
+    torch.testing.assert_close(averaged.bn1.running_mean, plain.bn1.running_mean)
+    assert not torch.equal(averaged.conv1.weight, plain.conv1.weight)
+
+
+def test_a_student_follows_from_its_seed_alone():
+    data = stripes(12)
+    settings = {"network": "vit@8", "augment": "color_crop_cutout_flip_scale_rotate", "batch": 4}
+    first = train(data, **settings)
+    torch.rand(5)  # another state of the global stream, from which dropout draws
+    assert_same(first, train(data, **settings))
+    other = train(data, seed=1, **settings)
+    assert not torch.equal(first.linear.weight, other.linear.weight)
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.05), ("adamw", 0.01)])
+def test_students_learn_stripes_and_floats_teach_what_levels_do(optimizer, lr):
+    data, test = stripes(30), stripes(60, seed=1)
+    settings = {"steps": 80, "optimizer": optimizer, "lr": lr, "batch": 30}
+    trained = train(data, network="convnet3@8", **settings)
+    share = accuracy(
+        trained, test.images, test.labels, normalization=NORMALIZATION, accelerator=Accelerator()
+    )
+    assert share > 0.9
+    floats = train_student(
+        from_uint8(data.images),
+        data.labels,
+        network="convnet3@8",
+        num_classes=3,
+        protocol=protocol(**settings),
+        seed=0,
+        normalization=NORMALIZATION,
+        accelerator=Accelerator(),
+    )
+    assert_same(trained, floats)
+
+
+def test_a_training_that_diverges_ends_with_a_word_about_the_learning_rate():
+    with pytest.raises(RunError, match=r"convnet3@4 with seed 0 ended with a loss of nan"):
+        train(stripes(12), steps=30, lr=1e30)
+
+
+def test_accuracy_counts_every_image_once_and_in_eval_mode():
+    data = stripes(23)
+    network = build_network("resnet20@4", num_classes=3, resolution=8).train()
+    options = {"normalization": NORMALIZATION, "accelerator": Accelerator()}
+    shares = {accuracy(network, data.images, data.labels, batch=b, **options) for b in (1, 7, 50)}
+    with torch.no_grad():
+        logits = network.eval()(NORMALIZATION(from_uint8(data.images)))
+    assert shares == {int((logits.argmax(1) == data.labels).sum()) / 23}

@@ -1,0 +1,27 @@
+"""Small sets that a narrow student learns in a few steps: each class has stripes of its own."""
+
+import torch
+
+from latentdc.data.dataset import Dataset
+from latentdc.evaluate import EvalProtocol
+
+
+def stripes(count: int, seed: int = 0, resolution: int = 8) -> Dataset:
+    """`count` noisy images of rows, columns or a chessboard, one class after the other."""
+    source = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    i, j = torch.meshgrid(torch.arange(resolution), torch.arange(resolution), indexing="ij")
+    patterns = torch.stack([i % 2, j % 2, (i + j) % 2])  # (3, H, W)
+    noise = torch.randint(100, (count, 3, resolution, resolution), generator=source)
+    return Dataset(
+        images=(noise + 150 * patterns[labels].unsqueeze(1)).to(torch.uint8),
+        labels=labels,
+        class_names=("rows", "columns", "chessboard"),
+        hashes=torch.arange(count),
+        name="stripes",
+    )
+
+
+def protocol(**changes) -> EvalProtocol:
+    settings = {"name": "toy", "students": ["convnet3@4"], "seeds": 2, "steps": 3, "batch": 8}
+    return EvalProtocol(**{**settings, **changes})
