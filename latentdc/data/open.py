@@ -21,7 +21,7 @@ def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
     """
     if data.source == "digits":
         return open_digits(data, split)
-    return _decoded(data, _encoded(data, split))
+    return _decoded(data, encoded_split(data, split))
 
 
 def open_splits(data: Data) -> tuple[Dataset, Dataset]:
@@ -32,7 +32,7 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
     """
     if data.source == "digits":
         return open_digits(data, "train"), open_digits(data, "test")
-    train, test = _encoded(data, "train"), _encoded(data, "test")
+    train, test = encoded_split(data, "train"), encoded_split(data, "test")
     if train.class_names != test.class_names:
         only = sorted(set(train.class_names) ^ set(test.class_names))
         what = f"only one of them has {', '.join(only[:10])}" if only else "their order differs"
@@ -44,7 +44,8 @@ def _decoded(data: Data, split: EncodedSplit) -> Dataset:
     return decoded(split, resolution=data.resolution, unreadable=data.unreadable, folder=data.cache)
 
 
-def _encoded(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
+def encoded_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
+    """The files and labels of one split of a folder or of the Hub; nothing is decoded."""
     name = data.train if split == "train" else data.test
     source = Path(data.source).expanduser()
     if source.is_dir() and is_class_tree(source, data.train):

@@ -1,0 +1,67 @@
+"""What can be scored: any images with labels and class names, told apart by a hash of contents."""
+
+import hashlib
+from typing import Protocol
+
+from torch import Tensor
+
+from latentdc.errors import InputError
+
+_CHUNK = 1024  # images hashed at once, so that a memory-mapped set stays on disk
+
+
+class LabelledImages(Protocol):
+    """`Dataset` and `SyntheticSet` are ones."""
+
+    @property
+    def images(self) -> Tensor:
+        """(N, 3, H, W) uint8, or floats in [-1, 1]."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64 indices into `class_names`."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In label order."""
+
+
+def set_hash(labelled: LabelledImages) -> str:
+    """16 hex digits of images (type, size and bytes), labels and class names, in their order."""
+    images = labelled.images
+    digest = hashlib.sha256()
+    digest.update(repr((str(images.dtype), tuple(images.shape), labelled.class_names)).encode())
+    digest.update(_bytes(labelled.labels))
+    for chunk in images.split(_CHUNK):
+        digest.update(_bytes(chunk))
+    return digest.hexdigest()[:16]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.cpu().contiguous().numpy().tobytes()
+
+
+def require_comparable(labelled: LabelledImages, test: LabelledImages, name: str) -> None:
+    """Refuse a set whose classes or resolution are not those of the test set.
+
+    Raises:
+        InputError: says where they first differ.
+    """
+    ours, theirs = labelled.class_names, test.class_names
+    if len(ours) != len(theirs):
+        raise InputError(
+            f"the {name} set has {len(ours)} classes, the test set {len(theirs)}; name the same "
+            "ones in the same order with data.classes=[...]."
+        )
+    for label, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+        if one != other:
+            raise InputError(
+                f"class {label} is {one!r} in the {name} set and {other!r} in the test set; both "
+                "need the same classes in the same order (data.classes=[...])."
+            )
+    size, tested = labelled.images.shape[-2:], test.images.shape[-2:]
+    if size != tested:
+        raise InputError(
+            f"the {name} set has images of {size[0]}x{size[1]} px, the test set {tested[0]}x"
+            f"{tested[1]}; open the test set with data.resolution={size[0]}."
+        )

@@ -1,0 +1,54 @@
+"""Finished trainings, one small file each, so that a restarted evaluation trains only the rest."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from latentdc.errors import InputError
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one training depends on, and so the name of its file.
+
+    Attributes:
+        images: hash of the training set.
+        protocol: hash of the protocol, its budget in steps.
+        setting: hash of test set, normalisation and precision.
+        student: name of the network.
+        seed: of the training.
+    """
+
+    images: str
+    protocol: str
+    setting: str
+    student: str
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """Name of its file."""
+        return f"{self.images}-{self.protocol}-{self.setting}-{self.student}-{self.seed}.json"
+
+
+def read_row(folder: Path, row: Row) -> float | None:
+    """Its accuracy, None if it is not finished."""
+    path = folder / row.file
+    try:
+        return float(json.loads(path.read_text())["accuracy"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no finished row ({error}); delete it to train it again."
+        ) from error
+
+
+def write_row(folder: Path, row: Row, accuracy: float) -> None:
+    """Write it, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / row.file
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({**asdict(row), "accuracy": accuracy}, indent=1) + "\n")
+    os.replace(part, path)

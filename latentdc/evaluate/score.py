@@ -1,0 +1,61 @@
+"""`Score`: the accuracies of one set under one protocol."""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from latentdc.evaluate.protocol import EvalProtocol
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy of each student and seed on the whole test set.
+
+    Attributes:
+        protocol: with its budget in steps.
+        accuracies: by student, in [0, 1], one for each of the seeds 0, 1, ...
+        sets: hash of the set that each seed trained on; all the same unless it was drawn by seed.
+    """
+
+    protocol: EvalProtocol
+    accuracies: Mapping[str, tuple[float, ...]]
+    sets: tuple[str, ...]
+
+    def mean(self, student: str) -> float:
+        """Mean over seeds."""
+        return statistics.fmean(self.accuracies[student])
+
+    def std(self, student: str) -> float | None:
+        """Sample standard deviation over seeds (divided by n - 1), None for a single seed."""
+        return spread(self.accuracies[student])
+
+    def over(self, students: list[str]) -> tuple[float, ...]:
+        """Mean over several students, for each seed."""
+        by_seed = zip(*(self.accuracies[student] for student in students), strict=True)
+        return tuple(statistics.fmean(values) for values in by_seed)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON's types; `from_json` reads it back."""
+        return {
+            "protocol": asdict(self.protocol),
+            "protocol_hash": self.protocol.hash,
+            "accuracies": {student: list(values) for student, values in self.accuracies.items()},
+            "mean": {student: self.mean(student) for student in self.accuracies},
+            "std": {student: self.std(student) for student in self.accuracies},
+            "sets": list(self.sets),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Score":
+        """The score that `to_json` wrote."""
+        return cls(
+            protocol=EvalProtocol(**content["protocol"]),
+            accuracies={k: tuple(values) for k, values in content["accuracies"].items()},
+            sets=tuple(content["sets"]),
+        )
+
+
+def spread(values: tuple[float, ...]) -> float | None:
+    """Sample standard deviation (divided by n - 1), None for a single value."""
+    return statistics.stdev(values) if len(values) > 1 else None

@@ -1,0 +1,155 @@
+"""The table of a run: the distilled set beside random images, the core set and all images."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
+from latentdc.evaluate.baselines import random_images
+from latentdc.evaluate.jobs import Candidate, score_sets
+from latentdc.evaluate.labelled import LabelledImages
+from latentdc.evaluate.machine import Machine, this_machine
+from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.evaluate.score import Score
+from latentdc.images import Normalization
+
+VERSION = 1  # of results.json
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores of several sets under one protocol.
+
+    Attributes:
+        scores: by row, such as `distilled` or `random`.
+        ipc: images per class of all rows but `full`.
+        unseen: students that the distillation did not use.
+        missing: rows that were wanted but could not be scored, and why.
+        machine: where it was computed.
+    """
+
+    scores: dict[str, Score]
+    ipc: int
+    unseen: tuple[str, ...]
+    missing: dict[str, str]
+    machine: Machine
+
+    @property
+    def protocol(self) -> EvalProtocol:
+        """The one that all rows share."""
+        return next(iter(self.scores.values())).protocol
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of results.json; `rows` is flat, for data set cards."""
+        protocol = self.protocol
+        return {
+            "version": VERSION,
+            "protocol": protocol.name,
+            "protocol_hash": protocol.hash,
+            "steps": protocol.steps,
+            "seeds": protocol.seeds,
+            "ipc": self.ipc,
+            "rows": [
+                {
+                    "set": name,
+                    "student": student,
+                    "mean": score.mean(student),
+                    "std": score.std(student),
+                    "seeds": protocol.seeds,
+                    "accuracies": list(score.accuracies[student]),
+                    "sets": list(score.sets),
+                }
+                for name, score in self.scores.items()
+                for student in protocol.students
+            ],
+            "missing": self.missing,
+            "unseen": list(self.unseen),
+            "protocol_settings": asdict(protocol),
+            "machine": asdict(self.machine),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write results.json, whole or not at all."""
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(self.to_json(), indent=2) + "\n")
+        os.replace(part, path)
+
+
+def score_table(
+    distilled: LabelledImages | None,
+    train: Dataset | None,
+    test: Dataset,
+    protocol: EvalProtocol,
+    *,
+    ipc: int,
+    normalization: Normalization,
+    coreset: Dataset | None = None,
+    include: Sequence[str] = ("distilled", "random", "coreset", "full"),
+    seen: str | None = None,
+    rows: Path | None = None,
+    accelerator: Accelerator | None = None,
+) -> Table:
+    """Score the distilled set and its baselines with the same number of steps.
+
+    Args:
+        distilled: the set in question; its size turns a budget of epochs into steps.
+        train: all training images, of which `random` and `full` are made.
+        test: real images.
+        protocol: students, seeds and budget.
+        ipc: images per class of the random rows, which are drawn anew for each seed.
+        normalization: the same for all images.
+        coreset: the training images that pruning kept, of which `coreset` is made.
+        include: wanted rows, in the table's order; what lacks its images is listed as missing.
+        seen: network that the distillation used; students of other networks are unseen.
+        rows: folder of finished trainings.
+        accelerator: devices, precision and processes; None makes one.
+
+    Raises:
+        InputError: sets that do not fit the test set, or no row that can be scored.
+        RunError: a training diverged.
+    """
+    accelerator = accelerator or Accelerator()
+    candidates: dict[str, Candidate | None] = {
+        "distilled": distilled,
+        "random": None if train is None else lambda seed: random_images(train, ipc, seed),
+        "coreset": None if coreset is None else lambda seed: random_images(coreset, ipc, seed),
+        "full": train,
+    }
+    wanted = {name: candidates[name] for name in include}
+    present = {name: candidate for name, candidate in wanted.items() if candidate is not None}
+    if not present:
+        raise InputError(f"none of the rows {list(include)} has images to train on.")
+    size = len(test.class_names) * ipc if distilled is None else len(distilled.labels)
+    scores = score_sets(
+        present,
+        test,
+        protocol.resolve(size),
+        normalization=normalization,
+        rows=rows,
+        accelerator=accelerator,
+    )
+    return Table(
+        scores=scores,
+        ipc=ipc,
+        unseen=tuple(s for s in protocol.students if _base(s) != _base(seen)),
+        missing={name: MISSING[name] for name in include if name not in present},
+        machine=this_machine(accelerator),
+    )
+
+
+MISSING = {
+    "distilled": "no distilled set was given",
+    "random": "no real training images were given",
+    "coreset": "no core set was given",
+    "full": "no real training images were given",
+}
+
+
+def _base(network: str | None) -> str | None:
+    return None if network is None else network.partition("@")[0]
