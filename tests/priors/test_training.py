@@ -1,0 +1,124 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from latentdc.errors import InputError
+from latentdc.priors.autoencoder import AutoencoderPrior
+from latentdc.priors.loading import load_prior
+from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
+from latentdc.priors.stage import Stage
+from latentdc.priors.train import main
+from latentdc.priors.training import autoencoder_loss, denoising_loss, reconstruction_psnr
+from latentdc.recipe import AutoencoderTraining, UNetTraining
+from tests.priors import small
+
+TINY = [
+    "threads=1",
+    "autoencoder.channels=[16,16]",
+    "autoencoder.batch=8",
+    "unet.channels=[16,16]",
+    "unet.heads=8",
+    "unet.condition=8",
+    "unet.batch=8",
+    "checkpoint_every=2",
+]
+
+
+def test_the_autoencoder_loss_is_its_formula():
+    vae = small.autoencoder().eval()
+    images, noise = torch.rand(2, 3, 8, 8) * 2 - 1, torch.randn(2, 2, 4, 4)
+    with torch.no_grad():
+        posterior = vae.encode(images).latent_dist
+        error = vae.decode(posterior.mean + posterior.std * noise).sample - images
+        loss = autoencoder_loss(vae, images, noise, kl=0.1, edges=0.5)
+    edges = (error[..., 1:] - error[..., :-1]).abs().mean()
+    edges = edges + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    kl = posterior.kl().mean() / (2 * 4 * 4)  # diffusers sums over the elements of a latent
+    torch.testing.assert_close(loss, error.abs().mean() + 0.5 * edges + 0.1 * kl)
+
+
+def test_the_denoising_loss_is_the_error_of_the_predicted_noise():
+    unet, embedding, scheduler = small.unet().eval(), small.embedding(), build_scheduler()
+    latents, noise = torch.randn(2, 2, 4, 4), torch.randn(2, 2, 4, 4)
+    labels, timesteps = torch.tensor([0, 3]), torch.tensor([10, 900])
+    abar = scheduler.alphas_cumprod[timesteps].view(2, 1, 1, 1)
+    noisy = abar.sqrt() * latents + (1 - abar).sqrt() * noise
+    with torch.no_grad():
+        predicted = unet(noisy, timesteps, encoder_hidden_states=embedding(labels)).sample
+        loss = denoising_loss(unet, embedding, scheduler, latents, labels, noise, timesteps)
+    torch.testing.assert_close(loss, (predicted - noise).square().mean())
+
+
+def test_psnr_of_a_known_error():
+    class Shifted(AutoencoderPrior):
+        def __init__(self):
+            self.autoencoder = small.autoencoder()
+
+        def encode(self, images):
+            return images
+
+        def decode(self, z, c=None, noise=None):
+            return z + 10 / 127.5
+
+    images = torch.full((3, 3, 8, 8), 100, dtype=torch.uint8)
+    expected = 20 * torch.log10(torch.tensor(255 / 10))
+    assert reconstruction_psnr(Shifted(), images) == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_continued_stage_ends_bitwise_as_an_uninterrupted_one(tmp_path):
+    def train(path, *lengths):
+        for steps in lengths:
+            torch.manual_seed(0)
+            module = nn.Linear(4, 2)
+            stage = Stage(module, path, steps=6, lr=0.1, ema=0.9)
+            stage.steps = steps
+            stage.run(
+                lambda step: module(torch.full((1, 4), 0.1 * step)).square().sum(),
+                every=2,
+                title="test",
+            )
+        return module.weight.detach()
+
+    whole = train(tmp_path / "a.pt", 6)
+    assert torch.equal(whole, train(tmp_path / "b.pt", 4, 6))
+
+
+def test_latents_of_the_shapes_that_were_asked_for():
+    unet, embedding = build_unet(
+        UNetTraining(channels=[16, 32], attention=[False, True], heads=8), (4, 8, 8), "abc"
+    )
+    assert embedding(torch.tensor([3])).shape == (1, 1, 64)
+    with pytest.raises(InputError, match="no multiple of 4"):
+        build_autoencoder(AutoencoderTraining(channels=[16, 16, 16]), 18)
+    assert unet.config.in_channels == 4
+
+
+@pytest.mark.slow
+def test_a_prior_is_trained_continued_and_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["priors/digits", *TINY, "autoencoder.steps=2", "unet.steps=4", "output=run"]
+    main(arguments)
+    weights = (tmp_path / "run/prior/unet/diffusion_pytorch_model.safetensors").read_bytes()
+    (tmp_path / "run/checkpoints/unet.pt").unlink()
+    main(arguments)  # the autoencoder is kept, the UNet trained again
+    assert (tmp_path / "run/prior/unet/diffusion_pytorch_model.safetensors").read_bytes() == weights
+    facts = json.loads((tmp_path / "run/prior/training.json").read_text())
+    assert facts["steps"] == [2, 4] and facts["held_out_images"] == 360 and facts["psnr_db"] > 0
+    assert "output" not in facts["command"]
+    prior = load_prior("diffusion", "run/prior", resolution=16, steps=2)
+    z = prior.encode(torch.zeros(1, 3, 16, 16))
+    assert prior.decode(z, prior.condition(torch.tensor([9])), z).shape == (1, 3, 16, 16)
+    assert prior.class_names == tuple("0123456789")
+
+
+@pytest.mark.slow
+def test_another_recipe_is_refused_in_the_same_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["priors/digits", *TINY, "autoencoder.steps=2", "unet.steps=2", "output=run"]
+    main(arguments)
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "unet.lr=0.5"])
+    assert stop.value.code == 2
+    assert "unet.lr is 0.5 and was 0.001" in capsys.readouterr().err
