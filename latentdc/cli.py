@@ -71,6 +71,9 @@ def exits(work: Callable[[], None]) -> None:
 
     2: the input cannot be used. 1: the run broke (NaN, full disk). Only the main process speaks.
     """
+    # Torch is not loaded yet. Its threads would spin while they wait, and where another process
+    # computes too, that makes two threads many times slower than one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         work()
     except InputError as error:

@@ -99,9 +99,7 @@ class TotalVariance:
 
 def test_an_objective_over_the_whole_set_reaches_the_images():
     decoded = torch.rand(6, 3, 8, 8)
-    gradient, _ = image_gradient(
-        TotalVariance(), 0, decoded, torch.zeros(6), None, Accelerator()
-    )
+    gradient, _ = image_gradient(TotalVariance(), 0, decoded, torch.zeros(6), None, Accelerator())
     leaf = decoded.clone().requires_grad_()
     leaf.mean(dim=(1, 2, 3)).var().backward()
     torch.testing.assert_close(gradient, leaf.grad)

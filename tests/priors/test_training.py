@@ -74,11 +74,11 @@ def test_a_continued_stage_ends_bitwise_as_an_uninterrupted_one(tmp_path):
             module = nn.Linear(4, 2)
             stage = Stage(module, path, steps=6, lr=0.1, ema=0.9)
             stage.steps = steps
-            stage.run(
-                lambda step: module(torch.full((1, 4), 0.1 * step)).square().sum(),
-                every=2,
-                title="test",
-            )
+
+            def loss(step, module=module):
+                return module(torch.full((1, 4), 0.1 * step)).square().sum()
+
+            stage.run(loss, every=2, title="test")
         return module.weight.detach()
 
     whole = train(tmp_path / "a.pt", 6)
