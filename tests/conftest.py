@@ -1,0 +1,11 @@
+"""What holds for all tests: no network, no spinning threads, quick tests first."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_collection_modifyitems(items):
+    """Run what is marked slow last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
