@@ -1,10 +1,5 @@
 """Two real processes over gloo compute what one does."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from accelerate import Accelerator
@@ -12,8 +7,7 @@ from accelerate import Accelerator
 from tests.distill import setup
 from tests.distill.test_loop import TotalVariance
 from tests.distill.two_processes import first_gradient
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import run_two
 
 pytestmark = pytest.mark.slow
 
@@ -21,16 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
-            "2", "-m", "tests.distill.two_processes", str(folder),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=120,
-    )  # fmt: skip
+    run_two("tests.distill.two_processes", folder)
     return folder
 
 

@@ -1,19 +1,15 @@
 from dataclasses import replace
 
 import pytest
-import torch
-from accelerate import Accelerator, debug_launcher
-from accelerate.state import AcceleratorState
 
 from latentdc.errors import InputError
 from latentdc.evaluate import evaluate, jobs
 from latentdc.evaluate.jobs import score_sets
 from latentdc.evaluate.labelled import set_hash
 from latentdc.images import Normalization
-from tests.evaluate.toys import protocol, stripes
+from tests.evaluate.toys import TEST, TWO, protocol, stripes
+from tests.processes import run_two
 
-TEST = stripes(30, seed=1)
-TWO = protocol(students=["convnet3@4", "alexnet@2"], lr=0.05)
 OPTIONS = {"normalization": Normalization()}
 
 
@@ -112,26 +108,10 @@ def test_wrong_classes_or_students_are_refused_before_anything_is_trained(traini
     assert trainings == []
 
 
-def on_two_processes(folder, trainings):
-    torch.set_num_threads(1)
-    accelerator = Accelerator(cpu=True)
-    assert accelerator.num_processes == 2
-    call = {"rows": folder / "rows", "accelerator": accelerator, **OPTIONS}
-    score = evaluate(stripes(12), TEST, TWO, **call)
-    (folder / f"{accelerator.process_index}.txt").write_text(f"{trainings}{score.accuracies}")
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        next((folder / "rows").iterdir()).unlink()
-    accelerator.wait_for_everyone()
-    assert evaluate(stripes(12), TEST, TWO, **call) == score
-
-
+@pytest.mark.slow
 def test_two_processes_share_the_trainings_and_agree_with_one(tmp_path, trainings):
     alone = evaluate(stripes(12), TEST, TWO, **OPTIONS)
-    order = list(trainings)
-    trainings.clear()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    debug_launcher(on_two_processes, args=(tmp_path, trainings), num_processes=2)
-    assert (tmp_path / "0.txt").read_text() == f"{order[::2]}{alone.accuracies}"
-    assert (tmp_path / "1.txt").read_text() == f"{order[1::2]}{alone.accuracies}"
+    run_two("tests.evaluate.two_processes", tmp_path)
+    assert (tmp_path / "0.txt").read_text() == f"{trainings[::2]}{alone.accuracies}"
+    assert (tmp_path / "1.txt").read_text() == f"{trainings[1::2]}{alone.accuracies}"
     assert len(list((tmp_path / "rows").glob("*.json"))) == 4

@@ -77,7 +77,7 @@ def test_a_set_of_its_own_needs_a_recipe_and_writes_where_it_is_told(run, capsys
 
 
 def test_wrong_calls_end_with_one_line_before_anything_is_trained(run, capsys):
-    assert "did you mean 'seeds'" in wrong(capsys, str(run), "evaluate.seds=2")
+    assert "did you mean 'evaluate.seeds'" in wrong(capsys, str(run), "evaluate.seds=2")
     assert "did you mean 'convnet3'" in wrong(capsys, str(run), "evaluate.students=[convnt3]")
     assert "convnet5 takes images" in wrong(capsys, str(run), "evaluate.students=[convnet5]")
     assert "'ipc' changes nothing about a saved set" in wrong(capsys, str(run), "ipc=3")

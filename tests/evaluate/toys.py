@@ -25,3 +25,7 @@ def stripes(count: int, seed: int = 0, resolution: int = 8) -> Dataset:
 def protocol(**changes) -> EvalProtocol:
     settings = {"name": "toy", "students": ["convnet3@4"], "seeds": 2, "steps": 3, "batch": 8}
     return EvalProtocol(**{**settings, **changes})
+
+
+TEST = stripes(30, seed=1)
+TWO = protocol(students=["convnet3@4", "alexnet@2"], lr=0.05)

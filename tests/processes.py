@@ -1,0 +1,20 @@
+"""Real processes over gloo, started afresh: a fork of a process that used OpenMP may hang."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run_two(module: str, folder: Path) -> None:
+    """Run `python -m module folder` in two processes that torchrun starts; its output is shown."""
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc_per_node", "2", "-m", module, str(folder)),
+        ],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=180,
+    )
