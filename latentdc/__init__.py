@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from latentdc.prune.coreset import Coreset as Coreset
     from latentdc.prune.pipeline import prune_dataset as prune_dataset
     from latentdc.recipe import Data as Data
+    from latentdc.recipe import Scorer as Scorer
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ _HOME = {
     "Normalization": "latentdc.images:Normalization",
     "Prior": "latentdc.priors.base:Prior",
     "Score": "latentdc.evaluate.score:Score",
+    "Scorer": "latentdc.recipe:Scorer",
     "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
     "build_objective": "latentdc.objectives.build:build_objective",
     "distill_dataset": "latentdc.distill.dataset:distill_dataset",

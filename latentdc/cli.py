@@ -31,16 +31,14 @@ T = TypeVar("T")
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one sub-command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    lines = "\n".join(f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items())
-    usage = f"usage: latentdc COMMAND ...\n\n{lines}\n\nlatentdc COMMAND --help says more."
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage)
+        lines = "\n".join(f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items())
+        print(f"usage: latentdc COMMAND ...\n\n{lines}\n\nlatentdc COMMAND --help says more.")
         return
     command, *rest = arguments
     if command not in COMMANDS:
         hint = config.nearest(command, COMMANDS)
-        print(f"latentdc: error: unknown command {command!r}{hint}\n{usage}", file=sys.stderr)
-        raise SystemExit(2)
+        _leave(f"unknown command {command!r}{hint}; known: {', '.join(COMMANDS)}.", 2)
     import_module(COMMANDS[command][0]).main(rest)
 
 
@@ -48,7 +46,9 @@ def recipe_parser(command: str, description: str) -> argparse.ArgumentParser:
     """The arguments that every command over a recipe has."""
     parser = argparse.ArgumentParser(prog=command, description=description)
     parser.add_argument("recipe", help="YAML file, or the name of a recipe that latentdc brings")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as ipc=10")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="changed keys: seed=1"
+    )
     parser.add_argument("--print-config", action="store_true", help="print the resolved recipe")
     return parser
 
@@ -103,4 +103,4 @@ def _leave(message: str, code: int) -> NoReturn:
 
 def run_folder(output: str | None, name: str) -> Path:
     """Where a run of the recipe `name` leaves its files."""
-    return Path(output) if output else Path("runs") / name
+    return Path(output).expanduser() if output else Path("runs") / name

@@ -3,10 +3,8 @@
 The only reader and writer of YAML. Imports neither torch nor anything that does.
 """
 
-import difflib
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,8 +14,22 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from latentdc.errors import InputError
+from latentdc.misfits import misfit, nearest, unknown_key
+
+__all__ = [
+    "RECIPE",
+    "claim",
+    "find",
+    "load",
+    "nearest",
+    "refuse_other",
+    "save",
+    "shipped_folder",
+    "to_yaml",
+]
 
 T = TypeVar("T")
+RECIPE = "recipe.yaml"  # in a run folder
 
 
 def load(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
@@ -26,26 +38,18 @@ def load(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
     Raises:
         InputError: unreadable YAML, unknown key (with the nearest name), wrong type or range.
     """
-    for override in overrides:
-        if "=" not in override:
-            raise InputError(f"an override is key=value, got {override!r}; see --help.")
-    try:
-        loaded = OmegaConf.load(path)
-        written = OmegaConf.from_dotlist(list(overrides))
-    except (OSError, YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise InputError(f"cannot read {path}: {_one_line(error)}") from error
-    if not isinstance(loaded, DictConfig):
-        raise InputError(
-            f"{path} holds a {type(loaded).__name__}, not a mapping of keys to values."
-        )
+    loaded, written = _read(path), _from_command_line(overrides)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), loaded, written)
-        return cast(T, OmegaConf.to_object(merged))
     except ConfigKeyError as error:
-        raise InputError(f"{path.name}: {_unknown_key(schema, str(error.full_key))}") from error
+        raise InputError(f"{path.name}: {unknown_key(schema, str(error.full_key))}") from error
+    except (OmegaConfBaseException, TypeError) as error:
+        wrong = [misfit(schema, _plain(given)) for given in (loaded, written)]
+        raise InputError(f"{path.name}: {wrong[0] or wrong[1] or _one_line(error)}") from error
+    try:
+        return cast(T, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        key = f"{error.full_key}: " if error.full_key else ""
-        raise InputError(f"{path.name}: {key}{_one_line(error)}") from error
+        raise InputError(f"{path.name}: {error.full_key}: {_one_line(error)}") from error
 
 
 def find(name: str, folder: str) -> Path:
@@ -54,7 +58,7 @@ def find(name: str, folder: str) -> Path:
     `recipes/digits_ipc1.yaml`, `digits_ipc1.yaml` and `digits_ipc1` all find the shipped recipe
     where no such file lies in the current folder.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_file():
         return path
     shipped = shipped_folder(folder)
@@ -92,66 +96,81 @@ def claim(recipe: object, folder: Path, *, may_change: Sequence[str] = ()) -> No
     Args:
         recipe: a dataclass instance.
         folder: of the run; made if need be.
-        may_change: dotted keys that a continued run may set anew.
+        may_change: beginnings of dotted keys that a continued run may set anew.
 
     Raises:
         InputError: the folder holds a run whose recipe differs elsewhere.
     """
-    path = folder / "recipe.yaml"
-    if path.is_file():
-        before, now = _flat(OmegaConf.load(path)), _flat(OmegaConf.create(to_yaml(recipe)))
-        differing = [
-            f"{key} is {now.get(key)!r} and was {before.get(key)!r}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not key.startswith(tuple(may_change))
-        ]
-        if differing:
-            raise InputError(
-                f"{folder} holds a run of another recipe ({'; '.join(differing[:3])}); give this "
-                "one a folder of its own with output=..., or remove that one."
-            )
+    refuse_other(recipe, folder, may_change=may_change)
     folder.mkdir(parents=True, exist_ok=True)
-    save(recipe, path)
+    save(recipe, folder / RECIPE)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean x?`, or nothing where no known name is near."""
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+def refuse_other(recipe: object, folder: Path, *, may_change: Sequence[str] = ()) -> None:
+    """What `claim` refuses, without writing anything.
+
+    Raises:
+        InputError: as `claim`.
+    """
+    path = folder / RECIPE
+    if not path.is_file():
+        return
+    before = _flat(_plain(_read(path)))
+    now = _flat(_plain(cast(DictConfig, OmegaConf.create(to_yaml(recipe)))))
+    differing = [
+        f"{key} is {now.get(key)!r} and was {before.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(tuple(may_change))
+    ]
+    if differing:
+        more = f"; {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise InputError(
+            f"{folder} holds a run of another recipe ({'; '.join(differing[:3])}{more}); give this "
+            "one a folder of its own with output=..., or remove that one."
+        )
+
+
+def _read(path: Path) -> DictConfig:
+    """A YAML file that holds a mapping."""
+    try:
+        loaded = OmegaConf.load(path)
+    except (OSError, YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise InputError(f"cannot read {path}: {_reason(error)}") from error
+    if not isinstance(loaded, DictConfig):
+        raise InputError(f"{path} holds a list; a recipe is a mapping of keys to values.")
+    return loaded
+
+
+def _from_command_line(overrides: Sequence[str]) -> DictConfig:
+    for override in overrides:
+        if not override.partition("=")[0] or "=" not in override:
+            raise InputError(f"an override is key=value, got {override!r}; see --help.")
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"cannot read {' '.join(overrides)}: {_reason(error)}") from error
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config))
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, object]:
-    """Dotted keys of a nested configuration; lists count as values."""
-    if not isinstance(node, DictConfig):
-        return {prefix[:-1]: OmegaConf.to_container(node) if OmegaConf.is_config(node) else node}
+    """Dotted keys of nested mappings; lists count as values."""
+    if not isinstance(node, dict):
+        return {prefix[:-1]: node}
     flat: dict[str, object] = {}
     for key, value in node.items():
         flat |= _flat(value, f"{prefix}{key!s}.")
     return flat
 
 
-def _unknown_key(schema: type, full_key: str) -> str:
-    """Name an unknown dotted key and the nearest one that exists at its place."""
-    *parents, name = full_key.split(".")
-    for parent in parents:
-        types = {field.name: field.type for field in fields(schema)}
-        inner = types.get(parent)
-        if not (isinstance(inner, type) and is_dataclass(inner)):
-            break
-        schema = inner
-    here = [field.name for field in fields(schema)]
-    everywhere = _all_keys(schema)
-    hint = nearest(name, here) or nearest(full_key, everywhere)
-    return f"unknown key {full_key!r}{hint or f'; known here: {here}.'}"
-
-
-def _all_keys(schema: type, prefix: str = "") -> list[str]:
-    keys = []
-    for field in fields(schema):
-        keys.append(prefix + field.name)
-        if isinstance(field.type, type) and is_dataclass(field.type):
-            keys += _all_keys(field.type, f"{prefix}{field.name}.")
-    return keys
+def _reason(error: Exception) -> str:
+    """Why YAML cannot be read, with the line."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem is None or mark is None:
+        return _one_line(error)
+    return f"line {mark.line + 1}: {problem}"
 
 
 def _one_line(error: Exception) -> str:

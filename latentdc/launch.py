@@ -4,16 +4,22 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar, cast
 
 import psutil
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from latentdc import threads as cpu
 from latentdc.errors import InputError
+
+PATIENCE = timedelta(days=7)  # of processes that wait while one decodes or downloads
+T = TypeVar("T")
 
 
 def start(
@@ -34,9 +40,20 @@ def start(
         folder: where trackers that write files write them.
 
     Raises:
-        InputError: the launcher's settings contradict `precision` or `processes`.
+        InputError: the launcher's settings contradict `precision` or `processes`, or a tracker is
+            not installed.
     """
-    accelerator = Accelerator(log_with=list(trackers) or None, project_dir=folder)
+    installed = [tracker.value for tracker in get_available_trackers()]
+    if missing := [tracker for tracker in trackers if tracker not in installed]:
+        raise InputError(
+            f"trackers: {', '.join(missing)} cannot be used here; installed of those that "
+            f"Accelerate knows: {', '.join(installed) or 'none'}."
+        )
+    accelerator = Accelerator(
+        log_with=list(trackers) or None,
+        project_dir=folder,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
     cpu.use(threads)
     if precision is not None and precision != accelerator.mixed_precision:
         raise InputError(
@@ -87,3 +104,20 @@ def agree(accelerator: Accelerator, value: object) -> object:
     shared = [value]
     broadcast_object_list(shared)
     return shared[0]
+
+
+def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """The result of `work`, which the main process does before the others.
+
+    Raises:
+        InputError: what the main process refuses, all processes refuse together.
+    """
+    refusal = result = None
+    if accelerator.is_main_process:
+        try:
+            result = work()
+        except InputError as error:
+            refusal = str(error)
+    if (reason := agree(accelerator, refusal)) is not None:
+        raise InputError(str(reason))
+    return cast(T, result) if accelerator.is_main_process else work()

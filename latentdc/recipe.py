@@ -172,8 +172,8 @@ class ObjectiveSpec:
         batch: real images per class and step (all of them, if a class has fewer).
         augment: differentiable augmentations (DSA), joined by `_`, one of them drawn per step and
             class for real and synthetic images alike; null for none.
-        distance: of `dc`, between gradients: `rowwise` cosine (DC's own), `cosine` over a whole
-            tensor, or `mse`.
+        distance: of `dc`, between gradients: `rowwise` cosine (DC's own), `cosine` over all of
+            them as one vector, or `mse`.
     """
 
     kind: Literal["dm", "dc"] = "dm"
@@ -225,7 +225,7 @@ class Distill:
         _require(self.steps >= 0, f"distill.steps is at least 0, got {self.steps}.")
         for name in ("lr_z", "lr_c"):
             value = getattr(self, name)
-            _require(value >= 0, f"distill.{name} is at least 0, got {value}.")
+            _require(0 <= value <= 1e38, f"distill.{name} is between 0 and 1e38, got {value}.")
         _require(0 <= self.momentum < 1, f"distill.momentum is in [0, 1), got {self.momentum}.")
         _require(
             self.checkpoint_every >= 1,
@@ -331,6 +331,24 @@ class Recipe:
         )
 
 
+def _check_widths(widths: list[int], key: str) -> None:
+    """Refuse widths that the group normalisation of small priors cannot have."""
+    _require(
+        bool(widths) and all(width > 0 and width % 16 == 0 for width in widths),
+        f"{key} has a positive multiple of 16 for each level, got {widths}.",
+    )
+
+
+def _check_training(
+    spec: "AutoencoderTraining | UNetTraining", key: str, counts: tuple[str, ...]
+) -> None:
+    for name in counts:
+        value = getattr(spec, name)
+        _require(value >= 1, f"{key}.{name} is at least 1, got {value}.")
+    rate = spec.lr
+    _require(rate > 0, f"{key}.lr is positive, got {rate}.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderTraining:
     """Shape and training of a small autoencoder (diffusers' AutoencoderKL).
@@ -354,6 +372,13 @@ class AutoencoderTraining:
     lr: float = 2e-3
     kl: float = 1e-4
     edges: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_widths(self.channels, "autoencoder.channels")
+        _check_training(self, "autoencoder", ("latent_channels", "layers", "steps", "batch"))
+        for name in ("kl", "edges"):
+            value = getattr(self, name)
+            _require(value >= 0, f"autoencoder.{name} is at least 0, got {value}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,6 +410,12 @@ class UNetTraining:
     ema: float = 0.999
 
     def __post_init__(self) -> None:
+        _check_widths(self.channels, "unet.channels")
+        _check_training(self, "unet", ("condition", "layers", "heads", "steps", "batch"))
+        _require(
+            all(width % self.heads == 0 for width in self.channels),
+            f"unet.channels are multiples of unet.heads={self.heads}, got {self.channels}.",
+        )
         _require(
             len(self.channels) == len(self.attention),
             f"unet.attention has one flag per level of unet.channels, got "
@@ -413,3 +444,13 @@ class PriorRecipe:
     output: str | None = None
     threads: int | None = None
     checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        _require(
+            self.threads is None or self.threads >= 1,
+            f"threads is at least 1, got {self.threads}.",
+        )
+        _require(
+            self.checkpoint_every >= 1,
+            f"checkpoint_every is at least 1 step, got {self.checkpoint_every}.",
+        )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from latentdc import cli
+from latentdc import cli, ownership
 from latentdc.evaluate.protocol import load_protocol
 from latentdc.networks.names import check_network
 from latentdc.prune.check import check_prune
@@ -24,9 +24,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
             print(describe(recipe))
             return
+        folder = cli.run_folder(recipe.output, name)
+        ownership.check(recipe, folder)
         from latentdc.distill.run import run
 
-        run(recipe, name)
+        run(recipe, name, folder)
 
     cli.exits(work)
 

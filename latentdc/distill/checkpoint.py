@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from accelerate import Accelerator
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from latentdc.distill.latents import Latents
+from latentdc.errors import InputError
 
 PARTS = ("z", "c", "noise", "z_momentum", "c_momentum")
 
@@ -40,24 +41,43 @@ def save(
         optimizer: over z and c.
         accelerator: names the process.
         facts: kept in `state.json` beside the step.
+
+    Raises:
+        OSError: the disk is full; the former checkpoint stays, and nothing of this one.
     """
     final = folder / f"step-{step:08d}"
     part = folder / f"{final.name}.part"
+    try:
+        _write(part, step, latents, optimizer, accelerator, facts)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    if accelerator.is_main_process:
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(part, final)
+        for old in folder.glob("step-*"):
+            if old != final:
+                shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def _write(
+    part: Path,
+    step: int,
+    latents: Latents,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    facts: Mapping[str, Any],
+) -> None:
+    """Fill the folder `part` with what `save` keeps."""
     if accelerator.is_main_process:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    save_file(
-        _by_class(latents, optimizer), part / f"process-{accelerator.process_index:04d}.safetensors"
-    )
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
         (part / "state.json").write_text(json.dumps({"step": step, **facts}, indent=2) + "\n")
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(part, final)
-        for old in folder.iterdir():
-            if old != final:
-                shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+    # As bytes: safetensors' own writer does not raise OSError when the disk is full.
+    content = safetensors.torch.save(_by_class(latents, optimizer))
+    (part / f"process-{accelerator.process_index:04d}.safetensors").write_bytes(content)
     accelerator.wait_for_everyone()
 
 
@@ -67,10 +87,20 @@ def latest(folder: Path) -> Path | None:
     return max(whole, default=None)
 
 
-def facts(checkpoint: Path) -> dict[str, Any]:
-    """What `state.json` holds; `step` is the number of updates done."""
-    loaded: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())
-    return loaded
+def require(checkpoint: Path, wanted: Mapping[str, Any]) -> int:
+    """The number of updates that a checkpoint has behind it.
+
+    Raises:
+        InputError: a fact in its `state.json` differs from the one in `wanted`.
+    """
+    facts = json.loads((checkpoint / "state.json").read_text())
+    for name, value in wanted.items():
+        if facts.get(name, value) != value:
+            raise InputError(
+                f"{checkpoint} was made with {name} {facts[name]!r}, this run has {value!r}; "
+                "give it a folder of its own."
+            )
+    return int(facts["step"])
 
 
 def restore(

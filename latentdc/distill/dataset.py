@@ -1,15 +1,16 @@
 """`distill_dataset`: from a core set and a prior to a synthetic set, resumable."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, class_counts
 from latentdc.distill import checkpoint
-from latentdc.distill.journal import Journal
+from latentdc.distill.journal import Journal, diverged
 from latentdc.distill.latents import Latents, check_fit, initial_latents, own_classes
 from latentdc.distill.loop import RealBatches, distill, gather_rows, make_optimizer
 from latentdc.images import to_uint8
@@ -17,6 +18,8 @@ from latentdc.objectives.base import Objective
 from latentdc.priors.base import Prior
 from latentdc.report import save_grid
 from latentdc.synthetic.synthetic_set import SyntheticSet
+
+SAME = ("classes", "ipc", "seed", "prior")  # facts that a continued run shares with its start
 
 
 def distill_dataset(
@@ -62,21 +65,33 @@ def distill_dataset(
         The set, class by class: decoded images, and the z, c and noise behind them.
 
     Raises:
-        InputError: classes, ipc and processes that do not fit together.
-        RunError: the loss is no longer finite.
+        InputError: classes, ipc and processes that do not fit together, or a folder whose
+            checkpoint is of another set.
+        RunError: the loss or the latents are no longer finite.
     """
     accelerator = accelerator or Accelerator()
     device = accelerator.device
-    check_fit(coreset, prior, ipc=ipc, processes=accelerator.num_processes)
-    classes = own_classes(coreset.num_classes, accelerator.process_index, accelerator.num_processes)
+    counts = class_counts(coreset).tolist()
+    processes = accelerator.num_processes
+    check_fit(coreset.class_names, counts, prior, ipc=ipc, processes=processes)
+    classes = own_classes(coreset.num_classes, accelerator.process_index, processes)
     latents = initial_latents(
         coreset, prior, classes, ipc=ipc, seed=seed, from_noise=from_noise, device=device
     )
+    facts = {
+        "classes": coreset.num_classes,
+        "ipc": ipc,
+        "seed": seed,
+        "prior": prior.identity,
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     optimizer = make_optimizer(latents, lr_z=lr_z, lr_c=lr_c, momentum=momentum)
     saved = None if folder is None else checkpoint.latest(folder / "checkpoints")
     start = 0
     if saved is not None:
-        start = int(checkpoint.facts(saved)["step"])
+        start = checkpoint.require(saved, {name: facts[name] for name in SAME})
         checkpoint.restore(saved, classes, latents, optimizer)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,35 +105,41 @@ def distill_dataset(
         shared=objective.scope == "set",
         accelerator=accelerator,
     )
-    facts = {
-        "classes": coreset.num_classes,
-        "ipc": ipc,
-        "processes": accelerator.num_processes,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-    for step in distill(
-        latents,
-        prior,
-        objective,
-        real,
-        optimizer,
-        start=start,
-        steps=steps,
-        accelerator=accelerator,
-    ):
-        journal.record(step.loss)
-        done = step.index + 1
-        if folder is not None and (done % checkpoint_every == 0 or done == steps):
-            journal.flush()
-            checkpoint.save(folder / "checkpoints", done, latents, optimizer, accelerator, facts)
-        if folder is not None and grid_every and done % grid_every == 0:
-            _picture(
-                folder / "grids" / f"step-{done:08d}.png", latents, prior, coreset, accelerator
-            )
-    journal.flush()
-    journal.close()
+    with closing(journal):
+        for step in distill(
+            latents,
+            prior,
+            objective,
+            real,
+            optimizer,
+            start=start,
+            steps=steps,
+            accelerator=accelerator,
+        ):
+            journal.record(step.loss)
+            done = step.index + 1
+            if done == steps or (folder is not None and done % checkpoint_every == 0):
+                journal.flush()
+                _require_finite(latents, done, accelerator)
+                if folder is not None:
+                    parts = folder / "checkpoints"
+                    checkpoint.save(parts, done, latents, optimizer, accelerator, facts)
+            if folder is not None and grid_every and done % grid_every == 0:
+                picture = folder / "grids" / f"step-{done:08d}.png"
+                _picture(picture, latents, prior, coreset, accelerator)
     return _finished(latents, prior, coreset.class_names, provenance or {}, accelerator)
+
+
+def _require_finite(latents: Latents, done: int, accelerator: Accelerator) -> None:
+    """Stop before broken latents take the place of a good checkpoint.
+
+    Raises:
+        RunError: z or c is not finite; all processes raise it together.
+    """
+    parts = [part for part in (latents.z, latents.c) if part is not None]
+    finite = torch.stack([part.detach().isfinite().all() for part in parts]).all()
+    if accelerator.reduce((~finite).float(), "sum") > 0:
+        raise diverged(f"latents are no longer finite after {done} steps")
 
 
 @torch.no_grad()

@@ -15,20 +15,24 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdc.data.sizes import KNOWN
-from latentdc.errors import InputError
 from latentdc.networks.build import build_network
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.loading import load_prior
+from latentdc.priors.loading import WeightsMissing, load_prior
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Recipe
 
+Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise
 UNKNOWN = "unknown until downloaded"
 USABLE = 0.3  # share of the measured matrix rate that networks commonly reach
 
 
 def describe(recipe: Recipe) -> str:
-    """Lines of `quantity: value` for the whole recipe."""
+    """Lines of `quantity: value` for the whole recipe.
+
+    Raises:
+        InputError: a prior that does not exist or cannot have the resolution.
+    """
     size = KNOWN.get(recipe.data.source)
     lines = {"data": f"{recipe.data.source}, {recipe.data.resolution} px"}
     classes = len(recipe.data.classes) if recipe.data.classes else size and size.classes
@@ -42,7 +46,7 @@ def describe(recipe: Recipe) -> str:
         lines["decoded images"] = _bytes(size.train * pixels + size.test * pixels)
     try:
         prior = _outline(recipe)
-    except InputError:
+    except WeightsMissing:
         prior = None
         lines["prior"] = f"{recipe.prior.weights}: {UNKNOWN}"
     if prior is not None and classes is not None:
@@ -52,6 +56,7 @@ def describe(recipe: Recipe) -> str:
 
 
 def _outline(recipe: Recipe) -> Prior:
+    """The prior's networks without weights; on this disk alone is looked for their configs."""
     spec = recipe.prior
     return load_prior(
         spec.kind,
@@ -70,7 +75,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     """Work, memory and disk of the distillation."""
     images = classes * recipe.ipc
     inputs = _inputs(prior, 1)
-    forward, _ = _measure(lambda: prior.decode(*inputs))
+    forward = sweep(prior, inputs)
     sweeps = 3 if recipe.prior.memory == "low" else 2  # backward to the inputs costs one forward
     student = build_network(
         recipe.objective.network, num_classes=classes, resolution=recipe.data.resolution
@@ -93,7 +98,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         branches = 1 if prior.guidance == 1 else 2
         lines["denoiser"] = (
             f"{calls} calls per sweep, {images * calls * branches:,} samples with guidance; "
-            f"{sweeps - 1} sweeps forward and 1 back per step"
+            f"{'1 sweep' if sweeps == 2 else '2 sweeps'} forward and 1 back per step"
         )
     seconds = recipe.distill.steps * work / (USABLE * _matrix_rate())
     processes = PartialState().num_processes
@@ -107,6 +112,18 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         "checkpoint and images",
         "time": f"very roughly {_duration(seconds / processes)} for the steps on this machine",
     }
+
+
+def sweep(prior: Prior, inputs: Inputs) -> float:
+    """Multiply-adds of decoding once; of a diffusion prior one denoiser call, times its calls."""
+    if not isinstance(prior, DiffusionPrior):
+        return _measure(lambda: prior.decode(*inputs))[0]
+    z, c, _ = inputs
+    assert c is not None
+    call, _ = _measure(lambda: prior.denoiser(z, prior.schedule.timesteps[0], c))
+    image, _ = _measure(lambda: prior.autoencoder.decode(z, None, None))
+    branches = 1 if prior.guidance == 1 else 2
+    return len(prior.schedule.timesteps) * branches * call + image
 
 
 def _activations(recipe: Recipe, images: int) -> float:
@@ -127,7 +144,7 @@ def _activations(recipe: Recipe, images: int) -> float:
     return min(recipe.prior.chunk, images) * largest + images * stored
 
 
-def _inputs(prior: Prior, count: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def _inputs(prior: Prior, count: int) -> Inputs:
     z = torch.empty(count, *prior.latent_shape, device="meta", requires_grad=True)
     c = prior.condition(torch.zeros(count, dtype=torch.long, device="meta"))
     if c is not None:

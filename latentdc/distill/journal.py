@@ -80,10 +80,7 @@ class Journal:
         lines = []
         for step, value in enumerate(values, start=self.done):
             if not _finite(value):
-                raise RunError(
-                    f"the loss is {value} at step {step}; the last checkpoint is kept. Lower "
-                    "distill.lr_z and distill.lr_c, and remove the run folder to start again."
-                )
+                raise diverged(f"the loss is {value} at step {step}")
             record = {"step": step, "loss": value, "seconds": round(seconds, 4)}
             lines.append(json.dumps(record) + "\n")
             if self.accelerator.trackers:
@@ -99,6 +96,14 @@ class Journal:
     def close(self) -> None:
         """End the bar."""
         self.bar.close()
+
+
+def diverged(what: str) -> RunError:
+    """The end of a run whose numbers are no longer finite."""
+    return RunError(
+        f"{what}; checkpoints from before are kept. Lower distill.lr_z or distill.lr_c, and give "
+        "that run a folder of its own with output=..."
+    )
 
 
 def _finite(value: float) -> bool:

@@ -1,12 +1,13 @@
 """What distillation optimises: the latents, conditions and fixed noise of some classes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from latentdc import draws
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
 from latentdc.priors.base import Prior
@@ -40,27 +41,33 @@ def own_classes(num_classes: int, process: int, processes: int) -> range:
     return range(int(share[0]), int(share[-1]) + 1)
 
 
-def check_fit(coreset: Dataset, prior: Prior, *, ipc: int, processes: int) -> None:
+def check_fit(
+    names: tuple[str, ...], counts: Sequence[int], prior: Prior, *, ipc: int, processes: int
+) -> None:
     """Refuse what can only be known once the data and the prior are open.
+
+    Args:
+        names: of the classes.
+        counts: images of each class in the core set.
+        prior: must know the classes.
+        ipc: wanted images per class.
+        processes: that share the classes.
 
     Raises:
         InputError: fewer core-set images in a class than `ipc`, more processes than classes,
             or classes that the prior does not know.
     """
-    counts = class_counts(coreset)
-    smallest = int(counts.argmin())
+    smallest = min(range(len(names)), key=lambda label: counts[label])
     if ipc > counts[smallest]:
         raise InputError(
-            f"ipc={ipc} is above the smallest class of the core set: "
-            f"{coreset.class_names[smallest]!r} has {int(counts[smallest])} images; lower ipc or "
-            "raise prune.keep."
+            f"ipc={ipc} is above the smallest class of the core set: {names[smallest]!r} has "
+            f"{counts[smallest]} images; lower ipc or raise prune.keep."
         )
-    if processes > coreset.num_classes:
+    if processes > len(names):
         raise InputError(
-            f"{processes} processes share {coreset.num_classes} classes; start at most "
-            f"{coreset.num_classes}."
+            f"{processes} processes share {len(names)} classes; start at most {len(names)}."
         )
-    match_classes(coreset.class_names, prior)
+    match_classes(names, prior)
 
 
 @torch.no_grad()

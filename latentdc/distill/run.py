@@ -1,5 +1,6 @@
 """A whole run of a recipe: prune, distil, keep the synthetic set, evaluate, push."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,43 +8,35 @@ from pathlib import Path
 from accelerate import Accelerator
 
 import latentdc
-from latentdc import config, launch
-from latentdc.cli import run_folder
-from latentdc.data.dataset import Dataset
+from latentdc import config, launch, ownership
+from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import open_splits
 from latentdc.distill.dataset import distill_dataset
+from latentdc.distill.latents import check_fit
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.render import to_text
 from latentdc.images import Normalization
+from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
 from latentdc.priors.base import Prior
 from latentdc.priors.loading import load_prior
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.pipeline import make_coreset
+from latentdc.prune.pipeline import fitting, make_coreset
+from latentdc.prune.selection import kept_count
 from latentdc.recipe import Recipe
 from latentdc.synthetic import SyntheticSet
-from latentdc.synthetic.push import push_folder
-
-MAY_CHANGE = (  # when a run is continued: they do not touch the synthetic set
-    "evaluate.",
-    "push.",
-    "trackers",
-    "threads",
-    "processes",
-    "data.cache",
-    "distill.checkpoint_every",
-    "distill.grid_every",
-)
+from latentdc.synthetic.push import push_folder, require_login
 
 
-def run(recipe: Recipe, name: str) -> None:
+def run(recipe: Recipe, name: str, folder: Path) -> None:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
+
+    What can be refused is refused before anything is scored, trained or written.
 
     Raises:
         InputError: what only the data, the weights or the launcher show to be wrong.
         RunError: the run broke.
     """
-    folder = run_folder(recipe.output, name)
     accelerator = launch.start(
         threads=recipe.threads,
         precision=recipe.precision,
@@ -51,21 +44,24 @@ def run(recipe: Recipe, name: str) -> None:
         trackers=recipe.trackers,
         folder=folder,
     )
-    with accelerator.main_process_first():
-        train, test = open_splits(recipe.data)
+    if recipe.push.repo is not None:
+        launch.main_first(accelerator, require_login)
+    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    prior = launch.main_first(accelerator, lambda: _prior(recipe, accelerator))
     normalization = Normalization(recipe.data.mean, recipe.data.std)
-    prior = _prior(recipe, accelerator)
+    objective = _objective(recipe, train, normalization)
+    kept = _coreset(recipe, train, test, prior, normalization, folder, accelerator)
     if accelerator.is_main_process:
-        config.claim(recipe, folder, may_change=MAY_CHANGE)
-    kept = _coreset(recipe, train, test, normalization, folder, accelerator)
+        ownership.claim(recipe, folder)
+        kept.save(folder / ownership.CORESET)
     coreset = train.select(kept.indices(train))
     if recipe.trackers:
         accelerator.init_trackers("latentdc", config={"recipe": config.to_yaml(recipe)})
-    made = _synthetic(recipe, name, coreset, prior, normalization, folder, accelerator)
+    made = _synthetic(recipe, name, coreset, prior, objective, folder, accelerator)
     shared = _shared_recipe(recipe)
     if accelerator.is_main_process:
         made.save_pretrained(folder / "synthetic", recipe=shared)
-        shutil.copyfile(folder / "synthetic" / "grid.png", folder / "grid.png")
+        _copy(folder / "synthetic" / "grid.png", folder / "grid.png")
     if recipe.evaluate.rows:
         table = score_table(
             made,
@@ -101,35 +97,55 @@ def run(recipe: Recipe, name: str) -> None:
 
 def _prior(recipe: Recipe, accelerator: Accelerator) -> Prior:
     spec = recipe.prior
-    with accelerator.main_process_first():  # which downloads, if need be
-        return load_prior(
-            spec.kind,
-            spec.weights,
-            resolution=recipe.data.resolution,
-            revision=spec.revision,
-            steps=spec.steps,
-            guidance=spec.guidance,
-            skip=spec.skip,
-            clamp=spec.clamp,
-            memory=spec.memory,
-            chunk=spec.chunk,
-            device=accelerator.device,
-        )
+    return load_prior(
+        spec.kind,
+        spec.weights,
+        resolution=recipe.data.resolution,
+        revision=spec.revision,
+        steps=spec.steps,
+        guidance=spec.guidance,
+        skip=spec.skip,
+        clamp=spec.clamp,
+        memory=spec.memory,
+        chunk=spec.chunk,
+        device=accelerator.device,
+    )
+
+
+def _objective(recipe: Recipe, train: Dataset, normalization: Normalization) -> Objective:
+    return build_objective(
+        recipe.objective.kind,
+        network=recipe.objective.network,
+        distance=recipe.objective.distance,
+        augmentation=recipe.objective.augment,
+        num_classes=train.num_classes,
+        resolution=recipe.data.resolution,
+        normalization=normalization,
+        seed=recipe.seed,
+    )
 
 
 def _coreset(
     recipe: Recipe,
     train: Dataset,
     test: Dataset,
+    prior: Prior,
     normalization: Normalization,
     folder: Path,
     accelerator: Accelerator,
 ) -> Coreset:
     """The run's core set: kept from before, brought by the user, or scored now."""
-    path = folder / "coreset.parquet"
-    if launch.agree(accelerator, path.is_file()):
-        return Coreset.load(path)
-    coreset = make_coreset(
+    path: Path | None = folder / ownership.CORESET
+    if not launch.agree(accelerator, (folder / ownership.CORESET).is_file()):
+        path = Path(recipe.prune.coreset) if recipe.prune.coreset else None
+    if path is not None:
+        kept = fitting(path, train)
+        names, counts = kept.class_names, kept.labels.bincount().tolist()
+    else:
+        kept, names = None, train.class_names
+        counts = [kept_count(n, recipe.prune.keep) for n in class_counts(train).tolist()]
+    check_fit(names, counts, prior, ipc=recipe.ipc, processes=accelerator.num_processes)
+    return kept or make_coreset(
         recipe.prune,
         train,
         test,
@@ -137,9 +153,6 @@ def _coreset(
         seed=recipe.seed,
         accelerator=accelerator,
     )
-    if accelerator.is_main_process:
-        coreset.save(path)
-    return coreset
 
 
 def _synthetic(
@@ -147,21 +160,11 @@ def _synthetic(
     name: str,
     coreset: Dataset,
     prior: Prior,
-    normalization: Normalization,
+    objective: Objective,
     folder: Path,
     accelerator: Accelerator,
 ) -> SyntheticSet:
     spec = recipe.distill
-    objective = build_objective(
-        recipe.objective.kind,
-        network=recipe.objective.network,
-        distance=recipe.objective.distance,
-        augmentation=recipe.objective.augment,
-        num_classes=coreset.num_classes,
-        resolution=recipe.data.resolution,
-        normalization=normalization,
-        seed=recipe.seed,
-    )
     return distill_dataset(
         coreset,
         prior,
@@ -212,3 +215,10 @@ def _shared_recipe(recipe: Recipe) -> str:
     weights = recipe.prior.weights and _public(recipe.prior.weights)
     prior = replace(recipe.prior, weights=weights)
     return config.to_yaml(replace(recipe, data=data, prior=prior, output=None))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Whole or not at all."""
+    part = target.with_name(target.name + ".part")
+    shutil.copyfile(source, part)
+    os.replace(part, target)

@@ -29,8 +29,7 @@ def score_saved(folder: Path, recipe: Recipe, protocol: EvalProtocol, output: Pa
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
     )
     distilled = SyntheticSet.from_pretrained(folder)
-    with accelerator.main_process_first():  # which decodes, if need be
-        train, test = open_splits(recipe.data)
+    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     table = score_table(
         distilled,
         train,

@@ -36,6 +36,10 @@ CONFIGS = Path(__file__).with_name("configs")
 PARTS = ("vae", "vqvae", "unet", "transformer", "class_embedding", "scheduler")
 
 
+class WeightsMissing(InputError):
+    """A prior of the Hub that is neither on this disk nor to be downloaded."""
+
+
 def load_prior(
     kind: Literal["pixel", "autoencoder", "diffusion"],
     weights: str | None = None,
@@ -64,17 +68,19 @@ def load_prior(
         memory: how decoding trades memory for work.
         chunk: images per chunk when memory is `low`.
         device: where the weights go, in float32; `meta` builds the networks from their configs
-            alone, those of well-known priors without a download.
+            alone, those that are on this disk or travel with the package.
 
     Raises:
-        InputError: weights missing, incomplete or of an unknown kind.
+        WeightsMissing: a Hub id that cannot be downloaded, or with `meta` is not here yet.
+        InputError: weights incomplete or of an unknown kind.
     """
     if kind == "pixel":
         return PixelPrior(resolution, clamp=clamp)
     if weights is None:
         raise InputError(f"a prior of kind {kind} needs weights: a shipped name, folder or Hub id.")
     outline = torch.device(device).type == "meta"
-    folder = (_outline_folder(weights) if outline else None) or prior_folder(weights, revision)
+    known = _outline_folder(weights) if outline else None
+    folder = known or prior_folder(weights, revision, local_only=outline)
     autoencoder = _load_autoencoder(folder, device)
     downsampling = _downsampling(autoencoder)
     if resolution % downsampling:
@@ -107,8 +113,8 @@ def load_prior(
     )
 
 
-def prior_folder(weights: str, revision: str | None = None) -> Path:
-    """The local folder of a prior; a Hub id is downloaded, or found in the Hub's cache."""
+def prior_folder(weights: str, revision: str | None = None, *, local_only: bool = False) -> Path:
+    """The local folder of a prior; a Hub id is found in the Hub's cache, or else downloaded."""
     for folder in (Path(weights), config.shipped_folder("assets/priors") / weights):
         if (folder / "scheduler").is_dir() or (folder / "config.json").is_file():
             return folder
@@ -124,7 +130,10 @@ def prior_folder(weights: str, revision: str | None = None) -> Path:
 
     def download(*endings: str) -> Path:
         wanted = [f"{part}{end}" for part in ("", *(f"{p}/" for p in PARTS)) for end in endings]
-        return Path(snapshot_download(weights, revision=revision, allow_patterns=wanted))
+        folder = snapshot_download(
+            weights, revision=revision, allow_patterns=wanted, local_files_only=local_only
+        )
+        return Path(folder)
 
     try:
         folder = download("*.json", f"{WEIGHTS}.safetensors")
@@ -132,7 +141,7 @@ def prior_folder(weights: str, revision: str | None = None) -> Path:
             folder = download("*.json", f"{WEIGHTS}.bin")
         return folder
     except Exception as error:  # the client raises many kinds; all mean that it is not there
-        raise InputError(
+        raise WeightsMissing(
             f"the prior {weights} is neither on this disk nor could it be downloaded "
             f"({type(error).__name__}). With a network: `hf download {weights}`; without: copy "
             "that folder here and pass its path as prior.weights."

@@ -10,8 +10,11 @@ LOCAL = ("output=", "data.source=", "data.cache=", "threads=")  # say nothing ab
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train the prior of a recipe and write it as a folder in diffusers layout."""
-    parser = cli.recipe_parser("latentdc train-prior", "Train a small latent diffusion prior.")
-    options = parser.parse_args(argv)
+    parser = cli.recipe_parser(
+        "latentdc train-prior",
+        "Train a small latent diffusion prior, or go on training it, and write it to OUTPUT/prior.",
+    )
+    options = parser.parse_intermixed_args(argv)
 
     def work() -> None:
         recipe, name = cli.read_recipe(PriorRecipe, options)

@@ -40,13 +40,13 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
     threads.use(recipe.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train, test = open_splits(recipe.data)
+    with draws.global_draws(recipe.seed, "autoencoder"):
+        autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.resolution).to(device)
     config.claim(
         recipe,
         folder,
         may_change=["threads", "checkpoint_every", "licence", "data.source", "data.cache"],
     )
-    with draws.global_draws(recipe.seed, "autoencoder"):
-        autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.resolution).to(device)
     first = _train_autoencoder(recipe, train, autoencoder, folder / "checkpoints/autoencoder.pt")
     latents, labels = _encode(recipe, train, autoencoder, device)
     shift, scale = float(latents.mean()), 1 / float(latents.std())

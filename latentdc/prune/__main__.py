@@ -4,8 +4,10 @@ Imports no torch before the recipe is checked.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentdc import ownership
 from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
 from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
@@ -17,42 +19,48 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; ends with code 2 where the input cannot be used."""
-    parser = recipe_parser("python -m latentdc.prune", "Choose and save the core set of a recipe.")
-    options = parser.parse_args(argv)
+    parser = recipe_parser(
+        "latentdc prune", "Choose the core set of a recipe and save it in its run folder."
+    )
+    options = parser.parse_intermixed_args(argv)
 
     def work() -> None:
         recipe, name = read_recipe(Recipe, options)
         check_prune(recipe.prune, recipe.data)
-        _prune(recipe, name)
+        folder = run_folder(recipe.output, name)
+        ownership.check(recipe, folder)
+        _prune(recipe, folder)
 
     exits(work)
 
 
-def _prune(recipe: Recipe, name: str) -> None:
+def _prune(recipe: Recipe, folder: Path) -> None:
     from latentdc import launch
     from latentdc.data.open import open_splits
     from latentdc.images import Normalization
-    from latentdc.prune.pipeline import make_coreset
+    from latentdc.prune.pipeline import fitting, make_coreset
 
+    path = folder / ownership.CORESET
     accelerator = launch.start(
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
     )
-    train, test = open_splits(recipe.data)
-    normalization = Normalization(mean=recipe.data.mean, std=recipe.data.std)
-    coreset = make_coreset(
-        recipe.prune,
-        train,
-        test,
-        normalization=normalization,
-        seed=recipe.seed,
-        accelerator=accelerator,
-    )
+    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    if launch.agree(accelerator, path.is_file()):
+        coreset = fitting(path, train)
+    else:
+        coreset = make_coreset(
+            recipe.prune,
+            train,
+            test,
+            normalization=Normalization(mean=recipe.data.mean, std=recipe.data.std),
+            seed=recipe.seed,
+            accelerator=accelerator,
+        )
     if accelerator.is_main_process:
-        folder = run_folder(recipe.output, name)
-        folder.mkdir(parents=True, exist_ok=True)
-        coreset.save(folder / "coreset.parquet")
+        ownership.claim(recipe, folder)
+        coreset.save(path)
         print(_summary(coreset, train))
-        print(f"core set: {folder / 'coreset.parquet'}")
+        print(f"core set: {path}")
     accelerator.end_training()
 
 

@@ -85,9 +85,7 @@ def make_coreset(
         InputError: as `Coreset.load`, `Coreset.indices` and `prune_dataset`.
     """
     if prune.coreset is not None:
-        saved = Coreset.load(Path(prune.coreset))
-        saved.indices(train)
-        return saved
+        return fitting(Path(prune.coreset), train)
     return prune_dataset(
         train,
         test,
@@ -99,3 +97,14 @@ def make_coreset(
         seed=seed,
         accelerator=accelerator,
     )
+
+
+def fitting(path: Path, train: Dataset) -> Coreset:
+    """A saved core set whose images are all in `train`.
+
+    Raises:
+        InputError: as `Coreset.load` and `Coreset.indices`.
+    """
+    saved = Coreset.load(path)
+    saved.indices(train)
+    return saved

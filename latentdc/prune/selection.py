@@ -31,5 +31,10 @@ def select(
     for label in labels.unique():
         members = (labels == label).nonzero().squeeze(1)
         ranked = members[scores[members].argsort(stable=True, descending=order == "hard")]
-        chosen.append(ranked[: max(1, round(keep * len(members)))])
+        chosen.append(ranked[: kept_count(len(members), keep)])
     return torch.cat(chosen).sort().values
+
+
+def kept_count(members: int, keep: float) -> int:
+    """How many of a class's images `select` keeps."""
+    return max(1, round(keep * members))

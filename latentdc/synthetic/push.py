@@ -27,14 +27,11 @@ def push_folder(
         InputError: nobody is logged in, or the Hub refuses the repo.
         RunError: the Hub cannot be reached.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    if token is None and get_token() is None:
-        raise InputError(
-            "nobody is logged in to the Hugging Face Hub: run `hf auth login`, or set HF_TOKEN "
-            "to a token with write access."
-        )
+    if token is None:
+        require_login()
     hub = HfApi(token=token)
     names = [name for name in layout.FILES if (folder / name).is_file()]
     try:
@@ -65,9 +62,28 @@ def push_folder(
     return str(url)
 
 
+def require_login() -> None:
+    """Refuse to go on where a push would end for want of a token.
+
+    Raises:
+        InputError: nobody is logged in.
+    """
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise InputError(
+            "nobody is logged in to the Hugging Face Hub: run `hf auth login`, or set HF_TOKEN "
+            "to a token with write access."
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Push the synthetic set of a run."""
-    parser = argparse.ArgumentParser(prog="latentdc push", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="latentdc push",
+        description="Push a synthetic set to a data set repo of the Hugging Face Hub, in one "
+        "commit. A new repo is private.",
+    )
     parser.add_argument("run", help="run folder, or the folder of a synthetic set")
     parser.add_argument("repo", metavar="user/name", help="data set repo; made if it is new")
     parser.add_argument("--public", action="store_true", help="make a new repo public")

@@ -42,9 +42,9 @@ def test_conditions_start_from_the_class_embedding_by_name():
 
 def test_ipc_above_the_smallest_class_is_refused():
     with pytest.raises(InputError, match="'zero' has 6 images"):
-        check_fit(setup.dataset(), small.prior(), ipc=7, processes=1)
+        check_fit(small.CLASSES, [6, 7, 7], small.prior(), ipc=7, processes=1)
 
 
 def test_more_processes_than_classes_are_refused():
     with pytest.raises(InputError, match="4 processes share 3 classes"):
-        check_fit(setup.dataset(), small.prior(), ipc=1, processes=4)
+        check_fit(small.CLASSES, [6, 7, 7], small.prior(), ipc=1, processes=4)

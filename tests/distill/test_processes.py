@@ -39,3 +39,8 @@ def test_latents_after_ten_steps_are_those_of_one_process(two):
 def test_one_process_continues_the_run_of_two(two):
     continued, alone = setup.run(two / "half"), setup.run()
     torch.testing.assert_close(continued.z, alone.z, atol=1e-4, rtol=0)
+
+
+def test_what_the_main_process_refuses_all_processes_refuse(two):
+    told = [(two / f"refusal-{index}.txt").read_text() for index in range(2)]
+    assert told == ["found by the main process"] * 2

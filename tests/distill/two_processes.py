@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from latentdc import launch
 from latentdc.distill.latents import initial_latents, own_classes
 from latentdc.distill.loop import RealBatches, image_gradient
+from latentdc.errors import InputError
 from tests.distill import setup
 from tests.distill.test_loop import TotalVariance
 from tests.priors import small
@@ -25,9 +27,24 @@ def first_gradient(accelerator: Accelerator, objective) -> tuple[torch.Tensor, t
     return latents.z.grad, latents.c.grad
 
 
+def refusal(accelerator: Accelerator) -> str:
+    """What this process raises where only the main process finds something wrong."""
+
+    def refuse() -> None:
+        assert accelerator.is_main_process, "the others must not even try"
+        raise InputError("found by the main process")
+
+    try:
+        launch.main_first(accelerator, refuse)
+    except InputError as error:
+        return str(error)
+    return "nothing"
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     accelerator = Accelerator(cpu=True)
+    (folder / f"refusal-{accelerator.process_index}.txt").write_text(refusal(accelerator))
     gradients = {
         "dm": first_gradient(accelerator, setup.objective("dm")),
         "dc": first_gradient(accelerator, setup.objective("dc")),

@@ -1,0 +1,43 @@
+import torch
+from torch import nn
+
+from latentdc.draws import choose, generator, global_draws, key_seed
+
+
+def test_draws_neither_use_nor_move_the_global_stream():
+    torch.manual_seed(1)
+    mine = torch.rand(4, generator=generator(0, "z", 3))
+    first = torch.rand(4)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(4), first)
+    torch.manual_seed(2)
+    assert torch.equal(torch.rand(4, generator=generator(0, "z", 3)), mine)
+
+
+def test_seeds_are_the_same_in_every_process_and_release():
+    assert key_seed(0, "z", 3) == 2724420917779299010
+
+
+def test_every_key_and_their_order_matter():
+    keys = [(0,), (1,), (0, "z"), (0, "c"), (0, "z", 1), (0, "z", 2), (0, 1, "z"), (0, "z", "1")]
+    assert len({key_seed(*key) for key in keys}) == len(keys)
+    assert all(0 <= key_seed(*key) < 2**63 for key in keys)
+
+
+def test_layers_are_initialised_from_their_keys_and_the_global_stream_goes_on():
+    torch.manual_seed(1)
+    expected = torch.rand(2)
+    torch.manual_seed(1)
+    with global_draws(0, "network"):
+        first = nn.Linear(3, 3).weight
+    assert torch.equal(torch.rand(2), expected)
+    with global_draws(0, "network"):
+        assert torch.equal(nn.Linear(3, 3).weight, first)
+    with global_draws(1, "network"):
+        assert not torch.equal(nn.Linear(3, 3).weight, first)
+
+
+def test_choose_repeats_nothing_and_takes_all_of_a_small_population():
+    some = choose(10, 6, generator(0)).tolist()
+    assert len(set(some)) == 6 and set(some) <= set(range(10))
+    assert sorted(choose(3, 6, generator(0)).tolist()) == [0, 1, 2]

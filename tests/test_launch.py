@@ -1,0 +1,96 @@
+import os
+import warnings
+
+import psutil
+import pytest
+import torch
+
+from latentdc import launch, threads
+from latentdc.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def same_threads_afterwards():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_threads_of_the_recipe_are_used():
+    launch.start(threads=3)
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(("local", "expected"), [(None, 6), (1, 6), (2, 3), (4, 1), (9, 1)])
+def test_the_local_processes_share_the_cores(monkeypatch, local, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    if local is None:
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    else:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
+    assert threads.use(None) == torch.get_num_threads() == expected
+
+
+def test_a_precision_that_the_launcher_did_not_set_is_refused():
+    with pytest.raises(InputError, match=r"precision=bf16, .* runs in no; .*mixed_precision bf16"):
+        launch.start(threads=1, precision="bf16")
+    launch.start(threads=1, precision="no")
+
+
+def test_processes_that_the_launcher_did_not_start_are_refused():
+    with pytest.raises(InputError, match=r"processes=2, but 1 run; .*2"):
+        launch.start(threads=1, processes=2)
+    launch.start(threads=1, processes=1)
+
+
+def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
+    monkeypatch.setattr(launch, "get_available_trackers", lambda: [])
+    with pytest.raises(InputError, match=r"trackers: tensorbord cannot be used here; .* none"):
+        launch.start(threads=1, trackers=["tensorbord"])
+
+
+class Parent:
+    def __init__(self, line: str) -> None:
+        self.line = line
+
+    def cmdline(self) -> list[str]:
+        return self.line.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("python accelerate launch --cpu --num_processes 2 -m latentdc.distill x.yaml", 2),
+        ("python accelerate-launch --num-processes=16 -m latentdc.distill x.yaml", 16),
+        ("python accelerate launch -m latentdc.distill x.yaml", 1),
+        ("bash run.sh --num_processes 2", 1),
+    ],
+)
+def test_fewer_processes_than_asked_for_are_told_with_the_way_to_start_them(
+    monkeypatch, line, asked
+):
+    monkeypatch.setattr(psutil, "Process", lambda _: Parent(line))
+    if asked == 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            launch.start(threads=1)
+        return
+    with pytest.warns(
+        UserWarning, match=rf"{asked} processes were asked for and 1 runs; .*{asked}"
+    ):
+        launch.start(threads=1)
+
+
+def test_the_main_process_decides_and_hands_its_result_on():
+    accelerator = launch.start(threads=1)
+    assert launch.agree(accelerator, {"kept": True}) == {"kept": True}
+    assert launch.main_first(accelerator, lambda: [1, 2]) == [1, 2]
+    assert launch.main_first(accelerator, lambda: None) is None
+
+
+def test_what_the_main_process_refuses_is_refused():
+    def refuse():
+        raise InputError("no such split")
+
+    with pytest.raises(InputError, match="no such split"):
+        launch.main_first(launch.start(threads=1), refuse)
