@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -15,8 +16,8 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
-from latentdc import threads as cpu
 from latentdc.errors import InputError
+from latentdc.machine import use_threads
 
 PATIENCE = timedelta(days=7)  # of processes that wait while one decodes or downloads
 T = TypeVar("T")
@@ -54,7 +55,7 @@ def start(
         project_dir=folder,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
-    cpu.use(threads)
+    use_threads(threads)
     if precision is not None and precision != accelerator.mixed_precision:
         raise InputError(
             f"the recipe has precision={precision}, but Accelerate runs in "
@@ -68,10 +69,10 @@ def start(
         )
     asked = _asked_processes()
     if asked > accelerator.num_processes and accelerator.is_main_process:
-        warnings.warn(
-            f"{asked} processes were asked for and {accelerator.num_processes} runs; "
-            f"{_how_to_start(asked)}",
-            stacklevel=2,
+        print(
+            f"latentdc: warning: {asked} processes were asked for and "
+            f"{accelerator.num_processes} runs; {_how_to_start(asked)}",
+            file=sys.stderr,
         )
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)

@@ -1,12 +1,12 @@
 import os
-import warnings
 
 import psutil
 import pytest
 import torch
 
-from latentdc import launch, threads
+from latentdc import launch
 from latentdc.errors import InputError
+from latentdc.machine import use_threads
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def test_the_local_processes_share_the_cores(monkeypatch, local, expected):
         monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     else:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
-    assert threads.use(None) == torch.get_num_threads() == expected
+    assert use_threads(None) == torch.get_num_threads() == expected
 
 
 def test_a_precision_that_the_launcher_did_not_set_is_refused():
@@ -67,18 +67,16 @@ class Parent:
     ],
 )
 def test_fewer_processes_than_asked_for_are_told_with_the_way_to_start_them(
-    monkeypatch, line, asked
+    monkeypatch, capsys, line, asked
 ):
     monkeypatch.setattr(psutil, "Process", lambda _: Parent(line))
+    launch.start(threads=1)
+    told = capsys.readouterr().err
     if asked == 1:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            launch.start(threads=1)
-        return
-    with pytest.warns(
-        UserWarning, match=rf"{asked} processes were asked for and 1 runs; .*{asked}"
-    ):
-        launch.start(threads=1)
+        assert told == ""
+    else:
+        assert f"warning: {asked} processes were asked for and 1 runs; " in told
+        assert f"torchrun --nproc_per_node {asked} -m latentdc.distill" in told
 
 
 def test_the_main_process_decides_and_hands_its_result_on():

@@ -14,10 +14,10 @@ from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.jobs import Candidate, score_sets
 from latentdc.evaluate.labelled import LabelledImages
-from latentdc.evaluate.machine import Machine, this_machine
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.score import Score
 from latentdc.images import Normalization
+from latentdc.machine import Machine, this_machine
 
 VERSION = 1  # of results.json
 

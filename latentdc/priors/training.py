@@ -15,11 +15,11 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from latentdc import config, draws, threads
+from latentdc import config, draws
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.images import from_uint8, to_uint8
-from latentdc.machine import device_name
+from latentdc.machine import device_name, use_threads
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.card import prior_card
 from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
@@ -37,7 +37,7 @@ GRID_GUIDANCE = 2.0
 
 def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> None:
     """Train, or continue to train, and write the finished prior to `folder/prior`."""
-    threads.use(recipe.threads)
+    use_threads(recipe.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train, test = open_splits(recipe.data)
     with draws.global_draws(recipe.seed, "autoencoder"):
