@@ -2,17 +2,16 @@
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
 
-import latentdc
 from latentdc import config, launch, ownership
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import open_splits
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
+from latentdc.distill.provenance import provenance, shared_recipe
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.render import to_text
 from latentdc.images import Normalization
@@ -58,7 +57,7 @@ def run(recipe: Recipe, name: str, folder: Path) -> None:
     if recipe.trackers:
         accelerator.init_trackers("latentdc", config={"recipe": config.to_yaml(recipe)})
     made = _synthetic(recipe, name, coreset, prior, objective, folder, accelerator)
-    shared = _shared_recipe(recipe)
+    shared = shared_recipe(recipe)
     if accelerator.is_main_process:
         made.save_pretrained(folder / "synthetic", recipe=shared)
         _copy(folder / "synthetic" / "grid.png", folder / "grid.png")
@@ -180,41 +179,9 @@ def _synthetic(
         folder=folder,
         checkpoint_every=spec.checkpoint_every,
         grid_every=spec.grid_every,
-        provenance=_provenance(recipe, name, prior),
+        provenance=provenance(recipe, name, prior),
         accelerator=accelerator,
     )
-
-
-def _provenance(recipe: Recipe, name: str, prior: Prior) -> dict[str, object]:
-    return {
-        "dataset": _public(recipe.data.source),
-        "resolution": recipe.data.resolution,
-        "recipe": name,
-        "prior": recipe.prior.kind,
-        "weights": recipe.prior.weights and _public(recipe.prior.weights),
-        "prior_hash": prior.identity,
-        "objective": recipe.objective.kind,
-        "network": recipe.objective.network,
-        "ipc": recipe.ipc,
-        "steps": recipe.distill.steps,
-        "keep": recipe.prune.keep,
-        "order": recipe.prune.order,
-        "seed": recipe.seed,
-        "latentdc": latentdc.__version__,
-    }
-
-
-def _public(source: str) -> str:
-    """A name that may be published: of a local folder, its last part alone."""
-    return Path(source).name if Path(source).expanduser().is_dir() else source
-
-
-def _shared_recipe(recipe: Recipe) -> str:
-    """The recipe as the set carries it, without this machine's folders."""
-    data = replace(recipe.data, source=_public(recipe.data.source), cache=None)
-    weights = recipe.prior.weights and _public(recipe.prior.weights)
-    prior = replace(recipe.prior, weights=weights)
-    return config.to_yaml(replace(recipe, data=data, prior=prior, output=None))
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -58,10 +58,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _recipe(folder: Path, named: str | None) -> Path:
-    """The recipe named, or the one in the set's folder or in that of its run."""
+    """The recipe named, that of the set's run, or the one that the set carries, without paths."""
     if named is not None:
         return config.find(named, "recipes")
-    for candidate in (folder / layout.RECIPE, folder.parent / layout.RECIPE):
+    run = folder.parent if folder.name == "synthetic" else folder
+    for candidate in (run / layout.RECIPE, folder / layout.RECIPE):
         if candidate.is_file():
             return candidate
     raise InputError(

@@ -25,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_intermixed_args(argv)
 
     def work() -> None:
-        recipe, name = read_recipe(Recipe, options)
-        check_prune(recipe.prune, recipe.data)
+        recipe, name = read_recipe(
+            Recipe, options, lambda recipe: check_prune(recipe.prune, recipe.data)
+        )
         folder = run_folder(recipe.output, name)
         ownership.check(recipe, folder)
         _prune(recipe, folder)

@@ -1,0 +1,33 @@
+from dataclasses import replace
+
+from latentdc.distill.provenance import provenance, shared_recipe
+from latentdc.priors.pixel import PixelPrior
+from latentdc.recipe import Data, Evaluate, PriorSpec, Prune, Recipe, Scorer
+
+
+def test_no_path_of_this_machine_is_published(tmp_path):
+    for name in ("pets", "prior"):
+        (tmp_path / name).mkdir()
+    for name in ("kept.parquet", "mine.yaml", "net.safetensors"):
+        (tmp_path / name).write_text("")
+    recipe = Recipe(
+        data=Data(source=str(tmp_path / "pets"), cache=str(tmp_path)),
+        prune=Prune(
+            coreset=str(tmp_path / "kept.parquet"),
+            scorer=Scorer(weights=str(tmp_path / "net.safetensors")),
+        ),
+        prior=PriorSpec(weights=str(tmp_path / "prior")),
+        evaluate=Evaluate(protocol=str(tmp_path / "mine.yaml")),
+        output=str(tmp_path / "run"),
+    )
+    shared = shared_recipe(recipe)
+    assert str(tmp_path) not in shared
+    assert "source: pets" in shared and "coreset: kept.parquet" in shared
+    facts = provenance(recipe, "mine", PixelPrior(16))
+    assert facts["dataset"] == "pets" and facts["weights"] == "prior"
+
+
+def test_names_stay_as_they_are():
+    recipe = Recipe(data=Data(source="uoft-cs/cifar10"))
+    assert provenance(recipe, "x", PixelPrior(16))["dataset"] == "uoft-cs/cifar10"
+    assert shared_recipe(recipe) == shared_recipe(replace(recipe, output="elsewhere"))

@@ -1,0 +1,159 @@
+"""What the README and docs/ say holds: links, paths, keys, commands and code."""
+
+import json
+import re
+import shlex
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from latentdc import cli, config
+from latentdc.evaluate import load_protocol
+from latentdc.recipe import PriorRecipe, Recipe
+from latentdc.synthetic import folder as layout
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = {module.removesuffix(".__main__"): name for name, (module, _) in cli.COMMANDS.items()}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Fenced code of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+def commands(page: Path) -> list[tuple[str, ...]]:
+    """latentdc's commands and their arguments, however they are launched."""
+    found = []
+    for line in "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines():
+        for part in re.split(r" && ", line):
+            words = shlex.split(part, comments=True)
+            after = words[words.index("-m") + 1 :] if "-m" in words else []
+            if words[:1] == ["latentdc"]:
+                found.append(tuple(words[1:]))
+            elif after and after[0] in MODULES:
+                found.append((MODULES[after[0]], *after[1:]))
+    return found
+
+
+COMMANDS = [
+    pytest.param(command, id=f"{page.name}: {' '.join(command)}")
+    for page in PAGES
+    for command in commands(page)
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_source_files_exist(page):
+    named = re.findall(r"`([\w/]+\.py)`", page.read_text())
+    places = (ROOT, ROOT / "latentdc")
+    assert [name for name in named if not any((p / name).is_file() for p in places)] == []
+
+
+def defaults(recipe: object, prefix: str = "") -> dict[str, str]:
+    """Dotted keys and their defaults, as YAML writes them."""
+    found = {}
+    for field in fields(recipe):
+        key, value = prefix + field.name, getattr(recipe, field.name)
+        found |= defaults(value, f"{key}.") if is_dataclass(value) else {key: written(value)}
+    return found
+
+
+def written(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(written, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def table(heading: str) -> dict[str, str]:
+    """First two columns of the table under a heading of docs/recipes.md."""
+    section = (ROOT / "docs/recipes.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| `([\w.]+)` \| `(.+?)` \|", section, re.M))
+
+
+def test_every_key_of_a_recipe_is_listed_with_its_default():
+    assert table("Keys of a run") == defaults(Recipe())
+
+
+def test_every_key_of_a_priors_recipe_is_listed_with_its_default():
+    own = {key: value for key, value in defaults(PriorRecipe()).items() if key[:5] != "data."}
+    assert table("Keys of a prior's training") == own
+
+
+def test_every_shipped_prior_is_listed_with_what_was_measured():
+    page = (ROOT / "docs/priors.md").read_text()
+    for path in (ROOT / "assets/priors").glob("*/training.json"):
+        facts = json.loads(path.read_text())
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{path.parent.name}`"))
+        assert f"{facts['psnr_db']:.2f} dB" in row
+        assert " / ".join(f"{count:,}" for count in facts["parameters"]) in row
+
+
+def test_the_numbers_of_the_evaluation_page_are_of_the_protocol_as_it_is():
+    assert load_protocol("quick").hash in (ROOT / "docs/evaluation.md").read_text()
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder to work in, with the files that the pages tell their readers to write."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").touch()
+    for page in PAGES:
+        for block in blocks(page, "yaml"):
+            (tmp_path / block.split()[1]).write_text(block)  # the first line is `# name.yaml`
+    return tmp_path
+
+
+def pretend_set(folder: Path) -> None:
+    for name in (layout.ROWS, layout.PROVENANCE):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    config.save(Recipe(), folder / layout.RECIPE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_ones_that_latentdc_takes(command, desk, monkeypatch):
+    name, *arguments = command
+    main = import_module(cli.COMMANDS[name][0]).main
+    if name in ("push", "export"):
+        monkeypatch.setattr(cli, "exits", lambda work: None)  # parse, and do nothing
+        main(arguments)
+        return
+    if name == "evaluate":
+        pretend_set(desk / arguments[0])
+    try:
+        main([*(a for a in arguments if a != "--dry-run"), "--print-config"])
+    except SystemExit as end:
+        assert not end.code
+
+
+def test_the_pages_have_commands_to_try():
+    assert {command[0] for page in PAGES for command in commands(page)} == set(cli.COMMANDS)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_pages_runs(desk, capsys):
+    first, *others = (code for page in PAGES for code in blocks(page, "python"))
+    for full, short in {
+        "keep=0.6": 'keep=0.6, scorer=latentdc.Scorer(network="convnet3@32", epochs=2)',
+        "steps=200": "steps=2",
+        'load_protocol("quick")': 'load_protocol("quick", seeds=2, steps=2)',
+    }.items():
+        assert full in first
+        first = first.replace(full, short)
+    exec(first, {})
+    mean, std = map(float, capsys.readouterr().out.splitlines()[-1].split())
+    for code in others:
+        exec(code, {})
+    assert 0 < mean < 1 and 0 <= std < 1
+    assert (desk / "digits-ipc1" / layout.CARD).is_file()
