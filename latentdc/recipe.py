@@ -315,7 +315,7 @@ class Recipe:
     seed: int = 0
     output: str | None = None
     threads: int | None = None
-    precision: Literal["no", "fp16", "bf16"] | None = None
+    precision: Literal["no", "bf16"] | None = None
     processes: int | None = None
     trackers: list[str] = field(default_factory=list)
 

@@ -12,6 +12,7 @@ from latentdc.data.open import open_splits
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
 from latentdc.distill.provenance import provenance, shared_recipe
+from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.render import to_text
 from latentdc.images import Normalization
@@ -43,6 +44,11 @@ def run(recipe: Recipe, name: str, folder: Path) -> None:
         trackers=recipe.trackers,
         folder=folder,
     )
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        raise InputError(
+            f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "
+            "pass through a prior vanish; launch with --mixed_precision bf16 or no."
+        )
     if recipe.push.repo is not None:
         launch.main_first(accelerator, require_login)
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))

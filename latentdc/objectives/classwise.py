@@ -20,8 +20,8 @@ Match = Callable[[Network, Tensor, Tensor, int], Tensor]
 
 
 def match_distributions(student: Network, real: Tensor, synthetic: Tensor, label: int) -> Tensor:
-    """Distribution matching in the student's feature space."""
-    return distribution_matching(student.features, real, synthetic)
+    """Distribution matching in the student's feature space, in float32 under autocast too."""
+    return distribution_matching(lambda x: student.features(x).float(), real, synthetic)
 
 
 class Classwise:
