@@ -10,7 +10,8 @@ from typing import Literal
 from latentdc.errors import InputError
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Refuse a recipe that does not meet `condition`."""
     if not condition:
         raise InputError(message)
 
@@ -52,11 +53,11 @@ class Data:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.resolution >= 8,
             f"data.resolution is in pixels and at least 8, got {self.resolution}.",
         )
-        _require(min(self.std) > 0, f"data.std must be positive, got {self.std}.")
+        require(min(self.std) > 0, f"data.std must be positive, got {self.std}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +87,9 @@ class Scorer:
     resolution: int | None = None
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, f"prune.scorer.epochs is at least 1, got {self.epochs}.")
-        _require(self.lr > 0, f"prune.scorer.lr is positive, got {self.lr}.")
-        _require(self.batch >= 1, f"prune.scorer.batch is at least 1, got {self.batch}.")
+        require(self.epochs >= 1, f"prune.scorer.epochs is at least 1, got {self.epochs}.")
+        require(self.lr > 0, f"prune.scorer.lr is positive, got {self.lr}.")
+        require(self.batch >= 1, f"prune.scorer.batch is at least 1, got {self.batch}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ class Prune:
     coreset: str | None = None
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 < self.keep <= 1,
             f"prune.keep is a share in (0, 1], got {self.keep}; for 20 % write 0.2.",
         )
@@ -146,8 +147,8 @@ class PriorSpec:
     chunk: int = 10
 
     def __post_init__(self) -> None:
-        _require(self.chunk >= 1, f"prior.chunk is at least 1 image, got {self.chunk}.")
-        _require(
+        require(self.chunk >= 1, f"prior.chunk is at least 1 image, got {self.chunk}.")
+        require(
             self.kind == "pixel" or self.weights is not None,
             f"prior.kind {self.kind} needs prior.weights: the name of a shipped prior, a folder or "
             "a Hub id; or choose prior.kind=pixel.",
@@ -155,7 +156,7 @@ class PriorSpec:
         if self.kind != "diffusion":
             return
         least = 1 if self.skip == "none" else 2
-        _require(
+        require(
             least <= self.steps <= 1000,
             f"prior.steps is between {least} and 1000 with prior.skip={self.skip}, "
             f"got {self.steps}; the skip's weights run over steps - 1.",
@@ -183,7 +184,7 @@ class ObjectiveSpec:
     distance: Literal["rowwise", "cosine", "mse"] = "rowwise"
 
     def __post_init__(self) -> None:
-        _require(self.batch >= 1, f"objective.batch is at least 1 image, got {self.batch}.")
+        require(self.batch >= 1, f"objective.batch is at least 1 image, got {self.batch}.")
         check_augment(self.augment, "objective.augment")
 
 
@@ -193,7 +194,7 @@ AUGMENTATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 def check_augment(strategy: str | None, key: str) -> None:
     """Refuse a DSA strategy that names an unknown augmentation."""
     for name in [] if strategy is None else strategy.split("_"):
-        _require(
+        require(
             name in AUGMENTATIONS,
             f"{key} joins {', '.join(AUGMENTATIONS)} by '_'; {name!r} in {strategy!r} is unknown.",
         )
@@ -222,16 +223,16 @@ class Distill:
     grid_every: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 0, f"distill.steps is at least 0, got {self.steps}.")
+        require(self.steps >= 0, f"distill.steps is at least 0, got {self.steps}.")
         for name in ("lr_z", "lr_c"):
             value = getattr(self, name)
-            _require(0 <= value <= 1e38, f"distill.{name} is between 0 and 1e38, got {value}.")
-        _require(0 <= self.momentum < 1, f"distill.momentum is in [0, 1), got {self.momentum}.")
-        _require(
+            require(0 <= value <= 1e38, f"distill.{name} is between 0 and 1e38, got {value}.")
+        require(0 <= self.momentum < 1, f"distill.momentum is in [0, 1), got {self.momentum}.")
+        require(
             self.checkpoint_every >= 1,
             f"distill.checkpoint_every is at least 1 step, got {self.checkpoint_every}.",
         )
-        _require(self.grid_every >= 0, f"distill.grid_every is at least 0, got {self.grid_every}.")
+        require(self.grid_every >= 0, f"distill.grid_every is at least 0, got {self.grid_every}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,15 +257,15 @@ class Evaluate:
     )
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.seeds is None or self.seeds >= 1,
             f"evaluate.seeds is at least 1, got {self.seeds}.",
         )
-        _require(
+        require(
             self.steps is None or self.steps >= 1,
             f"evaluate.steps is at least 1, got {self.steps}.",
         )
-        _require(
+        require(
             "random" in self.rows or not self.rows,
             "evaluate.rows always has 'random': a score without its random row says little. "
             "Write rows: [] to evaluate nothing.",
@@ -284,7 +285,7 @@ class Hub:
     private: bool = True
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.repo is None or self.repo.count("/") == 1,
             f"push.repo is user/name, got {self.repo!r}.",
         )
@@ -320,137 +321,12 @@ class Recipe:
     trackers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        _require(self.ipc >= 1, f"ipc is at least 1 image per class, got {self.ipc}.")
-        _require(
+        require(self.ipc >= 1, f"ipc is at least 1 image per class, got {self.ipc}.")
+        require(
             self.threads is None or self.threads >= 1,
             f"threads is at least 1, got {self.threads}.",
         )
-        _require(
+        require(
             self.processes is None or self.processes >= 1,
             f"processes is at least 1, got {self.processes}.",
-        )
-
-
-def _check_widths(widths: list[int], key: str) -> None:
-    """Refuse widths that the group normalisation of small priors cannot have."""
-    _require(
-        bool(widths) and all(width > 0 and width % 16 == 0 for width in widths),
-        f"{key} has a positive multiple of 16 for each level, got {widths}.",
-    )
-
-
-def _check_training(
-    spec: "AutoencoderTraining | UNetTraining", key: str, counts: tuple[str, ...]
-) -> None:
-    for name in counts:
-        value = getattr(spec, name)
-        _require(value >= 1, f"{key}.{name} is at least 1, got {value}.")
-    rate = spec.lr
-    _require(rate > 0, f"{key}.lr is positive, got {rate}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutoencoderTraining:
-    """Shape and training of a small autoencoder (diffusers' AutoencoderKL).
-
-    Attributes:
-        channels: width of each level; every level after the first halves the resolution.
-        latent_channels: channels of a latent.
-        layers: residual blocks per level.
-        steps: training steps.
-        batch: images per step.
-        lr: peak learning rate (AdamW, cosine).
-        kl: weight of the KL term, per latent element.
-        edges: weight of the distance between image gradients, which sharpens edges.
-    """
-
-    channels: list[int] = field(default_factory=lambda: [32, 64])
-    latent_channels: int = 4
-    layers: int = 1
-    steps: int = 4000
-    batch: int = 128
-    lr: float = 2e-3
-    kl: float = 1e-4
-    edges: float = 0.5
-
-    def __post_init__(self) -> None:
-        _check_widths(self.channels, "autoencoder.channels")
-        _check_training(self, "autoencoder", ("latent_channels", "layers", "steps", "batch"))
-        for name in ("kl", "edges"):
-            value = getattr(self, name)
-            _require(value >= 0, f"autoencoder.{name} is at least 0, got {value}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class UNetTraining:
-    """Shape and training of a small class-conditional UNet (diffusers' UNet2DConditionModel).
-
-    Attributes:
-        channels: width of each level.
-        attention: whether a level attends to the condition, one flag per level.
-        condition: width of the class embedding.
-        layers: residual blocks per level.
-        heads: channels per attention head.
-        steps: training steps.
-        batch: latents per step.
-        lr: peak learning rate (AdamW, cosine).
-        drop: share of labels replaced by the null class, for classifier-free guidance.
-        ema: decay of the averaged weights that are kept.
-    """
-
-    channels: list[int] = field(default_factory=lambda: [64, 128])
-    attention: list[bool] = field(default_factory=lambda: [True, True])
-    condition: int = 64
-    layers: int = 1
-    heads: int = 32
-    steps: int = 10000
-    batch: int = 128
-    lr: float = 1e-3
-    drop: float = 0.1
-    ema: float = 0.999
-
-    def __post_init__(self) -> None:
-        _check_widths(self.channels, "unet.channels")
-        _check_training(self, "unet", ("condition", "layers", "heads", "steps", "batch"))
-        _require(
-            all(width % self.heads == 0 for width in self.channels),
-            f"unet.channels are multiples of unet.heads={self.heads}, got {self.channels}.",
-        )
-        _require(
-            len(self.channels) == len(self.attention),
-            f"unet.attention has one flag per level of unet.channels, got "
-            f"{len(self.attention)} flags for {len(self.channels)} levels.",
-        )
-        _require(0 < self.drop < 1, f"unet.drop is a share in (0, 1), got {self.drop}.")
-        _require(0 <= self.ema < 1, f"unet.ema is in [0, 1), got {self.ema}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PriorRecipe:
-    """Training of a small latent diffusion prior on the training split of a data set.
-
-    Attributes:
-        flip: mirror images at random (not for digits).
-        licence: of the weights, for the card.
-        output: folder of the prior; null makes `runs/priors/<name of the recipe>`.
-    """
-
-    data: Data = field(default_factory=Data)
-    autoencoder: AutoencoderTraining = field(default_factory=AutoencoderTraining)
-    unet: UNetTraining = field(default_factory=UNetTraining)
-    flip: bool = False
-    licence: str = "apache-2.0"
-    seed: int = 0
-    output: str | None = None
-    threads: int | None = None
-    checkpoint_every: int = 500
-
-    def __post_init__(self) -> None:
-        _require(
-            self.threads is None or self.threads >= 1,
-            f"threads is at least 1, got {self.threads}.",
-        )
-        _require(
-            self.checkpoint_every >= 1,
-            f"checkpoint_every is at least 1 step, got {self.checkpoint_every}.",
         )

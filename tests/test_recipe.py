@@ -3,19 +3,17 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from latentdc.errors import InputError
+from latentdc.priors.recipe import AutoencoderTraining, PriorRecipe, UNetTraining
 from latentdc.recipe import (
-    AutoencoderTraining,
     Data,
     Distill,
     Evaluate,
     Hub,
     ObjectiveSpec,
-    PriorRecipe,
     PriorSpec,
     Prune,
     Recipe,
     Scorer,
-    UNetTraining,
 )
 
 REFUSED = [

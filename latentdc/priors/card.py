@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from latentdc.recipe import PriorRecipe
+from latentdc.priors.recipe import PriorRecipe
 
 
 def prior_card(recipe: PriorRecipe, name: str, facts: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
 from latentdc.errors import InputError
 from latentdc.priors.denoisers import ClassEmbedding
-from latentdc.recipe import AutoencoderTraining, UNetTraining
+from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 
 
 def build_autoencoder(spec: AutoencoderTraining, resolution: int) -> AutoencoderKL:

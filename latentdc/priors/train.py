@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from latentdc import cli
-from latentdc.recipe import PriorRecipe
+from latentdc.priors.recipe import PriorRecipe
 
 LOCAL = ("output=", "data.source=", "data.cache=", "threads=")  # say nothing about the weights
 

@@ -25,9 +25,9 @@ from latentdc.priors.card import prior_card
 from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.loading import load_prior
+from latentdc.priors.recipe import PriorRecipe
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
 from latentdc.priors.stage import Stage
-from latentdc.recipe import PriorRecipe
 from latentdc.report import save_grid
 
 PER_CLASS = 8  # images of each class in the sample grid
