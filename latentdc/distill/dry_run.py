@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdc.data.sizes import KNOWN
+from latentdc.distill.parts import build_prior
 from latentdc.networks.build import build_network
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.loading import WeightsMissing, load_prior
+from latentdc.priors.loading import WeightsMissing
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Recipe
 
@@ -45,7 +46,7 @@ def describe(recipe: Recipe) -> str:
         lines["core set"] = f"about {round(train * recipe.prune.keep):,} images"
         lines["decoded images"] = _bytes(size.train * pixels + size.test * pixels)
     try:
-        prior = _outline(recipe)
+        prior = build_prior(recipe, "meta")
     except WeightsMissing:
         prior = None
         lines["prior"] = f"{recipe.prior.weights}: {UNKNOWN}"
@@ -53,22 +54,6 @@ def describe(recipe: Recipe) -> str:
         lines |= _costs(recipe, prior, classes)
     width = max(map(len, lines)) + 1
     return "\n".join(f"{name + ':':<{width}} {value}" for name, value in lines.items())
-
-
-def _outline(recipe: Recipe) -> Prior:
-    """The prior's networks without weights; on this disk alone is looked for their configs."""
-    spec = recipe.prior
-    return load_prior(
-        spec.kind,
-        spec.weights,
-        resolution=recipe.data.resolution,
-        steps=spec.steps,
-        guidance=spec.guidance,
-        skip=spec.skip,
-        memory=spec.memory,
-        chunk=spec.chunk,
-        device="meta",
-    )
 
 
 def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
@@ -128,7 +113,7 @@ def sweep(prior: Prior, inputs: Inputs) -> float:
 
 def _activations(recipe: Recipe, images: int) -> float:
     """Bytes that backward needs at once: everything, or one step of one chunk beside all x_t."""
-    prior = _outline(replace(recipe, prior=replace(recipe.prior, memory="fast")))
+    prior = build_prior(replace(recipe, prior=replace(recipe.prior, memory="fast")), "meta")
     if recipe.prior.memory == "fast" or isinstance(prior, PixelPrior):
         return images * _measure(lambda: prior.decode(*_inputs(prior, 1)))[1]
     z, c, _ = _inputs(prior, 1)

@@ -11,15 +11,15 @@ from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import open_splits
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
+from latentdc.distill.parts import build_prior, recipe_objective
 from latentdc.distill.provenance import provenance, shared_recipe
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.render import to_text
+from latentdc.evaluate.table import Table
 from latentdc.images import Normalization
 from latentdc.objectives.base import Objective
-from latentdc.objectives.build import build_objective
 from latentdc.priors.base import Prior
-from latentdc.priors.loading import load_prior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.pipeline import fitting, make_coreset
 from latentdc.prune.selection import kept_count
@@ -28,10 +28,19 @@ from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.push import push_folder, require_login
 
 
-def run(recipe: Recipe, name: str, folder: Path) -> None:
+def run(recipe: Recipe, name: str, folder: Path, *, rows: Path | None = None) -> Table | None:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
 
     What can be refused is refused before anything is scored, trained or written.
+
+    Args:
+        recipe: what to do.
+        name: of the recipe.
+        folder: of the run.
+        rows: folder of finished trainings; None takes the run's own.
+
+    Returns:
+        The table, or None where the recipe evaluates nothing.
 
     Raises:
         InputError: what only the data, the weights or the launcher show to be wrong.
@@ -52,9 +61,9 @@ def run(recipe: Recipe, name: str, folder: Path) -> None:
     if recipe.push.repo is not None:
         launch.main_first(accelerator, require_login)
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    prior = launch.main_first(accelerator, lambda: _prior(recipe, accelerator))
+    prior = launch.main_first(accelerator, lambda: build_prior(recipe, accelerator.device))
     normalization = Normalization(recipe.data.mean, recipe.data.std)
-    objective = _objective(recipe, train, normalization)
+    objective = recipe_objective(recipe, train)
     kept = _coreset(recipe, train, test, prior, normalization, folder, accelerator)
     if accelerator.is_main_process:
         ownership.claim(recipe, folder)
@@ -67,6 +76,7 @@ def run(recipe: Recipe, name: str, folder: Path) -> None:
     if accelerator.is_main_process:
         made.save_pretrained(folder / "synthetic", recipe=shared)
         _copy(folder / "synthetic" / "grid.png", folder / "grid.png")
+    table = None
     if recipe.evaluate.rows:
         table = score_table(
             made,
@@ -83,7 +93,7 @@ def run(recipe: Recipe, name: str, folder: Path) -> None:
             coreset=coreset,
             include=recipe.evaluate.rows,
             seen=recipe.objective.network,
-            rows=folder / "rows",
+            rows=rows or folder / "rows",
             accelerator=accelerator,
         )
         if accelerator.is_main_process:
@@ -98,36 +108,7 @@ def run(recipe: Recipe, name: str, folder: Path) -> None:
             print(f"pushed: {url}")
     if recipe.trackers:
         accelerator.end_training()
-
-
-def _prior(recipe: Recipe, accelerator: Accelerator) -> Prior:
-    spec = recipe.prior
-    return load_prior(
-        spec.kind,
-        spec.weights,
-        resolution=recipe.data.resolution,
-        revision=spec.revision,
-        steps=spec.steps,
-        guidance=spec.guidance,
-        skip=spec.skip,
-        clamp=spec.clamp,
-        memory=spec.memory,
-        chunk=spec.chunk,
-        device=accelerator.device,
-    )
-
-
-def _objective(recipe: Recipe, train: Dataset, normalization: Normalization) -> Objective:
-    return build_objective(
-        recipe.objective.kind,
-        network=recipe.objective.network,
-        distance=recipe.objective.distance,
-        augmentation=recipe.objective.augment,
-        num_classes=train.num_classes,
-        resolution=recipe.data.resolution,
-        normalization=normalization,
-        seed=recipe.seed,
-    )
+    return table
 
 
 def _coreset(
