@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from latentdc.objectives.build import build_objective as build_objective
     from latentdc.priors.base import Prior as Prior
     from latentdc.priors.loading import load_prior as load_prior
+    from latentdc.prune.choosing import choose_coreset as choose_coreset
     from latentdc.prune.coreset import Coreset as Coreset
     from latentdc.prune.pipeline import prune_dataset as prune_dataset
+    from latentdc.prune.scoring import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
     from latentdc.recipe import Scorer as Scorer
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
@@ -39,6 +41,7 @@ _HOME = {
     "Scorer": "latentdc.recipe:Scorer",
     "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
     "build_objective": "latentdc.objectives.build:build_objective",
+    "choose_coreset": "latentdc.prune.choosing:choose_coreset",
     "distill_dataset": "latentdc.distill.dataset:distill_dataset",
     "evaluate_set": "latentdc.evaluate.jobs:evaluate",
     "load_prior": "latentdc.priors.loading:load_prior",
@@ -46,6 +49,7 @@ _HOME = {
     "open_dataset": "latentdc.data.open:open_dataset",
     "open_splits": "latentdc.data.open:open_splits",
     "prune_dataset": "latentdc.prune.pipeline:prune_dataset",
+    "score_dataset": "latentdc.prune.scoring:score_dataset",
     "score_table": "latentdc.evaluate.table:score_table",
 }
 

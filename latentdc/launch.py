@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -69,15 +70,21 @@ def start(
         )
     asked = _asked_processes()
     if asked > accelerator.num_processes and accelerator.is_main_process:
-        print(
-            f"latentdc: warning: {asked} processes were asked for and "
-            f"{accelerator.num_processes} runs; {_how_to_start(asked)}",
-            file=sys.stderr,
+        warn(
+            f"{asked} processes were asked for and {accelerator.num_processes} runs; "
+            f"{_how_to_start(asked)}"
         )
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
     return accelerator
+
+
+@cache
+def warn(message: str) -> None:
+    """Say it once, on the main process, in one line."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        print(f"latentdc: warning: {message}", file=sys.stderr)
 
 
 def _how_to_start(processes: int) -> str:
@@ -122,3 +129,21 @@ def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
     if (reason := agree(accelerator, refusal)) is not None:
         raise InputError(str(reason))
     return cast(T, result) if accelerator.is_main_process else work()
+
+
+def main_alone(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """The result of `work` on every process; the main process alone does it.
+
+    Raises:
+        InputError: what the main process refuses, all processes refuse together.
+    """
+    result: tuple[T | None, str | None] = (None, None)
+    if accelerator.is_main_process:
+        try:
+            result = (work(), None)
+        except InputError as error:
+            result = (None, str(error))
+    result = cast(tuple[T | None, str | None], agree(accelerator, result))
+    if result[1] is not None:
+        raise InputError(result[1])
+    return cast(T, result[0])

@@ -17,9 +17,11 @@ from accelerate import Accelerator
 from latentdc import launch
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
+from latentdc.data.preprocessing import preprocessing
 from latentdc.distill.latents import initial_latents
-from latentdc.distill.loop import RealBatches, image_gradient
+from latentdc.distill.loop import image_gradient
 from latentdc.distill.parts import build_prior, recipe_objective
+from latentdc.distill.real import RealBatches
 from latentdc.errors import InputError
 from latentdc.recipe import Recipe
 
@@ -69,8 +71,10 @@ def gradient_norm(
         accelerator: device and precision.
     """
     spec = replace(recipe.prior, steps=steps, skip=skip)
-    prior = build_prior(replace(recipe, prior=spec), accelerator.device)
-    objective = recipe_objective(recipe, train)
+    prior = build_prior(
+        replace(recipe, prior=spec), accelerator.device, class_names=train.class_names
+    )
+    objective = recipe_objective(recipe, train, preprocessing(recipe.data, train))
     classes = range(train.num_classes)
     latents = initial_latents(
         train,
@@ -89,8 +93,8 @@ def gradient_norm(
         with accelerator.autocast():
             decoded = latents.decode(prior)
         gradient, _ = image_gradient(objective, student, decoded, latents.labels, real, accelerator)
-        (to_z,) = torch.autograd.grad(decoded, latents.z, gradient.to(decoded.dtype))
-        norms.append(to_z.norm())
+        to_z = torch.autograd.grad(decoded, latents.z, gradient.to(decoded.dtype))
+        norms.append(torch.cat(to_z).norm())
     return float(torch.stack(norms).mean())
 
 

@@ -29,7 +29,12 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "steps-10": ("prior.steps=10",),
     "steps-20": ("prior.steps=20",),
     "steps-50": ("prior.steps=50",),
-    "no-pruning": ("prune.keep=1.0", "prune.coreset=null"),
+    "no-pruning": (
+        "prune.keep=1.0",
+        "prune.count=null",
+        "prune.times_ipc=null",
+        "prune.coreset=null",
+    ),
 }
 
 

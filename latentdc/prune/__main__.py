@@ -1,15 +1,16 @@
-"""`python -m latentdc.prune RECIPE`: choose and save the core set of a recipe.
+"""`python -m latentdc.prune RECIPE`: score, choose and save the core set of a recipe.
 
 Imports no torch before the recipe is checked.
 """
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentdc import ownership
 from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
-from latentdc.prune.check import check_prune
+from latentdc.prune.check import check_prune, require_plots
 from latentdc.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -20,7 +21,19 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; ends with code 2 where the input cannot be used."""
     parser = recipe_parser(
-        "latentdc prune", "Choose the core set of a recipe and save it in its run folder."
+        "latentdc prune", "Score the images of a recipe, and save its core set in its run folder."
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FOLDER",
+        help="write pictures of what each rule finds easy and hard, and how rules agree",
+    )
+    parser.add_argument(
+        "--check-labels",
+        type=Path,
+        metavar="FOLDER",
+        help="write the images whose labels are most likely wrong: a list and a picture",
     )
     options = parser.parse_intermixed_args(argv)
 
@@ -28,40 +41,49 @@ def main(argv: Sequence[str] | None = None) -> None:
         recipe, name = read_recipe(
             Recipe, options, lambda recipe: check_prune(recipe.prune, recipe.data)
         )
+        if options.report is not None:
+            require_plots()
         folder = run_folder(recipe.output, name)
         ownership.check(recipe, folder)
-        _prune(recipe, folder)
+        _prune(recipe, folder, options)
 
     exits(work)
 
 
-def _prune(recipe: Recipe, folder: Path) -> None:
+def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import launch
     from latentdc.data.open import open_splits
     from latentdc.images import Normalization
-    from latentdc.prune.pipeline import fitting, make_coreset
+    from latentdc.prune.labels import check_labels
+    from latentdc.prune.pipeline import fitting, make_coreset, make_scores
+    from latentdc.prune.report import write_report
 
     path = folder / ownership.CORESET
     accelerator = launch.start(
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    given = {
+        "normalization": Normalization(mean=recipe.data.mean, std=recipe.data.std),
+        "seed": recipe.seed,
+        "accelerator": accelerator,
+        "folder": folder,
+    }
     if launch.agree(accelerator, path.is_file()):
         coreset = fitting(path, train)
     else:
-        coreset = make_coreset(
-            recipe.prune,
-            train,
-            test,
-            normalization=Normalization(mean=recipe.data.mean, std=recipe.data.std),
-            seed=recipe.seed,
-            accelerator=accelerator,
-        )
+        coreset = make_coreset(recipe.prune, train, test, **given)
     if accelerator.is_main_process:
         ownership.claim(recipe, folder)
         coreset.save(path)
         print(_summary(coreset, train))
         print(f"core set: {path}")
+    if options.report is not None or options.check_labels is not None:
+        table = make_scores(recipe.prune, train, test, **given)
+        if accelerator.is_main_process and options.report is not None:
+            print(f"report: {write_report(options.report, table, train, coreset)}")
+        if accelerator.is_main_process and options.check_labels is not None:
+            print(f"labels to check: {check_labels(options.check_labels, table, train)}")
     accelerator.end_training()
 
 

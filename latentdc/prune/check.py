@@ -1,11 +1,16 @@
 """Refusals: what a recipe says wrongly about pruning, and a scorer that knows nothing."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from latentdc.errors import InputError
 from latentdc.networks.names import check_network
+from latentdc.prune.rules.names import RULES
 from latentdc.recipe import Data, Prune
+
+SCORES = (".parquet", ".csv", ".json", ".npy")
+FEATURES = (".npy", ".safetensors")
 
 
 def check_prune(prune: Prune, data: Data) -> None:
@@ -17,8 +22,16 @@ def check_prune(prune: Prune, data: Data) -> None:
     if prune.coreset is not None:
         _require_file(prune.coreset, "prune.coreset")
         return
+    if prune.keeps_all and not prune.columns:
+        return
+    if prune.features is not None:
+        _require_file(prune.features, "prune.features", FEATURES)
+    if prune.scores is not None:
+        _require_file(prune.scores, "prune.scores", SCORES)
+        return
     scorer = prune.scorer
-    if prune.keep == 1 or prune.score != "loss" or scorer.weights == "torchvision":
+    scored = any(RULES[name].stage != "contents" for name in (prune.score, *prune.columns))
+    if not scored or scorer.weights == "torchvision":
         return
     check_network(scorer.network, scorer.resolution or data.resolution)
     if scorer.weights is not None:
@@ -28,10 +41,6 @@ def check_prune(prune: Prune, data: Data) -> None:
 def refuse_chance(accuracy: float, class_counts: Sequence[int], advice: str) -> None:
     """Refuse to score with a classifier that does hardly better than always naming one class.
 
-    A wrong class order or normalisation leaves a good classifier near the share of the largest
-    class. It has to reach twice that share; with few classes, where twice would be too much to ask,
-    a tenth of the way from it to 1 is enough.
-
     Args:
         accuracy: of the scorer, in [0, 1].
         class_counts: images of each class that it was measured on.
@@ -40,8 +49,7 @@ def refuse_chance(accuracy: float, class_counts: Sequence[int], advice: str) -> 
     Raises:
         InputError: the scorer is at chance.
     """
-    chance = max(class_counts) / sum(class_counts)
-    least = min(2 * chance, chance + 0.1 * (1 - chance))
+    chance, least = least_accuracy(class_counts)
     if accuracy < least:
         raise InputError(
             f"the scorer is right on {accuracy:.2%} of the images and chance is {chance:.2%}, so "
@@ -49,6 +57,29 @@ def refuse_chance(accuracy: float, class_counts: Sequence[int], advice: str) -> 
         )
 
 
-def _require_file(name: str, key: str) -> None:
+def least_accuracy(class_counts: Sequence[int]) -> tuple[float, float]:
+    """The accuracy of always naming the largest class, and the least of a classifier to be used.
+
+    A wrong class order or normalisation leaves a good classifier near the share of the largest
+    class. It has to reach twice that share; with few classes, where twice would be too much to ask,
+    a tenth of the way from it to 1 is enough.
+    """
+    chance = max(class_counts) / sum(class_counts)
+    return chance, min(2 * chance, chance + 0.1 * (1 - chance))
+
+
+def _require_file(name: str, key: str, suffixes: Sequence[str] = ()) -> None:
     if not Path(name).is_file():
         raise InputError(f"{key}: there is no file {name}.")
+    if suffixes and Path(name).suffix not in suffixes:
+        raise InputError(f"{key}: {name} is none of {', '.join(suffixes)}.")
+
+
+def require_plots() -> None:
+    """Refuse a report that could not be drawn. Imports nothing.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError('a report needs matplotlib; install it with pip install ".[plots]".')

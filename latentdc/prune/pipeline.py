@@ -1,72 +1,95 @@
 """`prune_dataset`: from a training split to its core set."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 from accelerate import Accelerator
 
-from latentdc.data.dataset import Dataset
+from latentdc import launch
+from latentdc.data.dataset import Dataset, class_counts
 from latentdc.images import Normalization
+from latentdc.prune.choosing import choose_coreset
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.scores import loss_scores, random_scores
-from latentdc.prune.selection import select
-from latentdc.recipe import Prune, Scorer
+from latentdc.prune.features import read_features
+from latentdc.prune.foreign import read_scores, with_features
+from latentdc.prune.plan import ScoringPlan, is_kept, with_bases
+from latentdc.prune.score_table import ScoreTable
+from latentdc.prune.scoring import score_by_plan
+from latentdc.prune.selection import class_budgets, saved_classes, total_budget
+from latentdc.recipe import Prune, RuleSettings, Scorer
+
+SCORES = "scores.parquet"  # in a run folder
 
 
 def prune_dataset(
     train: Dataset,
     test: Dataset | None = None,
     *,
-    score: Literal["loss", "random"] = "loss",
-    order: Literal["easy", "hard"] = "easy",
+    score: str = "loss",
+    order: Literal["easy", "hard", "middle"] = "easy",
     keep: float = 1.0,
+    count: int | None = None,
+    scope: Literal["class", "global"] = "class",
     scorer: Scorer | None = None,
+    window: tuple[int, int] | None = None,
+    columns: Sequence[str] = (),
+    scores: str | None = None,
+    features: str | None = None,
+    rules: RuleSettings | None = None,
     normalization: Normalization | None = None,
     seed: int = 0,
+    folder: Path | None = None,
     accelerator: Accelerator | None = None,
 ) -> Coreset:
-    """Choose the core set of a training split, class by class.
+    """Choose the core set of a training split.
 
     Args:
         train: images to choose from.
-        test: images on which the scorer must beat chance; None takes `train`. It chooses nothing.
-        score: `loss` of a scorer, or `random`.
-        order: keep the `easy` images, with the smallest scores, or the `hard` ones.
-        keep: share of each class; 1 keeps everything and scores nothing.
-        scorer: behind `loss`; None takes the default one, trained on the spot.
-        normalization: of `train`; None takes ImageNet's.
-        seed: of the random scores and of a scorer's training.
+        test: shows whether the scorer is any good; chooses nothing. None takes `train`.
+        score: the rule (docs/pruning.md).
+        order: keep the easiest, the hardest or the middle images.
+        keep: share of each class, or of all; 1 keeps everything and scores nothing.
+        count: exact number in place of a share, of each class or in all.
+        scope: rank inside each class, or all images together.
+        scorer: the classifier behind the scores; None takes the defaults.
+        window: first and last epoch of its training to look at; None looks at all.
+        columns: further rules to score, which `folder` keeps.
+        scores: a file of scores to use instead of scoring.
+        features: a file of features to use in place of the scorer's.
+        rules: settings of single rules.
+        normalization: of the images; the scorer may have its own.
+        seed: of the draws.
+        folder: gets `scores.parquet`, and continues a killed scoring.
         accelerator: of this process; None makes one.
 
     Raises:
-        InputError: a scorer that cannot be had, does not fit, or is at chance.
+        InputError: a rule, budget, scorer or file that cannot be used.
         RunError: losses that are not finite.
     """
-    if keep == 1:
-        rule, scores = "all", torch.zeros(len(train))
-    elif score == "random":
-        rule, scores = "random", random_scores(train.hashes, seed)
-    else:
-        rule = "loss"
-        scores = loss_scores(
-            train,
-            test or train,
-            scorer or Scorer(),
-            normalization=normalization or Normalization(),
-            seed=seed,
-            accelerator=accelerator or Accelerator(),
-        )
-    chosen = select(scores, train.labels, keep=keep, order=order)
-    return Coreset(
-        hashes=train.hashes[chosen],
-        scores=scores[chosen],
-        labels=train.labels[chosen],
-        class_names=train.class_names,
-        rule=rule,
+    spec = Prune(
+        score=score,
         order=order,
         keep=keep,
-        dataset=train.name,
+        count=count,
+        scope=scope,
+        scorer=scorer or Scorer(),
+        window=window,
+        columns=list(columns),
+        scores=scores,
+        features=features,
+        rules=rules or RuleSettings(),
+    )
+    return make_coreset(
+        spec,
+        train,
+        train if test is None else test,
+        normalization=normalization or Normalization(),
+        seed=seed,
+        accelerator=accelerator or Accelerator(),
+        folder=folder,
     )
 
 
@@ -78,25 +101,119 @@ def make_coreset(
     normalization: Normalization,
     seed: int,
     accelerator: Accelerator,
+    folder: Path | None = None,
 ) -> Coreset:
     """The core set that a recipe asks for: a saved one that fits `train`, or a new one.
+
+    With a folder, the scores are kept there, and a killed scoring is continued.
 
     Raises:
         InputError: as `Coreset.load`, `Coreset.indices` and `prune_dataset`.
     """
     if prune.coreset is not None:
         return fitting(Path(prune.coreset), train)
-    return prune_dataset(
+    if prune.keeps_all and not prune.columns:
+        return _everything(train, prune.order)
+    _check_budget(prune, train, accelerator)
+    table = make_scores(
+        prune,
         train,
         test,
-        score=prune.score,
-        order=prune.order,
-        keep=prune.keep,
-        scorer=prune.scorer,
         normalization=normalization,
         seed=seed,
         accelerator=accelerator,
+        folder=folder,
     )
+    if prune.keeps_all:
+        return _everything(train, prune.order)
+
+    def choose() -> Coreset:
+        return choose_coreset(
+            table,
+            train,
+            score=prune.score,
+            order=prune.order,
+            keep=prune.keep,
+            count=prune.count,
+            scope=prune.scope,
+            settings=prune.rules,
+            seed=seed,
+        )
+
+    return launch.main_alone(accelerator, choose)
+
+
+def make_scores(
+    prune: Prune,
+    train: Dataset,
+    test: Dataset,
+    *,
+    normalization: Normalization,
+    seed: int,
+    accelerator: Accelerator,
+    folder: Path | None = None,
+) -> ScoreTable:
+    """The scores behind a recipe's core set: from its file, kept in the folder, or made now.
+
+    Raises:
+        InputError: as `read_scores` and `score_by_plan`.
+    """
+    brought = Path(prune.features) if prune.features is not None else None
+    if prune.scores is not None:
+        return with_features(read_scores(Path(prune.scores), train, prune.score), brought)
+    plan = ScoringPlan(
+        columns=with_bases([prune.score, *prune.columns], prune.rules),
+        scorer=prune.scorer,
+        window=prune.window or (1, prune.scorer.epochs),
+        settings=prune.rules,
+        normalization=normalization,
+        seed=seed,
+        precision=accelerator.mixed_precision,
+        features=None if brought is None else brought.name,
+    )
+    kept = folder and folder / SCORES
+    if kept is not None and launch.agree(accelerator, is_kept(kept, plan)):
+        return with_features(read_scores(kept, train, prune.score), brought)
+    table = score_by_plan(
+        plan,
+        train,
+        test,
+        features=None if brought is None else read_features(brought, len(train)),
+        folder=folder,
+        accelerator=accelerator,
+    )
+    if kept is not None and accelerator.is_main_process:
+        table.save(kept)
+    return table
+
+
+def _everything(train: Dataset, order: str) -> Coreset:
+    return Coreset(
+        hashes=train.hashes,
+        scores=torch.zeros(len(train)),
+        labels=train.labels,
+        class_names=train.class_names,
+        rule="all",
+        order=order,
+        keep=1.0,
+        dataset=train.name,
+    )
+
+
+def _check_budget(prune: Prune, train: Dataset, accelerator: Accelerator) -> None:
+    """Refuse a budget that this data set does not allow, and say where classes are saved."""
+    sizes = class_counts(train).tolist()
+    if prune.scope == "global":
+        total_budget(sizes, keep=prune.keep, count=prune.count)
+        return
+    class_budgets(sizes, keep=prune.keep, count=prune.count)
+    saved = saved_classes(sizes, prune.keep) if prune.count is None else 0
+    if saved and accelerator.is_main_process:
+        print(
+            f"latentdc: note: prune.keep={prune.keep} would leave {saved} of {len(sizes)} classes "
+            "empty; each of them keeps its one best image.",
+            file=sys.stderr,
+        )
 
 
 def fitting(path: Path, train: Dataset) -> Coreset:

@@ -12,11 +12,37 @@ from torchvision import models
 from torchvision.transforms import v2
 
 from latentdc.config import nearest
+from latentdc.data.dataset import Dataset
 from latentdc.data.imagenet import imagenet_indices
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks import build_network
 from latentdc.prune.classifier import Classifier
+from latentdc.recipe import Scorer
+
+
+def given_scorer(scorer: Scorer, train: Dataset, normalization: Normalization) -> Classifier:
+    """The scorer whose weights a recipe names, for the classes of `train`.
+
+    Raises:
+        InputError: as `load_scorer` and `torchvision_scorer`.
+    """
+    assert scorer.weights is not None
+    if scorer.weights == "torchvision":
+        return torchvision_scorer(
+            scorer.network,
+            class_names=train.class_names,
+            resolution=scorer.resolution,
+            mean=scorer.mean,
+            std=scorer.std,
+        )
+    return load_scorer(
+        scorer.network,
+        Path(scorer.weights),
+        num_classes=train.num_classes,
+        resolution=scorer.resolution or train.resolution,
+        normalization=normalization,
+    )
 
 
 def load_scorer(
@@ -26,6 +52,7 @@ def load_scorer(
     num_classes: int,
     resolution: int,
     normalization: Normalization,
+    key: str = "prune.scorer",
 ) -> Classifier:
     """One of latentdc's networks with the weights of a safetensors file.
 
@@ -35,6 +62,7 @@ def load_scorer(
         num_classes: of the data set, in whose class order the weights were trained.
         resolution: in pixels, to which images are resized.
         normalization: that the weights expect.
+        key: of the recipe or protocol that named them, for messages.
 
     Raises:
         InputError: no such file, or weights of another network or number of classes.
@@ -43,11 +71,11 @@ def load_scorer(
     try:
         state = load_file(weights)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read the scorer's weights {weights}: {error}") from error
+        raise InputError(f"{key}: cannot read the weights {weights}: {error}") from error
     if differences := _differences(model.state_dict(), state):
         raise InputError(
             f"{weights} does not fit {network} with {num_classes} classes: {differences}; name the "
-            "network of these weights with prune.scorer.network=..."
+            f"network of these weights in {key}."
         )
     model.load_state_dict(state)
     return Classifier(model, preparation(resolution, normalization))

@@ -1,40 +1,141 @@
-"""Which samples of each class to keep, given a score of every sample."""
+"""How many samples to keep, of each class or of all, and which."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
+from latentdc.prune.ranking import Order, ranked
+
+Choice = Callable[[Tensor, int], Tensor]  # rows (n,), count -> (count,) of them, best first
+Scope = Literal["class", "global"]
 
 
 def select(
-    scores: Tensor, labels: Tensor, *, keep: float, order: Literal["easy", "hard"]
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    keep: float = 1.0,
+    count: int | None = None,
+    scope: Scope = "class",
+    order: Order,
+    hard: Literal["high", "low"] = "high",
 ) -> Tensor:
-    """The `keep` share of every class with the lowest (`easy`) or highest (`hard`) scores.
-
-    Ranked inside each class, so that rare and difficult classes survive. Of equal scores, the one
-    with the smaller index comes first.
+    """The samples at the easy or hard end of a score, or in its middle.
 
     Args:
         scores: (N,) floats such as losses, all finite.
         labels: (N,) class indices.
         keep: share in (0, 1]; rounded per class, and at least one sample each.
-        order: which end of the ranking to keep.
+        count: exact number to keep in place of a share: of each class, or of all.
+        scope: rank inside each class, so that rare and difficult classes survive, or all together.
+        order: which part of the ranking to keep; of equal scores, the smaller index comes first.
+        hard: whether hard samples have high or low scores.
 
     Returns:
         (M,) ascending indices.
+
+    Raises:
+        InputError: no such share, more than there is, or less than one for each class.
     """
-    if not 0 < keep <= 1:
-        raise InputError(f"keep is a share in (0, 1], got {keep}; for 20 % pass 0.2.")
-    chosen = []
-    for label in labels.unique():
-        members = (labels == label).nonzero().squeeze(1)
-        ranked = members[scores[members].argsort(stable=True, descending=order == "hard")]
-        chosen.append(ranked[: kept_count(len(members), keep)])
-    return torch.cat(chosen).sort().values
+    hardness = scores if hard == "high" else -scores
+
+    def best(rows: Tensor, count: int) -> Tensor:
+        return rows[ranked(hardness[rows], order)[:count]]
+
+    return choose_rows(best, labels, keep=keep, count=count, scope=scope)
+
+
+def choose_rows(
+    choice: Choice, labels: Tensor, *, keep: float, count: int | None, scope: Scope
+) -> Tensor:
+    """(M,) ascending indices that a rule chooses, class by class or of all, as in `select`.
+
+    A choice from all that leaves a class out gives it the first sample that the rule chooses in it,
+    in place of the last chosen one that is not the only one of its class.
+    """
+    sizes = torch.bincount(labels)
+    if scope == "class":
+        budgets = class_budgets(sizes.tolist(), keep=keep, count=count)
+        chosen = [
+            choice((labels == label).nonzero().squeeze(1), budget)
+            for label, budget in enumerate(budgets)
+            if budget
+        ]
+        return torch.cat(chosen).sort().values
+    total = total_budget(sizes.tolist(), keep=keep, count=count)
+    picked = choice(torch.arange(len(labels)), total)
+    return _with_every_class(choice, picked, labels, sizes).sort().values
+
+
+def _with_every_class(choice: Choice, picked: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
+    counts = torch.bincount(labels[picked], minlength=len(sizes))
+    empty = ((counts == 0) & (sizes > 0)).nonzero().squeeze(1).tolist()
+    kept = picked.tolist()
+    for place in range(len(kept) - 1, -1, -1):
+        label = int(labels[kept[place]])
+        if empty and counts[label] > 1:
+            counts[label] -= 1
+            members = (labels == empty.pop(0)).nonzero().squeeze(1)
+            kept[place] = int(choice(members, 1)[0])
+    return torch.tensor(kept, dtype=torch.int64)
+
+
+def class_budgets(sizes: list[int], *, keep: float = 1.0, count: int | None = None) -> list[int]:
+    """How many of each class are kept; 0 only of classes that have none.
+
+    Raises:
+        InputError: a share outside (0, 1], or a class with fewer than `count`.
+    """
+    if count is None:
+        return [kept_count(size, keep) if size else 0 for size in sizes]
+    if not 1 <= count <= min(size for size in sizes if size):
+        raise InputError(
+            f"prune.count keeps {count} images of each class and the smallest class has "
+            f"{min(sizes)}; a count per class is between 1 and that. For one count of all images "
+            "together set prune.scope=global."
+        )
+    return [min(count, size) for size in sizes]
+
+
+def total_budget(sizes: list[int], *, keep: float = 1.0, count: int | None = None) -> int:
+    """How many of all are kept.
+
+    Raises:
+        InputError: a share outside (0, 1], more than there are, or fewer than one per class.
+    """
+    available, classes = sum(sizes), sum(size > 0 for size in sizes)
+    total = kept_count(available, keep) if count is None else count
+    if not classes <= total <= available:
+        raise InputError(
+            f"the budget is {total} of {available} images, and with {classes} classes it is "
+            f"between {classes} and {available}, so that none stays empty; change prune.keep or "
+            "prune.count."
+        )
+    return total
+
+
+def most_kept(sizes: list[int], *, keep: float, count: int | None, scope: Scope) -> list[int]:
+    """How many of each class a budget can keep at most, which is known before anything is scored.
+
+    Raises:
+        InputError: as `class_budgets` and `total_budget`.
+    """
+    if scope == "class":
+        return class_budgets(sizes, keep=keep, count=count)
+    total = total_budget(sizes, keep=keep, count=count)
+    return [min(size, total) for size in sizes]
 
 
 def kept_count(members: int, keep: float) -> int:
-    """How many of a class's images `select` keeps."""
+    """How many of `members` images a share keeps."""
+    if not 0 < keep <= 1:
+        raise InputError(f"keep is a share in (0, 1], got {keep}; for 20 % pass 0.2.")
     return max(1, round(keep * members))
+
+
+def saved_classes(sizes: list[int], keep: float) -> int:
+    """How many classes the share alone would leave empty."""
+    return sum(round(keep * size) < 1 for size in sizes if size)

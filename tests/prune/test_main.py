@@ -56,3 +56,58 @@ def test_help_and_a_wrong_network_answer_without_torch(recipe):
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
         assert done.stdout.endswith("False\n"), done.stderr
+
+
+def test_scores_are_kept_and_ten_budgets_need_no_scorer(recipe, tmp_path, capsys):
+    main([recipe])
+    kept = tmp_path / "runs/quick/scores.parquet"
+    assert kept.is_file()
+    capsys.readouterr()
+    main([recipe, f"prune.scores={kept}", "prune.score=aum", "prune.keep=0.1", "output=tenth"])
+    output = capsys.readouterr().out
+    assert "kept 142 of 1437 images (aum, easy)" in output and "right on" not in output
+
+
+def test_a_report_and_a_list_of_labels_to_check_are_written(recipe, tmp_path, capsys):
+    (tmp_path / "aum.csv").write_text("aum\n" + "\n".join(str(i % 97) for i in range(1437)))
+    given = ["prune.scores=aum.csv", "prune.score=aum"]
+    main([recipe, *given, "--report", "pictures", "--check-labels", "labels"])
+    output = capsys.readouterr().out
+    assert "report: pictures/report.md" in output
+    assert "labels to check: labels/labels.csv" in output
+    assert len((tmp_path / "labels/labels.csv").read_text().splitlines()) == 15  # 1 % of 1437
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["prune.score=forgeting"], "did you mean 'forgetting'"),
+        (["prune.columns=[loss,aun]"], "prune.columns: there is no rule 'aun'; did you mean 'aum'"),
+        (["prune.scores=gone.parquet"], "prune.scores: there is no file gone.parquet"),
+        (["prune.scores=quick.yaml"], "quick.yaml is none of .parquet, .csv"),
+        (["prune.features=quick.yaml"], "is none of .npy, .safetensors"),
+        (["prune.count=9", "prune.keep=0.2"], "three ways to say how much is kept"),
+        (["prune.score=herding", "prune.order=hard"], "has no hard end"),
+        (["prune.window=[2,9]"], "first and the last of the scorer's 3 epochs"),
+        (["prune.columns=[tdds]"], "windows of prune.rules.span=10 epochs and there are 3"),
+        (["prune.score=aum", "prune.scorer.weights=w.safetensors"], "aum looks at the training"),
+        (["prune.score=ccs", "prune.scorer.weights=w.safetensors"], "(prune.rules.base)"),
+        (["prune.rules.base=herding"], "herding chooses sets"),
+        (["prune.keep=0.001", "prune.scope=global"], "the budget is 1 of 1437 images"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_one_line(
+    recipe, tmp_path, capsys, overrides, message
+):
+    with pytest.raises(SystemExit) as stop:
+        main([recipe, *overrides])
+    error = capsys.readouterr().err.strip()
+    assert stop.value.code == 2 and message in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_multiple_of_ipc_is_resolved_in_the_recipe(recipe, capsys):
+    with pytest.raises(SystemExit):
+        main([recipe, "prune.keep=1.0", "prune.times_ipc=3", "ipc=4", "--print-config"])
+    printed = capsys.readouterr().out
+    assert "count: 12" in printed and "times_ipc: null" in printed

@@ -7,14 +7,17 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
+from torchvision.models import ResNet18_Weights
 
 from latentdc.data.dataset import class_counts
+from latentdc.data.imagenet import wordnet_ids
 from latentdc.data.open import open_dataset
+from latentdc.data.subsets import subset_indices, subset_names
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
 from latentdc.prune.check import refuse_chance
-from latentdc.prune.loss import accuracy
+from latentdc.prune.predictions import accuracy
 from latentdc.prune.scorer import load_scorer, torchvision_scorer
 from latentdc.recipe import Data
 from tests.shared import shared_data
@@ -56,7 +59,7 @@ def test_images_are_resized_to_the_resolution_of_the_weights(weights):
             {"num_classes": 7},
             r"with 7 classes: linear\.weight has shape \(5, 4\) instead of",
         ),
-        ({"network": "convnet3@8"}, r"does not fit convnet3@8.*prune\.scorer\.network="),
+        ({"network": "convnet3@8"}, r"does not fit convnet3@8.*name the network of these weights"),
         ({"network": "alexnet@4"}, "weights are missing"),
     ],
 )
@@ -121,6 +124,14 @@ def counting(monkeypatch) -> Counting:
 def test_a_torchvision_scorer_is_restricted_to_the_classes_of_the_set_by_name(counting):
     scorer = torchvision_scorer("resnet18", class_names=["n03888257", "tench", "chain saw"])
     assert scorer(torch.zeros(2, 3, 8, 8)).tolist() == [[701, 0, 491]] * 2
+
+
+@pytest.mark.parametrize("subset", ["imagewoof", "a", "alyosha"])
+def test_a_torchvision_scorer_has_the_classes_of_a_named_subset_in_its_order(counting, subset):
+    published = ResNet18_Weights.DEFAULT.meta["categories"]  # names, as a Hub data set has them
+    for names in (list(wordnet_ids()), published):
+        scorer = torchvision_scorer("resnet18", class_names=subset_names(names, subset, "it"))
+        assert scorer(torch.zeros(1, 3, 8, 8)).tolist() == [list(subset_indices(subset))]
 
 
 def test_a_torchvision_scorer_prepares_images_as_its_weights_expect(counting):

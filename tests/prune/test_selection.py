@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune.selection import select
+from latentdc.prune.ranking import ranked
+from latentdc.prune.selection import choose_rows, saved_classes, select
 
 SCORES = torch.tensor([3.0, 1.0, 9.0, 8.0, 2.0, 7.0])
 LABELS = torch.tensor([0, 0, 1, 1, 0, 1])
@@ -43,3 +44,72 @@ def test_easy_and_hard_halves_are_complements():
 def test_a_share_outside_the_unit_interval_is_refused(keep):
     with pytest.raises(InputError, match=r"for 20 % pass 0\.2"):
         select(SCORES, LABELS, keep=keep, order="easy")
+
+
+@pytest.mark.parametrize("order", ["easy", "hard", "middle"])
+@pytest.mark.parametrize("scope", ["class", "global"])
+def test_the_sign_of_a_score_changes_nothing_but_its_name(order, scope):
+    for seed in range(5):
+        scores = torch.rand(30, generator=torch.Generator().manual_seed(seed))
+        labels = torch.arange(30) % 3
+        keys = {"keep": 0.3, "scope": scope, "order": order}
+        one = select(scores, labels, hard="high", **keys)
+        assert torch.equal(one, select(-scores, labels, hard="low", **keys))
+
+
+def test_the_middle_is_the_median_and_its_neighbours():
+    scores, one = torch.tensor([50.0, 10, 40, 20, 30, 60, 70]), torch.zeros(7).long()
+    assert select(scores, one, count=1, order="middle").tolist() == [2]
+    assert select(scores, one, count=3, order="middle").tolist() == [0, 2, 4]
+    assert ranked(torch.arange(6.0), "middle").tolist() == [2, 3, 1, 4, 0, 5]
+
+
+def test_a_count_is_exact_of_each_class_or_in_all():
+    assert select(SCORES, LABELS, count=2, order="easy").tolist() == [1, 3, 4, 5]
+    assert select(SCORES, LABELS, count=4, scope="global", order="easy").tolist() == [0, 1, 4, 5]
+
+
+def test_a_class_that_a_global_ranking_leaves_out_keeps_its_best_and_the_budget_stays_exact():
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    scores = torch.tensor([1.0, 2, 3, 9, 8, 10])
+    assert select(scores, labels, count=3, scope="global", order="easy").tolist() == [0, 4, 5]
+    assert select(scores, labels, count=4, scope="global", order="easy").tolist() == [0, 1, 4, 5]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_budgets_are_exact_and_no_class_is_empty_whatever_the_scores(seed):
+    source = torch.Generator().manual_seed(seed)
+    labels = torch.cat([torch.arange(8), torch.randint(0, 8, (92,), generator=source)])
+    scores = labels + 0.01 * torch.rand(100, generator=source)
+    for count in (8, 9, 50, 100):
+        chosen = select(scores, labels, count=count, scope="global", order="hard")
+        assert len(chosen) == count and len(labels[chosen].unique()) == 8
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"count": 1, "scope": "global"}, "the budget is 1 of 6 images, and with 2 classes"),
+        ({"keep": 0.01, "scope": "global"}, "the budget is 1 of 6 images"),
+        ({"count": 7, "scope": "global"}, "between 2 and 6"),
+        ({"count": 4}, r"the smallest class has 3.*prune\.scope=global"),
+    ],
+)
+def test_an_impossible_budget_is_refused(keys, message):
+    with pytest.raises(InputError, match=message):
+        select(SCORES, LABELS, order="easy", **keys)
+
+
+def test_classes_that_a_share_would_empty_are_counted():
+    assert saved_classes([100, 3, 0, 10], 0.05) == 2  # round(0.5) is 0
+
+
+def test_a_rule_that_chooses_sees_each_class_alone():
+    seen = []
+
+    def first(rows, count):
+        seen.append((rows.tolist(), count))
+        return rows[:count]
+
+    chosen = choose_rows(first, LABELS, keep=0.67, count=None, scope="class")
+    assert seen == [([0, 1, 4], 2), ([2, 3, 5], 2)] and chosen.tolist() == [0, 1, 2, 3]

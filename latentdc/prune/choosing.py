@@ -1,0 +1,112 @@
+"""From scores to a core set, by any rule."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
+from latentdc.prune.coreset import Coreset
+from latentdc.prune.ranking import Order
+from latentdc.prune.rules.names import RULES, Rule
+from latentdc.prune.rules.random import random_scores
+from latentdc.prune.score_table import ScoreTable
+from latentdc.prune.selection import Scope, choose_rows, select
+from latentdc.recipe import RuleSettings
+
+
+def choose_coreset(
+    table: ScoreTable,
+    train: Dataset,
+    *,
+    score: str = "loss",
+    order: Order = "easy",
+    keep: float = 1.0,
+    count: int | None = None,
+    scope: Scope = "class",
+    settings: RuleSettings | None = None,
+    seed: int = 0,
+) -> Coreset:
+    """The core set that a rule chooses by scores that are there already.
+
+    Args:
+        table: scores, in any order.
+        train: the images they are of.
+        score: a rule that has a column in the table, or one that chooses by columns or features.
+        order: `easy`, `hard` or `middle` images, whatever the sign of the score.
+        keep: share of each class, or of all.
+        count: exact number in place of a share, of each class or in all.
+        scope: rank inside each class, or all images together.
+        settings: of the rule.
+        seed: of draws, where the rule makes any.
+
+    Raises:
+        InputError: scores of other images, no such column or features, or an impossible budget.
+    """
+    table, rule = table.fitted(train), RULES[score]
+    settings = settings or RuleSettings()
+    if rule.chooses:
+        scores = _base_column(table, rule, settings)
+        choice = _Choice(rule, table, settings, seed)
+        chosen = choose_rows(choice, table.labels, keep=keep, count=count, scope=scope)
+        order = "middle" if score == "moderate" else "easy"
+    else:
+        scores = table.column(score)
+        chosen = select(
+            scores,
+            table.labels,
+            keep=keep,
+            count=count,
+            scope=scope,
+            order=order,
+            hard=rule.hard,
+        )
+    return Coreset(
+        hashes=train.hashes[chosen],
+        scores=scores[chosen],
+        labels=train.labels[chosen],
+        class_names=train.class_names,
+        rule=score,
+        order=order,
+        keep=keep if count is None else len(chosen) / len(train),
+        dataset=train.name,
+    )
+
+
+class _Choice:
+    """A rule that chooses sets, among any rows of a table."""
+
+    def __init__(self, rule: Rule, table: ScoreTable, settings: RuleSettings, seed: int) -> None:
+        self._rule, self._features = rule, table.features
+        column = _base_column(table, rule, settings)
+        self._hardness = column if _base(rule, settings).hard == "high" else -column
+        self._draws = random_scores(table.hashes, seed)
+        self._settings: dict[str, Any] = asdict(settings)
+        if rule.needs_features and table.features is None:
+            raise InputError(
+                "this rule chooses among features, and the scores come without: keep features.npy "
+                "beside the scores, or name a file with prune.features."
+            )
+
+    def __call__(self, rows: Tensor, count: int) -> Tensor:
+        available = {
+            **self._settings,
+            "count": count,
+            "hardness": self._hardness[rows],
+            "draws": self._draws[rows],
+            "features": self._features and self._features.select(rows),
+        }
+        return rows[self._rule(available)]
+
+
+def _base(rule: Rule, settings: RuleSettings) -> Rule:
+    return RULES[settings.base if rule.base == "*" else rule.base or "random"]
+
+
+def _base_column(table: ScoreTable, rule: Rule, settings: RuleSettings) -> Tensor:
+    """The scores that the rule ranks by; zeros where it looks at features alone."""
+    if rule.base is None:
+        return torch.zeros(len(table))
+    return table.column(settings.base if rule.base == "*" else rule.base)

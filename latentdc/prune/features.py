@@ -1,0 +1,113 @@
+"""`Features`: embeddings of many images, read block by block from where they lie."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from latentdc.errors import InputError
+
+BLOCK = 4096  # images
+_CACHED = 256 * 2**20  # bytes of float32 below which the rows are read only once
+
+
+class Features:
+    """Rows of an (N, D) array, such as a memory-mapped one in half precision, as float32.
+
+    Args:
+        array: (N, D) floats.
+        rows: (n,) positions in it; None takes all.
+    """
+
+    def __init__(self, array: NDArray[np.floating], rows: Tensor | None = None) -> None:
+        self._array = array
+        self._rows = torch.arange(len(array)) if rows is None else rows
+        self._cache: list[Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def select(self, positions: Tensor) -> "Features":
+        """Those at `positions` (m,) among these."""
+        return Features(self._array, self._rows[positions])
+
+    def blocks(self) -> Iterator[tuple[int, Tensor]]:
+        """First position and (b, D) float32 of consecutive blocks."""
+        if self._cache is None and 4 * len(self) * self._array.shape[1] <= _CACHED:
+            self._cache = list(self._read())
+        blocks = self._read() if self._cache is None else iter(self._cache)
+        for index, block in enumerate(blocks):
+            yield index * BLOCK, block
+
+    def _read(self) -> Iterator[Tensor]:
+        for rows in self._rows.split(BLOCK):
+            yield torch.from_numpy(self._array[rows.numpy()].astype(np.float32))
+
+    def row(self, position: int) -> Tensor:
+        """(D,) one of them."""
+        return torch.from_numpy(self._array[int(self._rows[position])].astype(np.float32))
+
+    def mean(self) -> Tensor:
+        """(D,) float32, summed in float64."""
+        total = torch.zeros(self._array.shape[1], dtype=torch.float64)
+        for _, block in self.blocks():
+            total += block.sum(dim=0, dtype=torch.float64)
+        return (total / len(self)).float()
+
+    def distances(self, point: Tensor) -> Tensor:
+        """(n,) Euclidean distance to a (D,) point."""
+        return torch.cat([(block - point).norm(dim=1) for _, block in self.blocks()])
+
+    def times(self, vector: Tensor) -> Tensor:
+        """(n,) product with a (D,) vector."""
+        return torch.cat([block @ vector for _, block in self.blocks()])
+
+
+def read_features(path: Path, count: int) -> Features:
+    """Features of others, one row per training image in data-set order.
+
+    Args:
+        path: an .npy file, which is memory-mapped, or a .safetensors file with one tensor or one
+            named `features`.
+        count: images of the data set.
+
+    Raises:
+        InputError: unreadable, not (N, D) floats, another number of rows, or not finite.
+    """
+    array = _open(path)
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating):
+        raise InputError(
+            f"{path} holds {array.dtype} of shape {array.shape}; features are floats of shape "
+            "(images, D)."
+        )
+    if len(array) != count:
+        raise InputError(
+            f"{path} has features of {len(array)} images and the data set has {count}; one row per "
+            "training image is needed, in data-set order."
+        )
+    features = Features(array)
+    if not all(bool(block.isfinite().all()) for _, block in features.blocks()):
+        raise InputError(f"{path} holds features that are not finite; mend or remake it.")
+    return features
+
+
+def _open(path: Path) -> NDArray[np.floating]:
+    try:
+        if path.suffix == ".npy":
+            mapped: NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return mapped
+        tensors = load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"cannot read the features {path}: {error}") from error
+    name = "features" if "features" in tensors else next(iter(tensors), "")
+    if not name or (len(tensors) > 1 and name != "features"):
+        raise InputError(
+            f"{path} holds {', '.join(tensors) or 'nothing'} and no tensor 'features'."
+        )
+    array: NDArray[np.floating] = tensors[name].float().numpy()
+    return array

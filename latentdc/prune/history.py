@@ -1,0 +1,33 @@
+"""`History`: every image's prediction one epoch ago, for scores of how predictions change."""
+
+import tempfile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from latentdc.prune.predictions import Batch
+from latentdc.prune.rules.tdds import change
+
+_IN_MEMORY = 2**30  # bytes; more goes into an unnamed file
+
+
+class History:
+    """(N, C) log-probabilities in half precision; each process knows those that it measures."""
+
+    def __init__(self, count: int, classes: int) -> None:
+        shape = (count, classes)
+        self._before: NDArray[np.float16]
+        if 2 * count * classes <= _IN_MEMORY:
+            self._before = np.zeros(shape, np.float16)
+        else:
+            self._before = np.memmap(tempfile.TemporaryFile(), np.float16, "w+", shape=shape)
+
+    def change(self, batch: Batch) -> Tensor:
+        """(B,) change since the last call with these images; of the first one it means nothing."""
+        rows = batch.rows.numpy()
+        after = batch.logits.log_softmax(dim=1)
+        before = torch.from_numpy(self._before[rows].astype(np.float32)).to(after.device)
+        self._before[rows] = after.cpu().numpy().clip(-60000, 0)
+        return change(before, after)

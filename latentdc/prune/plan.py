@@ -1,0 +1,75 @@
+"""`ScoringPlan`: all that decides the scores of a data set, beside its images."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from latentdc.data.dataset import Dataset
+from latentdc.images import Normalization
+from latentdc.prune.rules.names import RULES
+from latentdc.prune.score_table import ScoreTable
+from latentdc.recipe import RuleSettings, Scorer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringPlan:
+    """All that decides scores, beside the images.
+
+    Attributes:
+        columns: rules to score by; others that cost nothing more are scored too.
+        scorer: network, weights and training.
+        window: first and last epoch of a training to look at, counted from 1.
+        settings: of single rules.
+        normalization: of the images, unless the scorer has its own.
+        seed: of all draws.
+        precision: of the scorer.
+        features: name of the file of given features.
+    """
+
+    columns: tuple[str, ...]
+    scorer: Scorer
+    window: tuple[int, int]
+    settings: RuleSettings
+    normalization: Normalization
+    seed: int
+    precision: str
+    features: str | None = None
+
+    def facts(self) -> dict[str, object]:
+        """In JSON's types, and without paths."""
+        scorer = asdict(self.scorer) | {"weights": self.scorer.weights and self._weights()}
+        return dict(json.loads(json.dumps(asdict(self) | {"scorer": scorer})))
+
+    def _weights(self) -> str:
+        """What tells a file of weights from another, wherever it lies."""
+        path = Path(self.scorer.weights or "")
+        if not path.is_file():
+            return str(self.scorer.weights)
+        return f"{path.name} {sha256(path.read_bytes()).hexdigest()[:16]}"
+
+
+def with_bases(columns: Sequence[str], settings: RuleSettings) -> tuple[str, ...]:
+    """The rules asked for and those that they rank by, in the order of the list of rules."""
+    wanted = set(columns)
+    for name in columns:
+        base = RULES[name].base
+        wanted |= {settings.base if base == "*" else base} if base else set()
+    return tuple(name for name in RULES if name in wanted)
+
+
+def is_kept(path: Path, plan: ScoringPlan) -> bool:
+    """Whether the scores of this plan lie there already."""
+    if not path.is_file():
+        return False
+    kept = ScoreTable.from_arrow(pq.read_table(path))
+    return kept is not None and kept.facts == plan.facts()
+
+
+def fingerprint(train: Dataset) -> str:
+    """Of the images and labels, in their order."""
+    digest = sha256(train.hashes.numpy().tobytes() + train.labels.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The rules of pruning, one file each; `names.py` lists them with their direction."""

@@ -1,0 +1,42 @@
+"""Coverage-centric core sets: leave out the hardest, then take as much of every difficulty.
+
+Zheng et al., "Coverage-centric Coreset Selection for High Pruning Rates", ICLR 2023,
+https://arxiv.org/abs/2210.15809, algorithm 1. The paper drops the share beta with the lowest AUM;
+here it is the hardest share of whatever score it stratifies (`prune.rules.base`, AUM by default).
+"""
+
+import torch
+from torch import Tensor
+
+from latentdc.prune.ranking import ranked
+
+
+def ccs(hardness: Tensor, draws: Tensor, count: int, strata: int, cutoff: float) -> Tensor:
+    """(count,) positions, from strata of equal width with equal budgets.
+
+    A stratum with fewer images than its budget gives all, and the others share the rest.
+
+    Args:
+        hardness: (n,) high is hard.
+        draws: (n,) random numbers; inside a stratum the smallest are taken.
+        count: budget.
+        strata: number of intervals of hardness.
+        cutoff: beta, share of the hardest left out, less where the budget needs them.
+    """
+    left = within_cutoff(hardness, count, cutoff)
+    low, high = float(hardness[left].min()), float(hardness[left].max())
+    width = (high - low) / strata or 1.0
+    stratum = ((hardness[left] - low) / width).long().clamp(max=strata - 1)
+    members = [left[stratum == s] for s in stratum.unique()]
+    members.sort(key=len)
+    chosen: list[Tensor] = []
+    for index, some in enumerate(members):
+        budget = (count - sum(map(len, chosen))) // (len(members) - index)
+        chosen.append(some[draws[some].argsort(stable=True)][:budget])
+    return torch.cat(chosen)
+
+
+def within_cutoff(hardness: Tensor, count: int, cutoff: float) -> Tensor:
+    """Positions without the hardest share, easiest first; at least `count`."""
+    left_out = min(round(cutoff * len(hardness)), len(hardness) - count)
+    return ranked(hardness, "easy")[: len(hardness) - left_out]

@@ -1,0 +1,125 @@
+"""`ScoreTable`: the scores of a data set's images, kept apart from any choice among them."""
+
+import json
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
+from latentdc.prune.features import Features
+
+_KEY = b"latentdc.scores"  # of the metadata in the parquet file
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One column of scores per rule, in the order of the data set.
+
+    Attributes:
+        hashes: (N,) int64 content hash of each sample.
+        labels: (N,) int64 indices into `class_names`.
+        class_names: in label order.
+        columns: rule to (N,) float32; `predicted` is the class that the scorer says.
+        dataset: source and split.
+        facts: how the scores were made, in JSON's types.
+        features: of the samples, for rules that choose among features.
+    """
+
+    hashes: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    columns: dict[str, Tensor]
+    dataset: str
+    facts: dict[str, object] = field(default_factory=dict)
+    features: Features | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def column(self, rule: str) -> Tensor:
+        """(N,) scores of a rule.
+
+        Raises:
+            InputError: there are none.
+        """
+        if rule not in self.columns:
+            raise InputError(
+                f"the scores of {self.dataset} have no column {rule!r}, only "
+                f"{', '.join(self.columns)}; score anew with prune.columns=[{rule}]."
+            )
+        return self.columns[rule]
+
+    def save(self, path: Path) -> None:
+        """Write one parquet file without the features, whole or not at all."""
+        columns = {"index": torch.arange(len(self)), "hash": self.hashes, "label": self.labels}
+        table = pa.table({k: v.numpy() for k, v in {**columns, **self.columns}.items()})
+        about = {"class_names": self.class_names, "dataset": self.dataset, "facts": self.facts}
+        table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
+        part = path.with_name(path.name + ".part")
+        pq.write_table(table, part)
+        os.replace(part, path)
+
+    @classmethod
+    def from_arrow(cls, table: Any) -> "ScoreTable | None":
+        """What `save` wrote; None where something else did."""
+        about = (table.schema.metadata or {}).get(_KEY)
+        if about is None:
+            return None
+        told: dict[str, Any] = json.loads(about)
+        columns = {name: torch.tensor(table[name].to_numpy()) for name in table.column_names[1:]}
+        return cls(
+            hashes=columns.pop("hash"),
+            labels=columns.pop("label"),
+            class_names=tuple(told["class_names"]),
+            columns=columns,
+            dataset=told["dataset"],
+            facts=told["facts"],
+        )
+
+    def order_for(self, dataset: Dataset) -> Tensor:
+        """(N,) row of this table for each sample of `dataset`, found by content and class name.
+
+        Raises:
+            InputError: samples of the data set that have no scores here.
+        """
+        rows: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for row in range(len(self) - 1, -1, -1):
+            rows[int(self.hashes[row]), self.class_names[int(self.labels[row])]].append(row)
+        order, missing = [], 0
+        for hash_, label in zip(dataset.hashes.tolist(), dataset.labels.tolist(), strict=True):
+            found = rows[hash_, dataset.class_names[label]]
+            missing += not found
+            order.append(found.pop() if found else 0)
+        if missing:
+            raise InputError(
+                f"{missing} of the {len(dataset)} images of {dataset.name} have no score among "
+                f"those of {self.dataset}; they are of another data set, or it has changed."
+            )
+        return torch.tensor(order)
+
+    def fitted(self, dataset: Dataset) -> "ScoreTable":
+        """The scores in the order of `dataset`.
+
+        Raises:
+            InputError: as `order_for`.
+        """
+        if self.class_names == dataset.class_names and torch.equal(self.hashes, dataset.hashes):
+            if torch.equal(self.labels, dataset.labels):
+                return self
+        order = self.order_for(dataset)
+        return replace(
+            self,
+            hashes=dataset.hashes,
+            labels=dataset.labels,
+            class_names=dataset.class_names,
+            columns={name: column[order] for name, column in self.columns.items()},
+            features=None if self.features is None else self.features.select(order),
+        )

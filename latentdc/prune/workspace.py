@@ -1,0 +1,63 @@
+"""`Workspace`: where a scoring keeps what it has, so that a killed one goes on."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import cast
+
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from latentdc import launch
+
+_NAME = "scoring"  # in a run folder, while it lasts
+_MARK = "fingerprint"
+
+
+class Workspace:
+    """A folder that one scoring alone continues; the main process alone reads and writes it.
+
+    Args:
+        folder: of the run; None keeps nothing.
+        identity: of the data, the scorer and whatever else decides the scores.
+        accelerator: of this process.
+    """
+
+    def __init__(self, folder: Path | None, identity: str, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._home = None
+        if folder is not None and accelerator.is_main_process:
+            self._home = folder / _NAME
+            self._identity = hashlib.sha256(identity.encode()).hexdigest()
+            mark = self._home / _MARK
+            if not mark.is_file() or mark.read_text() != self._identity:
+                shutil.rmtree(self._home, ignore_errors=True)
+
+    def folder(self, run: str) -> Path | None:
+        """Of one training; made when it is first asked for."""
+        if self._home is None:
+            return None
+        (self._home / run).mkdir(parents=True, exist_ok=True)
+        (self._home / _MARK).write_text(self._identity)
+        return self._home / run
+
+    def load(self, run: str) -> dict[str, Tensor] | None:
+        """What was last saved of a run, on every process."""
+        state = None
+        if self._home is not None and (path := self._home / run / "state.safetensors").is_file():
+            state = load_file(path)
+        return cast(dict[str, Tensor] | None, launch.agree(self._accelerator, state))
+
+    def save(self, run: str, state: dict[str, Tensor]) -> None:
+        """Replace what was saved of a run, whole or not at all."""
+        folder = self.folder(run)
+        if folder is not None:
+            save_file(state, folder / "state.part")
+            os.replace(folder / "state.part", folder / "state.safetensors")
+
+    def clear(self) -> None:
+        """Delete it, when the scores are made."""
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)

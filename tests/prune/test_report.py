@@ -1,0 +1,73 @@
+import csv
+import re
+
+import pytest
+import torch
+
+from latentdc.prune.agreement import overlap, within_class_spearman
+from latentdc.prune.choosing import choose_coreset
+from latentdc.prune.labels import check_labels
+from latentdc.prune.report import write_report
+from latentdc.prune.score_table import ScoreTable
+from tests.prune.toys import colours
+
+LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+RISING = torch.tensor([1.0, 2, 3, 4, 1, 2, 3, 4])
+
+
+def test_spearman_is_within_classes_and_knows_only_ranks():
+    assert within_class_spearman(RISING, RISING**3 + 9 * LABELS, LABELS) == pytest.approx(1)
+    assert within_class_spearman(RISING, -RISING, LABELS) == pytest.approx(-1)
+    half = torch.tensor([1.0, 2, 3, 4, 4, 3, 2, 1])
+    assert within_class_spearman(RISING, half, LABELS) == pytest.approx(0)
+
+
+def test_equal_scores_share_a_rank():
+    from scipy.stats import spearmanr
+
+    a = torch.tensor([1.0, 1, 2, 3, 3, 3, 4, 9])
+    b = torch.tensor([2.0, 1, 1, 3, 5, 4, 4, 4])
+    one_class = torch.zeros(8).long()
+    expected = spearmanr(a.numpy(), b.numpy()).statistic
+    assert within_class_spearman(a, b, one_class) == pytest.approx(float(expected))
+
+
+def test_overlap_is_the_common_share_of_the_easiest():
+    assert overlap(RISING, RISING, LABELS, 0.5) == 1
+    assert overlap(RISING, -RISING, LABELS, 0.5) == 0
+
+
+def table() -> tuple:
+    train = colours(300)
+    scores = {
+        "loss": torch.arange(300.0),
+        "aum": -torch.arange(300.0),
+        "forgetting": torch.ones(300),
+    }
+    columns = {**scores, "predicted": 1.0 - train.labels}
+    return train, ScoreTable(train.hashes, train.labels, train.class_names, columns, train.name)
+
+
+def test_a_report_shows_every_rule_and_names_only_pictures_that_exist(tmp_path):
+    train, scores = table()
+    page = write_report(tmp_path / "r", scores, train, choose_coreset(scores, train, keep=0.5))
+    text = page.read_text()
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
+    assert len(pictures) == 9
+    assert {path.name for path in page.parent.iterdir()} == {*pictures, "report.md"}
+    assert "| red | 150 | 75 | 50.00% | 50.00% |" in text
+    assert re.search(r"\| loss \|  \| 1.00 \| nan \|", text)  # aum agrees, whatever its sign
+
+
+def test_suspicious_labels_are_those_with_the_lowest_aum(tmp_path):
+    train, scores = table()
+    with check_labels(tmp_path, scores, train).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == [299, 298, 297]
+    assert (rows[0]["label"], rows[0]["scorer_says"], rows[0]["aum"]) == (
+        "blue",
+        "red",
+        "-299.0000",
+    )
+    assert int(rows[1]["hash"]) == int(train.hashes[298])
+    assert (tmp_path / "labels.png").is_file()
