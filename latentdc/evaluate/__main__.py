@@ -1,8 +1,8 @@
-"""`python -m latentdc.evaluate SET [key=value ...]`: score a saved synthetic set.
+"""`python -m latentdc.evaluate SET ... [key=value ...]`: score saved sets under protocols.
 
-SET is a run folder, the folder of a set, or a data set id of the Hub. The recipe that lies with the
-set says which data, protocol and rows; `--recipe` names another one. Imports no torch until the
-recipe is checked.
+A SET is a run folder, the folder of a set, the file of a core set, or a data set id of the Hub. The
+recipe that lies with the first says which data, protocol and rows; `--recipe` names another one.
+Imports no torch until the recipe is checked.
 """
 
 import argparse
@@ -12,15 +12,15 @@ from pathlib import Path
 from latentdc import config
 from latentdc.cli import exits
 from latentdc.errors import InputError
-from latentdc.evaluate.protocol import load_protocol
+from latentdc.evaluate.protocol import EvalProtocol, load_protocol
+from latentdc.evaluate.sources import Place, check_names, find, protocol_words
 from latentdc.recipe import Recipe
-from latentdc.synthetic import folder as layout
 
 CHANGEABLE = ("evaluate", "data", "threads", "precision", "processes")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check the recipe, score the set and its baselines, print the table."""
+    """Check the recipe, score the sets and their baselines, print the table."""
     options = _parser().parse_intermixed_args(argv)
     exits(lambda: _evaluate(options))
 
@@ -28,66 +28,87 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="latentdc evaluate",
-        description="Train students on a saved synthetic set, and on random images beside it, and "
-        "test them on the real test set.",
+        description="Train students on saved sets, and on random images beside them, and test them "
+        "on the real test set.",
     )
-    parser.add_argument("set", help="run folder, folder of a synthetic set, or Hub data set id")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="such as evaluate.students=[alexnet@32]"
+        "words",
+        nargs="+",
+        metavar="SET",
+        help="run folder, folder of a set, coreset.parquet, or Hub data set id; then key=value, "
+        "such as protocol=rdc-hard, protocol.epochs=30 or evaluate.students=[alexnet@32]",
     )
     parser.add_argument("--recipe", help="recipe to use in place of the one that lies with the set")
     parser.add_argument("--output", help="folder of evaluation.json and rows/ (default: the run's)")
-    parser.add_argument("--print-config", action="store_true", help="print the resolved recipe")
+    parser.add_argument("--labels", help="folder of stored soft labels of a set (default: made)")
+    parser.add_argument("--print-config", action="store_true", help="print recipe and protocols")
     return parser
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    folder = layout.find(options.set)
-    recipe = config.load(Recipe, _recipe(folder, options.recipe), _allowed(options.overrides))
-    wanted = recipe.evaluate
-    protocol = load_protocol(
-        wanted.protocol, students=wanted.students, seeds=wanted.seeds, steps=wanted.steps
-    )
-    protocol.check_students(recipe.data.resolution)
+    sets = [word for word in options.words if "=" not in word]
+    names, changes, overrides = protocol_words([word for word in options.words if "=" in word])
+    if not sets:
+        raise InputError(f"name a set to score, got only {' '.join(options.words)}; see --help.")
+    if len(set(sets)) < len(sets):
+        raise InputError(f"a set is named twice: {' '.join(sets)}.")
+    check_names(names)
+    places = [find(given) for given in sets]
+    named = options.recipe
+    path = places[0].recipe if named is None else config.find(named, "recipes")
+    recipe = config.load(Recipe, path, _allowed(overrides))
+    protocols = _protocols(names or [recipe.evaluate.protocol], changes, recipe)
+    if options.labels is not None and all(p.labels.source != "stored" for p in protocols):
+        raise InputError(
+            "--labels names stored soft labels, and the protocol stores none; add "
+            "protocol.labels.source=stored to one with soft labels."
+        )
     if options.print_config:
-        print(config.to_yaml(recipe), end="")
+        print("---\n".join(map(config.to_yaml, [recipe, *protocols])), end="")
         return
     from latentdc.evaluate.saved import score_saved
 
-    score_saved(folder, recipe, protocol, _output(folder, options))
+    labels = None if options.labels is None else Path(options.labels)
+    score_saved(places, recipe, protocols, _output(places, options.output), labels)
 
 
-def _recipe(folder: Path, named: str | None) -> Path:
-    """The recipe named, that of the set's run, or the one that the set carries, without paths."""
-    if named is not None:
-        return config.find(named, "recipes")
-    run = folder.parent if folder.name == "synthetic" else folder
-    for candidate in (run / layout.RECIPE, folder / layout.RECIPE):
-        if candidate.is_file():
-            return candidate
-    raise InputError(
-        f"no {layout.RECIPE} lies with the set {folder}; name the recipe whose data and evaluation "
-        "apply: --recipe RECIPE."
-    )
+def _protocols(names: Sequence[str], changes: Sequence[str], recipe: Recipe) -> list[EvalProtocol]:
+    """Checked against the images' size."""
+    wanted = recipe.evaluate
+    protocols = []
+    for name in names:
+        protocol = load_protocol(
+            name,
+            students=wanted.students,
+            seeds=wanted.seeds,
+            steps=wanted.steps,
+            changes=changes,
+        )
+        protocol.check_students(recipe.data.resolution)
+        protocols.append(protocol)
+    return protocols
 
 
 def _allowed(overrides: Sequence[str]) -> Sequence[str]:
     """Refuse overrides that would describe another set than the saved one."""
     for override in overrides:
         key = override.partition("=")[0]
-        if "=" in override and key.partition(".")[0] not in CHANGEABLE:
+        if key.partition(".")[0] not in CHANGEABLE:
             raise InputError(
-                f"{key!r} changes nothing about a saved set; here {', '.join(CHANGEABLE)} can be "
-                "set, such as evaluate.seeds=5."
+                f"{key!r} changes nothing about a saved set; here protocol and "
+                f"{', '.join(CHANGEABLE)} can be set, such as evaluate.seeds=5."
             )
     return overrides
 
 
-def _output(folder: Path, options: argparse.Namespace) -> Path:
-    """The run folder of a set that lies in one, else one named after the set."""
-    if options.output is not None:
-        return Path(options.output)
-    return folder.parent if folder.name == "synthetic" else Path("runs") / Path(options.set).name
+def _output(places: Sequence[Place], given: str | None) -> Path:
+    """The run folder of a set that lies in one, else one named after the set or the evaluation."""
+    if given is not None:
+        return Path(given)
+    if len(places) > 1:
+        return Path("runs") / "evaluation"
+    place = places[0]
+    return place.run if place.run != place.path else Path("runs") / Path(place.given).name
 
 
 if __name__ == "__main__":

@@ -4,19 +4,22 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from latentdc.data.mapped import Images
 from latentdc.device import fetch, place, send
-from latentdc.images import Normalization
+from latentdc.evaluate.geometry import central_part
+from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
 
 
 @torch.no_grad()
 def accuracy(
     network: Network,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     *,
-    normalization: Normalization,
+    normalization: Preprocessing,
     accelerator: Accelerator,
+    crop: float = 1.0,
     batch: int = 512,
 ) -> float:
     """Top-1 accuracy in [0, 1], counted exactly; every image once.
@@ -27,6 +30,7 @@ def accuracy(
         labels: (N,) int64.
         normalization: from images to the network's input.
         accelerator: its device and precision are used.
+        crop: side of the central part that is seen, enlarged to the images' size.
         batch: images per forward pass.
     """
     device = accelerator.device
@@ -34,7 +38,7 @@ def accuracy(
     network.eval()
     right = torch.zeros((), dtype=torch.int64, device=device)
     for rows in torch.arange(len(labels)).split(batch):
-        inputs = normalization(fetch(images, rows, device))
+        inputs = normalization(central_part(fetch(images, rows, device), crop))
         with accelerator.autocast():
             logits = network(inputs)
         right += (logits.argmax(dim=1) == labels[send(rows, device)]).sum()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -17,8 +17,9 @@ from latentdc.evaluate.labelled import LabelledImages, require_comparable, set_h
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.rows import Row, read_row, write_row
 from latentdc.evaluate.score import Score
+from latentdc.evaluate.teaching import Teaching, open_teaching
 from latentdc.evaluate.training import train_student
-from latentdc.images import Normalization
+from latentdc.images import Preprocessing
 
 Candidate = LabelledImages | Callable[[int], LabelledImages]  # one set, or one drawn for each seed
 PATIENCE = timedelta(days=30)  # between the first process to finish and the last
@@ -29,8 +30,10 @@ def evaluate(
     test: LabelledImages,
     protocol: EvalProtocol,
     *,
-    normalization: Normalization,
+    normalization: Preprocessing,
+    train: LabelledImages | None = None,
     rows: Path | None = None,
+    labels: Path | None = None,
     accelerator: Accelerator | None = None,
 ) -> Score:
     """Train every student of the protocol on a set, once per seed, and test it on the test set.
@@ -40,20 +43,24 @@ def evaluate(
         test: real images; they are used once per training, after its last step.
         protocol: students, seeds and budget.
         normalization: the same for training and test images.
+        train: real training images, for teachers without weights alone.
         rows: folder of finished trainings; those found there are not repeated. None keeps none.
+        labels: a folder of stored soft labels of the set; None makes them beside the rows.
         accelerator: devices, precision and processes; None makes one.
 
     Raises:
         InputError: other classes or another resolution than the test set, or one that a student
-            cannot take; before anything is trained.
+            cannot take, or a teacher that cannot be had or is at chance; before any training.
         RunError: a training diverged.
     """
     return score_sets(
         {"given": labelled},
         test,
-        protocol.resolve(len(labelled.labels)),
+        protocol.resolve(len(labelled.labels), len(test.class_names)),
         normalization=normalization,
+        train=train,
         rows=rows,
+        labels=labels,
         accelerator=accelerator,
     )["given"]
 
@@ -63,8 +70,10 @@ def score_sets(
     test: LabelledImages,
     protocol: EvalProtocol,
     *,
-    normalization: Normalization,
+    normalization: Preprocessing,
+    train: LabelledImages | None = None,
     rows: Path | None = None,
+    labels: Path | None = None,
     accelerator: Accelerator | None = None,
 ) -> dict[str, Score]:
     """`evaluate` for several named sets, whose jobs are shared out together.
@@ -73,7 +82,16 @@ def score_sets(
     """
     accelerator = accelerator or Accelerator()
     protocol.check_students(test.images.shape[-1])
-    setting = _setting(test, normalization, accelerator.mixed_precision)
+    teaching = open_teaching(
+        protocol,
+        test,
+        train,
+        normalization=normalization,
+        rows=rows,
+        brought=labels,
+        accelerator=accelerator,
+    )
+    setting = _setting(test, normalization, accelerator.mixed_precision, teaching)
     sets = {name: _hashes(candidates[name], protocol, test, name) for name in candidates}
     jobs = {
         Row(sets[name][seed], protocol.hash, setting, student, seed): Job(
@@ -85,10 +103,13 @@ def score_sets(
     }
     done = _finished(list(jobs), rows, accelerator)
     missing = [row for row in jobs if row not in done]
+    if teaching is not None:
+        sets_by_hash = {row.images: jobs[row].labelled() for row in jobs}
+        teaching.prepare(sets_by_hash, {row.images for row in missing})
     mine = missing[accelerator.process_index :: accelerator.num_processes]
     trained = {}
     for row in tqdm(mine, "evaluating", unit=" trainings", disable=not accelerator.is_main_process):
-        trained[row] = jobs[row].run(test, protocol, normalization, accelerator)
+        trained[row] = jobs[row].run(row, test, protocol, normalization, teaching, accelerator)
         if rows is not None:
             write_row(rows, row, trained[row])
     for part in _gather(trained, accelerator):
@@ -104,6 +125,7 @@ def score_sets(
                 for student in protocol.students
             },
             sets[name],
+            {} if teaching is None else teaching.facts(sets[name], _drawn(candidates[name], 0)),
         )
         for name in candidates
     }
@@ -117,15 +139,21 @@ class Job:
     student: str
     seed: int
 
+    def labelled(self) -> LabelledImages:
+        """The set to train on."""
+        return _drawn(self.candidate, self.seed)
+
     def run(
         self,
+        row: Row,
         test: LabelledImages,
         protocol: EvalProtocol,
-        normalization: Normalization,
+        normalization: Preprocessing,
+        teaching: Teaching | None,
         accelerator: Accelerator,
     ) -> float:
         """Accuracy in [0, 1]."""
-        labelled = _drawn(self.candidate, self.seed)
+        labelled = self.labelled()
         network = train_student(
             labelled.images,
             labelled.labels,
@@ -135,9 +163,15 @@ class Job:
             seed=self.seed,
             normalization=normalization,
             accelerator=accelerator,
+            soft=None if teaching is None else teaching.soft_labels(labelled, row.images),
         )
         return accuracy(
-            network, test.images, test.labels, normalization=normalization, accelerator=accelerator
+            network,
+            test.images,
+            test.labels,
+            normalization=normalization,
+            accelerator=accelerator,
+            crop=protocol.test_crop,
         )
 
 
@@ -157,8 +191,11 @@ def _hashes(
     return tuple(hashes) if callable(candidate) else tuple(hashes * protocol.seeds)
 
 
-def _setting(test: LabelledImages, normalization: Normalization, precision: str) -> str:
-    text = json.dumps([set_hash(test), asdict(normalization), precision])
+def _setting(
+    test: LabelledImages, normalization: Preprocessing, precision: str, teaching: Teaching | None
+) -> str:
+    facts = [set_hash(test), normalization.facts(), precision]
+    text = json.dumps(facts + ([] if teaching is None else [teaching.hash]))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from latentdc.data.mapped import Images
 from latentdc.errors import InputError
 
 _CHUNK = 1024  # images hashed at once, so that a memory-mapped set stays on disk
@@ -14,7 +15,7 @@ class LabelledImages(Protocol):
     """`Dataset` and `SyntheticSet` are ones."""
 
     @property
-    def images(self) -> Tensor:
+    def images(self) -> Images:
         """(N, 3, H, W) uint8, or floats in [-1, 1]."""
 
     @property
@@ -32,8 +33,8 @@ def set_hash(labelled: LabelledImages) -> str:
     digest = hashlib.sha256()
     digest.update(repr((str(images.dtype), tuple(images.shape), labelled.class_names)).encode())
     digest.update(_bytes(labelled.labels))
-    for chunk in images.split(_CHUNK):
-        digest.update(_bytes(chunk))
+    for start in range(0, len(images), _CHUNK):
+        digest.update(_bytes(images[start : start + _CHUNK]))
     return digest.hexdigest()[:16]
 
 

@@ -1,58 +1,94 @@
-"""A `Table` as aligned text for the terminal, and as Markdown."""
+"""`Table`s as aligned text for the terminal, and as Markdown."""
 
 from latentdc.evaluate.score import Score, spread
 from latentdc.evaluate.table import Table
 
 
-def to_text(table: Table) -> str:
-    """Aligned columns under a line that names the protocol."""
-    cells = _cells(table)
+def to_text(*tables: Table) -> str:
+    """Aligned columns under a line that names the protocol; several tables become one."""
+    cells = _cells(tables)
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(_fit(row, widths)).rstrip() for row in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([_caption(table), "", *lines, *_notes(table)])
+    return "\n".join([*_captions(tables), "", *lines, *_notes(tables)])
 
 
-def to_markdown(table: Table) -> str:
-    """A Markdown table over a line that names the protocol."""
-    header, *rows = _cells(table)
+def to_markdown(*tables: Table) -> str:
+    """A Markdown table over a line that names the protocol; several tables become one."""
+    header, *rows = _cells(tables)
     align = ["---", *["---:"] * (len(header) - 1)]
     lines = [f"| {' | '.join(row)} |" for row in [header, align, *rows]]
-    notes = [f"\n{note}" for note in [_caption(table), *_notes(table)]]
+    notes = [f"\n{note}" for note in [*_captions(tables), *_notes(tables)]]
     return "\n".join([*lines, *notes])
 
 
-def _cells(table: Table) -> list[list[str]]:
-    """Header and rows; with several students, a last column for the mean of the unseen ones."""
-    students = table.protocol.students
-    unseen = list(table.unseen) if len(students) > 1 and len(table.unseen) > 1 else []
-    header = ["set", *students, *(["unseen"] if unseen else [])]
-    return [header, *(_row(name, score, unseen) for name, score in table.scores.items())]
+def _cells(tables: tuple[Table, ...]) -> list[list[str]]:
+    """Header and rows; several tables have columns for ipc and protocol and all of their students.
+
+    With several students, a last column holds the mean of the unseen ones.
+    """
+    students = list(dict.fromkeys(s for table in tables for s in table.protocol.students))
+    unseen = any(map(_shows_unseen, tables))
+    key = ["ipc", "protocol"] if len(tables) > 1 else []
+    cells = [["set", *key, *students, *(["unseen"] if unseen else [])]]
+    for table in tables:
+        about = [str(table.ipc), table.protocol.name] if key else []
+        for name, score in table.scores.items():
+            values = [_percent(score.accuracies.get(student)) for student in students]
+            if unseen:
+                mean = score.over(list(table.unseen)) if _shows_unseen(table) else None
+                values.append(_percent(mean))
+            cells.append([name, *about, *values])
+    return cells
 
 
-def _row(name: str, score: Score, unseen: list[str]) -> list[str]:
-    values = [score.accuracies[student] for student in score.protocol.students]
-    if unseen:
-        values.append(score.over(unseen))
-    return [name, *map(_percent, values)]
+def _shows_unseen(table: Table) -> bool:
+    return len(table.protocol.students) > 1 and len(table.unseen) > 1
 
 
-def _percent(accuracies: tuple[float, ...]) -> str:
+def _percent(accuracies: tuple[float, ...] | None) -> str:
+    if accuracies is None:
+        return "-"
     mean, std = sum(accuracies) / len(accuracies), spread(accuracies)
     return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
 
 
-def _caption(table: Table) -> str:
-    protocol = table.protocol
-    seeds = "1 seed" if protocol.seeds == 1 else f"mean ± sample std over {protocol.seeds} seeds"
-    return (
-        f"Test accuracy in %, {seeds}, ipc {table.ipc}, protocol {protocol.name} "
-        f"({protocol.hash}): {protocol.steps} steps for every row."
-    )
+def _captions(tables: tuple[Table, ...]) -> list[str]:
+    """What the numbers are: one line for each table, and what its labels are."""
+    lines = []
+    for table in tables:
+        protocol = table.protocol
+        seeds = (
+            "1 seed" if protocol.seeds == 1 else f"mean ± sample std over {protocol.seeds} seeds"
+        )
+        lines.append(
+            f"Test accuracy in %, {seeds}, ipc {table.ipc}, protocol {protocol.name} "
+            f"({protocol.hash}): {protocol.steps} steps for every row."
+        )
+        if protocol.unsettled:
+            lines.append(f"The sources do not settle its {', '.join(protocol.unsettled)}.")
+        lines += _labels(next(iter(table.scores.values())))
+    return list(dict.fromkeys(lines))
 
 
-def _notes(table: Table) -> list[str]:
-    return [f"{name}: missing, {why}." for name, why in table.missing.items()]
+def _labels(score: Score) -> list[str]:
+    """Of what soft labels are made, and what they cost."""
+    facts = score.labels
+    if not facts:
+        return []
+    cost = f", {facts['label_bytes']:,} bytes" if "label_bytes" in facts else ""
+    teachers = facts["teachers"]
+    assert isinstance(teachers, list | tuple) and isinstance(facts["teacher_accuracy"], float)
+    return [
+        f"Soft labels ({facts['source']}{cost}) of {' and '.join(teachers)}, right on "
+        f"{100 * facts['teacher_accuracy']:.1f} % of real test images, "
+        f"{facts['teacher_bytes']:,} bytes."
+    ]
+
+
+def _notes(tables: tuple[Table, ...]) -> list[str]:
+    lines = [f"{name}: missing, {why}." for table in tables for name, why in table.missing.items()]
+    return list(dict.fromkeys(lines))
 
 
 def _fit(row: list[str], widths: list[int]) -> list[str]:

@@ -29,7 +29,8 @@ class Row:
     @property
     def file(self) -> str:
         """Name of its file."""
-        return f"{self.images}-{self.protocol}-{self.setting}-{self.student}-{self.seed}.json"
+        student = self.student.replace("/", "-")  # torchvision/resnet18
+        return f"{self.images}-{self.protocol}-{self.setting}-{student}-{self.seed}.json"
 
 
 def read_row(folder: Path, row: Row) -> float | None:

@@ -1,19 +1,37 @@
 """Learning rate and averaging weight as functions of progress."""
 
 import math
-from collections.abc import Callable
 
-START = 1e-7  # share of the peak learning rate at which a warm-up begins
+from latentdc.evaluate.protocol import EvalProtocol
+
+START = 1e-7  # share of the peak learning rate at which `warmup-cosine` begins
 
 
-def constant(update: int, updates: int) -> float:
-    """The peak throughout."""
+def share_of_peak(protocol: EvalProtocol, update: int, updates: int) -> float:
+    """Learning rate at `update` of `updates`, as a share of the peak.
+
+    With a `warmup`, it first rises linearly from `warmup_from` to the peak; the schedule then runs
+    over what is left of the budget.
+    """
+    rising = int(protocol.warmup * updates + 1e-6)
+    if update < rising:
+        return protocol.warmup_from + (1 - protocol.warmup_from) * update / rising
+    update, updates = update - rising, updates - rising
+    if protocol.schedule == "cosine":
+        return protocol.end + (1 - protocol.end) * cosine(update, updates, protocol.zeta)
+    if protocol.schedule == "linear":
+        return 1 - update / (protocol.zeta * updates)
+    if protocol.schedule == "multistep":
+        passed = sum(update >= int(share * updates + 1e-6) for share in protocol.milestones)
+        return protocol.gamma**passed
+    if protocol.schedule == "warmup-cosine":
+        return warmup_cosine(update, updates)
     return 1.0
 
 
-def cosine(update: int, updates: int) -> float:
-    """A half cosine from the peak towards zero."""
-    return (1 + math.cos(math.pi * update / updates)) / 2
+def cosine(update: int, updates: int, zeta: float = 1.0) -> float:
+    """(1 + cos(pi update / (zeta updates))) / 2: a half cosine, of which zeta 2 leaves half."""
+    return (1 + math.cos(math.pi * update / (zeta * updates))) / 2
 
 
 def warmup_cosine(update: int, updates: int) -> float:
@@ -22,14 +40,6 @@ def warmup_cosine(update: int, updates: int) -> float:
     if update < half:
         return START + (1 - START) * update / half
     return cosine(update - half, updates - half)
-
-
-# Share of the peak learning rate at `update` of `updates`. The keys are those of EvalProtocol.
-SCHEDULES: dict[str, Callable[[int, int], float]] = {
-    "constant": constant,
-    "cosine": cosine,
-    "warmup-cosine": warmup_cosine,
-}
 
 
 def ema_decay(update: int, most: float) -> float:

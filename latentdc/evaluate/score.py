@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from latentdc.evaluate.protocol import EvalProtocol
@@ -16,11 +16,13 @@ class Score:
         protocol: with its budget in steps.
         accuracies: by student, in [0, 1], one for each of the seeds 0, 1, ...
         sets: hash of the set that each seed trained on; all the same unless it was drawn by seed.
+        labels: what soft labels are made of and cost, in JSON's types; empty where they are hard.
     """
 
     protocol: EvalProtocol
     accuracies: Mapping[str, tuple[float, ...]]
     sets: tuple[str, ...]
+    labels: Mapping[str, object] = field(default_factory=dict)
 
     def mean(self, student: str) -> float:
         """Mean over seeds."""
@@ -44,15 +46,17 @@ class Score:
             "mean": {student: self.mean(student) for student in self.accuracies},
             "std": {student: self.std(student) for student in self.accuracies},
             "sets": list(self.sets),
+            "labels": dict(self.labels),
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Score":
         """The score that `to_json` wrote."""
         return cls(
-            protocol=EvalProtocol(**content["protocol"]),
+            protocol=EvalProtocol.from_json(content["protocol"]),
             accuracies={k: tuple(values) for k, values in content["accuracies"].items()},
             sets=tuple(content["sets"]),
+            labels=content["labels"],
         )
 
 

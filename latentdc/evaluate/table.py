@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from latentdc.evaluate.jobs import Candidate, score_sets
 from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.score import Score
-from latentdc.images import Normalization
+from latentdc.images import Preprocessing
 from latentdc.machine import Machine, this_machine
 
 VERSION = 1  # of results.json
@@ -64,6 +64,7 @@ class Table:
                     "seeds": protocol.seeds,
                     "accuracies": list(score.accuracies[student]),
                     "sets": list(score.sets),
+                    **({"labels": dict(score.labels)} if score.labels else {}),
                 }
                 for name, score in self.scores.items()
                 for student in protocol.students
@@ -82,23 +83,25 @@ class Table:
 
 
 def score_table(
-    distilled: LabelledImages | None,
+    distilled: LabelledImages | Mapping[str, LabelledImages] | None,
     train: Dataset | None,
     test: Dataset,
     protocol: EvalProtocol,
     *,
     ipc: int,
-    normalization: Normalization,
+    normalization: Preprocessing,
     coreset: Dataset | None = None,
     include: Sequence[str] = ("distilled", "random", "coreset", "full"),
     seen: str | None = None,
     rows: Path | None = None,
+    labels: Path | None = None,
     accelerator: Accelerator | None = None,
 ) -> Table:
     """Score the distilled set and its baselines with the same number of steps.
 
     Args:
-        distilled: the set in question; its size turns a budget of epochs into steps.
+        distilled: the set in question, or several of one size by the names of their rows; the size
+            turns a budget of epochs into steps.
         train: all training images, of which `random` and `full` are made.
         test: real images.
         protocol: students, seeds and budget.
@@ -108,6 +111,7 @@ def score_table(
         include: wanted rows, in the table's order; what lacks its images is listed as missing.
         seen: network that the distillation used; students of other networks are unseen.
         rows: folder of finished trainings.
+        labels: a folder of stored soft labels of one of the sets; None makes them beside the rows.
         accelerator: devices, precision and processes; None makes one.
 
     Raises:
@@ -115,8 +119,10 @@ def score_table(
         RunError: a training diverged.
     """
     accelerator = accelerator or Accelerator()
+    given = distilled if isinstance(distilled, Mapping) else {"distilled": distilled}
+    include = [row for name in include for row in (given if name == "distilled" else [name])]
     candidates: dict[str, Candidate | None] = {
-        "distilled": distilled,
+        **given,
         "random": None if train is None else lambda seed: random_images(train, ipc, seed),
         "coreset": None if coreset is None else lambda seed: random_images(coreset, ipc, seed),
         "full": train,
@@ -125,13 +131,16 @@ def score_table(
     present = {name: candidate for name, candidate in wanted.items() if candidate is not None}
     if not present:
         raise InputError(f"none of the rows {list(include)} has images to train on.")
-    size = len(test.class_names) * ipc if distilled is None else len(distilled.labels)
+    sizes = [len(one.labels) for one in given.values() if one is not None]
+    classes = len(test.class_names)
     scores = score_sets(
         present,
         test,
-        protocol.resolve(size),
+        protocol.resolve(sizes[0] if sizes else classes * ipc, classes),
         normalization=normalization,
+        train=train,
         rows=rows,
+        labels=labels,
         accelerator=accelerator,
     )
     return Table(

@@ -3,34 +3,37 @@
 import copy
 import math
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import SGD, AdamW, Optimizer
 
-from latentdc.device import fetch, place, send
-from latentdc.draws import generator, global_draws
+from latentdc.batches import Batch, epoch_batches
+from latentdc.data.mapped import Images
+from latentdc.draws import global_draws
 from latentdc.errors import RunError
+from latentdc.evaluate.lesson import Lesson, SoftLabels
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.schedule import SCHEDULES, ema_decay
-from latentdc.images import Normalization
+from latentdc.evaluate.schedule import ema_decay, share_of_peak
+from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
 from latentdc.networks.build import new_network
-from latentdc.objectives.augment import Draw, augment, draw_augmentation
+from latentdc.objectives.augment import augment
 
 
 def train_student(
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     *,
     network: str,
     num_classes: int,
     protocol: EvalProtocol,
     seed: int,
-    normalization: Normalization,
+    normalization: Preprocessing,
     accelerator: Accelerator,
+    soft: SoftLabels | None = None,
 ) -> Network:
     """Train a new student to the end of the protocol's budget; no score selects anything.
 
@@ -40,9 +43,10 @@ def train_student(
         network: name of the student.
         num_classes: size of its logits.
         protocol: with its budget in steps (see `EvalProtocol.resolve`).
-        seed: initial weights, batch order, augmentation and dropout follow from it.
+        seed: initial weights, batch order, views, augmentation and dropout follow from it.
         normalization: from images to the student's input.
         accelerator: its device and precision are used; the training is this process's own.
+        soft: the teachers' logits; needed unless the protocol's labels are hard.
 
     Returns:
         The weights of the last step, or their average, on the accelerator's device, in eval mode.
@@ -56,25 +60,26 @@ def train_student(
         network, "student", num_classes=num_classes, resolution=images.shape[-1], seed=seed
     ).to(device)
     average = copy.deepcopy(student) if protocol.ema is not None else student
-    optimizer = _optimizer(student, network, protocol)
+    optimizer = new_optimizer(student, network, protocol)
     scaler = torch.amp.GradScaler(device.type, enabled=accelerator.mixed_precision == "fp16")
-    schedule, peak = SCHEDULES[protocol.schedule], protocol.lr_for(network)
-    images, labels = place(images, device), labels.to(device)
+    peak, updates = protocol.lr_for(network), math.ceil(protocol.steps / every)
+    lesson = Lesson(images, labels, protocol=protocol, seed=seed, device=device, soft=soft)
     loss = torch.zeros(())
     with global_draws(seed, "dropout"):
-        for step, (rows, draw) in enumerate(_batches(len(labels), protocol, seed)):
+        for step, (rows, draw) in enumerate(_batches(len(labels), protocol, seed, lesson)):
             for group in optimizer.param_groups:
-                group["lr"] = peak * schedule(step // every, math.ceil(protocol.steps / every))
-            batch = augment(normalization(fetch(images, rows, device)), draw)
+                group["lr"] = peak * share_of_peak(protocol, step // every, updates)
+            shown = lesson.show(rows)
+            inputs = augment(normalization(shown), draw)
             with accelerator.autocast():
-                logits = student(batch)
-            loss = F.cross_entropy(logits.float(), labels[send(rows, device)])
+                logits = student(inputs)
+            loss = lesson.loss(logits.float(), rows, shown)
             optimizer.zero_grad()
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
-            if protocol.ema is not None and (step + 1) % every == 0:
-                _update(average, student, ema_decay(step // every, protocol.ema))
+            if protocol.ema is not None:
+                _average(average, student, protocol, step)
     if not math.isfinite(loss.item()):
         raise RunError(
             f"the training of {network} with seed {seed} ended with a loss of {loss.item()}; "
@@ -83,30 +88,45 @@ def train_student(
     return average.eval()
 
 
-def _batches(count: int, protocol: EvalProtocol, seed: int) -> Iterator[tuple[Tensor, Draw | None]]:
-    """Rows (B,) of each step's images and its augmentation, drawn by (seed, epoch)."""
+def _batches(count: int, protocol: EvalProtocol, seed: int, lesson: Lesson) -> Iterator[Batch]:
+    """Rows (B,) of each step's images and their DSA augmentation, drawn by (seed, epoch)."""
     assert protocol.steps is not None
     per_epoch = math.ceil(count / protocol.batch)
     for epoch in range(math.ceil(protocol.steps / per_epoch)):
-        source = generator(seed, "epoch", epoch)
-        order = torch.randperm(count, generator=source)
-        left = protocol.steps - epoch * per_epoch
-        for rows in order.split(protocol.batch)[:left]:
-            yield rows, draw_augmentation(protocol.augment, source, samples=len(rows))
+        lesson.start(epoch)
+        batches = epoch_batches(count, protocol.batch, protocol.augment, seed, "epoch", epoch)
+        yield from islice(batches, protocol.steps - epoch * per_epoch)
 
 
-def _optimizer(student: nn.Module, network: str, protocol: EvalProtocol) -> Optimizer:
+def new_optimizer(student: nn.Module, network: str, protocol: EvalProtocol) -> Optimizer:
+    """SGD or AdamW over all parameters, with weight decay on those that the protocol decays."""
     lr, decay = protocol.lr_for(network), protocol.weight_decay
+    groups: list[dict[str, object]] = [{"params": list(student.parameters())}]
+    if protocol.decay == "matrices":
+        matrices = [p for p in student.parameters() if p.ndim > 1]
+        others = [p for p in student.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     if protocol.optimizer == "adamw":
-        return AdamW(student.parameters(), lr=lr, weight_decay=decay, fused=True)
+        return AdamW(groups, lr=lr, weight_decay=decay, fused=True)
     return SGD(
-        student.parameters(), lr=lr, momentum=protocol.momentum, weight_decay=decay, fused=True
+        groups,
+        lr=lr,
+        momentum=protocol.momentum,
+        nesterov=protocol.nesterov,
+        weight_decay=decay,
+        fused=True,
     )
 
 
 @torch.no_grad()
-def _update(average: nn.Module, student: nn.Module, decay: float) -> None:
+def _average(average: nn.Module, student: nn.Module, protocol: EvalProtocol, step: int) -> None:
     """Move the averaged weights towards the student's; batch statistics are copied."""
+    assert protocol.ema is not None
+    decay = protocol.ema
+    if protocol.ema_every == "update":
+        if (step + 1) % protocol.update_every:
+            return
+        decay = ema_decay(step // protocol.update_every, protocol.ema)
     torch._foreach_lerp_(list(average.parameters()), list(student.parameters()), 1 - decay)
     for kept, latest in zip(average.buffers(), student.buffers(), strict=True):
         kept.copy_(latest)

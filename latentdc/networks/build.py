@@ -3,25 +3,37 @@
 from collections.abc import Callable
 from functools import partial
 
+from torch import nn
+
 from latentdc.draws import global_draws
 from latentdc.networks.alexnet import AlexNet
 from latentdc.networks.base import Network
 from latentdc.networks.convnet import ConvNet
 from latentdc.networks.names import check_network, parse_network
 from latentdc.networks.resnet import CifarResNet, ResNet18
+from latentdc.networks.resnet_ap import ResNetAP10
+from latentdc.networks.torchvision_names import PREFIX
 from latentdc.networks.vgg import VGG11
 from latentdc.networks.vit import ViT
 
 # The keys are those of names.LIMITS.
 NETWORKS: dict[str, Callable[..., Network]] = {
+    "convnet": partial(ConvNet, depth=None),
     "convnet3": partial(ConvNet, depth=3),
     "convnet4": partial(ConvNet, depth=4),
     "convnet5": partial(ConvNet, depth=5),
     "convnet6": partial(ConvNet, depth=6),
+    "convnet7": partial(ConvNet, depth=7),
+    "convnet3-bn": partial(ConvNet, depth=3, norm=nn.BatchNorm2d),
+    "convnet4-bn": partial(ConvNet, depth=4, norm=nn.BatchNorm2d),
+    "convnet5-bn": partial(ConvNet, depth=5, norm=nn.BatchNorm2d),
+    "convnet6-bn": partial(ConvNet, depth=6, norm=nn.BatchNorm2d),
     "alexnet": AlexNet,
     "vgg11": VGG11,
     "resnet18": partial(ResNet18, imagenet_stem=False),
+    "resnet18-bn": partial(ResNet18, imagenet_stem=False, norm=nn.BatchNorm2d),
     "resnet18-imagenet": partial(ResNet18, imagenet_stem=True),
+    "resnetap10": ResNetAP10,
     "vit": ViT,
     "resnet20": partial(CifarResNet, blocks=3),
     "resnet56": partial(CifarResNet, blocks=9),
@@ -32,7 +44,7 @@ def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
     """A network with PyTorch's default initialisation, drawn from the global stream.
 
     Args:
-        name: such as `convnet3`, or `convnet3@32` for a base width of 32.
+        name: such as `convnet3`, `convnet3@32` for a base width of 32, or `torchvision/resnet50`.
         num_classes: size of the logits.
         resolution: height and width of its images, in pixels.
 
@@ -41,6 +53,12 @@ def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
     """
     check_network(name, resolution)
     base, width = parse_network(name)
+    if base.startswith(PREFIX):
+        from latentdc.networks.torchvision_student import TorchvisionStudent  # takes a second
+
+        return TorchvisionStudent(
+            base.removeprefix(PREFIX), num_classes=num_classes, resolution=resolution
+        )
     return NETWORKS[base](width=width, num_classes=num_classes, resolution=resolution)
 
 

@@ -1,9 +1,13 @@
-"""The names of networks, such as `convnet3` or `resnet18@16`, checked without importing torch."""
+"""The names of networks, such as `convnet3` or `resnet18@16`, checked without importing torch.
+
+Besides latentdc's own there are torchvision's classifiers, such as `torchvision/mobilenet_v2`.
+"""
 
 from dataclasses import dataclass
 
 from latentdc.config import nearest
 from latentdc.errors import InputError
+from latentdc.networks.torchvision_names import PREFIX, SMALLEST, patch_multiple
 
 
 @dataclass(frozen=True)
@@ -16,29 +20,39 @@ class Limits:
         width_multiple: of which other base widths are multiples.
         patches: whether images are cut into whole patches: resolutions are multiples of 8 px up to
             128, of 16 px above.
+        multiple: of which resolutions are multiples otherwise.
     """
 
     width: int
     smallest: int
     width_multiple: int = 1
     patches: bool = False
+    multiple: int = 1
 
     def take(self, resolution: int) -> bool:
         """Whether images of `resolution` pixels are possible."""
-        multiple = (8 if resolution <= 128 else 16) if self.patches else 1
+        multiple = (8 if resolution <= 128 else 16) if self.patches else self.multiple
         return resolution >= self.smallest and resolution % multiple == 0
 
 
 # An instance norm of a single pixel is zero whatever comes in, so every normalised map keeps 2 px.
 LIMITS = {
+    "convnet": Limits(128, smallest=8),
     "convnet3": Limits(128, smallest=8),
     "convnet4": Limits(128, smallest=16),
     "convnet5": Limits(128, smallest=32),
     "convnet6": Limits(128, smallest=64),
+    "convnet7": Limits(128, smallest=128),
+    "convnet3-bn": Limits(128, smallest=8),
+    "convnet4-bn": Limits(128, smallest=16),
+    "convnet5-bn": Limits(128, smallest=32),
+    "convnet6-bn": Limits(128, smallest=64),
     "alexnet": Limits(128, smallest=8, width_multiple=2),
     "vgg11": Limits(64, smallest=8),
     "resnet18": Limits(64, smallest=16),
+    "resnet18-bn": Limits(64, smallest=16),
     "resnet18-imagenet": Limits(64, smallest=64),
+    "resnetap10": Limits(64, smallest=16),
     "vit": Limits(512, smallest=8, width_multiple=8, patches=True),
     "resnet20": Limits(16, smallest=8, width_multiple=2),
     "resnet56": Limits(16, smallest=8, width_multiple=2),
@@ -51,6 +65,9 @@ def parse_network(name: str) -> tuple[str, int]:
     Raises:
         InputError: unknown name (with the nearest one), or a width that it cannot have.
     """
+    if name.startswith(PREFIX):
+        _limits(name)
+        return name, 1  # torchvision's networks come in one width
     base, at, width = name.partition("@")
     if base not in LIMITS:
         raise InputError(f"unknown network {name!r}{nearest(base, LIMITS)}; known: {list(LIMITS)}.")
@@ -74,11 +91,25 @@ def check_network(name: str, resolution: int | None = None) -> None:
     base, _ = parse_network(name)
     if resolution is None:
         return
-    limits = LIMITS[base]
+    limits = _limits(base)
     if not limits.take(resolution):
         whole = ", multiples of 8 px up to 128 and of 16 px above" if limits.patches else ""
+        whole = whole or (f", multiples of {limits.multiple} px" if limits.multiple > 1 else "")
         fitting = [other for other, its in LIMITS.items() if its.take(resolution)]
         raise InputError(
             f"{name} takes images of {limits.smallest} px or more{whole}, got {resolution} px; "
             f"at this resolution use one of {fitting}."
         )
+
+
+def _limits(base: str) -> Limits:
+    """Of one of our networks, or of one of torchvision's."""
+    if not base.startswith(PREFIX):
+        return LIMITS[base]
+    name = base.removeprefix(PREFIX)
+    if name not in SMALLEST:
+        raise InputError(
+            f"unknown network {base!r}{nearest(name, SMALLEST)}; torchvision's classifiers that "
+            f"can be students, behind {PREFIX!r}: {', '.join(SMALLEST)}."
+        )
+    return Limits(1, SMALLEST[name], multiple=patch_multiple(name))

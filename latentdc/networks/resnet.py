@@ -1,10 +1,10 @@
-"""ResNets of basic blocks: ResNet-18 with instance norm, and CIFAR's ResNet-20 and -56.
+"""ResNets of basic blocks: ResNet-18, mostly with instance norm, and CIFAR's ResNet-20 and -56.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
-https://arxiv.org/abs/1512.03385. ResNet-18 follows the distillation literature: instance norm
-everywhere, and for small images a stem of one 3x3 convolution. ResNet-20 and -56 are those of the
-paper's section 4.2: batch norm and shortcuts without parameters (option A); their state dicts have
-the keys of https://github.com/akamaster/pytorch_resnet_cifar10.
+https://arxiv.org/abs/1512.03385. ResNet-18 follows the distillation literature: instance norm, or
+batch norm by another name, and for small images a stem of one 3x3 convolution. ResNet-20 and -56
+are those of the paper's section 4.2: batch norm and shortcuts without parameters (option A); their
+state dicts have the keys of https://github.com/akamaster/pytorch_resnet_cifar10.
 """
 
 from collections.abc import Callable
@@ -66,10 +66,20 @@ def stage(
 
 
 class ResNet18(Network):
-    """Four stages of two blocks, with instance norm. `resolution` changes no shape."""
+    """Four stages of two blocks. `resolution` changes no shape.
+
+    The norm is by instance; with `nn.BatchNorm2d` and the small stem it is the "modified" ResNet-18
+    of papers that score with batch norm.
+    """
 
     def __init__(
-        self, *, imagenet_stem: bool, width: int, num_classes: int, resolution: int
+        self,
+        *,
+        imagenet_stem: bool,
+        width: int,
+        num_classes: int,
+        resolution: int,
+        norm: Norm = instance_norm,
     ) -> None:
         super().__init__()
         self.conv1 = (
@@ -77,12 +87,12 @@ class ResNet18(Network):
             if imagenet_stem
             else nn.Conv2d(3, width, 3, padding=1, bias=False)
         )
-        self.bn1 = instance_norm(width)
+        self.bn1 = norm(width)
         self.pool = nn.MaxPool2d(3, 2, padding=1) if imagenet_stem else nn.Identity()
-        self.layer1 = stage(width, width, 2, 1, instance_norm, project=True)
-        self.layer2 = stage(width, 2 * width, 2, 2, instance_norm, project=True)
-        self.layer3 = stage(2 * width, 4 * width, 2, 2, instance_norm, project=True)
-        self.layer4 = stage(4 * width, 8 * width, 2, 2, instance_norm, project=True)
+        self.layer1 = stage(width, width, 2, 1, norm, project=True)
+        self.layer2 = stage(width, 2 * width, 2, 2, norm, project=True)
+        self.layer3 = stage(2 * width, 4 * width, 2, 2, norm, project=True)
+        self.layer4 = stage(4 * width, 8 * width, 2, 2, norm, project=True)
         self.linear = nn.Linear(8 * width, num_classes)
 
     def features(self, images: Tensor) -> Tensor:

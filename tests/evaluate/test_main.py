@@ -76,10 +76,71 @@ def test_a_set_of_its_own_needs_a_recipe_and_writes_where_it_is_told(run, capsys
     assert (run / "there" / "evaluation.json").is_file()
 
 
+def test_several_sets_and_protocols_give_one_table_and_each_row_is_kept(run, capsys):
+    train, _ = open_splits(DATA)
+    kept = random_images(train, 2, seed=1)
+    (run / "selected").mkdir()
+    Coreset(
+        hashes=kept.hashes,
+        scores=torch.zeros(20),
+        labels=kept.labels,
+        class_names=kept.class_names,
+        rule="random",
+        order="easy",
+        keep=0.02,
+        dataset=train.name,
+    ).save(run / "selected" / "coreset.parquet")
+    calls = [str(run), str(run / "selected"), *QUICK, "--output", str(run / "both")]
+    main(
+        [
+            *calls,
+            "protocol=[quick,ccs-cifar]",
+            "evaluate.rows=[distilled,random]",
+            "protocol.lr=1e-3",
+        ]
+    )
+    printed = capsys.readouterr().out
+    lines = re.findall(r"^(\S+) +2 +(.+?)  +\d+\.\d$", printed, re.M)
+    assert lines == [
+        (name, f"{protocol} with other lr")
+        for protocol in ("quick", "ccs-cifar")
+        for name in (run.name, "selected", "random")
+    ]
+    assert "The sources do not settle its seeds, views." in printed
+    rows = json.loads((run / "both" / "evaluation.json").read_text())["rows"]
+    assert len(rows) == 6
+    main([*calls, "evaluate.rows=[distilled,random]", "evaluate.steps=3"])
+    rows = json.loads((run / "both" / "evaluation.json").read_text())["rows"]
+    assert len(rows) == 9 and {row["steps"] for row in rows} == {2, 3}
+
+
+def test_soft_labels_of_a_trained_teacher_are_stored_beside_the_rows(run, capsys):
+    mine = run / "mine.yaml"
+    mine.write_text(
+        "name: mine\nstudents: [convnet3@2]\nseeds: 1\nsteps: 4\nbatch: 10\n"
+        "views: {pad: 1}\nlabels: {source: stored, loss: kl, precision: uint8, top: 3, "
+        "teachers: [{network: resnet20@4, epochs: 3, batch: 32}]}"
+    )
+    call = [str(run), f"protocol={mine}", "evaluate.rows=[distilled,random]", "threads=1"]
+    main(call)
+    printed = capsys.readouterr().out
+    assert re.search(r"Soft labels \(stored, [\d,]+ bytes\) of resnet20@4, right on", printed)
+    stores = sorted(path.name for path in (run / "labels").iterdir())
+    assert len(stores) == 2  # of the set and of the random one
+    main([*call, "--labels", str(run / "labels" / stores[0])])
+    assert re.search(r"distilled +\d+\.\d", capsys.readouterr().out)
+    assert "holds no stored labels" in wrong(capsys, *call, "--labels", str(run))
+
+
 def test_wrong_calls_end_with_one_line_before_anything_is_trained(run, capsys):
     assert "did you mean 'evaluate.seeds'" in wrong(capsys, str(run), "evaluate.seds=2")
     assert "did you mean 'convnet3'" in wrong(capsys, str(run), "evaluate.students=[convnt3]")
     assert "convnet5 takes images" in wrong(capsys, str(run), "evaluate.students=[convnet5]")
+    assert "a set is named twice" in wrong(capsys, str(run), str(run))
+    assert "name a set to score" in wrong(capsys, "evaluate.seeds=2")
+    assert "did you mean 'quick'" in wrong(capsys, str(run), "protocol=quik")
+    assert "did you mean 'steps'" in wrong(capsys, str(run), "protocol.step=2")
+    assert "the protocol stores none" in wrong(capsys, str(run), "--labels", str(run))
     assert "'ipc' changes nothing about a saved set" in wrong(capsys, str(run), "ipc=3")
     assert "always has 'random'" in wrong(capsys, str(run), "evaluate.rows=[full]")
     assert "data.resolution=8" in wrong(capsys, str(run), *QUICK, "data.resolution=16")

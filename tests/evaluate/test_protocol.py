@@ -1,10 +1,13 @@
+import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 
 from latentdc.errors import InputError
-from latentdc.evaluate import load_protocol
+from latentdc.evaluate import EvalProtocol, load_protocol
+from latentdc.evaluate.settings import Labels, Teacher, Views
 from tests.evaluate.toys import protocol
 
 
@@ -24,14 +27,31 @@ def test_a_learning_rate_of_a_network_holds_at_any_width_unless_the_student_has_
 
 
 def test_epochs_become_steps_of_the_given_set():
-    assert protocol(steps=None, epochs=10, batch=256).resolve(100).steps == 10
-    resolved = protocol(steps=None, epochs=10, batch=256).resolve(500)
+    assert protocol(steps=None, epochs=10, batch=256).resolve(100, 10).steps == 10
+    resolved = protocol(steps=None, epochs=10, batch=256).resolve(500, 10)
     assert (resolved.steps, resolved.epochs, resolved.update_every) == (20, None, 2)
-    assert protocol(steps=7).resolve(10_000) == protocol(steps=7)
+    assert protocol(steps=7).resolve(10_000, 10) == protocol(steps=7)
+
+
+def test_batch_and_epochs_may_follow_from_the_images_per_class():
+    rded = protocol(
+        steps=None, epochs=300, batch_of_ipc={1: 10, 10: 50, 50: 100}, batch_double_from=100
+    )
+    batches = {(ipc, c): rded.resolve(ipc * c, c).batch for ipc in (1, 10, 50) for c in (10, 100)}
+    assert batches == {
+        **{(1, 10): 10, (10, 10): 50, (50, 10): 100},
+        **{(1, 100): 20, (10, 100): 100, (50, 100): 200},
+    }
+    assert rded.resolve(20, 10).batch == 50 and rded.resolve(2000, 10).batch == 100
+    minimax = protocol(steps=None, epochs_of_ipc={1: 3000, 10: 2000, 50: 1500}, batch=64)
+    assert [minimax.resolve(10 * ipc, 10).steps for ipc in (1, 10, 50)] == [3000, 4000, 12_000]
+    resolved = minimax.resolve(500, 10)
+    assert resolved.epochs_of_ipc == {} and resolved.update_every == 8
 
 
 def test_a_hash_follows_from_what_decides_one_training():
     plain = protocol()
+    hashes = {plain.hash}
     assert len(plain.hash) == 12 and int(plain.hash, 16) >= 0
     assert plain.hash == protocol(name="other", students=["alexnet"], seeds=9).hash
     for change in [
@@ -46,8 +66,43 @@ def test_a_hash_follows_from_what_decides_one_training():
         {"augment": "flip"},
         {"ema": 0.9},
         {"update_every": 2},
+        {"nesterov": True},
+        {"decay": "matrices"},
+        {"schedule": "linear"},
+        {"zeta": 2.0},
+        {"end": 0.1},
+        {"warmup": 0.1},
+        {"ema_every": "step"},
+        {"test_crop": 0.875},
+        {"batch_of_ipc": {1: 10}},
+        {"views": Views(flip=True)},
+        {"views": Views(mix="cutmix")},
+        {"labels": Labels(smoothing=0.1)},
+        {"labels": Labels(source="online", teachers=[Teacher()])},
+        {"labels": Labels(source="online", teachers=[Teacher(network="vit")])},
     ]:
-        assert protocol(**change).hash != plain.hash
+        assert protocol(**change).hash not in hashes
+        hashes.add(protocol(**change).hash)
+
+
+def test_new_settings_at_their_defaults_leave_older_hashes_alone():
+    assert load_protocol("quick").hash == "98ad1e672ea1"  # of published numbers
+    assert load_protocol("ld3m").hash == "114f8a875bec"
+
+
+def test_weights_in_a_file_count_by_their_contents(tmp_path):
+    def hash_of(content, name):
+        (tmp_path / name).write_bytes(content)
+        teacher = Teacher(network="resnet20", weights=str(tmp_path / name))
+        return protocol(labels=Labels(source="online", teachers=[teacher])).hash
+
+    assert hash_of(b"one", "a") == hash_of(b"one", "b") != hash_of(b"two", "c")
+
+
+def test_a_protocol_survives_json():
+    for name in ("rded", "edc-tiny", "quick", "minimax"):
+        some = load_protocol(name)
+        assert EvalProtocol.from_json(json.loads(json.dumps(asdict(some)))) == some
 
 
 def test_a_hash_is_the_same_in_another_process_and_version():
@@ -60,6 +115,14 @@ def test_parts_of_a_protocol_can_be_replaced():
     changed = load_protocol("ld3m", students=["vit"], seeds=1, steps=5)
     assert (changed.students, changed.seeds, changed.steps, changed.epochs) == (["vit"], 1, 5, None)
     assert changed.name == "ld3m" and changed.hash != load_protocol("ld3m").hash
+
+
+def test_a_changed_protocol_no_longer_has_its_published_name():
+    changed = load_protocol("rdc-hard", changes=["epochs=3", "views.flip=false"])
+    assert changed.name == "rdc-hard with other epochs, views.flip"
+    assert (changed.epochs, changed.views) == (3, Views(crop=(0.08, 1.0)))
+    with pytest.raises(InputError, match=r"unknown key 'views.flap'; did you mean 'views.flip'"):
+        load_protocol("rdc-hard", changes=["views.flap=true"])
 
 
 def test_a_protocol_is_a_file_too(tmp_path):
@@ -79,12 +142,28 @@ def test_a_protocol_is_a_file_too(tmp_path):
         ("{name: x, students: [convnet3], steps: 1, lr: -1}", "lr is positive, got -1"),
         ("{name: x, students: [convnet3], steps: 1, ema: 1}", r"ema is in \[0, 1\), got 1"),
         ("{name: x, students: [convnet3], steps: 1, lr_of: {vgg: 1}}", "unknown network 'vgg'"),
-        ("{name: x, students: [convnet], steps: 1}", "did you mean 'convnet"),
+        ("{name: x, students: [convnt3], steps: 1}", "did you mean 'convnet3"),
         ("{name: x, students: [], steps: 1}", "trains no student"),
         ("{name: x, students: [vit, vit], steps: 1}", "names a student twice"),
         ("{name: x, students: [vit], steps: 1, augment: colour}", "'colour' is unknown"),
         ("{name: x, students: [vit], step: 1}", "unknown key 'step'; did you mean 'steps'"),
-        ("{name: x, students: [vit], steps: 1, schedule: linear}", "schedule"),
+        ("{name: x, students: [vit], steps: 1, schedule: line}", "schedule"),
+        ("{name: x, students: [vit], steps: 1, schedule: multistep}", "come together"),
+        ("{name: x, students: [vit], steps: 1, milestones: [0.5, 0.2]}", "rising shares"),
+        ("{name: x, students: [vit], steps: 1, epochs_of_ipc: {1: 3}}", "or epochs_of_ipc"),
+        ("{name: x, students: [vit], steps: 1, zeta: 0.5}", "zeta is at least 1"),
+        ("{name: x, students: [vit], steps: 1, test_crop: 2}", r"test_crop is in \(0, 1\]"),
+        ("{name: x, students: [vit], steps: 1, unsettled: [color]}", "unsettled names settings"),
+        ("{name: x, students: [torchvision/resnet19], steps: 1}", "did you mean 'resnet1"),
+        ("{name: x, students: [vit], steps: 1, labels: {source: online}}", "needs labels.teachers"),
+        ("{name: x, students: [vit], steps: 1, labels: {teachers: [{}]}}", "has no labels.teach"),
+        ("{name: x, students: [vit], steps: 1, labels: {loss: kl}}", "with hard labels use ce"),
+        ("{name: x, students: [vit], steps: 1, labels: {top: 5}}", "set labels.source=stored"),
+        (
+            "{name: x, students: [vit], steps: 1, augment: flip, "
+            "labels: {source: online, teachers: [{}]}}",
+            "which teachers do not see; use views",
+        ),
     ],
 )
 def test_a_wrong_protocol_is_refused(tmp_path, text, message):

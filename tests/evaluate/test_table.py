@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -102,6 +103,49 @@ def test_text_is_aligned_and_has_the_mean_of_unseen_students():
 def test_a_single_seed_is_shown_without_a_deviation():
     text = to_text(table({"distilled": score((0.5,))}))
     assert "1 seed," in text and text.endswith("50.0") and "±" not in text
+
+
+def test_several_tables_become_one_by_set_ipc_and_protocol():
+    one = table({"distilled": score((0.5, 0.7)), "random": score((0.2, 0.2))})
+    two = replace(
+        table({"distilled": score((0.9, 0.7), (0.4, 0.4))}, missing={"full": "why"}), ipc=10
+    )
+    lines = to_text(one, two).splitlines()
+    assert [line.partition("protocol")[0] for line in lines[:2]] == [
+        "Test accuracy in %, mean ± sample std over 2 seeds, ipc 1, ",
+        "Test accuracy in %, mean ± sample std over 2 seeds, ipc 10, ",
+    ]
+    assert [line.split("  ") for line in to_markdown(one, two).splitlines()[2:5]] == [
+        ["| distilled | 1 | toy | 60.0 ± 14.1 | - |"],
+        ["| random | 1 | toy | 20.0 ± 0.0 | - |"],
+        ["| distilled | 10 | toy | 80.0 ± 14.1 | 40.0 ± 0.0 |"],
+    ]
+    assert lines[-1] == "full: missing, why."
+
+
+def test_a_caption_says_what_is_unsettled_and_what_the_labels_are():
+    some = score((0.5, 0.7))
+    facts = {
+        "source": "stored",
+        "teachers": ["resnet20"],
+        "teacher_accuracy": 0.917,
+        "teacher_bytes": 1_000_000,
+        "label_bytes": 5_000,
+    }
+    soft = replace(some, labels=facts, protocol=replace(some.protocol, unsettled=["lr", "views"]))
+    lines = to_text(table({"distilled": soft})).splitlines()
+    assert lines[1] == "The sources do not settle its lr, views."
+    assert lines[2] == (
+        "Soft labels (stored, 5,000 bytes) of resnet20, right on 91.7 % of real test images, "
+        "1,000,000 bytes."
+    )
+
+
+def test_several_sets_of_one_size_stand_above_the_same_baselines():
+    sets = {"one": stripes(6, seed=5), "two": stripes(6, seed=6)}
+    made = score_table(sets, TRAIN, TEST, protocol(), **OPTIONS)
+    assert list(made.scores) == ["one", "two", "random", "full"]
+    assert made.scores["two"].sets == (set_hash(sets["two"]),) * 2
 
 
 def test_markdown_is_a_table_with_the_protocol_under_it():

@@ -6,7 +6,10 @@ from torch.nn import functional as F
 from latentdc.draws import generator
 from latentdc.errors import RunError
 from latentdc.evaluate.accuracy import accuracy
-from latentdc.evaluate.training import train_student
+from latentdc.evaluate.geometry import central_part
+from latentdc.evaluate.settings import Views
+from latentdc.evaluate.training import new_optimizer, train_student
+from latentdc.evaluate.views import draw_views, look
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import build_network, new_network
 from latentdc.objectives.augment import augment, draw_augmentation
@@ -136,3 +139,79 @@ def test_accuracy_counts_every_image_once_and_in_eval_mode():
     with torch.no_grad():
         logits = network.eval()(NORMALIZATION(from_uint8(data.images)))
     assert shares == {int((logits.argmax(1) == data.labels).sum()) / 23}
+
+
+def parts(optimizer):
+    """Weight decay by the dimensions of what it decays."""
+    return {
+        p.ndim: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_decay_of_matrices_spares_norms_and_biases(name):
+    student = build_network("convnet3@4", num_classes=3, resolution=8)
+    settings = {"optimizer": name, "weight_decay": 0.3}
+    every = new_optimizer(student, "convnet3@4", protocol(**settings))
+    assert parts(every) == {1: 0.3, 2: 0.3, 4: 0.3}
+    some = new_optimizer(student, "convnet3@4", protocol(decay="matrices", **settings))
+    assert parts(some) == {1: 0.0, 2: 0.3, 4: 0.3}
+    assert sum(len(group["params"]) for group in some.param_groups) == len([*student.parameters()])
+
+
+def test_nesterovs_momentum_looks_ahead():
+    data = stripes(8)
+    trained = train(data, steps=3, batch=8, lr=0.05, schedule="constant", nesterov=True)
+    student = new_network("convnet3@4", "student", num_classes=3, resolution=8, seed=0)
+    theirs = torch.optim.SGD(
+        student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True
+    )
+    for _ in range(3):
+        theirs.zero_grad()
+        F.cross_entropy(student(NORMALIZATION(from_uint8(data.images))), data.labels).backward()
+        theirs.step()
+    torch.testing.assert_close(trained.linear.weight, student.linear.weight)
+
+
+def test_an_average_per_step_has_a_constant_decay():
+    data = stripes(12)
+    settings = {"steps": 4, "batch": 6, "lr": 0.05, "schedule": "constant", "update_every": 2}
+    trained = train(data, ema=0.7, ema_every="step", **settings)
+    expected = list(
+        new_network("convnet3@4", "student", num_classes=3, resolution=8, seed=0).parameters()
+    )
+    for weights in by_hand(data, steps=4, batch=6, lr=lambda step: 0.05):
+        expected = [0.7 * e + 0.3 * w for e, w in zip(expected, weights, strict=True)]
+    for p, value in zip(trained.parameters(), expected, strict=True):
+        torch.testing.assert_close(p, value)
+
+
+def test_students_see_the_views_of_their_seed_and_epoch_with_mixed_targets():
+    data, seen = stripes(10), Views(pad=1, flip=True, mix="mixup")
+    trained = train(data, steps=4, batch=5, lr=0.05, schedule="constant", views=seen)
+    student = new_network("convnet3@4", "student", num_classes=3, resolution=8, seed=0)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    classes = F.one_hot(data.labels).float()
+    for epoch in range(2):
+        draws = draw_views(seen, count=10, size=8, seed=0, epoch=epoch)
+        order = torch.randperm(10, generator=generator(0, "epoch", epoch))
+        for rows in order.split(5):
+            kept = draws["kept"][rows, None]
+            target = kept * classes[rows] + (1 - kept) * classes[draws["partner"][rows]]
+            shown = look(data.images, rows, draws, torch.device("cpu"))
+            optimizer.zero_grad()
+            logs = student(NORMALIZATION(shown)).log_softmax(dim=1)
+            (-(target * logs).sum(dim=1).mean()).backward()
+            optimizer.step()
+    torch.testing.assert_close(trained.linear.weight, student.linear.weight)
+
+
+def test_only_the_central_part_of_test_images_is_scored_where_the_protocol_says_so():
+    data = stripes(30)
+    network = new_network("convnet3@4", num_classes=3, resolution=8, seed=0)
+    part = central_part(from_uint8(data.images), 0.5)
+    with torch.no_grad():
+        right = (network.eval()(NORMALIZATION(part)).argmax(1) == data.labels).float().mean()
+    options = {"normalization": NORMALIZATION, "accelerator": Accelerator()}
+    share = accuracy(network, data.images, data.labels, crop=0.5, **options)
+    assert share == pytest.approx(float(right))

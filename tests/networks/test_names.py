@@ -48,3 +48,14 @@ def test_checking_a_name_imports_no_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_torchvisions_classifiers_are_students_by_name():
+    assert parse_network("torchvision/mobilenet_v2") == ("torchvision/mobilenet_v2", 1)
+    with pytest.raises(InputError, match=r"did you mean 'mobilenet_v2'.* behind 'torchvision/'"):
+        check_network("torchvision/mobilnet_v2")
+    with pytest.raises(InputError, match="takes images of 64 px or more, got 32 px"):
+        check_network("torchvision/alexnet", 32)
+    check_network("torchvision/vit_b_16", 48)
+    with pytest.raises(InputError, match="multiples of 16 px, got 40 px"):
+        check_network("torchvision/vit_b_16", 40)

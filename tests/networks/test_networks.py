@@ -52,6 +52,7 @@ def test_a_network_works_at_each_resolution_that_it_takes(name, resolution):
     logits = network(images)
     assert logits.shape == (3, 7)
     torch.testing.assert_close(logits, network.linear(network.features(images)))
+    network.train("-bn" in name)  # new batch norms scale by the batch alone
     spread = network.features(images).std(dim=0).max()  # a dead map has the same features for all
     assert spread > 1e-3
 
@@ -62,6 +63,22 @@ def test_a_network_takes_large_images(name, resolution):
     network = build_network(narrow(name), num_classes=2, resolution=resolution).eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 3, resolution, resolution)).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "same"),
+    [(32, "convnet3"), (64, "convnet4"), (128, "convnet5"), (256, "convnet6"), (512, "convnet7")],
+)
+def test_a_convnet_without_a_depth_is_the_one_of_its_resolution(resolution, same):
+    made, named = (
+        new_network(name, num_classes=2, resolution=resolution, seed=0)
+        for name in ("convnet@4", f"{same}@4")
+    )
+    assert made.state_dict().keys() == named.state_dict().keys()
+    assert all(
+        torch.equal(made.state_dict()[key], named.state_dict()[key]) for key in made.state_dict()
+    )
+    assert made.linear.in_features == 4 * 4 * 4
 
 
 @pytest.mark.parametrize("name", NETWORKS)

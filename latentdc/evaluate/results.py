@@ -1,0 +1,74 @@
+"""evaluation.json: every score of `latentdc evaluate` in one folder, one row each.
+
+A row belongs to a set's name, its images per class, a protocol's hash and a student. A later call
+replaces the rows that it scores again, and leaves the others.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from latentdc.errors import InputError
+from latentdc.evaluate.table import Table
+
+NAME = "evaluation.json"
+VERSION = 2
+_KEY = ("set", "ipc", "protocol_hash", "student")
+
+
+def merge(path: Path, tables: Sequence[Table]) -> None:
+    """Write the rows of tables into a file, beside those that it has; whole or not at all.
+
+    Raises:
+        InputError: the file is none of ours.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        known = _read(path)
+        rows = {_key(row): row for row in known["rows"]}
+        for table in tables:
+            rows |= {_key(row): row for row in _rows(table)}
+            known["protocols"][table.protocol.hash] = asdict(table.protocol)
+        content = {"version": VERSION, **known, "rows": list(rows.values())}
+        part = path.with_name(path.name + ".part")
+        part.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(part, path)
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
+    """The rows of one table, each with all that it needs to stand alone."""
+    protocol = table.protocol
+    shared = {
+        "ipc": table.ipc,
+        "protocol": protocol.name,
+        "protocol_hash": protocol.hash,
+        "steps": protocol.steps,
+        "machine": asdict(table.machine),
+    }
+    return [
+        {**row, **shared, "unseen": row["student"] in table.unseen}
+        for row in table.to_json()["rows"]
+    ]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Rows and protocols of the file; none where it is absent or of a version without a key."""
+    if not path.is_file():
+        return {"protocols": {}, "rows": []}
+    try:
+        content = json.loads(path.read_text())
+        if content["version"] < VERSION:
+            return {"protocols": {}, "rows": []}  # the table of a single older call
+        rows = [row for row in content["rows"] if _key(row)]
+        return {"protocols": dict(content["protocols"]), "rows": rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no file of scores ({error}); remove it.") from error
+
+
+def _key(row: dict[str, Any]) -> tuple[object, ...]:
+    return tuple(row[name] for name in _KEY)

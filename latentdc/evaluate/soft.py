@@ -1,0 +1,84 @@
+"""Soft labels of one set: fixed, computed for each view, or read from a store."""
+
+import torch
+from torch import Tensor
+
+from latentdc.device import send
+from latentdc.evaluate.losses import mix_logits
+from latentdc.evaluate.settings import Labels
+from latentdc.evaluate.store import Coded, LabelStore, decode, replayed_epoch
+from latentdc.evaluate.teachers import Ensemble
+from latentdc.evaluate.views import Draws
+
+STORE_SEED = 0  # of the views whose labels are stored
+
+
+class Online:
+    """Computed for each view while a student is trained."""
+
+    def __init__(self, teachers: Ensemble) -> None:
+        self._teachers = teachers
+
+    def replay(self, seed: int, epoch: int) -> tuple[int, int]:
+        """The training's own views."""
+        return seed, epoch
+
+    def logits(self, rows: Tensor, draws: Draws, seen: Tensor) -> Tensor:
+        """See `lesson.SoftLabels.logits`."""
+        taught: Tensor = self._teachers(seen)
+        return taught
+
+
+class Fixed:
+    """One label per image, of the image as it is; mixed where images are.
+
+    Args:
+        table: (N, C) logits on the device.
+        labels: their loss and temperature say how to mix.
+    """
+
+    def __init__(self, table: Tensor, labels: Labels) -> None:
+        self._table, self._labels = table, labels
+
+    def replay(self, seed: int, epoch: int) -> tuple[int, int]:
+        """The training's own views."""
+        return seed, epoch
+
+    def logits(self, rows: Tensor, draws: Draws, seen: Tensor) -> Tensor:
+        """See `lesson.SoftLabels.logits`."""
+        device = self._table.device
+        own = self._table[send(rows, device)]
+        if "partner" not in draws:
+            return own
+        partners = self._table[send(draws["partner"][rows], device)]
+        kept = send(draws["kept"][rows], device)
+        return mix_logits(own, partners, kept, self._labels.loss, self._labels.temperature)
+
+
+class Stored:
+    """Read from a store, epoch by epoch.
+
+    Args:
+        store: whose epochs are there.
+        pool: how many.
+        epochs: of the training.
+        classes: C.
+        device: where the logits are wanted.
+    """
+
+    def __init__(
+        self, store: LabelStore, *, pool: int, epochs: int, classes: int, device: torch.device
+    ) -> None:
+        self._store, self._pool, self._epochs = store, pool, epochs
+        self._classes, self._device = classes, device
+        self._coded: Coded = {}
+
+    def replay(self, seed: int, epoch: int) -> tuple[int, int]:
+        """The views that were labelled; opens the labels of their epoch."""
+        stored = replayed_epoch(epoch, self._pool, self._epochs, seed)
+        self._coded = self._store.read(stored)
+        return STORE_SEED, stored
+
+    def logits(self, rows: Tensor, draws: Draws, seen: Tensor) -> Tensor:
+        """See `lesson.SoftLabels.logits`."""
+        return send(decode(self._coded, rows, self._classes), self._device)

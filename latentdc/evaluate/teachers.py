@@ -1,0 +1,190 @@
+"""Teachers: loaded, restricted to the set's classes and checked on real images, or trained.
+
+The commonest failure of soft labels is a teacher whose classes stand in another order than the
+set's: its accuracy on real test images is at chance then, and nothing is trained.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from latentdc import launch
+from latentdc.device import fetch, place
+from latentdc.draws import choose, generator
+from latentdc.errors import InputError
+from latentdc.evaluate.labelled import LabelledImages, set_hash
+from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.evaluate.settings import PRETRAINED, Teacher, Views
+from latentdc.evaluate.training import train_student
+from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
+from latentdc.networks import build_network
+from latentdc.prune.check import least_accuracy
+from latentdc.prune.classifier import Classifier
+from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
+
+CHECKED = 2000  # real test images, drawn by key, on which a teacher must beat chance
+
+
+class Ensemble(nn.Module):
+    """The mean logits of several teachers, in eval mode, without gradients, in bfloat16 on GPUs."""
+
+    def __init__(self, teachers: list[Classifier]) -> None:
+        super().__init__()
+        self.teachers = nn.ModuleList(teachers).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) images in [-1, 1] -> (B, C) float32 logits."""
+        kind = images.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+            logits = [teacher(images) for teacher in self.teachers]
+        return torch.stack([each.float() for each in logits]).mean(dim=0)
+
+    def hash(self) -> str:
+        """16 hex digits of the weights and of the classes that they are restricted to."""
+        digest = hashlib.sha256()
+        for name, tensor in self.state_dict().items():
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def open_teacher(
+    teacher: Teacher,
+    protocol: EvalProtocol,
+    test: LabelledImages,
+    train: LabelledImages | None,
+    *,
+    normalization: Preprocessing,
+    folder: Path | None,
+    accelerator: Accelerator,
+) -> Classifier:
+    """A teacher on the accelerator's device, with logits of the test set's classes in their order.
+
+    Args:
+        teacher: which one.
+        protocol: whose views a teacher without weights is trained on, unmixed.
+        test: real images, for names and size of the classes.
+        train: real images to train on; needed for a teacher without weights alone.
+        normalization: the students', from which a teacher without its own takes mean and std.
+        folder: keeps trained teachers; None trains them each time.
+        accelerator: device, precision and processes.
+
+    Raises:
+        InputError: weights that do not fit or lack a class, or nothing to train on.
+    """
+    size = test.images.shape[-1]
+    if teacher.weights == PRETRAINED:
+        return torchvision_scorer(
+            teacher.network,
+            class_names=test.class_names,
+            resolution=teacher.resolution or size,
+            mean=teacher.mean,
+            std=teacher.std,
+        ).to(accelerator.device)
+    plain = _plain(teacher, normalization)
+    if teacher.weights is not None:
+        return load_scorer(
+            teacher.network,
+            Path(teacher.weights),
+            num_classes=len(test.class_names),
+            resolution=teacher.resolution or size,
+            normalization=plain,
+            key="labels.teachers",
+        ).to(accelerator.device)
+    if train is None:
+        raise InputError(
+            f"the teacher {teacher.network} has no weights and there are no real training images "
+            "to train it on; name its weights in labels.teachers, or give the data."
+        )
+    return _trained(teacher, protocol, train, plain, folder, accelerator)
+
+
+def _plain(teacher: Teacher, normalization: Preprocessing) -> Normalization:
+    """The teacher's normalisation: its own, or the mean and std of the students' (never ZCA)."""
+    facts = normalization.facts()
+    mean, std = facts.get("mean", IMAGENET_MEAN), facts.get("std", IMAGENET_STD)
+    return Normalization(teacher.mean or mean, teacher.std or std)  # type: ignore[arg-type]
+
+
+def _trained(
+    teacher: Teacher,
+    protocol: EvalProtocol,
+    train: LabelledImages,
+    plain: Normalization,
+    folder: Path | None,
+    accelerator: Accelerator,
+) -> Classifier:
+    """Trained on all real images by the loop that trains students, or found from before."""
+    views = Views(**{**vars(protocol.views), "mix": None})
+    learning = EvalProtocol(
+        name="teacher",
+        students=[teacher.network],
+        epochs=teacher.epochs,
+        batch=teacher.batch,
+        lr=teacher.lr,
+        nesterov=True,
+        views=views,
+    ).resolve(len(train.labels), len(train.class_names))
+
+    def weights() -> dict[str, Tensor]:
+        path = None if folder is None else folder / f"teacher-{_key(learning, train, plain)}"
+        if path is not None and path.with_suffix(".safetensors").is_file():
+            known: dict[str, Tensor] = load_file(path.with_suffix(".safetensors"))
+            return known
+        network = train_student(
+            train.images,
+            train.labels,
+            network=teacher.network,
+            num_classes=len(train.class_names),
+            protocol=learning,
+            seed=0,
+            normalization=plain,
+            accelerator=accelerator,
+        )
+        state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+        if path is not None and accelerator.is_main_process:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(state, path.with_suffix(".part"))
+            path.with_suffix(".part").rename(path.with_suffix(".safetensors"))
+        return state
+
+    size = train.images.shape[-1]
+    network = build_network(teacher.network, num_classes=len(train.class_names), resolution=size)
+    network.load_state_dict(launch.main_first(accelerator, weights))
+    return Classifier(network, preparation(size, plain)).to(accelerator.device)
+
+
+def _key(learning: EvalProtocol, train: LabelledImages, plain: Normalization) -> str:
+    facts = [learning.hash, learning.students, set_hash(train), plain.facts()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def real_accuracy(teachers: nn.Module, test: LabelledImages, device: torch.device) -> float:
+    """Share of up to `CHECKED` real test images that the teachers name rightly together."""
+    chosen = choose(len(test.labels), CHECKED, generator(0, "teacher check"))
+    images, right = place(test.images, device), 0
+    for rows in chosen.split(256):
+        logits = teachers(fetch(images, rows, device))
+        right += int((logits.argmax(dim=1).cpu() == test.labels[rows]).sum())
+    return right / len(chosen)
+
+
+def require_knowledge(accuracy: float, test: LabelledImages, names: str) -> None:
+    """Refuse teachers that are at chance on real images.
+
+    Raises:
+        InputError: says the accuracy, and what is likely wrong.
+    """
+    chance, least = least_accuracy(test.labels.bincount().tolist())
+    if accuracy < least:
+        raise InputError(
+            f"the teacher {names} names {accuracy:.2%} of the real test images rightly; chance is "
+            f"{chance:.2%}, at least {least:.2%} is needed. Either its classes stand in another "
+            "order than the set's (data.classes), or its weights expect other images (mean, std, "
+            "resolution), or it was trained here for too few epochs."
+        )

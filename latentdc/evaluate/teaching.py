@@ -1,0 +1,224 @@
+"""`Teaching`: a protocol's teachers, checked on real images, and the labels that they give."""
+
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm import tqdm
+
+from latentdc.data.mapped import Images
+from latentdc.device import place
+from latentdc.errors import InputError
+from latentdc.evaluate.labelled import LabelledImages
+from latentdc.evaluate.lesson import SoftLabels
+from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.evaluate.settings import changed
+from latentdc.evaluate.soft import STORE_SEED, Fixed, Online, Stored
+from latentdc.evaluate.store import LabelStore, encode
+from latentdc.evaluate.teachers import (
+    Ensemble,
+    open_teacher,
+    real_accuracy,
+    require_knowledge,
+)
+from latentdc.evaluate.views import Draws, draw_views, look
+from latentdc.images import Preprocessing
+
+BATCH = 256  # images that teachers label at once
+
+
+class Teaching:
+    """Gives sets their soft labels.
+
+    Args:
+        protocol: with its budget in steps and labels that are not hard.
+        teachers: on the accelerator's device.
+        accuracy: of the teachers on real images, in [0, 1].
+        classes: C.
+        folder: of stored labels.
+        brought: a folder of stored labels for one of the sets, None without.
+        accelerator: of this process.
+    """
+
+    def __init__(
+        self,
+        protocol: EvalProtocol,
+        teachers: Ensemble,
+        accuracy: float,
+        *,
+        classes: int,
+        folder: Path | None,
+        brought: Path | None,
+        accelerator: Accelerator,
+    ) -> None:
+        if protocol.labels.source == "stored" and folder is None:
+            raise InputError("stored labels need a folder: give rows=..., they lie beside it.")
+        self._protocol, self._teachers, self._classes = protocol, teachers, classes
+        self._folder, self._brought, self._accelerator = folder, brought, accelerator
+        self.accuracy, self.hash = accuracy, teachers.hash()
+
+    def prepare(self, sets: Mapping[str, LabelledImages], wanted: Collection[str]) -> None:
+        """Store the labels that are missing, each process its share.
+
+        Args:
+            sets: by hash.
+            wanted: hashes of those that will be trained on.
+
+        Raises:
+            InputError: labels were brought that fit none of the sets.
+        """
+        if self._protocol.labels.source != "stored":
+            return
+        stores = {digest: self._store(digest, len(sets[digest].labels)) for digest in sets}
+        self._use_brought(stores)
+        missing = [
+            (digest, epoch)
+            for digest in sets
+            if digest in wanted
+            for epoch in range(self._pool(len(sets[digest].labels)))
+            if not self._found(stores[digest]).path(epoch).is_file()
+        ]
+        self._accelerator.wait_for_everyone()  # so that all have seen the same ones missing
+        mine = missing[self._accelerator.process_index :: self._accelerator.num_processes]
+        quiet = not self._accelerator.is_main_process
+        for digest, epoch in tqdm(mine, "labelling", unit=" epochs", disable=quiet, leave=False):
+            labels = self._protocol.labels
+            coded = encode(self._logits(sets[digest].images, epoch), labels.precision, labels.top)
+            self._found(stores[digest]).write(epoch, coded)
+        self._accelerator.wait_for_everyone()
+
+    def soft_labels(self, labelled: LabelledImages, digest: str) -> SoftLabels:
+        """The labels of a set with this hash, for one training."""
+        labels, count = self._protocol.labels, len(labelled.labels)
+        if labels.source == "stored":
+            return Stored(
+                self._found(self._store(digest, count)),
+                pool=self._pool(count),
+                epochs=self._epochs(count),
+                classes=self._classes,
+                device=self._accelerator.device,
+            )
+        if labels.source == "online" and self._protocol.views.change:
+            return Online(self._teachers)
+        table = self._logits(labelled.images, None).to(self._accelerator.device)
+        return Fixed(table, labels)
+
+    def facts(self, digests: tuple[str, ...], labelled: LabelledImages) -> dict[str, object]:
+        """What the labels of a set (or the first of several) are and cost, in JSON's types."""
+        facts: dict[str, object] = {
+            "source": self._protocol.labels.source,
+            "teachers": [teacher.network for teacher in self._protocol.labels.teachers],
+            "teacher_accuracy": self.accuracy,
+            "teacher_bytes": sum(p.nbytes for p in self._teachers.state_dict().values()),
+        }
+        if self._protocol.labels.source == "stored":
+            store = self._found(self._store(digests[0], len(labelled.labels)))
+            facts["label_bytes"] = store.bytes()
+        return facts
+
+    def _logits(self, images: Images, epoch: int | None) -> Tensor:
+        """(N, C) of the views of an epoch, or of the images as they are, on the CPU."""
+        device, count, size = self._accelerator.device, len(images), images.shape[-1]
+        draws: Draws = {}
+        if epoch is not None:
+            draws = draw_views(
+                self._protocol.views, count=count, size=size, seed=STORE_SEED, epoch=epoch
+            )
+        placed = place(images, device)
+        parts = [
+            self._teachers(look(placed, rows, draws, device)).cpu()
+            for rows in torch.arange(count).split(BATCH)
+        ]
+        return torch.cat(parts)
+
+    def _epochs(self, count: int) -> int:
+        assert self._protocol.steps is not None
+        return math.ceil(self._protocol.steps / math.ceil(count / self._protocol.batch))
+
+    def _pool(self, count: int) -> int:
+        epochs = self._epochs(count)
+        return min(self._protocol.labels.epochs or epochs, epochs)
+
+    def _store(self, digest: str, count: int) -> LabelStore:
+        assert self._folder is not None
+        labels = self._protocol.labels
+        facts = {
+            "set": digest,
+            "views": changed(self._protocol.views),
+            "teachers": self.hash,
+            "seed": STORE_SEED,
+            "epochs": self._pool(count),
+            "precision": labels.precision,
+            "top": labels.top,
+        }
+        return LabelStore.under(self._folder, facts)
+
+    def _use_brought(self, stores: Mapping[str, LabelStore]) -> None:
+        """Refuse brought labels that fit none of the sets, in the words of the first."""
+        if self._brought is not None and not any(
+            store.same(self._brought) for store in stores.values()
+        ):
+            next(iter(stores.values())).require_same(self._brought)
+
+    def _found(self, store: LabelStore) -> LabelStore:
+        """The store where it lies."""
+        if self._brought is not None and store.same(self._brought):
+            return LabelStore(self._brought, store.facts)
+        return store
+
+
+def open_teaching(
+    protocol: EvalProtocol,
+    test: LabelledImages,
+    train: LabelledImages | None,
+    *,
+    normalization: Preprocessing,
+    rows: Path | None,
+    brought: Path | None,
+    accelerator: Accelerator,
+) -> Teaching | None:
+    """The teachers of a protocol, loaded or trained, and checked; None where labels are hard.
+
+    Args:
+        protocol: with its budget in steps.
+        test: real images on which the teachers must beat chance.
+        train: real images, on which teachers without weights are trained.
+        normalization: of the students.
+        rows: folder of finished trainings, beside which labels are stored; None keeps nothing.
+        brought: a folder of stored labels.
+        accelerator: of this process.
+
+    Raises:
+        InputError: a teacher that does not fit, lacks a class or is at chance.
+    """
+    if protocol.labels.source == "hard":
+        return None
+    ensemble = Ensemble(
+        [
+            open_teacher(
+                teacher,
+                protocol,
+                test,
+                train,
+                normalization=normalization,
+                folder=rows,
+                accelerator=accelerator,
+            )
+            for teacher in protocol.labels.teachers
+        ]
+    )
+    accuracy = real_accuracy(ensemble, test, accelerator.device)
+    names = " and ".join(teacher.network for teacher in protocol.labels.teachers)
+    require_knowledge(accuracy, test, names)
+    return Teaching(
+        protocol,
+        ensemble,
+        accuracy,
+        classes=len(test.class_names),
+        folder=None if rows is None else rows.parent / "labels",
+        brought=brought,
+        accelerator=accelerator,
+    )

@@ -1,0 +1,60 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from latentdc.errors import InputError
+from latentdc.evaluate.results import merge
+from latentdc.evaluate.score import Score
+from latentdc.evaluate.table import Table
+from latentdc.machine import Machine
+from tests.evaluate.toys import protocol
+
+MACHINE = Machine("0", "2", "cpu", 1, 1, "no", "Linux x86_64")
+
+
+def table(accuracy, *, ipc=1, unseen=(), **changes):
+    some = protocol(students=["convnet3@4", "vit"], seeds=1, **changes)
+    scores = {"distilled": Score(some, {"convnet3@4": (accuracy,), "vit": (0.5,)}, ("x",))}
+    return Table(scores=scores, ipc=ipc, unseen=unseen, missing={}, machine=MACHINE)
+
+
+def rows(path):
+    content = json.loads(path.read_text())
+    assert content["version"] == 2
+    return {
+        (r["set"], r["ipc"], r["protocol_hash"], r["student"]): r["mean"] for r in content["rows"]
+    }
+
+
+def test_a_later_call_replaces_its_own_rows_and_leaves_the_others(tmp_path):
+    path = tmp_path / "run" / "evaluation.json"
+    merge(path, [table(0.1), table(0.2, ipc=10)])
+    merge(path, [table(0.3, lr=0.5), table(0.4)])
+    found = rows(path)
+    hashes = protocol().hash, protocol(lr=0.5).hash
+    assert len(found) == 6
+    assert found["distilled", 1, hashes[0], "convnet3@4"] == 0.4
+    assert found["distilled", 10, hashes[0], "convnet3@4"] == 0.2
+    assert found["distilled", 1, hashes[1], "convnet3@4"] == 0.3
+
+
+def test_a_row_stands_alone_and_protocols_are_kept_by_hash(tmp_path):
+    path = tmp_path / "evaluation.json"
+    merge(path, [table(0.1, unseen=("vit",))])
+    content = json.loads(path.read_text())
+    row = content["rows"][1]
+    assert row["machine"]["threads"] == 1 and row["protocol"] == "toy" and row["steps"] == 3
+    assert [r["unseen"] for r in content["rows"]] == [False, True]
+    assert content["protocols"][row["protocol_hash"]]["lr"] == 0.01
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_file_of_an_older_version_is_replaced_and_a_damaged_one_refused(tmp_path):
+    path = tmp_path / "evaluation.json"
+    path.write_text(json.dumps({"version": 1, "rows": [{"set": "distilled"}]}))
+    merge(path, [table(0.1)])
+    assert len(rows(path)) == 2
+    path.write_text("{")
+    with pytest.raises(InputError, match="is no file of scores"):
+        merge(path, [replace(table(0.1))])

@@ -1,0 +1,202 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+
+from latentdc.errors import InputError, RunError
+from latentdc.evaluate import evaluate, jobs
+from latentdc.evaluate.labelled import set_hash
+from latentdc.evaluate.settings import Labels, Teacher, Views
+from latentdc.evaluate.store import decode
+from latentdc.evaluate.teachers import Ensemble, open_teacher
+from latentdc.evaluate.teaching import open_teaching
+from latentdc.evaluate.training import train_student
+from latentdc.evaluate.views import draw_views, look
+from latentdc.images import Normalization
+from latentdc.networks import new_network
+from tests.evaluate.toys import TEST, protocol, stripes
+from tests.processes import run_two
+
+TRAIN, SMALL = stripes(60, seed=3), stripes(9, seed=5)
+QUICK = Teacher(network="convnet3@8", epochs=40, lr=0.05, batch=10)
+VIEWS = Views(pad=1, flip=True, mix="cutmix")
+CPU = torch.device("cpu")
+
+
+def taught(source, **changes):
+    labels = Labels(source=source, loss="kl", temperature=4.0, teachers=[QUICK], **changes)
+    return protocol(steps=None, epochs=4, batch=4, views=VIEWS, labels=labels)
+
+
+def opened(some, folder=None, test=TEST, train=TRAIN, brought=None):
+    return open_teaching(
+        some.resolve(9, 3),
+        test,
+        train,
+        normalization=Normalization(),
+        rows=folder,
+        brought=brought,
+        accelerator=Accelerator(),
+    )
+
+
+def logits(some, epoch, rows, folder=None, seed=0):
+    """Of the views that a training of seed 0 sees, by whatever source."""
+    teaching, digest = opened(some, folder), set_hash(SMALL)
+    teaching.prepare({digest: SMALL}, [digest])
+    soft = teaching.soft_labels(SMALL, digest)
+    seed, epoch = soft.replay(seed, epoch)
+    drawn = draw_views(some.views, count=9, size=8, seed=seed, epoch=epoch)
+    return soft.logits(rows, drawn, look(SMALL.images, rows, drawn, CPU))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Keeps the trained teacher between the tests."""
+    return tmp_path_factory.mktemp("run") / "rows"
+
+
+@pytest.mark.parametrize("batch", [9, 4, 1])
+def test_stored_labels_are_the_teachers_of_the_replayed_views_whatever_the_batch(folder, batch):
+    for epoch in (0, 3):
+        for rows in torch.randperm(9).split(batch):
+            online = logits(taught("online"), epoch, rows, folder)
+            stored = logits(taught("stored"), epoch, rows, folder)
+            torch.testing.assert_close(stored, online, atol=0.02, rtol=2e-3)  # half precision
+
+
+def test_a_store_depends_on_set_views_and_teachers_but_not_on_loss_or_batch(folder):
+    one = opened(taught("stored"), folder)._store("a", 9)
+    other_loss = replace(taught("stored"), labels=replace(taught("stored").labels, loss="mse"))
+    assert opened(other_loss, folder)._store("a", 9) == one
+    flipped = replace(taught("stored"), views=replace(VIEWS, flip=False))
+    assert opened(flipped, folder)._store("a", 9) != one
+    assert opened(taught("stored"), folder)._store("b", 9) != one
+
+
+def test_pruned_labels_come_from_the_stored_epochs(folder):
+    some = taught("stored", epochs=2)
+    teaching, digest = opened(some, folder), set_hash(SMALL)
+    teaching.prepare({digest: SMALL}, [digest])
+    soft = teaching.soft_labels(SMALL, digest)
+    assert {soft.replay(7, epoch) for epoch in range(4)} <= {(0, 0), (0, 1)}
+    store = teaching._store(digest, 9)
+    assert sorted(p.name for p in store.folder.glob("epoch*")) == [
+        "epoch-00000.safetensors",
+        "epoch-00001.safetensors",
+    ]
+    _, epoch = soft.replay(7, 3)
+    rows = torch.tensor([2, 8])
+    expected = decode(store.read(epoch), rows, 3)
+    assert torch.equal(soft.logits(rows, {}, torch.empty(0)), expected)
+
+
+def test_fixed_labels_are_of_the_images_as_they_are_and_mixed_with_them(folder):
+    teaching, rows = opened(taught("fixed"), folder), torch.arange(9)
+    soft = teaching.soft_labels(SMALL, "any")
+    plain = teaching._teachers(look(SMALL.images, rows, {}, CPU))
+    torch.testing.assert_close(soft.logits(rows, {}, torch.empty(0)), plain)
+    drawn = draw_views(VIEWS, count=9, size=8, seed=1, epoch=2)
+    mixed = soft.logits(rows, drawn, torch.empty(0))
+    parts = (plain / 4).softmax(dim=1)
+    kept = drawn["kept"][:, None]
+    expected = kept * parts + (1 - kept) * parts[drawn["partner"]]
+    torch.testing.assert_close((mixed / 4).softmax(dim=1), expected)
+
+
+def test_teachers_are_averaged_in_eval_mode_and_trained_once(folder, monkeypatch):
+    teaching = opened(taught("online"), folder)
+    monkeypatch.setattr("latentdc.evaluate.teachers.train_student", None)
+    again = opened(taught("online"), folder)
+    assert again.hash == teaching.hash and again.accuracy == teaching.accuracy > 0.8
+    images = torch.randn(4, 3, 8, 8)
+    (one,) = teaching._teachers.teachers
+    other = new_network("convnet3@8", num_classes=3, resolution=8, seed=7)
+    both = Ensemble([one, other])
+    assert not other.training
+    torch.testing.assert_close(both(images), (one(images) + other(images)) / 2)
+    assert not both(images).requires_grad
+
+
+def test_students_learn_from_soft_labels_and_restart_without_training(folder):
+    some = replace(taught("stored"), epochs=60, batch=30, lr=0.05, students=["convnet3@8"])
+    some = replace(some, labels=replace(some.labels, temperature=1.0), views=Views(flip=True))
+    options = {"normalization": Normalization(), "train": TRAIN, "rows": folder}
+    data = stripes(30, seed=6)
+    score = evaluate(data, TEST, some, **options)
+    assert min(score.accuracies["convnet3@8"]) > 0.6
+    assert score.labels["source"] == "stored" and score.labels["label_bytes"] > 60 * 30 * 3 * 2
+    finished = {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*.safetensors")}
+    assert evaluate(data, TEST, some, **options) == score
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+def test_brought_labels_of_another_set_are_refused_before_training(folder, monkeypatch):
+    teaching, digest = opened(taught("stored"), folder), set_hash(SMALL)
+    teaching.prepare({digest: SMALL}, [digest])
+    lying = teaching._store(digest, 9).folder
+    monkeypatch.setattr(jobs, "train_student", None)
+    options = {"normalization": Normalization(), "train": TRAIN, "rows": folder, "labels": lying}
+    with pytest.raises(InputError, match=r"of another set: set is .* there and .* here"):
+        evaluate(stripes(9, seed=8), TEST, taught("stored"), **options)
+
+
+def test_a_teacher_with_its_classes_in_another_order_is_refused(folder, tmp_path, monkeypatch):
+    teaching = opened(taught("online"), folder)
+    (teacher,) = teaching._teachers.teachers
+    state = {key: value.clone() for key, value in teacher.network.state_dict().items()}
+    for key in ("linear.weight", "linear.bias"):
+        state[key] = state[key].roll(1, dims=0)
+    save_file(state, tmp_path / "rolled.safetensors")
+    rolled = Teacher(network="convnet3@8", weights=str(tmp_path / "rolled.safetensors"))
+    monkeypatch.setattr(jobs, "train_student", None)
+    wrong = replace(taught("online"), labels=replace(taught("online").labels, teachers=[rolled]))
+    with pytest.raises(InputError, match=r"rightly; chance is 33.33%, .* in another order"):
+        evaluate(SMALL, TEST, wrong, normalization=Normalization())
+
+
+def test_a_teacher_that_cannot_be_had_is_refused(tmp_path):
+    options = {"normalization": Normalization(), "folder": None, "accelerator": Accelerator()}
+    with pytest.raises(InputError, match="no weights and there are no real training images"):
+        open_teacher(QUICK, taught("online"), TEST, None, **options)
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
+    odd = Teacher(network="convnet3@4", weights=str(tmp_path / "x.safetensors"))
+    with pytest.raises(InputError, match=r"does not fit convnet3@4 .* in labels.teachers"):
+        open_teacher(odd, taught("online"), TEST, None, **options)
+    pretrained = Teacher(network="resnet18", weights="torchvision")
+    with pytest.raises(InputError, match="ImageNet-1k has no class 'rows'"):
+        open_teacher(pretrained, taught("online"), TEST, None, **options)
+    with pytest.raises(InputError, match=r"there is no file nowhere\.safetensors"):
+        Teacher(network="convnet3", weights="nowhere.safetensors")
+
+
+def test_soft_labels_that_diverge_end_the_run(folder):
+    settings = replace(taught("online"), lr=1e30).resolve(9, 3)
+    teaching = opened(taught("online"), folder)
+    with pytest.raises(RunError, match="ended with a loss of nan"):
+        train_student(
+            SMALL.images,
+            SMALL.labels,
+            network="convnet3@4",
+            num_classes=3,
+            protocol=settings,
+            seed=0,
+            normalization=Normalization(),
+            accelerator=Accelerator(),
+            soft=teaching.soft_labels(SMALL, "any"),
+        )
+
+
+@pytest.mark.slow
+def test_two_processes_store_and_learn_what_one_does(tmp_path):
+    some = taught("stored")
+    options = {"normalization": Normalization(), "train": TRAIN, "rows": tmp_path / "one" / "rows"}
+    alone = evaluate(SMALL, TEST, some, **options)
+    run_two("tests.evaluate.two_teaching", tmp_path)
+    for index in (0, 1):
+        assert (tmp_path / f"{index}.txt").read_text() == str(alone.accuracies)
+    for path in (tmp_path / "one" / "labels").rglob("*"):
+        twin = tmp_path / "two" / path.relative_to(tmp_path / "one")
+        assert path.is_dir() or path.read_bytes() == twin.read_bytes()

@@ -1,0 +1,32 @@
+"""Run by torchrun from test_teaching: store soft labels and learn from them in two processes."""
+
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from latentdc.evaluate import evaluate
+from latentdc.images import Normalization
+from tests.evaluate.test_teaching import SMALL, TEST, TRAIN, taught
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    accelerator = Accelerator(cpu=True)
+    assert accelerator.num_processes == 2
+    score = evaluate(
+        SMALL,
+        TEST,
+        taught("stored"),
+        normalization=Normalization(),
+        train=TRAIN,
+        rows=folder / "two" / "rows",
+        accelerator=accelerator,
+    )
+    (folder / f"{accelerator.process_index}.txt").write_text(str(score.accuracies))
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

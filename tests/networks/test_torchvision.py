@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torchvision import models
+
+from latentdc.networks import build_network, new_network
+from latentdc.networks.torchvision_names import SMALL_STEM, SMALLEST
+
+
+def count(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "resolution", "parameters"),
+    [
+        ("torchvision/resnet18", 1000, 224, 11_689_512),
+        ("torchvision/resnet50", 1000, 224, 25_557_032),
+        ("torchvision/mobilenet_v2", 1000, 224, 3_504_872),
+        ("torchvision/efficientnet_b0", 1000, 224, 5_288_548),
+        ("torchvision/swin_t", 1000, 224, 28_288_354),
+        ("torchvision/resnet18-small", 10, 32, 11_173_962),  # kuangliu's ResNet-18 for CIFAR
+        ("resnet18-bn", 10, 32, 11_173_962),
+        ("convnet3-bn", 10, 32, 320_010),
+        ("convnet4", 10, 64, 467_850),
+    ],
+)
+def test_students_have_the_published_number_of_parameters(name, classes, resolution, parameters):
+    with torch.device("meta"):
+        network = build_network(name, num_classes=classes, resolution=resolution)
+    assert count(network) == parameters
+
+
+def test_resnetap10_has_the_parameters_of_its_four_blocks():
+    def block(before, width):
+        convolutions = 9 * before * width + 9 * width * width
+        shortcut = before * width + 2 * width if before != width else 0
+        return convolutions + 4 * width + shortcut
+
+    body = block(64, 64) + block(64, 128) + block(128, 256) + block(256, 512)
+    for resolution, kernel in [(64, 9), (128, 9), (224, 49)]:
+        network = build_network("resnetap10", num_classes=10, resolution=resolution)
+        assert count(network) == kernel * 3 * 64 + 2 * 64 + body + 512 * 10 + 10
+
+
+@pytest.mark.parametrize(("resolution", "last"), [(64, 8), (128, 8), (256, 8), (224, 7)])
+def test_resnetap10_pools_instead_of_striding(resolution, last):
+    network = build_network("resnetap10@4", num_classes=2, resolution=resolution).eval()
+    assert {m.stride for m in network.modules() if isinstance(m, torch.nn.Conv2d)} == {(1, 1)}
+    assert network.trunk(torch.zeros(1, 3, resolution, resolution)).shape[2:] == (last, last)
+
+
+def test_every_listed_name_is_torchvisions():
+    known = models.list_models(module=models)
+    assert {name.removesuffix(SMALL_STEM) for name in SMALLEST} <= set(known)
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution"),
+    [("mobilenet_v2", 32), ("resnet18-small", 8), ("shufflenet_v2_x0_5", 32)],
+)
+def test_a_torchvision_student_is_an_embedding_and_a_linear_classifier(name, resolution):
+    network = new_network(f"torchvision/{name}", num_classes=3, resolution=resolution, seed=0)
+    images = torch.randn(2, 3, resolution, resolution)
+    logits = network.eval()(images)
+    assert logits.shape == (2, 3)
+    torch.testing.assert_close(logits, network.linear(network.features(images)))
+    again = new_network(f"torchvision/{name}", num_classes=3, resolution=resolution, seed=0)
+    torch.testing.assert_close(again.eval()(images), logits)
