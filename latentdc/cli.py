@@ -20,8 +20,10 @@ COMMANDS = {
     "distill": ("latentdc.distill.__main__", "prune, distil and evaluate a recipe"),
     "ablate": ("latentdc.ablate.__main__", "run variants of a recipe that differ in one thing"),
     "prune": ("latentdc.prune.__main__", "choose and save the core set of a recipe"),
+    "experts": ("latentdc.experts.__main__", "train the experts that trajectory matching follows"),
     "evaluate": ("latentdc.evaluate.__main__", "score a synthetic set under a protocol"),
     "train-prior": ("latentdc.priors.train", "train a small latent diffusion prior"),
+    "convert-prior": ("latentdc.priors.convert", "convert a CompVis checkpoint into a prior"),
     "push": ("latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"),
     "export": ("latentdc.synthetic.export", "write a synthetic set as an image folder or .pt file"),
 }
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one sub-command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items())
+        lines = "\n".join(f"  {name:<14} {text}" for name, (_, text) in COMMANDS.items())
         print(f"usage: latentdc COMMAND ...\n\n{lines}\n\nlatentdc COMMAND --help says more.")
         return
     command, *rest = arguments

@@ -1,0 +1,1 @@
+"""Latent diffusion checkpoints in CompVis' layout, read without their code or packages."""

@@ -1,0 +1,43 @@
+"""Denoisers without classes, such as LDM's for faces (FFHQ): latents alone are optimised.
+
+Moser et al. (https://arxiv.org/abs/2403.03881) compare such a prior with ImageNet's.
+"""
+
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor
+
+from latentdc.errors import InputError
+
+
+class UnconditionalDenoiser:
+    """diffusers' UNet2DModel behind the seam of `Denoiser`, with conditions of no tokens."""
+
+    def __init__(self, unet: UNet2DModel) -> None:
+        self.unet = unet.eval().requires_grad_(False)
+        self.null = torch.zeros(1, 0, 0, device=unet.device)
+
+    def condition(self, labels: Tensor) -> None:
+        """None: labels make no difference."""
+
+    def prepare(self, c: Tensor) -> Tensor:
+        """Nothing to prepare."""
+        return c
+
+    def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
+        """One UNet call."""
+        prediction: Tensor = self.unet(x, timestep).sample
+        return prediction
+
+
+def refuse_guidance(guidance: float, weights: str) -> None:
+    """Refuse to guide a prior that knows no classes.
+
+    Raises:
+        InputError: guidance other than 1.
+    """
+    if guidance != 1:
+        raise InputError(
+            f"guidance on an unconditional prior: {weights} has no classes to guide by, got "
+            f"prior.guidance={guidance:g}; set prior.guidance=1."
+        )

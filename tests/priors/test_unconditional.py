@@ -1,0 +1,109 @@
+"""Priors without classes, and priors whose denoiser was never trained."""
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+
+from latentdc.draws import generator, global_draws
+from latentdc.errors import InputError
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.loading import load_prior
+from tests.priors import small
+
+
+def unet() -> UNet2DModel:
+    with global_draws(0, "unconditional"):
+        return UNet2DModel(
+            sample_size=4,
+            in_channels=2,
+            out_channels=2,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+            attention_head_dim=8,
+            norm_num_groups=4,
+        )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """As `latentdc convert-prior` leaves a model such as FFHQ's."""
+    small.autoencoder().save_pretrained(tmp_path / "vae")
+    unet().save_pretrained(tmp_path / "unet")
+    small.build_scheduler().save_pretrained(tmp_path / "scheduler")
+    return tmp_path
+
+
+def load(folder, **options) -> DiffusionPrior:
+    prior = load_prior("diffusion", str(folder), resolution=8, steps=3, guidance=1, **options)
+    assert isinstance(prior, DiffusionPrior)
+    return prior
+
+
+def draw(seed: int) -> torch.Tensor:
+    return torch.randn(3, 2, 4, 4, generator=generator(seed, "z"))
+
+
+@pytest.mark.parametrize("memory", ["fast", "low"])
+def test_a_prior_without_classes_decodes_z_alone(folder, memory):
+    prior = load(folder, memory=memory, chunk=2)
+    assert prior.class_names is None and prior.condition(torch.tensor([0, 4])) is None
+    z, noise = draw(0).requires_grad_(), draw(1)
+    images = prior.decode(z, None, noise)
+    images.square().sum().backward()
+    assert images.shape == (3, 3, 8, 8) and z.grad is not None and z.grad.isfinite().all()
+
+    alphas, before = prior.schedule.alphas, prior.schedule.previous
+    x = alphas[0] ** 0.5 * z + (1 - alphas[0]) ** 0.5 * noise
+    for index, t in enumerate(prior.schedule.timesteps):
+        noise_in_x = unet().eval()(x, t).sample
+        x0 = (x - (1 - alphas[index]) ** 0.5 * noise_in_x) / alphas[index] ** 0.5
+        x0 = (index * x0 + (2 - index) * z) / 2
+        x = before[index] ** 0.5 * x0 + (1 - before[index]) ** 0.5 * noise_in_x
+    torch.testing.assert_close(images, prior.autoencoder.decode(x), rtol=1e-4, atol=1e-5)
+
+
+def test_guidance_on_an_unconditional_prior_is_refused_before_its_weights_are_read(folder):
+    (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(
+        InputError, match=r"guidance on an unconditional prior: .* prior.guidance=1"
+    ):
+        load_prior("diffusion", str(folder), resolution=8, guidance=3.0)
+
+
+def test_a_random_denoiser_follows_from_the_seed_and_keeps_the_autoencoder(folder):
+    (folder / "unet/diffusion_pytorch_model.safetensors").unlink()  # not even looked at
+    first, again, other = (load(folder, random_denoiser=seed) for seed in (0, 0, 1))
+    z, noise = draw(0), draw(1)
+    images = [prior.decode(z, None, noise) for prior in (first, again, other)]
+    assert images[0].equal(images[1]) and not images[0].allclose(images[2])
+    for key, tensor in small.autoencoder().state_dict().items():
+        assert first.autoencoder.autoencoder.state_dict()[key].equal(tensor)
+    names = {
+        first.identity,
+        other.identity,
+        load_prior("autoencoder", str(folder), resolution=8).identity,
+    }
+    assert len(names) == 3 and first.identity == again.identity
+
+
+def test_the_network_of_a_class_conditional_prior_can_be_random_too(tmp_path):
+    small.save(tmp_path)
+    c = torch.randn(3, 1, 6, generator=generator(0, "c"))
+    trained, random = (load(tmp_path, random_denoiser=seed) for seed in (None, 0))
+    assert trained.condition(torch.tensor([1])).equal(random.condition(torch.tensor([1])))
+    images = [prior.decode(draw(0), c, draw(1)) for prior in (trained, random)]
+    assert not images[0].allclose(images[1])
+
+
+def test_a_last_layer_of_zeros_makes_an_untrained_denoiser_the_autoencoder(folder):
+    """Which is how CompVis' own networks start, and so what the paper's random row is."""
+    silent = unet()
+    torch.nn.init.zeros_(silent.conv_out.weight)
+    torch.nn.init.zeros_(silent.conv_out.bias)
+    silent.save_pretrained(folder / "unet")
+    prior, z = load(folder), draw(0)
+    scaled = z * prior.schedule.previous[-1] ** 0.5
+    images = prior.decode(z, None, draw(1))
+    torch.testing.assert_close(images, prior.autoencoder.decode(scaled), rtol=1e-5, atol=1e-6)
