@@ -115,8 +115,9 @@ def refuse_other(recipe: object, folder: Path, *, may_change: Sequence[str] = ()
     path = folder / RECIPE
     if not path.is_file():
         return
-    before = _flat(_plain(_read(path)))
-    now = _flat(_plain(cast(DictConfig, OmegaConf.create(to_yaml(recipe)))))
+    older = _flat(_plain(_read(path)))
+    before = _resolved(type(recipe)()) | older  # keys that it lacks came later and were at defaults
+    now = _resolved(recipe)
     differing = [
         f"{key} is {now.get(key)!r} and was {before.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
@@ -153,6 +154,11 @@ def _from_command_line(overrides: Sequence[str]) -> DictConfig:
 
 def _plain(config: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(config))
+
+
+def _resolved(config: object) -> dict[str, object]:
+    """All dotted keys of a dataclass instance."""
+    return _flat(_plain(cast(DictConfig, OmegaConf.create(to_yaml(config)))))
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, object]:

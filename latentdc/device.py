@@ -3,16 +3,27 @@
 import torch
 from torch import Tensor
 
+from latentdc.data.mapped import Images, MappedImages
 from latentdc.images import from_uint8
 
 
-def place(images: Tensor, device: torch.device) -> Tensor:
+def place(images: Images, device: torch.device) -> Images:
     """The images on the device, or where they are if they would fill half of its free memory."""
     if device.type == "cuda" and images.device != device:
         free, _ = torch.cuda.mem_get_info(device)
-        if images.numel() * images.element_size() > free // 2:
+        if images.nbytes > free // 2:
             return images
-    return images.to(device)
+    if isinstance(images, Tensor):
+        return images.to(device)
+    return images if device.type == "cpu" else _copied(images, device)
+
+
+def _copied(images: MappedImages, device: torch.device, block: int = 1024) -> Tensor:
+    """All images on the device, read a block at a time."""
+    copy = torch.empty(images.shape, dtype=images.dtype, device=device)
+    for start in range(0, len(images), block):
+        copy[start : start + block] = images[slice(start, start + block)].to(device)
+    return copy
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
@@ -22,7 +33,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def fetch(images: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+def fetch(images: Images, rows: Tensor, device: torch.device) -> Tensor:
     """(B, 3, H, W) floats in [-1, 1] on the device: `rows` (B,), on the CPU, of placed images."""
     picked = send(images[send(rows, images.device)], device)
     return picked if picked.is_floating_point() else from_uint8(picked)

@@ -1,7 +1,8 @@
 """The two forms of an image, uint8 levels and float [-1, 1], and what students see of them."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,9 +21,22 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
 
 
+class Preprocessing(Protocol):
+    """How real, synthetic and test images alike become the input of a network.
+
+    `Normalization` is one; `latentdc.whitening.Whitening` adds ZCA to one.
+    """
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) images in [-1, 1] -> the network's input, same shape, differentiable."""
+
+    def facts(self) -> dict[str, object]:
+        """All that decides it, in JSON's types: the same facts, the same input."""
+
+
 @dataclass(frozen=True)
 class Normalization:
-    """How real, synthetic and test images alike become the input of a network.
+    """The plain preprocessing: mean and standard deviation of each channel.
 
     Attributes:
         mean: per channel, of images scaled to [0, 1].
@@ -37,6 +51,10 @@ class Normalization:
         mean = _channels(self.mean, images.device, images.dtype)
         std = _channels(self.std, images.device, images.dtype)
         return ((images + 1) / 2 - mean) / std
+
+    def facts(self) -> dict[str, object]:
+        """See `Preprocessing.facts`."""
+        return asdict(self)
 
 
 @lru_cache

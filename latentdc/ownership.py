@@ -21,6 +21,8 @@ MAY_CHANGE = (  # when a run is continued: they do not touch the synthetic set
     "threads",
     "processes",
     "data.cache",
+    "prior.memory",
+    "prior.chunk",
     "distill.checkpoint_every",
     "distill.grid_every",
 )

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 from tqdm import tqdm
 
 from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.decode import UNREADABLE, decode
 from latentdc.data.encoded import EncodedSplit
+from latentdc.data.mapped import Images, MappedImages
 from latentdc.errors import InputError
 
 MEMORY_LIMIT = 2 * 2**30  # bytes
@@ -160,8 +160,7 @@ def _read(home: Path, split: EncodedSplit, resolution: int) -> Dataset:
     )
 
 
-def _levels(path: Path, shape: tuple[int, int, int, int]) -> Tensor:
-    size = path.stat().st_size
-    if size <= MEMORY_LIMIT:
+def _levels(path: Path, shape: tuple[int, int, int, int]) -> Images:
+    if path.stat().st_size <= MEMORY_LIMIT:
         return torch.from_numpy(np.fromfile(path, dtype=np.uint8)).view(shape)
-    return torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).view(shape)
+    return MappedImages.open(path, shape)

@@ -6,16 +6,21 @@ import torch
 from torch import Tensor
 
 from latentdc.config import nearest
+from latentdc.data.subsets import subset_names
 from latentdc.errors import InputError
+from latentdc.recipe import Data
 
 
-def chosen_names(names: Sequence[str], chosen: Sequence[str] | None, source: str) -> list[str]:
-    """The classes to keep, in their new order: all of them, or those of `data.classes`.
+def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
+    """The classes to keep, in their new order: all, or those of `data.classes` or `data.subset`.
 
     Raises:
-        InputError: a chosen name that does not exist or stands twice, or fewer than two classes.
+        InputError: a chosen name that does not exist or stands twice, a subset whose classes are
+            not all there, or fewer than two classes.
     """
-    kept = list(names if chosen is None else chosen)
+    if data.subset is not None:
+        return subset_names(names, data.subset, source)
+    kept = list(names if data.classes is None else data.classes)
     for name in kept:
         if name not in names:
             known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

@@ -1,9 +1,12 @@
 """`Dataset`: labelled real images, decoded once."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from latentdc.data.mapped import Images, MappedImages
 
 
 @dataclass(frozen=True)
@@ -11,7 +14,7 @@ class Dataset:
     """One split of a labelled set of images, decoded once at one resolution.
 
     Attributes:
-        images: (N, 3, H, W) uint8, in memory or memory-mapped.
+        images: (N, 3, H, W) uint8, in memory or memory-mapped; index them in batches.
         labels: (N,) int64 indices into `class_names`.
         class_names: in label order.
         hashes: (N,) int64 content hash of each sample: the same image has the same hash in every
@@ -19,7 +22,7 @@ class Dataset:
         name: source and split, for messages.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     class_names: tuple[str, ...]
     hashes: Tensor
@@ -40,12 +43,22 @@ class Dataset:
 
     def members(self, label: int) -> Tensor:
         """Ascending indices (M,) of the samples of one class."""
-        return (self.labels == label).nonzero().squeeze(1)
+        return self._members[label]
+
+    @cached_property
+    def _members(self) -> tuple[Tensor, ...]:
+        counts = torch.bincount(self.labels, minlength=self.num_classes)
+        members: tuple[Tensor, ...] = self.labels.argsort(stable=True).split(counts.tolist())
+        return members
 
     def select(self, indices: Tensor) -> "Dataset":
-        """The samples at `indices` (M,), in that order; classes keep their labels."""
+        """The samples at `indices` (M,), in that order; classes keep their labels.
+
+        Memory-mapped images stay where they are: the part is a view of them.
+        """
+        images = self.images
         return Dataset(
-            images=self.images[indices],
+            images=images.select(indices) if isinstance(images, MappedImages) else images[indices],
             labels=self.labels[indices],
             class_names=self.class_names,
             hashes=self.hashes[indices],

@@ -33,7 +33,7 @@ def open_digits(data: Data, split: Literal["train", "test"]) -> Dataset:
     digits = load_digits()
     rows = split_rows(digits.target)[split]
     names = [str(name) for name in digits.target_names]
-    kept = chosen_names(names, data.classes, "digits")
+    kept = chosen_names(names, data, "digits")
     labels = relabel(torch.as_tensor(digits.target), names, kept)
     rows = rows[labels[rows].numpy() >= 0]
     originals = _rgb(digits.images[rows])

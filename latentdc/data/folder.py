@@ -29,7 +29,7 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
     name = f"{data.source} {root.name}"
     if not is_class_tree(source, root.name):
         raise InputError(f"{name}: no folder {root}/<class>/; {source} holds {_folders(source)}.")
-    kept = chosen_names(_folders(root), data.classes, name)
+    kept = chosen_names(_folders(root), data, name)
     paths: list[Path] = []
     labels: list[int] = []
     for label, class_name in enumerate(kept):

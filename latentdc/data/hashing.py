@@ -5,10 +5,12 @@ PNG or another container (parquet, folder, array) keeps its hash. Decoders of lo
 by a level here and there, so JPEG and the like are hashed by the bytes of the file.
 """
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 def hash_pixels(pixels: NDArray[np.uint8]) -> int:
@@ -23,3 +25,15 @@ def hash_file(content: bytes) -> int:
 
 def _hash(content: bytes) -> int:
     return int.from_bytes(blake2b(content, digest_size=8).digest(), "big", signed=True)
+
+
+def hash_samples(hashes: Tensor, labels: Tensor, class_names: Sequence[str]) -> str:
+    """16 hex digits of a set of labelled samples, whatever their order; classes have an order.
+
+    Args:
+        hashes: (N,) int64 content hash of each sample.
+        labels: (N,) int64 indices into `class_names`.
+        class_names: in label order.
+    """
+    samples = sorted(zip(hashes.tolist(), labels.tolist(), strict=True))
+    return blake2b(repr((tuple(class_names), samples)).encode(), digest_size=8).hexdigest()

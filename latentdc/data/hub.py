@@ -38,7 +38,7 @@ def hub_split(data: Data, split: str | None) -> EncodedSplit:
     labels, names = _labels(data, table, name)
     if bool((labels < 0).any()):
         raise InputError(f"{name} has rows without a label; name another split.")
-    kept = chosen_names(names, data.classes, name)
+    kept = chosen_names(names, data, name)
     labels = relabel(labels, names, kept)
     rows = (labels >= 0).nonzero().squeeze(1)
     files = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))

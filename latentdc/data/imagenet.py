@@ -21,6 +21,19 @@ def imagenet_indices(class_names: Sequence[str]) -> list[int]:
     return [_index(name, position) for position, name in enumerate(class_names)]
 
 
+def imagenet_index(name: str, position: int) -> int | None:
+    """ImageNet-1k index of a class, or None where ImageNet has it not or the name fits several.
+
+    Args:
+        name: as of `imagenet_indices`.
+        position: of the class in its data set, which settles a name that several classes share.
+    """
+    try:
+        return _index(name, position)
+    except InputError:
+        return None
+
+
 def _index(name: str, position: int) -> int:
     for table in _tables():
         found = table.get(_plain(name), set())
@@ -43,6 +56,11 @@ def wordnet_ids() -> tuple[str, ...]:
     return tuple(wordnet_id for wordnet_id, _ in _rows())
 
 
+def imagenet_synonyms(wordnet_id: str) -> str | None:
+    """`tench, Tinca tinca` for `n01440764`; None for what is no id of an ImageNet class."""
+    return dict(_rows()).get(wordnet_id)
+
+
 @cache
 def _tables() -> tuple[dict[str, set[int]], ...]:
     """Indices by WordNet id, by all synonyms together, and by each of them."""
@@ -55,6 +73,7 @@ def _tables() -> tuple[dict[str, set[int]], ...]:
     return dict(by_id), dict(by_all), dict(by_one)
 
 
+@cache
 def _rows() -> list[tuple[str, str]]:
     text = (files("latentdc.data") / "imagenet1k.tsv").read_text(encoding="utf-8")
     lines = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))

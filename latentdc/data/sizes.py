@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+from latentdc.data.subsets import subset_indices
+from latentdc.recipe import Data
+
 
 class Size(NamedTuple):
     """Images of the training and of the labelled test split, and classes."""
@@ -21,3 +24,13 @@ KNOWN = {
     "frgfm/imagenette": Size(9469, 3925, 10),
     "ILSVRC/imagenet-1k": Size(1281167, 50000, 1000),
 }
+
+
+def class_count(data: Data) -> int | None:
+    """How many classes a recipe keeps; None where only the data set knows."""
+    if data.subset is not None:
+        return len(subset_indices(data.subset))
+    if data.classes is not None:
+        return len(data.classes)
+    size = KNOWN.get(data.source)
+    return None if size is None else size.classes

@@ -41,12 +41,15 @@ def check(recipe: Recipe) -> None:
     """
     check_network(recipe.objective.network, recipe.data.resolution)
     check_prune(recipe.prune, recipe.data)
-    load_protocol(
+    protocol = load_protocol(
         recipe.evaluate.protocol,
         students=recipe.evaluate.students,
         seeds=recipe.evaluate.seeds,
         steps=recipe.evaluate.steps,
-    ).check_students(recipe.data.resolution)
+    )
+    protocol.check_students(recipe.data.resolution)
+    if recipe.evaluate.learned_lr:
+        protocol.with_learned_lr(recipe.objective.trajectory.lr_student)
 
 
 if __name__ == "__main__":

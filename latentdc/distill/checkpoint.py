@@ -1,14 +1,14 @@
 """The state of a distillation on disk, by class, so that another number of processes can go on.
 
-A checkpoint is the folder `step-00000100`: one safetensors file per process with the tensors of
-each of its classes, and `state.json`. It is written under a temporary name and renamed, then older
-ones are removed: there is always one whole checkpoint.
+A checkpoint is the folder `step-00000100`: safetensors files that each process writes of its own
+classes, one of what the objective has learned, and `state.json`. It is written under a temporary
+name and renamed, then older ones are removed: there is always one whole checkpoint.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ from accelerate import Accelerator
 from safetensors import safe_open
 from torch import Tensor
 
-from latentdc.distill.latents import Latents
+from latentdc.distill.latents import Latents, Parts, leaves
 from latentdc.errors import InputError
 
-PARTS = ("z", "c", "noise", "z_momentum", "c_momentum")
+OBJECTIVE = "objective.safetensors"
+FILE = 100  # classes in a file, so that writing needs little memory beside the latents
+
+Momentum = dict[tuple[str, int], Tensor]  # by ("z" or "c", class)
 
 
 def save(
@@ -31,6 +34,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     facts: Mapping[str, Any],
+    learned: Mapping[str, Tensor],
 ) -> None:
     """Write the state after `step` updates; all processes call this together.
 
@@ -41,6 +45,7 @@ def save(
         optimizer: over z and c.
         accelerator: names the process.
         facts: kept in `state.json` beside the step.
+        learned: state of the objective, the same in every process.
 
     Raises:
         OSError: the disk is full; the former checkpoint stays, and nothing of this one.
@@ -48,7 +53,7 @@ def save(
     final = folder / f"step-{step:08d}"
     part = folder / f"{final.name}.part"
     try:
-        _write(part, step, latents, optimizer, accelerator, facts)
+        _write(part, step, latents, optimizer, accelerator, facts, learned)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -68,16 +73,20 @@ def _write(
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     facts: Mapping[str, Any],
+    learned: Mapping[str, Tensor],
 ) -> None:
     """Fill the folder `part` with what `save` keeps."""
     if accelerator.is_main_process:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         (part / "state.json").write_text(json.dumps({"step": step, **facts}, indent=2) + "\n")
+        (part / OBJECTIVE).write_bytes(safetensors.torch.save(dict(learned)))
     accelerator.wait_for_everyone()
-    # As bytes: safetensors' own writer does not raise OSError when the disk is full.
-    content = safetensors.torch.save(_by_class(latents, optimizer))
-    (part / f"process-{accelerator.process_index:04d}.safetensors").write_bytes(content)
+    for number, start in enumerate(range(0, len(latents.classes), FILE)):
+        # As bytes: safetensors' own writer does not raise OSError when the disk is full.
+        tensors = _by_class(latents, optimizer, latents.classes[start : start + FILE])
+        name = f"process-{accelerator.process_index:04d}-{number:04d}.safetensors"
+        (part / name).write_bytes(safetensors.torch.save(tensors))
     accelerator.wait_for_everyone()
 
 
@@ -104,40 +113,57 @@ def require(checkpoint: Path, wanted: Mapping[str, Any]) -> int:
 
 
 def restore(
-    checkpoint: Path, classes: range, latents: Latents, optimizer: torch.optim.Optimizer
-) -> None:
-    """Put the saved tensors of `classes` into `latents` and `optimizer`, in place."""
-    saved: dict[str, list[Tensor]] = {name: [] for name in PARTS}
-    files = [safe_open(path, "pt") for path in sorted(checkpoint.glob("*.safetensors"))]
+    checkpoint: Path, classes: Sequence[int], device: torch.device | str
+) -> tuple[Latents, Momentum]:
+    """The saved latents of `classes` and their momentum, read from whichever files hold them."""
+    files = [safe_open(path, "pt") for path in sorted(checkpoint.glob("process-*.safetensors"))]
     home = {key: file for file in files for key in file.keys()}
-    for label in classes:
-        for name in PARTS:
-            if (key := _key(label, name)) in home:
-                saved[name].append(home[key].get_tensor(key))
-    device = latents.z.device
-    with torch.no_grad():
-        for name, tensor in (("z", latents.z), ("c", latents.c), ("noise", latents.noise)):
-            if tensor is not None:
-                tensor.copy_(torch.cat(saved[name]))
-    for name, tensor in (("z_momentum", latents.z), ("c_momentum", latents.c)):
-        if tensor is not None and saved[name]:
-            optimizer.state[tensor]["momentum_buffer"] = torch.cat(saved[name]).to(device)
+
+    def saved(name: str) -> Parts | None:
+        keys = [_key(label, name) for label in classes]
+        if not all(key in home for key in keys):
+            return None
+        return tuple(home[key].get_tensor(key).to(device) for key in keys)
+
+    z, c = saved("z"), saved("c")
+    assert z is not None, f"{checkpoint} lacks a class"
+    momentum = {
+        (name, label): home[key].get_tensor(key).to(device)
+        for name in ("z", "c")
+        for label in classes
+        if (key := _key(label, f"{name}_momentum")) in home
+    }
+    return Latents(tuple(classes), len(z[0]), leaves(z), c and leaves(c), saved("noise")), momentum
 
 
-def _by_class(latents: Latents, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor | None] = {"z": latents.z, "c": latents.c, "noise": latents.noise}
-    for name in ("z", "c"):
-        tensor = tensors[name]
-        state = {} if tensor is None else optimizer.state.get(tensor, {})
-        tensors[f"{name}_momentum"] = state.get("momentum_buffer")
-    classes, counts = latents.labels.unique_consecutive(return_counts=True)
-    written = {}
-    for name, tensor in tensors.items():
-        if tensor is not None:
-            parts = tensor.detach().cpu().split(counts.tolist())
-            for label, part in zip(classes.tolist(), parts, strict=True):
-                written[_key(label, name)] = part.clone()
-    return written
+def learned(checkpoint: Path) -> dict[str, Tensor]:
+    """The saved state of the objective; empty in checkpoints from before there was one."""
+    path = checkpoint / OBJECTIVE
+    return safetensors.torch.load_file(path) if path.is_file() else {}
+
+
+def restore_momentum(
+    optimizer: torch.optim.Optimizer, latents: Latents, momentum: Momentum
+) -> None:
+    """Give every class its momentum back; one that no step has met has none."""
+    for name, parts in (("z", latents.z), ("c", latents.c)):
+        for label, part in zip(latents.classes, parts or (), strict=False):
+            if (name, label) in momentum:
+                optimizer.state[part]["momentum_buffer"] = momentum[name, label]
+
+
+def _by_class(
+    latents: Latents, optimizer: torch.optim.Optimizer, classes: Sequence[int]
+) -> dict[str, Tensor]:
+    picked = latents.pick(classes)
+    written: dict[str, Tensor] = {}
+    for name, parts in (("z", picked.z), ("c", picked.c), ("noise", picked.noise)):
+        for label, part in zip(picked.classes, parts or (), strict=False):
+            velocity = optimizer.state.get(part, {}).get("momentum_buffer")
+            written[_key(label, name)] = part
+            if velocity is not None:
+                written[_key(label, f"{name}_momentum")] = velocity
+    return {key: tensor.detach().cpu().clone() for key, tensor in written.items()}
 
 
 def _key(label: int, name: str) -> str:

@@ -2,24 +2,27 @@
 
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.distill import checkpoint
+from latentdc.distill.classes import check_classes_per_step, own_classes, step_classes
+from latentdc.distill.finish import finished, picture
 from latentdc.distill.journal import Journal, diverged
-from latentdc.distill.latents import Latents, check_fit, initial_latents, own_classes
-from latentdc.distill.loop import RealBatches, distill, gather_rows, make_optimizer
-from latentdc.images import to_uint8
-from latentdc.objectives.base import Objective
+from latentdc.distill.latents import Latents, check_fit, initial_latents
+from latentdc.distill.loop import distill, make_optimizer
+from latentdc.distill.memory import settle_memory
+from latentdc.distill.real import RealBatches
+from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
-from latentdc.report import save_grid
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
-SAME = ("classes", "ipc", "seed", "prior")  # facts that a continued run shares with its start
+# Facts that a continued run shares with its start.
+SAME = ("classes", "ipc", "seed", "prior", "classes_per_step")
 
 
 def distill_dataset(
@@ -33,6 +36,7 @@ def distill_dataset(
     lr_c: float = 1.0,
     momentum: float = 0.5,
     batch: int = 256,
+    classes_per_step: int | None = None,
     from_noise: bool = False,
     seed: int = 0,
     folder: Path | None = None,
@@ -53,6 +57,8 @@ def distill_dataset(
         lr_c: of the class conditions.
         momentum: of SGD.
         batch: real images per class and step.
+        classes_per_step: at most so many classes are moved in a step, which `step_classes` draws;
+            None moves all.
         from_noise: start from random latents instead of encoded images.
         seed: of all draws.
         folder: of the run, for checkpoints, metrics and pictures; a run that it holds is continued.
@@ -62,11 +68,12 @@ def distill_dataset(
         accelerator: of this process; None makes one.
 
     Returns:
-        The set, class by class: decoded images, and the z, c and noise behind them.
+        The set, class by class: decoded images, and on the main process the z, c and noise
+        behind them.
 
     Raises:
-        InputError: classes, ipc and processes that do not fit together, or a folder whose
-            checkpoint is of another set.
+        InputError: classes, ipc, processes and objective that do not fit together, or a folder
+            whose checkpoint is of another set.
         RunError: the loss or the latents are no longer finite.
     """
     accelerator = accelerator or Accelerator()
@@ -74,34 +81,50 @@ def distill_dataset(
     counts = class_counts(coreset).tolist()
     processes = accelerator.num_processes
     check_fit(coreset.class_names, counts, prior, ipc=ipc, processes=processes)
-    classes = own_classes(coreset.num_classes, accelerator.process_index, processes)
-    latents = initial_latents(
-        coreset, prior, classes, ipc=ipc, seed=seed, from_noise=from_noise, device=device
+    check_classes_per_step(
+        classes_per_step,
+        num_classes=coreset.num_classes,
+        processes=processes,
+        scope=objective.scope,
     )
+    classes = own_classes(coreset.num_classes, accelerator.process_index, processes)
     facts = {
         "classes": coreset.num_classes,
         "ipc": ipc,
         "seed": seed,
         "prior": prior.identity,
+        "classes_per_step": classes_per_step,
         "processes": processes,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    optimizer = make_optimizer(latents, lr_z=lr_z, lr_c=lr_c, momentum=momentum)
     saved = None if folder is None else checkpoint.latest(folder / "checkpoints")
+    together = min(-(-coreset.num_classes // processes), classes_per_step or coreset.num_classes)
+    facts |= settle_memory(prior, together * ipc, saved, accelerator)
     start = 0
+    velocity: checkpoint.Momentum = {}
     if saved is not None:
         start = checkpoint.require(saved, {name: facts[name] for name in SAME})
-        checkpoint.restore(saved, classes, latents, optimizer)
+        latents, velocity = checkpoint.restore(saved, classes, device)
+        objective.restore(checkpoint.learned(saved))
+    else:
+        latents = initial_latents(
+            coreset, prior, classes, ipc=ipc, seed=seed, from_noise=from_noise, device=device
+        )
+    optimizer = make_optimizer(latents, lr_z=lr_z, lr_c=lr_c, momentum=momentum)
+    checkpoint.restore_momentum(optimizer, latents, velocity)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     needed = classes if objective.scope == "class" else range(coreset.num_classes)
     real = RealBatches(coreset, needed, batch=batch, seed=seed, device=device)
+
+    def moved(step: int) -> tuple[int, ...]:
+        return step_classes(coreset.num_classes, classes_per_step, step, seed)
+
     journal = Journal(
         folder and folder / "metrics.jsonl",
         start=start,
         steps=steps,
-        num_classes=coreset.num_classes,
         shared=objective.scope == "set",
         accelerator=accelerator,
     )
@@ -115,19 +138,30 @@ def distill_dataset(
             start=start,
             steps=steps,
             accelerator=accelerator,
+            classes=moved if classes_per_step else None,
         ):
-            journal.record(step.loss)
+            parts = len(moved(step.index)) if objective.sums_classes else 1
+            journal.record(step.loss, classes=parts, lr=objective.state().get(LEARNED_LR))
             done = step.index + 1
             if done == steps or (folder is not None and done % checkpoint_every == 0):
                 journal.flush()
                 _require_finite(latents, done, accelerator)
                 if folder is not None:
-                    parts = folder / "checkpoints"
-                    checkpoint.save(parts, done, latents, optimizer, accelerator, facts)
+                    checkpoint.save(
+                        folder / "checkpoints",
+                        done,
+                        latents,
+                        optimizer,
+                        accelerator,
+                        facts,
+                        objective.state(),
+                    )
             if folder is not None and grid_every and done % grid_every == 0:
-                picture = folder / "grids" / f"step-{done:08d}.png"
-                _picture(picture, latents, prior, coreset, accelerator)
-    return _finished(latents, prior, coreset.class_names, provenance or {}, accelerator)
+                path = folder / "grids" / f"step-{done:08d}.png"
+                picture(path, latents, prior, coreset.class_names, accelerator)
+    made = finished(latents, prior, coreset.class_names, provenance or {}, accelerator, folder)
+    lr = objective.state().get(LEARNED_LR)
+    return made if lr is None else replace(made, learned_lr=float(lr))
 
 
 def _require_finite(latents: Latents, done: int, accelerator: Accelerator) -> None:
@@ -136,48 +170,7 @@ def _require_finite(latents: Latents, done: int, accelerator: Accelerator) -> No
     Raises:
         RunError: z or c is not finite; all processes raise it together.
     """
-    parts = [part for part in (latents.z, latents.c) if part is not None]
+    parts = [*latents.z, *(latents.c or ())]
     finite = torch.stack([part.detach().isfinite().all() for part in parts]).all()
     if accelerator.reduce((~finite).float(), "sum") > 0:
         raise diverged(f"latents are no longer finite after {done} steps")
-
-
-@torch.no_grad()
-def _decoded(latents: Latents, prior: Prior, accelerator: Accelerator) -> Tensor:
-    """(N, 3, H, W) images of all processes: uint8, or float32 where these do not hold them."""
-    with accelerator.autocast():
-        images = latents.decode(prior).float()
-    images = gather_rows(images, accelerator)[0].cpu()
-    return images if bool((images.abs() > 1 + 1e-3).any()) else to_uint8(images)
-
-
-def _finished(
-    latents: Latents,
-    prior: Prior,
-    class_names: tuple[str, ...],
-    provenance: Mapping[str, object],
-    accelerator: Accelerator,
-) -> SyntheticSet:
-    def everyone(rows: Tensor | None) -> Tensor | None:
-        return None if rows is None else gather_rows(rows, accelerator)[0].cpu()
-
-    labels = gather_rows(latents.labels.to(accelerator.device), accelerator)[0].cpu()
-    return SyntheticSet(
-        images=_decoded(latents, prior, accelerator),
-        labels=labels,
-        class_names=class_names,
-        z=everyone(latents.z),
-        c=everyone(latents.c),
-        noise=everyone(latents.noise),
-        provenance=dict(provenance),
-    )
-
-
-def _picture(
-    path: Path, latents: Latents, prior: Prior, coreset: Dataset, accelerator: Accelerator
-) -> None:
-    images = _decoded(latents, prior, accelerator)
-    labels = gather_rows(latents.labels.to(accelerator.device), accelerator)[0].cpu()
-    if accelerator.is_main_process:
-        path.parent.mkdir(exist_ok=True)
-        save_grid(path, images, labels, coreset.class_names)

@@ -7,21 +7,21 @@ the `meta` device; only the time is a guess.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from accelerate import PartialState
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentdc.data.sizes import KNOWN
+from latentdc.data.sizes import KNOWN, class_count
 from latentdc.distill.parts import build_prior
 from latentdc.networks.build import build_network
+from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.loading import WeightsMissing
-from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Recipe
+from latentdc.priors.folder import WeightsMissing
+from latentdc.priors.memory import Plan, choose_plan, fixed_plan, free_bytes
+from latentdc.recipe import ObjectiveSpec, Recipe
 
 Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise
 UNKNOWN = "unknown until downloaded"
@@ -36,15 +36,16 @@ def describe(recipe: Recipe) -> str:
     """
     size = KNOWN.get(recipe.data.source)
     lines = {"data": f"{recipe.data.source}, {recipe.data.resolution} px"}
-    classes = len(recipe.data.classes) if recipe.data.classes else size and size.classes
+    classes = class_count(recipe.data)
     if size is None or classes is None:
         lines["training images"] = UNKNOWN
     else:
         train = round(size.train * classes / size.classes)
         pixels = 3 * recipe.data.resolution**2
         lines["training images"] = f"{train:,} of {classes:,} classes"
-        lines["core set"] = f"about {round(train * recipe.prune.keep):,} images"
-        lines["decoded images"] = _bytes(size.train * pixels + size.test * pixels)
+        lines["core set"] = f"about {recipe.prune.expected(train, classes):,} images"
+        decoded = (size.train + size.test) * classes / size.classes
+        lines["decoded images"] = _bytes(decoded * pixels)
     try:
         prior = build_prior(recipe, "meta")
     except WeightsMissing:
@@ -58,18 +59,21 @@ def describe(recipe: Recipe) -> str:
 
 def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     """Work, memory and disk of the distillation."""
-    images = classes * recipe.ipc
+    per_step = min(recipe.distill.classes_per_step or classes, classes)
+    images, moved = classes * recipe.ipc, per_step * recipe.ipc
+    processes = PartialState().num_processes
     inputs = _inputs(prior, 1)
     forward = sweep(prior, inputs)
-    sweeps = 3 if recipe.prior.memory == "low" else 2  # backward to the inputs costs one forward
+    plan = _plan(recipe, prior, moved // processes)
+    again = 0 if plan.memory == "fast" else 1
+    back = (recipe.prior.truncate or recipe.prior.steps) / recipe.prior.steps
+    sweeps = 1 + back * (1 + again)  # backward to the inputs costs one forward
     student = build_network(
         recipe.objective.network, num_classes=classes, resolution=recipe.data.resolution
     ).to("meta")
     batch = torch.empty(1, 3, prior.resolution, prior.resolution, device="meta")
-    once, _ = _measure(lambda: student(batch))
-    real = classes * recipe.objective.batch
-    seen = real + 2 * images if recipe.objective.kind == "dm" else 3 * real + 6 * images
-    work = sweeps * images * forward + seen * once
+    once = _work(lambda: student(batch))
+    work = sweeps * moved * forward + _passes(recipe.objective, per_step, moved) * once
     latents = sum(t.numel() for t in inputs if t is not None) * images
     sizes = {"z": prior.latent_shape, "c": None if inputs[1] is None else inputs[1].shape[1:]}
     shapes = ", ".join(f"{k} {tuple(v)}" for k, v in sizes.items() if v is not None)
@@ -78,20 +82,26 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         "latents": f"{shapes} per image, {_bytes(4 * latents)} in all",
         "steps": f"{recipe.distill.steps:,}",
     }
+    if per_step < classes:
+        updates = recipe.distill.steps * per_step / classes
+        lines["classes per step"] = (
+            f"{per_step:,}, so that each class is moved {updates:,.0f} times"
+        )
     if isinstance(prior, DiffusionPrior):
         calls = len(prior.schedule.timesteps)
         branches = 1 if prior.guidance == 1 else 2
         lines["denoiser"] = (
-            f"{calls} calls per sweep, {images * calls * branches:,} samples with guidance; "
-            f"{'1 sweep' if sweeps == 2 else '2 sweeps'} forward and 1 back per step"
+            f"{calls} calls per sweep, {moved * calls * branches:,} samples with guidance; "
+            f"{'2 sweeps' if again else '1 sweep'} forward and {back:g} back per step"
         )
     seconds = recipe.distill.steps * work / (USABLE * _matrix_rate())
-    processes = PartialState().num_processes
     return lines | {
-        "work per step": f"{work / 1e9:,.1f} GMAC, {sweeps * images * forward / 1e9:,.1f} of them "
+        "work per step": f"{work / 1e9:,.1f} GMAC, {sweeps * moved * forward / 1e9:,.1f} of them "
         "in the prior",
-        "memory in backward": f"about {_bytes(_activations(recipe, images))} of activations"
-        + (f", shared by {processes} processes" if processes > 1 else ""),
+        "memory per process": f"{_bytes(_held(inputs, prior, images) / processes)} of latents, "
+        f"noise and momentum, about {_bytes(_activations(prior, plan, moved / processes))} of "
+        f"activations in backward ({plan.memory}), on {processes} "
+        f"process{'es' if processes > 1 else ''}",
         "weights": _bytes(4 * _parameters(prior)),
         "disk": f"about {_bytes(4 * 2 * latents + images * 3 * prior.resolution**2)} for latents, "
         "checkpoint and images",
@@ -99,34 +109,58 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     }
 
 
+def _passes(spec: ObjectiveSpec, classes: int, images: int) -> float:
+    """Forward passes of a student, each of one image, that a step's objective amounts to."""
+    if spec.kind == "mtt":
+        trajectory = spec.trajectory
+        of_step = {"unrolled": 8.5, "replayed": 11.7, "constant": 10.7}  # counted on convnet3
+        batch = min(trajectory.batch_syn or images, images)
+        return of_step[trajectory.form] * trajectory.syn_steps * batch
+    real = classes * spec.batch
+    if spec.kind == "dm":
+        return real + 2 * images
+    outer, inner = spec.loops.outer or 1, spec.loops.inner or 1
+    return 3 * real + 6 * images + 3 * images * inner * (outer - 1) / outer
+
+
 def sweep(prior: Prior, inputs: Inputs) -> float:
     """Multiply-adds of decoding once; of a diffusion prior one denoiser call, times its calls."""
     if not isinstance(prior, DiffusionPrior):
-        return _measure(lambda: prior.decode(*inputs))[0]
+        return _work(lambda: prior.decode(*inputs))
     z, c, _ = inputs
-    assert c is not None
-    call, _ = _measure(lambda: prior.denoiser(z, prior.schedule.timesteps[0], c))
-    image, _ = _measure(lambda: prior.autoencoder.decode(z, None, None))
-    branches = 1 if prior.guidance == 1 else 2
-    return len(prior.schedule.timesteps) * branches * call + image
+    context = prior.context(c)
+    once = _work(lambda: prior.context(c))
+    call = _work(lambda: prior.predict(z, prior.schedule.timesteps[0], context))
+    image = _work(lambda: prior.autoencoder.draw(z))
+    return len(prior.schedule.timesteps) * call + once + image
 
 
-def _activations(recipe: Recipe, images: int) -> float:
+def _plan(recipe: Recipe, prior: Prior, images: int) -> Plan:
+    """How a process would decode its images; where it is measured, on this machine."""
+    spec = recipe.prior
+    if isinstance(prior, AutoencoderPrior | DiffusionPrior) and spec.memory == "auto":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return choose_plan(prior.needs(), images, free_bytes(device))
+    return fixed_plan(spec.memory, spec.chunk) or Plan("fast")
+
+
+def _activations(prior: Prior, plan: Plan, images: int) -> float:
     """Bytes that backward needs at once: everything, or one step of one chunk beside all x_t."""
-    prior = build_prior(replace(recipe, prior=replace(recipe.prior, memory="fast")), "meta")
-    if recipe.prior.memory == "fast" or isinstance(prior, PixelPrior):
-        return images * _measure(lambda: prior.decode(*_inputs(prior, 1)))[1]
-    z, c, _ = _inputs(prior, 1)
-    space = prior.autoencoder if isinstance(prior, DiffusionPrior) else prior
-    largest = _measure(lambda: space.decode(z, None, None))[1]
-    stored = 0
-    if isinstance(prior, DiffusionPrior):
-        assert c is not None
-        pair = 1 if prior.guidance == 1 else 2
-        _, step = _measure(lambda: prior.denoiser(z, prior.schedule.timesteps[0], c))
-        largest = max(largest, pair * step)
-        stored = 4 * z.numel() * len(prior.schedule.timesteps)
-    return min(recipe.prior.chunk, images) * largest + images * stored
+    if not isinstance(prior, AutoencoderPrior | DiffusionPrior):
+        return 0
+    needs = prior.needs()
+    if plan.memory == "fast":
+        return images * needs.whole
+    calls = len(prior.schedule.timesteps) if isinstance(prior, DiffusionPrior) else 1
+    stored = 4 * math.prod(prior.latent_shape) * calls
+    return min(plan.chunk or images, images) * needs.largest + images * stored
+
+
+def _held(inputs: Inputs, prior: Prior, images: int) -> int:
+    """Bytes of z, c, their momentum, and the noise, of all images."""
+    z, c, _ = inputs
+    learned = z.numel() + (0 if c is None else c.numel())
+    return 4 * images * (2 * learned + (z.numel() if prior.has_noise else 0))
 
 
 def _inputs(prior: Prior, count: int) -> Inputs:
@@ -137,22 +171,11 @@ def _inputs(prior: Prior, count: int) -> Inputs:
     return z, c, torch.empty_like(z) if prior.has_noise else None
 
 
-def _measure(forward: Callable[[], object]) -> tuple[float, int]:
-    """Multiply-adds of a forward pass, and bytes that autograd keeps for its backward."""
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        FlopCounterMode(display=False) as counter,
-    ):
+def _work(forward: Callable[[], object]) -> float:
+    """Multiply-adds of a forward pass."""
+    with FlopCounterMode(display=False) as counter:
         forward()
-    size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    return counter.get_total_flops() / 2, size
+    return float(counter.get_total_flops()) / 2
 
 
 def _parameters(prior: Prior) -> int:

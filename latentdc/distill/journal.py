@@ -25,7 +25,6 @@ class Journal:
         path: of `metrics.jsonl`; None writes no file.
         start: first step; lines of an earlier run from it on are removed.
         steps: last step.
-        num_classes: of the data set; the recorded loss is per class.
         shared: whether every process holds the whole loss (scope `set`) or its share of it.
         accelerator: names the main process and the trackers.
     """
@@ -36,15 +35,14 @@ class Journal:
         *,
         start: int,
         steps: int,
-        num_classes: int,
         shared: bool,
         accelerator: Accelerator,
     ) -> None:
         self.path = path if accelerator.is_main_process else None
-        self.num_classes = num_classes
         self.shared = shared
         self.accelerator = accelerator
         self.waiting: list[Tensor] = []
+        self.rates: list[float | None] = []  # learned ones, of the steps that wait
         self.done = start
         self.began = time.perf_counter()
         if self.path is not None:
@@ -57,9 +55,10 @@ class Journal:
             mininterval=1,
         )
 
-    def record(self, loss: Tensor) -> None:
-        """Note the loss of the next step."""
-        self.waiting.append(loss)
+    def record(self, loss: Tensor, *, classes: int = 1, lr: Tensor | None = None) -> None:
+        """Note the loss of the next step, a sum over `classes`, per class; and a learned lr."""
+        self.waiting.append(loss / classes)
+        self.rates.append(None if lr is None else float(lr))
         self.bar.update()
         if len(self.waiting) == FLUSH_EVERY:
             self.flush()
@@ -75,22 +74,25 @@ class Journal:
         losses = torch.stack(self.waiting)
         if not self.shared:
             losses = self.accelerator.reduce(losses, "sum")
-        values = (losses / self.num_classes).tolist()
+        values = losses.tolist()
         seconds = (time.perf_counter() - self.began) / len(values)
         lines = []
-        for step, value in enumerate(values, start=self.done):
+        for step, (value, lr) in enumerate(zip(values, self.rates, strict=True), start=self.done):
             if not _finite(value):
                 raise diverged(f"the loss is {value} at step {step}")
-            record = {"step": step, "loss": value, "seconds": round(seconds, 4)}
+            learned = {} if lr is None else {"learned_lr": lr}
+            record = {"step": step, "loss": value, **learned, "seconds": round(seconds, 4)}
             lines.append(json.dumps(record) + "\n")
             if self.accelerator.trackers:
-                self.accelerator.log({"loss": value, "seconds_per_step": seconds}, step=step)
+                told = {"loss": value, **learned, "seconds_per_step": seconds}
+                self.accelerator.log(told, step=step)
         if self.path is not None:
             with self.path.open("a") as file:
                 file.writelines(lines)
         self.bar.set_postfix(loss=f"{values[-1]:.4g}")
         self.done += len(values)
         self.waiting.clear()
+        self.rates.clear()
         self.began = time.perf_counter()
 
     def close(self) -> None:

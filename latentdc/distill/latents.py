@@ -1,6 +1,6 @@
 """What distillation optimises: the latents, conditions and fixed noise of some classes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,34 +11,60 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
 from latentdc.priors.base import Prior
-from latentdc.priors.loading import match_classes
+from latentdc.priors.classes import match_classes
+
+ENCODED = 16  # images that enter the encoder at once
+
+Parts = tuple[Tensor, ...]  # one tensor per class
 
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """The synthetic images of the classes that one process owns, class by class.
+    """The synthetic images of the classes that one process owns.
+
+    Every class has leaves of its own, so that a step over some classes costs nothing for the
+    others, and their momentum stays as it is.
 
     Attributes:
-        z: (N, *latent_shape) float32 leaf.
-        c: (N, T, D) float32 leaf, or None where the prior has no condition.
-        noise: (N, *latent_shape) fixed, or None where the prior needs none.
-        labels: (N,) in class-major order, on the CPU.
+        classes: ascending labels.
+        ipc: images of each.
+        z: for each class (ipc, *latent_shape), a float32 leaf.
+        c: for each class (ipc, T, D), a float32 leaf; None where the prior has no condition.
+        noise: for each class (ipc, *latent_shape), fixed; None where the prior needs none.
     """
 
-    z: Tensor
-    c: Tensor | None
-    noise: Tensor | None
-    labels: Tensor
+    classes: tuple[int, ...]
+    ipc: int
+    z: Parts
+    c: Parts | None
+    noise: Parts | None
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) class of each image, in class-major order, on the CPU."""
+        return torch.tensor(self.classes, dtype=torch.int64).repeat_interleave(self.ipc)
+
+    def pick(self, classes: Collection[int]) -> "Latents":
+        """Those of `classes` that are here; the tensors are shared."""
+        wanted = set(classes)
+        here = [place for place, label in enumerate(self.classes) if label in wanted]
+
+        def some(parts: Parts | None) -> Parts | None:
+            return None if parts is None else tuple(parts[place] for place in here)
+
+        picked = some(self.z)
+        assert picked is not None
+        labels = tuple(self.classes[place] for place in here)
+        return Latents(labels, self.ipc, picked, some(self.c), some(self.noise))
 
     def decode(self, prior: Prior) -> Tensor:
         """(N, 3, H, W) images in [-1, 1]."""
-        return prior.decode(self.z, self.c, self.noise)
+        return prior.decode(torch.cat(self.z), joined(self.c), joined(self.noise))
 
 
-def own_classes(num_classes: int, process: int, processes: int) -> range:
-    """The contiguous share of the classes that a process owns; shares differ by one at most."""
-    share = torch.arange(num_classes).tensor_split(processes)[process]
-    return range(int(share[0]), int(share[-1]) + 1)
+def joined(parts: Parts | None) -> Tensor | None:
+    """The tensors of all classes as one."""
+    return None if parts is None else torch.cat(parts)
 
 
 def check_fit(
@@ -74,7 +100,7 @@ def check_fit(
 def initial_latents(
     coreset: Dataset,
     prior: Prior,
-    classes: range,
+    classes: Sequence[int],
     *,
     ipc: int,
     seed: int,
@@ -95,25 +121,50 @@ def initial_latents(
         device: of the latents.
     """
     place = match_classes(coreset.class_names, prior)
-    z, c, noise = [], [], []
-    shape = (ipc, *prior.latent_shape)
-    for label in classes:
-        if from_noise:
-            z.append(torch.randn(shape, generator=draws.generator(seed, "z", label)).to(device))
-        else:
-            members = coreset.members(label)
-            source = draws.generator(seed, "start", label)
-            chosen = members[draws.choose(len(members), ipc, source)]
-            z.append(prior.encode(from_uint8(coreset.images[chosen].to(device))))
-        start = prior.condition(place[label].repeat(ipc).to(device))
-        if start is not None:
-            c.append(start)
-        if prior.has_noise:
-            draw = torch.randn(shape, generator=draws.generator(seed, "noise", label))
-            noise.append(draw.to(device))
+
+    def normal(key: str) -> Parts:
+        shape = (ipc, *prior.latent_shape)
+        return tuple(
+            torch.randn(shape, generator=draws.generator(seed, key, label)).to(device)
+            for label in classes
+        )
+
+    def start(label: int) -> Tensor | None:
+        return prior.condition(place[label].repeat(ipc).to(device))
+
+    z = normal("z") if from_noise else _encoded(coreset, prior.encode, classes, ipc, seed, device)
+    starts = [condition for label in classes if (condition := start(label)) is not None]
     return Latents(
-        z=torch.cat(z).float().requires_grad_(),
-        c=torch.cat(c).float().requires_grad_() if c else None,
-        noise=torch.cat(noise) if noise else None,
-        labels=torch.tensor(list(classes)).repeat_interleave(ipc),
+        classes=tuple(classes),
+        ipc=ipc,
+        z=leaves(z),
+        c=leaves(starts) if starts else None,
+        noise=normal("noise") if prior.has_noise else None,
     )
+
+
+def _encoded(
+    coreset: Dataset,
+    encode: Callable[[Tensor], Tensor],
+    classes: Sequence[int],
+    ipc: int,
+    seed: int,
+    device: torch.device | str,
+) -> Parts:
+    """`ipc` images of each class, encoded some at a time whatever their classes."""
+    rows = []
+    for label in classes:
+        members = coreset.members(label)
+        rows.append(members[draws.choose(len(members), ipc, draws.generator(seed, "start", label))])
+    latents = [
+        encode(from_uint8(coreset.images[some].to(device)))
+        for some in torch.cat(rows).split(ENCODED)
+    ]
+    parts: Parts = torch.cat(latents).split(ipc)
+    return parts
+
+
+def leaves(parts: Sequence[Tensor]) -> Parts:
+    """Copies of their own that an optimizer can move."""
+    dense = torch.contiguous_format  # a convolution over one point may give channels-last latents
+    return tuple(p.detach().float().clone(memory_format=dense).requires_grad_() for p in parts)

@@ -5,17 +5,15 @@ objective's gradient is taken at the decoded images and sent back through the gr
 them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import draws
-from latentdc.data.dataset import Dataset
 from latentdc.distill.latents import Latents
-from latentdc.images import from_uint8
+from latentdc.distill.real import RealBatches
 from latentdc.objectives.base import Objective
 from latentdc.priors.base import Prior
 
@@ -26,55 +24,25 @@ class Step:
 
     Attributes:
         index: of the step, from 0.
-        loss: () detached, of the classes this process owns (of all, where scope is `set`).
+        loss: () detached, of the classes this process moved (of all, where scope is `set`).
     """
 
     index: int
     loss: Tensor
 
 
-class RealBatches:
-    """Real images by step and class, drawn without replacement; kept as uint8 on the device.
-
-    Args:
-        dataset: the core set.
-        classes: that this process needs.
-        batch: images per class; a smaller class gives all it has.
-        seed: of the draws.
-        device: where they live.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        classes: range,
-        *,
-        batch: int,
-        seed: int,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.images = {
-            label: dataset.images[dataset.members(label)].to(device) for label in classes
-        }
-        self.batch = batch
-        self.seed = seed
-
-    def __call__(self, step: int, label: int) -> Tensor:
-        """(min(batch, class size), 3, H, W) images in [-1, 1]."""
-        images = self.images[label]
-        source = draws.generator(self.seed, "real", step, label)
-        chosen = draws.choose(len(images), self.batch, source)
-        return from_uint8(images[chosen.to(images.device)])
-
-
 def make_optimizer(
     latents: Latents, *, lr_z: float, lr_c: float, momentum: float
 ) -> torch.optim.SGD:
-    """SGD over z and c with learning rates of their own; a rate of 0 leaves its tensor alone."""
+    """SGD over z and c with learning rates of their own; a rate of 0 leaves its tensors alone.
+
+    A class that a step does not decode gets no gradient, so that neither it nor its momentum moves:
+    each class is optimised as if the steps that meet it were all there are.
+    """
     groups = []
-    for tensor, lr in ((latents.z, lr_z), (latents.c, lr_c)):
-        if tensor is not None:
-            groups.append({"params": [tensor.requires_grad_(lr > 0)], "lr": lr})
+    for parts, lr in ((latents.z, lr_z), (latents.c, lr_c)):
+        if parts is not None:
+            groups.append({"params": [part.requires_grad_(lr > 0) for part in parts], "lr": lr})
     return torch.optim.SGD(groups, lr=lr_z, momentum=momentum)
 
 
@@ -88,6 +56,7 @@ def distill(
     start: int,
     steps: int,
     accelerator: Accelerator,
+    classes: Callable[[int], Collection[int]] | None = None,
 ) -> Iterator[Step]:
     """Update `latents` in place; logging and saving are the caller's.
 
@@ -100,14 +69,19 @@ def distill(
         start: index of the first step.
         steps: index after the last one.
         accelerator: gives device, precision and the other processes.
+        classes: which a step moves, whoever owns them; None moves all in every step.
     """
     for index in range(start, steps):
+        moved = latents if classes is None else latents.pick(classes(index))
+        if not moved.classes:
+            yield Step(index, torch.zeros((), device=accelerator.device))
+            continue
+        if objective.scope == "class":
+            real.expect(index, moved.classes)
         optimizer.zero_grad(set_to_none=True)
         with accelerator.autocast():
-            decoded = latents.decode(prior)
-        gradient, loss = image_gradient(
-            objective, index, decoded, latents.labels, real, accelerator
-        )
+            decoded = moved.decode(prior)
+        gradient, loss = image_gradient(objective, index, decoded, moved.labels, real, accelerator)
         if decoded.requires_grad:
             decoded.backward(gradient.to(decoded.dtype))
         optimizer.step()
@@ -149,6 +123,8 @@ def gather_rows(rows: Tensor, accelerator: Accelerator) -> tuple[Tensor, int]:
         (sum of N, ...) and the index of this process's first row.
     """
     rows = rows.detach()
+    if accelerator.num_processes == 1:
+        return rows, 0
     count = torch.tensor([len(rows)], device=rows.device)
     counts = accelerator.gather(count).tolist()
     padded = accelerator.gather(accelerator.pad_across_processes(rows))

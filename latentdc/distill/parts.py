@@ -1,18 +1,35 @@
 """The parts of a run as its recipe describes them."""
 
+from collections.abc import Sequence
+
 import torch
 
 from latentdc.data.dataset import Dataset
-from latentdc.images import Normalization
+from latentdc.experts.files import open_experts
+from latentdc.images import Preprocessing
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
 from latentdc.priors.base import Prior
 from latentdc.priors.loading import load_prior
-from latentdc.recipe import Recipe
+from latentdc.priors.precision import Precision
+from latentdc.priors.prompts import class_prompts
+from latentdc.recipe import PriorSpec, Recipe
 
 
-def build_prior(recipe: Recipe, device: torch.device | str) -> Prior:
-    """The space to optimise in; on `meta`, its outline without weights.
+def build_prior(
+    recipe: Recipe,
+    device: torch.device | str,
+    *,
+    class_names: Sequence[str] | None = None,
+    precision: Precision = "no",
+) -> Prior:
+    """The space to optimise in.
+
+    Args:
+        recipe: its prior and resolution.
+        device: of the weights; on `meta` there are none.
+        class_names: of the data set, which a text-conditional prior starts from.
+        precision: of the networks.
 
     Raises:
         InputError: weights missing or of an unknown kind.
@@ -25,24 +42,42 @@ def build_prior(recipe: Recipe, device: torch.device | str) -> Prior:
         revision=spec.revision,
         steps=spec.steps,
         guidance=spec.guidance,
+        prompts=None if class_names is None else _prompts(spec, class_names),
+        autoencoder=spec.autoencoder,
+        random_denoiser=recipe.seed if spec.denoiser == "random" else None,
         skip=spec.skip,
         clamp=spec.clamp,
         memory=spec.memory,
         chunk=spec.chunk,
+        truncate=spec.truncate,
+        precision=precision,
+        channels_last=spec.channels_last,
+        compile=spec.compile,
         device=device,
     )
 
 
-def recipe_objective(recipe: Recipe, train: Dataset) -> Objective:
-    """What to match, under the recipe's normalisation."""
+def _prompts(spec: PriorSpec, class_names: Sequence[str]) -> dict[str, str]:
+    return class_prompts(class_names, spec.prompt, spec.names)
+
+
+def recipe_objective(recipe: Recipe, train: Dataset, normalization: Preprocessing) -> Objective:
+    """What to match.
+
+    Raises:
+        InputError: experts that are missing or were made otherwise.
+    """
     spec = recipe.objective
     return build_objective(
         spec.kind,
         network=spec.network,
         distance=spec.distance,
+        loops=spec.loops,
         augmentation=spec.augment,
         num_classes=train.num_classes,
         resolution=recipe.data.resolution,
-        normalization=Normalization(recipe.data.mean, recipe.data.std),
+        normalization=normalization,
+        experts=open_experts(recipe) if spec.kind == "mtt" else None,
+        trajectory=spec.trajectory,
         seed=recipe.seed,
     )

@@ -16,6 +16,7 @@ def provenance(recipe: Recipe, name: str, prior: Prior) -> dict[str, object]:
     shared = without_paths(recipe)
     return {
         "dataset": shared.data.source,
+        "subset": shared.data.subset,
         "resolution": shared.data.resolution,
         "recipe": name,
         "prior": shared.prior.kind,

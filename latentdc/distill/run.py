@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -9,6 +10,8 @@ from accelerate import Accelerator
 from latentdc import config, launch, ownership
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import open_splits
+from latentdc.data.preprocessing import preprocessing
+from latentdc.distill.classes import check_classes_per_step
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
 from latentdc.distill.parts import build_prior, recipe_objective
@@ -17,15 +20,18 @@ from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.render import to_text
 from latentdc.evaluate.table import Table
+from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Normalization
 from latentdc.objectives.base import Objective
 from latentdc.priors.base import Prior
+from latentdc.priors.precision import Precision
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.pipeline import fitting, make_coreset
-from latentdc.prune.selection import kept_count
+from latentdc.prune.selection import most_kept
 from latentdc.recipe import Recipe
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.push import push_folder, require_login
+from latentdc.whitening import Whitening
 
 
 def run(recipe: Recipe, name: str, folder: Path, *, rows: Path | None = None) -> Table | None:
@@ -58,36 +64,56 @@ def run(recipe: Recipe, name: str, folder: Path, *, rows: Path | None = None) ->
             f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "
             "pass through a prior vanish; launch with --mixed_precision bf16 or no."
         )
+    experts = open_experts(recipe) if recipe.objective.kind == "mtt" else None
     if recipe.push.repo is not None:
         launch.main_first(accelerator, require_login)
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    prior = launch.main_first(accelerator, lambda: build_prior(recipe, accelerator.device))
-    normalization = Normalization(recipe.data.mean, recipe.data.std)
-    objective = recipe_objective(recipe, train)
-    kept = _coreset(recipe, train, test, prior, normalization, folder, accelerator)
+    precision: Precision = "bf16" if accelerator.mixed_precision == "bf16" else "no"
+    prior = launch.main_first(
+        accelerator,
+        lambda: build_prior(
+            recipe, accelerator.device, class_names=train.class_names, precision=precision
+        ),
+    )
+    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    objective = recipe_objective(recipe, train, normalization)
+    check_classes_per_step(
+        recipe.distill.classes_per_step,
+        num_classes=train.num_classes,
+        processes=accelerator.num_processes,
+        scope=objective.scope,
+    )
+    kept = _coreset(recipe, train, test, prior, folder, experts, accelerator)
+    coreset = train.select(kept.indices(train))
+    if experts is not None:
+        experts.require_data(coreset, normalization)
     if accelerator.is_main_process:
         ownership.claim(recipe, folder)
         kept.save(folder / ownership.CORESET)
-    coreset = train.select(kept.indices(train))
     if recipe.trackers:
         accelerator.init_trackers("latentdc", config={"recipe": config.to_yaml(recipe)})
     made = _synthetic(recipe, name, coreset, prior, objective, folder, accelerator)
+    if isinstance(normalization, Whitening):
+        made = replace(made, whitening=normalization)
     shared = shared_recipe(recipe)
     if accelerator.is_main_process:
         made.save_pretrained(folder / "synthetic", recipe=shared)
         _copy(folder / "synthetic" / "grid.png", folder / "grid.png")
     table = None
     if recipe.evaluate.rows:
+        protocol = load_protocol(
+            recipe.evaluate.protocol,
+            students=recipe.evaluate.students,
+            seeds=recipe.evaluate.seeds,
+            steps=recipe.evaluate.steps,
+        )
+        if recipe.evaluate.learned_lr:
+            protocol = protocol.with_learned_lr(made.learned_lr)
         table = score_table(
             made,
             train,
             test,
-            load_protocol(
-                recipe.evaluate.protocol,
-                students=recipe.evaluate.students,
-                seeds=recipe.evaluate.seeds,
-                steps=recipe.evaluate.steps,
-            ),
+            protocol,
             ipc=recipe.ipc,
             normalization=normalization,
             coreset=coreset,
@@ -116,28 +142,31 @@ def _coreset(
     train: Dataset,
     test: Dataset,
     prior: Prior,
-    normalization: Normalization,
     folder: Path,
+    experts: ExpertFiles | None,
     accelerator: Accelerator,
 ) -> Coreset:
-    """The run's core set: kept from before, brought by the user, or scored now."""
+    """The run's core set: kept from before, brought by the user, the experts', or scored now."""
     path: Path | None = folder / ownership.CORESET
     if not launch.agree(accelerator, (folder / ownership.CORESET).is_file()):
-        path = Path(recipe.prune.coreset) if recipe.prune.coreset else None
+        path = experts.coreset if experts is not None else None
+        path = path if recipe.prune.coreset is None else Path(recipe.prune.coreset)
     if path is not None:
         kept = fitting(path, train)
         names, counts = kept.class_names, kept.labels.bincount().tolist()
     else:
         kept, names = None, train.class_names
-        counts = [kept_count(n, recipe.prune.keep) for n in class_counts(train).tolist()]
+        prune, sizes = recipe.prune, class_counts(train).tolist()
+        counts = most_kept(sizes, keep=prune.keep, count=prune.count, scope=prune.scope)
     check_fit(names, counts, prior, ipc=recipe.ipc, processes=accelerator.num_processes)
     return kept or make_coreset(
         recipe.prune,
         train,
         test,
-        normalization=normalization,
+        normalization=Normalization(recipe.data.mean, recipe.data.std),
         seed=recipe.seed,
         accelerator=accelerator,
+        folder=folder,
     )
 
 
@@ -160,6 +189,7 @@ def _synthetic(
         lr_z=spec.lr_z,
         lr_c=spec.lr_c,
         momentum=spec.momentum,
+        classes_per_step=spec.classes_per_step,
         batch=recipe.objective.batch,
         from_noise=spec.init == "noise",
         seed=recipe.seed,

@@ -40,7 +40,7 @@ from latentdc.synthetic import SyntheticSet
 synthetic = SyntheticSet.from_pretrained("NAME")  # with z, c and noise, where the set has them
 ```
 
-`NAME` is the Hub id of this data set, or the path of a copy.{floats}
+`NAME` is the Hub id of this data set, or the path of a copy.{floats}{training}
 
 ## Limits and licence
 
@@ -55,6 +55,17 @@ FLOATS = """
 The pixels do not fit into 8 bits. The images in the parquet file are rounded and clamped for
 viewing; the exact ones, which were scored, are `images` in `latents.safetensors` (float32,
 nominally in [-1, 1]). latentdc loads these."""
+
+
+WHITENED = """
+
+The set is made for whitened images, and scored with them: normalise training and test images by
+mean {mean} and std {std} of images in [0, 1], flatten them (channels, rows, columns), subtract
+`mean` and multiply by `matrix`, both in `zca.safetensors`. `synthetic.whitening` does it."""
+
+LEARNED_LR = """
+
+Learned with the images: a learning rate of {lr:.6g} for students trained by SGD."""
 
 
 def dataset_card(
@@ -80,6 +91,7 @@ def dataset_card(
         per_class=per_class,
         classes=len(synthetic.class_names),
         provenance=_listed(synthetic.provenance) or "It was not recorded.",
+        training=_training(synthetic),
         recipe="" if recipe is None else f"```yaml\n{recipe.strip()}\n```",
         results="Not measured." if results is None else _results(results),
         floats=FLOATS if synthetic.images.is_floating_point() else "",
@@ -108,6 +120,17 @@ def _front_matter(synthetic: "SyntheticSet", title: str) -> DatasetCardData:
             ],
         },
     )
+
+
+def _training(synthetic: "SyntheticSet") -> str:
+    """What students of the set need beside its images."""
+    text = ""
+    if (zca := synthetic.whitening) is not None:
+        mean, std = zca.normalization.mean, zca.normalization.std
+        text += WHITENED.format(mean=list(mean), std=list(std))
+    if synthetic.learned_lr is not None:
+        text += LEARNED_LR.format(lr=synthetic.learned_lr)
+    return text
 
 
 def _size_category(count: int) -> str:

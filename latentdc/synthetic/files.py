@@ -10,7 +10,8 @@ import safetensors.torch
 from latentdc.report import save_grid
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import dataset_card
-from latentdc.synthetic.rows import read_rows, write_rows
+from latentdc.synthetic.rows import read_rows, rows_per_shard, write_rows
+from latentdc.whitening import read_whitening, to_bytes
 
 if TYPE_CHECKING:
     from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -36,18 +37,28 @@ def write_files(
 
     images, labels = synthetic.levels(), synthetic.labels.cpu()
     (folder / layout.ROWS).parent.mkdir()
-    write_rows(folder / layout.ROWS, images, labels, synthetic.class_names)
+    size = rows_per_shard(images)
+    starts = range(0, len(labels), size)
+    for start, name in zip(starts, layout.shard_names(len(starts)), strict=True):
+        here = slice(start, start + size)
+        write_rows(folder / name, images[here], labels[here], synthetic.class_names, first=start)
     save_grid(folder / layout.GRID, images, labels, synthetic.class_names)
     # As bytes: safetensors' own writer does not raise OSError when the disk is full.
     (folder / layout.LATENTS).write_bytes(safetensors.torch.save(synthetic.tensors()))
+    if synthetic.whitening is not None:
+        (folder / layout.WHITENING).write_bytes(to_bytes(synthetic.whitening))
 
 
 def read_files(folder: Path) -> dict[str, Any]:
     """The fields of a `SyntheticSet`: float images, where there are any, in place of the PNGs."""
-    images, labels, class_names = read_rows(folder / layout.ROWS)
+    images, labels, class_names = read_rows(layout.shards(folder))
     provenance = json.loads((folder / layout.PROVENANCE).read_text(encoding="utf-8"))
-    tensors = safetensors.torch.load_file(folder / layout.LATENTS)
+    tensors: dict[str, Any] = safetensors.torch.load_file(folder / layout.LATENTS)
+    if (lr := tensors.get("learned_lr")) is not None:
+        tensors["learned_lr"] = float(lr)
+    whitening = folder / layout.WHITENING
     return {
+        "whitening": read_whitening(whitening) if whitening.is_file() else None,
         "images": images,
         "labels": labels,
         "class_names": class_names,

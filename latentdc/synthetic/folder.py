@@ -8,18 +8,30 @@ from pathlib import Path
 from latentdc.errors import InputError
 
 ROWS = "data/train-00000-of-00001.parquet"  # the Hub's name for the only file of a train split
+SHARDS = "data/train-*-of-*.parquet"  # its files, of which a large set has several
 LATENTS = "latents.safetensors"
+WHITENING = "zca.safetensors"
 PROVENANCE = "provenance.json"
 RECIPE = "recipe.yaml"
 RESULTS = "results.json"
 GRID = "grid.png"
 CARD = "README.md"
-FILES = (ROWS, LATENTS, PROVENANCE, RECIPE, RESULTS, GRID, CARD)
+FILES = (SHARDS, LATENTS, WHITENING, PROVENANCE, RECIPE, RESULTS, GRID, CARD)
 
 
 def is_set(folder: Path) -> bool:
     """Whether `folder` holds a synthetic set."""
-    return (folder / ROWS).is_file() and (folder / PROVENANCE).is_file()
+    return bool(shards(folder)) and (folder / PROVENANCE).is_file()
+
+
+def shards(folder: Path) -> list[Path]:
+    """The parquet files of a set, in order."""
+    return sorted(folder.glob(SHARDS))
+
+
+def shard_names(count: int) -> list[str]:
+    """Names of so many parquet files, inside the folder."""
+    return [f"data/train-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
 
 
 def is_free(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from latentdc import cli
@@ -33,14 +34,18 @@ def push_folder(
     if token is None:
         require_login()
     hub = HfApi(token=token)
-    names = [name for name in layout.FILES if (folder / name).is_file()]
+    names = [
+        path.relative_to(folder).as_posix()
+        for pattern in layout.FILES
+        for path in sorted(folder.glob(pattern))
+    ]
     try:
         url = hub.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        stale = (
-            set(layout.FILES)
-            .intersection(hub.list_repo_files(url.repo_id, repo_type="dataset"))
-            .difference(names)
-        )
+        stale = {
+            name
+            for name in hub.list_repo_files(url.repo_id, repo_type="dataset")
+            if name not in names and any(fnmatch(name, pattern) for pattern in layout.FILES)
+        }
         # Not upload_folder, which may split what it sends over several commits.
         hub.create_commit(
             url.repo_id,

@@ -1,6 +1,7 @@
-"""The rows of a synthetic set: a parquet file of lossless PNGs and class labels, as on the Hub."""
+"""The rows of a synthetic set: parquet files of lossless PNGs and class labels, as on the Hub."""
 
 import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 GROUP = 100  # rows encoded at a time; small row groups also let the Hub show single rows
+SHARD = 500_000_000  # bytes of levels in a file, before compression
 
 
 def encode(image: Tensor, codec: Literal["PNG", "JPEG"] = "PNG", quality: int = 95) -> bytes:
@@ -24,8 +26,15 @@ def encode(image: Tensor, codec: Literal["PNG", "JPEG"] = "PNG", quality: int = 
     return buffer.getvalue()
 
 
-def write_rows(path: Path, images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
-    """Write (N, 3, H, W) uint8 images and (N,) labels, in their order."""
+def rows_per_shard(images: Tensor) -> int:
+    """How many of (N, 3, H, W) uint8 images go into one file."""
+    return max(GROUP, SHARD // images[0].nbytes)
+
+
+def write_rows(
+    path: Path, images: Tensor, labels: Tensor, class_names: tuple[str, ...], *, first: int = 0
+) -> None:
+    """Write (N, 3, H, W) uint8 images and (N,) labels, in their order, counted from `first`."""
     features = Features({"image": ImageFeature(), "label": ClassLabel(names=list(class_names))})
     schema = features.arrow_schema
     with pq.ParquetWriter(path, schema) as writer:
@@ -33,22 +42,44 @@ def write_rows(path: Path, images: Tensor, labels: Tensor, class_names: tuple[st
             group = {
                 "image": [
                     {"bytes": encode(image), "path": f"{index:05d}.png"}
-                    for index, image in enumerate(images[start : start + GROUP], start)
+                    for index, image in enumerate(images[start : start + GROUP], first + start)
                 ],
                 "label": labels[start : start + GROUP].tolist(),
             }
             writer.write_table(pa.Table.from_pydict(group, schema=schema))
 
 
-def read_rows(path: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """The images, labels and class names that `write_rows` wrote."""
-    file = pq.ParquetFile(path)
-    class_names = Features.from_arrow_schema(file.schema_arrow)["label"].names
-    images, labels = [], []
-    for group in file.iter_batches(batch_size=GROUP):
-        images += [_decode(image["bytes"]) for image in group["image"].to_pylist()]
-        labels += group["label"].to_pylist()
-    return torch.stack(images), torch.tensor(labels), tuple(class_names)
+def read_rows(paths: Sequence[Path]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """The images, labels and class names that `write_rows` wrote.
+
+    Raises:
+        ValueError: a file is missing, or has no rows.
+    """
+    of = int(paths[0].stem.rpartition("-")[2])
+    if len(paths) != of:
+        raise ValueError(f"{len(paths)} of its {of} parquet files are there")
+    files = [pq.ParquetFile(path) for path in paths]
+    class_names = Features.from_arrow_schema(files[0].schema_arrow)["label"].names
+    count = sum(file.metadata.num_rows for file in files)
+    images: Tensor | None = None
+    labels: list[int] = []
+    for image, label in _each(files):
+        if images is None:
+            images = image.new_empty((count, *image.shape))
+        images[len(labels)] = image
+        labels.append(label)
+    if images is None:
+        raise ValueError("it has no rows")
+    return images, torch.tensor(labels), tuple(class_names)
+
+
+def _each(files: Sequence[pq.ParquetFile]) -> Iterator[tuple[Tensor, int]]:
+    for file in files:
+        for group in file.iter_batches(batch_size=GROUP):
+            for image, label in zip(
+                group["image"].to_pylist(), group["label"].to_pylist(), strict=True
+            ):
+                yield _decode(image["bytes"]), label
 
 
 def _decode(data: bytes) -> Tensor:

@@ -15,6 +15,7 @@ from latentdc.synthetic import folder as layout
 from latentdc.synthetic.files import read_files, write_files
 from latentdc.synthetic.push import push_folder
 from latentdc.synthetic.storage import storage
+from latentdc.whitening import Whitening
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,8 @@ class SyntheticSet:
         z: (N, ...) float32 latents.
         c: (N, ...) float32 class conditions.
         noise: (N, ...) float32 noise of the sampler, one per image.
+        learned_lr: learning rate of students (SGD) that was learned with the images.
+        whitening: ZCA of the preprocessing that the images were made for, and are scored with.
         provenance: where the set comes from, in JSON's types: data set, prior, recipe, seed, ...
 
     Raises:
@@ -41,6 +44,8 @@ class SyntheticSet:
     z: Tensor | None = None
     c: Tensor | None = None
     noise: Tensor | None = None
+    learned_lr: float | None = None
+    whitening: Whitening | None = None
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,6 +71,16 @@ class SyntheticSet:
             len(set(self.class_names)) == len(self.class_names),
             "class names are all different, got one twice",
         )
+        _require(
+            self.learned_lr is None or 0 < self.learned_lr < float("inf"),
+            f"learned_lr is a positive number, got {self.learned_lr}",
+        )
+        values = self.images[0].numel()
+        _require(
+            self.whitening is None or len(self.whitening.mean) == values,
+            f"the whitening is of images of {values} values, got one of "
+            f"{0 if self.whitening is None else len(self.whitening.mean)}",
+        )
         for name, part in {"z": self.z, "c": self.c, "noise": self.noise}.items():
             _require(
                 part is None or (part.dtype == torch.float32 and len(part) == len(self)),
@@ -86,8 +101,10 @@ class SyntheticSet:
         return self.images if self.images.is_floating_point() else from_uint8(self.images)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What PNGs and labels do not hold: z, c and noise where present, and float images."""
+        """What PNGs and labels do not hold: z, c, noise, float images and a learned lr, if any."""
         parts = {"z": self.z, "c": self.c, "noise": self.noise}
+        if self.learned_lr is not None:
+            parts["learned_lr"] = torch.tensor(self.learned_lr, dtype=torch.float64)
         if self.images.is_floating_point():
             parts["images"] = self.images
         return {name: part.cpu().contiguous() for name, part in parts.items() if part is not None}

@@ -9,6 +9,8 @@ from latentdc.data.dataset import Dataset
 from latentdc.distill.dataset import distill_dataset
 from latentdc.images import Normalization
 from latentdc.objectives.build import build_objective
+from latentdc.recipe import Loops, Trajectory
+from tests.experts.toys import Wanderers
 from tests.priors import small
 
 CLASSES = small.CLASSES
@@ -25,7 +27,14 @@ def dataset(per_class: int = 6) -> Dataset:
 
 def objective(kind: str = "dm"):
     return build_objective(
-        kind, network="convnet3@8", num_classes=3, resolution=8, normalization=Normalization()
+        kind.split()[0],
+        network="convnet3@8",
+        num_classes=3,
+        resolution=8,
+        normalization=Normalization(),
+        loops=Loops(outer=3, inner=2, batch_syn=4) if kind == "dc loops" else None,
+        experts=Wanderers() if kind == "mtt" else None,
+        trajectory=Trajectory(syn_steps=3, batch_syn=4, lr_student=0.01, lr_lr=1e-5),
     )
 
 

@@ -49,7 +49,7 @@ def tree(tmp_path):
         ("ipc=many", "ipc takes a whole number, got 'many'."),
         ("prune.keep=0", "prune.keep is a share in (0, 1], got 0.0"),
         ("prune.keep=20", "for 20 % write 0.2."),
-        ("objective.network=convnet7", "unknown network 'convnet7'; did you mean 'convnet"),
+        ("objective.network=convnet9", "unknown network 'convnet9'; did you mean 'convnet"),
         ("objective.network=convnet5", "convnet5 takes images of 32 px or more, got 8 px"),
         ("evaluate.protocol=quik", "did you mean 'quick'?"),
         ("evaluate.students=[resnet18]", "resnet18 takes images of 16 px or more"),
@@ -149,7 +149,7 @@ def raising(error):
 
 
 def test_ipc_above_the_smallest_class_is_found_before_anything_is_scored(capsys, monkeypatch):
-    monkeypatch.setattr("latentdc.prune.pipeline.loss_scores", raising(AssertionError("scored")))
+    monkeypatch.setattr("latentdc.prune.pipeline.score_by_plan", raising(AssertionError("scored")))
     line = refused(capsys, *PRUNED, "ipc=15")
     assert "ipc=15 is above the smallest class of the core set: '0' has 14 images" in line
 
@@ -235,10 +235,14 @@ class Exploding:
     """A finite loss with an infinite gradient from the third step on."""
 
     scope = "class"
+    sums_classes = True
 
     def accumulate(self, step, synthetic, labels, real):
         synthetic.grad = torch.full_like(synthetic, 0.0 if step < 2 else float("inf"))
         return torch.tensor(1.0)
+
+    def state(self):
+        return {}
 
 
 def test_latents_that_are_not_finite_never_reach_a_checkpoint_or_a_set(tmp_path):
@@ -277,7 +281,7 @@ class SmallDisk:
         write = type(RUN).write_bytes
 
         def write_bytes(path, content):
-            if path.suffix == ".safetensors" and "checkpoints" in path.parts:
+            if path.name.startswith("process-") and "checkpoints" in path.parts:
                 self.left -= 1
                 if self.left < 0:
                     write(path, content[: len(content) // 2])

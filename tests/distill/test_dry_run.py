@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from latentdc.distill.dry_run import describe, sweep
 from latentdc.errors import InputError
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Data, Distill, ObjectiveSpec, PriorSpec, Prune, Recipe
+from latentdc.recipe import Data, Distill, Loops, ObjectiveSpec, PriorSpec, Prune, Recipe
 from tests.priors import small
 
 PIXEL = Recipe(
@@ -58,6 +58,17 @@ def test_pixels_cost_nothing_to_decode():
     assert sweep(PixelPrior(8), (image, None, None)) == 0
 
 
+def test_training_students_between_steps_is_counted():
+    def gmac(**options):
+        spec = ObjectiveSpec(kind="dc", network="convnet3@64", batch=8, **options)
+        told = lines(replace(PIXEL, ipc=50, objective=spec))["work per step"]
+        return float(told.partition(" GMAC")[0].replace(",", ""))
+
+    passes = 3 * 10 * 8 + 6 * 500
+    single, trained = (gmac(loops=Loops(outer=n, inner=10)) for n in (1, 50))
+    assert trained / single == pytest.approx(1 + 3 * 500 * 10 * 49 / 50 / passes, rel=0.05)
+
+
 def test_images_latents_and_core_set_are_counted():
     told = lines(replace(PIXEL, prune=Prune(keep=0.5), distill=Distill(steps=1500)))
     assert told["data"] == "digits, 8 px"
@@ -72,6 +83,27 @@ def test_chosen_classes_are_counted_alone():
     told = lines(replace(PIXEL, data=Data(resolution=8, classes=["1", "7"])))
     assert told["training images"] == "287 of 2 classes"
     assert told["synthetic images"] == "6 (3 per class)"
+
+
+def test_a_named_subset_is_counted_alone():
+    data = Data(source="ILSVRC/imagenet-1k", subset="a", resolution=8)
+    told = lines(replace(PIXEL, data=data))
+    assert told["training images"] == "12,812 of 10 classes"
+    assert told["decoded images"] == "2.56 MB"  # (1,281,167 + 50,000) / 100 * 192 bytes
+
+
+def test_mini_batches_of_classes_cost_their_share():
+    whole = lines(PIXEL)
+    part = lines(replace(PIXEL, distill=Distill(steps=1000, classes_per_step=2)))
+    assert part["classes per step"] == "2, so that each class is moved 200 times"
+    assert "classes per step" not in whole and part["latents"] == whole["latents"]
+
+    def gmac(told):
+        return float(told["work per step"].split()[0])
+
+    assert gmac(part) == pytest.approx(gmac(whole) / 5, abs=0.06)
+    # z and its momentum: 30 images of 192 floats, twice
+    assert part["memory per process"].startswith("46.1 kB of latents")
 
 
 def test_denoiser_calls_are_counted_with_guidance_and_without(weights):

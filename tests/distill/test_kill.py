@@ -24,10 +24,10 @@ def empty_folder(tmp_path, monkeypatch):
     write_recipe(tmp_path)
 
 
-def start(log: Path) -> subprocess.Popen:
+def start(log: Path, *overrides: str) -> subprocess.Popen:
     with log.open("w") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "latentdc.distill", "quick.yaml", *STEPS],
+            [sys.executable, "-m", "latentdc.distill", "quick.yaml", *STEPS, *overrides],
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -42,16 +42,17 @@ def wait_for_a_checkpoint(process: subprocess.Popen, log: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_with_the_bitwise_same_set_as_one_that_was_not(tmp_path):
-    log = tmp_path / "log"
-    process = start(log)
+@pytest.mark.parametrize("classes", ["null", "3"])
+def test_a_killed_run_ends_with_the_bitwise_same_set_as_one_that_was_not(tmp_path, classes):
+    log, override = tmp_path / "log", f"distill.classes_per_step={classes}"
+    process = start(log, override)
     wait_for_a_checkpoint(process, log)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (RUN / "synthetic").exists(), "it was too fast to be killed; give it more steps"
-    again = start(log)
+    again = start(log, override)
     assert again.wait(PATIENCE) == 0, log.read_text()
-    main(["quick.yaml", *STEPS, "output=whole"])
+    main(["quick.yaml", *STEPS, override, "output=whole"])
     continued, whole = contents(RUN / "synthetic"), contents(Path("whole") / "synthetic")
     assert continued.keys() == whole.keys()
     assert [path for path in whole if continued[path] != whole[path]] == []

@@ -7,7 +7,8 @@ from accelerate import Accelerator
 from latentdc.data.open import open_dataset
 from latentdc.distill.journal import Journal
 from latentdc.distill.latents import initial_latents
-from latentdc.distill.loop import RealBatches, distill, image_gradient, make_optimizer
+from latentdc.distill.loop import distill, image_gradient, make_optimizer
+from latentdc.distill.real import RealBatches
 from latentdc.errors import RunError
 from latentdc.images import from_uint8
 from latentdc.objectives.build import build_objective
@@ -27,7 +28,7 @@ def pieces(prior, **rates):
 def test_two_steps_are_sgd_with_momentum_and_rates_of_their_own():
     prior, objective = small.prior(steps=2), setup.objective()
     latents, optimizer, real = pieces(prior)
-    z, c = latents.z.detach().clone(), latents.c.detach().clone()
+    z, c, noise = (torch.cat(parts).detach() for parts in (latents.z, latents.c, latents.noise))
     for _ in distill(
         latents, prior, objective, real, optimizer, start=0, steps=2, accelerator=Accelerator()
     ):
@@ -35,26 +36,26 @@ def test_two_steps_are_sgd_with_momentum_and_rates_of_their_own():
     velocity = [torch.zeros_like(z), torch.zeros_like(c)]
     for step in range(2):
         leaves = [z.requires_grad_(), c.requires_grad_()]
-        images = prior.decode(*leaves, latents.noise)
+        images = prior.decode(*leaves, noise)
         leaf = images.detach().requires_grad_()
         objective.accumulate(step, leaf, latents.labels, real)
         gradients = torch.autograd.grad(images, leaves, leaf.grad)
         velocity = [0.5 * v + g for v, g in zip(velocity, gradients, strict=True)]
         z, c = (z - 0.5 * velocity[0]).detach(), (c - 0.25 * velocity[1]).detach()
-    torch.testing.assert_close(latents.z.detach(), z)
-    torch.testing.assert_close(latents.c.detach(), c)
+    torch.testing.assert_close(torch.cat(latents.z).detach(), z)
+    torch.testing.assert_close(torch.cat(latents.c).detach(), c)
 
 
 def test_a_rate_of_zero_leaves_the_condition_alone():
     prior = small.prior(steps=2)
     latents, optimizer, real = pieces(prior, lr_c=0.0)
-    before = latents.c.detach().clone()
+    before = torch.cat(latents.c).detach()
     steps = distill(
         latents, prior, setup.objective(), real, optimizer, start=0, steps=1,
         accelerator=Accelerator(),
     )  # fmt: skip
     next(iter(steps))
-    assert torch.equal(latents.c, before)
+    assert torch.equal(torch.cat(latents.c), before)
 
 
 def test_real_batches_are_keyed_by_step_and_class_and_hold_no_image_twice():
@@ -90,6 +91,7 @@ class TotalVariance:
     """An objective whose classes act on each other: the variance of all mean brightnesses."""
 
     scope = "set"
+    sums_classes = True
 
     def accumulate(self, step, synthetic, labels, real):
         loss = synthetic.mean(dim=(1, 2, 3)).var()
@@ -107,7 +109,7 @@ def test_an_objective_over_the_whole_set_reaches_the_images():
 
 def journal(path, **options):
     return Journal(
-        path, **{"start": 0, "steps": 30, "num_classes": 2, "shared": False, **options},
+        path, **{"start": 0, "steps": 30, "shared": False, **options},
         accelerator=Accelerator(),
     )  # fmt: skip
 
@@ -123,7 +125,7 @@ def test_a_continued_journal_holds_every_step_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
     book = journal(path)
     for value in range(20):
-        book.record(torch.tensor(2.0 * value))
+        book.record(torch.tensor(2.0 * value), classes=2)
     with path.open("a") as file:
         file.write('{"step": 2')  # cut short by a kill
     book = journal(path, start=15)

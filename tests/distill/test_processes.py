@@ -19,7 +19,7 @@ def two(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["dm", "dc", "set"])
+@pytest.mark.parametrize("kind", ["dm", "dc", "mtt", "set"])
 def test_gradients_of_the_first_step_are_those_of_one_process(two, kind):
     objective = TotalVariance() if kind == "set" else setup.objective(kind)
     whole = first_gradient(Accelerator(), objective)
@@ -36,9 +36,29 @@ def test_latents_after_ten_steps_are_those_of_one_process(two):
     assert (made["images"].int() - alone.images.int()).abs().max() <= 1
 
 
+def test_a_student_that_learns_on_the_way_is_the_same_in_all_processes(two):
+    alone = setup.run(kind="dc loops", steps=5)
+    torch.testing.assert_close(torch.load(two / "trained.pt")["z"], alone.z, atol=1e-4, rtol=0)
+
+
 def test_one_process_continues_the_run_of_two(two):
     continued, alone = setup.run(two / "half"), setup.run()
     torch.testing.assert_close(continued.z, alone.z, atol=1e-4, rtol=0)
+
+
+def test_mini_batches_of_classes_do_not_depend_on_processes(two):
+    some, alone = torch.load(two / "some.pt"), setup.run(classes_per_step=2)
+    continued = setup.run(two / "half of some", classes_per_step=2)
+    for part in ("z", "c"):
+        torch.testing.assert_close(some[part], getattr(alone, part), atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            getattr(continued, part), getattr(alone, part), atol=1e-4, rtol=0
+        )
+    assert (some["images"].int() - alone.images.int()).abs().max() <= 1
+    assert torch.equal(torch.load(two / "mapped.pt"), some["images"])
+    assert (two / "some/grids/step-00000010.png").is_file()
+    assert not (two / "some/decoded.bin").exists()
+    assert (alone.z - setup.run().z).abs().max() > 1e-2, "it is not the run over all classes"
 
 
 def test_what_the_main_process_refuses_all_processes_refuse(two):

@@ -7,11 +7,13 @@ from latentdc.distill import checkpoint
 from tests.distill import setup
 
 
+@pytest.mark.parametrize("classes_per_step", [None, 2])
 @pytest.mark.parametrize("kind", ["dm", "dc"])
-def test_a_continued_run_ends_bitwise_as_an_uninterrupted_one(tmp_path, kind):
-    whole = setup.run(tmp_path / "whole", kind=kind)
-    setup.run(tmp_path / "parts", kind=kind, steps=5)
-    parts = setup.run(tmp_path / "parts", kind=kind)
+def test_a_continued_run_ends_bitwise_as_an_uninterrupted_one(tmp_path, kind, classes_per_step):
+    options = {"kind": kind, "classes_per_step": classes_per_step}
+    whole = setup.run(tmp_path / "whole", **options)
+    setup.run(tmp_path / "parts", steps=5, **options)
+    parts = setup.run(tmp_path / "parts", **options)
     for name in ("images", "z", "c", "noise"):
         assert torch.equal(getattr(whole, name), getattr(parts, name)), name
 

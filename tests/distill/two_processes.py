@@ -7,8 +7,11 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import launch
-from latentdc.distill.latents import initial_latents, own_classes
-from latentdc.distill.loop import RealBatches, image_gradient
+from latentdc.distill import finish
+from latentdc.distill.classes import own_classes
+from latentdc.distill.latents import initial_latents
+from latentdc.distill.loop import image_gradient
+from latentdc.distill.real import RealBatches
 from latentdc.errors import InputError
 from tests.distill import setup
 from tests.distill.test_loop import TotalVariance
@@ -24,7 +27,7 @@ def first_gradient(accelerator: Accelerator, objective) -> tuple[torch.Tensor, t
     decoded = latents.decode(prior)
     gradient, _ = image_gradient(objective, 0, decoded, latents.labels, real, accelerator)
     decoded.backward(gradient)
-    return latents.z.grad, latents.c.grad
+    return torch.cat([z.grad for z in latents.z]), torch.cat([c.grad for c in latents.c])
 
 
 def refusal(accelerator: Accelerator) -> str:
@@ -48,13 +51,24 @@ def main(folder: Path) -> None:
     gradients = {
         "dm": first_gradient(accelerator, setup.objective("dm")),
         "dc": first_gradient(accelerator, setup.objective("dc")),
+        "mtt": first_gradient(accelerator, setup.objective("mtt")),
         "set": first_gradient(accelerator, TotalVariance()),
     }
     torch.save(gradients, folder / f"gradients-{accelerator.process_index}.pt")
     made = setup.run(folder / "run", accelerator=accelerator)
     setup.run(folder / "half", steps=5, accelerator=accelerator)
+    finish.AT_ONCE = 2  # a class at a time, of which one process has none in the last exchange
+    finish.MEMORY_LIMIT = 0  # through a file
+    some = setup.run(folder / "some", accelerator=accelerator, classes_per_step=2, grid_every=10)
+    setup.run(folder / "half of some", steps=5, accelerator=accelerator, classes_per_step=2)
+    trained = setup.run(kind="dc loops", steps=5, accelerator=accelerator)
     if accelerator.is_main_process:
+        torch.save({"z": trained.z}, folder / "trained.pt")
         torch.save({"z": made.z, "c": made.c, "images": made.images}, folder / "made.pt")
+        torch.save({"z": some.z, "c": some.c, "images": some.images}, folder / "some.pt")
+    else:
+        assert made.z is None and torch.equal(made.labels, torch.arange(3).repeat_interleave(2))
+        torch.save(some.images, folder / "mapped.pt")
     accelerator.end_training()
 
 

@@ -80,10 +80,11 @@ def test_the_folder_of_a_set_is_pushed_publicly_when_told(hub, run):
 
 
 def test_what_the_older_set_alone_had_is_deleted_in_the_same_commit(hub, run):
-    hub.files += ["results.json", "grid.png", "notes.txt"]
+    shard = "data/train-00001-of-00003.parquet"
+    hub.files += ["results.json", "grid.png", "notes.txt", shard]
     main([str(run), "user/name"])
     [commit] = hub.commits
-    assert set(commit["delete"]) == {"results.json"}
+    assert set(commit["delete"]) == {"results.json", shard}
 
 
 def test_a_set_in_memory_pushes_what_it_would_save(hub):

@@ -11,7 +11,8 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from latentdc.errors import InputError
-from latentdc.synthetic import SyntheticSet, files
+from latentdc.synthetic import SyntheticSet, files, rows
+from latentdc.synthetic import folder as layout
 from tests.synthetic.sets import NAMES, float_images, random_set
 
 
@@ -40,6 +41,27 @@ def test_more_images_than_one_row_group_keep_their_order(tmp_path):
     saved = random_set(ipc=60)
     saved.save_pretrained(tmp_path / "set")
     assert_equal(SyntheticSet.from_pretrained(tmp_path / "set"), saved)
+
+
+@pytest.fixture
+def small_files(monkeypatch):
+    """Three parquet files where there would be one."""
+    monkeypatch.setattr(rows, "GROUP", 2)
+    monkeypatch.setattr(rows, "SHARD", 3 * 3 * 8 * 8)
+
+
+def test_a_large_set_has_several_files_and_comes_back_in_its_order(tmp_path, small_files):
+    made = random_set()
+    made.save_pretrained(tmp_path / "set")
+    names = [path.name for path in layout.shards(tmp_path / "set")]
+    assert names == [f"train-{index:05d}-of-00003.parquet" for index in range(3)]
+    loaded = SyntheticSet.from_pretrained(tmp_path / "set")
+    assert torch.equal(loaded.images, made.images) and torch.equal(loaded.labels, made.labels)
+    table = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
+    assert list(table["train"]["label"]) == made.labels.tolist()
+    layout.shards(tmp_path / "set")[1].unlink()
+    with pytest.raises(InputError, match="2 of its 3 parquet files are there"):
+        SyntheticSet.from_pretrained(tmp_path / "set")
 
 
 def test_plain_load_dataset_reads_images_and_class_names(tmp_path):

@@ -1,0 +1,67 @@
+"""Images of a decoded file that is larger than memory: a view, read row by row when indexed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class MappedImages:
+    """Some rows of a memory-mapped (N, 3, H, W) uint8 tensor, in an order of their own.
+
+    Used where a tensor of images is: it has the shape and the size of one, and an index gives one.
+
+    Attributes:
+        source: the whole file.
+        rows: (M,) rows of the file that stand here; None for all of them.
+    """
+
+    source: Tensor
+    rows: Tensor | None = None
+
+    @classmethod
+    def open(cls, path: Path, shape: tuple[int, int, int, int]) -> "MappedImages":
+        """The levels of a file; nothing is read yet."""
+        size = path.stat().st_size
+        flat = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+        return cls(flat.view(shape))
+
+    def __len__(self) -> int:
+        return len(self.source if self.rows is None else self.rows)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(M, 3, H, W)."""
+        return torch.Size((len(self), *self.source.shape[1:]))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the levels."""
+        return self.source.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where an index gives its images: the CPU."""
+        return self.source.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images."""
+        return self.shape.numel() * self.source.element_size()
+
+    def is_floating_point(self) -> bool:
+        """Whether the levels are floats; they are not."""
+        return self.source.is_floating_point()
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """(B, 3, H, W) images at `rows` (B,), read now."""
+        return self.source[rows] if self.rows is None else self.source[self.rows[rows]]
+
+    def select(self, rows: Tensor) -> "MappedImages":
+        """A view of the images at `rows` (B,); nothing is read."""
+        return MappedImages(self.source, rows if self.rows is None else self.rows[rows])
+
+
+Images = Tensor | MappedImages

@@ -1,0 +1,95 @@
+"""Real images by step and class: held on the device where they fit, else read ahead by a thread."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from latentdc import draws
+from latentdc.data.dataset import Dataset
+from latentdc.data.mapped import Images, MappedImages
+from latentdc.device import place, send
+from latentdc.images import from_uint8
+
+AHEAD = 2  # batches that wait in memory while another one is used
+
+
+class RealBatches:
+    """Batches drawn by (seed, step, class), without replacement inside a batch; kept as uint8.
+
+    Images that would fill half of the device's free memory stay on the host, or in their
+    memory-mapped file, from where `expect` has them read ahead. The draws are the same.
+
+    Args:
+        dataset: the core set.
+        classes: that this process needs.
+        batch: images per class; a smaller class gives all it has.
+        seed: of the draws.
+        device: where batches are wanted.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        classes: Sequence[int],
+        *,
+        batch: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        members = [dataset.members(label) for label in classes]
+        if self.device.type != "cpu":  # a process's memory holds its own classes alone
+            dataset = dataset.select(torch.cat(members))
+            own = torch.arange(len(dataset)).split([len(rows) for rows in members])
+            members = list(own)
+        self.dataset = dataset
+        self.rows = dict(zip(classes, members, strict=True))
+        self.batch = batch
+        self.seed = seed
+        self.wanted: deque[tuple[int, int]] = deque()
+        self.coming: dict[tuple[int, int], Future[Tensor]] = {}
+
+    @cached_property
+    def images(self) -> Images:
+        """The images of all classes, placed when the first batch is wanted."""
+        return place(self.dataset.images, self.device)
+
+    @cached_property
+    def reader(self) -> ThreadPoolExecutor | None:
+        """The thread that reads ahead; None where the images are on the device."""
+        images = self.images
+        far = isinstance(images, MappedImages) or images.device.type != self.device.type
+        return ThreadPoolExecutor(1) if far else None
+
+    def expect(self, step: int, labels: Iterable[int]) -> None:
+        """Begin to read the batches of a step, in the order in which they will be asked for."""
+        if self.reader is not None:
+            self.coming.clear()
+            self.wanted = deque((step, label) for label in labels)
+            for _ in range(AHEAD):
+                self._read_next()
+
+    def __call__(self, step: int, label: int) -> Tensor:
+        """(min(batch, class size), 3, H, W) images in [-1, 1]."""
+        coming = self.coming.pop((step, label), None)
+        levels = self._read(step, label) if coming is None else coming.result()
+        self._read_next()
+        return from_uint8(send(levels, self.device))
+
+    def _read_next(self) -> None:
+        if self.reader is not None and self.wanted:
+            key = self.wanted.popleft()
+            self.coming[key] = self.reader.submit(self._read, *key)
+
+    def _read(self, step: int, label: int) -> Tensor:
+        """uint8, pinned if it has to be sent to a GPU."""
+        rows = self.rows[label]
+        source = draws.generator(self.seed, "real", step, label)
+        chosen = draws.choose(len(rows), self.batch, source)
+        levels = self.images[send(rows[chosen], self.images.device)]
+        pin = levels.device.type == "cpu" and self.device.type == "cuda"
+        return levels.pin_memory() if pin else levels

@@ -1,0 +1,65 @@
+"""The set at the end: class by class, in memory or through a file, and pictures of a part."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from latentdc.distill import finish
+from latentdc.distill.finish import finished, picture
+from latentdc.distill.latents import initial_latents
+from latentdc.priors.pixel import PixelPrior
+from tests.distill import setup
+
+
+def ends(prior, folder=None, ipc=3):
+    latents = initial_latents(setup.dataset(), prior, range(3), ipc=ipc, seed=0)
+    return latents, finished(latents, prior, setup.CLASSES, {}, Accelerator(), folder)
+
+
+@pytest.mark.parametrize("clamp", [True, False])
+def test_a_set_through_a_file_is_the_one_in_memory_and_leaves_no_file(tmp_path, monkeypatch, clamp):
+    prior = PixelPrior(8, clamp=clamp)
+    _, in_memory = ends(prior)
+    monkeypatch.setattr(finish, "MEMORY_LIMIT", 0)
+    _, mapped = ends(prior, tmp_path)
+    assert torch.equal(in_memory.images, mapped.images)
+    assert mapped.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_few_images_are_decoded_at_a_time_and_each_once(monkeypatch):
+    sizes, decode = [], PixelPrior.decode
+
+    def counted(self, z, c, noise):
+        sizes.append(len(z))
+        return decode(self, z, c, noise)
+
+    monkeypatch.setattr(PixelPrior, "decode", counted)
+    monkeypatch.setattr(finish, "AT_ONCE", 4)
+    latents, made = ends(PixelPrior(8), ipc=2)
+    assert sizes == [4, 2]  # two classes, then one
+    levels = torch.cat(latents.z).detach().add(1).mul(127.5).round().to(torch.uint8)
+    assert torch.equal(made.images, levels)
+
+
+def test_pixels_beyond_the_limits_are_kept_as_floats():
+    prior = PixelPrior(8, clamp=False)
+    latents = initial_latents(setup.dataset(), prior, range(3), ipc=2, seed=0)
+    latents.z[1].data[0, 0, 0, 0] = 1.5
+    made = finished(latents, prior, setup.CLASSES, {}, Accelerator())
+    assert made.images.dtype == torch.float32 and made.images.max() == 1.5
+
+
+def test_a_picture_decodes_what_it_shows_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(finish, "SHOWN", (2, 1))
+    decoded, decode = [], PixelPrior.decode
+
+    def counted(self, z, c, noise):
+        decoded.append(len(z))
+        return decode(self, z, c, noise)
+
+    monkeypatch.setattr(PixelPrior, "decode", counted)
+    prior = PixelPrior(8)
+    latents = initial_latents(setup.dataset(), prior, range(3), ipc=3, seed=0)
+    picture(tmp_path / "grids" / "a.png", latents, prior, setup.CLASSES, Accelerator())
+    assert sum(decoded) == 2 and (tmp_path / "grids" / "a.png").is_file()

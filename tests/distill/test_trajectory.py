@@ -1,0 +1,47 @@
+"""Trajectory matching through the whole of a distillation, in each space."""
+
+import json
+
+import pytest
+import torch
+
+from latentdc.distill import checkpoint
+from latentdc.priors.autoencoder import AutoencoderPrior
+from latentdc.priors.pixel import PixelPrior
+from tests.distill import setup
+from tests.priors import small
+
+
+@pytest.mark.parametrize("space", ["pixel", "autoencoder", "diffusion"])
+def test_every_space_is_moved_and_learns_a_learning_rate(space):
+    prior = {
+        "pixel": PixelPrior(8),
+        "autoencoder": AutoencoderPrior(small.autoencoder(), resolution=8),
+        "diffusion": small.prior(steps=2),
+    }[space]
+    start = setup.run(prior=prior, kind="mtt", steps=0)
+    made = setup.run(prior=prior, kind="mtt", steps=2)
+    assert start.learned_lr == pytest.approx(0.01) and made.learned_lr != start.learned_lr > 0
+    for label in range(3):
+        assert not torch.equal(made.z[made.labels == label], start.z[start.labels == label])
+
+
+def test_a_continued_run_ends_bitwise_with_its_learning_rate(tmp_path):
+    whole = setup.run(tmp_path / "whole", kind="mtt", steps=4, checkpoint_every=2)
+    setup.run(tmp_path / "parts", kind="mtt", steps=2, checkpoint_every=2)
+    saved = checkpoint.learned(checkpoint.latest(tmp_path / "parts/checkpoints"))
+    assert saved["lr_velocity"] != 0
+    parts = setup.run(tmp_path / "parts", kind="mtt", steps=4, checkpoint_every=2)
+    assert parts.learned_lr == whole.learned_lr
+    for name in ("images", "z", "c"):
+        assert torch.equal(getattr(whole, name), getattr(parts, name)), name
+
+
+def test_the_journal_notes_the_learned_rate_and_the_loss_as_it_is(tmp_path):
+    made = setup.run(tmp_path, prior=PixelPrior(8), kind="mtt", steps=2, lr_z=0.0)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["learned_lr"] == made.learned_lr
+    objective = setup.objective("mtt")
+    images = made.floats().requires_grad_()
+    first = objective.accumulate(0, images, made.labels, None)
+    assert lines[0]["loss"] == pytest.approx(float(first))  # and not a third, for three classes
