@@ -300,6 +300,54 @@ class Prune:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Combine:
+    """Mosaics of whole training images (`latentdc pca`).
+
+    Attributes:
+        grid: images along each side of a mosaic.
+        fit: how an image takes the square shape of a cell: `squash` it, `pad` it with grey, or keep
+            its `center`, which crops images that are not square.
+        order: `stride` deals the ranked images out, so that each mosaic has easy and less easy
+            ones; `rank` fills one mosaic after the other; `random` shuffles them.
+    """
+
+    grid: int = 2
+    fit: Literal["squash", "pad", "center"] = "squash"
+    order: Literal["stride", "rank", "random"] = "stride"
+
+    def __post_init__(self) -> None:
+        require(
+            2 <= self.grid <= 16,
+            f"combine.grid is the number of images along a side, from 2 to 16, got {self.grid}.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rded:
+    """Mosaics of realistic crops (RDED), which `latentdc pca` makes beside its own.
+
+    Attributes:
+        pool: images of each class that are drawn at random and cropped; all of a smaller class.
+        crops: of each image, of which the most realistic one is kept.
+        scale: smallest and largest share of the area that a crop has.
+    """
+
+    pool: int = 300
+    crops: int = 5
+    scale: tuple[float, float] = (0.08, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("pool", "crops"):
+            value = getattr(self, name)
+            require(value >= 1, f"rded.{name} is at least 1, got {value}.")
+        require(
+            0 < self.scale[0] <= self.scale[1] <= 1,
+            f"rded.scale is a range of shares in (0, 1], got {list(self.scale)}; such as "
+            "[0.08, 1.0].",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PriorSpec:
     """The space in which synthetic images are optimised.
 
@@ -367,6 +415,11 @@ class PriorSpec:
             self.kind == "diffusion" or self.autoencoder is None,
             f"prior.autoencoder takes the place of a diffusion prior's own; with prior.kind="
             f"{self.kind} give an autoencoder as prior.weights.",
+        )
+        require(
+            self.kind == "diffusion" or self.truncate is None,
+            f"prior.truncate counts denoising steps, and prior.kind={self.kind} has none; leave it "
+            "out.",
         )
         if self.kind != "diffusion":
             return
@@ -662,6 +715,8 @@ class Recipe:
 
     data: Data = field(default_factory=Data)
     prune: Prune = field(default_factory=Prune)
+    combine: Combine = field(default_factory=Combine)
+    rded: Rded = field(default_factory=Rded)
     prior: PriorSpec = field(default_factory=lambda: PriorSpec(weights="digits"))
     objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
     distill: Distill = field(default_factory=Distill)

@@ -1,13 +1,15 @@
-"""DSA: differentiable augmentation, one kind drawn per call.
+"""DSA: differentiable augmentation, one kind (or chain of kinds) drawn per call.
 
 Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021,
 https://arxiv.org/abs/2102.08259, with the constants of its released code. A draw is a value: the
 same one applied to real and to synthetic images gives both the same parameters (the paper's
-siamese form); a draw of many samples gives each its own, as the training of students wants it.
+siamese form); a draw of many samples gives each its own, as the training of students wants it. The
+released code draws one kind (its mode S, `color_crop_...`) or applies all, one after another (its
+mode M, `color+crop+...`).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,9 +27,9 @@ class Draw:
     """What one call of `augment` does.
 
     Attributes:
-        kind: the one augmentation, such as `flip`.
-        uniforms: (1, 3) for parameters shared by all images, or (B, 3), one row per image; in
-            [0, 1). A kind reads as many columns as it has parameters.
+        kind: an augmentation, such as `flip`, or several in their order, such as `color+crop`.
+        uniforms: (1, 3 K) for parameters shared by all images, or (B, 3 K), one row per image; in
+            [0, 1). Each of the K kinds reads as many of its three columns as it has parameters.
     """
 
     kind: str
@@ -38,8 +40,8 @@ def draw_augmentation(strategy: str | None, source: Generator, samples: int = 1)
     """Draw one kind of the strategy, and its parameters for `samples` images (1: shared by all).
 
     Args:
-        strategy: kinds joined by `_`, each as likely, such as `color_crop`; None draws nothing,
-            which `augment` takes for no augmentation.
+        strategy: kinds joined by `_`, each as likely, such as `color_crop`; a kind may be a chain
+            joined by `+`. None draws nothing, which `augment` takes for no augmentation.
         source: CPU generator.
         samples: rows of parameters.
     """
@@ -47,15 +49,42 @@ def draw_augmentation(strategy: str | None, source: Generator, samples: int = 1)
         return None
     kinds = strategy.split("_")
     kind = kinds[int(torch.randint(len(kinds), (), generator=source))]
-    return Draw(kind, torch.rand(samples, 3, generator=source))
+    return Draw(kind, torch.rand(samples, 3 * len(kind.split("+")), generator=source))
 
 
 def augment(images: Tensor, draw: Draw | None) -> Tensor:
     """(B, C, H, W) normalised images -> augmented, same shape, differentiable; zeros fill in."""
     if draw is None:
         return images
-    uniforms = send(draw.uniforms, images.device).to(images.dtype).expand(len(images), 3)
-    return AUGMENTATIONS[draw.kind](images, uniforms)
+    uniforms = send(draw.uniforms, images.device).to(images.dtype).expand(len(images), -1)
+    for kind, own in zip(draw.kind.split("+"), uniforms.split(3, dim=1), strict=True):
+        images = AUGMENTATIONS[kind](images, own)
+    return images
+
+
+def augment_classes(images: Tensor, draws: Sequence[Draw | None], counts: Sequence[int]) -> Tensor:
+    """Augment each class by a draw of its own; classes that drew the same kind go together.
+
+    Args:
+        images: (B, C, H, W) in class-major order, normalised.
+        draws: for each class, all of one strategy (all None without one).
+        counts: images of each class, B in sum.
+
+    Returns:
+        (B, C, H, W), what `augment` gives class by class.
+    """
+    drawn = [draw for draw in draws if draw is not None]
+    if not drawn:
+        return images
+    rows = torch.arange(len(images)).split(list(counts))
+    order, done = [], []
+    for kind in sorted({draw.kind for draw in drawn}):
+        alike = [place for place, draw in enumerate(drawn) if draw.kind == kind]
+        uniforms = [drawn[place].uniforms.expand(counts[place], -1) for place in alike]
+        order.append(torch.cat([rows[place] for place in alike]))
+        taken = images[send(order[-1], images.device)]
+        done.append(augment(taken, Draw(kind, torch.cat(uniforms))))
+    return torch.cat(done)[send(torch.cat(order).argsort(), images.device)]
 
 
 def color(images: Tensor, uniforms: Tensor) -> Tensor:

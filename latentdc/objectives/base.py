@@ -1,6 +1,6 @@
 """The seam between the distillation loop and what it minimises."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -8,9 +8,17 @@ from torch import Tensor
 RealBatch = Callable[[int, int], Tensor]
 """(step, label) -> (B, 3, H, W) real images of one class in [-1, 1]."""
 
+LEARNED_LR = "learned_lr"  # in the state of an objective
+
 
 class Objective(Protocol):
-    """A loss between real and synthetic images, summed over classes."""
+    """A loss that synthetic images get for behaving unlike real ones.
+
+    Attributes:
+        sums_classes: whether the loss is a sum over classes, and so noted per class.
+    """
+
+    sums_classes: bool
 
     @property
     def scope(self) -> Literal["class", "set"]:
@@ -33,3 +41,13 @@ class Objective(Protocol):
         Returns:
             () loss, detached.
         """
+
+    def state(self) -> dict[str, Tensor]:
+        """What the objective itself learns or trains, for checkpoints; {} for most.
+
+        The same in every process. `LEARNED_LR`, () the learning rate of students, is also noted in
+        the journal and kept with the synthetic set.
+        """
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""

@@ -1,75 +1,97 @@
-"""Objectives that are a sum over classes, each met by its real images under one new student."""
+"""Objectives that are a sum over classes, each met by its real images under one random student."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from latentdc import draws
-from latentdc.images import Normalization
+from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
-from latentdc.networks.build import new_network
-from latentdc.objectives.augment import augment, draw_augmentation
+from latentdc.objectives.augment import Draw, augment, augment_classes, draw_augmentation
 from latentdc.objectives.base import RealBatch
-from latentdc.objectives.distribution import distribution_matching
+from latentdc.objectives.chunks import at_once, packs
+from latentdc.objectives.students import Students
 
-Match = Callable[[Network, Tensor, Tensor, int], Tensor]
-"""(student, real, synthetic, label) -> () loss of one class."""
+Match = Callable[[Network, Iterable[Tensor], Sequence[Tensor], Sequence[int]], Tensor]
+"""(student, real, synthetic, labels) -> () loss of some classes, each with its entry in all three.
 
-
-def match_distributions(student: Network, real: Tensor, synthetic: Tensor, label: int) -> Tensor:
-    """Distribution matching in the student's feature space, in float32 under autocast too."""
-    return distribution_matching(lambda x: student.features(x).float(), real, synthetic)
+Images are normalised and augmented; real ones are drawn when their turn comes.
+"""
 
 
 class Classwise:
-    """A new random student per step; per class one real batch and one augmentation, for both sides.
+    """Per class one real batch and one augmentation, for real and synthetic images alike.
 
     Args:
-        match: loss of one class.
-        network: name of the student.
-        num_classes: of the data set.
-        resolution: of the images, in pixels.
+        match: loss of some classes.
+        students: who compares.
         normalization: of real and synthetic images alike.
         augmentation: DSA strategy, or None.
         seed: of all draws.
     """
 
-    scope: Literal["class"] = "class"
+    sums_classes = True
 
     def __init__(
         self,
         match: Match,
+        students: Students,
         *,
-        network: str,
-        num_classes: int,
-        resolution: int,
-        normalization: Normalization,
+        normalization: Preprocessing,
         augmentation: str | None,
         seed: int,
     ) -> None:
         self.match = match
+        self.students = students
         self.normalization = normalization
         self.augmentation = augmentation
         self.seed = seed
-        self.new_student = partial(
-            new_network, network, num_classes=num_classes, resolution=resolution, seed=seed
-        )
+
+    @property
+    def scope(self) -> Literal["class", "set"]:
+        """See `Objective.scope`."""
+        return "set" if self.students.see_all_classes else "class"
 
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """See `Objective.accumulate`."""
-        student = self.new_student(step).to(synthetic.device)
+        student = self.students.of(step, synthetic.detach(), labels, real)
         total = torch.zeros((), device=synthetic.device)
         classes, counts = labels.unique_consecutive(return_counts=True)
-        parts = synthetic.split(counts.tolist())
-        for label, images in zip(classes.tolist(), parts, strict=True):
-            source = draws.generator(self.seed, "augment", step, label)
-            draw = draw_augmentation(self.augmentation, source)
-            genuine = augment(self.normalization(real(step, label)), draw)
-            made = augment(self.normalization(images), draw)
-            loss = self.match(student, genuine, made, label)
+        remaining = iter(classes.tolist())
+        for made in packs(synthetic.split(counts.tolist()), at_once(synthetic)):
+            together = list(islice(remaining, len(made)))
+            drawn = [self._draw(step, label) for label in together]
+            genuine = self._real(step, together, drawn, real)
+            loss = self.match(student, genuine, self._treated(made, drawn), together)
             loss.backward(inputs=[synthetic])
             total += loss.detach()
         return total
+
+    def state(self) -> dict[str, Tensor]:
+        """A student that lives on."""
+        return self.students.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See `Objective.restore`."""
+        self.students.restore(state)
+
+    def _draw(self, step: int, label: int) -> Draw | None:
+        source = draws.generator(self.seed, "augment", step, label)
+        return draw_augmentation(self.augmentation, source)
+
+    def _real(
+        self, step: int, labels: Sequence[int], drawn: Sequence[Draw | None], real: RealBatch
+    ) -> Iterator[Tensor]:
+        """Real images of each class, treated as its synthetic ones."""
+        for label, draw in zip(labels, drawn, strict=True):
+            yield augment(self.normalization(real(step, label)), draw)
+
+    def _treated(self, parts: Sequence[Tensor], drawn: Sequence[Draw | None]) -> Sequence[Tensor]:
+        """Synthetic images of each class, normalised and augmented together."""
+        counts = [len(part) for part in parts]
+        together = self.normalization(torch.cat(list(parts)))
+        treated: Sequence[Tensor] = augment_classes(together, drawn, counts).split(counts)
+        return treated

@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from latentdc.objectives.augment import AUGMENTATIONS, Draw, augment, draw_augmentation
+from latentdc.objectives.augment import (
+    AUGMENTATIONS,
+    Draw,
+    augment,
+    augment_classes,
+    draw_augmentation,
+)
 from latentdc.recipe import AUGMENTATIONS as NAMES
 
 ALL = "_".join(NAMES)
@@ -147,3 +153,33 @@ def test_kinds_are_drawn_alike_and_the_generator_decides():
 
 def test_no_strategy_leaves_images_as_they_are(images):
     assert augment(images, draw_augmentation(None, torch.Generator())) is images
+
+
+def test_a_chain_applies_one_kind_after_another_with_draws_of_their_own(images):
+    source = torch.Generator().manual_seed(2)
+    draw = draw_augmentation("color+crop+flip", source, samples=2)
+    x = images
+    for kind, columns in [("color", slice(0, 3)), ("crop", slice(3, 6)), ("flip", slice(6, 9))]:
+        x = augment(x, Draw(kind, draw.uniforms[:, columns]))
+    assert draw.uniforms.shape == (2, 9) and draw.uniforms.unique().numel() == 18
+    assert torch.equal(augment(images, draw), x)
+
+
+def test_a_chain_is_one_kind_among_others():
+    source = torch.Generator().manual_seed(0)
+    kinds = [draw_augmentation("flip_color+crop", source).kind for _ in range(200)]
+    assert set(kinds) == {"flip", "color+crop"} and 70 < kinds.count("flip") < 130
+
+
+@pytest.mark.parametrize("strategy", [ALL, "color+crop+cutout+flip+scale+rotate"])
+@pytest.mark.parametrize("samples", [1, None])
+def test_classes_augmented_together_are_as_each_alone(strategy, samples):
+    source, counts = torch.Generator().manual_seed(1), [3, 1, 4, 2, 2, 5, 1, 3]
+    parts = [torch.randn(n, 3, 8, 8, generator=source) for n in counts]
+    drawn = [draw_augmentation(strategy, source, samples=samples or n) for n in counts]
+    images = torch.cat(parts).requires_grad_()
+    together = augment_classes(images, drawn, counts)
+    alone = torch.cat([augment(part, draw) for part, draw in zip(parts, drawn, strict=True)])
+    torch.testing.assert_close(together, alone)
+    together.square().sum().backward()
+    assert images.grad.flatten(1).abs().sum(1).min() > 0

@@ -47,7 +47,7 @@ def test_the_loss_is_a_sum_over_classes_with_one_student_and_one_draw_per_class(
         real = augment(NORMALIZATION(batch(7, label)), draw)
         made = augment(NORMALIZATION(again[2 * label : 2 * label + 2]), draw)
         if kind == "dm":
-            total = total + distribution_matching(student.features, real, made)
+            total = total + distribution_matching(student.features, [real], [made])
         else:
             total = total + gradient_matching(student, real, made, label)
     total.backward(inputs=[again])

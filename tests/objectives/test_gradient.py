@@ -1,11 +1,14 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
+from latentdc.objectives import chunks
 from latentdc.objectives.gradient import (
     DISTANCES,
     gradient_matching,
+    match_gradients,
+    real_gradient,
     rowwise_cosine,
     squared_error,
     whole_cosine,
@@ -73,3 +76,51 @@ def test_gradients_reach_the_synthetic_images_alone():
     real, synthetic = images(3, 3, 4, 4).requires_grad_(), images(2, 3, 4, 4).requires_grad_()
     gradient_matching(student(), real, synthetic, 0).backward(inputs=[synthetic])
     assert real.grad is None and synthetic.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 100])
+def test_the_real_gradient_does_not_depend_on_how_images_are_cut(at_once, monkeypatch):
+    monkeypatch.setattr(chunks, "PIXELS_CPU", 16 * at_once)
+    network, real = student(), images(7, 3, 4, 4)
+    weights = list(network.parameters())
+    loss = cross_entropy(network(real), torch.full((7,), 2))
+    for given, wanted in zip(
+        real_gradient(network, weights, real, 2), torch.autograd.grad(loss, weights), strict=True
+    ):
+        torch.testing.assert_close(given, wanted)
+
+
+def test_classes_are_summed():
+    network, real = student(), images(4, 3, 4, 4).split(2)
+    synthetic = images(3, 3, 4, 4, seed=1).split([1, 2])
+    total = match_gradients(network, iter(real), synthetic, [2, 0], distance="mse")
+    alone = [
+        gradient_matching(network, real[i], synthetic[i], (2, 0)[i], distance="mse")
+        for i in range(2)
+    ]
+    torch.testing.assert_close(total, alone[0] + alone[1])
+
+
+class Attentive(nn.Module):
+    """Attention by torch's fused function, as torchvision's transformers have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.linear = nn.Linear(3, 24), nn.Linear(8, 3)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x.flatten(2).mT).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+        attended = scaled_dot_product_attention(q, k, v)
+        return self.linear(attended.transpose(1, 2).flatten(2).mean(1))
+
+
+def test_gradients_pass_through_fused_attention_twice():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Attentive().double()
+    real, synthetic = images(3, 3, 4, 4), images(2, 3, 4, 4, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: gradient_matching(network, real, s, 1), (synthetic,))
+    fused = network(synthetic).sum()
+    (slope,) = torch.autograd.grad(fused, network.qkv.weight, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"derivative .* not implemented"):
+        slope.sum().backward()  # what would happen without the choice of kernel

@@ -1,0 +1,53 @@
+"""What training experts would take, counted without data and without weights."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from latentdc.data.sizes import KNOWN, class_count
+from latentdc.experts.files import missing_experts
+from latentdc.experts.manifest import experts_folder
+from latentdc.experts.training import expert_bytes
+from latentdc.networks.build import build_network
+from latentdc.recipe import Recipe
+
+UNKNOWN = "unknown until downloaded"
+
+
+def describe(recipe: Recipe) -> str:
+    """Lines of `quantity: value`."""
+    settings, network = recipe.experts, recipe.objective.network
+    folder, size = experts_folder(recipe), KNOWN.get(recipe.data.source)
+    lacking = len(missing_experts(folder, settings.count))
+    lines = {
+        "folder": str(folder),
+        "experts": f"{lacking} of {settings.count} to train, {network}, {settings.epochs} epochs",
+    }
+    classes = class_count(recipe.data)
+    if size is None or classes is None:
+        return _aligned(lines | {"disk": UNKNOWN, "work": UNKNOWN})
+    images = recipe.prune.expected(round(size.train * classes / size.classes), classes)
+    each = expert_bytes(settings, network, classes, recipe.data.resolution)
+    work = 3 * _forward(network, classes, recipe.data.resolution) * images * settings.epochs
+    return _aligned(
+        lines
+        | {
+            "core set": f"about {images:,} images",
+            "disk": f"{each:,} bytes each, {lacking * each:,} in all, {settings.dtype}",
+            "work": f"{work / 1e12:,.3g} TMAC each, {lacking * work / 1e12:,.3g} in all",
+        }
+    )
+
+
+def _forward(network: str, classes: int, resolution: int) -> float:
+    """Multiply-adds of one image; a training step is three of them."""
+    with torch.device("meta"):
+        student = build_network(network, num_classes=classes, resolution=resolution)
+    with FlopCounterMode(display=False) as counter:
+        student(torch.empty(1, 3, resolution, resolution, device="meta"))
+    flops: int = counter.get_total_flops()
+    return flops / 2
+
+
+def _aligned(lines: dict[str, str]) -> str:
+    width = max(map(len, lines)) + 1
+    return "\n".join(f"{name + ':':<{width}} {value}" for name, value in lines.items())

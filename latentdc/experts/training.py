@@ -1,0 +1,155 @@
+"""Train experts: SGD at a constant rate, as MTT's are, their weights kept after every epoch.
+
+Cazenavette et al. 2022, https://arxiv.org/abs/2203.11932; the released code's settings are the
+defaults of `recipe.Experts`. All of an expert's draws follow from (seed, its number).
+"""
+
+import shutil
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+from tqdm import tqdm
+
+from latentdc import launch
+from latentdc.batches import epoch_batches
+from latentdc.data.dataset import Dataset
+from latentdc.data.mapped import Images
+from latentdc.device import fetch, place, send
+from latentdc.draws import global_draws
+from latentdc.errors import InputError, RunError
+from latentdc.experts.files import missing_experts, write_expert
+from latentdc.experts.manifest import expert_path
+from latentdc.images import Preprocessing
+from latentdc.networks.build import build_network, new_network
+from latentdc.objectives.augment import augment
+from latentdc.recipe import Experts
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def train_experts(
+    coreset: Dataset,
+    folder: Path,
+    settings: Experts,
+    *,
+    network: str,
+    normalization: Preprocessing,
+    seed: int,
+    accelerator: Accelerator,
+) -> None:
+    """Train the experts that a folder lacks, shared out over the processes.
+
+    Args:
+        coreset: real images.
+        folder: gets a file per expert as soon as it is trained.
+        settings: of the trainings.
+        network: its name.
+        normalization: from images to its input.
+        seed: of all draws.
+        accelerator: devices, precision and processes.
+
+    Raises:
+        InputError: the disk has no room for them; before anything is trained.
+        RunError: a training diverged.
+    """
+    lacking = launch.agree(accelerator, missing_experts(folder, settings.count))
+    assert isinstance(lacking, list)
+    size = len(lacking) * expert_bytes(settings, network, coreset.num_classes, coreset.resolution)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise InputError(
+            f"{len(lacking)} experts take {size:,} bytes and {folder} has room for {free:,}; lower "
+            "experts.count or experts.epochs, take experts.dtype=bfloat16, or another disk "
+            "(objective.trajectory.experts=FOLDER)."
+        )
+    images = place(coreset.images, accelerator.device)
+    labels = coreset.labels.to(accelerator.device)
+    mine = lacking[accelerator.process_index :: accelerator.num_processes]
+    for index in tqdm(mine, "experts", disable=not accelerator.is_main_process):
+        snapshots = train_expert(
+            images,
+            labels,
+            settings,
+            network=network,
+            num_classes=coreset.num_classes,
+            normalization=normalization,
+            seed=seed,
+            index=index,
+            accelerator=accelerator,
+        )
+        write_expert(expert_path(folder, index), snapshots)
+    accelerator.wait_for_everyone()
+
+
+def train_expert(
+    images: Images,
+    labels: Tensor,
+    settings: Experts,
+    *,
+    network: str,
+    num_classes: int,
+    normalization: Preprocessing,
+    seed: int,
+    index: int,
+    accelerator: Accelerator,
+) -> dict[str, Tensor]:
+    """Weights by name, (epochs + 1, ...): before the training and after each epoch.
+
+    Args:
+        images: (N, 3, H, W) uint8, placed (see `latentdc.device`).
+        labels: (N,) int64 on the accelerator's device.
+        settings: of the training.
+        network: its name.
+        num_classes: size of its logits.
+        normalization: from images to its input.
+        seed: of all draws.
+        index: of the expert.
+        accelerator: its device and precision are used.
+
+    Raises:
+        RunError: the loss is no longer finite.
+    """
+    device = accelerator.device
+    expert = new_network(
+        network, "expert", index, num_classes=num_classes, resolution=images.shape[-1], seed=seed
+    ).to(device)
+    optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
+    kept = {
+        name: torch.empty((settings.epochs + 1, *weight.shape), dtype=DTYPES[settings.dtype])
+        for name, weight in expert.named_parameters()
+    }
+    _keep(expert, kept, 0)
+    for epoch in range(settings.epochs):
+        keys = ("expert", index, epoch)
+        batches = epoch_batches(len(labels), settings.batch, settings.augment, seed, *keys)
+        with global_draws(seed, "dropout", *keys):
+            for rows, draw in batches:
+                inputs = augment(normalization(fetch(images, rows, device)), draw)
+                with accelerator.autocast():
+                    logits = expert(inputs)
+                loss = F.cross_entropy(logits.float(), labels[send(rows, device)])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        _keep(expert, kept, epoch + 1)
+    if not all(bool(weights.isfinite().all()) for weights in kept.values()):
+        raise RunError(f"expert {index} diverged; experts before it are kept. Lower experts.lr.")
+    return kept
+
+
+def _keep(expert: nn.Module, kept: dict[str, Tensor], epoch: int) -> None:
+    """Copy the weights as they are now: the optimiser goes on to change them in place."""
+    for name, weight in expert.named_parameters():
+        kept[name][epoch].copy_(weight.detach())
+
+
+def expert_bytes(settings: Experts, network: str, num_classes: int, resolution: int) -> int:
+    """Bytes of one expert on disk."""
+    with torch.device("meta"):
+        outline = build_network(network, num_classes=num_classes, resolution=resolution)
+    weights = sum(weight.numel() for weight in outline.parameters())
+    return (settings.epochs + 1) * weights * DTYPES[settings.dtype].itemsize

@@ -1,0 +1,156 @@
+"""Trajectory matching (MTT): a student of synthetic images shall end where experts of real ones do.
+
+Cazenavette et al., "Dataset Distillation by Matching Training Trajectories", CVPR 2022,
+https://arxiv.org/abs/2203.11932, Alg. 1. A step takes one expert, starts a student at its weights
+after some epoch, lets it take a few steps of SGD on the synthetic images, and compares its weights
+with the expert's some epochs later. The student's learning rate is learned beside the images; here
+it cannot leave a positive range. Deviations: synthetic images may be decoded from latents; dropout
+is off in the student, whose steps some forms take twice.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import count, islice
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from latentdc import draws
+from latentdc.batches import Batch, epoch_batches
+from latentdc.images import Preprocessing
+from latentdc.networks.build import new_network
+from latentdc.objectives.augment import augment
+from latentdc.objectives.base import LEARNED_LR, RealBatch
+from latentdc.objectives.inner_steps import FORMS, InnerLoss, Weights
+from latentdc.recipe import Trajectory
+
+MOMENTUM = 0.5  # of the learning rate's own SGD
+RANGE = 100.0  # factor by which the learning rate may leave its start, either way
+
+
+class Experts(Protocol):
+    """Weights of networks on their way through a training on real images."""
+
+    @property
+    def count(self) -> int:
+        """Number of experts."""
+
+    def weights(self, expert: int, epoch: int) -> Weights:
+        """Of one expert after so many epochs, by name, float32 on the CPU."""
+
+
+class TrajectoryMatching:
+    """Trajectory matching as an objective; its loss is of the whole set, not of classes.
+
+    Args:
+        experts: to follow; each is taken once before any is taken again.
+        settings: numbers of epochs and steps, learning rates, form of the gradient.
+        network: name of the experts' network.
+        num_classes: of the data set.
+        resolution: of the images, in pixels.
+        normalization: that the experts saw real images with.
+        augmentation: DSA strategy of the inner steps, or None.
+        seed: of all draws.
+    """
+
+    scope: Literal["set"] = "set"
+    sums_classes = False
+
+    def __init__(
+        self,
+        experts: Experts,
+        settings: Trajectory,
+        *,
+        network: str,
+        num_classes: int,
+        resolution: int,
+        normalization: Preprocessing,
+        augmentation: str | None,
+        seed: int,
+    ) -> None:
+        self.experts = experts
+        self.settings = settings
+        self.normalization = normalization
+        self.augmentation = augmentation
+        self.seed = seed
+        self.student = without_dropout(
+            new_network(network, "inner", num_classes=num_classes, resolution=resolution, seed=seed)
+        )
+        self.lr = torch.tensor(settings.lr_student)
+        self.velocity = torch.zeros(())
+
+    def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
+        """See `Objective.accumulate`; also updates the learning rate."""
+        device = synthetic.device
+        self.student.to(device)
+        start, target = self._segment(step, device)
+        labels = labels.to(device)
+        losses = [self._inner_loss(batch, labels) for batch in self._batches(step, len(labels))]
+        form = FORMS[self.settings.form]
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention cannot be differentiated twice
+            matched = form(losses, start, target, synthetic.detach(), self.lr.to(device))
+        synthetic.grad = matched.images
+        self._learn(matched.lr.cpu())
+        return matched.loss
+
+    def state(self) -> dict[str, Tensor]:
+        """The learning rate and its momentum."""
+        return {LEARNED_LR: self.lr, "lr_velocity": self.velocity}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See `Objective.restore`."""
+        self.lr, self.velocity = state[LEARNED_LR], state["lr_velocity"]
+
+    def _segment(self, step: int, device: torch.device) -> tuple[Weights, Weights]:
+        """Where the student starts, and where it shall end."""
+        lap, place = divmod(step, self.experts.count)
+        order = torch.randperm(self.experts.count, generator=draws.generator(self.seed, "lap", lap))
+        source = draws.generator(self.seed, "start epoch", step)
+        first = int(torch.randint(self.settings.max_start_epoch, (), generator=source))
+        ends = (first, first + self.settings.expert_epochs)
+        start, target = (
+            {
+                name: weight.to(device)
+                for name, weight in self.experts.weights(int(order[place]), epoch).items()
+            }
+            for epoch in ends
+        )
+        return start, target
+
+    def _batches(self, step: int, images: int) -> Iterator[Batch]:
+        """Rows and augmentation of each inner step: all images in a drawn order, then again."""
+        size, strategy = self.settings.batch_syn or images, self.augmentation
+        laps = (
+            epoch_batches(images, size, strategy, self.seed, "inner", step, lap) for lap in count()
+        )
+        return islice((batch for lap in laps for batch in lap), self.settings.syn_steps)
+
+    def _inner_loss(self, batch: Batch, labels: Tensor) -> InnerLoss:
+        rows, draw = batch[0].to(labels.device), batch[1]
+
+        def loss(weights: Weights, images: Tensor) -> Tensor:
+            inputs = augment(self.normalization(images[rows]), draw)
+            logits = functional_call(self.student, weights, (inputs,))
+            return F.cross_entropy(logits.float(), labels[rows])
+
+        return loss
+
+    def _learn(self, gradient: Tensor) -> None:
+        """One step of SGD on the learning rate, which stays within `RANGE` of its start."""
+        self.velocity = MOMENTUM * self.velocity + gradient
+        start = self.settings.lr_student
+        self.lr = (self.lr - self.settings.lr_lr * self.velocity).clamp(
+            start / RANGE, start * RANGE
+        )
+
+
+def without_dropout(network: nn.Module) -> nn.Module:
+    """The network in training mode, but for its dropout, which keeps everything."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    return network

@@ -1,0 +1,152 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latentdc import config
+from latentdc.distill.__main__ import main as distill
+from latentdc.experts.__main__ import main
+from latentdc.experts.manifest import changed, experts_folder
+from latentdc.recipe import Data, Prune, Recipe, Scorer
+from tests.distill.command import contents
+
+RECIPE = """
+data: {source: digits, resolution: 8}
+prior: {kind: pixel}
+objective:
+  {kind: mtt, network: convnet3@4, trajectory: {syn_steps: 2, expert_epochs: 1, max_start_epoch: 1}}
+experts: {count: 2, epochs: 1}
+distill: {steps: 2, lr_z: 1.0}
+evaluate: {rows: []}
+threads: 1
+"""
+FOLDER = Path("mine")
+HERE = f"objective.trajectory.experts={FOLDER}"
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATENTDC_CACHE", str(tmp_path / "cache"))
+    Path("toy.yaml").write_text(RECIPE)
+
+
+def refused(capsys, command, *overrides: str) -> str:
+    """The one line with which a command ends under code 2, having written nothing."""
+    before = contents(Path("."))
+    with pytest.raises(SystemExit) as stop:
+        command(["toy.yaml", *overrides])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and told.count("latentdc: error") == 1, told
+    assert contents(Path(".")) == before
+    return told.splitlines()[-1]
+
+
+def load(*overrides: str) -> Recipe:
+    return config.load(Recipe, Path("toy.yaml"), overrides)
+
+
+def test_a_run_follows_the_experts_that_the_command_trained_and_their_core_set(capsys):
+    main(["toy.yaml"])
+    folder = experts_folder(load())
+    assert f"experts: {folder}" in capsys.readouterr().out
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "coreset.parquet", "expert-00000.safetensors", "expert-00001.safetensors", "experts.json",
+    ]  # fmt: skip
+    kept = contents(folder)
+    main(["toy.yaml"])
+    assert contents(folder) == kept
+    distill(["toy.yaml"])
+    lines = (Path("runs/toy") / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2 and json.loads(lines[0])["learned_lr"] > 0
+    assert (Path("runs/toy") / "coreset.parquet").read_bytes() == kept["coreset.parquet"]
+
+
+def test_missing_experts_are_named_with_the_command_that_makes_them(capsys):
+    told = refused(capsys, distill)
+    assert "2 of the 2 experts of this recipe are missing in runs/experts/" in told
+    assert "`latentdc experts RECIPE` with the same overrides trains them" in told
+    main(["toy.yaml", "experts.count=1"])
+    capsys.readouterr()
+    assert "1 of the 2 experts" in refused(capsys, distill)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("objective.network=convnet3@8", "network 'convnet3@4', and this recipe has 'convnet3@8'"),
+        ("experts.lr=0.02", r"lr 0.01, and this recipe has 0.02"),
+        ("prune.keep=0.5", "pruning {}, and this recipe has {'keep': 0.5}"),
+        ("data.std=[0.5,0.5,0.5]", "normalization"),
+        ("data.zca=true", "normalization"),
+    ],
+)
+def test_experts_of_another_making_are_refused(capsys, override, told):
+    main(["toy.yaml", HERE])
+    if override == "data.zca=true":  # whose matrix goes into the cache
+        main(["toy.yaml", override])
+    capsys.readouterr()
+    for command in (distill, main):
+        line = refused(capsys, command, HERE, override)
+        assert f"the experts in {FOLDER} were trained with {told}" in line
+
+
+def test_experts_of_another_core_set_are_refused(capsys):
+    main(["toy.yaml", HERE, "prune.keep=0.5", "prune.score=random"])
+    main(["toy.yaml", "prune.keep=0.5", "prune.score=random", "seed=1"])
+    other = experts_folder(load("prune.keep=0.5", "prune.score=random", "seed=1"))
+    capsys.readouterr()
+    line = refused(capsys, distill, HERE, f"prune.coreset={other / 'coreset.parquet'}")
+    assert f"the experts in {FOLDER} were trained with coreset" in line
+
+
+def test_a_dry_run_tells_work_and_bytes_and_writes_nothing(capsys):
+    main(["toy.yaml", "--dry-run"])
+    told = capsys.readouterr().out
+    assert "2 of 2 to train, convnet3@4, 1 epochs" in told
+    assert "3,856 bytes each, 7,712 in all, float32" in told  # 482 weights, twice
+    assert "TMAC each" in told
+    assert sorted(Path(".").iterdir()) == [Path("toy.yaml")]
+
+
+def test_an_objective_without_experts_is_told_so(capsys):
+    assert "objective.kind=dm follows no experts" in refused(capsys, main, "objective.kind=dm")
+
+
+def test_a_place_that_cannot_be_a_folder_is_refused(capsys):
+    line = refused(capsys, main, "objective.trajectory.experts=toy.yaml/experts")
+    assert "cannot write to toy.yaml/experts; name another folder" in line
+    line = refused(capsys, distill, "objective.trajectory.experts=toy.yaml")
+    assert "2 of the 2 experts of this recipe are missing in toy.yaml" in line
+
+
+def test_recipes_share_experts_where_these_do_not_depend_on_what_differs():
+    same = experts_folder(load())
+    for override in ("prior.clamp=false", "ipc=5", "experts.count=9", "data.cache=x",
+                     "objective.trajectory.syn_steps=7"):  # fmt: skip
+        assert experts_folder(load(override)) == same
+    for override in ("objective.network=convnet3", "seed=1", "prune.keep=0.5", "data.zca=true",
+                     "experts.epochs=3", "experts.augment=null"):  # fmt: skip
+        assert experts_folder(load(override)) != same
+
+
+def test_only_what_is_not_at_its_default_counts():
+    assert changed(Data()) == {} and changed(Data(zca=True)) == {"zca": True}
+    pruned = Prune(keep=0.5, scorer=Scorer(epochs=3))
+    assert changed(pruned) == {"keep": 0.5, "scorer": {"epochs": 3}}
+
+
+def test_help_and_refusals_do_not_import_torch():
+    code = (
+        "import sys\n"
+        "from latentdc.experts.__main__ import main\n"
+        "try:\n    main(['toy.yaml', 'objective.kind=dm'])\n"
+        "except SystemExit as end:\n    assert end.code == 2\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True,
+                   env={**os.environ, "PYTHONPATH": str(root)})  # fmt: skip

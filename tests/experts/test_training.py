@@ -1,0 +1,110 @@
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.nn import functional as F
+
+from latentdc.data.dataset import Dataset
+from latentdc.draws import generator
+from latentdc.errors import InputError, RunError
+from latentdc.experts import training
+from latentdc.experts.files import ExpertFiles
+from latentdc.experts.manifest import expert_path
+from latentdc.experts.training import expert_bytes, train_experts
+from latentdc.images import Normalization, from_uint8
+from latentdc.networks.build import new_network
+from latentdc.objectives.augment import augment, draw_augmentation
+from latentdc.recipe import Experts
+
+NETWORK, NORMALIZATION = "convnet3@4", Normalization()
+
+
+def coreset() -> Dataset:
+    images = torch.randint(0, 256, (10, 3, 8, 8), generator=generator(0), dtype=torch.uint8)
+    return Dataset(images, torch.arange(10) % 2, ("a", "b"), torch.arange(10), "toy")
+
+
+def train(folder, **settings) -> ExpertFiles:
+    spec = Experts(**{"count": 2, "epochs": 2, "batch": 4, "lr": 0.1, **settings})
+    train_experts(
+        coreset(), folder, spec, network=NETWORK, normalization=NORMALIZATION, seed=3,
+        accelerator=Accelerator(),
+    )  # fmt: skip
+    return ExpertFiles(folder, spec.count)
+
+
+def by_hand(index: int, epochs: int) -> dict[str, torch.Tensor]:
+    """Plain SGD with momentum 0.5 on one augmentation per batch."""
+    data = coreset()
+    network = new_network(NETWORK, "expert", index, num_classes=2, resolution=8, seed=3)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.5)
+    for epoch in range(epochs):
+        source = generator(3, "expert", index, epoch)
+        for rows in torch.randperm(10, generator=source).split(4):
+            draw = draw_augmentation("color_flip", source, samples=len(rows))
+            inputs = augment(NORMALIZATION(from_uint8(data.images[rows])), draw)
+            optimizer.zero_grad()
+            F.cross_entropy(network(inputs), data.labels[rows]).backward()
+            optimizer.step()
+    return {name: weight.detach().clone() for name, weight in network.named_parameters()}
+
+
+def test_weights_are_kept_before_the_training_and_after_every_epoch_of_sgd(tmp_path):
+    experts = train(tmp_path, momentum=0.5, augment="color_flip")
+    for index in range(2):
+        for epoch in range(3):
+            found, expected = experts.weights(index, epoch), by_hand(index, epoch)
+            assert found.keys() == expected.keys()
+            for name in expected:
+                torch.testing.assert_close(found[name], expected[name])
+    firsts = [experts.weights(0, epoch)["linear.weight"] for epoch in range(3)]
+    assert not torch.equal(firsts[0], firsts[1]) and not torch.equal(firsts[1], firsts[2])
+
+
+def test_only_missing_experts_are_trained_and_come_out_the_same(tmp_path, monkeypatch):
+    train(tmp_path)
+    path = expert_path(tmp_path, 1)
+    before = path.read_bytes()
+    path.unlink()
+    trained = []
+    whole = training.train_expert
+
+    def counted(*given, **options):
+        trained.append(options["index"])
+        return whole(*given, **options)
+
+    monkeypatch.setattr(training, "train_expert", counted)
+    train(tmp_path, count=3)
+    assert trained == [1, 2] and path.read_bytes() == before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_bytes_that_are_told_are_those_that_are_written(tmp_path, dtype):
+    experts = train(tmp_path, count=1, dtype=dtype)
+    told = expert_bytes(Experts(epochs=2, dtype=dtype), NETWORK, 2, 8)
+    header = expert_path(tmp_path, 0).stat().st_size - told
+    assert 0 < header < 2000
+    weights = experts.weights(0, 2)["linear.weight"]
+    assert weights.dtype == torch.float32
+    torch.testing.assert_close(weights, train_weights(), rtol=1e-2, atol=1e-3)
+    assert torch.equal(weights, train_weights()) == (dtype == "float32")
+
+
+def train_weights() -> torch.Tensor:
+    data = coreset()
+    return training.train_expert(
+        data.images, data.labels, Experts(epochs=2, batch=4, lr=0.1), network=NETWORK,
+        num_classes=2, normalization=NORMALIZATION, seed=3, index=0, accelerator=Accelerator(),
+    )["linear.weight"][2]  # fmt: skip
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: type("", (), {"free": 10}))
+    with pytest.raises(InputError, match=r"2 experts take 10,608 bytes .* room for 10; lower"):
+        train(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_expert_that_diverges_is_not_kept(tmp_path):
+    with pytest.raises(RunError, match=r"expert 0 diverged.*Lower experts\.lr"):
+        train(tmp_path, lr=1e30)
+    assert list(tmp_path.iterdir()) == []
