@@ -1,89 +1,136 @@
-"""One step of the diffusion prior (decode and backward): both memory modes beside a plain schedule.
+"""The generator's part of a distillation step, beside the schedule of the released LD3M code.
 
-The plain schedule is that of the released LD3M code: decode without gradients, then decode every
-chunk again with each denoiser call checkpointed, so that the denoiser runs forward three times.
+Decoding and the way back to z and c, in one run: gradients compared, multiply-adds of the UNet
+counted, times taken in turns, and the peak of memory, for each of latentdc's ways to the gradient.
 
-python benchmarks/decoding.py [PRIOR] [RESOLUTION] [IMAGES]
+python benchmarks/decoding.py [digits] [cifar10] [cin256/8] [--plot assets/decoding.png]
+python benchmarks/decoding.py --gpu    # LDM's ImageNet model at its real size, random weights
 """
 
-import resource
-import subprocess
-import sys
-import time
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import real_size
 import torch
-from torch.utils.checkpoint import checkpoint
+from measure import best_seconds, macs, peak_bytes
+from models import MODELS, Model
+from released import CHUNK, NAME, Released
+from steps import Inputs, compare, inputs, our_step, plans, released_step
 
 from latentdc import draws
+from latentdc.images import Normalization
 from latentdc.machine import device_name
+from latentdc.objectives.build import build_objective
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.loading import load_prior
 
-STEPS, REPEATS, CHUNK = 10, 3, 10
-
-
-def plain_step(prior: DiffusionPrior, z, c, noise, gradient) -> None:
-    """The released schedule with the same noise in both passes."""
-    with torch.no_grad():
-        for part in zip(z.split(CHUNK), c.split(CHUNK), noise.split(CHUNK), strict=True):
-            prior.decode(*part)
-    denoiser = prior.denoiser
-    prior.denoiser = _Checkpointed(denoiser)
-    for part in zip(*(t.split(CHUNK) for t in (z, c, noise, gradient)), strict=True):
-        prior.decode(*part[:3]).backward(part[3])
-    prior.denoiser = denoiser
+AIM = 0.55  # of the released time
+BATCH = 64  # real images per class of the objective
 
 
-class _Checkpointed:
-    def __init__(self, denoiser):
-        self.denoiser, self.null = denoiser, denoiser.null
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one way to the gradient."""
 
-    def __call__(self, x, timestep, c):
-        return checkpoint(self.denoiser, x, timestep, c, use_reentrant=False)
-
-
-def our_step(prior: DiffusionPrior, z, c, noise, gradient) -> None:
-    prior.decode(z, c, noise).backward(gradient)
+    name: str
+    seconds: float
+    peak: int
+    work: float  # multiply-adds of the UNet
 
 
-def measure(mode: str, weights: str, resolution: int, images: int) -> None:
-    """Print seconds per step, peak memory in GB and the sum of the gradients."""
-    memory = "fast" if mode == "plain" else mode
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    prior = load_prior(
-        "diffusion", weights, resolution=resolution, steps=STEPS, memory=memory, chunk=CHUNK,
-        device=device,
+def unet_work(name: str, total: float, image: float, image_back: float) -> float:
+    """Without the decoder, which all but `fast` run twice forward."""
+    return total - image * (1 if name == "fast" else 2) - image_back
+
+
+def decoder_work(prior: DiffusionPrior, given: Inputs) -> tuple[float, float]:
+    forward = macs(lambda: prior.autoencoder.draw(given[0]))
+    both = macs(lambda: prior.autoencoder.draw(given[0]).backward(given[3]))
+    return forward, both - forward
+
+
+def measure(name: str, images: int, repeats: int) -> list[Row]:
+    """Compare, count and time one model; print a table."""
+    model, device = MODELS[name], torch.device("cpu")
+    ours, theirs = (model.make().to(device) for _ in range(2))
+    prior = ours.prior(model.resolution, steps=model.steps)
+    plain = Released(theirs, steps=model.steps)
+    given = inputs(prior, images)
+    works = {NAME: partial(released_step, plain, given)} | {
+        key: partial(our_step, prior, plan, given) for key, plan in plans(images).items()
+    }
+    size = sum(p.numel() for p in ours.unet.parameters()) / 1e6
+    shape = f"{images} images of {model.resolution} px, {model.steps} steps"
+    print(f"\n{name}: {shape}, UNet of {size:.1f} M")
+    call = macs(lambda: plain.call(given[0][:1], torch.tensor([1]), given[1][:1]))
+    image = macs(lambda: prior.autoencoder.draw(given[0][:1]))
+    ratio = f"1 to {image / call:.2f}"
+    print(
+        f"  GMAC of a UNet call {call / 1e9:.3f}, of decoding an image {image / 1e9:.3f}: {ratio}"
+    )
+    compare(prior, plain, given)
+    parts = decoder_work(prior, given)
+    counted = {key: unet_work(key, macs(work), *parts) for key, work in works.items()}
+    peaks = {key: peak_bytes(work, device) for key, work in works.items()}
+    times = best_seconds(works | {"objective": objective(model, images)}, repeats, device)
+    rows = [Row(key, times[key], peaks[key], counted[key]) for key in works]
+    table(rows, times["objective"])
+    return rows
+
+
+def objective(model: Model, images: int) -> Callable[[], object]:
+    """What comes between decoding and the way back: distribution matching, class by class."""
+    matching = build_objective(
+        "dm", network="convnet3", num_classes=10, resolution=model.resolution,
+        normalization=Normalization(),
     )  # fmt: skip
-    source = draws.generator(0)
-    z = torch.randn(images, *prior.latent_shape, generator=source).to(device).requires_grad_()
-    noise = torch.randn(z.shape, generator=source).to(device)
-    gradient = torch.randn(images, 3, resolution, resolution, generator=source).to(device)
-    c = prior.condition(torch.zeros(images, dtype=torch.long, device=device)).requires_grad_()
-    step = plain_step if mode == "plain" else our_step
-    times = []
-    for _ in range(REPEATS):
-        z.grad = c.grad = None
-        began = time.perf_counter()
-        step(prior, z, c, noise, gradient)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    if device == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 1e9
-    norm = float(z.grad.norm())
-    print(f"{mode:<6} {min(times):8.2f} s/step {peak:6.2f} GB peak, |dz| = {norm:.6g}", flush=True)
+    source = draws.generator(0, "objective")
+    shape = (3, model.resolution, model.resolution)
+    real = torch.rand(BATCH, *shape, generator=source) * 2 - 1
+    made = (torch.rand(images, *shape, generator=source) * 2 - 1).requires_grad_()
+    labels = (torch.arange(images) % 10).sort().values
+    return lambda: matching.accumulate(0, made, labels, lambda step, label: real)
+
+
+def table(rows: list[Row], objective: float) -> None:
+    first = rows[0]
+    print("  way                  UNet GMAC        s    of it  whole step    peak MB    of it")
+    for row in rows:
+        whole = (row.seconds + objective) / (first.seconds + objective)
+        work = f"{row.work / 1e9:5.1f} {row.work / first.work:4.2f}"
+        time = f"{row.seconds:8.3f} {row.seconds / first.seconds:8.2f} {whole:11.2f}"
+        print(f"  {row.name:<20} {work} {time} {row.peak / 1e6:9.1f} {row.peak / first.peak:8.2f}")
+    print(
+        f"  whole step: with distribution matching, {BATCH} real images a class, {objective:.3f} s"
+    )
+
+
+def relative(row: Row, first: Row) -> tuple[str, float, float]:
+    return row.name, row.seconds / first.seconds, row.peak / first.peak
 
 
 def main() -> None:
-    weights, resolution, images = (*sys.argv[1:], *["digits", "16", "20"][len(sys.argv) - 1 :])[:3]
-    name = device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    print(f"{name}, {torch.get_num_threads()} threads; {weights}, {images} images, {STEPS} steps")
-    for mode in ("plain", "low", "fast"):
-        arguments = f"{mode!r}, {weights!r}, {resolution}, {images}"
-        work = f"from decoding import measure; measure({arguments})"
-        subprocess.run([sys.executable, "-c", work], check=True, cwd=Path(__file__).parent)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--images", type=int, default=CHUNK)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--gpu", action="store_true", help="precisions and layouts at real size")
+    options = parser.parse_args()
+    device = torch.device("cuda" if options.gpu and torch.cuda.is_available() else "cpu")
+    print(f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    if options.gpu:
+        wanted = options.models or ["cin256 at 128 px", "cin256 at 256 px"]
+        return real_size.measure_all(wanted, options.images, options.repeats)
+    wanted = options.models or ["digits", "cifar10", "cin256/8"]
+    found = {name: measure(name, options.images, options.repeats) for name in wanted}
+    if options.plot:
+        from curve import draw  # matplotlib is an extra
+
+        points = {name: [relative(row, rows[0]) for row in rows] for name, rows in found.items()}
+        draw(points, AIM, options.plot)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,11 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, VQModel
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+
+from latentdc.priors.codebook import nearest_codes, straight_through
+from latentdc.priors.gradients import run_steps
+from latentdc.priors.memory import MemoryChoice, Needs, Plan, fixed_plan, needed_bytes
+from latentdc.priors.precision import Precision, network_autocast
 
 Autoencoder = Any  # AutoencoderKL, AutoencoderTiny or VQModel of diffusers, which has no types
 
@@ -19,8 +23,10 @@ class AutoencoderPrior:
         autoencoder: frozen here and put into eval mode.
         resolution: of the images, which may differ from the one it was trained at.
         identity: of the weights.
-        memory: `low` decodes in chunks and recomputes each chunk in backward.
-        chunk: images per chunk.
+        memory: `fast` keeps all activations; `low` and `replay` decode in chunks and compute each
+            once more in backward; `auto` measures what fits.
+        chunk: images per chunk, but with `fast` and `auto`.
+        precision: of the decoder; latents, codes and images are float32.
     """
 
     has_noise = False
@@ -32,19 +38,26 @@ class AutoencoderPrior:
         *,
         resolution: int,
         identity: str = "unnamed",
-        memory: str = "fast",
+        memory: MemoryChoice = "fast",
         chunk: int = 10,
+        precision: Precision = "no",
     ) -> None:
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.resolution = resolution
         self.identity = identity
-        self.memory = memory
-        self.chunk = chunk
+        self.plan = fixed_plan(memory, chunk)
+        self.precision: Precision = precision
         self.scale = float(autoencoder.config.get("scaling_factor") or 1.0)
         self.shift = float(autoencoder.config.get("shift_factor") or 0.0)
         blank = torch.zeros(1, 3, resolution, resolution, device=autoencoder.device)
         channels, height, width = self.encode(blank.to(autoencoder.dtype)).shape[1:]
         self.latent_shape = (channels, height, width)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the weights."""
+        device: torch.device = self.autoencoder.device
+        return device
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -65,19 +78,31 @@ class AutoencoderPrior:
         """The nearest code of a VQ codebook, with a straight-through gradient; else z."""
         if not isinstance(self.autoencoder, VQModel):
             return z
-        raw = self.autoencoder.quantize(z / self.scale + self.shift)[0]
-        return (raw - self.shift) * self.scale
+        return (self._codes_of(z / self.scale + self.shift) - self.shift) * self.scale
 
     def decode(self, z: Tensor, c: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """(B, *latent_shape) -> (B, 3, H, W) in [-1, 1]; a VQ model quantises z first."""
-        if self.memory == "fast":
-            return self._decode(z)
-        chunks = [
-            checkpoint(self._decode, part, use_reentrant=False, preserve_rng_state=False)
-            for part in z.split(self.chunk)
-        ]
-        return torch.cat(chunks)
+        plan = self.plan or Plan("fast")
+        parts = z.split(plan.together(len(z)))
+        return torch.cat([run_steps([self.draw], part, (), memory=plan.memory) for part in parts])
 
-    def _decode(self, z: Tensor) -> Tensor:
-        images: Tensor = self.autoencoder.decode(z / self.scale + self.shift).sample
-        return images.clamp(-1, 1)
+    def draw(self, z: Tensor) -> Tensor:
+        """`decode` all at once, with its graph."""
+        raw = z / self.scale + self.shift
+        with network_autocast(z.device, self.precision):
+            if isinstance(self.autoencoder, VQModel):
+                codes = self._codes_of(raw)
+                spatial = codes if self.autoencoder.config["norm_type"] == "spatial" else None
+                images = self.autoencoder.decoder(self.autoencoder.post_quant_conv(codes), spatial)
+            else:
+                images = self.autoencoder.decode(raw).sample
+        return images.to(z.dtype).clamp(-1, 1)
+
+    def needs(self) -> Needs:
+        """What backward keeps of one image, measured."""
+        z = torch.zeros(1, *self.latent_shape, device=self.device, requires_grad=True)
+        return needed_bytes([(lambda: self.draw(z), 1)])
+
+    def _codes_of(self, raw: Tensor) -> Tensor:
+        codebook = self.autoencoder.quantize.embedding.weight
+        return straight_through(raw, nearest_codes(raw, codebook), codebook)

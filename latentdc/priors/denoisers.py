@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from diffusers import DiTTransformer2DModel, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+
+from latentdc.priors.attention import OneToken
 
 
 class Denoiser(Protocol):
@@ -15,11 +17,14 @@ class Denoiser(Protocol):
 
     null: Tensor  # (1, T, D), the condition that stands for no class
 
-    def condition(self, labels: Tensor) -> Tensor:
-        """(B,) labels -> (B, T, D) learned class embeddings."""
+    def condition(self, labels: Tensor) -> Tensor | None:
+        """(B,) labels -> (B, T, D) learned class embeddings, None if unconditional."""
 
-    def __call__(self, x: Tensor, timestep: int, c: Tensor) -> Tensor:
-        """(B, C, h, w) noisy latents and (B, T, D) conditions -> prediction, shaped like x."""
+    def prepare(self, c: Tensor) -> Tensor:
+        """(B, T, D) conditions -> what the network makes of them before any x, (B, ...)."""
+
+    def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
+        """Prediction like x at noisy latents (B, C, h, w), timestep (), prepared conditions."""
 
 
 class ClassEmbedding(ModelMixin, ConfigMixin):
@@ -49,40 +54,18 @@ class UNetDenoiser:
         self.embedding = embedding.eval().requires_grad_(False)
         classes = len(embedding.config["class_names"])
         self.null = self.embedding(torch.tensor([classes], device=unet.device))
+        self.one_token = OneToken(unet) if OneToken.possible(unet) else None
 
     def condition(self, labels: Tensor) -> Tensor:
         """(B,) labels -> (B, 1, D)."""
         tokens: Tensor = self.embedding(labels)
         return tokens
 
-    def __call__(self, x: Tensor, timestep: int, c: Tensor) -> Tensor:
+    def prepare(self, c: Tensor) -> Tensor:
+        """(B, 1, D) -> what every cross-attention makes of it, side by side."""
+        return c if self.one_token is None else self.one_token(c)
+
+    def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
         """One UNet call."""
-        prediction: Tensor = self.unet(x, timestep, encoder_hidden_states=c).sample
-        return prediction[:, : x.shape[1]]
-
-
-class DiTDenoiser:
-    """diffusers' DiTTransformer2DModel; its class embedding is replaced by a learnable condition.
-
-    The released checkpoints hold one embedding table, repeated in every block; the condition
-    enters where that table's rows entered: in each block and, through the first block's copy, in
-    the output layer. Only the noise half of a prediction with learned sigma is kept.
-    """
-
-    def __init__(self, transformer: DiTTransformer2DModel) -> None:
-        self.transformer = transformer.eval().requires_grad_(False)
-        embeddings = [block.norm1.emb for block in transformer.transformer_blocks]
-        self.table: Tensor = embeddings[0].class_embedder.embedding_table.weight
-        for embedding in embeddings:
-            embedding.class_embedder = nn.Identity()
-        self.null = self.table[-1].view(1, 1, -1)
-
-    def condition(self, labels: Tensor) -> Tensor:
-        """(B,) labels -> (B, 1, D)."""
-        return self.table[labels][:, None]
-
-    def __call__(self, x: Tensor, timestep: int, c: Tensor) -> Tensor:
-        """One transformer call."""
-        timesteps = torch.full((len(x),), timestep, device=x.device)
-        prediction: Tensor = self.transformer(x, timesteps, class_labels=c[:, 0]).sample
+        prediction: Tensor = self.unet(x, timestep, encoder_hidden_states=context).sample
         return prediction[:, : x.shape[1]]

@@ -5,13 +5,17 @@ https://arxiv.org/abs/2403.03881. Deviations from the released code: the noise o
 fixed and belongs to the set, and images enter the encoder in [-1, 1].
 """
 
+from itertools import repeat
+
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import Denoiser
+from latentdc.priors.gradients import Memory, Step
+from latentdc.priors.memory import MemoryChoice, Needs, Plan, fixed_plan, needed_bytes
+from latentdc.priors.precision import Precision, network_autocast
 from latentdc.priors.sampler import Skip, make_schedule, sample
 
 
@@ -26,10 +30,13 @@ class DiffusionPrior:
         steps: denoising steps.
         guidance: classifier-free guidance; 1 spends no call on the null condition.
         skip: form of LD3M's residual.
-        memory: `fast` keeps the activations of the one forward sweep; `low` works in chunks of
-            images and computes each denoising step once more in backward.
-        chunk: images per chunk when memory is `low`.
+        memory: `fast` keeps the activations of the one forward sweep; `low` and `replay` work in
+            chunks of images and compute each step once more in backward; `auto` measures what fits.
+        chunk: images per chunk, but with `fast` and `auto`.
+        truncate: gradient through the skip and the network's last so many steps alone, an
+            approximation; None is exact.
         identity: of all weights.
+        precision: of the denoiser; None takes the autoencoder's.
     """
 
     has_noise = True
@@ -44,9 +51,11 @@ class DiffusionPrior:
         steps: int = 10,
         guidance: float = 3.0,
         skip: Skip = "x0",
-        memory: str = "fast",
+        memory: MemoryChoice = "fast",
         chunk: int = 10,
+        truncate: int | None = None,
         identity: str = "unnamed",
+        precision: Precision | None = None,
     ) -> None:
         self.autoencoder = autoencoder
         self.denoiser = denoiser
@@ -54,56 +63,95 @@ class DiffusionPrior:
         self.schedule = make_schedule(scheduler, steps)
         self.guidance = guidance
         self.skip: Skip = skip
-        self.memory = memory
-        self.chunk = chunk
+        self.plan = fixed_plan(memory, chunk)
+        self.truncate = truncate
+        self.precision = precision or autoencoder.precision
         self.identity = identity
         self.latent_shape = autoencoder.latent_shape
         self.resolution = autoencoder.resolution
+        device = autoencoder.device  # timesteps wait there, so that no step sends one
+        self.timesteps = {t: torch.tensor(t, device=device) for t in self.schedule.timesteps}
+
+    @property
+    def device(self) -> torch.device:
+        """Of the weights."""
+        return self.autoencoder.device
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in [-1, 1] -> (B, *latent_shape)."""
         return self.autoencoder.encode(images)
 
-    def condition(self, labels: Tensor) -> Tensor:
-        """(B,) labels of this prior's classes -> (B, T, D)."""
+    def condition(self, labels: Tensor) -> Tensor | None:
+        """(B,) labels of this prior's classes -> (B, T, D), None if unconditional."""
         return self.denoiser.condition(labels)
 
     def decode(self, z: Tensor, c: Tensor | None, noise: Tensor | None) -> Tensor:
         """Denoise and decode: (B, *latent_shape), (B, T, D), noise like z -> (B, 3, H, W)."""
-        assert c is not None and noise is not None, "a diffusion prior decodes z, c and noise"
-        if self.memory == "fast":
-            return self.autoencoder.decode(self.denoise(z, c, noise))
-        chunks = [
-            self._decode_again(*part)
-            for part in zip(
-                z.split(self.chunk), c.split(self.chunk), noise.split(self.chunk), strict=True
-            )
-        ]
-        return torch.cat(chunks)
+        assert noise is not None, "a diffusion prior decodes z and noise"
+        plan = self.plan or Plan("fast")
+        size = plan.together(len(z))
+        conditions = repeat(None) if c is None else c.split(size)
+        chunks = zip(z.split(size), conditions, noise.split(size), strict=False)
+        return torch.cat(
+            [self._run(*chunk, plan.memory, self.autoencoder.draw) for chunk in chunks]
+        )
 
-    def denoise(self, z: Tensor, c: Tensor, noise: Tensor, *, recompute: bool = False) -> Tensor:
-        """(B, *latent_shape) latents at the end of the denoising process."""
-        null = self.denoiser.null.expand_as(c)
+    def denoise(self, z: Tensor, c: Tensor | None, noise: Tensor) -> Tensor:
+        """(B, *latent_shape) latents at the end of the denoising process, all at once."""
+        return self._run(z, c, noise, "fast")
 
-        def predict(x: Tensor, timestep: int) -> Tensor:
-            if self.guidance == 1:
-                return self.denoiser(x, timestep, c)
-            both = self.denoiser(torch.cat([x, x]), timestep, torch.cat([null, c]))
-            without, under = both.chunk(2)
-            return without + self.guidance * (under - without)
+    def needs(self) -> Needs:
+        """What backward keeps of one image, measured on one step and the decoder."""
+        c = self.condition(torch.zeros(1, dtype=torch.long, device=self.device))
+        z = torch.zeros(1, *self.latent_shape, device=self.device, requires_grad=True)
+        context = self.context(None if c is None else c.detach())
+        steps = len(self.schedule.timesteps)
+        last = self.schedule.timesteps[-1]
+        return needed_bytes(
+            [
+                (lambda: self.predict(z, last, context), self.truncate or steps),
+                (lambda: self.autoencoder.draw(z), 1),
+            ]
+        )
 
+    def _run(
+        self, z: Tensor, c: Tensor | None, noise: Tensor, memory: Memory, *finish: Step
+    ) -> Tensor:
         return sample(
-            predict,
+            self.predict,
             z,
             noise,
             self.schedule,
             skip=self.skip,
-            clean=self.autoencoder.quantize(z),
-            recompute=recompute,
+            clean=self.autoencoder.quantize(z) if self.skip == "x0" else None,
+            context=self.context(c),
+            memory=memory,
+            truncate=self.truncate,
+            finish=finish,
         )
 
-    def _decode_again(self, z: Tensor, c: Tensor, noise: Tensor) -> Tensor:
-        latents = self.denoise(z, c, noise, recompute=True)
-        return checkpoint(
-            self.autoencoder.decode, latents, use_reentrant=False, preserve_rng_state=False
-        )
+    def context(self, c: Tensor | None) -> Tensor | None:
+        """What the denoiser sees in every step: null conditions first, where guidance needs them.
+
+        (B, T, D) conditions -> (2B or B, ...), None if unconditional.
+        """
+        if c is None:
+            return None
+        with network_autocast(c.device, self.precision):
+            under = self.denoiser.prepare(c)
+            if self.guidance == 1:
+                return under
+            null = self.denoiser.prepare(self.denoiser.null)
+        return torch.cat([null.expand_as(under), under])
+
+    def predict(self, x: Tensor, timestep: int, context: Tensor | None) -> Tensor:
+        """The guided prediction at x_t: e(x, 0) + s (e(x, c) - e(x, 0)), like x."""
+        time = self.timesteps[timestep]
+        guided = context is not None and self.guidance != 1
+        with network_autocast(x.device, self.precision):
+            made = self.denoiser(torch.cat([x, x]) if guided else x, time, context)
+        made = made.to(x.dtype)
+        if not guided:
+            return made
+        without, under = made.chunk(2)
+        return without + self.guidance * (under - without)

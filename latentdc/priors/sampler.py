@@ -8,15 +8,19 @@ that decoding is a function). Two forms of the residual are known and both are h
 - `mean`, Eq. 7 of the paper: the noisy z_T is mixed into the mean of each step with weights t/T.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+
+from latentdc.priors.gradients import Memory, Step, run_steps
 
 Skip = Literal["x0", "mean", "none"]
+Predict = Callable[[Tensor, int, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,55 +56,102 @@ def make_schedule(scheduler: DDIMScheduler, steps: int) -> Schedule:
 
 
 def sample(
-    predict: Callable[[Tensor, int], Tensor],
+    predict: Predict,
     z: Tensor,
     noise: Tensor,
     schedule: Schedule,
     *,
     skip: Skip,
     clean: Tensor | None = None,
-    recompute: bool = False,
+    context: Tensor | None = None,
+    memory: Memory = "fast",
+    truncate: int | None = None,
+    finish: Sequence[Step] = (),
 ) -> Tensor:
     """Noise z to the last timestep and denoise it again, z leading the way through the skip.
 
     Args:
-        predict: the guided network, (x_t (B, C, h, w), timestep) -> prediction, same shape.
+        predict: the guided network, (x_t (B, C, h, w), timestep, context) -> prediction, like x_t.
         z: (B, C, h, w) latents.
         noise: (B, C, h, w) fixed standard normal draw of each image.
         schedule: of S steps; S >= 2 with a skip.
         skip: form of the residual.
         clean: what the `x0` skip mixes in, where that is not z (a quantised z).
-        recompute: keep only each x_t and run every step again in backward.
+        context: what `predict` sees in every step.
+        memory: how the gradient is made; all ways lead to the same.
+        truncate: take the network's predictions of all but the last so many steps for constants;
+            an approximation of the gradient, None is exact.
+        finish: steps that come after denoising, functions of x alone.
 
     Returns:
-        (B, C, h, w) denoised latents, differentiable in z and in what `predict` closes over.
+        (B, C, h, w) denoised latents, or what `finish` makes of them; differentiable in z and
+        context.
     """
-    clean = z if clean is None else clean
-    start = schedule.alphas[0]
-    x_T = start**0.5 * z + (1 - start) ** 0.5 * noise
+    x = x_T = noised(z, noise, schedule)
+    lead = {"x0": z if clean is None else clean, "mean": x_T, "none": None}[skip]
     count = len(schedule.timesteps)
+    exact = count if truncate is None else truncate
+    steps = [
+        partial(denoising_step, predict, schedule, skip, index, index >= count - exact)
+        for index in range(count)
+    ]
+    x = run_steps(steps[: count - exact], x, (lead, context), memory="fast")
+    last = [_alone(step) for step in finish]
+    return run_steps([*steps[count - exact :], *last], x, (lead, context), memory=memory)
 
-    def step(x: Tensor, index: int, clean: Tensor, x_T: Tensor) -> Tensor:
-        x0, epsilon = _split(predict(x, schedule.timesteps[index]), x, schedule, index)
-        if skip == "x0":
-            weight = 1 - index / (count - 1)  # 1, ..., 0
-            x0 = (1 - weight) * x0 + weight * clean
-        after = schedule.previous[index]
-        mean = after**0.5 * x0 + (1 - after) ** 0.5 * epsilon
-        if skip == "mean":
-            weight = (count - index) / count  # t/T = 1, ..., 1/T (Eq. 7)
-            mean = (1 - weight) * mean + weight * x_T
-        return mean
 
-    x = x_T
-    for index in range(count):
-        if recompute:
-            x = checkpoint(
-                step, x, index, clean, x_T, use_reentrant=False, preserve_rng_state=False
-            )
-        else:
-            x = step(x, index, clean, x_T)
-    return x
+def noised(z: Tensor, noise: Tensor, schedule: Schedule) -> Tensor:
+    """x_T = sqrt(a_T) z + sqrt(1 - a_T) noise."""
+    start = schedule.alphas[0]
+    return start**0.5 * z + (1 - start) ** 0.5 * noise
+
+
+def denoising_step(
+    predict: Predict,
+    schedule: Schedule,
+    skip: Skip,
+    index: int,
+    exact: bool,
+    x: Tensor,
+    lead: Tensor | None,
+    context: Tensor | None,
+) -> Tensor:
+    """x_(t-1) from x_t, in the precision of x whatever the network computes in.
+
+    Args:
+        predict: the guided network.
+        schedule: of S steps.
+        skip: form of the residual.
+        index: of the step, from 0 at the noisiest.
+        exact: whether gradients go through the network.
+        x: (B, C, h, w) x_t.
+        lead: what the skip mixes in: the clean z (`x0`) or x_T (`mean`).
+        context: what `predict` sees beside x.
+    """
+    timestep = schedule.timesteps[index]
+    prediction = predict(x, timestep, context) if exact else _fixed(predict, x, timestep, context)
+    x0, epsilon = _split(prediction.to(x.dtype), x, schedule, index)
+    count = len(schedule.timesteps)
+    if skip == "x0" and lead is not None:
+        weight = 1 - index / (count - 1)  # 1, ..., 0
+        x0 = (1 - weight) * x0 + weight * lead
+    after = schedule.previous[index]
+    mean = after**0.5 * x0 + (1 - after) ** 0.5 * epsilon
+    if skip == "mean" and lead is not None:
+        weight = (count - index) / count  # t/T = 1, ..., 1/T (Eq. 7)
+        mean = (1 - weight) * mean + weight * lead
+    return mean
+
+
+@torch.no_grad()
+def _fixed(predict: Predict, x: Tensor, timestep: int, context: Tensor | None) -> Tensor:
+    """A prediction that no gradient goes through."""
+    return predict(x.detach(), timestep, None if context is None else context.detach())
+
+
+def _alone(step: Step) -> Step:
+    """A step of x alone among steps that share more."""
+    return lambda x, lead, context: step(x)
 
 
 def _split(prediction: Tensor, x: Tensor, schedule: Schedule, index: int) -> tuple[Tensor, Tensor]:

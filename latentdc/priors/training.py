@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from latentdc import config, draws
 from latentdc.data.dataset import Dataset
+from latentdc.data.mapped import Images
 from latentdc.data.open import open_splits
 from latentdc.images import from_uint8, to_uint8
 from latentdc.machine import device_name, use_threads
@@ -180,12 +181,12 @@ def _train_unet(
 
 
 @torch.no_grad()
-def reconstruction_psnr(space: AutoencoderPrior, images: Tensor) -> float:
+def reconstruction_psnr(space: AutoencoderPrior, images: Images) -> float:
     """Mean PSNR in dB of the autoencoder's reconstructions of (N, 3, H, W) uint8 images."""
     device = space.autoencoder.device
     total = 0.0
-    for part in images.split(500):
-        wanted = part.to(device)
+    for start in range(0, len(images), 500):
+        wanted = images[start : start + 500].to(device)
         made = to_uint8(space.decode(space.encode(from_uint8(wanted))))
         error = (made.float() - wanted.float()).square().mean(dim=(1, 2, 3)).clamp(min=1e-3)
         total += float((10 * torch.log10(255**2 / error)).sum())

@@ -1,7 +1,7 @@
 """A random prior small enough for tests, made of the components that real ones have."""
 
 import torch
-from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DConditionModel, VQModel
 
 from latentdc.draws import global_draws
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -25,6 +25,22 @@ def autoencoder(seed: int = 0) -> AutoencoderKL:
             scaling_factor=0.5,
             shift_factor=0.1,
         )
+
+
+def vq(seed: int = 0) -> VQModel:
+    with global_draws(seed, "vq"):
+        model = VQModel(
+            block_out_channels=(8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=2,
+            num_vq_embeddings=16,
+            norm_num_groups=4,
+            sample_size=8,
+            scaling_factor=1.0,
+        )
+        torch.nn.init.normal_(model.quantize.embedding.weight)
+    return model
 
 
 def unet(seed: int = 0) -> UNet2DConditionModel:
@@ -68,8 +84,8 @@ def embedding(seed: int = 0) -> ClassEmbedding:
         return ClassEmbedding(list(CLASSES), 6)
 
 
-def prior(**options: object) -> DiffusionPrior:
-    space = AutoencoderPrior(autoencoder(), resolution=8)
+def prior(precision: str = "no", **options: object) -> DiffusionPrior:
+    space = AutoencoderPrior(autoencoder(), resolution=8, precision=precision)
     return DiffusionPrior(
         space,
         UNetDenoiser(unet(), embedding()),

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.denoisers import DiTDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.dit import DiTDenoiser
 from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.small import build_scheduler
 from tests.priors import small
@@ -46,8 +46,9 @@ def test_a_fast_step_is_one_forward_and_one_backward_sweep():
     assert (calls.calls, calls.forwards, calls.backwards) == (4, 4 * 3 * 2, 4 * 3 * 2)
 
 
-def test_a_memory_bounded_step_is_one_forward_sweep_more():
-    *_, calls = gradients(small.prior(steps=4, guidance=3.0, memory="low", chunk=2))
+@pytest.mark.parametrize("memory", ["low", "replay"])
+def test_a_memory_bounded_step_is_one_forward_sweep_more(memory):
+    *_, calls = gradients(small.prior(steps=4, guidance=3.0, memory=memory, chunk=2))
     assert (calls.forwards, calls.backwards) == (2 * 4 * 3 * 2, 4 * 3 * 2)
 
 
@@ -56,12 +57,32 @@ def test_guidance_of_one_spends_no_call_on_the_null_condition():
     assert calls.forwards == 4 * 3
 
 
+@pytest.mark.parametrize("memory", ["low", "replay"])
 @pytest.mark.parametrize("skip", ["x0", "mean", "none"])
-def test_fast_and_memory_bounded_gradients_are_equal(skip):
+def test_fast_and_memory_bounded_gradients_are_equal(skip, memory):
     fast = gradients(small.prior(skip=skip))[:3]
-    low = gradients(small.prior(skip=skip, memory="low", chunk=2))[:3]
-    for one, other in zip(fast, low, strict=True):
+    bounded = gradients(small.prior(skip=skip, memory=memory, chunk=2))[:3]
+    for one, other in zip(fast, bounded, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory", ["fast", "low", "replay"])
+def test_conditions_alone_can_be_learned(memory):
+    prior = small.prior(memory=memory, chunk=2)
+    wanted = gradients(small.prior())[2]
+    z, c, noise = inputs(prior)
+    prior.decode(z.requires_grad_(False), c, noise).square().sum().backward()
+    assert z.grad is None
+    torch.testing.assert_close(c.grad, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_truncated_step_goes_back_through_the_last_calls_alone():
+    exact = gradients(small.prior(steps=4))
+    for memory, forwards in (("fast", 4), ("low", 6), ("replay", 6)):
+        images, z, c, calls = gradients(small.prior(steps=4, memory=memory, truncate=2))
+        torch.testing.assert_close(images, exact[0], rtol=1e-4, atol=1e-5)
+        assert (calls.forwards, calls.backwards) == (forwards * 6, 2 * 6)
+        assert not torch.allclose(z, exact[1]) and not torch.allclose(c, exact[2])
 
 
 def test_gradients_of_z_and_c_agree_with_finite_differences():
@@ -89,7 +110,7 @@ def test_decoding_is_a_function_in_the_image_range():
 def test_guidance_extrapolates_from_the_null_condition():
     prior = small.prior(steps=2, skip="none", guidance=3.0)
     z, c, noise = (x.detach() for x in inputs(prior))
-    unet, schedule = prior.denoiser.unet, prior.schedule
+    unet, schedule = small.unet(), prior.schedule
     x = schedule.alphas[0] ** 0.5 * z + (1 - schedule.alphas[0]) ** 0.5 * noise
     null = prior.denoiser.null.expand_as(c)
     for index, timestep in enumerate(schedule.timesteps):
@@ -117,7 +138,7 @@ def test_the_dit_condition_reaches_what_the_class_label_reached():
     with torch.no_grad():
         wanted = small.dit().eval()(x, torch.full((2,), 401), class_labels=labels).sample[:, :2]
     denoiser = DiTDenoiser(small.dit())
-    torch.testing.assert_close(denoiser(x, 401, denoiser.condition(labels)), wanted)
+    torch.testing.assert_close(denoiser(x, torch.tensor(401), denoiser.condition(labels)), wanted)
     assert denoiser.null.shape == (1, 1, 8)
 
 

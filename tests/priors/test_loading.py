@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.priors.loading import load_prior, match_classes
+from latentdc.priors.classes import match_classes
+from latentdc.priors.loading import load_prior
 from tests.priors import small
 
 

@@ -1,0 +1,78 @@
+"""Which label of a prior stands for which class of a data set, agreed by their names."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from latentdc.data.imagenet import imagenet_index, imagenet_indices, wordnet_ids
+from latentdc.errors import InputError
+from latentdc.priors.base import Prior
+
+
+def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
+    """(C,) labels of the prior for the classes of a data set.
+
+    Equal names match, and so do names of one ImageNet class: `n01440764`, `tench, Tinca tinca` and
+    `tench`, whichever side has which.
+
+    Raises:
+        InputError: a class that the prior does not know.
+    """
+    known = prior.class_names
+    if known is None:
+        return torch.arange(len(names))
+    alike = {name: label for label, name in enumerate(known) if known.count(name) == 1}
+    of_imagenet = _of_imagenet(known)
+    labels = [
+        of_imagenet.get(imagenet_index(name, position), alike.get(name))
+        for position, name in enumerate(names)
+    ]
+    missing = [name for name, label in zip(names, labels, strict=True) if label is None]
+    if missing:
+        if len(of_imagenet) == len(wordnet_ids()):
+            _refuse_strangers(names)
+        raise InputError(
+            f"the prior knows {len(known)} classes ({', '.join(known[:5])}, ...), but not "
+            f"{missing[:5]} of the data set; use a prior trained on these classes, or "
+            "prior.kind=autoencoder, which has none."
+        )
+    return torch.tensor(labels)
+
+
+@cache
+def _of_imagenet(known: tuple[str, ...]) -> dict[int | None, int]:
+    """Label of the prior by ImageNet index, for those of its classes that are ImageNet's."""
+    places = {imagenet_index(name, label): label for label, name in enumerate(known)}
+    places.pop(None, None)
+    return places
+
+
+def _refuse_strangers(names: tuple[str, ...]) -> None:
+    try:
+        imagenet_indices(names)
+    except InputError as error:
+        raise InputError(f"the prior's classes are those of ImageNet: {error}") from error
+
+
+def dit_classes(folder: Path, count: int) -> tuple[str, ...]:
+    """Names of a DiT's classes by label, which its folder's model_index.json holds as `id2label`.
+
+    1000 classes without names are ImageNet's.
+
+    Raises:
+        InputError: names that are not those of `count` labels, or none.
+    """
+    index = folder / "model_index.json"
+    names = json.loads(index.read_text()).get("id2label") if index.is_file() else None
+    if not names and count == len(wordnet_ids()):
+        return wordnet_ids()
+    if not names or {*names} != {*map(str, range(count))}:
+        raise InputError(
+            f"the transformer of {folder} knows {count} classes, and model_index.json names "
+            f"{len(names or ())}; write their names there, by label: "
+            '"id2label": {"0": "...", ...}.'
+        )
+    return tuple(names[str(label)] for label in range(count))

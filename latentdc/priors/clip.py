@@ -1,0 +1,164 @@
+"""CLIP's text encoders: prompts as the tokens that a text-conditional UNet attends to.
+
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
+https://arxiv.org/abs/2103.00020. Stable Diffusion (Rombach et al., https://arxiv.org/abs/2112.10752)
+takes the last layer; SDXL (Podell et al., https://arxiv.org/abs/2307.01952) takes the layer before
+the last of two encoders side by side, and the second one's pooled embedding.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+from latentdc.errors import InputError
+from latentdc.priors.components import load_component
+from latentdc.priors.folder import ENCODERS, TOKENIZERS, find_part, read_config
+
+TOGETHER = 32  # prompts that enter an encoder at once
+
+
+@dataclass(frozen=True, eq=False)
+class TextConditions:
+    """What a prior's encoders make of the prompts; the encoders themselves are gone.
+
+    Attributes:
+        rows: (C, T, D) of the classes, on the CPU.
+        null: (1, T, D) of no text.
+        pooled: width of the pooled embedding, which is then the last token, padded with zeros to
+            width D; None where the UNet takes none.
+    """
+
+    rows: Tensor
+    null: Tensor
+    pooled: int | None
+
+
+def load_text_conditions(
+    folder: Path,
+    unet: Mapping[str, Any],
+    prompts: Mapping[str, str] | None,
+    device: torch.device | str,
+) -> TextConditions:
+    """Encode the prompts, and the empty one.
+
+    Args:
+        folder: of the prior.
+        unet: config of its UNet.
+        prompts: by class name; on `meta` they may be missing.
+        device: to encode on; on `meta` only shapes are right.
+
+    Raises:
+        InputError: a UNet that wants more than texts, encoders of another kind, prompts that are
+            missing or too long.
+    """
+    _check_unet(folder, unet)
+    double = unet.get("addition_embed_type") == "text_time"
+    parts = [find_part(folder, part) for part in ENCODERS[: 1 + double]]
+    configs = _configs(folder, parts, unet)
+    pooled = configs[-1].projection_dim if double else None
+    if torch.device(device).type == "meta":
+        tokens, width = configs[0].max_position_embeddings + double, unet["cross_attention_dim"]
+        rows = torch.empty(len(prompts or "?"), tokens, width, device="meta")
+        return TextConditions(rows, rows[:1], pooled)
+    if prompts is None:
+        raise InputError(
+            f"the prior {folder} is conditioned on text: load_prior needs `prompts`, a text for "
+            'each class, such as {"cat": "a photo of a cat"}.'
+        )
+    encoded = _encode(parts, [*prompts.values(), ""], device)
+    null = encoded[-1:]
+    if double and _zeros_for_no_text(folder):
+        null = torch.zeros_like(null)
+    return TextConditions(encoded[:-1], null, pooled)
+
+
+def _check_unet(folder: Path, unet: Mapping[str, Any]) -> None:
+    for key, known in {
+        "addition_embed_type": (None, "text_time"),
+        "class_embed_type": (None,),
+        "encoder_hid_dim_type": (None,),
+    }.items():
+        if unet.get(key) not in known:
+            raise InputError(
+                f"the UNet of {folder} has {key}={unet[key]}: it wants more than a text; use a "
+                "model such as Stable Diffusion 1.5, 2.1 or SDXL."
+            )
+
+
+def _configs(folder: Path, parts: Sequence[Path], unet: Mapping[str, Any]) -> list[CLIPTextConfig]:
+    """The encoders' configs, if they are CLIP's and as wide together as the UNet wants."""
+    for part in parts:
+        if (kind := read_config(part).get("model_type")) != "clip_text_model":
+            raise InputError(f"{part} is a {kind}; texts are encoded by a clip_text_model.")
+    configs = [CLIPTextConfig.from_pretrained(part) for part in parts]
+    width, wanted = sum(config.hidden_size for config in configs), unet.get("cross_attention_dim")
+    if wanted != width:
+        raise InputError(
+            f"the UNet of {folder} attends to tokens of width {wanted}, and its text encoders make "
+            f"them {width} wide; they are not of one model."
+        )
+    return configs
+
+
+def _encode(parts: Sequence[Path], texts: list[str], device: torch.device | str) -> Tensor:
+    """(len(texts), T, D) on the CPU; with two encoders the last token is the pooled embedding."""
+    made = [_run(part, texts, device, before_last=len(parts) == 2) for part in parts]
+    tokens = torch.cat([tokens for tokens, _ in made], dim=-1)
+    pooled = made[-1][1]
+    if pooled is None:
+        return tokens
+    last = pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))
+    return torch.cat([tokens, last[:, None]], dim=1)
+
+
+@torch.no_grad()
+def _run(
+    part: Path, texts: list[str], device: torch.device | str, *, before_last: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Tokens of the last layer or the one before it, and the second encoder's pooled embeddings."""
+    place = ENCODERS.index(part.name)
+    encoder = load_component((CLIPTextModel, CLIPTextModelWithProjection)[place], part, device)
+    ids = _ids(part.with_name(TOKENIZERS[place]), texts, encoder.config.max_position_embeddings)
+    tokens, pooled = [], []
+    for some in ids.split(TOGETHER):
+        made = encoder(some.to(device), output_hidden_states=before_last)
+        tokens.append((made.hidden_states[-2] if before_last else made.last_hidden_state).cpu())
+        if place == 1:
+            pooled.append(made.text_embeds.cpu())
+    return torch.cat(tokens), torch.cat(pooled) if pooled else None
+
+
+def _ids(folder: Path, texts: list[str], most: int) -> Tensor:
+    """(len(texts), most) token ids, padded; a text that has more is refused, never cut."""
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the prior's {folder}: {error}") from error
+    for text, ids in zip(texts, tokenizer(texts, verbose=False).input_ids, strict=True):
+        if len(ids) > most:
+            raise InputError(
+                f"the prompt {text!r} has {len(ids) - 2} tokens, and the prior reads "
+                f"{most - 2}; shorten prior.prompt, or the class's name with prior.names."
+            )
+    padded = tokenizer(texts, padding="max_length", max_length=most, return_tensors="pt")
+    found: Tensor = padded.input_ids
+    return found
+
+
+def _zeros_for_no_text(folder: Path) -> bool:
+    """Whether the empty prompt stands for zeros, as SDXL was trained, or is encoded."""
+    index = folder / "model_index.json"
+    found = json.loads(index.read_text()) if index.is_file() else {}
+    return bool(found.get("force_zeros_for_empty_prompt", True))

@@ -1,0 +1,47 @@
+"""Whether a data set and a prior mean the same classes, whatever they call them."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from latentdc.data.imagenet import imagenet_synonyms, wordnet_ids
+from latentdc.errors import InputError
+from latentdc.priors.classes import match_classes
+
+HUMAN = tuple(str(imagenet_synonyms(name)) for name in wordnet_ids())  # as DiT names its classes
+FIRST = tuple(name.split(",")[0] for name in HUMAN)
+
+
+def match(names, known):
+    return match_classes(tuple(names), SimpleNamespace(class_names=tuple(known))).tolist()
+
+
+@pytest.mark.parametrize("known", [wordnet_ids(), HUMAN, FIRST], ids=["wnid", "all", "first"])
+@pytest.mark.parametrize("data", [wordnet_ids(), HUMAN, FIRST], ids=["wnid", "all", "first"])
+def test_the_whole_of_imagenet_matches_by_any_of_its_names(data, known):
+    assert match(data, known) == list(range(1000))
+
+
+@pytest.mark.parametrize("known", [wordnet_ids(), HUMAN], ids=["wnid", "human"])
+def test_a_few_classes_are_found_by_id_and_by_name(known):
+    names = ("n02979186", "golf_ball", "tench, Tinca tinca", "church")
+    assert match(names, known) == [482, 574, 0, 497]
+
+
+def test_order_follows_the_names_of_the_prior_and_not_their_position():
+    assert match(wordnet_ids(), HUMAN[::-1])[:3] == [999, 998, 997]
+    assert match(("n01443537", "tench"), ("goldfish", "n01440764")) == [0, 1]
+
+
+def test_names_that_imagenet_has_not_match_when_they_are_equal():
+    assert match(("dog", "cat"), ("bird", "cat", "dog")) == [2, 1]
+
+
+def test_a_name_that_two_classes_share_is_refused_with_their_ids():
+    with pytest.raises(InputError, match=r"those of ImageNet: .*'crane'.*n02012849, n03126707"):
+        match(("tench", "crane"), HUMAN)
+
+
+def test_a_class_that_is_not_among_a_few_is_refused():
+    with pytest.raises(InputError, match=r"knows 2 classes \(tench, n01443537, ...\), but not"):
+        match(("n01440764", "church"), ("tench", "n01443537"))

@@ -1,0 +1,212 @@
+"""Text-conditional priors: Stable Diffusion and SDXL, against diffusers' own pipelines."""
+
+import json
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from latentdc.errors import InputError
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.loading import load_prior
+from latentdc.priors.text import TextDenoiser
+from tests.priors import small, text_models
+
+PROMPTS = {"feline": "a cat", "n01440764": "a tench", "c": "c"}
+
+
+def load(folder, **options) -> DiffusionPrior:
+    options = {"resolution": 8, "prompts": PROMPTS, **options}
+    prior = load_prior("diffusion", str(folder), **options)
+    assert isinstance(prior, DiffusionPrior) and isinstance(prior.denoiser, TextDenoiser)
+    return prior
+
+
+def draws(prior, count):
+    source = torch.Generator().manual_seed(0)
+    return torch.randn(2, count, *prior.latent_shape, generator=source)
+
+
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def plain_loop(pipeline, prior, z, noise, predict):
+    """The image of diffusers' DDIM, which starts where the encoded image is drowned in noise."""
+    scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    scheduler.set_timesteps(len(prior.schedule.timesteps))
+    start = scheduler.alphas_cumprod[scheduler.timesteps[0]]
+    x = start.sqrt() * z + (1 - start).sqrt() * noise
+    for t in scheduler.timesteps:
+        x = scheduler.step(predict(x, t), t, x).prev_sample
+    return pipeline.vae.decode(x / 0.5 + 0.1).sample.clamp(-1, 1)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@torch.no_grad()
+def test_stable_diffusion_decodes_as_diffusers_own_loop_does(tmp_path, prediction):
+    pipeline = text_models.save_sd(tmp_path, prediction)
+    prior = load(tmp_path, steps=3, guidance=4.0, skip="none")
+    texts, null = pipeline.encode_prompt(list(PROMPTS.values()), "cpu", 1, True)
+    c = prior.condition(torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(c, texts, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(prior.denoiser.null, null[:1], rtol=1e-5, atol=1e-6)
+
+    def predict(x, t):
+        without = pipeline.unet(x, t, encoder_hidden_states=null).sample
+        return without + 4 * (pipeline.unet(x, t, encoder_hidden_states=texts).sample - without)
+
+    z, noise = draws(prior, 3)
+    wanted = plain_loop(pipeline, prior, z, noise, predict)
+    torch.testing.assert_close(prior.decode(z, c, noise), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+@torch.no_grad()
+def test_sdxl_decodes_as_diffusers_own_loop_does(tmp_path, zeros):
+    pipeline = text_models.save_sdxl(tmp_path)
+    pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)
+    change(tmp_path / "model_index.json", force_zeros_for_empty_prompt=zeros)
+    prior = load(tmp_path, steps=3, guidance=4.0, skip="none")
+    texts, null, pooled, null_pooled = pipeline.encode_prompt(list(PROMPTS.values()), device="cpu")
+    c = prior.condition(torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(c[:, :-1], texts, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(c[:, -1, :5], pooled, rtol=1e-5, atol=1e-6)
+    assert c.shape == (3, text_models.LENGTH + 1, 20) and c[:, -1, 5:].eq(0).all()
+    assert (null == 0).all() == zeros
+    times = pipeline._get_add_time_ids((8, 8), (0, 0), (8, 8), texts.dtype, 5).expand(3, -1)
+
+    def predict(x, t):
+        def under(tokens, last):
+            added = {"text_embeds": last, "time_ids": times}
+            made = pipeline.unet(x, t, encoder_hidden_states=tokens, added_cond_kwargs=added)
+            return made.sample
+
+        without = under(null, null_pooled)
+        return without + 4 * (under(texts, pooled) - without)
+
+    z, noise = draws(prior, 3)
+    wanted = plain_loop(pipeline, prior, z, noise, predict)
+    torch.testing.assert_close(prior.decode(z, c, noise), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("memory", ["fast", "low"])
+@pytest.mark.parametrize("kind", ["sd", "sdxl"])
+def test_gradients_reach_z_and_every_token(tmp_path, kind, memory):
+    getattr(text_models, f"save_{kind}")(tmp_path)
+    prior = load(tmp_path, steps=2, memory=memory, chunk=1)
+    c = prior.condition(torch.tensor([0, 2])).detach().requires_grad_()
+    z, noise = draws(prior, 2)
+    z.requires_grad_()
+    prior.decode(z, c, noise).square().sum().backward()
+    assert z.grad.isfinite().all() and (z.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
+    assert c.grad.isfinite().all() and (c.grad.abs().sum(dim=2) > 0).all()
+    if kind == "sdxl":  # the padding of the pooled embedding stays what it is
+        assert c.grad[:, -1, 5:].eq(0).all()
+
+
+def test_classes_are_those_of_the_prompts_and_the_encoders_are_gone(tmp_path):
+    text_models.save_sdxl(tmp_path)
+    prior = load(tmp_path)
+    assert prior.class_names == tuple(PROMPTS)
+    modules = [v for v in vars(prior.denoiser).values() if isinstance(v, torch.nn.Module)]
+    assert modules == [prior.denoiser.unet]
+
+
+def test_sdxls_decoder_stays_in_float32(tmp_path):
+    text_models.save_sdxl(tmp_path)
+    prior, seen = load(tmp_path, steps=2, precision="bf16"), []
+    prior.denoiser.unet.conv_in.register_forward_hook(lambda *a: seen.append(a[-1].dtype))
+    decoder = prior.autoencoder.autoencoder.decoder
+    decoder.conv_in.register_forward_hook(lambda *a: seen.append(a[-1].dtype))
+    z, noise = draws(prior, 1)
+    with torch.autocast("cpu", torch.bfloat16):  # as inside of a launched loop
+        prior.decode(z, prior.condition(torch.tensor([0])), noise)
+    assert seen == [torch.bfloat16, torch.bfloat16, torch.float32]
+
+
+def test_half_precision_weights_serve_where_there_are_no_others(tmp_path):
+    pipeline = text_models.save_sd(tmp_path)
+    for path in list(tmp_path.rglob("*.safetensors")):
+        path.unlink()
+    pipeline.to(dtype=torch.float16).save_pretrained(tmp_path, variant="fp16")
+    text_models.tokenizer(tmp_path / "tokenizer", pad="<|endoftext|>")
+    prior = load(tmp_path)
+    assert prior.denoiser.unet.dtype == prior.autoencoder.autoencoder.dtype == torch.float32
+    wanted = pipeline.unet.conv_in.weight.float()
+    assert prior.denoiser.unet.conv_in.weight.equal(wanted)
+
+
+def test_on_meta_shapes_are_known_without_weights_tokenizers_or_prompts(tmp_path):
+    text_models.save_sdxl(tmp_path)
+    for path in [*tmp_path.rglob("*.safetensors"), *tmp_path.glob("tokenizer*/*")]:
+        path.unlink()
+    prior = load(tmp_path, prompts=None, device="meta")
+    labels = torch.zeros(4, dtype=torch.long, device="meta")
+    assert prior.condition(labels).shape == (4, text_models.LENGTH + 1, 20)
+
+
+def test_a_text_prior_without_prompts_says_what_it_needs(tmp_path):
+    text_models.save_sd(tmp_path)
+    with pytest.raises(InputError, match=r"load_prior needs `prompts`.*a photo of a cat"):
+        load(tmp_path, prompts=None)
+
+
+def test_a_prompt_is_never_cut(tmp_path):
+    text_models.save_sd(tmp_path)
+    with pytest.raises(InputError, match=r"has 13 tokens, and the prior reads 10; shorten"):
+        load(tmp_path, prompts={"long": "abcdefghijklm"})
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "told"),
+    [
+        ("text_encoder", {"model_type": "t5"}, "is a t5; texts are encoded by"),
+        ("unet", {"cross_attention_dim": 9}, "attends to tokens of width 9.*8 wide"),
+        ("unet", {"class_embed_type": "projection"}, "it wants more than a text"),
+        ("unet", {"in_channels": 9}, "takes latents of 9 channels"),
+        ("scheduler", {"prediction_type": "sample"}, "predicts sample"),
+    ],
+)
+def test_models_that_are_conditioned_otherwise_are_refused(tmp_path, part, values, told):
+    text_models.save_sd(tmp_path)
+    name = "scheduler_config.json" if part == "scheduler" else "config.json"
+    change(tmp_path / part / name, **values)
+    with pytest.raises(InputError, match=told):
+        load(tmp_path)
+
+
+def test_flow_matching_is_refused(tmp_path):
+    text_models.save_sd(tmp_path)
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}
+    (tmp_path / "scheduler/scheduler_config.json").write_text(json.dumps(flow))
+    with pytest.raises(InputError, match="FlowMatchEulerDiscreteScheduler and has no betas"):
+        load(tmp_path)
+
+
+PUBLISHED = {  # parameters of UNet and autoencoder, and shape of a condition
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": (859_520_964, (77, 768)),
+    "stabilityai/stable-diffusion-2-1-base": (865_910_724, (77, 1024)),
+    "stabilityai/sdxl-turbo": (2_567_463_684, (78, 2048)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_outlines_have_the_published_sizes(name):
+    prior = load(name, resolution=512, prompts=None, device="meta")
+    parameters, shape = PUBLISHED[name]
+    assert sum(p.numel() for p in prior.denoiser.unet.parameters()) == parameters
+    assert sum(p.numel() for p in prior.autoencoder.autoencoder.parameters()) == 83_653_863
+    assert prior.condition(torch.zeros(1, dtype=torch.long, device="meta")).shape[1:] == shape
+
+
+def test_the_autoencoder_can_be_another(tmp_path):
+    pipeline = text_models.save_sd(tmp_path / "prior")
+    other = small.autoencoder(seed=1)
+    other.save_pretrained(tmp_path / "other")
+    own = load(tmp_path / "prior", steps=2)
+    taken = load(tmp_path / "prior", steps=2, autoencoder=str(tmp_path / "other"))
+    weights = taken.autoencoder.autoencoder.state_dict()
+    assert all(weights[key].equal(tensor) for key, tensor in other.state_dict().items())
+    assert not weights["decoder.conv_in.weight"].equal(pipeline.vae.decoder.conv_in.weight)
+    assert own.identity != taken.identity
