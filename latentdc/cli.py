@@ -20,6 +20,7 @@ COMMANDS = {
     "distill": ("latentdc.distill.__main__", "prune, distil and evaluate a recipe"),
     "ablate": ("latentdc.ablate.__main__", "run variants of a recipe that differ in one thing"),
     "prune": ("latentdc.prune.__main__", "choose and save the core set of a recipe"),
+    "pca": ("latentdc.pca.__main__", "prune, combine into mosaics and evaluate a recipe"),
     "experts": ("latentdc.experts.__main__", "train the experts that trajectory matching follows"),
     "evaluate": ("latentdc.evaluate.__main__", "score a synthetic set under a protocol"),
     "train-prior": ("latentdc.priors.train", "train a small latent diffusion prior"),

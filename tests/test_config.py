@@ -143,6 +143,10 @@ def test_a_claimed_folder_takes_the_same_recipe_again_and_refuses_another(tmp_pa
     folder = tmp_path / "runs" / "x"
     config.claim(Recipe(ipc=2), folder)
     config.claim(Recipe(ipc=2), folder)
+    older = (folder / config.RECIPE).read_text().replace("  zca: false\n", "")
+    assert "zca" not in older
+    (folder / config.RECIPE).write_text(older)
+    config.claim(Recipe(ipc=2), folder)
     written = (folder / "recipe.yaml").read_bytes()
     with pytest.raises(InputError, match=r"another recipe \(ipc is 3 and was 2; seed is 1 and w"):
         config.claim(Recipe(ipc=3, seed=1), folder)

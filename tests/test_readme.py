@@ -5,6 +5,7 @@ import re
 import shlex
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,7 @@ def desk(tmp_path, monkeypatch):
     """A folder to work in, with the files that the pages tell their readers to write."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").touch()
+    (tmp_path / "FILE.parquet").touch()
     for page in PAGES:
         for block in blocks(page, "yaml"):
             (tmp_path / block.split()[1]).write_text(block)  # the first line is `# name.yaml`
@@ -126,12 +128,13 @@ def pretend_set(folder: Path) -> None:
 def test_commands_are_ones_that_latentdc_takes(command, desk, monkeypatch):
     name, *arguments = command
     main = import_module(cli.COMMANDS[name][0]).main
-    if name in ("push", "export"):
+    if name in ("push", "export", "convert-prior"):
         monkeypatch.setattr(cli, "exits", lambda work: None)  # parse, and do nothing
         main(arguments)
         return
     if name == "evaluate":
-        pretend_set(desk / arguments[0])
+        for given in takewhile(lambda word: "=" not in word and word[:2] != "--", arguments):
+            pretend_set(desk / given)
     try:
         main([*(a for a in arguments if a != "--dry-run"), "--print-config"])
     except SystemExit as end:

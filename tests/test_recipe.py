@@ -8,12 +8,15 @@ from latentdc.recipe import (
     Data,
     Distill,
     Evaluate,
+    Experts,
     Hub,
+    Loops,
     ObjectiveSpec,
     PriorSpec,
     Prune,
     Recipe,
     Scorer,
+    Trajectory,
 )
 
 REFUSED = [
@@ -30,8 +33,40 @@ REFUSED = [
     (PriorSpec, {"weights": "x", "steps": 1}, r"between 2 and 1000 with prior\.skip=x0, got 1"),
     (PriorSpec, {"weights": "x", "steps": 1001}, r"got 1001"),
     (PriorSpec, {"kind": "pixel", "chunk": 0}, r"prior\.chunk is at least 1 image"),
+    (PriorSpec, {"weights": "x", "truncate": 0}, r"between 1 and prior\.steps - 1 = 9, got 0"),
+    (PriorSpec, {"weights": "x", "truncate": 10}, r"got 10; leave it out for the exact gradient"),
+    (PriorSpec, {"kind": "pixel", "truncate": 2}, r"prior\.kind=pixel has none; leave it out"),
     (ObjectiveSpec, {"batch": 0}, r"objective\.batch is at least 1 image"),
     (ObjectiveSpec, {"augment": "color_crob"}, r"'crob' in 'color_crob' is unknown"),
+    (ObjectiveSpec, {"augment": "color+crob"}, r"'crob' in 'color\+crob' is unknown"),
+    (Loops, {"outer": 0}, r"objective\.loops\.outer is at least 1, got 0"),
+    (Loops, {"inner": 0}, r"objective\.loops\.inner is at least 1, got 0"),
+    (Loops, {"lr_student": 0.0}, r"objective\.loops\.lr_student is positive, got 0\.0"),
+    (Recipe, {"ipc": 5, "objective": ObjectiveSpec(kind="dc")}, r"none for ipc=5; give .*outer"),
+    (
+        Recipe,
+        {
+            "ipc": 10,
+            "objective": ObjectiveSpec(kind="dc"),
+            "distill": Distill(classes_per_step=3),
+        },
+        r"outer=10 the student of dc is trained on all classes",
+    ),
+    (Data, {"resolution": 65, "zca": True}, r"up to 64 px; at 65 px .* 12,675 x 12,675"),
+    (Trajectory, {"syn_steps": 0}, r"objective\.trajectory\.syn_steps is at least 1, got 0"),
+    (Trajectory, {"batch_syn": 0}, r"objective\.trajectory\.batch_syn is at least 1, got 0"),
+    (Trajectory, {"lr_student": 0.0}, r"lr_student is in \(0, 1\], got 0\.0"),
+    (Trajectory, {"lr_lr": -1e-6}, r"lr_lr is in \[0, 1\], got -1e-06"),
+    (Experts, {"count": 0}, r"experts\.count is at least 1, got 0"),
+    (Experts, {"lr": 0.0}, r"experts\.lr is positive"),
+    (Experts, {"momentum": 1.0}, r"experts\.momentum is in \[0, 1\), got 1\.0"),
+    (Experts, {"augment": "flap"}, r"experts\.augment .* 'flap'"),
+    (
+        Recipe,
+        {"objective": ObjectiveSpec(kind="mtt"), "experts": Experts(epochs=2)},
+        r"after up to 3 epochs .*experts\.epochs is 2",
+    ),
+    (Recipe, {"evaluate": Evaluate(learned_lr=True)}, r"objective\.kind=dm learns none"),
     (Distill, {"steps": -1}, r"distill\.steps is at least 0, got -1"),
     (Distill, {"lr_z": -0.1}, r"distill\.lr_z is between 0 and 1e38, got -0\.1"),
     (Distill, {"lr_c": float("nan")}, r"distill\.lr_c is between 0 .*, got nan"),
@@ -82,3 +117,27 @@ def test_a_recipe_cannot_be_changed_after_it_was_checked():
 def test_an_input_error_is_a_value_error():
     with pytest.raises(ValueError, match="ipc"):
         Recipe(ipc=0)
+
+
+def test_a_path_may_begin_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    recipe = Recipe(
+        data=Data(source="~/imagenet"),
+        prune=Prune(coreset="~/kept.parquet", scorer=Scorer(weights="~/net.safetensors")),
+        prior=PriorSpec(weights="~/prior"),
+        output="~/run",
+    )
+    assert recipe.data.source == "/home/me/imagenet" and recipe.output == "/home/me/run"
+    assert recipe.prune.coreset == "/home/me/kept.parquet"
+    assert recipe.prune.scorer.weights == "/home/me/net.safetensors"
+    assert recipe.prior.weights == "/home/me/prior"
+
+
+@pytest.mark.parametrize(("ipc", "loops"), [(1, (1, 1)), (10, (10, 50)), (50, (50, 10))])
+def test_gradient_matching_takes_its_papers_loops_unless_others_are_given(ipc, loops):
+    made = Recipe(ipc=ipc, objective=ObjectiveSpec(kind="dc")).objective.loops
+    assert (made.outer, made.inner) == loops
+    given = ObjectiveSpec(kind="dc", loops=Loops(outer=2))
+    made = Recipe(ipc=ipc, objective=given).objective.loops
+    assert (made.outer, made.inner) == (2, loops[1])
+    assert Recipe(ipc=ipc).objective.loops.outer is None, "other objectives have none"

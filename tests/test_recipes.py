@@ -1,6 +1,7 @@
 """Every recipe that latentdc brings: it loads, its command accepts it, and it can be counted."""
 
 import socket
+from dataclasses import replace
 
 import diffusers
 import pytest
@@ -8,12 +9,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdc import cli, config
+from latentdc.data.imagenet import wordnet_ids
+from latentdc.data.subsets import SUBSETS, subset_indices
+from latentdc.distill.__main__ import check
+from latentdc.errors import InputError
+from latentdc.networks import build_network
 from latentdc.priors.loading import load_prior
 from latentdc.recipe import Recipe
 
 SHIPPED = config.shipped_folder("recipes")
 PRIORS = sorted((SHIPPED / "priors").glob("*.yaml"), key=str)
-RUNS = sorted(SHIPPED.glob("*.yaml"), key=str)
+PCA = sorted(SHIPPED.glob("pca_*.yaml"), key=str)  # see tests/pca
+RUNS = [path for path in sorted(SHIPPED.glob("*.yaml"), key=str) if path not in PCA]
 
 
 def name(path) -> str:
@@ -35,7 +42,7 @@ def test_all_recipes_are_seen():
         path.stem for path in RUNS
     }
     assert {"digits", "cifar10"} <= {path.stem for path in PRIORS}
-    assert {*RUNS, *PRIORS} == {*SHIPPED.rglob("*.yaml")}
+    assert {*RUNS, *PRIORS, *PCA} == {*SHIPPED.rglob("*.yaml")}
 
 
 @pytest.mark.parametrize("path", RUNS, ids=name)
@@ -48,14 +55,75 @@ def test_a_recipe_is_accepted_and_says_how_to_run_it(path, capsys):
 
 @pytest.mark.parametrize("path", RUNS, ids=name)
 def test_a_recipe_can_be_counted_before_anything_is_downloaded(path, capsys, tmp_path):
-    weights = config.load(Recipe, path).prior.weights
-    if "/" not in weights and not (config.shipped_folder("assets/priors") / weights).is_dir():
-        pytest.skip(f"the prior {weights} is not shipped yet")
     cli.main(["distill", str(path), "--dry-run"])
     printed = capsys.readouterr().out
     assert "training images:" in printed and "unknown" not in printed
-    assert "denoiser:" in printed and "GMAC" in printed
+    diffusion = config.load(Recipe, path).prior.kind == "diffusion"
+    assert ("denoiser:" in printed) == diffusion and "GMAC" in printed
     assert list(tmp_path.iterdir()) == []
+
+
+PUBLISHED = {  # LD3M's settings: objective, rate of z and c, share of the core set
+    "ld3m_dc": ("dc", 0.1, 0.6),
+    "ld3m_dm": ("dm", 1.0, 0.2),
+    "ld3m_mtt": ("mtt", 500.0, 0.6),
+}
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+@pytest.mark.parametrize(("resolution", "depth"), [(128, 5), (256, 6), (512, 7)])
+def test_the_grid_of_the_papers_is_a_recipe_and_overrides(recipe, resolution, depth):
+    kind, rate, keep = PUBLISHED[recipe]
+    for ipc in (1, 10, 50):
+        overrides = [f"data.resolution={resolution}", f"ipc={ipc}"]
+        made = config.load(Recipe, SHIPPED / f"{recipe}.yaml", overrides)
+        check(made)
+        assert (made.objective.kind, made.prune.keep, made.prune.order) == (kind, keep, "easy")
+        assert made.distill.lr_z == made.distill.lr_c == rate
+        for subset in SUBSETS:
+            chosen = replace(made, data=replace(made.data, subset=subset))
+            assert len(subset_indices(chosen.data.subset)) == 10
+    student = build_network(f"{made.objective.network}@4", num_classes=10, resolution=resolution)
+    assert student.linear.in_features == 4 * 4 * 4
+    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in student.modules()) == depth
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "told"),
+    [
+        (
+            "ld3m_dc",
+            ["data.resolution=256", "prior.steps=20", "ipc=10"],
+            "z (3, 64, 64), c (1, 512)",
+        ),
+        ("ld3m_mtt", ["data.resolution=512", "data.subset=e"], "12,812 of 10 classes"),
+        (
+            "ld3m_dm",
+            [
+                "data.subset=null",
+                "prior.weights=facebook/DiT-XL-2-256",
+                "distill.classes_per_step=100",
+            ],
+            "100, so that each class is moved 1,000 times",
+        ),
+    ],
+)
+def test_a_sample_of_the_grid_dry_runs(recipe, overrides, told, capsys):
+    cli.main(["distill", recipe, *overrides, "--dry-run"])
+    printed = capsys.readouterr().out
+    assert told in printed and "unknown" not in printed
+
+
+def test_the_outline_of_ld3ms_prior_has_the_published_size():
+    prior = load_prior("diffusion", "cin256", resolution=256, device="meta")
+    assert sum(p.numel() for p in prior.denoiser.unet.parameters()) == 400_920_579
+    assert prior.latent_shape == (3, 64, 64) and prior.class_names == wordnet_ids()
+
+
+def test_a_prior_that_is_to_be_converted_first_says_how(tmp_path):
+    with pytest.raises(InputError, match=r"convert-prior model\.ckpt .*=facebook/DiT-XL-2-256"):
+        load_prior("diffusion", "cin256", resolution=128)
 
 
 @pytest.mark.parametrize("path", PRIORS, ids=name)
@@ -71,7 +139,7 @@ def test_a_sample_of_dit_xl_costs_what_its_authors_count():
     z = torch.empty(1, *prior.latent_shape, device="meta")
     c = prior.condition(torch.zeros(1, dtype=torch.long, device="meta"))
     with FlopCounterMode(display=False) as counter:
-        prior.denoiser(z, 999, c)
+        prior.denoiser(z, torch.tensor(999, device="meta"), c)
     gmac = counter.get_total_flops() / 2 / 1e9
     assert 118.6 < gmac < 118.7
     assert prior.latent_shape == (4, 32, 32)

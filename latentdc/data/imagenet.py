@@ -35,12 +35,12 @@ def imagenet_index(name: str, position: int) -> int | None:
 
 
 def _index(name: str, position: int) -> int:
-    for table in _tables():
-        found = table.get(_plain(name), set())
+    candidates = [table.get(_plain(name), set()) for table in _tables()]
+    if any(position in found for found in candidates):
+        return position
+    for found in candidates:
         if len(found) == 1:
             return next(iter(found))
-        if position in found:
-            return position
         if found:
             ids = ", ".join(sorted(wordnet_ids()[index] for index in found))
             raise InputError(f"the class {name!r} may be any of ImageNet's {ids}; use such an id.")

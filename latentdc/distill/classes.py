@@ -64,7 +64,7 @@ def check_classes_per_step(
     if scope == "set":
         raise InputError(
             f"distill.classes_per_step={per_step}, but the objective compares all classes at once; "
-            "take null, or an objective that is a sum over classes (dm, dc without inner steps, both "
+            "take null, or an objective that is a sum over classes (dm, dc without inner steps, "
             "of networks without batch norm)."
         )
     if not processes <= per_step <= num_classes:

@@ -1,7 +1,8 @@
 """`python -m latentdc.evaluate SET ... [key=value ...]`: score saved sets under protocols.
 
-A SET is a run folder, the folder of a set, the file of a core set, or a data set id of the Hub. The
-recipe that lies with the first says which data, protocol and rows; `--recipe` names another one.
+A SET is a run folder, the folder of a set, the file of a core set, a data set id of the Hub, or a
+set of others: image folders, parquet files, .pt tensors. The recipe that lies with the first says
+which data, protocol and rows; `--recipe` names another one.
 Imports no torch until the recipe is checked.
 """
 
@@ -35,10 +36,12 @@ def _parser() -> argparse.ArgumentParser:
         "words",
         nargs="+",
         metavar="SET",
-        help="run folder, folder of a set, coreset.parquet, or Hub data set id; then key=value, "
+        help="run folder, folder of a set, coreset.parquet, Hub data set id, or a set of others "
+        "(folder of image folders or parquet files, .pt tensors); then key=value, "
         "such as protocol=rdc-hard, protocol.epochs=30 or evaluate.students=[alexnet@32]",
     )
     parser.add_argument("--recipe", help="recipe to use in place of the one that lies with the set")
+    parser.add_argument("--ipc", type=int, help="read the first so many images of each class")
     parser.add_argument("--output", help="folder of evaluation.json and rows/ (default: the run's)")
     parser.add_argument("--labels", help="folder of stored soft labels of a set (default: made)")
     parser.add_argument("--print-config", action="store_true", help="print recipe and protocols")
@@ -53,7 +56,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     if len(set(sets)) < len(sets):
         raise InputError(f"a set is named twice: {' '.join(sets)}.")
     check_names(names)
-    places = [find(given) for given in sets]
+    if options.ipc is not None and options.ipc < 1:
+        raise InputError(f"--ipc is at least 1, got {options.ipc}.")
+    places = [find(given, options.ipc) for given in sets]
     named = options.recipe
     path = places[0].recipe if named is None else config.find(named, "recipes")
     recipe = config.load(Recipe, path, _allowed(overrides))

@@ -13,7 +13,9 @@ from torch import distributed
 from tqdm import tqdm
 
 from latentdc.evaluate.accuracy import accuracy
+from latentdc.evaluate.brought import brought_facts, brought_labels
 from latentdc.evaluate.labelled import LabelledImages, require_comparable, set_hash
+from latentdc.evaluate.mosaic import protocol_for, require_grid
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.rows import Row, read_row, write_row
 from latentdc.evaluate.score import Score
@@ -93,8 +95,9 @@ def score_sets(
     )
     setting = _setting(test, normalization, accelerator.mixed_precision, teaching)
     sets = {name: _hashes(candidates[name], protocol, test, name) for name in candidates}
+    seen = {name: protocol_for(protocol, _drawn(candidates[name], 0)) for name in candidates}
     jobs = {
-        Row(sets[name][seed], protocol.hash, setting, student, seed): Job(
+        Row(sets[name][seed], seen[name].hash, setting, student, seed): Job(
             candidates[name], student, seed
         )
         for name in candidates
@@ -119,13 +122,15 @@ def score_sets(
             protocol,
             {
                 student: tuple(
-                    done[Row(digest, protocol.hash, setting, student, seed)]
+                    done[Row(digest, seen[name].hash, setting, student, seed)]
                     for seed, digest in enumerate(sets[name])
                 )
                 for student in protocol.students
             },
             sets[name],
-            {} if teaching is None else teaching.facts(sets[name], _drawn(candidates[name], 0)),
+            brought_facts(_drawn(candidates[name], 0))
+            if teaching is None
+            else teaching.facts(sets[name], _drawn(candidates[name], 0)),
         )
         for name in candidates
     }
@@ -154,6 +159,12 @@ class Job:
     ) -> float:
         """Accuracy in [0, 1]."""
         labelled = self.labelled()
+        protocol, device = protocol_for(protocol, labelled), accelerator.device
+        soft = (
+            brought_labels(labelled, protocol.labels, device)
+            if teaching is None
+            else teaching.soft_labels(labelled, row.images)
+        )
         network = train_student(
             labelled.images,
             labelled.labels,
@@ -163,7 +174,7 @@ class Job:
             seed=self.seed,
             normalization=normalization,
             accelerator=accelerator,
-            soft=None if teaching is None else teaching.soft_labels(labelled, row.images),
+            soft=soft,
         )
         return accuracy(
             network,
@@ -187,6 +198,7 @@ def _hashes(
     for seed in range(protocol.seeds if callable(candidate) else 1):
         labelled = _drawn(candidate, seed)
         require_comparable(labelled, test, name)
+        require_grid(labelled, protocol.views, name)
         hashes.append(set_hash(labelled))
     return tuple(hashes) if callable(candidate) else tuple(hashes * protocol.seeds)
 

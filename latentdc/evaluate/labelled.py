@@ -33,6 +33,8 @@ def set_hash(labelled: LabelledImages) -> str:
     digest = hashlib.sha256()
     digest.update(repr((str(images.dtype), tuple(images.shape), labelled.class_names)).encode())
     digest.update(_bytes(labelled.labels))
+    if (soft := getattr(labelled, "soft", None)) is not None:
+        digest.update(_bytes(soft))
     for start in range(0, len(images), _CHUNK):
         digest.update(_bytes(images[start : start + _CHUNK]))
     return digest.hexdigest()[:16]

@@ -31,7 +31,7 @@ class Lesson:
         protocol: its views and labels.
         seed: of the training.
         device: that computes.
-        soft: the teachers' logits, where the protocol wants them.
+        soft: the teachers' logits, where the protocol wants them, or those that the set brings.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Lesson:
         device: torch.device,
         soft: SoftLabels | None,
     ) -> None:
-        assert (soft is None) == (protocol.labels.source == "hard")
+        assert soft is not None or protocol.labels.source == "hard"
         self._images, self._labels = place(images, device), labels.to(device)
         self._views, self._target = protocol.views, protocol.labels
         self._seed, self._device, self._soft = seed, device, soft

@@ -76,6 +76,8 @@ def _labels(score: Score) -> list[str]:
     facts = score.labels
     if not facts:
         return []
+    if facts["source"] == "brought":
+        return [f"Sets with soft labels of their own: {facts['label_bytes']:,} bytes."]
     cost = f", {facts['label_bytes']:,} bytes" if "label_bytes" in facts else ""
     teachers = facts["teachers"]
     assert isinstance(teachers, list | tuple) and isinstance(facts["teacher_accuracy"], float)

@@ -42,7 +42,8 @@ def score_saved(
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     opened = {
-        name: open_set(place, train) for name, place in zip(row_names(places), places, strict=True)
+        name: open_set(place, train, recipe.data)
+        for name, place in zip(row_names(places), places, strict=True)
     }
     tables = [
         _table(group, recipe, protocol, train, test, places[0], output, labels, accelerator)

@@ -27,8 +27,8 @@ class Views:
         pad: black pixels around the image, out of which a window of its size is cut; null for none.
         crop: smallest and largest share of the area that a random crop keeps before it is resized
             to the whole image (aspect 3:4 to 4:3); null keeps everything.
-        cells: crop inside one cell, drawn at random, of a grid of so many cells each way; null
-            crops from the whole image.
+        cells: crop inside one cell, drawn at random, of a mosaic of so many cells each way; null
+            crops from the whole image, as for single images (real ones) in any case.
         flip: mirror half of the images left and right.
         jitter: brightness, contrast and saturation change by up to this share, in random order.
         lighting: standard deviation of noise along the principal colours of ImageNet.

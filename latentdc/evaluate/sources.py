@@ -1,4 +1,4 @@
-"""What can be scored by name: synthetic sets, and core sets as they are.
+"""What can be scored by name: synthetic sets, core sets as they are, and sets of others.
 
 Finding imports no torch, so that a wrong name is refused at once.
 """
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from latentdc import config
 from latentdc.errors import InputError
+from latentdc.evaluate.foreign.kinds import Kind, kind_of
 from latentdc.ownership import CORESET
+from latentdc.recipe import Data
 from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:
@@ -25,11 +27,15 @@ class Place:
 
     Attributes:
         given: what the user called it.
-        path: folder of a synthetic set, or file of a core set.
+        path: folder of a synthetic set, or file of a core set; or a set of others.
+        kind: what a set of others is; None for our own.
+        ipc: images of each class that are read of a set of others; None for all.
     """
 
     given: str
     path: Path
+    kind: Kind | None = None
+    ipc: int | None = None
 
     @property
     def run(self) -> Path:
@@ -67,26 +73,36 @@ class Opened:
     whitening: "Whitening | None" = None
 
 
-def find(given: str) -> Place:
-    """The set of a run folder, a set's folder, a core set's file or a Hub data set id.
+def find(given: str, ipc: int | None = None) -> Place:
+    """The set of a run folder, a set's folder, a core set's file, a Hub data set id, or of others.
 
     A run folder without a synthetic set, which `latentdc prune` leaves, stands for its core set.
 
+    Args:
+        given: path or Hub id.
+        ipc: images of each class to read of a set of others.
+
     Raises:
-        InputError: there is no such set.
+        InputError: there is no such set, or `ipc` is given for one of our own.
     """
     path = Path(given).expanduser()
-    if path.is_file():
-        return Place(given, path)
     made = layout.is_set(path) or layout.is_set(path / "synthetic")
-    if (path / CORESET).is_file() and not made:
-        return Place(given, path / CORESET)
-    return Place(given, layout.find(given))
+    if not path.exists():
+        path = layout.download(given)
+        made = layout.is_set(path)
+    cores = path / CORESET
+    if not made and not cores.is_file() and (kind := kind_of(path)) is not None:
+        return Place(given, path, kind, ipc)
+    if ipc is not None:
+        raise InputError(f"--ipc shortens sets of others, and {given} is one of latentdc's own.")
+    if path.is_file() or (cores.is_file() and not made):
+        return Place(given, path if path.is_file() else cores)
+    return Place(given, layout.find(path))
 
 
 def row_names(places: Sequence[Place]) -> list[str]:
     """Names of the sets in a table: `distilled` for a single one, else their short names."""
-    if len(places) == 1 and places[0].path.is_dir():
+    if len(places) == 1 and places[0].path.is_dir() and places[0].kind is None:
         return ["distilled"]
     short = [place.run.name for place in places]
     return [
@@ -95,12 +111,23 @@ def row_names(places: Sequence[Place]) -> list[str]:
     ]
 
 
-def open_set(place: Place, train: "Dataset") -> Opened:
+def open_set(place: Place, train: "Dataset", data: Data | None = None) -> Opened:
     """Its images: stored ones, or those of `train` that a core set names.
+
+    Args:
+        place: where it lies.
+        train: real training images.
+        data: how they are opened and preprocessed; needed for a set of others alone.
 
     Raises:
         InputError: a damaged set, or a core set of other images.
     """
+    if place.kind is not None:
+        from latentdc.evaluate.foreign.read import open_foreign
+
+        assert data is not None, "a set of others is read by the recipe's data"
+        foreign = open_foreign(place.path, place.kind, train, data, place.ipc)
+        return Opened(foreign, foreign.learned_lr)
     if place.path.is_file():
         from latentdc.prune.coreset import Coreset
 

@@ -120,7 +120,7 @@ def _trained(
     accelerator: Accelerator,
 ) -> Classifier:
     """Trained on all real images by the loop that trains students, or found from before."""
-    views = Views(**{**vars(protocol.views), "mix": None})
+    views = Views(**{**vars(protocol.views), "mix": None, "cells": None})
     learning = EvalProtocol(
         name="teacher",
         students=[teacher.network],

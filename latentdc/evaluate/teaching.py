@@ -9,11 +9,11 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from latentdc.data.mapped import Images
 from latentdc.device import place
 from latentdc.errors import InputError
 from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.lesson import SoftLabels
+from latentdc.evaluate.mosaic import views_for
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.settings import changed
 from latentdc.evaluate.soft import STORE_SEED, Fixed, Online, Stored
@@ -72,7 +72,7 @@ class Teaching:
         """
         if self._protocol.labels.source != "stored":
             return
-        stores = {digest: self._store(digest, len(sets[digest].labels)) for digest in sets}
+        stores = {digest: self._store(digest, sets[digest]) for digest in sets}
         self._use_brought(stores)
         missing = [
             (digest, epoch)
@@ -86,7 +86,7 @@ class Teaching:
         quiet = not self._accelerator.is_main_process
         for digest, epoch in tqdm(mine, "labelling", unit=" epochs", disable=quiet, leave=False):
             labels = self._protocol.labels
-            coded = encode(self._logits(sets[digest].images, epoch), labels.precision, labels.top)
+            coded = encode(self._logits(sets[digest], epoch), labels.precision, labels.top)
             self._found(stores[digest]).write(epoch, coded)
         self._accelerator.wait_for_everyone()
 
@@ -95,7 +95,7 @@ class Teaching:
         labels, count = self._protocol.labels, len(labelled.labels)
         if labels.source == "stored":
             return Stored(
-                self._found(self._store(digest, count)),
+                self._found(self._store(digest, labelled)),
                 pool=self._pool(count),
                 epochs=self._epochs(count),
                 classes=self._classes,
@@ -103,7 +103,7 @@ class Teaching:
             )
         if labels.source == "online" and self._protocol.views.change:
             return Online(self._teachers)
-        table = self._logits(labelled.images, None).to(self._accelerator.device)
+        table = self._logits(labelled, None).to(self._accelerator.device)
         return Fixed(table, labels)
 
     def facts(self, digests: tuple[str, ...], labelled: LabelledImages) -> dict[str, object]:
@@ -115,18 +115,18 @@ class Teaching:
             "teacher_bytes": sum(p.nbytes for p in self._teachers.state_dict().values()),
         }
         if self._protocol.labels.source == "stored":
-            store = self._found(self._store(digests[0], len(labelled.labels)))
+            store = self._found(self._store(digests[0], labelled))
             facts["label_bytes"] = store.bytes()
         return facts
 
-    def _logits(self, images: Images, epoch: int | None) -> Tensor:
+    def _logits(self, labelled: LabelledImages, epoch: int | None) -> Tensor:
         """(N, C) of the views of an epoch, or of the images as they are, on the CPU."""
+        images = labelled.images
         device, count, size = self._accelerator.device, len(images), images.shape[-1]
         draws: Draws = {}
         if epoch is not None:
-            draws = draw_views(
-                self._protocol.views, count=count, size=size, seed=STORE_SEED, epoch=epoch
-            )
+            views = views_for(self._protocol.views, labelled)
+            draws = draw_views(views, count=count, size=size, seed=STORE_SEED, epoch=epoch)
         placed = place(images, device)
         parts = [
             self._teachers(look(placed, rows, draws, device)).cpu()
@@ -142,15 +142,15 @@ class Teaching:
         epochs = self._epochs(count)
         return min(self._protocol.labels.epochs or epochs, epochs)
 
-    def _store(self, digest: str, count: int) -> LabelStore:
+    def _store(self, digest: str, labelled: LabelledImages) -> LabelStore:
         assert self._folder is not None
         labels = self._protocol.labels
         facts = {
             "set": digest,
-            "views": changed(self._protocol.views),
+            "views": changed(views_for(self._protocol.views, labelled)),
             "teachers": self.hash,
             "seed": STORE_SEED,
-            "epochs": self._pool(count),
+            "epochs": self._pool(len(labelled.labels)),
             "precision": labels.precision,
             "top": labels.top,
         }

@@ -56,6 +56,8 @@ def read_files(folder: Path) -> dict[str, Any]:
     tensors: dict[str, Any] = safetensors.torch.load_file(folder / layout.LATENTS)
     if (lr := tensors.get("learned_lr")) is not None:
         tensors["learned_lr"] = float(lr)
+    if (grid := tensors.get("grid")) is not None:
+        tensors["grid"] = int(grid)
     whitening = folder / layout.WHITENING
     return {
         "whitening": read_whitening(whitening) if whitening.is_file() else None,

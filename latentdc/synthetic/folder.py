@@ -66,7 +66,12 @@ def find(name: str | Path, revision: str | None = None) -> Path:
     Raises:
         InputError: no such folder, and the Hub does not have it or cannot be reached.
     """
-    return find_local(name) or _download(str(name), revision)
+    found = find_local(name) or download(str(name), revision)
+    if not is_set(found):
+        raise InputError(
+            f"the Hub's {name!r} is no synthetic set: it lacks {ROWS} or {PROVENANCE}."
+        )
+    return found
 
 
 @contextmanager
@@ -94,12 +99,17 @@ def replaced(folder: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _download(name: str, revision: str | None) -> Path:
+def download(name: str, revision: str | None = None) -> Path:
+    """The Hub's data set `name`, as far as a set has files; it may be no set of ours.
+
+    Raises:
+        InputError: the Hub does not have it or cannot be reached.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        folder = Path(
+        return Path(
             snapshot_download(
                 name, repo_type="dataset", revision=revision, allow_patterns=list(FILES)
             )
@@ -112,8 +122,3 @@ def _download(name: str, revision: str | None) -> Path:
             f"({str(error).strip().splitlines()[0]}). Check the name; for a private set log in "
             "(`hf auth login`); without a network give the path of a downloaded copy."
         ) from error
-    if not is_set(folder):
-        raise InputError(
-            f"the Hub's {name!r} is no synthetic set: it lacks {ROWS} or {PROVENANCE}."
-        )
-    return folder

@@ -31,6 +31,8 @@ class SyntheticSet:
         c: (N, ...) float32 class conditions.
         noise: (N, ...) float32 noise of the sampler, one per image.
         learned_lr: learning rate of students (SGD) that was learned with the images.
+        grid: whole pictures along each side of an image that is a mosaic, 1 for single pictures;
+            None where it is not known. Views of mosaics stay inside one picture by it.
         whitening: ZCA of the preprocessing that the images were made for, and are scored with.
         provenance: where the set comes from, in JSON's types: data set, prior, recipe, seed, ...
 
@@ -45,6 +47,7 @@ class SyntheticSet:
     c: Tensor | None = None
     noise: Tensor | None = None
     learned_lr: float | None = None
+    grid: int | None = None
     whitening: Whitening | None = None
     provenance: Mapping[str, object] = field(default_factory=dict)
 
@@ -75,6 +78,10 @@ class SyntheticSet:
             self.learned_lr is None or 0 < self.learned_lr < float("inf"),
             f"learned_lr is a positive number, got {self.learned_lr}",
         )
+        _require(
+            self.grid is None or 1 <= self.grid <= self.images.shape[-1],
+            f"grid is the number of pictures along a side of an image, got {self.grid}",
+        )
         values = self.images[0].numel()
         _require(
             self.whitening is None or len(self.whitening.mean) == values,
@@ -101,10 +108,12 @@ class SyntheticSet:
         return self.images if self.images.is_floating_point() else from_uint8(self.images)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What PNGs and labels do not hold: z, c, noise, float images and a learned lr, if any."""
+        """What PNGs and labels do not hold: z, c, noise, grid, float images, a learned lr."""
         parts = {"z": self.z, "c": self.c, "noise": self.noise}
         if self.learned_lr is not None:
             parts["learned_lr"] = torch.tensor(self.learned_lr, dtype=torch.float64)
+        if self.grid is not None:
+            parts["grid"] = torch.tensor(self.grid)
         if self.images.is_floating_point():
             parts["images"] = self.images
         return {name: part.cpu().contiguous() for name, part in parts.items() if part is not None}

@@ -1,0 +1,129 @@
+"""RDED's selection: of random crops of random images, those that a teacher finds most realistic.
+
+Sun et al., "On the Diversity and Realism of Distilled Dataset", CVPR 2024,
+https://arxiv.org/abs/2312.03526, and its released code: of every image of a pool several square
+crops are scaled to the size of a cell; the realism of a crop is -log p_y of a teacher that sees it
+on a canvas of the mean colour; each image gives its best crop, each class its best images.
+Deviations: crops are cut from images as they were decoded (square, at the resolution of the set),
+and all draws are keyed by class and image.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as tv
+
+from latentdc.data.dataset import Dataset
+from latentdc.draws import choose, generator
+from latentdc.errors import InputError
+from latentdc.images import from_uint8
+
+BATCH = 256  # crops that the teacher judges at once
+
+
+class Crops(NamedTuple):
+    """The chosen crops of one class, the most realistic one first."""
+
+    images: Tensor  # (n, 3, cell, cell) uint8
+    losses: Tensor  # (n,) -log p_y, ascending
+    rows: Tensor  # (n,) training images that they were cut from
+
+
+def realistic_crops(
+    train: Dataset,
+    label: int,
+    teacher: nn.Module,
+    *,
+    count: int,
+    cell: int,
+    pool: int,
+    crops: int,
+    scale: tuple[float, float],
+    mean: Sequence[float],
+    seed: int,
+    device: torch.device,
+) -> Crops:
+    """The `count` best crops of a class, at most one of an image.
+
+    Args:
+        train: whose images are cropped.
+        label: of the class.
+        teacher: (B, 3, H, W) images in [-1, 1] -> (B, C) logits.
+        count: crops to choose.
+        cell: their side in pixels.
+        pool: images to draw; a smaller class takes part as a whole.
+        crops: of each of them.
+        scale: smallest and largest share of the area.
+        mean: colour around a crop, of images in [0, 1]; black or white would mislead the teacher.
+        seed: of the draws.
+        device: of the teacher.
+
+    Raises:
+        InputError: the pool is smaller than `count`.
+    """
+    members = train.members(label)
+    rows = members[choose(len(members), pool, generator(seed, "rded pool", label))]
+    if len(rows) < count:
+        raise InputError(
+            f"RDED chooses {count} crops of different images of class "
+            f"{train.class_names[label]!r}, and its pool has {len(rows)}; raise rded.pool, or "
+            "choose a smaller ipc or combine.grid."
+        )
+    kept, losses = [], []
+    for row in rows.split(max(1, BATCH // crops)):
+        source = [generator(seed, "rded crops", int(train.hashes[index])) for index in row]
+        cut = torch.cat(
+            [
+                _cut(train.images[r : r + 1], crops, scale, cell, s)
+                for r, s in zip(row.tolist(), source, strict=True)
+            ]
+        )  # (B * crops, 3, cell, cell)
+        loss = realism(teacher, cut, label, size=train.resolution, mean=mean, device=device)
+        best = loss.view(-1, crops).argmin(dim=1) + torch.arange(len(row)) * crops
+        kept.append(cut[best])
+        losses.append(loss[best])
+    loss = torch.cat(losses)
+    first = loss.argsort(stable=True)[:count]
+    return Crops(torch.cat(kept)[first], loss[first], rows[first])
+
+
+@torch.no_grad()
+def realism(
+    teacher: nn.Module,
+    crops: Tensor,
+    label: int,
+    *,
+    size: int,
+    mean: Sequence[float],
+    device: torch.device,
+) -> Tensor:
+    """(N,) -log p_y of crops (N, 3, h, h) in the middle of a canvas of `size` pixels, on the CPU.
+
+    Small is realistic.
+    """
+    before = (size - crops.shape[-1]) // 2
+    place = slice(before, before + crops.shape[-1])
+    canvas = (torch.tensor(mean) * 2 - 1).view(1, 3, 1, 1).expand(len(crops), 3, size, size).clone()
+    canvas[:, :, place, place] = from_uint8(crops)
+    logits = teacher(canvas.to(device)).float()
+    target = torch.full((len(crops),), label, device=logits.device)
+    return F.cross_entropy(logits, target, reduction="none").cpu()
+
+
+def _cut(
+    image: Tensor, count: int, scale: tuple[float, float], cell: int, source: Generator
+) -> Tensor:
+    """(count, 3, cell, cell) random squares of one (1, 3, S, S) uint8 image, antialiased."""
+    size = image.shape[-1]
+    share = scale[0] + (scale[1] - scale[0]) * torch.rand(count, generator=source)
+    sides = (share.sqrt() * size).round().clamp(1, size).long()
+    corners = (torch.rand(count, 2, generator=source) * (size - sides + 1)[:, None]).long()
+    return torch.cat(
+        [
+            tv.resized_crop(image, top, left, side, side, [cell, cell], antialias=True)
+            for side, (top, left) in zip(sides.tolist(), corners.tolist(), strict=True)
+        ]
+    )

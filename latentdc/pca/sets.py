@@ -1,0 +1,178 @@
+"""The sets of a PCA run: made once, kept in its folder, found there by a later call."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
+
+from latentdc import __version__, launch, ownership
+from latentdc.data.dataset import Dataset
+from latentdc.distill.provenance import shared_recipe, without_paths
+from latentdc.draws import generator
+from latentdc.images import Normalization
+from latentdc.pca.crops import realistic_crops
+from latentdc.pca.mosaics import arrange, mosaics
+from latentdc.pca.originals import decoded_pictures, whole_pictures
+from latentdc.pca.pruned import ranked_rows
+from latentdc.pca.teacher import trained_teacher
+from latentdc.prune.coreset import Coreset
+from latentdc.prune.pipeline import fitting, make_coreset
+from latentdc.recipe import Recipe
+from latentdc.synthetic import SyntheticSet
+from latentdc.synthetic import folder as layout
+
+
+class Sets:
+    """Makes the sets of one run.
+
+    Args:
+        recipe: resolved, its `prune.count` being what the mosaics take.
+        name: of the recipe.
+        folder: of the run.
+        train: all training images.
+        test: shows whether the scorer and RDED's teacher are any good.
+        accelerator: of this process.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        name: str,
+        folder: Path,
+        train: Dataset,
+        test: Dataset,
+        accelerator: Accelerator,
+    ) -> None:
+        self._recipe, self._name, self._folder = recipe, name, folder
+        self._train, self._test, self._accelerator = train, test, accelerator
+        self._normalization = Normalization(recipe.data.mean, recipe.data.std)
+        self._labels = torch.arange(train.num_classes).repeat_interleave(recipe.ipc)
+
+    def make(self, kind: Literal["pruned", "synthetic", "rded"]) -> SyntheticSet:
+        """The set of that name, on every process; the main process saves it."""
+        made = {"pruned": self._pruned, "synthetic": self._combined, "rded": self._cropped}[kind]
+        facts = self._facts(kind)
+        path = self._folder / kind
+        if launch.agree(self._accelerator, layout.is_set(path)):
+            kept = SyntheticSet.from_pretrained(path)
+            if all(kept.provenance.get(key) == value for key, value in facts.items()):
+                return kept
+        fresh = made(facts)
+        self._accelerator.wait_for_everyone()
+        if self._accelerator.is_main_process:
+            fresh.save_pretrained(path, recipe=shared_recipe(self._recipe))
+        return fresh
+
+    def coreset(self) -> Coreset:
+        """The images that the mosaics are made of, kept in the run folder."""
+        path = self._folder / ownership.CORESET
+        if launch.agree(self._accelerator, path.is_file()):
+            return fitting(path, self._train)
+        kept = self._chosen(self._recipe)
+        if self._accelerator.is_main_process:
+            kept.save(path)
+        return kept
+
+    def _chosen(self, recipe: Recipe) -> Coreset:
+        return make_coreset(
+            recipe.prune,
+            self._train,
+            self._test,
+            normalization=self._normalization,
+            seed=recipe.seed,
+            accelerator=self._accelerator,
+            folder=self._folder,
+        )
+
+    def _pruned(self, facts: dict[str, object]) -> SyntheticSet:
+        """P: whole images at full size, as many as there are mosaics."""
+        recipe = self._recipe
+        fewer = replace(recipe, prune=replace(recipe.prune, count=recipe.ipc))
+        kept = self.coreset() if recipe.prune.coreset is not None else self._chosen(fewer)
+        rows = ranked_rows(kept, self._train, recipe.ipc, recipe.prune.order).flatten()
+        return self._set(self._train.images[rows], 1, facts)
+
+    def _combined(self, facts: dict[str, object]) -> SyntheticSet:
+        """P+C: mosaics of whole images."""
+        recipe, spec, train = self._recipe, self._recipe.combine, self._train
+        needed = spec.grid**2 * recipe.ipc
+        best = ranked_rows(self.coreset(), train, needed, recipe.prune.order)
+        square = spec.fit == "center"
+        picture = decoded_pictures(train) if square else whole_pictures(recipe.data, train)
+        rows = torch.cat([self._arranged(ranks, label) for label, ranks in enumerate(best)])
+        pictures = map(picture, rows.flatten().tolist())
+        images = mosaics(pictures, spec.grid, train.resolution, spec.fit)
+        return self._set(images, spec.grid, facts)
+
+    def _cropped(self, facts: dict[str, object]) -> SyntheticSet:
+        """RDED: mosaics of realistic crops."""
+        recipe, grid = self._recipe, self._recipe.combine.grid
+        teacher, accuracy = trained_teacher(
+            recipe.prune.scorer,
+            self._train,
+            self._test,
+            self._normalization,
+            recipe.seed,
+            self._accelerator,
+        )
+        spec, cell = recipe.rded, -(-self._train.resolution // grid)
+
+        def pictures() -> Iterator[Image.Image]:
+            for label in range(self._train.num_classes):
+                crops = realistic_crops(
+                    self._train,
+                    label,
+                    teacher,
+                    count=grid**2 * recipe.ipc,
+                    cell=cell,
+                    pool=spec.pool,
+                    crops=spec.crops,
+                    scale=spec.scale,
+                    mean=recipe.prune.scorer.mean or recipe.data.mean,
+                    seed=recipe.seed,
+                    device=self._accelerator.device,
+                )
+                order = arrange(torch.arange(len(crops.rows)), grid, "stride", generator(0))
+                yield from (_picture(crops.images[index]) for index in order.flatten().tolist())
+
+        images = mosaics(pictures(), grid, self._train.resolution, "squash")
+        return self._set(images, grid, {**facts, "teacher_accuracy": accuracy})
+
+    def _arranged(self, ranks: Tensor, label: int) -> Tensor:
+        spec = self._recipe.combine
+        source = generator(self._recipe.seed, "mosaic order", label)
+        return arrange(ranks, spec.grid, spec.order, source)
+
+    def _set(self, images: Tensor, grid: int, facts: dict[str, object]) -> SyntheticSet:
+        return SyntheticSet(
+            images, self._labels, self._train.class_names, grid=grid, provenance=facts
+        )
+
+    def _facts(self, kind: str) -> dict[str, object]:
+        """What decides a set, in JSON's types, without paths of this machine."""
+        recipe = without_paths(self._recipe)
+        parts: dict[str, Callable[[], object]] = {
+            "prune": lambda: {"score": recipe.prune.score, "order": recipe.prune.order},
+            "combine": lambda: asdict(recipe.combine),
+            "rded": lambda: {**asdict(recipe.rded), "scale": list(recipe.rded.scale)},
+        }
+        wanted = {"pruned": ["prune"], "synthetic": ["prune", "combine"], "rded": ["rded"]}[kind]
+        return {
+            "method": {"pruned": "P", "synthetic": "PCA", "rded": "RDED"}[kind],
+            "dataset": recipe.data.source,
+            "resolution": recipe.data.resolution,
+            "recipe": self._name,
+            "ipc": recipe.ipc,
+            "seed": recipe.seed,
+            **{part: parts[part]() for part in wanted},
+            "latentdc": __version__,
+        }
+
+
+def _picture(levels: Tensor) -> Image.Image:
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())

@@ -1,0 +1,52 @@
+"""The classifier that judges realism: the one of `prune.scorer`, trained to the end or given."""
+
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from latentdc.data.dataset import Dataset, class_counts
+from latentdc.evaluate.teachers import real_accuracy
+from latentdc.images import Normalization
+from latentdc.prune.check import refuse_chance
+from latentdc.prune.classifier import Classifier
+from latentdc.prune.scorer import given_scorer
+from latentdc.prune.training import ScorerTraining
+from latentdc.recipe import Scorer
+
+
+def trained_teacher(
+    scorer: Scorer,
+    train: Dataset,
+    test: Dataset,
+    normalization: Normalization,
+    seed: int,
+    accelerator: Accelerator,
+) -> tuple[Classifier, float]:
+    """The classifier in eval mode on the accelerator's device, and its accuracy on real images.
+
+    Raises:
+        InputError: weights that do not fit, or a classifier at chance.
+    """
+    if scorer.weights is not None:
+        teacher = given_scorer(scorer, train, normalization).to(accelerator.device)
+    else:
+        training = ScorerTraining(
+            train,
+            network=scorer.network,
+            epochs=scorer.epochs,
+            lr=scorer.lr,
+            batch=scorer.batch,
+            resolution=scorer.resolution or train.resolution,
+            normalization=normalization,
+            seed=seed,
+            accelerator=accelerator,
+            infobatch=scorer.infobatch,
+        )
+        quiet = not accelerator.is_main_process
+        for _ in tqdm(training.run(), "teacher", scorer.epochs, unit=" epochs", disable=quiet):
+            pass
+        teacher = training.classifier
+    teacher.eval().requires_grad_(False)
+    accuracy = real_accuracy(teacher, test, accelerator.device)
+    advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
+    refuse_chance(accuracy, class_counts(test).tolist(), advice)
+    return teacher, accuracy

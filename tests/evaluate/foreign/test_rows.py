@@ -1,0 +1,63 @@
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import ClassLabel, Features, Image, Value
+
+from latentdc.errors import InputError
+from latentdc.evaluate.foreign.rows import read_parquet
+from tests.evaluate.foreign.layouts import picture
+
+NAMES = ("cat", "dog", "owl")
+
+
+def encoded(shade, size=(8, 8)):
+    buffer = io.BytesIO()
+    picture(shade, size).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def rethinkdc(folder, labels, *, column="class_id", feature=None, sizes=(), files=2):
+    """Shards under data/, columns `image` and `class_id`, as the Hub keeps them."""
+    schema = Features({"image": Image(), column: feature or Value("int64")}).arrow_schema
+    (folder / "data").mkdir(parents=True)
+    shades = [encoded(row, sizes[row] if sizes else (8, 8)) for row in range(len(labels))]
+    half = -(-len(labels) // files)
+    for index in range(files):
+        here = slice(index * half, (index + 1) * half)
+        table = pa.Table.from_pydict({"image": shades[here], column: labels[here]}, schema=schema)
+        pq.write_table(table, folder / f"data/train-{index:05d}-of-{files:05d}.parquet")
+    return folder
+
+
+def test_the_columns_of_rethinkdc_are_read_from_all_shards(tmp_path):
+    found = read_parquet(rethinkdc(tmp_path, [2, 0, 1, 2, 0, 1]), NAMES, None)
+    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.images[:, 0, 0, 0].tolist() == [1, 4, 2, 5, 0, 3]
+    assert read_parquet(tmp_path, NAMES, 1).images[:, 0, 0, 0].tolist() == [1, 2, 0]
+
+
+def test_a_column_that_brings_its_names_is_put_into_the_test_sets_order(tmp_path):
+    feature = ClassLabel(names=["owl", "dog", "cat"])
+    rethinkdc(tmp_path, [0, 1, 2], column="label", feature=feature)
+    found = read_parquet(tmp_path, NAMES, None)
+    assert found.images[:, 0, 0, 0].tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        ({"labels": [0, 1, 1, 0]}, "lacks 1 of the test set's 3 classes: owl"),
+        ({"labels": [0, 1, 2, 3]}, "has 1 classes that the test set has not: 3"),
+        ({"labels": [0, 1, 2], "column": "kind"}, r"no label column.*kind \(int64\)"),
+        ({"labels": [0, 1, 2], "sizes": [(8, 8), (8, 8), (4, 8)]}, r"different sizes: 8x8.*4x8"),
+        (
+            {"labels": [0, 1], "column": "label", "feature": ClassLabel(names=list(NAMES))},
+            "no images of 1 of the test set's 3 classes: owl",
+        ),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(tmp_path, make, message):
+    with pytest.raises(InputError, match=message):
+        read_parquet(rethinkdc(tmp_path, **make), NAMES, None)
