@@ -14,6 +14,7 @@ from torch import Tensor
 
 from latentdc import launch
 from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.prune.features import Features
 from latentdc.prune.foreign import FEATURES
@@ -130,7 +131,11 @@ def score_by_plan(
         scores["random"] = RULES["random"]({"hashes": train.hashes, "seed": plan.seed})
     wants_features = features is None and any(RULES[name].needs_features for name in asked)
     if wants_features or {RULES[name].stage for name in asked} & PASSES:
-        looks = _looks(runs, wants_features)
+        try:
+            looks = _looks(runs, wants_features)
+        except InputError:
+            runs.workspace.refused()
+            raise
         if accelerator.is_main_process:
             scores |= _means([_of_look(look, asked, plan.settings) for look in looks])
             features = features or _kept_features(looks[0], folder)

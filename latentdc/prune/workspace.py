@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -28,8 +29,10 @@ class Workspace:
     def __init__(self, folder: Path | None, identity: str, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
         self._home = None
+        self._made: list[Path] = []  # folders above it, the innermost first
         if folder is not None and accelerator.is_main_process:
             self._home = folder / _NAME
+            self._made = [path for path in self._home.parents if not path.exists()]
             self._identity = hashlib.sha256(identity.encode()).hexdigest()
             mark = self._home / _MARK
             if not mark.is_file() or mark.read_text() != self._identity:
@@ -61,3 +64,10 @@ class Workspace:
         """Delete it, when the scores are made."""
         if self._home is not None:
             shutil.rmtree(self._home, ignore_errors=True)
+
+    def refused(self) -> None:
+        """Delete it with the folders that it made: what is refused leaves no trace."""
+        self.clear()
+        with suppress(OSError):  # one holds more
+            for folder in self._made:
+                folder.rmdir()

@@ -61,7 +61,7 @@ def main(folder: Path) -> None:
     finish.MEMORY_LIMIT = 0  # through a file
     some = setup.run(folder / "some", accelerator=accelerator, classes_per_step=2, grid_every=10)
     setup.run(folder / "half of some", steps=5, accelerator=accelerator, classes_per_step=2)
-    trained = setup.run(kind="dc loops", steps=5, accelerator=accelerator)
+    trained = setup.run(kind="dc loops", steps=2, accelerator=accelerator)
     if accelerator.is_main_process:
         torch.save({"z": trained.z}, folder / "trained.pt")
         torch.save({"z": made.z, "c": made.c, "images": made.images}, folder / "made.pt")
