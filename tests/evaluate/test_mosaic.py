@@ -11,6 +11,7 @@ from latentdc.evaluate.mosaic import grid_of, protocol_for, require_grid
 from latentdc.evaluate.settings import Views
 from latentdc.images import Normalization
 from latentdc.synthetic import SyntheticSet
+from tests.evaluate.test_teaching import opened, taught
 from tests.evaluate.toys import TEST, protocol, stripes
 
 CONFINED = protocol(views=Views(crop=(0.08, 1.0), cells=2))
@@ -47,6 +48,15 @@ def test_a_training_is_named_by_what_it_saw(tmp_path):
     assert len(names) == 2  # single and real ones are the same images, seen the same way
     assert sorted(CONFINED.hash in name for name in names) == [False, True]
     assert scores["single"].accuracies == scores["real"].accuracies
+
+
+def test_stored_labels_of_single_images_are_of_whole_crops(tmp_path):
+    def store(views, labelled):
+        teaching = opened(replace(taught("stored"), views=views), tmp_path / "rows")
+        return teaching._store("a", labelled)
+
+    assert store(CONFINED.views, DATA) == store(OPEN.views, DATA)
+    assert store(CONFINED.views, mosaics(2)) != store(OPEN.views, mosaics(2))
 
 
 def test_the_grid_is_saved_with_the_set(tmp_path):

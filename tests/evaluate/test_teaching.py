@@ -68,12 +68,12 @@ def test_stored_labels_are_the_teachers_of_the_replayed_views_whatever_the_batch
 
 
 def test_a_store_depends_on_set_views_and_teachers_but_not_on_loss_or_batch(folder):
-    one = opened(taught("stored"), folder)._store("a", 9)
+    one = opened(taught("stored"), folder)._store("a", SMALL)
     other_loss = replace(taught("stored"), labels=replace(taught("stored").labels, loss="mse"))
-    assert opened(other_loss, folder)._store("a", 9) == one
+    assert opened(other_loss, folder)._store("a", SMALL) == one
     flipped = replace(taught("stored"), views=replace(VIEWS, flip=False))
-    assert opened(flipped, folder)._store("a", 9) != one
-    assert opened(taught("stored"), folder)._store("b", 9) != one
+    assert opened(flipped, folder)._store("a", SMALL) != one
+    assert opened(taught("stored"), folder)._store("b", SMALL) != one
 
 
 def test_pruned_labels_come_from_the_stored_epochs(folder):
@@ -82,7 +82,7 @@ def test_pruned_labels_come_from_the_stored_epochs(folder):
     teaching.prepare({digest: SMALL}, [digest])
     soft = teaching.soft_labels(SMALL, digest)
     assert {soft.replay(7, epoch) for epoch in range(4)} <= {(0, 0), (0, 1)}
-    store = teaching._store(digest, 9)
+    store = teaching._store(digest, SMALL)
     assert sorted(p.name for p in store.folder.glob("epoch*")) == [
         "epoch-00000.safetensors",
         "epoch-00001.safetensors",
@@ -136,7 +136,7 @@ def test_students_learn_from_soft_labels_and_restart_without_training(folder):
 def test_brought_labels_of_another_set_are_refused_before_training(folder, monkeypatch):
     teaching, digest = opened(taught("stored"), folder), set_hash(SMALL)
     teaching.prepare({digest: SMALL}, [digest])
-    lying = teaching._store(digest, 9).folder
+    lying = teaching._store(digest, SMALL).folder
     monkeypatch.setattr(jobs, "train_student", None)
     options = {"normalization": Normalization(), "train": TRAIN, "rows": folder, "labels": lying}
     with pytest.raises(InputError, match=r"of another set: set is .* there and .* here"):

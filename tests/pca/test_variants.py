@@ -18,7 +18,9 @@ def test_without_cells_pca_is_the_hard_protocol_of_the_benchmark():
     both = protocols(Recipe(data=large, evaluate=Evaluate(protocol="pca")))
     assert both[True] == load_protocol("pca") and both[True].views.cells == 2
     assert both[False].hash == load_protocol("rdc-hard").hash
-    three = protocols(Recipe(data=large, evaluate=Evaluate(protocol="pca"), combine=Combine(grid=3)))
+    three = protocols(
+        Recipe(data=large, evaluate=Evaluate(protocol="pca"), combine=Combine(grid=3))
+    )
     assert three[True].views.cells == 3 and three[True].name == "pca on cells of 3 x 3"
     benchmark = protocols(Recipe(data=large, evaluate=Evaluate(protocol="rdc-hard")))
     assert benchmark[True].hash == both[True].hash

@@ -65,6 +65,17 @@ def test_soft_labels_of_a_set_teach_its_students_and_are_counted(desk, capsys):
     assert rows[0]["sets"] != rows[1]["sets"]  # the same images and classes, other labels
 
 
+def test_students_train_at_the_learned_rate_that_lies_with_the_tensors(desk, capsys):
+    mtt(desk / "logged", SEEN, LABELS, lr=0.02)
+    more = "  learned_lr: true\nobjective: {kind: mtt}\n"
+    recipe = "data: {resolution: 8}\nevaluate:\n  rows: [distilled, random]\n" + more
+    (desk / "mtt.yaml").write_text(recipe)
+    main(["logged", *CALL, "--recipe", "mtt.yaml", "protocol=mtt"])
+    assert "protocol mtt with learned lr" in capsys.readouterr().out
+    written = json.loads((desk / "runs/logged/evaluation.json").read_text())
+    assert [one["lr"] for one in written["protocols"].values()] == [pytest.approx(0.02)]
+
+
 def test_a_single_foreign_set_keeps_its_name(desk):
     rded(desk / "mosaics", 10, 1)
     place = find("mosaics")
