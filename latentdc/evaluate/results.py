@@ -49,6 +49,7 @@ def _rows(table: Table) -> list[dict[str, Any]]:
         "protocol_hash": protocol.hash,
         "steps": protocol.steps,
         "machine": asdict(table.machine),
+        "test": table.test,
     }
     return [
         {**row, **shared, "unseen": row["student"] in table.unseen}

@@ -13,7 +13,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.jobs import Candidate, score_sets
-from latentdc.evaluate.labelled import LabelledImages
+from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.score import Score
 from latentdc.images import Preprocessing
@@ -32,6 +32,7 @@ class Table:
         unseen: students that the distillation did not use.
         missing: rows that were wanted but could not be scored, and why.
         machine: where it was computed.
+        test: hash of the test set; None in tables that were made without it.
     """
 
     scores: dict[str, Score]
@@ -39,6 +40,7 @@ class Table:
     unseen: tuple[str, ...]
     missing: dict[str, str]
     machine: Machine
+    test: str | None = None
 
     @property
     def protocol(self) -> EvalProtocol:
@@ -73,6 +75,7 @@ class Table:
             "unseen": list(self.unseen),
             "protocol_settings": asdict(protocol),
             "machine": asdict(self.machine),
+            "test": self.test,
         }
 
     def save(self, path: Path) -> None:
@@ -149,6 +152,7 @@ def score_table(
         unseen=tuple(s for s in protocol.students if _base(s) != _base(seen)),
         missing={name: MISSING[name] for name in include if name not in present},
         machine=this_machine(accelerator),
+        test=set_hash(test),
     )
 
 

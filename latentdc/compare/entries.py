@@ -1,0 +1,169 @@
+"""Read results.json and evaluation.json of any runs, one `Entry` for each set and student."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from latentdc.errors import InputError
+from latentdc.synthetic import folder as layout
+
+FILES = ("results.json", "evaluation.json")
+BASELINES = ("random", "coreset", "full")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The accuracies of one student on one set under one protocol.
+
+    Attributes:
+        name: of the set, different from every other set's in a comparison.
+        row: its kind: one of `BASELINES`, or the name that its own table gives it.
+        run: folder of its results.
+        ipc: images per class.
+        student: name of the network.
+        accuracies: in [0, 1], by seed.
+        sets: hashes of the set that each seed trained on.
+        unseen: whether the distillation used another network.
+        protocol: its name.
+        settings: all of it.
+        protocol_hash: of all that decides one training.
+        test: what it was tested on: the hash of the test set, or in older files its name.
+        size: bytes of images and stored soft labels, None where they are not known.
+    """
+
+    name: str
+    row: str
+    run: Path
+    ipc: int
+    student: str
+    accuracies: tuple[float, ...]
+    sets: tuple[str, ...]
+    unseen: bool
+    protocol: str
+    settings: Mapping[str, Any]
+    protocol_hash: str
+    test: str
+    size: int | None
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return sum(self.accuracies) / len(self.accuracies)
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """What its number can be compared with: the same protocol, on the same test set."""
+        return self.protocol_hash, self.test
+
+
+def read_all(given: Sequence[str]) -> list[Entry]:
+    """Entries of runs and files, each set under a name of its own; the same row counts once.
+
+    Args:
+        given: run folders, results.json or evaluation.json.
+
+    Raises:
+        InputError: nothing to read, or a file that is none of ours.
+    """
+    found: dict[tuple[object, ...], Entry] = {}
+    for path in [file for name in given for file in _files(Path(name).expanduser())]:
+        for entry in _read(path):
+            key = (entry.run, entry.row, entry.ipc, entry.student, entry.group)
+            found[key] = entry
+    unique: dict[tuple[object, ...], Entry] = {}
+    for entry in found.values():
+        unique.setdefault(_content(entry), entry)
+    return _renamed(list(unique.values()))
+
+
+def _files(path: Path) -> list[Path]:
+    files = [path] if path.is_file() else [path / name for name in FILES if (path / name).is_file()]
+    if not files:
+        raise InputError(
+            f"{path} holds no {' or '.join(FILES)}; give run folders or these files. "
+            "latentdc evaluate writes one."
+        )
+    return files
+
+
+def _read(path: Path) -> list[Entry]:
+    try:
+        content = json.loads(path.read_text())
+        run = path.resolve().parent
+        run = run.parent if run.name == "synthetic" else run
+        return [_entry(row, content, run) for row in content["rows"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no results.json or evaluation.json of latentdc ({error!r})."
+        ) from error
+
+
+def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path) -> Entry:
+    """A row with what results.json says once for all rows, and evaluation.json in each."""
+    every = {**content, **row}
+    digest = every["protocol_hash"]
+    settings = content["protocols"][digest] if "protocols" in content else None
+    unseen = row["unseen"] if "unseen" in row else row["student"] in content["unseen"]
+    return Entry(
+        name=run.name if row["set"] == "distilled" else row["set"],
+        row=row["set"],
+        run=run,
+        ipc=int(every["ipc"]),
+        student=row["student"],
+        accuracies=tuple(map(float, row["accuracies"])),
+        sets=tuple(row["sets"]),
+        unseen=bool(unseen),
+        protocol=every["protocol"],
+        settings=content["protocol_settings"] if settings is None else settings,
+        protocol_hash=digest,
+        test=every.get("test") or _test_name(run),
+        size=_size(row, run),
+    )
+
+
+def _test_name(run: Path) -> str:
+    """Data and resolution by name, for files that do not hold the hash of their test set."""
+    for folder in (run / "synthetic", run):
+        if (path := folder / layout.PROVENANCE).is_file():
+            facts = json.loads(path.read_text())
+            return f"{facts.get('dataset')}, {facts.get('resolution')} px"
+    return "not recorded"
+
+
+def _size(row: Mapping[str, Any], run: Path) -> int | None:
+    """Bytes of the images: of the run's set as it lies there, else as `latentdc measure` found."""
+    labels = int(row.get("labels", {}).get("label_bytes", 0))
+    if row["set"] == "distilled":
+        for folder in (run / "synthetic", run):
+            if layout.is_set(folder):
+                from latentdc.synthetic.storage import stored_image_bytes
+
+                return stored_image_bytes(folder) + labels
+    path = run / "metrics.json"
+    known = json.loads(path.read_text())["sets"].get(row["set"]) if path.is_file() else None
+    if known is None:
+        return None
+    sizes = known["storage"]
+    return int(sizes.get("images/float32", sizes["images/png"])) + labels
+
+
+def _content(entry: Entry) -> tuple[object, ...]:
+    """What makes two rows the same one, in whichever runs they stand."""
+    name = entry.row if entry.row in BASELINES else entry.run
+    return name, entry.row, entry.sets, entry.accuracies, entry.student, entry.group, entry.ipc
+
+
+def _renamed(entries: Sequence[Entry]) -> list[Entry]:
+    """Names that two sets share get the run's, or its whole path."""
+    renamed = []
+    for entry in entries:
+        alike = {(e.run, e.row, e.ipc) for e in entries if e.name == entry.name}
+        alike_here = {key for key in alike if key[2] == entry.ipc}
+        if len({key[:2] for key in alike_here}) > 1:
+            short = {run.name for run, *_ in alike_here}
+            own = entry.run.name if len(short) == len(alike_here) else str(entry.run)
+            entry = replace(entry, name=f"{entry.row} ({own})")
+        renamed.append(entry)
+    return renamed

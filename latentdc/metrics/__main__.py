@@ -1,0 +1,108 @@
+"""`python -m latentdc.metrics SET [key=value ...]`: measure a set beside random real images.
+
+A SET is whatever `latentdc evaluate` takes. Imports no torch until the recipe is checked.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentdc import cli, config
+from latentdc.errors import InputError
+from latentdc.evaluate.settings import Teacher
+from latentdc.evaluate.sources import Place, find
+from latentdc.recipe import Recipe
+
+if TYPE_CHECKING:
+    from latentdc.metrics.measure import Wanted
+
+CHANGEABLE = ("data", "threads", "precision", "processes")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check the input, measure, print a table and write metrics.json."""
+    options = _parser().parse_intermixed_args(argv)
+    cli.exits(lambda: _measure(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="latentdc measure",
+        description="Storage of a set, and how sure, diverse and near to real images it is; as "
+        "many random images stand beside it.",
+    )
+    parser.add_argument("set", metavar="SET", help="as for latentdc evaluate")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="such as data.source=FOLDER"
+    )
+    parser.add_argument("--recipe", help="recipe to use in place of the one that lies with the set")
+    parser.add_argument("--ipc", type=int, help="read the first so many images of each class")
+    parser.add_argument("--network", help="for entropy and feature diversity, such as resnet20")
+    parser.add_argument(
+        "--weights", help="its safetensors file, or torchvision; without, it is trained"
+    )
+    parser.add_argument("--epochs", type=int, default=Teacher().epochs, help="of that training")
+    parser.add_argument("--mean", type=float, nargs=3, help="that its weights expect")
+    parser.add_argument("--std", type=float, nargs=3, help="likewise")
+    parser.add_argument("--size", type=int, help="pixels to which images are resized for it")
+    parser.add_argument("--lpips", action="store_true", help="diversity by LPIPS (an extra)")
+    parser.add_argument("--kid", action="store_true", help="KID to the real images (an extra)")
+    parser.add_argument("--output", help="folder of metrics.json (default: the run's)")
+    return parser
+
+
+def _measure(options: argparse.Namespace) -> None:
+    for override in options.overrides:
+        if override.partition("=")[0].partition(".")[0] not in CHANGEABLE:
+            raise InputError(
+                f"{override!r} changes nothing about a saved set; here {', '.join(CHANGEABLE)} "
+                "can be set, such as data.source=FOLDER."
+            )
+    place = find(options.set, options.ipc)
+    path = place.recipe if options.recipe is None else config.find(options.recipe, "recipes")
+    recipe = config.load(Recipe, path, options.overrides)
+    network = _network(options)
+    from latentdc.metrics.measure import NAME, Wanted, measure_saved
+    from latentdc.metrics.render import to_text
+
+    wanted = Wanted(network, options.lpips, options.kid)
+    _check_extras(wanted)
+    output = Path(options.output) if options.output else _output(place)
+    content = measure_saved(place, recipe, wanted, output)
+    print(f"\n{to_text(content)}\n\nmetrics: {output / NAME}")
+
+
+def _network(options: argparse.Namespace) -> Teacher | None:
+    if options.network is None:
+        if options.weights is not None:
+            raise InputError("--weights are those of a network; name it: --network NAME.")
+        return None
+    mean, std = (None if v is None else tuple(v) for v in (options.mean, options.std))
+    return Teacher(
+        network=options.network,
+        weights=options.weights,
+        epochs=options.epochs,
+        mean=mean,
+        std=std,
+        resolution=options.size,
+    )
+
+
+def _check_extras(wanted: "Wanted") -> None:
+    from latentdc.metrics.diversity import lpips_distance
+    from latentdc.metrics.kid import require_fidelity
+
+    if wanted.kid:
+        require_fidelity()
+    if wanted.lpips:
+        lpips_distance()
+
+
+def _output(place: Place) -> Path:
+    """The run folder of a set that lies in one, else one named after the set."""
+    return place.run if place.run != place.path else Path("runs") / Path(place.given).name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""How different the images of one class are from each other.
+
+The mean distance over all pairs inside a class, averaged over the classes that have a pair: in the
+features of a network, or LPIPS (Zhang et al., CVPR 2018, https://arxiv.org/abs/1801.03924) of
+another package. The closest pair tells of repeated images, which a mean hides.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentdc.draws import choose, generator
+from latentdc.errors import InputError
+
+PAIRS = 200  # of a class that LPIPS compares at most, drawn by class
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Of one set.
+
+    Attributes:
+        mean: distance of a pair of one class, averaged over pairs and then over classes.
+        closest: distance of a class's closest pair, averaged over classes.
+    """
+
+    mean: float
+    closest: float
+
+
+def feature_diversity(features: Tensor, labels: Tensor) -> Diversity | None:
+    """Euclidean distances between features (N, D) of images with the same label (N,).
+
+    None where every class has a single image.
+    """
+    return _over_classes(labels, lambda rows: torch.pdist(features[rows].double()))
+
+
+def lpips_diversity(
+    images: Tensor, labels: Tensor, distance: Callable[[Tensor, Tensor], Tensor]
+) -> Diversity | None:
+    """LPIPS between images with the same label, of up to `PAIRS` pairs per class.
+
+    Args:
+        images: (N, 3, H, W) floats in [-1, 1], at least 64 px wide.
+        labels: (N,).
+        distance: (B, 3, H, W) images twice -> (B,) distances.
+    """
+
+    def distances(rows: Tensor) -> Tensor:
+        pairs = torch.combinations(rows)  # (P, 2)
+        source = generator(0, "pairs of images", int(labels[rows[0]]))
+        pairs = pairs[choose(len(pairs), PAIRS, source)]
+        return torch.cat([distance(images[p[:, 0]], images[p[:, 1]]) for p in pairs.split(32)])
+
+    return _over_classes(labels, distances)
+
+
+def lpips_distance() -> Callable[[Tensor, Tensor], Tensor]:
+    """LPIPS of the package `lpips`, on AlexNet, which it downloads once.
+
+    Raises:
+        InputError: the package or its weights are not there.
+    """
+    try:
+        import lpips
+    except ImportError as error:
+        raise InputError('LPIPS needs lpips; install it with pip install ".[metrics]".') from error
+    try:
+        network = lpips.LPIPS(net="alex", verbose=False).eval().requires_grad_(False)
+    except OSError as error:
+        raise InputError(f"the weights of LPIPS cannot be had: {error}.") from error
+    return lambda one, other: network(one, other).flatten()
+
+
+def _over_classes(labels: Tensor, distances: Callable[[Tensor], Tensor]) -> Diversity | None:
+    means, closest = [], []
+    for label in labels.unique():
+        rows = (labels == label).nonzero().squeeze(1)
+        if len(rows) > 1:
+            found = distances(rows)
+            means.append(float(found.mean()))
+            closest.append(float(found.min()))
+    if not means:
+        return None
+    return Diversity(sum(means) / len(means), sum(closest) / len(closest))

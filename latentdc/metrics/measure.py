@@ -1,0 +1,184 @@
+"""Measure one set beside as many random real images: the work of `python -m latentdc.metrics`."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from latentdc import launch
+from latentdc.data.dataset import Dataset
+from latentdc.data.open import open_splits
+from latentdc.device import fetch
+from latentdc.distill.parts import build_prior
+from latentdc.errors import InputError
+from latentdc.evaluate.baselines import random_images
+from latentdc.evaluate.labelled import LabelledImages, require_comparable, set_hash
+from latentdc.evaluate.protocol import load_protocol
+from latentdc.evaluate.settings import Teacher
+from latentdc.evaluate.sources import Place, open_set, row_names
+from latentdc.evaluate.teachers import open_teacher, real_accuracy, require_knowledge
+from latentdc.images import Normalization, to_uint8
+from latentdc.metrics import diversity, kid
+from latentdc.metrics.entropy import agreement, prediction_entropy
+from latentdc.prune.classifier import Classifier
+from latentdc.recipe import Recipe
+from latentdc.synthetic.storage import decoder_bytes, image_storage, soft_label_bytes, storage
+from latentdc.synthetic.synthetic_set import SyntheticSet
+
+NAME = "metrics.json"
+VERSION = 1
+BATCH = 256  # images that the network sees at once
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to measure beside storage.
+
+    Attributes:
+        network: for entropy and diversity; None leaves both out.
+        lpips: diversity by LPIPS.
+        kid: distance to the real training images.
+    """
+
+    network: Teacher | None = None
+    lpips: bool = False
+    kid: bool = False
+
+
+def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) -> Facts:
+    """Measure a set and as many random images of its recipe's data, and write `metrics.json`.
+
+    Args:
+        place: where the set lies.
+        recipe: its data and launch settings are used, and its prior to count the decoder's bytes.
+        wanted: what to measure.
+        output: folder of the file, and of a network that is trained.
+
+    Returns:
+        The file's content.
+    """
+    accelerator = launch.start(
+        threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
+    )
+    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    labelled = open_set(place, train, recipe.data).labelled
+    (name,) = row_names([place])
+    require_comparable(labelled, test, name)
+    ipc = int(labelled.labels.bincount().max())
+    sets: dict[str, LabelledImages] = {name: labelled, "random": random_images(train, ipc, 0)}
+    content: Facts = {"version": VERSION, "ipc": ipc, "classes": len(test.class_names)}
+    network = None
+    if wanted.network is not None:
+        network = _network(wanted.network, recipe, train, test, output, accelerator)
+        accuracy = real_accuracy(network, test, accelerator.device)
+        require_knowledge(accuracy, test, wanted.network.network)
+        content["network"] = {**asdict(wanted.network), "real_accuracy": accuracy}
+    content["sets"] = {
+        key: measure_set(one, train, network, wanted, accelerator.device)
+        for key, one in sets.items()
+    }
+    if isinstance(labelled, SyntheticSet) and labelled.z is not None:
+        prior = build_prior(recipe, "meta", class_names=train.class_names)
+        content["sets"][name]["storage"]["decoder/float32"] = decoder_bytes(prior)
+    if accelerator.is_main_process:
+        _write(output / NAME, content)
+    return content
+
+
+def measure_set(
+    labelled: LabelledImages,
+    train: Dataset,
+    network: Classifier | None,
+    wanted: Wanted,
+    device: torch.device,
+) -> Facts:
+    """Everything that is wanted of one set, in JSON's types; None where a class has no pair."""
+    facts: Facts = {"images": len(labelled.labels), "hash": set_hash(labelled)}
+    facts["storage"] = _storage(labelled)
+    if network is not None:
+        facts |= seen_by(network, labelled, device)
+    if wanted.lpips:
+        images = _enlarged(fetch(labelled.images, torch.arange(len(labelled.labels)), device))
+        found = diversity.lpips_diversity(images, labelled.labels, diversity.lpips_distance())
+        facts["lpips_diversity"] = None if found is None else asdict(found)
+    if wanted.kid:
+        mean, std = kid.kernel_distance(labelled.images, train.images, device=device)
+        facts["kid"] = {"mean": mean, "std": std}
+    return facts
+
+
+@torch.no_grad()
+def seen_by(network: Classifier, labelled: LabelledImages, device: torch.device) -> Facts:
+    """What a network that knows the real images makes of a set: entropy, agreement, diversity."""
+    network.eval()
+    parts = [
+        network.embed(fetch(labelled.images, rows, device))
+        for rows in torch.arange(len(labelled.labels)).split(BATCH)
+    ]
+    logits = torch.cat([part[0] for part in parts]).float().cpu()
+    features = torch.cat([part[1] for part in parts]).float().cpu()
+    found = diversity.feature_diversity(features, labelled.labels)
+    return {
+        "entropy": float(prediction_entropy(logits).mean()),
+        "agreement": agreement(logits, labelled.labels),
+        "feature_diversity": None if found is None else asdict(found),
+    }
+
+
+def _network(
+    teacher: Teacher,
+    recipe: Recipe,
+    train: Dataset,
+    test: Dataset,
+    output: Path,
+    accelerator: Accelerator,
+) -> Classifier:
+    return open_teacher(
+        teacher,
+        load_protocol("quick"),
+        test,
+        train,
+        normalization=Normalization(recipe.data.mean, recipe.data.std),
+        folder=output / "rows",
+        accelerator=accelerator,
+    ).eval()
+
+
+def _storage(labelled: LabelledImages) -> dict[str, int]:
+    """Of images, labels and latents, and what one epoch of soft labels would add."""
+    count, classes = len(labelled.labels), len(labelled.class_names)
+    if isinstance(labelled, SyntheticSet):
+        sizes = storage(labelled)
+    else:
+        images = labelled.images[torch.arange(count)]
+        sizes = image_storage(to_uint8(images) if images.is_floating_point() else images)
+        sizes["labels/int64"] = labelled.labels.nbytes
+    return sizes | {
+        "soft labels per epoch/float16": soft_label_bytes(count, classes),
+        "soft labels per epoch/uint8": soft_label_bytes(count, classes, precision="uint8"),
+        "soft labels per epoch/top10 float16": soft_label_bytes(count, classes, top=10),
+    }
+
+
+def _enlarged(images: Tensor) -> Tensor:
+    """At least 64 px wide, which LPIPS's AlexNet needs."""
+    side = images.shape[-1]
+    if side >= 64:
+        return images
+    return torch.nn.functional.interpolate(images, scale_factor=-(-64 // side), mode="nearest")
+
+
+def _write(path: Path, content: Facts) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(content, indent=2) + "\n")
+        os.replace(part, path)
+    except PermissionError as error:
+        raise InputError(f"cannot write {path}; name a folder: --output FOLDER.") from error

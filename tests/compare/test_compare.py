@@ -1,0 +1,170 @@
+import json
+import math
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from latentdc.compare.__main__ import main
+from latentdc.compare.entries import read_all
+from latentdc.compare.frontier import frontier, save_frontier
+from latentdc.compare.groups import grouped
+from latentdc.compare.paired import paired_difference
+from latentdc.compare.render import to_markdown
+from latentdc.compare.robustness import robustness
+from latentdc.errors import InputError
+from latentdc.evaluate.settings import Labels, Teacher
+from latentdc.metrics.ddranking import augmentation_robust_score, label_robust_score
+from tests.compare.runs import evaluation, run, table
+from tests.synthetic.sets import float_images, random_set
+
+RANDOM = ((0.2, 0.3),)
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_a_difference_is_paired_by_seed_with_the_standard_error_of_its_mean():
+    found = paired_difference((0.5, 0.7, 0.9), (0.4, 0.5, 0.6))
+    differences = [0.1, 0.2, 0.3]
+    assert found.mean == pytest.approx(0.2) and found.seeds == 3
+    variance = sum((d - 0.2) ** 2 for d in differences) / 2
+    assert found.error == pytest.approx(math.sqrt(variance / 3))
+    assert paired_difference((0.5,), (0.4,)).error is None
+
+
+def test_other_seeds_are_not_paired(tmp_path):
+    with pytest.raises(InputError, match="needs the same seeds, got 2 and 3"):
+        paired_difference((0.1, 0.2), (0.1, 0.2, 0.3))
+    given = [
+        run(tmp_path / "a", table(distilled=((0.1, 0.2),))),
+        run(tmp_path / "b", table(distilled=((0.1, 0.2, 0.3),))),
+    ]
+    assert "3 and 2 seeds" in to_markdown(grouped(read_all(given)), [])
+
+
+def test_a_row_that_several_runs_share_stands_once_and_every_set_has_a_name(tmp_path):
+    given = [
+        run(tmp_path / "a", table(distilled=((0.5, 0.6),), random=RANDOM)),
+        run(tmp_path / "b", table(distilled=((0.5, 0.6),), random=RANDOM)),
+        run(tmp_path / "c", table(distilled=((0.4, 0.6),), random=((0.1, 0.3),))),
+    ]
+    (group,) = grouped(read_all(given))
+    names = [line.name for line in group.lines]
+    assert names == ["a", "random (a)", "b", "c", "random (c)"]
+
+
+def test_other_protocols_and_test_sets_never_share_a_table(tmp_path):
+    given = [
+        run(tmp_path / "a", table(distilled=((0.5, 0.6),))),
+        run(tmp_path / "b", table(distilled=((0.5, 0.6),), settings={"lr": 0.5})),
+        run(tmp_path / "c", table(distilled=((0.5, 0.6),), test="t2")),
+    ]
+    groups = grouped(read_all(given))
+    assert [[line.name for line in group.lines] for group in groups] == [["a"], ["b"], ["c"]]
+    text = to_markdown(groups, [])
+    assert text.startswith("3 tables: protocols or test sets differ")
+    assert "minus" not in text
+
+
+def test_the_unseen_mean_is_over_students_that_no_set_was_distilled_with(tmp_path):
+    values = ((0.9, 0.9), (0.2, 0.4), (0.4, 0.8))
+    (group,) = grouped(read_all([run(tmp_path / "a", table(distilled=values))]))
+    assert group.unseen == ("alexnet@2", "vit")
+    assert group.lines[0].over(group.unseen) == pytest.approx((0.3, 0.6))
+    spread = 100 * statistics.stdev([0.3, 0.6])
+    assert f"| 45.0 ± {spread:.1f} |" in to_markdown([group], [])
+    other = json.loads((tmp_path / "a" / "results.json").read_text())
+    (tmp_path / "b").mkdir()
+    other["rows"][0]["accuracies"], other["unseen"] = [0.1, 0.2], ["convnet3@4", "vit"]
+    (tmp_path / "b" / "results.json").write_text(json.dumps(other))
+    (both,) = grouped(read_all([str(tmp_path / "a"), str(tmp_path / "b")]))
+    assert both.unseen == ("vit",)
+
+
+def test_the_frontier_holds_what_no_other_set_beats():
+    points = [(5.0, 0.5), (1.0, 0.2), (2.0, 0.2), (3.0, 0.6), (1.0, 0.1), (9.0, 0.9)]
+    assert frontier(points) == [1, 3, 5]
+
+
+def test_scores_of_robustness_come_from_the_rows_that_define_them(tmp_path):
+    soft = {"labels": Labels(source="online", teachers=[Teacher(network="resnet20")])}
+    plain, augmented = {}, {"augment": "flip"}
+    folder = evaluation(
+        tmp_path / "a",
+        table(mine=((0.5, 0.5),), random=((0.3, 0.3),), full=((0.9, 0.9),), settings=plain),
+        table(mine=((0.6, 0.6),), random=((0.2, 0.2),), settings=augmented),
+        table(mine=((0.7, 0.7),), random=((0.6, 0.6),), settings=soft),
+    )
+    # The set is the same in all three, as its hash says.
+    path = tmp_path / "a" / "evaluation.json"
+    content = json.loads(path.read_text())
+    for row in content["rows"]:
+        row["sets"] = [row["set"]] * 2
+    path.write_text(json.dumps(content))
+    found = robustness(read_all([folder]))
+    first = next(one for one in found if one.lrs is not None)
+    assert (first.hlr, first.ior) == pytest.approx((0.4, 0.2))
+    assert first.lrs == pytest.approx(label_robust_score(0.4, 0.2))
+    views = next(one for one in found if one.ars is not None)
+    assert (views.augmented, views.plain) == pytest.approx((0.4, 0.2))
+    assert views.ars == pytest.approx(augmentation_robust_score(0.4, 0.2))
+    assert "| full | all |" in to_markdown(grouped(read_all([folder])), found)
+    assert len(found) == 2  # two hard protocols: which HLR goes with soft labels is not told
+
+
+def test_a_student_that_no_set_of_known_bytes_has_leaves_its_panel_empty(tmp_path):
+    pytest.importorskip("matplotlib")
+    given = run(tmp_path / "a", table(distilled=((0.5, 0.6),)))
+    random_set().save_pretrained(tmp_path / "a" / "synthetic")
+    other = evaluation(tmp_path / "b", table(others=((0.5, 0.6), (0.1, 0.2))))
+    assert save_frontier(tmp_path / "picture.png", grouped(read_all([given, other]))) == 2
+
+
+def test_the_command_writes_tables_and_a_picture_of_known_bytes(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    given = []
+    for name, changes in {"levels": {}, "floats": {"images": float_images()}}.items():
+        given.append(run(tmp_path / name, table(distilled=((0.5, 0.6),), random=RANDOM)))
+        random_set(**changes).save_pretrained(tmp_path / name / "synthetic")
+    png = random_set().storage()["images/png"]
+    out = tmp_path / "out"
+    main([*given, "--output", str(out)])
+    printed = capsys.readouterr().out
+    assert f"| levels | 1 | {png:,} |" in printed
+    assert f"| floats | 1 | {8 * 3 * 8 * 8 * 4:,} |" in printed
+    assert (out / "comparison.md").read_text().strip() in printed
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is no results.json"), ('{"rows": [{"set": "x"}]}', "is no results.json")],
+)
+def test_other_files_are_refused_in_one_line(tmp_path, capsys, content, message):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path)])
+    assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_missing_results_and_sets_are_refused(tmp_path):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path)])
+    with pytest.raises(InputError, match=r"holds no results\.json or evaluation\.json"):
+        read_all([str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        main([run(tmp_path / "a", table(distilled=RANDOM)), "--against", "b"])
+    assert end.value.code == 2
+
+
+def test_the_page_lists_every_key_of_both_files(tmp_path):
+    made = table(distilled=((0.5, 0.6),))
+    evaluation(tmp_path, made)
+    flat = json.loads((tmp_path / "evaluation.json").read_text())
+    single = made.to_json()
+    page = (DOCS / "metrics.md").read_text().split("## The files of results")[1]
+    listed = set(re.findall(r"^\| `(\w+)` \|", page, re.M))
+    keys = {*single, *single["rows"][0], *flat, *flat["rows"][0]} | {"labels"}
+    assert listed == keys
+    assert f"`results.json` has version {single['version']}" in page
+    assert f"`evaluation.json` version {flat['version']}" in page

@@ -1,0 +1,92 @@
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from latentdc import config
+from latentdc.errors import InputError
+from latentdc.evaluate.sources import Place
+from latentdc.metrics.__main__ import main
+from latentdc.metrics.measure import Wanted, measure_saved, measure_set
+from latentdc.metrics.render import to_text
+from latentdc.prune.classifier import Classifier
+from latentdc.recipe import Data, Recipe
+from latentdc.synthetic.synthetic_set import SyntheticSet
+from tests.evaluate.toys import stripes
+
+
+class Blank(nn.Module):
+    """Every image has the same logits: all classes alike."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 3)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, images):
+        return self.linear(images.mean(dim=(2, 3))[:, :2])
+
+
+def test_a_set_is_measured_under_the_given_network():
+    train, made = stripes(30), stripes(6, seed=2)
+    network = Classifier(Blank(), lambda images: images)
+    facts = measure_set(made, train, network, Wanted(), torch.device("cpu"))
+    assert facts["entropy"] == pytest.approx(math.log(3))
+    assert facts["agreement"] == pytest.approx(1 / 3)
+    seen = made.images.double().mean(dim=(2, 3))[:, :2] / 255  # the images in [0, 1]
+    pairs = [(seen[label] - seen[label + 3]).norm() for label in range(3)]
+    assert facts["feature_diversity"]["mean"] == pytest.approx(float(sum(pairs) / 3), rel=1e-4)
+    assert facts["storage"]["labels/int64"] == 48
+    assert facts["storage"]["soft labels per epoch/float16"] == 6 * 3 * 2
+    alone = measure_set(made, train, None, Wanted(), torch.device("cpu"))
+    assert "entropy" not in alone and alone["storage"] == facts["storage"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A run with ten random digits for a set."""
+    recipe = Recipe(data=Data(source="digits", resolution=16))
+    source = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (10, 3, 16, 16), generator=source, dtype=torch.uint8)
+    z = torch.zeros(10, *(4, 4, 4))
+    names = tuple(str(digit) for digit in range(10))
+    made = SyntheticSet(images=images, labels=torch.arange(10), class_names=names, z=z)
+    made.save_pretrained(tmp_path / "synthetic", recipe=config.to_yaml(recipe))
+    config.save(recipe, tmp_path / "recipe.yaml")
+    return tmp_path, recipe
+
+
+def test_a_saved_set_stands_beside_random_images_and_its_decoder(saved):
+    folder, recipe = saved
+    place = Place(str(folder), folder / "synthetic")
+    content = measure_saved(place, recipe, Wanted(), folder)
+    assert json.loads((folder / "metrics.json").read_text()) == content
+    assert list(content["sets"]) == ["distilled", "random"]
+    assert content["sets"]["distilled"]["storage"]["decoder/float32"] > 0
+    assert content["ipc"] == 1 and content["sets"]["random"]["images"] == 10
+    png = content["sets"]["distilled"]["storage"]["images/png"]
+    assert f"{png:,}" in to_text(content)
+
+
+def test_wrong_input_ends_in_one_line_before_anything_is_read(saved, capsys, tmp_path):
+    folder = str(saved[0])
+    for arguments, message in [
+        ([folder, "ipc=3"], "changes nothing about a saved set"),
+        ([folder, "--weights", "x"], "name it: --network NAME"),
+        ([folder, "--network", "resnet20", "--weights", "nowhere"], "there is no file nowhere"),
+        ([str(tmp_path / "nothing")], "nothing"),
+    ]:
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_set_of_other_classes_is_refused(saved):
+    folder, _ = saved
+    place = Place(str(folder), folder / "synthetic")
+    other = Recipe(data=Data(source="digits", resolution=16, classes=["1", "2"]))
+    with pytest.raises(InputError, match="10 classes, the test set 2"):
+        measure_saved(place, other, Wanted(), folder)
