@@ -143,7 +143,10 @@ def test_on_meta_shapes_are_known_without_weights_tokenizers_or_prompts(tmp_path
         path.unlink()
     prior = load(tmp_path, prompts=None, device="meta")
     labels = torch.zeros(4, dtype=torch.long, device="meta")
-    assert prior.condition(labels).shape == (4, text_models.LENGTH + 1, 20)
+    c = prior.condition(labels)
+    assert c.shape == (4, text_models.LENGTH + 1, 20)
+    z = torch.empty(4, *prior.latent_shape, device="meta")
+    assert prior.decode(z, c, z).shape == (4, 3, 8, 8)
 
 
 def test_a_text_prior_without_prompts_says_what_it_needs(tmp_path):
