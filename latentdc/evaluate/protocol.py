@@ -13,7 +13,7 @@ from latentdc import config
 from latentdc.errors import InputError
 from latentdc.evaluate.settings import Labels, Teacher, Views, changed
 from latentdc.networks.names import check_network, parse_network
-from latentdc.recipe import check_augment
+from latentdc.recipe.augment import check_augment
 
 FOLDER = "evaluate/protocols"  # of the protocols that the package brings
 _LOOP = 1  # raised when the same protocol would train another student

@@ -11,7 +11,7 @@ from latentdc.objectives.augment import (
     augment_classes,
     draw_augmentation,
 )
-from latentdc.recipe import AUGMENTATIONS as NAMES
+from latentdc.recipe.augment import AUGMENTATIONS as NAMES
 
 ALL = "_".join(NAMES)
 

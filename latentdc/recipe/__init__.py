@@ -1,0 +1,39 @@
+"""What a recipe may say: one frozen dataclass per component, checked when it is built.
+
+Nothing here imports torch, so that a wrong recipe is refused within a blink. Only `config` reads
+YAML; only the commands (`main`s) and the pipelines they call know recipes.
+"""
+
+from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.data import LARGEST_ZCA, Data
+from latentdc.recipe.distill import Distill
+from latentdc.recipe.evaluate import Evaluate, Hub
+from latentdc.recipe.mosaics import Combine, Rded
+from latentdc.recipe.objective import LOOPS, Loops, ObjectiveSpec
+from latentdc.recipe.prior import PriorSpec
+from latentdc.recipe.prune import Prune, RuleSettings
+from latentdc.recipe.run import Recipe
+from latentdc.recipe.scorer import Scorer
+from latentdc.recipe.trajectory import Experts, Trajectory
+
+__all__ = [
+    "LARGEST_ZCA",
+    "LOOPS",
+    "Combine",
+    "Data",
+    "Distill",
+    "Evaluate",
+    "Experts",
+    "Hub",
+    "Loops",
+    "ObjectiveSpec",
+    "PriorSpec",
+    "Prune",
+    "Rded",
+    "Recipe",
+    "RuleSettings",
+    "Scorer",
+    "Trajectory",
+    "expand_home",
+    "require",
+]

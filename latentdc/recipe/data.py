@@ -1,0 +1,78 @@
+"""The real images."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from latentdc.data.subsets import subset_indices
+from latentdc.recipe.checks import expand_home, require
+
+LARGEST_ZCA = 64  # px: a matrix of 0.6 GB in float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A labelled set of real images with a training and a test split.
+
+    Attributes:
+        source: `digits` (bundled with scikit-learn), a local folder (parquet files in the Hub's
+            layout, or one folder per class) or a Hub data set id.
+        resolution: height and width of the images, in pixels.
+        config: configuration of a Hub data set, such as `plain_text`.
+        revision: branch, tag or commit of a Hub data set.
+        train: name of the training split.
+        test: name of the test split; null looks for `test`, `validation` and `val`.
+        image: image column; null finds it.
+        label: label column; null finds it.
+        classes: keep these classes only, by name, in this order; null keeps all.
+        subset: keep the classes of a named ImageNet subset, such as `imagenette` or `a`, in its
+            order; they are found by WordNet id, whatever the data set calls them.
+        unreadable: an image that cannot be decoded stops the run, or is counted and left out.
+        cache: folder for decoded images that are too large for memory; null means
+            `$LATENTDC_CACHE` or `~/.cache/latentdc`.
+        mean: per channel, of images in [0, 1]; real, synthetic and test images share it.
+        std: per channel, likewise.
+        zca: whiten normalised images (ZCA, fitted on the training split); students of distillation
+            and evaluation see real, synthetic and test images so. Scorers do not.
+    """
+
+    source: str = "digits"
+    resolution: int = 16
+    config: str | None = None
+    revision: str | None = None
+    train: str = "train"
+    test: str | None = None
+    image: str | None = None
+    label: str | None = None
+    classes: list[str] | None = None
+    subset: str | None = None
+    unreadable: Literal["stop", "skip"] = "stop"
+    cache: str | None = None
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    zca: bool = False
+
+    def __post_init__(self) -> None:
+        expand_home(self, "source", "cache")
+        require(
+            self.resolution >= 8,
+            f"data.resolution is in pixels and at least 8, got {self.resolution}.",
+        )
+        require(min(self.std) > 0, f"data.std must be positive, got {self.std}.")
+        if self.subset is not None:
+            subset_indices(self.subset)
+            require(
+                self.classes is None,
+                f"data.subset={self.subset} and data.classes={self.classes} both choose classes; "
+                "give one of them.",
+            )
+            require(
+                self.source != "digits",
+                f"data.subset={self.subset} is a part of ImageNet, and data.source is digits; name "
+                "a folder or a Hub id.",
+            )
+        values = 3 * self.resolution**2
+        require(
+            not self.zca or self.resolution <= LARGEST_ZCA,
+            f"data.zca whitens images of up to {LARGEST_ZCA} px; at {self.resolution} px its "
+            f"matrix would have {values:,} x {values:,} numbers. Leave out data.zca.",
+        )

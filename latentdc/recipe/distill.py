@@ -1,0 +1,48 @@
+"""The optimisation."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from latentdc.recipe.checks import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill:
+    """The optimisation of latents and conditions.
+
+    Attributes:
+        steps: updates of z and c.
+        lr_z: learning rate of the latents (pixels, for the pixel prior).
+        lr_c: learning rate of the class conditions; 0 keeps them as they are.
+        momentum: of SGD, for both.
+        classes_per_step: move at most so many classes in a step; an epoch of steps meets each once.
+            null moves all classes in every step.
+        init: start from encoded core-set images (`real`) or from `noise`.
+        checkpoint_every: steps between checkpoints.
+        grid_every: steps between pictures of the synthetic images; 0 draws none.
+    """
+
+    steps: int = 1000
+    lr_z: float = 1.0
+    lr_c: float = 1.0
+    momentum: float = 0.5
+    classes_per_step: int | None = None
+    init: Literal["real", "noise"] = "real"
+    checkpoint_every: int = 100
+    grid_every: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 0, f"distill.steps is at least 0, got {self.steps}.")
+        for name in ("lr_z", "lr_c"):
+            value = getattr(self, name)
+            require(0 <= value <= 1e38, f"distill.{name} is between 0 and 1e38, got {value}.")
+        require(0 <= self.momentum < 1, f"distill.momentum is in [0, 1), got {self.momentum}.")
+        require(
+            self.classes_per_step is None or self.classes_per_step >= 1,
+            f"distill.classes_per_step is at least 1, got {self.classes_per_step}.",
+        )
+        require(
+            self.checkpoint_every >= 1,
+            f"distill.checkpoint_every is at least 1 step, got {self.checkpoint_every}.",
+        )
+        require(self.grid_every >= 0, f"distill.grid_every is at least 0, got {self.grid_every}.")

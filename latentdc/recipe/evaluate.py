@@ -1,0 +1,64 @@
+"""Evaluation of the finished set, and where it is pushed."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latentdc.recipe.checks import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """How the distilled set and its baselines are scored.
+
+    Attributes:
+        protocol: name of a protocol that latentdc brings, or a YAML file.
+        students: networks to train; null takes the protocol's.
+        seeds: independent trainings per student; null takes the protocol's.
+        steps: training steps per student; null takes the protocol's budget.
+        learned_lr: train all students with the learning rate that `mtt` learned with the set.
+        rows: sets in the table: the `distilled` one, `random` images, random images of the
+            `coreset`, and the `full` training set.
+    """
+
+    protocol: str = "quick"
+    students: list[str] | None = None
+    seeds: int | None = None
+    steps: int | None = None
+    learned_lr: bool = False
+    rows: list[Literal["distilled", "random", "coreset", "full"]] = field(
+        default_factory=lambda: ["distilled", "random", "coreset", "full"]
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            self.seeds is None or self.seeds >= 1,
+            f"evaluate.seeds is at least 1, got {self.seeds}.",
+        )
+        require(
+            self.steps is None or self.steps >= 1,
+            f"evaluate.steps is at least 1, got {self.steps}.",
+        )
+        require(
+            "random" in self.rows or not self.rows,
+            "evaluate.rows always has 'random': a score without its random row says little. "
+            "Write rows: [] to evaluate nothing.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub:
+    """Where a finished synthetic set is pushed.
+
+    Attributes:
+        repo: `user/name` of a Hub data set repo; null pushes nothing.
+        private: whether a repo that does not exist yet is made private.
+    """
+
+    repo: str | None = None
+    private: bool = True
+
+    def __post_init__(self) -> None:
+        require(
+            self.repo is None or self.repo.count("/") == 1,
+            f"push.repo is user/name, got {self.repo!r}.",
+        )

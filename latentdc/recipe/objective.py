@@ -1,0 +1,83 @@
+"""What synthetic images are optimised for."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from latentdc.recipe.augment import check_augment
+from latentdc.recipe.checks import require
+from latentdc.recipe.trajectory import Trajectory
+
+# DC's own numbers, by ipc: steps under one student, and epochs of training between them.
+LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loops:
+    """Gradient matching (`dc`): how long a student lives, and what it learns on the way.
+
+    Attributes:
+        outer: steps under one student, before another one is drawn; null takes DC's own number for
+            this ipc.
+        inner: epochs of training on all synthetic images between two of these steps; null likewise.
+        lr_student: learning rate of that training (SGD without momentum).
+        batch_syn: synthetic images per step of that training.
+    """
+
+    outer: int | None = None
+    inner: int | None = None
+    lr_student: float = 0.01
+    batch_syn: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("outer", "inner", "batch_syn"):
+            value = getattr(self, name)
+            require(
+                value is None or value >= 1, f"objective.loops.{name} is at least 1, got {value}."
+            )
+        require(
+            self.lr_student > 0, f"objective.loops.lr_student is positive, got {self.lr_student}."
+        )
+
+    def resolve(self, ipc: int) -> "Loops":
+        """With both numbers; the published ones of this ipc in place of null."""
+        if self.outer is not None and self.inner is not None:
+            return self
+        require(
+            ipc in LOOPS,
+            f"objective.loops: DC has numbers of its own for ipc {', '.join(map(str, LOOPS))}, and "
+            f"none for ipc={ipc}; give objective.loops.outer and objective.loops.inner, such as 1 "
+            "and 1 for a new student at each step.",
+        )
+        outer, inner = LOOPS[ipc]
+        return replace(self, outer=self.outer or outer, inner=self.inner or inner)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSpec:
+    """What makes synthetic images behave like real ones.
+
+    Attributes:
+        kind: `dm` (distribution matching), `dc` (gradient matching) or `mtt` (trajectory matching).
+        network: the randomly initialised student, drawn anew at each step (of `dc`: see `loops`).
+        batch: real images per class and step (all of them, if a class has fewer).
+        augment: differentiable augmentations (DSA), joined by `_`, one of them drawn per step and
+            class for real and synthetic images alike; `+` joins some that are applied one after
+            another. null for none.
+        distance: of `dc`, between gradients: `rowwise` cosine (DC's own), `cosine` over all of
+            them as one vector, or `mse`.
+        loops: of `dc`, how long a student lives.
+        trajectory: of `mtt`; its students are of `network`, its augmentations are drawn per inner
+            step, with parameters of their own for each image.
+    """
+
+    kind: Literal["dm", "dc", "mtt"] = "dm"
+    network: str = "convnet3"
+    batch: int = 256
+    augment: str | None = "color_crop_cutout_flip_scale_rotate"
+    distance: Literal["rowwise", "cosine", "mse"] = "rowwise"
+    loops: Loops = field(default_factory=Loops)
+    trajectory: Trajectory = field(default_factory=Trajectory)
+
+    def __post_init__(self) -> None:
+        require(self.batch >= 1, f"objective.batch is at least 1 image, got {self.batch}.")
+        check_augment(self.augment, "objective.augment")

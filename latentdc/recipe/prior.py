@@ -1,0 +1,95 @@
+"""The prior that decodes latents."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latentdc.recipe.checks import expand_home, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorSpec:
+    """The space in which synthetic images are optimised.
+
+    Attributes:
+        kind: `pixel`, `autoencoder` (z through the decoder) or `diffusion` (LD3M).
+        weights: a shipped prior (`digits`, `cifar10`), or a local folder or Hub id in diffusers
+            layout.
+        revision: branch, tag or commit of a Hub id.
+        steps: denoising steps of the sampler.
+        guidance: scale of classifier-free guidance; 1 turns it off.
+        prompt: of a text-conditional prior: the text that a class starts from, `{}` being its name.
+        names: what its classes are called there, where that is not their first synonym.
+        autoencoder: folder or Hub id of an autoencoder to take in place of a diffusion prior's own.
+        denoiser: `pretrained`, or `random`: its weights are drawn anew from the seed, those of the
+            autoencoder are kept.
+        skip: LD3M's residual: `x0` mixes the encoded latent into the predicted x0 (released code),
+            `mean` mixes the noisy one into the mean of each step (paper, Eq. 7), `none` is without.
+        clamp: limit pixel images to [-1, 1] (the published pixel methods do not).
+        memory: `fast` keeps activations (one forward sweep); `low` and `replay` recompute each
+            denoising step in backward (one forward more), in chunks of images, `replay` without a
+            graph between them; `auto` measures what fits and keeps its choice with the run.
+        chunk: images per chunk when memory is `low` or `replay`.
+        truncate: gradient through the skip and the denoiser's last so many steps alone, an
+            approximation; null is exact.
+        channels_last: layout of the networks, which GPUs may prefer.
+        compile: run the networks through torch.compile.
+    """
+
+    kind: Literal["pixel", "autoencoder", "diffusion"] = "diffusion"
+    weights: str | None = None
+    revision: str | None = None
+    steps: int = 10
+    guidance: float = 3.0
+    prompt: str = "a photo of a {}"
+    names: dict[str, str] = field(default_factory=dict)
+    autoencoder: str | None = None
+    denoiser: Literal["pretrained", "random"] = "pretrained"
+    skip: Literal["x0", "mean", "none"] = "x0"
+    clamp: bool = True
+    memory: Literal["auto", "fast", "low", "replay"] = "auto"
+    chunk: int = 10
+    truncate: int | None = None
+    channels_last: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        expand_home(self, "weights", "autoencoder")
+        before, mark, after = self.prompt.partition("{}")
+        require(
+            bool(mark) and not set("{}") & set(before + after),
+            f"prior.prompt has one {{}}, where the class's name goes, got {self.prompt!r}; write "
+            "'a photo of a {}' or the like.",
+        )
+        require(self.chunk >= 1, f"prior.chunk is at least 1 image, got {self.chunk}.")
+        require(
+            self.kind == "pixel" or self.weights is not None,
+            f"prior.kind {self.kind} needs prior.weights: the name of a shipped prior, a folder or "
+            "a Hub id; or choose prior.kind=pixel.",
+        )
+        require(
+            self.kind == "diffusion" or self.denoiser == "pretrained",
+            f"prior.denoiser=random is for prior.kind=diffusion; {self.kind} has no denoiser.",
+        )
+        require(
+            self.kind == "diffusion" or self.autoencoder is None,
+            f"prior.autoencoder takes the place of a diffusion prior's own; with prior.kind="
+            f"{self.kind} give an autoencoder as prior.weights.",
+        )
+        require(
+            self.kind == "diffusion" or self.truncate is None,
+            f"prior.truncate counts denoising steps, and prior.kind={self.kind} has none; leave it "
+            "out.",
+        )
+        if self.kind != "diffusion":
+            return
+        least = 1 if self.skip == "none" else 2
+        require(
+            least <= self.steps <= 1000,
+            f"prior.steps is between {least} and 1000 with prior.skip={self.skip}, "
+            f"got {self.steps}; the skip's weights run over steps - 1.",
+        )
+        require(
+            self.truncate is None or 1 <= self.truncate < self.steps,
+            f"prior.truncate is between 1 and prior.steps - 1 = {self.steps - 1}, got "
+            f"{self.truncate}; leave it out for the exact gradient.",
+        )

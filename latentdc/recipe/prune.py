@@ -1,0 +1,165 @@
+"""The core set: scores, rules, budgets."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latentdc.prune.rules.names import RULES, require_rule
+from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.scorer import Scorer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleSettings:
+    """Numbers that single rules of pruning have.
+
+    Attributes:
+        base: rule by which `ccs` and `d2` know what is hard.
+        cutoff: share of the hardest images that `ccs` and `d2` leave out first.
+        strata: intervals of difficulty of `ccs`.
+        neighbours: of each image in the graph of `d2`.
+        gamma: of `d2`: how steeply the repulsion between chosen images falls with distance.
+        clusters: of `prototypes`; null takes the number of classes.
+        span: epochs in a window of `tdds`.
+        decay: of `tdds`, in (0, 1): weight of the last window.
+        subsets: trainings of `memorization`, each without another part of the images.
+    """
+
+    base: str = "aum"
+    cutoff: float = 0.1
+    strata: int = 50
+    neighbours: int = 5
+    gamma: float = 0.1
+    clusters: int | None = None
+    span: int = 10
+    decay: float = 0.9
+    subsets: int = 4
+
+    def __post_init__(self) -> None:
+        rule = require_rule(self.base, "prune.rules.base")
+        require(
+            not rule.chooses,
+            f"prune.rules.base ranks images, and {self.base} chooses sets; such as aum or loss.",
+        )
+        require(0 <= self.cutoff < 1, f"prune.rules.cutoff is in [0, 1), got {self.cutoff}.")
+        for name, least in (("strata", 1), ("neighbours", 1), ("span", 3), ("subsets", 2)):
+            value = getattr(self, name)
+            require(value >= least, f"prune.rules.{name} is at least {least}, got {value}.")
+        require(self.gamma >= 0, f"prune.rules.gamma is at least 0, got {self.gamma}.")
+        require(0 < self.decay < 1, f"prune.rules.decay is in (0, 1), got {self.decay}.")
+        require(
+            self.clusters is None or self.clusters >= 1,
+            f"prune.rules.clusters is at least 1, got {self.clusters}.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune:
+    """Which training images the distillation may see.
+
+    Attributes:
+        score: the rule that ranks or chooses images (docs/pruning.md lists them).
+        order: keep the `easy` images, the `hard` ones, or the `middle` of the ranking, whatever
+            the sign of the score.
+        keep: share of each class, or of all with `scope: global`, in (0, 1]; 1 keeps everything
+            and scores nothing.
+        scorer: the classifier behind the scores.
+        coreset: a saved core set (parquet) to use instead of scoring.
+        scope: rank inside each `class`, or all images together (`global`).
+        count: exact number of images in place of `keep`: of each class, or in all.
+        times_ipc: `count` as a multiple of the images that are distilled.
+        window: first and last epoch of the scorer's training to look at, such as [1, 5]; null
+            looks at all.
+        columns: further rules to score at the same time, for the scores file and the report.
+        scores: a file of scores to use instead of scoring.
+        features: a file with a feature vector per image, in place of the scorer's.
+        rules: numbers that single rules have.
+    """
+
+    score: str = "loss"
+    order: Literal["easy", "hard", "middle"] = "easy"
+    keep: float = 1.0
+    scorer: Scorer = field(default_factory=Scorer)
+    coreset: str | None = None
+    scope: Literal["class", "global"] = "class"
+    count: int | None = None
+    times_ipc: int | None = None
+    window: tuple[int, int] | None = None
+    columns: list[str] = field(default_factory=list)
+    scores: str | None = None
+    features: str | None = None
+    rules: RuleSettings = field(default_factory=RuleSettings)
+
+    def __post_init__(self) -> None:
+        expand_home(self, "coreset", "scores", "features")
+        require(
+            0 < self.keep <= 1,
+            f"prune.keep is a share in (0, 1], got {self.keep}; for 20 % write 0.2.",
+        )
+        budgets = [self.keep < 1, self.count is not None, self.times_ipc is not None]
+        require(
+            sum(budgets) <= 1,
+            "prune.keep, prune.count and prune.times_ipc are three ways to say how much is kept; "
+            "give one of them.",
+        )
+        for name in ("count", "times_ipc"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"prune.{name} is at least 1, got {value}.")
+        require(
+            self.times_ipc is None or self.scope == "class",
+            "prune.times_ipc is per class; with prune.scope=global take prune.count.",
+        )
+        self._check_rules()
+        self._check_window()
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing has to be scored or left out."""
+        return self.keep == 1 and self.count is None and self.times_ipc is None
+
+    def expected(self, images: int, classes: int) -> int:
+        """About how many of so many images are kept."""
+        if self.count is None:
+            return round(self.keep * images)
+        return self.count if self.scope == "global" else self.count * classes
+
+    def _check_rules(self) -> None:
+        rule = require_rule(self.score, "prune.score")
+        named = [self.score, *self.columns]
+        for name in self.columns:
+            require_rule(name, "prune.columns")
+        fixed = "middle" if self.score == "moderate" else "easy"
+        require(
+            not rule.chooses or self.order in ("easy", fixed),
+            f"prune.order: {self.score} chooses a set of its own, which has no {self.order} end; "
+            "leave prune.order out.",
+        )
+        if self.scores is not None or self.coreset is not None or self.scorer.weights is None:
+            return
+        bases = [self.rules.base for name in named if RULES[name].base == "*"]
+        for name in (*named, *bases):
+            require(
+                not RULES[name].needs_training,
+                f"{name} looks at the training of a scorer, and prune.scorer.weights gives one "
+                "that is trained already; leave prune.scorer.weights out, or choose a rule such "
+                "as loss, el2n or entropy" + (" (prune.rules.base)." if name in bases else "."),
+            )
+
+    def _check_window(self) -> None:
+        epochs = self.scorer.epochs
+        first, last = self.window or (1, epochs)
+        require(
+            self.window is None or self.scorer.weights is None,
+            "prune.window names epochs of a training, and prune.scorer.weights gives a scorer that "
+            "is trained already; leave one of them out.",
+        )
+        require(
+            1 <= first <= last <= epochs,
+            f"prune.window is the first and the last of the scorer's {epochs} epochs to look at, "
+            f"such as [1, {min(epochs, 5)}], got [{first}, {last}].",
+        )
+        needed = "tdds" in (self.score, self.rules.base, *self.columns) and self.scores is None
+        require(
+            not needed or last - first + 1 >= self.rules.span,
+            f"tdds looks at windows of prune.rules.span={self.rules.span} epochs and there are "
+            f"{last - first + 1}: train for more prune.scorer.epochs, or choose a smaller span.",
+        )

@@ -1,0 +1,88 @@
+"""A whole run."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.data import Data
+from latentdc.recipe.distill import Distill
+from latentdc.recipe.evaluate import Evaluate, Hub
+from latentdc.recipe.mosaics import Combine, Rded
+from latentdc.recipe.objective import ObjectiveSpec
+from latentdc.recipe.prior import PriorSpec
+from latentdc.recipe.prune import Prune
+from latentdc.recipe.trajectory import Experts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole run: prune, distil, evaluate.
+
+    Attributes:
+        ipc: synthetic images per class.
+        seed: every draw of the run follows from it.
+        output: run folder; null makes `runs/<name of the recipe>`.
+        threads: CPU threads of each process; null shares the cores between the local processes.
+        precision: null takes Accelerate's; anything else must agree with it.
+        processes: null takes the launcher's; anything else must agree with it.
+        trackers: experiment trackers of Accelerate, such as `tensorboard` or `wandb`.
+    """
+
+    data: Data = field(default_factory=Data)
+    prune: Prune = field(default_factory=Prune)
+    combine: Combine = field(default_factory=Combine)
+    rded: Rded = field(default_factory=Rded)
+    prior: PriorSpec = field(default_factory=lambda: PriorSpec(weights="digits"))
+    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
+    distill: Distill = field(default_factory=Distill)
+    experts: Experts = field(default_factory=Experts)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    push: Hub = field(default_factory=Hub)
+    ipc: int = 1
+    seed: int = 0
+    output: str | None = None
+    threads: int | None = None
+    precision: Literal["no", "bf16"] | None = None
+    processes: int | None = None
+    trackers: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        expand_home(self, "output")
+        require(self.ipc >= 1, f"ipc is at least 1 image per class, got {self.ipc}.")
+        if self.prune.times_ipc is not None:
+            resolved = replace(self.prune, times_ipc=None, count=self.prune.times_ipc * self.ipc)
+            object.__setattr__(self, "prune", resolved)
+        require(
+            self.threads is None or self.threads >= 1,
+            f"threads is at least 1, got {self.threads}.",
+        )
+        require(
+            self.processes is None or self.processes >= 1,
+            f"processes is at least 1, got {self.processes}.",
+        )
+        kind, trajectory = self.objective.kind, self.objective.trajectory
+        if kind == "dc":
+            loops = self.objective.loops.resolve(self.ipc)
+            object.__setattr__(self, "objective", replace(self.objective, loops=loops))
+            require(
+                loops.outer == 1 or self.distill.classes_per_step is None,
+                f"distill.classes_per_step={self.distill.classes_per_step}, but with "
+                f"objective.loops.outer={loops.outer} the student of dc is trained on all classes; "
+                "take classes_per_step=null, or objective.loops.outer=1.",
+            )
+        require(
+            kind != "mtt" or self.distill.classes_per_step is None,
+            f"distill.classes_per_step={self.distill.classes_per_step}, but objective.kind=mtt "
+            "trains students on all classes at once; take null, or dm or dc.",
+        )
+        last = trajectory.max_start_epoch - 1 + trajectory.expert_epochs
+        require(
+            kind != "mtt" or last <= self.experts.epochs,
+            f"objective.trajectory wants weights of experts after up to {last} epochs "
+            f"(max_start_epoch - 1 + expert_epochs), and experts.epochs is {self.experts.epochs}.",
+        )
+        require(
+            kind == "mtt" or not self.evaluate.learned_lr,
+            f"evaluate.learned_lr needs a learning rate that was learned with the set, and "
+            f"objective.kind={kind} learns none; only mtt does.",
+        )
