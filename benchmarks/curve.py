@@ -1,28 +1,77 @@
-"""Time against memory, both relative to the released schedule."""
+"""Accuracy of a distilled set against the number of distillation steps, all of one run.
 
-from collections.abc import Mapping, Sequence
+Goes on from where it was stopped. The steps end with those given; the recipe's own are ignored.
+
+python benchmarks/curve.py FOLDER 0,100,200 dm_cifar10 ipc=10 evaluate.seeds=3
+"""
+
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
-from matplotlib.figure import Figure
+from latentdc import config, launch
+from latentdc.data.open import open_splits
+from latentdc.data.preprocessing import preprocessing
+from latentdc.distill.dataset import distill_dataset
+from latentdc.distill.parts import build_prior, recipe_objective
+from latentdc.evaluate import evaluate, load_protocol
+from latentdc.machine import device_name
+from latentdc.recipe import Recipe
+from latentdc.report import save_grid
 
-Point = tuple[str, float, float]  # way, time and memory over those of the released schedule
+
+def main() -> None:
+    folder, stages = Path(sys.argv[1]), [int(steps) for steps in sys.argv[2].split(",")]
+    recipe = config.load(Recipe, config.find(sys.argv[3], "recipes"), sys.argv[4:])
+    if not recipe.prune.keeps_all:
+        sys.exit("a curve is of the whole training set; leave prune out of the recipe.")
+    accelerator = launch.start(threads=recipe.threads, precision=recipe.precision)
+    own = replace(recipe, distill=replace(recipe.distill, steps=stages[-1]))
+    config.claim(own, folder, may_change=("distill.steps", "evaluate", "threads"))
+    train, test = open_splits(recipe.data)
+    normalization = preprocessing(recipe.data, train)
+    wanted, spec = recipe.evaluate, recipe.distill
+    protocol = load_protocol(
+        wanted.protocol, students=wanted.students, seeds=wanted.seeds, steps=wanted.steps
+    )
+    for steps in stages:
+        began = time.process_time()
+        made = distill_dataset(
+            train,
+            build_prior(recipe, accelerator.device),
+            recipe_objective(recipe, train, normalization),
+            ipc=recipe.ipc,
+            steps=steps,
+            lr_z=spec.lr_z,
+            lr_c=spec.lr_c,
+            momentum=spec.momentum,
+            batch=recipe.objective.batch,
+            from_noise=spec.init == "noise",
+            seed=recipe.seed,
+            folder=folder,
+            checkpoint_every=spec.checkpoint_every,
+            accelerator=accelerator,
+        )
+        took = time.process_time() - began
+        save_grid(folder / f"step-{steps:05d}.png", made.images, made.labels, made.class_names)
+        score = evaluate(
+            made,
+            test,
+            protocol,
+            normalization=normalization,
+            rows=folder / "rows",
+            accelerator=accelerator,
+        )
+        for student in score.accuracies:
+            mean, std = 100 * score.mean(student), 100 * (score.std(student) or 0)
+            print(
+                f"{steps:6d} steps  {student} {mean:.1f} ± {std:.1f}  ({took:.0f} s of CPU)",
+                flush=True,
+            )
+    device = device_name(accelerator.device)
+    print(f"{protocol.name} ({score.protocol.hash}), {protocol.seeds} seeds, {device}")
 
 
-def draw(found: Mapping[str, Sequence[Point]], aim: float, path: Path) -> None:
-    figure = Figure(figsize=(4 * len(found), 3.6), layout="constrained")
-    every = figure.subplots(1, len(found), squeeze=False)[0]
-    for axes, (name, points) in zip(every, found.items(), strict=True):
-        for way, mark in (("fast", "*"), ("low", "o"), ("replay", "s"), ("released", "x")):
-            own = [point for point in points if point[0].startswith(way)]
-            axes.plot([p[2] for p in own], [p[1] for p in own], marker=mark, label=way)
-            for title, time, memory in own:
-                chunk = title.partition(", ")[2].split(" ")[0]
-                place = {"textcoords": "offset points", "xytext": (4, 4)}
-                axes.annotate(chunk, (memory, time), **place)
-        axes.axhline(aim, color="grey", linewidth=0.7, linestyle=":")
-        axes.set(xscale="log", xlabel="peak memory / released", title=name)
-        axes.set_ylim(bottom=0)
-    every[0].set_ylabel("time / released")
-    every[0].legend()
-    figure.savefig(path, dpi=150)
-    print(f"\npicture: {path}")
+if __name__ == "__main__":
+    main()

@@ -128,7 +128,7 @@ def main() -> None:
     wanted = options.models or ["digits", "cifar10", "cin256/8"]
     found = {name: measure(name, options.images, options.repeats) for name in wanted}
     if options.plot:
-        from curve import draw  # matplotlib is an extra
+        from tradeoff import draw  # matplotlib is an extra
 
         points = {name: [relative(row, rows[0]) for row in rows] for name, rows in found.items()}
         draw(points, AIM, options.plot)
