@@ -1,5 +1,6 @@
-"""Sizes of well-known data sets, so that a dry run can count without downloading them."""
+"""Sizes of data sets, so that a dry run can count without downloading or decoding them."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from latentdc.data.subsets import subset_indices
@@ -26,11 +27,39 @@ KNOWN = {
 }
 
 
+def kept_size(data: Data) -> Size | None:
+    """Images and classes that a recipe keeps; None before the data set is downloaded.
+
+    Of well-known data sets about, if only some classes are kept; a local folder is looked through,
+    and nothing is decoded.
+
+    Raises:
+        InputError: a folder without such splits or classes.
+    """
+    known = KNOWN.get(data.source)
+    if known is None:
+        return _counted(data) if Path(data.source).expanduser().is_dir() else None
+    classes = _chosen(data) or known.classes
+    train, test = (round(count * classes / known.classes) for count in known[:2])
+    return Size(train, test, classes)
+
+
 def class_count(data: Data) -> int | None:
     """How many classes a recipe keeps; None where only the data set knows."""
+    if (chosen := _chosen(data)) is not None:
+        return chosen
+    size = kept_size(data)
+    return None if size is None else size.classes
+
+
+def _chosen(data: Data) -> int | None:
     if data.subset is not None:
         return len(subset_indices(data.subset))
-    if data.classes is not None:
-        return len(data.classes)
-    size = KNOWN.get(data.source)
-    return None if size is None else size.classes
+    return None if data.classes is None else len(data.classes)
+
+
+def _counted(data: Data) -> Size:
+    from latentdc.data.open import encoded_split  # imports torch
+
+    train, test = encoded_split(data, "train"), encoded_split(data, "test")
+    return Size(len(train), len(test), len(train.class_names))

@@ -1,4 +1,4 @@
-"""What a recipe would take, counted on networks without weights: no data, no download, no training.
+"""What a recipe would take, counted on networks without weights: nothing is decoded or trained.
 
 Work is counted by torch's FLOP counter and memory by the tensors that autograd would keep, both on
 the `meta` device; only the time is a guess.
@@ -13,7 +13,7 @@ from accelerate import PartialState
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentdc.data.sizes import KNOWN, class_count
+from latentdc.data.sizes import class_count, kept_size
 from latentdc.distill.parts import build_prior
 from latentdc.networks.build import build_network
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -34,18 +34,16 @@ def describe(recipe: Recipe) -> str:
     Raises:
         InputError: a prior that does not exist or cannot have the resolution.
     """
-    size = KNOWN.get(recipe.data.source)
+    size, classes = kept_size(recipe.data), class_count(recipe.data)
     lines = {"data": f"{recipe.data.source}, {recipe.data.resolution} px"}
-    classes = class_count(recipe.data)
-    if size is None or classes is None:
+    if size is None:
         lines["training images"] = UNKNOWN
     else:
-        train = round(size.train * classes / size.classes)
+        lines["training images"] = f"{size.train:,} of {size.classes:,} classes"
+        kept = recipe.prune.expected(size.train, size.classes)
+        lines["core set"] = f"about {kept:,} images"
         pixels = 3 * recipe.data.resolution**2
-        lines["training images"] = f"{train:,} of {classes:,} classes"
-        lines["core set"] = f"about {recipe.prune.expected(train, classes):,} images"
-        decoded = (size.train + size.test) * classes / size.classes
-        lines["decoded images"] = _bytes(decoded * pixels)
+        lines["decoded images"] = _bytes((size.train + size.test) * pixels)
     try:
         prior = build_prior(recipe, "meta")
     except WeightsMissing:

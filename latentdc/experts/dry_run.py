@@ -1,9 +1,9 @@
-"""What training experts would take, counted without data and without weights."""
+"""What training experts would take, counted without decoding and without weights."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentdc.data.sizes import KNOWN, class_count
+from latentdc.data.sizes import kept_size
 from latentdc.experts.files import missing_experts
 from latentdc.experts.manifest import experts_folder
 from latentdc.experts.training import expert_bytes
@@ -16,18 +16,17 @@ UNKNOWN = "unknown until downloaded"
 def describe(recipe: Recipe) -> str:
     """Lines of `quantity: value`."""
     settings, network = recipe.experts, recipe.objective.network
-    folder, size = experts_folder(recipe), KNOWN.get(recipe.data.source)
+    folder, size = experts_folder(recipe), kept_size(recipe.data)
     lacking = len(missing_experts(folder, settings.count))
     lines = {
         "folder": str(folder),
         "experts": f"{lacking} of {settings.count} to train, {network}, {settings.epochs} epochs",
     }
-    classes = class_count(recipe.data)
-    if size is None or classes is None:
+    if size is None:
         return _aligned(lines | {"disk": UNKNOWN, "work": UNKNOWN})
-    images = recipe.prune.expected(round(size.train * classes / size.classes), classes)
-    each = expert_bytes(settings, network, classes, recipe.data.resolution)
-    work = 3 * _forward(network, classes, recipe.data.resolution) * images * settings.epochs
+    images = recipe.prune.expected(size.train, size.classes)
+    each = expert_bytes(settings, network, size.classes, recipe.data.resolution)
+    work = 3 * _forward(network, size.classes, recipe.data.resolution) * images * settings.epochs
     return _aligned(
         lines
         | {
