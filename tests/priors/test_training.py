@@ -7,11 +7,12 @@ from torch import nn
 from latentdc.errors import InputError
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.loading import load_prior
+from latentdc.priors.losses import autoencoder_loss, denoising_loss
+from latentdc.priors.portrait import reconstruction_psnr
 from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
 from latentdc.priors.stage import Stage
 from latentdc.priors.train import main
-from latentdc.priors.training import autoencoder_loss, denoising_loss, reconstruction_psnr
 from tests.priors import small
 
 TINY = [
