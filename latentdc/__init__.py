@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from latentdc.data.open import open_splits as open_splits
     from latentdc.distill.dataset import distill_dataset as distill_dataset
     from latentdc.evaluate.jobs import evaluate as evaluate_set  # noqa: F401
+    from latentdc.evaluate.loading import load_protocol as load_protocol
     from latentdc.evaluate.protocol import EvalProtocol as EvalProtocol
-    from latentdc.evaluate.protocol import load_protocol as load_protocol
     from latentdc.evaluate.score import Score as Score
     from latentdc.evaluate.table import score_table as score_table
     from latentdc.images import Normalization as Normalization
@@ -45,7 +45,7 @@ _HOME = {
     "distill_dataset": "latentdc.distill.dataset:distill_dataset",
     "evaluate_set": "latentdc.evaluate.jobs:evaluate",
     "load_prior": "latentdc.priors.loading:load_prior",
-    "load_protocol": "latentdc.evaluate.protocol:load_protocol",
+    "load_protocol": "latentdc.evaluate.loading:load_protocol",
     "open_dataset": "latentdc.data.open:open_dataset",
     "open_splits": "latentdc.data.open:open_splits",
     "prune_dataset": "latentdc.prune.pipeline:prune_dataset",

@@ -52,6 +52,12 @@ class Normalization:
         std = _channels(self.std, images.device, images.dtype)
         return ((images + 1) / 2 - mean) / std
 
+    def inverse(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised images -> in [-1, 1], same shape, differentiable."""
+        mean = _channels(self.mean, images.device, images.dtype)
+        std = _channels(self.std, images.device, images.dtype)
+        return (images * std + mean) * 2 - 1
+
     def facts(self) -> dict[str, object]:
         """See `Preprocessing.facts`."""
         return asdict(self)

@@ -42,6 +42,9 @@ class Whitening:
     _sent: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(
         default_factory=dict, repr=False
     )
+    _inverses: dict[tuple[torch.device, torch.dtype], Tensor] = field(
+        default_factory=dict, repr=False
+    )
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in [-1, 1] -> whitened, same shape, differentiable.
@@ -53,6 +56,17 @@ class Whitening:
         with torch.autocast(images.device.type, enabled=False):
             flat = self.normalization(images).flatten(1)
             return ((flat - mean) @ matrix).view_as(images)
+
+    def inverse(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) whitened images -> in [-1, 1], same shape, differentiable."""
+        mean, _ = self._on(images.device, images.dtype)
+        key = (images.device, images.dtype)
+        if key not in self._inverses:
+            inverted = torch.linalg.inv(self.matrix.double())
+            self._inverses[key] = inverted.to(images.device, images.dtype)
+        with torch.autocast(images.device.type, enabled=False):
+            flat = images.flatten(1) @ self._inverses[key] + mean
+            return self.normalization.inverse(flat.view_as(images))
 
     def facts(self) -> dict[str, object]:
         """See `Preprocessing.facts`.

@@ -77,6 +77,7 @@ REFUSED = [
     (Evaluate, {"seeds": 0}, r"evaluate\.seeds is at least 1"),
     (Evaluate, {"steps": 0}, r"evaluate\.steps is at least 1"),
     (Evaluate, {"rows": ["distilled"]}, r"always has 'random'.*rows: \[\] to evaluate nothing"),
+    (Evaluate, {"rows": ["kept", "full"]}, r"always has 'random'.*'kept' may stand alone"),
     (Hub, {"repo": "name"}, r"push\.repo is user/name, got 'name'"),
     (Recipe, {"ipc": 0}, r"ipc is at least 1 image per class, got 0"),
     (Recipe, {"threads": 0}, r"threads is at least 1, got 0"),

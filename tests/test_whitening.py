@@ -6,6 +6,7 @@ from latentdc.data.preprocessing import preprocessing
 from latentdc.draws import generator
 from latentdc.errors import InputError
 from latentdc.images import Normalization, from_uint8
+from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Data
 from latentdc.whitening import fit_whitening, read_whitening, to_bytes
 
@@ -46,6 +47,33 @@ def test_whitened_training_images_have_the_variances_s_over_s_plus_eps(whitening
     plain = fit_whitening(levels(), NORMALIZATION, name="these", eps=1e-9)
     covariance = torch.cov(plain(from_uint8(levels())).flatten(1).double().T)
     torch.testing.assert_close(covariance, torch.eye(48).double(), rtol=0, atol=1e-3)
+
+
+def test_whitened_images_come_back(whitening):
+    images = from_uint8(levels(5)).double()
+    torch.testing.assert_close(whitening.inverse(whitening(images)), images, rtol=0, atol=1e-5)
+    assert torch.autograd.gradcheck(whitening.inverse, whitening(images).requires_grad_())
+    assert (whitening.inverse(whitening(images.float())) - images).abs().max() < 1e-4
+
+
+def test_an_update_of_whitened_pixels_is_one_of_whitened_space(whitening):
+    """As MTT has it: x' = x - lr dL/dx for the whitened x, at which the loss is taken."""
+    prior, target = PixelPrior(4, clamp=False, whitening=whitening), torch.randn(2, 3, 4, 4)
+    z = prior.encode(from_uint8(levels(2))).requires_grad_()
+    seen = whitening(prior.decode(z, None, None))
+    (seen - target).square().sum().backward()
+    torch.testing.assert_close(seen.detach(), z.detach(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(z.grad, 2 * (z.detach() - target), rtol=1e-3, atol=1e-3)
+
+
+def test_a_clamped_whitened_image_stays_an_image_and_passes_gradients_on(whitening):
+    prior = PixelPrior(4, whitening=whitening)
+    z = (3 * prior.encode(from_uint8(levels(2)))).requires_grad_()
+    images, free = prior.decode(z, None, None), PixelPrior(4, clamp=False, whitening=whitening)
+    assert free.decode(z, None, None).abs().max() > 1 >= images.abs().max()
+    (clamped,) = torch.autograd.grad(images.sum(), z)
+    (unclamped,) = torch.autograd.grad(free.decode(z, None, None).sum(), z)
+    assert torch.equal(clamped, unclamped)
 
 
 def test_gradients_pass_through_the_matrix(whitening):

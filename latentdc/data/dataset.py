@@ -1,4 +1,4 @@
-"""`Dataset`: labelled real images, decoded once."""
+"""`Dataset`: labelled real images, decoded once; or feature vectors."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from latentdc.data.mapped import Images, MappedImages
+from latentdc.samples import Kind, kind_of
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class Dataset:
     """One split of a labelled set of images, decoded once at one resolution.
 
     Attributes:
-        images: (N, 3, H, W) uint8, in memory or memory-mapped; index them in batches.
+        images: (N, 3, H, W) uint8, in memory or memory-mapped; index them in batches. Or (N, D)
+            float16 or float32: feature vectors.
         labels: (N,) int64 indices into `class_names`.
         class_names: in label order.
         hashes: (N,) int64 content hash of each sample: the same image has the same hash in every
@@ -38,8 +40,13 @@ class Dataset:
 
     @property
     def resolution(self) -> int:
-        """Height and width in pixels."""
+        """Height and width in pixels; of vectors, the number of their values."""
         return int(self.images.shape[-1])
+
+    @property
+    def kind(self) -> Kind:
+        """Of its samples."""
+        return kind_of(self.images)
 
     def members(self, label: int) -> Tensor:
         """Ascending indices (M,) of the samples of one class."""

@@ -23,6 +23,11 @@ def hash_file(content: bytes) -> int:
     return _hash(content)
 
 
+def hash_vector(values: NDArray[np.float32]) -> int:
+    """Signed 64-bit hash of a feature vector (D,); float16 ones are hashed as float32."""
+    return _hash(repr(values.shape).encode() + values.tobytes())
+
+
 def _hash(content: bytes) -> int:
     return int.from_bytes(blake2b(content, digest_size=8).digest(), "big", signed=True)
 

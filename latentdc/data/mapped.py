@@ -1,4 +1,4 @@
-"""Images of a decoded file that is larger than memory: a view, read row by row when indexed."""
+"""Samples of a file that is larger than memory: a view, read row by row when indexed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class MappedImages:
-    """Some rows of a memory-mapped (N, 3, H, W) uint8 tensor, in an order of their own.
+    """Some rows of a memory-mapped tensor, in an order of their own.
 
     Used where a tensor of images is: it has the shape and the size of one, and an index gives one.
 
     Attributes:
-        source: the whole file.
+        source: the whole file: (N, 3, H, W) uint8, or vectors (N, D) of floats.
         rows: (M,) rows of the file that stand here; None for all of them.
     """
 
@@ -33,7 +33,7 @@ class MappedImages:
 
     @property
     def shape(self) -> torch.Size:
-        """(M, 3, H, W)."""
+        """(M, 3, H, W) or (M, D)."""
         return torch.Size((len(self), *self.source.shape[1:]))
 
     @property
@@ -52,7 +52,7 @@ class MappedImages:
         return self.shape.numel() * self.source.element_size()
 
     def is_floating_point(self) -> bool:
-        """Whether the levels are floats; they are not."""
+        """Whether they are floats: levels are not, vectors are."""
         return self.source.is_floating_point()
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:

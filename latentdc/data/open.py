@@ -8,6 +8,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.digits import open_digits
 from latentdc.data.encoded import EncodedSplit
 from latentdc.data.folder import folder_split, is_class_tree
+from latentdc.data.vectors import open_vectors
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 
@@ -19,6 +20,8 @@ def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
         InputError: source, split, column or class that does not exist; an empty class or a single
             one; an image that cannot be decoded (with `data.unreadable=stop`).
     """
+    if data.kind == "vectors":
+        return open_vectors(data, split)
     if data.source == "digits":
         return open_digits(data, split)
     return _decoded(data, encoded_split(data, split))
@@ -30,6 +33,8 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
     Raises:
         InputError: as `open_dataset`, and where the two splits have other classes.
     """
+    if data.kind == "vectors":
+        return open_vectors(data, "train"), open_vectors(data, "test")
     if data.source == "digits":
         return open_digits(data, "train"), open_digits(data, "test")
     train, test = encoded_split(data, "train"), encoded_split(data, "test")
@@ -54,7 +59,7 @@ def encoded_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
         holds = ", ".join(sorted(path.name for path in source.iterdir())[:10]) or "nothing"
         raise InputError(
             f"{source} has neither parquet files nor a folder {data.train}/<class>/; "
-            f"it holds {holds}."
+            f"it holds {holds}. (Files of feature vectors: data.kind=vectors.)"
         )
     if not source.is_dir() and not _may_be_hub_id(data.source):
         raise InputError(

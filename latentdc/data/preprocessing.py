@@ -12,20 +12,21 @@ from latentdc.data.hashing import hash_samples
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
 from latentdc.recipe import Data
+from latentdc.standardization import Plain, fit_standardization
 from latentdc.whitening import EPS, Whitening, fit_whitening, read_whitening, to_bytes
 
 
 def preprocessing(data: Data, train: Dataset) -> Preprocessing:
     """Normalisation, and with `data.zca` the whitening of the whole training split.
 
-    The whitening is computed once and kept in the cache.
+    The whitening is computed once and kept in the cache. Vectors are standardised.
 
     Raises:
         InputError: the cache cannot be written, or its file is damaged.
     """
-    normalization = Normalization(data.mean, data.std)
     if not data.zca:
-        return normalization
+        return plain(data, train)
+    normalization = Normalization(data.mean, data.std)
     name = hash_samples(train.hashes, train.labels, train.class_names)
     key = repr((name, normalization.facts(), EPS, train.resolution))
     path = cache_folder(data.cache) / f"zca-{sha256(key.encode()).hexdigest()[:16]}.safetensors"
@@ -34,6 +35,14 @@ def preprocessing(data: Data, train: Dataset) -> Preprocessing:
     whitening = fit_whitening(train.images, normalization, name=name)
     _write(path, whitening)
     return whitening
+
+
+def plain(data: Data, train: Dataset) -> Plain:
+    """What scorers see: normalised images, never whitened; standardised vectors."""
+    if train.kind == "images":
+        return Normalization(data.mean, data.std)
+    name = hash_samples(train.hashes, train.labels, train.class_names)
+    return fit_standardization(train.images, name=name)
 
 
 def _read(path: Path) -> Whitening:

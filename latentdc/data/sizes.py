@@ -36,9 +36,9 @@ def kept_size(data: Data) -> Size | None:
     Raises:
         InputError: a folder without such splits or classes.
     """
-    known = KNOWN.get(data.source)
+    known = KNOWN.get(data.source) if data.kind == "images" else None
     if known is None:
-        return _counted(data) if Path(data.source).expanduser().is_dir() else None
+        return _counted(data) if Path(data.source).expanduser().exists() else None
     classes = _chosen(data) or known.classes
     train, test = (round(count * classes / known.classes) for count in known[:2])
     return Size(train, test, classes)
@@ -60,6 +60,9 @@ def _chosen(data: Data) -> int | None:
 
 def _counted(data: Data) -> Size:
     from latentdc.data.open import encoded_split  # imports torch
+    from latentdc.data.vectors import vector_size
 
+    if data.kind == "vectors":
+        return vector_size(data)
     train, test = encoded_split(data, "train"), encoded_split(data, "test")
     return Size(len(train), len(test), len(train.class_names))

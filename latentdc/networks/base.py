@@ -1,6 +1,7 @@
 """`Network`: what every student, teacher and scorer has."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -15,7 +16,11 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, D) embedding that the classifier sees."""
+        """(B, 3, H, W) normalised images, or vectors -> (B, D) embedding for the classifier."""
+
+    def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A file's weights under this network's names, where they are published under others."""
+        return dict(state)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images -> (B, num_classes) logits."""

@@ -9,6 +9,7 @@ from latentdc.draws import global_draws
 from latentdc.networks.alexnet import AlexNet
 from latentdc.networks.base import Network
 from latentdc.networks.convnet import ConvNet
+from latentdc.networks.mlp import MLP
 from latentdc.networks.names import check_network, parse_network
 from latentdc.networks.resnet import CifarResNet, ResNet18
 from latentdc.networks.resnet_ap import ResNetAP10
@@ -37,6 +38,8 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     "vit": ViT,
     "resnet20": partial(CifarResNet, blocks=3),
     "resnet56": partial(CifarResNet, blocks=9),
+    "linear": partial(MLP, hidden=0),
+    "mlp": partial(MLP, hidden=2),
 }
 
 
@@ -46,7 +49,7 @@ def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
     Args:
         name: such as `convnet3`, `convnet3@32` for a base width of 32, or `torchvision/resnet50`.
         num_classes: size of the logits.
-        resolution: height and width of its images, in pixels.
+        resolution: height and width of its images, in pixels; or values of its vectors.
 
     Raises:
         InputError: unknown name, or a width or resolution that the network cannot have.

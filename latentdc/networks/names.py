@@ -4,6 +4,7 @@ Besides latentdc's own there are torchvision's classifiers, such as `torchvision
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from latentdc.config import nearest
 from latentdc.errors import InputError
@@ -21,6 +22,8 @@ class Limits:
         patches: whether images are cut into whole patches: resolutions are multiples of 8 px up to
             128, of 16 px above.
         multiple: of which resolutions are multiples otherwise.
+        kind: of samples that it takes; of `vectors`, a resolution is the number of their values.
+        widths: whether a name may give another base width.
     """
 
     width: int
@@ -28,6 +31,8 @@ class Limits:
     width_multiple: int = 1
     patches: bool = False
     multiple: int = 1
+    kind: Literal["images", "vectors"] = "images"
+    widths: bool = True
 
     def take(self, resolution: int) -> bool:
         """Whether images of `resolution` pixels are possible."""
@@ -56,6 +61,8 @@ LIMITS = {
     "vit": Limits(512, smallest=8, width_multiple=8, patches=True),
     "resnet20": Limits(16, smallest=8, width_multiple=2),
     "resnet56": Limits(16, smallest=8, width_multiple=2),
+    "linear": Limits(1, smallest=1, kind="vectors", widths=False),
+    "mlp": Limits(512, smallest=1, kind="vectors"),
 }
 
 
@@ -74,6 +81,8 @@ def parse_network(name: str) -> tuple[str, int]:
     limits = LIMITS[base]
     if not at:
         return base, limits.width
+    if not limits.widths:
+        raise InputError(f"{name!r}: {base} has no hidden layer, and so no width; write {base}.")
     if not (width.isdecimal() and int(width) > 0 and int(width) % limits.width_multiple == 0):
         raise InputError(
             f"{name!r}: the base width after '@' is a positive multiple of "
@@ -82,20 +91,36 @@ def parse_network(name: str) -> tuple[str, int]:
     return base, int(width)
 
 
-def check_network(name: str, resolution: int | None = None) -> None:
-    """Refuse a name that no network has, or a resolution (in pixels) that it cannot take.
+def check_network(
+    name: str,
+    resolution: int | None = None,
+    kind: Literal["images", "vectors"] | None = None,
+) -> None:
+    """Refuse a name that no network has, or samples that it cannot take.
+
+    Args:
+        name: of the network.
+        resolution: of its images, in pixels; None checks none.
+        kind: of the samples of a data set; None checks none.
 
     Raises:
         InputError: says the nearest name, or which resolutions are possible.
     """
     base, _ = parse_network(name)
+    limits = _limits(base)
+    if kind not in (None, limits.kind):
+        fitting = [other for other, its in LIMITS.items() if its.kind == kind]
+        raise InputError(
+            f"{name} is a network of {limits.kind}, and the data set has {kind}; use one of "
+            f"{fitting}."
+        )
     if resolution is None:
         return
-    limits = _limits(base)
     if not limits.take(resolution):
         whole = ", multiples of 8 px up to 128 and of 16 px above" if limits.patches else ""
         whole = whole or (f", multiples of {limits.multiple} px" if limits.multiple > 1 else "")
-        fitting = [other for other, its in LIMITS.items() if its.take(resolution)]
+        alike = [other for other, its in LIMITS.items() if its.kind == limits.kind]
+        fitting = [other for other in alike if LIMITS[other].take(resolution)]
         raise InputError(
             f"{name} takes images of {limits.smallest} px or more{whole}, got {resolution} px; "
             f"at this resolution use one of {fitting}."

@@ -1,5 +1,7 @@
 """Any torchvision classifier as a student: untrained, with a classifier of the set's size."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torchvision import models
 
@@ -18,12 +20,22 @@ class TorchvisionStudent(Network):
         )
         if name.endswith(SMALL_STEM):
             _shrink_stem(self.trunk)
-        self.linear = _take_last_linear(self.trunk)
+        self._head, self.linear = _take_last_linear(self.trunk)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D), what the classifier of torchvision's network sees."""
         embedding: Tensor = self.trunk(images)
         return embedding
+
+    def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Names of torchvision, such as `classifier.1.weight`, become this student's."""
+        if any(key.startswith("trunk.") for key in state):
+            return dict(state)
+        head = f"{self._head}."
+        return {
+            f"linear.{key.removeprefix(head)}" if key.startswith(head) else f"trunk.{key}": value
+            for key, value in state.items()
+        }
 
 
 def _shrink_stem(resnet: nn.Module) -> None:
@@ -32,9 +44,9 @@ def _shrink_stem(resnet: nn.Module) -> None:
     resnet.maxpool = nn.Identity()
 
 
-def _take_last_linear(trunk: nn.Module) -> nn.Linear:
-    """The classifier, in whose place the trunk keeps an identity."""
+def _take_last_linear(trunk: nn.Module) -> tuple[str, nn.Linear]:
+    """Name and module of the classifier, in whose place the trunk keeps an identity."""
     name, linear = [(n, m) for n, m in trunk.named_modules() if isinstance(m, nn.Linear)][-1]
     parent, _, last = name.rpartition(".")
     setattr(trunk.get_submodule(parent), last, nn.Identity())
-    return linear
+    return name, linear

@@ -27,6 +27,7 @@ from latentdc.priors.resolution import check_denoiser, downsampling, require_mul
 from latentdc.priors.sampler import Skip
 from latentdc.priors.tuning import network_of, tune
 from latentdc.priors.unconditional import refuse_guidance
+from latentdc.whitening import Whitening
 
 
 def load_prior(
@@ -42,6 +43,7 @@ def load_prior(
     random_denoiser: int | None = None,
     skip: Skip = "x0",
     clamp: bool = True,
+    whitening: Whitening | None = None,
     memory: MemoryChoice = "fast",
     chunk: int = 10,
     truncate: int | None = None,
@@ -65,6 +67,7 @@ def load_prior(
         random_denoiser: seed of weights to draw in place of the denoiser's; None keeps them.
         skip: its residual.
         clamp: of the pixel prior.
+        whitening: of the pixel prior's space.
         memory: how decoding trades memory for work.
         chunk: images per chunk when memory is `low` or `replay`.
         truncate: gradient through the skip and the denoiser's last so many steps alone.
@@ -80,7 +83,7 @@ def load_prior(
             they cannot have, guidance without classes, texts without prompts.
     """
     if kind == "pixel":
-        return PixelPrior(resolution, clamp=clamp)
+        return PixelPrior(resolution, clamp=clamp, whitening=whitening)
     if weights is None:
         raise InputError(f"a prior of kind {kind} needs weights: a shipped name, folder or Hub id.")
     outline = torch.device(device).type == "meta"

@@ -1,6 +1,8 @@
-"""The space without a prior: z is the image, as in DC, DM and MTT."""
+"""The space without a prior: z is the image, as in DC, DM and MTT; whitened, as in MTT with ZCA."""
 
 from torch import Tensor
+
+from latentdc.whitening import Whitening
 
 
 class PixelPrior:
@@ -9,31 +11,39 @@ class PixelPrior:
     Args:
         resolution: height and width in pixels.
         clamp: limit decoded images to [-1, 1]; the published pixel methods do not.
+        whitening: z is the whitened image, so that an update weighs all directions of that space
+            alike. For z in image space, dL/dz is the gradient at the whitened image times the
+            whitening matrix, which favours directions of little variance.
     """
 
     has_noise = False
     class_names: tuple[str, ...] | None = None
 
-    def __init__(self, resolution: int, *, clamp: bool = True) -> None:
+    def __init__(
+        self, resolution: int, *, clamp: bool = True, whitening: Whitening | None = None
+    ) -> None:
         self.latent_shape = (3, resolution, resolution)
         self.resolution = resolution
         self.clamp = clamp
-        self.identity = "pixel-clamped" if clamp else "pixel"
+        self.whitening = whitening
+        parts = ["pixel", *(["whitened"] if whitening else []), *(["clamped"] if clamp else [])]
+        self.identity = "-".join(parts)
 
     def encode(self, images: Tensor) -> Tensor:
-        """The images themselves."""
-        return images.clone()
+        """The images themselves, whitened where the space is."""
+        return images.clone() if self.whitening is None else self.whitening(images)
 
     def condition(self, labels: Tensor) -> Tensor | None:
         """Pixels have no condition."""
         return None
 
     def decode(self, z: Tensor, c: Tensor | None, noise: Tensor | None) -> Tensor:
-        """z, limited to [-1, 1] where that was asked for.
+        """Z as images, limited to [-1, 1] where that was asked for.
 
         The gradient passes through the limits unchanged (straight-through), so that a pixel which
         an update pushed over a limit can come back.
         """
+        images = z if self.whitening is None else self.whitening.inverse(z)
         if not self.clamp:
-            return z
-        return z + (z.clamp(-1, 1) - z).detach()
+            return images
+        return images + (images.clamp(-1, 1) - images).detach()

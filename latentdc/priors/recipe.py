@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from latentdc.recipe import Data, require
+from latentdc.recipe.vectors import require_images
 
 
 def _check_widths(widths: list[int], key: str) -> None:
@@ -128,3 +129,4 @@ class PriorRecipe:
             self.checkpoint_every >= 1,
             f"checkpoint_every is at least 1 step, got {self.checkpoint_every}.",
         )
+        require_images(self.data, "latentdc train-prior")

@@ -6,7 +6,7 @@ YAML; only the commands (`main`s) and the pipelines they call know recipes.
 
 from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import LARGEST_ZCA, Data
-from latentdc.recipe.distill import Distill
+from latentdc.recipe.distill import Distill, Trim
 from latentdc.recipe.evaluate import Evaluate, Hub
 from latentdc.recipe.mosaics import Combine, Rded
 from latentdc.recipe.objective import LOOPS, Loops, ObjectiveSpec
@@ -34,6 +34,7 @@ __all__ = [
     "RuleSettings",
     "Scorer",
     "Trajectory",
+    "Trim",
     "expand_home",
     "require",
 ]

@@ -5,6 +5,7 @@ from typing import Literal
 
 from latentdc.data.subsets import subset_indices
 from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.vectors import OF_IMAGES, refuse_image_keys
 
 LARGEST_ZCA = 64  # px: a matrix of 0.6 GB in float32
 
@@ -14,6 +15,8 @@ class Data:
     """A labelled set of real images with a training and a test split.
 
     Attributes:
+        kind: of samples: `images`, or `vectors` of features from the files of `source`
+            (docs/features.md), to which the keys of images do not apply.
         source: `digits` (bundled with scikit-learn), a local folder (parquet files in the Hub's
             layout, or one folder per class) or a Hub data set id.
         resolution: height and width of the images, in pixels.
@@ -32,9 +35,11 @@ class Data:
         mean: per channel, of images in [0, 1]; real, synthetic and test images share it.
         std: per channel, likewise.
         zca: whiten normalised images (ZCA, fitted on the training split); students of distillation
-            and evaluation see real, synthetic and test images so. Scorers do not.
+            and evaluation see real, synthetic and test images so. Scorers do not. In pixel space
+            the whitened image is what is optimised.
     """
 
+    kind: Literal["images", "vectors"] = "images"
     source: str = "digits"
     resolution: int = 16
     config: str | None = None
@@ -53,6 +58,8 @@ class Data:
 
     def __post_init__(self) -> None:
         expand_home(self, "source", "cache")
+        if self.kind == "vectors":
+            refuse_image_keys(self, OF_IMAGES, "data")
         require(
             self.resolution >= 8,
             f"data.resolution is in pixels and at least 8, got {self.resolution}.",
@@ -76,3 +83,8 @@ class Data:
             f"data.zca whitens images of up to {LARGEST_ZCA} px; at {self.resolution} px its "
             f"matrix would have {values:,} x {values:,} numbers. Leave out data.zca.",
         )
+
+    @property
+    def size(self) -> int | None:
+        """What networks are built for: pixels of a side; of vectors only their files say it."""
+        return self.resolution if self.kind == "images" else None

@@ -1,9 +1,34 @@
 """The optimisation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from latentdc.recipe.checks import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trim:
+    """Leaving real images out of mini-batches by their effect on the synthetic ones (BiLP).
+
+    Attributes:
+        share: of a batch that is left out, half of it at either end of the effects, in [0, 1); 0
+            leaves out none.
+        refresh: effects of a class are looked at whenever it is met for so many more times; in
+            between what is known of its images holds.
+        effect: `taylor` takes the effect itself, to first order; `bound` is cheaper.
+    """
+
+    share: float = 0.0
+    refresh: int = 10
+    effect: Literal["taylor", "bound"] = "taylor"
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.share < 1,
+            f"distill.trim.share is a share of a batch in [0, 1), got {self.share}; for 20 % write "
+            "0.2.",
+        )
+        require(self.refresh >= 1, f"distill.trim.refresh is at least 1, got {self.refresh}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +42,7 @@ class Distill:
         momentum: of SGD, for both.
         classes_per_step: move at most so many classes in a step; an epoch of steps meets each once.
             null moves all classes in every step.
+        trim: of real mini-batches.
         init: start from encoded core-set images (`real`) or from `noise`.
         checkpoint_every: steps between checkpoints.
         grid_every: steps between pictures of the synthetic images; 0 draws none.
@@ -27,6 +53,7 @@ class Distill:
     lr_c: float = 1.0
     momentum: float = 0.5
     classes_per_step: int | None = None
+    trim: Trim = field(default_factory=Trim)
     init: Literal["real", "noise"] = "real"
     checkpoint_every: int = 100
     grid_every: int = 0

@@ -17,7 +17,7 @@ class Evaluate:
         steps: training steps per student; null takes the protocol's budget.
         learned_lr: train all students with the learning rate that `mtt` learned with the set.
         rows: sets in the table: the `distilled` one, `random` images, random images of the
-            `coreset`, and the `full` training set.
+            `coreset`, all that pruning `kept`, and the `full` training set.
     """
 
     protocol: str = "quick"
@@ -25,7 +25,7 @@ class Evaluate:
     seeds: int | None = None
     steps: int | None = None
     learned_lr: bool = False
-    rows: list[Literal["distilled", "random", "coreset", "full"]] = field(
+    rows: list[Literal["distilled", "random", "coreset", "kept", "full"]] = field(
         default_factory=lambda: ["distilled", "random", "coreset", "full"]
     )
 
@@ -39,9 +39,10 @@ class Evaluate:
             f"evaluate.steps is at least 1, got {self.steps}.",
         )
         require(
-            "random" in self.rows or not self.rows,
+            "random" in self.rows or set(self.rows) <= {"kept"},
             "evaluate.rows always has 'random': a score without its random row says little. "
-            "Write rows: [] to evaluate nothing.",
+            "Write rows: [] to evaluate nothing; 'kept' may stand alone, because a random set of "
+            "its size is another run, with prune.score=random.",
         )
 
 

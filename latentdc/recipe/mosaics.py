@@ -37,11 +37,17 @@ class Rded:
         pool: images of each class that are drawn at random and cropped; all of a smaller class.
         crops: of each image, of which the most realistic one is kept.
         scale: smallest and largest share of the area that a crop has.
+        mosaic: n^2 crops make an image; false keeps single ones at full size, as published for
+            CIFAR and Tiny ImageNet.
+        canvas: the teacher sees a crop of a mosaic amid a canvas of the mean colour, as in the
+            released code; false shows it enlarged to the whole image.
     """
 
     pool: int = 300
     crops: int = 5
     scale: tuple[float, float] = (0.08, 1.0)
+    mosaic: bool = True
+    canvas: bool = True
 
     def __post_init__(self) -> None:
         for name in ("pool", "crops"):

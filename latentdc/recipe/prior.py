@@ -11,7 +11,8 @@ class PriorSpec:
     """The space in which synthetic images are optimised.
 
     Attributes:
-        kind: `pixel`, `autoencoder` (z through the decoder) or `diffusion` (LD3M).
+        kind: `pixel`, `autoencoder` (z through the decoder), `diffusion` (LD3M); or `vector`, the
+            space of feature vectors.
         weights: a shipped prior (`digits`, `cifar10`), or a local folder or Hub id in diffusers
             layout.
         revision: branch, tag or commit of a Hub id.
@@ -35,7 +36,7 @@ class PriorSpec:
         compile: run the networks through torch.compile.
     """
 
-    kind: Literal["pixel", "autoencoder", "diffusion"] = "diffusion"
+    kind: Literal["pixel", "autoencoder", "diffusion", "vector"] = "diffusion"
     weights: str | None = None
     revision: str | None = None
     steps: int = 10
@@ -62,7 +63,7 @@ class PriorSpec:
         )
         require(self.chunk >= 1, f"prior.chunk is at least 1 image, got {self.chunk}.")
         require(
-            self.kind == "pixel" or self.weights is not None,
+            self.kind in ("pixel", "vector") or self.weights is not None,
             f"prior.kind {self.kind} needs prior.weights: the name of a shipped prior, a folder or "
             "a Hub id; or choose prior.kind=pixel.",
         )

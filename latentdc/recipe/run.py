@@ -75,6 +75,13 @@ class Recipe:
             f"distill.classes_per_step={self.distill.classes_per_step}, but objective.kind=mtt "
             "trains students on all classes at once; take null, or dm or dc.",
         )
+        require(
+            kind != "mtt" or self.distill.trim.share == 0,
+            f"distill.trim.share={self.distill.trim.share}, but objective.kind=mtt looks at no "
+            "real images, only at experts that were trained on all of them, so that none can be "
+            "left out of a step. Take 0 and prune before the experts are trained (prune.keep), or "
+            "take dm or dc.",
+        )
         last = trajectory.max_start_epoch - 1 + trajectory.expert_epochs
         require(
             kind != "mtt" or last <= self.experts.epochs,

@@ -16,7 +16,7 @@ class Scorer:
             torchvision's pretrained weights.
         epochs: epochs of on-the-spot training; the loss is averaged over them.
         lr: peak learning rate of on-the-spot training (SGD, momentum 0.9, cosine).
-        batch: images per step of training and of scoring.
+        batch: images per step of training; at most so many are scored together.
         mean: normalisation that given weights expect; null takes the data's.
         std: likewise.
         resolution: pixels that given weights expect; null takes the data's.

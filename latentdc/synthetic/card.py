@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 TEMPLATE = """\
 # {title}
 
-A small stand-in for the training images of **{source}**, made by latentdc to train classifiers on:
-{count} images of {resolution} x {resolution} pixels, {per_class} in each of {classes} classes.
-
-![Images of the set](grid.png)
+A small stand-in for the training {samples} of **{source}**, made by latentdc to train classifiers
+on: {contents}, {per_class} in each of {classes} classes.{picture}
 
 ## How it was made
 
@@ -31,7 +29,7 @@ A small stand-in for the training images of **{source}**, made by latentdc to tr
 ```python
 from datasets import load_dataset
 
-train = load_dataset("NAME", split="train")  # columns `image` and `label`
+train = load_dataset("NAME", split="train")  # columns `{column}` and `label`
 ```
 
 ```python
@@ -44,11 +42,25 @@ synthetic = SyntheticSet.from_pretrained("NAME")  # with z, c and noise, where t
 
 ## Limits and licence
 
-The images are made for training classifiers, not for looking at, and need not show what their
-labels say to a human eye. Scores hold for the students and the protocol they were measured with.
-The set inherits the gaps and biases of the images and of the prior it was made from. It is derived
-from them: their licences and terms of use apply, and no licence is granted beyond them.
+{limits} Scores hold for the students and the protocol they were measured with.
+The set inherits the gaps and biases of the {samples} and of the prior it was made from. It is
+derived from them: their licences and terms of use apply, and no licence is granted beyond them.
 """
+
+TASKS = {"images": "image-classification", "vectors": "tabular-classification"}
+FEATURE = {"name": "features", "list": "float32"}
+CONTENTS = {
+    "images": "{count} images of {size} x {size} pixels",
+    "vectors": "{count} feature vectors of {size} values, in the units of that data set",
+}
+LIMITS = {
+    "images": """\
+The images are made for training classifiers, not for looking at, and need not show what their
+labels say to a human eye.""",
+    "vectors": """\
+The vectors are made for training classifiers on features of the same extractor, whose values are
+standardised by the mean and standard deviation of the training split.""",
+}
 
 FLOATS = """
 
@@ -82,19 +94,23 @@ def dataset_card(
     """
     source = str(synthetic.provenance.get("dataset", "an image data set"))
     per_class = _per_class(synthetic)
-    title = f"{source}, {per_class} {'image' if per_class == '1' else 'images'} per class"
+    kind = synthetic.kind
+    title = f"{source}, {per_class} {kind[:-1] if per_class == '1' else kind} per class"
     text = TEMPLATE.format(
         title=title,
         source=source,
-        count=len(synthetic),
-        resolution=synthetic.images.shape[-1],
+        contents=CONTENTS[kind].format(count=len(synthetic), size=synthetic.images.shape[-1]),
+        picture="" if kind == "vectors" else "\n\n![Images of the set](grid.png)",
+        column="features" if kind == "vectors" else "image",
+        samples=kind,
+        limits=LIMITS[kind],
         per_class=per_class,
         classes=len(synthetic.class_names),
         provenance=_listed(synthetic.provenance) or "It was not recorded.",
         training=_training(synthetic),
         recipe="" if recipe is None else f"```yaml\n{recipe.strip()}\n```",
         results="Not measured." if results is None else _results(results),
-        floats=FLOATS if synthetic.images.is_floating_point() else "",
+        floats=FLOATS if kind == "images" and synthetic.images.is_floating_point() else "",
     )
     return str(DatasetCard(f"---\n{_front_matter(synthetic, title).to_yaml()}\n---\n\n{text}"))
 
@@ -104,7 +120,7 @@ def _front_matter(synthetic: "SyntheticSet", title: str) -> DatasetCardData:
     return DatasetCardData(
         pretty_name=title,
         license="unknown",
-        task_categories=["image-classification"],
+        task_categories=[TASKS[synthetic.kind]],
         size_categories=[_size_category(len(synthetic))],
         tags=["dataset-distillation", "latentdc"],
         configs=[
@@ -115,7 +131,7 @@ def _front_matter(synthetic: "SyntheticSet", title: str) -> DatasetCardData:
         ],
         dataset_info={
             "features": [
-                {"name": "image", "dtype": "image"},
+                FEATURE if synthetic.kind == "vectors" else {"name": "image", "dtype": "image"},
                 {"name": "label", "dtype": {"class_label": {"names": names}}},
             ],
         },

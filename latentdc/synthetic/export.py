@@ -5,6 +5,7 @@ imagefolder: OUT/<class name>/00000.png, as torchvision and `datasets` read it. 
 pt: a dictionary for torch.load with `images`, (N, 3, H, W) float32 in [0, 1], not normalised;
     `labels`, (N,) int64; and `class_names`. Images are ordered by class, as the evaluators of
     DC, DM and MTT expect: normalise the images with the mean and std that your students use.
+    A set of feature vectors has `vectors`, (N, D) float32 in the data's units, in their place.
 """
 
 import argparse
@@ -32,6 +33,7 @@ def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
     """
     from latentdc.synthetic.rows import encode
 
+    synthetic.require_images("--format imagefolder")
     if synthetic.images.is_floating_point():
         raise InputError(
             "the images of this set are float and PNGs would round them; use --format pt."
@@ -62,10 +64,14 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
         raise InputError(f"{out} exists; choose a new file.")
     by_class = synthetic.labels.argsort(stable=True)
     content = {
-        "images": (synthetic.floats()[by_class].cpu() + 1) / 2,
         "labels": synthetic.labels[by_class].cpu(),
         "class_names": list(synthetic.class_names),
     }
+    samples = synthetic.floats()[by_class].cpu()
+    if synthetic.kind == "vectors":
+        content["vectors"] = samples
+    else:
+        content["images"] = (samples + 1) / 2
     buffer = io.BytesIO()  # torch.save to a file does not raise OSError when the disk is full
     torch.save(content, buffer)
     out.parent.mkdir(parents=True, exist_ok=True)

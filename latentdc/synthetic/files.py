@@ -11,6 +11,7 @@ from latentdc.report import save_grid
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import dataset_card
 from latentdc.synthetic.rows import read_rows, rows_per_shard, write_rows
+from latentdc.synthetic.vector_rows import holds_vectors, read_vectors, write_vectors
 from latentdc.whitening import read_whitening, to_bytes
 
 if TYPE_CHECKING:
@@ -35,23 +36,32 @@ def write_files(
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
 
-    images, labels = synthetic.levels(), synthetic.labels.cpu()
     (folder / layout.ROWS).parent.mkdir()
-    size = rows_per_shard(images)
-    starts = range(0, len(labels), size)
-    for start, name in zip(starts, layout.shard_names(len(starts)), strict=True):
-        here = slice(start, start + size)
-        write_rows(folder / name, images[here], labels[here], synthetic.class_names, first=start)
-    save_grid(folder / layout.GRID, images, labels, synthetic.class_names)
+    if synthetic.kind == "vectors":
+        write_vectors(folder / layout.ROWS, synthetic)
+    else:
+        _write_images(folder, synthetic)
     # As bytes: safetensors' own writer does not raise OSError when the disk is full.
     (folder / layout.LATENTS).write_bytes(safetensors.torch.save(synthetic.tensors()))
     if synthetic.whitening is not None:
         (folder / layout.WHITENING).write_bytes(to_bytes(synthetic.whitening))
 
 
+def _write_images(folder: Path, synthetic: "SyntheticSet") -> None:
+    images, labels = synthetic.levels(), synthetic.labels.cpu()
+    size = rows_per_shard(images)
+    starts = range(0, len(labels), size)
+    for start, name in zip(starts, layout.shard_names(len(starts)), strict=True):
+        here = slice(start, start + size)
+        write_rows(folder / name, images[here], labels[here], synthetic.class_names, first=start)
+    save_grid(folder / layout.GRID, images, labels, synthetic.class_names)
+
+
 def read_files(folder: Path) -> dict[str, Any]:
     """The fields of a `SyntheticSet`: float images, where there are any, in place of the PNGs."""
-    images, labels, class_names = read_rows(layout.shards(folder))
+    shards = layout.shards(folder)
+    read = read_vectors if holds_vectors(shards[0]) else read_rows
+    images, labels, class_names = read(shards)
     provenance = json.loads((folder / layout.PROVENANCE).read_text(encoding="utf-8"))
     tensors: dict[str, Any] = safetensors.torch.load_file(folder / layout.LATENTS)
     if (lr := tensors.get("learned_lr")) is not None:

@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.rows import encode
+from latentdc.synthetic.vector_rows import COLUMN, holds_vectors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,10 @@ def storage(synthetic: "SyntheticSet", qualities: Sequence[int] = QUALITIES) -> 
     and `noise` are what a user of the prior needs in place of images, beside its `decoder_bytes`;
     `zca` is the whitening that students need beside them.
     """
-    sizes = image_storage(synthetic.levels(), qualities)
+    if synthetic.kind == "vectors":
+        sizes = {"vectors/float32": synthetic.images.nbytes}
+    else:
+        sizes = image_storage(synthetic.levels(), qualities)
     sizes["labels/int64"] = synthetic.labels.nbytes
     if (zca := synthetic.whitening) is not None:
         sizes["zca/float32"] = zca.mean.nbytes + zca.matrix.nbytes
@@ -104,9 +108,12 @@ def stored_image_bytes(folder: Path) -> int:
             if "images" in file.keys():
                 count, *rest = file.get_slice("images").get_shape()
                 return 4 * int(count) * int(rest[0] * rest[1] * rest[2])
-    return sum(_png_bytes(path) for path in layout.shards(folder))
+    return sum(_sample_bytes(path) for path in layout.shards(folder))
 
 
-def _png_bytes(path: Path) -> int:
+def _sample_bytes(path: Path) -> int:
+    if holds_vectors(path):
+        lists = pq.read_table(path, columns=[COLUMN])[COLUMN]
+        return 4 * int(pc.sum(pc.list_value_length(lists)).as_py())
     groups = pq.ParquetFile(path).iter_batches(columns=["image"])
     return sum(pc.sum(pc.binary_length(g["image"].field("bytes"))).as_py() for g in groups)

@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from latentdc.errors import InputError
-from latentdc.images import from_uint8, to_uint8
+from latentdc.images import to_uint8
+from latentdc.samples import Kind, as_floats, kind_of
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.files import read_files, write_files
 from latentdc.synthetic.push import push_folder
@@ -24,7 +25,8 @@ class SyntheticSet:
 
     Attributes:
         images: (N, 3, H, W) uint8; or float32, nominally in [-1, 1], where 8 bits do not hold
-            them (the pixel prior without clamping). These are scored, never a new decoding.
+            them (the pixel prior without clamping). These are scored, never a new decoding. Of a
+            set of feature vectors: (N, D) float32, in the units of its data set.
         labels: (N,) int64 indices into `class_names`, in any order.
         class_names: in label order, all different.
         z: (N, ...) float32 latents.
@@ -52,11 +54,15 @@ class SyntheticSet:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        vectors = self.images.ndim == 2 and self.images.dtype == torch.float32
         _require(
-            self.images.ndim == 4
-            and self.images.shape[1] == 3
-            and self.images.dtype in (torch.uint8, torch.float32),
-            "images are (N, 3, H, W) of uint8 or float32, got "
+            vectors
+            or (
+                self.images.ndim == 4
+                and self.images.shape[1] == 3
+                and self.images.dtype in (torch.uint8, torch.float32)
+            ),
+            "images are (N, 3, H, W) of uint8 or float32, or vectors (N, D) of float32, got "
             f"{tuple(self.images.shape)} of {self.images.dtype}",
         )
         _require(
@@ -98,14 +104,28 @@ class SyntheticSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def kind(self) -> Kind:
+        """Of its samples."""
+        return kind_of(self.images)
+
+    def require_images(self, what: str) -> None:
+        """Refuse what only images can have.
+
+        Raises:
+            InputError: the set holds vectors.
+        """
+        if self.kind == "vectors":
+            raise InputError(f"{what} is for images, and this set holds feature vectors.")
+
     def levels(self) -> Tensor:
         """(N, 3, H, W) uint8 on the CPU: what PNGs hold; rounded where the images are float."""
         images = self.images.cpu()
         return to_uint8(images) if images.is_floating_point() else images
 
     def floats(self) -> Tensor:
-        """(N, 3, H, W) float32, nominally in [-1, 1]: what students are trained on."""
-        return self.images if self.images.is_floating_point() else from_uint8(self.images)
+        """(N, 3, H, W) float32, nominally in [-1, 1], or vectors: what students are trained on."""
+        return as_floats(self.images)
 
     def tensors(self) -> dict[str, Tensor]:
         """What PNGs and labels do not hold: z, c, noise, grid, float images, a learned lr."""
@@ -114,7 +134,7 @@ class SyntheticSet:
             parts["learned_lr"] = torch.tensor(self.learned_lr, dtype=torch.float64)
         if self.grid is not None:
             parts["grid"] = torch.tensor(self.grid)
-        if self.images.is_floating_point():
+        if self.images.is_floating_point() and self.kind == "images":
             parts["images"] = self.images
         return {name: part.cpu().contiguous() for name, part in parts.items() if part is not None}
 

@@ -10,6 +10,8 @@ from latentdc.networks.names import LIMITS
 from latentdc.networks.vit import Attention
 from tests.shared import shared_data
 
+OF_IMAGES = [name for name in NETWORKS if LIMITS[name].kind == "images"]  # others: test_mlp.py
+
 
 @pytest.mark.parametrize(
     ("name", "resolution", "parameters"),
@@ -41,7 +43,7 @@ def narrow(name):
 
 
 @pytest.mark.parametrize("resolution", [8, 16, 28, 32, 64])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", OF_IMAGES)
 def test_a_network_works_at_each_resolution_that_it_takes(name, resolution):
     if not LIMITS[name].take(resolution):
         with pytest.raises(InputError, match=f"got {resolution} px"):
@@ -81,7 +83,7 @@ def test_a_convnet_without_a_depth_is_the_one_of_its_resolution(resolution, same
     assert made.linear.in_features == 4 * 4 * 4
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", OF_IMAGES)
 def test_a_gradient_can_be_differentiated_again(name):
     resolution = max(16, LIMITS[name].smallest)
     network = new_network(f"{name}@8", num_classes=3, resolution=resolution, seed=0).eval()

@@ -1,0 +1,196 @@
+"""Data sets of feature vectors: files of floats and labels, such as features of video frames.
+
+A folder holds for each split `<split>.safetensors` with the tensors `features` (N, D) and `labels`
+(N,), or `<split>.npy` and `<split>_labels.npy`; a single .safetensors file holds the tensors
+`<split>.features` and `<split>.labels`. `classes.txt` beside them names the classes, one in a line.
+"""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from latentdc.data.cache import MEMORY_LIMIT
+from latentdc.data.classes import chosen_names, relabel, require_members
+from latentdc.data.dataset import Dataset
+from latentdc.data.hashing import hash_vector
+from latentdc.data.mapped import Images, MappedImages
+from latentdc.data.sizes import Size
+from latentdc.errors import InputError
+from latentdc.recipe import Data
+
+NAMES = "classes.txt"
+FLOATS = (torch.float16, torch.float32)
+_TESTS = ("test", "validation", "val")
+_BLOCK = 4096  # vectors read at a time
+
+Split = Literal["train", "test"]
+
+
+class Stored(NamedTuple):
+    """What the files of a split hold; vectors are mapped, and read when they are indexed."""
+
+    vectors: Tensor
+    labels: Tensor
+    name: str
+
+
+def open_vectors(data: Data, split: Split) -> Dataset:
+    """One split; its vectors in memory, or memory-mapped where they are large.
+
+    Raises:
+        InputError: missing or unreadable files; vectors that are no finite float16 or float32
+            numbers, of unequal count with their labels, or of another width than the training
+            split's; labels without a class, classes without a vector.
+    """
+    train = stored_split(data, "train")
+    found = train if split == "train" else stored_split(data, "test")
+    if found.vectors.shape[1] != train.vectors.shape[1]:
+        raise InputError(
+            f"{found.name} has vectors of {found.vectors.shape[1]} values and {train.name} of "
+            f"{train.vectors.shape[1]}; extract both by the same network."
+        )
+    names = class_names(data, train)
+    if int(found.labels.max()) >= len(names):
+        raise InputError(
+            f"{found.name} has labels up to {int(found.labels.max())}, and there are {len(names)} "
+            f"classes (of {NAMES}, or of the training labels); labels count from 0."
+        )
+    kept = chosen_names(names, data, data.source)
+    labels = relabel(found.labels, names, kept)
+    rows = None if bool((labels >= 0).all()) else (labels >= 0).nonzero().squeeze(1)
+    vectors = _placed(found.vectors, rows)
+    labels = labels if rows is None else labels[rows]
+    require_members(labels, kept, found.name)
+    return Dataset(
+        images=vectors,
+        labels=labels,
+        class_names=tuple(kept),
+        hashes=_hashes(vectors, found.name),
+        name=found.name,
+    )
+
+
+def stored_split(data: Data, split: Split) -> Stored:
+    """The files of one split, checked as far as nothing has to be read.
+
+    Raises:
+        InputError: as `open_vectors`.
+    """
+    source = Path(data.source).expanduser()
+    if not source.exists():
+        raise InputError(
+            f"no folder or file {data.source}; with data.kind=vectors data.source is a folder of "
+            ".safetensors or .npy files, or one .safetensors file."
+        )
+    wanted = [data.train] if split == "train" else [data.test] if data.test else list(_TESTS)
+    for name in wanted:
+        try:
+            pair = _read(source, name)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise InputError(f"cannot read the vectors {name} of {source}: {error}") from error
+        if pair is not None:
+            return _checked(Stored(*pair, f"{source.name} {name}"))
+    holds = ", ".join(sorted(p.name for p in source.glob("*"))[:10]) or "no such tensors"
+    raise InputError(
+        f"{source} has no split {' or '.join(wanted)}: there is neither {wanted[0]}.safetensors "
+        f"(tensors features and labels) nor {wanted[0]}.npy with {wanted[0]}_labels.npy; it holds "
+        f"{holds}."
+    )
+
+
+def class_names(data: Data, train: Stored) -> list[str]:
+    """The lines of `classes.txt`, or the numbers of the training labels."""
+    source = Path(data.source).expanduser()
+    path = (source if source.is_dir() else source.parent) / NAMES
+    if not path.is_file():
+        return [str(label) for label in range(int(train.labels.max()) + 1)]
+    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    names = [name for name in names if name]
+    if len(set(names)) < len(names):
+        raise InputError(f"{path} names a class twice; every line is another class.")
+    return names
+
+
+def _read(source: Path, split: str) -> tuple[Tensor, Tensor] | None:
+    """Vectors and labels as they lie there; None where the split does not exist."""
+    if source.is_file():
+        return _tensors(source, f"{split}.")
+    if (path := source / f"{split}.safetensors").is_file():
+        return _tensors(path, "")
+    if (path := source / f"{split}.npy").is_file():
+        # Copy-on-write: the file stays as it is, and torch wants memory that it might write to.
+        vectors = np.load(path, mmap_mode="c", allow_pickle=False)
+        labels = np.load(source / f"{split}_labels.npy", allow_pickle=False)
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"labels are whole numbers, got {labels.dtype}")
+        if vectors.dtype.kind != "f":
+            raise ValueError(f"vectors are floats, got {vectors.dtype}")
+        return torch.from_numpy(vectors), torch.from_numpy(labels.astype(np.int64))
+    return None
+
+
+def _tensors(path: Path, prefix: str) -> tuple[Tensor, Tensor] | None:
+    with safe_open(path, "pt") as file:  # maps the file
+        names = set(file.keys())
+        if prefix and f"{prefix}features" not in names:
+            return None
+        return file.get_tensor(f"{prefix}features"), file.get_tensor(f"{prefix}labels")
+
+
+def _checked(found: Stored) -> Stored:
+    vectors, labels, name = found
+    if vectors.ndim != 2 or vectors.dtype not in FLOATS:
+        raise InputError(
+            f"{name} holds {str(vectors.dtype).removeprefix('torch.')} of shape "
+            f"{tuple(vectors.shape)}; vectors are float16 or float32 of shape (samples, values): "
+            "save them with .astype('float32')."
+        )
+    if labels.is_floating_point() or labels.shape != (len(vectors),) or not len(labels):
+        raise InputError(
+            f"{name} has {len(vectors)} vectors and labels of shape {tuple(labels.shape)} and type "
+            f"{str(labels.dtype).removeprefix('torch.')}; every vector has one whole number."
+        )
+    if int(labels.min()) < 0:
+        raise InputError(f"{name} has the label {int(labels.min())}; labels count from 0.")
+    return Stored(vectors, labels.long(), name)
+
+
+def _placed(vectors: Tensor, rows: Tensor | None) -> Images:
+    """In memory where they are small."""
+    if vectors.nbytes <= MEMORY_LIMIT:
+        return vectors.clone() if rows is None else vectors[rows]
+    return MappedImages(vectors, rows)
+
+
+def _hashes(vectors: Images, name: str) -> Tensor:
+    """(N,) content hash of each vector, all of which must be finite."""
+    hashes: list[int] = []
+    for first in range(0, len(vectors), _BLOCK):
+        block = vectors[first : first + _BLOCK].float()
+        broken = (~block.isfinite()).any(dim=1).nonzero().flatten()
+        if len(broken):
+            raise InputError(
+                f"{name} has values that are not finite (NaN or infinity), first in row "
+                f"{first + int(broken[0])}; mend or leave out such vectors."
+            )
+        hashes += [hash_vector(values) for values in block.numpy()]
+    return torch.tensor(hashes)
+
+
+def vector_width(data: Data) -> int:
+    """D of the training vectors, which are not read."""
+    return stored_split(data, "train").vectors.shape[1]
+
+
+def vector_size(data: Data) -> Size:
+    """Samples and classes, for a dry run; vectors are not read.
+
+    Raises:
+        InputError: as `open_vectors`, as far as nothing has to be read.
+    """
+    train, test = stored_split(data, "train"), stored_split(data, "test")
+    return Size(len(train.labels), len(test.labels), len(class_names(data, train)))
