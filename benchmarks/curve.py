@@ -39,7 +39,7 @@ def main() -> None:
         began = time.process_time()
         made = distill_dataset(
             train,
-            build_prior(recipe, accelerator.device),
+            build_prior(recipe, accelerator.device, normalization=normalization),
             recipe_objective(recipe, train, normalization),
             ipc=recipe.ipc,
             steps=steps,
@@ -55,10 +55,11 @@ def main() -> None:
         )
         took = time.process_time() - began
         save_grid(folder / f"step-{steps:05d}.png", made.images, made.labels, made.class_names)
+        rate = made.learned_lr
         score = evaluate(
             made,
             test,
-            protocol,
+            protocol.with_learned_lr(rate) if wanted.learned_lr else protocol,
             normalization=normalization,
             rows=folder / "rows",
             accelerator=accelerator,

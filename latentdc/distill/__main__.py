@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from latentdc import cli, ownership
-from latentdc.evaluate.protocol import load_protocol
+from latentdc.evaluate.loading import load_protocol
 from latentdc.networks.names import check_network
 from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
+from latentdc.recipe.vectors import check_vectors
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -39,7 +40,9 @@ def check(recipe: Recipe) -> None:
     Raises:
         InputError: unknown networks or protocol, or networks that cannot take the resolution.
     """
-    check_network(recipe.objective.network, recipe.data.resolution)
+    check_vectors(recipe)
+    size, kind = recipe.data.size, recipe.data.kind
+    check_network(recipe.objective.network, size, kind)
     check_prune(recipe.prune, recipe.data)
     protocol = load_protocol(
         recipe.evaluate.protocol,
@@ -47,7 +50,7 @@ def check(recipe: Recipe) -> None:
         seeds=recipe.evaluate.seeds,
         steps=recipe.evaluate.steps,
     )
-    protocol.check_students(recipe.data.resolution)
+    protocol.check_students(size, kind)
     if recipe.evaluate.learned_lr:
         protocol.with_learned_lr(recipe.objective.trajectory.lr_student)
 

@@ -25,6 +25,8 @@ OBJECTIVE = "objective.safetensors"
 FILE = 100  # classes in a file, so that writing needs little memory beside the latents
 
 Momentum = dict[tuple[str, int], Tensor]  # by ("z" or "c", class)
+ByClass = Mapping[int, Mapping[str, Tensor]]
+KNOWN = "known."
 
 
 def save(
@@ -35,6 +37,7 @@ def save(
     accelerator: Accelerator,
     facts: Mapping[str, Any],
     learned: Mapping[str, Tensor],
+    known: ByClass | None = None,
 ) -> None:
     """Write the state after `step` updates; all processes call this together.
 
@@ -46,6 +49,7 @@ def save(
         accelerator: names the process.
         facts: kept in `state.json` beside the step.
         learned: state of the objective, the same in every process.
+        known: by class, what else is kept of the classes that this process owns.
 
     Raises:
         OSError: the disk is full; the former checkpoint stays, and nothing of this one.
@@ -53,7 +57,7 @@ def save(
     final = folder / f"step-{step:08d}"
     part = folder / f"{final.name}.part"
     try:
-        _write(part, step, latents, optimizer, accelerator, facts, learned)
+        _write(part, step, latents, optimizer, accelerator, facts, learned, known or {})
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -74,6 +78,7 @@ def _write(
     accelerator: Accelerator,
     facts: Mapping[str, Any],
     learned: Mapping[str, Tensor],
+    known: ByClass,
 ) -> None:
     """Fill the folder `part` with what `save` keeps."""
     if accelerator.is_main_process:
@@ -84,7 +89,10 @@ def _write(
     accelerator.wait_for_everyone()
     for number, start in enumerate(range(0, len(latents.classes), FILE)):
         # As bytes: safetensors' own writer does not raise OSError when the disk is full.
-        tensors = _by_class(latents, optimizer, latents.classes[start : start + FILE])
+        classes = latents.classes[start : start + FILE]
+        tensors = _by_class(latents, optimizer, classes)
+        for label in classes:
+            tensors |= {_key(label, KNOWN + name): t for name, t in known.get(label, {}).items()}
         name = f"process-{accelerator.process_index:04d}-{number:04d}.safetensors"
         (part / name).write_bytes(safetensors.torch.save(tensors))
     accelerator.wait_for_everyone()
@@ -134,6 +142,18 @@ def restore(
         if (key := _key(label, f"{name}_momentum")) in home
     }
     return Latents(tuple(classes), len(z[0]), leaves(z), c and leaves(c), saved("noise")), momentum
+
+
+def known(checkpoint: Path, classes: Sequence[int]) -> dict[int, dict[str, Tensor]]:
+    """What else is kept of `classes`, whoever owned them."""
+    found: dict[int, dict[str, Tensor]] = {label: {} for label in classes}
+    for path in sorted(checkpoint.glob("process-*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for key in file.keys():
+                label, name = int(key[:5]), key[6:]
+                if label in found and name.startswith(KNOWN):
+                    found[label][name.removeprefix(KNOWN)] = file.get_tensor(key)
+    return {label: tensors for label, tensors in found.items() if tensors}
 
 
 def learned(checkpoint: Path) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -17,12 +17,14 @@ from latentdc.distill.latents import Latents, check_fit, initial_latents
 from latentdc.distill.loop import distill, make_optimizer
 from latentdc.distill.memory import settle_memory
 from latentdc.distill.real import RealBatches
+from latentdc.distill.trimming import Trimming, separable
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
+from latentdc.recipe import Trim
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Facts that a continued run shares with its start.
-SAME = ("classes", "ipc", "seed", "prior", "classes_per_step")
+SAME = ("classes", "ipc", "seed", "prior", "classes_per_step", "trim")
 
 
 def distill_dataset(
@@ -37,6 +39,7 @@ def distill_dataset(
     momentum: float = 0.5,
     batch: int = 256,
     classes_per_step: int | None = None,
+    trim: Trim | None = None,
     from_noise: bool = False,
     seed: int = 0,
     folder: Path | None = None,
@@ -59,6 +62,7 @@ def distill_dataset(
         batch: real images per class and step.
         classes_per_step: at most so many classes are moved in a step, which `step_classes` draws;
             None moves all.
+        trim: what real batches leave out by its effect on the synthetic images; None is nothing.
         from_noise: start from random latents instead of encoded images.
         seed: of all draws.
         folder: of the run, for checkpoints, metrics and pictures; a run that it holds is continued.
@@ -87,6 +91,7 @@ def distill_dataset(
         processes=processes,
         scope=objective.scope,
     )
+    trimmed = separable(trim, objective)
     classes = own_classes(coreset.num_classes, accelerator.process_index, processes)
     facts = {
         "classes": coreset.num_classes,
@@ -94,6 +99,7 @@ def distill_dataset(
         "seed": seed,
         "prior": prior.identity,
         "classes_per_step": classes_per_step,
+        "trim": None if trim is None or trimmed is None else asdict(trim),
         "processes": processes,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -118,6 +124,12 @@ def distill_dataset(
     needed = classes if objective.scope == "class" else range(coreset.num_classes)
     real = RealBatches(coreset, needed, batch=batch, seed=seed, device=device)
 
+    trimming = None
+    if trim is not None and trimmed is not None:
+        trimming = Trimming(trim, trimmed, real)
+        if saved is not None:
+            trimming.restore(checkpoint.known(saved, needed))
+
     def moved(step: int) -> tuple[int, ...]:
         return step_classes(coreset.num_classes, classes_per_step, step, seed)
 
@@ -139,9 +151,11 @@ def distill_dataset(
             steps=steps,
             accelerator=accelerator,
             classes=moved if classes_per_step else None,
+            trimming=trimming,
         ):
             parts = len(moved(step.index)) if objective.sums_classes else 1
-            journal.record(step.loss, classes=parts, lr=objective.state().get(LEARNED_LR))
+            lr = objective.state().get(LEARNED_LR)
+            journal.record(step.loss, classes=parts, lr=lr, trimmed=step.trimmed)
             done = step.index + 1
             if done == steps or (folder is not None and done % checkpoint_every == 0):
                 journal.flush()
@@ -155,6 +169,7 @@ def distill_dataset(
                         accelerator,
                         facts,
                         objective.state(),
+                        None if trimming is None else trimming.state(classes),
                     )
             if folder is not None and grid_every and done % grid_every == 0:
                 path = folder / "grids" / f"step-{done:08d}.png"

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdc.data.sizes import class_count, kept_size
+from latentdc.data.vectors import vector_width
 from latentdc.distill.parts import build_prior
 from latentdc.networks.build import build_network
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -21,7 +22,9 @@ from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.folder import WeightsMissing
 from latentdc.priors.memory import Plan, choose_plan, fixed_plan, free_bytes
+from latentdc.priors.vector import sample_shape
 from latentdc.recipe import ObjectiveSpec, Recipe
+from latentdc.standardization import outline
 
 Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise
 UNKNOWN = "unknown until downloaded"
@@ -35,17 +38,20 @@ def describe(recipe: Recipe) -> str:
         InputError: a prior that does not exist or cannot have the resolution.
     """
     size, classes = kept_size(recipe.data), class_count(recipe.data)
-    lines = {"data": f"{recipe.data.source}, {recipe.data.resolution} px"}
+    unread = outline(vector_width(recipe.data)) if recipe.data.kind == "vectors" else None
+    side = recipe.data.resolution
+    shown = f"{side} px" if unread is None else f"vectors of {len(unread.mean):,} values"
+    lines = {"data": f"{recipe.data.source}, {shown}"}
     if size is None:
         lines["training images"] = UNKNOWN
     else:
         lines["training images"] = f"{size.train:,} of {size.classes:,} classes"
         kept = recipe.prune.expected(size.train, size.classes)
         lines["core set"] = f"about {kept:,} images"
-        pixels = 3 * recipe.data.resolution**2
-        lines["decoded images"] = _bytes((size.train + size.test) * pixels)
+        if unread is None:
+            lines["decoded images"] = _bytes((size.train + size.test) * 3 * side**2)
     try:
-        prior = build_prior(recipe, "meta")
+        prior = build_prior(recipe, "meta", normalization=unread)
     except WeightsMissing:
         prior = None
         lines["prior"] = f"{recipe.prior.weights}: {UNKNOWN}"
@@ -67,11 +73,13 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     back = (recipe.prior.truncate or recipe.prior.steps) / recipe.prior.steps
     sweeps = 1 + back * (1 + again)  # backward to the inputs costs one forward
     student = build_network(
-        recipe.objective.network, num_classes=classes, resolution=recipe.data.resolution
+        recipe.objective.network, num_classes=classes, resolution=prior.resolution
     ).to("meta")
-    batch = torch.empty(1, 3, prior.resolution, prior.resolution, device="meta")
+    sample = sample_shape(prior)
+    batch = torch.empty(1, *sample, device="meta")
     once = _work(lambda: student(batch))
-    work = sweeps * moved * forward + _passes(recipe.objective, per_step, moved) * once
+    passes = _passes(recipe.objective, per_step, moved) + _looks(recipe, per_step)
+    work = sweeps * moved * forward + passes * once
     latents = sum(t.numel() for t in inputs if t is not None) * images
     sizes = {"z": prior.latent_shape, "c": None if inputs[1] is None else inputs[1].shape[1:]}
     shapes = ", ".join(f"{k} {tuple(v)}" for k, v in sizes.items() if v is not None)
@@ -101,7 +109,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         f"activations in backward ({plan.memory}), on {processes} "
         f"process{'es' if processes > 1 else ''}",
         "weights": _bytes(4 * _parameters(prior)),
-        "disk": f"about {_bytes(4 * 2 * latents + images * 3 * prior.resolution**2)} for latents, "
+        "disk": f"about {_bytes(4 * 2 * latents + images * math.prod(sample))} for latents, "
         "checkpoint and images",
         "time": f"very roughly {_duration(seconds / processes)} for the steps on this machine",
     }
@@ -119,6 +127,16 @@ def _passes(spec: ObjectiveSpec, classes: int, images: int) -> float:
         return real + 2 * images
     outer, inner = spec.loops.outer or 1, spec.loops.inner or 1
     return 3 * real + 6 * images + 3 * images * inner * (outer - 1) / outer
+
+
+def _looks(recipe: Recipe, classes: int) -> float:
+    """Forward passes that looking at the effects of real images amounts to, averaged over steps."""
+    trim, gradients = recipe.distill.trim, recipe.objective.kind == "dc"
+    if trim.share == 0:
+        return 0
+    image = 6.5 if gradients else 1.0  # its features, or its gradient: timed on convnet3
+    product = (7.0 if gradients else 1.0) * recipe.ipc if trim.effect == "taylor" else 0.0
+    return classes * recipe.objective.batch * (image + product) / trim.refresh
 
 
 def sweep(prior: Prior, inputs: Inputs) -> float:

@@ -18,6 +18,7 @@ from latentdc.distill.loop import gather_rows
 from latentdc.images import to_uint8
 from latentdc.priors.base import Prior
 from latentdc.priors.pixel import PixelPrior
+from latentdc.priors.vector import VectorPrior, sample_shape
 from latentdc.report import save_grid
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -123,11 +124,10 @@ def gather_classes(
 def _images(
     latents: Latents, prior: Prior, classes: int, accelerator: Accelerator, folder: Path | None
 ) -> Tensor:
-    """(classes * ipc, 3, H, W) everywhere: uint8, or float32 where that does not hold them."""
+    """(classes * ipc, *sample) everywhere: uint8, or float32 where that does not hold them."""
     whole = _fit_levels(latents.z, prior, accelerator)
     dtype = torch.uint8 if whole else torch.float32
-    size = prior.resolution
-    shape = torch.Size((classes, latents.ipc, 3, size, size))
+    shape = torch.Size((classes, latents.ipc, *sample_shape(prior)))
 
     def make(some: Latents) -> Tensor:
         with accelerator.autocast():
@@ -172,9 +172,14 @@ def _through_file(
 
 
 def _fit_levels(z: Sequence[Tensor], prior: Prior, accelerator: Accelerator) -> bool:
-    """Whether 8 bits hold the decoded images; only pixels without clamp may leave [-1, 1]."""
+    """Whether 8 bits hold the decoded images; only pixels without clamp may leave [-1, 1].
+
+    Levels of whitened ones would be rounded by more in the space that students see.
+    """
     if not isinstance(prior, PixelPrior) or prior.clamp:
-        return True
+        return not isinstance(prior, VectorPrior)
+    if prior.whitening is not None:
+        return False
     largest = max((float(part.detach().abs().max()) for part in z), default=0.0)
     beyond = torch.tensor(float(largest > 1 + 1e-3), device=accelerator.device)
     return bool(accelerator.reduce(beyond, "sum") == 0)

@@ -41,7 +41,9 @@ class Journal:
         self.path = path if accelerator.is_main_process else None
         self.shared = shared
         self.accelerator = accelerator
-        self.waiting: list[Tensor] = []
+        self.waiting: list[
+            Tensor
+        ] = []  # (1,) a loss, or (2,) with the share of real images left out
         self.rates: list[float | None] = []  # learned ones, of the steps that wait
         self.done = start
         self.began = time.perf_counter()
@@ -55,9 +57,20 @@ class Journal:
             mininterval=1,
         )
 
-    def record(self, loss: Tensor, *, classes: int = 1, lr: Tensor | None = None) -> None:
-        """Note the loss of the next step, a sum over `classes`, per class; and a learned lr."""
-        self.waiting.append(loss / classes)
+    def record(
+        self,
+        loss: Tensor,
+        *,
+        classes: int = 1,
+        lr: Tensor | None = None,
+        trimmed: Tensor | None = None,
+    ) -> None:
+        """Note the loss of the next step, a sum over `classes`, per class; and a learned lr.
+
+        `trimmed` is a sum over them too: the shares of real batches that were left out.
+        """
+        told = [loss] if trimmed is None else [loss, trimmed]
+        self.waiting.append(torch.stack(told) / classes)
         self.rates.append(None if lr is None else float(lr))
         self.bar.update()
         if len(self.waiting) == FLUSH_EVERY:
@@ -77,19 +90,22 @@ class Journal:
         values = losses.tolist()
         seconds = (time.perf_counter() - self.began) / len(values)
         lines = []
-        for step, (value, lr) in enumerate(zip(values, self.rates, strict=True), start=self.done):
+        for step, (told, lr) in enumerate(zip(values, self.rates, strict=True), start=self.done):
+            value = told[0]
             if not _finite(value):
                 raise diverged(f"the loss is {value} at step {step}")
             learned = {} if lr is None else {"learned_lr": lr}
+            if len(told) == 2:
+                learned["trimmed"] = round(told[1], 4)
             record = {"step": step, "loss": value, **learned, "seconds": round(seconds, 4)}
             lines.append(json.dumps(record) + "\n")
             if self.accelerator.trackers:
-                told = {"loss": value, **learned, "seconds_per_step": seconds}
-                self.accelerator.log(told, step=step)
+                shown = {"loss": value, **learned, "seconds_per_step": seconds}
+                self.accelerator.log(shown, step=step)
         if self.path is not None:
             with self.path.open("a") as file:
                 file.writelines(lines)
-        self.bar.set_postfix(loss=f"{values[-1]:.4g}")
+        self.bar.set_postfix(loss=f"{values[-1][0]:.4g}")
         self.done += len(values)
         self.waiting.clear()
         self.rates.clear()

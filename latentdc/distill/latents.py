@@ -9,9 +9,9 @@ from torch import Tensor
 from latentdc import draws
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.images import from_uint8
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
+from latentdc.samples import as_floats
 
 ENCODED = 16  # images that enter the encoder at once
 
@@ -58,7 +58,7 @@ class Latents:
         return Latents(labels, self.ipc, picked, some(self.c), some(self.noise))
 
     def decode(self, prior: Prior) -> Tensor:
-        """(N, 3, H, W) images in [-1, 1]."""
+        """(N, 3, H, W) images in [-1, 1], or (N, D) vectors."""
         return prior.decode(torch.cat(self.z), joined(self.c), joined(self.noise))
 
 
@@ -157,7 +157,7 @@ def _encoded(
         members = coreset.members(label)
         rows.append(members[draws.choose(len(members), ipc, draws.generator(seed, "start", label))])
     latents = [
-        encode(from_uint8(coreset.images[some].to(device)))
+        encode(as_floats(coreset.images[some].to(device)))
         for some in torch.cat(rows).split(ENCODED)
     ]
     parts: Parts = torch.cat(latents).split(ipc)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from latentdc.distill.latents import Latents
 from latentdc.distill.real import RealBatches
+from latentdc.distill.trimming import Trimming
 from latentdc.objectives.base import Objective
 from latentdc.priors.base import Prior
 
@@ -25,10 +26,13 @@ class Step:
     Attributes:
         index: of the step, from 0.
         loss: () detached, of the classes this process moved (of all, where scope is `set`).
+        trimmed: () share of their real batches that was left out, likewise summed over the classes;
+            None where none is.
     """
 
     index: int
     loss: Tensor
+    trimmed: Tensor | None = None
 
 
 def make_optimizer(
@@ -57,6 +61,7 @@ def distill(
     steps: int,
     accelerator: Accelerator,
     classes: Callable[[int], Collection[int]] | None = None,
+    trimming: Trimming | None = None,
 ) -> Iterator[Step]:
     """Update `latents` in place; logging and saving are the caller's.
 
@@ -70,22 +75,26 @@ def distill(
         steps: index after the last one.
         accelerator: gives device, precision and the other processes.
         classes: which a step moves, whoever owns them; None moves all in every step.
+        trimming: of the batches of `real`; None leaves them whole.
     """
     for index in range(start, steps):
         moved = latents if classes is None else latents.pick(classes(index))
         if not moved.classes:
-            yield Step(index, torch.zeros((), device=accelerator.device))
+            nothing = torch.zeros((), device=accelerator.device)
+            yield Step(index, nothing, None if trimming is None else nothing)
             continue
         if objective.scope == "class":
             real.expect(index, moved.classes)
         optimizer.zero_grad(set_to_none=True)
         with accelerator.autocast():
             decoded = moved.decode(prior)
-        gradient, loss = image_gradient(objective, index, decoded, moved.labels, real, accelerator)
+        gradient, loss = image_gradient(
+            objective, index, decoded, moved.labels, real, accelerator, trimming
+        )
         if decoded.requires_grad:
             decoded.backward(gradient.to(decoded.dtype))
         optimizer.step()
-        yield Step(index, loss)
+        yield Step(index, loss, None if trimming is None else trimming.left_out.to(loss.device))
 
 
 def image_gradient(
@@ -95,6 +104,7 @@ def image_gradient(
     labels: Tensor,
     real: RealBatches,
     accelerator: Accelerator,
+    trimming: Trimming | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The objective's gradient at this process's images, (N, 3, H, W), and its loss, ().
 
@@ -105,6 +115,8 @@ def image_gradient(
     if objective.scope == "set" and accelerator.num_processes > 1:
         images, first = gather_rows(images, accelerator)
         labels = gather_rows(labels.to(images.device), accelerator)[0].cpu()
+    if trimming is not None:
+        trimming.look(step, images, labels)
     images = images.requires_grad_()
     with accelerator.autocast():
         loss = objective.accumulate(step, images, labels, real)

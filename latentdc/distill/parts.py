@@ -13,7 +13,10 @@ from latentdc.priors.base import Prior
 from latentdc.priors.loading import load_prior
 from latentdc.priors.precision import Precision
 from latentdc.priors.prompts import class_prompts
+from latentdc.priors.vector import VectorPrior
 from latentdc.recipe import PriorSpec, Recipe
+from latentdc.standardization import Standardization
+from latentdc.whitening import Whitening
 
 
 def build_prior(
@@ -21,6 +24,7 @@ def build_prior(
     device: torch.device | str,
     *,
     class_names: Sequence[str] | None = None,
+    normalization: Preprocessing | None = None,
     precision: Precision = "no",
 ) -> Prior:
     """The space to optimise in.
@@ -29,12 +33,17 @@ def build_prior(
         recipe: its prior and resolution.
         device: of the weights; on `meta` there are none.
         class_names: of the data set, which a text-conditional prior starts from.
+        normalization: what networks see of images; if it whitens, pixels are whitened ones. The
+            space of vectors is what they see of these.
         precision: of the networks.
 
     Raises:
         InputError: weights missing or of an unknown kind.
     """
     spec = recipe.prior
+    if spec.kind == "vector":
+        assert isinstance(normalization, Standardization)
+        return VectorPrior(normalization)
     return load_prior(
         spec.kind,
         spec.weights,
@@ -47,6 +56,7 @@ def build_prior(
         random_denoiser=recipe.seed if spec.denoiser == "random" else None,
         skip=spec.skip,
         clamp=spec.clamp,
+        whitening=normalization if isinstance(normalization, Whitening) else None,
         memory=spec.memory,
         chunk=spec.chunk,
         truncate=spec.truncate,
@@ -75,7 +85,7 @@ def recipe_objective(recipe: Recipe, train: Dataset, normalization: Preprocessin
         loops=spec.loops,
         augmentation=spec.augment,
         num_classes=train.num_classes,
-        resolution=recipe.data.resolution,
+        resolution=train.resolution,
         normalization=normalization,
         experts=open_experts(recipe) if spec.kind == "mtt" else None,
         trajectory=spec.trajectory,

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from latentdc import __version__, config
 from latentdc.priors.base import Prior
+from latentdc.priors.vector import VectorPrior
 from latentdc.recipe import Recipe
 
 T = TypeVar("T")
@@ -17,10 +18,10 @@ def provenance(recipe: Recipe, name: str, prior: Prior) -> dict[str, object]:
     return {
         "dataset": shared.data.source,
         "subset": shared.data.subset,
-        "resolution": shared.data.resolution,
+        "values" if isinstance(prior, VectorPrior) else "resolution": prior.resolution,
         "recipe": name,
         "prior": shared.prior.kind,
-        "weights": shared.prior.weights,
+        "weights": None if isinstance(prior, VectorPrior) else shared.prior.weights,
         "prior_hash": prior.identity,
         "objective": shared.objective.kind,
         "network": shared.objective.network,

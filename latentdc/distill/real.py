@@ -12,13 +12,13 @@ from latentdc import draws
 from latentdc.data.dataset import Dataset
 from latentdc.data.mapped import Images, MappedImages
 from latentdc.device import place, send
-from latentdc.images import from_uint8
+from latentdc.samples import as_floats
 
 AHEAD = 2  # batches that wait in memory while another one is used
 
 
 class RealBatches:
-    """Batches drawn by (seed, step, class), without replacement inside a batch; kept as uint8.
+    """Batches drawn by (seed, step, class), without replacement inside a batch; kept as stored.
 
     Images that would fill half of the device's free memory stay on the host, or in their
     memory-mapped file, from where `expect` has them read ahead. The draws are the same.
@@ -50,6 +50,7 @@ class RealBatches:
         self.rows = dict(zip(classes, members, strict=True))
         self.batch = batch
         self.seed = seed
+        self.left_out: dict[int, Tensor] = {}  # by class, for each of its images
         self.wanted: deque[tuple[int, int]] = deque()
         self.coming: dict[tuple[int, int], Future[Tensor]] = {}
 
@@ -73,12 +74,31 @@ class RealBatches:
             for _ in range(AHEAD):
                 self._read_next()
 
+    def places(self, step: int, label: int) -> Tensor:
+        """(min(batch, class size),) which images of its class a batch has, none left out."""
+        source = draws.generator(self.seed, "real", step, label)
+        return draws.choose(len(self.rows[label]), self.batch, source)
+
+    def whole(self, step: int, label: int) -> Tensor:
+        """The images at `places`, (min(batch, class size), 3, H, W) in [-1, 1]."""
+        return as_floats(send(self._levels(label, self.places(step, label)), self.device))
+
+    def leave_out(self, label: int, images: Tensor) -> None:
+        """From now on batches of a class come without some of its images, unless none would stay.
+
+        Args:
+            label: the class.
+            images: (class size,) True where an image is left out.
+        """
+        self.left_out[label] = images
+        self.coming = {key: batch for key, batch in self.coming.items() if key[1] != label}
+
     def __call__(self, step: int, label: int) -> Tensor:
-        """(min(batch, class size), 3, H, W) images in [-1, 1]."""
+        """(B, 3, H, W) images in [-1, 1] at those of `places` that are not left out."""
         coming = self.coming.pop((step, label), None)
         levels = self._read(step, label) if coming is None else coming.result()
         self._read_next()
-        return from_uint8(send(levels, self.device))
+        return as_floats(send(levels, self.device))
 
     def _read_next(self) -> None:
         if self.reader is not None and self.wanted:
@@ -87,9 +107,13 @@ class RealBatches:
 
     def _read(self, step: int, label: int) -> Tensor:
         """uint8, pinned if it has to be sent to a GPU."""
-        rows = self.rows[label]
-        source = draws.generator(self.seed, "real", step, label)
-        chosen = draws.choose(len(rows), self.batch, source)
-        levels = self.images[send(rows[chosen], self.images.device)]
+        chosen = self.places(step, label)
+        if label in self.left_out:
+            kept = chosen[~self.left_out[label][chosen]]
+            chosen = kept if len(kept) else chosen
+        return self._levels(label, chosen)
+
+    def _levels(self, label: int, places: Tensor) -> Tensor:
+        levels = self.images[send(self.rows[label][places], self.images.device)]
         pin = levels.device.type == "cpu" and self.device.type == "cuda"
         return levels.pin_memory() if pin else levels

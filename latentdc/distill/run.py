@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from latentdc import config, launch, ownership
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.preprocessing import plain, preprocessing
 from latentdc.distill.classes import check_classes_per_step
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
@@ -21,20 +21,26 @@ from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.render import to_text
 from latentdc.evaluate.table import Table
 from latentdc.experts.files import ExpertFiles, open_experts
-from latentdc.images import Normalization
 from latentdc.objectives.base import Objective
 from latentdc.priors.base import Prior
 from latentdc.priors.precision import Precision
+from latentdc.prune.budgets import most_kept
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.pipeline import fitting, make_coreset
-from latentdc.prune.selection import most_kept
 from latentdc.recipe import Recipe
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.push import push_folder, require_login
 from latentdc.whitening import Whitening
 
 
-def run(recipe: Recipe, name: str, folder: Path, *, rows: Path | None = None) -> Table | None:
+def run(
+    recipe: Recipe,
+    name: str,
+    folder: Path,
+    *,
+    rows: Path | None = None,
+    scores: Path | None = None,
+) -> Table | None:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
 
     What can be refused is refused before anything is scored, trained or written.
@@ -44,6 +50,7 @@ def run(recipe: Recipe, name: str, folder: Path, *, rows: Path | None = None) ->
         name: of the recipe.
         folder: of the run.
         rows: folder of finished trainings; None takes the run's own.
+        scores: folder of the scores that the core set is chosen by; likewise.
 
     Returns:
         The table, or None where the recipe evaluates nothing.
@@ -68,14 +75,18 @@ def run(recipe: Recipe, name: str, folder: Path, *, rows: Path | None = None) ->
     if recipe.push.repo is not None:
         launch.main_first(accelerator, require_login)
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     precision: Precision = "bf16" if accelerator.mixed_precision == "bf16" else "no"
     prior = launch.main_first(
         accelerator,
         lambda: build_prior(
-            recipe, accelerator.device, class_names=train.class_names, precision=precision
+            recipe,
+            accelerator.device,
+            class_names=train.class_names,
+            normalization=normalization,
+            precision=precision,
         ),
     )
-    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     objective = recipe_objective(recipe, train, normalization)
     check_classes_per_step(
         recipe.distill.classes_per_step,
@@ -83,7 +94,7 @@ def run(recipe: Recipe, name: str, folder: Path, *, rows: Path | None = None) ->
         processes=accelerator.num_processes,
         scope=objective.scope,
     )
-    kept = _coreset(recipe, train, test, prior, folder, experts, accelerator)
+    kept = _coreset(recipe, train, test, prior, folder, experts, accelerator, scores)
     coreset = train.select(kept.indices(train))
     if experts is not None:
         experts.require_data(coreset, normalization)
@@ -98,7 +109,8 @@ def run(recipe: Recipe, name: str, folder: Path, *, rows: Path | None = None) ->
     shared = shared_recipe(recipe)
     if accelerator.is_main_process:
         made.save_pretrained(folder / "synthetic", recipe=shared)
-        _copy(folder / "synthetic" / "grid.png", folder / "grid.png")
+        if train.kind == "images":
+            _copy(folder / "synthetic" / "grid.png", folder / "grid.png")
     table = None
     if recipe.evaluate.rows:
         protocol = load_protocol(
@@ -128,7 +140,8 @@ def run(recipe: Recipe, name: str, folder: Path, *, rows: Path | None = None) ->
             print(f"\n{to_text(table)}\n")
             print(f"results: {folder / 'results.json'}")
     if accelerator.is_main_process:
-        print(f"grid: {folder / 'grid.png'}")
+        if train.kind == "images":
+            print(f"grid: {folder / 'grid.png'}")
         if recipe.push.repo is not None:
             url = push_folder(folder / "synthetic", recipe.push.repo, private=recipe.push.private)
             print(f"pushed: {url}")
@@ -145,6 +158,7 @@ def _coreset(
     folder: Path,
     experts: ExpertFiles | None,
     accelerator: Accelerator,
+    scores: Path | None,
 ) -> Coreset:
     """The run's core set: kept from before, brought by the user, the experts', or scored now."""
     path: Path | None = folder / ownership.CORESET
@@ -163,10 +177,10 @@ def _coreset(
         recipe.prune,
         train,
         test,
-        normalization=Normalization(recipe.data.mean, recipe.data.std),
+        normalization=plain(recipe.data, train),
         seed=recipe.seed,
         accelerator=accelerator,
-        folder=folder,
+        folder=scores or folder,
     )
 
 
@@ -190,6 +204,7 @@ def _synthetic(
         lr_c=spec.lr_c,
         momentum=spec.momentum,
         classes_per_step=spec.classes_per_step,
+        trim=spec.trim,
         batch=recipe.objective.batch,
         from_noise=spec.init == "noise",
         seed=recipe.seed,

@@ -1,7 +1,7 @@
 """The seam between the distillation loop and what it minimises."""
 
-from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -51,3 +51,37 @@ class Objective(Protocol):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` returned."""
+
+
+@runtime_checkable
+class Separable(Protocol):
+    """An objective that sees the real images of a class through a mean alone.
+
+    So what each of them does can be told apart, and batches be trimmed by it.
+    """
+
+    def effects(
+        self,
+        step: int,
+        synthetic: Tensor,
+        labels: Tensor,
+        real: RealBatch,
+        *,
+        classes: Collection[int],
+        form: Literal["taylor", "bound"],
+    ) -> Iterator[Tensor]:
+        """How far each real image of a step moves the gradient at the synthetic images.
+
+        To be used up before `accumulate` of the same step, under the same student and draws.
+
+        Args:
+            step: as in `Objective.accumulate`, like the next three.
+            synthetic: (N, 3, H, W).
+            labels: (N,).
+            real: real images by step and class, at least two of each class.
+            classes: to look at.
+            form: see `latentdc.objectives.effects.Form`.
+
+        Yields:
+            For each of `classes` (B,) lengths, in the order of its real images.
+        """

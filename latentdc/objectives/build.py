@@ -8,6 +8,7 @@ from latentdc.images import Normalization, Preprocessing
 from latentdc.objectives.base import Objective
 from latentdc.objectives.classwise import Classwise, Match
 from latentdc.objectives.distribution import match_distributions
+from latentdc.objectives.effects import Effects, distribution_effects, gradient_effects
 from latentdc.objectives.gradient import Distance, match_gradients
 from latentdc.objectives.students import Students
 from latentdc.objectives.trajectory import Experts, TrajectoryMatching
@@ -66,6 +67,10 @@ def build_objective(
         "dm": match_distributions,
         "dc": partial(match_gradients, distance=distance),
     }
+    effects: dict[str, Effects] = {
+        "dm": distribution_effects,
+        "dc": partial(gradient_effects, distance=distance),
+    }
     students = Students(
         network,
         num_classes=num_classes,
@@ -77,6 +82,7 @@ def build_objective(
     )
     return Classwise(
         matches[kind],
+        effects[kind],
         students,
         normalization=normalization or Normalization(),
         augmentation=augmentation,

@@ -13,9 +13,10 @@ PIXELS_GPU = 2**21  # 32 images of 256 px: about 4 GB of a ConvNet's feature map
 
 
 def at_once(images: Tensor) -> int:
-    """Images of this size (..., H, W) and on this device that a network is given at once."""
+    """Images of this size (..., H, W), or vectors (N, D), that a network is given at once."""
     pixels = PIXELS_CPU if images.device.type == "cpu" else PIXELS_GPU
-    return max(1, pixels // (images.shape[-1] * images.shape[-2]))
+    height = images.shape[-2] if images.ndim > 2 else 1
+    return max(1, pixels // (images.shape[-1] * height))
 
 
 def packs(parts: Iterable[Tensor], limit: int) -> Iterator[list[Tensor]]:

@@ -1,6 +1,7 @@
 """Objectives that are a sum over classes, each met by its real images under one random student."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Literal
 
@@ -13,6 +14,7 @@ from latentdc.networks.base import Network
 from latentdc.objectives.augment import Draw, augment, augment_classes, draw_augmentation
 from latentdc.objectives.base import RealBatch
 from latentdc.objectives.chunks import at_once, packs
+from latentdc.objectives.effects import Effects, Form
 from latentdc.objectives.students import Students
 
 Match = Callable[[Network, Iterable[Tensor], Sequence[Tensor], Sequence[int]], Tensor]
@@ -27,6 +29,7 @@ class Classwise:
 
     Args:
         match: loss of some classes.
+        effect: of each real image of a class on the gradient of that loss.
         students: who compares.
         normalization: of real and synthetic images alike.
         augmentation: DSA strategy, or None.
@@ -38,6 +41,7 @@ class Classwise:
     def __init__(
         self,
         match: Match,
+        effect: Effects,
         students: Students,
         *,
         normalization: Preprocessing,
@@ -45,6 +49,8 @@ class Classwise:
         seed: int,
     ) -> None:
         self.match = match
+        self.effect = effect
+        self.ready: tuple[int, Network] | None = None  # the student of a step that has begun
         self.students = students
         self.normalization = normalization
         self.augmentation = augmentation
@@ -57,7 +63,8 @@ class Classwise:
 
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """See `Objective.accumulate`."""
-        student = self.students.of(step, synthetic.detach(), labels, real)
+        student = self._student(step, synthetic, labels, real)
+        self.ready = None
         total = torch.zeros((), device=synthetic.device)
         classes, counts = labels.unique_consecutive(return_counts=True)
         remaining = iter(classes.tolist())
@@ -70,6 +77,27 @@ class Classwise:
             total += loss.detach()
         return total
 
+    def effects(
+        self,
+        step: int,
+        synthetic: Tensor,
+        labels: Tensor,
+        real: RealBatch,
+        *,
+        classes: Collection[int],
+        form: Form,
+    ) -> Iterator[Tensor]:
+        """See `Separable.effects`; in float32 under autocast too."""
+        student = self._student(step, synthetic, labels, real)
+        self.ready = (step, student)
+        for label in classes:
+            treat = partial(self._treat, draw=self._draw(step, label))
+            made = synthetic.detach()[labels == label]
+            with torch.autocast(synthetic.device.type, enabled=False):
+                genuine = treat(real(step, label))
+                lengths = self.effect(student, genuine, made, treat, label, form)
+            yield lengths
+
     def state(self) -> dict[str, Tensor]:
         """A student that lives on."""
         return self.students.state()
@@ -77,6 +105,15 @@ class Classwise:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """See `Objective.restore`."""
         self.students.restore(state)
+
+    def _student(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Network:
+        """Of a step, once: the one whose effects were looked at, or a new one."""
+        if self.ready is not None and self.ready[0] == step:
+            return self.ready[1]
+        return self.students.of(step, synthetic.detach(), labels, real)
+
+    def _treat(self, images: Tensor, draw: Draw | None) -> Tensor:
+        return augment(self.normalization(images), draw)
 
     def _draw(self, step: int, label: int) -> Draw | None:
         source = draws.generator(self.seed, "augment", step, label)
@@ -87,7 +124,7 @@ class Classwise:
     ) -> Iterator[Tensor]:
         """Real images of each class, treated as its synthetic ones."""
         for label, draw in zip(labels, drawn, strict=True):
-            yield augment(self.normalization(real(step, label)), draw)
+            yield self._treat(real(step, label), draw)
 
     def _treated(self, parts: Sequence[Tensor], drawn: Sequence[Draw | None]) -> Sequence[Tensor]:
         """Synthetic images of each class, normalised and augmented together."""

@@ -58,9 +58,16 @@ def gradient_matching(
     weights = [p for p in student.parameters() if p.requires_grad]
     with sdpa_kernel(SDPBackend.MATH):  # fused attention cannot be differentiated twice
         wanted = real_gradient(student, weights, real, label)
-        loss = _summed_loss(student, synthetic, label) / len(synthetic)
-        given = torch.autograd.grad(loss, weights, create_graph=True)
+        given = class_gradient(student, weights, synthetic, label)
     return DISTANCES[distance](given, wanted)
+
+
+def class_gradient(
+    student: nn.Module, weights: Sequence[Tensor], images: Tensor, label: int
+) -> tuple[Tensor, ...]:
+    """Gradient of the mean loss of (N, C, H, W) images at `weights`, with a graph to the images."""
+    loss = _summed_loss(student, images, label) / len(images)
+    return torch.autograd.grad(loss, weights, create_graph=True)
 
 
 def real_gradient(

@@ -13,15 +13,15 @@ average that has seen one batch of 16 real images per class; here they are that 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from latentdc.batches import epoch_batches
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
 from latentdc.networks.build import build_network, new_network
+from latentdc.networks.modes import batch_norms, without_chance
 from latentdc.objectives.augment import augment
 from latentdc.objectives.base import RealBatch
 from latentdc.objectives.chunks import PIXELS_GPU
@@ -65,7 +65,7 @@ class Students:
         self.seed = seed
         with torch.device("meta"):
             outline = build_network(network, num_classes=num_classes, resolution=resolution)
-        self.normalises_batches = bool(_batch_norms(outline))
+        self.normalises_batches = bool(batch_norms(outline))
         self.living: Network | None = None  # of a run that is not over
 
     @property
@@ -124,7 +124,7 @@ class Students:
 
     def _train(self, student: Network, step: int, images: Tensor, labels: Tensor) -> None:
         """`inner` epochs of SGD on all synthetic images."""
-        _train_mode(student)
+        without_chance(student)
         labels = labels.to(images.device)
         optimizer = torch.optim.SGD(student.parameters(), lr=self.loops.lr_student)
         size = self.loops.batch_syn
@@ -144,19 +144,8 @@ class Students:
         room = PIXELS_GPU // (self.num_classes * self.resolution**2)
         each = max(1, min(FROM_CLASS, room))
         images = torch.cat([real(step, label)[:each] for label in range(self.num_classes)])
-        for norm in _batch_norms(student):
+        for norm in batch_norms(student):
             norm.reset_running_stats()
             norm.momentum = None  # the average over all batches since, of which there is one
-        _train_mode(student)
+        without_chance(student)
         student(self.normalization(images))
-
-
-def _batch_norms(network: nn.Module) -> list[_BatchNorm]:
-    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
-
-
-def _train_mode(network: Network) -> None:
-    """Batch norms that look at the batch; nothing else changes, dropout least of all."""
-    network.eval()
-    for norm in _batch_norms(network):
-        norm.train()

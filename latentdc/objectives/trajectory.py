@@ -13,7 +13,7 @@ from itertools import count, islice
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -22,6 +22,7 @@ from latentdc import draws
 from latentdc.batches import Batch, epoch_batches
 from latentdc.images import Preprocessing
 from latentdc.networks.build import new_network
+from latentdc.networks.modes import without_chance
 from latentdc.objectives.augment import augment
 from latentdc.objectives.base import LEARNED_LR, RealBatch
 from latentdc.objectives.inner_steps import FORMS, InnerLoss, Weights
@@ -76,7 +77,7 @@ class TrajectoryMatching:
         self.normalization = normalization
         self.augmentation = augmentation
         self.seed = seed
-        self.student = without_dropout(
+        self.student = without_chance(
             new_network(network, "inner", num_classes=num_classes, resolution=resolution, seed=seed)
         )
         self.lr = torch.tensor(settings.lr_student)
@@ -145,12 +146,3 @@ class TrajectoryMatching:
         self.lr = (self.lr - self.settings.lr_lr * self.velocity).clamp(
             start / RANGE, start * RANGE
         )
-
-
-def without_dropout(network: nn.Module) -> nn.Module:
-    """The network in training mode, but for its dropout, which keeps everything."""
-    network.train()
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.eval()
-    return network

@@ -7,7 +7,9 @@ from accelerate import Accelerator
 from latentdc.distill import finish
 from latentdc.distill.finish import finished, picture
 from latentdc.distill.latents import initial_latents
+from latentdc.images import Normalization
 from latentdc.priors.pixel import PixelPrior
+from latentdc.whitening import fit_whitening
 from tests.distill import setup
 
 
@@ -48,6 +50,18 @@ def test_pixels_beyond_the_limits_are_kept_as_floats():
     latents.z[1].data[0, 0, 0, 0] = 1.5
     made = finished(latents, prior, setup.CLASSES, {}, Accelerator())
     assert made.images.dtype == torch.float32 and made.images.max() == 1.5
+
+
+def test_students_of_whitened_pixels_see_what_was_optimised():
+    """Though z stays in [-1, 1] where its image does not, and is nowhere near that of a PNG."""
+    unit = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    whitening = fit_whitening(setup.dataset().images, unit, name="toy")
+    prior = PixelPrior(8, clamp=False, whitening=whitening)
+    latents = initial_latents(setup.dataset(), prior, range(3), ipc=2, seed=0)
+    latents.z[1].data[0, 0, 0, :4] = 0.99
+    made = finished(latents, prior, setup.CLASSES, {}, Accelerator())
+    assert made.z.abs().max() < 1 < made.images.abs().max()
+    torch.testing.assert_close(whitening(made.floats()), made.z, rtol=0, atol=1e-5)
 
 
 def test_a_picture_decodes_what_it_shows_alone(tmp_path, monkeypatch):

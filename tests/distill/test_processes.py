@@ -1,12 +1,14 @@
 """Two real processes over gloo compute what one does."""
 
+import json
+
 import pytest
 import torch
 from accelerate import Accelerator
 
 from tests.distill import setup
 from tests.distill.test_loop import TotalVariance
-from tests.distill.two_processes import first_gradient
+from tests.distill.two_processes import TRIM, first_gradient
 from tests.processes import run_two
 
 pytestmark = pytest.mark.slow
@@ -39,7 +41,7 @@ def test_latents_after_ten_steps_are_those_of_one_process(two):
 def test_a_student_that_learns_on_the_way_is_the_same_in_all_processes(two):
     # Rounding grows in a student that trains: images 1e-7 apart end 1e-5 apart after two steps and
     # 4e-4 after five.
-    alone = setup.run(kind="dc loops", steps=2)
+    alone = setup.run(kind="dc loops", steps=2, trim=TRIM)
     torch.testing.assert_close(torch.load(two / "trained.pt")["z"], alone.z, atol=1e-4, rtol=0)
 
 
@@ -61,6 +63,19 @@ def test_mini_batches_of_classes_do_not_depend_on_processes(two):
     assert (two / "some/grids/step-00000010.png").is_file()
     assert not (two / "some/decoded.bin").exists()
     assert (alone.z - setup.run().z).abs().max() > 1e-2, "it is not the run over all classes"
+
+
+def test_batches_are_trimmed_alike_whatever_the_processes(two):
+    options = {"trim": TRIM, "classes_per_step": 2}
+    alone, trimmed = setup.run(two / "trimmed alone", **options), torch.load(two / "trimmed.pt")
+    torch.testing.assert_close(trimmed["z"], alone.z, atol=1e-4, rtol=0)
+    continued = setup.run(two / "half of trimmed", **options)
+    torch.testing.assert_close(continued.z, alone.z, atol=1e-4, rtol=0)
+    lines = [
+        [json.loads(line)["trimmed"] for line in (two / name).read_text().splitlines()]
+        for name in ("trimmed/metrics.jsonl", "trimmed alone/metrics.jsonl")
+    ]
+    assert lines[0] == pytest.approx(lines[1], abs=1e-3) and max(lines[0]) > 0
 
 
 def test_what_the_main_process_refuses_all_processes_refuse(two):

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from latentdc.data import preprocessing
 from latentdc.distill.__main__ import main
-from latentdc.evaluate import jobs
+from latentdc.evaluate import job
 from latentdc.evaluate.__main__ import main as evaluate
 from latentdc.synthetic import SyntheticSet
 from tests.distill.command import RUN, write_recipe
@@ -33,9 +34,28 @@ def test_a_set_brings_its_whitening_to_whoever_evaluates_it(monkeypatch):
 
     monkeypatch.setenv("LATENTDC_CACHE", str(Path("elsewhere").resolve()))
     monkeypatch.setattr(preprocessing, "fit_whitening", refuse)
-    monkeypatch.setattr(jobs, "train_student", refuse)
+    monkeypatch.setattr(job, "train_student", refuse)
     evaluate([str(RUN), ROWS])
     assert sorted(path.name for path in (RUN / "rows").iterdir()) == rows
+
+
+def test_a_saved_set_of_whitened_pixels_shows_students_the_latents(monkeypatch):
+    main(["quick.yaml", "data.zca=true", "prior.clamp=false", ROWS])
+    made = SyntheticSet.from_pretrained(RUN)
+    assert made.provenance["prior_hash"] == "pixel-whitened"
+    torch.testing.assert_close(made.whitening(made.floats()), made.z, rtol=0, atol=1e-4)
+
+    def see(images, *_, normalization, **__):
+        raise Seen(normalization(images))
+
+    monkeypatch.setattr(job, "train_student", see)
+    with pytest.raises(Seen) as training:
+        evaluate([str(RUN), ROWS, "evaluate.steps=3"])
+    torch.testing.assert_close(training.value.args[0], made.z, rtol=0, atol=1e-4)
+
+
+class Seen(Exception):
+    """What a student is given."""
 
 
 def test_whitened_and_plain_trainings_are_told_apart():

@@ -13,9 +13,12 @@ from latentdc.distill.latents import initial_latents
 from latentdc.distill.loop import image_gradient
 from latentdc.distill.real import RealBatches
 from latentdc.errors import InputError
+from latentdc.recipe import Trim
 from tests.distill import setup
 from tests.distill.test_loop import TotalVariance
 from tests.priors import small
+
+TRIM = Trim(share=0.4, refresh=3)
 
 
 def first_gradient(accelerator: Accelerator, objective) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,10 +64,14 @@ def main(folder: Path) -> None:
     finish.MEMORY_LIMIT = 0  # through a file
     some = setup.run(folder / "some", accelerator=accelerator, classes_per_step=2, grid_every=10)
     setup.run(folder / "half of some", steps=5, accelerator=accelerator, classes_per_step=2)
-    trained = setup.run(kind="dc loops", steps=2, accelerator=accelerator)
+    options = {"trim": TRIM, "classes_per_step": 2}
+    trimmed = setup.run(folder / "trimmed", accelerator=accelerator, **options)
+    setup.run(folder / "half of trimmed", steps=5, accelerator=accelerator, **options)
+    trained = setup.run(kind="dc loops", steps=2, accelerator=accelerator, trim=TRIM)
     if accelerator.is_main_process:
         torch.save({"z": trained.z}, folder / "trained.pt")
         torch.save({"z": made.z, "c": made.c, "images": made.images}, folder / "made.pt")
+        torch.save({"z": trimmed.z}, folder / "trimmed.pt")
         torch.save({"z": some.z, "c": some.c, "images": some.images}, folder / "some.pt")
     else:
         assert made.z is None and torch.equal(made.labels, torch.arange(3).repeat_interleave(2))

@@ -1,0 +1,154 @@
+"""Trimmed mini-batches: real images of very small or very large effect are left out.
+
+BiLP's dynamic level (https://arxiv.org/abs/2305.18381): of every real batch both ends of the
+effects (`objectives/effects.py`) are left out: images that hardly matter, and outliers.
+As notes on the paper have it, a running mean and variance with the quantiles of a Normal stand for
+a look at all images, and decisions are refreshed at some steps alone. The rest is ours: both
+numbers are kept per class, so that processes need not exchange them; an effect is measured as the
+logarithm of its share of the batch's mean, because the scale of effects changes with each random
+student about as much as among images; and what is known of an image holds until it is met in a
+step that looks. An image of which nothing is known is kept.
+"""
+
+from collections.abc import Iterable, Mapping
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+from latentdc.distill.real import RealBatches
+from latentdc.errors import InputError
+from latentdc.objectives.base import Objective, Separable
+from latentdc.recipe import Trim
+
+NEW = 0.1  # weight of a batch in the running mean and variance
+FEWEST = 3  # images of which two are the ends
+
+State = dict[int, dict[str, Tensor]]  # by class
+
+
+class Trimming:
+    """What is known of the images of some classes, and what a real batch leaves out by it.
+
+    Args:
+        trim: how much, how often, by which effect.
+        objective: tells effects.
+        real: whose batches are trimmed.
+
+    Attributes:
+        left_out: () the share of its batches that the last step left out, summed over its classes.
+    """
+
+    left_out: Tensor
+
+    def __init__(self, trim: Trim, objective: Separable, real: RealBatches) -> None:
+        self.trim = trim
+        self.objective = objective
+        self.real = real
+        self.met = dict.fromkeys(real.rows, 0)  # steps that met a class
+        self.running: dict[int, Tensor] = {}  # of a class: mean and mean square
+
+    def look(self, step: int, synthetic: Tensor, labels: Tensor) -> None:
+        """Refresh what is known of the classes whose turn it is, before a step compares.
+
+        Args:
+            step: index of the distillation step.
+            synthetic: (N, 3, H, W) decoded images in [-1, 1], detached.
+            labels: (N,) their classes, on the CPU.
+        """
+        classes = labels.unique().tolist()
+        places = {label: self.real.places(step, label) for label in classes}
+        due = [
+            label
+            for label in classes
+            if self.met[label] % self.trim.refresh == 0 and len(places[label]) >= FEWEST
+        ]
+        if due:
+            effects = self.objective.effects(
+                step, synthetic, labels, self.real.whole, classes=due, form=self.trim.effect
+            )
+            for label, lengths in zip(due, effects, strict=True):
+                self._decide(label, places[label], lengths.cpu().double())
+        for label in classes:
+            self.met[label] += 1
+        shares = [self._share(label, places[label]) for label in classes]
+        self.left_out = torch.tensor(sum(shares))
+
+    def _decide(self, label: int, places: Tensor, lengths: Tensor) -> None:
+        """Take note of the effects of the images at `places`."""
+        levels = relative_levels(lengths)
+        self.running[label] = updated(self.running.get(label), levels)
+        known = self.real.left_out.get(label)
+        known = (
+            torch.zeros(len(self.real.rows[label]), dtype=torch.bool) if known is None else known
+        )
+        known = known.clone()
+        known[places] = in_tails(levels, self.running[label], self.trim.share)
+        self.real.leave_out(label, known)
+
+    def _share(self, label: int, places: Tensor) -> float:
+        known = self.real.left_out.get(label)
+        share = 0.0 if known is None else float(known[places].float().mean())
+        return share if share < 1 else 0.0
+
+    def state(self, classes: Iterable[int]) -> State:
+        """What is known of these classes, for checkpoints."""
+        kept: State = {}
+        for label in classes:
+            kept[label] = {"met": torch.tensor(self.met[label])}
+            if label in self.running:
+                kept[label] |= {
+                    "running": self.running[label],
+                    "left_out": self.real.left_out[label],
+                }
+        return kept
+
+    def restore(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Go on from what `state` returned."""
+        for label, known in state.items():
+            self.met[label] = int(known["met"])
+            if "running" in known:
+                self.running[label] = known["running"]
+                self.real.leave_out(label, known["left_out"])
+
+
+def separable(trim: Trim | None, objective: Objective) -> Separable | None:
+    """The objective, where batches are trimmed; None where they are not.
+
+    Raises:
+        InputError: an objective that does not tell the effects of images.
+    """
+    if trim is None or trim.share == 0:
+        return None
+    if not isinstance(objective, Separable):
+        raise InputError(
+            f"trim.share={trim.share} needs the effects of single real images, which "
+            f"{type(objective).__name__} cannot tell; take dm or dc, or a share of 0."
+        )
+    return objective
+
+
+def relative_levels(lengths: Tensor) -> Tensor:
+    """(B,) logarithms of effects in units of their mean, finite where all of them are zero too."""
+    tiny = torch.finfo(lengths.dtype).tiny
+    return (lengths / lengths.mean().clamp(min=tiny)).clamp(min=1e-12).log()
+
+
+def updated(running: Tensor | None, levels: Tensor) -> Tensor:
+    """(2,) running mean and mean square, with a batch more of `levels` (B,)."""
+    batch = torch.stack([levels.mean(), levels.square().mean()])
+    return batch if running is None else (1 - NEW) * running + NEW * batch
+
+
+def in_tails(levels: Tensor, running: Tensor, share: float) -> Tensor:
+    """(B,) whether a level is among the `share` of a Normal that is farthest from its mean.
+
+    Args:
+        levels: (B,).
+        running: (2,) mean and mean square of the Normal.
+        share: in (0, 1), half of it at either end.
+    """
+    mean, square = running
+    spread = (square - mean.square()).clamp(min=0).sqrt()
+    outside: Tensor = (levels - mean).abs() > NormalDist().inv_cdf(1 - share / 2) * spread
+    return outside
