@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latentdc import cli
-from latentdc.compare.entries import Entry, read_all
+from latentdc.compare.entries import TOP1, TOP5, Entry, read_all
 from latentdc.compare.groups import grouped
 from latentdc.compare.render import to_markdown
 from latentdc.compare.robustness import robustness
@@ -32,6 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--against", metavar="SET", help="subtract this set (default: the first)")
     parser.add_argument(
+        "--top5", action="store_true", help="of the right class among five, in place of the first"
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         default=Path("runs/comparison"),
@@ -41,17 +44,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    entries = read_all(options.runs)
+    entries = read_all(options.runs, TOP5 if options.top5 else TOP1)
     _check_against(options.against, entries)
     groups = grouped(entries)
-    text = to_markdown(groups, robustness(entries), options.against)
+    what = "top-5 test accuracy" if options.top5 else "test accuracy"
+    scores = [] if options.top5 else robustness(entries)  # DD-Ranking's are of the first guess
+    text = to_markdown(groups, scores, options.against, what)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / TABLE).write_text(text + "\n")
     print(f"{text}\n\ntables: {options.output / TABLE}")
     try:
         from latentdc.compare.frontier import save_frontier
 
-        panels = save_frontier(options.output / PICTURE, groups)
+        panels = save_frontier(options.output / PICTURE, groups, what)
     except ImportError:
         print('no picture: it needs matplotlib (pip install ".[plots]").')
         return

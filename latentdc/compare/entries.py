@@ -11,6 +11,7 @@ from latentdc.synthetic import folder as layout
 
 FILES = ("results.json", "evaluation.json")
 BASELINES = ("random", "coreset", "full")
+TOP1, TOP5 = "accuracies", "top5_accuracies"  # of a row
 
 
 @dataclass(frozen=True)
@@ -58,23 +59,29 @@ class Entry:
         return self.protocol_hash, self.test
 
 
-def read_all(given: Sequence[str]) -> list[Entry]:
+def read_all(given: Sequence[str], values: str = TOP1) -> list[Entry]:
     """Entries of runs and files, each set under a name of its own; the same row counts once.
 
     Args:
         given: run folders, results.json or evaluation.json.
+        values: key of a row's accuracies, `TOP1` or `TOP5`; rows without it are left out.
 
     Raises:
         InputError: nothing to read, or a file that is none of ours.
     """
     found: dict[tuple[object, ...], Entry] = {}
     for path in [file for name in given for file in _files(Path(name).expanduser())]:
-        for entry in _read(path):
+        for entry in _read(path, values):
             key = (entry.run, entry.row, entry.ipc, entry.student, entry.group)
             found[key] = entry
     unique: dict[tuple[object, ...], Entry] = {}
     for entry in found.values():
         unique.setdefault(_content(entry), entry)
+    if not unique and values == TOP5:
+        raise InputError(
+            "no row of these files holds top-5 accuracies: they are of five classes or fewer, or "
+            "were trained by an older latentdc; leave --top5 out."
+        )
     return _renamed(list(unique.values()))
 
 
@@ -88,19 +95,20 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _read(path: Path) -> list[Entry]:
+def _read(path: Path, values: str) -> list[Entry]:
     try:
         content = json.loads(path.read_text())
         run = path.resolve().parent
         run = run.parent if run.name == "synthetic" else run
-        return [_entry(row, content, run) for row in content["rows"]]
+        rows = [row for row in content["rows"] if values == TOP1 or values in row]
+        return [_entry(row, content, run, values) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is no results.json or evaluation.json of latentdc ({error!r})."
         ) from error
 
 
-def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path) -> Entry:
+def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path, values: str) -> Entry:
     """A row with what results.json says once for all rows, and evaluation.json in each."""
     every = {**content, **row}
     digest = every["protocol_hash"]
@@ -112,7 +120,7 @@ def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path) -> Ent
         run=run,
         ipc=int(every["ipc"]),
         student=row["student"],
-        accuracies=tuple(map(float, row["accuracies"])),
+        accuracies=tuple(map(float, row[values])),
         sets=tuple(row["sets"]),
         unseen=bool(unseen),
         protocol=every["protocol"],

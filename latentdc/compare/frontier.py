@@ -24,10 +24,10 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
     return kept
 
 
-def save_frontier(path: Path, groups: Sequence[Group]) -> int:
+def save_frontier(path: Path, groups: Sequence[Group], what: str = "test accuracy") -> int:
     """Draw a panel for each protocol (rows) and student (columns), whole or not at all.
 
-    Sets whose bytes are not known are left out.
+    Sets whose bytes are not known are left out. `what` names the accuracies.
 
     Returns:
         Panels that were drawn; without any there is no picture.
@@ -48,7 +48,7 @@ def save_frontier(path: Path, groups: Sequence[Group]) -> int:
             _panel(panel, group, students, names)
             panel.set(title=name, xlabel="images and stored soft labels")
             _scale(panel, [line.size for line in group.lines if line.size])
-        row[0].set_ylabel(f"{group.protocol} ({group.protocol_hash})\ntest accuracy in %")
+        row[0].set_ylabel(f"{group.protocol} ({group.protocol_hash})\n{what} in %")
     found = {h.get_label(): h for row in axes for panel in row for h in _handles(panel)}
     figure.legend(
         found.values(), found.keys(), loc="outside lower center", ncols=min(6, len(found))

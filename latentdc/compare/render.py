@@ -11,7 +11,10 @@ UNSEEN = "unseen"
 
 
 def to_markdown(
-    groups: Sequence[Group], robustness: Sequence[Robustness], against: str | None = None
+    groups: Sequence[Group],
+    robustness: Sequence[Robustness],
+    against: str | None = None,
+    what: str = "test accuracy",
 ) -> str:
     """All tables. Sets under different protocols or test sets never share a column.
 
@@ -19,6 +22,7 @@ def to_markdown(
         groups: in order.
         robustness: DD-Ranking's scores, where the rows for them are there.
         against: set from which the others are subtracted; None takes the first of each group.
+        what: name of the accuracies.
     """
     parts = []
     if len(groups) > 1:
@@ -27,7 +31,7 @@ def to_markdown(
             "comparable."
         )
     for group in groups:
-        parts += [_caption(group), _accuracies(group), *_differences(group, against)]
+        parts += [_caption(group, what), _accuracies(group), *_differences(group, against)]
     if robustness:
         parts.append(_robustness(robustness))
     return "\n\n".join(parts)
@@ -40,11 +44,12 @@ def columns(group: Group) -> list[tuple[str, tuple[str, ...]]]:
     return single + ([(UNSEEN, group.unseen)] if several else [])
 
 
-def _caption(group: Group) -> str:
+def _caption(group: Group, what: str) -> str:
     seeds = {len(values) for line in group.lines for values in line.accuracies.values()}
     counts = " or ".join(map(str, sorted(seeds)))
+    plural = "s" if seeds != {1} else ""
     return (
-        f"Test accuracy in %, mean ± sample std over {counts} seed{'s' if seeds != {1} else ''}, "
+        f"{what.capitalize()} in %, mean ± sample std over {counts} seed{plural}, "
         f"protocol {group.protocol} ({group.protocol_hash}), {group.steps} steps, test set "
         f"{group.test}:"
     )

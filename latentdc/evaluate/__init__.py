@@ -6,7 +6,8 @@ Importing this package does not import torch: recipe checks need `load_protocol`
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from latentdc.evaluate.protocol import EvalProtocol, load_protocol
+from latentdc.evaluate.loading import load_protocol
+from latentdc.evaluate.protocol import EvalProtocol
 
 if TYPE_CHECKING:
     from latentdc.evaluate.jobs import evaluate as evaluate

@@ -13,8 +13,15 @@ from pathlib import Path
 from latentdc import config
 from latentdc.cli import exits
 from latentdc.errors import InputError
-from latentdc.evaluate.protocol import EvalProtocol, load_protocol
-from latentdc.evaluate.sources import Place, check_names, find, protocol_words
+from latentdc.evaluate.loading import load_protocol
+from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.evaluate.sources import (
+    Place,
+    changes_for,
+    check_names,
+    find,
+    protocol_words,
+)
 from latentdc.recipe import Recipe
 
 CHANGEABLE = ("evaluate", "data", "threads", "precision", "processes")
@@ -87,9 +94,9 @@ def _protocols(names: Sequence[str], changes: Sequence[str], recipe: Recipe) -> 
             students=wanted.students,
             seeds=wanted.seeds,
             steps=wanted.steps,
-            changes=changes,
+            changes=changes_for(name, names, changes),
         )
-        protocol.check_students(recipe.data.resolution)
+        protocol.check_students(recipe.data.size, recipe.data.kind)
         protocols.append(protocol)
     return protocols
 

@@ -1,14 +1,29 @@
-"""The share of images that a network classifies rightly."""
+"""The share of images that a network classifies rightly: at its first guess, and among five."""
+
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc.data.mapped import Images
-from latentdc.device import fetch, place, send
+from latentdc.device import fetch, forward_batch, place, send
 from latentdc.evaluate.geometry import central_part
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
+
+
+class Accuracy(NamedTuple):
+    """Shares in [0, 1] of a test set.
+
+    Attributes:
+        top1: of images whose class has the largest logit.
+        top5: of images whose class is among the five largest; None with five classes or fewer,
+            where it says nothing, and in rows that were trained before it was counted.
+    """
+
+    top1: float
+    top5: float | None = None
 
 
 @torch.no_grad()
@@ -21,8 +36,8 @@ def accuracy(
     accelerator: Accelerator,
     crop: float = 1.0,
     batch: int = 512,
-) -> float:
-    """Top-1 accuracy in [0, 1], counted exactly; every image once.
+) -> Accuracy:
+    """Accuracy on a test set, counted exactly; every image once.
 
     Args:
         network: on the accelerator's device; scored in eval mode.
@@ -31,15 +46,19 @@ def accuracy(
         normalization: from images to the network's input.
         accelerator: its device and precision are used.
         crop: side of the central part that is seen, enlarged to the images' size.
-        batch: images per forward pass.
+        batch: images per forward pass, at most.
     """
     device = accelerator.device
     images, labels = place(images, device), labels.to(device)
     network.eval()
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    for rows in torch.arange(len(labels)).split(batch):
+    first, among = torch.zeros((2,), dtype=torch.int64, device=device)
+    classes = 0
+    for rows in torch.arange(len(labels)).split(forward_batch(images, batch, device)):
         inputs = normalization(central_part(fetch(images, rows, device), crop))
         with accelerator.autocast():
             logits = network(inputs)
-        right += (logits.argmax(dim=1) == labels[send(rows, device)]).sum()
-    return int(right) / len(labels)
+        right, classes = labels[send(rows, device)], logits.shape[1]
+        first += (logits.argmax(dim=1) == right).sum()
+        if classes > 5:
+            among += (logits.topk(5, dim=1).indices == right[:, None]).sum()
+    return Accuracy(int(first) / len(labels), int(among) / len(labels) if classes > 5 else None)

@@ -1,4 +1,4 @@
-"""What can be scored: any images with labels and class names, told apart by a hash of contents."""
+"""What can be scored: any samples with labels and class names, told apart by a hash of contents."""
 
 import hashlib
 from typing import Protocol
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from latentdc.data.mapped import Images
 from latentdc.errors import InputError
+from latentdc.samples import kind_of
 
 _CHUNK = 1024  # images hashed at once, so that a memory-mapped set stays on disk
 
@@ -16,7 +17,7 @@ class LabelledImages(Protocol):
 
     @property
     def images(self) -> Images:
-        """(N, 3, H, W) uint8, or floats in [-1, 1]."""
+        """(N, 3, H, W) uint8, or floats in [-1, 1]; or (N, D) vectors of floats."""
 
     @property
     def labels(self) -> Tensor:
@@ -45,7 +46,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def require_comparable(labelled: LabelledImages, test: LabelledImages, name: str) -> None:
-    """Refuse a set whose classes or resolution are not those of the test set.
+    """Refuse a set whose classes or size of samples are not those of the test set.
 
     Raises:
         InputError: says where they first differ.
@@ -62,7 +63,19 @@ def require_comparable(labelled: LabelledImages, test: LabelledImages, name: str
                 f"class {label} is {one!r} in the {name} set and {other!r} in the test set; both "
                 "need the same classes in the same order (data.classes=[...])."
             )
-    size, tested = labelled.images.shape[-2:], test.images.shape[-2:]
+    kind, wanted = kind_of(labelled.images), kind_of(test.images)
+    if kind != wanted:
+        raise InputError(
+            f"the {name} set holds {kind}, and the test set {wanted}; open the data with "
+            f"data.kind={kind}."
+        )
+    size, tested = labelled.images.shape[1:], test.images.shape[1:]
+    if kind == "vectors" and size != tested:
+        raise InputError(
+            f"the {name} set has vectors of {size[0]} values, the test set {tested[0]}; extract "
+            "both by the same network."
+        )
+    size, tested = size[-2:], tested[-2:]
     if size != tested:
         raise InputError(
             f"the {name} set has images of {size[0]}x{size[1]} px, the test set {tested[0]}x"

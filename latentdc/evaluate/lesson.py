@@ -4,6 +4,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from latentdc.data.mapped import Images
 from latentdc.device import place, send
@@ -77,6 +78,12 @@ class Lesson:
         if target.hard_weight:
             loss = loss + target.hard_weight * self._hard_loss(logits, rows)
         return loss
+
+    def losses(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """(B,) losses under the classes of the images at `rows`, where no others are mixed in."""
+        labels = self._labels[send(rows, self._device)]
+        smoothing = self._target.smoothing
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
 
     def _hard_loss(self, logits: Tensor, rows: Tensor) -> Tensor:
         labels, smoothing = self._labels[send(rows, self._device)], self._target.smoothing

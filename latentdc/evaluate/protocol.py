@@ -3,25 +3,16 @@
 Imports no torch, so that a recipe's protocol is checked within a blink.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from latentdc import config
 from latentdc.errors import InputError
-from latentdc.evaluate.settings import Labels, Teacher, Views, changed
+from latentdc.evaluate.label_settings import Labels, Teacher
+from latentdc.evaluate.protocol_checks import check_for_vectors, check_protocol
+from latentdc.evaluate.protocol_hash import protocol_hash
+from latentdc.evaluate.settings import Views
 from latentdc.networks.names import check_network, parse_network
-from latentdc.recipe.augment import check_augment
-
-FOLDER = "evaluate/protocols"  # of the protocols that the package brings
-_LOOP = 1  # raised when the same protocol would train another student
-_NOT_HASHED = ("name", "students", "seeds", "unsettled")
-# Every hash holds these; what was added later enters it where it is not at its default.
-_FIRST = (
-    "steps epochs batch optimizer lr lr_of momentum weight_decay schedule augment ema update_every"
-).split()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +57,9 @@ class EvalProtocol:
             of an epoch.
         views: how images look anew in every epoch.
         labels: what students learn.
+        infobatch: leave out, with this probability, each image that is easier than the mean of an
+            epoch (InfoBatch); those that stay weigh more, and the last eighth of the epochs sees
+            all. Budget and schedule are those of full epochs. null sees all.
         test_crop: side of the central part of a test image that is scored, enlarged to its size;
             0.875 is the usual "resize to 256, crop 224".
         unsettled: settings that the sources do not settle; they are said beside every number.
@@ -100,81 +94,35 @@ class EvalProtocol:
     update_every: int = 1
     views: Views = field(default_factory=Views)
     labels: Labels = field(default_factory=Labels)
+    infobatch: float | None = None
     test_crop: float = 1.0
     unsettled: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._check_budget()
-        self._check_numbers()
-        self._check_combinations()
-        check_augment(self.augment, f"protocol {self.name}: augment")
+        check_protocol(self)
         self.check_students()
 
-    def _require(self, condition: bool, message: str) -> None:
-        if not condition:
-            raise InputError(f"protocol {self.name}: {message}")
+    def check_students(
+        self, resolution: int | None = None, kind: Literal["images", "vectors"] | None = None
+    ) -> None:
+        """Refuse students that do not exist, or that cannot take the samples of a data set.
 
-    def _check_budget(self) -> None:
-        given = (self.steps is not None, self.epochs is not None, bool(self.epochs_of_ipc))
-        if sum(given) != 1:
-            raise InputError(
-                f"protocol {self.name} has steps {self.steps} and epochs {self.epochs}; its budget "
-                "is one of them, or epochs_of_ipc; the others are null."
-            )
-        for key in ("seeds", "steps", "epochs", "batch", "update_every"):
-            value = getattr(self, key)
-            self._require(value is None or value >= 1, f"{key} is at least 1, got {value}.")
-        for key in ("epochs_of_ipc", "batch_of_ipc"):
-            table = getattr(self, key)
-            self._require(
-                all(ipc >= 1 and value >= 1 for ipc, value in table.items()),
-                f"{key} maps images per class to whole numbers of at least 1, got {table}.",
-            )
-
-    def _check_numbers(self) -> None:
-        for key, rate in {
-            "lr": self.lr,
-            "zeta": self.zeta,
-            "gamma": self.gamma,
-            **{f"lr_of.{k}": v for k, v in self.lr_of.items()},
-        }.items():
-            self._require(rate > 0, f"{key} is positive, got {rate}.")
-        self._require(
-            self.weight_decay >= 0, f"weight_decay is at least 0, got {self.weight_decay}."
-        )
-        for key in ("momentum", "ema", "end", "warmup", "warmup_from"):
-            share = getattr(self, key)
-            self._require(share is None or 0 <= share < 1, f"{key} is in [0, 1), got {share}.")
-        self._require(0 < self.test_crop <= 1, f"test_crop is in (0, 1], got {self.test_crop}.")
-        self._require(self.zeta >= 1, f"zeta is at least 1, got {self.zeta}.")
-        self._require(
-            self.milestones == sorted(self.milestones) and all(0 < m < 1 for m in self.milestones),
-            f"milestones are rising shares in (0, 1), got {self.milestones}.",
-        )
-
-    def _check_combinations(self) -> None:
-        self._require(
-            (self.schedule == "multistep") == bool(self.milestones),
-            f"schedule multistep and milestones come together, got {self.schedule} and "
-            f"{self.milestones}.",
-        )
-        self._require(
-            self.augment is None or self.labels.source not in ("online", "stored"),
-            "augment (DSA) acts on normalised images, which teachers do not see; use views, or "
-            "labels.source=fixed.",
-        )
-        known = {f.name for f in fields(self)}
-        wrong = [key for key in self.unsettled if key.partition(".")[0] not in known]
-        self._require(not wrong, f"unsettled names settings; {wrong} are none.")
-
-    def check_students(self, resolution: int | None = None) -> None:
-        """Refuse students that do not exist, or that cannot take images of `resolution` pixels."""
+        Args:
+            resolution: of its images, in pixels; None checks none.
+            kind: of its samples; None checks none. Of vectors, nothing else of the protocol may be
+                about images.
+        """
+        if kind == "vectors":
+            check_for_vectors(self)
         if not self.students:
             raise InputError(f"protocol {self.name} trains no student; name one or more.")
         if len(set(self.students)) < len(self.students):
             raise InputError(f"protocol {self.name} names a student twice: {self.students}.")
         for student in [*self.students, *self.lr_of]:
-            check_network(student, resolution if student in self.students else None)
+            if student in self.students:
+                check_network(student, resolution, kind)
+            else:
+                check_network(student)
 
     def resolve(self, images: int, classes: int) -> "EvalProtocol":
         """The protocol in steps and one batch size, for so many images of so many classes."""
@@ -204,10 +152,11 @@ class EvalProtocol:
         Raises:
             InputError: the set has none, or the protocol does not train by SGD, whose rate it is.
         """
-        self._require(
-            self.optimizer == "sgd",
-            f"evaluate.learned_lr gives a rate of SGD, and its optimizer is {self.optimizer}.",
-        )
+        if self.optimizer != "sgd":
+            raise InputError(
+                f"protocol {self.name}: evaluate.learned_lr gives a rate of SGD, and its optimizer "
+                f"is {self.optimizer}."
+            )
         if lr is None:
             raise InputError("evaluate.learned_lr is set, but the set has no learned lr.")
         return replace(self, name=f"{self.name} with learned lr", lr=lr, lr_of={})
@@ -215,19 +164,7 @@ class EvalProtocol:
     @property
     def hash(self) -> str:
         """12 hex digits of all that decides one training: not the name, students or seeds."""
-        content = {key: value for key, value in asdict(self).items() if key in _FIRST}
-        new = {"name": self.name, "students": self.students, "steps": 1}
-        plain = EvalProtocol(**new)  # type: ignore[arg-type]
-        for key in sorted(asdict(self).keys() - set(_FIRST) - set(_NOT_HASHED)):
-            if getattr(self, key) != getattr(plain, key):
-                content[key] = asdict(self)[key]
-        for key, part in {"views": self.views, "labels": self.labels}.items():
-            if key in content:
-                content[key] = changed(part)
-        if self.labels.teachers:
-            content["labels"]["teachers"] = [t.settings() for t in self.labels.teachers]
-        text = json.dumps({"loop": _LOOP, **content}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return protocol_hash(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "EvalProtocol":
@@ -252,37 +189,3 @@ def _of_ipc(table: Mapping[int, int], ipc: int) -> int:
         return 0
     reach = [listed for listed in table if listed >= ipc]
     return table[min(reach) if reach else max(table)]
-
-
-def load_protocol(
-    name: str,
-    *,
-    students: Sequence[str] | None = None,
-    seeds: int | None = None,
-    steps: int | None = None,
-    changes: Sequence[str] = (),
-) -> EvalProtocol:
-    """A protocol that latentdc brings (`quick`, `ld3m`, ...) or a YAML file, with parts replaced.
-
-    Args:
-        name: of the protocol, or path of the file.
-        students: networks in place of the protocol's.
-        seeds: trainings per student in place of the protocol's.
-        steps: budget in place of the protocol's.
-        changes: other keys as `key=value`, such as `views.flip=false`; the name then says which,
-            because it is no longer the protocol of that name.
-
-    Raises:
-        InputError: no such file, an unknown key, or a value that is not allowed.
-    """
-    protocol = config.load(EvalProtocol, config.find(name, FOLDER), changes)
-    if changes:
-        keys = [change.partition("=")[0] for change in changes]
-        protocol = replace(protocol, name=f"{protocol.name} with other {', '.join(keys)}")
-    if students is not None:
-        protocol = replace(protocol, students=list(students))
-    if seeds is not None:
-        protocol = replace(protocol, seeds=seeds)
-    if steps is not None:
-        protocol = replace(protocol, steps=steps, epochs=None, epochs_of_ipc={})
-    return protocol

@@ -3,6 +3,8 @@
 from latentdc.evaluate.score import Score, spread
 from latentdc.evaluate.table import Table
 
+MANY = 100  # classes from which publications report top-5 beside top-1
+
 
 def to_text(*tables: Table) -> str:
     """Aligned columns under a line that names the protocol; several tables become one."""
@@ -25,21 +27,29 @@ def to_markdown(*tables: Table) -> str:
 def _cells(tables: tuple[Table, ...]) -> list[list[str]]:
     """Header and rows; several tables have columns for ipc and protocol and all of their students.
 
-    With several students, a last column holds the mean of the unseen ones.
+    With several students, a last column holds the mean of the unseen ones; a data set of many
+    classes has a column of top-5 beside each student's.
     """
     students = list(dict.fromkeys(s for table in tables for s in table.protocol.students))
     unseen = any(map(_shows_unseen, tables))
+    five = any(map(_shows_top5, tables))
     key = ["ipc", "protocol"] if len(tables) > 1 else []
-    cells = [["set", *key, *students, *(["unseen"] if unseen else [])]]
+    named = [name for s in students for name in ([s, f"{s} top-5"] if five else [s])]
+    cells = [["set", *key, *named, *(["unseen"] if unseen else [])]]
     for table in tables:
         about = [str(table.ipc), table.protocol.name] if key else []
         for name, score in table.scores.items():
-            values = [_percent(score.accuracies.get(student)) for student in students]
+            kinds = (score.accuracies, score.top5) if five else (score.accuracies,)
+            values = [_percent(kind.get(student)) for student in students for kind in kinds]
             if unseen:
                 mean = score.over(list(table.unseen)) if _shows_unseen(table) else None
                 values.append(_percent(mean))
             cells.append([name, *about, *values])
     return cells
+
+
+def _shows_top5(table: Table) -> bool:
+    return (table.classes or 0) >= MANY and any(score.top5 for score in table.scores.values())
 
 
 def _shows_unseen(table: Table) -> bool:
@@ -63,8 +73,15 @@ def _captions(tables: tuple[Table, ...]) -> list[str]:
         )
         lines.append(
             f"Test accuracy in %, {seeds}, ipc {table.ipc}, protocol {protocol.name} "
-            f"({protocol.hash}): {protocol.steps} steps for every row."
+            f"({protocol.hash}): {protocol.steps} steps for every row"
+            f"{' at most, less what InfoBatch leaves out' if protocol.infobatch else ''}."
         )
+        images = table.ipc * (table.classes or 0)
+        if 0 < images < protocol.batch:
+            lines.append(
+                f"At ipc {table.ipc} a set is smaller than the batch of {protocol.batch}: its "
+                "epochs are one full batch each."
+            )
         if protocol.unsettled:
             lines.append(f"The sources do not settle its {', '.join(protocol.unsettled)}.")
         lines += _labels(next(iter(table.scores.values())))

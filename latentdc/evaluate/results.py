@@ -17,7 +17,8 @@ from latentdc.errors import InputError
 from latentdc.evaluate.table import Table
 
 NAME = "evaluation.json"
-VERSION = 2
+VERSION = 3  # 2 had no top-5 and no number of classes; 1 was the table of a single call
+OLDEST = 2  # that a later call adds to
 _KEY = ("set", "ipc", "protocol_hash", "student")
 
 
@@ -45,6 +46,7 @@ def _rows(table: Table) -> list[dict[str, Any]]:
     protocol = table.protocol
     shared = {
         "ipc": table.ipc,
+        "classes": table.classes,
         "protocol": protocol.name,
         "protocol_hash": protocol.hash,
         "steps": protocol.steps,
@@ -58,13 +60,18 @@ def _rows(table: Table) -> list[dict[str, Any]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Rows and protocols of the file; none where it is absent or of a version without a key."""
+    """Rows and protocols of the file; none where it is absent or the table of a single call."""
     if not path.is_file():
         return {"protocols": {}, "rows": []}
     try:
         content = json.loads(path.read_text())
-        if content["version"] < VERSION:
-            return {"protocols": {}, "rows": []}  # the table of a single older call
+        if content["version"] < OLDEST:
+            return {"protocols": {}, "rows": []}
+        if content["version"] > VERSION:
+            raise InputError(
+                f"{path} has version {content['version']} and this latentdc writes {VERSION}; "
+                "install a newer one, or name another folder: --output FOLDER."
+            )
         rows = [row for row in content["rows"] if _key(row)]
         return {"protocols": dict(content["protocols"]), "rows": rows}
     except (ValueError, KeyError, TypeError) as error:

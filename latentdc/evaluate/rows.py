@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from latentdc.errors import InputError
+from latentdc.evaluate.accuracy import Accuracy
 
 
 @dataclass(frozen=True)
@@ -33,23 +34,26 @@ class Row:
         return f"{self.images}-{self.protocol}-{self.setting}-{student}-{self.seed}.json"
 
 
-def read_row(folder: Path, row: Row) -> float | None:
-    """Its accuracy, None if it is not finished."""
+def read_row(folder: Path, row: Row) -> Accuracy | None:
+    """Its accuracy, None if it is not finished; older files hold no top-5."""
     path = folder / row.file
     try:
-        return float(json.loads(path.read_text())["accuracy"])
+        content = json.loads(path.read_text())
+        top5 = content.get("top5")
+        return Accuracy(float(content["accuracy"]), None if top5 is None else float(top5))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is no finished row ({error}); delete it to train it again."
         ) from error
 
 
-def write_row(folder: Path, row: Row, accuracy: float) -> None:
+def write_row(folder: Path, row: Row, accuracy: Accuracy) -> None:
     """Write it, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / row.file
     part = path.with_suffix(".part")
-    part.write_text(json.dumps({**asdict(row), "accuracy": accuracy}, indent=1) + "\n")
+    content = {**asdict(row), "accuracy": accuracy.top1, "top5": accuracy.top5}
+    part.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(part, path)

@@ -17,12 +17,15 @@ class Score:
         accuracies: by student, in [0, 1], one for each of the seeds 0, 1, ...
         sets: hash of the set that each seed trained on; all the same unless it was drawn by seed.
         labels: what soft labels are made of and cost, in JSON's types; empty where they are hard.
+        top5: like `accuracies`, of the right class among five; a student is absent where it is not
+            known (five classes or fewer, or trained before it was counted).
     """
 
     protocol: EvalProtocol
     accuracies: Mapping[str, tuple[float, ...]]
     sets: tuple[str, ...]
     labels: Mapping[str, object] = field(default_factory=dict)
+    top5: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def mean(self, student: str) -> float:
         """Mean over seeds."""
@@ -47,6 +50,7 @@ class Score:
             "std": {student: self.std(student) for student in self.accuracies},
             "sets": list(self.sets),
             "labels": dict(self.labels),
+            "top5": {student: list(values) for student, values in self.top5.items()},
         }
 
     @classmethod
@@ -57,6 +61,7 @@ class Score:
             accuracies={k: tuple(values) for k, values in content["accuracies"].items()},
             sets=tuple(content["sets"]),
             labels=content["labels"],
+            top5={k: tuple(values) for k, values in content.get("top5", {}).items()},
         )
 
 

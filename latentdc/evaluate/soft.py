@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from latentdc.device import send
+from latentdc.evaluate.label_settings import Labels
 from latentdc.evaluate.losses import mix_logits
-from latentdc.evaluate.settings import Labels
 from latentdc.evaluate.store import Coded, LabelStore, decode, replayed_epoch
 from latentdc.evaluate.teachers import Ensemble
 from latentdc.evaluate.views import Draws

@@ -13,6 +13,7 @@ from latentdc.errors import InputError
 from latentdc.evaluate.foreign.kinds import Kind, kind_of
 from latentdc.ownership import CORESET
 from latentdc.recipe import Data
+from latentdc.recipe.vectors import require_images
 from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def open_set(place: Place, train: "Dataset", data: Data | None = None) -> Opened
         from latentdc.evaluate.foreign.read import open_foreign
 
         assert data is not None, "a set of others is read by the recipe's data"
+        require_images(data, f"reading {place.given}, a set of others,")
         foreign = open_foreign(place.path, place.kind, train, data, place.ipc)
         return Opened(foreign, foreign.learned_lr)
     if place.path.is_file():
@@ -142,7 +144,7 @@ def protocol_words(overrides: Sequence[str]) -> tuple[list[str], list[str], list
     """Names of protocols, changes of their keys, and the overrides of the recipe.
 
     `protocol=rdc-hard` and `protocol=[quick,rdc-hard]` name protocols, `protocol.epochs=30` changes
-    a key of each.
+    a key (see `changes_for`).
     """
     names: list[str] = []
     changes, others = [], []
@@ -155,6 +157,16 @@ def protocol_words(overrides: Sequence[str]) -> tuple[list[str], list[str], list
         else:
             others.append(override)
     return names, changes, others
+
+
+def changes_for(name: str, names: Sequence[str], changes: Sequence[str]) -> list[str]:
+    """The changes of one of several protocols: those of all, and those that name it alone.
+
+    `protocol.epochs=30` changes every protocol, `protocol.rdc-soft.labels.temperature=4` that one.
+    """
+    own = Path(name).stem
+    others = {Path(other).stem for other in names} - {own}
+    return [c.removeprefix(f"{own}.") for c in changes if c.partition(".")[0] not in others]
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from accelerate import Accelerator
@@ -12,14 +13,15 @@ from accelerate import Accelerator
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.jobs import Candidate, score_sets
+from latentdc.evaluate.job import Candidate
+from latentdc.evaluate.jobs import score_sets
 from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.score import Score
 from latentdc.images import Preprocessing
 from latentdc.machine import Machine, this_machine
 
-VERSION = 1  # of results.json
+VERSION = 2  # of results.json; 1 had no top-5 and no number of classes
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Table:
         missing: rows that were wanted but could not be scored, and why.
         machine: where it was computed.
         test: hash of the test set; None in tables that were made without it.
+        classes: of the data set; None where it is not known.
     """
 
     scores: dict[str, Score]
@@ -41,6 +44,7 @@ class Table:
     missing: dict[str, str]
     machine: Machine
     test: str | None = None
+    classes: int | None = None
 
     @property
     def protocol(self) -> EvalProtocol:
@@ -57,6 +61,7 @@ class Table:
             "steps": protocol.steps,
             "seeds": protocol.seeds,
             "ipc": self.ipc,
+            "classes": self.classes,
             "rows": [
                 {
                     "set": name,
@@ -65,6 +70,7 @@ class Table:
                     "std": score.std(student),
                     "seeds": protocol.seeds,
                     "accuracies": list(score.accuracies[student]),
+                    **_top5(score, student),
                     "sets": list(score.sets),
                     **({"labels": dict(score.labels)} if score.labels else {}),
                 }
@@ -110,7 +116,7 @@ def score_table(
         protocol: students, seeds and budget.
         ipc: images per class of the random rows, which are drawn anew for each seed.
         normalization: the same for all images.
-        coreset: the training images that pruning kept, of which `coreset` is made.
+        coreset: the training images that pruning kept, which `kept` and, in part, `coreset` are.
         include: wanted rows, in the table's order; what lacks its images is listed as missing.
         seen: network that the distillation used; students of other networks are unseen.
         rows: folder of finished trainings.
@@ -128,6 +134,7 @@ def score_table(
         **given,
         "random": None if train is None else lambda seed: random_images(train, ipc, seed),
         "coreset": None if coreset is None else lambda seed: random_images(coreset, ipc, seed),
+        "kept": coreset,
         "full": train,
     }
     wanted = {name: candidates[name] for name in include}
@@ -153,6 +160,7 @@ def score_table(
         missing={name: MISSING[name] for name in include if name not in present},
         machine=this_machine(accelerator),
         test=set_hash(test),
+        classes=classes,
     )
 
 
@@ -160,8 +168,15 @@ MISSING = {
     "distilled": "no distilled set was given",
     "random": "no real training images were given",
     "coreset": "no core set was given",
+    "kept": "no core set was given",
     "full": "no real training images were given",
 }
+
+
+def _top5(score: Score, student: str) -> dict[str, Any]:
+    """Mean and values by seed, where they are known."""
+    values = score.top5.get(student)
+    return {} if values is None else {"top5": fmean(values), "top5_accuracies": list(values)}
 
 
 def _base(network: str | None) -> str | None:

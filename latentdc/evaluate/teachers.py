@@ -1,8 +1,4 @@
-"""Teachers: loaded, restricted to the set's classes and checked on real images, or trained.
-
-The commonest failure of soft labels is a teacher whose classes stand in another order than the
-set's: its accuracy on real test images is at chance then, and nothing is trained.
-"""
+"""Teachers: loaded and restricted to the set's classes, or trained."""
 
 import hashlib
 import json
@@ -14,20 +10,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from latentdc import launch
-from latentdc.device import fetch, place
-from latentdc.draws import choose, generator
 from latentdc.errors import InputError
+from latentdc.evaluate.label_settings import PRETRAINED, Teacher
 from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.settings import PRETRAINED, Teacher, Views
+from latentdc.evaluate.settings import Views
 from latentdc.evaluate.training import train_student
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
 from latentdc.networks import build_network
-from latentdc.prune.check import least_accuracy
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
-
-CHECKED = 2000  # real test images, drawn by key, on which a teacher must beat chance
 
 
 class Ensemble(nn.Module):
@@ -62,6 +54,7 @@ def open_teacher(
     normalization: Preprocessing,
     folder: Path | None,
     accelerator: Accelerator,
+    key: str = "labels.teachers",
 ) -> Classifier:
     """A teacher on the accelerator's device, with logits of the test set's classes in their order.
 
@@ -73,6 +66,7 @@ def open_teacher(
         normalization: the students', from which a teacher without its own takes mean and std.
         folder: keeps trained teachers; None trains them each time.
         accelerator: device, precision and processes.
+        key: what named it, for messages.
 
     Raises:
         InputError: weights that do not fit or lack a class, or nothing to train on.
@@ -91,15 +85,15 @@ def open_teacher(
         return load_scorer(
             teacher.network,
             Path(teacher.weights),
-            num_classes=len(test.class_names),
+            class_names=test.class_names,
             resolution=teacher.resolution or size,
             normalization=plain,
-            key="labels.teachers",
+            key=key,
         ).to(accelerator.device)
     if train is None:
         raise InputError(
             f"the teacher {teacher.network} has no weights and there are no real training images "
-            "to train it on; name its weights in labels.teachers, or give the data."
+            f"to train it on; name its weights in {key}, or give the data."
         )
     return _trained(teacher, protocol, train, plain, folder, accelerator)
 
@@ -162,29 +156,3 @@ def _trained(
 def _key(learning: EvalProtocol, train: LabelledImages, plain: Normalization) -> str:
     facts = [learning.hash, learning.students, set_hash(train), plain.facts()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def real_accuracy(teachers: nn.Module, test: LabelledImages, device: torch.device) -> float:
-    """Share of up to `CHECKED` real test images that the teachers name rightly together."""
-    chosen = choose(len(test.labels), CHECKED, generator(0, "teacher check"))
-    images, right = place(test.images, device), 0
-    for rows in chosen.split(256):
-        logits = teachers(fetch(images, rows, device))
-        right += int((logits.argmax(dim=1).cpu() == test.labels[rows]).sum())
-    return right / len(chosen)
-
-
-def require_knowledge(accuracy: float, test: LabelledImages, names: str) -> None:
-    """Refuse teachers that are at chance on real images.
-
-    Raises:
-        InputError: says the accuracy, and what is likely wrong.
-    """
-    chance, least = least_accuracy(test.labels.bincount().tolist())
-    if accuracy < least:
-        raise InputError(
-            f"the teacher {names} names {accuracy:.2%} of the real test images rightly; chance is "
-            f"{chance:.2%}, at least {least:.2%} is needed. Either its classes stand in another "
-            "order than the set's (data.classes), or its weights expect other images (mean, std, "
-            "resolution), or it was trained here for too few epochs."
-        )

@@ -1,6 +1,5 @@
 """`Teaching`: a protocol's teachers, checked on real images, and the labels that they give."""
 
-import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -15,15 +14,11 @@ from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.lesson import SoftLabels
 from latentdc.evaluate.mosaic import views_for
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.settings import changed
 from latentdc.evaluate.soft import STORE_SEED, Fixed, Online, Stored
-from latentdc.evaluate.store import LabelStore, encode
-from latentdc.evaluate.teachers import (
-    Ensemble,
-    open_teacher,
-    real_accuracy,
-    require_knowledge,
-)
+from latentdc.evaluate.store import encode
+from latentdc.evaluate.stores import Stores
+from latentdc.evaluate.teacher_check import real_accuracy, require_knowledge
+from latentdc.evaluate.teachers import Ensemble, open_teacher
 from latentdc.evaluate.views import Draws, draw_views, look
 from latentdc.images import Preprocessing
 
@@ -54,11 +49,14 @@ class Teaching:
         brought: Path | None,
         accelerator: Accelerator,
     ) -> None:
-        if protocol.labels.source == "stored" and folder is None:
-            raise InputError("stored labels need a folder: give rows=..., they lie beside it.")
         self._protocol, self._teachers, self._classes = protocol, teachers, classes
-        self._folder, self._brought, self._accelerator = folder, brought, accelerator
+        self._accelerator = accelerator
         self.accuracy, self.hash = accuracy, teachers.hash()
+        self._stores = None
+        if protocol.labels.source == "stored":
+            if folder is None:
+                raise InputError("stored labels need a folder: give rows=..., they lie beside it.")
+            self._stores = Stores(protocol, self.hash, folder, brought)
 
     def prepare(self, sets: Mapping[str, LabelledImages], wanted: Collection[str]) -> None:
         """Store the labels that are missing, each process its share.
@@ -70,16 +68,16 @@ class Teaching:
         Raises:
             InputError: labels were brought that fit none of the sets.
         """
-        if self._protocol.labels.source != "stored":
+        if self._stores is None:
             return
-        stores = {digest: self._store(digest, sets[digest]) for digest in sets}
-        self._use_brought(stores)
+        self._stores.require_brought(sets)
+        stores = {digest: self._stores.of(digest, sets[digest]) for digest in sets}
         missing = [
             (digest, epoch)
             for digest in sets
             if digest in wanted
-            for epoch in range(self._pool(len(sets[digest].labels)))
-            if not self._found(stores[digest]).path(epoch).is_file()
+            for epoch in range(self._stores.pool(len(sets[digest].labels)))
+            if not stores[digest].path(epoch).is_file()
         ]
         self._accelerator.wait_for_everyone()  # so that all have seen the same ones missing
         mine = missing[self._accelerator.process_index :: self._accelerator.num_processes]
@@ -87,17 +85,17 @@ class Teaching:
         for digest, epoch in tqdm(mine, "labelling", unit=" epochs", disable=quiet, leave=False):
             labels = self._protocol.labels
             coded = encode(self._logits(sets[digest], epoch), labels.precision, labels.top)
-            self._found(stores[digest]).write(epoch, coded)
+            stores[digest].write(epoch, coded)
         self._accelerator.wait_for_everyone()
 
     def soft_labels(self, labelled: LabelledImages, digest: str) -> SoftLabels:
         """The labels of a set with this hash, for one training."""
         labels, count = self._protocol.labels, len(labelled.labels)
-        if labels.source == "stored":
+        if self._stores is not None:
             return Stored(
-                self._found(self._store(digest, labelled)),
-                pool=self._pool(count),
-                epochs=self._epochs(count),
+                self._stores.of(digest, labelled),
+                pool=self._stores.pool(count),
+                epochs=self._stores.epochs(count),
                 classes=self._classes,
                 device=self._accelerator.device,
             )
@@ -114,9 +112,8 @@ class Teaching:
             "teacher_accuracy": self.accuracy,
             "teacher_bytes": sum(p.nbytes for p in self._teachers.state_dict().values()),
         }
-        if self._protocol.labels.source == "stored":
-            store = self._found(self._store(digests[0], labelled))
-            facts["label_bytes"] = store.bytes()
+        if self._stores is not None:
+            facts["label_bytes"] = self._stores.of(digests[0], labelled).bytes()
         return facts
 
     def _logits(self, labelled: LabelledImages, epoch: int | None) -> Tensor:
@@ -133,41 +130,6 @@ class Teaching:
             for rows in torch.arange(count).split(BATCH)
         ]
         return torch.cat(parts)
-
-    def _epochs(self, count: int) -> int:
-        assert self._protocol.steps is not None
-        return math.ceil(self._protocol.steps / math.ceil(count / self._protocol.batch))
-
-    def _pool(self, count: int) -> int:
-        epochs = self._epochs(count)
-        return min(self._protocol.labels.epochs or epochs, epochs)
-
-    def _store(self, digest: str, labelled: LabelledImages) -> LabelStore:
-        assert self._folder is not None
-        labels = self._protocol.labels
-        facts = {
-            "set": digest,
-            "views": changed(views_for(self._protocol.views, labelled)),
-            "teachers": self.hash,
-            "seed": STORE_SEED,
-            "epochs": self._pool(len(labelled.labels)),
-            "precision": labels.precision,
-            "top": labels.top,
-        }
-        return LabelStore.under(self._folder, facts)
-
-    def _use_brought(self, stores: Mapping[str, LabelStore]) -> None:
-        """Refuse brought labels that fit none of the sets, in the words of the first."""
-        if self._brought is not None and not any(
-            store.same(self._brought) for store in stores.values()
-        ):
-            next(iter(stores.values())).require_same(self._brought)
-
-    def _found(self, store: LabelStore) -> LabelStore:
-        """The store where it lies."""
-        if self._brought is not None and store.same(self._brought):
-            return LabelStore(self._brought, store.facts)
-        return store
 
 
 def open_teaching(

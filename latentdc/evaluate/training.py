@@ -2,19 +2,17 @@
 
 import copy
 import math
-from collections.abc import Iterator
-from itertools import islice
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from latentdc.batches import Batch, epoch_batches
 from latentdc.data.mapped import Images
 from latentdc.draws import global_draws
 from latentdc.errors import RunError
 from latentdc.evaluate.lesson import Lesson, SoftLabels
+from latentdc.evaluate.pace import Pace
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.schedule import ema_decay, share_of_peak
 from latentdc.images import Preprocessing
@@ -38,7 +36,7 @@ def train_student(
     """Train a new student to the end of the protocol's budget; no score selects anything.
 
     Args:
-        images: (N, 3, H, W) uint8, or floats in [-1, 1].
+        images: (N, 3, H, W) uint8, or floats in [-1, 1]; or (N, D) vectors.
         labels: (N,) int64.
         network: name of the student.
         num_classes: size of its logits.
@@ -63,39 +61,30 @@ def train_student(
     optimizer = new_optimizer(student, network, protocol)
     scaler = torch.amp.GradScaler(device.type, enabled=accelerator.mixed_precision == "fp16")
     peak, updates = protocol.lr_for(network), math.ceil(protocol.steps / every)
+    pace = Pace(len(labels), protocol, seed)
     lesson = Lesson(images, labels, protocol=protocol, seed=seed, device=device, soft=soft)
     loss = torch.zeros(())
     with global_draws(seed, "dropout"):
-        for step, (rows, draw) in enumerate(_batches(len(labels), protocol, seed, lesson)):
+        for step in pace.steps(lesson):
             for group in optimizer.param_groups:
-                group["lr"] = peak * share_of_peak(protocol, step // every, updates)
-            shown = lesson.show(rows)
-            inputs = augment(normalization(shown), draw)
+                group["lr"] = peak * share_of_peak(protocol, step.number // every, updates)
+            shown = lesson.show(step.rows)
+            inputs = augment(normalization(shown), step.draw)
             with accelerator.autocast():
                 logits = student(inputs)
-            loss = lesson.loss(logits.float(), rows, shown)
+            loss = pace.loss(step, lesson, logits.float(), shown)
             optimizer.zero_grad()
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
             if protocol.ema is not None:
-                _average(average, student, protocol, step)
+                _average(average, student, protocol, step.number)
     if not math.isfinite(loss.item()):
         raise RunError(
             f"the training of {network} with seed {seed} ended with a loss of {loss.item()}; "
             f"a smaller lr than {peak} in the protocol may help."
         )
     return average.eval()
-
-
-def _batches(count: int, protocol: EvalProtocol, seed: int, lesson: Lesson) -> Iterator[Batch]:
-    """Rows (B,) of each step's images and their DSA augmentation, drawn by (seed, epoch)."""
-    assert protocol.steps is not None
-    per_epoch = math.ceil(count / protocol.batch)
-    for epoch in range(math.ceil(protocol.steps / per_epoch)):
-        lesson.start(epoch)
-        batches = epoch_batches(count, protocol.batch, protocol.augment, seed, "epoch", epoch)
-        yield from islice(batches, protocol.steps - epoch * per_epoch)
 
 
 def new_optimizer(student: nn.Module, network: str, protocol: EvalProtocol) -> Optimizer:

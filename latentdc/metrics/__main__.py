@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from latentdc import cli, config
 from latentdc.errors import InputError
-from latentdc.evaluate.settings import Teacher
+from latentdc.evaluate.label_settings import PRETRAINED, Teacher
 from latentdc.evaluate.sources import Place, find
 from latentdc.recipe import Recipe
+from latentdc.recipe.vectors import require_images
 
 if TYPE_CHECKING:
     from latentdc.metrics.measure import Wanted
@@ -62,6 +63,7 @@ def _measure(options: argparse.Namespace) -> None:
     place = find(options.set, options.ipc)
     path = place.recipe if options.recipe is None else config.find(options.recipe, "recipes")
     recipe = config.load(Recipe, path, options.overrides)
+    require_images(recipe.data, "latentdc measure")
     network = _network(options)
     from latentdc.metrics.measure import NAME, Wanted, measure_saved
     from latentdc.metrics.render import to_text
@@ -78,6 +80,7 @@ def _network(options: argparse.Namespace) -> Teacher | None:
         if options.weights is not None:
             raise InputError("--weights are those of a network; name it: --network NAME.")
         return None
+    _check_network(options)
     mean, std = (None if v is None else tuple(v) for v in (options.mean, options.std))
     return Teacher(
         network=options.network,
@@ -87,6 +90,20 @@ def _network(options: argparse.Namespace) -> Teacher | None:
         std=std,
         resolution=options.size,
     )
+
+
+def _check_network(options: argparse.Namespace) -> None:
+    """In the words of this command, before `Teacher` says the same in those of a protocol."""
+    weights = options.weights
+    if weights not in (None, PRETRAINED) and not Path(weights).is_file():
+        raise InputError(
+            f"--weights: there is no file {weights}; give a safetensors file, {PRETRAINED!r}, or "
+            "leave it out to train the network."
+        )
+    if options.epochs < 1:
+        raise InputError(f"--epochs is at least 1, got {options.epochs}.")
+    if options.size is not None and options.size < 1:
+        raise InputError(f"--size is a number of pixels, got {options.size}.")
 
 
 def _check_extras(wanted: "Wanted") -> None:

@@ -17,11 +17,12 @@ from latentdc.device import fetch
 from latentdc.distill.parts import build_prior
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
+from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.labelled import LabelledImages, require_comparable, set_hash
-from latentdc.evaluate.protocol import load_protocol
-from latentdc.evaluate.settings import Teacher
+from latentdc.evaluate.loading import load_protocol
 from latentdc.evaluate.sources import Place, open_set, row_names
-from latentdc.evaluate.teachers import open_teacher, real_accuracy, require_knowledge
+from latentdc.evaluate.teacher_check import real_accuracy, require_knowledge
+from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization, to_uint8
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
@@ -147,6 +148,7 @@ def _network(
         normalization=Normalization(recipe.data.mean, recipe.data.std),
         folder=output / "rows",
         accelerator=accelerator,
+        key="--network",
     ).eval()
 
 

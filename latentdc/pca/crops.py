@@ -5,7 +5,8 @@ https://arxiv.org/abs/2312.03526, and its released code: of every image of a poo
 crops are scaled to the size of a cell; the realism of a crop is -log p_y of a teacher that sees it
 on a canvas of the mean colour; each image gives its best crop, each class its best images.
 Deviations: crops are cut from images as they were decoded (square, at the resolution of the set),
-and all draws are keyed by class and image.
+all draws are keyed by class and image, and the teacher may see crops enlarged in place of the
+canvas, on which networks for small images recognise nothing (docs/pca.md).
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ class Crops(NamedTuple):
     images: Tensor  # (n, 3, cell, cell) uint8
     losses: Tensor  # (n,) -log p_y, ascending
     rows: Tensor  # (n,) training images that they were cut from
+    recognised: float  # share of all crops, kept or not, whose label is the teacher's first guess
 
 
 def realistic_crops(
@@ -43,6 +45,7 @@ def realistic_crops(
     crops: int,
     scale: tuple[float, float],
     mean: Sequence[float],
+    canvas: bool = True,
     seed: int,
     device: torch.device,
 ) -> Crops:
@@ -58,6 +61,7 @@ def realistic_crops(
         crops: of each of them.
         scale: smallest and largest share of the area.
         mean: colour around a crop, of images in [0, 1]; black or white would mislead the teacher.
+        canvas: whether the teacher sees crops amid that colour, else enlarged.
         seed: of the draws.
         device: of the teacher.
 
@@ -72,7 +76,7 @@ def realistic_crops(
             f"{train.class_names[label]!r}, and its pool has {len(rows)}; raise rded.pool, or "
             "choose a smaller ipc or combine.grid."
         )
-    kept, losses = [], []
+    kept, losses, known = [], [], []
     for row in rows.split(max(1, BATCH // crops)):
         source = [generator(seed, "rded crops", int(train.hashes[index])) for index in row]
         cut = torch.cat(
@@ -81,36 +85,42 @@ def realistic_crops(
                 for r, s in zip(row.tolist(), source, strict=True)
             ]
         )  # (B * crops, 3, cell, cell)
-        loss = realism(teacher, cut, label, size=train.resolution, mean=mean, device=device)
+        shown = amid(cut, mean, train.resolution) if canvas else enlarged(cut, train.resolution)
+        loss, right = realism(teacher, shown.to(device), label)
+        known.append(right)
         best = loss.view(-1, crops).argmin(dim=1) + torch.arange(len(row)) * crops
         kept.append(cut[best])
         losses.append(loss[best])
     loss = torch.cat(losses)
     first = loss.argsort(stable=True)[:count]
-    return Crops(torch.cat(kept)[first], loss[first], rows[first])
+    recognised = float(torch.cat(known).double().mean())
+    return Crops(torch.cat(kept)[first], loss[first], rows[first], recognised)
 
 
 @torch.no_grad()
-def realism(
-    teacher: nn.Module,
-    crops: Tensor,
-    label: int,
-    *,
-    size: int,
-    mean: Sequence[float],
-    device: torch.device,
-) -> Tensor:
-    """(N,) -log p_y of crops (N, 3, h, h) in the middle of a canvas of `size` pixels, on the CPU.
+def realism(teacher: nn.Module, shown: Tensor, label: int) -> tuple[Tensor, Tensor]:
+    """(N,) -log p_y of what is shown (N, 3, S, S), and (N,) whether y is the teacher's first guess.
 
-    Small is realistic.
+    Small is realistic. Both on the CPU.
     """
+    logits = teacher(shown).float()
+    target = torch.full((len(shown),), label, device=logits.device)
+    loss = F.cross_entropy(logits, target, reduction="none")
+    return loss.cpu(), (logits.argmax(dim=1) == target).cpu()
+
+
+def amid(crops: Tensor, mean: Sequence[float], size: int) -> Tensor:
+    """Crops (N, 3, h, h) uint8 in the middle of a canvas of a colour: (N, 3, size, size)."""
     before = (size - crops.shape[-1]) // 2
     place = slice(before, before + crops.shape[-1])
     canvas = (torch.tensor(mean) * 2 - 1).view(1, 3, 1, 1).expand(len(crops), 3, size, size).clone()
     canvas[:, :, place, place] = from_uint8(crops)
-    logits = teacher(canvas.to(device)).float()
-    target = torch.full((len(crops),), label, device=logits.device)
-    return F.cross_entropy(logits, target, reduction="none").cpu()
+    return canvas
+
+
+def enlarged(crops: Tensor, size: int) -> Tensor:
+    """Crops (N, 3, h, h) uint8 as images (N, 3, size, size) in [-1, 1]."""
+    return from_uint8(tv.resize(crops, [size, size], antialias=True))
 
 
 def _cut(

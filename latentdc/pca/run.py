@@ -1,90 +1,158 @@
-"""A PCA run: its sets, and one table of them under two ways to crop."""
+"""A PCA call: its sets, and one table of them under each protocol and its two ways to crop."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
+from accelerate import Accelerator
+
 from latentdc import launch, ownership
+from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import preprocessing
 from latentdc.evaluate import results
-from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.render import to_markdown, to_text
 from latentdc.evaluate.table import Table, score_table
+from latentdc.images import Normalization, Preprocessing
+from latentdc.pca.plan import Pair
 from latentdc.pca.sets import Sets
+from latentdc.pca.teacher import trained_teacher
 from latentdc.pca.variants import Variant
 from latentdc.recipe import Recipe
+from latentdc.synthetic import SyntheticSet
 from latentdc.whitening import Whitening
 
 
+@dataclass(frozen=True)
+class Made:
+    """The sets of one number of images per class, and what they are scored with.
+
+    Attributes:
+        sets: by folder.
+        coreset: the training images that mosaics are made of; None where none are.
+    """
+
+    sets: Mapping[str, SyntheticSet]
+    coreset: Dataset | None
+
+
 def run(
-    recipe: Recipe,
+    each: Sequence[tuple[Recipe, Path]],
     name: str,
     folder: Path,
     variants: Mapping[str, Variant],
-    protocols: Mapping[bool, EvalProtocol],
+    pairs: Sequence[Pair],
 ) -> list[Table]:
     """Make what is missing of the sets, score them, print and keep one table.
 
     Args:
-        recipe: resolved (see `variants.resolved`).
+        each: resolved recipes that differ in ipc alone, and folders of their sets.
         name: of the recipe.
-        folder: of the run.
+        folder: of scores, finished trainings and results.
         variants: wanted rows.
-        protocols: with crops of whole images, and inside cells (`True`).
+        pairs: protocols with crops of whole images, and inside cells.
 
     Returns:
-        A table for each of the two that is needed; empty where nothing is evaluated.
+        A table for each ipc, protocol and way to crop that is needed; empty where nothing is
+        evaluated.
 
     Raises:
         InputError: what only the data or the weights show to be wrong.
         RunError: a training diverged.
     """
+    recipe = each[0][0]
     accelerator = launch.start(
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
-    if accelerator.is_main_process:
-        ownership.claim(recipe, folder)
-    accelerator.wait_for_everyone()
-    maker = Sets(recipe, name, folder, train, test, accelerator)
+    plain = Normalization(recipe.data.mean, recipe.data.std)
+    teacher = cache(
+        lambda: trained_teacher(recipe.prune.scorer, train, test, plain, recipe.seed, accelerator)
+    )
+    tables: list[Table] = []
+    for one, place in each:
+        if accelerator.is_main_process:
+            ownership.claim(one, place)
+        accelerator.wait_for_everyone()
+        maker = Sets(
+            *(one, name, place, train, test),
+            teacher=teacher,
+            scores=folder,
+            accelerator=accelerator,
+        )
+        made = _made(maker, place, variants, normalization, train, accelerator)
+        for pair in pairs if one.evaluate.rows else ():
+            tables += _tables(
+                *(one, made, variants, pair, train, test),
+                normalization=normalization,
+                rows=folder / "rows",
+                accelerator=accelerator,
+            )
+    if tables and accelerator.is_main_process:
+        results.merge(folder / results.NAME, tables)
+        _write(folder / "table.md", to_markdown(*tables) + "\n")
+        print(f"\n{to_text(*tables)}\n\nresults: {folder / results.NAME}")
+    accelerator.end_training()
+    return tables
+
+
+def _made(
+    maker: Sets,
+    folder: Path,
+    variants: Mapping[str, Variant],
+    normalization: Preprocessing,
+    train: Dataset,
+    accelerator: Accelerator,
+) -> Made:
+    """The sets that the variants need, made or found."""
+    sets: dict[str, SyntheticSet]
     sets = {kind: maker.make(kind) for kind in dict.fromkeys(v.folder for v in variants.values())}
     if isinstance(normalization, Whitening):
         sets = {kind: replace(made, whitening=normalization) for kind, made in sets.items()}
     if accelerator.is_main_process:
         for kind in sets:
             print(f"set: {folder / kind} (picture: {folder / kind / 'grid.png'})")
-    coreset = None
-    if (folder / ownership.CORESET).is_file():
-        coreset = train.select(maker.coreset().indices(train))
+    kept = (folder / ownership.CORESET).is_file()
+    return Made(sets, train.select(maker.coreset().indices(train)) if kept else None)
+
+
+def _tables(
+    recipe: Recipe,
+    made: Made,
+    variants: Mapping[str, Variant],
+    pair: Pair,
+    train: Dataset,
+    test: Dataset,
+    *,
+    normalization: Preprocessing,
+    rows: Path,
+    accelerator: Accelerator,
+) -> list[Table]:
+    """Of one ipc under one protocol: a table for each way to crop that a variant asks for."""
     tables: list[Table] = []
-    for confined, protocol in protocols.items():
-        rows = {row: sets[v.folder] for row, v in variants.items() if v.confined == confined}
-        if not rows or not recipe.evaluate.rows:
+    for confined, protocol in pair.items():
+        sets = {row: made.sets[v.folder] for row, v in variants.items() if v.confined == confined}
+        if not sets:
             continue
         # Real images look the same under both ways to crop, so that their rows are said once.
         include = ["distilled"] if tables else recipe.evaluate.rows
         tables.append(
             score_table(
-                rows,
+                sets,
                 train,
                 test,
                 protocol,
                 ipc=recipe.ipc,
                 normalization=normalization,
-                coreset=coreset,
+                coreset=made.coreset,
                 include=include,
-                rows=folder / "rows",
+                rows=rows,
                 accelerator=accelerator,
             )
         )
-    if tables and accelerator.is_main_process:
-        results.merge(folder / results.NAME, tables)
-        _write(folder / "table.md", to_markdown(*tables) + "\n")
-        print(f"\n{to_text(*tables)}\n\nresults: {folder / results.NAME}")
-    accelerator.end_training()
     return tables
 
 

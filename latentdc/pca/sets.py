@@ -1,13 +1,12 @@
 """The sets of a PCA run: made once, kept in its folder, found there by a later call."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from PIL import Image
 from torch import Tensor
 
 from latentdc import __version__, launch, ownership
@@ -15,11 +14,11 @@ from latentdc.data.dataset import Dataset
 from latentdc.distill.provenance import shared_recipe, without_paths
 from latentdc.draws import generator
 from latentdc.images import Normalization
-from latentdc.pca.crops import realistic_crops
 from latentdc.pca.mosaics import arrange, mosaics
 from latentdc.pca.originals import decoded_pictures, whole_pictures
 from latentdc.pca.pruned import ranked_rows
-from latentdc.pca.teacher import trained_teacher
+from latentdc.pca.rded import note_blindness, rded_images
+from latentdc.prune.classifier import Classifier
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.pipeline import fitting, make_coreset
 from latentdc.recipe import Recipe
@@ -35,7 +34,9 @@ class Sets:
         name: of the recipe.
         folder: of the run.
         train: all training images.
-        test: shows whether the scorer and RDED's teacher are any good.
+        test: shows whether the scorer is any good.
+        teacher: gives RDED's teacher and its accuracy on real images.
+        scores: folder of the scores, the run's own or one that several runs share.
         accelerator: of this process.
     """
 
@@ -46,10 +47,14 @@ class Sets:
         folder: Path,
         train: Dataset,
         test: Dataset,
+        *,
+        teacher: Callable[[], tuple[Classifier, float]],
+        scores: Path,
         accelerator: Accelerator,
     ) -> None:
         self._recipe, self._name, self._folder = recipe, name, folder
         self._train, self._test, self._accelerator = train, test, accelerator
+        self._teacher, self._scores = teacher, scores
         self._normalization = Normalization(recipe.data.mean, recipe.data.std)
         self._labels = torch.arange(train.num_classes).repeat_interleave(recipe.ipc)
 
@@ -86,7 +91,7 @@ class Sets:
             normalization=self._normalization,
             seed=recipe.seed,
             accelerator=self._accelerator,
-            folder=self._folder,
+            folder=self._scores,
         )
 
     def _pruned(self, facts: dict[str, object]) -> SyntheticSet:
@@ -110,38 +115,24 @@ class Sets:
         return self._set(images, spec.grid, facts)
 
     def _cropped(self, facts: dict[str, object]) -> SyntheticSet:
-        """RDED: mosaics of realistic crops."""
-        recipe, grid = self._recipe, self._recipe.combine.grid
-        teacher, accuracy = trained_teacher(
-            recipe.prune.scorer,
+        """RDED: mosaics of realistic crops, or the crops themselves."""
+        recipe = self._recipe
+        teacher, accuracy = self._teacher()
+        grid = recipe.combine.grid if recipe.rded.mosaic else 1
+        images, recognised = rded_images(
             self._train,
-            self._test,
-            self._normalization,
-            recipe.seed,
-            self._accelerator,
+            teacher,
+            recipe.rded,
+            grid=grid,
+            ipc=recipe.ipc,
+            mean=recipe.prune.scorer.mean or recipe.data.mean,
+            seed=recipe.seed,
+            device=self._accelerator.device,
         )
-        spec, cell = recipe.rded, -(-self._train.resolution // grid)
-
-        def pictures() -> Iterator[Image.Image]:
-            for label in range(self._train.num_classes):
-                crops = realistic_crops(
-                    self._train,
-                    label,
-                    teacher,
-                    count=grid**2 * recipe.ipc,
-                    cell=cell,
-                    pool=spec.pool,
-                    crops=spec.crops,
-                    scale=spec.scale,
-                    mean=recipe.prune.scorer.mean or recipe.data.mean,
-                    seed=recipe.seed,
-                    device=self._accelerator.device,
-                )
-                order = arrange(torch.arange(len(crops.rows)), grid, "stride", generator(0))
-                yield from (_picture(crops.images[index]) for index in order.flatten().tolist())
-
-        images = mosaics(pictures(), grid, self._train.resolution, "squash")
-        return self._set(images, grid, {**facts, "teacher_accuracy": accuracy})
+        if self._accelerator.is_main_process:
+            note_blindness(recognised, self._train.num_classes)
+        found = {"teacher_accuracy": accuracy, "teacher_accuracy_on_crops": recognised}
+        return self._set(images, grid, {**facts, **found})
 
     def _arranged(self, ranks: Tensor, label: int) -> Tensor:
         spec = self._recipe.combine
@@ -172,7 +163,3 @@ class Sets:
             **{part: parts[part]() for part in wanted},
             "latentdc": __version__,
         }
-
-
-def _picture(levels: Tensor) -> Image.Image:
-    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())

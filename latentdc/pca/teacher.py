@@ -1,10 +1,14 @@
-"""The classifier that judges realism: the one of `prune.scorer`, trained to the end or given."""
+"""The classifier that judges realism: the one of `prune.scorer`, trained to the end or given.
+
+Trained on the spot it is the network that scores: on the training images as they are, without
+augmentation.
+"""
 
 from accelerate import Accelerator
 from tqdm import tqdm
 
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.evaluate.teachers import real_accuracy
+from latentdc.evaluate.teacher_check import real_accuracy
 from latentdc.images import Normalization
 from latentdc.prune.check import refuse_chance
 from latentdc.prune.classifier import Classifier
@@ -27,7 +31,8 @@ def trained_teacher(
         InputError: weights that do not fit, or a classifier at chance.
     """
     if scorer.weights is not None:
-        teacher = given_scorer(scorer, train, normalization).to(accelerator.device)
+        expected = Normalization(scorer.mean or normalization.mean, scorer.std or normalization.std)
+        teacher = given_scorer(scorer, train, expected).to(accelerator.device)
     else:
         training = ScorerTraining(
             train,

@@ -14,7 +14,7 @@ from latentdc.compare.paired import paired_difference
 from latentdc.compare.render import to_markdown
 from latentdc.compare.robustness import robustness
 from latentdc.errors import InputError
-from latentdc.evaluate.settings import Labels, Teacher
+from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.metrics.ddranking import augmentation_robust_score, label_robust_score
 from tests.compare.runs import evaluation, run, table
 from tests.synthetic.sets import float_images, random_set
@@ -157,6 +157,21 @@ def test_missing_results_and_sets_are_refused(tmp_path):
     assert end.value.code == 2
 
 
+def test_top_5_is_compared_on_demand_and_rows_without_it_are_left_out(tmp_path, capsys):
+    made = table(distilled=((0.5, 0.6),), random=RANDOM)
+    made.scores["distilled"].top5["convnet3@4"] = (0.8, 0.9)
+    given = [run(tmp_path / "a", made), "--output", str(tmp_path)]
+    main([*given, "--top5"])
+    printed = capsys.readouterr().out
+    assert (
+        printed.startswith("Top-5 test accuracy in %") and "| a | 1 | - | 85.0 ± 7.1 |" in printed
+    )
+    assert "random" not in printed
+    with pytest.raises(SystemExit) as end:
+        main([run(tmp_path / "b", table(distilled=RANDOM)), "--top5"])
+    assert end.value.code == 2 and "no row of these files holds top-5" in capsys.readouterr().err
+
+
 def test_the_page_lists_every_key_of_both_files(tmp_path):
     made = table(distilled=((0.5, 0.6),))
     evaluation(tmp_path, made)
@@ -165,6 +180,7 @@ def test_the_page_lists_every_key_of_both_files(tmp_path):
     page = (DOCS / "metrics.md").read_text().split("## The files of results")[1]
     listed = set(re.findall(r"^\| `(\w+)` \|", page, re.M))
     keys = {*single, *single["rows"][0], *flat, *flat["rows"][0]} | {"labels"}
+    keys |= {"top5", "top5_accuracies"}
     assert listed == keys
     assert f"`results.json` has version {single['version']}" in page
     assert f"`evaluation.json` version {flat['version']}" in page

@@ -1,9 +1,11 @@
+import json
 from dataclasses import replace
 
 import pytest
 
 from latentdc.errors import InputError
-from latentdc.evaluate import evaluate, jobs
+from latentdc.evaluate import evaluate, job
+from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.jobs import score_sets
 from latentdc.evaluate.labelled import set_hash
 from latentdc.images import Normalization
@@ -17,13 +19,13 @@ OPTIONS = {"normalization": Normalization()}
 def trainings(monkeypatch):
     """(student, seed) of every training, in order."""
     done = []
-    train = jobs.train_student
+    train = job.train_student
 
     def counting(images, labels, *, network, seed, **others):
         done.append((network, seed))
         return train(images, labels, network=network, seed=seed, **others)
 
-    monkeypatch.setattr(jobs, "train_student", counting)
+    monkeypatch.setattr(job, "train_student", counting)
     return done
 
 
@@ -56,6 +58,18 @@ def test_a_restarted_evaluation_trains_only_what_is_missing(tmp_path, trainings)
     assert lost.exists()
 
 
+def test_top_5_of_a_student_is_kept_where_every_seed_has_it(tmp_path, monkeypatch):
+    found = iter([Accuracy(0.1, 0.5), Accuracy(0.2, 0.6)] * 2)
+    monkeypatch.setattr(job, "accuracy", lambda *args, **kwargs: next(found))
+    score = evaluate(stripes(12), TEST, TWO, rows=tmp_path, **OPTIONS)
+    assert score.top5 == {"convnet3@4": (0.5, 0.5), "alexnet@2": (0.6, 0.6)}
+    (old,) = tmp_path.glob("*-alexnet@2-1.json")
+    content = json.loads(old.read_text())
+    old.write_text(json.dumps({"accuracy": content["accuracy"]}))  # as before top-5 was counted
+    again = evaluate(stripes(12), TEST, TWO, rows=tmp_path, **OPTIONS)
+    assert again.accuracies == score.accuracies and list(again.top5) == ["convnet3@4"]
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -75,7 +89,7 @@ def test_rows_of_something_else_are_not_taken(tmp_path, trainings, changed):
 
 
 def test_a_killed_evaluation_keeps_the_rows_that_were_finished(tmp_path, monkeypatch):
-    train, calls = jobs.train_student, []
+    train, calls = job.train_student, []
 
     def killed(*args, **kwargs):
         calls.append(kwargs["seed"])
@@ -83,7 +97,7 @@ def test_a_killed_evaluation_keeps_the_rows_that_were_finished(tmp_path, monkeyp
             raise KeyboardInterrupt
         return train(*args, **kwargs)
 
-    monkeypatch.setattr(jobs, "train_student", killed)
+    monkeypatch.setattr(job, "train_student", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate(stripes(12), TEST, TWO, rows=tmp_path, **OPTIONS)
     assert len(list(tmp_path.glob("*.json"))) == 2

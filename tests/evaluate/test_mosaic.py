@@ -53,7 +53,7 @@ def test_a_training_is_named_by_what_it_saw(tmp_path):
 def test_stored_labels_of_single_images_are_of_whole_crops(tmp_path):
     def store(views, labelled):
         teaching = opened(replace(taught("stored"), views=views), tmp_path / "rows")
-        return teaching._store("a", labelled)
+        return teaching._stores.of("a", labelled)
 
     assert store(CONFINED.views, DATA) == store(OPEN.views, DATA)
     assert store(CONFINED.views, mosaics(2)) != store(OPEN.views, mosaics(2))

@@ -7,7 +7,8 @@ import pytest
 
 from latentdc.errors import InputError
 from latentdc.evaluate import EvalProtocol, load_protocol
-from latentdc.evaluate.settings import Labels, Teacher, Views
+from latentdc.evaluate.label_settings import Labels, Teacher
+from latentdc.evaluate.settings import Views
 from tests.evaluate.toys import protocol
 
 

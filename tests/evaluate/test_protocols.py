@@ -46,6 +46,7 @@ TABLE = {
     "crop.5,flip,jitter.4,lighting.1,cutmix hard ce 0 1 0",
     "ld3m": "1000 256 sgd .001 .0005 all warmup-cosine 1 - hard ce 0 1 0",
     "quick": "300 64 adamw .001 .01 all cosine 1 - hard ce 0 1 0",
+    "vectors": "300 64 adamw .001 .01 all cosine 1 - hard ce 0 1 0",
 }
 
 

@@ -21,7 +21,7 @@ def table(accuracy, *, ipc=1, unseen=(), **changes):
 
 def rows(path):
     content = json.loads(path.read_text())
-    assert content["version"] == 2
+    assert content["version"] == 3
     return {
         (r["set"], r["ipc"], r["protocol_hash"], r["student"]): r["mean"] for r in content["rows"]
     }
@@ -50,11 +50,24 @@ def test_a_row_stands_alone_and_protocols_are_kept_by_hash(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_rows_of_before_top_5_are_kept(tmp_path):
+    path = tmp_path / "evaluation.json"
+    merge(path, [table(0.1)])
+    older = json.loads(path.read_text())
+    rows_before = [{k: v for k, v in row.items() if k != "classes"} for row in older["rows"]]
+    path.write_text(json.dumps({**older, "version": 2, "rows": rows_before}))
+    merge(path, [table(0.2, ipc=10)])
+    assert len(rows(path)) == 4
+
+
 def test_a_file_of_an_older_version_is_replaced_and_a_damaged_one_refused(tmp_path):
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps({"version": 1, "rows": [{"set": "distilled"}]}))
     merge(path, [table(0.1)])
     assert len(rows(path)) == 2
+    path.write_text(json.dumps({"version": 4, "rows": [], "protocols": {}}))
+    with pytest.raises(InputError, match="has version 4 and this latentdc writes 3"):
+        merge(path, [table(0.1)])
     path.write_text("{")
     with pytest.raises(InputError, match="is no file of scores"):
         merge(path, [replace(table(0.1))])

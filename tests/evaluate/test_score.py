@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ SCORE = Score(
     protocol=protocol(students=["convnet3@4", "alexnet@4"], seeds=3),
     accuracies={"convnet3@4": (0.5, 0.6, 0.7), "alexnet@4": (0.2, 0.2, 0.8)},
     sets=("a", "b", "c"),
+    top5={"alexnet@4": (0.9, 0.8, 0.95)},
 )
 
 
@@ -29,3 +31,5 @@ def test_a_single_seed_has_no_standard_deviation():
 def test_a_score_survives_json():
     assert Score.from_json(json.loads(json.dumps(SCORE.to_json()))) == SCORE
     assert SCORE.to_json()["protocol_hash"] == SCORE.protocol.hash
+    older = {key: value for key, value in SCORE.to_json().items() if key != "top5"}
+    assert Score.from_json(older) == replace(SCORE, top5={})

@@ -100,6 +100,26 @@ def test_text_is_aligned_and_has_the_mean_of_unseen_students():
     ]
 
 
+def test_top_5_stands_beside_top_1_from_a_hundred_classes_on_and_in_every_file():
+    some = replace(score((0.5, 0.7), (0.2, 0.2)), top5={"convnet3@4": (0.8, 0.9)})
+    ten, hundred = (replace(table({"distilled": some}), classes=c) for c in (10, 100))
+    assert "top-5" not in to_text(ten)
+    lines = to_markdown(hundred).splitlines()
+    assert lines[0] == "| set | convnet3@4 | convnet3@4 top-5 | alexnet@2 | alexnet@2 top-5 |"
+    assert lines[2] == "| distilled | 60.0 ± 14.1 | 85.0 ± 7.1 | 20.0 ± 0.0 | - |"
+    one, other = ten.to_json()["rows"]
+    assert one["top5"] == pytest.approx(0.85) and one["top5_accuracies"] == [0.8, 0.9]
+    assert "top5" not in other
+
+
+def test_a_set_smaller_than_the_batch_is_said_once():
+    some = score((0.5, 0.7))
+    few = replace(table({"distilled": some, "random": some}), classes=7)  # batches of 8
+    said = "At ipc 1 a set is smaller than the batch of 8: its epochs are one full batch each."
+    assert to_text(few).count(said) == 1
+    assert said not in to_text(replace(few, classes=8))
+
+
 def test_a_single_seed_is_shown_without_a_deviation():
     text = to_text(table({"distilled": score((0.5,))}))
     assert "1 seed," in text and text.endswith("50.0") and "±" not in text
@@ -163,7 +183,7 @@ def test_results_say_what_was_computed_how_and_where(tmp_path):
     made = table({"distilled": score((0.9, 0.7), (0.5, 0.5))}, unseen=("alexnet@2",))
     made.save(tmp_path / "results.json")
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["version"] == 1
+    assert results["version"] == 2
     assert (results["protocol"], results["protocol_hash"]) == ("toy", made.protocol.hash)
     assert (results["steps"], results["seeds"], results["ipc"]) == (300, 2, 1)
     assert results["rows"][0] == {
@@ -176,3 +196,11 @@ def test_results_say_what_was_computed_how_and_where(tmp_path):
         "sets": ["x", "x"],
     }
     assert results["machine"]["device"] == "cpu" and results["machine"]["threads"] == 1
+
+
+def test_all_that_pruning_kept_is_a_row_of_its_own():
+    coreset = TRAIN.select((TRAIN.hashes < 30).nonzero().squeeze(1))
+    few = protocol(seeds=2, steps=1)
+    made = score_table(None, TRAIN, TEST, few, coreset=coreset, include=["kept"], **OPTIONS)
+    assert made.scores.keys() == {"kept"}
+    assert made.scores["kept"].sets == (set_hash(coreset),) * 2

@@ -6,9 +6,10 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from latentdc.errors import InputError, RunError
-from latentdc.evaluate import evaluate, jobs
+from latentdc.evaluate import evaluate, job
+from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.labelled import set_hash
-from latentdc.evaluate.settings import Labels, Teacher, Views
+from latentdc.evaluate.settings import Views
 from latentdc.evaluate.store import decode
 from latentdc.evaluate.teachers import Ensemble, open_teacher
 from latentdc.evaluate.teaching import open_teaching
@@ -68,12 +69,12 @@ def test_stored_labels_are_the_teachers_of_the_replayed_views_whatever_the_batch
 
 
 def test_a_store_depends_on_set_views_and_teachers_but_not_on_loss_or_batch(folder):
-    one = opened(taught("stored"), folder)._store("a", SMALL)
+    one = opened(taught("stored"), folder)._stores.of("a", SMALL)
     other_loss = replace(taught("stored"), labels=replace(taught("stored").labels, loss="mse"))
-    assert opened(other_loss, folder)._store("a", SMALL) == one
+    assert opened(other_loss, folder)._stores.of("a", SMALL) == one
     flipped = replace(taught("stored"), views=replace(VIEWS, flip=False))
-    assert opened(flipped, folder)._store("a", SMALL) != one
-    assert opened(taught("stored"), folder)._store("b", SMALL) != one
+    assert opened(flipped, folder)._stores.of("a", SMALL) != one
+    assert opened(taught("stored"), folder)._stores.of("b", SMALL) != one
 
 
 def test_pruned_labels_come_from_the_stored_epochs(folder):
@@ -82,7 +83,7 @@ def test_pruned_labels_come_from_the_stored_epochs(folder):
     teaching.prepare({digest: SMALL}, [digest])
     soft = teaching.soft_labels(SMALL, digest)
     assert {soft.replay(7, epoch) for epoch in range(4)} <= {(0, 0), (0, 1)}
-    store = teaching._store(digest, SMALL)
+    store = teaching._stores.of(digest, SMALL)
     assert sorted(p.name for p in store.folder.glob("epoch*")) == [
         "epoch-00000.safetensors",
         "epoch-00001.safetensors",
@@ -136,8 +137,8 @@ def test_students_learn_from_soft_labels_and_restart_without_training(folder):
 def test_brought_labels_of_another_set_are_refused_before_training(folder, monkeypatch):
     teaching, digest = opened(taught("stored"), folder), set_hash(SMALL)
     teaching.prepare({digest: SMALL}, [digest])
-    lying = teaching._store(digest, SMALL).folder
-    monkeypatch.setattr(jobs, "train_student", None)
+    lying = teaching._stores.of(digest, SMALL).folder
+    monkeypatch.setattr(job, "train_student", None)
     options = {"normalization": Normalization(), "train": TRAIN, "rows": folder, "labels": lying}
     with pytest.raises(InputError, match=r"of another set: set is .* there and .* here"):
         evaluate(stripes(9, seed=8), TEST, taught("stored"), **options)
@@ -151,7 +152,7 @@ def test_a_teacher_with_its_classes_in_another_order_is_refused(folder, tmp_path
         state[key] = state[key].roll(1, dims=0)
     save_file(state, tmp_path / "rolled.safetensors")
     rolled = Teacher(network="convnet3@8", weights=str(tmp_path / "rolled.safetensors"))
-    monkeypatch.setattr(jobs, "train_student", None)
+    monkeypatch.setattr(job, "train_student", None)
     wrong = replace(taught("online"), labels=replace(taught("online").labels, teachers=[rolled]))
     with pytest.raises(InputError, match=r"rightly; chance is 33.33%, .* in another order"):
         evaluate(SMALL, TEST, wrong, normalization=Normalization())

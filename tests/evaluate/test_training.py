@@ -112,7 +112,7 @@ def test_students_learn_stripes_and_floats_teach_what_levels_do(optimizer, lr):
     share = accuracy(
         trained, test.images, test.labels, normalization=NORMALIZATION, accelerator=Accelerator()
     )
-    assert share > 0.9
+    assert share.top1 > 0.9
     floats = train_student(
         from_uint8(data.images),
         data.labels,
@@ -138,7 +138,20 @@ def test_accuracy_counts_every_image_once_and_in_eval_mode():
     shares = {accuracy(network, data.images, data.labels, batch=b, **options) for b in (1, 7, 50)}
     with torch.no_grad():
         logits = network.eval()(NORMALIZATION(from_uint8(data.images)))
-    assert shares == {int((logits.argmax(1) == data.labels).sum()) / 23}
+    assert shares == {(int((logits.argmax(1) == data.labels).sum()) / 23, None)}
+
+
+def test_top_5_counts_the_right_class_among_the_five_largest_logits():
+    data = stripes(23)
+    labels = torch.randint(8, (23,), generator=torch.Generator().manual_seed(0))
+    network = new_network("convnet3@4", num_classes=8, resolution=8, seed=0)
+    options = {"normalization": NORMALIZATION, "accelerator": Accelerator()}
+    share = accuracy(network, data.images, labels, batch=7, **options)
+    with torch.no_grad():
+        logits = network.eval()(NORMALIZATION(from_uint8(data.images)))
+    better = (logits > logits.gather(1, labels[:, None])).sum(dim=1)  # classes before the right one
+    assert share == (int((better < 1).sum()) / 23, int((better < 5).sum()) / 23)
+    assert share.top1 < share.top5 < 1
 
 
 def parts(optimizer):
@@ -214,4 +227,4 @@ def test_only_the_central_part_of_test_images_is_scored_where_the_protocol_says_
         right = (network.eval()(NORMALIZATION(part)).argmax(1) == data.labels).float().mean()
     options = {"normalization": NORMALIZATION, "accelerator": Accelerator()}
     share = accuracy(network, data.images, data.labels, crop=0.5, **options)
-    assert share == pytest.approx(float(right))
+    assert share.top1 == pytest.approx(float(right))

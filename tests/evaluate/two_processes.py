@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentdc.evaluate import evaluate, jobs
+from latentdc.evaluate import evaluate, job
 from latentdc.images import Normalization
 from tests.evaluate.toys import TEST, TWO, stripes
 
@@ -15,13 +15,13 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     accelerator = Accelerator(cpu=True)
     assert accelerator.num_processes == 2
-    done, train = [], jobs.train_student
+    done, train = [], job.train_student
 
     def counting(images, labels, *, network, seed, **others):
         done.append((network, seed))
         return train(images, labels, network=network, seed=seed, **others)
 
-    jobs.train_student = counting
+    job.train_student = counting
     call = {
         "rows": folder / "rows",
         "accelerator": accelerator,

@@ -76,7 +76,12 @@ def test_wrong_input_ends_in_one_line_before_anything_is_read(saved, capsys, tmp
     for arguments, message in [
         ([folder, "ipc=3"], "changes nothing about a saved set"),
         ([folder, "--weights", "x"], "name it: --network NAME"),
-        ([folder, "--network", "resnet20", "--weights", "nowhere"], "there is no file nowhere"),
+        (
+            [folder, "--network", "resnet20", "--weights", "nowhere"],
+            "--weights: there is no file nowhere",
+        ),
+        ([folder, "--network", "resnet20", "--epochs", "0"], "--epochs is at least 1, got 0"),
+        ([folder, "--network", "resnet20", "--size", "0"], "--size is a number of pixels, got 0"),
         ([str(tmp_path / "nothing")], "nothing"),
     ]:
         with pytest.raises(SystemExit) as end:

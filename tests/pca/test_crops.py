@@ -7,7 +7,9 @@ from torch.nn import functional as F
 
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
-from latentdc.pca.crops import realism, realistic_crops
+from latentdc.pca.crops import amid, enlarged, realism, realistic_crops
+from latentdc.pca.rded import note_blindness, rded_images
+from latentdc.recipe import Rded
 from tests.evaluate.toys import stripes
 
 TRAIN = stripes(60, resolution=16)
@@ -29,12 +31,24 @@ def crops(**changes):
 
 def test_realism_is_the_cross_entropy_of_a_crop_amid_the_mean_colour():
     cut = TRAIN.images[:5, :, :6, :6]
-    loss = realism(Mean(), cut, 2, size=16, mean=MEAN, device=torch.device("cpu"))
-    for crop, value in zip(cut, loss, strict=True):
+    loss, right = realism(Mean(), amid(cut, MEAN, 16), 2)
+    for crop, value, known in zip(cut, loss, right, strict=True):
         inside = (from_uint8(crop).sum(dim=(1, 2)), 6 * 6)
         around = (torch.tensor(MEAN) * 2 - 1) * (16 * 16 - inside[1])
         logits = (inside[0] + around) / 256
         torch.testing.assert_close(value, -F.log_softmax(logits, dim=0)[2], atol=1e-5, rtol=0)
+        assert bool(known) == (logits.argmax() == 2)
+
+
+def test_a_teacher_without_canvas_sees_the_crop_alone_as_large_as_an_image():
+    flat = torch.tensor([10, 200, 90], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    shown = enlarged(flat, 16)
+    assert shown.shape == (1, 3, 16, 16)
+    torch.testing.assert_close(shown, from_uint8(flat)[..., :1, :1].expand(1, 3, 16, 16))
+    best = crops(canvas=False, crops=16)
+    again, _ = realism(Mean(), enlarged(best.images, 16), 1)
+    torch.testing.assert_close(best.losses, again)
+    assert not torch.equal(best.losses, crops(crops=16).losses)
 
 
 def test_each_image_gives_its_best_crop_and_the_class_its_best_images():
@@ -43,8 +57,7 @@ def test_each_image_gives_its_best_crop_and_the_class_its_best_images():
         assert found.images.shape == (6, 3, 8, 8) and len(set(found.rows.tolist())) == 6
         assert (TRAIN.labels[found.rows] == 1).all()
         assert torch.equal(found.losses, found.losses.sort().values)
-        device = torch.device("cpu")
-        again = realism(Mean(), found.images, 1, size=16, mean=MEAN, device=device)
+        again, _ = realism(Mean(), amid(found.images, MEAN, 16), 1)
         torch.testing.assert_close(found.losses, again)
     every = crops(crops=16, count=10)
     assert torch.equal(every.losses[:6], many.losses)
@@ -61,3 +74,41 @@ def test_the_pool_is_a_part_of_the_class_or_all_of_a_small_one():
 def test_crops_follow_from_the_seed():
     assert torch.equal(crops().images, crops().images)
     assert not torch.equal(crops().images, crops(seed=1).images)
+
+
+class Blind(nn.Module):
+    """Names the last class whatever it sees."""
+
+    def forward(self, images):
+        return torch.arange(3.0).expand(len(images), 3)
+
+
+@pytest.mark.parametrize(("grid", "size"), [(1, 16), (2, 8)])
+def test_rded_images_hold_the_crops_and_say_what_the_teacher_recognises(grid, size):
+    images, recognised = rded_images(
+        TRAIN,
+        Blind(),
+        Rded(pool=10, crops=2),
+        grid=grid,
+        ipc=2,
+        mean=MEAN,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    assert images.shape == (6, 3, 16, 16) and recognised == pytest.approx(1 / 3)
+    flat = realistic_crops(
+        TRAIN,
+        0,
+        Blind(),
+        **{"count": 2 * grid**2, "cell": size, "pool": 10, "crops": 2, "scale": (0.08, 1.0)},
+        **{"mean": MEAN, "seed": 0, "device": torch.device("cpu")},
+    ).images
+    assert torch.equal(images[0, :, :size, :size], flat[0])
+    assert torch.equal(images[1, :, :size, :size], flat[1])  # dealt out in strides
+
+
+def test_a_teacher_that_recognises_nothing_is_said(capsys):
+    note_blindness(0.39, 3)
+    assert "names 39.0% of RDED's crops rightly (chance 33.3%)" in capsys.readouterr().err
+    note_blindness(0.9, 3)
+    assert capsys.readouterr().err == ""

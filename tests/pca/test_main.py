@@ -17,10 +17,8 @@ from latentdc.pca.originals import whole_pictures
 from latentdc.prune.foreign import read_scores
 from latentdc.recipe import Data
 from latentdc.synthetic import SyntheticSet
-
-FAST = ["prune.scorer.epochs=2", "prune.scorer.network=convnet3@8", "prune.scorer.batch=64"]
-SMALL = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
-CALL = ["pca_digits", *FAST, *SMALL, "evaluate.rows=[distilled,random]"]
+from tests.pca.calls import CALL, SMALL
+from tests.processes import run_two
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +64,48 @@ def test_started_again_it_trains_and_makes_nothing(made):
     before, older = written(), [path.stat().st_mtime_ns for path in sets]
     main([*CALL, "--variants", "all", f"output={made / 'run'}"])
     assert written() == before and [path.stat().st_mtime_ns for path in sets] == older
+
+
+def test_several_sizes_and_protocols_stand_in_one_table_that_shares_the_scores(tmp_path, capsys):
+    call = [*CALL, "--variants", "P,P+C+A,RDED", f"output={tmp_path}"]
+    call = [word for word in call if "steps" not in word]
+    soft = "protocol.rdc-soft.labels.teachers=[{network: convnet3@4, epochs: 1, batch: 32}]"
+    call += ["protocol=[rdc-hard,rdc-soft]", "protocol.epochs=2", soft, "--ipcs", "1,2"]
+    main(call)
+    printed = capsys.readouterr().out
+    lines = re.findall(r"^(\S+) +(\d) +(rdc-\w+) with .*\d$", printed, re.M)
+    names = ["P", "RDED", "random", "P+C+A"]
+    assert lines == [
+        (name, ipc, protocol)
+        for ipc in "12"
+        for protocol in ("rdc-hard", "rdc-soft")
+        for name in names
+    ]
+    assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["scores.parquet"]
+    for ipc in (1, 2):
+        assert len(SyntheticSet.from_pretrained(tmp_path / f"ipc{ipc}/rded").labels) == 10 * ipc
+    rows = {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").iterdir()}
+    main([*call[:-1], "2"])
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").iterdir()} == rows
+
+
+def test_single_crops_of_rded_are_no_mosaics(tmp_path):
+    main([*CALL, "--variants", "RDED", "rded.mosaic=false", f"output={tmp_path}"])
+    rded = SyntheticSet.from_pretrained(tmp_path / "rded")
+    assert rded.grid == 1 and rded.provenance["teacher_accuracy_on_crops"] > 0.1
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_same_sets_and_rows_as_one(made, tmp_path):
+    run_two("tests.pca.two_processes", tmp_path)
+    for name in ("pruned", "synthetic", "rded"):
+        alone, both = (SyntheticSet.from_pretrained(f / "run" / name) for f in (made, tmp_path))
+        assert torch.equal(alone.images, both.images) and alone.provenance == both.provenance
+
+    def rows(folder):
+        return {p.name: p.read_bytes() for p in (folder / "run/rows").glob("*.json")}
+
+    assert rows(made) == rows(tmp_path) and len(rows(made)) == 6
 
 
 def test_the_sets_can_be_evaluated_and_no_other_grid_is_taken(made, capsys):

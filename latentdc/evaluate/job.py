@@ -1,0 +1,73 @@
+"""`Job`: one training of one student on one set, and its test."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+
+from latentdc.evaluate.accuracy import Accuracy, accuracy
+from latentdc.evaluate.brought import brought_labels
+from latentdc.evaluate.labelled import LabelledImages
+from latentdc.evaluate.mosaic import protocol_for
+from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.evaluate.rows import Row
+from latentdc.evaluate.teaching import Teaching
+from latentdc.evaluate.training import train_student
+from latentdc.images import Preprocessing
+
+Candidate = LabelledImages | Callable[[int], LabelledImages]  # one set, or one drawn for each seed
+
+
+def drawn(candidate: Candidate, seed: int) -> LabelledImages:
+    """The set that a training of this seed sees."""
+    return candidate(seed) if callable(candidate) else candidate
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training and its test."""
+
+    candidate: Candidate
+    student: str
+    seed: int
+
+    def labelled(self) -> LabelledImages:
+        """The set to train on."""
+        return drawn(self.candidate, self.seed)
+
+    def run(
+        self,
+        row: Row,
+        test: LabelledImages,
+        protocol: EvalProtocol,
+        normalization: Preprocessing,
+        teaching: Teaching | None,
+        accelerator: Accelerator,
+    ) -> Accuracy:
+        """Of the student after its last step."""
+        labelled = self.labelled()
+        protocol, device = protocol_for(protocol, labelled), accelerator.device
+        soft = (
+            brought_labels(labelled, protocol.labels, device)
+            if teaching is None
+            else teaching.soft_labels(labelled, row.images)
+        )
+        network = train_student(
+            labelled.images,
+            labelled.labels,
+            network=self.student,
+            num_classes=len(test.class_names),
+            protocol=protocol,
+            seed=self.seed,
+            normalization=normalization,
+            accelerator=accelerator,
+            soft=soft,
+        )
+        return accuracy(
+            network,
+            test.images,
+            test.labels,
+            normalization=normalization,
+            accelerator=accelerator,
+            crop=protocol.test_crop,
+        )

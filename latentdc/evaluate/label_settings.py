@@ -1,0 +1,124 @@
+"""The part of a protocol that says what students learn from an image: classes, or teachers' logits.
+
+Imports no torch, so that a protocol is refused within a blink.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from latentdc.evaluate.settings import changed
+from latentdc.networks.names import check_network
+from latentdc.recipe import require
+
+PRETRAINED = "torchvision"  # weights of a teacher that torchvision brings
+SOFT = ("fixed", "online", "stored")  # sources of labels that come from teachers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A classifier whose logits are labels.
+
+    Attributes:
+        network: one of ours or torchvision's (`resnet20`, `torchvision/resnet18`), or with
+            `weights: torchvision` the name of a torchvision classifier (`resnet18`).
+        weights: `torchvision` for its ImageNet weights, restricted to the set's classes; a
+            safetensors file; or null, which trains the network on the real training images.
+        epochs: of that training.
+        lr: its peak learning rate (SGD, momentum 0.9, cosine).
+        batch: its images per step.
+        mean: normalisation that given weights expect; null takes torchvision's own, or the data's.
+        std: likewise.
+        resolution: in pixels, to which views are resized for it; null takes them as they are.
+    """
+
+    network: str = "resnet18-bn"
+    weights: str | None = None
+    epochs: int = 60
+    lr: float = 0.05
+    batch: int = 128
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    resolution: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights != PRETRAINED:
+            check_network(self.network)
+        for key in ("epochs", "lr", "batch"):
+            value = getattr(self, key)
+            require(value > 0, f"labels.teachers: {key} is positive, got {value}.")
+        if self.weights not in (None, PRETRAINED):
+            require(
+                Path(str(self.weights)).is_file(),
+                f"labels.teachers: there is no file {self.weights}; weights are a safetensors "
+                f"file, {PRETRAINED!r}, or null to train the teacher.",
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """All that makes it the teacher it is: a file counts by its contents, not by its name."""
+        content = changed(self) | {"network": self.network, "weights": self.weights}
+        if self.weights not in (None, PRETRAINED):
+            content["weights"] = file_hash(str(self.weights))
+        return content
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What students learn from an image.
+
+    Attributes:
+        source: `hard` class labels; one `fixed` soft label per image, of the image as it is; soft
+            labels of each view, computed `online`; or the same `stored` once for some epochs.
+        loss: `ce`, cross-entropy with the target's probabilities; `kl`, divergence of student from
+            teacher, both at the temperature, not scaled by its square; `mse` between logits.
+        temperature: by which logits are divided; of the teacher alone with `ce`.
+        hard_weight: of the hard labels' cross-entropy, added to a soft loss.
+        smoothing: share of a hard target that is spread over all classes.
+        teachers: whose logits are averaged.
+        epochs: epochs of stored labels, each of which a longer training draws again; null stores
+            one for each epoch.
+        precision: of stored logits: 2 bytes each, or 1 and a range per image.
+        top: largest logits that are stored, the others by their mean; null stores all.
+    """
+
+    source: Literal["hard", "fixed", "online", "stored"] = "hard"
+    loss: Literal["ce", "kl", "mse"] = "ce"
+    temperature: float = 1.0
+    hard_weight: float = 0.0
+    smoothing: float = 0.0
+    teachers: list[Teacher] = field(default_factory=list)
+    epochs: int | None = None
+    precision: Literal["float16", "uint8"] = "float16"
+    top: int | None = None
+
+    def __post_init__(self) -> None:
+        soft = self.source in SOFT
+        require(
+            soft == bool(self.teachers),
+            f"labels.source {self.source} {'needs' if soft else 'has no'} labels.teachers; got "
+            f"{len(self.teachers)}. Such as [{{network: resnet18, weights: torchvision}}].",
+        )
+        require(
+            soft or self.loss == "ce",
+            f"labels.loss {self.loss} compares logits with a teacher's; with hard labels use ce.",
+        )
+        require(self.temperature > 0, f"labels.temperature is positive, got {self.temperature}.")
+        require(self.hard_weight >= 0, f"labels.hard_weight is at least 0, got {self.hard_weight}.")
+        require(0 <= self.smoothing < 1, f"labels.smoothing is in [0, 1), got {self.smoothing}.")
+        for key in ("epochs", "top"):
+            value = getattr(self, key)
+            require(value is None or value >= 1, f"labels.{key} is at least 1, got {value}.")
+        require(
+            self.source == "stored"
+            or (self.epochs, self.precision, self.top) == (None, "float16", None),
+            "labels.epochs, precision and top say how labels are stored; set labels.source=stored.",
+        )
+
+
+@lru_cache
+def file_hash(path: str) -> str:
+    """12 hex digits of a file's contents."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

@@ -1,0 +1,43 @@
+"""Protocols by name: those that the package brings, and YAML files. Imports no torch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from latentdc import config
+from latentdc.evaluate.protocol import EvalProtocol
+
+FOLDER = "evaluate/protocols"  # of the protocols that the package brings
+
+
+def load_protocol(
+    name: str,
+    *,
+    students: Sequence[str] | None = None,
+    seeds: int | None = None,
+    steps: int | None = None,
+    changes: Sequence[str] = (),
+) -> EvalProtocol:
+    """A protocol that latentdc brings (`quick`, `ld3m`, ...) or a YAML file, with parts replaced.
+
+    Args:
+        name: of the protocol, or path of the file.
+        students: networks in place of the protocol's.
+        seeds: trainings per student in place of the protocol's.
+        steps: budget in place of the protocol's.
+        changes: other keys as `key=value`, such as `views.flip=false`; the name then says which,
+            because it is no longer the protocol of that name.
+
+    Raises:
+        InputError: no such file, an unknown key, or a value that is not allowed.
+    """
+    protocol = config.load(EvalProtocol, config.find(name, FOLDER), changes)
+    if changes:
+        keys = [change.partition("=")[0] for change in changes]
+        protocol = replace(protocol, name=f"{protocol.name} with other {', '.join(keys)}")
+    if students is not None:
+        protocol = replace(protocol, students=list(students))
+    if seeds is not None:
+        protocol = replace(protocol, seeds=seeds)
+    if steps is not None:
+        protocol = replace(protocol, steps=steps, epochs=None, epochs_of_ipc={})
+    return protocol

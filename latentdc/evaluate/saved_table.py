@@ -1,0 +1,55 @@
+"""Read a `Table` back from the results.json that it wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from latentdc.errors import InputError
+from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.evaluate.score import Score
+from latentdc.evaluate.table import VERSION, Table
+from latentdc.machine import Machine
+
+
+def load_table(path: Path) -> Table:
+    """The table that a run wrote.
+
+    Raises:
+        InputError: the file is none of this version's.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if content["version"] != VERSION:
+            raise InputError(
+                f"{path} has version {content['version']} and this latentdc reads {VERSION}; "
+                "remove it, and run its command again: finished trainings are kept beside it."
+            )
+        return _table(content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no file of results ({error}); remove it.") from error
+
+
+def _table(content: dict[str, Any]) -> Table:
+    protocol = EvalProtocol.from_json(content["protocol_settings"])
+    by_set: dict[str, list[dict[str, Any]]] = {}
+    for row in content["rows"]:
+        by_set.setdefault(row["set"], []).append(row)
+    scores = {
+        name: Score(
+            protocol,
+            {row["student"]: tuple(row["accuracies"]) for row in rows},
+            tuple(rows[0]["sets"]),
+            rows[0].get("labels", {}),
+            {r["student"]: tuple(r["top5_accuracies"]) for r in rows if "top5_accuracies" in r},
+        )
+        for name, rows in by_set.items()
+    }
+    return Table(
+        scores=scores,
+        ipc=content["ipc"],
+        unseen=tuple(content["unseen"]),
+        missing=content["missing"],
+        machine=Machine(**content["machine"]),
+        test=content["test"],
+        classes=content["classes"],
+    )

@@ -1,0 +1,53 @@
+from dataclasses import replace
+
+import pytest
+
+from latentdc.errors import InputError
+from latentdc.evaluate.saved_table import load_table
+from latentdc.evaluate.score import Score
+from latentdc.evaluate.settings import Views
+from latentdc.evaluate.table import Table
+from latentdc.machine import Machine
+from tests.evaluate.toys import protocol
+
+CHOSEN = protocol(students=["vit", "alexnet"], views=Views(crop=(0.5, 1.0)), epochs_of_ipc={})
+MACHINE = Machine("1", "2", "cpu", 1, 1, "no", "Linux")
+
+
+def scored(**changes) -> Score:
+    return Score(CHOSEN, {"vit": (0.1, 0.2), "alexnet": (0.3, 0.5)}, ("a", "b"), **changes)
+
+
+TABLE = Table(
+    scores={
+        "distilled": scored(labels={"source": "brought", "label_bytes": 3}),
+        "random": scored(top5={"vit": (0.5, 0.6)}),
+    },
+    ipc=3,
+    unseen=("alexnet",),
+    missing={"full": "none"},
+    machine=MACHINE,
+    test="x",
+    classes=10,
+)
+
+
+def test_a_saved_table_is_read_back_whole(tmp_path):
+    TABLE.save(tmp_path / "results.json")
+    assert load_table(tmp_path / "results.json") == TABLE
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"version": 2}'])
+def test_what_is_no_table_is_refused(tmp_path, content):
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match="is no file of results"):
+        load_table(path)
+
+
+def test_a_table_of_another_version_is_refused(tmp_path):
+    replace(TABLE, missing={}).save(tmp_path / "results.json")
+    path = tmp_path / "results.json"
+    path.write_text(path.read_text().replace('"version": 2', '"version": 1'))
+    with pytest.raises(InputError, match="has version 1 and this latentdc reads 2; remove it"):
+        load_table(path)
