@@ -19,6 +19,7 @@ from latentdc.errors import InputError, RunError
 COMMANDS = {
     "distill": ("latentdc.distill.__main__", "prune, distil and evaluate a recipe"),
     "ablate": ("latentdc.ablate.__main__", "run variants of a recipe that differ in one thing"),
+    "sweep": ("latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe"),
     "prune": ("latentdc.prune.__main__", "choose and save the core set of a recipe"),
     "pca": ("latentdc.pca.__main__", "prune, combine into mosaics and evaluate a recipe"),
     "experts": ("latentdc.experts.__main__", "train the experts that trajectory matching follows"),

@@ -19,6 +19,7 @@ from latentdc.recipe import Recipe
 
 SHIPPED = config.shipped_folder("recipes")
 PRIORS = sorted((SHIPPED / "priors").glob("*.yaml"), key=str)
+SWEEPS = sorted((SHIPPED / "sweeps").glob("*.yaml"), key=str)
 PCA = sorted(SHIPPED.glob("pca_*.yaml"), key=str)  # see tests/pca
 RUNS = [path for path in sorted(SHIPPED.glob("*.yaml"), key=str) if path not in PCA]
 
@@ -42,7 +43,7 @@ def test_all_recipes_are_seen():
         path.stem for path in RUNS
     }
     assert {"digits", "cifar10"} <= {path.stem for path in PRIORS}
-    assert {*RUNS, *PRIORS, *PCA} == {*SHIPPED.rglob("*.yaml")}
+    assert {*RUNS, *PRIORS, *PCA, *SWEEPS} == {*SHIPPED.rglob("*.yaml")}
 
 
 @pytest.mark.parametrize("path", RUNS, ids=name)
@@ -51,6 +52,14 @@ def test_a_recipe_is_accepted_and_says_how_to_run_it(path, capsys):
         cli.main(["distill", str(path), "--print-config"])
     assert stop.value.code == 0, capsys.readouterr().err
     assert f"latentdc.distill recipes/{path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=name)
+def test_every_cell_of_a_sweep_is_accepted(path, capsys):
+    cli.main(["sweep", str(path), "--print-config"])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"{len(printed) - 1} cells" and len(set(printed)) == len(printed) > 10
+    assert f"latentdc sweep sweeps/{path.stem}" in path.read_text()
 
 
 @pytest.mark.parametrize("path", RUNS, ids=name)

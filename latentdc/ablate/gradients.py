@@ -71,10 +71,14 @@ def gradient_norm(
         accelerator: device and precision.
     """
     spec = replace(recipe.prior, steps=steps, skip=skip)
+    normalization = preprocessing(recipe.data, train)
     prior = build_prior(
-        replace(recipe, prior=spec), accelerator.device, class_names=train.class_names
+        replace(recipe, prior=spec),
+        accelerator.device,
+        class_names=train.class_names,
+        normalization=normalization,
     )
-    objective = recipe_objective(recipe, train, preprocessing(recipe.data, train))
+    objective = recipe_objective(recipe, train, normalization)
     classes = range(train.num_classes)
     latents = initial_latents(
         train,

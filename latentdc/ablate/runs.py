@@ -1,26 +1,25 @@
-"""The runs of an ablation and their one table."""
+"""The runs of an ablation, a sweep along one axis, and their one table."""
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from accelerate import PartialState
 
-from latentdc import ownership
-from latentdc.distill.run import run
 from latentdc.evaluate.render import to_markdown, to_text
 from latentdc.evaluate.score import Score
 from latentdc.evaluate.table import Table
 from latentdc.recipe import Recipe
+from latentdc.sweep import finished
+from latentdc.sweep.run import carry_out
 
 
 def compare(recipes: Mapping[str, Recipe], name: str, folder: Path) -> Table | None:
     """Carry out, or continue, all variants; finished ones are not run again.
 
     Args:
-        recipes: by variant, the first one giving its core set to those that prune as it does.
+        recipes: by variant; those that score images alike share the scores.
         name: of the recipe that they vary.
         folder: of the ablation: a run folder per variant, the rows of all trainings, and at the
             end `results.json` and `table.md`.
@@ -32,17 +31,9 @@ def compare(recipes: Mapping[str, Recipe], name: str, folder: Path) -> Table | N
         InputError: what only the data or the weights show to be wrong with a variant.
         RunError: a run broke.
     """
-    tables: dict[str, Table] = {}
-    first, unchanged = next(iter(recipes.items()))
-    for variant, recipe in recipes.items():
-        if PartialState().is_main_process:
-            print(f"\n== {variant}", flush=True)
-            if variant != first and _same_coreset(recipe, unchanged):
-                _hand_over(recipe, folder / first, folder / variant)
-        PartialState().wait_for_everyone()
-        table = run(recipe, f"{name}_{variant}", folder / variant, rows=folder / "rows")
-        if table is not None:
-            tables[variant] = table
+    carry_out({(variant,): recipe for variant, recipe in recipes.items()}, name, folder)
+    found = {variant: finished.table(folder / variant) for variant in recipes}
+    tables = {variant: table for variant, table in found.items() if table is not None}
     if not tables:
         return None
     joint = _join(tables)
@@ -51,19 +42,6 @@ def compare(recipes: Mapping[str, Recipe], name: str, folder: Path) -> Table | N
         _write(folder / "table.md", to_markdown(joint) + "\n")
         print(f"\n{to_text(joint)}\n\nresults: {folder / 'results.json'}")
     return joint
-
-
-def _same_coreset(recipe: Recipe, other: Recipe) -> bool:
-    return all(getattr(recipe, part) == getattr(other, part) for part in ownership.DECIDE_CORESET)
-
-
-def _hand_over(recipe: Recipe, source: Path, target: Path) -> None:
-    """Let a variant begin where a finished pruning left off."""
-    if not (target / ownership.CORESET).is_file():
-        ownership.claim(recipe, target)
-        part = target / f"{ownership.CORESET}.part"
-        shutil.copyfile(source / ownership.CORESET, part)
-        os.replace(part, target / ownership.CORESET)
 
 
 def _join(tables: Mapping[str, Table]) -> Table:

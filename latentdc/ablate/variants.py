@@ -12,8 +12,9 @@ from pathlib import Path
 from latentdc import config
 from latentdc.errors import InputError
 from latentdc.recipe import Recipe
+from latentdc.sweep import cells
 
-UNCHANGED = "recipe"  # the variant that changes nothing; it runs first, and its core set is shared
+UNCHANGED = "recipe"  # the variant that changes nothing; it runs first
 VARIANTS: dict[str, tuple[str, ...]] = {
     UNCHANGED: (),
     "c-only": ("prior.skip=none", "distill.lr_z=0"),  # z stays the encoded image under the noise
@@ -60,18 +61,9 @@ def expand(
         if name not in VARIANTS:
             hint = config.nearest(name, VARIANTS)
             raise InputError(f"unknown variant {name!r}{hint}; known: {', '.join(VARIANTS)}.")
+    axes = {"variant": {name: list(VARIANTS[name]) for name in wanted}}
     expanded: dict[str, Recipe] = {}
-    for name in wanted:
-        try:
-            recipe = config.load(Recipe, path, [*overrides, *VARIANTS[name]])
-            check(recipe)
-        except InputError as error:
-            raise InputError(f"variant {name} ({' '.join(VARIANTS[name])}): {error}") from error
-        if recipe.push.repo is not None:
-            raise InputError(
-                f"push.repo={recipe.push.repo} would push every variant over the one before; leave "
-                "it out, and push the run you want with `latentdc push`."
-            )
+    for (name,), recipe in cells.expand(path, overrides, axes, check=check, word="variant").items():
         if recipe not in expanded.values():
             expanded[name] = recipe
     return expanded

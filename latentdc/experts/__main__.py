@@ -21,6 +21,7 @@ from latentdc.experts.manifest import (
 from latentdc.networks.names import check_network
 from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
+from latentdc.recipe.vectors import require_images
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -65,6 +66,7 @@ def check(recipe: Recipe) -> None:
         raise InputError(
             f"objective.kind={recipe.objective.kind} follows no experts; add objective.kind=mtt."
         )
+    require_images(recipe.data, "latentdc experts")
     check_network(recipe.objective.network, recipe.data.resolution)
     check_prune(recipe.prune, recipe.data)
 

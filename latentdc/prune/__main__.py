@@ -53,9 +53,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import launch
     from latentdc.data.open import open_splits
-    from latentdc.images import Normalization
+    from latentdc.data.preprocessing import plain
     from latentdc.prune.labels import check_labels
-    from latentdc.prune.pipeline import fitting, make_coreset, make_scores
+    from latentdc.prune.made import make_scores
+    from latentdc.prune.pipeline import fitting, make_coreset
     from latentdc.prune.report import write_report
 
     path = folder / ownership.CORESET
@@ -64,7 +65,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     given = {
-        "normalization": Normalization(mean=recipe.data.mean, std=recipe.data.std),
+        "normalization": plain(recipe.data, train),
         "seed": recipe.seed,
         "accelerator": accelerator,
         "folder": folder,

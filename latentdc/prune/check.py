@@ -8,6 +8,7 @@ from latentdc.errors import InputError
 from latentdc.networks.names import check_network
 from latentdc.prune.rules.names import RULES
 from latentdc.recipe import Data, Prune
+from latentdc.recipe.vectors import refuse_image_keys
 
 SCORES = (".parquet", ".csv", ".json", ".npy")
 FEATURES = (".npy", ".safetensors")
@@ -30,10 +31,17 @@ def check_prune(prune: Prune, data: Data) -> None:
         _require_file(prune.scores, "prune.scores", SCORES)
         return
     scorer = prune.scorer
+    if data.kind == "vectors":
+        refuse_image_keys(scorer, ("mean", "std", "resolution"), "prune.scorer")
+        if scorer.weights == "torchvision":
+            raise InputError(
+                "prune.scorer.weights=torchvision classifies images, and data.kind is vectors; "
+                "name a file, or leave it out to train the scorer."
+            )
     scored = any(RULES[name].stage != "contents" for name in (prune.score, *prune.columns))
     if not scored or scorer.weights == "torchvision":
         return
-    check_network(scorer.network, scorer.resolution or data.resolution)
+    check_network(scorer.network, scorer.resolution or data.size, data.kind)
     if scorer.weights is not None:
         _require_file(scorer.weights, "prune.scorer.weights")
 

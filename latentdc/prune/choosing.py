@@ -8,12 +8,13 @@ from torch import Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.prune.budgets import Scope
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.ranking import Order
 from latentdc.prune.rules.names import RULES, Rule
 from latentdc.prune.rules.random import random_scores
 from latentdc.prune.score_table import ScoreTable
-from latentdc.prune.selection import Scope, choose_rows, select
+from latentdc.prune.selection import choose_rows, select
 from latentdc.recipe import RuleSettings
 
 

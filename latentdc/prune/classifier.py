@@ -1,4 +1,4 @@
-"""`Classifier`: a network with the way from images to its input, and from its logits to classes."""
+"""`Classifier`: a network with the way from samples to its input, and from logits to classes."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdc.errors import InputError
+from latentdc.samples import kind_of
 
 
 class Classifier(nn.Module):
@@ -13,7 +14,7 @@ class Classifier(nn.Module):
 
     Args:
         network: (B, 3, H, W) input -> (B, K) logits.
-        prepare: (B, 3, H, W) images in [0, 1] -> the network's input.
+        prepare: (B, 3, H, W) images in [0, 1], or (B, D) vectors -> the network's input.
         columns: position of each class of the data set among the K; None where they are the same.
     """
 
@@ -31,9 +32,13 @@ class Classifier(nn.Module):
         self.register_buffer("columns", None if columns is None else torch.tensor(columns))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) images in [-1, 1] -> (B, C) logits."""
-        logits: Tensor = self.network(self.prepare((images + 1) / 2))
+        """(B, 3, H, W) images in [-1, 1], or (B, D) vectors -> (B, C) logits."""
+        logits: Tensor = self.network(self.input_of(images))
         return self.restrict(logits)
+
+    def input_of(self, images: Tensor) -> Tensor:
+        """What the network sees of images in [-1, 1], or of vectors."""
+        return self.prepare(images if kind_of(images) == "vectors" else (images + 1) / 2)
 
     def restrict(self, logits: Tensor) -> Tensor:
         """(B, K) logits of the network -> (B, C) of the data set's classes."""

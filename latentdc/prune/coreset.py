@@ -46,6 +46,20 @@ class Coreset:
     def __post_init__(self) -> None:
         require_members(self.labels, self.class_names, f"the core set of {self.dataset}")
 
+    @classmethod
+    def whole(cls, train: Dataset, order: str) -> "Coreset":
+        """Everything; nothing was scored."""
+        return cls(
+            hashes=train.hashes,
+            scores=torch.zeros(len(train)),
+            labels=train.labels,
+            class_names=train.class_names,
+            rule="all",
+            order=order,
+            keep=1.0,
+            dataset=train.name,
+        )
+
     def __len__(self) -> int:
         return len(self.labels)
 

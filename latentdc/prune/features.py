@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from latentdc.data.dataset import Dataset
+from latentdc.data.mapped import MappedImages
 from latentdc.errors import InputError
 
 BLOCK = 4096  # images
@@ -66,6 +68,16 @@ class Features:
     def times(self, vector: Tensor) -> Tensor:
         """(n,) product with a (D,) vector."""
         return torch.cat([block @ vector for _, block in self.blocks()])
+
+
+def own_features(train: Dataset) -> Features | None:
+    """The samples themselves, where they are feature vectors; None of images."""
+    if train.kind == "images":
+        return None
+    vectors = train.images
+    if isinstance(vectors, MappedImages):
+        return Features(vectors.source.numpy(), vectors.rows)
+    return Features(vectors.numpy())
 
 
 def read_features(path: Path, count: int) -> Features:

@@ -123,9 +123,6 @@ def _require_finite(columns: Mapping[str, Tensor], path: Path) -> None:
             )
 
 
-def with_features(table: ScoreTable, path: Path | None) -> ScoreTable:
-    """The table with the features of a file, in data-set order; unchanged without one."""
-    if path is None:
-        return table
-    features: Features = read_features(path, len(table))
-    return ScoreTable(**{**vars(table), "features": features})
+def with_features(table: ScoreTable, features: Features | None) -> ScoreTable:
+    """The table with these features, in data-set order; unchanged without."""
+    return table if features is None else ScoreTable(**{**vars(table), "features": features})

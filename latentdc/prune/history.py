@@ -4,10 +4,13 @@ import tempfile
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdc.prune.predictions import Batch
+from latentdc.data.dataset import Dataset
+from latentdc.prune.classifier import Classifier
+from latentdc.prune.predictions import Batch, measure
 from latentdc.prune.rules.tdds import change
 
 _IN_MEMORY = 2**30  # bytes; more goes into an unnamed file
@@ -31,3 +34,16 @@ class History:
         before = torch.from_numpy(self._before[rows].astype(np.float32)).to(after.device)
         self._before[rows] = after.cpu().numpy().clip(-60000, 0)
         return change(before, after)
+
+    def look(
+        self, classifier: Classifier, dataset: Dataset, *, batch: int, accelerator: Accelerator
+    ) -> None:
+        """Note what a classifier says now, as `change` would have."""
+
+        def remember(seen: Batch) -> Tensor:
+            return self.change(seen).unsqueeze(1)
+
+        for _ in measure(
+            classifier, dataset, remember, width=1, batch=batch, accelerator=accelerator
+        ):
+            pass

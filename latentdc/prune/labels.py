@@ -32,7 +32,7 @@ def suspects(table: ScoreTable) -> tuple[str, Tensor]:
 
 
 def check_labels(folder: Path, table: ScoreTable, train: Dataset) -> Path:
-    """Write `labels.csv`, the worst first, and `labels.png`, by the class that the label says.
+    """Write `labels.csv`, the worst first, and `labels.png` of images, by the label's class.
 
     Returns:
         The list.
@@ -49,6 +49,8 @@ def check_labels(folder: Path, table: ScoreTable, train: Dataset) -> Path:
             label, score = names[int(train.labels[row])], float(table.column(rule)[row])
             writer.writerow([row, int(train.hashes[row]), label, other, f"{score:.4f}"])
     os.replace(part, folder / "labels.csv")
+    if train.kind == "vectors":
+        return folder / "labels.csv"
     worst = [rows[train.labels[rows] == label][:DRAWN] for label in range(train.num_classes)]
     shown = torch.cat(worst)
     save_grid(

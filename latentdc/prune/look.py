@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from latentdc.errors import RunError
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.predictions import Batch, measure
 from latentdc.prune.quantities import Quantities
-from latentdc.prune.records import Records
+from latentdc.prune.records import Records, array_file
 
 
 @dataclass(frozen=True)
@@ -91,3 +92,45 @@ class Look:
                     self.embeddings[rows] = block[:, own:].numpy().clip(-65504, 65504)
                 self.records.flush()
             after_block(first + len(block))
+
+
+def new_look(
+    dataset: Dataset,
+    quantities: Quantities,
+    *,
+    epochs: int,
+    width: int,
+    folder: Path | None,
+    keep: bool,
+    batch: int,
+    accelerator: Accelerator,
+    trained: bool,
+) -> Look:
+    """A look whose records and features lie in a folder, or in memory.
+
+    Args:
+        dataset: images to look at.
+        quantities: what to measure.
+        epochs: how often.
+        width: of the features; 0 where they are not wanted.
+        folder: for the records; of the main process.
+        keep: whether to go on with the files in it.
+        batch: images in one forward pass.
+        accelerator: device, precision and processes.
+        trained: whether these are the epochs of a training.
+    """
+    records, embeddings, count = None, None, len(dataset)
+    if accelerator.is_main_process:
+        records = Records(
+            folder,
+            epochs=epochs,
+            count=count,
+            averaged=quantities.averaged,
+            last=quantities.last,
+            keep=keep,
+        )
+        if width:
+            embeddings = array_file(folder, "features", (count, width), "<f2", keep)
+    return Look(
+        dataset, quantities, records, embeddings, width, batch, accelerator, trained=trained
+    )

@@ -5,23 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
 from accelerate import Accelerator
 
 from latentdc import launch
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.images import Normalization
+from latentdc.data.preprocessing import plain
+from latentdc.prune.budgets import class_budgets, saved_classes, total_budget
 from latentdc.prune.choosing import choose_coreset
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.features import read_features
-from latentdc.prune.foreign import read_scores, with_features
-from latentdc.prune.plan import ScoringPlan, is_kept, with_bases
-from latentdc.prune.score_table import ScoreTable
-from latentdc.prune.scoring import score_by_plan
-from latentdc.prune.selection import class_budgets, saved_classes, total_budget
-from latentdc.recipe import Prune, RuleSettings, Scorer
-
-SCORES = "scores.parquet"  # in a run folder
+from latentdc.prune.made import make_scores
+from latentdc.recipe import Data, Prune, RuleSettings, Scorer
+from latentdc.standardization import Plain
 
 
 def prune_dataset(
@@ -39,7 +33,7 @@ def prune_dataset(
     scores: str | None = None,
     features: str | None = None,
     rules: RuleSettings | None = None,
-    normalization: Normalization | None = None,
+    normalization: Plain | None = None,
     seed: int = 0,
     folder: Path | None = None,
     accelerator: Accelerator | None = None,
@@ -86,7 +80,7 @@ def prune_dataset(
         spec,
         train,
         train if test is None else test,
-        normalization=normalization or Normalization(),
+        normalization=normalization or plain(Data(), train),
         seed=seed,
         accelerator=accelerator or Accelerator(),
         folder=folder,
@@ -98,7 +92,7 @@ def make_coreset(
     train: Dataset,
     test: Dataset,
     *,
-    normalization: Normalization,
+    normalization: Plain,
     seed: int,
     accelerator: Accelerator,
     folder: Path | None = None,
@@ -113,7 +107,7 @@ def make_coreset(
     if prune.coreset is not None:
         return fitting(Path(prune.coreset), train)
     if prune.keeps_all and not prune.columns:
-        return _everything(train, prune.order)
+        return Coreset.whole(train, prune.order)
     _check_budget(prune, train, accelerator)
     table = make_scores(
         prune,
@@ -125,7 +119,7 @@ def make_coreset(
         folder=folder,
     )
     if prune.keeps_all:
-        return _everything(train, prune.order)
+        return Coreset.whole(train, prune.order)
 
     def choose() -> Coreset:
         return choose_coreset(
@@ -141,63 +135,6 @@ def make_coreset(
         )
 
     return launch.main_alone(accelerator, choose)
-
-
-def make_scores(
-    prune: Prune,
-    train: Dataset,
-    test: Dataset,
-    *,
-    normalization: Normalization,
-    seed: int,
-    accelerator: Accelerator,
-    folder: Path | None = None,
-) -> ScoreTable:
-    """The scores behind a recipe's core set: from its file, kept in the folder, or made now.
-
-    Raises:
-        InputError: as `read_scores` and `score_by_plan`.
-    """
-    brought = Path(prune.features) if prune.features is not None else None
-    if prune.scores is not None:
-        return with_features(read_scores(Path(prune.scores), train, prune.score), brought)
-    plan = ScoringPlan(
-        columns=with_bases([prune.score, *prune.columns], prune.rules),
-        scorer=prune.scorer,
-        window=prune.window or (1, prune.scorer.epochs),
-        settings=prune.rules,
-        normalization=normalization,
-        seed=seed,
-        precision=accelerator.mixed_precision,
-        features=None if brought is None else brought.name,
-    )
-    kept = folder and folder / SCORES
-    if kept is not None and launch.agree(accelerator, is_kept(kept, plan)):
-        return with_features(read_scores(kept, train, prune.score), brought)
-    table = score_by_plan(
-        plan,
-        train,
-        test,
-        features=None if brought is None else read_features(brought, len(train)),
-        folder=folder,
-        accelerator=accelerator,
-    )
-    if kept is not None and accelerator.is_main_process:
-        table.save(kept)
-    return table
-
-
-def _everything(train: Dataset, order: str) -> Coreset:
-    return Coreset(
-        hashes=train.hashes,
-        scores=torch.zeros(len(train)),
-        labels=train.labels,
-        class_names=train.class_names,
-        rule="all",
-        order=order,
-        keep=1.0,
-        dataset=train.name,
-    )
 
 
 def _check_budget(prune: Prune, train: Dataset, accelerator: Accelerator) -> None:

@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 import pyarrow.parquet as pq
 
 from latentdc.data.dataset import Dataset
-from latentdc.images import Normalization
 from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
 from latentdc.recipe import RuleSettings, Scorer
+from latentdc.standardization import Plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class ScoringPlan:
     scorer: Scorer
     window: tuple[int, int]
     settings: RuleSettings
-    normalization: Normalization
+    normalization: Plain
     seed: int
     precision: str
     features: str | None = None
@@ -42,7 +43,10 @@ class ScoringPlan:
     def facts(self) -> dict[str, object]:
         """In JSON's types, and without paths."""
         scorer = asdict(self.scorer) | {"weights": self.scorer.weights and self._weights()}
-        return dict(json.loads(json.dumps(asdict(self) | {"scorer": scorer})))
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        named |= {"scorer": scorer, "settings": asdict(self.settings)}
+        named |= {"normalization": self.normalization.facts()}
+        return dict(json.loads(json.dumps(named)))
 
     def _weights(self) -> str:
         """What tells a file of weights from another, wherever it lies."""
@@ -62,11 +66,13 @@ def with_bases(columns: Sequence[str], settings: RuleSettings) -> tuple[str, ...
 
 
 def is_kept(path: Path, plan: ScoringPlan) -> bool:
-    """Whether the scores of this plan lie there already."""
-    if not path.is_file():
+    """Whether the scores of this plan lie there already, among others or alone."""
+    kept = ScoreTable.from_arrow(pq.read_table(path)) if path.is_file() else None
+    if kept is None:
         return False
-    kept = ScoreTable.from_arrow(pq.read_table(path))
-    return kept is not None and kept.facts == plan.facts()
+    scored = {*cast(list[str], kept.facts.get("columns", [])), *kept.columns}
+    same = kept.facts | {"columns": None} == plan.facts() | {"columns": None}
+    return same and scored.issuperset(plan.columns)
 
 
 def fingerprint(train: Dataset) -> str:

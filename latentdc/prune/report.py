@@ -17,6 +17,7 @@ from latentdc.report import save_grid
 
 SHOWN = 10  # images of each class and end
 CLASSES = 20  # classes shown, at most
+BOTH: tuple[tuple[Order, str], ...] = (("easy", "The easiest"), ("hard", "The hardest"))
 ENDS = (0.01, 0.1, 0.3)  # shares of the easiest images that two rules are compared by
 
 
@@ -43,8 +44,7 @@ def write_report(folder: Path, table: ScoreTable, train: Dataset, coreset: Cores
         _histogram(folder / f"{name}.png", name, column, kept)
         lines += [f"## {name}", "", f"{RULES[name].hard} is hard.", ""]
         lines += [f"![histogram of {name}]({name}.png)", ""]
-        order: Order
-        for order, title in (("easy", "The easiest"), ("hard", "The hardest")):
+        for order, title in BOTH if train.kind == "images" else ():
             _ends(folder / f"{name}-{order}.png", hardness[name], train, order)
             lines += [f"{title} of each class, from left to right:", ""]
             lines += [f"![{title.lower()} by {name}]({name}-{order}.png)", ""]

@@ -7,19 +7,20 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset, class_counts
+from latentdc.device import forward_batch
 from latentdc.draws import key_seed
-from latentdc.images import Normalization
+from latentdc.networks.names import check_network
 from latentdc.prune.check import refuse_chance
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.history import History
-from latentdc.prune.look import Look
-from latentdc.prune.predictions import Batch, accuracy, measure
+from latentdc.prune.look import Look, new_look
+from latentdc.prune.predictions import accuracy
 from latentdc.prune.quantities import Quantities
-from latentdc.prune.records import Records, array_file
 from latentdc.prune.scorer import given_scorer
 from latentdc.prune.training import ScorerTraining
 from latentdc.prune.workspace import Workspace
 from latentdc.recipe import Scorer
+from latentdc.standardization import Plain
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Runs:
     train: Dataset
     test: Dataset
     scorer: Scorer
-    normalization: Normalization
+    normalization: Plain
     seed: int
     window: tuple[int, int]
     asked: tuple[str, ...]
@@ -55,6 +56,7 @@ class Runs:
             InputError: weights that cannot be had, do not fit, or are at chance.
             RunError: values that are not finite.
         """
+        self._require_kind()
         classifier = given_scorer(self.scorer, self.train, self.normalization)
         self._check(classifier)
         saved = self.workspace.load("given")
@@ -77,9 +79,10 @@ class Runs:
             features: whether to keep those of the last epoch.
 
         Raises:
-            InputError: the scorer ends at chance.
+            InputError: a scorer of other samples, or one that ends at chance.
             RunError: values that are not finite.
         """
+        self._require_kind()
         training, (first, last) = self._training(run, rows), self.window
         saved = self.workspace.load(run)
         if saved is not None:
@@ -93,6 +96,11 @@ class Runs:
             self.workspace.save(run, training.state())
         self._check(classifier)
         return look
+
+    def _require_kind(self) -> None:
+        """Refuse a scorer of images for vectors, and the other way round."""
+        if self.scorer.weights != "torchvision" or self.train.kind == "vectors":
+            check_network(self.scorer.network, kind=self.train.kind)
 
     def _training(self, run: str, rows: Tensor | None) -> ScorerTraining:
         scorer = self.scorer
@@ -115,20 +123,8 @@ class Runs:
         if "tdds" not in self.asked:
             return None
         history = History(len(self.train), self.train.num_classes)
-
-        def remember(batch: Batch) -> Tensor:
-            return history.change(batch).unsqueeze(1)
-
         if begun:
-            for _ in measure(
-                classifier,
-                self.train,
-                remember,
-                width=1,
-                batch=self.scorer.batch,
-                accelerator=self.accelerator,
-            ):
-                pass
+            history.look(classifier, self.train, batch=self._batch, accelerator=self.accelerator)
         return history
 
     def _look(
@@ -140,38 +136,26 @@ class Runs:
         keep: bool,
         history: History | None = None,
     ) -> Look:
-        quantities = Quantities(self.asked, history)
-        records, embeddings = None, None
-        width = classifier.width if features else 0
-        if self.accelerator.is_main_process:
-            folder = self.workspace.folder(run)
-            records = Records(
-                folder,
-                epochs=epochs,
-                count=len(self.train),
-                averaged=quantities.averaged,
-                last=quantities.last,
-                keep=keep,
-            )
-            if features:
-                shape = (len(self.train), width)
-                embeddings = array_file(folder, "features", shape, "<f2", keep)
-        return Look(
+        return new_look(
             self.train,
-            quantities,
-            records,
-            embeddings,
-            width,
-            self.scorer.batch,
-            self.accelerator,
+            Quantities(self.asked, history),
+            epochs=epochs,
+            width=classifier.width if features else 0,
+            folder=self.workspace.folder(run),
+            keep=keep,
+            batch=self._batch,
+            accelerator=self.accelerator,
             trained=run != "given",
         )
 
+    @property
+    def _batch(self) -> int:
+        """Images looked at together."""
+        return forward_batch(self.train.images, self.scorer.batch, self.accelerator.device)
+
     def _check(self, classifier: Classifier) -> None:
         """Print the scorer's accuracy, and refuse one that is at chance."""
-        right = accuracy(
-            classifier, self.test, batch=self.scorer.batch, accelerator=self.accelerator
-        )
+        right = accuracy(classifier, self.test, batch=self._batch, accelerator=self.accelerator)
         name = self.scorer.network
         self.accelerator.print(f"scorer {name}: {right:.2%} right on {self.test.name}")
         advice = (

@@ -1,6 +1,6 @@
 """Scorers with given weights: a safetensors file of one of our networks, or a torchvision model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.error import URLError
 
@@ -13,15 +13,15 @@ from torchvision.transforms import v2
 
 from latentdc.config import nearest
 from latentdc.data.dataset import Dataset
-from latentdc.data.imagenet import imagenet_indices
+from latentdc.data.imagenet import imagenet_indices, wordnet_ids
 from latentdc.errors import InputError
-from latentdc.images import Normalization
 from latentdc.networks import build_network
 from latentdc.prune.classifier import Classifier
 from latentdc.recipe import Scorer
+from latentdc.standardization import Plain, Standardization
 
 
-def given_scorer(scorer: Scorer, train: Dataset, normalization: Normalization) -> Classifier:
+def given_scorer(scorer: Scorer, train: Dataset, normalization: Plain) -> Classifier:
     """The scorer whose weights a recipe names, for the classes of `train`.
 
     Raises:
@@ -39,7 +39,7 @@ def given_scorer(scorer: Scorer, train: Dataset, normalization: Normalization) -
     return load_scorer(
         scorer.network,
         Path(scorer.weights),
-        num_classes=train.num_classes,
+        class_names=train.class_names,
         resolution=scorer.resolution or train.resolution,
         normalization=normalization,
     )
@@ -49,36 +49,48 @@ def load_scorer(
     network: str,
     weights: Path,
     *,
-    num_classes: int,
+    class_names: Sequence[str],
     resolution: int,
-    normalization: Normalization,
+    normalization: Plain,
     key: str = "prune.scorer",
 ) -> Classifier:
     """One of latentdc's networks with the weights of a safetensors file.
 
     Args:
-        network: its name, such as `resnet56`.
-        weights: the file; its keys and shapes must be those of the network.
-        num_classes: of the data set, in whose class order the weights were trained.
+        network: its name, such as `resnet56` or `torchvision/mobilenet_v2`.
+        weights: the file; its keys and shapes must be those of the network, or torchvision's own.
+        class_names: of the data set, in whose class order the weights were trained; of weights for
+            all 1000 classes of ImageNet, a smaller set's are found by WordNet id or name.
         resolution: in pixels, to which images are resized.
         normalization: that the weights expect.
         key: of the recipe or protocol that named them, for messages.
 
     Raises:
-        InputError: no such file, or weights of another network or number of classes.
+        InputError: no such file, weights of another network or number of classes, or weights for
+            ImageNet, which lacks a class.
     """
-    model = build_network(network, num_classes=num_classes, resolution=resolution)
+    count, columns = len(class_names), None
+    model = build_network(network, num_classes=count, resolution=resolution)
     try:
-        state = load_file(weights)
+        state = model.named(load_file(weights))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{key}: cannot read the weights {weights}: {error}") from error
+    if _outputs(state) == len(wordnet_ids()) != count:
+        columns, count = imagenet_indices(class_names), len(wordnet_ids())
+        model = build_network(network, num_classes=count, resolution=resolution)
     if differences := _differences(model.state_dict(), state):
         raise InputError(
-            f"{weights} does not fit {network} with {num_classes} classes: {differences}; name the "
+            f"{weights} does not fit {network} with {count} classes: {differences}; name the "
             f"network of these weights in {key}."
         )
     model.load_state_dict(state)
-    return Classifier(model, preparation(resolution, normalization))
+    return Classifier(model, preparation(resolution, normalization), columns)
+
+
+def _outputs(state: Mapping[str, Tensor]) -> int | None:
+    """Classes of weights, as far as their last layer says."""
+    last = state.get("linear.weight")
+    return None if last is None else last.shape[0]
 
 
 def torchvision_scorer(
@@ -112,10 +124,14 @@ def torchvision_scorer(
     return Classifier(model, prepare, columns)
 
 
-def preparation(resolution: int, normalization: Normalization) -> v2.Compose:
-    """From (B, 3, H, W) images in [0, 1] to the input of one of our networks."""
+def preparation(resolution: int, normalization: Plain) -> Callable[[Tensor], Tensor]:
+    """From (B, 3, H, W) images in [0, 1], or from vectors, to the input of one of our networks."""
+    if isinstance(normalization, Standardization):
+        return normalization
     resize = v2.Resize([resolution, resolution], antialias=True)
-    return v2.Compose([resize, v2.Normalize(normalization.mean, normalization.std)])
+    prepare: Callable[[Tensor], Tensor]
+    prepare = v2.Compose([resize, v2.Normalize(normalization.mean, normalization.std)])
+    return prepare
 
 
 def _with_weights(name: str, weights: models.WeightsEnum) -> nn.Module:

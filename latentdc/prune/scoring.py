@@ -1,35 +1,32 @@
 """`score_dataset`: the scores of a training split, by given weights or by trainings on the spot."""
 
 import json
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from latentdc import launch
 from latentdc.data.dataset import Dataset
+from latentdc.data.preprocessing import plain
 from latentdc.errors import InputError
 from latentdc.images import Normalization
-from latentdc.prune.features import Features
-from latentdc.prune.foreign import FEATURES
+from latentdc.prune.columns import Columns, kept_features, means, of_features, of_look
+from latentdc.prune.features import Features, own_features
 from latentdc.prune.look import Look
 from latentdc.prune.plan import ScoringPlan, fingerprint, with_bases
-from latentdc.prune.quantities import PREDICTED
 from latentdc.prune.rules.memorization import held_out_parts
 from latentdc.prune.rules.names import RULES
 from latentdc.prune.runs import Runs
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.workspace import Workspace
-from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.recipe import Data, Prune, RuleSettings, Scorer
+from latentdc.standardization import Plain
 
 PASSES = {"predictions", "last", "records"}  # stages of what a scorer is looked through for
-Columns = dict[str, Tensor]
 
 
 def score_dataset(
@@ -40,7 +37,7 @@ def score_dataset(
     scorer: Scorer | None = None,
     window: tuple[int, int] | None = None,
     rules: RuleSettings | None = None,
-    normalization: Normalization | None = None,
+    normalization: Plain | None = None,
     seed: int = 0,
     folder: Path | None = None,
     accelerator: Accelerator | None = None,
@@ -79,12 +76,14 @@ def score_dataset(
         scorer=scorer,
         window=window or (1, scorer.epochs),
         settings=spec.rules,
-        normalization=normalization or Normalization(),
+        normalization=normalization or plain(Data(), train),
         seed=seed,
         precision=accelerator.mixed_precision,
     )
     test = train if test is None else test
-    return score_by_plan(plan, train, test, folder=folder, accelerator=accelerator)
+    return score_by_plan(
+        plan, train, test, features=own_features(train), folder=folder, accelerator=accelerator
+    )
 
 
 def score_by_plan(
@@ -111,9 +110,11 @@ def score_by_plan(
         RunError: likewise.
     """
     asked, scorer, facts = plan.columns, plan.scorer, plan.facts()
-    normalization = Normalization(
-        scorer.mean or plan.normalization.mean, scorer.std or plan.normalization.std
-    )
+    normalization = plan.normalization
+    if isinstance(normalization, Normalization):
+        normalization = Normalization(
+            scorer.mean or normalization.mean, scorer.std or normalization.std
+        )
     identity = json.dumps([facts, fingerprint(train)])
     runs = Runs(
         train=train,
@@ -137,24 +138,17 @@ def score_by_plan(
             runs.workspace.refused()
             raise
         if accelerator.is_main_process:
-            scores |= _means([_of_look(look, asked, plan.settings) for look in looks])
-            features = features or _kept_features(looks[0], folder)
+            scores |= means([of_look(look, asked, plan.settings) for look in looks])
+            features = features or kept_features(looks[0], folder)
     if "memorization" in asked:
         scores |= _memorization(runs, plan.settings.subsets)
     if features is not None:
-        scores |= _of_features(features, train, plan)
+        scores |= of_features(features, train, plan)
     scores = cast(Columns, launch.agree(accelerator, scores))
     runs.workspace.clear()
     return ScoreTable(
         train.hashes, train.labels, train.class_names, scores, train.name, facts, features
     )
-
-
-def _of_features(features: Features, train: Dataset, plan: ScoringPlan) -> Columns:
-    given = {"features": features, "labels": train.labels, "seed": plan.seed}
-    given["clusters"] = plan.settings.clusters or train.num_classes
-    stage = [name for name in plan.columns if RULES[name].stage == "features"]
-    return {name: RULES[name](given) for name in stage}
 
 
 def _looks(runs: Runs, features: bool) -> list[Look]:
@@ -164,41 +158,6 @@ def _looks(runs: Runs, features: bool) -> list[Look]:
         runs.trained(f"run-{run}", features=features and run == 0)
         for run in range(runs.scorer.runs)
     ]
-
-
-def _of_look(look: Look, asked: Sequence[str], settings: RuleSettings) -> Columns:
-    """Of one training or one look through given weights, on the main process."""
-    records, trained = look.records, look.trained
-    assert records is not None
-    measured = [name for name in look.quantities.names if name in RULES or name == PREDICTED]
-    scores = {name: records.column(name) for name in measured}
-    derived = [n for n, rule in RULES.items() if rule.stage == "records" and trained]
-    derived = [name for name in derived if RULES[name].free or name in asked]
-    scores |= {name: torch.zeros(records.count) for name in derived}
-    for some, values in records.chunks() if derived else ():
-        for name in derived:
-            scores[name][some] = RULES[name]({**values, **asdict(settings)})
-    return scores
-
-
-def _means(parts: list[Columns]) -> Columns:
-    """Over trainings; what the scorer says is the first one's."""
-    means = {name: torch.zeros_like(column) for name, column in parts[0].items()}
-    for name, mean in means.items():
-        for part in parts:
-            mean += part[name] / len(parts)
-    return means | {PREDICTED: parts[0][PREDICTED]}
-
-
-def _kept_features(look: Look, folder: Path | None) -> Features | None:
-    """Of the first scorer; in the folder under their final name."""
-    if look.embeddings is None:
-        return None
-    if folder is None or not isinstance(look.embeddings, np.memmap):
-        return Features(look.embeddings)
-    look.embeddings.flush()
-    os.replace(str(look.embeddings.filename), folder / FEATURES)
-    return Features(np.load(folder / FEATURES, mmap_mode="r"))
 
 
 def _memorization(runs: Runs, subsets: int) -> Columns:

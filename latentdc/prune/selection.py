@@ -1,4 +1,4 @@
-"""How many samples to keep, of each class or of all, and which."""
+"""Which samples to keep, of each class or of all."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -6,11 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from latentdc.errors import InputError
+from latentdc.prune.budgets import Scope, class_budgets, total_budget
 from latentdc.prune.ranking import Order, ranked
 
 Choice = Callable[[Tensor, int], Tensor]  # rows (n,), count -> (count,) of them, best first
-Scope = Literal["class", "global"]
 
 
 def select(
@@ -81,61 +80,3 @@ def _with_every_class(choice: Choice, picked: Tensor, labels: Tensor, sizes: Ten
             members = (labels == empty.pop(0)).nonzero().squeeze(1)
             kept[place] = int(choice(members, 1)[0])
     return torch.tensor(kept, dtype=torch.int64)
-
-
-def class_budgets(sizes: list[int], *, keep: float = 1.0, count: int | None = None) -> list[int]:
-    """How many of each class are kept; 0 only of classes that have none.
-
-    Raises:
-        InputError: a share outside (0, 1], or a class with fewer than `count`.
-    """
-    if count is None:
-        return [kept_count(size, keep) if size else 0 for size in sizes]
-    if not 1 <= count <= min(size for size in sizes if size):
-        raise InputError(
-            f"prune.count keeps {count} images of each class and the smallest class has "
-            f"{min(sizes)}; a count per class is between 1 and that. For one count of all images "
-            "together set prune.scope=global."
-        )
-    return [min(count, size) for size in sizes]
-
-
-def total_budget(sizes: list[int], *, keep: float = 1.0, count: int | None = None) -> int:
-    """How many of all are kept.
-
-    Raises:
-        InputError: a share outside (0, 1], more than there are, or fewer than one per class.
-    """
-    available, classes = sum(sizes), sum(size > 0 for size in sizes)
-    total = kept_count(available, keep) if count is None else count
-    if not classes <= total <= available:
-        raise InputError(
-            f"the budget is {total} of {available} images, and with {classes} classes it is "
-            f"between {classes} and {available}, so that none stays empty; change prune.keep or "
-            "prune.count."
-        )
-    return total
-
-
-def most_kept(sizes: list[int], *, keep: float, count: int | None, scope: Scope) -> list[int]:
-    """How many of each class a budget can keep at most, which is known before anything is scored.
-
-    Raises:
-        InputError: as `class_budgets` and `total_budget`.
-    """
-    if scope == "class":
-        return class_budgets(sizes, keep=keep, count=count)
-    total = total_budget(sizes, keep=keep, count=count)
-    return [min(size, total) for size in sizes]
-
-
-def kept_count(members: int, keep: float) -> int:
-    """How many of `members` images a share keeps."""
-    if not 0 < keep <= 1:
-        raise InputError(f"keep is a share in (0, 1], got {keep}; for 20 % pass 0.2.")
-    return max(1, round(keep * members))
-
-
-def saved_classes(sizes: list[int], keep: float) -> int:
-    """How many classes the share alone would leave empty."""
-    return sum(round(keep * size) < 1 for size in sizes if size)

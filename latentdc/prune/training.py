@@ -13,11 +13,11 @@ from tqdm import tqdm
 from latentdc.data.dataset import Dataset
 from latentdc.device import fetch, place, send
 from latentdc.draws import generator
-from latentdc.images import Normalization
+from latentdc.infobatch import InfoBatch
 from latentdc.networks import new_network
 from latentdc.prune.classifier import Classifier
-from latentdc.prune.infobatch import InfoBatch
 from latentdc.prune.scorer import preparation
+from latentdc.standardization import Plain
 
 State = dict[str, Tensor]
 
@@ -51,7 +51,7 @@ class ScorerTraining:
         lr: float,
         batch: int,
         resolution: int,
-        normalization: Normalization,
+        normalization: Plain,
         seed: int,
         accelerator: Accelerator,
         rows: Tensor | None = None,

@@ -3,7 +3,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.errors import InputError
-from latentdc.prune import pipeline
+from latentdc.prune import made
 from latentdc.prune.pipeline import make_coreset, prune_dataset
 from latentdc.prune.rules.random import random_scores
 from latentdc.recipe import Prune, Scorer
@@ -13,7 +13,7 @@ QUICK = Scorer(network="convnet3@16", epochs=5, lr=0.1, batch=8)
 
 
 def test_keep_one_keeps_everything_and_scores_nothing(monkeypatch):
-    monkeypatch.setattr(pipeline, "score_by_plan", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(made, "score_by_plan", lambda *_, **__: pytest.fail("scored"))
     coreset = prune_dataset(colours(), keep=1)
     assert coreset.indices(colours()).tolist() == list(range(12))
     assert (coreset.rule, coreset.scores.abs().sum()) == ("all", 0)
@@ -47,10 +47,8 @@ def test_a_saved_core_set_stands_in_for_scoring_and_must_fit(tmp_path):
 
 def test_ten_budgets_cost_one_scoring(tmp_path, monkeypatch):
     dataset, calls = colours(32), []
-    scoring = pipeline.score_by_plan
-    monkeypatch.setattr(
-        pipeline, "score_by_plan", lambda *a, **k: calls.append(1) or scoring(*a, **k)
-    )
+    scoring = made.score_by_plan
+    monkeypatch.setattr(made, "score_by_plan", lambda *a, **k: calls.append(1) or scoring(*a, **k))
     first = prune_dataset(dataset, keep=0.5, scorer=QUICK, folder=tmp_path)
     again = prune_dataset(dataset, keep=0.5, scorer=QUICK, folder=tmp_path)
     assert torch.equal(first.hashes, again.hashes)
@@ -79,7 +77,7 @@ def test_a_share_that_would_empty_classes_says_so_once(capsys):
 
 
 def test_an_impossible_budget_is_refused_before_anything_is_scored(monkeypatch):
-    monkeypatch.setattr(pipeline, "score_by_plan", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(made, "score_by_plan", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(InputError, match="the smallest class has 6"):
         prune_dataset(colours(), count=7, accelerator=Accelerator())
     with pytest.raises(InputError, match="the budget is 1 of 12 images, and with 2 classes"):

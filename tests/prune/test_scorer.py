@@ -34,7 +34,7 @@ def load(path, network="convnet3@4", num_classes=5, resolution=8):
     return load_scorer(
         network,
         path,
-        num_classes=num_classes,
+        class_names=[str(label) for label in range(num_classes)],
         resolution=resolution,
         normalization=Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
     )
@@ -77,6 +77,38 @@ def test_batch_counters_that_older_files_lack_are_not_missed(tmp_path):
     assert load(tmp_path / "model.safetensors", "resnet20@2").eval()(images).shape == (2, 5)
 
 
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    """An untrained network of torchvision for ImageNet's classes, and its file."""
+    torch.manual_seed(0)
+    network = models.shufflenet_v2_x0_5(weights=None).eval()
+    path = tmp_path_factory.mktemp("imagenet") / "model.safetensors"
+    save_file(network.state_dict(), path)
+    return network, path
+
+
+def test_weights_for_imagenet_are_restricted_to_the_classes_of_a_set_by_name(imagenet):
+    network, path = imagenet
+    half = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # cancels the way to [0, 1]
+    options = {"resolution": 32, "normalization": half}
+    name = "torchvision/shufflenet_v2_x0_5"
+    scorer = load_scorer(name, path, class_names=["n03888257", "tench", "chain saw"], **options)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(scorer.eval()(images), network(images)[:, [701, 0, 491]])
+    with pytest.raises(InputError, match="ImageNet-1k has no class 'airplane'"):
+        load_scorer(name, path, class_names=["airplane", "tench"], **options)
+
+
+def test_weights_for_all_of_imagenets_classes_are_taken_as_they_are(imagenet):
+    name = "torchvision/shufflenet_v2_x0_5"
+    whole = load_scorer(
+        name, imagenet[1], class_names=wordnet_ids(), resolution=32, normalization=Normalization()
+    )
+    assert whole.columns is None
+    assert torch.equal(whole.network.linear.weight, imagenet[0].fc.weight)
+
+
 @pytest.mark.slow
 def test_a_public_resnet20_scores_cifar10_and_a_wrong_class_order_is_refused():
     data = Data(
@@ -88,7 +120,7 @@ def test_a_public_resnet20_scores_cifar10_and_a_wrong_class_order_is_refused():
     scorer = load_scorer(
         "resnet20",
         shared_data("cifar10_resnet20") / "model.safetensors",
-        num_classes=10,
+        class_names=test.class_names,
         resolution=32,
         normalization=Normalization(),
     )

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from latentdc.errors import InputError, RunError
+from latentdc.images import Normalization
 from latentdc.networks import new_network
 from latentdc.prune import predictions, runs, training
 from latentdc.prune.rules.loss import cross_entropy
@@ -40,7 +41,7 @@ def losses_of_epochs(seed=0) -> torch.Tensor:
         train,
         **QUICK,
         resolution=8,
-        normalization=runs.Normalization(),
+        normalization=Normalization(),
         seed=seed,
         accelerator=Accelerator(),
     )
@@ -136,7 +137,7 @@ def weights(tmp_path):
         colours(32),
         **{**QUICK, "lr": 0.1},
         resolution=8,
-        normalization=runs.Normalization(),
+        normalization=Normalization(),
         seed=0,
         accelerator=Accelerator(),
     )

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
+from latentdc.prune.budgets import saved_classes
 from latentdc.prune.ranking import ranked
-from latentdc.prune.selection import choose_rows, saved_classes, select
+from latentdc.prune.selection import choose_rows, select
 
 SCORES = torch.tensor([3.0, 1.0, 9.0, 8.0, 2.0, 7.0])
 LABELS = torch.tensor([0, 0, 1, 1, 0, 1])

@@ -50,5 +50,5 @@ def full(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor:
         gradients = grad(loss)(parameters, image, label)
         return torch.stack([g.float().square().sum() for g in gradients.values()]).sum().sqrt()
 
-    norms: Tensor = vmap(norm, chunk_size=_AT_ONCE)(classifier.prepare((images + 1) / 2), labels)
+    norms: Tensor = vmap(norm, chunk_size=_AT_ONCE)(classifier.input_of(images), labels)
     return norms

@@ -1,6 +1,6 @@
 import torch
 
-from latentdc.prune.infobatch import InfoBatch
+from latentdc.infobatch import InfoBatch
 
 
 def sampler(**keys):

@@ -1,0 +1,63 @@
+"""`make_scores`: the scores behind a core set, brought, kept from before, or made now."""
+
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from latentdc import launch
+from latentdc.data.dataset import Dataset
+from latentdc.prune.features import own_features, read_features
+from latentdc.prune.foreign import read_scores, with_features
+from latentdc.prune.plan import ScoringPlan, is_kept, with_bases
+from latentdc.prune.score_table import ScoreTable
+from latentdc.prune.scoring import score_by_plan
+from latentdc.recipe import Prune
+from latentdc.standardization import Plain
+
+SCORES = "scores.parquet"  # in a run folder
+
+
+def make_scores(
+    prune: Prune,
+    train: Dataset,
+    test: Dataset,
+    *,
+    normalization: Plain,
+    seed: int,
+    accelerator: Accelerator,
+    folder: Path | None = None,
+) -> ScoreTable:
+    """The scores behind a recipe's core set: from its file, kept in the folder, or made now.
+
+    Raises:
+        InputError: as `read_scores` and `score_by_plan`.
+    """
+    brought = Path(prune.features) if prune.features is not None else None
+    features = own_features(train) if brought is None else read_features(brought, len(train))
+    if prune.scores is not None:
+        return with_features(read_scores(Path(prune.scores), train, prune.score), features)
+    plan = ScoringPlan(
+        columns=with_bases([prune.score, *prune.columns], prune.rules),
+        scorer=prune.scorer,
+        window=prune.window or (1, prune.scorer.epochs),
+        settings=prune.rules,
+        normalization=normalization,
+        seed=seed,
+        precision=accelerator.mixed_precision,
+        features=None if brought is None else brought.name,
+    )
+    kept = folder and folder / SCORES
+    if kept is not None and launch.agree(accelerator, is_kept(kept, plan)):
+        return with_features(read_scores(kept, train, prune.score), features)
+    table = score_by_plan(
+        plan,
+        train,
+        test,
+        features=features,
+        folder=folder,
+        accelerator=accelerator,
+    )
+    if kept is not None and accelerator.is_main_process:
+        kept.parent.mkdir(parents=True, exist_ok=True)  # no training may have made it
+        table.save(kept)
+    return table

@@ -1,0 +1,177 @@
+import json
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from latentdc.prune import made
+from latentdc.prune.score_table import ScoreTable
+from latentdc.sweep import run as sweep_run
+from latentdc.sweep.__main__ import main
+
+SWEEP = """
+recipe: digits_ipc1
+overrides:
+  - data.resolution=8
+  - prior.kind=pixel
+  - prior.weights=null
+  - prune.scorer.network=convnet3@8
+  - prune.scorer.epochs=3
+  - prune.scorer.lr=0.2
+  - prune.scorer.batch=64
+  - distill.steps=2
+  - objective.network=convnet3@4
+  - objective.batch=4
+  - evaluate.students=[convnet3@4]
+  - evaluate.steps=2
+  - evaluate.seeds=2
+  - evaluate.rows=[distilled,random]
+  - threads=1
+axes:
+  real:
+    easy: []
+    hard: [prune.order=hard]
+    herding: [prune.score=herding]
+  kept:
+    100 %: [prune.keep=1.0]
+    50 %: [prune.keep=0.5]
+skip:
+  - {real: [herding], kept: [100 %]}
+"""
+OUT = Path("runs/mine")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory):
+    """A folder in which a sweep of five points, four runs, was carried out; and its scorings."""
+    folder, scored = tmp_path_factory.mktemp("sweep"), []
+    (folder / "mine.yaml").write_text(SWEEP)
+    original = made.score_by_plan
+
+    def counted(plan, *given, **named) -> ScoreTable:
+        scored.append(plan)
+        return original(plan, *given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(made, "score_by_plan", counted)
+        main(["mine.yaml"])
+    return folder, scored
+
+
+def written(folder: Path) -> dict[Path, int]:
+    """When each file of the runs was written."""
+    files = [path for path in folder.glob("runs/mine/*/**/*") if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in files if path.suffix != ".lock"}
+
+
+def cells(folder: Path) -> dict[tuple[str, ...], dict]:
+    content = json.loads((folder / OUT / "results.json").read_text())
+    return {tuple(cell["point"].values()): cell for cell in content["cells"]}
+
+
+def test_every_point_has_the_accuracies_of_its_own_run(swept):
+    found = cells(swept[0])
+    assert len(found) == 5
+    for cell in found.values():
+        own = json.loads((swept[0] / OUT / cell["run"] / "results.json").read_text())
+        assert cell["rows"] == own["rows"] and cell["seconds"] > 0
+    assert found["hard", "100 %"]["run"] == found["easy", "100 %"]["run"] == "easy/100"
+    table = (swept[0] / OUT / "table.md").read_text()
+    assert table.startswith("| real | 100 % | 50 % |") and "| herding |  | " in table
+
+
+def test_one_scoring_serves_all_cells_and_rules(swept):
+    folder, scored = swept
+    assert [set(plan.columns) for plan in scored] == [{"loss", "herding"}]
+    cores = [folder / OUT / real / "50/coreset.parquet" for real in ("easy", "hard", "herding")]
+    assert len({core.read_bytes() for core in cores}) == 3
+
+
+def test_started_again_it_runs_nothing(swept, monkeypatch):
+    monkeypatch.chdir(swept[0])
+    monkeypatch.setattr(sweep_run, "run", None)
+    before = written(swept[0])
+    main(["mine.yaml"])
+    assert written(swept[0]) == before
+
+
+def test_it_grows_by_what_is_missing_alone(swept, monkeypatch):
+    folder, _ = swept
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(made, "score_by_plan", None)  # the scores are there
+    grown = SWEEP.replace("    50 %:", "    25 %: [prune.keep=0.25]\n    50 %:")
+    (folder / "mine.yaml").write_text(grown)
+    before = written(folder)
+    main(["mine.yaml", "--only", "real=easy,hard", "--only", "kept=25,50"])
+    after = written(folder)
+    assert {path: after[path] for path in before} == before
+    new = {path.relative_to(folder / OUT).parts[:2] for path in after.keys() - before.keys()}
+    assert {part for part in new if part[0] != "rows"} == {("easy", "25"), ("hard", "25")}
+    assert "1 of 8 cells are not finished." in (folder / OUT / "table.md").read_text()
+
+
+def test_a_cell_that_another_command_holds_is_left_to_it_and_waited_for(swept, monkeypatch):
+    folder, _ = swept
+    monkeypatch.chdir(folder)
+    lock, waited = FileLock(folder / OUT / "hard/.50.lock"), []
+    mark = folder / OUT / "hard/50/cell.json"
+    content = mark.read_text()
+    mark.unlink()
+
+    def finish(self, timeout=None, **given):
+        waited.append(timeout)
+        if Path(self.lock_file).name == ".50.lock" and timeout == 0:
+            raise sweep_run.Timeout(self.lock_file)
+        if Path(self.lock_file).name == ".50.lock":
+            mark.write_text(content)  # the other command ends
+        return original(self, timeout=timeout, **given)
+
+    original = type(lock).acquire
+    monkeypatch.setattr(sweep_run.FileLock, "acquire", finish)
+    monkeypatch.setattr(sweep_run, "run", None)
+    main(["mine.yaml", "--only", "real=hard", "--only", "kept=50"])
+    assert waited == [0, -1]
+
+
+def test_results_of_a_recipe_that_has_changed_are_not_taken(swept, monkeypatch):
+    folder, _ = swept
+    monkeypatch.chdir(folder)
+    again = []
+    monkeypatch.setattr(sweep_run, "run", lambda recipe, *_, **__: again.append(recipe))
+    main(["mine.yaml", "--only", "real=hard", "--only", "kept=50", "evaluate.seeds=3"])
+    assert [recipe.evaluate.seeds for recipe in again] == [3]
+
+
+def test_another_base_is_refused_in_the_same_folder(swept, monkeypatch, capsys):
+    monkeypatch.chdir(swept[0])
+    with pytest.raises(SystemExit) as stop:
+        main(["mine.yaml", "distill.steps=3"])
+    assert stop.value.code == 2
+    assert "holds a run of another recipe (distill.steps is 3 and was 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ("kept=30 %", "--only: kept has no '30 %'"),
+        ("keep=50 %", "--only: there is no axis 'keep'; did you mean 'kept'"),
+    ],
+)
+def test_names_that_the_sweep_does_not_have_are_refused(
+    only, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(SWEEP)
+    with pytest.raises(SystemExit) as stop:
+        main(["mine.yaml", "--only", only])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_what_it_would_run_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(SWEEP)
+    main(["mine.yaml", "--print-config", "--only", "real=hard"])
+    printed = capsys.readouterr().out
+    assert "hard/50 %: prune.order=hard prune.keep=0.5" in printed and "2 cells" in printed
+    assert not Path("runs").exists()
