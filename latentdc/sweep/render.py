@@ -31,9 +31,8 @@ class Result:
     def score(self) -> Score:
         """Of the set that the cell is about, which is the first row that is no baseline."""
         rows = self.table.scores
-        return next(
-            (rows[name] for name in rows if name not in (*_FIXED, "coreset")), rows["random"]
-        )
+        own = [name for name in rows if name not in (*_FIXED, "coreset")]
+        return rows[own[0] if own else next(iter(rows))]
 
 
 Results = Mapping[Point, Result]
@@ -52,7 +51,7 @@ def to_markdown(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Resu
     lines: list[str] = []
     for student in students:
         lines += [f"**{student}**\n"] if len(students) > 1 else []
-        lines += [*_grid(axes, wanted, results, student), "", *_baselines(tables, student), ""]
+        lines += [*_grid(axes, wanted, results, student), "", *_baselines(tables, student)]
     lines += _captions(tables, timed=any(one.seconds is not None for one in results.values()))
     missing = sum(point not in results for point in wanted)
     if missing:
@@ -122,7 +121,7 @@ def _baselines(tables: Sequence[Table], student: str) -> list[str]:
         for name, score in table.scores.items()
         if name in _FIXED and student in score.accuracies
     }
-    return ["; ".join(found.values()) + "."] if found else []
+    return ["; ".join(found.values()) + ".", ""] if found else []
 
 
 def _captions(tables: Sequence[Table], *, timed: bool) -> list[str]:
