@@ -66,6 +66,7 @@ def test_started_again_it_trains_and_makes_nothing(made):
     assert written() == before and [path.stat().st_mtime_ns for path in sets] == older
 
 
+@pytest.mark.slow
 def test_several_sizes_and_protocols_stand_in_one_table_that_shares_the_scores(tmp_path, capsys):
     call = [*CALL, "--variants", "P,P+C+A,RDED", f"output={tmp_path}"]
     call = [word for word in call if "steps" not in word]
