@@ -1,16 +1,14 @@
 """What training experts would take, counted without decoding and without weights."""
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from latentdc.data.sizes import kept_size
+from latentdc.estimates import UNKNOWN, aligned, multiply_adds
 from latentdc.experts.files import missing_experts
 from latentdc.experts.manifest import experts_folder
 from latentdc.experts.training import expert_bytes
 from latentdc.networks.build import build_network
 from latentdc.recipe import Recipe
-
-UNKNOWN = "unknown until downloaded"
 
 
 def describe(recipe: Recipe) -> str:
@@ -23,11 +21,11 @@ def describe(recipe: Recipe) -> str:
         "experts": f"{lacking} of {settings.count} to train, {network}, {settings.epochs} epochs",
     }
     if size is None:
-        return _aligned(lines | {"disk": UNKNOWN, "work": UNKNOWN})
+        return aligned(lines | {"disk": UNKNOWN, "work": UNKNOWN})
     images = recipe.prune.expected(size.train, size.classes)
     each = expert_bytes(settings, network, size.classes, recipe.data.resolution)
     work = 3 * _forward(network, size.classes, recipe.data.resolution) * images * settings.epochs
-    return _aligned(
+    return aligned(
         lines
         | {
             "core set": f"about {images:,} images",
@@ -41,12 +39,5 @@ def _forward(network: str, classes: int, resolution: int) -> float:
     """Multiply-adds of one image; a training step is three of them."""
     with torch.device("meta"):
         student = build_network(network, num_classes=classes, resolution=resolution)
-    with FlopCounterMode(display=False) as counter:
-        student(torch.empty(1, 3, resolution, resolution, device="meta"))
-    flops: int = counter.get_total_flops()
-    return flops / 2
-
-
-def _aligned(lines: dict[str, str]) -> str:
-    width = max(map(len, lines)) + 1
-    return "\n".join(f"{name + ':':<{width}} {value}" for name, value in lines.items())
+    image = torch.empty(1, 3, resolution, resolution, device="meta")
+    return multiply_adds(lambda: student(image))

@@ -7,7 +7,8 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentdc.distill.dry_run import describe, sweep
+from latentdc.distill.dry_run import describe
+from latentdc.distill.work import sweep
 from latentdc.errors import InputError
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Data, Distill, Loops, ObjectiveSpec, PriorSpec, Prune, Recipe
