@@ -1,11 +1,17 @@
 """The parts of a run as its recipe describes them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from accelerate import Accelerator
 
+from latentdc import launch
 from latentdc.data.dataset import Dataset
-from latentdc.experts.files import open_experts
+from latentdc.data.open import open_splits
+from latentdc.data.preprocessing import preprocessing
+from latentdc.distill.classes import check_classes_per_step
+from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Preprocessing
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
@@ -17,6 +23,57 @@ from latentdc.priors.vector import VectorPrior
 from latentdc.recipe import PriorSpec, Recipe
 from latentdc.standardization import Standardization
 from latentdc.whitening import Whitening
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run has before it has scored or trained anything.
+
+    Attributes:
+        train: real images, all of them.
+        test: to evaluate on.
+        normalization: what networks see of images.
+        prior: the space to optimise in.
+        objective: what to match.
+        experts: that trajectory matching follows; None for other objectives.
+    """
+
+    train: Dataset
+    test: Dataset
+    normalization: Preprocessing
+    prior: Prior
+    objective: Objective
+    experts: ExpertFiles | None
+
+
+def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
+    """Read the data and the weights; the main process first, so that each file is made once.
+
+    Raises:
+        InputError: what only the data, the weights or the number of processes show to be wrong.
+    """
+    experts = open_experts(recipe) if recipe.objective.kind == "mtt" else None
+    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    precision: Precision = "bf16" if accelerator.mixed_precision == "bf16" else "no"
+    prior = launch.main_first(
+        accelerator,
+        lambda: build_prior(
+            recipe,
+            accelerator.device,
+            class_names=train.class_names,
+            normalization=normalization,
+            precision=precision,
+        ),
+    )
+    objective = recipe_objective(recipe, train, normalization)
+    check_classes_per_step(
+        recipe.distill.classes_per_step,
+        num_classes=train.num_classes,
+        processes=accelerator.num_processes,
+        scope=objective.scope,
+    )
+    return Parts(train, test, normalization, prior, objective, experts)
 
 
 def build_prior(

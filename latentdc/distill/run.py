@@ -1,7 +1,5 @@
 """A whole run of a recipe: prune, distil, keep the synthetic set, evaluate, push."""
 
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,27 +7,21 @@ from accelerate import Accelerator
 
 from latentdc import config, launch, ownership
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import plain, preprocessing
-from latentdc.distill.classes import check_classes_per_step
+from latentdc.data.preprocessing import plain
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
-from latentdc.distill.parts import build_prior, recipe_objective
-from latentdc.distill.provenance import provenance, shared_recipe
+from latentdc.distill.parts import Parts, open_parts
+from latentdc.distill.provenance import provenance
+from latentdc.distill.publish import keep, publish
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol, score_table
-from latentdc.evaluate.render import to_text
 from latentdc.evaluate.table import Table
-from latentdc.experts.files import ExpertFiles, open_experts
-from latentdc.objectives.base import Objective
-from latentdc.priors.base import Prior
-from latentdc.priors.precision import Precision
 from latentdc.prune.budgets import most_kept
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.pipeline import fitting, make_coreset
 from latentdc.recipe import Recipe
 from latentdc.synthetic import SyntheticSet
-from latentdc.synthetic.push import push_folder, require_login
+from latentdc.synthetic.push import require_login
 from latentdc.whitening import Whitening
 
 
@@ -59,6 +51,31 @@ def run(
         InputError: what only the data, the weights or the launcher show to be wrong.
         RunError: the run broke.
     """
+    accelerator = _start(recipe, folder)
+    parts = open_parts(recipe, accelerator)
+    kept = _coreset(recipe, parts, folder, scores, accelerator)
+    coreset = parts.train.select(kept.indices(parts.train))
+    if parts.experts is not None:
+        parts.experts.require_data(coreset, parts.normalization)
+    if accelerator.is_main_process:
+        ownership.claim(recipe, folder)
+        kept.save(folder / ownership.CORESET)
+    if recipe.trackers:
+        accelerator.init_trackers("latentdc", config={"recipe": config.to_yaml(recipe)})
+    made = _synthetic(recipe, name, coreset, parts, folder, accelerator)
+    if accelerator.is_main_process:
+        keep(made, recipe, folder)
+    table = None
+    if recipe.evaluate.rows:
+        table = _table(recipe, made, coreset, parts, rows or folder / "rows", accelerator)
+    if accelerator.is_main_process:
+        publish(made, table, recipe, folder)
+    if recipe.trackers:
+        accelerator.end_training()
+    return table
+
+
+def _start(recipe: Recipe, folder: Path) -> Accelerator:
     accelerator = launch.start(
         threads=recipe.threads,
         precision=recipe.precision,
@@ -71,112 +88,31 @@ def run(
             f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "
             "pass through a prior vanish; launch with --mixed_precision bf16 or no."
         )
-    experts = open_experts(recipe) if recipe.objective.kind == "mtt" else None
     if recipe.push.repo is not None:
         launch.main_first(accelerator, require_login)
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
-    precision: Precision = "bf16" if accelerator.mixed_precision == "bf16" else "no"
-    prior = launch.main_first(
-        accelerator,
-        lambda: build_prior(
-            recipe,
-            accelerator.device,
-            class_names=train.class_names,
-            normalization=normalization,
-            precision=precision,
-        ),
-    )
-    objective = recipe_objective(recipe, train, normalization)
-    check_classes_per_step(
-        recipe.distill.classes_per_step,
-        num_classes=train.num_classes,
-        processes=accelerator.num_processes,
-        scope=objective.scope,
-    )
-    kept = _coreset(recipe, train, test, prior, folder, experts, accelerator, scores)
-    coreset = train.select(kept.indices(train))
-    if experts is not None:
-        experts.require_data(coreset, normalization)
-    if accelerator.is_main_process:
-        ownership.claim(recipe, folder)
-        kept.save(folder / ownership.CORESET)
-    if recipe.trackers:
-        accelerator.init_trackers("latentdc", config={"recipe": config.to_yaml(recipe)})
-    made = _synthetic(recipe, name, coreset, prior, objective, folder, accelerator)
-    if isinstance(normalization, Whitening):
-        made = replace(made, whitening=normalization)
-    shared = shared_recipe(recipe)
-    if accelerator.is_main_process:
-        made.save_pretrained(folder / "synthetic", recipe=shared)
-        if train.kind == "images":
-            _copy(folder / "synthetic" / "grid.png", folder / "grid.png")
-    table = None
-    if recipe.evaluate.rows:
-        protocol = load_protocol(
-            recipe.evaluate.protocol,
-            students=recipe.evaluate.students,
-            seeds=recipe.evaluate.seeds,
-            steps=recipe.evaluate.steps,
-        )
-        if recipe.evaluate.learned_lr:
-            protocol = protocol.with_learned_lr(made.learned_lr)
-        table = score_table(
-            made,
-            train,
-            test,
-            protocol,
-            ipc=recipe.ipc,
-            normalization=normalization,
-            coreset=coreset,
-            include=recipe.evaluate.rows,
-            seen=recipe.objective.network,
-            rows=rows or folder / "rows",
-            accelerator=accelerator,
-        )
-        if accelerator.is_main_process:
-            table.save(folder / "results.json")
-            made.save_pretrained(folder / "synthetic", recipe=shared, results=table.to_json())
-            print(f"\n{to_text(table)}\n")
-            print(f"results: {folder / 'results.json'}")
-    if accelerator.is_main_process:
-        if train.kind == "images":
-            print(f"grid: {folder / 'grid.png'}")
-        if recipe.push.repo is not None:
-            url = push_folder(folder / "synthetic", recipe.push.repo, private=recipe.push.private)
-            print(f"pushed: {url}")
-    if recipe.trackers:
-        accelerator.end_training()
-    return table
+    return accelerator
 
 
 def _coreset(
-    recipe: Recipe,
-    train: Dataset,
-    test: Dataset,
-    prior: Prior,
-    folder: Path,
-    experts: ExpertFiles | None,
-    accelerator: Accelerator,
-    scores: Path | None,
+    recipe: Recipe, parts: Parts, folder: Path, scores: Path | None, accelerator: Accelerator
 ) -> Coreset:
     """The run's core set: kept from before, brought by the user, the experts', or scored now."""
+    train, experts, prune = parts.train, parts.experts, recipe.prune
     path: Path | None = folder / ownership.CORESET
     if not launch.agree(accelerator, (folder / ownership.CORESET).is_file()):
         path = experts.coreset if experts is not None else None
-        path = path if recipe.prune.coreset is None else Path(recipe.prune.coreset)
+        path = path if prune.coreset is None else Path(prune.coreset)
     if path is not None:
         kept = fitting(path, train)
         names, counts = kept.class_names, kept.labels.bincount().tolist()
     else:
-        kept, names = None, train.class_names
-        prune, sizes = recipe.prune, class_counts(train).tolist()
+        kept, names, sizes = None, train.class_names, class_counts(train).tolist()
         counts = most_kept(sizes, keep=prune.keep, count=prune.count, scope=prune.scope)
-    check_fit(names, counts, prior, ipc=recipe.ipc, processes=accelerator.num_processes)
+    check_fit(names, counts, parts.prior, ipc=recipe.ipc, processes=accelerator.num_processes)
     return kept or make_coreset(
-        recipe.prune,
+        prune,
         train,
-        test,
+        parts.test,
         normalization=plain(recipe.data, train),
         seed=recipe.seed,
         accelerator=accelerator,
@@ -188,16 +124,15 @@ def _synthetic(
     recipe: Recipe,
     name: str,
     coreset: Dataset,
-    prior: Prior,
-    objective: Objective,
+    parts: Parts,
     folder: Path,
     accelerator: Accelerator,
 ) -> SyntheticSet:
-    spec = recipe.distill
-    return distill_dataset(
+    spec, seen = recipe.distill, parts.normalization
+    made = distill_dataset(
         coreset,
-        prior,
-        objective,
+        parts.prior,
+        parts.objective,
         ipc=recipe.ipc,
         steps=spec.steps,
         lr_z=spec.lr_z,
@@ -211,13 +146,37 @@ def _synthetic(
         folder=folder,
         checkpoint_every=spec.checkpoint_every,
         grid_every=spec.grid_every,
-        provenance=provenance(recipe, name, prior),
+        provenance=provenance(recipe, name, parts.prior),
         accelerator=accelerator,
     )
+    return replace(made, whitening=seen) if isinstance(seen, Whitening) else made
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Whole or not at all."""
-    part = target.with_name(target.name + ".part")
-    shutil.copyfile(source, part)
-    os.replace(part, target)
+def _table(
+    recipe: Recipe,
+    made: SyntheticSet,
+    coreset: Dataset,
+    parts: Parts,
+    rows: Path,
+    accelerator: Accelerator,
+) -> Table:
+    """Train the students of all rows that are not there yet."""
+    wanted = recipe.evaluate
+    protocol = load_protocol(
+        wanted.protocol, students=wanted.students, seeds=wanted.seeds, steps=wanted.steps
+    )
+    if wanted.learned_lr:
+        protocol = protocol.with_learned_lr(made.learned_lr)
+    return score_table(
+        made,
+        parts.train,
+        parts.test,
+        protocol,
+        ipc=recipe.ipc,
+        normalization=parts.normalization,
+        coreset=coreset,
+        include=wanted.rows,
+        seen=recipe.objective.network,
+        rows=rows,
+        accelerator=accelerator,
+    )

@@ -1,0 +1,44 @@
+"""What a run leaves for people: its set, grid, table, and a copy on the Hub."""
+
+import os
+import shutil
+from pathlib import Path
+
+from latentdc.distill.provenance import shared_recipe
+from latentdc.evaluate.render import to_text
+from latentdc.evaluate.table import Table
+from latentdc.recipe import Recipe
+from latentdc.synthetic import SyntheticSet
+from latentdc.synthetic.push import push_folder
+
+SET = "synthetic"
+GRID = "grid.png"
+RESULTS = "results.json"
+
+
+def keep(made: SyntheticSet, recipe: Recipe, folder: Path) -> None:
+    """Write the set of a run, before it is evaluated."""
+    made.save_pretrained(folder / SET, recipe=shared_recipe(recipe))
+    if made.kind == "images":
+        _copy(folder / SET / GRID, folder / GRID)
+
+
+def publish(made: SyntheticSet, table: Table | None, recipe: Recipe, folder: Path) -> None:
+    """Write and print the table, name the files, push the set if the recipe asks for it."""
+    if table is not None:
+        table.save(folder / RESULTS)
+        made.save_pretrained(folder / SET, recipe=shared_recipe(recipe), results=table.to_json())
+        print(f"\n{to_text(table)}\n")
+        print(f"results: {folder / RESULTS}")
+    if made.kind == "images":
+        print(f"grid: {folder / GRID}")
+    if recipe.push.repo is not None:
+        url = push_folder(folder / SET, recipe.push.repo, private=recipe.push.private)
+        print(f"pushed: {url}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Whole or not at all."""
+    part = target.with_name(target.name + ".part")
+    shutil.copyfile(source, part)
+    os.replace(part, target)
