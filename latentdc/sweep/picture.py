@@ -10,6 +10,7 @@ from latentdc.sweep.render import Result, Results
 from latentdc.sweep.spec import Axis, Point
 
 _PANEL = (3.4, 2.7)  # inches
+_LEGEND = 1.3
 
 
 def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, path: Path) -> bool:
@@ -35,8 +36,8 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, pa
         return False
     panels = list(dict.fromkeys(point[:-2] for point in wanted))
     timed = any(result.seconds is not None for result in results.values())
-    width, height = _PANEL[0] * len(panels), _PANEL[1] * (1 + timed)
-    figure = Figure(figsize=(width, height), layout="constrained")
+    size = (_PANEL[0] * len(panels) + _LEGEND * (len(axes) > 1), _PANEL[1] * (1 + timed))
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(1 + timed, len(panels), squeeze=False, sharex=True)
     last = list(axes)[-1]
     for column, panel in enumerate(panels):
@@ -62,7 +63,8 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, pa
         for axis in grid[1]:
             axis.set_ylim(bottom=0)
     if len(axes) > 1:
-        grid[0][0].legend(fontsize="small")
+        curves = grid[0][0].get_legend_handles_labels()
+        figure.legend(*curves, loc="outside right upper", fontsize="small")
     part = path.with_name(path.name + ".part")
     figure.savefig(part, format="png", dpi=150)
     os.replace(part, path)
