@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from torch.func import functional_call
@@ -101,6 +103,38 @@ def test_the_constant_form_is_tesla_s_formula_with_its_factor_of_two():
     torch.testing.assert_close(matched.images, expected)
     left = sum((total[n] * (weights[n] - target[n])).sum() for n in start)
     torch.testing.assert_close(matched.lr, -2 * left / whole)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_constant_form_holds_the_weights_of_one_inner_step_at_a_time(bf16):
+    losses, start, target, images = problem(6)
+    start, target = ({n: w.float() for n, w in weights.items()} for weights in (start, target))
+    seen, most = [], 0
+
+    def watched(loss):
+        def of(weights, images):
+            nonlocal most
+            seen.append(weakref.ref(weights["linear.weight"]))
+            most = max(most, sum(ref() is not None for ref in seen))
+            return loss(weights, images)
+
+        return of
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        constant([watched(loss) for loss in losses], start, target, images.float(), LR.float())
+        assert len(seen) == 12 and most <= 2  # of the step before, at most
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_in_bf16_the_gradient_is_that_of_float64_but_for_rounding(form):
+    losses, start, target, images = problem(3)
+    wanted = FORMS[form](losses, start, target, images, LR / 10)
+    start, target = ({n: w.float() for n, w in weights.items()} for weights in (start, target))
+    with torch.autocast("cpu", torch.bfloat16):
+        matched = FORMS[form](losses, start, target, images.float(), LR.float() / 10)
+    both = torch.stack([matched.images.double(), wanted.images]).flatten(1)
+    assert float(F.cosine_similarity(*both, dim=0)) > 0.9  # these feature maps are tiny
+    torch.testing.assert_close(matched.lr.double(), wanted.lr, rtol=0.1, atol=0)
 
 
 def test_the_constant_form_is_exact_for_one_step():
