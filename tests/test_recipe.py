@@ -32,6 +32,8 @@ REFUSED = [
     (PriorSpec, {"kind": "autoencoder"}, r"or choose prior\.kind=pixel"),
     (PriorSpec, {"weights": "x", "steps": 1}, r"between 2 and 1000 with prior\.skip=x0, got 1"),
     (PriorSpec, {"weights": "x", "steps": 1001}, r"got 1001"),
+    (PriorSpec, {"weights": "x", "guidance": -1.0}, r"prior\.guidance is at least 0, .* got -1"),
+    (PriorSpec, {"weights": "x", "guidance": float("nan")}, r"is at least 0, .* got nan"),
     (PriorSpec, {"kind": "pixel", "chunk": 0}, r"prior\.chunk is at least 1 image"),
     (PriorSpec, {"weights": "x", "truncate": 0}, r"between 1 and prior\.steps - 1 = 9, got 0"),
     (PriorSpec, {"weights": "x", "truncate": 10}, r"got 10; leave it out for the exact gradient"),

@@ -109,6 +109,11 @@ def test_the_grid_of_the_papers_is_a_recipe_and_overrides(recipe, resolution, de
         ("ld3m_mtt", ["data.resolution=512", "data.subset=e"], "12,812 of 10 classes"),
         (
             "ld3m_dm",
+            ["prior.weights=ffhq", "prior.guidance=1", "prior.denoiser=random"],
+            "10 calls per sweep, 100 samples; ",
+        ),
+        (
+            "ld3m_dm",
             [
                 "data.subset=null",
                 "prior.weights=facebook/DiT-XL-2-256",
@@ -130,9 +135,19 @@ def test_the_outline_of_ld3ms_prior_has_the_published_size():
     assert prior.latent_shape == (3, 64, 64) and prior.class_names == wordnet_ids()
 
 
-def test_a_prior_that_is_to_be_converted_first_says_how(tmp_path):
-    with pytest.raises(InputError, match=r"convert-prior model\.ckpt .*=facebook/DiT-XL-2-256"):
-        load_prior("diffusion", "cin256", resolution=128)
+def test_the_outline_of_the_faces_prior_has_the_published_size():
+    prior = load_prior("diffusion", "ffhq", resolution=256, guidance=1, device="meta")
+    assert sum(p.numel() for p in prior.denoiser.unet.parameters()) == 274_056_163
+    assert prior.latent_shape == (3, 64, 64) and prior.class_names is None
+
+
+@pytest.mark.parametrize(
+    ("name", "yaml"), [("cin256", "cin256-v2.yaml"), ("ffhq", "ffhq-ldm-vq-4.yaml")]
+)
+def test_a_prior_that_is_to_be_converted_first_says_how(name, yaml):
+    told = rf"convert-prior model\.ckpt --config {yaml} {name}.*=facebook/DiT-XL-2-256"
+    with pytest.raises(InputError, match=told):
+        load_prior("diffusion", name, resolution=128)
 
 
 @pytest.mark.parametrize("path", PRIORS, ids=name)

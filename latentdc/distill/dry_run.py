@@ -97,7 +97,8 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         calls = len(prior.schedule.timesteps)
         branches = 1 if prior.guidance == 1 else 2
         lines["denoiser"] = (
-            f"{calls} calls per sweep, {moved * calls * branches:,} samples with guidance; "
+            f"{calls} calls per sweep, {moved * calls * branches:,} samples"
+            f"{' with guidance' * (branches - 1)}; "
             f"{'2 sweeps' if again else '1 sweep'} forward and {back:g} back per step"
         )
     kept = latent_bytes(inputs, prior, images) / processes

@@ -1,6 +1,5 @@
 """Which label of a prior stands for which class of a data set, agreed by their names."""
 
-import json
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from latentdc.data.imagenet import imagenet_index, imagenet_indices, wordnet_ids
 from latentdc.errors import InputError
 from latentdc.priors.base import Prior
+from latentdc.priors.folder import read_json
 
 
 def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
@@ -66,7 +66,7 @@ def dit_classes(folder: Path, count: int) -> tuple[str, ...]:
         InputError: names that are not those of `count` labels, or none.
     """
     index = folder / "model_index.json"
-    names = json.loads(index.read_text()).get("id2label") if index.is_file() else None
+    names = read_json(index).get("id2label") if index.is_file() else None
     if not names and count == len(wordnet_ids()):
         return wordnet_ids()
     if not names or {*names} != {*map(str, range(count))}:

@@ -6,7 +6,6 @@ takes the last layer; SDXL (Podell et al., https://arxiv.org/abs/2307.01952) tak
 the last of two encoders side by side, and the second one's pooled embedding.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from transformers import (
 
 from latentdc.errors import InputError
 from latentdc.priors.components import load_component
-from latentdc.priors.folder import ENCODERS, TOKENIZERS, find_part, read_config
+from latentdc.priors.folder import ENCODERS, TOKENIZERS, find_part, read_config, read_json
 
 TOGETHER = 32  # prompts that enter an encoder at once
 
@@ -160,5 +159,5 @@ def _ids(folder: Path, texts: list[str], most: int) -> Tensor:
 def _zeros_for_no_text(folder: Path) -> bool:
     """Whether the empty prompt stands for zeros, as SDXL was trained, or is encoded."""
     index = folder / "model_index.json"
-    found = json.loads(index.read_text()) if index.is_file() else {}
+    found = read_json(index) if index.is_file() else {}
     return bool(found.get("force_zeros_for_empty_prompt", True))

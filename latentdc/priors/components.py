@@ -1,7 +1,6 @@
 """The parts of a prior, each from the sub-folder that holds its config and weights."""
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, VQModel
 from latentdc import draws
 from latentdc.errors import InputError
 from latentdc.priors.autoencoder import Autoencoder
-from latentdc.priors.folder import find_part, read_config, weights_file
+from latentdc.priors.folder import find_part, read_config, read_json, weights_file
 
 AUTOENCODERS = {
     "AutoencoderKL": AutoencoderKL,
@@ -47,7 +46,7 @@ def load_scheduler(folder: Path) -> DDIMScheduler:
     path = folder / "scheduler" / "scheduler_config.json"
     if not path.is_file():
         raise InputError(f"the prior {folder} lacks scheduler/scheduler_config.json.")
-    given = json.loads(path.read_text())
+    given = read_json(path)
     if "beta_start" not in given and given.get("trained_betas") is None:
         raise InputError(
             f"{path} is of a {given.get('_class_name')} and has no betas; LD3M needs a model of "

@@ -13,6 +13,7 @@ NETWORKS = ("vae", "vqvae", "unet", "transformer", "class_embedding")
 ENCODERS = ("text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
 PARTS = (*NETWORKS, *ENCODERS, *TOKENIZERS, "scheduler")
+YAMLS = {"cin256": "cin256-v2.yaml", "ffhq": "ffhq-ldm-vq-4.yaml"}  # of LD3M's own priors
 VARIANTS = (".safetensors", ".fp16.safetensors", ".bin")  # of weights, the best first
 
 
@@ -25,24 +26,29 @@ def prior_folder(weights: str, revision: str | None = None, *, local_only: bool 
 
     Raises:
         WeightsMissing: a Hub id that cannot be downloaded, or with `local_only` is not here yet.
-        InputError: a folder of something else, or a name that is not shipped.
+        InputError: a file, a folder of something else, or a name that is not shipped.
     """
     path = Path(weights).expanduser()
     for folder in (path, config.shipped_folder("assets/priors") / weights):
-        if (folder / "scheduler").is_dir() or (folder / "config.json").is_file():
+        if (folder / "config.json").is_file() or any((folder / part).is_dir() for part in PARTS):
             return folder
+    if path.is_file():
+        raise InputError(
+            f"the prior {weights} is a file, and a prior is a folder in diffusers layout; "
+            "`latentdc convert-prior` makes one of a CompVis checkpoint and its YAML."
+        )
     if path.is_dir():
         raise InputError(
             f"{weights} is no prior in diffusers layout: it has neither a config.json nor the "
             f"folders {', '.join(PARTS)}."
         )
     if weights.count("/") != 1:
-        if outline_folder(weights) is not None:
+        if weights in YAMLS:
             raise InputError(
-                f"there is no folder {weights}: LD3M's prior is to be converted once from its "
-                "published checkpoint, with `latentdc convert-prior model.ckpt --config "
-                f"cin256-v2.yaml {weights}` (docs/priors.md says where both are); or take another "
-                "prior of ImageNet's classes, such as prior.weights=facebook/DiT-XL-2-256."
+                f"there is no folder {weights}: this prior of LD3M is to be converted once from "
+                "its published checkpoint, with `latentdc convert-prior model.ckpt --config "
+                f"{YAMLS[weights]} {weights}` (docs/priors.md says where both are); or take "
+                "another one, such as prior.weights=facebook/DiT-XL-2-256."
             )
         shipped = sorted(p.name for p in config.shipped_folder("assets/priors").iterdir())
         raise InputError(f"no prior folder {weights}, and latentdc ships {shipped}.")
@@ -133,6 +139,20 @@ def find_part(folder: Path, *names: str) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a component."""
-    loaded: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    """The config.json of a component; raises as `read_json`."""
+    return read_json(folder / "config.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file of a prior's folder says.
+
+    Raises:
+        InputError: it is cut off, or something else.
+    """
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the prior's {path}: {error}; fetch it again.") from error
+    if not isinstance(loaded, dict):
+        raise InputError(f"the prior's {path} holds a {type(loaded).__name__}, not keys; fetch it.")
     return loaded

@@ -17,6 +17,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from latentdc.errors import InputError
 from latentdc.priors.gradients import Memory, Step, run_steps
 
 Skip = Literal["x0", "mean", "none"]
@@ -41,10 +42,19 @@ class Schedule:
 
 
 def make_schedule(scheduler: DDIMScheduler, steps: int) -> Schedule:
-    """The schedule of `steps` denoising steps that diffusers' scheduler would walk."""
-    scheduler.set_timesteps(steps)
-    timesteps = [int(t) for t in scheduler.timesteps]
+    """The schedule of `steps` denoising steps that diffusers' scheduler would walk.
+
+    Raises:
+        InputError: more steps than the training schedule has room for.
+    """
     cumulated = [float(alpha) for alpha in scheduler.alphas_cumprod.double()]
+    scheduler.set_timesteps(min(steps, scheduler.config.num_train_timesteps))
+    timesteps = [int(t) for t in scheduler.timesteps]
+    if len(timesteps) < steps or timesteps[0] >= len(cumulated):
+        raise InputError(
+            f"prior.steps={steps} is more than the prior's training schedule of {len(cumulated)} "
+            f"timesteps, offset by {scheduler.config.steps_offset}, has room for; take fewer."
+        )
     stride = scheduler.config.num_train_timesteps // steps
     final = float(scheduler.final_alpha_cumprod)
     return Schedule(

@@ -90,6 +90,10 @@ class PriorSpec:
             f"got {self.steps}; the skip's weights run over steps - 1.",
         )
         require(
+            0 <= self.guidance < float("inf"),
+            f"prior.guidance is at least 0, and 1 turns it off; got {self.guidance}.",
+        )
+        require(
             self.truncate is None or 1 <= self.truncate < self.steps,
             f"prior.truncate is between 1 and prior.steps - 1 = {self.steps - 1}, got "
             f"{self.truncate}; leave it out for the exact gradient.",

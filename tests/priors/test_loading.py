@@ -60,6 +60,31 @@ def test_a_missing_part_is_named(tmp_path, part):
         load_prior("diffusion", str(tmp_path), resolution=8)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "\N{SNOWMAN}"])
+@pytest.mark.parametrize(
+    "name", ["unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"]
+)
+def test_a_config_that_is_cut_off_or_something_else_is_named(tmp_path, name, content):
+    small.save(tmp_path)
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=f"the prior's .*{name}"):
+        load_prior("diffusion", str(tmp_path), resolution=8)
+
+
+def test_a_missing_schedule_is_named(tmp_path):
+    small.save(tmp_path)
+    (tmp_path / "scheduler/scheduler_config.json").unlink()
+    (tmp_path / "scheduler").rmdir()
+    with pytest.raises(InputError, match=r"lacks scheduler/scheduler_config\.json"):
+        load_prior("diffusion", str(tmp_path), resolution=8)
+
+
+def test_a_checkpoint_in_place_of_a_folder_says_how_to_convert_it(tmp_path):
+    (tmp_path / "model.ckpt").write_bytes(b"weights")
+    with pytest.raises(InputError, match=r"is a file, .*`latentdc convert-prior`"):
+        load_prior("diffusion", str(tmp_path / "model.ckpt"), resolution=8)
+
+
 def test_missing_weights_say_what_to_download(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 

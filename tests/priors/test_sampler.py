@@ -2,6 +2,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from latentdc.errors import InputError
 from latentdc.priors.sampler import make_schedule, sample
 from latentdc.priors.small import build_scheduler
 
@@ -24,6 +25,13 @@ def draw(*keys, count=2):
 def test_timesteps_are_those_of_compvis_where_steps_divide_1000(steps):
     schedule = make_schedule(build_scheduler(), steps)
     assert list(schedule.timesteps) == [1 + i * (1000 // steps) for i in reversed(range(steps))]
+
+
+@pytest.mark.parametrize(("steps", "options"), [(1000, {"steps_offset": 1}), (1001, {})])
+def test_more_steps_than_the_training_schedule_has_are_refused(steps, options):
+    with pytest.raises(InputError, match=rf"prior\.steps={steps} is more .* of 1000 timesteps"):
+        make_schedule(DDIMScheduler(**options), steps)
+    assert make_schedule(DDIMScheduler(**options), steps - 1).timesteps[0] == 999
 
 
 def test_schedule_has_the_published_cumulated_alphas():

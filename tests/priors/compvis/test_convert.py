@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel, VQModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, UNet2DModel, VQModel
 
 from latentdc.draws import generator
 from latentdc.priors.compvis.checkpoint import file_hash
 from latentdc.priors.compvis.convert import build_parts, count
 from latentdc.priors.compvis.keys import FIRST_STAGE, UNET
 from latentdc.priors.compvis.model import LatentDiffusion
+from latentdc.priors.compvis.networks import build_scheduler
 from latentdc.priors.compvis.read_yaml import read_yaml
 from latentdc.priors.convert import main
 from latentdc.priors.denoisers import ClassEmbedding
@@ -103,17 +104,31 @@ def test_the_papers_prior_has_its_published_size(tmp_path):
     assert count(parts["class_embedding"].network) == 1001 * 512
 
 
-def test_the_outline_that_dry_runs_count_on_is_of_the_same_networks(tmp_path):
-    kinds = {"unet": UNet2DConditionModel, "vqvae": VQModel, "class_embedding": ClassEmbedding}
-    parts = build_parts(cin256(tmp_path), 1.0, tuple(map(str, range(1000))))
-    for name, kind in kinds.items():
+@pytest.mark.parametrize(
+    ("prior", "yaml", "classes"), [("cin256", yamls.CIN256, 1000), ("ffhq", yamls.FFHQ, 0)]
+)
+def test_the_outline_that_dry_runs_count_on_is_of_the_same_networks(tmp_path, prior, yaml, classes):
+    model = read_yaml(yamls.write(yaml, tmp_path / "model.yaml"))
+    parts = build_parts(model, 1.0, tuple(map(str, range(classes))) or None)
+    assert {path.name for path in (CONFIGS / prior).iterdir()} == {*parts, "scheduler"}
+    for name, part in parts.items():
+        kind = type(part.network)
         with torch.device("meta"):
-            outline = kind.from_config(kind.load_config(CONFIGS / "cin256" / name))
+            outline = kind.from_config(kind.load_config(CONFIGS / prior / name))
         shapes = [
             {key: tensor.shape for key, tensor in network.state_dict().items()}
-            for network in (outline, parts[name].network)
+            for network in (outline, part.network)
         ]
         assert shapes[0] == shapes[1]
+        assert name == "class_embedding" or settings(outline) == settings(part.network)
+    walked = DDIMScheduler.from_config(DDIMScheduler.load_config(CONFIGS / prior / "scheduler"))
+    assert settings(walked) == settings(build_scheduler(model.process))
+
+
+def settings(component) -> dict:
+    """Of a config, which says more than the shapes of weights, such as heads and scale."""
+    named = {key: value for key, value in component.config.items() if not key.startswith("_")}
+    return json.loads(json.dumps(named))
 
 
 def test_every_key_that_does_not_fit_is_named_in_one_line(tmp_path, capsys):

@@ -55,6 +55,21 @@ CIN256 = model(
     use_ema=False,
 )
 
+FFHQ = model(
+    {
+        "image_size": 64,
+        "in_channels": 3,
+        "out_channels": 3,
+        "model_channels": 224,
+        "attention_resolutions": [8, 4, 2],
+        "num_res_blocks": 2,
+        "channel_mult": [1, 2, 3, 4],
+        "num_head_channels": 32,
+    },
+    {"embed_dim": 3, "n_embed": 8192, "ddconfig": coder(128, [1, 2, 4])},
+    None,
+)
+
 SMALL_UNET = {
     "image_size": 8,
     "in_channels": 3,
