@@ -1,5 +1,7 @@
 """`Table`s as aligned text for the terminal, and as Markdown."""
 
+from collections.abc import Mapping
+
 from latentdc.evaluate.score import Score, spread
 from latentdc.evaluate.table import Table
 
@@ -84,13 +86,13 @@ def _captions(tables: tuple[Table, ...]) -> list[str]:
             )
         if protocol.unsettled:
             lines.append(f"The sources do not settle its {', '.join(protocol.unsettled)}.")
-        lines += _labels(next(iter(table.scores.values())))
+        lines += _labels(table.scores)
     return list(dict.fromkeys(lines))
 
 
-def _labels(score: Score) -> list[str]:
-    """Of what soft labels are made, and what they cost."""
-    facts = score.labels
+def _labels(scores: Mapping[str, Score]) -> list[str]:
+    """Of what soft labels are made, what they cost, and how far they agree with the sets'."""
+    facts = next(iter(scores.values())).labels
     if not facts:
         return []
     if facts["source"] == "brought":
@@ -100,9 +102,20 @@ def _labels(score: Score) -> list[str]:
     assert isinstance(teachers, list | tuple) and isinstance(facts["teacher_accuracy"], float)
     return [
         f"Soft labels ({facts['source']}{cost}) of {' and '.join(teachers)}, right on "
-        f"{100 * facts['teacher_accuracy']:.1f} % of real test images, "
+        f"{100 * facts['teacher_accuracy']:.1f} % of real test images{_on_views(scores)}; "
         f"{facts['teacher_bytes']:,} bytes."
     ]
+
+
+def _on_views(scores: Mapping[str, Score]) -> str:
+    """Of each set's views, the share that teachers name as the set does; old tables lack it."""
+    shares = {name: score.labels.get("teacher_accuracy_on_views") for name, score in scores.items()}
+    told = [
+        f"{100 * share:.1f} % ({name})"
+        for name, share in shares.items()
+        if isinstance(share, float)
+    ]
+    return f" and on what students see of the sets: {', '.join(told)}" if told else ""
 
 
 def _notes(tables: tuple[Table, ...]) -> list[str]:

@@ -3,26 +3,24 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
-from torch import Tensor
 from tqdm import tqdm
 
-from latentdc.device import place
 from latentdc.errors import InputError
 from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.lesson import SoftLabels
-from latentdc.evaluate.mosaic import views_for
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.soft import STORE_SEED, Fixed, Online, Stored
+from latentdc.evaluate.soft import Fixed, Online, Stored
 from latentdc.evaluate.store import encode
 from latentdc.evaluate.stores import Stores
-from latentdc.evaluate.teacher_check import real_accuracy, require_knowledge
+from latentdc.evaluate.teacher_check import (
+    accuracy_on_views,
+    real_accuracy,
+    require_knowledge,
+)
 from latentdc.evaluate.teachers import Ensemble, open_teacher
-from latentdc.evaluate.views import Draws, draw_views, look
+from latentdc.evaluate.view_logits import view_logits
 from latentdc.images import Preprocessing
-
-BATCH = 256  # images that teachers label at once
 
 
 class Teaching:
@@ -84,7 +82,14 @@ class Teaching:
         quiet = not self._accelerator.is_main_process
         for digest, epoch in tqdm(mine, "labelling", unit=" epochs", disable=quiet, leave=False):
             labels = self._protocol.labels
-            coded = encode(self._logits(sets[digest], epoch), labels.precision, labels.top)
+            logits = view_logits(
+                self._teachers,
+                sets[digest],
+                self._protocol.views,
+                epoch,
+                device=self._accelerator.device,
+            )
+            coded = encode(logits, labels.precision, labels.top)
             stores[digest].write(epoch, coded)
         self._accelerator.wait_for_everyone()
 
@@ -101,8 +106,9 @@ class Teaching:
             )
         if labels.source == "online" and self._protocol.views.change:
             return Online(self._teachers)
-        table = self._logits(labelled, None).to(self._accelerator.device)
-        return Fixed(table, labels)
+        device = self._accelerator.device
+        table = view_logits(self._teachers, labelled, self._protocol.views, None, device=device)
+        return Fixed(table.to(device), labels)
 
     def facts(self, digests: tuple[str, ...], labelled: LabelledImages) -> dict[str, object]:
         """What the labels of a set (or the first of several) are and cost, in JSON's types."""
@@ -110,26 +116,14 @@ class Teaching:
             "source": self._protocol.labels.source,
             "teachers": [teacher.network for teacher in self._protocol.labels.teachers],
             "teacher_accuracy": self.accuracy,
+            "teacher_accuracy_on_views": accuracy_on_views(
+                self._teachers, labelled, self._protocol, self._accelerator.device
+            ),
             "teacher_bytes": sum(p.nbytes for p in self._teachers.state_dict().values()),
         }
         if self._stores is not None:
             facts["label_bytes"] = self._stores.of(digests[0], labelled).bytes()
         return facts
-
-    def _logits(self, labelled: LabelledImages, epoch: int | None) -> Tensor:
-        """(N, C) of the views of an epoch, or of the images as they are, on the CPU."""
-        images = labelled.images
-        device, count, size = self._accelerator.device, len(images), images.shape[-1]
-        draws: Draws = {}
-        if epoch is not None:
-            views = views_for(self._protocol.views, labelled)
-            draws = draw_views(views, count=count, size=size, seed=STORE_SEED, epoch=epoch)
-        placed = place(images, device)
-        parts = [
-            self._teachers(look(placed, rows, draws, device)).cpu()
-            for rows in torch.arange(count).split(BATCH)
-        ]
-        return torch.cat(parts)
 
 
 def open_teaching(

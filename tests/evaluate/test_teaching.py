@@ -77,6 +77,27 @@ def test_a_store_depends_on_set_views_and_teachers_but_not_on_loss_or_batch(fold
     assert opened(taught("stored"), folder)._stores.of("b", SMALL) != one
 
 
+@pytest.mark.parametrize("source", ["stored", "online"])
+def test_how_often_teachers_name_views_as_the_set_does_is_told(folder, source):
+    teaching = opened(taught(source), folder)
+    rows, right = torch.arange(9), []
+    for epoch in range(56):  # 56 x 9 views are the first from 500
+        drawn = draw_views(VIEWS, count=9, size=8, seed=0, epoch=epoch)
+        named = teaching._teachers(look(SMALL.images, rows, drawn, CPU)).argmax(dim=1)
+        right += (named == SMALL.labels).tolist()
+    found = teaching.facts((set_hash(SMALL),), SMALL)["teacher_accuracy_on_views"]
+    assert found == pytest.approx(sum(right) / len(right))
+    assert 0.5 < found < 1  # mixtures carry the name of one of their images
+
+
+def test_labels_of_whole_images_are_compared_on_whole_images(folder):
+    teaching = opened(taught("fixed"), folder)
+    wrong = replace(SMALL, labels=(SMALL.labels + 1) % 3)
+    digest = (set_hash(SMALL),)
+    assert teaching.facts(digest, SMALL)["teacher_accuracy_on_views"] == 1
+    assert teaching.facts(digest, wrong)["teacher_accuracy_on_views"] == 0
+
+
 def test_pruned_labels_come_from_the_stored_epochs(folder):
     some = taught("stored", epochs=2)
     teaching, digest = opened(some, folder), set_hash(SMALL)

@@ -1,0 +1,44 @@
+"""What teachers say of the views of a set."""
+
+import torch
+from torch import Tensor, nn
+
+from latentdc.device import place
+from latentdc.evaluate.labelled import LabelledImages
+from latentdc.evaluate.mosaic import views_for
+from latentdc.evaluate.settings import Views
+from latentdc.evaluate.soft import STORE_SEED
+from latentdc.evaluate.views import Draws, draw_views, look
+
+BATCH = 256  # images that teachers label at once
+
+
+def view_logits(
+    teachers: nn.Module,
+    labelled: LabelledImages,
+    views: Views,
+    epoch: int | None,
+    *,
+    device: torch.device,
+    rows: Tensor | None = None,
+) -> Tensor:
+    """Logits (N, C) of the views of an epoch of stored labels, on the CPU.
+
+    Args:
+        teachers: on the device.
+        labelled: the set.
+        views: the protocol's.
+        epoch: None takes the images as they are.
+        device: where the views are made.
+        rows: (N,) of the images wanted; None means all.
+    """
+    images, draws = labelled.images, Draws()
+    count, size = len(images), images.shape[-1]
+    if epoch is not None:
+        own = views_for(views, labelled)
+        draws = draw_views(own, count=count, size=size, seed=STORE_SEED, epoch=epoch)
+    placed = place(images, device)
+    wanted = torch.arange(count) if rows is None else rows
+    return torch.cat(
+        [teachers(look(placed, some, draws, device)).cpu() for some in wanted.split(BATCH)]
+    )
