@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from latentdc import ownership
 from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
-from latentdc.prune.check import check_prune, require_plots
+from latentdc.prune.check import check_prune, looked_at, require_plots
 from latentdc.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_intermixed_args(argv)
 
     def work() -> None:
-        recipe, name = read_recipe(
-            Recipe, options, lambda recipe: check_prune(recipe.prune, recipe.data)
-        )
+        recipe, name = read_recipe(Recipe, options, lambda recipe: _check(recipe, options))
         if options.report is not None:
             require_plots()
         folder = run_folder(recipe.output, name)
@@ -48,6 +46,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         _prune(recipe, folder, options)
 
     exits(work)
+
+
+def _check(recipe: Recipe, options: Namespace) -> None:
+    """Refuse what cannot be scored, for the core set or to be looked at."""
+    check_prune(recipe.prune, recipe.data)
+    if options.report is not None or options.check_labels is not None:
+        seen = looked_at(recipe.prune, labels=options.check_labels is not None)
+        check_prune(seen, recipe.data)
 
 
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
@@ -80,7 +86,8 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
         print(_summary(coreset, train))
         print(f"core set: {path}")
     if options.report is not None or options.check_labels is not None:
-        table = make_scores(recipe.prune, train, test, **given)
+        seen = looked_at(recipe.prune, labels=options.check_labels is not None)
+        table = make_scores(seen, train, test, **given)
         if accelerator.is_main_process and options.report is not None:
             print(f"report: {write_report(options.report, table, train, coreset)}")
         if accelerator.is_main_process and options.check_labels is not None:
@@ -93,7 +100,7 @@ def _summary(coreset: "Coreset", train: "Dataset") -> str:
     from latentdc.data.dataset import class_counts
 
     kept = train.labels[coreset.indices(train)].bincount().tolist()
-    lines = [f"kept {len(coreset)} of {len(train)} images ({coreset.rule}, {coreset.order})"]
+    lines = [f"kept {len(coreset)} of {len(train)} images ({coreset.by})"]
     if train.num_classes > 20:
         return f"{lines[0]}, {min(kept)} to {max(kept)} of each of {train.num_classes} classes"
     rows = zip(train.class_names, kept, class_counts(train).tolist(), strict=True)

@@ -1,11 +1,12 @@
 """How far two rankings agree: rank correlation and common ends, class by class."""
 
 from collections.abc import Callable
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from latentdc.prune.selection import select
+from latentdc.prune.selection import class_rows, select
 
 Compare = Callable[[Tensor, Tensor], float]
 
@@ -13,14 +14,15 @@ Compare = Callable[[Tensor, Tensor], float]
 def within_class_spearman(a: Tensor, b: Tensor, labels: Tensor) -> float:
     """Spearman's correlation of two (N,) scores, averaged over classes; equals share a rank.
 
-    NaN where a score is the same for all images of a class.
+    Classes in which a score is the same for all images have none; NaN if that is all of them.
     """
     values = []
-    for label in labels.unique():
-        members = labels == label
-        ranks = torch.stack([_ranks(a[members]), _ranks(b[members])])
+    for rows in class_rows(labels):
+        if len(rows) == 0:
+            continue
+        ranks = torch.stack([_ranks(a[rows]), _ranks(b[rows])])
         values.append(torch.corrcoef(ranks)[0, 1])
-    return float(torch.stack(values).mean())
+    return float(torch.stack(values).nanmean())
 
 
 def _ranks(scores: Tensor) -> Tensor:
@@ -37,9 +39,13 @@ def overlap(a: Tensor, b: Tensor, labels: Tensor, keep: float) -> float:
 
 
 def matrix(scores: dict[str, Tensor], compare: Compare) -> list[str]:
-    """Lines of a Markdown table that compares every score with every other."""
+    """Lines of a Markdown table that compares every score with every other, each two once."""
     lines = [f"| | {' | '.join(scores)} |", "| --- |" + " ---: |" * len(scores)]
-    for name, one in scores.items():
-        cells = ["" if name == other else f"{compare(one, b):.2f}" for other, b in scores.items()]
+    alike = {
+        frozenset(pair): f"{compare(scores[pair[0]], scores[pair[1]]):.2f}"
+        for pair in combinations(scores, 2)
+    }
+    for name in scores:
+        cells = [alike.get(frozenset((name, other)), "") for other in scores]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines

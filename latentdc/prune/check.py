@@ -1,6 +1,7 @@
 """Refusals: what a recipe says wrongly about pruning, and a scorer that knows nothing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def check_prune(prune: Prune, data: Data) -> None:
     check_network(scorer.network, scorer.resolution or data.size, data.kind)
     if scorer.weights is not None:
         _require_file(scorer.weights, "prune.scorer.weights")
+
+
+def looked_at(prune: Prune, *, labels: bool) -> Prune:
+    """What is scored to be looked at, even if the core set needs no scores.
+
+    Args:
+        prune: of the recipe.
+        labels: whether likely label errors are asked for, which take a classifier.
+    """
+    return replace(prune, coreset=None, columns=[*prune.columns, "loss" if labels else prune.score])
 
 
 def refuse_chance(accuracy: float, class_counts: Sequence[int], advice: str) -> None:

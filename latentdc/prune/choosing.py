@@ -10,6 +10,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.prune.budgets import Scope
 from latentdc.prune.coreset import Coreset
+from latentdc.prune.plan import base_of
 from latentdc.prune.ranking import Order
 from latentdc.prune.rules.names import RULES, Rule
 from latentdc.prune.rules.random import random_scores
@@ -49,8 +50,8 @@ def choose_coreset(
     table, rule = table.fitted(train), RULES[score]
     settings = settings or RuleSettings()
     if rule.chooses:
-        scores = _base_column(table, rule, settings)
-        choice = _Choice(rule, table, settings, seed)
+        choice = _Choice(rule, table, settings, base_of(score, settings), seed)
+        scores = choice.hardness
         chosen = choose_rows(choice, table.labels, keep=keep, count=count, scope=scope)
         order = "middle" if score == "moderate" else "easy"
     else:
@@ -79,10 +80,14 @@ def choose_coreset(
 class _Choice:
     """A rule that chooses sets, among any rows of a table."""
 
-    def __init__(self, rule: Rule, table: ScoreTable, settings: RuleSettings, seed: int) -> None:
+    def __init__(
+        self, rule: Rule, table: ScoreTable, settings: RuleSettings, base: str | None, seed: int
+    ) -> None:
         self._rule, self._features = rule, table.features
-        column = _base_column(table, rule, settings)
-        self._hardness = column if _base(rule, settings).hard == "high" else -column
+        self.hardness = torch.zeros(len(table))  # what looks at features alone needs no other
+        if base is not None:
+            column = table.column(base)
+            self.hardness = column if RULES[base].hard == "high" else -column
         self._draws = random_scores(table.hashes, seed)
         self._settings: dict[str, Any] = asdict(settings)
         if rule.needs_features and table.features is None:
@@ -95,19 +100,8 @@ class _Choice:
         available = {
             **self._settings,
             "count": count,
-            "hardness": self._hardness[rows],
+            "hardness": self.hardness[rows],
             "draws": self._draws[rows],
             "features": self._features and self._features.select(rows),
         }
         return rows[self._rule(available)]
-
-
-def _base(rule: Rule, settings: RuleSettings) -> Rule:
-    return RULES[settings.base if rule.base == "*" else rule.base or "random"]
-
-
-def _base_column(table: ScoreTable, rule: Rule, settings: RuleSettings) -> Tensor:
-    """The scores that the rule ranks by; zeros where it looks at features alone."""
-    if rule.base is None:
-        return torch.zeros(len(table))
-    return table.column(settings.base if rule.base == "*" else rule.base)

@@ -60,5 +60,12 @@ def of_features(features: Features, train: Dataset, plan: ScoringPlan) -> Column
     """By the rules that look at all features at once."""
     given = {"features": features, "labels": train.labels, "seed": plan.seed}
     given["clusters"] = plan.settings.clusters or train.num_classes
-    stage = [name for name in plan.columns if RULES[name].stage == "features"]
-    return {name: RULES[name](given) for name in stage}
+    given = asdict(plan.settings) | given
+    return {n: RULES[n](given) for n in plan.columns if RULES[n].stage == "features"}
+
+
+def of_contents(train: Dataset, plan: ScoringPlan) -> Columns:
+    """By the rules that need no scorer."""
+    given = {"hashes": train.hashes, "labels": train.labels, "seed": plan.seed}
+    given = asdict(plan.settings) | given
+    return {n: RULES[n](given) for n in plan.columns if RULES[n].stage == "contents"}

@@ -15,6 +15,7 @@ from torch import Tensor
 from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.prune.rules.names import RULES
 
 _KEY = b"latentdc.coreset"  # of the metadata in the parquet file
 
@@ -25,7 +26,8 @@ class Coreset:
 
     Attributes:
         hashes: (M,) int64 content hash of each kept sample.
-        scores: (M,) float32 by which it was chosen; zeros where nothing was scored.
+        scores: (M,) float32 by which it was chosen, of rules that choose a set with high for hard;
+            zeros where nothing was scored.
         labels: (M,) int64 indices into `class_names`.
         class_names: in label order; none is empty.
         rule: what the score is: `loss`, `random`, or `all` where everything was kept.
@@ -62,6 +64,12 @@ class Coreset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def by(self) -> str:
+        """The rule, and the end of its ranking that was kept, where it ranks."""
+        ranks = self.rule in RULES and not RULES[self.rule].chooses
+        return f"{self.rule}, {self.order}" if ranks else self.rule
 
     def indices(self, dataset: Dataset) -> Tensor:
         """(M,) ascending positions of the core set in `dataset`.

@@ -1,7 +1,7 @@
 """Scores that were saved before or made elsewhere: parquet, csv, JSON or npy."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
 
 FEATURES = "features.npy"  # beside a scores.parquet of ours
+_OF_IMAGES = ("index", "hash", "label")  # columns that say which image a row is
 
 
 def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
@@ -26,7 +27,8 @@ def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
 
     Files of `latentdc prune` fit by content. Others have a row for each image in data-set order:
     a table whose columns are named by rules, or one column alone, which is then `rule`. A column
-    `index` gives another order; `label` and `hash` are compared with the data set's.
+    `index` gives another order; `label`, a number or a class name, and `hash` are compared with the
+    data set's.
 
     Raises:
         InputError: unreadable, another length or order, not finite, or no scores in it.
@@ -38,7 +40,7 @@ def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
         ours = ScoreTable(**{**vars(ours), "features": features})
         _require_finite(ours.columns, path)
         return ours.fitted(train)
-    columns = _columns(table, path)
+    columns = _columns(table, train.class_names, path)
     for name, column in columns.items():
         if len(column) != len(train):
             raise InputError(
@@ -75,8 +77,8 @@ def _read(path: Path) -> Any:
     raise InputError(f"{path}: scores are a .parquet, .csv, .json or .npy file.")
 
 
-def _columns(table: Any, path: Path) -> dict[str, Tensor]:
-    """Numeric columns by name; a bare list is the column `scores`."""
+def _columns(table: Any, class_names: Sequence[str], path: Path) -> dict[str, Tensor]:
+    """Numeric columns by name, and labels by number; a bare list is the column `scores`."""
     if isinstance(table, pa.Table):
         table = {name: table[name].to_numpy() for name in table.column_names}
     named = table if isinstance(table, Mapping) else {"scores": table}
@@ -84,10 +86,13 @@ def _columns(table: Any, path: Path) -> dict[str, Tensor]:
     for name, values in named.items():
         try:
             array = np.asarray(values)
+            if name == "label" and array.dtype.kind not in "iuf":
+                numbers = {class_name: label for label, class_name in enumerate(class_names)}
+                array = np.array([numbers.get(class_name, -1) for class_name in array.tolist()])
             whole = np.issubdtype(array.dtype, np.integer)
             tensor = torch.from_numpy(array.astype(np.int64 if whole else np.float64))
         except (ValueError, TypeError) as error:
-            if name in RULES or len(named) == 1:
+            if name in {*RULES, *_OF_IMAGES} or len(named) == 1:
                 raise InputError(f"{path}: {name} is not a list of numbers: {error}") from error
             continue  # such as paths beside the scores
         if tensor.ndim != 1:

@@ -24,7 +24,11 @@ DRAWN = 10  # images of each class in the picture
 
 
 def suspects(table: ScoreTable) -> tuple[str, Tensor]:
-    """The rule that was asked, and (M,) images from the most suspicious one on."""
+    """The rule that was asked, and (M,) images from the most suspicious one on.
+
+    Raises:
+        InputError: brought scores without either rule.
+    """
     rule = "aum" if "aum" in table.columns else "loss"
     column = table.column(rule)
     hardness = column if RULES[rule].hard == "high" else -column
@@ -36,9 +40,12 @@ def check_labels(folder: Path, table: ScoreTable, train: Dataset) -> Path:
 
     Returns:
         The list.
+
+    Raises:
+        InputError: as `suspects`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     rule, rows = suspects(table)
+    folder.mkdir(parents=True, exist_ok=True)
     names, said = train.class_names, table.columns.get(PREDICTED)
     part = folder / "labels.csv.part"
     with part.open("w", newline="") as file:

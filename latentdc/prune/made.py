@@ -8,7 +8,7 @@ from latentdc import launch
 from latentdc.data.dataset import Dataset
 from latentdc.prune.features import own_features, read_features
 from latentdc.prune.foreign import read_scores, with_features
-from latentdc.prune.plan import ScoringPlan, is_kept, with_bases
+from latentdc.prune.plan import ScoringPlan, base_of, file_identity, is_kept, with_bases
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.scoring import score_by_plan
 from latentdc.recipe import Prune
@@ -35,7 +35,8 @@ def make_scores(
     brought = Path(prune.features) if prune.features is not None else None
     features = own_features(train) if brought is None else read_features(brought, len(train))
     if prune.scores is not None:
-        return with_features(read_scores(Path(prune.scores), train, prune.score), features)
+        ranks_by = base_of(prune.score, prune.rules) or prune.score
+        return with_features(read_scores(Path(prune.scores), train, ranks_by), features)
     plan = ScoringPlan(
         columns=with_bases([prune.score, *prune.columns], prune.rules),
         scorer=prune.scorer,
@@ -44,7 +45,7 @@ def make_scores(
         normalization=normalization,
         seed=seed,
         precision=accelerator.mixed_precision,
-        features=None if brought is None else brought.name,
+        features=None if brought is None else file_identity(brought),
     )
     kept = folder and folder / SCORES
     if kept is not None and launch.agree(accelerator, is_kept(kept, plan)):

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +28,7 @@ class ScoringPlan:
         normalization: of the images, unless the scorer has its own.
         seed: of all draws.
         precision: of the scorer.
-        features: name of the file of given features.
+        features: `file_identity` of given ones.
     """
 
     columns: tuple[str, ...]
@@ -51,18 +51,19 @@ class ScoringPlan:
     def _weights(self) -> str:
         """What tells a file of weights from another, wherever it lies."""
         path = Path(self.scorer.weights or "")
-        if not path.is_file():
-            return str(self.scorer.weights)
-        return f"{path.name} {sha256(path.read_bytes()).hexdigest()[:16]}"
+        return file_identity(path) if path.is_file() else str(self.scorer.weights)
 
 
 def with_bases(columns: Sequence[str], settings: RuleSettings) -> tuple[str, ...]:
     """The rules asked for and those that they rank by, in the order of the list of rules."""
-    wanted = set(columns)
-    for name in columns:
-        base = RULES[name].base
-        wanted |= {settings.base if base == "*" else base} if base else set()
+    wanted = {*columns, *(base_of(name, settings) for name in columns)}
     return tuple(name for name in RULES if name in wanted)
+
+
+def base_of(name: str, settings: RuleSettings) -> str | None:
+    """The rule by whose column a choice ranks; None of rules that rank by none."""
+    base = RULES[name].base
+    return settings.base if base == "*" else base
 
 
 def is_kept(path: Path, plan: ScoringPlan) -> bool:
@@ -73,6 +74,12 @@ def is_kept(path: Path, plan: ScoringPlan) -> bool:
     scored = {*cast(list[str], kept.facts.get("columns", [])), *kept.columns}
     same = kept.facts | {"columns": None} == plan.facts() | {"columns": None}
     return same and scored.issuperset(plan.columns)
+
+
+def file_identity(path: Path) -> str:
+    """Name and content of a file, wherever it lies."""
+    with path.open("rb") as file:
+        return f"{path.name} {file_digest(file, 'sha256').hexdigest()[:16]}"
 
 
 def fingerprint(train: Dataset) -> str:

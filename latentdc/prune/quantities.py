@@ -35,7 +35,8 @@ class Quantities:
         )
         self.last = (*(n for n, rule in wanted.items() if rule.stage == "last"), PREDICTED)
         self.embed = any(
-            "features" in wanted[name].inputs for name in self.averaged if name in wanted
+            "features" in rule.inputs and rule.stage in ("predictions", "last")
+            for rule in wanted.values()
         )
         self._history = history
 

@@ -1,6 +1,7 @@
 """A report to look at: what each rule finds easy and hard, and how far rules agree."""
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -38,8 +39,12 @@ def write_report(folder: Path, table: ScoreTable, train: Dataset, coreset: Cores
     columns = {name: column for name, column in table.columns.items() if name in RULES}
     hardness = {n: c if RULES[n].hard == "high" else -c for n, c in columns.items()}
     lines = [f"# Pruning {train.name}", ""]
-    lines += [f"{len(kept)} of {len(train)} images kept by {coreset.rule}, {coreset.order}.", ""]
-    lines += [*_balance(train, kept), "", *_agreement(hardness, train.labels)]
+    lines += [f"{len(kept)} of {len(train)} images kept by {coreset.by}.", ""]
+    lines += [*_balance(train, kept), ""]
+    if coreset.rule in RULES and RULES[coreset.rule].chooses and train.kind == "images":
+        _grid(folder / "kept.png", train, lambda rows: rows[torch.isin(rows, kept)])
+        lines += [f"Some of each class that {coreset.rule} chose:", "", "![kept](kept.png)", ""]
+    lines += _agreement(hardness, train.labels)
     for name, column in columns.items():
         _histogram(folder / f"{name}.png", name, column, kept)
         lines += [f"## {name}", "", f"{RULES[name].hard} is hard.", ""]
@@ -78,11 +83,13 @@ def _agreement(hardness: dict[str, Tensor], labels: Tensor) -> list[str]:
 
 def _ends(path: Path, hardness: Tensor, train: Dataset, order: Order) -> None:
     """The easiest or hardest images of each class."""
-    rows = []
-    for label in range(min(train.num_classes, CLASSES)):
-        members = train.members(label)
-        rows.append(members[ranked(hardness[members], order)[:SHOWN]])
-    shown = torch.cat(rows)
+    _grid(path, train, lambda rows: rows[ranked(hardness[rows], order)])
+
+
+def _grid(path: Path, train: Dataset, best: Callable[[Tensor], Tensor]) -> None:
+    """The first images of each class among those that `best` makes of its (n,) positions."""
+    classes = range(min(train.num_classes, CLASSES))
+    shown = torch.cat([best(train.members(label))[:SHOWN] for label in classes])
     save_grid(path, train.images[shown], train.labels[shown], train.class_names)
 
 

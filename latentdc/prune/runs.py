@@ -16,6 +16,7 @@ from latentdc.prune.history import History
 from latentdc.prune.look import Look, new_look
 from latentdc.prune.predictions import accuracy
 from latentdc.prune.quantities import Quantities
+from latentdc.prune.rules.names import RULES
 from latentdc.prune.scorer import given_scorer
 from latentdc.prune.training import ScorerTraining
 from latentdc.prune.workspace import Workspace
@@ -120,7 +121,7 @@ class Runs:
 
     def _history(self, classifier: Classifier, *, begun: bool) -> History | None:
         """For rules of change; of a training that goes on, with what it saw last."""
-        if "tdds" not in self.asked:
+        if not any("change" in RULES[name].inputs for name in self.asked):
             return None
         history = History(len(self.train), self.train.num_classes)
         if begun:

@@ -14,7 +14,14 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.preprocessing import plain
 from latentdc.errors import InputError
 from latentdc.images import Normalization
-from latentdc.prune.columns import Columns, kept_features, means, of_features, of_look
+from latentdc.prune.columns import (
+    Columns,
+    kept_features,
+    means,
+    of_contents,
+    of_features,
+    of_look,
+)
 from latentdc.prune.features import Features, own_features
 from latentdc.prune.look import Look
 from latentdc.prune.plan import ScoringPlan, fingerprint, with_bases
@@ -128,8 +135,7 @@ def score_by_plan(
         accelerator=accelerator,
     )
     scores: Columns = {}
-    if "random" in asked:
-        scores["random"] = RULES["random"]({"hashes": train.hashes, "seed": plan.seed})
+    scores |= of_contents(train, plan)
     wants_features = features is None and any(RULES[name].needs_features for name in asked)
     if wants_features or {RULES[name].stage for name in asked} & PASSES:
         try:
@@ -140,8 +146,8 @@ def score_by_plan(
         if accelerator.is_main_process:
             scores |= means([of_look(look, asked, plan.settings) for look in looks])
             features = features or kept_features(looks[0], folder)
-    if "memorization" in asked:
-        scores |= _memorization(runs, plan.settings.subsets)
+    if any(RULES[name].stage == "subsets" for name in asked):
+        scores |= _of_subsets(runs, plan.settings.subsets)
     if features is not None:
         scores |= of_features(features, train, plan)
     scores = cast(Columns, launch.agree(accelerator, scores))
@@ -160,7 +166,7 @@ def _looks(runs: Runs, features: bool) -> list[Look]:
     ]
 
 
-def _memorization(runs: Runs, subsets: int) -> Columns:
+def _of_subsets(runs: Runs, subsets: int) -> Columns:
     held_out = held_out_parts(runs.train.labels, runs.train.hashes, subsets, runs.seed)
     last = replace(runs, window=(runs.window[1], runs.window[1]), asked=())
     looks = [
@@ -170,4 +176,5 @@ def _memorization(runs: Runs, subsets: int) -> Columns:
     if not runs.accelerator.is_main_process:
         return {}
     losses = torch.stack([look.records.column("loss") for look in looks if look.records])
-    return {"memorization": RULES["memorization"]({"loss": losses, "held_out": held_out})}
+    given = {"loss": losses, "held_out": held_out}
+    return {name: RULES[name](given) for name in runs.asked if RULES[name].stage == "subsets"}

@@ -1,5 +1,6 @@
 """Which samples to keep, of each class or of all."""
 
+import sys
 from collections.abc import Callable
 from typing import Literal
 
@@ -53,26 +54,35 @@ def choose_rows(
     """(M,) ascending indices that a rule chooses, class by class or of all, as in `select`.
 
     A choice from all that leaves a class out gives it the first sample that the rule chooses in it,
-    in place of the last chosen one that is not the only one of its class.
+    in place of the last chosen one that is not the only one of its class, and says so once.
     """
     sizes = torch.bincount(labels)
     if scope == "class":
         budgets = class_budgets(sizes.tolist(), keep=keep, count=count)
-        chosen = [
-            choice((labels == label).nonzero().squeeze(1), budget)
-            for label, budget in enumerate(budgets)
-            if budget
-        ]
+        rows = class_rows(labels)
+        chosen = [choice(own, n) for own, n in zip(rows, budgets, strict=True) if n]
         return torch.cat(chosen).sort().values
     total = total_budget(sizes.tolist(), keep=keep, count=count)
     picked = choice(torch.arange(len(labels)), total)
     return _with_every_class(choice, picked, labels, sizes).sort().values
 
 
+def class_rows(labels: Tensor) -> tuple[Tensor, ...]:
+    """The ascending positions of each class's samples, in one pass for all classes."""
+    rows: tuple[Tensor, ...] = labels.argsort(stable=True).split(labels.bincount().tolist())
+    return rows
+
+
 def _with_every_class(choice: Choice, picked: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
     counts = torch.bincount(labels[picked], minlength=len(sizes))
     empty = ((counts == 0) & (sizes > 0)).nonzero().squeeze(1).tolist()
     kept = picked.tolist()
+    if empty:
+        print(
+            f"latentdc: note: the global ranking would leave {len(empty)} of {len(sizes)} classes "
+            "empty; each of them keeps its one best image.",
+            file=sys.stderr,
+        )
     for place in range(len(kept) - 1, -1, -1):
         label = int(labels[kept[place]])
         if empty and counts[label] > 1:

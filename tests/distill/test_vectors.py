@@ -113,7 +113,7 @@ def test_one_distilled_vector_per_class_beats_random_ones_by_far(recipe, capsys)
 
 def test_pruned_and_distilled_vectors_are_evaluated_in_one_table(recipe, tmp_path, capsys):
     prune([recipe, "prune.score=herding", "prune.count=1", "output=runs/herding"])
-    assert "kept 4 of 160 images (herding, easy)" in capsys.readouterr().out
+    assert "kept 4 of 160 images (herding)" in capsys.readouterr().out
     main([recipe, "evaluate.rows=[]", "prune.keep=0.5"])
     assert "right on moves test" in capsys.readouterr().out  # scored by a training on the spot
     shutil.move(RUN / "synthetic", tmp_path / "shared")

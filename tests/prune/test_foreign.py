@@ -48,6 +48,12 @@ def test_an_index_puts_rows_into_order(tmp_path):
     assert read_scores(path, colours(), "aum").columns["aum"][0] == pytest.approx(1.1)
 
 
+def test_labels_may_be_class_names_and_what_else_stands_beside_the_scores_is_passed_over(tmp_path):
+    beside = {"label": ["red", "blue"] * 6, "path": [f"{i}.png" for i in range(12)]}
+    table = read_scores(write(tmp_path / "s.csv", {"aum": VALUES} | beside), colours(), "aum")
+    assert list(table.columns) == ["aum"]
+
+
 def test_scores_of_ours_are_found_by_content_in_another_order(tmp_path):
     train = colours(20)
     ours = ScoreTable(
@@ -79,6 +85,9 @@ def with_nan(values):
         ("s.csv", {"loss": VALUES, "label": [0] * 12}, r"label differs .* in 6 of 12 rows"),
         ("s.csv", {"loss": VALUES, "hash": range(12)}, r"hash differs .* another data set"),
         ("s.csv", {"loss": VALUES, "index": [0] * 12}, "index is not 0 to 11, each once"),
+        ("s.csv", {"loss": VALUES, "label": ["red"] * 12}, r"label differs .* in 6 of 12 rows"),
+        ("s.csv", {"loss": VALUES, "label": ["up"] * 12}, r"label differs .* in 12 of 12 rows"),
+        ("s.csv", {"loss": VALUES, "hash": ["aa"] * 12}, "hash is not a list of numbers"),
     ],
 )
 def test_scores_that_do_not_fit_are_refused_in_one_line(tmp_path, name, values, message):

@@ -78,6 +78,31 @@ def test_a_report_and_a_list_of_labels_to_check_are_written(recipe, tmp_path, ca
     assert len((tmp_path / "labels/labels.csv").read_text().splitlines()) == 15  # 1 % of 1437
 
 
+def test_labels_are_checked_by_a_classifier_even_if_the_core_set_needs_none(
+    recipe, tmp_path, capsys
+):
+    main([recipe, "prune.score=random", "--check-labels", "labels"])
+    assert "kept 287 of 1437 images (random, easy)" in capsys.readouterr().out
+    head, *rows = (tmp_path / "labels/labels.csv").read_text().splitlines()
+    assert head.endswith("scorer_says,aum") and len(rows) == 14
+
+
+def test_brought_scores_that_say_nothing_of_labels_list_none(recipe, tmp_path, capsys):
+    (tmp_path / "s.csv").write_text("entropy\n" + "\n".join(str(i) for i in range(1437)))
+    with pytest.raises(SystemExit):
+        main([recipe, "prune.scores=s.csv", "prune.score=entropy", "--check-labels", "labels"])
+    assert "have no column 'loss', only entropy" in capsys.readouterr().err
+    assert not (tmp_path / "labels").exists()
+
+
+def test_a_scorer_that_is_only_looked_at_is_checked_before_anything(recipe, tmp_path, capsys):
+    for override in ("prune.keep=1.0", "prune.score=random"):
+        with pytest.raises(SystemExit):
+            main([recipe, override, "prune.scorer.network=convet3", "--check-labels", "labels"])
+        assert "did you mean 'convnet3'" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -68,6 +68,19 @@ def test_scores_of_another_scorer_in_the_folder_are_not_taken(tmp_path):
     assert torch.equal(anew.scores, prune_dataset(dataset, keep=0.5, scorer=QUICK).scores)
 
 
+def test_scores_of_other_features_of_the_same_name_are_not_taken(tmp_path):
+    import numpy as np
+
+    dataset, path = colours(20), tmp_path / "f.npy"
+    keys = {"score": "distance", "count": 4, "features": str(path), "folder": tmp_path / "run"}
+    for values in (np.arange(20.0), np.arange(20.0) ** 3):
+        np.save(path, values[:, None])
+        coreset = prune_dataset(dataset, **keys)
+    rows = torch.tensor([r for r in range(20) if dataset.hashes[r] in coreset.hashes])
+    mean = torch.stack([(torch.arange(20.0)[i::2] ** 3).mean() for i in (0, 1)])
+    torch.testing.assert_close(coreset.scores, (rows**3 - mean[rows % 2]).abs())
+
+
 def test_a_share_that_would_empty_classes_says_so_once(capsys):
     dataset = colours(32)
     coreset = prune_dataset(dataset, score="random", keep=0.01)
@@ -82,6 +95,43 @@ def test_an_impossible_budget_is_refused_before_anything_is_scored(monkeypatch):
         prune_dataset(colours(), count=7, accelerator=Accelerator())
     with pytest.raises(InputError, match="the budget is 1 of 12 images, and with 2 classes"):
         prune_dataset(colours(), count=1, scope="global", accelerator=Accelerator())
+
+
+@pytest.mark.parametrize("score", ["ccs", "d2", "moderate"])
+def test_a_list_of_scores_is_what_a_choice_ranks_by(tmp_path, score):
+    import json
+
+    import numpy as np
+
+    dataset, hardest = colours(20), [4, 5]
+    values = [float(i not in hardest) for i in range(20)]  # as AUM, low is hard
+    if score == "moderate":  # distances, of which the middle is kept
+        values = [9.0 if i in hardest else float(i % 3) for i in range(20)]
+    (tmp_path / "s.json").write_text(json.dumps(values))
+    np.save(tmp_path / "f.npy", np.random.default_rng(0).normal(size=(20, 3)))
+    coreset = prune_dataset(
+        dataset, score=score, count=8, scores=f"{tmp_path}/s.json", features=f"{tmp_path}/f.npy"
+    )
+    assert len(coreset) == 16 and not {*hardest} & {*coreset.indices(dataset).tolist()}
+
+
+def test_a_set_keeps_the_hardness_that_it_was_chosen_by(tmp_path):
+    dataset = colours(8)
+    (tmp_path / "s.csv").write_text("aum\n" + "\n".join(str(i) for i in range(8)))
+    coreset = prune_dataset(dataset, score="ccs", count=4, scores=f"{tmp_path}/s.csv")
+    assert coreset.scores.tolist() == [-float(i) for i in range(8)]  # of AUM, low is hard
+
+
+def test_a_global_ranking_that_would_empty_classes_says_so_once(tmp_path, capsys):
+    dataset = colours(20)
+    (tmp_path / "s.csv").write_text("aum\n" + "\n".join(str(i % 2) for i in range(20)))
+    given = {"score": "aum", "scores": f"{tmp_path}/s.csv", "scope": "global"}
+    coreset = prune_dataset(dataset, count=10, **given)
+    assert coreset.labels.bincount().tolist() == [1, 9]
+    note = "note: the global ranking would leave 1 of 2 classes empty; each of them keeps its one"
+    assert capsys.readouterr().err.count(note) == 1
+    prune_dataset(dataset, count=12, **given)
+    assert "note" not in capsys.readouterr().err
 
 
 def test_features_can_be_brought(tmp_path):

@@ -1,5 +1,6 @@
 import csv
 import re
+from math import isnan
 
 import pytest
 import torch
@@ -32,6 +33,13 @@ def test_equal_scores_share_a_rank():
     assert within_class_spearman(a, b, one_class) == pytest.approx(float(expected))
 
 
+def test_classes_in_which_all_scores_are_equal_have_no_correlation():
+    flat = RISING.clone()
+    flat[:4] = 7
+    assert within_class_spearman(RISING, flat, LABELS) == pytest.approx(1)
+    assert isnan(within_class_spearman(RISING, torch.ones(8), LABELS))
+
+
 def test_overlap_is_the_common_share_of_the_easiest():
     assert overlap(RISING, RISING, LABELS, 0.5) == 1
     assert overlap(RISING, -RISING, LABELS, 0.5) == 0
@@ -54,9 +62,18 @@ def test_a_report_shows_every_rule_and_names_only_pictures_that_exist(tmp_path):
     text = page.read_text()
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     assert len(pictures) == 9
+    assert "150 of 300 images kept by loss, easy.\n" in text
     assert {path.name for path in page.parent.iterdir()} == {*pictures, "report.md"}
     assert "| red | 150 | 75 | 50.00% | 50.00% |" in text
     assert re.search(r"\| loss \|  \| 1.00 \| nan \|", text)  # aum agrees, whatever its sign
+
+
+def test_a_report_shows_what_a_rule_chose_that_ranks_no_image(tmp_path):
+    train, scores = table()
+    kept = choose_coreset(scores, train, score="ccs", count=20)
+    text = write_report(tmp_path, scores, train, kept).read_text()
+    assert "40 of 300 images kept by ccs.\n" in text
+    assert "![kept](kept.png)" in text and (tmp_path / "kept.png").is_file()
 
 
 def test_suspicious_labels_are_those_with_the_lowest_aum(tmp_path):

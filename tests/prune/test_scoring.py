@@ -12,6 +12,7 @@ from latentdc.images import Normalization
 from latentdc.networks import new_network
 from latentdc.prune import predictions, runs, training
 from latentdc.prune.rules.loss import cross_entropy
+from latentdc.prune.rules.names import RULES, Rule
 from latentdc.prune.scoring import score_dataset
 from latentdc.prune.training import ScorerTraining
 from latentdc.recipe import RuleSettings, Scorer
@@ -85,6 +86,26 @@ def test_one_training_gives_all_scores_of_its_dynamics(monkeypatch):
     table = scored()
     assert {*DYNAMICS, "entropy", "margin", "aum_probability"} <= set(table.columns)
     assert len(trained) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "twin"),
+    [
+        ("random", Rule("random:random_scores", "contents", ("hashes", "seed"))),
+        ("grand", Rule("grand:last_layer", "last", ("logits", "labels", "features"))),
+        ("tdds", Rule("tdds:tdds", "records", ("change", "span", "decay"))),
+        ("memorization", Rule("memorization:memorization", "subsets", ("loss", "held_out"))),
+        ("distance", Rule("distance:distance", "features", ("features", "labels"))),
+    ],
+)
+def test_a_new_rule_of_any_stage_needs_no_more_than_its_line(monkeypatch, name, twin):
+    monkeypatch.setitem(RULES, "twin", twin)
+    monkeypatch.setattr(runs, "refuse_chance", lambda *_: None)  # the toy is small for subsets
+    # The mean of a window of one epoch is what the last epoch alone gives.
+    given = {"window": (4, 4) if twin.stage == "last" else None}
+    alone, beside = (scored(columns=[column], **given).columns for column in ("twin", name))
+    torch.testing.assert_close(alone["twin"], beside[name], rtol=1e-3, atol=1e-3)
+    assert alone["twin"].std() > 0
 
 
 @pytest.mark.parametrize("killed_after", [1, 3])

@@ -23,10 +23,13 @@ def aum(margins: Tensor) -> Tensor:
 
 
 def aum_probability(losses: Tensor, margins: Tensor) -> Tensor:
-    """(N,) mean over epochs of p_y - max_{j != y} p_j = p_y (1 - exp(-margin)).
+    """(N,) mean over epochs of p_y - max_{j != y} p_j, in [-1, 1].
+
+    The largest other probability is exp(-loss - margin), which is finite however wrong the scorer.
 
     Args:
         losses: (E, N) -log p_y.
-        margins: (E, N) logit margins.
+        margins: (E, N) logit margins, in half precision perhaps.
     """
-    return -(torch.expm1(-margins) * (-losses).exp()).mean(dim=0)
+    others = -(losses + margins).clamp_min(0)
+    return ((-losses).exp() - others.exp()).mean(dim=0)

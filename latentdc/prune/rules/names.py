@@ -19,11 +19,14 @@ class Rule:
 
     Attributes:
         function: `module:name` below latentdc.prune.rules.
-        stage: when it is computed: of `contents` alone; from the `predictions` of a scorer, then
-            averaged over epochs and runs, or of the `last` epoch only; from the `records` of a
-            training; from `subsets`, trainings on parts of the data; from `features`; or as a
-            `choice` of a set, which needs the budget.
-        inputs: names of its arguments.
+        stage: when it is computed, and so what it may see: of `contents` alone (hashes, labels,
+            seed); from the `predictions` of a scorer, then averaged over epochs and runs, or of the
+            `last` epoch only (logits, labels, features, images, classifier); from the `records` of
+            a training (loss, logit_margin, change); from `subsets`, trainings on parts of the data
+            (loss, held_out); from `features` (and labels, seed, clusters); or as a `choice` of a
+            set, which needs the budget (count, features, hardness, draws). A stage but those of
+            predictions and subsets also sees all of `RuleSettings`.
+        inputs: names of its arguments, among what its stage may see.
         hard: whether hard images have `high` or `low` scores; of choices without a sense.
         free: needs nothing that scoring does not compute anyway, so that it is always kept.
         base: of a choice, the rule whose column it ranks by; `*` takes `prune.rules.base`.
