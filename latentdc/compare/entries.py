@@ -10,7 +10,7 @@ from latentdc.errors import InputError
 from latentdc.synthetic import folder as layout
 
 FILES = ("results.json", "evaluation.json")
-BASELINES = ("random", "coreset", "full")
+BASELINES = ("random", "coreset", "kept", "full")
 TOP1, TOP5 = "accuracies", "top5_accuracies"  # of a row
 
 
@@ -141,8 +141,13 @@ def _test_name(run: Path) -> str:
 
 
 def _size(row: Mapping[str, Any], run: Path) -> int | None:
-    """Bytes of the images: of the run's set as it lies there, else as `latentdc measure` found."""
+    """Bytes of images and soft labels: as they were counted when the row was scored.
+
+    Rows of before that: of the run's set as it lies there, else as `latentdc measure` found.
+    """
     labels = int(row.get("labels", {}).get("label_bytes", 0))
+    if "image_bytes" in row:
+        return int(row["image_bytes"]) + labels
     if row["set"] == "distilled":
         for folder in (run / "synthetic", run):
             if layout.is_set(folder):

@@ -121,7 +121,7 @@ def _percent(accuracies: tuple[float, ...] | None) -> str:
 
 
 def _ipc(line: Line) -> str:
-    return "all" if line.row == "full" else str(line.ipc)
+    return {"full": "all", "kept": "kept"}.get(line.row, str(line.ipc))
 
 
 def _bytes(size: int | None) -> str:

@@ -13,29 +13,40 @@ from latentdc.errors import InputError
 _LABEL_NAMES = ("label", "labels", "class", "class_id", "fine_label", "target", "y")
 
 
-def image_column(features: Mapping[str, Any], named: str | None, source: str) -> str:
+def image_column(
+    features: Mapping[str, Any], named: str | None, source: str, advice: str = ""
+) -> str:
     """The column of feature type Image.
+
+    Args:
+        features: by column.
+        named: the user's choice, None without.
+        source: for messages.
+        advice: what to do where none or several are found; by default `data.image`.
 
     Raises:
         InputError: the named one is unknown or holds something else; none or several were found.
     """
     found = [name for name, feature in features.items() if isinstance(feature, Image)]
-    return _one("image", found, named, features, source)
+    return _one("image", found, named, features, source, advice)
 
 
-def label_column(features: Mapping[str, Any], named: str | None, source: str) -> str:
+def label_column(
+    features: Mapping[str, Any], named: str | None, source: str, advice: str = ""
+) -> str:
     """The ClassLabel column, else an integer or string column with a usual name.
+
+    See `image_column`.
 
     Raises:
         InputError: the named one is unknown or holds something else; none or several were found.
     """
     usable = [name for name, feature in features.items() if _is_label(feature)]
     if named is not None:
-        return _one("label", usable, named, features, source)
+        return _one("label", usable, named, features, source, advice)
     classes = [name for name in usable if isinstance(features[name], ClassLabel)]
-    return _one(
-        "label", classes or [n for n in usable if n in _LABEL_NAMES], None, features, source
-    )
+    usual = [name for name in usable if name in _LABEL_NAMES]
+    return _one("label", classes or usual, None, features, source, advice)
 
 
 def class_labels(feature: Any, values: list[Any], name: str) -> tuple[Tensor, list[str]]:
@@ -61,7 +72,12 @@ def _is_label(feature: Any) -> bool:
 
 
 def _one(
-    kind: str, found: list[str], named: str | None, features: Mapping[str, Any], source: str
+    kind: str,
+    found: list[str],
+    named: str | None,
+    features: Mapping[str, Any],
+    source: str,
+    advice: str,
 ) -> str:
     columns = f"its columns: {', '.join(f'{name} ({_type(f)})' for name, f in features.items())}"
     if named is None and len(found) == 1:
@@ -74,7 +90,8 @@ def _one(
         hint = nearest(named, features)
         raise InputError(f"data.{kind}: {source} has no column {named!r}{hint}; {columns}.")
     count = f"{len(found)} {kind} columns ({', '.join(found)})" if found else f"no {kind} column"
-    raise InputError(f"{source} has {count}; name it with data.{kind}=...; {columns}.")
+    advice = advice or f"name it with data.{kind}=..."
+    raise InputError(f"{source} has {count}; {advice}; {columns}.")
 
 
 def _type(feature: Any) -> str:

@@ -1,5 +1,7 @@
 """Random images as a synthetic set: the row that every score stands beside."""
 
+from collections.abc import Sequence
+
 import torch
 
 from latentdc.data.dataset import Dataset
@@ -7,20 +9,26 @@ from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 
 
-def random_images(dataset: Dataset, ipc: int, seed: int) -> Dataset:
-    """`ipc` different images of each class, drawn by (seed, class), ordered by class.
+def random_images(dataset: Dataset, ipc: int | Sequence[int], seed: int) -> Dataset:
+    """Different images of each class, drawn by (seed, class), ordered by class.
+
+    Args:
+        dataset: to draw from.
+        ipc: images of every class, or of each one in label order.
+        seed: of the draw.
 
     Raises:
         InputError: a class has fewer images.
     """
+    counts = [ipc] * dataset.num_classes if isinstance(ipc, int) else ipc
     picked = []
-    for label, name in enumerate(dataset.class_names):
+    for label, (name, count) in enumerate(zip(dataset.class_names, counts, strict=True)):
         members = dataset.members(label)
-        if len(members) < ipc:
+        if len(members) < count:
             raise InputError(
                 f"{dataset.name} has {len(members)} images of class {name!r}, a random row of ipc "
-                f"{ipc} needs as many. Choose a smaller ipc, or keep more images (prune.keep)."
+                f"{count} needs as many. Choose a smaller ipc, or keep more images (prune.keep)."
             )
         source = generator(seed, "random images", label)
-        picked.append(members[choose(len(members), ipc, source)])
+        picked.append(members[choose(len(members), count, source)])
     return dataset.select(torch.cat(picked))

@@ -17,6 +17,7 @@ from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.rows import Row, write_row
 from latentdc.evaluate.score import Score
 from latentdc.evaluate.sharing import Done, finished, gathered
+from latentdc.evaluate.stores import Stores
 from latentdc.evaluate.teaching import Teaching, open_teaching
 from latentdc.images import Preprocessing
 from latentdc.samples import kind_of
@@ -79,6 +80,14 @@ def score_sets(
     """
     accelerator = accelerator or Accelerator()
     protocol.check_students(test.images.shape[-1], kind_of(test.images))
+    sets = {name: _hashes(candidates[name], protocol, test, name) for name in candidates}
+    if labels is not None and protocol.labels.source == "stored":
+        known = {
+            digest: drawn(candidates[name], seed)
+            for name, digests in sets.items()
+            for seed, digest in enumerate(digests)
+        }
+        Stores(protocol, None, Path(), labels).require_brought(known)
     teaching = open_teaching(
         protocol,
         test,
@@ -89,7 +98,6 @@ def score_sets(
         accelerator=accelerator,
     )
     setting = _setting(test, normalization, accelerator.mixed_precision, teaching)
-    sets = {name: _hashes(candidates[name], protocol, test, name) for name in candidates}
     seen = {name: protocol_for(protocol, drawn(candidates[name], 0)) for name in candidates}
     jobs = {
         Row(sets[name][seed], seen[name].hash, setting, student, seed): Job(

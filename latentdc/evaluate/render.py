@@ -29,15 +29,17 @@ def to_markdown(*tables: Table) -> str:
 def _cells(tables: tuple[Table, ...]) -> list[list[str]]:
     """Header and rows; several tables have columns for ipc and protocol and all of their students.
 
-    With several students, a last column holds the mean of the unseen ones; a data set of many
-    classes has a column of top-5 beside each student's.
+    Bytes are those of images and soft labels, as far as they were counted. With several students,
+    a last column holds the mean of the unseen ones; a data set of many classes has a column of
+    top-5 beside each student's.
     """
     students = list(dict.fromkeys(s for table in tables for s in table.protocol.students))
     unseen = any(map(_shows_unseen, tables))
     five = any(map(_shows_top5, tables))
+    sized = any(table.sizes for table in tables)
     key = ["ipc", "protocol"] if len(tables) > 1 else []
     named = [name for s in students for name in ([s, f"{s} top-5"] if five else [s])]
-    cells = [["set", *key, *named, *(["unseen"] if unseen else [])]]
+    cells = [["set", *key, *(["bytes"] if sized else []), *named, *(["unseen"] if unseen else [])]]
     for table in tables:
         about = [str(table.ipc), table.protocol.name] if key else []
         for name, score in table.scores.items():
@@ -46,8 +48,14 @@ def _cells(tables: tuple[Table, ...]) -> list[list[str]]:
             if unseen:
                 mean = score.over(list(table.unseen)) if _shows_unseen(table) else None
                 values.append(_percent(mean))
-            cells.append([name, *about, *values])
+            size = [_bytes(table.sizes.get(name), score)] if sized else []
+            cells.append([name, *about, *size, *values])
     return cells
+
+
+def _bytes(images: int | None, score: Score) -> str:
+    """Of images and of the soft labels that a set brings or that are stored."""
+    return "-" if images is None else f"{images + score.label_bytes:,}"
 
 
 def _shows_top5(table: Table) -> bool:

@@ -56,18 +56,20 @@ def score_saved(
 
 
 def _alike(opened: dict[str, Opened], recipe: Recipe) -> list[dict[str, Opened]]:
-    """Sets that share budget, random row, preprocessing and learning rate, group by group."""
+    """Sets that share budget, random rows, preprocessing and learning rate, group by group."""
     groups: dict[str, dict[str, Opened]] = {}
     for name, one in opened.items():
         zca = one.whitening.facts() if recipe.data.zca and one.whitening is not None else None
         rate = one.learned_lr if recipe.evaluate.learned_lr else None
-        key = json.dumps([len(one.labelled.labels), _ipc(one), zca, rate])
+        key = json.dumps([_counts(one), zca, rate])
         groups.setdefault(key, {})[name] = one
     return list(groups.values())
 
 
-def _ipc(one: Opened) -> int:
-    return int(one.labelled.labels.bincount().max())
+def _counts(one: Opened) -> list[int]:
+    """Images of each class."""
+    classes = len(one.labelled.class_names)
+    return one.labelled.labels.bincount(minlength=classes).tolist()
 
 
 def _table(
@@ -83,6 +85,7 @@ def _table(
 ) -> Table:
     """Sets that are alike, and their baselines, under one protocol."""
     one, wanted = next(iter(group.values())), recipe.evaluate
+    counts = _counts(one)
     if wanted.learned_lr:
         protocol = protocol.with_learned_lr(one.learned_lr)
     return score_table(
@@ -90,7 +93,8 @@ def _table(
         train,
         test,
         protocol,
-        ipc=_ipc(one),
+        ipc=-(-sum(counts) // len(counts)),
+        counts=counts,
         normalization=_preprocessing(recipe, one, train, accelerator),
         coreset=_coreset(recipe, place, train),
         include=wanted.rows or ("distilled", "random"),

@@ -52,4 +52,9 @@ def _table(content: dict[str, Any]) -> Table:
         machine=Machine(**content["machine"]),
         test=content["test"],
         classes=content["classes"],
+        sizes={
+            name: rows[0]["image_bytes"]
+            for name, rows in by_set.items()
+            if "image_bytes" in rows[0]
+        },
     )

@@ -40,6 +40,11 @@ class Score:
         by_seed = zip(*(self.accuracies[student] for student in students), strict=True)
         return tuple(statistics.fmean(values) for values in by_seed)
 
+    @property
+    def label_bytes(self) -> int:
+        """Bytes of the soft labels that are stored or that the set brings; 0 without."""
+        return int(str(self.labels.get("label_bytes", 0)))
+
     def to_json(self) -> dict[str, Any]:
         """As JSON's types; `from_json` reads it back."""
         return {

@@ -17,13 +17,14 @@ class Stores:
 
     Args:
         protocol: with its budget in steps and stored labels.
-        teachers: hash of those that label.
+        teachers: hash of those that label; None compares brought labels without it, before there
+            are any.
         folder: of stores.
         brought: a folder of stored labels for one of the sets, None without.
     """
 
     def __init__(
-        self, protocol: EvalProtocol, teachers: str, folder: Path, brought: Path | None
+        self, protocol: EvalProtocol, teachers: str | None, folder: Path, brought: Path | None
     ) -> None:
         self._protocol, self._teachers = protocol, teachers
         self._folder, self._brought = folder, brought
@@ -60,13 +61,14 @@ class Stores:
 
     def _own(self, digest: str, labelled: LabelledImages) -> LabelStore:
         labels = self._protocol.labels
-        facts = {
+        facts: dict[str, object] = {
             "set": digest,
             "views": changed(views_for(self._protocol.views, labelled)),
-            "teachers": self._teachers,
             "seed": STORE_SEED,
             "epochs": self.pool(len(labelled.labels)),
             "precision": labels.precision,
             "top": labels.top,
         }
+        if self._teachers is not None:
+            facts["teachers"] = self._teachers
         return LabelStore.under(self._folder, facts)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.job import Candidate
+from latentdc.evaluate.image_bytes import image_bytes
+from latentdc.evaluate.job import Candidate, drawn
 from latentdc.evaluate.jobs import score_sets
 from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.protocol import EvalProtocol
@@ -36,6 +37,8 @@ class Table:
         machine: where it was computed.
         test: hash of the test set; None in tables that were made without it.
         classes: of the data set; None where it is not known.
+        sizes: bytes of the images, by row; of a set that is drawn by seed, those of seed 0. Rows of
+            all images have none, nor have tables of before they were counted.
     """
 
     scores: dict[str, Score]
@@ -45,6 +48,7 @@ class Table:
     machine: Machine
     test: str | None = None
     classes: int | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def protocol(self) -> EvalProtocol:
@@ -73,6 +77,7 @@ class Table:
                     **_top5(score, student),
                     "sets": list(score.sets),
                     **({"labels": dict(score.labels)} if score.labels else {}),
+                    **({"image_bytes": self.sizes[name]} if name in self.sizes else {}),
                 }
                 for name, score in self.scores.items()
                 for student in protocol.students
@@ -98,6 +103,7 @@ def score_table(
     protocol: EvalProtocol,
     *,
     ipc: int,
+    counts: Sequence[int] | None = None,
     normalization: Preprocessing,
     coreset: Dataset | None = None,
     include: Sequence[str] = ("distilled", "random", "coreset", "full"),
@@ -115,6 +121,7 @@ def score_table(
         test: real images.
         protocol: students, seeds and budget.
         ipc: images per class of the random rows, which are drawn anew for each seed.
+        counts: of each class, where they differ; None takes `ipc` for all.
         normalization: the same for all images.
         coreset: the training images that pruning kept, which `kept` and, in part, `coreset` are.
         include: wanted rows, in the table's order; what lacks its images is listed as missing.
@@ -130,10 +137,11 @@ def score_table(
     accelerator = accelerator or Accelerator()
     given = distilled if isinstance(distilled, Mapping) else {"distilled": distilled}
     include = [row for name in include for row in (given if name == "distilled" else [name])]
+    few = ipc if counts is None else counts
     candidates: dict[str, Candidate | None] = {
         **given,
-        "random": None if train is None else lambda seed: random_images(train, ipc, seed),
-        "coreset": None if coreset is None else lambda seed: random_images(coreset, ipc, seed),
+        "random": None if train is None else lambda seed: random_images(train, few, seed),
+        "coreset": None if coreset is None else lambda seed: random_images(coreset, few, seed),
         "kept": coreset,
         "full": train,
     }
@@ -161,6 +169,7 @@ def score_table(
         machine=this_machine(accelerator),
         test=set_hash(test),
         classes=classes,
+        sizes=_sizes(present),
     )
 
 
@@ -171,6 +180,16 @@ MISSING = {
     "kept": "no core set was given",
     "full": "no real training images were given",
 }
+
+
+def _sizes(present: Mapping[str, Candidate]) -> dict[str, int]:
+    """Bytes of the images of small sets; `kept` and `full` are large."""
+    found = {
+        name: image_bytes(drawn(candidate, 0))
+        for name, candidate in present.items()
+        if name not in ("kept", "full")
+    }
+    return {name: size for name, size in found.items() if size is not None}
 
 
 def _top5(score: Score, student: str) -> dict[str, Any]:

@@ -71,8 +71,9 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     labelled = open_set(place, train, recipe.data).labelled
     (name,) = row_names([place])
     require_comparable(labelled, test, name)
-    ipc = int(labelled.labels.bincount().max())
-    sets: dict[str, LabelledImages] = {name: labelled, "random": random_images(train, ipc, 0)}
+    counts = labelled.labels.bincount(minlength=len(test.class_names)).tolist()
+    ipc = -(-sum(counts) // len(counts))
+    sets: dict[str, LabelledImages] = {name: labelled, "random": random_images(train, counts, 0)}
     content: Facts = {"version": VERSION, "ipc": ipc, "classes": len(test.class_names)}
     network = None
     if wanted.network is not None:
@@ -159,8 +160,13 @@ def _storage(labelled: LabelledImages) -> dict[str, int]:
         sizes = storage(labelled)
     else:
         images = labelled.images[torch.arange(count)]
-        sizes = image_storage(to_uint8(images) if images.is_floating_point() else images)
+        floats = images.is_floating_point()
+        sizes = image_storage(to_uint8(images) if floats else images)
+        if floats:
+            sizes["images/float32"] = 4 * images.numel()
         sizes["labels/int64"] = labelled.labels.nbytes
+        if (soft := getattr(labelled, "soft", None)) is not None:
+            sizes["soft labels/float32"] = soft.nbytes
     return sizes | {
         "soft labels per epoch/float16": soft_label_bytes(count, classes),
         "soft labels per epoch/uint8": soft_label_bytes(count, classes, precision="uint8"),

@@ -2,6 +2,7 @@ import json
 import math
 import re
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,18 @@ def test_the_command_writes_tables_and_a_picture_of_known_bytes(tmp_path, capsys
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_bytes_counted_with_the_scores_are_drawn_and_what_pruning_kept_is_no_set(tmp_path, capsys):
+    rows = {"mosaics": ((0.5, 0.6),), "random": RANDOM, "kept": ((0.8, 0.9),)}
+    made = replace(table(ipc=3, **rows), sizes={"mosaics": 1000, "random": 2000})
+    made.scores["mosaics"].labels["label_bytes"] = 50
+    given = evaluation(tmp_path / "x", made)
+    main([given, "--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "| mosaics | 3 | 1,050 |" in printed and "| random | 3 | 2,000 |" in printed
+    assert "| kept | kept | - |" in printed
+    assert (tmp_path / "comparison.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [("{", "is no results.json"), ('{"rows": [{"set": "x"}]}', "is no results.json")],
@@ -180,7 +193,7 @@ def test_the_page_lists_every_key_of_both_files(tmp_path):
     page = (DOCS / "metrics.md").read_text().split("## The files of results")[1]
     listed = set(re.findall(r"^\| `(\w+)` \|", page, re.M))
     keys = {*single, *single["rows"][0], *flat, *flat["rows"][0]} | {"labels"}
-    keys |= {"top5", "top5_accuracies"}
+    keys |= {"top5", "top5_accuracies", "image_bytes"}
     assert listed == keys
     assert f"`results.json` has version {single['version']}" in page
     assert f"`evaluation.json` version {flat['version']}" in page

@@ -92,9 +92,9 @@ def test_the_core_set_is_the_easy_part_of_the_training_digits(run):
 def test_the_table_has_every_row_with_mean_and_spread(run):
     folder, printed = run
     assert "mean ± sample std over 2 seeds, ipc 1, protocol quick (" in printed
-    number = r" +\d+\.\d ± \d+\.\d"
+    size, number = r" +[\d,-]+", r" +\d+\.\d ± \d+\.\d"
     for row in ROWS:
-        assert re.search(rf"^{row}{number}{number}$", printed, re.MULTILINE), printed
+        assert re.search(rf"^{row}{size}{number}{number}$", printed, re.MULTILINE), printed
     assert f"results: {folder.relative_to(folder.parents[1])}/results.json" in printed
     assert f"grid: {folder.relative_to(folder.parents[1])}/grid.png" in printed
 

@@ -20,6 +20,14 @@ def test_every_seed_draws_anew_and_the_same_again():
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_classes_may_have_different_numbers_of_images():
+    data = stripes(30)
+    drawn = random_images(data, ipc=[1, 4, 2], seed=0)
+    assert drawn.labels.tolist() == [0, 1, 1, 1, 1, 2, 2]
+    alike = random_images(data, ipc=4, seed=0)
+    assert drawn.hashes[1:5].tolist() == alike.hashes[4:8].tolist()
+
+
 def test_a_class_with_too_few_images_is_named():
     with pytest.raises(InputError, match=r"stripes has 3 images of class 'chessboard', .* ipc 4"):
         random_images(stripes(11), ipc=4, seed=0)

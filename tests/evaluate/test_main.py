@@ -10,6 +10,7 @@ from latentdc.config import to_yaml
 from latentdc.data.open import open_splits
 from latentdc.evaluate.__main__ import main
 from latentdc.evaluate.baselines import random_images
+from latentdc.evaluate.labelled import set_hash
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Data, Prune, Recipe
 from latentdc.synthetic import SyntheticSet
@@ -40,7 +41,7 @@ def wrong(capsys, *arguments):
 def test_a_saved_set_is_scored_beside_random_images(run, capsys):
     main([str(run), *QUICK, "evaluate.rows=[distilled,random]", "data.resolution=8"])
     printed = capsys.readouterr().out
-    assert re.search(r"distilled +\d+\.\d\nrandom +\d+\.\d\n", printed)
+    assert re.search(r"distilled +[\d,]+ +\d+\.\d\nrandom +[\d,]+ +\d+\.\d\n", printed)
     assert "ipc 2, protocol quick" in printed and "2 steps" in printed
     results = json.loads((run / "evaluation.json").read_text())
     assert [row["set"] for row in results["rows"]] == ["distilled", "random"]
@@ -64,7 +65,7 @@ def test_the_core_set_of_the_run_is_found_and_its_absence_said(run, capsys):
         dataset=train.name,
     ).save(run / "coreset.parquet")
     main(arguments)
-    assert re.search(r"coreset +\d+\.\d", capsys.readouterr().out)
+    assert re.search(r"coreset +[\d,]+ +\d+\.\d", capsys.readouterr().out)
 
 
 def test_a_set_of_its_own_needs_a_recipe_and_writes_where_it_is_told(run, capsys):
@@ -100,7 +101,7 @@ def test_several_sets_and_protocols_give_one_table_and_each_row_is_kept(run, cap
         ]
     )
     printed = capsys.readouterr().out
-    lines = re.findall(r"^(\S+) +2 +(.+?)  +\d+\.\d$", printed, re.M)
+    lines = re.findall(r"^(\S+) +2 +(.+?)  +[\d,]+ +\d+\.\d$", printed, re.M)
     assert lines == [
         (name, f"{protocol} with other lr")
         for protocol in ("quick", "ccs-cifar")
@@ -112,6 +113,28 @@ def test_several_sets_and_protocols_give_one_table_and_each_row_is_kept(run, cap
     main([*calls, "evaluate.rows=[distilled,random]", "evaluate.steps=3"])
     rows = json.loads((run / "both" / "evaluation.json").read_text())["rows"]
     assert len(rows) == 9 and {row["steps"] for row in rows} == {2, 3}
+
+
+def test_an_uneven_core_set_stands_beside_as_many_random_images_of_each_class(run, capsys):
+    train, _ = open_splits(DATA)
+    counts = [1, 5, *[1] * 8]
+    kept = random_images(train, counts, seed=1)
+    core = Coreset(
+        hashes=kept.hashes,
+        scores=torch.zeros(14),
+        labels=kept.labels,
+        class_names=kept.class_names,
+        rule="random",
+        order="easy",
+        keep=0.01,
+        dataset=train.name,
+    )
+    core.save(run / "coreset.parquet")
+    call = [str(run / "coreset.parquet"), "--recipe", str(run / "synthetic/recipe.yaml"), *QUICK]
+    main([*call, "evaluate.rows=[distilled,random]", "--output", str(run / "core")])
+    assert "ipc 2, protocol quick" in capsys.readouterr().out  # 14 images of 10 classes
+    rows = json.loads((run / "core" / "evaluation.json").read_text())["rows"]
+    assert rows[1]["sets"] == [set_hash(random_images(train, counts, seed=0))]
 
 
 def test_soft_labels_of_a_trained_teacher_are_stored_beside_the_rows(run, capsys):
@@ -128,7 +151,7 @@ def test_soft_labels_of_a_trained_teacher_are_stored_beside_the_rows(run, capsys
     stores = sorted(path.name for path in (run / "labels").iterdir())
     assert len(stores) == 2  # of the set and of the random one
     main([*call, "--labels", str(run / "labels" / stores[0])])
-    assert re.search(r"distilled +\d+\.\d", capsys.readouterr().out)
+    assert re.search(r"distilled +[\d,]+ +\d+\.\d", capsys.readouterr().out)
     assert "holds no stored labels" in wrong(capsys, *call, "--labels", str(run))
 
 

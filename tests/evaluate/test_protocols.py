@@ -103,7 +103,40 @@ def test_what_the_table_leaves_out_is_as_published():
     assert load_protocol("edc-in1k").ema_every == "step" and load_protocol("edc-in1k").ema == 0.99
     assert load_protocol("edc-tiny").resolve(200, 200).steps == 1000 * 2
     assert load_protocol("minimax").resolve(10, 10).steps == 3000
+    for name in ("dc", "dm", "mtt"):
+        assert (load_protocol(name).milestones, load_protocol(name).gamma) == ([0.5], 0.1)
+    cifar = load_protocol("edc-cifar10")
+    assert (cifar.milestones, cifar.gamma) == ([0.8, 0.9, 0.95], 0.5)
+    assert load_protocol("lpld-in21k").labels.smoothing == 0.2
     assert load_protocol("dc").augment is None and load_protocol("dm").augment is not None
+
+
+def test_students_are_those_of_the_table():
+    students = {
+        "rdc-soft": "resnet18",
+        "rdc-hard": "resnet18",
+        "pca": "resnet18",
+        "sre2l-fkd": "resnet18 resnet50 resnet101",
+        "gvbsm": "resnet18 resnet50 resnet101",
+        "ccs-in1k": "resnet34",
+        "lpld-in21k": "resnet18",
+    }
+    for name, networks in students.items():
+        assert load_protocol(name).students == [f"torchvision/{one}" for one in networks.split()]
+    assert len(load_protocol("edc-in1k").students) == 9 - 1  # DeiT-T is not torchvision's
+    assert load_protocol("minimax").students == ["resnetap10", "convnet6", "resnet18-imagenet"]
+    for name in ("sre2l-cifar100", "lpld-tiny", "dwa-tiny", "dwa-cifar", "edc-tiny"):
+        assert load_protocol(name).students == ["resnet18-bn"]  # with the stem for small images
+
+
+def test_sgd_has_the_momentum_of_the_table_and_each_protocol_scores_the_size_of_its_source():
+    every = [load_protocol(name) for name in TABLE]
+    assert {p.momentum for p in every if p.optimizer == "sgd"} == {0.9}
+    enlarged = {p.name: p.test_crop for p in every if p.test_crop != 1}
+    assert enlarged.pop("rded-tiny") == pytest.approx(64 / 72, abs=1e-4)
+    assert set(enlarged.values()) == {224 / 256}
+    averaged = {p.name for p in every if p.ema is not None}
+    assert averaged == {"ld3m", *(name for name in TABLE if name.startswith("edc-"))}
 
 
 def test_the_page_lists_every_protocol_with_its_hash_and_what_is_unsettled():

@@ -29,6 +29,7 @@ TABLE = Table(
     machine=MACHINE,
     test="x",
     classes=10,
+    sizes={"random": 77},
 )
 
 

@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from latentdc.errors import InputError
 from latentdc.evaluate import score_table
@@ -12,6 +13,7 @@ from latentdc.evaluate.score import Score
 from latentdc.evaluate.table import Table
 from latentdc.images import Normalization
 from latentdc.machine import Machine
+from latentdc.synthetic.rows import encode
 from tests.evaluate.toys import protocol, stripes
 
 TRAIN, TEST = stripes(60, seed=3), stripes(30, seed=4)
@@ -69,6 +71,36 @@ def test_a_row_without_images_is_listed_as_missing_and_said():
     assert "random: missing, no real training images were given." in to_text(made)
     with pytest.raises(InputError, match="none of the rows"):
         score_table(None, None, TEST, protocol(), **OPTIONS)
+
+
+def test_random_rows_have_as_many_images_of_each_class_as_the_set():
+    uneven = TRAIN.select(torch.cat([TRAIN.members(0)[:1], TRAIN.members(2)[:3]]))
+    made = score_table(
+        {"uneven": uneven},
+        TRAIN,
+        TEST,
+        protocol(seeds=1, steps=1),
+        counts=[1, 0, 3],
+        include=["distilled", "random"],
+        **OPTIONS,
+    )
+    assert made.scores["random"].sets == (set_hash(random_images(TRAIN, [1, 0, 3], 0)),)
+
+
+def test_bytes_of_small_sets_stand_beside_their_numbers():
+    one = stripes(6, seed=5)
+    made = score_table(one, TRAIN, TEST, protocol(seeds=1, steps=1), **OPTIONS)
+    png = sum(len(encode(image)) for image in one.images)
+    drawn = sum(len(encode(image)) for image in random_images(TRAIN, 2, 0).images)
+    assert made.sizes == {"distilled": png, "random": drawn}
+    assert [row.get("image_bytes") for row in made.to_json()["rows"]] == [png, drawn, None]
+    lines = to_markdown(made).splitlines()
+    assert lines[0] == "| set | bytes | convnet3@4 |"
+    assert lines[2].startswith(f"| distilled | {png:,} | ")
+    assert lines[4].startswith("| full | - | ")
+    soft = replace(made.scores["distilled"], labels={"source": "brought", "label_bytes": 5})
+    some = replace(made, scores={**made.scores, "distilled": soft})
+    assert to_markdown(some).splitlines()[2].startswith(f"| distilled | {png + 5:,} | ")
 
 
 def test_students_of_the_distilling_network_are_seen_at_any_width():

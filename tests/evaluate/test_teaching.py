@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from latentdc.errors import InputError, RunError
-from latentdc.evaluate import evaluate, job
+from latentdc.evaluate import evaluate, job, teachers
 from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.labelled import set_hash
 from latentdc.evaluate.settings import Views
@@ -155,12 +155,15 @@ def test_students_learn_from_soft_labels_and_restart_without_training(folder):
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
-def test_brought_labels_of_another_set_are_refused_before_training(folder, monkeypatch):
+def test_brought_labels_of_another_set_are_refused_before_any_training(
+    folder, tmp_path, monkeypatch
+):
     teaching, digest = opened(taught("stored"), folder), set_hash(SMALL)
     teaching.prepare({digest: SMALL}, [digest])
     lying = teaching._stores.of(digest, SMALL).folder
     monkeypatch.setattr(job, "train_student", None)
-    options = {"normalization": Normalization(), "train": TRAIN, "rows": folder, "labels": lying}
+    monkeypatch.setattr(teachers, "train_student", None)
+    options = {"normalization": Normalization(), "train": TRAIN, "rows": tmp_path, "labels": lying}
     with pytest.raises(InputError, match=r"of another set: set is .* there and .* here"):
         evaluate(stripes(9, seed=8), TEST, taught("stored"), **options)
 
@@ -177,6 +180,13 @@ def test_a_teacher_with_its_classes_in_another_order_is_refused(folder, tmp_path
     wrong = replace(taught("online"), labels=replace(taught("online").labels, teachers=[rolled]))
     with pytest.raises(InputError, match=r"rightly; chance is 33.33%, .* in another order"):
         evaluate(SMALL, TEST, wrong, normalization=Normalization())
+
+
+def test_a_set_that_does_not_fit_is_refused_before_a_teacher_is_trained(monkeypatch):
+    monkeypatch.setattr(teachers, "train_student", None)
+    other = replace(SMALL, class_names=("columns", "rows", "chessboard"))
+    with pytest.raises(InputError, match="class 0 is 'columns'"):
+        evaluate(other, TEST, taught("online"), normalization=Normalization(), train=TRAIN)
 
 
 def test_a_teacher_that_cannot_be_had_is_refused(tmp_path):

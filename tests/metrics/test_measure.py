@@ -7,6 +7,7 @@ from torch import nn
 
 from latentdc import config
 from latentdc.errors import InputError
+from latentdc.evaluate.foreign.foreign_set import ForeignSet
 from latentdc.evaluate.sources import Place
 from latentdc.metrics.__main__ import main
 from latentdc.metrics.measure import Wanted, measure_saved, measure_set
@@ -43,6 +44,14 @@ def test_a_set_is_measured_under_the_given_network():
     assert facts["storage"]["soft labels per epoch/float16"] == 6 * 3 * 2
     alone = measure_set(made, train, None, Wanted(), torch.device("cpu"))
     assert "entropy" not in alone and alone["storage"] == facts["storage"]
+
+
+def test_float_images_and_soft_labels_of_others_are_counted_as_they_came():
+    train, soft = stripes(30), torch.zeros(6, 3)
+    brought = ForeignSet(torch.zeros(6, 3, 8, 8), train.labels[:6], train.class_names, soft)
+    sizes = measure_set(brought, train, None, Wanted(), torch.device("cpu"))["storage"]
+    assert sizes["images/float32"] == 6 * 3 * 8 * 8 * 4
+    assert sizes["soft labels/float32"] == 6 * 3 * 4
 
 
 @pytest.fixture

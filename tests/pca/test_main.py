@@ -112,7 +112,9 @@ def test_two_processes_make_the_same_sets_and_rows_as_one(made, tmp_path):
 def test_the_sets_can_be_evaluated_and_no_other_grid_is_taken(made, capsys):
     call = [str(made / "run/rded"), *SMALL, "evaluate.rows=[distilled,random]", "protocol=pca"]
     evaluate([*call, "--output", str(made / "again")])
-    assert re.search(r"distilled +\d+\.\d\nrandom +\d+\.\d", capsys.readouterr().out)
+    assert re.search(
+        r"distilled +[\d,]+ +\d+\.\d\nrandom +[\d,]+ +\d+\.\d", capsys.readouterr().out
+    )
     with pytest.raises(SystemExit) as end:
         evaluate([*call, "protocol.views.cells=3", "--output", str(made / "again")])
     error = capsys.readouterr().err

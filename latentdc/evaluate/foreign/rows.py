@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from datasets import Features
+from datasets import Features, Image
 
 from latentdc.data.columns import class_labels, image_column, label_column
 from latentdc.errors import InputError
@@ -17,6 +17,7 @@ from latentdc.evaluate.foreign.naming import class_places
 from latentdc.evaluate.foreign.pictures import decode_all
 
 GROUP = 100  # rows decoded at a time
+WANTED = "a set has one of each, such as rethinkdc's image and class_id"
 
 
 def read_parquet(folder: Path, class_names: tuple[str, ...], ipc: int | None) -> ForeignSet:
@@ -30,9 +31,9 @@ def read_parquet(folder: Path, class_names: tuple[str, ...], ipc: int | None) ->
     source = str(folder)
     try:
         files = [pq.ParquetFile(path) for path in paths]
-        features = Features.from_arrow_schema(files[0].schema_arrow)
-        label = label_column(features, None, source)
-        image = image_column(features, None, source)
+        features = _features(files[0].schema_arrow)
+        label = label_column(features, None, source, WANTED)
+        image = image_column(features, None, source, WANTED)
         values = [v for file in files for v in file.read([label])[label].to_pylist()]
     except (pa.ArrowException, KeyError) as error:
         raise InputError(f"cannot read the parquet files of {source}: {error}.") from error
@@ -44,6 +45,13 @@ def read_parquet(folder: Path, class_names: tuple[str, ...], ipc: int | None) ->
     labels = labels[kept]
     by_class = labels.argsort(stable=True)
     return ForeignSet(images[by_class], labels[by_class], class_names)
+
+
+def _features(schema: pa.Schema) -> Features:
+    """What the columns hold; images also where the Hub's note of their type has been lost."""
+    features = Features.from_arrow_schema(schema)
+    lost = [name for name, f in features.items() if isinstance(f, dict) and "bytes" in f]
+    return Features({**features, **dict.fromkeys(lost, Image())})
 
 
 def _first(labels: list[int], ipc: int | None) -> list[int]:

@@ -47,7 +47,7 @@ def test_sets_of_all_layouts_and_our_own_give_one_table(desk, capsys):
     sets = ["mosaics", "hub", "res.pt", "logged"]
     main([*sets, *CALL, "--recipe", "mine.yaml", "--ipc", "2", "protocol=quick"])
     printed = capsys.readouterr().out
-    found = re.findall(r"^(\S+) +\d+\.\d$", printed, re.M)
+    found = re.findall(r"^(\S+) +[\d,]+ +\d+\.\d$", printed, re.M)
     assert found == [*sets, "random"]
     assert "own" not in found and "ipc 2, protocol quick" in printed
     main(["mosaics", "own", *CALL, "--recipe", "mine.yaml", "protocol=pca"])

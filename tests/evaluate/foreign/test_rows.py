@@ -38,6 +38,13 @@ def test_the_columns_of_rethinkdc_are_read_from_all_shards(tmp_path):
     assert read_parquet(tmp_path, NAMES, 1).images[:, 0, 0, 0].tolist() == [1, 2, 0]
 
 
+def test_images_are_found_where_the_note_of_their_type_is_lost(tmp_path):
+    rethinkdc(tmp_path, [0, 1, 2], files=1)
+    (path,) = tmp_path.glob("data/*.parquet")
+    pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
+    assert read_parquet(tmp_path, NAMES, None).images[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
 def test_a_column_that_brings_its_names_is_put_into_the_test_sets_order(tmp_path):
     feature = ClassLabel(names=["owl", "dog", "cat"])
     rethinkdc(tmp_path, [0, 1, 2], column="label", feature=feature)
@@ -50,7 +57,10 @@ def test_a_column_that_brings_its_names_is_put_into_the_test_sets_order(tmp_path
     [
         ({"labels": [0, 1, 1, 0]}, "lacks 1 of the test set's 3 classes: owl"),
         ({"labels": [0, 1, 2, 3]}, "has 1 classes that the test set has not: 3"),
-        ({"labels": [0, 1, 2], "column": "kind"}, r"no label column.*kind \(int64\)"),
+        (
+            {"labels": [0, 1, 2], "column": "kind"},
+            r"no label column; a set has one.*kind \(int64\)",
+        ),
         ({"labels": [0, 1, 2], "sizes": [(8, 8), (8, 8), (4, 8)]}, r"different sizes: 8x8.*4x8"),
         (
             {"labels": [0, 1], "column": "label", "feature": ClassLabel(names=list(NAMES))},
