@@ -1,38 +1,56 @@
-"""The training of a student, beside its bare steps and beside a plain loop, in one run.
+"""A whole evaluation, beside its bare steps and beside a plain loop, in one run.
 
-python benchmarks/evaluation.py [STUDENT] [RESOLUTION] [STEPS]   # convnet3@32 32 30
+python benchmarks/evaluation.py [STUDENT] [RESOLUTION] [STEPS]   # convnet3@32 32 60
+python benchmarks/evaluation.py resnet18-bn@16 64 20             # from JPEG files of 224 px
 
-The bare steps repeat forward, backward and update on one batch. The plain loop is what released
-code does: PIL images through torchvision's transforms, one by one at each access, and the loss read
-at each step. Times are of the CPU, of this thread alone, so that other programs count little.
+All three train one student and test it once. The bare steps repeat forward, backward and update on
+one batch, and the forward passes of the test. latentdc decodes every file once, then trains and
+tests. The plain loop does what released code does: decoding and torchvision's transforms at each
+access, the loss read at each step, test batches of a quarter and their hits counted one by one.
+Up to 32 px files are PNG of that size. Times are of the CPU, of this thread alone, so that other
+programs count little.
 """
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from PIL import Image
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
+from latentdc.data.dataset import Dataset
+from latentdc.data.decode import decode
+from latentdc.evaluate import evaluate
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.settings import Views
-from latentdc.evaluate.training import new_optimizer, train_student
+from latentdc.evaluate.training import new_optimizer
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization
 from latentdc.machine import device_name
 from latentdc.networks import new_network
 
-CLASSES, IMAGES, BATCH = 10, 512, 64
+CLASSES, IMAGES, BATCH, REPEATS = 10, 256, 64, 2
+LABELS = torch.arange(IMAGES) % CLASSES
+FINISH = [
+    v2.ToImage(),
+    v2.ToDtype(torch.float32, scale=True),
+    v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+]
 
 
 def main() -> None:
     torch.set_num_threads(1)
     name = (sys.argv[1:] or ["convnet3@32"])[0]
-    size, steps = int((sys.argv[2:] or [32])[0]), int((sys.argv[3:] or [30])[0])
+    size, steps = int((sys.argv[2:] or ["32"])[0]), int((sys.argv[3:] or ["60"])[0])
     protocol = EvalProtocol(
         name="benchmark",
         students=[name],
+        seeds=1,
         steps=steps,
         batch=BATCH,
         optimizer="adamw",
@@ -40,72 +58,103 @@ def main() -> None:
         decay="matrices",
         views=Views(crop=(0.08, 1.0), flip=True, mix="cutmix"),
     )
-    images = torch.randint(256, (IMAGES, 3, size, size), dtype=torch.uint8)
-    labels = torch.arange(IMAGES) % CLASSES
+    with tempfile.TemporaryDirectory() as folder:
+        train, test = (written(Path(folder) / split, size) for split in ("train", "test"))
+        works = {
+            "bare": lambda: bare(name, size, protocol),
+            "latentdc": lambda: ours(train, test, size, protocol),
+            "plain": lambda: plain(train, test, size, protocol),
+        }
+        rounds = [{key: seconds(work) for key, work in works.items()} for _ in range(REPEATS)]
+    times = {key: min(one[key] for one in rounds) for key in works}
+    print(
+        f"machine: {device_name(torch.device('cpu'))}, 1 thread; {name}, {size} px, "
+        f"{steps} steps of {BATCH}, a test of {IMAGES}"
+    )
+    for key, found in times.items():
+        print(f"{key}: {found:.2f} s, {times['bare'] / found:.0%} of the bare speed")
+
+
+def written(folder: Path, size: int) -> list[Path]:
+    """Files of coloured clouds: PNG of `size` up to 32 px, else JPEG of 224 px."""
+    folder.mkdir()
+    source = torch.Generator().manual_seed(len(folder.name))
+    clouds = torch.randint(256, (IMAGES, 14, 14, 3), dtype=torch.uint8, generator=source)
+    side, suffix = (size, "png") if size <= 32 else (224, "jpg")
+    paths = [folder / f"{index:05d}.{suffix}" for index in range(IMAGES)]
+    for path, cloud in zip(paths, clouds, strict=True):
+        Image.fromarray(cloud.numpy()).resize((side, side), Image.Resampling.BICUBIC).save(path)
+    return paths
+
+
+def bare(name: str, size: int, protocol: EvalProtocol) -> None:
+    step, student = trainer(name, size, protocol)
+    inputs = torch.randn(BATCH, 3, size, size)
+    for _ in range(protocol.steps or 0):
+        step(inputs, LABELS[:BATCH])
+    student.eval()
+    with torch.no_grad():
+        for _ in range(IMAGES // BATCH):
+            student(inputs)
+
+
+def ours(train: list[Path], test: list[Path], size: int, protocol: EvalProtocol) -> None:
+    normalization, accelerator = Normalization(), Accelerator(cpu=True)
+    sets = (decoded(train, size), decoded(test, size))
+    evaluate(*sets, protocol, normalization=normalization, accelerator=accelerator)
+
+
+def decoded(paths: list[Path], size: int) -> Dataset:
+    return Dataset(
+        images=torch.stack([torch.from_numpy(decode(p.read_bytes(), size)[0]) for p in paths]),
+        labels=LABELS,
+        class_names=tuple(map(str, range(CLASSES))),
+        hashes=torch.arange(IMAGES),
+        name="benchmark",
+    )
+
+
+def plain(train: list[Path], test: list[Path], size: int, protocol: EvalProtocol) -> None:
+    step, student = trainer(protocol.students[0], size, protocol)
+    mix = v2.CutMix(num_classes=CLASSES)
+    learn = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), *FINISH])
+    look = v2.Compose([v2.Resize(size), v2.CenterCrop(size), *FINISH])
+    for _ in range(protocol.steps or 0):
+        rows = torch.randperm(IMAGES)[:BATCH]
+        views, targets = mix(seen([train[row] for row in rows], learn), LABELS[rows])
+        step(views, targets).item()
+    student.eval()
+    hits = 0
+    with torch.no_grad():
+        for rows in torch.arange(IMAGES).split(BATCH // 4):
+            named = student(seen([test[row] for row in rows], look)).argmax(dim=1)
+            hits += sum(a.item() == b.item() for a, b in zip(named, LABELS[rows], strict=True))
+
+
+def seen(paths: list[Path], transform: v2.Compose) -> Tensor:
+    return torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
+
+
+def trainer(
+    name: str, size: int, protocol: EvalProtocol
+) -> tuple[Callable[[Tensor, Tensor], Tensor], torch.nn.Module]:
     student = new_network(name, num_classes=CLASSES, resolution=size, seed=0)
     optimizer = new_optimizer(student, name, protocol)
-    pictures = [v2.functional.to_pil_image(image) for image in images]
-    transform = v2.Compose(
-        [
-            v2.RandomResizedCrop(size),
-            v2.RandomHorizontalFlip(),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-        ]
-    )
-    inputs = torch.randn(BATCH, 3, size, size)
 
-    def step(batch: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def step(batch: Tensor, target: Tensor) -> Tensor:
         loss = F.cross_entropy(student(batch), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         return loss
 
-    def bare() -> None:
-        for _ in range(steps):
-            step(inputs, labels[:BATCH])
-
-    def plain() -> None:
-        mix = v2.CutMix(num_classes=CLASSES)
-        for _ in range(steps):
-            rows = torch.randperm(IMAGES)[:BATCH].tolist()
-            batch = torch.stack([transform(pictures[row]) for row in rows])
-            step(*mix(batch, labels[rows])).item()
-
-    def ours() -> None:
-        train_student(
-            images,
-            labels,
-            network=name,
-            num_classes=CLASSES,
-            protocol=protocol,
-            seed=0,
-            normalization=Normalization(),
-            accelerator=Accelerator(cpu=True),
-        )
-
-    times = {
-        key: seconds(work) for key, work in {"bare": bare, "ours": ours, "plain": plain}.items()
-    }
-    print(
-        f"machine: {device_name(torch.device('cpu'))}, 1 thread; {name}, {size} px, {steps} steps"
-    )
-    print(f"bare steps: {1000 * times['bare'] / steps:.1f} ms each")
-    for key in ("ours", "plain"):
-        share = times["bare"] / times[key]
-        print(f"{key}: {1000 * times[key] / steps:.1f} ms, {share:.0%} of the bare speed")
+    return step, student
 
 
-def seconds(work: Callable[[], None], repeats: int = 3) -> float:
-    """CPU time of the fastest of some runs."""
-    found = []
-    for _ in range(repeats):
-        began = time.process_time()
-        work()
-        found.append(time.process_time() - began)
-    return min(found)
+def seconds(work: Callable[[], None]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
 
 
 if __name__ == "__main__":

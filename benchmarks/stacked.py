@@ -1,0 +1,60 @@
+"""Three students of one network: forward and backward one after the other, and stacked by vmap.
+
+python benchmarks/stacked.py [STUDENT] [RESOLUTION] [BATCH]   # convnet3@32 32 64
+
+Seeds that are trained at once could share one call per layer. Times are of the CPU, of this thread.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional as F
+
+from latentdc.machine import device_name
+from latentdc.networks import new_network
+
+SEEDS, CLASSES, REPEATS = 3, 10, 5
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    name = (sys.argv[1:] or ["convnet3@32"])[0]
+    size, batch = int((sys.argv[2:] or ["32"])[0]), int((sys.argv[3:] or ["64"])[0])
+    students = [
+        new_network(name, num_classes=CLASSES, resolution=size, seed=seed) for seed in range(SEEDS)
+    ]
+    images = torch.randn(SEEDS, batch, 3, size, size)
+    labels = torch.randint(CLASSES, (SEEDS, batch))
+    weights, buffers = stack_module_state(students)
+    weights = {key: weight.detach().requires_grad_() for key, weight in weights.items()}
+
+    def loss(own: dict[str, Tensor], kept: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(students[0], (own, kept), (x,)), y)
+
+    def one_by_one() -> None:
+        for student, x, y in zip(students, images, labels, strict=True):
+            torch.autograd.grad(F.cross_entropy(student(x), y), list(student.parameters()))
+
+    def stacked() -> None:
+        total = vmap(loss)(weights, buffers, images, labels).sum()
+        torch.autograd.grad(total, list(weights.values()))
+
+    works = {"one by one": one_by_one, "stacked": stacked}
+    rounds = [{key: seconds(work) for key, work in works.items()} for _ in range(REPEATS)]
+    print(f"machine: {device_name(torch.device('cpu'))}, 1 thread; {SEEDS} {name}, {size} px")
+    for key in works:
+        print(f"{key}: {1000 * min(one[key] for one in rounds):.0f} ms for {batch} images each")
+
+
+def seconds(work: Callable[[], None]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+if __name__ == "__main__":
+    main()
