@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from latentdc.evaluate.settings import changed
 from latentdc.networks.names import check_network
+from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import require
 
-PRETRAINED = "torchvision"  # weights of a teacher that torchvision brings
 SOFT = ("fixed", "online", "stored")  # sources of labels that come from teachers
 
 
@@ -24,7 +24,8 @@ class Teacher:
     Attributes:
         network: one of ours or torchvision's (`resnet20`, `torchvision/resnet18`), or with
             `weights: torchvision` the name of a torchvision classifier (`resnet18`).
-        weights: `torchvision` for its ImageNet weights, restricted to the set's classes; a
+        weights: `torchvision` for its ImageNet weights, restricted to the set's classes, or
+            `torchvision/NAME` for others than the recommended ones, such as `IMAGENET1K_V1`; a
             safetensors file; or null, which trains the network on the real training images.
         epochs: of that training.
         lr: its peak learning rate (SGD, momentum 0.9, cosine).
@@ -44,12 +45,12 @@ class Teacher:
     resolution: int | None = None
 
     def __post_init__(self) -> None:
-        if self.weights != PRETRAINED:
+        if pretrained(self.weights) is None:
             check_network(self.network)
         for key in ("epochs", "lr", "batch"):
             value = getattr(self, key)
             require(value > 0, f"labels.teachers: {key} is positive, got {value}.")
-        if self.weights not in (None, PRETRAINED):
+        if self._in_file():
             require(
                 Path(str(self.weights)).is_file(),
                 f"labels.teachers: there is no file {self.weights}; weights are a safetensors "
@@ -59,9 +60,12 @@ class Teacher:
     def settings(self) -> dict[str, Any]:
         """All that makes it the teacher it is: a file counts by its contents, not by its name."""
         content = changed(self) | {"network": self.network, "weights": self.weights}
-        if self.weights not in (None, PRETRAINED):
+        if self._in_file():
             content["weights"] = file_hash(str(self.weights))
         return content
+
+    def _in_file(self) -> bool:
+        return self.weights is not None and pretrained(self.weights) is None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from latentdc import launch
 from latentdc.errors import InputError
-from latentdc.evaluate.label_settings import PRETRAINED, Teacher
+from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.settings import Views
 from latentdc.evaluate.training import train_student
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
 from latentdc.networks import build_network
+from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
 
@@ -72,9 +73,11 @@ def open_teacher(
         InputError: weights that do not fit or lack a class, or nothing to train on.
     """
     size = test.images.shape[-1]
-    if teacher.weights == PRETRAINED:
+    brought = pretrained(teacher.weights)
+    if brought is not None:
         return torchvision_scorer(
             teacher.network,
+            brought,
             class_names=test.class_names,
             resolution=teacher.resolution or size,
             mean=teacher.mean,

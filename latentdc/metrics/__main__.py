@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from latentdc import cli, config
 from latentdc.errors import InputError
-from latentdc.evaluate.label_settings import PRETRAINED, Teacher
+from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.sources import Place, find
+from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import Recipe
 from latentdc.recipe.vectors import require_images
 
@@ -95,7 +96,8 @@ def _network(options: argparse.Namespace) -> Teacher | None:
 def _check_network(options: argparse.Namespace) -> None:
     """In the words of this command, before `Teacher` says the same in those of a protocol."""
     weights = options.weights
-    if weights not in (None, PRETRAINED) and not Path(weights).is_file():
+    given = weights is not None and pretrained(weights) is None
+    if given and not Path(weights).is_file():
         raise InputError(
             f"--weights: there is no file {weights}; give a safetensors file, {PRETRAINED!r}, or "
             "leave it out to train the network."

@@ -5,6 +5,7 @@ MaxViT (sizes that only 224 px divide into).
 """
 
 PREFIX = "torchvision/"
+PRETRAINED = "torchvision"  # weights on ImageNet: those that torchvision recommends
 SMALL_STEM = "-small"  # one 3x3 convolution and no pooling in front, for images of 32 or 64 px
 
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -32,6 +33,18 @@ _BY_SMALLEST = {  # least height and width of the images, in pixels: (names sepa
     56: "vit_h_14",
 }
 SMALLEST = {name: pixels for pixels, names in _BY_SMALLEST.items() for name in names.split()}
+
+
+def pretrained(weights: str | None) -> str | None:
+    """Which of torchvision's own weights are asked for, None for a file or none.
+
+    `torchvision` are those that it recommends, `DEFAULT`; `torchvision/IMAGENET1K_V1` are others,
+    by their name. What papers call pretrained is mostly the latter.
+    """
+    if weights == PRETRAINED:
+        return "DEFAULT"
+    name = (weights or "").removeprefix(PREFIX)
+    return name if name != weights and name.isidentifier() else None
 
 
 def patch_multiple(name: str) -> int:

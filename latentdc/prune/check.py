@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latentdc.errors import InputError
 from latentdc.networks.names import check_network
+from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.rules.names import RULES
 from latentdc.recipe import Data, Prune
 from latentdc.recipe.vectors import refuse_image_keys
@@ -34,13 +35,13 @@ def check_prune(prune: Prune, data: Data) -> None:
     scorer = prune.scorer
     if data.kind == "vectors":
         refuse_image_keys(scorer, ("mean", "std", "resolution"), "prune.scorer")
-        if scorer.weights == "torchvision":
+        if pretrained(scorer.weights) is not None:
             raise InputError(
-                "prune.scorer.weights=torchvision classifies images, and data.kind is vectors; "
-                "name a file, or leave it out to train the scorer."
+                f"prune.scorer.weights={scorer.weights} classifies images, and data.kind is "
+                "vectors; name a file, or leave it out to train the scorer."
             )
     scored = any(RULES[name].stage != "contents" for name in (prune.score, *prune.columns))
-    if not scored or scorer.weights == "torchvision":
+    if not scored or pretrained(scorer.weights) is not None:
         return
     check_network(scorer.network, scorer.resolution or data.size, data.kind)
     if scorer.weights is not None:

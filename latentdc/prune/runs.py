@@ -10,6 +10,7 @@ from latentdc.data.dataset import Dataset, class_counts
 from latentdc.device import forward_batch
 from latentdc.draws import key_seed
 from latentdc.networks.names import check_network
+from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.check import refuse_chance
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.history import History
@@ -100,7 +101,7 @@ class Runs:
 
     def _require_kind(self) -> None:
         """Refuse a scorer of images for vectors, and the other way round."""
-        if self.scorer.weights != "torchvision" or self.train.kind == "vectors":
+        if pretrained(self.scorer.weights) is None or self.train.kind == "vectors":
             check_network(self.scorer.network, kind=self.train.kind)
 
     def _training(self, run: str, rows: Tensor | None) -> ScorerTraining:

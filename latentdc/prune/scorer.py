@@ -16,6 +16,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.imagenet import imagenet_indices, wordnet_ids
 from latentdc.errors import InputError
 from latentdc.networks import build_network
+from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.classifier import Classifier
 from latentdc.recipe import Scorer
 from latentdc.standardization import Plain, Standardization
@@ -28,9 +29,11 @@ def given_scorer(scorer: Scorer, train: Dataset, normalization: Plain) -> Classi
         InputError: as `load_scorer` and `torchvision_scorer`.
     """
     assert scorer.weights is not None
-    if scorer.weights == "torchvision":
+    brought = pretrained(scorer.weights)
+    if brought is not None:
         return torchvision_scorer(
             scorer.network,
+            brought,
             class_names=train.class_names,
             resolution=scorer.resolution,
             mean=scorer.mean,
@@ -95,6 +98,7 @@ def _outputs(state: Mapping[str, Tensor]) -> int | None:
 
 def torchvision_scorer(
     name: str,
+    weights: str = "DEFAULT",
     *,
     class_names: Sequence[str],
     resolution: int | None = None,
@@ -105,22 +109,29 @@ def torchvision_scorer(
 
     Args:
         name: as torchvision knows it, such as `resnet18`.
+        weights: as torchvision knows them, such as `IMAGENET1K_V1`.
         class_names: of the data set: WordNet ids or names of ImageNet classes.
         resolution: in pixels; None resizes and crops as the weights were evaluated.
         mean: None takes that of the weights.
         std: likewise.
 
     Raises:
-        InputError: unknown model or class, or weights that are neither here nor to be had.
+        InputError: unknown model, weights or class, or weights that are neither here nor to be had.
     """
     known = models.list_models(module=models)
     if name not in known:
         raise InputError(f"torchvision has no classifier {name!r}{nearest(name, known)}.")
     columns = imagenet_indices(class_names)
-    weights = models.get_model_weights(name).DEFAULT
-    model = _with_weights(name, weights)
+    brought = models.get_model_weights(name).__members__  # DEFAULT is one name more of one of them
+    if weights not in brought:
+        raise InputError(
+            f"torchvision has no weights {weights!r} of {name}{nearest(weights, brought)}; it has "
+            f"{', '.join(brought)}."
+        )
+    given_weights = brought[weights]
+    model = _with_weights(name, given_weights)
     given = {"crop_size": resolution, "resize_size": resolution, "mean": mean, "std": std}
-    prepare = weights.transforms(**{key: v for key, v in given.items() if v is not None})
+    prepare = given_weights.transforms(**{key: v for key, v in given.items() if v is not None})
     return Classifier(model, prepare, columns)
 
 

@@ -13,7 +13,7 @@ class Scorer:
         network: a student of latentdc (`convnet3`, `convnet3@32` for base width 32, `resnet56`) or,
             with `weights: torchvision`, a torchvision classifier (`resnet18`).
         weights: null trains the network on the spot; a safetensors file; or `torchvision` for
-            torchvision's pretrained weights.
+            torchvision's recommended weights on ImageNet, `torchvision/IMAGENET1K_V1` for others.
         epochs: epochs of on-the-spot training; the loss is averaged over them.
         lr: peak learning rate of on-the-spot training (SGD, momentum 0.9, cosine).
         batch: images per step of training; at most so many are scored together.

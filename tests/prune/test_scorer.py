@@ -7,19 +7,20 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
-from torchvision.models import ResNet18_Weights
+from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
-from latentdc.data.dataset import class_counts
+from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.imagenet import wordnet_ids
 from latentdc.data.open import open_dataset
 from latentdc.data.subsets import subset_indices, subset_names
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
+from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.check import refuse_chance
 from latentdc.prune.predictions import accuracy
-from latentdc.prune.scorer import load_scorer, torchvision_scorer
-from latentdc.recipe import Data
+from latentdc.prune.scorer import given_scorer, load_scorer, torchvision_scorer
+from latentdc.recipe import Data, Scorer
 from tests.shared import shared_data
 
 
@@ -191,6 +192,39 @@ def test_an_unknown_torchvision_model_and_class_are_named(counting):
         torchvision_scorer("resnet19", class_names=["tench", "goldfish"])
     with pytest.raises(InputError, match="no class 'airplane'"):
         torchvision_scorer("resnet18", class_names=["airplane", "tench"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "found"),
+    [
+        ("torchvision", ResNet50_Weights.IMAGENET1K_V2),
+        ("torchvision/IMAGENET1K_V1", ResNet50_Weights.IMAGENET1K_V1),
+    ],
+)
+def test_a_recipe_chooses_among_torchvisions_weights(monkeypatch, weights, found):
+    asked = []
+    monkeypatch.setattr(models, "get_model", lambda _, weights: asked.append(weights) or Counting())
+    spec = Scorer(network="resnet50", weights=weights)
+    fish = Dataset(
+        images=torch.zeros(2, 3, 8, 8, dtype=torch.uint8),
+        labels=torch.arange(2),
+        class_names=("tench", "goldfish"),
+        hashes=torch.arange(2),
+        name="fish",
+    )
+    given_scorer(spec, fish, Normalization())
+    assert asked == [found]
+
+
+def test_unknown_weights_of_torchvision_are_refused_with_those_there_are(counting):
+    with pytest.raises(InputError, match="no weights 'IMAGENET1K_V3' of resnet50; did you mean"):
+        torchvision_scorer("resnet50", "IMAGENET1K_V3", class_names=["tench", "goldfish"])
+
+
+def test_a_file_in_a_folder_named_torchvision_is_a_file():
+    assert pretrained("torchvision/mine.safetensors") is None
+    assert pretrained("torchvision/IMAGENET1K_V1") == "IMAGENET1K_V1"
+    assert pretrained(None) is None
 
 
 def test_weights_that_cannot_be_had_say_what_to_download_and_where_to_put_it(monkeypatch):
