@@ -34,13 +34,15 @@ def draw(recipe: Recipe, steps: Sequence[int], folder: Path) -> None:
     """Measure, print and keep the norms as `gradients.json`, and as a picture with matplotlib.
 
     Raises:
-        InputError: a recipe whose prior does not denoise.
+        InputError: a recipe whose prior does not denoise, or not in so many steps.
     """
     if recipe.prior.kind != "diffusion":
         raise InputError(
             f"--gradients varies the denoising steps, and prior.kind={recipe.prior.kind} has none; "
             "take a recipe with prior.kind=diffusion."
         )
+    most = replace(recipe, prior=replace(recipe.prior, steps=max(steps)))
+    build_prior(most, "meta")  # refuses too many steps before any are measured
     accelerator = launch.start(threads=recipe.threads, processes=recipe.processes)
     train, _ = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     norms = {

@@ -67,6 +67,16 @@ def test_steps_of_no_skip_are_refused(given, tmp_path, monkeypatch, capsys):
     assert stop.value.code == 2 and "from 2 to 1000" in capsys.readouterr().err
 
 
+def test_more_steps_than_the_prior_has_are_refused_before_any_is_measured(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("latentdc.ablate.gradients.gradient_norm", lambda *_: pytest.fail("began"))
+    with pytest.raises(SystemExit) as stop:
+        main(["digits_ipc1", "--gradients", "2,1000"])
+    assert stop.value.code == 2 and "prior.steps=1000 is more" in capsys.readouterr().err
+
+
 def test_gradients_of_a_prior_without_denoising_steps_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pixels = ["prior.kind=pixel", "prior.weights=null"]
