@@ -1,14 +1,17 @@
 """Accuracy of a distilled set against the number of distillation steps, all of one run.
 
-Goes on from where it was stopped. The steps end with those given; the recipe's own are ignored.
+Goes on from where it was stopped; what it has found lies in curve.json. The steps end with those
+given; the recipe's own are ignored.
 
 python benchmarks/curve.py FOLDER 0,100,200 dm_cifar10 ipc=10 evaluate.seeds=3
 """
 
+import json
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from latentdc import config, launch
 from latentdc.data.open import open_splits
@@ -16,6 +19,7 @@ from latentdc.data.preprocessing import preprocessing
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.parts import build_prior, recipe_objective
 from latentdc.evaluate import evaluate, load_protocol
+from latentdc.evaluate.score import spread
 from latentdc.machine import device_name
 from latentdc.recipe import Recipe
 from latentdc.report import save_grid
@@ -35,7 +39,12 @@ def main() -> None:
     protocol = load_protocol(
         wanted.protocol, students=wanted.students, seeds=wanted.seeds, steps=wanted.steps
     )
+    kept = folder / "curve.json"
+    found = json.loads(kept.read_text()) if kept.is_file() else {}
     for steps in stages:
+        if str(steps) in found:
+            show(steps, **found[str(steps)])
+            continue
         began = time.process_time()
         made = distill_dataset(
             train,
@@ -64,14 +73,20 @@ def main() -> None:
             rows=folder / "rows",
             accelerator=accelerator,
         )
-        for student in score.accuracies:
-            mean, std = 100 * score.mean(student), 100 * (score.std(student) or 0)
-            print(
-                f"{steps:6d} steps  {student} {mean:.1f} ± {std:.1f}  ({took:.0f} s of CPU)",
-                flush=True,
-            )
+        own = {name: list(values) for name, values in score.accuracies.items()}
+        found[str(steps)] = {"accuracies": own, "seconds": took, "protocol": score.protocol.hash}
+        if accelerator.is_main_process:
+            kept.write_text(json.dumps(found, indent=1) + "\n")
+            show(steps, **found[str(steps)])
     device = device_name(accelerator.device)
-    print(f"{protocol.name} ({score.protocol.hash}), {protocol.seeds} seeds, {device}")
+    print(f"{protocol.name}, {protocol.seeds} seeds, {device}")
+
+
+def show(steps: int, accuracies: dict[str, list[float]], seconds: float, protocol: str) -> None:
+    """A line for each student; seconds are of the processor, for the distillation alone."""
+    for student, values in accuracies.items():
+        score = f"{100 * fmean(values):.1f} ± {100 * (spread(values) or 0):.1f}"
+        print(f"{steps:6d} steps  {student} {score}  {protocol}  ({seconds:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from latentdc.distill.loop import distill, make_optimizer
 from latentdc.distill.memory import settle_memory
 from latentdc.distill.real import RealBatches
 from latentdc.distill.trimming import Trimming, separable
+from latentdc.errors import InputError
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
 from latentdc.recipe import Trim
@@ -77,7 +78,7 @@ def distill_dataset(
 
     Raises:
         InputError: classes, ipc, processes and objective that do not fit together, or a folder
-            whose checkpoint is of another set.
+            whose checkpoint is of another set, or further on than `steps`.
         RunError: the loss or the latents are no longer finite.
     """
     accelerator = accelerator or Accelerator()
@@ -111,6 +112,11 @@ def distill_dataset(
     velocity: checkpoint.Momentum = {}
     if saved is not None:
         start = checkpoint.require(saved, {name: facts[name] for name in SAME})
+        if start > steps:
+            raise InputError(
+                f"{saved} is {start} steps on, and steps={steps} lie behind it; ask for as many or "
+                "more, or give the run another folder."
+            )
         latents, velocity = checkpoint.restore(saved, classes, device)
         objective.restore(checkpoint.learned(saved))
     else:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from latentdc.distill import checkpoint
+from latentdc.errors import InputError
 from tests.distill import setup
 
 
@@ -16,6 +17,12 @@ def test_a_continued_run_ends_bitwise_as_an_uninterrupted_one(tmp_path, kind, cl
     parts = setup.run(tmp_path / "parts", **options)
     for name in ("images", "z", "c", "noise"):
         assert torch.equal(getattr(whole, name), getattr(parts, name)), name
+
+
+def test_a_run_that_is_further_on_is_not_passed_off_as_one_of_fewer_steps(tmp_path):
+    setup.run(tmp_path, steps=5)
+    with pytest.raises(InputError, match="is 5 steps on, and steps=3 lie behind it"):
+        setup.run(tmp_path, steps=3)
 
 
 def test_there_is_one_whole_checkpoint_after_a_run(tmp_path):
