@@ -2,7 +2,7 @@
 
 Random features of 512 numbers in half precision, memory-mapped, 1,280 images per class, chosen
 class by class and, with `--all`, among all images together. Memory is the private part of what is
-resident, without the pages of the mapped file, above importing torch.
+resident, without the pages of the mapped file: what a rule adds, and all of the process.
 """
 
 import argparse
