@@ -97,6 +97,8 @@ def score_sets(
         brought=labels,
         accelerator=accelerator,
     )
+    if teaching is not None:
+        protocol = teaching.protocol
     setting = _setting(test, normalization, accelerator.mixed_precision, teaching)
     seen = {name: protocol_for(protocol, drawn(candidates[name], 0)) for name in candidates}
     jobs = {

@@ -81,6 +81,9 @@ class Labels:
         hard_weight: of the hard labels' cross-entropy, added to a soft loss.
         smoothing: share of a hard target that is spread over all classes.
         teachers: whose logits are averaged.
+        restricted_to: the classes, in the data set's order, to which the logits of a larger teacher
+            are restricted before the softmax. Empty takes the data set's, and an evaluation then
+            fills it in, so that they are part of the hash.
         epochs: epochs of stored labels, each of which a longer training draws again; null stores
             one for each epoch.
         precision: of stored logits: 2 bytes each, or 1 and a range per image.
@@ -93,6 +96,7 @@ class Labels:
     hard_weight: float = 0.0
     smoothing: float = 0.0
     teachers: list[Teacher] = field(default_factory=list)
+    restricted_to: list[str] = field(default_factory=list)
     epochs: int | None = None
     precision: Literal["float16", "uint8"] = "float16"
     top: int | None = None

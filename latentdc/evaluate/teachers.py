@@ -38,6 +38,11 @@ class Ensemble(nn.Module):
             logits = [teacher(images) for teacher in self.teachers]
         return torch.stack([each.float() for each in logits]).mean(dim=0)
 
+    @property
+    def restricted(self) -> bool:
+        """Whether one of them has more classes than the set, or has them in another order."""
+        return any(teacher.columns is not None for teacher in self.teachers)
+
     def hash(self) -> str:
         """16 hex digits of the weights and of the classes that they are restricted to."""
         digest = hashlib.sha256()

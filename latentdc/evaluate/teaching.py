@@ -1,6 +1,7 @@
 """`Teaching`: a protocol's teachers, checked on real images, and the labels that they give."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -27,7 +28,8 @@ class Teaching:
     """Gives sets their soft labels.
 
     Args:
-        protocol: with its budget in steps and labels that are not hard.
+        protocol: with its budget in steps, labels that are not hard and the classes to which
+            teachers are restricted.
         teachers: on the accelerator's device.
         accuracy: of the teachers on real images, in [0, 1].
         classes: C.
@@ -47,7 +49,7 @@ class Teaching:
         brought: Path | None,
         accelerator: Accelerator,
     ) -> None:
-        self._protocol, self._teachers, self._classes = protocol, teachers, classes
+        self.protocol, self._teachers, self._classes = protocol, teachers, classes
         self._accelerator = accelerator
         self.accuracy, self.hash = accuracy, teachers.hash()
         self._stores = None
@@ -81,11 +83,11 @@ class Teaching:
         mine = missing[self._accelerator.process_index :: self._accelerator.num_processes]
         quiet = not self._accelerator.is_main_process
         for digest, epoch in tqdm(mine, "labelling", unit=" epochs", disable=quiet, leave=False):
-            labels = self._protocol.labels
+            labels = self.protocol.labels
             logits = view_logits(
                 self._teachers,
                 sets[digest],
-                self._protocol.views,
+                self.protocol.views,
                 epoch,
                 device=self._accelerator.device,
             )
@@ -95,7 +97,7 @@ class Teaching:
 
     def soft_labels(self, labelled: LabelledImages, digest: str) -> SoftLabels:
         """The labels of a set with this hash, for one training."""
-        labels, count = self._protocol.labels, len(labelled.labels)
+        labels, count = self.protocol.labels, len(labelled.labels)
         if self._stores is not None:
             return Stored(
                 self._stores.of(digest, labelled),
@@ -104,20 +106,20 @@ class Teaching:
                 classes=self._classes,
                 device=self._accelerator.device,
             )
-        if labels.source == "online" and self._protocol.views.change:
+        if labels.source == "online" and self.protocol.views.change:
             return Online(self._teachers)
         device = self._accelerator.device
-        table = view_logits(self._teachers, labelled, self._protocol.views, None, device=device)
+        table = view_logits(self._teachers, labelled, self.protocol.views, None, device=device)
         return Fixed(table.to(device), labels)
 
     def facts(self, digests: tuple[str, ...], labelled: LabelledImages) -> dict[str, object]:
         """What the labels of a set (or the first of several) are and cost, in JSON's types."""
         facts: dict[str, object] = {
-            "source": self._protocol.labels.source,
-            "teachers": [teacher.network for teacher in self._protocol.labels.teachers],
+            "source": self.protocol.labels.source,
+            "teachers": [teacher.network for teacher in self.protocol.labels.teachers],
             "teacher_accuracy": self.accuracy,
             "teacher_accuracy_on_views": accuracy_on_views(
-                self._teachers, labelled, self._protocol, self._accelerator.device
+                self._teachers, labelled, self.protocol, self._accelerator.device
             ),
             "teacher_bytes": sum(p.nbytes for p in self._teachers.state_dict().values()),
         }
@@ -148,10 +150,18 @@ def open_teaching(
         accelerator: of this process.
 
     Raises:
-        InputError: a teacher that does not fit, lacks a class or is at chance.
+        InputError: a teacher that does not fit, lacks a class or is at chance, or a protocol that
+            restricts teachers to other classes than the data set's.
     """
     if protocol.labels.source == "hard":
         return None
+    classes, labels = list(test.class_names), protocol.labels
+    if labels.restricted_to not in ([], classes):
+        raise InputError(
+            f"protocol {protocol.name}: labels.restricted_to names {len(labels.restricted_to)} "
+            f"classes that are not the data set's {len(classes)} in their order; leave it out, and "
+            "teachers are restricted to the data set's."
+        )
     ensemble = Ensemble(
         [
             open_teacher(
@@ -163,17 +173,18 @@ def open_teaching(
                 folder=rows,
                 accelerator=accelerator,
             )
-            for teacher in protocol.labels.teachers
+            for teacher in labels.teachers
         ]
     )
+    restricted = replace(labels, restricted_to=classes if ensemble.restricted else [])
     accuracy = real_accuracy(ensemble, test, accelerator.device)
-    names = " and ".join(teacher.network for teacher in protocol.labels.teachers)
+    names = " and ".join(teacher.network for teacher in labels.teachers)
     require_knowledge(accuracy, test, names)
     return Teaching(
-        protocol,
+        replace(protocol, labels=restricted),
         ensemble,
         accuracy,
-        classes=len(test.class_names),
+        classes=len(classes),
         folder=None if rows is None else rows.parent / "labels",
         brought=brought,
         accelerator=accelerator,

@@ -132,7 +132,8 @@ def torchvision_scorer(
     model = _with_weights(name, given_weights)
     given = {"crop_size": resolution, "resize_size": resolution, "mean": mean, "std": std}
     prepare = given_weights.transforms(**{key: v for key, v in given.items() if v is not None})
-    return Classifier(model, prepare, columns)
+    whole = columns == list(range(len(wordnet_ids())))
+    return Classifier(model, prepare, None if whole else columns)
 
 
 def preparation(resolution: int, normalization: Plain) -> Callable[[Tensor], Tensor]:

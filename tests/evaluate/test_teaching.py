@@ -182,6 +182,36 @@ def test_a_teacher_with_its_classes_in_another_order_is_refused(folder, tmp_path
         evaluate(SMALL, TEST, wrong, normalization=Normalization())
 
 
+def test_the_classes_of_which_a_larger_teacher_speaks_are_part_of_the_protocols_hash(
+    folder, tmp_path
+):
+    (teacher,) = opened(taught("online"), folder)._teachers.teachers
+    state, path = dict(teacher.network.state_dict()), tmp_path / "imagenet.safetensors"
+    for key in ("linear.weight", "linear.bias"):
+        known = state[key].clone()
+        state[key] = torch.full((1000, *known.shape[1:]), 9.0)  # would be named instead of ours
+        state[key][[701, 0, 491]] = known
+    save_file(state, path)
+    larger = Teacher(network="convnet3@8", weights=str(path))
+    some = replace(taught("fixed"), labels=replace(taught("fixed").labels, teachers=[larger]))
+    names = ("parachute", "tench", "chain saw")
+    test, small = replace(TEST, class_names=names), replace(SMALL, class_names=names)
+    teaching = opened(some, test=test)
+    assert teaching.accuracy == opened(taught("online"), folder).accuracy
+    assert teaching.protocol.labels.restricted_to == list(names)
+    score = evaluate(small, test, some, normalization=Normalization())
+    assert score.protocol.hash == teaching.protocol.hash != some.resolve(9, 3).hash
+    same = replace(some, labels=teaching.protocol.labels)
+    assert opened(same, test=test).protocol.hash == score.protocol.hash
+    with pytest.raises(InputError, match="names 3 classes that are not the data set's 3"):
+        opened(same, test=replace(test, class_names=("tench", "parachute", "chain saw")))
+
+
+def test_a_teacher_of_the_sets_own_classes_leaves_the_protocol_as_it_is(folder):
+    some = taught("online")
+    assert opened(some, folder).protocol == some.resolve(9, 3)
+
+
 def test_a_set_that_does_not_fit_is_refused_before_a_teacher_is_trained(monkeypatch):
     monkeypatch.setattr(teachers, "train_student", None)
     other = replace(SMALL, class_names=("columns", "rows", "chessboard"))

@@ -159,6 +159,14 @@ def test_a_torchvision_scorer_is_restricted_to_the_classes_of_the_set_by_name(co
     assert scorer(torch.zeros(2, 3, 8, 8)).tolist() == [[701, 0, 491]] * 2
 
 
+def test_a_torchvision_scorer_of_all_classes_is_not_restricted(counting):
+    scorer = torchvision_scorer("resnet18", class_names=wordnet_ids())
+    assert scorer.columns is None
+    assert scorer(torch.zeros(1, 3, 8, 8)).tolist() == [list(range(1000))]
+    turned = torchvision_scorer("resnet18", class_names=wordnet_ids()[::-1])
+    assert turned(torch.zeros(1, 3, 8, 8)).tolist() == [list(range(1000))[::-1]]
+
+
 @pytest.mark.parametrize("subset", ["imagewoof", "a", "alyosha"])
 def test_a_torchvision_scorer_has_the_classes_of_a_named_subset_in_its_order(counting, subset):
     published = ResNet18_Weights.DEFAULT.meta["categories"]  # names, as a Hub data set has them
