@@ -81,6 +81,16 @@ REFUSED = [
     (Evaluate, {"rows": ["distilled"]}, r"always has 'random'.*rows: \[\] to evaluate nothing"),
     (Evaluate, {"rows": ["kept", "full"]}, r"always has 'random'.*'kept' may stand alone"),
     (Hub, {"repo": "name"}, r"push\.repo is user/name, got 'name'"),
+    (
+        Recipe,
+        {"distill": Distill(lr_z=0.0, lr_c=0.0)},
+        r"lr_z=0 and distill\.lr_c=0 .* nothing would move in 1000 steps",
+    ),
+    (
+        Recipe,
+        {"distill": Distill(lr_z=0.0), "prior": PriorSpec(kind="pixel")},
+        r"lr_c=1 with prior\.kind=pixel: nothing would move",
+    ),
     (Recipe, {"ipc": 0}, r"ipc is at least 1 image per class, got 0"),
     (Recipe, {"threads": 0}, r"threads is at least 1, got 0"),
     (Recipe, {"processes": 0}, r"processes is at least 1, got 0"),
@@ -110,6 +120,13 @@ def test_values_at_the_edges_of_their_ranges_are_taken():
     PriorSpec(kind="pixel"), PriorSpec(weights="x", steps=2), ObjectiveSpec(augment=None)
     PriorSpec(weights="x", steps=1, skip="none"), PriorSpec(weights="x", steps=1000)
     Distill(steps=0, lr_z=0.0, lr_c=0.0, momentum=0.0, checkpoint_every=1), Evaluate(rows=[])
+
+
+def test_a_recipe_may_move_one_thing_alone_or_nothing_in_no_steps():
+    Recipe(distill=Distill(lr_z=0.0)), Recipe(distill=Distill(lr_c=0.0))
+    Recipe(distill=Distill(steps=0, lr_z=0.0, lr_c=0.0))
+    still = Distill(lr_z=0.0, lr_c=0.0)
+    Recipe(distill=still, objective=ObjectiveSpec(kind="mtt"))  # learns its student's rate
 
 
 def test_a_recipe_cannot_be_changed_after_it_was_checked():

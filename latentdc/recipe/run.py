@@ -82,6 +82,14 @@ class Recipe:
             "left out of a step. Take 0 and prune before the experts are trained (prune.keep), or "
             "take dm or dc.",
         )
+        moves = self.distill.lr_z > 0 or (self.prior.kind == "diffusion" and self.distill.lr_c > 0)
+        require(
+            moves or self.distill.steps == 0 or kind == "mtt",  # which learns a rate all the same
+            f"distill.lr_z=0 and distill.lr_c={self.distill.lr_c:g} with prior.kind="
+            f"{self.prior.kind}: nothing would move in {self.distill.steps} steps. Give one that "
+            "moves something a rate (only a diffusion prior has conditions), or take "
+            "distill.steps=0 for the images as they start.",
+        )
         last = trajectory.max_start_epoch - 1 + trajectory.expert_epochs
         require(
             kind != "mtt" or last <= self.experts.epochs,
