@@ -13,12 +13,13 @@ from latentdc.evaluate.brought import brought_facts, require_own_losses
 from latentdc.evaluate.job import Candidate, Job, drawn
 from latentdc.evaluate.labelled import LabelledImages, require_comparable, set_hash
 from latentdc.evaluate.mosaic import protocol_for, require_grid
+from latentdc.evaluate.open_teaching import open_teaching
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.rows import Row, write_row
 from latentdc.evaluate.score import Score
 from latentdc.evaluate.sharing import Done, finished, gathered
 from latentdc.evaluate.stores import Stores
-from latentdc.evaluate.teaching import Teaching, open_teaching
+from latentdc.evaluate.teaching import Teaching
 from latentdc.images import Preprocessing
 from latentdc.samples import kind_of
 

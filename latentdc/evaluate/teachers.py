@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,10 +25,18 @@ from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
 
 
 class Ensemble(nn.Module):
-    """The mean logits of several teachers, in eval mode, without gradients, in bfloat16 on GPUs."""
+    """The mean logits of several teachers, in eval mode, without gradients, in bfloat16 on GPUs.
 
-    def __init__(self, teachers: list[Classifier]) -> None:
+    Args:
+        teachers: of the same classes in the same order.
+        seen: what each makes of an image before it looks, in JSON's types, for the hash.
+    """
+
+    def __init__(
+        self, teachers: list[Classifier], seen: Sequence[Mapping[str, object]] = ()
+    ) -> None:
         super().__init__()
+        self._seen = json.dumps(list(seen), sort_keys=True)
         self.teachers = nn.ModuleList(teachers).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -44,8 +53,8 @@ class Ensemble(nn.Module):
         return any(teacher.columns is not None for teacher in self.teachers)
 
     def hash(self) -> str:
-        """16 hex digits of the weights and of the classes that they are restricted to."""
-        digest = hashlib.sha256()
+        """16 hex digits of the weights, of what they see and of the classes they speak of."""
+        digest = hashlib.sha256(self._seen.encode())
         for name, tensor in self.state_dict().items():
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -60,6 +69,7 @@ def open_teacher(
     normalization: Preprocessing,
     folder: Path | None,
     accelerator: Accelerator,
+    number: int = 0,
     key: str = "labels.teachers",
 ) -> Classifier:
     """A teacher on the accelerator's device, with logits of the test set's classes in their order.
@@ -72,6 +82,7 @@ def open_teacher(
         normalization: the students', from which a teacher without its own takes mean and std.
         folder: keeps trained teachers; None trains them each time.
         accelerator: device, precision and processes.
+        number: among the teachers, so that two that are trained alike are not the same.
         key: what named it, for messages.
 
     Raises:
@@ -103,7 +114,20 @@ def open_teacher(
             f"the teacher {teacher.network} has no weights and there are no real training images "
             f"to train it on; name its weights in {key}, or give the data."
         )
-    return _trained(teacher, protocol, train, plain, folder, accelerator)
+    seed = -1 - number  # below the students', none of which starts at its teacher's first weights
+    return _trained(teacher, protocol, train, plain, folder, accelerator, seed=seed)
+
+
+def preparation_facts(
+    teacher: Teacher, normalization: Preprocessing, size: int
+) -> dict[str, object]:
+    """What decides a teacher's input, given the students' normalisation and the images' size."""
+    if pretrained(teacher.weights) is not None:  # null stands for what the weights come with
+        mean, std = teacher.mean, teacher.std
+    else:
+        plain = _plain(teacher, normalization)
+        mean, std = plain.mean, plain.std
+    return {"mean": mean, "std": std, "resolution": teacher.resolution or size}
 
 
 def _plain(teacher: Teacher, normalization: Preprocessing) -> Normalization:
@@ -120,6 +144,8 @@ def _trained(
     plain: Normalization,
     folder: Path | None,
     accelerator: Accelerator,
+    *,
+    seed: int,
 ) -> Classifier:
     """Trained on all real images by the loop that trains students, or found from before."""
     views = Views(**{**vars(protocol.views), "mix": None, "cells": None})
@@ -134,7 +160,7 @@ def _trained(
     ).resolve(len(train.labels), len(train.class_names))
 
     def weights() -> dict[str, Tensor]:
-        path = None if folder is None else folder / f"teacher-{_key(learning, train, plain)}"
+        path = None if folder is None else folder / f"teacher-{_key(learning, train, plain, seed)}"
         if path is not None and path.with_suffix(".safetensors").is_file():
             known: dict[str, Tensor] = load_file(path.with_suffix(".safetensors"))
             return known
@@ -144,7 +170,7 @@ def _trained(
             network=teacher.network,
             num_classes=len(train.class_names),
             protocol=learning,
-            seed=0,
+            seed=seed,
             normalization=plain,
             accelerator=accelerator,
         )
@@ -161,6 +187,6 @@ def _trained(
     return Classifier(network, preparation(size, plain)).to(accelerator.device)
 
 
-def _key(learning: EvalProtocol, train: LabelledImages, plain: Normalization) -> str:
-    facts = [learning.hash, learning.students, set_hash(train), plain.facts()]
+def _key(learning: EvalProtocol, train: LabelledImages, plain: Normalization, seed: int) -> str:
+    facts = [learning.hash, learning.students, set_hash(train), plain.facts(), seed]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

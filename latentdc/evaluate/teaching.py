@@ -1,27 +1,20 @@
-"""`Teaching`: a protocol's teachers, checked on real images, and the labels that they give."""
+"""`Teaching`: the labels that a protocol's teachers give."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from latentdc.errors import InputError
 from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.lesson import SoftLabels
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.soft import Fixed, Online, Stored
 from latentdc.evaluate.store import encode
 from latentdc.evaluate.stores import Stores
-from latentdc.evaluate.teacher_check import (
-    accuracy_on_views,
-    real_accuracy,
-    require_knowledge,
-)
-from latentdc.evaluate.teachers import Ensemble, open_teacher
+from latentdc.evaluate.teacher_check import accuracy_on_views
+from latentdc.evaluate.teachers import Ensemble
 from latentdc.evaluate.view_logits import view_logits
-from latentdc.images import Preprocessing
 
 
 class Teaching:
@@ -54,8 +47,7 @@ class Teaching:
         self.accuracy, self.hash = accuracy, teachers.hash()
         self._stores = None
         if protocol.labels.source == "stored":
-            if folder is None:
-                raise InputError("stored labels need a folder: give rows=..., they lie beside it.")
+            assert folder is not None, "open_teaching() refuses stored labels without one"
             self._stores = Stores(protocol, self.hash, folder, brought)
 
     def prepare(self, sets: Mapping[str, LabelledImages], wanted: Collection[str]) -> None:
@@ -126,66 +118,3 @@ class Teaching:
         if self._stores is not None:
             facts["label_bytes"] = self._stores.of(digests[0], labelled).bytes()
         return facts
-
-
-def open_teaching(
-    protocol: EvalProtocol,
-    test: LabelledImages,
-    train: LabelledImages | None,
-    *,
-    normalization: Preprocessing,
-    rows: Path | None,
-    brought: Path | None,
-    accelerator: Accelerator,
-) -> Teaching | None:
-    """The teachers of a protocol, loaded or trained, and checked; None where labels are hard.
-
-    Args:
-        protocol: with its budget in steps.
-        test: real images on which the teachers must beat chance.
-        train: real images, on which teachers without weights are trained.
-        normalization: of the students.
-        rows: folder of finished trainings, beside which labels are stored; None keeps nothing.
-        brought: a folder of stored labels.
-        accelerator: of this process.
-
-    Raises:
-        InputError: a teacher that does not fit, lacks a class or is at chance, or a protocol that
-            restricts teachers to other classes than the data set's.
-    """
-    if protocol.labels.source == "hard":
-        return None
-    classes, labels = list(test.class_names), protocol.labels
-    if labels.restricted_to not in ([], classes):
-        raise InputError(
-            f"protocol {protocol.name}: labels.restricted_to names {len(labels.restricted_to)} "
-            f"classes that are not the data set's {len(classes)} in their order; leave it out, and "
-            "teachers are restricted to the data set's."
-        )
-    ensemble = Ensemble(
-        [
-            open_teacher(
-                teacher,
-                protocol,
-                test,
-                train,
-                normalization=normalization,
-                folder=rows,
-                accelerator=accelerator,
-            )
-            for teacher in labels.teachers
-        ]
-    )
-    restricted = replace(labels, restricted_to=classes if ensemble.restricted else [])
-    accuracy = real_accuracy(ensemble, test, accelerator.device)
-    names = " and ".join(teacher.network for teacher in labels.teachers)
-    require_knowledge(accuracy, test, names)
-    return Teaching(
-        replace(protocol, labels=restricted),
-        ensemble,
-        accuracy,
-        classes=len(classes),
-        folder=None if rows is None else rows.parent / "labels",
-        brought=brought,
-        accelerator=accelerator,
-    )

@@ -9,10 +9,10 @@ from latentdc.errors import InputError, RunError
 from latentdc.evaluate import evaluate, job, teachers
 from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.labelled import set_hash
+from latentdc.evaluate.open_teaching import open_teaching, require_given_teachers
 from latentdc.evaluate.settings import Views
 from latentdc.evaluate.store import decode
 from latentdc.evaluate.teachers import Ensemble, open_teacher
-from latentdc.evaluate.teaching import open_teaching
 from latentdc.evaluate.training import train_student
 from latentdc.evaluate.views import draw_views, look
 from latentdc.images import Normalization
@@ -31,12 +31,12 @@ def taught(source, **changes):
     return protocol(steps=None, epochs=4, batch=4, views=VIEWS, labels=labels)
 
 
-def opened(some, folder=None, test=TEST, train=TRAIN, brought=None):
+def opened(some, folder=None, test=TEST, train=TRAIN, brought=None, normalization=None):
     return open_teaching(
         some.resolve(9, 3),
         test,
         train,
-        normalization=Normalization(),
+        normalization=normalization or Normalization(),
         rows=folder,
         brought=brought,
         accelerator=Accelerator(),
@@ -75,6 +75,40 @@ def test_a_store_depends_on_set_views_and_teachers_but_not_on_loss_or_batch(fold
     flipped = replace(taught("stored"), views=replace(VIEWS, flip=False))
     assert opened(flipped, folder)._stores.of("a", SMALL) != one
     assert opened(taught("stored"), folder)._stores.of("b", SMALL) != one
+
+
+def test_a_store_depends_on_what_teachers_see(folder, tmp_path):
+    (teacher,) = opened(taught("online"), folder)._teachers.teachers
+    path = tmp_path / "teacher.safetensors"
+    save_file(dict(teacher.network.state_dict()), path)
+
+    def store(normalization=None, **changes):
+        given = Teacher(network="convnet3@8", weights=str(path), **changes)
+        some = taught("stored")
+        some = replace(some, labels=replace(some.labels, teachers=[given]))
+        return opened(some, tmp_path / "rows", normalization=normalization)._stores.of("a", SMALL)
+
+    plain = store()
+    assert store() == plain
+    assert store(mean=(0.4, 0.5, 0.5)) != plain
+    assert store(resolution=8) == plain, "the size of the images, which is what null takes"
+    assert store(normalization=Normalization(std=(0.3, 0.3, 0.3))) != plain
+
+
+def test_no_trained_teacher_starts_where_a_student_or_another_one_does(monkeypatch):
+    seeds = []
+
+    def record(*_, seed, network, num_classes, **__):
+        seeds.append(seed)
+        return new_network(network, num_classes=num_classes, resolution=8, seed=seed)
+
+    monkeypatch.setattr(teachers, "train_student", record)
+    monkeypatch.setattr("latentdc.evaluate.open_teaching.require_knowledge", lambda *_: None)
+    some = taught("online")
+    teaching = opened(replace(some, labels=replace(some.labels, teachers=[QUICK, QUICK])))
+    assert len(set(seeds)) == 2 and max(seeds) < 0  # students have 0, 1, ...
+    one, two = teaching._teachers.teachers
+    assert not torch.equal(one.network.linear.weight, two.network.linear.weight)
 
 
 @pytest.mark.parametrize("source", ["stored", "online"])
@@ -232,6 +266,35 @@ def test_a_teacher_that_cannot_be_had_is_refused(tmp_path):
         open_teacher(pretrained, taught("online"), TEST, None, **options)
     with pytest.raises(InputError, match=r"there is no file nowhere\.safetensors"):
         Teacher(network="convnet3", weights="nowhere.safetensors")
+
+
+def test_given_teachers_are_tried_before_anything_else_is_done(folder, tmp_path):
+    (teacher,) = opened(taught("online"), folder)._teachers.teachers
+    path = tmp_path / "teacher.safetensors"
+    save_file(dict(teacher.network.state_dict()), path)
+    good = Teacher(network="convnet3@8", weights=str(path))
+    pretrained = Teacher(network="resnet18", weights="torchvision")
+
+    def require(*some, test=TEST):
+        labels = replace(taught("online").labels, teachers=list(some))
+        require_given_teachers(
+            replace(taught("online"), labels=labels),
+            test,
+            normalization=Normalization(),
+            accelerator=Accelerator(),
+        )
+
+    require(good), require(QUICK), require(good, QUICK)  # QUICK is yet to be trained
+    with pytest.raises(InputError, match="ImageNet-1k has no class 'rows'"):
+        require(QUICK, pretrained)
+    with pytest.raises(InputError, match=r"chance is 33.33%"):
+        require(good, test=replace(TEST, labels=(TEST.labels + 1) % 3))
+
+
+def test_stored_labels_without_a_folder_are_refused_before_a_teacher_is_trained(monkeypatch):
+    monkeypatch.setattr(teachers, "train_student", None)
+    with pytest.raises(InputError, match="stored labels need a folder"):
+        opened(taught("stored"))
 
 
 def test_soft_labels_that_diverge_end_the_run(folder):
