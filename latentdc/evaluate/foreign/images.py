@@ -31,4 +31,6 @@ def read_images(folder: Path, class_names: tuple[str, ...], ipc: int | None) -> 
         paths += found
         labels += [place] * len(found)
     encoded = ((str(path), path.read_bytes()) for path in paths)
-    return ForeignSet(decode_all(encoded, str(folder)), torch.tensor(labels), class_names)
+    return ForeignSet(
+        decode_all(encoded, range(len(labels)), str(folder)), torch.tensor(labels), class_names
+    )

@@ -1,6 +1,6 @@
 """Encoded images of others, decoded as they are: one size for all, RGB."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 
 import numpy as np
@@ -12,26 +12,33 @@ from latentdc.data.decode import UNREADABLE, to_rgb
 from latentdc.errors import InputError
 
 
-def decode_all(encoded: Iterable[tuple[str, bytes]], source: str) -> Tensor:
-    """(N, 3, H, W) uint8 of named encoded images.
+def decode_all(encoded: Iterable[tuple[str, bytes]], places: Sequence[int], source: str) -> Tensor:
+    """(N, 3, H, W) uint8 of named encoded images, of which memory holds one copy.
+
+    Args:
+        encoded: N images.
+        places: where each belongs among the N.
+        source: named in messages.
 
     Raises:
         InputError: one that cannot be decoded, or images of different sizes.
     """
-    levels: list[Tensor] = []
+    levels = torch.empty(0)
     first = ""
-    for name, content in encoded:
+    for place, (name, content) in zip(places, encoded, strict=True):
         try:
             with Image.open(BytesIO(content)) as image:
                 picture = to_rgb(image)
         except UNREADABLE as error:
             raise InputError(f"cannot decode {name}: {error}.") from error
-        levels.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
-        first = first or name
-        if levels[-1].shape != levels[0].shape:
-            (h, w), (height, width) = levels[0].shape[1:], levels[-1].shape[1:]
+        shown = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        if not first:
+            first, levels = name, shown.new_empty((len(places), *shown.shape))
+        if shown.shape != levels.shape[1:]:
+            (h, w), (height, width) = levels.shape[2:], shown.shape[1:]
             raise InputError(
                 f"{source} has images of different sizes: {w}x{h} px in {first}, {width}x{height} "
                 f"px in {name}; a set has one size."
             )
-    return torch.stack(levels)
+        levels[place] = shown
+    return levels

@@ -41,10 +41,10 @@ def read_parquet(folder: Path, class_names: tuple[str, ...], ipc: int | None) ->
     require_classes(given, names, source)  # a class that the file knows and that has no rows
     labels = torch.tensor(class_places(names, class_names, source))[given]
     kept = _first(labels.tolist(), ipc)
-    images = decode_all(_encoded(files, image, set(kept), source), source)
-    labels = labels[kept]
-    by_class = labels.argsort(stable=True)
-    return ForeignSet(images[by_class], labels[by_class], class_names)
+    by_class = labels[kept].argsort(stable=True)
+    places = by_class.argsort().tolist()
+    images = decode_all(_encoded(files, image, set(kept), source), places, source)
+    return ForeignSet(images, labels[kept][by_class], class_names)
 
 
 def _features(schema: pa.Schema) -> Features:
