@@ -115,7 +115,7 @@ def _check_extras(wanted: "Wanted") -> None:
     if wanted.kid:
         require_fidelity()
     if wanted.lpips:
-        lpips_distance()
+        lpips_distance("cpu")
 
 
 def _output(place: Place) -> Path:

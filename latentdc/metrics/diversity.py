@@ -58,8 +58,8 @@ def lpips_diversity(
     return _over_classes(labels, distances)
 
 
-def lpips_distance() -> Callable[[Tensor, Tensor], Tensor]:
-    """LPIPS of the package `lpips`, on AlexNet, which it downloads once.
+def lpips_distance(device: torch.device | str) -> Callable[[Tensor, Tensor], Tensor]:
+    """LPIPS of the package `lpips`, on AlexNet, which it downloads once, for images on a device.
 
     Raises:
         InputError: the package or its weights are not there.
@@ -69,7 +69,7 @@ def lpips_distance() -> Callable[[Tensor, Tensor], Tensor]:
     except ImportError as error:
         raise InputError('LPIPS needs lpips; install it with pip install ".[metrics]".') from error
     try:
-        network = lpips.LPIPS(net="alex", verbose=False).eval().requires_grad_(False)
+        network = lpips.LPIPS(net="alex", verbose=False).to(device).eval().requires_grad_(False)
     except OSError as error:
         raise InputError(f"the weights of LPIPS cannot be had: {error}.") from error
     return lambda one, other: network(one, other).flatten()

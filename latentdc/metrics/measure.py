@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     ipc = -(-sum(counts) // len(counts))
     sets: dict[str, LabelledImages] = {name: labelled, "random": random_images(train, counts, 0)}
     content: Facts = {"version": VERSION, "ipc": ipc, "classes": len(test.class_names)}
+    decoder = _decoder_bytes(labelled, recipe, train)
     network = None
     if wanted.network is not None:
         network = _network(wanted.network, recipe, train, test, output, accelerator)
@@ -85,9 +87,8 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
         key: measure_set(one, train, network, wanted, accelerator.device)
         for key, one in sets.items()
     }
-    if isinstance(labelled, SyntheticSet) and labelled.z is not None:
-        prior = build_prior(recipe, "meta", class_names=train.class_names)
-        content["sets"][name]["storage"]["decoder/float32"] = decoder_bytes(prior)
+    if decoder is not None:
+        content["sets"][name]["storage"]["decoder/float32"] = decoder
     if accelerator.is_main_process:
         _write(output / NAME, content)
     return content
@@ -107,7 +108,7 @@ def measure_set(
         facts |= seen_by(network, labelled, device)
     if wanted.lpips:
         images = _enlarged(fetch(labelled.images, torch.arange(len(labelled.labels)), device))
-        found = diversity.lpips_diversity(images, labelled.labels, diversity.lpips_distance())
+        found = diversity.lpips_diversity(images, labelled.labels, diversity.lpips_distance(device))
         facts["lpips_diversity"] = None if found is None else asdict(found)
     if wanted.kid:
         mean, std = kid.kernel_distance(labelled.images, train.images, device=device)
@@ -131,6 +132,17 @@ def seen_by(network: Classifier, labelled: LabelledImages, device: torch.device)
         "agreement": agreement(logits, labelled.labels),
         "feature_diversity": None if found is None else asdict(found),
     }
+
+
+def _decoder_bytes(labelled: LabelledImages, recipe: Recipe, train: Dataset) -> int | None:
+    """Of the weights that decode a set's latents; None of a set without, or where they are not."""
+    if not isinstance(labelled, SyntheticSet) or labelled.z is None:
+        return None
+    try:
+        return decoder_bytes(build_prior(recipe, "meta", class_names=train.class_names))
+    except InputError as error:
+        print(f"latentdc: note: the decoder's bytes are left out: {error}", file=sys.stderr)
+        return None
 
 
 def _network(

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from latentdc.metrics.__main__ import main
 from latentdc.metrics.measure import Wanted, measure_saved, measure_set
 from latentdc.metrics.render import to_text
 from latentdc.prune.classifier import Classifier
-from latentdc.recipe import Data, Recipe
+from latentdc.recipe import Data, PriorSpec, Recipe
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from tests.evaluate.toys import stripes
 
@@ -78,6 +79,15 @@ def test_a_saved_set_stands_beside_random_images_and_its_decoder(saved):
     assert content["ipc"] == 1 and content["sets"]["random"]["images"] == 10
     png = content["sets"]["distilled"]["storage"]["images/png"]
     assert f"{png:,}" in to_text(content)
+
+
+def test_a_set_whose_prior_is_not_here_is_measured_without_its_decoder(saved, capsys):
+    folder, recipe = saved
+    away = replace(recipe, prior=PriorSpec(kind="diffusion", weights="away"))
+    content = measure_saved(Place(str(folder), folder / "synthetic"), away, Wanted(), folder)
+    assert "decoder/float32" not in content["sets"]["distilled"]["storage"]
+    assert content["sets"]["distilled"]["storage"]["images/png"] > 0
+    assert "the decoder's bytes are left out: " in capsys.readouterr().err
 
 
 def test_wrong_input_ends_in_one_line_before_anything_is_read(saved, capsys, tmp_path):
