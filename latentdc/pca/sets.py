@@ -71,7 +71,8 @@ class Sets:
         self._accelerator.wait_for_everyone()
         if self._accelerator.is_main_process:
             fresh.save_pretrained(path, recipe=shared_recipe(self._recipe))
-        return fresh
+        self._accelerator.wait_for_everyone()
+        return SyntheticSet.from_pretrained(path)  # the main process's, to the last bit
 
     def coreset(self) -> Coreset:
         """The images that the mosaics are made of, kept in the run folder."""
@@ -81,7 +82,8 @@ class Sets:
         kept = self._chosen(self._recipe)
         if self._accelerator.is_main_process:
             kept.save(path)
-        return kept
+        self._accelerator.wait_for_everyone()
+        return fitting(path, self._train)
 
     def _chosen(self, recipe: Recipe) -> Coreset:
         return make_coreset(

@@ -4,6 +4,8 @@ Trained on the spot it is the network that scores: on the training images as the
 augmentation.
 """
 
+from dataclasses import replace
+
 from accelerate import Accelerator
 from tqdm import tqdm
 
@@ -32,7 +34,9 @@ def trained_teacher(
     """
     if scorer.weights is not None:
         expected = Normalization(scorer.mean or normalization.mean, scorer.std or normalization.std)
-        teacher = given_scorer(scorer, train, expected).to(accelerator.device)
+        size = scorer.resolution or train.resolution  # torchvision's own preparation would crop
+        teacher = given_scorer(replace(scorer, resolution=size), train, expected)
+        teacher = teacher.to(accelerator.device)
     else:
         training = ScorerTraining(
             train,
