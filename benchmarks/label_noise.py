@@ -14,8 +14,8 @@ import torch
 from latentdc import config, launch
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
+from latentdc.data.preprocessing import plain
 from latentdc.draws import choose, generator
-from latentdc.images import Normalization
 from latentdc.prune.rules.names import RULES
 from latentdc.prune.scoring import score_dataset
 from latentdc.recipe import Recipe
@@ -40,7 +40,7 @@ def main() -> None:
         scorer=recipe.prune.scorer,
         window=recipe.prune.window,
         rules=recipe.prune.rules,
-        normalization=Normalization(recipe.data.mean, recipe.data.std),
+        normalization=plain(recipe.data, noisy),
         seed=recipe.seed,
         folder=options.folder,
         accelerator=accelerator,

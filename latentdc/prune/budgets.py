@@ -15,10 +15,11 @@ def class_budgets(sizes: list[int], *, keep: float = 1.0, count: int | None = No
     """
     if count is None:
         return [kept_count(size, keep) if size else 0 for size in sizes]
-    if not 1 <= count <= min(size for size in sizes if size):
+    smallest = min(size for size in sizes if size)
+    if not 1 <= count <= smallest:
         raise InputError(
             f"prune.count keeps {count} images of each class and the smallest class has "
-            f"{min(sizes)}; a count per class is between 1 and that. For one count of all images "
+            f"{smallest}; a count per class is between 1 and that. For one count of all images "
             "together set prune.scope=global."
         )
     return [min(count, size) for size in sizes]

@@ -45,15 +45,16 @@ def means(parts: list[Columns]) -> Columns:
     return means | {PREDICTED: parts[0][PREDICTED]}
 
 
-def kept_features(look: Look, folder: Path | None) -> Features | None:
-    """Of the first scorer; in the folder under their final name."""
-    if look.embeddings is None:
-        return None
-    if folder is None or not isinstance(look.embeddings, np.memmap):
-        return Features(look.embeddings)
-    look.embeddings.flush()
-    os.replace(str(look.embeddings.filename), folder / FEATURES)
-    return Features(np.load(folder / FEATURES, mmap_mode="r"))
+def seen_features(look: Look) -> Features | None:
+    """Of the first scorer, where they are wanted."""
+    return None if look.embeddings is None else Features(look.embeddings)
+
+
+def keep_features(look: Look, folder: Path | None) -> None:
+    """Move those in a file to the folder, under their final name; they stay open where they are."""
+    if folder is not None and isinstance(look.embeddings, np.memmap):
+        look.embeddings.flush()
+        os.replace(str(look.embeddings.filename), folder / FEATURES)
 
 
 def of_features(features: Features, train: Dataset, plan: ScoringPlan) -> Columns:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +36,8 @@ def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
     table = _read(path)
     if isinstance(table, pa.Table) and (ours := ScoreTable.from_arrow(table)) is not None:
         beside = path.with_name(FEATURES)
-        features = read_features(beside, len(ours)) if beside.is_file() else None
+        own = beside.is_file() and _left_features(ours)
+        features = read_features(beside, len(ours)) if own else None
         ours = ScoreTable(**{**vars(ours), "features": features})
         _require_finite(ours.columns, path)
         return ours.fitted(train)
@@ -60,6 +61,13 @@ def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
     _require_finite(scores, path)
     facts: dict[str, object] = {"file": path.name}
     return ScoreTable(train.hashes, train.labels, train.class_names, scores, train.name, facts)
+
+
+def _left_features(ours: ScoreTable) -> bool:
+    """Whether this scoring left features; others beside it are of an earlier one."""
+    asked = cast(list[str] | None, ours.facts.get("columns"))
+    needs = asked is None or any(RULES[name].needs_features for name in asked if name in RULES)
+    return needs and ours.facts.get("features") is None
 
 
 def _read(path: Path) -> Any:

@@ -52,7 +52,7 @@ def check_labels(folder: Path, table: ScoreTable, train: Dataset) -> Path:
         writer = csv.writer(file)
         writer.writerow(["index", "hash", "label", "scorer_says", rule])
         for row in rows.tolist():
-            other = "" if said is None else names[int(said[row])]
+            other = "" if said is None or said[row] < 0 else names[int(said[row])]
             label, score = names[int(train.labels[row])], float(table.column(rule)[row])
             writer.writerow([row, int(train.hashes[row]), label, other, f"{score:.4f}"])
     os.replace(part, folder / "labels.csv")

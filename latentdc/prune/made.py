@@ -48,7 +48,7 @@ def make_scores(
         features=None if brought is None else file_identity(brought),
     )
     kept = folder and folder / SCORES
-    if kept is not None and launch.agree(accelerator, is_kept(kept, plan)):
+    if kept is not None and launch.agree(accelerator, is_kept(kept, plan, train)):
         return with_features(read_scores(kept, train, prune.score), features)
     table = score_by_plan(
         plan,

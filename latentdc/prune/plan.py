@@ -40,12 +40,13 @@ class ScoringPlan:
     precision: str
     features: str | None = None
 
-    def facts(self) -> dict[str, object]:
-        """In JSON's types, and without paths."""
+    def facts(self, train: Dataset) -> dict[str, object]:
+        """With what tells the images from others, in JSON's types and without paths."""
         scorer = asdict(self.scorer) | {"weights": self.scorer.weights and self._weights()}
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         named |= {"scorer": scorer, "settings": asdict(self.settings)}
         named |= {"normalization": self.normalization.facts()}
+        named |= {"resolution": train.resolution, "images": fingerprint(train)}
         return dict(json.loads(json.dumps(named)))
 
     def _weights(self) -> str:
@@ -66,13 +67,13 @@ def base_of(name: str, settings: RuleSettings) -> str | None:
     return settings.base if base == "*" else base
 
 
-def is_kept(path: Path, plan: ScoringPlan) -> bool:
-    """Whether the scores of this plan lie there already, among others or alone."""
+def is_kept(path: Path, plan: ScoringPlan, train: Dataset) -> bool:
+    """Whether the scores of these images by this plan lie there already, among others or alone."""
     kept = ScoreTable.from_arrow(pq.read_table(path)) if path.is_file() else None
     if kept is None:
         return False
     scored = {*cast(list[str], kept.facts.get("columns", [])), *kept.columns}
-    same = kept.facts | {"columns": None} == plan.facts() | {"columns": None}
+    same = kept.facts | {"columns": None} == plan.facts(train) | {"columns": None}
     return same and scored.issuperset(plan.columns)
 
 
@@ -83,6 +84,7 @@ def file_identity(path: Path) -> str:
 
 
 def fingerprint(train: Dataset) -> str:
-    """Of the images and labels, in their order."""
+    """16 hex digits of the images and labels, in their order, and of the classes."""
     digest = sha256(train.hashes.numpy().tobytes() + train.labels.numpy().tobytes())
-    return digest.hexdigest()
+    digest.update(repr(train.class_names).encode())
+    return digest.hexdigest()[:16]

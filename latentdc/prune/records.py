@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentdc.errors import RunError
+
 _CHUNK = 2**18  # images looked at together when scores are made of records
 
 
@@ -82,11 +84,17 @@ class Records:
 def array_file(
     folder: Path | None, name: str, shape: tuple[int, int], dtype: str, keep: bool
 ) -> NDArray[np.floating]:
-    """An array of zeros in a file, in memory without a folder; with `keep`, the file's content."""
+    """An array of zeros in a file, in memory without a folder; with `keep`, the file's content.
+
+    Raises:
+        RunError: there is no such file to keep.
+    """
     if folder is None:
         return np.zeros(shape, dtype)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.npy"
-    if keep and path.is_file():
+    if keep:
+        if not path.is_file():
+            raise RunError(f"{path} is gone; delete {folder.parent} to score anew.")
         return np.lib.format.open_memmap(path, mode="r+")
     return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

@@ -13,6 +13,7 @@ from latentdc.networks.names import check_network
 from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.check import refuse_chance
 from latentdc.prune.classifier import Classifier
+from latentdc.prune.foreign import FEATURES
 from latentdc.prune.history import History
 from latentdc.prune.look import Look, new_look
 from latentdc.prune.predictions import accuracy
@@ -61,7 +62,7 @@ class Runs:
         self._require_kind()
         classifier = given_scorer(self.scorer, self.train, self.normalization)
         self._check(classifier)
-        saved = self.workspace.load("given")
+        saved = self._saved("given", features)
         look = self._look("given", classifier, 1, features, keep=saved is not None)
 
         def save(rows: int) -> None:
@@ -86,7 +87,7 @@ class Runs:
         """
         self._require_kind()
         training, (first, last) = self._training(run, rows), self.window
-        saved = self.workspace.load(run)
+        saved = self._saved(run, features)
         if saved is not None:
             training.restore(saved)
         classifier, keep = training.classifier, saved is not None
@@ -98,6 +99,10 @@ class Runs:
             self.workspace.save(run, training.state())
         self._check(classifier)
         return look
+
+    def _saved(self, run: str, features: bool) -> dict[str, Tensor] | None:
+        """What a killed scoring left of a run, unless wanted features are gone from beside it."""
+        return self.workspace.load(run, beside=FEATURES if features else None)
 
     def _require_kind(self) -> None:
         """Refuse a scorer of images for vectors, and the other way round."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.prune.features import Features
+from latentdc.prune.quantities import PREDICTED
 
 _KEY = b"latentdc.scores"  # of the metadata in the parquet file
 
@@ -27,7 +28,8 @@ class ScoreTable:
         hashes: (N,) int64 content hash of each sample.
         labels: (N,) int64 indices into `class_names`.
         class_names: in label order.
-        columns: rule to (N,) float32; `predicted` is the class that the scorer says.
+        columns: rule to (N,) float32; `predicted` is the class that the scorer says, -1 one that
+            is not among `class_names`.
         dataset: source and split.
         facts: how the scores were made, in JSON's types.
         features: of the samples, for rules that choose among features.
@@ -120,6 +122,15 @@ class ScoreTable:
             hashes=dataset.hashes,
             labels=dataset.labels,
             class_names=dataset.class_names,
-            columns={name: column[order] for name, column in self.columns.items()},
+            columns={
+                name: column[order] if name != PREDICTED else self._renamed(column[order], dataset)
+                for name, column in self.columns.items()
+            },
             features=None if self.features is None else self.features.select(order),
         )
+
+    def _renamed(self, predicted: Tensor, dataset: Dataset) -> Tensor:
+        """(N,) labels of this table as those of the data set's classes."""
+        places = {name: float(label) for label, name in enumerate(dataset.class_names)}
+        known = [places.get(name, -1.0) for name in self.class_names]
+        return torch.tensor([*known, -1.0])[predicted.long()]  # -1 stays -1

@@ -16,15 +16,16 @@ from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.prune.columns import (
     Columns,
-    kept_features,
+    keep_features,
     means,
     of_contents,
     of_features,
     of_look,
+    seen_features,
 )
 from latentdc.prune.features import Features, own_features
 from latentdc.prune.look import Look
-from latentdc.prune.plan import ScoringPlan, fingerprint, with_bases
+from latentdc.prune.plan import ScoringPlan, with_bases
 from latentdc.prune.rules.memorization import held_out_parts
 from latentdc.prune.rules.names import RULES
 from latentdc.prune.runs import Runs
@@ -116,13 +117,12 @@ def score_by_plan(
         InputError: as `score_dataset`.
         RunError: likewise.
     """
-    asked, scorer, facts = plan.columns, plan.scorer, plan.facts()
+    asked, scorer, facts = plan.columns, plan.scorer, plan.facts(train)
     normalization = plan.normalization
     if isinstance(normalization, Normalization):
         normalization = Normalization(
             scorer.mean or normalization.mean, scorer.std or normalization.std
         )
-    identity = json.dumps([facts, fingerprint(train)])
     runs = Runs(
         train=train,
         test=test,
@@ -131,10 +131,11 @@ def score_by_plan(
         seed=plan.seed,
         window=plan.window,
         asked=asked,
-        workspace=Workspace(folder, identity, accelerator),
+        workspace=Workspace(folder, json.dumps(facts), accelerator),
         accelerator=accelerator,
     )
     scores: Columns = {}
+    looks: list[Look] = []
     scores |= of_contents(train, plan)
     wants_features = features is None and any(RULES[name].needs_features for name in asked)
     if wants_features or {RULES[name].stage for name in asked} & PASSES:
@@ -145,12 +146,14 @@ def score_by_plan(
             raise
         if accelerator.is_main_process:
             scores |= means([of_look(look, asked, plan.settings) for look in looks])
-            features = features or kept_features(looks[0], folder)
+            features = features or seen_features(looks[0])
     if any(RULES[name].stage == "subsets" for name in asked):
         scores |= _of_subsets(runs, plan.settings.subsets)
     if features is not None:
         scores |= of_features(features, train, plan)
     scores = cast(Columns, launch.agree(accelerator, scores))
+    if looks:
+        keep_features(looks[0], folder)  # not before the rest is there: a restart looks for them
     runs.workspace.clear()
     return ScoreTable(
         train.hashes, train.labels, train.class_names, scores, train.name, facts, features

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from tqdm import tqdm
 
+from latentdc import launch
 from latentdc.data.dataset import Dataset
 from latentdc.device import fetch, place, send
 from latentdc.draws import generator
@@ -22,11 +24,20 @@ from latentdc.standardization import Plain
 State = dict[str, Tensor]
 
 
+def _split(order: Tensor, batch: int) -> list[Tensor]:
+    """Batches of an epoch; a last one of one image, which batch norm may refuse, is joined."""
+    parts = list(order.split(batch))
+    if len(parts) > 1 and len(parts[-1]) == 1 < batch:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
 class ScorerTraining:
     """A training that can be looked at after each epoch, put away and continued.
 
     SGD with momentum 0.9, cosine schedule, no augmentation: scores are of the images as they are.
-    Every process trains the same network on all of the data.
+    Every process trains the same network on all of the data, and takes the main one's after each
+    epoch, so that all look at the images with the same weights.
 
     Args:
         train: images to learn and, later, to rank.
@@ -92,17 +103,23 @@ class ScorerTraining:
             for step, (places, weights) in enumerate(bar, start=epoch * len(batches)):
                 self._step(places, weights, self._lr * ((1 + math.cos(math.pi * step / steps)) / 2))
             self.done = epoch + 1
+            if self._accelerator.num_processes > 1:
+                self._share()
             yield epoch
+
+    def _share(self) -> None:
+        """Go on from the main process's copy, from which GPUs may drift by rounding."""
+        self.restore(cast(State, launch.agree(self._accelerator, self.state())))
 
     def _batches(self, epoch: int) -> list[tuple[Tensor, Tensor | None]]:
         """Places among the rows, and weights, of each step of an epoch."""
         source = generator(self._seed, "scorer", epoch)
         if self._sampler is None:
             order = torch.randperm(len(self._rows), generator=source)
-            return [(places, None) for places in order.split(self._batch)]
+            return [(places, None) for places in _split(order, self._batch)]
         seen, weights = self._sampler.epoch(epoch)
         order = torch.randperm(len(seen), generator=source)
-        return [(seen[some], weights[some]) for some in order.split(self._batch)]
+        return [(seen[some], weights[some]) for some in _split(order, self._batch)]
 
     def _step(self, places: Tensor, weights: Tensor | None, lr: float) -> None:
         device, rows = self._accelerator.device, self._rows[places]

@@ -46,11 +46,17 @@ class Workspace:
         (self._home / _MARK).write_text(self._identity)
         return self._home / run
 
-    def load(self, run: str) -> dict[str, Tensor] | None:
-        """What was last saved of a run, on every process."""
-        state = None
-        if self._home is not None and (path := self._home / run / "state.safetensors").is_file():
-            state = load_file(path)
+    def load(self, run: str, *, beside: str | None = None) -> dict[str, Tensor] | None:
+        """What was last saved of a run, on every process.
+
+        Args:
+            run: name of its folder.
+            beside: a file without which what was saved is worth nothing.
+        """
+        state, home = None, self._home and self._home / run
+        if home is not None and (beside is None or (home / beside).is_file()):
+            path = home / "state.safetensors"
+            state = load_file(path) if path.is_file() else None
         return cast(dict[str, Tensor] | None, launch.agree(self._accelerator, state))
 
     def save(self, run: str, state: dict[str, Tensor]) -> None:

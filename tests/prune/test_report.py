@@ -1,10 +1,12 @@
 import csv
+import dataclasses
 import re
 from math import isnan
 
 import pytest
 import torch
 
+from latentdc.prune import labels
 from latentdc.prune.agreement import overlap, within_class_spearman
 from latentdc.prune.choosing import choose_coreset
 from latentdc.prune.labels import check_labels
@@ -21,6 +23,31 @@ def test_spearman_is_within_classes_and_knows_only_ranks():
     assert within_class_spearman(RISING, -RISING, LABELS) == pytest.approx(-1)
     half = torch.tensor([1.0, 2, 3, 4, 4, 3, 2, 1])
     assert within_class_spearman(RISING, half, LABELS) == pytest.approx(0)
+
+
+def test_what_the_scorer_says_is_told_by_the_name_of_the_class(tmp_path):
+    made = colours(8, names=("red", "blue"))
+    said = torch.tensor([0.0, 1, 1, 0, 0, 1, 0, 1])
+    scores = {"aum": torch.arange(8.0), "predicted": said}
+    whole = ScoreTable(made.hashes, made.labels, made.class_names, scores, made.name)
+    turned = dataclasses.replace(made, labels=1 - made.labels, class_names=("blue", "red"))
+    alone = dataclasses.replace(made.select(made.members(0)), class_names=("red",))
+    for train, wanted in ((turned, [1.0, 0, 0, 1, 1, 0, 1, 0]), (alone, [0.0, -1, 0, 0])):
+        fitted = whole.fitted(train)
+        assert fitted.columns["predicted"].tolist() == wanted
+        assert (
+            fitted.fitted(train.select(torch.arange(2))).columns["predicted"].tolist()
+            == (wanted[:2])
+        )
+    listed = _listed(tmp_path, whole.fitted(alone), alone).read_text()
+    rows = list(csv.DictReader(listed.splitlines()))
+    assert [row["scorer_says"] for row in rows] == ["red", "", "red", "red"]
+
+
+def _listed(folder, table, train):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels, "SHARE", 1.0)
+        return check_labels(folder, table, train)
 
 
 def test_equal_scores_share_a_rank():

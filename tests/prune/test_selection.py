@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune.budgets import saved_classes
+from latentdc.prune.budgets import class_budgets, saved_classes
 from latentdc.prune.ranking import ranked
 from latentdc.prune.selection import choose_rows, select
 
@@ -99,6 +99,11 @@ def test_budgets_are_exact_and_no_class_is_empty_whatever_the_scores(seed):
 def test_an_impossible_budget_is_refused(keys, message):
     with pytest.raises(InputError, match=message):
         select(SCORES, LABELS, order="easy", **keys)
+
+
+def test_the_smallest_class_of_a_refusal_is_one_that_has_images():
+    with pytest.raises(InputError, match="the smallest class has 3"):
+        class_budgets([5, 0, 3], count=4)
 
 
 def test_classes_that_a_share_would_empty_are_counted():

@@ -85,6 +85,16 @@ def test_only_the_given_rows_are_trained_on(monkeypatch):
     assert torch.cat(seen).sort().values.tolist() == [3, 9, 20]
 
 
+@pytest.mark.parametrize(
+    ("batch", "sizes"), [(31, [32]), (8, [8] * 4), (30, [30, 2]), (1, [1] * 32)]
+)
+def test_a_single_image_left_over_joins_the_last_batch(batch, sizes):
+    run = training(batch=batch)
+    batches = run._batches(0)
+    assert [len(places) for places, _ in batches] == sizes
+    assert torch.cat([places for places, _ in batches]).sort().values.tolist() == list(range(32))
+
+
 def test_infobatch_sees_fewer_images_in_the_middle_and_all_at_the_end(monkeypatch):
     run = training(infobatch=0.5, epochs=8)
     seen = []

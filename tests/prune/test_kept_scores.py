@@ -1,0 +1,51 @@
+"""Scores in a folder are taken only for the images, and the resolution, that they were made of."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from latentdc.prune import made
+from latentdc.prune.foreign import read_scores
+from latentdc.prune.pipeline import prune_dataset
+from latentdc.recipe import Scorer
+from tests.prune.toys import colours
+
+QUICK = Scorer(network="convnet3@16", epochs=5, lr=0.1, batch=8)
+SMALL = colours(64)
+LARGE = replace(SMALL, images=SMALL.images.repeat_interleave(2, 2).repeat_interleave(2, 3))
+FEWER = SMALL.select(torch.arange(4, 64))
+RENAMED = replace(SMALL, class_names=("crimson", "azure"))
+
+
+def prune(train, folder=None, score="loss"):
+    return prune_dataset(train, score=score, keep=0.5, scorer=QUICK, folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"), [(SMALL, LARGE), (SMALL, FEWER), (FEWER, SMALL), (SMALL, RENAMED)]
+)
+def test_other_images_are_scored_anew(tmp_path, before, now):
+    prune(before, tmp_path)
+    coreset, fresh = prune(now, tmp_path), prune(now)
+    assert torch.equal(coreset.hashes, fresh.hashes)
+    assert torch.equal(coreset.scores, fresh.scores)
+
+
+def test_brought_scores_may_be_of_more_images(tmp_path):
+    prune(SMALL, tmp_path)
+    scores = str(tmp_path / "scores.parquet")
+    brought = prune_dataset(FEWER, keep=0.5, scores=scores)
+    loss = read_scores(tmp_path / "scores.parquet", SMALL, "loss").column("loss")
+    assert torch.equal(brought.scores, loss[4:][brought.indices(FEWER)])
+
+
+def test_features_of_an_earlier_scoring_are_left_alone(tmp_path, monkeypatch):
+    prune(SMALL, tmp_path, score="herding")
+    path = tmp_path / "scores.parquet"
+    assert read_scores(path, SMALL, "herding").features is not None
+    prune(FEWER, tmp_path)
+    assert (tmp_path / "features.npy").is_file()  # of 64 images, beside the scores of 60
+    monkeypatch.setattr(made, "score_by_plan", None)  # the scores are there
+    prune(FEWER, tmp_path)
+    assert read_scores(path, FEWER, "loss").features is None
