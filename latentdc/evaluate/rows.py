@@ -53,7 +53,7 @@ def write_row(folder: Path, row: Row, accuracy: Accuracy) -> None:
     """Write it, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / row.file
-    part = path.with_suffix(".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     content = {**asdict(row), "accuracy": accuracy.top1, "top5": accuracy.top5}
     part.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(part, path)

@@ -65,7 +65,7 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, pa
     if len(axes) > 1:
         curves = grid[0][0].get_legend_handles_labels()
         figure.legend(*curves, loc="outside right upper", fontsize="small")
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     figure.savefig(part, format="png", dpi=150)
     os.replace(part, path)
     return True

@@ -33,7 +33,7 @@ def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
         "results.json": json.dumps(to_json(sweep.axes, results), indent=2) + "\n",
         "table.md": text + "\n",
     }.items():
-        part = folder / f"{name}.part"
+        part = folder / f"{name}.{os.getpid()}.part"
         part.write_text(content)
         os.replace(part, folder / name)
     draw(sweep.axes, wanted, results, folder / "table.png")

@@ -11,6 +11,7 @@ from latentdc import launch, ownership
 from latentdc.distill.run import run
 from latentdc.recipe import Recipe
 from latentdc.sweep import finished
+from latentdc.sweep.budgets import check_budgets
 from latentdc.sweep.cells import Cells, place, runs
 from latentdc.sweep.scores import share_scores
 from latentdc.sweep.spec import Point
@@ -40,6 +41,8 @@ def carry_out(cells: Cells, name: str, folder: Path, *, every: Cells | None = No
     )
     home = runs(every, folder)
     points = list(dict.fromkeys(home[point] for point in cells))
+    missing = [p for p in points if not _done(every[p], place(folder, p), accelerator)]
+    check_budgets({point: every[point] for point in missing}, accelerator)
     for wait in (False, True):
         for number, point in enumerate(points, start=1):
             target = place(folder, point)

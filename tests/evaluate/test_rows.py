@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import pytest
@@ -28,6 +29,21 @@ def test_a_row_is_found_by_all_that_it_depends_on(tmp_path):
 def test_a_row_of_before_top_5_is_read(tmp_path):
     (tmp_path / ROW.file).write_text('{"images": "a1", "seed": 0, "accuracy": 0.25}')
     assert read_row(tmp_path, ROW) == (0.25, None)
+
+
+def test_two_commands_may_write_the_same_row_at_once(tmp_path, monkeypatch):
+    replaced, turns = os.replace, []
+
+    def meanwhile(part, path):
+        if not turns:
+            turns.append(part)
+            monkeypatch.setattr(os, "getpid", lambda: 1)  # another process
+            write_row(tmp_path, ROW, Accuracy(0.5))
+        replaced(part, path)
+
+    monkeypatch.setattr(os, "replace", meanwhile)
+    write_row(tmp_path, ROW, Accuracy(0.5))
+    assert read_row(tmp_path, ROW).top1 == 0.5 and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_damaged_row_is_named(tmp_path):

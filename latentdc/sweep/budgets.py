@@ -1,0 +1,50 @@
+"""Refuse cells that keep too few images for what they distil, before the first is carried out."""
+
+from accelerate import Accelerator
+
+from latentdc import launch
+from latentdc.data.dataset import class_counts
+from latentdc.data.open import open_splits
+from latentdc.errors import InputError
+from latentdc.prune.budgets import most_kept
+from latentdc.recipe import Data, Recipe
+from latentdc.sweep.cells import Cells
+
+
+def check_budgets(cells: Cells, accelerator: Accelerator) -> None:
+    """Compare what each cell keeps at most with its ipc; every data set among them is opened once.
+
+    Core sets that are brought, or that experts come with, are looked at when their turn comes.
+
+    Raises:
+        InputError: a budget that the data does not allow, or a class that keeps fewer images than
+            are distilled of it.
+    """
+    opened: list[tuple[Data, dict[str, int]]] = []
+    for point, recipe in cells.items():
+        if recipe.prune.coreset is not None or recipe.objective.kind == "mtt":
+            continue
+        sizes = next((sizes for data, sizes in opened if data == recipe.data), None)
+        if sizes is None:
+            sizes = _class_sizes(recipe.data, accelerator)
+            opened.append((recipe.data, sizes))
+        try:
+            _check(recipe, sizes)
+        except InputError as error:
+            raise InputError(f"cell {'/'.join(point)}: {error}") from error
+
+
+def _class_sizes(data: Data, accelerator: Accelerator) -> dict[str, int]:
+    train, _ = launch.main_first(accelerator, lambda: open_splits(data))
+    return dict(zip(train.class_names, class_counts(train).tolist(), strict=True))
+
+
+def _check(recipe: Recipe, sizes: dict[str, int]) -> None:
+    prune = recipe.prune
+    counts = most_kept(list(sizes.values()), keep=prune.keep, count=prune.count, scope=prune.scope)
+    kept, name = min(zip(counts, sizes, strict=True))
+    if recipe.ipc > kept:
+        raise InputError(
+            f"ipc={recipe.ipc} is above the smallest class of the core set: {name!r} keeps {kept} "
+            "images; skip this cell, lower ipc or raise prune.keep."
+        )
