@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from latentdc.compare.names import named_apart
 from latentdc.errors import InputError
+from latentdc.recipe import BASELINES
 from latentdc.synthetic import folder as layout
 
 FILES = ("results.json", "evaluation.json")
-BASELINES = ("random", "coreset", "kept", "full")
 TOP1, TOP5 = "accuracies", "top5_accuracies"  # of a row
 
 
@@ -31,6 +32,10 @@ class Entry:
         settings: all of it.
         protocol_hash: of all that decides one training.
         test: what it was tested on: the hash of the test set, or in older files its name.
+        preprocessing: facts of how students see images, as JSON; None in older files.
+        counts: hash of the images of each class, of its set or the sets that it stands beside;
+            None where all classes have as many.
+        brought: whether students learned from soft labels that came with the set.
         size: bytes of images and stored soft labels, None where they are not known.
     """
 
@@ -46,6 +51,9 @@ class Entry:
     settings: Mapping[str, Any]
     protocol_hash: str
     test: str
+    preprocessing: str | None
+    counts: str | None
+    brought: bool
     size: int | None
 
     @property
@@ -54,9 +62,9 @@ class Entry:
         return sum(self.accuracies) / len(self.accuracies)
 
     @property
-    def group(self) -> tuple[str, str]:
-        """What its number can be compared with: the same protocol, on the same test set."""
-        return self.protocol_hash, self.test
+    def group(self) -> tuple[str, str, str | None]:
+        """What its number can be compared with: the same protocol, test set and preprocessing."""
+        return self.protocol_hash, self.test, self.preprocessing
 
 
 def read_all(given: Sequence[str], values: str = TOP1) -> list[Entry]:
@@ -70,10 +78,10 @@ def read_all(given: Sequence[str], values: str = TOP1) -> list[Entry]:
         InputError: nothing to read, or a file that is none of ours.
     """
     found: dict[tuple[object, ...], Entry] = {}
-    for path in [file for name in given for file in _files(Path(name).expanduser())]:
-        for entry in _read(path, values):
-            key = (entry.run, entry.row, entry.ipc, entry.student, entry.group)
-            found[key] = entry
+    files = [file for name in given for file in _files(Path(name).expanduser())]
+    for entry in _preprocessed([entry for path in files for entry in _read(path, values)]):
+        counts = entry.counts if entry.row in BASELINES else None
+        found[entry.run, entry.row, entry.ipc, entry.student, entry.group, counts] = entry
     unique: dict[tuple[object, ...], Entry] = {}
     for entry in found.values():
         unique.setdefault(_content(entry), entry)
@@ -82,7 +90,7 @@ def read_all(given: Sequence[str], values: str = TOP1) -> list[Entry]:
             "no row of these files holds top-5 accuracies: they are of five classes or fewer, or "
             "were trained by an older latentdc; leave --top5 out."
         )
-    return _renamed(list(unique.values()))
+    return named_apart(list(unique.values()))
 
 
 def _files(path: Path) -> list[Path]:
@@ -113,6 +121,7 @@ def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path, values
     every = {**content, **row}
     digest = every["protocol_hash"]
     settings = content["protocols"][digest] if "protocols" in content else None
+    facts = every.get("preprocessing")
     unseen = row["unseen"] if "unseen" in row else row["student"] in content["unseen"]
     return Entry(
         name=run.name if row["set"] == "distilled" else row["set"],
@@ -127,8 +136,26 @@ def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path, values
         settings=content["protocol_settings"] if settings is None else settings,
         protocol_hash=digest,
         test=every.get("test") or _test_name(run),
+        preprocessing=None if facts is None else json.dumps(facts, sort_keys=True),
+        counts=every.get("counts"),
+        brought=row.get("labels", {}).get("source") == "brought",
         size=_size(row, run),
     )
+
+
+def _preprocessed(entries: Sequence[Entry]) -> list[Entry]:
+    """Rows of older files are taken to have the preprocessing of the others, if those have one."""
+    known: dict[tuple[str, str], set[str]] = {}
+    for entry in entries:
+        if entry.preprocessing is not None:
+            known.setdefault((entry.protocol_hash, entry.test), set()).add(entry.preprocessing)
+    filled = []
+    for entry in entries:
+        others = known.get((entry.protocol_hash, entry.test), set())
+        if entry.preprocessing is None and len(others) == 1:
+            entry = replace(entry, preprocessing=next(iter(others)))
+        filled.append(entry)
+    return filled
 
 
 def _test_name(run: Path) -> str:
@@ -166,17 +193,3 @@ def _content(entry: Entry) -> tuple[object, ...]:
     """What makes two rows the same one, in whichever runs they stand."""
     name = entry.row if entry.row in BASELINES else entry.run
     return name, entry.row, entry.sets, entry.accuracies, entry.student, entry.group, entry.ipc
-
-
-def _renamed(entries: Sequence[Entry]) -> list[Entry]:
-    """Names that two sets share get the run's, or its whole path."""
-    renamed = []
-    for entry in entries:
-        alike = {(e.run, e.row, e.ipc) for e in entries if e.name == entry.name}
-        alike_here = {key for key in alike if key[2] == entry.ipc}
-        if len({key[:2] for key in alike_here}) > 1:
-            short = {run.name for run, *_ in alike_here}
-            own = entry.run.name if len(short) == len(alike_here) else str(entry.run)
-            entry = replace(entry, name=f"{entry.row} ({own})")
-        renamed.append(entry)
-    return renamed

@@ -34,12 +34,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Group:
-    """Sets under one protocol, tested on one test set.
+    """Sets under one protocol and preprocessing, tested on one test set.
 
     Attributes:
         protocol: its name, or names.
         protocol_hash: of all that decides one training.
         test: what they were tested on.
+        preprocessing: facts of how students see images, as JSON; None where they are not known.
         steps: of every training.
         students: in the order of their first appearance.
         unseen: those that no set of the group was distilled with.
@@ -49,6 +50,7 @@ class Group:
     protocol: str
     protocol_hash: str
     test: str
+    preprocessing: str | None
     steps: int
     students: tuple[str, ...]
     unseen: tuple[str, ...]
@@ -69,6 +71,7 @@ def _group(entries: Sequence[Entry]) -> Group:
         protocol=" or ".join(dict.fromkeys(entry.protocol for entry in entries)),
         protocol_hash=entries[0].protocol_hash,
         test=entries[0].test,
+        preprocessing=entries[0].preprocessing,
         steps=entries[0].settings["steps"],
         students=tuple(students),
         unseen=tuple(student for student in students if student not in seen),

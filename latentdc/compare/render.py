@@ -1,5 +1,6 @@
-"""A comparison as Markdown: one table for each protocol and test set, then the differences."""
+"""A comparison as Markdown: a table for each protocol, test set and preprocessing; differences."""
 
+import json
 from collections.abc import Sequence
 
 from latentdc.compare.groups import Group, Line
@@ -16,7 +17,7 @@ def to_markdown(
     against: str | None = None,
     what: str = "test accuracy",
 ) -> str:
-    """All tables. Sets under different protocols or test sets never share a column.
+    """All tables. Sets under other protocols, test sets or preprocessing never share a column.
 
     Args:
         groups: in order.
@@ -27,11 +28,13 @@ def to_markdown(
     parts = []
     if len(groups) > 1:
         parts.append(
-            f"{len(groups)} tables: protocols or test sets differ, so their numbers are not "
-            "comparable."
+            f"{len(groups)} tables: protocols, test sets or preprocessing differ, so their numbers "
+            "are not comparable."
         )
-    for group in groups:
-        parts += [_caption(group, what), _accuracies(group), *_differences(group, against)]
+    named = [(group.protocol_hash, group.test) for group in groups]
+    for group, name in zip(groups, named, strict=True):
+        seen = _preprocessing(group) if named.count(name) > 1 else ""
+        parts += [_caption(group, what, seen), _accuracies(group), *_differences(group, against)]
     if robustness:
         parts.append(_robustness(robustness))
     return "\n\n".join(parts)
@@ -44,15 +47,30 @@ def columns(group: Group) -> list[tuple[str, tuple[str, ...]]]:
     return single + ([(UNSEEN, group.unseen)] if several else [])
 
 
-def _caption(group: Group, what: str) -> str:
+def _caption(group: Group, what: str, seen: str) -> str:
     seeds = {len(values) for line in group.lines for values in line.accuracies.values()}
     counts = " or ".join(map(str, sorted(seeds)))
     plural = "s" if seeds != {1} else ""
     return (
         f"{what.capitalize()} in %, mean ± sample std over {counts} seed{plural}, "
         f"protocol {group.protocol} ({group.protocol_hash}), {group.steps} steps, test set "
-        f"{group.test}:"
+        f"{group.test}{seen}:"
     )
+
+
+def _preprocessing(group: Group) -> str:
+    """How students see images, for captions that nothing else tells apart."""
+    if group.preprocessing is None:
+        return ", preprocessing not recorded"
+    facts = json.loads(group.preprocessing)
+    return "".join(f", {name} {_value(value)}" for name, value in sorted(facts.items()))
+
+
+def _value(value: object) -> str:
+    """Numbers by channel, or what whitening or standardising was fitted on."""
+    if isinstance(value, dict):
+        return f"of {value.get('images') or value.get('samples')}"
+    return str(value)
 
 
 def _accuracies(group: Group) -> str:

@@ -2,7 +2,8 @@
 
 HLR needs the set and all real images under a protocol with hard labels, IOR the set and random
 images under any, ARS both under two protocols that differ in augmentation alone, one of them
-without any. All rows of one score come from the same test set and have the same student.
+without any. All rows of one score come from the same test set and have the same student. A set that
+brings soft labels of its own is trained on neither hard ones nor the labels of random images.
 """
 
 import json
@@ -11,13 +12,14 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from latentdc.compare.entries import BASELINES, Entry
+from latentdc.compare.entries import Entry
 from latentdc.metrics.ddranking import (
     augmentation_robust_score,
     hard_label_recovery,
     improvement_over_random,
     label_robust_score,
 )
+from latentdc.recipe import BASELINES
 
 NOT_TRAINING = ("name", "students", "seeds", "unsettled", "augment", "views")
 
@@ -81,8 +83,12 @@ def _score(entry: Entry, entries: Sequence[Entry]) -> Robustness | None:
 
 
 def _ior(entry: Entry, near: Sequence[Entry]) -> float | None:
-    """Against random images of as many per class, under the same protocol."""
-    random = [e for e in near if (e.row, e.ipc, e.group) == ("random", entry.ipc, entry.group)]
+    """Against random images of as many per class, under the same protocol.
+
+    None for a set with soft labels of its own, which no random images have.
+    """
+    same = ("random", entry.ipc, entry.counts, entry.group, entry.brought)
+    random = [e for e in near if (e.row, e.ipc, e.counts, e.group, e.brought) == same]
     own = [e for e in random if e.run == entry.run] or random
     return improvement_over_random(entry.mean, fmean(e.mean for e in own)) if own else None
 
@@ -117,8 +123,9 @@ def _same_set(one: Entry, other: Entry) -> bool:
 
 
 def _hard(entry: Entry) -> bool:
-    """Files without the key are older than soft labels."""
-    return bool(entry.settings.get("labels", {}).get("source", "hard") == "hard")
+    """By its protocol, and by what it brings; files without the key are older than soft labels."""
+    source = entry.settings.get("labels", {}).get("source", "hard")
+    return bool(source == "hard" and not entry.brought)
 
 
 def _augments(settings: Mapping[str, Any]) -> bool:

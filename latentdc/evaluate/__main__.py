@@ -69,6 +69,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     named = options.recipe
     path = places[0].recipe if named is None else config.find(named, "recipes")
     recipe = config.load(Recipe, path, _allowed(overrides))
+    recipes = _recipes(places, recipe, named)
     protocols = _protocols(names or [recipe.evaluate.protocol], changes, recipe)
     if options.labels is not None and all(p.labels.source != "stored" for p in protocols):
         raise InputError(
@@ -81,7 +82,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from latentdc.evaluate.saved import score_saved
 
     labels = None if options.labels is None else Path(options.labels)
-    score_saved(places, recipe, protocols, _output(places, options.output), labels)
+    score_saved(places, recipes, protocols, _output(places, options.output), labels)
 
 
 def _protocols(names: Sequence[str], changes: Sequence[str], recipe: Recipe) -> list[EvalProtocol]:
@@ -99,6 +100,12 @@ def _protocols(names: Sequence[str], changes: Sequence[str], recipe: Recipe) -> 
         protocol.check_students(recipe.data.size, recipe.data.kind)
         protocols.append(protocol)
     return protocols
+
+
+def _recipes(places: Sequence[Place], recipe: Recipe, named: str | None) -> list[Recipe]:
+    """Of each set: the named one, else the one that lies with it, else the first set's."""
+    others = [None if named is not None else place.own_recipe for place in places[1:]]
+    return [recipe, *(recipe if own is None else config.load(Recipe, own) for own in others)]
 
 
 def _allowed(overrides: Sequence[str]) -> Sequence[str]:

@@ -1,6 +1,8 @@
 """What can be scored: any samples with labels and class names, told apart by a hash of contents."""
 
 import hashlib
+import json
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -39,6 +41,13 @@ def set_hash(labelled: LabelledImages) -> str:
     for start in range(0, len(images), _CHUNK):
         digest.update(_bytes(images[start : start + _CHUNK]))
     return digest.hexdigest()[:16]
+
+
+def counts_hash(counts: Sequence[int] | None) -> str | None:
+    """8 hex digits of the images of each class; None where all classes have as many."""
+    if counts is None or len(set(counts)) < 2:
+        return None
+    return hashlib.sha256(json.dumps(list(counts)).encode()).hexdigest()[:8]
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -1,7 +1,8 @@
 """evaluation.json: every score of `latentdc evaluate` in one folder, one row each.
 
-A row belongs to a set's name, its images per class, a protocol's hash and a student. A later call
-replaces the rows that it scores again, and leaves the others.
+A row belongs to a set's name, its images per class, a protocol's hash, a student, a test set and a
+preprocessing; rows that stand beside sets also to how many images each class of these has. A later
+call replaces the rows that it scores again, and leaves the others.
 """
 
 import json
@@ -15,9 +16,10 @@ from filelock import FileLock
 
 from latentdc.errors import InputError
 from latentdc.evaluate.table import Table
+from latentdc.recipe import BASELINES
 
 NAME = "evaluation.json"
-VERSION = 3  # 2 had no top-5 and no number of classes; 1 was the table of a single call
+VERSION = 4  # 3 had no preprocessing and no counts, 2 no top-5 and classes; 1 was of a single call
 OLDEST = 2  # that a later call adds to
 _KEY = ("set", "ipc", "protocol_hash", "student")
 
@@ -31,11 +33,12 @@ def merge(path: Path, tables: Sequence[Table]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         known = _read(path)
-        rows = {_key(row): row for row in known["rows"]}
+        rows = known["rows"]
         for table in tables:
-            rows |= {_key(row): row for row in _rows(table)}
+            for row in json.loads(json.dumps(_rows(table))):  # lists, as in the file
+                rows = _with(rows, row)
             known["protocols"][table.protocol.hash] = asdict(table.protocol)
-        content = {"version": VERSION, **known, "rows": list(rows.values())}
+        content = {"version": VERSION, **known, "rows": rows}
         part = path.with_name(path.name + ".part")
         part.write_text(json.dumps(content, indent=2) + "\n")
         os.replace(part, path)
@@ -52,9 +55,11 @@ def _rows(table: Table) -> list[dict[str, Any]]:
         "steps": protocol.steps,
         "machine": asdict(table.machine),
         "test": table.test,
+        "preprocessing": table.preprocessing,
+        "counts": table.counts,
     }
     return [
-        {**row, **shared, "unseen": row["student"] in table.unseen}
+        {**row, **shared, "unseen": row["student"] in table.unseen_by(row["set"])}
         for row in table.to_json()["rows"]
     ]
 
@@ -76,6 +81,21 @@ def _read(path: Path) -> dict[str, Any]:
         return {"protocols": dict(content["protocols"]), "rows": rows}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no file of scores ({error}); remove it.") from error
+
+
+def _with(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows with this one in the place of the first that it replaces, or at the end."""
+    replaced = [_replaces(row, old) for old in rows]
+    at = replaced.index(True) if True in replaced else len(rows)
+    kept = [old for old, gone in zip(rows, replaced, strict=True) if not gone]
+    return [*kept[:at], row, *kept[at:]]
+
+
+def _replaces(row: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Whether both are the same row, as far as an older file tells what its own is of."""
+    known = [name for name in ("test", "preprocessing") if old.get(name) is not None]
+    known += ["counts"] if row["set"] in BASELINES and "counts" in old else []
+    return _key(row) == _key(old) and all(row[name] == old[name] for name in known)
 
 
 def _key(row: dict[str, Any]) -> tuple[object, ...]:

@@ -1,7 +1,8 @@
 """Score saved sets by a recipe's data: the work of `python -m latentdc.evaluate`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -10,45 +11,86 @@ from latentdc import launch
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import preprocessing
-from latentdc.evaluate import results
+from latentdc.evaluate import cores, results
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.render import to_text
 from latentdc.evaluate.sources import Opened, Place, open_set, row_names
 from latentdc.evaluate.table import Table, score_table
 from latentdc.images import Normalization, Preprocessing
-from latentdc.ownership import CORESET
-from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Call:
+    """What all tables of one call share.
+
+    Attributes:
+        recipe: its data, rows and launch settings are used.
+        train: all training images.
+        test: real images.
+        coreset: those of `train` that the runs of the sets kept.
+        unshared: why there is no core set, although a run has one.
+        seen: networks that the sets were distilled with, by name.
+        output: folder of scores and finished trainings.
+        labels: a folder of stored soft labels.
+        accelerator: devices, precision and processes.
+    """
+
+    recipe: Recipe
+    train: Dataset
+    test: Dataset
+    coreset: Dataset | None
+    unshared: str | None
+    seen: Mapping[str, str | None]
+    output: Path
+    labels: Path | None
+    accelerator: Accelerator
 
 
 def score_saved(
     places: Sequence[Place],
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     protocols: Sequence[EvalProtocol],
     output: Path,
     labels: Path | None = None,
 ) -> None:
-    """Score sets and the recipe's other rows under protocols, print one table and keep the scores.
+    """Score sets and the first recipe's other rows under protocols, print and keep the scores.
 
     Args:
         places: where the sets lie.
-        recipe: its data, rows and launch settings are used.
+        recipes: of the runs that they come from; data, rows and launch settings are the first's.
         protocols: each scores every set.
         output: gets `evaluation.json`, the finished trainings in `rows/` and stored soft labels.
         labels: a folder of stored soft labels of one of the sets; None makes them.
     """
+    recipe = recipes[0]
     accelerator = launch.start(
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    names = row_names(places)
     opened = {
-        name: open_set(place, train, recipe.data)
-        for name, place in zip(row_names(places), places, strict=True)
+        name: open_set(place, train, recipe.data) for name, place in zip(names, places, strict=True)
     }
+    needed = not set(cores.ROWS).isdisjoint(recipe.evaluate.rows)
+    coreset, unshared = cores.shared_core(places, recipes, train) if needed else (None, None)
+    networks = [
+        None if place.is_core else one.objective.network
+        for place, one in zip(places, recipes, strict=True)
+    ]
+    call = Call(
+        recipe=recipe,
+        train=train,
+        test=test,
+        coreset=coreset,
+        unshared=unshared,
+        seen=dict(zip(names, networks, strict=True)),
+        output=output,
+        labels=labels,
+        accelerator=accelerator,
+    )
     tables = [
-        _table(group, recipe, protocol, train, test, places[0], output, labels, accelerator)
-        for protocol in protocols
-        for group in _alike(opened, recipe)
+        _table(group, protocol, call) for protocol in protocols for group in _alike(opened, recipe)
     ]
     if accelerator.is_main_process:
         results.merge(output / results.NAME, tables)
@@ -72,37 +114,37 @@ def _counts(one: Opened) -> list[int]:
     return one.labelled.labels.bincount(minlength=classes).tolist()
 
 
-def _table(
-    group: dict[str, Opened],
-    recipe: Recipe,
-    protocol: EvalProtocol,
-    train: Dataset,
-    test: Dataset,
-    place: Place,
-    output: Path,
-    labels: Path | None,
-    accelerator: Accelerator,
-) -> Table:
+def _table(group: dict[str, Opened], protocol: EvalProtocol, call: Call) -> Table:
     """Sets that are alike, and their baselines, under one protocol."""
-    one, wanted = next(iter(group.values())), recipe.evaluate
+    one, recipe = next(iter(group.values())), call.recipe
     counts = _counts(one)
-    if wanted.learned_lr:
+    if recipe.evaluate.learned_lr:
         protocol = protocol.with_learned_lr(one.learned_lr)
-    return score_table(
+    made = score_table(
         {name: member.labelled for name, member in group.items()},
-        train,
-        test,
+        call.train,
+        call.test,
         protocol,
         ipc=-(-sum(counts) // len(counts)),
         counts=counts,
-        normalization=_preprocessing(recipe, one, train, accelerator),
-        coreset=_coreset(recipe, place, train),
-        include=wanted.rows or ("distilled", "random"),
-        seen=recipe.objective.network,
-        rows=output / "rows",
-        labels=labels,
-        accelerator=accelerator,
+        normalization=_preprocessing(recipe, one, call.train, call.accelerator),
+        coreset=call.coreset,
+        include=_rows(recipe),
+        seen=call.seen,
+        rows=call.output / "rows",
+        labels=call.labels,
+        accelerator=call.accelerator,
     )
+    if call.unshared is None:
+        return made
+    why = {name: call.unshared for name in made.missing if name in cores.ROWS}
+    return replace(made, missing={**made.missing, **why})
+
+
+def _rows(recipe: Recipe) -> list[str]:
+    """The recipe's, and in any case the named sets and random images beside them."""
+    wanted: list[str] = list(recipe.evaluate.rows)
+    return [row for row in ("distilled", "random") if row not in wanted] + wanted
 
 
 def _preprocessing(
@@ -113,12 +155,3 @@ def _preprocessing(
     if recipe.data.zca and zca is not None and zca.normalization == plain:
         return zca
     return launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
-
-
-def _coreset(recipe: Recipe, place: Place, train: Dataset) -> Dataset | None:
-    """The training images that the run kept, None where nothing says which."""
-    if recipe.prune.keeps_all and recipe.prune.coreset is None:
-        return train
-    named = recipe.prune.coreset
-    path = place.run / CORESET if named is None else Path(named)
-    return train.select(Coreset.load(path).indices(train)) if path.is_file() else None

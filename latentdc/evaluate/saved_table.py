@@ -57,4 +57,6 @@ def _table(content: dict[str, Any]) -> Table:
             for name, rows in by_set.items()
             if "image_bytes" in rows[0]
         },
+        preprocessing=content.get("preprocessing"),
+        counts=content.get("counts"),
     )

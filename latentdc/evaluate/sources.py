@@ -3,6 +3,7 @@
 Finding imports no torch, so that a wrong name is refused at once.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from latentdc import config
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.kinds import Kind, kind_of
 from latentdc.ownership import CORESET
-from latentdc.recipe import Data
+from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.vectors import require_images
 from latentdc.synthetic import folder as layout
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset
     from latentdc.evaluate.labelled import LabelledImages
     from latentdc.whitening import Whitening
+
+_TAKEN = ("distilled", *BASELINES)  # names of rows
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,31 @@ class Place:
         return self.path.parent if self.path.name in ("synthetic", CORESET) else self.path
 
     @property
+    def name(self) -> str:
+        """The last part of what the user called it, or of the run that it lies in."""
+        path = Path(os.path.abspath(Path(self.given).expanduser()))
+        return (path.parent if path.name in ("synthetic", CORESET) else path).name
+
+    @property
+    def is_core(self) -> bool:
+        """Whether it is the file of a core set."""
+        return self.kind is None and self.path.is_file()
+
+    @property
+    def own_recipe(self) -> Path | None:
+        """The recipe that lies with it, if one does."""
+        candidates = (self.run / layout.RECIPE, self.path / layout.RECIPE)
+        return next((path for path in candidates if path.is_file()), None)
+
+    @property
     def recipe(self) -> Path:
         """The recipe that lies with it.
 
         Raises:
             InputError: none does.
         """
-        for candidate in (self.run / layout.RECIPE, self.path / layout.RECIPE):
-            if candidate.is_file():
-                return candidate
+        if (found := self.own_recipe) is not None:
+            return found
         raise InputError(
             f"no {layout.RECIPE} lies with the set {self.path}; name the recipe whose data and "
             "evaluation apply: --recipe RECIPE."
@@ -102,14 +121,21 @@ def find(given: str, ipc: int | None = None) -> Place:
 
 
 def row_names(places: Sequence[Place]) -> list[str]:
-    """Names of the sets in a table: `distilled` for a single one, else their short names."""
-    if len(places) == 1 and places[0].path.is_dir() and places[0].kind is None:
+    """Names of the sets in a table: `distilled` for a single one, else their short names.
+
+    Names that two sets would share, or that other rows have, get as much as the user gave.
+    """
+    if len(places) == 1 and places[0].kind is None and not places[0].is_core:
         return ["distilled"]
-    short = [place.run.name for place in places]
+    short = [place.name for place in places]
     return [
-        name if short.count(name) == 1 else place.given
+        name if short.count(name) == 1 and name not in _TAKEN else _longer(place.given)
         for name, place in zip(short, places, strict=True)
     ]
+
+
+def _longer(given: str) -> str:
+    return f"./{given}" if given.rstrip("/") in _TAKEN else given
 
 
 def open_set(place: Place, train: "Dataset", data: Data | None = None) -> Opened:
@@ -130,7 +156,7 @@ def open_set(place: Place, train: "Dataset", data: Data | None = None) -> Opened
         require_images(data, f"reading {place.given}, a set of others,")
         foreign = open_foreign(place.path, place.kind, train, data, place.ipc)
         return Opened(foreign, foreign.learned_lr)
-    if place.path.is_file():
+    if place.is_core:
         from latentdc.prune.coreset import Coreset
 
         return Opened(train.select(Coreset.load(place.path).indices(train)))

@@ -16,11 +16,12 @@ from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.image_bytes import image_bytes
 from latentdc.evaluate.job import Candidate, drawn
 from latentdc.evaluate.jobs import score_sets
-from latentdc.evaluate.labelled import LabelledImages, set_hash
+from latentdc.evaluate.labelled import LabelledImages, counts_hash, set_hash
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.score import Score
 from latentdc.images import Preprocessing
 from latentdc.machine import Machine, this_machine
+from latentdc.recipe import BASELINES
 
 VERSION = 2  # of results.json; 1 had no top-5 and no number of classes
 
@@ -32,13 +33,16 @@ class Table:
     Attributes:
         scores: by row, such as `distilled` or `random`.
         ipc: images per class of all rows but `full`.
-        unseen: students that the distillation did not use.
+        unseen: students that no distillation used.
         missing: rows that were wanted but could not be scored, and why.
         machine: where it was computed.
         test: hash of the test set; None in tables that were made without it.
         classes: of the data set; None where it is not known.
         sizes: bytes of the images, by row; of a set that is drawn by seed, those of seed 0. Rows of
             all images have none, nor have tables of before they were counted.
+        preprocessing: facts of how students see images; None in tables of before they were kept.
+        counts: `counts_hash` of the images of each class.
+        seen: networks by the sets that were distilled with them, where they are told one by one.
     """
 
     scores: dict[str, Score]
@@ -49,11 +53,20 @@ class Table:
     test: str | None = None
     classes: int | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] | None = None
+    counts: str | None = None
+    seen: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def protocol(self) -> EvalProtocol:
         """The one that all rows share."""
         return next(iter(self.scores.values())).protocol
+
+    def unseen_by(self, row: str) -> tuple[str, ...]:
+        """Students that the row's set was not distilled with; of a baseline, that no set was."""
+        if row not in self.seen:
+            return self.unseen
+        return tuple(s for s in self.protocol.students if _base(s) != _base(self.seen[row]))
 
     def to_json(self) -> dict[str, Any]:
         """The content of results.json; `rows` is flat, for data set cards."""
@@ -87,6 +100,8 @@ class Table:
             "protocol_settings": asdict(protocol),
             "machine": asdict(self.machine),
             "test": self.test,
+            "preprocessing": self.preprocessing,
+            "counts": self.counts,
         }
 
     def save(self, path: Path) -> None:
@@ -107,7 +122,7 @@ def score_table(
     normalization: Preprocessing,
     coreset: Dataset | None = None,
     include: Sequence[str] = ("distilled", "random", "coreset", "full"),
-    seen: str | None = None,
+    seen: str | Mapping[str, str | None] | None = None,
     rows: Path | None = None,
     labels: Path | None = None,
     accelerator: Accelerator | None = None,
@@ -125,17 +140,24 @@ def score_table(
         normalization: the same for all images.
         coreset: the training images that pruning kept, which `kept` and, in part, `coreset` are.
         include: wanted rows, in the table's order; what lacks its images is listed as missing.
-        seen: network that the distillation used; students of other networks are unseen.
+        seen: network that the distillation used, or networks by the names of the sets; students
+            of other networks are unseen.
         rows: folder of finished trainings.
         labels: a folder of stored soft labels of one of the sets; None makes them beside the rows.
         accelerator: devices, precision and processes; None makes one.
 
     Raises:
-        InputError: sets that do not fit the test set, or no row that can be scored.
+        InputError: sets that do not fit the test set or have a baseline's name, or no row that can
+            be scored.
         RunError: a training diverged.
     """
     accelerator = accelerator or Accelerator()
     given = distilled if isinstance(distilled, Mapping) else {"distilled": distilled}
+    if taken := [name for name in given if name in BASELINES]:
+        raise InputError(
+            f"a set is called {taken[0]!r}, and so is a row beside it; give the set another name "
+            f"than {', '.join(BASELINES)}."
+        )
     include = [row for name in include for row in (given if name == "distilled" else [name])]
     few = ipc if counts is None else counts
     candidates: dict[str, Candidate | None] = {
@@ -151,6 +173,7 @@ def score_table(
         raise InputError(f"none of the rows {list(include)} has images to train on.")
     sizes = [len(one.labels) for one in given.values() if one is not None]
     classes = len(test.class_names)
+    networks = seen.values() if isinstance(seen, Mapping) else [seen]
     scores = score_sets(
         present,
         test,
@@ -164,12 +187,15 @@ def score_table(
     return Table(
         scores=scores,
         ipc=ipc,
-        unseen=tuple(s for s in protocol.students if _base(s) != _base(seen)),
+        unseen=tuple(s for s in protocol.students if _base(s) not in map(_base, networks)),
         missing={name: MISSING[name] for name in include if name not in present},
         machine=this_machine(accelerator),
         test=set_hash(test),
         classes=classes,
         sizes=_sizes(present),
+        preprocessing=json.loads(json.dumps(normalization.facts())),  # as it is read back
+        counts=counts_hash(counts),
+        seen=seen if isinstance(seen, Mapping) else {},
     )
 
 

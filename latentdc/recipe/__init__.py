@@ -7,7 +7,7 @@ YAML; only the commands (`main`s) and the pipelines they call know recipes.
 from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.distill import Distill, Trim
-from latentdc.recipe.evaluate import Evaluate, Hub
+from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.mosaics import Combine, Rded
 from latentdc.recipe.objective import LOOPS, Loops, ObjectiveSpec
 from latentdc.recipe.prior import PriorSpec
@@ -17,6 +17,7 @@ from latentdc.recipe.scorer import Scorer
 from latentdc.recipe.trajectory import Experts, Trajectory
 
 __all__ = [
+    "BASELINES",
     "LARGEST_ZCA",
     "LOOPS",
     "Combine",

@@ -5,6 +5,8 @@ from typing import Literal
 
 from latentdc.recipe.checks import require
 
+BASELINES = ("random", "coreset", "kept", "full")  # rows beside those of the sets in question
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:

@@ -63,7 +63,7 @@ def test_other_protocols_and_test_sets_never_share_a_table(tmp_path):
     groups = grouped(read_all(given))
     assert [[line.name for line in group.lines] for group in groups] == [["a"], ["b"], ["c"]]
     text = to_markdown(groups, [])
-    assert text.startswith("3 tables: protocols or test sets differ")
+    assert text.startswith("3 tables: protocols, test sets or preprocessing differ")
     assert "minus" not in text
 
 
@@ -111,6 +111,47 @@ def test_scores_of_robustness_come_from_the_rows_that_define_them(tmp_path):
     assert views.ars == pytest.approx(augmentation_robust_score(0.4, 0.2))
     assert "| full | all |" in to_markdown(grouped(read_all([folder])), found)
     assert len(found) == 2  # two hard protocols: which HLR goes with soft labels is not told
+
+
+def test_a_set_with_soft_labels_of_its_own_is_no_hard_one(tmp_path):
+    rows = {"mine": ((0.5, 0.5),), "random": ((0.3, 0.3),), "full": ((0.9, 0.9),)}
+    hard, brought = table(**rows), table(**rows)
+    brought.scores["mine"].labels.update(source="brought", label_bytes=8)
+    (score,) = robustness(read_all([evaluation(tmp_path / "hard", hard)]))
+    assert (score.hlr, score.ior) == pytest.approx((0.4, 0.2))
+    assert robustness(read_all([evaluation(tmp_path / "brought", brought)])) == []
+    views = table(mine=((0.6, 0.6),), random=((0.2, 0.2),), settings={"augment": "flip"})
+    mine = brought.scores["mine"]
+    views.scores["mine"] = replace(views.scores["mine"], sets=mine.sets)
+    assert robustness(read_all([evaluation(tmp_path / "plain", hard, views)]))[1].ars is not None
+    views.scores["mine"] = replace(views.scores["mine"], labels=mine.labels)
+    assert robustness(read_all([evaluation(tmp_path / "both", brought, views)])) == []
+
+
+def test_baselines_of_sets_with_other_class_sizes_are_lines_of_their_own(tmp_path):
+    one, two = table(even=((0.5,),), random=((0.2,),), full=((0.9,),)), table(odd=((0.6,),))
+    two.scores["random"] = replace(one.scores["random"], accuracies={"convnet3@4": (0.1,)})
+    two.scores["full"] = one.scores["full"]
+    found = read_all([evaluation(tmp_path, one, replace(two, counts="0123abcd"))])
+    (group,) = grouped(found)
+    names = ["even", "random beside even", "full", "odd", "random beside odd"]
+    assert [line.name for line in group.lines] == names
+    assert [round(one.ior, 3) for one in robustness(found)] == [0.3, 0.5]
+
+
+def test_other_preprocessing_is_another_table_and_older_files_join_the_only_one(tmp_path):
+    plain = replace(table(a=((0.5,),)), preprocessing={"mean": [0.5], "std": [0.2]})
+    white = replace(table(b=((0.6,),)), preprocessing={"mean": [0.5], "zca": {"images": "0a"}})
+    older = evaluation(tmp_path / "older", table(c=((0.7,),)))
+    new = evaluation(tmp_path / "new", plain)
+    (group,) = grouped(read_all([new, older]))
+    assert [line.name for line in group.lines] == ["a", "c"]
+    groups = grouped(read_all([evaluation(tmp_path / "new", white), older]))
+    assert [[line.name for line in group.lines] for group in groups] == [["a"], ["b"], ["c"]]
+    text = to_markdown(groups, [])
+    assert "test set t1, mean [0.5], std [0.2]:" in text and ", zca of 0a:" in text
+    assert "test set t1, preprocessing not recorded:" in text
+    assert "mean" not in to_markdown([group], []).splitlines()[0].replace("mean ±", "")
 
 
 def test_a_student_that_no_set_of_known_bytes_has_leaves_its_panel_empty(tmp_path):

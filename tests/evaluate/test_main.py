@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from latentdc.evaluate.__main__ import main
 from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.labelled import set_hash
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Data, Prune, Recipe
+from latentdc.recipe import Data, Evaluate, ObjectiveSpec, Prune, Recipe
 from latentdc.synthetic import SyntheticSet
 
 QUICK = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
@@ -135,6 +136,61 @@ def test_an_uneven_core_set_stands_beside_as_many_random_images_of_each_class(ru
     assert "ipc 2, protocol quick" in capsys.readouterr().out  # 14 images of 10 classes
     rows = json.loads((run / "core" / "evaluation.json").read_text())["rows"]
     assert rows[1]["sets"] == [set_hash(random_images(train, counts, seed=0))]
+    main([str(run), *call, "evaluate.rows=[distilled,random]", "--output", str(run / "both")])
+    rows = json.loads((run / "both" / "evaluation.json").read_text())["rows"]
+    assert [row["ipc"] for row in rows] == [2] * 4  # both sets, and both random rows
+    drawn = [row["sets"][0] for row in rows if row["set"] == "random"]
+    assert drawn == [set_hash(random_images(train, each, seed=0)) for each in ([2] * 10, counts)]
+
+
+def left_by(folder, network, seed):
+    """A finished run of a recipe whose table is that of `kept` alone."""
+    train, _ = open_splits(DATA)
+    drawn, kept = random_images(train, 2, seed), random_images(train, 5, seed)
+    recipe = Recipe(
+        data=DATA,
+        ipc=2,
+        prune=Prune(keep=0.5),
+        objective=ObjectiveSpec(network=network),
+        evaluate=Evaluate(rows=["kept"]),
+    )
+    made = SyntheticSet(drawn.images, drawn.labels, drawn.class_names)
+    made.save_pretrained(folder / "synthetic", recipe=to_yaml(recipe))
+    Coreset(
+        hashes=kept.hashes,
+        scores=torch.zeros(50),
+        labels=kept.labels,
+        class_names=kept.class_names,
+        rule="random",
+        order="easy",
+        keep=0.5,
+        dataset=train.name,
+    ).save(folder / "coreset.parquet")
+    return str(folder)
+
+
+def test_each_of_several_runs_has_its_own_network_and_a_core_set_if_they_share_one(
+    tmp_path, capsys
+):
+    runs = [left_by(tmp_path / "a", "convnet3", 1), left_by(tmp_path / "b", "alexnet", 2)]
+    students = "evaluate.students=[convnet3@2,alexnet@2]"
+    call = [*runs, *QUICK[1:], students, "--output", str(tmp_path)]
+    main(call)
+    assert "kept: missing, the runs of the sets kept different images" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+    unseen = {(row["set"], row["student"]): row["unseen"] for row in rows}
+    assert unseen == {
+        ("a", "convnet3@2"): False,
+        ("a", "alexnet@2"): True,
+        ("b", "convnet3@2"): True,
+        ("b", "alexnet@2"): False,
+        ("random", "convnet3@2"): False,
+        ("random", "alexnet@2"): False,
+    }
+    shutil.copy(tmp_path / "a" / "coreset.parquet", tmp_path / "b")
+    main(call)
+    rows = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+    assert [row["set"] for row in rows[::2]] == ["a", "b", "random", "kept"]
 
 
 def test_soft_labels_of_a_trained_teacher_are_stored_beside_the_rows(run, capsys):

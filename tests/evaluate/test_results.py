@@ -21,7 +21,7 @@ def table(accuracy, *, ipc=1, unseen=(), **changes):
 
 def rows(path):
     content = json.loads(path.read_text())
-    assert content["version"] == 3
+    assert content["version"] == 4
     return {
         (r["set"], r["ipc"], r["protocol_hash"], r["student"]): r["mean"] for r in content["rows"]
     }
@@ -60,13 +60,49 @@ def test_rows_of_before_top_5_are_kept(tmp_path):
     assert len(rows(path)) == 4
 
 
+def beside(accuracy, **changes):
+    """A set and random images, as `table`."""
+    made = table(accuracy)
+    scores = {"distilled": made.scores["distilled"], "random": made.scores["distilled"]}
+    return replace(made, scores=scores, **{"preprocessing": {"mean": (0.5,)}, **changes})
+
+
+def means(path):
+    return [row["mean"] for row in json.loads(path.read_text())["rows"][::2]]  # of convnet3@4
+
+
+def test_rows_under_other_conditions_stand_side_by_side(tmp_path):
+    path = tmp_path / "evaluation.json"
+    merge(path, [beside(0.1, test="a"), beside(0.2, test="b")])
+    assert means(path) == [0.1, 0.1, 0.2, 0.2]
+    merge(path, [beside(0.3, test="a", preprocessing={"zca": 1}), beside(0.4, test="b")])
+    assert means(path) == [0.1, 0.1, 0.4, 0.4, 0.3, 0.3]
+
+
+def test_random_rows_beside_sets_of_other_class_sizes_are_other_rows(tmp_path):
+    path = tmp_path / "evaluation.json"
+    merge(path, [beside(0.1, counts="even"), beside(0.2, counts="odd")])
+    assert means(path) == [0.2, 0.1, 0.2]  # a set that has changed replaces its row
+
+
+def test_a_row_of_before_the_conditions_were_kept_is_replaced_by_the_first_that_may_be_it(tmp_path):
+    path = tmp_path / "evaluation.json"
+    merge(path, [beside(0.1)])
+    content = json.loads(path.read_text())
+    for row in content["rows"]:
+        del row["preprocessing"], row["counts"]
+    path.write_text(json.dumps({**content, "version": 3}))
+    merge(path, [beside(0.2, test="a"), beside(0.3, test="b")])
+    assert means(path) == [0.2, 0.2, 0.3, 0.3]
+
+
 def test_a_file_of_an_older_version_is_replaced_and_a_damaged_one_refused(tmp_path):
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps({"version": 1, "rows": [{"set": "distilled"}]}))
     merge(path, [table(0.1)])
     assert len(rows(path)) == 2
-    path.write_text(json.dumps({"version": 4, "rows": [], "protocols": {}}))
-    with pytest.raises(InputError, match="has version 4 and this latentdc writes 3"):
+    path.write_text(json.dumps({"version": 5, "rows": [], "protocols": {}}))
+    with pytest.raises(InputError, match="has version 5 and this latentdc writes 4"):
         merge(path, [table(0.1)])
     path.write_text("{")
     with pytest.raises(InputError, match="is no file of scores"):

@@ -30,6 +30,8 @@ TABLE = Table(
     test="x",
     classes=10,
     sizes={"random": 77},
+    preprocessing={"mean": [0.5, 0.5, 0.5]},
+    counts="0123abcd",
 )
 
 

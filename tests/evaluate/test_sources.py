@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.evaluate.sources import check_names, find, open_set, protocol_words, row_names
+from latentdc.evaluate.sources import (
+    Place,
+    check_names,
+    find,
+    open_set,
+    protocol_words,
+    row_names,
+)
 from latentdc.prune.coreset import Coreset
 from latentdc.synthetic import SyntheticSet
 from tests.evaluate.toys import stripes
@@ -55,6 +62,25 @@ def test_rows_are_named_by_their_runs_and_by_their_paths_where_those_are_alike(t
     places = [find(str(path)) for path in (one, two, core)]
     assert row_names(places) == [str(one), str(two), "y"]
     assert row_names(places[:1]) == ["distilled"] and row_names(places[2:]) == ["y"]
+
+
+def test_no_set_is_called_like_a_row_beside_it(tmp_path, monkeypatch):
+    full, random = save_set(tmp_path / "full"), save_coreset(tmp_path / "random")
+    monkeypatch.chdir(tmp_path)
+    save_set(tmp_path / "easy")
+    places = [find(str(full)), find("random/"), find("easy")]
+    assert row_names(places) == [str(full), "./random/", "easy"]
+    assert row_names([find(str(random))]) == [str(random)]
+    assert row_names([find("full")]) == ["distilled"]
+    (tmp_path / "full").rename(tmp_path / "distilled")
+    assert row_names([find("distilled"), find("easy")]) == ["./distilled", "easy"]
+
+
+def test_a_set_of_the_hub_is_named_by_its_id_and_not_by_its_snapshot(tmp_path):
+    stored = [save_set(tmp_path / name / "snapshots" / ("0a" * 20)) for name in ("one", "two")]
+    ids = ("me/digits-ipc1", "me/digits-ipc10")
+    places = [Place(given, path) for given, path in zip(ids, stored, strict=True)]
+    assert row_names(places) == ["digits-ipc1", "digits-ipc10"]
 
 
 def test_protocols_their_changes_and_the_recipes_keys_are_told_apart():

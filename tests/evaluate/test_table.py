@@ -49,6 +49,12 @@ def test_every_row_has_the_steps_of_the_distilled_one_and_random_rows_are_drawn_
     assert made.scores["full"].sets == (set_hash(TRAIN),) * 2
 
 
+@pytest.mark.parametrize("name", ["random", "coreset", "kept", "full"])
+def test_a_set_with_the_name_of_a_baseline_is_refused(name):
+    with pytest.raises(InputError, match=f"a set is called '{name}', and so is a row beside it"):
+        score_table({name: stripes(6)}, TRAIN, TEST, protocol(), **OPTIONS)
+
+
 def test_without_pruning_the_core_set_row_costs_nothing(tmp_path):
     made = score_table(
         None,
@@ -107,6 +113,18 @@ def test_students_of_the_distilling_network_are_seen_at_any_width():
     some = protocol(students=["convnet3@4", "convnet3@2", "alexnet@2"], seeds=1, steps=1)
     made = score_table(stripes(6), None, TEST, some, seen="convnet3", **OPTIONS)
     assert made.unseen == ("alexnet@2",)
+
+
+def test_each_set_has_students_of_its_own_that_it_was_not_distilled_with():
+    some = protocol(students=["convnet3@4", "alexnet@2", "vgg11@2"], seeds=1, steps=1)
+    sets = {"one": stripes(6), "two": stripes(6, seed=1)}
+    seen = {"one": "convnet3", "two": "alexnet@8"}
+    made = score_table(
+        sets, TRAIN, TEST, some, seen=seen, include=["distilled", "random"], **OPTIONS
+    )
+    assert made.unseen == made.unseen_by("random") == ("vgg11@2",)
+    assert made.unseen_by("one") == ("alexnet@2", "vgg11@2")
+    assert made.unseen_by("two") == ("convnet3@4", "vgg11@2")
 
 
 def test_text_is_aligned_and_has_the_mean_of_unseen_students():
