@@ -20,21 +20,24 @@ from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import preprocessing
 from latentdc.distill.latents import initial_latents
 from latentdc.distill.loop import image_gradient
+from latentdc.distill.memory import settle_memory
 from latentdc.distill.parts import build_prior, recipe_objective
 from latentdc.distill.real import RealBatches
 from latentdc.errors import InputError
-from latentdc.recipe import Recipe
+from latentdc.recipe import Loops, Recipe
 
 Skip = Literal["none", "x0", "mean"]
 SKIPS: tuple[Skip, ...] = ("none", "x0", "mean")
 STUDENTS = 4  # draws that a norm is averaged over
+ONE_STEP = Loops(outer=1, inner=1)  # a student is drawn anew each time, and never trained
 
 
 def draw(recipe: Recipe, steps: Sequence[int], folder: Path) -> None:
     """Measure, print and keep the norms as `gradients.json`, and as a picture with matplotlib.
 
     Raises:
-        InputError: a recipe whose prior does not denoise, or not in so many steps.
+        InputError: a recipe whose prior does not denoise, or not in so many steps, or one whose
+            objective sees all classes at once on more than one process.
     """
     if recipe.prior.kind != "diffusion":
         raise InputError(
@@ -63,7 +66,9 @@ def draw(recipe: Recipe, steps: Sequence[int], folder: Path) -> None:
 def gradient_norm(
     recipe: Recipe, train: Dataset, steps: int, skip: Skip, accelerator: Accelerator
 ) -> float:
-    """L2 norm of dL/dz over all latents of this process at the start, a mean over some students.
+    """L2 norm of dL/dz over all latents at the start, a mean over some random students.
+
+    Every process does all of it.
 
     Args:
         recipe: its prior, objective, ipc and seed.
@@ -71,16 +76,26 @@ def gradient_norm(
         steps: denoising steps.
         skip: form of the residual.
         accelerator: device and precision.
+
+    Raises:
+        InputError: an objective of scope `set` on more than one process.
     """
     spec = replace(recipe.prior, steps=steps, skip=skip)
     normalization = preprocessing(recipe.data, train)
+    afresh = replace(recipe, objective=replace(recipe.objective, loops=ONE_STEP))
+    objective = recipe_objective(afresh, train, normalization)
+    if objective.scope == "set" and accelerator.num_processes > 1:
+        raise InputError(
+            f"--gradients with objective.kind={recipe.objective.kind} and students of "
+            f"{recipe.objective.network} looks at all classes at once, and "
+            f"{accelerator.num_processes} processes would each bring them all; start one process."
+        )
     prior = build_prior(
         replace(recipe, prior=spec),
         accelerator.device,
         class_names=train.class_names,
         normalization=normalization,
     )
-    objective = recipe_objective(recipe, train, normalization)
     classes = range(train.num_classes)
     latents = initial_latents(
         train,
@@ -91,6 +106,7 @@ def gradient_norm(
         from_noise=recipe.distill.init == "noise",
         device=accelerator.device,
     )
+    settle_memory(prior, len(latents.labels), None, accelerator)
     real = RealBatches(
         train, classes, batch=recipe.objective.batch, seed=recipe.seed, device=accelerator.device
     )

@@ -13,6 +13,7 @@ from latentdc.experts.manifest import (
     CORESET,
     experts_folder,
     facts_of,
+    pruning,
     read_manifest,
     require_same,
     require_writable,
@@ -90,12 +91,13 @@ def _train(recipe: Recipe, folder: Path) -> None:
     kept = _coreset(recipe, train, test, folder, accelerator)
     coreset = train.select(kept.indices(train))
     facts = {**_facts(recipe), **data_facts(coreset, normalization)}
+    facts["precision"] = accelerator.mixed_precision
+    if (manifest := read_manifest(folder)) is not None:
+        require_same(folder, manifest, facts)
     if accelerator.is_main_process:
-        if (manifest := read_manifest(folder)) is not None:
-            require_same(folder, manifest, facts)
         folder.mkdir(parents=True, exist_ok=True)
         kept.save(folder / CORESET)
-        write_manifest(folder, facts)
+        write_manifest(folder, {**facts, "pruning": pruning(recipe)})
         settings, network = recipe.experts, recipe.objective.network
         size = expert_bytes(settings, network, train.num_classes, train.resolution)
         lacking = len(missing_experts(folder, settings.count))

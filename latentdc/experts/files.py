@@ -18,6 +18,7 @@ from latentdc.data.hashing import hash_samples
 from latentdc.errors import InputError
 from latentdc.experts.manifest import (
     CORESET,
+    MANIFEST,
     expert_path,
     experts_folder,
     facts_of,
@@ -89,6 +90,11 @@ def open_experts(recipe: Recipe) -> ExpertFiles:
         raise InputError(
             f"{len(lacking)} of the {count} experts of this recipe are missing in {folder}; "
             "`latentdc experts RECIPE` with the same overrides trains them."
+        )
+    if manifest is None:
+        raise InputError(
+            f"{folder} has experts and no {MANIFEST} that tells how they were trained; name the "
+            "folder that `latentdc experts` made, or train them again in another one."
         )
     return ExpertFiles(folder, count)
 

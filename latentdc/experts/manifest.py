@@ -13,25 +13,47 @@ from latentdc.recipe import Recipe
 
 MANIFEST = "experts.json"
 CORESET = "coreset.parquet"  # what the experts were trained on
+# What the absence of a fact means, in manifests from before it was noted.
+UNSAID: dict[str, Any] = {"precision": "no", "pruning": {"coreset": "not recorded"}}
 
 
 def experts_folder(recipe: Recipe) -> Path:
     """`objective.trajectory.experts`, or a folder of its own for all that experts depend on.
 
-    Recipes that differ elsewhere, in their prior for instance, so share their experts.
+    Recipes that differ elsewhere, in their prior for instance, so share their experts. A given core
+    set counts by its contents, in place of the rest of the pruning.
     """
     if (named := recipe.objective.trajectory.experts) is not None:
         return Path(named).expanduser()
     data = changed(replace(recipe.data, cache=None))
-    facts = [_training(recipe), changed(replace(recipe.prune, coreset=None)), data, recipe.seed]
+    facts = [_training(recipe), pruning(recipe), data, recipe.seed]
     text = json.dumps(facts, sort_keys=True)
     return Path("runs") / "experts" / hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def facts_of(recipe: Recipe) -> dict[str, Any]:
-    """Facts of experts that a recipe alone decides; a given core set stands in for the pruning."""
+    """Facts that a recipe wants of its experts, without those that take the open data.
+
+    A recipe with a core set of its own does not ask how the experts' was chosen, only (by
+    `files.data_facts`) whether it is the same.
+    """
     given = recipe.prune.coreset is not None
-    return _training(recipe) | ({} if given else {"pruning": changed(recipe.prune)})
+    return _training(recipe) | ({} if given else {"pruning": pruning(recipe)})
+
+
+def pruning(recipe: Recipe) -> dict[str, Any]:
+    """How the core set comes about: settings that are not at their defaults, or the file's hash.
+
+    Raises:
+        InputError: the file of a given core set cannot be read.
+    """
+    if recipe.prune.coreset is None:
+        return changed(recipe.prune)
+    try:
+        content = Path(recipe.prune.coreset).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read prune.coreset={recipe.prune.coreset}: {error}.") from error
+    return {"coreset": hashlib.sha256(content).hexdigest()[:16]}
 
 
 def _training(recipe: Recipe) -> dict[str, Any]:
@@ -69,9 +91,10 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write it, whole or not at all."""
+    """Write it, whole or not at all; facts that are there already stay."""
+    facts = {**manifest, **(read_manifest(folder) or {})}
     part = folder / f"{MANIFEST}.part"
-    part.write_text(json.dumps(dict(manifest), indent=2) + "\n")
+    part.write_text(json.dumps(facts, indent=2) + "\n")
     os.replace(part, folder / MANIFEST)
 
 
@@ -95,13 +118,14 @@ def require_same(folder: Path, manifest: Mapping[str, Any], wanted: Mapping[str,
     Args:
         folder: that they lie in, for the message.
         manifest: their facts.
-        wanted: facts to compare; one that the manifest lacks is not compared.
+        wanted: facts to compare; where the manifest lacks one, `UNSAID` says what it was, and what
+            is not there either is not compared.
 
     Raises:
         InputError: names the first fact that differs.
     """
     for key, value in json.loads(json.dumps(dict(wanted))).items():
-        found = manifest.get(key, value)
+        found = manifest.get(key, UNSAID.get(key, value))
         if found != value:
             raise InputError(
                 f"the experts in {folder} were trained with {key} {found!r}, and this recipe has "

@@ -103,6 +103,59 @@ def test_experts_of_another_core_set_are_refused(capsys):
     assert f"the experts in {FOLDER} were trained with coreset" in line
 
 
+def test_a_core_set_that_was_given_has_experts_of_its_own(capsys):
+    pruned = ["prune.keep=0.5", "prune.score=random"]
+    main(["toy.yaml", *pruned, "experts.count=1"])
+    Path("given.parquet").write_bytes(
+        (experts_folder(load(*pruned)) / "coreset.parquet").read_bytes()
+    )
+    given = "prune.coreset=given.parquet"
+    main(["toy.yaml", given])
+    folder = experts_folder(load(given))
+    assert folder not in (experts_folder(load()), experts_folder(load(*pruned)))
+    distill(["toy.yaml", given, "output=given"])
+    capsys.readouterr()
+    line = refused(capsys, distill, f"objective.trajectory.experts={folder}", "prune.keep=0.6")
+    assert f"the experts in {folder} were trained with pruning {{'coreset': '" in line
+    assert "and this recipe has {'keep': 0.6}" in line
+
+
+def test_a_manifest_without_a_pruning_fits_no_recipe_that_prunes(capsys):
+    """As of experts that were trained on a given core set, before that was noted."""
+    main(["toy.yaml", HERE])
+    path = FOLDER / "experts.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({name: facts[name] for name in facts if name != "pruning"}))
+    capsys.readouterr()
+    assert "pruning {'coreset': 'not recorded'}" in refused(capsys, distill, HERE)
+    distill(["toy.yaml", HERE, f"prune.coreset={FOLDER / 'coreset.parquet'}"])
+
+
+def test_training_the_rest_forgets_nothing_of_the_first_experts(capsys):
+    pruned = ["prune.keep=0.5", "prune.score=random"]
+    main(["toy.yaml", HERE, *pruned, "experts.count=1"])
+    main(["toy.yaml", HERE, f"prune.coreset={FOLDER / 'coreset.parquet'}"])
+    facts = json.loads((FOLDER / "experts.json").read_text())
+    assert facts["pruning"] == {"keep": 0.5, "score": "random"} and facts["precision"] == "no"
+    distill(["toy.yaml", HERE, *pruned])
+
+
+def test_a_folder_that_was_begun_in_another_precision_is_not_filled_up(capsys):
+    main(["toy.yaml", HERE, "experts.count=1"])
+    path = FOLDER / "experts.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "precision": "bf16"}))
+    capsys.readouterr()
+    line = refused(capsys, main, HERE)
+    assert "were trained with precision 'bf16', and this recipe has 'no'" in line
+
+
+def test_experts_that_nothing_is_known_of_are_refused(capsys):
+    main(["toy.yaml", HERE])
+    (FOLDER / "experts.json").unlink()
+    capsys.readouterr()
+    assert "has experts and no experts.json" in refused(capsys, distill, HERE)
+
+
 def test_a_dry_run_tells_work_and_bytes_and_writes_nothing(capsys):
     main(["toy.yaml", "--dry-run"])
     told = capsys.readouterr().out
