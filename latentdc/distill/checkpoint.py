@@ -27,6 +27,7 @@ FILE = 100  # classes in a file, so that writing needs little memory beside the 
 Momentum = dict[tuple[str, int], Tensor]  # by ("z" or "c", class)
 ByClass = Mapping[int, Mapping[str, Tensor]]
 KNOWN = "known."
+UNSAID = {"precision": "no"}  # what the absence of a fact means, in checkpoints from before it
 
 
 def save(
@@ -112,10 +113,12 @@ def require(checkpoint: Path, wanted: Mapping[str, Any]) -> int:
     """
     facts = json.loads((checkpoint / "state.json").read_text())
     for name, value in wanted.items():
-        if facts.get(name, value) != value:
+        found = facts.get(name, UNSAID.get(name, value))
+        if found != value:
+            how = "launch as before, or " if name == "precision" else ""
             raise InputError(
-                f"{checkpoint} was made with {name} {facts[name]!r}, this run has {value!r}; "
-                "give it a folder of its own."
+                f"{checkpoint} was made with {name} {found!r}, this run has {value!r}; "
+                f"{how}give it a folder of its own."
             )
     return int(facts["step"])
 

@@ -14,7 +14,7 @@ from latentdc.distill.classes import check_classes_per_step, own_classes, step_c
 from latentdc.distill.finish import finished, picture
 from latentdc.distill.journal import Journal, diverged
 from latentdc.distill.latents import Latents, check_fit, initial_latents
-from latentdc.distill.loop import distill, make_optimizer
+from latentdc.distill.loop import check_moves, distill, make_optimizer
 from latentdc.distill.memory import settle_memory
 from latentdc.distill.real import RealBatches
 from latentdc.distill.trimming import Trimming, separable
@@ -25,7 +25,7 @@ from latentdc.recipe import Trim
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Facts that a continued run shares with its start.
-SAME = ("classes", "ipc", "seed", "prior", "classes_per_step", "trim")
+SAME = ("classes", "ipc", "seed", "prior", "classes_per_step", "trim", "precision")
 
 
 def distill_dataset(
@@ -66,7 +66,8 @@ def distill_dataset(
         trim: what real batches leave out by its effect on the synthetic images; None is nothing.
         from_noise: start from random latents instead of encoded images.
         seed: of all draws.
-        folder: of the run, for checkpoints, metrics and pictures; a run that it holds is continued.
+        folder: of the run, for checkpoints, metrics and pictures; a run that it holds is continued,
+            and the images of the set that it ended with are taken as they are.
         checkpoint_every: steps between checkpoints.
         grid_every: steps between pictures; 0 draws none.
         provenance: noted in the set.
@@ -77,8 +78,8 @@ def distill_dataset(
         behind them.
 
     Raises:
-        InputError: classes, ipc, processes and objective that do not fit together, or a folder
-            whose checkpoint is of another set, or further on than `steps`.
+        InputError: classes, ipc, processes and objective that do not fit together, rates that move
+            nothing, or a folder whose checkpoint is of another set, or further on than `steps`.
         RunError: the loss or the latents are no longer finite.
     """
     accelerator = accelerator or Accelerator()
@@ -101,6 +102,7 @@ def distill_dataset(
         "prior": prior.identity,
         "classes_per_step": classes_per_step,
         "trim": None if trim is None or trimmed is None else asdict(trim),
+        "precision": accelerator.mixed_precision,
         "processes": processes,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -125,6 +127,14 @@ def distill_dataset(
         )
     optimizer = make_optimizer(latents, lr_z=lr_z, lr_c=lr_c, momentum=momentum)
     checkpoint.restore_momentum(optimizer, latents, velocity)
+    check_moves(
+        prior,
+        lr_z=lr_z,
+        lr_c=lr_c,
+        learns=LEARNED_LR in objective.state(),
+        steps=steps - start,
+        device=device,
+    )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     needed = classes if objective.scope == "class" else range(coreset.num_classes)
@@ -180,7 +190,15 @@ def distill_dataset(
             if folder is not None and grid_every and done % grid_every == 0:
                 path = folder / "grids" / f"step-{done:08d}.png"
                 picture(path, latents, prior, coreset.class_names, accelerator)
-    made = finished(latents, prior, coreset.class_names, provenance or {}, accelerator, folder)
+    made = finished(
+        latents,
+        prior,
+        coreset.class_names,
+        provenance or {},
+        accelerator,
+        folder,
+        over=saved is not None and start == steps,
+    )
     lr = objective.state().get(LEARNED_LR)
     return made if lr is None else replace(made, learned_lr=float(lr))
 

@@ -12,7 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from latentdc import launch
 from latentdc.data.cache import MEMORY_LIMIT
+from latentdc.distill.ended import ended_images
 from latentdc.distill.latents import Latents, Parts
 from latentdc.distill.loop import gather_rows
 from latentdc.images import to_uint8
@@ -34,6 +36,7 @@ def finished(
     provenance: Mapping[str, object],
     accelerator: Accelerator,
     folder: Path | None = None,
+    over: bool = False,
 ) -> SyntheticSet:
     """The set of all processes' latents.
 
@@ -44,6 +47,8 @@ def finished(
         provenance: noted in the set.
         accelerator: names the other processes.
         folder: of the run, all processes' alike, for a set that is too large for memory.
+        over: whether the run had ended before: the images of the set in its folder are taken then,
+            if it has the same latents.
 
     Returns:
         Images and labels everywhere; z, c and noise on the main process.
@@ -61,13 +66,25 @@ def finished(
         )
         return None if rows is None else rows.flatten(0, 1)
 
+    parts = {
+        "z": on_main(lambda some: some.z),
+        "c": on_main(lambda some: some.c),
+        "noise": on_main(lambda some: some.noise),
+    }
+    labels = torch.arange(classes).repeat_interleave(latents.ipc)
+    images = None
+    if folder is not None and over:
+        images = _ended(folder, parts, labels, provenance, accelerator)
+    if images is None:
+        images = _images(latents, prior, classes, accelerator, folder)
     return SyntheticSet(
-        images=_images(latents, prior, classes, accelerator, folder),
-        labels=torch.arange(classes).repeat_interleave(latents.ipc),
+        images=images,
+        labels=labels,
         class_names=class_names,
-        z=on_main(lambda some: some.z),
-        c=on_main(lambda some: some.c),
-        noise=on_main(lambda some: some.noise),
+        z=parts["z"],
+        c=parts["c"],
+        noise=parts["noise"],
+        grid=1 if images.ndim == 4 else None,  # of vectors there is none
         provenance=dict(provenance),
     )
 
@@ -118,6 +135,29 @@ def gather_classes(
         rows, _ = gather_rows(make(some) if some.classes else empty, accelerator)
         if target is not None:
             target[labels.cpu()] = rows.cpu()
+
+
+def _ended(
+    folder: Path,
+    parts: Mapping[str, Tensor | None],
+    labels: Tensor,
+    provenance: Mapping[str, object],
+    accelerator: Accelerator,
+) -> Tensor | None:
+    """What `ended_images` finds on the main process, on all of them."""
+    found = None
+    if accelerator.is_main_process:
+        found = ended_images(folder, parts, labels, provenance)
+    form = launch.agree(accelerator, None if found is None else (found.shape, found.dtype))
+    if form is None or accelerator.num_processes == 1:
+        return found
+    assert isinstance(form, tuple)
+
+    def fill(target: Tensor | None) -> None:
+        if target is not None and found is not None:
+            target.copy_(found)
+
+    return _through_file(folder / FILE, form[0], form[1], accelerator, fill)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor
 from latentdc.distill.latents import Latents
 from latentdc.distill.real import RealBatches
 from latentdc.distill.trimming import Trimming
+from latentdc.errors import InputError
 from latentdc.objectives.base import Objective
 from latentdc.priors.base import Prior
 
@@ -48,6 +49,40 @@ def make_optimizer(
         if parts is not None:
             groups.append({"params": [part.requires_grad_(lr > 0) for part in parts], "lr": lr})
     return torch.optim.SGD(groups, lr=lr_z, momentum=momentum)
+
+
+def check_moves(
+    prior: Prior,
+    *,
+    lr_z: float,
+    lr_c: float,
+    learns: bool,
+    steps: int,
+    device: torch.device | str,
+) -> None:
+    """Refuse steps that would leave everything as it is.
+
+    Args:
+        prior: whose conditions, where it has any, move beside z.
+        lr_z: learning rate of the latents.
+        lr_c: of the class conditions.
+        learns: whether the objective learns something itself, such as a learning rate.
+        steps: that are left.
+        device: of the prior.
+
+    Raises:
+        InputError: nothing has a rate to move at.
+    """
+    if steps == 0 or lr_z > 0 or learns:
+        return
+    conditional = prior.condition(torch.zeros(1, dtype=torch.int64, device=device)) is not None
+    if conditional and lr_c > 0:
+        return
+    why = "" if conditional else "; this prior has no conditions that distill.lr_c could move"
+    raise InputError(
+        f"distill.lr_z=0 and distill.lr_c={lr_c:g}: nothing would move in {steps} steps{why}. Give "
+        "distill.lr_z a rate, or take distill.steps=0 for the images as they start."
+    )
 
 
 def distill(

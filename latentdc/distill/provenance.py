@@ -7,13 +7,24 @@ from typing import TypeVar
 from latentdc import __version__, config
 from latentdc.priors.base import Prior
 from latentdc.priors.vector import VectorPrior
+from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Recipe
 
 T = TypeVar("T")
 
 
-def provenance(recipe: Recipe, name: str, prior: Prior) -> dict[str, object]:
-    """The facts that a set keeps of its making, in JSON's types."""
+def provenance(
+    recipe: Recipe, name: str, prior: Prior, coreset: Coreset, precision: str
+) -> dict[str, object]:
+    """The facts that a set keeps of its making, in JSON's types.
+
+    Args:
+        recipe: of the run.
+        name: of the recipe.
+        prior: that was optimised in.
+        coreset: that was matched, which need not be of the recipe's own pruning.
+        precision: that Accelerate runs in.
+    """
     shared = without_paths(recipe)
     return {
         "dataset": shared.data.source,
@@ -27,8 +38,11 @@ def provenance(recipe: Recipe, name: str, prior: Prior) -> dict[str, object]:
         "network": shared.objective.network,
         "ipc": shared.ipc,
         "steps": shared.distill.steps,
-        "keep": shared.prune.keep,
-        "order": shared.prune.order,
+        "rule": coreset.rule,
+        "order": coreset.order,
+        "keep": round(coreset.keep, 6),
+        "core_set": len(coreset),
+        "precision": precision,
         "seed": shared.seed,
         "latentdc": __version__,
     }

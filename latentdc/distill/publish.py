@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from latentdc.distill.ended import SET
 from latentdc.distill.provenance import shared_recipe
 from latentdc.evaluate.render import to_text
 from latentdc.evaluate.table import Table
@@ -11,7 +12,6 @@ from latentdc.recipe import Recipe
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.push import push_folder
 
-SET = "synthetic"
 GRID = "grid.png"
 RESULTS = "results.json"
 

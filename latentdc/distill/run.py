@@ -1,5 +1,6 @@
 """A whole run of a recipe: prune, distil, keep the synthetic set, evaluate, push."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +9,19 @@ from accelerate import Accelerator
 from latentdc import config, launch, ownership
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.preprocessing import plain
+from latentdc.distill import checkpoint
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
+from latentdc.distill.loop import check_moves
 from latentdc.distill.parts import Parts, open_parts
 from latentdc.distill.provenance import provenance
 from latentdc.distill.publish import keep, publish
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol, score_table
+from latentdc.evaluate.open_teaching import require_given_teachers
+from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.table import Table
+from latentdc.objectives.base import LEARNED_LR
 from latentdc.prune.budgets import most_kept
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.pipeline import fitting, make_coreset
@@ -53,6 +59,22 @@ def run(
     """
     accelerator = _start(recipe, folder)
     parts = open_parts(recipe, accelerator)
+    if recipe.evaluate.rows:
+        require_given_teachers(
+            _protocol(recipe),
+            parts.test,
+            normalization=parts.normalization,
+            accelerator=accelerator,
+        )
+    if checkpoint.latest(folder / "checkpoints") is None:
+        check_moves(
+            parts.prior,
+            lr_z=recipe.distill.lr_z,
+            lr_c=recipe.distill.lr_c,
+            learns=LEARNED_LR in parts.objective.state(),
+            steps=recipe.distill.steps,
+            device=accelerator.device,
+        )
     kept = _coreset(recipe, parts, folder, scores, accelerator)
     coreset = parts.train.select(kept.indices(parts.train))
     if parts.experts is not None:
@@ -62,7 +84,8 @@ def run(
         kept.save(folder / ownership.CORESET)
     if recipe.trackers:
         accelerator.init_trackers("latentdc", config={"recipe": config.to_yaml(recipe)})
-    made = _synthetic(recipe, name, coreset, parts, folder, accelerator)
+    facts = provenance(recipe, name, parts.prior, kept, accelerator.mixed_precision)
+    made = _synthetic(recipe, facts, coreset, parts, folder, accelerator)
     if accelerator.is_main_process:
         keep(made, recipe, folder)
     table = None
@@ -70,8 +93,8 @@ def run(
         table = _table(recipe, made, coreset, parts, rows or folder / "rows", accelerator)
     if accelerator.is_main_process:
         publish(made, table, recipe, folder)
-    if recipe.trackers:
-        accelerator.end_training()
+    for tracker in accelerator.trackers:  # end_training() would end the processes' group too
+        tracker.finish()
     return table
 
 
@@ -122,7 +145,7 @@ def _coreset(
 
 def _synthetic(
     recipe: Recipe,
-    name: str,
+    facts: Mapping[str, object],
     coreset: Dataset,
     parts: Parts,
     folder: Path,
@@ -146,10 +169,17 @@ def _synthetic(
         folder=folder,
         checkpoint_every=spec.checkpoint_every,
         grid_every=spec.grid_every,
-        provenance=provenance(recipe, name, parts.prior),
+        provenance=facts,
         accelerator=accelerator,
     )
     return replace(made, whitening=seen) if isinstance(seen, Whitening) else made
+
+
+def _protocol(recipe: Recipe) -> EvalProtocol:
+    wanted = recipe.evaluate
+    return load_protocol(
+        wanted.protocol, students=wanted.students, seeds=wanted.seeds, steps=wanted.steps
+    )
 
 
 def _table(
@@ -161,10 +191,7 @@ def _table(
     accelerator: Accelerator,
 ) -> Table:
     """Train the students of all rows that are not there yet."""
-    wanted = recipe.evaluate
-    protocol = load_protocol(
-        wanted.protocol, students=wanted.students, seeds=wanted.seeds, steps=wanted.steps
-    )
+    wanted, protocol = recipe.evaluate, _protocol(recipe)
     if wanted.learned_lr:
         protocol = protocol.with_learned_lr(made.learned_lr)
     return score_table(

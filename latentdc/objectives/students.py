@@ -7,7 +7,8 @@ images for `inner` epochs, match again, and so on, until `outer` steps are done;
 code, the last of them is not followed by a training.
 
 Deviations: dropout is off. The released code freezes the statistics of batch norm as a running
-average that has seen one batch of 16 real images per class; here they are that batch's own.
+average that has seen one batch of 16 real images per class; here they are that batch's own, of
+fewer images where 16 of each class would exceed `PIXELS_GPU` pixels.
 """
 
 from collections.abc import Mapping

@@ -84,6 +84,11 @@ def test_a_push_without_login_is_refused_before_the_work(capsys, monkeypatch):
     assert "nobody is logged in" in refused(capsys, "push.repo=user/name")
 
 
+def test_a_teacher_that_cannot_know_the_classes_is_refused_before_the_work(capsys):
+    line = refused(capsys, "evaluate.protocol=rded", "evaluate.rows=[distilled,random]")
+    assert "ImageNet-1k has no class '0'" in line
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -7,6 +7,8 @@ from accelerate import Accelerator
 from latentdc.distill import finish
 from latentdc.distill.finish import finished, picture
 from latentdc.distill.latents import initial_latents
+from latentdc.evaluate.mosaic import views_for
+from latentdc.evaluate.settings import Views
 from latentdc.images import Normalization
 from latentdc.priors.pixel import PixelPrior
 from latentdc.whitening import fit_whitening
@@ -27,6 +29,13 @@ def test_a_set_through_a_file_is_the_one_in_memory_and_leaves_no_file(tmp_path, 
     assert torch.equal(in_memory.images, mapped.images)
     assert mapped.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_of_a_distilled_set_are_no_mosaics():
+    """So that views that cut mosaics into cells crop them whole, as they do the random images."""
+    _, made = ends(PixelPrior(8))
+    assert made.grid == 1
+    assert views_for(Views(crop=(0.08, 1.0), cells=2), made).cells is None
 
 
 def test_few_images_are_decoded_at_a_time_and_each_once(monkeypatch):

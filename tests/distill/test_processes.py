@@ -6,6 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from latentdc.synthetic import SyntheticSet
 from tests.distill import setup
 from tests.distill.test_loop import TotalVariance
 from tests.distill.two_processes import TRIM, first_gradient
@@ -43,6 +44,14 @@ def test_a_student_that_learns_on_the_way_is_the_same_in_all_processes(two):
     # 4e-4 after five.
     alone = setup.run(kind="dc loops", steps=2, trim=TRIM)
     torch.testing.assert_close(torch.load(two / "trained.pt")["z"], alone.z, atol=1e-4, rtol=0)
+
+
+def test_all_processes_take_the_images_of_a_run_that_had_ended(two):
+    kept = SyntheticSet.from_pretrained(two / "run")
+    assert not torch.equal(kept.images, torch.load(two / "made.pt")["images"])
+    for index in range(2):
+        assert torch.equal(torch.load(two / f"again-{index}.pt"), kept.images)
+    assert not (two / "run/decoded.bin").exists()
 
 
 def test_one_process_continues_the_run_of_two(two):

@@ -25,6 +25,27 @@ def test_a_run_that_is_further_on_is_not_passed_off_as_one_of_fewer_steps(tmp_pa
         setup.run(tmp_path, steps=3)
 
 
+def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path):
+    setup.run(tmp_path, steps=2)
+    state = next(tmp_path.glob("checkpoints/*/state.json"))
+    facts = json.loads(state.read_text())
+    assert facts["precision"] == "no"
+    state.write_text(json.dumps({**facts, "precision": "bf16"}))
+    told = "made with precision 'bf16', this run has 'no'; launch as before"
+    with pytest.raises(InputError, match=told):
+        setup.run(tmp_path, steps=4)
+    del facts["precision"]  # of before it was noted
+    state.write_text(json.dumps(facts))
+    setup.run(tmp_path, steps=4)
+
+
+def test_a_checkpoint_that_does_not_tell_its_precision_is_none_of_half_precision(tmp_path):
+    (tmp_path / "state.json").write_text('{"step": 2}')
+    assert checkpoint.require(tmp_path, {"precision": "no"}) == 2
+    with pytest.raises(InputError, match="made with precision 'no', this run has 'bf16'"):
+        checkpoint.require(tmp_path, {"precision": "bf16"})
+
+
 def test_there_is_one_whole_checkpoint_after_a_run(tmp_path):
     setup.run(tmp_path)
     (tmp_path / "checkpoints/step-00000011.part").mkdir()

@@ -1,6 +1,7 @@
 """Run by torchrun from test_processes: every process writes what it computed."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from accelerate import Accelerator
 from latentdc import launch
 from latentdc.distill import finish
 from latentdc.distill.classes import own_classes
+from latentdc.distill.ended import SET
 from latentdc.distill.latents import initial_latents
 from latentdc.distill.loop import image_gradient
 from latentdc.distill.real import RealBatches
@@ -19,6 +21,7 @@ from tests.distill.test_loop import TotalVariance
 from tests.priors import small
 
 TRIM = Trim(share=0.4, refresh=3)
+FACTS = {"prior_hash": "unnamed", "steps": 10}
 
 
 def first_gradient(accelerator: Accelerator, objective) -> tuple[torch.Tensor, torch.Tensor]:
@@ -58,7 +61,12 @@ def main(folder: Path) -> None:
         "set": first_gradient(accelerator, TotalVariance()),
     }
     torch.save(gradients, folder / f"gradients-{accelerator.process_index}.pt")
-    made = setup.run(folder / "run", accelerator=accelerator)
+    made = setup.run(folder / "run", accelerator=accelerator, provenance=FACTS)
+    if accelerator.is_main_process:
+        replace(made, images=made.images ^ 1).save_pretrained(folder / "run" / SET)
+    accelerator.wait_for_everyone()
+    again = setup.run(folder / "run", accelerator=accelerator, provenance=FACTS)
+    torch.save(again.images, folder / f"again-{accelerator.process_index}.pt")
     setup.run(folder / "half", steps=5, accelerator=accelerator)
     finish.AT_ONCE = 2  # a class at a time, of which one process has none in the last exchange
     finish.MEMORY_LIMIT = 0  # through a file
