@@ -11,11 +11,12 @@ from accelerate import Accelerator
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.distill import checkpoint
 from latentdc.distill.classes import check_classes_per_step, own_classes, step_classes
-from latentdc.distill.finish import finished, picture
+from latentdc.distill.finish import finished
 from latentdc.distill.journal import Journal, diverged
 from latentdc.distill.latents import Latents, check_fit, initial_latents
 from latentdc.distill.loop import check_moves, distill, make_optimizer
 from latentdc.distill.memory import settle_memory
+from latentdc.distill.picture import picture
 from latentdc.distill.real import RealBatches
 from latentdc.distill.trimming import Trimming, separable
 from latentdc.errors import InputError

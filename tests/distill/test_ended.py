@@ -68,7 +68,7 @@ def test_the_command_started_again_decodes_nothing(tmp_path, monkeypatch):
     write_recipe(tmp_path)
     main(["quick.yaml"])
     before = pixels_and_latents()
-    monkeypatch.setattr(finish, "_images", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(finish, "decoded", lambda *_: pytest.fail("decoded"))
     main(["quick.yaml", "threads=2"])
     assert pixels_and_latents() == before
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from latentdc.distill import finish
-from latentdc.distill.finish import finished, picture
+from latentdc.distill import decoding
+from latentdc.distill.finish import finished
 from latentdc.distill.latents import initial_latents
+from latentdc.distill.picture import picture
 from latentdc.evaluate.mosaic import views_for
 from latentdc.evaluate.settings import Views
 from latentdc.images import Normalization
@@ -24,7 +25,7 @@ def ends(prior, folder=None, ipc=3):
 def test_a_set_through_a_file_is_the_one_in_memory_and_leaves_no_file(tmp_path, monkeypatch, clamp):
     prior = PixelPrior(8, clamp=clamp)
     _, in_memory = ends(prior)
-    monkeypatch.setattr(finish, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(decoding, "MEMORY_LIMIT", 0)
     _, mapped = ends(prior, tmp_path)
     assert torch.equal(in_memory.images, mapped.images)
     assert mapped.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
@@ -46,7 +47,7 @@ def test_few_images_are_decoded_at_a_time_and_each_once(monkeypatch):
         return decode(self, z, c, noise)
 
     monkeypatch.setattr(PixelPrior, "decode", counted)
-    monkeypatch.setattr(finish, "AT_ONCE", 4)
+    monkeypatch.setattr(decoding, "AT_ONCE", 4)
     latents, made = ends(PixelPrior(8), ipc=2)
     assert sizes == [4, 2]  # two classes, then one
     levels = torch.cat(latents.z).detach().add(1).mul(127.5).round().to(torch.uint8)
@@ -74,7 +75,7 @@ def test_students_of_whitened_pixels_see_what_was_optimised():
 
 
 def test_a_picture_decodes_what_it_shows_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(finish, "SHOWN", (2, 1))
+    monkeypatch.setattr("latentdc.distill.picture.SHOWN", (2, 1))
     decoded, decode = [], PixelPrior.decode
 
     def counted(self, z, c, noise):

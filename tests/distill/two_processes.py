@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import launch
-from latentdc.distill import finish
+from latentdc.distill import decoding
 from latentdc.distill.classes import own_classes
 from latentdc.distill.ended import SET
 from latentdc.distill.latents import initial_latents
@@ -68,8 +68,8 @@ def main(folder: Path) -> None:
     again = setup.run(folder / "run", accelerator=accelerator, provenance=FACTS)
     torch.save(again.images, folder / f"again-{accelerator.process_index}.pt")
     setup.run(folder / "half", steps=5, accelerator=accelerator)
-    finish.AT_ONCE = 2  # a class at a time, of which one process has none in the last exchange
-    finish.MEMORY_LIMIT = 0  # through a file
+    decoding.AT_ONCE = 2  # a class at a time, of which one process has none in the last exchange
+    decoding.MEMORY_LIMIT = 0  # through a file
     some = setup.run(folder / "some", accelerator=accelerator, classes_per_step=2, grid_every=10)
     setup.run(folder / "half of some", steps=5, accelerator=accelerator, classes_per_step=2)
     options = {"trim": TRIM, "classes_per_step": 2}
