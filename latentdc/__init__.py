@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from latentdc.evaluate.loading import load_protocol as load_protocol
     from latentdc.evaluate.protocol import EvalProtocol as EvalProtocol
     from latentdc.evaluate.score import Score as Score
-    from latentdc.evaluate.table import score_table as score_table
+    from latentdc.evaluate.scoring import score_table as score_table
     from latentdc.images import Normalization as Normalization
     from latentdc.objectives.build import build_objective as build_objective
     from latentdc.priors.base import Prior as Prior
@@ -50,7 +50,7 @@ _HOME = {
     "open_splits": "latentdc.data.open:open_splits",
     "prune_dataset": "latentdc.prune.pipeline:prune_dataset",
     "score_dataset": "latentdc.prune.scoring:score_dataset",
-    "score_table": "latentdc.evaluate.table:score_table",
+    "score_table": "latentdc.evaluate.scoring:score_table",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -12,8 +12,8 @@ from latentdc.evaluate.protocol import EvalProtocol
 if TYPE_CHECKING:
     from latentdc.evaluate.jobs import evaluate as evaluate
     from latentdc.evaluate.score import Score as Score
+    from latentdc.evaluate.scoring import score_table as score_table
     from latentdc.evaluate.table import Table as Table
-    from latentdc.evaluate.table import score_table as score_table
 
 __all__ = ["EvalProtocol", "Score", "Table", "evaluate", "load_protocol", "score_table"]
 
@@ -21,7 +21,7 @@ _HOME = {
     "Score": "latentdc.evaluate.score",
     "Table": "latentdc.evaluate.table",
     "evaluate": "latentdc.evaluate.jobs",
-    "score_table": "latentdc.evaluate.table",
+    "score_table": "latentdc.evaluate.scoring",
 }
 
 

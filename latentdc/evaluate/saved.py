@@ -14,8 +14,9 @@ from latentdc.data.preprocessing import preprocessing
 from latentdc.evaluate import cores, results
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.render import to_text
+from latentdc.evaluate.scoring import score_table
 from latentdc.evaluate.sources import Opened, Place, open_set, row_names
-from latentdc.evaluate.table import Table, score_table
+from latentdc.evaluate.table import Table
 from latentdc.images import Normalization, Preprocessing
 from latentdc.recipe import Recipe
 

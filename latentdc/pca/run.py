@@ -14,7 +14,8 @@ from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import preprocessing
 from latentdc.evaluate import results
 from latentdc.evaluate.render import to_markdown, to_text
-from latentdc.evaluate.table import Table, score_table
+from latentdc.evaluate.scoring import score_table
+from latentdc.evaluate.table import Table
 from latentdc.images import Normalization, Preprocessing
 from latentdc.pca.plan import Pair
 from latentdc.pca.sets import Sets
