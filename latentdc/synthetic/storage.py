@@ -39,6 +39,7 @@ def storage(synthetic: "SyntheticSet", qualities: Sequence[int] = QUALITIES) -> 
     return sizes | {
         f"{name}/{str(part.dtype).removeprefix('torch.')}": part.nbytes
         for name, part in synthetic.tensors().items()
+        if name != "grid"  # says how to look at them, as provenance does
     }
 
 

@@ -234,3 +234,4 @@ def test_storage_counts_bytes_of_each_part_and_codec(tmp_path):
     assert sizes["c/float32"] == 8 * 8 * 4
     assert "images/float32" not in sizes
     assert random_set(images=float_images()).storage()["images/float32"] == 8 * 3 * 8 * 8 * 4
+    assert random_set(grid=1).storage() == random_set().storage()
