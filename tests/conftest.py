@@ -1,8 +1,9 @@
-"""What holds for all tests: no network, no spinning threads, quick tests first."""
+"""What holds for all tests: no network, one thread that never spins, quick tests first."""
 
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # more cost small tensors more than they bring
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
