@@ -49,22 +49,27 @@ def test_a_saved_set_is_scored_beside_random_images(run, capsys):
     assert len(list((run / "rows").iterdir())) == 2
 
 
+def keep(kept, run):
+    """Leave these images as the core set of a run."""
+    Coreset(
+        hashes=kept.hashes,
+        scores=torch.zeros(len(kept.labels)),
+        labels=kept.labels,
+        class_names=kept.class_names,
+        rule="random",
+        order="easy",
+        keep=0.5,
+        dataset=kept.name,
+    ).save(run / "coreset.parquet")
+
+
 def test_the_core_set_of_the_run_is_found_and_its_absence_said(run, capsys):
     arguments = [str(run / "synthetic"), *QUICK, "evaluate.rows=[random,coreset]"]
     main(arguments)
     assert "coreset: missing, no core set was given." in capsys.readouterr().out
     train, _ = open_splits(DATA)
     kept = random_images(train, 50, seed=1)
-    Coreset(
-        hashes=kept.hashes,
-        scores=torch.zeros(500),
-        labels=kept.labels,
-        class_names=kept.class_names,
-        rule="random",
-        order="easy",
-        keep=0.5,
-        dataset=train.name,
-    ).save(run / "coreset.parquet")
+    keep(kept, run)
     main(arguments)
     assert re.search(r"coreset +[\d,]+ +\d+\.\d", capsys.readouterr().out)
 
@@ -156,16 +161,7 @@ def left_by(folder, network, seed):
     )
     made = SyntheticSet(drawn.images, drawn.labels, drawn.class_names)
     made.save_pretrained(folder / "synthetic", recipe=to_yaml(recipe))
-    Coreset(
-        hashes=kept.hashes,
-        scores=torch.zeros(50),
-        labels=kept.labels,
-        class_names=kept.class_names,
-        rule="random",
-        order="easy",
-        keep=0.5,
-        dataset=train.name,
-    ).save(folder / "coreset.parquet")
+    keep(kept, folder)
     return str(folder)
 
 
