@@ -13,12 +13,12 @@ programs count little.
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from measure import best_seconds
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -65,8 +65,7 @@ def main() -> None:
             "latentdc": lambda: ours(train, test, size, protocol),
             "plain": lambda: plain(train, test, size, protocol),
         }
-        rounds = [{key: seconds(work) for key, work in works.items()} for _ in range(REPEATS)]
-    times = {key: min(one[key] for one in rounds) for key in works}
+        times = best_seconds(works, REPEATS, torch.device("cpu"))
     print(
         f"machine: {device_name(torch.device('cpu'))}, 1 thread; {name}, {size} px, "
         f"{steps} steps of {BATCH}, a test of {IMAGES}"
@@ -149,12 +148,6 @@ def trainer(
         return loss
 
     return step, student
-
-
-def seconds(work: Callable[[], None]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
 
 
 if __name__ == "__main__":

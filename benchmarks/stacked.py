@@ -6,10 +6,9 @@ Seeds that are trained at once could share one call per layer. Times are of the 
 """
 
 import sys
-import time
-from collections.abc import Callable
 
 import torch
+from measure import best_seconds
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
@@ -44,16 +43,10 @@ def main() -> None:
         torch.autograd.grad(total, list(weights.values()))
 
     works = {"one by one": one_by_one, "stacked": stacked}
-    rounds = [{key: seconds(work) for key, work in works.items()} for _ in range(REPEATS)]
+    times = best_seconds(works, REPEATS, torch.device("cpu"))
     print(f"machine: {device_name(torch.device('cpu'))}, 1 thread; {SEEDS} {name}, {size} px")
-    for key in works:
-        print(f"{key}: {1000 * min(one[key] for one in rounds):.0f} ms for {batch} images each")
-
-
-def seconds(work: Callable[[], None]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+    for key, found in times.items():
+        print(f"{key}: {1000 * found:.0f} ms for {batch} images each")
 
 
 if __name__ == "__main__":
