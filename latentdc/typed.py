@@ -30,6 +30,8 @@ MOST_OF = {
 _NOT_FINITE = re.compile(r"[-+]?\.?(inf|nan)", re.ASCII | re.IGNORECASE)
 _HINTED = re.compile(r"[-+.]?[0-9]")
 _BARE = re.compile(r"[-+.]*([0-9]|inf|nan|true$|false$)", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line feeds
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 LARGEST_FLOAT = 1e38  # of float32
 LONGEST = 10_000  # characters of a text
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -210,9 +212,9 @@ def check_text(text: str, key: str) -> None:
         raise InputError(f"{key} is ???, which stands for a missing value; write one.")
     if len(text) > LONGEST:
         raise InputError(f"{key} has {len(text):,} characters, and at most {LONGEST:,} are read.")
-    if any((c < " " and c not in "\t\n") or "\x7f" <= c <= "\x9f" for c in text):
+    if _CONTROL.search(text):
         raise InputError(f"{key} has control characters, got {show(text)}; leave them out.")
-    if any("\ud800" <= c <= "\udfff" for c in text):
+    if _SURROGATE.search(text):
         raise InputError(f"{key} has characters that UTF-8 cannot write, got {ascii(text)[:200]}.")
 
 

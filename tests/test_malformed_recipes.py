@@ -1,6 +1,7 @@
 """Malformed recipes, sweeps and protocols: each ends with code 2 and one line, at once."""
 
 import os
+import random
 import time
 from pathlib import Path
 
@@ -476,3 +477,47 @@ def test_a_repo_of_the_hub_may_be_called_like_a_folder_that_is_there(folder):
 
     (folder / "user" / "name").mkdir(parents=True)
     assert "repo: user/name" in shared_recipe(Recipe(push=Hub(repo="user/name")))
+
+
+def mutated(text: str, draw: random.Random) -> str:
+    """A recipe with some characters, words or lines changed, doubled or lost."""
+    odd = [
+        "\t",
+        "${",
+        "???",
+        "&a ",
+        "*a",
+        "!!int ",
+        "- ",
+        "? ",
+        "{",
+        "]",
+        "'",
+        '"',
+        "|\n",
+        "#",
+        ":",
+    ]
+    odd += ["010", ".nan", "1e999", "~", "null", "\x00", "\ufeff", "\u2028", "<<: *a", "---\n", "%"]
+    for _ in range(draw.randint(1, 4)):
+        start = draw.randrange(len(text) + 1)
+        end = min(len(text), start + draw.choice([0, 1, 1, 5, 30]))
+        text = text[:start] + draw.choice([*odd, text[start:end] * 2, ""]) + text[end:]
+    return text
+
+
+def test_hundreds_of_mutated_recipes_are_read_or_refused_in_one_line(folder):
+    draw = random.Random(0)
+    texts = [path.read_text() for path in sorted(config.shipped_folder("recipes").glob("*.yaml"))]
+    read = 0
+    for _ in range(400):
+        (folder / "mine.yaml").write_text(mutated(draw.choice(texts), draw), encoding="utf-8")
+        try:
+            made = config.load(Recipe, folder / "mine.yaml")
+        except InputError as error:
+            assert "\n" not in str(error).strip() and len(str(error)) < 2500
+            continue
+        config.save(made, folder / "again.yaml")
+        assert config.load(Recipe, folder / "again.yaml") == made
+        read += 1
+    assert 40 < read < 360
