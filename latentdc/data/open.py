@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from latentdc.data.cache import decoded
+from latentdc.data.cifar import cifar_folder, cifar_split
 from latentdc.data.dataset import Dataset
 from latentdc.data.digits import open_digits
 from latentdc.data.encoded import EncodedSplit
@@ -101,6 +102,8 @@ def _local_split(
     """Of a folder: one folder per class, CIFAR's binary files, or tables."""
     if is_class_tree(source, data.train):
         return folder_split(data, name)
+    if (found := cifar_folder(source)) is not None:
+        return cifar_split(data, *found, split)
     from latentdc.data.tables import holds_tables  # importing `datasets` takes a second
 
     if not holds_tables(source):
