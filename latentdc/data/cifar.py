@@ -135,6 +135,7 @@ def cifar_split(
 
 def _names(path: Path) -> list[str]:
     try:
+        _require_regular(path)
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
@@ -146,9 +147,15 @@ def _names(path: Path) -> list[str]:
     return names
 
 
+def _require_regular(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise OSError("it is no regular file")
+
+
 def _rows(path: Path, labels: int) -> np.ndarray:
     """(N, labels + pixels) bytes of a file."""
     try:
+        _require_regular(path)
         with path.open("rb") as file:
             why = pointer(file.read(64))
         size = path.stat().st_size
@@ -158,7 +165,7 @@ def _rows(path: Path, labels: int) -> np.ndarray:
             )
         content = np.empty(0) if why else np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        why = f"{error.strerror}; unpack the archive again"
+        why = f"{error.strerror or error}; unpack the archive again"
     if why:
         raise InputError(f"cannot read {path}: {why}.")
     rows: np.ndarray = content.reshape(-1, labels + _PIXELS)

@@ -12,7 +12,7 @@ from latentdc.errors import InputError
 from latentdc.recipe import Data
 
 # What YAML 1.1 reads as true and false where no quotes stand.
-_YAML_FLAGS = {"True": ("true", "yes", "on", "y"), "False": ("false", "no", "off", "n")}
+_YAML_FLAGS = {"True": ("true", "yes", "on"), "False": ("false", "no", "off")}
 
 
 def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:

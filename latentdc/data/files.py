@@ -100,6 +100,14 @@ def files_below(
     return sorted(found)
 
 
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that no file can have is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def tell(name: str, left_out: LeftOut) -> None:
     """Say in one line what was left out of `name`, if anything was."""
     if left_out:

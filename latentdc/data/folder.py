@@ -14,6 +14,8 @@ from latentdc.data.files import LeftOut, files_below, note, printable, subfolder
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 
+_LARGEST = 2**30  # bytes of an image file
+
 
 def is_class_tree(source: Path, split: str) -> bool:
     """Whether the split, a folder such as `train` or `data/train`, holds one folder per class."""
@@ -47,7 +49,7 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
         labels=torch.tensor(labels, dtype=torch.int64),
         class_names=tuple(kept),
         fingerprint=_fingerprint(root, paths),
-        read=lambda row: paths[row].read_bytes(),
+        read=lambda row: _content(paths[row]),
         locate=lambda row: printable(paths[row]),
     )
 
@@ -87,6 +89,12 @@ def _holds(folder: Path) -> str:
     names = sorted(printable(entry.name) for entry in folder.iterdir())
     more = f", ... ({len(names)} in all)" if len(names) > 10 else ""
     return f"{folder} holds {names[:10]}{more}"
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size > _LARGEST:
+        raise OSError(f"it has more than {_LARGEST // 2**20} MiB")
+    return path.read_bytes()
 
 
 def _fingerprint(root: Path, paths: Sequence[Path]) -> str:

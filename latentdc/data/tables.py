@@ -28,6 +28,7 @@ _SPLITS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
+_LARGEST = 64 * 2**20  # bytes of a JSON file
 # What `datasets` and pyarrow raise on files that are damaged or of another kind.
 _UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError),
@@ -56,7 +57,8 @@ def local_tables(source: Path, config: str | None) -> Tables:
     files = files_below(source, {".parquet"}, left_out)
     names = {path.relative_to(source).as_posix(): path for path in files}
     card = source / "README.md"
-    configs = configurations(card, read_card(card)) if card.is_file() else []
+    content = read_card(card) if card.is_file() else {}
+    configs = configurations(card, content)
     entry = _configuration(configs, config, source)
     if isinstance(folder := entry.get("data_dir"), str):
         names = {
@@ -70,7 +72,7 @@ def local_tables(source: Path, config: str | None) -> Tables:
         splits = _guessed(names, left_out)
         left_out = LeftOut({k: n for k, n in left_out.items() if k.endswith("names no split")})
         tell(str(source), left_out)
-    info = _info(source, entry.get("config_name", "default"))
+    info = _info(source, content, str(entry.get("config_name", "default")))
     return {split: partial(_table, split, paths, info, source) for split, paths in splits.items()}
 
 
@@ -173,13 +175,17 @@ def _split_of(name: str) -> str | None:
     return None
 
 
-def _info(source: Path, config: str) -> Any:
+def _info(source: Path, card: dict[str, Any], config: str) -> Any:
     """What the card says of a configuration's columns and splits; None where it says nothing."""
-    path = source / "dataset_infos.json"
-    if path.is_file():
-        _json(path)  # whether it can be read
+    older = source / "dataset_infos.json"
     try:
-        return DatasetInfosDict.from_directory(str(source)).get(config)
+        if "dataset_info" in card:
+            return DatasetInfosDict.from_dataset_card_data(card).get(config)
+        if older.is_file() and (found := _json(older).get(config)) is not None:
+            return datasets.DatasetInfo.from_dict(found)
+        return None
+    except InputError:
+        raise
     except _UNREADABLE as error:
         raise InputError(
             f"cannot read the dataset_info of {source}: {' '.join(str(error).split())[:200]}."
@@ -205,9 +211,14 @@ def _table(split: str, paths: Sequence[Path], info: Any, source: Path) -> Any:
             files, split="train", features=(info.features if info else None) or _features(paths[0])
         )
     except _UNREADABLE as error:
-        full = (errno.ENOSPC, errno.EDQUOT)
-        if any(getattr(e, "errno", None) in full for e in (error, error.__cause__)):
+        codes = {getattr(e, "errno", None) for e in (error, error.__cause__)}
+        if codes & {errno.ENOSPC, errno.EDQUOT}:
             raise  # a full disk is not the data set's fault
+        if codes & {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}:
+            raise InputError(
+                f"cannot write to {datasets.config.HF_DATASETS_CACHE}, where `datasets` keeps the "
+                f"tables that it reads ({error}); set HF_DATASETS_CACHE to another folder."
+            ) from error
         reason = " ".join(str(error.__cause__ or error).split())[:300]
         raise InputError(
             f"cannot read {paths[0]}{' and those beside it' * (len(paths) > 1)}: {reason}."
@@ -311,7 +322,11 @@ def _saved(folder: Path) -> Any:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > _LARGEST:
+            raise InputError(f"{path} has more than {_LARGEST // 2**20} MiB; save it again.")
         content = json.loads(path.read_text(encoding="utf-8"))
+    except InputError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {' '.join(str(error).split())[:200]}.") from error
     if not isinstance(content, dict):

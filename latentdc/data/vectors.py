@@ -17,7 +17,7 @@ from latentdc.data.cache import MEMORY_LIMIT
 from latentdc.data.classes import chosen_names, relabel, require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.encoded import TEST_SPLITS
-from latentdc.data.files import note
+from latentdc.data.files import exists, note
 from latentdc.data.hashing import hash_vector
 from latentdc.data.mapped import Images, MappedImages
 from latentdc.data.sizes import Size
@@ -83,7 +83,7 @@ def stored_split(data: Data, split: Split) -> Stored:
         InputError: as `open_vectors`.
     """
     source = Path(data.source).expanduser()
-    if not source.exists():
+    if not exists(source):
         raise InputError(
             f"no folder or file {data.source}; with data.kind=vectors data.source is a folder of "
             ".safetensors or .npy files, or one .safetensors file."
@@ -146,6 +146,8 @@ def _read(source: Path, split: str) -> tuple[Tensor, Tensor] | None:
         return _tensors(path, "")
     if (path := source / f"{split}.npy").is_file():
         # Copy-on-write: the file stays as it is, and torch wants memory that it might write to.
+        if not (source / f"{split}_labels.npy").is_file():
+            raise ValueError(f"there is no file {split}_labels.npy beside {split}.npy")
         vectors = np.load(path, mmap_mode="c", allow_pickle=False)
         labels = np.load(source / f"{split}_labels.npy", allow_pickle=False)
         if not np.issubdtype(labels.dtype, np.integer):

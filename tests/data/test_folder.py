@@ -3,9 +3,11 @@ import os
 import pytest
 import torch
 
+from latentdc import config
 from latentdc.data.open import open_dataset, open_splits
+from latentdc.data.sizes import kept_size
 from latentdc.errors import InputError
-from latentdc.recipe import Data
+from latentdc.recipe import Data, Recipe
 from tests.data.conftest import picture
 
 
@@ -203,6 +205,9 @@ def test_sources_that_cannot_be_are_one_line(source):
     with pytest.raises(InputError) as error:
         open_dataset(Data(source=source, resolution=8), "train")
     assert "\n" not in str(error.value)
+    assert kept_size(Data(source=source, resolution=8)) is None
+    with pytest.raises(InputError, match="no folder or file"):
+        open_dataset(Data(kind="vectors", source=source), "train")
 
 
 @pytest.mark.parametrize("key", ["source", "train", "test", "cache"])
@@ -220,6 +225,13 @@ def test_a_file_and_an_empty_folder_are_no_source(tree, tmp_path):
         open_dataset(Data(source=str(tree / "train/cat/0.png")), "train")
 
 
+def test_a_huge_file_is_not_read(tree):
+    with (tree / "train/cat/0.png").open("r+b") as file:
+        file.truncate(2**40)  # sparse: it takes no place
+    with pytest.raises(InputError, match=r"cat/0\.png: it has more than 1024 MiB"):
+        open_tree(tree)
+
+
 def test_a_git_lfs_pointer_says_what_to_run(tree):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
     (tree / "train/cat/0.png").write_text(pointer)
@@ -233,6 +245,12 @@ def test_classes_that_yaml_reads_as_flags_are_found(tree):
         (tree / split / "dog").rename(tree / split / "yes")
     for classes in (["False", "True"], ["no", "yes"], [False, True]):
         assert open_tree(tree, classes=classes).class_names == ("no", "yes")
+    recipe = config.load(
+        Recipe,
+        config.find("cifar10_ipc10", "recipes"),
+        [f"data.source={tree}", "data.classes=[yes, no]", "data.config=null"],
+    )
+    assert open_dataset(recipe.data, "train").class_names == ("yes", "no")
     (tree / "train/off").mkdir()
     with pytest.raises(InputError, match="no class 'False'; quote it"):
         open_tree(tree, classes=["False", "True"])

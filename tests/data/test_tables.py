@@ -232,6 +232,21 @@ def test_links_that_a_card_names_stay_in_the_folder_or_in_the_hub_s_cache(tmp_pa
     assert len(opened(tmp_path / "hub/snapshots/c0ffee")) == 2
 
 
+@pytest.mark.parametrize("name", ["README.md", "dataset_infos.json", "state.json", "classes.txt"])
+def test_pipes_and_endless_files_in_place_of_notes_are_not_read(tmp_path, name):
+    for number, make in enumerate((os.mkfifo, lambda path: path.symlink_to("/dev/zero"))):
+        folder = save(tmp_path / str(number), [0, 1])
+        make(folder / name)
+        assert len(opened(folder)) == 2
+
+
+def test_a_cache_of_datasets_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "x" / ("y" * 300)))
+    with pytest.raises(InputError, match="set HF_DATASETS_CACHE to another folder"):
+        opened(save(tmp_path / "set", [0, 1]))
+
+
 BOMBS = {
     "aliases": "a: &a [1, 1]\nb: &b [*a, *a]\nconfigs: [*b, *b]",
     "merges": "a: &a {x: 1}\nconfigs: {<<: [*a, *a]}",
