@@ -266,7 +266,7 @@ def _require_parquet(path: Path) -> None:
     _require_content(path)
     try:
         pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"cannot read {printable(path)}: {' '.join(str(error).split())[:200]}; it is damaged, "
             "or not wholly downloaded."
