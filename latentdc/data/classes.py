@@ -1,6 +1,7 @@
 """Class names: choosing some of them by name, and refusing sets that cannot be classified."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -51,10 +52,16 @@ def _meant(name: str, names: Sequence[str]) -> str:
     if name in _YAML_FLAGS:
         found = [other for other in names if other.lower() in _YAML_FLAGS[name]]
         return found[0] if len(found) == 1 else name
-    if name.isascii() and name.isdigit() and int(name) < len(names) == len(wordnet_ids()):
-        found = [n for i, n in enumerate(names) if imagenet_index(n, i) == int(name)]
-        return found[0] if len(found) == 1 else name
+    if len(names) == len(wordnet_ids()) and name.isascii() and name.isdigit():
+        return _by_position(tuple(names)).get(name, name)
     return name
+
+
+@lru_cache(maxsize=2)
+def _by_position(names: tuple[str, ...]) -> dict[str, str]:
+    """The name of every class that ImageNet has, by its position there."""
+    found = {name: imagenet_index(name, position) for position, name in enumerate(names)}
+    return {str(index): name for name, index in found.items() if index is not None}
 
 
 def named_classes(names: list[str], data: Data) -> list[str]:

@@ -6,10 +6,9 @@ neither torch nor Pillow.
 """
 
 import os
-import stat
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -49,14 +48,13 @@ def subfolders(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     for entry in _entries(folder):
         if is_clutter(entry.name):
             left_out["hidden or system files"] += 1
-        elif not entry.is_dir():
+        elif _kind(entry) != "folder":
             left_out["files beside the folders"] += 1
         elif not _is_text(entry.name):
-            raise InputError(
-                f"the folder {printable(entry)} has a name that is not UTF-8; rename it."
-            )
+            place = printable(folder / entry.name)
+            raise InputError(f"the folder {place} has a name that is not UTF-8; rename it.")
         else:
-            found.append(entry)
+            found.append(folder / entry.name)
     return found
 
 
@@ -78,23 +76,25 @@ def files_below(
     left_out = LeftOut() if left_out is None else left_out
     # A link to a folder above would bring in the images of other classes.
     seen = {_identity(path) for path in _with_parents(folder)}
-    waiting, found = [folder], []
+    waiting: list[Path] = [folder]
+    found: list[Path] = []
     while waiting:
-        for entry in _entries(waiting.pop()):
-            kind = _kind(entry)
+        home = waiting.pop()
+        for entry in _entries(home):
+            kind, suffix = _kind(entry), os.path.splitext(entry.name)[1].lower()
             if is_clutter(entry.name):
                 left_out["hidden or system files"] += 1
             elif kind == "broken links":
                 left_out[kind] += 1
-            elif kind == "folder" and _identity(entry) in seen:
+            elif kind == "folder" and _identity(Path(entry)) in seen:
                 left_out["links to folders that are read already"] += 1
             elif kind == "folder":
-                seen.add(_identity(entry))
-                waiting.append(entry)
-            elif entry.suffix.lower() not in suffixes:
-                left_out[f"{printable(entry.suffix.lower()[:20]) or 'no suffix'}"] += 1
+                seen.add(_identity(Path(entry)))
+                waiting.append(home / entry.name)
+            elif suffix not in suffixes:
+                left_out[printable(suffix[:20]) or "no suffix"] += 1
             elif kind == "file":
-                found.append(entry)
+                found.append(home / entry.name)
             else:
                 left_out[kind] += 1
     return sorted(found)
@@ -138,24 +138,28 @@ def pointer(content: bytes) -> str | None:
     return None
 
 
-def _entries(folder: Path) -> Iterator[Path]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name."""
     try:
-        return iter(sorted(folder.iterdir()))
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(
             f"cannot read the folder {printable(folder)}: {error.strerror or error}."
         ) from error
 
 
-def _kind(path: Path) -> str:
-    """`folder`, `file`, or why it is neither."""
+def _kind(entry: os.DirEntry[str]) -> str:
+    """`folder`, `file`, or why it is neither; asks the disk about links alone."""
     try:
-        mode = path.stat().st_mode
-    except OSError:
-        return "broken links" if path.is_symlink() else "files that cannot be reached"
-    if stat.S_ISDIR(mode):
-        return "folder"
-    return "file" if stat.S_ISREG(mode) else "devices, pipes or sockets"
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+        entry.stat()
+    except OSError:  # no such file, or links in a circle
+        return "broken links"
+    return "devices, pipes or sockets"
 
 
 def _identity(path: Path) -> tuple[int, int]:

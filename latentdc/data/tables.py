@@ -40,9 +40,7 @@ Tables = Mapping[str, Callable[[], Any]]  # by split: opens its table
 
 def holds_tables(source: Path) -> bool:
     """Whether a folder holds parquet files at any depth, or what `save_to_disk` wrote."""
-    return any((source / name).is_file() for name in SAVED) or bool(
-        files_below(source, {".parquet"})
-    )
+    return _is_saved(source) or bool(files_below(source, {".parquet"}))
 
 
 def local_tables(source: Path, config: str | None) -> Tables:
@@ -51,7 +49,7 @@ def local_tables(source: Path, config: str | None) -> Tables:
     Raises:
         InputError: an unknown configuration, a card that names files elsewhere, no split at all.
     """
-    if any((source / name).is_file() for name in SAVED):
+    if _is_saved(source):
         return _saved_splits(source)
     left_out = LeftOut()
     files = files_below(source, {".parquet"}, left_out)
@@ -284,6 +282,12 @@ def _require_content(path: Path) -> None:
         raise InputError(f"cannot read {printable(path)}: {error.strerror}.") from error
     if why:
         raise InputError(f"cannot read {printable(path)}: {why}.")
+
+
+def _is_saved(source: Path) -> bool:
+    return (source / SAVED[0]).is_file() or all(
+        (source / name).is_file() for name in (SAVED[1], "dataset_info.json")
+    )
 
 
 def _saved_splits(source: Path) -> Tables:

@@ -156,6 +156,7 @@ def test_pipes_devices_and_folders_with_the_name_of_an_image_are_not_read(tree, 
     os.mkfifo(tree / "train/cat/pipe.png")
     (tree / "train/cat/zero.png").symlink_to("/dev/zero")
     (tree / "train/cat/folder.png").mkdir()
+    (tree / "train/cat/circle.png").symlink_to("circle.png")
     assert len(open_tree(tree)) == 6
     assert "2 devices, pipes or sockets" in capsys.readouterr().err
 
