@@ -6,8 +6,10 @@ anew. One process decodes, with a progress bar, while the others wait; a killed 
 under a final name.
 """
 
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,7 +23,7 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
@@ -29,6 +31,7 @@ from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.decode import UNREADABLE, decode
 from latentdc.data.encoded import EncodedSplit
+from latentdc.data.files import printable
 from latentdc.data.mapped import Images, MappedImages
 from latentdc.errors import InputError
 
@@ -50,10 +53,19 @@ def decoded(
     """
     require_members(split.labels, split.class_names, split.name)
     home = cache_folder(folder) / _key(split, resolution, unreadable)
-    with _one_process(home):
-        if not home.is_dir():
-            _decode_into(home, split, resolution, unreadable)
-    return _read(home, split, resolution)
+    if not _is_there(home):  # a folder under its final name is whole, also in a read-only cache
+        with _one_process(home):
+            if not home.is_dir():
+                _decode_into(home, split, resolution, unreadable)
+    try:
+        return _read(home, split, resolution)
+    except (OSError, ValueError, SafetensorError) as error:
+        if _is_full(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"the decoded images {home} are damaged ({reason}); remove them."
+        ) from error
 
 
 def cache_folder(folder: str | None) -> Path:
@@ -69,20 +81,36 @@ def _one_process(home: Path) -> Iterator[None]:
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except (PermissionError, FileNotFoundError, NotADirectoryError, FileExistsError) as error:
-        message = f"cannot write to {home.parent}; pass another data.cache=FOLDER."
-        raise InputError(message) from error
+    except (OSError, NotImplementedError) as error:
+        if _is_full(error):
+            raise
+        reason = getattr(error, "strerror", None) or "it cannot be locked"
+        raise InputError(
+            f"cannot write to {printable(home.parent)} ({reason}); pass another data.cache=FOLDER."
+        ) from error
     try:
         yield
     finally:
         lock.release()
 
 
+def _is_there(home: Path) -> bool:
+    try:
+        return home.is_dir()
+    except OSError:  # a name too long, a folder that may not be entered
+        return False
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether a full disk is behind it, which the command says in its own words."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+
+
 def _key(split: EncodedSplit, resolution: int, unreadable: str) -> str:
     parts = [_FORMAT, split.fingerprint, split.name, split.class_names, resolution, unreadable]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-    words = split.name.replace("/", " ").split()
-    return "-".join([*words[-2:], str(resolution), digest])
+    words = printable(split.name).replace("/", " ").replace("\\", "_").split()
+    return "-".join([*(word[-40:] for word in words[-2:]), str(resolution), digest])
 
 
 def _decode_into(home: Path, split: EncodedSplit, resolution: int, unreadable: str) -> None:
@@ -150,7 +178,8 @@ def _read(home: Path, split: EncodedSplit, resolution: int) -> Dataset:
         labels, hashes = file.get_tensor("labels"), file.get_tensor("hashes")
     missing = len(split) - len(labels)
     if missing and int(os.environ.get("RANK", "0")) == 0:
-        print(f"{split.name}: left out {missing} of {len(split)} images that cannot be decoded.")
+        name = printable(split.name)
+        print(f"{name}: left out {missing} of {len(split)} images that cannot be decoded.")
     return Dataset(
         images=_levels(home / "images.bin", (len(labels), 3, resolution, resolution)),
         labels=labels,
@@ -161,6 +190,8 @@ def _read(home: Path, split: EncodedSplit, resolution: int) -> Dataset:
 
 
 def _levels(path: Path, shape: tuple[int, int, int, int]) -> Images:
+    if path.stat().st_size != math.prod(shape):
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes and not {math.prod(shape)}")
     if path.stat().st_size <= MEMORY_LIMIT:
         return torch.from_numpy(np.fromfile(path, dtype=np.uint8)).view(shape)
     return MappedImages.open(path, shape)

@@ -1,14 +1,19 @@
 """Class names: choosing some of them by name, and refusing sets that cannot be classified."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from latentdc.config import nearest
+from latentdc.data.imagenet import imagenet_index, wordnet_ids
 from latentdc.data.subsets import subset_names
 from latentdc.errors import InputError
 from latentdc.recipe import Data
+
+# What YAML 1.1 reads as true and false where no quotes stand.
+_YAML_FLAGS = {"True": ("true", "yes", "on"), "False": ("false", "no", "off")}
 
 
 def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
@@ -20,12 +25,13 @@ def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
     """
     if data.subset is not None:
         return subset_names(names, data.subset, source)
-    kept = list(names if data.classes is None else data.classes)
+    kept = list(names) if data.classes is None else [_meant(n, names) for n in data.classes]
     for name in kept:
         if name not in names:
             known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            hint = "; quote it, since YAML reads yes and no as flags" * (name in _YAML_FLAGS)
             raise InputError(
-                f"data.classes: {source} has no class {name!r}{nearest(name, names)}; "
+                f"data.classes: {source} has no class {name!r}{hint or nearest(name, names)}; "
                 f"its {len(names)} classes: {known}."
             )
     if len(set(kept)) < len(kept):
@@ -33,6 +39,42 @@ def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
     if len(kept) < 2:
         raise InputError(f"{source} has the single class {kept}; a classifier needs two or more.")
     return kept
+
+
+def _meant(name: str, names: Sequence[str]) -> str:
+    """The class that an entry of `data.classes` names.
+
+    A class called `no` arrives as False, which YAML makes of it. All 1000 classes of ImageNet by
+    WordNet id can also be named by their positions, 0 to 999.
+    """
+    if name in names:
+        return name
+    if name in _YAML_FLAGS:
+        found = [other for other in names if other.lower() in _YAML_FLAGS[name]]
+        return found[0] if len(found) == 1 else name
+    if len(names) == len(wordnet_ids()) and name.isascii() and name.isdigit():
+        return _by_position(tuple(names)).get(name, name)
+    return name
+
+
+@lru_cache(maxsize=2)
+def _by_position(names: tuple[str, ...]) -> dict[str, str]:
+    """The name of every class that ImageNet has, by its position there."""
+    found = {name: imagenet_index(name, position) for position, name in enumerate(names)}
+    return {str(index): name for name, index in found.items() if index is not None}
+
+
+def named_classes(names: list[str], data: Data) -> list[str]:
+    """The names of a table's classes, in label order; WordNet ids for integers of ImageNet.
+
+    Labels 0 to 999 are taken for ImageNet's where the recipe chooses classes by ImageNet's names:
+    by `data.subset`, or by WordNet ids in `data.classes`.
+    """
+    whole = wordnet_ids()
+    if list(names) != [str(label) for label in range(len(whole))]:
+        return names
+    by_id = data.classes is not None and all(name in whole for name in data.classes)
+    return list(whole) if data.subset is not None or by_id else names
 
 
 def relabel(labels: Tensor, names: Sequence[str], kept: Sequence[str]) -> Tensor:

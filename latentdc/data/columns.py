@@ -1,6 +1,8 @@
 """Which column of a table holds the images, which the labels, and what its classes are called."""
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -27,7 +29,7 @@ def image_column(
     Raises:
         InputError: the named one is unknown or holds something else; none or several were found.
     """
-    found = [name for name, feature in features.items() if isinstance(feature, Image)]
+    found = [name for name, feature in features.items() if _is_image(feature)]
     return _one("image", found, named, features, source, advice)
 
 
@@ -49,26 +51,72 @@ def label_column(
     return _one("label", classes or usual, None, features, source, advice)
 
 
-def class_labels(feature: Any, values: list[Any], name: str) -> tuple[Tensor, list[str]]:
-    """(N,) indices and class names of a label column; -1 where a ClassLabel says "no label".
+def with_images(features: Mapping[str, Any]) -> dict[str, Any]:
+    """The features, with images found where a file has lost the Hub's note of their type.
 
-    A ClassLabel brings its names; integers are named by their digits and strings by themselves, in
-    ascending order.
+    Where no column is of type Image, structs with `bytes` are images; where there is none of them
+    either, columns of plain bytes.
     """
-    if any(value is None for value in values):
-        raise InputError(f"{name}: row {values.index(None)} has no label.")
+    kinds: list[Callable[[Any], bool]] = [_is_image, _is_struct_of_bytes, _is_bytes]
+    for kind in kinds:
+        if found := [name for name, feature in features.items() if kind(feature)]:
+            return {**features, **{name: Image() for name in found}}
+    return dict(features)
+
+
+def class_labels(feature: Any, values: list[Any], name: str) -> tuple[Tensor, list[str]]:
+    """(N,) indices and class names of a label column; -1 where a row has no label.
+
+    A row has none where its value is missing, negative or empty text. A ClassLabel brings its
+    names; integers are named by their digits and strings by themselves, in ascending order.
+
+    Raises:
+        InputError: labels beyond the names of a ClassLabel.
+    """
+    given = [None if _is_missing(value) else value for value in values]
     if isinstance(feature, ClassLabel):
-        return torch.tensor(values, dtype=torch.int64), list(feature.names)
-    unique = sorted(set(values))
+        names = list(feature.names)
+        beyond = Counter(value for value in given if value is not None and value >= len(names))
+        if beyond:
+            listed = ", ".join(str(label) for label in sorted(beyond)[:5])
+            raise InputError(
+                f"{name}: {beyond.total()} of {len(values)} rows have labels beyond its "
+                f"{len(names)} class names ({listed}{', ...' if len(beyond) > 5 else ''}); mend "
+                "its class names or leave these rows out."
+            )
+        numbers = [-1 if value is None else value for value in given]
+        return torch.tensor(numbers, dtype=torch.int64), names
+    unique = sorted({value for value in given if value is not None})
     places = {value: place for place, value in enumerate(unique)}
-    labels = torch.tensor([places[value] for value in values], dtype=torch.int64)
+    labels = torch.tensor([places.get(value, -1) for value in given], dtype=torch.int64)
     return labels, [str(value) for value in unique]
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a row has no label: none, NaN, below zero, or empty text."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or value != value or value < 0
 
 
 def _is_label(feature: Any) -> bool:
     if isinstance(feature, ClassLabel):
         return True
-    return isinstance(feature, Value) and ("int" in feature.dtype or feature.dtype == "string")
+    return isinstance(feature, Value) and bool(
+        re.fullmatch(r"u?int\d+|(large_)?string|string_view", feature.dtype)
+    )
+
+
+def _is_image(feature: Any) -> bool:
+    return isinstance(feature, Image)
+
+
+def _is_struct_of_bytes(feature: Any) -> bool:
+    return isinstance(feature, dict) and _is_bytes(feature.get("bytes"))
+
+
+def _is_bytes(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("binary", "large_binary", "binary_view")
 
 
 def _one(
@@ -85,7 +133,10 @@ def _one(
     if named in found:
         return named
     if named is not None and named in features:
-        raise InputError(f"data.{kind}: column {named!r} of {source} holds no {kind}s; {columns}.")
+        wants = {"label": " (whole numbers or text)", "image": ""}[kind]
+        raise InputError(
+            f"data.{kind}: column {named!r} of {source} holds no {kind}s{wants}; {columns}."
+        )
     if named is not None:
         hint = nearest(named, features)
         raise InputError(f"data.{kind}: {source} has no column {named!r}{hint}; {columns}.")

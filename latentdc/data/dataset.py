@@ -7,12 +7,16 @@ import torch
 from torch import Tensor
 
 from latentdc.data.mapped import Images, MappedImages
+from latentdc.errors import InputError
 from latentdc.samples import Kind, kind_of
 
 
 @dataclass(frozen=True)
 class Dataset:
     """One split of a labelled set of images, decoded once at one resolution.
+
+    Raises:
+        InputError: other types, shapes or ranges than these; the message says how to convert.
 
     Attributes:
         images: (N, 3, H, W) uint8, in memory or memory-mapped; index them in batches. Or (N, D)
@@ -29,6 +33,13 @@ class Dataset:
     class_names: tuple[str, ...]
     hashes: Tensor
     name: str
+
+    def __post_init__(self) -> None:
+        _require_samples(self.images, self.name)
+        _require_labels(self.labels, len(self.images), self.class_names, self.name)
+        hashes = self.hashes
+        if not isinstance(hashes, Tensor) or hashes.shape != self.labels.shape:
+            raise InputError(f"{self.name} needs one hash for each of its {len(self)} samples.")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,3 +87,52 @@ class Dataset:
 def class_counts(dataset: Dataset) -> Tensor:
     """(C,) number of samples of each class."""
     return torch.bincount(dataset.labels, minlength=dataset.num_classes)
+
+
+def _require_samples(samples: Images, name: str) -> None:
+    allowed = "a Dataset holds images as uint8 levels of N x 3 x H x H, or vectors of N x D floats"
+    if not isinstance(samples, Tensor | MappedImages):
+        raise InputError(
+            f"{name}: {allowed}, got {type(samples).__name__}; make a tensor with torch.as_tensor."
+        )
+    shape, dtype = tuple(samples.shape), str(samples.dtype).removeprefix("torch.")
+    if len(shape) == 2:
+        if samples.dtype not in (torch.float16, torch.float32):
+            raise InputError(
+                f"{name}: {allowed} (float16 or float32), got {dtype} of shape {shape}; convert "
+                "with .float()."
+            )
+        return
+    if samples.dtype != torch.uint8:
+        raise InputError(
+            f"{name}: {allowed}, got {dtype} of shape {shape}; convert x in [0, 1] with (x * "
+            "255).round().to(torch.uint8), x in [-1, 1] with ((x + 1) * "
+            "127.5).round().to(torch.uint8), and take normalised x back to [0, 1] first."
+        )
+    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3]:
+        hint = ""
+        if len(shape) == 4 and shape[3] == 3:
+            hint = "; put the channels first with x.permute(0, 3, 1, 2)"
+        elif len(shape) == 4 and shape[1] == 1:
+            hint = "; repeat the grey channel with x.expand(-1, 3, -1, -1)"
+        raise InputError(f"{name}: {allowed}, got shape {shape}{hint}.")
+
+
+def _require_labels(labels: Tensor, count: int, names: tuple[str, ...], name: str) -> None:
+    classes = len(names)
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
+        got = f"{labels.dtype}, " if isinstance(labels, Tensor) else ""
+        raise InputError(
+            f"{name}: labels are int64 indices into class_names of shape (N,), got {got}"
+            f"{tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__}; "
+            "convert with torch.as_tensor(labels).long()."
+        )
+    if len(labels) != count:
+        raise InputError(f"{name} has {count} samples and {len(labels)} labels; give one each.")
+    beyond = int(((labels < 0) | (labels >= classes)).sum())
+    if beyond:
+        raise InputError(
+            f"{name}: {beyond} of its {count} labels lie outside of 0 to {classes - 1}, the "
+            f"indices of its {classes} class names; they run from {int(labels.min())} to "
+            f"{int(labels.max())}. Leave out rows without a label."
+        )

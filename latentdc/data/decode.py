@@ -1,30 +1,39 @@
 """From the bytes of an image file to RGB levels of the wanted size.
 
-Greyscale and palette images become RGB; transparent pixels are composited over white. EXIF
+Greyscale, palette and CMYK images become RGB; transparent pixels are composited over white. EXIF
 orientation is applied. An image of another size is cut to its central square and resized with
-antialiased bilinear interpolation (what torchvision's Resize and CenterCrop do).
+antialiased bilinear interpolation (what torchvision's Resize and CenterCrop do). Images with more
+than 8 bits per channel are refused: Pillow would cut some of them to 8 without a word.
 """
 
+import re
 import struct
+import zlib
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from latentdc.data.files import pointer
 from latentdc.data.hashing import hash_file, hash_pixels
 
 # What Pillow raises on damaged or hostile files.
 UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, AttributeError),
+    *(ArithmeticError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError),
 )
+# EPS runs a program, Ghostscript; the others are no pictures that Pillow decodes everywhere.
+_NO_PICTURES = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 _LOSSLESS = {"PNG", "BMP", "PPM", "TIFF", "GIF"}
 _DEEP_MODES = ("I", "F")  # and I;16 and its kin: more than 8 bits per channel
+_MOST_SCANS = 100  # of a progressive JPEG; common ones have 10, hostile ones 10,000
+_BY_SUFFIX = Image.registered_extensions()  # loads Pillow's formats
+FORMATS = tuple(name for name in Image.OPEN if name not in _NO_PICTURES)
+SUFFIXES = frozenset(
+    suffix for suffix, name in _BY_SUFFIX.items() if name in FORMATS or name == "MPO"
+)
 
 
 def decode(content: bytes, resolution: int) -> tuple[NDArray[np.uint8], int]:
@@ -33,11 +42,30 @@ def decode(content: bytes, resolution: int) -> tuple[NDArray[np.uint8], int]:
     Raises:
         OSError, SyntaxError, ValueError, ...: one of `UNREADABLE`, where it cannot be decoded.
     """
-    with Image.open(BytesIO(content)) as image:
+    with open_picture(content) as image:
         lossless = image.format in _LOSSLESS
         rgb = to_rgb(image)
     hash_ = hash_pixels(np.asarray(rgb)) if lossless else hash_file(content)
     return fit(rgb, resolution), hash_
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """An encoded image, not decoded yet; only formats whose decoder runs no other program.
+
+    Raises:
+        OSError, SyntaxError, ValueError, ...: one of `UNREADABLE`, where it is no such image.
+    """
+    if why := pointer(content):
+        raise OSError(why)
+    image = Image.open(BytesIO(content), formats=FORMATS)
+    if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > _MOST_SCANS:
+        raise ValueError(f"it is a JPEG of {scans} scans, made to take long")
+    if _is_deep(image, content):
+        raise ValueError(
+            f"it has more than 8 bits per channel (mode {image.mode}); images need 8: convert it, "
+            "for example with `magick mogrify -depth 8`"
+        )
+    return image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -58,3 +86,30 @@ def fit(rgb: Image.Image, resolution: int) -> NDArray[np.uint8]:
     if rgb.size != size:
         rgb = ImageOps.fit(rgb, size, method=Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
+
+
+def _is_deep(image: Any, content: bytes) -> bool:
+    """Whether a channel has more than 8 bits, also where Pillow's mode says 8."""
+    if image.mode.startswith(_DEEP_MODES):
+        return True
+    if image.format == "JPEG2000":  # the first component's depth, in the codestream's SIZ marker
+        start = content.find(b"\xff\x4f\xff\x51")
+        return start >= 0 and (content[start + 42] & 0x7F) + 1 > 8
+    if image.format == "AVIF":  # the flag high_bitdepth of the box av1C
+        start = content.find(b"av1C")
+        return start >= 0 and bool(content[start + 6] & 0x40)
+    arguments = [word for tile in image.tile for word in _flat(tile[3])]
+    if image.format == "TIFF" and max(image.tag_v2.get(258, (8,))) > 8:  # BitsPerSample
+        return True
+    if image.format == "PPM":
+        return any(isinstance(word, int) and word > 255 for word in arguments)
+    return any(
+        isinstance(word, str) and re.search(r";1\d[LBNRS]+$", word) is not None
+        for word in arguments
+    )
+
+
+def _flat(arguments: object) -> list[object]:
+    if isinstance(arguments, tuple | list):
+        return [word for part in arguments for word in _flat(part)]
+    return [arguments]

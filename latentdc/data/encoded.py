@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-TEST_SPLITS = ("test", "validation", "val")  # looked for in this order where none is named
+# Looked for in this order where none is named.
+TEST_SPLITS = ("test", "validation", "val", "valid", "dev", "eval")
 
 
 @dataclass(frozen=True)

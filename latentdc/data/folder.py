@@ -1,21 +1,25 @@
 """Image folders: `<source>/<split>/<class>/*.jpg`."""
 
 import hashlib
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
-from PIL import Image
 
 from latentdc.data.classes import chosen_names
+from latentdc.data.decode import SUFFIXES
 from latentdc.data.encoded import TEST_SPLITS, EncodedSplit
+from latentdc.data.files import LeftOut, files_below, note, printable, subfolders, tell
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 
+_LARGEST = 2**30  # bytes of an image file
+
 
 def is_class_tree(source: Path, split: str) -> bool:
-    """Whether the split is a folder that holds one folder per class."""
-    return (source / split).is_dir() and any(path.is_dir() for path in (source / split).iterdir())
+    """Whether the split, a folder such as `train` or `data/train`, holds one folder per class."""
+    return (source / split).is_dir() and bool(subfolders(source / split))
 
 
 def folder_split(data: Data, split: str | None) -> EncodedSplit:
@@ -25,50 +29,78 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
         InputError: no such split, unknown or single class, or a class without images.
     """
     source = Path(data.source).expanduser()
-    root = source / (split or _test_split(source))
-    name = f"{data.source} {root.name}"
-    if not is_class_tree(source, root.name):
-        raise InputError(f"{name}: no folder {root}/<class>/; {source} holds {_folders(source)}.")
-    kept = chosen_names(_folders(root), data, name)
+    split = split or _test_split(source, data.train)
+    root, name = source / split, f"{data.source} {split}"
+    if not is_class_tree(source, split):
+        raise InputError(
+            f"{name}: no folder {root}/<class>/; {_holds(root if root.is_dir() else source)}."
+        )
+    left_out = LeftOut()
+    kept = chosen_names([entry.name for entry in subfolders(root, left_out)], data, name)
     paths: list[Path] = []
     labels: list[int] = []
     for label, class_name in enumerate(kept):
-        found = _images(root / class_name)
+        found = files_below(root / class_name, SUFFIXES, left_out)
         paths += found
         labels += [label] * len(found)
+    tell(name, left_out)
     return EncodedSplit(
         name=name,
         labels=torch.tensor(labels, dtype=torch.int64),
         class_names=tuple(kept),
         fingerprint=_fingerprint(root, paths),
-        read=lambda row: paths[row].read_bytes(),
-        locate=lambda row: str(paths[row]),
+        read=lambda row: _content(paths[row]),
+        locate=lambda row: printable(paths[row]),
     )
 
 
-def _test_split(source: Path) -> str:
-    for name in TEST_SPLITS:
-        if (source / name).is_dir():
-            return name
+def _test_split(source: Path, train: str) -> str:
+    """A test split beside the training split, or in the folder itself, that has classes."""
+    beside = PurePath(train).parent
+    names = [
+        str(home / name) for home in dict.fromkeys((beside, PurePath())) for name in TEST_SPLITS
+    ]
+    passed_over: list[str] = []
+    for split in names:
+        if is_class_tree(source, split) and not _is_one_heap(source, split, train):
+            if passed_over:
+                note(
+                    f"{printable(source)}: {', '.join(passed_over)} has no folders of classes; the "
+                    f"test split is {split}."
+                )
+            return split
+        if (source / split).is_dir():
+            passed_over.append(split)
+    without = f" ({', '.join(passed_over)} has no folders of classes)" if passed_over else ""
     raise InputError(
-        f"{source} has none of the test splits {', '.join(TEST_SPLITS)}, only {_folders(source)}; "
-        "name one with data.test=..."
+        f"{source} has none of the test splits {', '.join(TEST_SPLITS)} with folders of classes, "
+        f"only {[entry.name for entry in subfolders(source / beside)]}{without}; name one with "
+        "data.test=..."
     )
 
 
-def _folders(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+def _is_one_heap(source: Path, split: str, train: str) -> bool:
+    """Whether all images lie in one folder that is no class, such as `images` of Tiny-ImageNet."""
+    folders = [entry.name for entry in subfolders(source / split)]
+    return len(folders) == 1 and not (source / train / folders[0]).is_dir()
 
 
-def _images(folder: Path) -> list[Path]:
-    """Files with the suffix of an image format, at any depth, in a fixed order."""
-    suffixes = Image.registered_extensions()
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+def _holds(folder: Path) -> str:
+    names = sorted(printable(entry.name) for entry in folder.iterdir())
+    more = f", ... ({len(names)} in all)" if len(names) > 10 else ""
+    return f"{folder} holds {names[:10]}{more}"
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size > _LARGEST:
+        raise OSError(f"it has more than {_LARGEST // 2**20} MiB")
+    return path.read_bytes()
 
 
 def _fingerprint(root: Path, paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256(str(root.resolve()).encode())
+    digest = hashlib.sha256(os.fsencode(root.resolve()))
     for path in paths:
         stat = path.stat()
-        digest.update(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(path.relative_to(root)))
+        digest.update(f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -13,11 +13,13 @@ def imagenet_indices(class_names: Sequence[str]) -> list[int]:
 
     A class is named by its WordNet id (`n01440764`), by its synonyms (`tench, Tinca tinca`) or by
     one of them (`tench`). A name that several classes share is taken where its own position is one
-    of theirs, as in the whole of ImageNet.
+    of theirs, as in the whole of ImageNet. The numbers 0 to 999, all of them, are its own order.
 
     Raises:
         InputError: a class that ImageNet does not have, or a name that fits several.
     """
+    if list(class_names) == [str(index) for index in range(len(wordnet_ids()))]:
+        return list(range(len(wordnet_ids())))
     return [_index(name, position) for position, name in enumerate(class_names)]
 
 
@@ -46,7 +48,12 @@ def _index(name: str, position: int) -> int:
             raise InputError(f"the class {name!r} may be any of ImageNet's {ids}; use such an id.")
     raise InputError(
         f"ImageNet-1k has no class {name!r}; classes are found by WordNet id (n01440764) or by "
-        "name (tench)."
+        "name (tench)"
+        + (
+            ", not by number; choose them by id, data.classes=[n01440764,...]."
+            if name.isdigit()
+            else "."
+        )
     )
 
 

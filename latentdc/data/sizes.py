@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from latentdc.data.files import exists
 from latentdc.data.subsets import subset_indices
 from latentdc.recipe import Data
 
@@ -38,7 +39,7 @@ def kept_size(data: Data) -> Size | None:
     """
     known = KNOWN.get(data.source) if data.kind == "images" else None
     if known is None:
-        return _counted(data) if Path(data.source).expanduser().exists() else None
+        return _counted(data) if exists(Path(data.source).expanduser()) else None
     classes = _chosen(data) or known.classes
     train, test = (round(count * classes / known.classes) for count in known[:2])
     return Size(train, test, classes)

@@ -16,6 +16,8 @@ from torch import Tensor
 from latentdc.data.cache import MEMORY_LIMIT
 from latentdc.data.classes import chosen_names, relabel, require_members
 from latentdc.data.dataset import Dataset
+from latentdc.data.encoded import TEST_SPLITS
+from latentdc.data.files import exists, note
 from latentdc.data.hashing import hash_vector
 from latentdc.data.mapped import Images, MappedImages
 from latentdc.data.sizes import Size
@@ -24,7 +26,6 @@ from latentdc.recipe import Data
 
 NAMES = "classes.txt"
 FLOATS = (torch.float16, torch.float32)
-_TESTS = ("test", "validation", "val")
 _BLOCK = 4096  # vectors read at a time
 
 Split = Literal["train", "test"]
@@ -57,7 +58,8 @@ def open_vectors(data: Data, split: Split) -> Dataset:
     if int(found.labels.max()) >= len(names):
         raise InputError(
             f"{found.name} has labels up to {int(found.labels.max())}, and there are {len(names)} "
-            f"classes (of {NAMES}, or of the training labels); labels count from 0."
+            f"classes (of {NAMES}, or of the training labels); "
+            f"{int((found.labels >= len(names)).sum())} of {len(found.labels)} rows lie beyond."
         )
     kept = chosen_names(names, data, data.source)
     labels = relabel(found.labels, names, kept)
@@ -81,19 +83,31 @@ def stored_split(data: Data, split: Split) -> Stored:
         InputError: as `open_vectors`.
     """
     source = Path(data.source).expanduser()
-    if not source.exists():
+    if not exists(source):
         raise InputError(
             f"no folder or file {data.source}; with data.kind=vectors data.source is a folder of "
             ".safetensors or .npy files, or one .safetensors file."
         )
-    wanted = [data.train] if split == "train" else [data.test] if data.test else list(_TESTS)
+    wanted = [data.train] if split == "train" else [data.test] if data.test else list(TEST_SPLITS)
+    unlabelled = []
     for name in wanted:
         try:
             pair = _read(source, name)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise InputError(f"cannot read the vectors {name} of {source}: {error}") from error
-        if pair is not None:
-            return _checked(Stored(*pair, f"{source.name} {name}"))
+        if pair is None:
+            continue
+        if len(wanted) > 1 and _has_no_labels(pair[1]):
+            unlabelled.append(name)
+            continue
+        if unlabelled:
+            note(f"{source}: {', '.join(unlabelled)} has no labels; the test split is {name}.")
+        return _checked(Stored(*pair, f"{source.name} {name}"))
+    if unlabelled:
+        raise InputError(
+            f"{source}: all labels of {', '.join(unlabelled)} are below 0, which means none; name "
+            "a labelled split with data.test=..."
+        )
     holds = ", ".join(sorted(p.name for p in source.glob("*"))[:10]) or "no such tensors"
     raise InputError(
         f"{source} has no split {' or '.join(wanted)}: there is neither {wanted[0]}.safetensors "
@@ -107,8 +121,17 @@ def class_names(data: Data, train: Stored) -> list[str]:
     source = Path(data.source).expanduser()
     path = (source if source.is_dir() else source.parent) / NAMES
     if not path.is_file():
+        if int(train.labels.max()) >= len(train.labels):
+            raise InputError(
+                f"{train.name} has labels up to {int(train.labels.max())} and "
+                f"{len(train.labels)} vectors, so that some classes have none; labels count from 0."
+            )
         return [str(label) for label in range(int(train.labels.max()) + 1)]
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}.") from error
+    names = [line.strip() for line in lines]
     names = [name for name in names if name]
     if len(set(names)) < len(names):
         raise InputError(f"{path} names a class twice; every line is another class.")
@@ -123,6 +146,8 @@ def _read(source: Path, split: str) -> tuple[Tensor, Tensor] | None:
         return _tensors(path, "")
     if (path := source / f"{split}.npy").is_file():
         # Copy-on-write: the file stays as it is, and torch wants memory that it might write to.
+        if not (source / f"{split}_labels.npy").is_file():
+            raise ValueError(f"there is no file {split}_labels.npy beside {split}.npy")
         vectors = np.load(path, mmap_mode="c", allow_pickle=False)
         labels = np.load(source / f"{split}_labels.npy", allow_pickle=False)
         if not np.issubdtype(labels.dtype, np.integer):
@@ -149,14 +174,26 @@ def _checked(found: Stored) -> Stored:
             f"{tuple(vectors.shape)}; vectors are float16 or float32 of shape (samples, values): "
             "save them with .astype('float32')."
         )
-    if labels.is_floating_point() or labels.shape != (len(vectors),) or not len(labels):
+    if not _is_integer(labels) or labels.shape != (len(vectors),) or not len(labels):
         raise InputError(
             f"{name} has {len(vectors)} vectors and labels of shape {tuple(labels.shape)} and type "
             f"{str(labels.dtype).removeprefix('torch.')}; every vector has one whole number."
         )
+    labels = labels.long()
     if int(labels.min()) < 0:
-        raise InputError(f"{name} has the label {int(labels.min())}; labels count from 0.")
-    return Stored(vectors, labels.long(), name)
+        raise InputError(
+            f"{name} has the label {int(labels.min())}; labels count from 0, and "
+            f"{int((labels < 0).sum())} of {len(labels)} lie below: leave such vectors out."
+        )
+    return Stored(vectors, labels, name)
+
+
+def _is_integer(labels: Tensor) -> bool:
+    return not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+
+
+def _has_no_labels(labels: Tensor) -> bool:
+    return _is_integer(labels) and len(labels) > 0 and bool((labels.long() < 0).all())
 
 
 def _placed(vectors: Tensor, rows: Tensor | None) -> Images:

@@ -1,12 +1,11 @@
 """Training images as their files hold them: whole, before they were cut to a square."""
 
 from collections.abc import Callable
-from io import BytesIO
 
 from PIL import Image
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.decode import to_rgb
+from latentdc.data.decode import open_picture, to_rgb
 from latentdc.data.open import encoded_split
 from latentdc.errors import InputError
 from latentdc.recipe import Data
@@ -40,7 +39,7 @@ def whole_pictures(data: Data, train: Dataset) -> Picture:
         )
 
     def picture(row: int) -> Image.Image:
-        with Image.open(BytesIO(split.read(row))) as image:
+        with open_picture(split.read(row)) as image:
             return to_rgb(image)
 
     return picture

@@ -19,12 +19,14 @@ class Data:
         kind: of samples: `images`, or `vectors` of features from the files of `source`
             (docs/features.md), to which the keys of images do not apply.
         source: `digits` (bundled with scikit-learn), a local folder (parquet files in the Hub's
-            layout, or one folder per class) or a Hub data set id.
+            layout, what `save_to_disk` wrote, one folder per class, or CIFAR's binary files) or a
+            Hub data set id.
         resolution: height and width of the images, in pixels.
         config: configuration of a Hub data set, such as `plain_text`.
         revision: branch, tag or commit of a Hub data set.
-        train: name of the training split.
-        test: name of the test split; null looks for `test`, `validation` and `val`.
+        train: name of the training split; of image folders also a path, such as `data/train`.
+        test: likewise of the test split; null looks for `test`, `validation`, `val`, `valid`,
+            `dev` and `eval`.
         image: image column; null finds it.
         label: label column; null finds it.
         classes: keep these classes only, by name, in this order; null keeps all.
@@ -60,6 +62,14 @@ class Data:
     def __post_init__(self) -> None:
         check_fields(self, "data.")
         expand_home(self, "source", "cache")
+        for name in ("source", "cache", "train", "test"):
+            value = getattr(self, name)
+            require(
+                value is None or (bool(value) and "\0" not in value),
+                f"data.{name} is a name, got {value!r}; leave it out for the default.",
+            )
+        if self.classes is not None:  # integers are names too
+            object.__setattr__(self, "classes", [str(name) for name in self.classes])
         if self.kind == "vectors":
             refuse_image_keys(self, OF_IMAGES, "data")
         require(

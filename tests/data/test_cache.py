@@ -1,5 +1,8 @@
+import errno
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,3 +96,58 @@ def test_greyscale_jpegs_open_beside_colour(tree):
     assert len(train) == 7
     grey = train.images[3]
     assert torch.equal(grey[0], grey[1])
+
+
+def test_a_decoded_split_is_read_from_a_cache_that_cannot_be_written(tree, monkeypatch):
+    first = open_tree(tree)
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(cache, "FileLock", read_only)
+    monkeypatch.setattr(cache, "decode", lambda *_: pytest.fail("decoded again"))
+    assert torch.equal(open_tree(tree).images, first.images)
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EIO, errno.ENAMETOOLONG])
+def test_a_place_that_cannot_be_written_is_one_line_with_the_reason(tree, monkeypatch, code):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(InputError, match=rf"{os.strerror(code)}.*another data\.cache=FOLDER"):
+        open_tree(tree)
+
+
+@pytest.mark.parametrize("folder", ["x" * 300, "a/" * 2500 + "b"])
+def test_a_cache_of_too_long_a_name_is_an_input_error(tree, folder):
+    with pytest.raises(InputError, match=r"pass another data\.cache=FOLDER"):
+        open_tree(tree, cache=str(tree / folder))
+
+
+@pytest.mark.parametrize("name", ["images.bin", "samples.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"short", None])
+def test_a_damaged_cache_is_one_line_that_says_what_to_remove(tree, name, content):
+    open_tree(tree)
+    path = next(cache.cache_folder(None).rglob(name))
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(InputError, match=r"decoded images .* are damaged .*; remove them"):
+        open_tree(tree)
+
+
+def test_a_full_disk_is_not_blamed_on_the_cache(tree, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        open_tree(tree)
+    monkeypatch.undo()
+    assert len(open_tree(tree, cache=str(tree / "other"))) == 6
+
+
+def test_long_and_odd_names_of_a_source_are_kept_in_the_cache(tree):
+    odd = tree.parent / ("long " * 45 + "\n\udcff")
+    tree.rename(odd)
+    assert len(open_tree(odd)) == 6
+    assert all(len(path.name) < 150 for path in cache.cache_folder(None).iterdir())

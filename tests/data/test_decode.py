@@ -1,10 +1,14 @@
+import struct
+import subprocess
+import zlib
+from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from latentdc.data.decode import decode
+from latentdc.data.decode import UNREADABLE, decode
 from latentdc.data.hashing import hash_file
 from tests.data.conftest import picture
 
@@ -35,10 +39,103 @@ def test_transparent_pixels_are_composited_over_white():
     assert (decode(encoded(image), 8)[0] == 255).all()
 
 
-def test_more_than_eight_bits_are_refused_instead_of_clipped():
-    deep = Image.fromarray(np.full((8, 8), 40000, np.uint16))
-    with pytest.raises(ValueError, match="8 bits per channel"):
-        decode(encoded(deep), 8)
+def deep_png(channels: int) -> bytes:
+    """A PNG of 16 bits per channel: Pillow opens it, and writes none itself."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    color = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    lines = b"".join(b"\0" + b"\x12\x34" * 8 * channels for _ in range(8))
+    header = struct.pack(">IIBBBBB", 8, 8, 16, color, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def deep_tiff(planar: int) -> bytes:
+    """An uncompressed RGB TIFF of 16 bits per channel; Pillow writes none of them either."""
+    pixels = bytes(8 * 8 * 6)
+    bits, offsets, sizes = 8, 14, 26  # where the values of three numbers lie
+    data = 38
+    strips = [(data, len(pixels))] if planar == 1 else [(data + i * 128, 128) for i in range(3)]
+    head = struct.pack("<3H", 16, 16, 16)
+    head += struct.pack("<3I", *[s for s, _ in strips] + [0] * (3 - len(strips)))
+    head += struct.pack("<3I", *[n for _, n in strips] + [0] * (3 - len(strips)))
+    one = len(strips) == 1
+    tags = [
+        *((256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 3, bits), (259, 3, 1, 1), (262, 3, 1, 2)),
+        (273, 4, len(strips), data if one else offsets),
+        *((277, 3, 1, 3), (278, 3, 1, 8)),
+        (279, 4, len(strips), len(pixels) if one else sizes),
+        (284, 3, 1, planar),
+    ]
+    table = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<I", data + len(pixels)) + head + pixels + table + bytes(4)
+
+
+def deep_j2k() -> bytes:
+    levels = np.full((8, 8), 40000, np.uint16)
+    return encoded(Image.fromarray(levels), "JPEG2000")
+
+
+USUAL = ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "JPEG2000", "AVIF"]
+DEEP = {
+    "grey PNG": lambda: encoded(Image.fromarray(np.full((8, 8), 40000, np.uint16))),
+    "grey PNG of int32": lambda: encoded(Image.fromarray(np.full((8, 8), 40000, np.int32)), "TIFF"),
+    "float TIFF": lambda: encoded(Image.fromarray(np.full((8, 8), 0.5, np.float32)), "TIFF"),
+    "grey PNG by hand": lambda: deep_png(1),
+    "grey PNG with alpha": lambda: deep_png(2),
+    "RGB PNG": lambda: deep_png(3),
+    "RGBA PNG": lambda: deep_png(4),
+    "RGB TIFF": lambda: deep_tiff(1),
+    "RGB TIFF in planes": lambda: deep_tiff(2),
+    "RGB PPM": lambda: b"P6 8 8 65535\n" + bytes(8 * 8 * 6),
+    "RGB PPM of 12 bits": lambda: b"P6 8 8 4095\n" + bytes(8 * 8 * 6),
+    "grey PGM": lambda: b"P5 8 8 65535\n" + bytes(8 * 8 * 2),
+    "grey JPEG 2000": deep_j2k,
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_more_than_eight_bits_are_refused_instead_of_cut(kind):
+    with pytest.raises(ValueError, match=r"more than 8 bits per channel.*convert it"):
+        decode(DEEP[kind](), 8)
+
+
+@pytest.mark.parametrize(
+    "kind", ["PNG", "BMP", "PPM", "TIFF", "GIF", "JPEG2000", "AVIF", "WEBP", "TGA"]
+)
+def test_eight_bits_of_every_usual_format_are_taken(kind):
+    assert decode(encoded(picture(0, (32, 32)), kind), 32)[0].shape == (3, 32, 32)
+
+
+def test_a_small_file_that_would_decode_for_minutes_is_refused():
+    content = encoded(Image.new("L", (6000, 6000)), "JPEG", progressive=True)
+    start = content.rindex(b"\xff\xda")
+    many = content[:start] + content[start:-2] * 5000 + content[-2:]
+    with pytest.raises(ValueError, match="made to take long"):
+        decode(many[: 5 * 2**20], 8)
+
+
+def test_a_format_that_runs_another_program_is_not_opened(monkeypatch):
+    monkeypatch.setattr(subprocess, "check_call", lambda *_, **__: pytest.fail("ran a program"))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n{} loop\n"
+    with pytest.raises(UNREADABLE):
+        decode(eps, 8)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's own
+@pytest.mark.parametrize("kind", USUAL)
+def test_damaged_pictures_are_unreadable_or_decoded_and_never_anything_else(kind):
+    whole, source = encoded(picture(0, (16, 16)), kind), np.random.default_rng(0)
+    for _ in range(40):
+        damaged = bytearray(whole[: source.integers(1, len(whole) + 1)])
+        for place in source.integers(0, len(damaged), source.integers(1, 9)):
+            damaged[place] = source.integers(256)
+        with suppress(*UNREADABLE):
+            assert decode(bytes(damaged), 8)[0].shape == (3, 8, 8)
 
 
 def test_exif_orientation_is_applied():

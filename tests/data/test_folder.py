@@ -1,9 +1,14 @@
+import os
+
 import pytest
 import torch
 
+from latentdc import config
 from latentdc.data.open import open_dataset, open_splits
+from latentdc.data.sizes import kept_size
 from latentdc.errors import InputError
-from latentdc.recipe import Data
+from latentdc.recipe import Data, Recipe
+from tests.data.conftest import picture
 
 
 def open_tree(tree, split="train", **keys):
@@ -62,7 +67,9 @@ def test_an_empty_class_is_refused(tree):
 
 def test_splits_with_other_classes_are_refused_before_anything_is_decoded(tree, tmp_path):
     (tree / "val/dog").rename(tree / "val/wolf")
-    with pytest.raises(InputError, match="only one of them has dog, wolf"):
+    with pytest.raises(
+        InputError, match=r"1 only in .*train: dog; 1 only in .*val: wolf; name the"
+    ):
         open_splits(Data(source=str(tree), resolution=8))
     assert not (tmp_path / "cache").exists()
 
@@ -86,3 +93,172 @@ def test_a_tree_without_test_split_lists_what_it_has(tree):
     (tree / "val").rename(tree / "holdout")
     with pytest.raises(InputError, match=r"none of the test splits.*\['holdout', 'train'\]"):
         open_tree(tree, "test")
+
+
+CLUTTER = [".ipynb_checkpoints", "@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", "#recycle"]
+
+
+def test_clutter_is_neither_a_class_nor_an_image_and_is_counted(tree, capsys):
+    before = open_tree(tree)
+    for name in CLUTTER:
+        for folder in (tree / "train" / name, tree / "train/cat" / name):
+            folder.mkdir()
+            picture(50).save(folder / "0.png")
+    for name in ("._0.png", ".hidden.png", "Thumbs.db", "~$0.png", "desktop.ini", ".DS_Store"):
+        picture(51).save(tree / "train/dog" / name, "PNG")
+    after = open_tree(tree)
+    assert after.class_names == before.class_names == ("cat", "dog")
+    assert torch.equal(after.hashes, before.hashes)
+    assert "left out 18 (18 hidden or system files)" in capsys.readouterr().err
+
+
+def test_files_of_other_kinds_are_counted_by_suffix_in_one_line(tree, capsys):
+    for name in ("a.txt", "b.txt", "c.npy", "Makefile", "d.h5", "e.pdf", "f.PNG"):
+        (tree / "train/cat" / name).write_bytes((tree / "train/cat/0.png").read_bytes())
+    (tree / "train/labels.csv").touch()
+    assert len(open_tree(tree)) == 7
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "note:" in x]
+    assert "left out 7 (2 .txt, " in line
+    for part in ("1 .npy", "1 no suffix", "1 .h5", "1 .pdf", "1 files beside the folders"):
+        assert part in line
+
+
+def test_links_are_followed_and_loops_are_cut(tree, tmp_path, capsys):
+    store = tmp_path / "store"
+    (store / "deep").mkdir(parents=True)
+    picture(60).save(store / "deep/a.png")
+    picture(61).save(store / "b.png")
+    (tree / "train/owl").symlink_to(store)
+    (tree / "val/owl").symlink_to(store)
+    (tree / "train/cat/more").symlink_to(store / "deep")
+    (tree / "train/cat/one.png").symlink_to(store / "b.png")
+    (tree / "train/dog/up").symlink_to(tree / "train")  # would bring in every other class
+    (store / "self").symlink_to(store)
+    (tree / "train/dog/gone.png").symlink_to(tmp_path / "nowhere")
+    train, test = open_splits(Data(source=str(tree), resolution=8))
+    assert train.class_names == ("cat", "dog", "owl")
+    assert train.labels.bincount().tolist() == [5, 3, 2]
+    assert test.labels.bincount().tolist() == [2, 2, 2]
+    said = capsys.readouterr().err
+    assert "2 links to folders that are read already" in said and "1 broken links" in said
+
+
+def test_many_links_to_each_other_take_no_time(tree):
+    nest = tree / "train/cat/nest"
+    for level in range(30):
+        (nest / str(level)).mkdir(parents=True)
+        for twin in "ab":
+            (nest / str(level) / twin).symlink_to(nest / str((level + 1) % 30))
+    assert len(open_tree(tree)) == 6
+
+
+def test_pipes_devices_and_folders_with_the_name_of_an_image_are_not_read(tree, capsys):
+    os.mkfifo(tree / "train/cat/pipe.png")
+    (tree / "train/cat/zero.png").symlink_to("/dev/zero")
+    (tree / "train/cat/folder.png").mkdir()
+    (tree / "train/cat/circle.png").symlink_to("circle.png")
+    assert len(open_tree(tree)) == 6
+    assert "2 devices, pipes or sockets" in capsys.readouterr().err
+
+
+def test_a_split_may_be_a_path_and_the_test_split_is_looked_for_beside_it(tree):
+    deep = tree / "ILSVRC/Data/CLS-LOC"
+    deep.mkdir(parents=True)
+    for split in ("train", "val"):
+        (tree / split).rename(deep / split)
+    named = {"train": "ILSVRC/Data/CLS-LOC/train", "test": "ILSVRC/Data/CLS-LOC/val"}
+    for keys in (named, {"train": named["train"]}, {"train": f"./{named['train']}/"}):
+        train, test = open_splits(Data(source=str(tree), resolution=8, **keys))
+        assert (len(train), len(test)) == (6, 4)
+
+
+@pytest.mark.parametrize("split", ["test", "validation", "val", "valid", "dev", "eval"])
+def test_every_usual_name_of_a_test_split_is_found(tree, split):
+    (tree / "val").rename(tree / split)
+    assert len(open_splits(Data(source=str(tree), resolution=8))[1]) == 4
+
+
+def test_a_test_folder_without_classes_gives_way_to_one_with_classes(tree, capsys):
+    (tree / "test/images").mkdir(parents=True)  # as Tiny-ImageNet has it
+    picture(70).save(tree / "test/images/0.png")
+    assert len(open_splits(Data(source=str(tree), resolution=8))[1]) == 4
+    assert "test has no folders of classes; the test split is val" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"1 only in .*test: images"):
+        (tree / "test/cat").mkdir()
+        picture(71).save(tree / "test/cat/0.png")
+        open_splits(Data(source=str(tree), resolution=8, test="test"))
+
+
+def test_names_that_are_not_utf8_are_images_but_no_classes(tree):
+    odd = os.fsdecode(b"\xff\xfe.png")
+    (tree / "train/cat" / odd).write_bytes((tree / "train/cat/0.png").read_bytes())
+    assert len(open_tree(tree)) == 7
+    (tree / "train/cat" / odd).write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"cannot decode .*\\udcff\\udcfe\.png"):
+        open_tree(tree)
+    (tree / "train" / os.fsdecode(b"\xff")).mkdir()
+    with pytest.raises(InputError, match=r"train/\\udcff has a name that is not UTF-8"):
+        open_tree(tree)
+
+
+@pytest.mark.parametrize("source", ["x" * 300, "a/" * 3000 + "b", "a::b", "s3://a/b", "a?b", "-"])
+def test_sources_that_cannot_be_are_one_line(source):
+    with pytest.raises(InputError) as error:
+        open_dataset(Data(source=source, resolution=8), "train")
+    assert "\n" not in str(error.value)
+    assert kept_size(Data(source=source, resolution=8)) is None
+    with pytest.raises(InputError, match="no folder or file"):
+        open_dataset(Data(kind="vectors", source=source), "train")
+
+
+@pytest.mark.parametrize("key", ["source", "train", "test", "cache"])
+def test_null_bytes_and_empty_names_are_refused_by_the_recipe(key):
+    for value in ("a\0b", ""):
+        with pytest.raises(InputError, match=rf"data\.{key} is a name"):
+            Data(**{key: value})
+
+
+def test_a_file_and_an_empty_folder_are_no_source(tree, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="it holds nothing"):
+        open_dataset(Data(source=str(tmp_path / "empty")), "train")
+    with pytest.raises(InputError, match="is a file; give the folder"):
+        open_dataset(Data(source=str(tree / "train/cat/0.png")), "train")
+
+
+def test_a_huge_file_is_not_read(tree):
+    with (tree / "train/cat/0.png").open("r+b") as file:
+        file.truncate(2**40)  # sparse: it takes no place
+    with pytest.raises(InputError, match=r"cat/0\.png: it has more than 1024 MiB"):
+        open_tree(tree)
+
+
+def test_a_git_lfs_pointer_says_what_to_run(tree):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
+    (tree / "train/cat/0.png").write_text(pointer)
+    with pytest.raises(InputError, match=r"cat/0\.png: it is a Git LFS pointer; run"):
+        open_tree(tree)
+
+
+def test_classes_that_yaml_reads_as_flags_are_found(tree):
+    for split in ("train", "val"):
+        (tree / split / "cat").rename(tree / split / "no")
+        (tree / split / "dog").rename(tree / split / "yes")
+    for classes in (["False", "True"], ["no", "yes"], [False, True]):
+        assert open_tree(tree, classes=classes).class_names == ("no", "yes")
+    recipe = config.load(
+        Recipe,
+        config.find("cifar10_ipc10", "recipes"),
+        [f"data.source={tree}", "data.classes=[yes, no]", "data.config=null"],
+    )
+    assert open_dataset(recipe.data, "train").class_names == ("yes", "no")
+    (tree / "train/off").mkdir()
+    with pytest.raises(InputError, match="no class 'False'; quote it"):
+        open_tree(tree, classes=["False", "True"])
+
+
+def test_a_wide_set_of_sizes_and_modes_is_one_data_set(tree):
+    picture(80, (8, 8000)).save(tree / "train/cat/tall.png")
+    picture(81, (3, 1)).convert("CMYK").save(tree / "train/cat/small.tiff")
+    picture(82, (40, 40)).convert("P").save(tree / "train/cat/palette.gif")
+    assert open_tree(tree).images.shape == (9, 3, 8, 8)

@@ -119,7 +119,7 @@ def test_an_unlabelled_test_split_gives_way_to_validation(tmp_path):
     write(tmp_path, [-1, -1], split="test", first=2)
     write(tmp_path, [1, 0, 0], split="validation", first=4)
     assert open_splits(data(tmp_path))[1].labels.tolist() == [1, 0, 0]
-    with pytest.raises(InputError, match="rows without a label"):
+    with pytest.raises(InputError, match="2 of 2 rows have no label"):
         open_dataset(data(tmp_path, test="test"), "test")
 
 

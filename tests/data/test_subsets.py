@@ -117,6 +117,16 @@ def test_a_data_set_without_some_of_the_classes_is_refused():
         chosen_names(names, Data(source="x", subset="a"), "it")
 
 
+def test_all_of_imagenet_can_be_chosen_from_by_number():
+    chosen = Data(source="x", classes=["217", "0"])
+    ids = wordnet_ids()
+    assert chosen_names(ids, chosen, "it") == [ids[217], ids[0]]
+    names = ["tench, Tinca tinca", *(synonyms for _, synonyms in imagenet._rows()[1:])]
+    assert chosen_names(names, chosen, "it") == [names[217], names[0]]
+    with pytest.raises(InputError, match="it has no class '217'"):
+        chosen_names(ids[:999], chosen, "it")
+
+
 def test_a_class_under_two_names_is_refused():
     names = [*PUBLISHED["imagenette"].split(), "tench"]
     with pytest.raises(InputError, match="n01440764 under several names"):

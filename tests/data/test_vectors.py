@@ -78,6 +78,7 @@ def broken(**changes):
     """The vectors or labels of a file, changed."""
     vectors, labels = clusters(5, seed=1)
     arrays = {"train": vectors.numpy(), "train_labels": labels.numpy(), "test": vectors.numpy()}
+    arrays["test_labels"] = labels.numpy()
     return {name: change(arrays[name].copy()) for name, change in changes.items()}
 
 
@@ -94,6 +95,13 @@ REFUSED = {
     "pictures": (broken(train=lambda a: a.reshape(20, 4, 4)), r"float32 of shape \(20, 4, 4\)"),
     "width": (broken(test=lambda a: a[:, :9]), "vectors of 9 values and .* of 16; extract"),
     "negative": (broken(train_labels=lambda a: a - 1), "the label -1; labels count from 0"),
+    "huge": (
+        broken(train_labels=lambda a: a * 10**12),
+        "labels up to 3000000000000 and 20",
+    ),
+    "flags": (broken(train_labels=lambda a: a > 1), "labels are whole numbers, got bool"),
+    "unsigned": (broken(train_labels=lambda a: (a - 1).astype("u8")), "the label -1; labels count"),
+    "beyond": (broken(test_labels=lambda a: a + 1), "labels up to 4.* 5 of 20 rows lie beyond"),
     "a gap": (broken(train_labels=lambda a: a + (a > 1)), "no images of 1 of its 5 classes: 2"),
     "text": (broken(train_labels=lambda a: a.astype("f4")), "labels are whole numbers, got float"),
 }
@@ -104,6 +112,27 @@ def test_files_that_do_not_fit_are_refused(tmp_path, case):
     arrays, message = REFUSED[case]
     with pytest.raises(InputError, match=message):
         open_splits(data(write(tmp_path / "broken", per_class=5, **arrays)))
+
+
+def test_a_test_split_without_labels_gives_way_to_validation(tmp_path, capsys):
+    folder = write(tmp_path / "set", per_class=5)
+    for part in ("", "_labels"):
+        (folder / f"test{part}.npy").rename(folder / f"validation{part}.npy")
+    validation = open_dataset(data(folder), "test")
+    np.save(folder / "test.npy", np.zeros((2, WIDTH), "f4"))
+    np.save(folder / "test_labels.npy", np.array([-1, -1]))
+    assert same(open_dataset(data(folder), "test"), validation)
+    assert "test has no labels; the test split is validation" in capsys.readouterr().err
+    with pytest.raises(InputError, match="the label -1; labels count from 0, and 2 of 2"):
+        open_dataset(data(folder, test="test"), "test")
+
+
+def test_flags_in_safetensors_are_no_labels(tmp_path):
+    vectors, labels = clusters(5, seed=1)
+    for name in ("train", "test"):
+        save_file({"features": vectors, "labels": labels > 1}, tmp_path / f"{name}.safetensors")
+    with pytest.raises(InputError, match="type bool; every vector has one whole number"):
+        open_splits(data(tmp_path))
 
 
 def test_more_labels_than_names_and_missing_splits_are_refused(tmp_path):

@@ -1,14 +1,12 @@
 """Encoded images of others, decoded as they are: one size for all, RGB."""
 
 from collections.abc import Iterable, Sequence
-from io import BytesIO
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from latentdc.data.decode import UNREADABLE, to_rgb
+from latentdc.data.decode import UNREADABLE, open_picture, to_rgb
 from latentdc.errors import InputError
 
 
@@ -27,7 +25,7 @@ def decode_all(encoded: Iterable[tuple[str, bytes]], places: Sequence[int], sour
     first = ""
     for place, (name, content) in zip(places, encoded, strict=True):
         try:
-            with Image.open(BytesIO(content)) as image:
+            with open_picture(content) as image:
                 picture = to_rgb(image)
         except UNREADABLE as error:
             raise InputError(f"cannot decode {name}: {error}.") from error

@@ -1,0 +1,343 @@
+"""Local folders of tables: parquet files in the Hub's layout, or what `save_to_disk` wrote."""
+
+import errno
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets.data_files import DataFilesDict, DataFilesList
+from datasets.info import DatasetInfosDict
+
+from latentdc.config import nearest
+from latentdc.data.card import configurations, read_card
+from latentdc.data.files import LeftOut, files_below, pointer, printable, tell
+from latentdc.errors import InputError
+
+SAVED = ("dataset_dict.json", "state.json")  # of `save_to_disk`: several splits, one split
+_SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+_LARGEST = 64 * 2**20  # bytes of a JSON file
+# What `datasets` and pyarrow raise on files that are damaged or of another kind.
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError),
+    *(ArithmeticError, pa.ArrowException, datasets.exceptions.DatasetsError),
+)
+
+Tables = Mapping[str, Callable[[], Any]]  # by split: opens its table
+
+
+def holds_tables(source: Path) -> bool:
+    """Whether a folder holds parquet files at any depth, or what `save_to_disk` wrote."""
+    return _is_saved(source) or bool(files_below(source, {".parquet"}))
+
+
+def local_tables(source: Path, config: str | None) -> Tables:
+    """The splits of a folder; each is read when it is opened.
+
+    Raises:
+        InputError: an unknown configuration, a card that names files elsewhere, no split at all.
+    """
+    if _is_saved(source):
+        return _saved_splits(source)
+    left_out = LeftOut()
+    files = files_below(source, {".parquet"}, left_out)
+    names = {path.relative_to(source).as_posix(): path for path in files}
+    card = source / "README.md"
+    content = read_card(card) if card.is_file() else {}
+    configs = configurations(card, content)
+    entry = _configuration(configs, config, source)
+    if isinstance(folder := entry.get("data_dir"), str):
+        names = {
+            path.relative_to(source / folder).as_posix(): path
+            for path in files
+            if path.is_relative_to(source / folder)
+        }
+    if entry.get("data_files"):
+        splits = _named(entry["data_files"], names, source)
+    else:
+        splits = _guessed(names, left_out)
+        left_out = LeftOut({k: n for k, n in left_out.items() if k.endswith("names no split")})
+        tell(str(source), left_out)
+    info = _info(source, content, str(entry.get("config_name", "default")))
+    return {split: partial(_table, split, paths, info, source) for split, paths in splits.items()}
+
+
+def _configuration(configs: list[dict[str, Any]], name: str | None, source: Path) -> dict[str, Any]:
+    """The one that is named, the default, or the only one; empty where the card has none."""
+    known = [str(entry.get("config_name", "default")) for entry in configs] or ["default"]
+    if name is not None:
+        if name not in known:
+            raise InputError(
+                f"cannot open data.source={source}: it has no configuration {name!r}"
+                f"{nearest(name, known)}; data.config is one of {', '.join(known)}."
+            )
+        return configs[known.index(name)] if configs else {}
+    default = [entry for entry in configs if entry.get("default") is True]
+    default = default or [
+        e for e, known_as in zip(configs, known, strict=False) if known_as == "default"
+    ]
+    if len(configs) > 1 and not default:
+        raise InputError(
+            f"{source} has the configurations {', '.join(known)}; choose one with data.config=..."
+        )
+    return (default or configs or [{}])[0]
+
+
+def _named(data_files: Any, names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
+    """Files by split, as the card says."""
+    if isinstance(data_files, dict):
+        data_files = [{"split": split, "path": path} for split, path in data_files.items()]
+    if not isinstance(data_files, list) or not all(isinstance(e, dict) for e in data_files):
+        data_files = [{"split": "train", "path": data_files}]
+    splits: dict[str, list[Path]] = {}
+    for entry in data_files:
+        split, patterns = str(entry.get("split", "train")), entry.get("path")
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
+            raise InputError(
+                f"{source}/README.md: the data_files of split {split} are no paths; mend the card."
+            )
+        found = [p for name, p in names.items() if any(_fits(name, each) for each in patterns)]
+        if not found:
+            raise InputError(
+                f"{source} has no parquet file {', '.join(patterns)[:200]}, which its README.md "
+                f"names for split {split}; it has {', '.join(names) or 'none'}."[:600]
+            )
+        for path in found:
+            _require_inside(path, source)
+        splits.setdefault(split, []).extend(found)
+    return splits
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a relative path fits a pattern, in which `**` stands for any folders."""
+    parts = name.split("/")
+    reached = {0}  # how many parts the pattern may have used so far
+    for piece in pattern.removeprefix("./").split("/"):
+        if piece == "**":
+            reached = set(range(min(reached), len(parts) + 1)) if reached else set()
+        else:
+            reached = {n + 1 for n in reached if n < len(parts) and fnmatchcase(parts[n], piece)}
+    return len(parts) in reached or (pattern.endswith("**") and bool(reached))
+
+
+def _require_inside(path: Path, source: Path) -> None:
+    """Refuse a link out of the folder that a file of the data set names.
+
+    In the Hub's cache all files are links from `snapshots/<commit>` to `blobs` beside it.
+    """
+    real, home = path.resolve(), source.resolve()
+    blobs = [above.with_name("blobs") for above in home.parents if above.name == "snapshots"]
+    if not any(real.is_relative_to(folder) for folder in (home, *blobs)):
+        raise InputError(
+            f"{path} is a link out of the data set, to {real}, and its own files name it; copy the "
+            "file into the folder, or make that place data.source."
+        )
+
+
+def _guessed(names: Mapping[str, Path], left_out: LeftOut) -> dict[str, list[Path]]:
+    """Files by split, found in their names and folders; all are `train` where none says one."""
+    splits: dict[str, list[Path]] = defaultdict(list)
+    for name, path in names.items():
+        splits[_split_of(name) or ""].append(path)
+    nameless = splits.pop("", [])
+    if not splits:
+        return {"train": nameless} if nameless else {}
+    if nameless:
+        left_out[".parquet whose name names no split"] += len(nameless)
+    return dict(splits)
+
+
+def _split_of(name: str) -> str | None:
+    """`train` of `data/train-00000-of-00002.parquet`, `train/0.parquet` or `my_train.parquet`."""
+    *folders, file = name.split("/")
+    shard = _SHARD.fullmatch(file)
+    if shard and re.fullmatch(r"\w+(\.\w+)*", shard["split"]):
+        return shard["split"]
+    for part in (file.rpartition(".")[0], *reversed(folders)):
+        words = re.split(r"[^a-z]+", part.lower())
+        if found := [_SPLITS[word] for word in words if word in _SPLITS]:
+            return found[0]
+    return None
+
+
+def _info(source: Path, card: dict[str, Any], config: str) -> Any:
+    """What the card says of a configuration's columns and splits; None where it says nothing."""
+    older = source / "dataset_infos.json"
+    try:
+        if "dataset_info" in card:
+            return DatasetInfosDict.from_dataset_card_data(card).get(config)
+        if older.is_file() and (found := _json(older).get(config)) is not None:
+            return datasets.DatasetInfo.from_dict(found)
+        return None
+    except InputError:
+        raise
+    except _UNREADABLE as error:
+        raise InputError(
+            f"cannot read the dataset_info of {source}: {' '.join(str(error).split())[:200]}."
+        ) from error
+
+
+def _table(split: str, paths: Sequence[Path], info: Any, source: Path) -> Any:
+    """The rows of some parquet files, by way of an arrow file in the cache of `datasets`."""
+    _require_all_shards(paths, source)
+    for path in paths:
+        _require_parquet(path)
+    absolute = [str(path.absolute()) for path in paths]
+    stats = [path.stat() for path in paths]
+    files = DataFilesDict(
+        {
+            "train": DataFilesList(
+                absolute, [(str(stat.st_size), str(stat.st_mtime_ns)) for stat in stats]
+            )
+        }
+    )
+    try:
+        table = datasets.Dataset.from_parquet(
+            files, split="train", features=(info.features if info else None) or _features(paths[0])
+        )
+    except _UNREADABLE as error:
+        codes = {getattr(e, "errno", None) for e in (error, error.__cause__)}
+        if codes & {errno.ENOSPC, errno.EDQUOT}:
+            raise  # a full disk is not the data set's fault
+        if codes & {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}:
+            raise InputError(
+                f"cannot write to {datasets.config.HF_DATASETS_CACHE}, where `datasets` keeps the "
+                f"tables that it reads ({error}); set HF_DATASETS_CACHE to another folder."
+            ) from error
+        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        raise InputError(
+            f"cannot read {paths[0]}{' and those beside it' * (len(paths) > 1)}: {reason}."
+        ) from error
+    said = (info.splits or {}).get(split) if info else None
+    if said is not None and said.num_examples != len(table):
+        raise InputError(
+            f"{source}: its README.md promises {said.num_examples} rows of {split}, and its files "
+            f"hold {len(table)}; download it anew (hf download), or mend the card."
+        )
+    return table
+
+
+def _features(path: Path) -> datasets.Features | None:
+    """Columns with the words of a dictionary written out; None where there are none of them."""
+    schema = pq.read_schema(path)
+    if not any(pa.types.is_dictionary(field.type) for field in schema):
+        return None
+    plain = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in schema
+    ]
+    return datasets.Features.from_arrow_schema(pa.schema(plain, schema.metadata))
+
+
+def _require_all_shards(paths: Sequence[Path], source: Path) -> None:
+    found: dict[tuple[Path, str, str, str], set[int]] = defaultdict(set)
+    for path in paths:
+        if shard := _SHARD.fullmatch(path.name):
+            key = (path.parent, shard["split"], shard["count"], shard["rest"])
+            found[key].add(int(shard["number"]))
+    for (_, split, count, rest), numbers in found.items():
+        if len(numbers) < int(count):
+            absent = next(n for n in range(int(count)) if n not in numbers)
+            raise InputError(
+                f"{source} has {len(numbers)} of the {int(count)} files of {split}; "
+                f"{split}-{absent:0{len(count)}}-of-{count}{rest} is missing. Download it again "
+                "(hf download REPO --repo-type dataset --local-dir FOLDER), or rename the files "
+                "to use these alone."
+            )
+
+
+def _require_parquet(path: Path) -> None:
+    """Refuse a pointer and a damaged file."""
+    _require_content(path)
+    try:
+        pq.read_metadata(path)
+    except _UNREADABLE as error:
+        raise InputError(
+            f"cannot read {printable(path)}: {' '.join(str(error).split())[:200]}; it is damaged, "
+            "or not wholly downloaded."
+        ) from error
+
+
+def _require_content(path: Path) -> None:
+    """Refuse a pointer, and a name that `datasets` would take for an address."""
+    if "::" in str(path.absolute()):
+        raise InputError(f"cannot read {printable(path)}: its path has '::' in it; rename it.")
+    try:
+        with path.open("rb") as file:
+            why = pointer(file.read(64))
+    except OSError as error:
+        raise InputError(f"cannot read {printable(path)}: {error.strerror}.") from error
+    if why:
+        raise InputError(f"cannot read {printable(path)}: {why}.")
+
+
+def _is_saved(source: Path) -> bool:
+    return (source / SAVED[0]).is_file() or all(
+        (source / name).is_file() for name in (SAVED[1], "dataset_info.json")
+    )
+
+
+def _saved_splits(source: Path) -> Tables:
+    """What `save_to_disk` of `datasets` wrote: one folder, or one for each split."""
+    if not (source / SAVED[0]).is_file():
+        split = _json(source / SAVED[1]).get("_split")
+        return {str(split or "train"): partial(_saved, source)}
+    splits = _json(source / SAVED[0]).get("splits")
+    if not isinstance(splits, list) or not all(_is_plain(split) for split in splits):
+        raise InputError(f"{source / SAVED[0]} lists no splits; save the data set again.")
+    return {split: partial(_saved, source / split) for split in splits}
+
+
+def _saved(folder: Path) -> Any:
+    state = folder / SAVED[1]
+    if not state.is_file():
+        raise InputError(f"{folder} has no {SAVED[1]}; save the data set again.")
+    entries = _json(state).get("_data_files")
+    entries = entries if isinstance(entries, list) else []
+    names = [str(entry.get("filename")) for entry in entries if isinstance(entry, dict)]
+    if not names or not all(_is_plain(name) for name in names):
+        raise InputError(f"{state} names no files of its own folder; save the data set again.")
+    for name in names:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} lacks its file {name}; copy or download it again.")
+        _require_inside(folder / name, folder)
+        _require_content(folder / name)
+    try:
+        table = datasets.Dataset.load_from_disk(str(folder.absolute()))
+        table.data.table.validate(full=True)  # its offsets are used unchecked from here on
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"cannot read {folder}: {reason}; save the data set again.") from error
+    return table.with_format(None)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise InputError(f"{path} has more than {_LARGEST // 2**20} MiB; save it again.")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split())[:200]}.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no mapping; save or download the data set again.")
+    return content
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether it names a file or folder directly below its own."""
+    return isinstance(name, str) and bool(re.fullmatch(r"[^/\\:\0]+", name)) and name[0] != "."
