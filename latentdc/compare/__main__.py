@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    cli.one_process("latentdc compare")
     entries = read_all(options.runs, TOP5 if options.top5 else TOP1)
     _check_against(options.against, entries)
     groups = grouped(entries)

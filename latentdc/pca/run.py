@@ -65,7 +65,10 @@ def run(
     """
     recipe = each[0][0]
     accelerator = launch.start(
-        threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
+        threads=recipe.threads,
+        precision=recipe.precision,
+        processes=recipe.processes,
+        folder=folder,
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
