@@ -158,6 +158,12 @@ def _told(error: BaseException) -> tuple[str, int] | None:
                 "time: smaller batches, ipc or resolution, fewer processes.",
                 EXIT["run"],
             )
+        if isinstance(one, UnicodeEncodeError):
+            return (
+                f"this locale cannot write {one.object[one.start]!a}; set PYTHONUTF8=1, or a UTF-8 "
+                "locale.",
+                EXIT["input"],
+            )
         if isinstance(one, ValueError) and "embedded null" in text:
             return "a name holds a NUL character, which no file can have.", EXIT["input"]
         if _process_lost(one):
@@ -238,10 +244,11 @@ def _leave(message: str, code: int) -> NoReturn:
         for bar in list(getattr(sys.modules.get("tqdm.std"), "tqdm")._instances):  # noqa: B009
             bar.close()
     if message:
-        where = f"rank {rank}: " if rank > 0 or processes > 1 else ""
+        start, where = "latentdc: error: ", ""
+        if rank > 0 or processes > 1:  # another one's progress may stand in the line
+            start, where = f"\n{start}", f"rank {rank}: "
         with suppress(OSError):
-            line = f"latentdc: error: {where}{' '.join(message.split())}"
-            print(line, file=sys.stderr, flush=True)
+            print(f"{start}{where}{' '.join(message.split())}", file=sys.stderr, flush=True)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

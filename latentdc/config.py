@@ -86,7 +86,7 @@ def to_yaml(config: object) -> str:
 def save(config: object, path: Path) -> None:
     """Write the resolved recipe, whole or not at all."""
     part = path.with_name(path.name + ".part")
-    part.write_text(to_yaml(config))
+    part.write_text(to_yaml(config), encoding="utf-8")
     os.replace(part, path)
 
 

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from latentdc import cli, config
-from latentdc.errors import InputError, RunError
+from latentdc.errors import InputError, RunError, everywhere
 from latentdc.recipe import PriorSpec, Recipe
 
 
@@ -49,6 +50,19 @@ def test_a_full_disk_is_one_line_and_code_1(capsys, error):
     outer = ValueError("cannot save")
     outer.__cause__ = error
     assert ends(capsys, raising(outer))[0] == 1
+
+
+def test_each_of_several_processes_tells_its_own_error_with_its_rank(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "TOGETHER", 0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        told = ends(capsys, raising(InputError("no")))
+        assert told == (2, "", f"\nlatentdc: error: rank {rank}: no\n")
+    assert ends(capsys, raising(everywhere(RunError("nan")))) == (1, "", ""), "the main one tells"
+    monkeypatch.setenv("RANK", "0")
+    told = ends(capsys, raising(everywhere(RunError("nan"))))
+    assert told == (1, "", "\nlatentdc: error: rank 0: nan\n")
 
 
 class OutOfMemoryError(RuntimeError):
@@ -202,6 +216,48 @@ def test_an_alphabet_without_a_letter_prints_its_code(tmp_path, alphabet):
     process = command("distill", "Ω.yaml", cwd=tmp_path, env=environment)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 2 and told.startswith("latentdc: error: no file ")
+
+
+def test_a_path_that_the_locale_cannot_write_is_one_line(tmp_path):
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, "PYTHONPATH": ROOT, **locale}
+    process = command("distill", "digits_ipc1", "output=Ω", cwd=tmp_path, env=environment)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2 and told.count("\n") == 1, told
+    assert "this locale cannot write '\\udcce'; set PYTHONUTF8=1" in told
+
+
+@pytest.mark.slow
+def test_names_and_tables_of_any_letters_are_written_in_any_locale(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "data: {source: digits, resolution: 8, classes: ['1', '7']}\n"
+        "prior: {kind: pixel}\n"
+        "objective: {kind: dm, network: convnet3@8, batch: 8}\n"
+        "distill: {steps: 2}\n"
+        "evaluate: {students: [convnet3@2], seeds: 2, steps: 2, rows: [distilled, random]}\n",
+        encoding="utf-8",
+    )
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, "PYTHONPATH": ROOT, **locale}
+    for words in (["distill", "mine.yaml", "output=run"], ["compare", "run", "--output", "run"]):
+        process = command(*words, cwd=tmp_path, env=environment)
+        printed, told = process.communicate(timeout=120)
+        assert process.returncode == 0 and "Traceback" not in told, told
+        assert "\\xb1" in printed
+    assert "±" in (tmp_path / "run" / "comparison.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 4.0, 6.0])
+def test_an_interrupt_at_any_time_is_one_line(tmp_path, seconds):
+    process = command("distill", "digits_ipc1", "distill.steps=100000", cwd=tmp_path)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in told, told
+    assert told.count("latentdc: error: interrupted; ") == 1 and told.endswith("to go on.\n")
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def _cut(path: Path, start: int) -> None:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     kept = [line for line in lines if _step(line) < start]
     part = path.with_name(path.name + ".part")
-    part.write_text("".join(f"{line}\n" for line in kept))
+    part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     os.replace(part, path)
 
 

@@ -79,7 +79,7 @@ def _read(path: Path) -> dict[str, Any]:
             )
         rows = [row for row in content["rows"] if _key(row)]
         return {"protocols": dict(content["protocols"]), "rows": rows}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is no file of scores ({error}); remove it.") from error
 
 

@@ -25,7 +25,7 @@ def load_table(path: Path) -> Table:
                 "remove it, and run its command again: finished trainings are kept beside it."
             )
         return _table(content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is no file of results ({error}); remove it.") from error
 
 

@@ -62,7 +62,7 @@ def describe(
         "command": command,
     }
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-    (folder / "README.md").write_text(prior_card(recipe, name, facts))
+    (folder / "README.md").write_text(prior_card(recipe, name, facts), encoding="utf-8")
     config.save(replace(recipe, output=None, threads=None), folder / "recipe.yaml")
 
 
