@@ -137,7 +137,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         code = EXIT["input" if isinstance(error, InputError) else "run"]
         return "" if error.everywhere and lock.rank() > 0 else str(error), code
     everything = list(_chain(error, implied=True))
-    again = "finished files are whole, start the same command again"
+    again = "finished files are whole, start again"
     if any(isinstance(one, KeyboardInterrupt) for one in everything):
         return f"interrupted; {again} to go on.", EXIT["interrupt"]
     if any(map(_disk_full, everything)):
@@ -166,6 +166,8 @@ def _told(error: BaseException) -> tuple[str, int] | None:
             )
         if isinstance(one, ValueError) and "embedded null" in text:
             return "a name holds a NUL character, which no file can have.", EXIT["input"]
+        if isinstance(one, RuntimeError) and "home directory" in text:
+            return "a path begins with the ~ of a user who has no home here.", EXIT["input"]
         if _process_lost(one):
             return f"another process has ended, and this one cannot go on; {again}.", EXIT["run"]
         if isinstance(one, OSError):

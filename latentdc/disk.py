@@ -4,6 +4,7 @@ import errno
 import os
 from pathlib import Path
 
+MANY = 1000  # files that take longer one by one than all that the system has to write
 _CANNOT = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # no system syncs everything
 
 
@@ -28,6 +29,9 @@ def sync(path: Path) -> None:
 
 def sync_all(folder: Path) -> None:
     """`sync` a folder and everything in it."""
-    for path in folder.rglob("*"):
+    paths = [*folder.rglob("*"), folder]
+    if len(paths) > MANY and hasattr(os, "sync"):
+        os.sync()
+        return
+    for path in paths:
         sync(path)
-    sync(folder)

@@ -67,13 +67,16 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
         ) from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            raise InputError(f"cannot write to {path.parent}: {error.strerror}.") from error
+            raise InputError(
+                f"cannot write to {str(path.parent)[:200]}: {error.strerror}; name another folder."
+            ) from error
     mark.write_text(json.dumps(_this_command()), encoding="utf-8")
     try:
         yield
     finally:
-        mark.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        for file in (mark, path):
+            with suppress(OSError):  # Windows removes no open file
+                file.unlink(missing_ok=True)
         lock.release()
         for parent in made:
             with suppress(OSError):  # something was written

@@ -84,7 +84,7 @@ def handling(error: BaseException) -> Exception:
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (KeyboardInterrupt(), 130, "interrupted; finished files are whole, start the same command"),
+        (KeyboardInterrupt(), 130, "interrupted; finished files are whole, start again to go on."),
         (handling(KeyboardInterrupt()), 130, "interrupted; "),
         (MemoryError(), 1, "there is not enough memory (MemoryError); take less data at a time"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), 1, "there is not enough memory (["),
@@ -279,7 +279,9 @@ def test_what_runs_on_one_process_refuses_more(capsys, monkeypatch, tmp_path, wo
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["a" * 300, "/".join(["a" * 200] * 40), "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["a" * 300, "/".join(["a" * 200] * 40), "a\0b", "~nobody-of-that-name/a"]
+)
 @pytest.mark.parametrize(
     "words",
     [
