@@ -169,7 +169,8 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         if isinstance(one, RuntimeError) and "home directory" in text:
             return "a path begins with the ~ of a user who has no home here.", EXIT["input"]
         if _process_lost(one):
-            return f"another process has ended, and this one cannot go on; {again}.", EXIT["run"]
+            told = f"another process has ended, or cannot be reached ({text[:200]}); {again}."
+            return told, EXIT["run"]
         if isinstance(one, OSError):
             return _of_system(one), EXIT["run"]
     return None
