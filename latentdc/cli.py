@@ -41,14 +41,15 @@ T = TypeVar("T")
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one sub-command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    exits(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:<14} {text}" for name, (_, text) in COMMANDS.items())
         print(f"usage: latentdc COMMAND ...\n\n{lines}\n\nlatentdc COMMAND --help says more.")
         return
-    exits(lambda: _run(*arguments))
-
-
-def _run(command: str, *rest: str) -> None:
+    command, *rest = arguments
     if command not in COMMANDS:
         hint = config.nearest(command, COMMANDS)
         raise InputError(f"unknown command {command!r}{hint}; known: {', '.join(COMMANDS)}.")

@@ -174,9 +174,16 @@ def test_an_interrupt_is_one_line_and_code_130(tmp_path):
     assert done.stderr.startswith("latentdc: error: interrupted; ") and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", [False, True])
-def test_a_pipe_that_nobody_reads_ends_without_a_word(tmp_path, module):
-    process = command("distill", "digits_ipc1", "--print-config", module=module, cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [
+        (["distill", "digits_ipc1", "--print-config"], False),
+        (["distill", "digits_ipc1", "--print-config"], True),
+        (["--help"], False),
+    ],
+)
+def test_a_pipe_that_nobody_reads_ends_without_a_word(tmp_path, words, module):
+    process = command(*words, module=module, cwd=tmp_path)
     process.stdout.close()
     with process.stderr:
         assert process.stderr.read() == "" and process.wait(60) == 141

@@ -23,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.dry_run:
             from latentdc.distill.dry_run import describe
 
-            print(describe(recipe))
+            text = describe(recipe)
+            if lock.rank() == 0:
+                print(text)
             return
         folder = cli.run_folder(recipe.output, name)
         ownership.check(recipe, folder)

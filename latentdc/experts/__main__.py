@@ -47,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.dry_run:
             from latentdc.experts.dry_run import describe
 
-            print(describe(recipe))
+            text = describe(recipe)
+            if lock.rank() == 0:
+                print(text)
             return
         folder = experts_folder(recipe)
         require_writable(folder)
