@@ -148,6 +148,7 @@ def test_a_folder_below_one_that_is_closed_is_held_from_inside(monkeypatch):
     assert list(closed.iterdir()) == [closed / "mine"] and not list(Path("closed/mine").iterdir())
 
 
+@pytest.mark.slow
 def test_a_sweep_waits_for_a_cell_that_another_command_holds(holder):
     Path("sweep.yaml").write_text(
         "recipe: quick.yaml\naxes: {rate: {low: [distill.lr_z=0.1], high: [distill.lr_z=1]}}\n"
