@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import socket
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -15,12 +17,14 @@ import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 
-from latentdc.errors import InputError
+from latentdc import heartbeat, lock
+from latentdc.errors import InputError, everywhere
 from latentdc.machine import use_threads
 
-PATIENCE = timedelta(days=7)  # of processes that wait while one decodes or downloads
+PATIENCE = timedelta(days=7)  # of processes that wait for one that works: `heartbeat` ends others
+VISIBLE = 10  # seconds in which a file of one node is seen on the others
 T = TypeVar("T")
 
 
@@ -39,11 +43,11 @@ def start(
         precision: that the launcher must have set, or None.
         processes: that the launcher must have started, or None.
         trackers: names of experiment trackers that Accelerate knows.
-        folder: where trackers that write files write them.
+        folder: of the run, where trackers that write files write them, too.
 
     Raises:
-        InputError: the launcher's settings contradict `precision` or `processes`, or a tracker is
-            not installed.
+        InputError: the launcher's settings contradict `precision` or `processes`, a tracker is not
+            installed, or some processes do not see the main one's folder.
     """
     installed = [tracker.value for tracker in get_available_trackers()]
     if missing := [tracker for tracker in trackers if tracker not in installed]:
@@ -56,7 +60,10 @@ def start(
         project_dir=folder,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
+    heartbeat.start(accelerator)
     use_threads(threads)
+    if folder is not None and accelerator.num_processes > 1:
+        _require_shared(folder, accelerator)
     if precision is not None and precision != accelerator.mixed_precision:
         raise InputError(
             f"the recipe has precision={precision}, but Accelerate runs in "
@@ -78,6 +85,29 @@ def start(
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
     return accelerator
+
+
+def _require_shared(folder: Path, accelerator: Accelerator) -> None:
+    """Refuse nodes that have a folder of that name each; the main process's lock tells it.
+
+    Raises:
+        InputError: names the processes that do not see the main one's; all raise it together.
+    """
+    owner = agree(accelerator, lock.owner(folder) if accelerator.is_main_process else None)
+    if owner is None:  # called from Python, without a lock
+        return
+    end = time.monotonic() + VISIBLE
+    while not (seen := lock.owner(folder) == owner) and time.monotonic() < end:
+        time.sleep(0.1)
+    here = f"rank {accelerator.process_index} on {socket.gethostname()} ({folder.resolve()})"
+    blind = [name for name in gather_object([None if seen else here]) if name is not None]
+    if blind:
+        raise everywhere(
+            InputError(
+                f"{folder} of the main process is not what {', '.join(blind[:4])} sees there; all "
+                "nodes need one shared folder: name it by its whole path, with output=..."
+            )
+        )
 
 
 @cache
@@ -127,7 +157,7 @@ def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
         except InputError as error:
             refusal = str(error)
     if (reason := agree(accelerator, refusal)) is not None:
-        raise InputError(str(reason))
+        raise everywhere(InputError(str(reason)))
     return cast(T, result) if accelerator.is_main_process else work()
 
 
@@ -145,5 +175,5 @@ def main_alone(accelerator: Accelerator, work: Callable[[], T]) -> T:
             result = (None, str(error))
     result = cast(tuple[T | None, str | None], agree(accelerator, result))
     if result[1] is not None:
-        raise InputError(result[1])
+        raise everywhere(InputError(result[1]))
     return cast(T, result[0])

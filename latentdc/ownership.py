@@ -37,7 +37,13 @@ def check(recipe: Recipe, folder: Path) -> None:
             recipe is missing.
     """
     place = folder.absolute()
-    existing = next(path for path in (place, *place.parents) if path.exists())
+    try:
+        existing = next(path for path in (place, *place.parents) if path.exists())
+    except OSError as error:  # a name that is too long
+        raise InputError(
+            f"cannot write to {str(folder)[:200]}: {error.strerror}; name another folder with "
+            "output=..."
+        ) from error
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise InputError(f"cannot write to {folder}; name another folder with output=...")
     orphans = [name for name in (CORESET, "checkpoints", "synthetic") if (folder / name).exists()]
@@ -60,7 +66,7 @@ def claim(recipe: Recipe, folder: Path) -> None:
 
 
 def _may_change(folder: Path) -> tuple[str, ...]:
-    begun = (folder / "synthetic").exists() or any(folder.glob("checkpoints/step-????????"))
+    begun = (folder / "synthetic").exists() or any(folder.glob("checkpoints/step-*[0-9]"))
     if begun or not (folder / CORESET).is_file():
         return MAY_CHANGE
     return MAY_CHANGE + tuple(

@@ -1,13 +1,15 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from latentdc import cli, config
-from latentdc.errors import InputError, RunError
+from latentdc.errors import InputError, RunError, everywhere
 from latentdc.recipe import PriorSpec, Recipe
 
 
@@ -50,14 +52,264 @@ def test_a_full_disk_is_one_line_and_code_1(capsys, error):
     assert ends(capsys, raising(outer))[0] == 1
 
 
-def test_other_errors_keep_their_traceback():
-    with pytest.raises(ZeroDivisionError):
-        raising(ZeroDivisionError())()
+def test_each_of_several_processes_tells_its_own_error_with_its_rank(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "TOGETHER", 0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        told = ends(capsys, raising(InputError("no")))
+        assert told == (2, "", f"\nlatentdc: error: rank {rank}: no\n")
+    assert ends(capsys, raising(everywhere(RunError("nan")))) == (1, "", ""), "the main one tells"
+    monkeypatch.setenv("RANK", "0")
+    told = ends(capsys, raising(everywhere(RunError("nan"))))
+    assert told == (1, "", "\nlatentdc: error: rank 0: nan\n")
 
 
-def test_only_the_main_process_speaks(capsys, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    assert ends(capsys, raising(InputError("no"))) == (2, "", "")
+class OutOfMemoryError(RuntimeError):
+    """As torch's is called."""
+
+
+def caused(error: BaseException) -> Exception:
+    outer = ValueError("cannot save")
+    outer.__cause__ = error
+    return outer
+
+
+def handling(error: BaseException) -> Exception:
+    outer = ImportError("initialisation failed")
+    outer.__context__ = error
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; finished files are whole, start again to go on."),
+        (handling(KeyboardInterrupt()), 130, "interrupted; "),
+        (MemoryError(), 1, "there is not enough memory (MemoryError); take less data at a time"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 1, "there is not enough memory (["),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+            1,
+            "there is not enough memory ([enforce fail] Def",
+        ),
+        (
+            OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee docs"),
+            1,
+            "the GPU's memory is full (CUDA out of memory. Tried to allocate 2.00 GiB.); take sma",
+        ),
+        (RuntimeError("CUDA error: out of memory"), 1, "the GPU's memory is full"),
+        (PermissionError(13, "Permission denied", "/x/y"), 1, "/x/y: Permission denied; name a pl"),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), 1, "/x: Read-only file system; name"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 999), 1, "aaa"),
+        (OSError(errno.EMFILE, "Too many open files"), 1, "Too many open files; allow more open f"),
+        (OSError(errno.EIO, "Input/output error", "/x"), 1, "/x: Input/output error."),
+        (FileNotFoundError(2, "No such file or directory", "a", None, "b"), 1, "a, b: No such f"),
+        (NotADirectoryError(20, "Not a directory", "a/b"), 1, "a/b: Not a directory."),
+        (OSError("cannot identify\nthe picture"), 1, "cannot identify."),
+        (OSError(), 1, "OSError."),
+        (caused(PermissionError(13, "Permission denied", "/x/y")), 1, "/x/y: Permission denied"),
+        (ValueError("embedded null byte"), 2, "a name holds a NUL character"),
+        (ValueError("lstat: embedded null character in path"), 2, "a name holds a NUL character"),
+        (RuntimeError("[../gloo/pair.cc] Connection closed by peer"), 1, "another process has end"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(capsys, error, code, words):
+    found, out, line = ends(capsys, raising(error))
+    assert (found, out, line.count("\n")) == (code, "", 1)
+    assert line.startswith(f"latentdc: error: {words}") and len(line) < 400
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        handling(PermissionError(13, "Permission denied", "/x")),
+        ValueError("shapes differ"),
+        KeyError("x"),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+    ],
+)
+def test_our_own_errors_keep_their_traceback(error):
+    with pytest.raises(type(error)):
+        raising(error)()
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    with pytest.raises(PermissionError):
+        raising(PermissionError(13, "Permission denied", "/x"))()
+
+
+def command(*words: str, module: bool = False, **options):
+    start = ["-m", f"latentdc.{words[0]}"] if module else ["-c", RUN, words[0]]
+    return subprocess.Popen(
+        [sys.executable, *start, *words[1:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **{"env": {**os.environ, "PYTHONPATH": ROOT}, **options},
+    )
+
+
+ROOT = str(Path(__file__).parents[1])
+RUN = "import sys; from latentdc.cli import main; main(sys.argv[1:])"
+HOLDS = """
+import os, signal, sys, latentdc.distill.run, latentdc.cli
+def work(*_): os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(9)
+latentdc.distill.run.run = work
+latentdc.cli.main(sys.argv[1:])
+"""
+
+
+def test_an_interrupt_is_one_line_and_code_130(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", HOLDS, "distill", "digits_ipc1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 130 and list(tmp_path.iterdir()) == []
+    assert done.stderr.startswith("latentdc: error: interrupted; ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [
+        (["distill", "digits_ipc1", "--print-config"], False),
+        (["distill", "digits_ipc1", "--print-config"], True),
+        (["--help"], False),
+    ],
+)
+def test_a_pipe_that_nobody_reads_ends_without_a_word(tmp_path, words, module):
+    process = command(*words, module=module, cwd=tmp_path)
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == "" and process.wait(60) == 141
+
+
+def test_output_onto_a_full_disk_is_one_line(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "latentdc.distill", "digits_ipc1", "--print-config"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": ROOT},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("latentdc: error: the disk is full; ")
+
+
+@pytest.mark.parametrize(
+    "alphabet",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+    ],
+    ids=["ascii", "C", "latin-1"],
+)
+def test_an_alphabet_without_a_letter_prints_its_code(tmp_path, alphabet):
+    (tmp_path / "mine.yaml").write_text("data: {classes: [Ω, 猫]}\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": ROOT, **alphabet}
+    process = command("distill", "mine.yaml", "--print-config", cwd=tmp_path, env=environment)
+    printed, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert "\\u732b" in printed and "Traceback" not in told
+    process = command("distill", "Ω.yaml", cwd=tmp_path, env=environment)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2 and told.startswith("latentdc: error: no file ")
+
+
+def test_a_path_that_the_locale_cannot_write_is_one_line(tmp_path):
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, "PYTHONPATH": ROOT, **locale}
+    process = command("distill", "digits_ipc1", "output=Ω", cwd=tmp_path, env=environment)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2 and told.count("\n") == 1, told
+    assert "this locale cannot write '\\udcce'; set PYTHONUTF8=1" in told
+
+
+@pytest.mark.slow
+def test_names_and_tables_of_any_letters_are_written_in_any_locale(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "data: {source: digits, resolution: 8, classes: ['1', '7']}\n"
+        "prior: {kind: pixel}\n"
+        "objective: {kind: dm, network: convnet3@8, batch: 8}\n"
+        "distill: {steps: 2}\n"
+        "evaluate: {students: [convnet3@2], seeds: 2, steps: 2, rows: [distilled, random]}\n",
+        encoding="utf-8",
+    )
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, "PYTHONPATH": ROOT, **locale}
+    for words in (["distill", "mine.yaml", "output=run"], ["compare", "run", "--output", "run"]):
+        process = command(*words, cwd=tmp_path, env=environment)
+        printed, told = process.communicate(timeout=120)
+        assert process.returncode == 0 and "Traceback" not in told, told
+        assert "\\xb1" in printed
+    assert "±" in (tmp_path / "run" / "comparison.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 4.0, 6.0])
+def test_an_interrupt_at_any_time_is_one_line(tmp_path, seconds):
+    process = command("distill", "digits_ipc1", "distill.steps=100000", cwd=tmp_path)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in told, told
+    assert told.count("latentdc: error: interrupted; ") == 1 and told.endswith("to go on.\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["push", "set", "user/name"],
+        ["export", "set", "out", "--format", "pt"],
+        ["measure", "set"],
+        ["compare", "run"],
+        ["train-prior", "priors/digits"],
+        ["convert-prior", "a.ckpt", "out", "--config", "a.yaml"],
+    ],
+)
+def test_what_runs_on_one_process_refuses_more(capsys, monkeypatch, tmp_path, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, line = ends(capsys, lambda: cli.main(words))
+    assert code == 2 and f"latentdc {words[0]} runs on one process, and 2 were started" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 300, "/".join(["a" * 200] * 40), "a\0b", "~nobody-of-that-name/a"]
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["distill", "digits_ipc1", "output={}"],
+        ["distill", "{}"],
+        ["prune", "digits_ipc1", "output={}"],
+        ["experts", "digits_ipc1", "objective.kind=mtt", "objective.trajectory.experts={}"],
+        ["evaluate", "{}"],
+        ["measure", "{}"],
+        ["export", "{}", "--format", "pt", "out.pt"],
+        ["push", "{}", "user/name"],
+        ["compare", "{}"],
+        ["train-prior", "priors/digits", "output={}"],
+    ],
+    ids=lambda words: words[0] + " " + words[-1][:8] if isinstance(words, list) else None,
+)
+def test_a_name_that_no_file_can_have_is_one_line(capsys, monkeypatch, tmp_path, words, name):
+    monkeypatch.chdir(tmp_path)
+    code, _, line = ends(capsys, lambda: cli.main([word.replace("{}", name) for word in words]))
+    assert code in (1, 2) and line.count("\n") == 1 and len(line) < 1000, line
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_an_unknown_command_is_one_line_with_the_nearest(capsys):

@@ -5,7 +5,7 @@ Imports no torch before all variants are checked.
 
 from collections.abc import Sequence
 
-from latentdc import config, ownership
+from latentdc import config, lock, ownership
 from latentdc.ablate.variants import VARIANTS, expand
 from latentdc.cli import exits, recipe_parser, run_folder
 from latentdc.distill.__main__ import check
@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             steps = _numbers(options.gradients)
             from latentdc.ablate.gradients import draw
 
-            draw(unchanged, steps, folder)
+            with lock.hold(folder):
+                draw(unchanged, steps, folder)
             return
         for name, recipe in recipes.items():
             ownership.check(recipe, folder / name)

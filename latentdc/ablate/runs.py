@@ -58,5 +58,5 @@ def _join(tables: Mapping[str, Table]) -> Table:
 
 def _write(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)

@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    cli.one_process("latentdc compare")
     entries = read_all(options.runs, TOP5 if options.top5 else TOP1)
     _check_against(options.against, entries)
     groups = grouped(entries)
@@ -51,7 +52,7 @@ def _compare(options: argparse.Namespace) -> None:
     scores = [] if options.top5 else robustness(entries)  # DD-Ranking's are of the first guess
     text = to_markdown(groups, scores, options.against, what)
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / TABLE).write_text(text + "\n")
+    (options.output / TABLE).write_text(text + "\n", encoding="utf-8")
     print(f"{text}\n\ntables: {options.output / TABLE}")
     try:
         from latentdc.compare.frontier import save_frontier

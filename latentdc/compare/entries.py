@@ -112,7 +112,7 @@ def _read(path: Path, values: str) -> list[Entry]:
         return [_entry(row, content, run, values) for row in rows]
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path} is no results.json or evaluation.json of latentdc ({error!r})."
         ) from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from latentdc import cli, ownership
+from latentdc import cli, lock, ownership
 from latentdc.evaluate.loading import load_protocol
 from latentdc.networks.names import check_network
 from latentdc.prune.check import check_prune
@@ -23,13 +23,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.dry_run:
             from latentdc.distill.dry_run import describe
 
-            print(describe(recipe))
+            text = describe(recipe)
+            if lock.rank() == 0:
+                print(text)
             return
         folder = cli.run_folder(recipe.output, name)
         ownership.check(recipe, folder)
-        from latentdc.distill.run import run
+        with lock.hold(folder):
+            from latentdc.distill.run import run
 
-        run(recipe, name, folder)
+            run(recipe, name, folder)
 
     cli.exits(work)
 

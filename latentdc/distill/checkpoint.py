@@ -1,13 +1,17 @@
 """The state of a distillation on disk, by class, so that another number of processes can go on.
 
 A checkpoint is the folder `step-00000100`: safetensors files that each process writes of its own
-classes, one of what the objective has learned, and `state.json`. It is written under a temporary
-name and renamed, then older ones are removed: there is always one whole checkpoint.
+classes, one of what the objective has learned, `state.json`, and the checksums of all of them. It
+is written under a temporary name, brought to the disk and renamed. The last two are kept: a run
+goes on from the newest one that is as it was written.
 """
 
+import hashlib
 import json
 import os
+import re
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,19 +19,22 @@ from typing import Any
 import safetensors.torch
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from safetensors import safe_open
 from torch import Tensor
 
+from latentdc import launch
+from latentdc.disk import sync
 from latentdc.distill.latents import Latents, Parts, leaves
 from latentdc.errors import InputError
 
-OBJECTIVE = "objective.safetensors"
+STATE, OBJECTIVE, CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
 FILE = 100  # classes in a file, so that writing needs little memory beside the latents
+KEPT = 2  # checkpoints
 
 Momentum = dict[tuple[str, int], Tensor]  # by ("z" or "c", class)
 ByClass = Mapping[int, Mapping[str, Tensor]]
 KNOWN = "known."
-UNSAID = {"precision": "no"}  # what the absence of a fact means, in checkpoints from before it
 
 
 def save(
@@ -53,7 +60,7 @@ def save(
         known: by class, what else is kept of the classes that this process owns.
 
     Raises:
-        OSError: the disk is full; the former checkpoint stays, and nothing of this one.
+        OSError: the disk is full; the former checkpoints stay, and nothing of this one.
     """
     final = folder / f"step-{step:08d}"
     part = folder / f"{final.name}.part"
@@ -63,10 +70,12 @@ def save(
         shutil.rmtree(part, ignore_errors=True)
         raise
     if accelerator.is_main_process:
-        shutil.rmtree(final, ignore_errors=True)
+        shutil.rmtree(final, ignore_errors=True)  # a damaged one
         os.replace(part, final)
+        sync(folder)
+        kept = [path for path in whole(folder) if _step(path) <= step][-KEPT:]
         for old in folder.glob("step-*"):
-            if old != final:
+            if old not in kept:  # those further on are damaged, or this run would be there too
                 shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
@@ -82,27 +91,111 @@ def _write(
     known: ByClass,
 ) -> None:
     """Fill the folder `part` with what `save` keeps."""
+    written: list[tuple[str, str]] = []  # names and checksums
+
+    def put(name: str, content: bytes) -> None:
+        # As bytes: safetensors' own writer does not raise OSError when the disk is full.
+        (part / name).write_bytes(content)
+        sync(part / name)
+        written.append((name, hashlib.sha256(content).hexdigest()))
+
     if accelerator.is_main_process:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        (part / "state.json").write_text(json.dumps({"step": step, **facts}, indent=2) + "\n")
-        (part / OBJECTIVE).write_bytes(safetensors.torch.save(dict(learned)))
+        put(STATE, _json({"step": step, **facts}))
+        put(OBJECTIVE, safetensors.torch.save(dict(learned)))
     accelerator.wait_for_everyone()
     for number, start in enumerate(range(0, len(latents.classes), FILE)):
-        # As bytes: safetensors' own writer does not raise OSError when the disk is full.
         classes = latents.classes[start : start + FILE]
         tensors = _by_class(latents, optimizer, classes)
         for label in classes:
             tensors |= {_key(label, KNOWN + name): t for name, t in known.get(label, {}).items()}
         name = f"process-{accelerator.process_index:04d}-{number:04d}.safetensors"
-        (part / name).write_bytes(safetensors.torch.save(tensors))
-    accelerator.wait_for_everyone()
+        put(name, safetensors.torch.save(tensors))
+    files = dict(sorted(gather_object(written)))  # after which all processes have written theirs
+    if accelerator.is_main_process:
+        put(CHECKSUMS, _json({"files": files, "list": _of_list(files)}))
+        sync(part)
 
 
-def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint, or None."""
-    whole = [path for path in folder.glob("step-*") if path.suffix != ".part"]
-    return max(whole, default=None)
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _of_list(files: Mapping[str, str]) -> str:
+    """Checksum of the checksums."""
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
+
+
+def whole(folder: Path) -> list[Path]:
+    """All checkpoints that were written to the end, ascending by step."""
+    named = (path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name))
+    return sorted(named, key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def newest_sound(folder: Path, accelerator: Accelerator) -> Path | None:
+    """The newest checkpoint that is as it was written, on all processes the same; None: no one yet.
+
+    One that is damaged is passed over, which a warning says.
+
+    Raises:
+        InputError: there are some, and all are damaged.
+    """
+
+    def look() -> str | None:
+        wrong: list[str] = []
+        for path in reversed(whole(folder)):
+            if (damage := damage_of(path)) is None:
+                if wrong:
+                    told = f"{folder}: {'; '.join(wrong)}; going on from {path.name}."
+                    print(f"latentdc: warning: {told}", file=sys.stderr)
+                return path.name
+            wrong.append(f"{path.name} is damaged ({damage})")
+        if wrong:
+            raise InputError(
+                f"{folder}: {'; '.join(wrong)}; bring back a copy, or remove this folder to distil "
+                "from the start."
+            )
+        return None
+
+    name = launch.main_alone(accelerator, look)
+    return None if name is None else folder / name
+
+
+def damage_of(checkpoint: Path) -> str | None:
+    """What is not as `save` wrote it, None where all of it is."""
+    try:
+        files = _files(checkpoint)
+        for name, checksum in files.items():
+            with (checkpoint / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
+                    return f"{name} is not as it was written"
+        step = json.loads((checkpoint / STATE).read_bytes())["step"]
+        return None if step == _step(checkpoint) else f"{STATE} is of step {step}"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return f"{Path(error.filename or checkpoint).name}: {error.strerror}"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return f"{CHECKSUMS} is not as it was written"
+
+
+def _files(checkpoint: Path) -> dict[str, str]:
+    """Checksums of the files of a checkpoint, by their names.
+
+    Raises:
+        OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError: the list is
+            damaged or absent.
+    """
+    content = json.loads((checkpoint / CHECKSUMS).read_bytes())
+    files: dict[str, str] = content["files"]
+    if content["list"] != _of_list(files):
+        raise ValueError(f"{CHECKSUMS} is not as it was written")
+    return files
 
 
 def require(checkpoint: Path, wanted: Mapping[str, Any]) -> int:
@@ -111,9 +204,9 @@ def require(checkpoint: Path, wanted: Mapping[str, Any]) -> int:
     Raises:
         InputError: a fact in its `state.json` differs from the one in `wanted`.
     """
-    facts = json.loads((checkpoint / "state.json").read_text())
+    facts = json.loads((checkpoint / STATE).read_bytes())
     for name, value in wanted.items():
-        found = facts.get(name, UNSAID.get(name, value))
+        found = facts.get(name)
         if found != value:
             how = "launch as before, or " if name == "precision" else ""
             raise InputError(
@@ -127,7 +220,7 @@ def restore(
     checkpoint: Path, classes: Sequence[int], device: torch.device | str
 ) -> tuple[Latents, Momentum]:
     """The saved latents of `classes` and their momentum, read from whichever files hold them."""
-    files = [safe_open(path, "pt") for path in sorted(checkpoint.glob("process-*.safetensors"))]
+    files = [safe_open(path, "pt") for path in _of_classes(checkpoint)]
     home = {key: file for file in files for key in file.keys()}
 
     def saved(name: str) -> Parts | None:
@@ -150,7 +243,7 @@ def restore(
 def known(checkpoint: Path, classes: Sequence[int]) -> dict[int, dict[str, Tensor]]:
     """What else is kept of `classes`, whoever owned them."""
     found: dict[int, dict[str, Tensor]] = {label: {} for label in classes}
-    for path in sorted(checkpoint.glob("process-*.safetensors")):
+    for path in _of_classes(checkpoint):
         with safe_open(path, "pt") as file:
             for key in file.keys():
                 label, name = int(key[:5]), key[6:]
@@ -160,9 +253,13 @@ def known(checkpoint: Path, classes: Sequence[int]) -> dict[int, dict[str, Tenso
 
 
 def learned(checkpoint: Path) -> dict[str, Tensor]:
-    """The saved state of the objective; empty in checkpoints from before there was one."""
-    path = checkpoint / OBJECTIVE
-    return safetensors.torch.load_file(path) if path.is_file() else {}
+    """The saved state of the objective."""
+    return safetensors.torch.load_file(checkpoint / OBJECTIVE)
+
+
+def _of_classes(checkpoint: Path) -> list[Path]:
+    """The files that processes wrote of their classes, and no others that lie beside them."""
+    return [checkpoint / name for name in _files(checkpoint) if name.startswith("process-")]
 
 
 def restore_momentum(

@@ -80,7 +80,8 @@ def distill_dataset(
 
     Raises:
         InputError: classes, ipc, processes and objective that do not fit together, rates that move
-            nothing, or a folder whose checkpoint is of another set, or further on than `steps`.
+            nothing, or a folder whose checkpoints are damaged, of another set, or further on than
+            `steps`.
         RunError: the loss or the latents are no longer finite.
     """
     accelerator = accelerator or Accelerator()
@@ -108,7 +109,9 @@ def distill_dataset(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    saved = None if folder is None else checkpoint.latest(folder / "checkpoints")
+    saved = None
+    if folder is not None:
+        saved = checkpoint.newest_sound(folder / "checkpoints", accelerator)
     together = min(-(-coreset.num_classes // processes), classes_per_step or coreset.num_classes)
     facts |= settle_memory(prior, together * ipc, saved, accelerator)
     start = 0

@@ -5,6 +5,7 @@ process holds the set in floats. A set above `MEMORY_LIMIT` goes into a file of 
 all processes map.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -93,6 +94,8 @@ def through_file(
         flat = torch.from_file(str(path), shared=write, size=shape.numel(), dtype=dtype)
         return flat.view(shape)
 
+    if accelerator.is_main_process:
+        reserve(path, shape.numel() * dtype.itemsize)
     fill(mapped(write=True) if accelerator.is_main_process else None)
     accelerator.wait_for_everyone()
     images = mapped(write=False)
@@ -100,6 +103,24 @@ def through_file(
     if accelerator.is_main_process:
         path.unlink()
     return images
+
+
+def reserve(path: Path, size: int) -> None:
+    """Take the bytes of a file on the disk, before it is mapped.
+
+    Raises:
+        OSError: there is no room. Writing to a mapped file of holes would end the process instead.
+    """
+    with path.open("wb") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:  # macOS, Windows
+                for start in range(0, size, 1 << 24):
+                    file.write(bytes(min(1 << 24, size - start)))
+        except OSError:
+            path.unlink()
+            raise
 
 
 def _fit_levels(z: Sequence[Tensor], prior: Prior, accelerator: Accelerator) -> bool:

@@ -112,7 +112,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         f"activations in backward ({plan.memory}), on {processes} "
         f"process{'es' if processes > 1 else ''}",
         "weights": in_bytes(4 * prior_parameters(prior)),
-        "disk": f"about {in_bytes(4 * 2 * latents + images * math.prod(sample))} for latents, "
-        "checkpoint and images",
+        "disk": f"about {in_bytes(4 * latents * (1 + 2 * 2) + images * math.prod(sample))} for "
+        "latents, two checkpoints and images",
         "time": f"very roughly {in_time(seconds / processes)} for the steps on this machine",
     }

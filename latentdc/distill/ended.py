@@ -15,6 +15,7 @@ from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
 
 SET = "synthetic"  # folder of the set in that of its run
+PARTS = ("images", "labels", "z", "c", "noise")
 FACTS = ("prior_hash", "steps")  # of the provenance, which latents do not tell
 
 
@@ -35,11 +36,8 @@ def ended_images(
     Returns:
         None where there is no set, a damaged one, or one of other latents, prior or steps.
     """
-    if not is_set(folder / SET):
-        return None
-    try:
-        kept = SyntheticSet.from_pretrained(folder / SET)
-    except InputError:
+    kept = kept_set(folder)
+    if kept is None:
         return None
     known = all(
         name in provenance and kept.provenance.get(name) == provenance[name] for name in FACTS
@@ -48,7 +46,27 @@ def ended_images(
     return kept.images if known and torch.equal(kept.labels, labels) and all(alike) else None
 
 
+def kept_set(folder: Path) -> SyntheticSet | None:
+    """The set in a run folder; None where there is none, or a damaged one."""
+    try:
+        return SyntheticSet.from_pretrained(folder / SET) if is_set(folder / SET) else None
+    except InputError:
+        return None
+
+
+def same_samples(one: SyntheticSet, other: SyntheticSet) -> bool:
+    """Whether students would see the same in both, and the latents behind it are the same."""
+    facts = [None if s.whitening is None else s.whitening.facts() for s in (one, other)]
+    alike = (_same(getattr(one, part), getattr(other, part)) for part in PARTS)
+    same = ("class_names", "learned_lr", "grid")
+    return (
+        facts[0] == facts[1]
+        and all(getattr(one, name) == getattr(other, name) for name in same)
+        and all(alike)
+    )
+
+
 def _same(stored: Tensor | None, part: Tensor | None) -> bool:
     if stored is None or part is None:
         return stored is part
-    return torch.equal(stored, part)
+    return stored.dtype == part.dtype and torch.equal(stored, part.cpu())

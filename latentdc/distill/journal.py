@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from latentdc.errors import RunError
+from latentdc.errors import RunError, everywhere
 
 FLUSH_EVERY = 10  # steps
 
@@ -118,9 +118,11 @@ class Journal:
 
 def diverged(what: str) -> RunError:
     """The end of a run whose numbers are no longer finite."""
-    return RunError(
-        f"{what}; checkpoints from before are kept. Lower distill.lr_z or distill.lr_c, and give "
-        "that run a folder of its own with output=..."
+    return everywhere(
+        RunError(
+            f"{what}; checkpoints from before are kept. Lower distill.lr_z or distill.lr_c, and "
+            "give that run a folder of its own with output=..."
+        )
     )
 
 
@@ -132,15 +134,16 @@ def _cut(path: Path, start: int) -> None:
     """Remove the lines of steps from `start` on, which will be computed again."""
     if not path.is_file():
         return
-    kept = [line for line in path.read_text().splitlines() if _step(line) < start]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [line for line in lines if _step(line) < start]
     part = path.with_name(path.name + ".part")
-    part.write_text("".join(f"{line}\n" for line in kept))
+    part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     os.replace(part, path)
 
 
 def _step(line: str) -> float:
-    """Step of a line; a line that a kill cut short counts as later than all."""
+    """Step of a line; a line that a kill or a full disk cut short counts as later than all."""
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float("inf")

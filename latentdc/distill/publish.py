@@ -1,10 +1,11 @@
 """What a run leaves for people: its set, grid, table, and a copy on the Hub."""
 
+import filecmp
 import os
 import shutil
 from pathlib import Path
 
-from latentdc.distill.ended import SET
+from latentdc.distill.ended import SET, kept_set, same_samples
 from latentdc.distill.provenance import shared_recipe
 from latentdc.evaluate.render import to_text
 from latentdc.evaluate.table import Table
@@ -17,8 +18,13 @@ RESULTS = "results.json"
 
 
 def keep(made: SyntheticSet, recipe: Recipe, folder: Path) -> None:
-    """Write the set of a run, before it is evaluated."""
-    made.save_pretrained(folder / SET, recipe=shared_recipe(recipe))
+    """Write the set of a run, before it is evaluated.
+
+    Where the same one is there it stays as it is, with the results of its former evaluation.
+    """
+    kept = kept_set(folder)
+    if kept is None or not same_samples(kept, made):
+        made.save_pretrained(folder / SET, recipe=shared_recipe(recipe))
     if made.kind == "images":
         _copy(folder / SET / GRID, folder / GRID)
 
@@ -38,7 +44,9 @@ def publish(made: SyntheticSet, table: Table | None, recipe: Recipe, folder: Pat
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Whole or not at all."""
+    """Whole or not at all; the same picture is left untouched."""
+    if target.is_file() and filecmp.cmp(source, target, shallow=False):
+        return
     part = target.with_name(target.name + ".part")
     shutil.copyfile(source, part)
     os.replace(part, target)

@@ -66,7 +66,7 @@ def run(
             normalization=parts.normalization,
             accelerator=accelerator,
         )
-    if checkpoint.latest(folder / "checkpoints") is None:
+    if not checkpoint.whole(folder / "checkpoints"):
         check_moves(
             parts.prior,
             lr_z=recipe.distill.lr_z,

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentdc import config
+from latentdc import config, lock
 from latentdc.cli import exits
 from latentdc.errors import InputError
 from latentdc.evaluate.loading import load_protocol
@@ -79,10 +79,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.print_config:
         print("---\n".join(map(config.to_yaml, [recipe, *protocols])), end="")
         return
-    from latentdc.evaluate.saved import score_saved
-
     labels = None if options.labels is None else Path(options.labels)
-    score_saved(places, recipes, protocols, _output(places, options.output), labels)
+    output = _output(places, options.output)
+    with lock.hold(output):
+        from latentdc.evaluate.saved import score_saved
+
+        score_saved(places, recipes, protocols, output, labels)
 
 
 def _protocols(names: Sequence[str], changes: Sequence[str], recipe: Recipe) -> list[EvalProtocol]:

@@ -81,7 +81,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {"protocols": dict(content["protocols"]), "rows": rows}
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is no file of scores ({error}); remove it.") from error
 
 

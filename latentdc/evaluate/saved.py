@@ -66,7 +66,10 @@ def score_saved(
     """
     recipe = recipes[0]
     accelerator = launch.start(
-        threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
+        threads=recipe.threads,
+        precision=recipe.precision,
+        processes=recipe.processes,
+        folder=output,
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     names = row_names(places)

@@ -32,7 +32,7 @@ def load_table(path: Path) -> Table:
         return _table(content)
     except InputError as error:  # says itself what to do: a newer file, a teacher that was moved
         raise InputError(f"{path}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is no file of results ({error}); remove it.") from error
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentdc import lock
 from latentdc.cli import exits, read_recipe, recipe_parser
 from latentdc.errors import InputError
 from latentdc.experts.manifest import (
@@ -46,13 +47,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.dry_run:
             from latentdc.experts.dry_run import describe
 
-            print(describe(recipe))
+            text = describe(recipe)
+            if lock.rank() == 0:
+                print(text)
             return
         folder = experts_folder(recipe)
         require_writable(folder)
         if (manifest := read_manifest(folder)) is not None:
             require_same(folder, manifest, _facts(recipe))
-        _train(recipe, folder)
+        with lock.hold(folder):
+            _train(recipe, folder)
 
     exits(work)
 
@@ -84,7 +88,10 @@ def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc.experts.training import expert_bytes, train_experts
 
     accelerator = launch.start(
-        threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
+        threads=recipe.threads,
+        precision=recipe.precision,
+        processes=recipe.processes,
+        folder=folder,
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import cli, config
+from latentdc import cli, config, lock
 from latentdc.errors import InputError
 from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.sources import Place, find
@@ -61,6 +61,7 @@ def _measure(options: argparse.Namespace) -> None:
                 f"{override!r} changes nothing about a saved set; here {', '.join(CHANGEABLE)} "
                 "can be set, such as data.source=FOLDER."
             )
+    cli.one_process("latentdc measure")
     place = find(options.set, options.ipc)
     path = place.recipe if options.recipe is None else config.find(options.recipe, "recipes")
     recipe = config.load(Recipe, path, options.overrides)
@@ -72,7 +73,8 @@ def _measure(options: argparse.Namespace) -> None:
     wanted = Wanted(network, options.lpips, options.kid)
     _check_extras(wanted)
     output = Path(options.output) if options.output else _output(place)
-    content = measure_saved(place, recipe, wanted, output)
+    with lock.hold(output):
+        content = measure_saved(place, recipe, wanted, output)
     print(f"\n{to_text(content)}\n\nmetrics: {output / NAME}")
 
 

@@ -6,7 +6,7 @@ Imports no torch before the recipe is checked.
 import argparse
 from collections.abc import Sequence
 
-from latentdc import cli, config, ownership
+from latentdc import cli, config, lock, ownership
 from latentdc.evaluate.sources import check_names, protocol_words
 from latentdc.pca.plan import protocols, runs
 from latentdc.pca.variants import VARIANTS, chosen
@@ -58,9 +58,10 @@ def _work(options: argparse.Namespace) -> None:
         return
     for one, place in each:
         ownership.check(one, place)
-    from latentdc.pca.run import run
+    with lock.hold(folder, *(place for _, place in each)):
+        from latentdc.pca.run import run
 
-    run(each, path.stem, folder, variants, pairs)
+        run(each, path.stem, folder, variants, pairs)
 
 
 if __name__ == "__main__":

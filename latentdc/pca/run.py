@@ -65,7 +65,10 @@ def run(
     """
     recipe = each[0][0]
     accelerator = launch.start(
-        threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
+        threads=recipe.threads,
+        precision=recipe.precision,
+        processes=recipe.processes,
+        folder=folder,
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
@@ -159,5 +162,5 @@ def _tables(
 
 def _write(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)

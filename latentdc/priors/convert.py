@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
+    cli.one_process("latentdc convert-prior")
     if not is_free(options.out):
         raise InputError(f"{options.out} exists and is not an empty folder; choose a new one.")
     model = read_yaml(options.config)

@@ -65,7 +65,7 @@ def describe(
     data = replace(recipe.data, cache=None)
     shared = without_paths(replace(recipe, data=data, output=None, threads=None))
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-    (folder / "README.md").write_text(prior_card(shared, name, facts))
+    (folder / "README.md").write_text(prior_card(shared, name, facts), encoding="utf-8")
     config.save(shared, folder / "recipe.yaml")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from latentdc import cli
+from latentdc import cli, lock
 from latentdc.priors.recipe import PriorRecipe
 
 LOCAL = ("output=", "data.source=", "data.cache=", "threads=")  # say nothing about the weights
@@ -18,12 +18,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def work() -> None:
         recipe, name = cli.read_recipe(PriorRecipe, options)
-        from latentdc.priors.training import train_prior
-
+        cli.one_process("latentdc train-prior")
         words = ["python -m latentdc.priors.train", options.recipe]
         words += [word for word in options.overrides if not word.startswith(LOCAL)]
         folder = cli.run_folder(recipe.output, f"priors/{name}")
-        train_prior(recipe, name, folder, " ".join(words))
+        with lock.hold(folder):
+            from latentdc.priors.training import train_prior
+
+            train_prior(recipe, name, folder, " ".join(words))
 
     cli.exits(work)
 

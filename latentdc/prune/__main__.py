@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import ownership
+from latentdc import lock, ownership
 from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
 from latentdc.prune.check import check_prune, looked_at, require_plots
 from latentdc.recipe import Recipe
@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             require_plots()
         folder = run_folder(recipe.output, name)
         ownership.check(recipe, folder)
-        _prune(recipe, folder, options)
+        with lock.hold(folder):
+            _prune(recipe, folder, options)
 
     exits(work)
 
@@ -67,7 +68,10 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
 
     path = folder / ownership.CORESET
     accelerator = launch.start(
-        threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
+        threads=recipe.threads,
+        precision=recipe.precision,
+        processes=recipe.processes,
+        folder=folder,
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     given = {

@@ -54,7 +54,7 @@ def write_report(folder: Path, table: ScoreTable, train: Dataset, coreset: Cores
             lines += [f"{title} of each class, from left to right:", ""]
             lines += [f"![{title.lower()} by {name}]({name}-{order}.png)", ""]
     part = folder / "report.md.part"
-    part.write_text("\n".join(lines))
+    part.write_text("\n".join(lines), encoding="utf-8")
     os.replace(part, folder / "report.md")
     return folder / "report.md"
 

@@ -29,7 +29,7 @@ def is_finished(recipe: Recipe, folder: Path) -> bool:
         marked = json.loads((folder / MARK).read_text())["recipe"]
     except FileNotFoundError:
         return False
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder / MARK} is damaged ({error}); remove it.") from error
     return bool(marked == identity(recipe))
 

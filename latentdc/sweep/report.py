@@ -34,7 +34,7 @@ def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
         "table.md": text + "\n",
     }.items():
         part = folder / f"{name}.{os.getpid()}.part"
-        part.write_text(content)
+        part.write_text(content, encoding="utf-8")
         os.replace(part, folder / name)
     draw(sweep.axes, wanted, results, folder / "table.png")
     return text

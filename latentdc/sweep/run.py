@@ -1,13 +1,12 @@
 """The runs of a sweep, of which the missing ones alone are carried out."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from accelerate import Accelerator
-from filelock import FileLock, Timeout
 
-from latentdc import launch, ownership
+from latentdc import launch, lock, ownership
 from latentdc.distill.run import run
 from latentdc.recipe import Recipe
 from latentdc.sweep import finished
@@ -78,15 +77,11 @@ def _done(recipe: Recipe, target: Path, accelerator: Accelerator) -> bool:
 @contextmanager
 def _held(target: Path, wait: bool, accelerator: Accelerator) -> Iterator[bool]:
     """Hold a cell against other commands, or find that one of them has it."""
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
     held = True
-    if accelerator.is_main_process:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            held = False
-    try:
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            try:
+                stack.enter_context(lock.held(target, wait=wait))
+            except lock.InUse:
+                held = False
         yield bool(launch.agree(accelerator, held))
-    finally:
-        lock.release()

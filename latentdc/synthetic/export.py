@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import cli
+from latentdc import cli, lock
 from latentdc.errors import InputError
 from latentdc.synthetic import folder as layout
 
@@ -118,9 +118,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
 
     def work() -> None:
+        cli.one_process("latentdc export")
         from latentdc.synthetic import SyntheticSet
 
-        FORMATS[options.format](SyntheticSet.from_pretrained(options.run), options.out)
+        with lock.hold(options.out):
+            FORMATS[options.format](SyntheticSet.from_pretrained(options.run), options.out)
         print(options.out)
 
     cli.exits(work)

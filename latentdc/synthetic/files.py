@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
+from torch import Tensor
 
 from latentdc.published import published, published_yaml
 from latentdc.report import save_grid
@@ -63,25 +64,56 @@ def _write_images(folder: Path, synthetic: "SyntheticSet") -> None:
 
 
 def read_files(folder: Path) -> dict[str, Any]:
-    """The fields of a `SyntheticSet`: float images, where there are any, in place of the PNGs."""
+    """The fields of a `SyntheticSet`: float images, where there are any, in place of the PNGs.
+
+    Raises:
+        InputError: a file is damaged or missing; the line names it.
+    """
     shards = layout.shards(folder)
-    read = read_vectors if holds_vectors(shards[0]) else read_rows
+    with layout.reading(shards[0]):
+        read = read_vectors if holds_vectors(shards[0]) else read_rows
     images, labels, class_names = read(shards)
-    provenance = json.loads((folder / layout.PROVENANCE).read_text(encoding="utf-8"))
-    tensors: dict[str, Any] = safetensors.torch.load_file(folder / layout.LATENTS)
-    if (lr := tensors.get("learned_lr")) is not None:
-        tensors["learned_lr"] = float(lr)
-    if (grid := tensors.get("grid")) is not None:
-        tensors["grid"] = int(grid)
-    whitening = folder / layout.WHITENING
+    with layout.reading(folder / layout.PROVENANCE):
+        provenance = json.loads((folder / layout.PROVENANCE).read_text(encoding="utf-8"))
+        if not isinstance(provenance, dict):
+            raise ValueError(f"it holds a {type(provenance).__name__}, not facts by their names")
+    with layout.reading(folder / layout.LATENTS):
+        tensors = _latents(folder / layout.LATENTS, images)
+    whitening = None
+    if (folder / layout.WHITENING).is_file():
+        with layout.reading(folder / layout.WHITENING):
+            whitening = read_whitening(folder / layout.WHITENING)
     return {
-        "whitening": read_whitening(whitening) if whitening.is_file() else None,
+        "whitening": whitening,
         "images": images,
         "labels": labels,
         "class_names": class_names,
         "provenance": provenance,
         **tensors,
     }
+
+
+def _latents(path: Path, images: Tensor) -> dict[str, Any]:
+    """What `SyntheticSet.tensors` gave.
+
+    Raises:
+        ValueError: other tensors than those, or not of their form.
+    """
+    tensors: dict[str, Any] = safetensors.torch.load_file(path)
+    if strange := sorted(tensors.keys() - {"z", "c", "noise", "images", "learned_lr", "grid"}):
+        raise ValueError(f"it holds {', '.join(strange)}, which no set has")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} is not finite")
+    if (floats := tensors.get("images")) is not None and floats.shape != images.shape:
+        raise ValueError(f"images of {tuple(floats.shape)} beside PNGs of {tuple(images.shape)}")
+    if (lr := tensors.get("learned_lr")) is not None:
+        tensors["learned_lr"] = float(lr)
+    if (grid := tensors.get("grid")) is not None:
+        if grid.is_floating_point():
+            raise ValueError(f"grid is a whole number, got {float(grid)}")
+        tensors["grid"] = int(grid)
+    return tensors
 
 
 def _json(content: Mapping[str, object]) -> str:

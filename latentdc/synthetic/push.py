@@ -97,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
 
     def work() -> None:
+        cli.one_process("latentdc push")
         folder = layout.find_local(options.run)
         if folder is None:
             raise InputError(f"no folder {options.run}; give a finished run or a synthetic set.")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from latentdc.errors import InputError
@@ -149,7 +148,7 @@ class SyntheticSet:
         recipe: str | None = None,
         results: Mapping[str, object] | None = None,
     ) -> None:
-        """Write the set, whole or not at all; an older set at `folder` is replaced.
+        """Write the set, whole or not at all; an older set at `folder` is replaced if it differs.
 
         Args:
             folder: laid out as a data set repo of the Hub; `datasets.load_dataset` reads it.
@@ -181,10 +180,11 @@ class SyntheticSet:
             InputError: there is no such set, the Hub cannot be reached, or a file is damaged.
         """
         folder = layout.find(name, revision)
+        fields = read_files(folder)
         try:
-            return cls(**read_files(folder))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise InputError(f"the synthetic set {folder} is damaged: {error}") from error
+            return cls(**fields)
+        except InputError as error:
+            raise InputError(f"{folder} is damaged: {error}") from error
 
     def push_to_hub(
         self,

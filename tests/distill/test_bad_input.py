@@ -257,7 +257,7 @@ def test_latents_that_are_not_finite_never_reach_a_checkpoint_or_a_set(tmp_path)
     with pytest.raises(RunError, match="latents are no longer finite after 3 steps"):
         run(steps=9, folder=tmp_path / "run", checkpoint_every=1)
     kept = {path.split("/")[0] for path in contents(tmp_path / "run" / "checkpoints")}
-    assert kept == {"step-00000002"}
+    assert kept == {"step-00000001", "step-00000002"}
     with pytest.raises(RunError, match="after 3 steps"):
         run(steps=3)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from latentdc.distill import finish
+from latentdc.distill import run as run_module
 from latentdc.distill.__main__ import main
 from latentdc.distill.ended import SET
 from tests.distill import setup
@@ -71,6 +72,30 @@ def test_the_command_started_again_decodes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(finish, "decoded", lambda *_: pytest.fail("decoded"))
     main(["quick.yaml", "threads=2"])
     assert pixels_and_latents() == before
+
+
+def test_an_ended_run_started_again_keeps_its_results_all_the_while(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_recipe(tmp_path)
+    rows = "evaluate.rows=[distilled, random]"
+    main(["quick.yaml", rows])
+    before, times = contents(RUN), modified()
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "score_table", lambda *_, **__: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            main(["quick.yaml", rows, "evaluate.seeds=3"])
+    assert contents(RUN / SET) == {
+        name.removeprefix(f"{SET}/"): data for name, data in before.items() if name[:9] == SET
+    }
+    main(["quick.yaml", "evaluate.rows=[]", "threads=1"])
+    main(["quick.yaml", rows])
+    assert contents(RUN) == before and modified() == times
+
+
+def modified():
+    """When each file of the set was, and what people look at."""
+    paths = [*(RUN / SET).rglob("*"), RUN / "grid.png"]
+    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 def pixels_and_latents():

@@ -1,5 +1,7 @@
 """The set at the end: class by class, in memory or through a file, and pictures of a part."""
 
+import os
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -29,6 +31,20 @@ def test_a_set_through_a_file_is_the_one_in_memory_and_leaves_no_file(tmp_path, 
     _, mapped = ends(prior, tmp_path)
     assert torch.equal(in_memory.images, mapped.images)
     assert mapped.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_found_before_the_file_is_mapped_and_leaves_none(tmp_path, monkeypatch):
+    """Writing to a mapped file of holes would end the process by SIGBUS."""
+
+    def full(descriptor, start, size):
+        assert (start, size) == (0, 9 * 3 * 8 * 8)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(decoding, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        ends(PixelPrior(8), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

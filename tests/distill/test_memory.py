@@ -20,7 +20,7 @@ def tight(monkeypatch):
 
 
 def kept(folder):
-    return json.loads((checkpoint.latest(folder / "checkpoints") / "state.json").read_text())
+    return json.loads((checkpoint.whole(folder / "checkpoints")[-1] / "state.json").read_text())
 
 
 def test_auto_keeps_everything_where_it_fits(capsys):

@@ -27,33 +27,25 @@ def test_a_run_that_is_further_on_is_not_passed_off_as_one_of_fewer_steps(tmp_pa
 
 def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path):
     setup.run(tmp_path, steps=2)
-    state = next(tmp_path.glob("checkpoints/*/state.json"))
-    facts = json.loads(state.read_text())
-    assert facts["precision"] == "no"
-    state.write_text(json.dumps({**facts, "precision": "bf16"}))
-    told = "made with precision 'bf16', this run has 'no'; launch as before"
+    whole = whole_checkpoints(tmp_path)
+    assert checkpoint.require(whole[-1], {"precision": "no"}) == 2
+    told = "made with precision 'no', this run has 'bf16'; launch as before"
     with pytest.raises(InputError, match=told):
-        setup.run(tmp_path, steps=4)
-    del facts["precision"]  # of before it was noted
-    state.write_text(json.dumps(facts))
-    setup.run(tmp_path, steps=4)
+        checkpoint.require(whole[-1], {"precision": "bf16"})
 
 
-def test_a_checkpoint_that_does_not_tell_its_precision_is_none_of_half_precision(tmp_path):
-    (tmp_path / "state.json").write_text('{"step": 2}')
-    assert checkpoint.require(tmp_path, {"precision": "no"}) == 2
-    with pytest.raises(InputError, match="made with precision 'no', this run has 'bf16'"):
-        checkpoint.require(tmp_path, {"precision": "bf16"})
-
-
-def test_there_is_one_whole_checkpoint_after_a_run(tmp_path):
-    setup.run(tmp_path)
-    (tmp_path / "checkpoints/step-00000011.part").mkdir()
-    latest = checkpoint.latest(tmp_path / "checkpoints")
-    assert latest.name == "step-00000010"
-    facts = json.loads((latest / "state.json").read_text())
+def test_the_last_two_checkpoints_stay_whole_after_a_run(tmp_path):
+    (tmp_path / "checkpoints/step-00000011.part").mkdir(parents=True)  # of a killed run
+    setup.run(tmp_path, checkpoint_every=3)
+    kept = [path.name for path in whole_checkpoints(tmp_path)]
+    assert kept == ["step-00000009", "step-00000010"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == kept
+    facts = json.loads((tmp_path / "checkpoints" / kept[-1] / "state.json").read_text())
     assert facts["processes"] == 1 and facts["threads"] == torch.get_num_threads()
-    assert len(list((tmp_path / "checkpoints").glob("step-????????"))) == 1
+
+
+def whole_checkpoints(folder):
+    return checkpoint.whole(folder / "checkpoints")
 
 
 def test_decoding_the_kept_latents_gives_the_stored_images():

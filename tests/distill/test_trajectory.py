@@ -42,7 +42,7 @@ def test_a_continued_run_ends_bitwise_with_its_learning_rate(tmp_path, space):
         options["prior"] = whitened()
     whole = setup.run(tmp_path / "whole", steps=4, **options)
     setup.run(tmp_path / "parts", steps=2, **options)
-    saved = checkpoint.learned(checkpoint.latest(tmp_path / "parts/checkpoints"))
+    saved = checkpoint.learned(checkpoint.whole(tmp_path / "parts/checkpoints")[-1])
     assert saved["lr_velocity"] != 0
     parts = setup.run(tmp_path / "parts", steps=4, **options)
     assert parts.learned_lr == whole.learned_lr

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from latentdc.errors import InputError
 from latentdc.prune import made
@@ -125,13 +125,13 @@ def test_a_cell_that_another_command_holds_is_left_to_it_and_waited_for(swept, m
     def finish(self, timeout=None, **given):
         waited.append(timeout)
         if Path(self.lock_file).name == ".50.lock" and timeout == 0:
-            raise sweep_run.Timeout(self.lock_file)
+            raise Timeout(self.lock_file)
         if Path(self.lock_file).name == ".50.lock":
             mark.write_text(content)  # the other command ends
         return original(self, timeout=timeout, **given)
 
     original = type(lock).acquire
-    monkeypatch.setattr(sweep_run.FileLock, "acquire", finish)
+    monkeypatch.setattr(FileLock, "acquire", finish)
     monkeypatch.setattr(sweep_run, "run", None)
     main(["mine.yaml", "--only", "real=hard", "--only", "kept=50"])
     assert waited == [0, -1]

@@ -78,7 +78,7 @@ def convert(
         for name, component in {**networks, "scheduler": scheduler}.items():
             component.save_pretrained(folder / name)
         (folder / "model_index.json").write_text(_index(networks) + "\n")
-        (folder / "README.md").write_text(card(facts, out.name))
+        (folder / "README.md").write_text(card(facts, out.name), encoding="utf-8")
     return facts
 
 

@@ -1,0 +1,114 @@
+"""One command at a time in a folder: a lock that names its owner to the others.
+
+The lock lies beside the folder, so that a refused command leaves nothing inside; or inside, where
+the folder above is closed to us. The system lets go of it when its owner ends, by SIGKILL too.
+Imports no torch.
+"""
+
+import errno
+import json
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from latentdc.errors import InputError
+
+_RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # as Accelerate's
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # of some network file systems
+
+
+class InUse(InputError):
+    """Another command is at work in a folder."""
+
+
+def rank() -> int:
+    """Of this process among those that a launcher started, before torch is imported."""
+    return next((int(os.environ[name]) for name in _RANKS if name in os.environ), 0)
+
+
+@contextmanager
+def hold(*folders: Path) -> Iterator[None]:
+    """Keep other commands out of folders while the block runs; the main process alone holds them.
+
+    Raises:
+        InUse: another command is at work in one of them; the line says which, and since when.
+        InputError: the lock cannot be written.
+    """
+    with ExitStack() as stack:
+        if rank() == 0:
+            for folder in dict.fromkeys(folder.resolve() for folder in folders):
+                stack.enter_context(held(folder))
+        yield
+
+
+@contextmanager
+def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """`hold` for one folder, whatever the process; waits for its owner if asked to."""
+    from filelock import FileLock, Timeout
+
+    folder = folder.resolve()
+    path, mark = _beside(folder, "lock"), _beside(folder, "owner")
+    made = [parent for parent in path.parents if not parent.exists()]
+    lock = FileLock(path)
+    try:
+        while not (lock.is_locked and path.exists()):  # its former owner may just have removed it
+            lock.release()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        raise InUse(
+            f"{folder} is in use by {_named(owner(folder))}; wait until that has ended, or name "
+            "another folder."
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise InputError(
+                f"cannot write to {str(path.parent)[:200]}: {error.strerror}; name another folder."
+            ) from error
+    mark.write_text(json.dumps(_this_command()), encoding="utf-8")
+    try:
+        yield
+    finally:
+        for file in (mark, path):
+            with suppress(OSError):  # Windows removes no open file
+                file.unlink(missing_ok=True)
+        lock.release()
+        for parent in made:
+            with suppress(OSError):  # something was written
+                parent.rmdir()
+
+
+def owner(folder: Path) -> dict[str, str] | None:
+    """Host, process, command and start of the command that holds a folder, as far as it is told."""
+    try:
+        return dict(json.loads(_beside(folder.resolve(), "owner").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _beside(folder: Path, kind: str) -> Path:
+    above = folder.parent
+    closed = above.exists() and not os.access(above, os.W_OK)
+    return folder / f".{kind}" if closed or not folder.name else above / f".{folder.name}.{kind}"
+
+
+def _named(command: dict[str, str] | None) -> str:
+    if command is None:
+        return "another command"
+    of = {name: command.get(name, "?") for name in ("command", "process", "host", "since")}
+    return f"`{of['command']}` (process {of['process']} on {of['host']}, since {of['since']})"
+
+
+def _this_command() -> dict[str, str]:
+    line = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {
+        "command": line if len(line) < 200 else f"{line[:200]}...",
+        "process": str(os.getpid()),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
