@@ -12,9 +12,6 @@ from latentdc.data.subsets import subset_names
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 
-# What YAML 1.1 reads as true and false where no quotes stand.
-_YAML_FLAGS = {"True": ("true", "yes", "on"), "False": ("false", "no", "off")}
-
 
 def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
     """The classes to keep, in their new order: all, or those of `data.classes` or `data.subset`.
@@ -29,9 +26,8 @@ def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
     for name in kept:
         if name not in names:
             known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-            hint = "; quote it, since YAML reads yes and no as flags" * (name in _YAML_FLAGS)
             raise InputError(
-                f"data.classes: {source} has no class {name!r}{hint or nearest(name, names)}; "
+                f"data.classes: {source} has no class {name!r}{nearest(name, names)}; "
                 f"its {len(names)} classes: {known}."
             )
     if len(set(kept)) < len(kept):
@@ -44,14 +40,10 @@ def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
 def _meant(name: str, names: Sequence[str]) -> str:
     """The class that an entry of `data.classes` names.
 
-    A class called `no` arrives as False, which YAML makes of it. All 1000 classes of ImageNet by
-    WordNet id can also be named by their positions, 0 to 999.
+    All 1000 classes of ImageNet, called by WordNet id or name, can also be named by position.
     """
     if name in names:
         return name
-    if name in _YAML_FLAGS:
-        found = [other for other in names if other.lower() in _YAML_FLAGS[name]]
-        return found[0] if len(found) == 1 else name
     if len(names) == len(wordnet_ids()) and name.isascii() and name.isdigit():
         return _by_position(tuple(names)).get(name, name)
     return name

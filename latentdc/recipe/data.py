@@ -62,14 +62,9 @@ class Data:
     def __post_init__(self) -> None:
         check_fields(self, "data.")
         expand_home(self, "source", "cache")
-        for name in ("source", "cache", "train", "test"):
+        for name in ("train", "test"):
             value = getattr(self, name)
-            require(
-                value is None or (bool(value) and "\0" not in value),
-                f"data.{name} is a name, got {value!r}; leave it out for the default.",
-            )
-        if self.classes is not None:  # integers are names too
-            object.__setattr__(self, "classes", [str(name) for name in self.classes])
+            require(value != "", f"data.{name} is a name, got ''; leave it out for the default.")
         if self.kind == "vectors":
             refuse_image_keys(self, OF_IMAGES, "data")
         require(

