@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import Dataset, different_counts
 from latentdc.distill import checkpoint
 from latentdc.distill.classes import check_classes_per_step, own_classes, step_classes
 from latentdc.distill.finish import finished
@@ -85,7 +85,7 @@ def distill_dataset(
     """
     accelerator = accelerator or Accelerator()
     device = accelerator.device
-    counts = class_counts(coreset).tolist()
+    counts = different_counts(coreset).tolist()
     processes = accelerator.num_processes
     check_fit(coreset.class_names, counts, prior, ipc=ipc, processes=processes)
     check_classes_per_step(

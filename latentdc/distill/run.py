@@ -7,7 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from latentdc import config, launch, ownership
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import Dataset, class_counts, different_counts
 from latentdc.data.preprocessing import plain
 from latentdc.distill import checkpoint
 from latentdc.distill.dataset import distill_dataset
@@ -127,10 +127,11 @@ def _coreset(
         path = path if prune.coreset is None else Path(prune.coreset)
     if path is not None:
         kept = fitting(path, train)
-        names, counts = kept.class_names, kept.labels.bincount().tolist()
+        names, counts = kept.class_names, kept.different_counts()
     else:
-        kept, names, sizes = None, train.class_names, class_counts(train).tolist()
-        counts = most_kept(sizes, keep=prune.keep, count=prune.count, scope=prune.scope)
+        kept, names, sizes = None, train.class_names, different_counts(train).tolist()
+        rows, scope = class_counts(train).tolist(), prune.scope
+        counts = most_kept(sizes, keep=prune.keep, count=prune.count, scope=scope, rows=rows)
     check_fit(names, counts, parts.prior, ipc=recipe.ipc, processes=accelerator.num_processes)
     return kept or make_coreset(
         prune,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset
+from latentdc.data.repeats import different_rows
 from latentdc.errors import InputError
 from latentdc.prune.rules.names import RULES
 
@@ -70,6 +71,11 @@ class Coreset:
         """The rule, and the end of its ranking that was kept, where it ranks."""
         ranks = self.rule in RULES and not RULES[self.rule].chooses
         return f"{self.rule}, {self.order}" if ranks else self.rule
+
+    def different_counts(self) -> list[int]:
+        """Of each class, without exact repeats."""
+        rows = different_rows(self.hashes, self.labels)
+        return self.labels[rows].bincount(minlength=len(self.class_names)).tolist()
 
     def indices(self, dataset: Dataset) -> Tensor:
         """(M,) ascending positions of the core set in `dataset`.

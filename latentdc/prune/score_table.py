@@ -107,6 +107,16 @@ class ScoreTable:
             )
         return torch.tensor(order)
 
+    def select(self, rows: Tensor) -> "ScoreTable":
+        """The scores at `rows` (M,), in that order."""
+        return replace(
+            self,
+            hashes=self.hashes[rows],
+            labels=self.labels[rows],
+            columns={name: column[rows] for name, column in self.columns.items()},
+            features=None if self.features is None else self.features.select(rows),
+        )
+
     def fitted(self, dataset: Dataset) -> "ScoreTable":
         """The scores in the order of `dataset`.
 
