@@ -12,11 +12,10 @@ from latentdc.data.preprocessing import plain
 from latentdc.distill import checkpoint
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
-from latentdc.distill.loop import check_moves
+from latentdc.distill.loop import check_moves, check_precision
 from latentdc.distill.parts import Parts, open_parts
 from latentdc.distill.provenance import provenance
 from latentdc.distill.publish import keep, publish
-from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
@@ -106,11 +105,7 @@ def _start(recipe: Recipe, folder: Path) -> Accelerator:
         trackers=recipe.trackers,
         folder=folder,
     )
-    if accelerator.mixed_precision not in ("no", "bf16"):
-        raise InputError(
-            f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "
-            "pass through a prior vanish; launch with --mixed_precision bf16 or no."
-        )
+    check_precision(accelerator)
     if recipe.push.repo is not None:
         launch.main_first(accelerator, require_login)
     return accelerator
