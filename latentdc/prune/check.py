@@ -12,7 +12,7 @@ from latentdc.prune.rules.names import RULES
 from latentdc.recipe import Data, Prune
 from latentdc.recipe.vectors import refuse_image_keys
 
-SCORES = (".parquet", ".csv", ".json", ".npy")
+SCORES = (".parquet", ".csv", ".json", ".npy", ".npz")
 FEATURES = (".npy", ".safetensors")
 
 

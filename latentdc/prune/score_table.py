@@ -77,6 +77,9 @@ class ScoreTable:
             return None
         told: dict[str, Any] = json.loads(about)
         columns = {name: torch.tensor(table[name].to_numpy()) for name in table.column_names[1:]}
+        labels, names = columns["label"], told["class_names"]
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
+            raise ValueError(f"labels go from {labels.min()} to {labels.max()} of {len(names)}")
         return cls(
             hashes=columns.pop("hash"),
             labels=columns.pop("label"),
