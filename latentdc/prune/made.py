@@ -9,6 +9,7 @@ from torch import Tensor
 from latentdc import launch
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.prune import order
 from latentdc.prune.features import own_features, read_features
 from latentdc.prune.foreign import UNREADABLE, read_scores, with_features
 from latentdc.prune.plan import ScoringPlan, base_of, file_identity, is_kept, with_bases
@@ -48,6 +49,8 @@ def make_scores(
     """
     brought = Path(prune.features) if prune.features is not None else None
     features = own_features(train) if brought is None else read_features(brought, len(train))
+    if brought is not None:
+        order.tell_features(brought, train)
     if prune.scores is not None:
         ranks_by = base_of(prune.score, prune.rules) or prune.score
         path = None if folder is None else folder / SCORES

@@ -58,6 +58,15 @@ def tell(
         )
 
 
+def tell_features(path: Path, train: Dataset) -> None:
+    """Say that the order of a file of features is taken on trust."""
+    _say(
+        "note",
+        f"{path.name} does not say which image each row is of, so the order of {train.name} is "
+        "taken on trust.",
+    )
+
+
 def class_chance(scores: Tensor, labels: Tensor) -> float:
     """Probability of so large a difference between classes, if the order were random."""
     from sklearn.feature_selection import f_classif  # takes a second
