@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc.data.cache import MEMORY_LIMIT
+from latentdc.data.mapped import reserve
 from latentdc.distill.latents import Latents
 from latentdc.distill.loop import gather_rows
 from latentdc.images import to_uint8
@@ -93,6 +94,10 @@ def through_file(
         flat = torch.from_file(str(path), shared=write, size=shape.numel(), dtype=dtype)
         return flat.view(shape)
 
+    if accelerator.is_main_process:
+        with path.open("w+b") as file:
+            file.truncate(shape.numel() * dtype.itemsize)
+            reserve(file)
     fill(mapped(write=True) if accelerator.is_main_process else None)
     accelerator.wait_for_everyone()
     images = mapped(write=False)
