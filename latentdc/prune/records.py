@@ -101,11 +101,9 @@ def array_file(
         try:
             found = np.lib.format.open_memmap(path, mode="r+")
         except (ValueError, EOFError) as error:
-            found, why = None, str(error)
-        else:
-            why = f"{found.dtype} of shape {found.shape}"
-        if found is None or (found.shape, found.dtype) != (shape, np.dtype(dtype)):
-            raise RunError(f"{path} is damaged ({why}); delete {folder.parent} to score anew.")
+            raise RunError(_damaged(path, str(error))) from error
+        if (found.shape, found.dtype) != (shape, np.dtype(dtype)):
+            raise RunError(_damaged(path, f"{found.dtype} of shape {found.shape}"))
         return found
     path.unlink(missing_ok=True)
     made: NDArray[np.floating] = np.lib.format.open_memmap(
@@ -114,3 +112,7 @@ def array_file(
     with path.open("r+b") as file:
         reserve(file)
     return made
+
+
+def _damaged(path: Path, why: str) -> str:
+    return f"{path} is damaged ({why}); delete {path.parent.parent} to score anew."
