@@ -134,21 +134,29 @@ class Coreset:
         """
         try:
             table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise InputError(f"cannot read the core set {path}: {error}") from error
         metadata = table.schema.metadata or {}
         if _KEY not in metadata:
             raise InputError(
                 f"{path} is no core set; `python -m latentdc.prune` writes one as coreset.parquet."
             )
-        facts: dict[str, Any] = json.loads(metadata[_KEY])
-        return cls(
-            hashes=_tensor(table, "hash"),
-            scores=_tensor(table, "score"),
-            labels=_tensor(table, "label"),
-            class_names=tuple(facts.pop("class_names")),
-            **facts,
-        )
+        try:
+            facts: dict[str, Any] = json.loads(metadata[_KEY])
+            read = cls(
+                hashes=_tensor(table, "hash"),
+                scores=_tensor(table, "score"),
+                labels=_tensor(table, "label"),
+                class_names=tuple(facts.pop("class_names")),
+                **facts,
+            )
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise InputError(f"the core set {path} is damaged ({error}); prune anew.") from error
+        if not len(read.hashes) == len(read.scores) == len(read.labels):
+            raise InputError(f"the core set {path} is damaged (columns differ); prune anew.")
+        return read
 
 
 def _tensor(table: Any, column: str) -> Tensor:
