@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from latentdc.data.mapped import Images, MappedImages
+from latentdc.data.repeats import different_rows
 from latentdc.errors import InputError
 from latentdc.samples import Kind, kind_of
 
@@ -63,6 +64,11 @@ class Dataset:
         """Ascending indices (M,) of the samples of one class."""
         return self._members[label]
 
+    def different(self, label: int) -> Tensor:
+        """`members` without exact repeats: of one content the first."""
+        members = self._members[label]
+        return members[different_rows(self.hashes[members], self.labels[members])]
+
     @cached_property
     def _members(self) -> tuple[Tensor, ...]:
         counts = torch.bincount(self.labels, minlength=self.num_classes)
@@ -87,6 +93,12 @@ class Dataset:
 def class_counts(dataset: Dataset) -> Tensor:
     """(C,) number of samples of each class."""
     return torch.bincount(dataset.labels, minlength=dataset.num_classes)
+
+
+def different_counts(dataset: Dataset) -> Tensor:
+    """(C,) number of different samples of each class, without exact repeats."""
+    rows = different_rows(dataset.hashes, dataset.labels)
+    return torch.bincount(dataset.labels[rows], minlength=dataset.num_classes)
 
 
 def _require_samples(samples: Images, name: str) -> None:

@@ -1,10 +1,14 @@
 """Samples of a file that is larger than memory: a view, read row by row when indexed."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
+
+_CHUNK = 2**20  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,3 +69,26 @@ class MappedImages:
 
 
 Images = Tensor | MappedImages
+
+
+def reserve(file: IO[bytes]) -> None:
+    """Take the room of a sparse file on the disk, before it is written through a map.
+
+    Without it, a full disk ends the process by SIGBUS when a page is written.
+
+    Args:
+        file: open for reading and writing; its content stays.
+
+    Raises:
+        OSError: there is no room.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if size and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    file.seek(0)
+    for start in range(0, size, _CHUNK):  # each part as it is: a hole is read as zeros
+        part = file.read(min(_CHUNK, size - start))
+        file.seek(start)
+        file.write(part)
+    file.flush()

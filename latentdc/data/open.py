@@ -12,6 +12,7 @@ from latentdc.data.digits import open_digits
 from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import printable
 from latentdc.data.folder import folder_split, is_class_tree
+from latentdc.data.repeats import tell_repeats
 from latentdc.data.vectors import open_vectors
 from latentdc.errors import InputError
 from latentdc.recipe import Data
@@ -34,9 +35,17 @@ def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
 def open_splits(data: Data) -> tuple[Dataset, Dataset]:
     """Training and test split of the same classes; nothing is decoded before both are found.
 
+    Exact repeats, in training or between the two, are told in one line.
+
     Raises:
         InputError: as `open_dataset`, and where the two splits have other classes.
     """
+    train, test = _splits(data)
+    tell_repeats(train, test)
+    return train, test
+
+
+def _splits(data: Data) -> tuple[Dataset, Dataset]:
     if data.kind == "vectors":
         return open_vectors(data, "train"), open_vectors(data, "test")
     if data.source == "digits":

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import Dataset, different_counts
 from latentdc.distill import checkpoint
 from latentdc.distill.classes import check_classes_per_step, own_classes, step_classes
 from latentdc.distill.finish import finished
 from latentdc.distill.journal import Journal, diverged
 from latentdc.distill.latents import Latents, check_fit, initial_latents
-from latentdc.distill.loop import check_moves, distill, make_optimizer
+from latentdc.distill.loop import check_moves, check_precision, distill, make_optimizer
 from latentdc.distill.memory import settle_memory
 from latentdc.distill.picture import picture
 from latentdc.distill.real import RealBatches
@@ -80,13 +80,14 @@ def distill_dataset(
 
     Raises:
         InputError: classes, ipc, processes and objective that do not fit together, rates that move
-            nothing, or a folder whose checkpoints are damaged, of another set, or further on than
-            `steps`.
+            nothing, fp16, or a folder whose checkpoints are damaged, of another set, or further on
+            than `steps`.
         RunError: the loss or the latents are no longer finite.
     """
     accelerator = accelerator or Accelerator()
+    check_precision(accelerator)
     device = accelerator.device
-    counts = class_counts(coreset).tolist()
+    counts = different_counts(coreset).tolist()
     processes = accelerator.num_processes
     check_fit(coreset.class_names, counts, prior, ipc=ipc, processes=processes)
     check_classes_per_step(

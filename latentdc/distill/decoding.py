@@ -5,7 +5,6 @@ process holds the set in floats. A set above `MEMORY_LIMIT` goes into a file of 
 all processes map.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc.data.cache import MEMORY_LIMIT
+from latentdc.data.mapped import reserve
 from latentdc.distill.latents import Latents
 from latentdc.distill.loop import gather_rows
 from latentdc.images import to_uint8
@@ -95,7 +95,13 @@ def through_file(
         return flat.view(shape)
 
     if accelerator.is_main_process:
-        reserve(path, shape.numel() * dtype.itemsize)
+        with path.open("w+b") as file:
+            file.truncate(shape.numel() * dtype.itemsize)
+            try:
+                reserve(file)
+            except OSError:
+                path.unlink()
+                raise
     fill(mapped(write=True) if accelerator.is_main_process else None)
     accelerator.wait_for_everyone()
     images = mapped(write=False)
@@ -103,24 +109,6 @@ def through_file(
     if accelerator.is_main_process:
         path.unlink()
     return images
-
-
-def reserve(path: Path, size: int) -> None:
-    """Take the bytes of a file on the disk, before it is mapped.
-
-    Raises:
-        OSError: there is no room. Writing to a mapped file of holes would end the process instead.
-    """
-    with path.open("wb") as file:
-        try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:  # macOS, Windows
-                for start in range(0, size, 1 << 24):
-                    file.write(bytes(min(1 << 24, size - start)))
-        except OSError:
-            path.unlink()
-            raise
 
 
 def _fit_levels(z: Sequence[Tensor], prior: Prior, accelerator: Accelerator) -> bool:

@@ -74,7 +74,7 @@ def check_fit(
 
     Args:
         names: of the classes.
-        counts: images of each class in the core set.
+        counts: different images of each class in the core set.
         prior: must know the classes.
         ipc: wanted images per class.
         processes: that share the classes.
@@ -87,7 +87,7 @@ def check_fit(
     if ipc > counts[smallest]:
         raise InputError(
             f"ipc={ipc} is above the smallest class of the core set: {names[smallest]!r} has "
-            f"{counts[smallest]} images; lower ipc or raise prune.keep."
+            f"{counts[smallest]} images (exact repeats count once); lower ipc or raise prune.keep."
         )
     if processes > len(names):
         raise InputError(
@@ -151,10 +151,10 @@ def _encoded(
     seed: int,
     device: torch.device | str,
 ) -> Parts:
-    """`ipc` images of each class, encoded some at a time whatever their classes."""
+    """`ipc` different images of each class, encoded some at a time whatever their classes."""
     rows = []
     for label in classes:
-        members = coreset.members(label)
+        members = coreset.different(label)
         rows.append(members[draws.choose(len(members), ipc, draws.generator(seed, "start", label))])
     latents = [
         encode(as_floats(coreset.images[some].to(device)))

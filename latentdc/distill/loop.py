@@ -85,6 +85,19 @@ def check_moves(
     )
 
 
+def check_precision(accelerator: Accelerator) -> None:
+    """Refuse to distil in a precision whose gradients would need scaling.
+
+    Raises:
+        InputError: neither float32 nor bf16.
+    """
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        raise InputError(
+            f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "
+            "pass through a prior vanish; launch with --mixed_precision bf16 or no."
+        )
+
+
 def distill(
     latents: Latents,
     prior: Prior,

@@ -11,6 +11,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import preprocessing
 from latentdc.distill.classes import check_classes_per_step
+from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Preprocessing
 from latentdc.objectives.base import Objective
@@ -43,7 +44,7 @@ class Parts:
     normalization: Preprocessing
     prior: Prior
     objective: Objective
-    experts: ExpertFiles | None
+    experts: ExpertFiles | ReplayBuffers | None
 
 
 def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
@@ -66,7 +67,9 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
             precision=precision,
         ),
     )
-    objective = recipe_objective(recipe, train, normalization)
+    if experts is not None:
+        experts.fit(train, normalization)
+    objective = recipe_objective(recipe, train, normalization, experts)
     check_classes_per_step(
         recipe.distill.classes_per_step,
         num_classes=train.num_classes,
@@ -128,13 +131,21 @@ def _prompts(spec: PriorSpec, class_names: Sequence[str]) -> dict[str, str]:
     return class_prompts(class_names, spec.prompt, spec.names)
 
 
-def recipe_objective(recipe: Recipe, train: Dataset, normalization: Preprocessing) -> Objective:
-    """What to match.
+def recipe_objective(
+    recipe: Recipe,
+    train: Dataset,
+    normalization: Preprocessing,
+    experts: ExpertFiles | ReplayBuffers | None = None,
+) -> Objective:
+    """What to match; experts are opened unless they are given.
 
     Raises:
         InputError: experts that are missing or were made otherwise.
     """
     spec = recipe.objective
+    if experts is None and spec.kind == "mtt":
+        experts = open_experts(recipe)
+        experts.fit(train, normalization)
     return build_objective(
         spec.kind,
         network=spec.network,
@@ -144,7 +155,7 @@ def recipe_objective(recipe: Recipe, train: Dataset, normalization: Preprocessin
         num_classes=train.num_classes,
         resolution=train.resolution,
         normalization=normalization,
-        experts=open_experts(recipe) if spec.kind == "mtt" else None,
+        experts=experts,
         trajectory=spec.trajectory,
         seed=recipe.seed,
     )

@@ -7,16 +7,15 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from latentdc import config, launch, ownership
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import Dataset, class_counts, different_counts
 from latentdc.data.preprocessing import plain
 from latentdc.distill import checkpoint
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
-from latentdc.distill.loop import check_moves
+from latentdc.distill.loop import check_moves, check_precision
 from latentdc.distill.parts import Parts, open_parts
 from latentdc.distill.provenance import provenance
 from latentdc.distill.publish import keep, publish
-from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
@@ -106,11 +105,7 @@ def _start(recipe: Recipe, folder: Path) -> Accelerator:
         trackers=recipe.trackers,
         folder=folder,
     )
-    if accelerator.mixed_precision not in ("no", "bf16"):
-        raise InputError(
-            f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "
-            "pass through a prior vanish; launch with --mixed_precision bf16 or no."
-        )
+    check_precision(accelerator)
     if recipe.push.repo is not None:
         launch.main_first(accelerator, require_login)
     return accelerator
@@ -127,10 +122,11 @@ def _coreset(
         path = path if prune.coreset is None else Path(prune.coreset)
     if path is not None:
         kept = fitting(path, train)
-        names, counts = kept.class_names, kept.labels.bincount().tolist()
+        names, counts = kept.class_names, kept.different_counts()
     else:
-        kept, names, sizes = None, train.class_names, class_counts(train).tolist()
-        counts = most_kept(sizes, keep=prune.keep, count=prune.count, scope=prune.scope)
+        kept, names, sizes = None, train.class_names, different_counts(train).tolist()
+        rows, scope = class_counts(train).tolist(), prune.scope
+        counts = most_kept(sizes, keep=prune.keep, count=prune.count, scope=scope, rows=rows)
     check_fit(names, counts, parts.prior, ipc=recipe.ipc, processes=accelerator.num_processes)
     return kept or make_coreset(
         prune,

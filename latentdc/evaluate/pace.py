@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdc.batches import epoch_batches
+from latentdc.batches import epoch_batches, split
 from latentdc.device import send
 from latentdc.evaluate.lesson import Lesson
 from latentdc.evaluate.protocol import EvalProtocol
@@ -40,9 +40,14 @@ class Pace:
         count: images.
         protocol: with its budget in steps, those of full epochs.
         seed: of the training.
+        join: as of `epoch_batches`; an epoch then has a step less, spread over as much of the
+            schedule.
     """
 
-    def __init__(self, count: int, protocol: EvalProtocol, seed: int) -> None:
+    def __init__(
+        self, count: int, protocol: EvalProtocol, seed: int, *, join: bool = False
+    ) -> None:
+        self._join = join
         assert protocol.steps is not None, "resolve() turns epochs into steps"
         self._count, self._protocol, self._seed = count, protocol, seed
         self._budget, self._per_epoch = protocol.steps, math.ceil(count / protocol.batch)
@@ -62,9 +67,9 @@ class Pace:
             if self._sampler is not None:
                 seen, weights = self._sampler.epoch(epoch)
             batches = epoch_batches(
-                len(seen), protocol.batch, protocol.augment, seed, "epoch", epoch
+                len(seen), protocol.batch, protocol.augment, seed, "epoch", epoch, join=self._join
             )
-            steps = math.ceil(len(seen) / protocol.batch)
+            steps = len(split(seen, protocol.batch, join=self._join))
             for index, (places, draw) in enumerate(batches, start=1):
                 number = epoch * self._per_epoch + math.ceil(index * self._per_epoch / steps) - 1
                 if number >= self._budget:

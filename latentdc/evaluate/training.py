@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from latentdc.batches import joins
 from latentdc.data.mapped import Images
 from latentdc.draws import global_draws
 from latentdc.errors import RunError
@@ -50,6 +51,7 @@ def train_student(
         The weights of the last step, or their average, on the accelerator's device, in eval mode.
 
     Raises:
+        InputError: a network that cannot learn from batches of one image.
         RunError: the loss ended as NaN or infinity.
     """
     assert protocol.steps is not None, "resolve() turns epochs into steps"
@@ -61,7 +63,14 @@ def train_student(
     optimizer = new_optimizer(student, network, protocol)
     scaler = torch.amp.GradScaler(device.type, enabled=accelerator.mixed_precision == "fp16")
     peak, updates = protocol.lr_for(network), math.ceil(protocol.steps / every)
-    pace = Pace(len(labels), protocol, seed)
+    join = joins(
+        network,
+        num_classes=num_classes,
+        resolution=images.shape[-1],
+        count=len(labels),
+        batch=protocol.batch,
+    )
+    pace = Pace(len(labels), protocol, seed, join=join)
     lesson = Lesson(images, labels, protocol=protocol, seed=seed, device=device, soft=soft)
     loss = torch.zeros(())
     with global_draws(seed, "dropout"):

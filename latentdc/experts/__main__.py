@@ -53,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         folder = experts_folder(recipe)
         require_writable(folder)
+        if any(folder.glob("replay_buffer_*.pt")):
+            raise InputError(
+                f"{folder} holds replay buffers of MTT, which `latentdc distill` follows as they "
+                "are; name another folder with objective.trajectory.experts=..."
+            )
         if (manifest := read_manifest(folder)) is not None:
             require_same(folder, manifest, _facts(recipe))
         with lock.hold(folder):

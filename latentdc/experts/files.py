@@ -16,6 +16,7 @@ from torch import Tensor
 from latentdc.data.dataset import Dataset
 from latentdc.data.hashing import hash_samples
 from latentdc.errors import InputError
+from latentdc.experts.buffers import ReplayBuffers, buffer_files
 from latentdc.experts.manifest import (
     CORESET,
     MANIFEST,
@@ -65,6 +66,9 @@ class ExpertFiles:
                 "`latentdc experts RECIPE` and the same overrides."
             ) from error
 
+    def fit(self, train: Dataset, normalization: Preprocessing) -> None:
+        """Nothing: their manifest tells what they fit, see `require_data`."""
+
     def require_data(self, coreset: Dataset, normalization: Preprocessing) -> None:
         """Refuse experts that saw other images, or the same ones otherwise.
 
@@ -76,8 +80,10 @@ class ExpertFiles:
         require_same(self.folder, manifest, data_facts(coreset, normalization))
 
 
-def open_experts(recipe: Recipe) -> ExpertFiles:
+def open_experts(recipe: Recipe) -> ExpertFiles | ReplayBuffers:
     """The experts that a recipe follows, checked by all that can be known without its data.
+
+    A folder without a manifest of ours may hold replay buffers of MTT.
 
     Raises:
         InputError: some are missing, or they were made otherwise.
@@ -86,6 +92,8 @@ def open_experts(recipe: Recipe) -> ExpertFiles:
     manifest = read_manifest(folder)
     if manifest is not None:
         require_same(folder, manifest, facts_of(recipe))
+    elif buffers := buffer_files(folder):
+        return ReplayBuffers(buffers, recipe)
     if lacking := missing_experts(folder, count):
         raise InputError(
             f"{len(lacking)} of the {count} experts of this recipe are missing in {folder}; "

@@ -15,7 +15,7 @@ from torch.optim import SGD
 from tqdm import tqdm
 
 from latentdc import launch
-from latentdc.batches import epoch_batches
+from latentdc.batches import epoch_batches, joins
 from latentdc.data.dataset import Dataset
 from latentdc.data.mapped import Images
 from latentdc.device import fetch, place, send
@@ -111,12 +111,21 @@ def train_expert(
         accelerator: its device and precision are used.
 
     Raises:
+        InputError: a network that cannot learn from batches of one image.
         RunError: the loss is no longer finite.
     """
     device = accelerator.device
     expert = new_network(
         network, "expert", index, num_classes=num_classes, resolution=images.shape[-1], seed=seed
     ).to(device)
+    join = joins(
+        network,
+        num_classes=num_classes,
+        resolution=images.shape[-1],
+        count=len(labels),
+        batch=settings.batch,
+    )
+    scaler = torch.amp.GradScaler(device.type, enabled=accelerator.mixed_precision == "fp16")
     optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
     kept = {
         name: torch.empty((settings.epochs + 1, *weight.shape), dtype=DTYPES[settings.dtype])
@@ -125,7 +134,9 @@ def train_expert(
     _keep(expert, kept, 0)
     for epoch in range(settings.epochs):
         keys = ("expert", index, epoch)
-        batches = epoch_batches(len(labels), settings.batch, settings.augment, seed, *keys)
+        batches = epoch_batches(
+            len(labels), settings.batch, settings.augment, seed, *keys, join=join
+        )
         with global_draws(seed, "dropout", *keys):
             for rows, draw in batches:
                 inputs = augment(normalization(fetch(images, rows, device)), draw)
@@ -133,8 +144,9 @@ def train_expert(
                     logits = expert(inputs)
                 loss = F.cross_entropy(logits.float(), labels[send(rows, device)])
                 optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
         _keep(expert, kept, epoch + 1)
     if not all(bool(weights.isfinite().all()) for weights in kept.values()):
         raise RunError(f"expert {index} diverged; experts before it are kept. Lower experts.lr.")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from latentdc.batches import epoch_batches
+from latentdc.batches import epoch_batches, joins
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
@@ -67,6 +67,13 @@ class Students:
         with torch.device("meta"):
             outline = build_network(network, num_classes=num_classes, resolution=resolution)
         self.normalises_batches = bool(batch_norms(outline))
+        self.join = self.outer > 1 and joins(
+            network,
+            num_classes=num_classes,
+            resolution=resolution,
+            count=num_classes,
+            batch=loops.batch_syn,
+        )
         self.living: Network | None = None  # of a run that is not over
 
     @property
@@ -131,7 +138,9 @@ class Students:
         size = self.loops.batch_syn
         for epoch in range(self.inner):
             keys = ("student", step, epoch)
-            for rows, draw in epoch_batches(len(images), size, self.augmentation, self.seed, *keys):
+            for rows, draw in epoch_batches(
+                len(images), size, self.augmentation, self.seed, *keys, join=self.join
+            ):
                 rows = rows.to(images.device)
                 logits = student(augment(self.normalization(images[rows]), draw))
                 optimizer.zero_grad()

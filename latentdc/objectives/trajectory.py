@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentdc import draws
-from latentdc.batches import Batch, epoch_batches
+from latentdc.batches import Batch, epoch_batches, joins
 from latentdc.images import Preprocessing
 from latentdc.networks.build import new_network
 from latentdc.networks.modes import without_chance
@@ -80,6 +80,13 @@ class TrajectoryMatching:
         self.student = without_chance(
             new_network(network, "inner", num_classes=num_classes, resolution=resolution, seed=seed)
         )
+        self.join = joins(
+            network,
+            num_classes=num_classes,
+            resolution=resolution,
+            count=num_classes,
+            batch=settings.batch_syn or num_classes,
+        )
         self.lr = torch.tensor(settings.lr_student)
         self.velocity = torch.zeros(())
 
@@ -125,7 +132,8 @@ class TrajectoryMatching:
         """Rows and augmentation of each inner step: all images in a drawn order, then again."""
         size, strategy = self.settings.batch_syn or images, self.augmentation
         laps = (
-            epoch_batches(images, size, strategy, self.seed, "inner", step, lap) for lap in count()
+            epoch_batches(images, size, strategy, self.seed, "inner", step, lap, join=self.join)
+            for lap in count()
         )
         return islice((batch for lap in laps for batch in lap), self.settings.syn_steps)
 

@@ -68,7 +68,7 @@ def realistic_crops(
     Raises:
         InputError: the pool is smaller than `count`.
     """
-    members = train.members(label)
+    members = train.different(label)
     rows = members[choose(len(members), pool, generator(seed, "rded pool", label))]
     if len(rows) < count:
         raise InputError(

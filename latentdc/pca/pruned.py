@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
+from latentdc.data.repeats import different_rows
 from latentdc.errors import InputError
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.ranking import Order, ranked
@@ -21,16 +22,23 @@ def ranked_rows(coreset: Coreset, train: Dataset, count: int, order: Order) -> T
         InputError: a class of the core set has fewer.
     """
     rows = coreset.indices(train)
+    rows = rows[different_rows(train.hashes[rows], train.labels[rows])]
     sign = -1.0 if coreset.rule in RULES and RULES[coreset.rule].hard == "low" else 1.0
-    score = dict(zip(coreset.hashes.tolist(), (sign * coreset.scores).tolist(), strict=True))
-    hardness = torch.tensor([score[content] for content in train.hashes[rows].tolist()])
+    called = [coreset.class_names[label] for label in coreset.labels.tolist()]
+    samples = zip(coreset.hashes.tolist(), called, strict=True)
+    score = dict(zip(samples, (sign * coreset.scores).tolist(), strict=True))
+    wanted = [train.class_names[label] for label in train.labels[rows].tolist()]
+    hardness = torch.tensor(
+        [score[sample] for sample in zip(train.hashes[rows].tolist(), wanted, strict=True)]
+    )
     best = []
     for label, name in enumerate(train.class_names):
         members = (train.labels[rows] == label).nonzero().squeeze(1)
         if len(members) < count:
             raise InputError(
                 f"the core set has {len(members)} images of class {name!r}, and the mosaics take "
-                f"{count}; bring a larger prune.coreset, or choose a smaller ipc or combine.grid."
+                f"{count} different ones; bring a larger prune.coreset, or choose a smaller ipc or "
+                "combine.grid."
             )
         best.append(rows[members[ranked(hardness[members], order)[:count]]])
     return torch.stack(best)

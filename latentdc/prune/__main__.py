@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from latentdc import lock, ownership
 from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
-from latentdc.prune.check import check_prune, looked_at, require_plots
+from latentdc.prune.check import check_prune, looked_at, require_folder, require_plots
 from latentdc.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         recipe, name = read_recipe(Recipe, options, lambda recipe: _check(recipe, options))
         if options.report is not None:
             require_plots()
+            require_folder(options.report, "--report")
+        if options.check_labels is not None:
+            require_folder(options.check_labels, "--check-labels")
         folder = run_folder(recipe.output, name)
         ownership.check(recipe, folder)
         with lock.hold(folder):

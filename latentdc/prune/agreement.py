@@ -20,13 +20,13 @@ def within_class_spearman(a: Tensor, b: Tensor, labels: Tensor) -> float:
     for rows in class_rows(labels):
         if len(rows) == 0:
             continue
-        ranks = torch.stack([_ranks(a[rows]), _ranks(b[rows])])
-        values.append(torch.corrcoef(ranks)[0, 1])
+        both = torch.stack([ranks(a[rows]), ranks(b[rows])])
+        values.append(torch.corrcoef(both)[0, 1])
     return float(torch.stack(values).nanmean())
 
 
-def _ranks(scores: Tensor) -> Tensor:
-    """(n,) float64 ranks; equal scores share the mean of theirs."""
+def ranks(scores: Tensor) -> Tensor:
+    """(n,) float64 ranks from 1; equal scores share the mean of theirs."""
     _, place, counts = scores.unique(return_inverse=True, return_counts=True)
     ranks: Tensor = (counts.cumsum(0) - (counts - 1) / 2).double()[place]
     return ranks

@@ -1,5 +1,6 @@
 """Refusals: what a recipe says wrongly about pruning, and a scorer that knows nothing."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from latentdc.prune.rules.names import RULES
 from latentdc.recipe import Data, Prune
 from latentdc.recipe.vectors import refuse_image_keys
 
-SCORES = (".parquet", ".csv", ".json", ".npy")
+SCORES = (".parquet", ".csv", ".json", ".npy", ".npz")
 FEATURES = (".npy", ".safetensors")
 
 
@@ -93,6 +94,18 @@ def _require_file(name: str, key: str, suffixes: Sequence[str] = ()) -> None:
         raise InputError(f"{key}: there is no file {name}.")
     if suffixes and Path(name).suffix not in suffixes:
         raise InputError(f"{key}: {name} is none of {', '.join(suffixes)}.")
+
+
+def require_folder(folder: Path, key: str) -> None:
+    """Refuse a folder that cannot be made or written to, before anything is scored.
+
+    Raises:
+        InputError: it, or the one that it would be made in, is a file or is closed to us.
+    """
+    place = folder.absolute()
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(f"cannot write to {folder}; name another folder with {key}.")
 
 
 def require_plots() -> None:

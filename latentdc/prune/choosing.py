@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, class_counts, different_counts
+from latentdc.data.repeats import different_rows
 from latentdc.errors import InputError
-from latentdc.prune.budgets import Scope
+from latentdc.prune.budgets import Scope, most_kept
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.plan import base_of
 from latentdc.prune.ranking import Order
@@ -33,6 +34,8 @@ def choose_coreset(
 ) -> Coreset:
     """The core set that a rule chooses by scores that are there already.
 
+    Of exact repeats the first alone is scored, counted and kept, unless everything is (`keep=1`).
+
     Args:
         table: scores, in any order.
         train: the images they are of.
@@ -48,6 +51,12 @@ def choose_coreset(
         InputError: scores of other images, no such column or features, or an impossible budget.
     """
     table, rule = table.fitted(train), RULES[score]
+    rows = torch.arange(len(train))
+    if keep != 1 or count is not None:
+        rows = different_rows(train.hashes, train.labels)
+        different, whole = different_counts(train).tolist(), class_counts(train).tolist()
+        most_kept(different, keep=keep, count=count, scope=scope, rows=whole)
+        table = table.select(rows) if len(rows) < len(train) else table
     settings = settings or RuleSettings()
     if rule.chooses:
         choice = _Choice(rule, table, settings, base_of(score, settings), seed)
@@ -66,9 +75,9 @@ def choose_coreset(
             hard=rule.hard,
         )
     return Coreset(
-        hashes=train.hashes[chosen],
+        hashes=table.hashes[chosen],
         scores=scores[chosen],
-        labels=train.labels[chosen],
+        labels=table.labels[chosen],
         class_names=train.class_names,
         rule=score,
         order=order,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset
+from latentdc.data.repeats import different_rows
 from latentdc.errors import InputError
 from latentdc.prune.rules.names import RULES
 
@@ -70,6 +71,11 @@ class Coreset:
         """The rule, and the end of its ranking that was kept, where it ranks."""
         ranks = self.rule in RULES and not RULES[self.rule].chooses
         return f"{self.rule}, {self.order}" if ranks else self.rule
+
+    def different_counts(self) -> list[int]:
+        """Of each class, without exact repeats."""
+        rows = different_rows(self.hashes, self.labels)
+        return self.labels[rows].bincount(minlength=len(self.class_names)).tolist()
 
     def indices(self, dataset: Dataset) -> Tensor:
         """(M,) ascending positions of the core set in `dataset`.
@@ -128,21 +134,29 @@ class Coreset:
         """
         try:
             table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise InputError(f"cannot read the core set {path}: {error}") from error
         metadata = table.schema.metadata or {}
         if _KEY not in metadata:
             raise InputError(
                 f"{path} is no core set; `python -m latentdc.prune` writes one as coreset.parquet."
             )
-        facts: dict[str, Any] = json.loads(metadata[_KEY])
-        return cls(
-            hashes=_tensor(table, "hash"),
-            scores=_tensor(table, "score"),
-            labels=_tensor(table, "label"),
-            class_names=tuple(facts.pop("class_names")),
-            **facts,
-        )
+        try:
+            facts: dict[str, Any] = json.loads(metadata[_KEY])
+            read = cls(
+                hashes=_tensor(table, "hash"),
+                scores=_tensor(table, "score"),
+                labels=_tensor(table, "label"),
+                class_names=tuple(facts.pop("class_names")),
+                **facts,
+            )
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise InputError(f"the core set {path} is damaged ({error}); prune anew.") from error
+        if not len(read.hashes) == len(read.scores) == len(read.labels):
+            raise InputError(f"the core set {path} is damaged (columns differ); prune anew.")
+        return read
 
 
 def _tensor(table: Any, column: str) -> Tensor:

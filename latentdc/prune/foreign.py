@@ -1,9 +1,10 @@
-"""Scores that were saved before or made elsewhere: parquet, csv, JSON or npy."""
+"""Scores that were saved before or made elsewhere: parquet, csv, JSON, npy or npz."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -14,27 +15,38 @@ from torch import Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.prune import order
 from latentdc.prune.features import Features, read_features
 from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
 
 FEATURES = "features.npy"  # beside a scores.parquet of ours
 _OF_IMAGES = ("index", "hash", "label")  # columns that say which image a row is
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, MemoryError, RecursionError),
+    *(BadZipFile, pa.ArrowException),
+)
 
 
-def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
+def read_scores(path: Path, train: Dataset, rule: str, losses: Tensor | None = None) -> ScoreTable:
     """The scores in a file, in the order of `train`.
 
     Files of `latentdc prune` fit by content. Others have a row for each image in data-set order:
     a table whose columns are named by rules, or one column alone, which is then `rule`. A column
     `index` gives another order; `label`, a number or a class name, and `hash` are compared with the
-    data set's.
+    data set's. An order that they leave open is said, and warned about where it is unlikely.
+
+    Args:
+        path: of the file.
+        train: the images.
+        rule: that a list of numbers is taken for.
+        losses: (N,) of the images, where a scorer's are there anyway; they may show a wrong order.
 
     Raises:
         InputError: unreadable, another length or order, not finite, or no scores in it.
     """
     table = _read(path)
-    if isinstance(table, pa.Table) and (ours := ScoreTable.from_arrow(table)) is not None:
+    if isinstance(table, pa.Table) and (ours := _ours(table, path)) is not None:
         beside = path.with_name(FEATURES)
         own = beside.is_file() and _left_features(ours)
         features = read_features(beside, len(ours)) if own else None
@@ -48,7 +60,7 @@ def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
                 f"{path} has {len(column)} rows ({name}) and {train.name} has {len(train)} images; "
                 "one score per image is needed, in data-set order."
             )
-    _in_order(columns, train, path)
+    known = _in_order(columns, train, path)
     scores = {name: column.float() for name, column in columns.items() if name in RULES}
     others = [name for name in columns if name not in RULES]
     if not scores and len(others) == 1:
@@ -59,7 +71,9 @@ def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
             f"such as {rule!r}."
         )
     _require_finite(scores, path)
-    facts: dict[str, object] = {"file": path.name}
+    if not known:
+        order.tell(scores, train, path, losses)
+    facts: dict[str, object] = {"file": path.name, "columns": []}  # no features lie beside it
     return ScoreTable(train.hashes, train.labels, train.class_names, scores, train.name, facts)
 
 
@@ -75,20 +89,70 @@ def _read(path: Path) -> Any:
         if path.suffix == ".parquet":
             return pq.read_table(path)
         if path.suffix == ".csv":
-            return pyarrow.csv.read_csv(path)
-        if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            return _read_csv(path)
+        if path.suffix in (".npy", ".npz"):
+            with path.open("rb") as file:
+                loaded = np.load(file, allow_pickle=False)
+                if isinstance(loaded, np.ndarray) and not loaded.dtype.names:
+                    return loaded
+                names = loaded.dtype.names if isinstance(loaded, np.ndarray) else loaded.files
+                return {name: loaded[name] for name in names or ()}
         if path.suffix == ".json":
-            return json.loads(path.read_text())
-    except (OSError, ValueError, pa.ArrowInvalid) as error:
-        raise InputError(f"cannot read the scores {path}: {error}") from error
-    raise InputError(f"{path}: scores are a .parquet, .csv, .json or .npy file.")
+            return _read_json(path)
+    except UNREADABLE as error:
+        raise InputError(
+            f"cannot read the scores {path}: {error or type(error).__name__}"
+        ) from error
+    raise InputError(f"{path}: scores are a .parquet, .csv, .json, .npy or .npz file.")
+
+
+def _read_csv(path: Path) -> Any:
+    table = pyarrow.csv.read_csv(path)
+    if not all(map(_is_number, table.column_names)):
+        return table
+    plain = pyarrow.csv.ReadOptions(autogenerate_column_names=True)  # there is no line of names
+    return pyarrow.csv.read_csv(path, read_options=plain)
+
+
+def _read_json(path: Path) -> Any:
+    def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise ValueError(f"{key!r} stands there twice")
+            found[key] = value
+        return found
+
+    content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+    numbers = isinstance(content, dict) and content and all(map(str.isdecimal, content))
+    if not numbers:
+        return content
+    return {"index": [int(key) for key in content], "scores": list(content.values())}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _ours(table: Any, path: Path) -> ScoreTable | None:
+    """What `ScoreTable.save` wrote; None where something else did."""
+    try:
+        return ScoreTable.from_arrow(table)
+    except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
+        raise InputError(f"the scores {path} are damaged ({error}); score anew.") from error
 
 
 def _columns(table: Any, class_names: Sequence[str], path: Path) -> dict[str, Tensor]:
     """Numeric columns by name, and labels by number; a bare list is the column `scores`."""
     if isinstance(table, pa.Table):
-        table = {name: table[name].to_numpy() for name in table.column_names}
+        names = table.column_names
+        if len(set(names)) < len(names):
+            raise InputError(f"{path}: a column stands there twice: {', '.join(names)}.")
+        table = {name: table[name] for name in names}
     named = table if isinstance(table, Mapping) else {"scores": table}
     columns = {}
     for name, values in named.items():
@@ -97,10 +161,17 @@ def _columns(table: Any, class_names: Sequence[str], path: Path) -> dict[str, Te
             if name == "label" and array.dtype.kind not in "iuf":
                 numbers = {class_name: label for label, class_name in enumerate(class_names)}
                 array = np.array([numbers.get(class_name, -1) for class_name in array.tolist()])
+            if array.dtype.kind not in "biuf":
+                kinds = {type(value).__name__ for value in array.ravel().tolist()}
+                raise TypeError(f"it holds {', '.join(sorted(kinds))}")
             whole = np.issubdtype(array.dtype, np.integer)
             tensor = torch.from_numpy(array.astype(np.int64 if whole else np.float64))
-        except (ValueError, TypeError) as error:
-            if name in {*RULES, *_OF_IMAGES} or len(named) == 1:
+        except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
+            if (
+                name in {*RULES, *_OF_IMAGES}
+                or len(named) == 1
+                or set(named) == {"index", "scores"}
+            ):
                 raise InputError(f"{path}: {name} is not a list of numbers: {error}") from error
             continue  # such as paths beside the scores
         if tensor.ndim != 1:
@@ -109,22 +180,43 @@ def _columns(table: Any, class_names: Sequence[str], path: Path) -> dict[str, Te
     return columns
 
 
-def _in_order(columns: dict[str, Tensor], train: Dataset, path: Path) -> None:
-    """Sort by `index`, and compare what says of which image a row is; takes these columns out."""
+def _in_order(columns: dict[str, Tensor], train: Dataset, path: Path) -> bool:
+    """Sort by `index`, and compare what says of which image a row is; takes these columns out.
+
+    Returns:
+        Whether the order is known to be right: by hashes, or by labels that are not sorted, which
+        no other order of images is likely to have.
+    """
     index = columns.pop("index", None)
     if index is not None:
-        if not torch.equal(index.sort().values, torch.arange(len(train))):
+        rows = index.long()
+        if bool((rows != index).any()) or not torch.equal(
+            rows.sort().values, torch.arange(len(train))
+        ):
             raise InputError(f"{path}: index is not 0 to {len(train) - 1}, each once.")
         for name, column in columns.items():
-            columns[name] = torch.empty_like(column).index_copy(0, index.long(), column)
+            columns[name] = torch.empty_like(column).index_copy(0, rows, column)
+    mixed = bool((train.labels.diff() < 0).any())
+    known = "hash" in columns or ("label" in columns and mixed)
     for name, own in (("label", train.labels), ("hash", train.hashes)):
         given = columns.pop(name, None)
+        if name == "label" and given is not None:
+            given = _positions(given, train)
         if given is not None and not torch.equal(given.long(), own):
             wrong = int((given.long() != own).sum())
             raise InputError(
                 f"{path}: {name} differs from {train.name} in {wrong} of {len(own)} rows, so these "
                 "scores are in another order, or of another data set."
             )
+    return known
+
+
+def _positions(labels: Tensor, train: Dataset) -> Tensor:
+    """Labels of a file as positions of classes, where they are classes that are called numbers."""
+    if torch.equal(labels.long(), train.labels) or not all(map(str.isdecimal, train.class_names)):
+        return labels
+    called = {int(name): label for label, name in enumerate(train.class_names)}
+    return torch.tensor([called.get(int(label), -1) for label in labels.tolist()])
 
 
 def _require_finite(columns: Mapping[str, Tensor], path: Path) -> None:

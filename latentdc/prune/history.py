@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
+from latentdc.data.mapped import reserve
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.predictions import Batch, measure
 from latentdc.prune.rules.tdds import change
@@ -25,7 +26,9 @@ class History:
         if 2 * count * classes <= _IN_MEMORY:
             self._before = np.zeros(shape, np.float16)
         else:
-            self._before = np.memmap(tempfile.TemporaryFile(), np.float16, "w+", shape=shape)
+            file = tempfile.TemporaryFile()
+            self._before = np.memmap(file, np.float16, "w+", shape=shape)
+            reserve(file)
 
     def change(self, batch: Batch) -> Tensor:
         """(B,) change since the last call with these images; of the first one it means nothing."""

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from accelerate import Accelerator
+from torch import Tensor
 
 from latentdc import launch
 from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
+from latentdc.prune import order
 from latentdc.prune.features import own_features, read_features
-from latentdc.prune.foreign import read_scores, with_features
+from latentdc.prune.foreign import UNREADABLE, read_scores, with_features
 from latentdc.prune.plan import ScoringPlan, base_of, file_identity, is_kept, with_bases
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.scoring import score_by_plan
@@ -15,6 +19,17 @@ from latentdc.recipe import Prune
 from latentdc.standardization import Plain
 
 SCORES = "scores.parquet"  # in a run folder
+
+
+def _losses(path: Path, train: Dataset) -> Tensor | None:
+    """A scorer's losses of these images, where an earlier scoring left them."""
+    try:
+        kept = ScoreTable.from_arrow(pq.read_table(path)) if path.is_file() else None
+        if kept is None or "scorer" not in kept.facts or "loss" not in kept.columns:
+            return None
+        return kept.fitted(train).columns["loss"]
+    except (InputError, *UNREADABLE):
+        return None  # they are not needed
 
 
 def make_scores(
@@ -34,9 +49,17 @@ def make_scores(
     """
     brought = Path(prune.features) if prune.features is not None else None
     features = own_features(train) if brought is None else read_features(brought, len(train))
+    if brought is not None:
+        order.tell_features(brought, train)
     if prune.scores is not None:
         ranks_by = base_of(prune.score, prune.rules) or prune.score
-        return with_features(read_scores(Path(prune.scores), train, ranks_by), features)
+        path = None if folder is None else folder / SCORES
+        losses = None if path is None else _losses(path, train)
+        table = read_scores(Path(prune.scores), train, ranks_by, losses)
+        if path is not None and accelerator.is_main_process and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.save(path)  # by content, so that it fits every copy of the data set
+        return with_features(table, features)
     plan = ScoringPlan(
         columns=with_bases([prune.score, *prune.columns], prune.rules),
         scorer=prune.scorer,

@@ -8,9 +8,9 @@ from typing import Literal
 from accelerate import Accelerator
 
 from latentdc import launch
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import Dataset, class_counts, different_counts
 from latentdc.data.preprocessing import plain
-from latentdc.prune.budgets import class_budgets, saved_classes, total_budget
+from latentdc.prune.budgets import most_kept, saved_classes
 from latentdc.prune.choosing import choose_coreset
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.made import make_scores
@@ -139,12 +139,12 @@ def make_coreset(
 
 def _check_budget(prune: Prune, train: Dataset, accelerator: Accelerator) -> None:
     """Refuse a budget that this data set does not allow, and say where classes are saved."""
-    sizes = class_counts(train).tolist()
-    if prune.scope == "global":
-        total_budget(sizes, keep=prune.keep, count=prune.count)
+    sizes, rows = different_counts(train).tolist(), class_counts(train).tolist()
+    if prune.keeps_all:
         return
-    class_budgets(sizes, keep=prune.keep, count=prune.count)
-    saved = saved_classes(sizes, prune.keep) if prune.count is None else 0
+    most_kept(sizes, keep=prune.keep, count=prune.count, scope=prune.scope, rows=rows)
+    per_class = prune.scope == "class" and prune.count is None
+    saved = saved_classes(sizes, prune.keep) if per_class else 0
     if saved and accelerator.is_main_process:
         print(
             f"latentdc: note: prune.keep={prune.keep} would leave {saved} of {len(sizes)} classes "

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentdc.data.mapped import reserve
 from latentdc.errors import RunError
 
 _CHUNK = 2**18  # images looked at together when scores are made of records
@@ -87,7 +88,8 @@ def array_file(
     """An array of zeros in a file, in memory without a folder; with `keep`, the file's content.
 
     Raises:
-        RunError: there is no such file to keep.
+        RunError: there is no such file to keep, or it is damaged.
+        OSError: the disk has no room for a new one.
     """
     if folder is None:
         return np.zeros(shape, dtype)
@@ -96,5 +98,21 @@ def array_file(
     if keep:
         if not path.is_file():
             raise RunError(f"{path} is gone; delete {folder.parent} to score anew.")
-        return np.lib.format.open_memmap(path, mode="r+")
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        try:
+            found = np.lib.format.open_memmap(path, mode="r+")
+        except (ValueError, EOFError) as error:
+            raise RunError(_damaged(path, str(error))) from error
+        if (found.shape, found.dtype) != (shape, np.dtype(dtype)):
+            raise RunError(_damaged(path, f"{found.dtype} of shape {found.shape}"))
+        return found
+    path.unlink(missing_ok=True)
+    made: NDArray[np.floating] = np.lib.format.open_memmap(
+        path, mode="w+", dtype=dtype, shape=shape
+    )
+    with path.open("r+b") as file:
+        reserve(file)
+    return made
+
+
+def _damaged(path: Path, why: str) -> str:
+    return f"{path} is damaged ({why}); delete {path.parent.parent} to score anew."

@@ -77,6 +77,9 @@ class ScoreTable:
             return None
         told: dict[str, Any] = json.loads(about)
         columns = {name: torch.tensor(table[name].to_numpy()) for name in table.column_names[1:]}
+        labels, names = columns["label"], told["class_names"]
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
+            raise ValueError(f"labels go from {labels.min()} to {labels.max()} of {len(names)}")
         return cls(
             hashes=columns.pop("hash"),
             labels=columns.pop("label"),
@@ -106,6 +109,16 @@ class ScoreTable:
                 f"those of {self.dataset}; they are of another data set, or it has changed."
             )
         return torch.tensor(order)
+
+    def select(self, rows: Tensor) -> "ScoreTable":
+        """The scores at `rows` (M,), in that order."""
+        return replace(
+            self,
+            hashes=self.hashes[rows],
+            labels=self.labels[rows],
+            columns={name: column[rows] for name, column in self.columns.items()},
+            features=None if self.features is None else self.features.select(rows),
+        )
 
     def fitted(self, dataset: Dataset) -> "ScoreTable":
         """The scores in the order of `dataset`.

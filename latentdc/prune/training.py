@@ -12,9 +12,10 @@ from torch.optim import SGD
 from tqdm import tqdm
 
 from latentdc import launch
+from latentdc.batches import joins, split
 from latentdc.data.dataset import Dataset
 from latentdc.device import fetch, place, send
-from latentdc.draws import generator
+from latentdc.draws import generator, global_draws
 from latentdc.infobatch import InfoBatch
 from latentdc.networks import new_network
 from latentdc.prune.classifier import Classifier
@@ -22,14 +23,6 @@ from latentdc.prune.scorer import preparation
 from latentdc.standardization import Plain
 
 State = dict[str, Tensor]
-
-
-def _split(order: Tensor, batch: int) -> list[Tensor]:
-    """Batches of an epoch; a last one of one image, which batch norm may refuse, is joined."""
-    parts = list(order.split(batch))
-    if len(parts) > 1 and len(parts[-1]) == 1 < batch:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    return parts
 
 
 class ScorerTraining:
@@ -47,7 +40,7 @@ class ScorerTraining:
         batch: images per step.
         resolution: in pixels, to which images are resized.
         normalization: of the images.
-        seed: initial weights and batch order follow from it.
+        seed: initial weights, batch order and dropout follow from it.
         accelerator: its device and precision are used.
         rows: (n,) images to train on; None takes all.
         infobatch: rho of InfoBatch; None sees every image in every epoch.
@@ -68,9 +61,10 @@ class ScorerTraining:
         rows: Tensor | None = None,
         infobatch: float | None = None,
     ) -> None:
-        model = new_network(
-            network, "scorer", num_classes=train.num_classes, resolution=resolution, seed=seed
-        )
+        rows = torch.arange(len(train)) if rows is None else rows
+        sizes = {"num_classes": train.num_classes, "resolution": resolution}
+        joins(network, count=len(rows), batch=batch, **sizes)  # refuses batches of one image
+        model = new_network(network, "scorer", seed=seed, **sizes)
         device = accelerator.device
         self.classifier = Classifier(model, preparation(resolution, normalization)).to(device)
         self.epochs, self.done, self._lr, self._batch = epochs, 0, lr, batch
@@ -79,7 +73,7 @@ class ScorerTraining:
             device.type, enabled=accelerator.mixed_precision == "fp16"
         )
         self._images, self._labels = place(train.images, device), train.labels.to(device)
-        self._rows = torch.arange(len(train)) if rows is None else rows
+        self._rows = rows
         self._sampler = (
             None
             if infobatch is None
@@ -100,8 +94,10 @@ class ScorerTraining:
                 delay=2,  # seconds
                 disable=not self._accelerator.is_main_process,
             )
-            for step, (places, weights) in enumerate(bar, start=epoch * len(batches)):
-                self._step(places, weights, self._lr * ((1 + math.cos(math.pi * step / steps)) / 2))
+            with global_draws(self._seed, "dropout", "scorer", epoch):
+                for step, (places, weights) in enumerate(bar, start=epoch * len(batches)):
+                    lr = self._lr * ((1 + math.cos(math.pi * step / steps)) / 2)
+                    self._step(places, weights, lr)
             self.done = epoch + 1
             if self._accelerator.num_processes > 1:
                 self._share()
@@ -116,10 +112,11 @@ class ScorerTraining:
         source = generator(self._seed, "scorer", epoch)
         if self._sampler is None:
             order = torch.randperm(len(self._rows), generator=source)
-            return [(places, None) for places in _split(order, self._batch)]
+            return [(places, None) for places in split(order, self._batch, join=True)]
         seen, weights = self._sampler.epoch(epoch)
         order = torch.randperm(len(seen), generator=source)
-        return [(seen[some], weights[some]) for some in _split(order, self._batch)]
+        parts = split(order, self._batch, join=True)
+        return [(seen[some], weights[some]) for some in parts]
 
     def _step(self, places: Tensor, weights: Tensor | None, lr: float) -> None:
         device, rows = self._accelerator.device, self._rows[places]

@@ -8,13 +8,24 @@ from pathlib import Path
 from typing import cast
 
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from latentdc import launch
+from latentdc.errors import InputError
 
 _NAME = "scoring"  # in a run folder, while it lasts
 _MARK = "fingerprint"
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    try:
+        return load_file(path) if path.is_file() else None
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}); delete {path.parent.parent} to score anew."
+        ) from error
 
 
 class Workspace:
@@ -43,7 +54,11 @@ class Workspace:
         if self._home is None:
             return None
         (self._home / run).mkdir(parents=True, exist_ok=True)
-        (self._home / _MARK).write_text(self._identity)
+        mark = self._home / _MARK
+        if not mark.is_file():  # whole or not at all: without it, what was scored is discarded
+            part = self._home / f"{_MARK}.part"
+            part.write_text(self._identity)
+            os.replace(part, mark)
         return self._home / run
 
     def load(self, run: str, *, beside: str | None = None) -> dict[str, Tensor] | None:
@@ -55,8 +70,7 @@ class Workspace:
         """
         state, home = None, self._home and self._home / run
         if home is not None and (beside is None or (home / beside).is_file()):
-            path = home / "state.safetensors"
-            state = load_file(path) if path.is_file() else None
+            state = _read(home / "state.safetensors")
         return cast(dict[str, Tensor] | None, launch.agree(self._accelerator, state))
 
     def save(self, run: str, state: dict[str, Tensor]) -> None:

@@ -45,6 +45,10 @@ class Evaluate:
             f"evaluate.steps is at least 1, got {self.steps}.",
         )
         require(
+            len(set(self.rows)) == len(self.rows),
+            f"evaluate.rows names a row twice: {', '.join(self.rows)}.",
+        )
+        require(
             "random" in self.rows or set(self.rows) <= {"kept"},
             "evaluate.rows always has 'random': a score without its random row says little. "
             "Write rows: [] to evaluate nothing; 'kept' may stand alone, because a random set of "

@@ -3,7 +3,7 @@
 from accelerate import Accelerator
 
 from latentdc import launch
-from latentdc.data.dataset import class_counts
+from latentdc.data.dataset import different_counts
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.prune.budgets import most_kept
@@ -36,7 +36,7 @@ def check_budgets(cells: Cells, accelerator: Accelerator) -> None:
 
 def _class_sizes(data: Data, accelerator: Accelerator) -> dict[str, int]:
     train, _ = launch.main_first(accelerator, lambda: open_splits(data))
-    return dict(zip(train.class_names, class_counts(train).tolist(), strict=True))
+    return dict(zip(train.class_names, different_counts(train).tolist(), strict=True))
 
 
 def _check(recipe: Recipe, sizes: dict[str, int]) -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from latentdc.distill.classes import own_classes
+from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit, initial_latents, leaves
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
@@ -56,3 +57,29 @@ def test_more_processes_than_classes_are_refused():
 def test_latents_are_dense_whatever_layout_an_encoder_gives():
     (leaf,) = leaves([torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last)])
     assert leaf.is_contiguous() and leaf.is_leaf and leaf.requires_grad
+
+
+@pytest.mark.parametrize("part", ["z", "noise"])
+def test_random_latents_and_noise_differ_by_class_image_and_seed_and_are_standard_normal(part):
+    prior, data = small.prior(), setup.dataset(per_class=8)
+    drawn = torch.cat(
+        [
+            value
+            for seed in range(4)
+            for value in getattr(
+                initial_latents(data, prior, range(3), ipc=8, seed=seed, from_noise=True), part
+            )
+        ]
+    ).detach()  # (seeds * classes * ipc, C, h, w)
+    pairs = torch.corrcoef(drawn.flatten(1)) - torch.eye(len(drawn))
+    assert len(drawn) == 96 and float(pairs.abs().max()) < 0.9, "two were drawn alike"
+    assert float(pairs.mean().abs()) < 0.02
+    assert abs(float(drawn.mean())) < 0.05 and abs(float(drawn.std()) - 1) < 0.05
+
+
+def test_random_latents_are_not_the_noise_and_a_set_keeps_what_it_started_from():
+    made = distill_dataset(
+        setup.dataset(), small.prior(steps=2), setup.objective(), ipc=2, steps=0, from_noise=True
+    )
+    parts = torch.cat([made.z.flatten(1), made.noise.flatten(1)])
+    assert len(parts.unique(dim=0)) == len(parts) == 12

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 
 import pyarrow as pa
@@ -109,3 +110,25 @@ def test_what_is_no_core_set_is_refused(tmp_path):
     pq.write_table(pa.table({"hash": [1]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match="is no core set"):
         Coreset.load(tmp_path / "other.parquet")
+
+
+@pytest.mark.parametrize("damage", ["column", "labels", "facts", "text", "classes"])
+def test_damage_inside_a_core_set_is_told_in_one_line(tmp_path, damage):
+    path = tmp_path / "coreset.parquet"
+    coreset_of(colours(), [0, 1, 2]).save(path)
+    table = pq.read_table(path)
+    (key,) = table.schema.metadata
+    facts = json.loads(table.schema.metadata[key])
+    if damage == "column":
+        table = table.drop_columns(["score"])
+    elif damage == "labels":
+        table = table.set_column(2, "label", pa.array([0, 1, 7]))
+    elif damage == "text":
+        table = table.set_column(0, "hash", pa.array(["a", "b", "c"]))
+    elif damage == "facts":
+        facts = {"class_names": ["red", "blue"], "other": 1}
+    else:
+        facts["class_names"] = 3
+    pq.write_table(table.replace_schema_metadata({key: json.dumps(facts)}), path)
+    with pytest.raises(InputError, match=r"coreset\.parquet is damaged"):
+        Coreset.load(path)

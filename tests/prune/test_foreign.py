@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -6,10 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from latentdc.data.open import open_splits
 from latentdc.errors import InputError
+from latentdc.prune.__main__ import main as prune
 from latentdc.prune.features import Features, read_features
 from latentdc.prune.foreign import read_scores
 from latentdc.prune.score_table import ScoreTable
+from latentdc.recipe import Data
 from tests.prune.toys import colours
 
 VALUES = [round(0.1 * i, 1) for i in range(12)]
@@ -121,3 +125,195 @@ def test_features_are_read_in_blocks_of_any_rows():
     some = Features(array).select(torch.tensor([7, 2])).select(torch.tensor([1]))
     assert some.row(0).tolist() == [6, 7, 8] and len(some) == 1
     assert some.mean().tolist() == [6, 7, 8]
+
+
+def lists(scores, folder):
+    """The same scores as the files that others save."""
+    made = {
+        "list.json": lambda path: path.write_text(json.dumps(scores.tolist())),
+        "by_id.json": lambda path: path.write_text(
+            json.dumps({str(i): v for i, v in reversed(list(enumerate(scores.tolist())))})
+        ),
+        "list.npy": lambda path: np.save(path, scores),
+        "half.npy": lambda path: np.save(path, scores.astype(np.float16)),
+        "list.npz": lambda path: np.savez(path, anything=scores),
+        "named.npz": lambda path: np.savez(path, loss=scores, el2n=scores),
+        "bare.csv": lambda path: path.write_text("\n".join(map(str, scores.tolist()))),
+        "named.csv": lambda path: path.write_text("loss\n" + "\n".join(map(str, scores.tolist()))),
+    }
+    for name, write_file in made.items():
+        write_file(folder / name)
+    return [folder / name for name in made]
+
+
+def test_lists_are_read_from_every_kind_of_file_and_their_order_is_said_to_be_taken_on_trust(
+    tmp_path, capsys
+):
+    train = colours()
+    for path in lists(np.array(VALUES), tmp_path):
+        found = read_scores(path, train, "loss").columns["loss"]
+        torch.testing.assert_close(found, torch.tensor(VALUES), rtol=1e-3, atol=0)
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == 1 and told[0].startswith(f"latentdc: note: {path.name} does not say")
+        assert "the order of colours train is taken on trust" in told[0]
+
+
+def test_an_order_that_hashes_or_mixed_labels_show_is_not_talked_about(tmp_path, capsys):
+    train = colours()
+    for column in ({"label": train.labels.tolist()}, {"hash": train.hashes.tolist()}):
+        read_scores(write(tmp_path / "s.csv", {"loss": VALUES} | column), train, "loss")
+        assert capsys.readouterr().err == ""
+    order = train.labels.argsort(stable=True)
+    sorted_by_class = train.select(order)
+    labels = {"label": sorted_by_class.labels.tolist()}  # say nothing of the order inside a class
+    read_scores(write(tmp_path / "s.csv", {"loss": VALUES} | labels), sorted_by_class, "loss")
+    assert "taken on trust" in capsys.readouterr().err
+
+
+def test_labels_may_be_classes_that_are_called_numbers(tmp_path):
+    names = ("10", "9")
+    given = {"loss": VALUES, "label": [10, 9] * 6}
+    read_scores(write(tmp_path / "s.csv", given), colours(names=names), "loss")
+    with pytest.raises(InputError, match="label differs"):
+        given = {"loss": VALUES, "label": [9, 10] * 6}
+        read_scores(write(tmp_path / "s.csv", given), colours(names=names), "loss")
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATENTDC_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "toy.yaml").write_text(
+        "data: {source: digits, resolution: 8}\nprior: {kind: pixel}\nthreads: 1\n"
+        "prune: {count: 5, scorer: {network: convnet3@8, epochs: 4, lr: 0.2, batch: 64}}\n"
+    )
+    return tmp_path
+
+
+def test_lists_in_data_set_order_do_not_warn_and_shuffled_ones_do(desk, capsys):
+    prune(["toy.yaml", "output=scored"])
+    table = pq.read_table("scored/scores.parquet").to_pandas()
+    shuffle = np.random.default_rng(0).permutation(len(table))
+    for rule in ("loss", "el2n", "aum", "forgetting", "entropy", "margin"):
+        for name, order in (("right", slice(None)), ("shuffled", shuffle)):
+            np.save(f"{name}.npy", table[rule].to_numpy()[order])
+            capsys.readouterr()
+            given = [f"prune.score={rule}", f"prune.scores={name}.npy", f"output={rule}-{name}"]
+            prune(["toy.yaml", *given])
+            told = capsys.readouterr().err
+            assert told.count("taken on trust") == 1
+            assert told.count("warning: the scores in") == (name == "shuffled"), told
+            assert "depend no more on the class than shuffled ones" in told or name == "right"
+
+
+def test_losses_that_are_there_show_an_order_that_is_wrong_inside_classes(desk, capsys):
+    prune(["toy.yaml", "output=run"])
+    table = pq.read_table("run/scores.parquet").to_pandas()
+    kept = Path("run/scores.parquet").read_bytes()
+    scores = table["el2n"].to_numpy().copy()
+    np.save("right.npy", scores)
+    for label in range(10):
+        rows = (table["label"] == label).to_numpy()
+        scores[rows] = np.random.default_rng(label).permutation(scores[rows])
+    np.save("inside.npy", scores)
+    Path("run/recipe.yaml").unlink()
+    Path("run/coreset.parquet").unlink()
+    capsys.readouterr()
+    for name, warned in (("right", False), ("inside", True)):
+        prune(["toy.yaml", f"prune.scores={name}.npy", "output=run", "prune.score=el2n"])
+        told = capsys.readouterr().err
+        assert ("no more on the scorer's losses inside classes" in told) == warned, told
+        Path("run/recipe.yaml").unlink()
+        Path("run/coreset.parquet").unlink()
+    assert Path("run/scores.parquet").read_bytes() == kept
+
+
+def test_a_list_that_was_read_is_kept_by_content_and_fits_a_copy_in_another_order(desk, capsys):
+    np.save("list.npy", np.arange(1437.0))
+    prune(["toy.yaml", "prune.scores=list.npy", "output=run"])
+    train, _ = open_splits(Data(source="digits", resolution=8))
+    copy = train.select(torch.randperm(1437, generator=torch.Generator().manual_seed(0)))
+    table = read_scores(Path("run/scores.parquet"), copy, "loss")
+    assert torch.equal(table.fitted(train).columns["loss"], torch.arange(1437.0))
+    capsys.readouterr()
+    prune(["toy.yaml", "prune.scores=run/scores.parquet", "output=again"])
+    assert "taken on trust" not in capsys.readouterr().err
+    one, other = (Path(f"{run}/coreset.parquet").read_bytes() for run in ("run", "again"))
+    assert one == other
+
+
+def hostile(name, content):
+    def save(path):
+        if isinstance(content, (bytes, str)):
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        elif path.suffix == ".npz":
+            np.savez(path, **content)
+        elif path.suffix == ".npy":
+            np.save(path, content)
+        elif path.suffix == ".parquet":
+            pq.write_table(content, path)
+        else:
+            path.write_text(json.dumps(content))
+
+    return pytest.param(name, save, id=name)
+
+
+NUMBERS = [0.5] * 1437
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        hostile("complex.npy", np.array(NUMBERS, dtype=np.complex64)),
+        hostile("complex.npz", {"loss": np.array(NUMBERS, dtype=np.complex128)}),
+        hostile("nan.npy", np.array([*NUMBERS[1:], np.nan])),
+        hostile("inf.json", "[" + "Infinity," * 1436 + "1]"),
+        hostile("huge.json", [*NUMBERS[1:], 10**400]),
+        hostile("large.npy", np.array([*NUMBERS[1:], 1e300])),
+        hostile("short.json", NUMBERS[1:]),
+        hostile("empty.json", []),
+        hostile("nothing.json", {}),
+        hostile("number.json", 3),
+        hostile("null.json", None),
+        hostile("nulls.json", [*NUMBERS[1:], None]),
+        hostile("strings.json", ["0.5"] * 1437),
+        hostile("strings.npy", np.array(["0.5"] * 1437)),
+        hostile("words.csv", "loss\n" + "up\n" * 1437),
+        hostile("nested.json", [[0.5]] * 1437),
+        hostile("ragged.json", [*([[0.5]] * 1436), [0.5, 1]]),
+        hostile("records.json", [{"loss": 0.5}] * 1437),
+        hostile("twice.json", "{" + '"0": 1, ' * 1436 + '"1": 2}'),
+        hostile("two_columns.json", '{"loss": [1], "loss": [2]}'),
+        hostile("ids.json", {str(i + 1): 0.5 for i in range(1437)}),
+        hostile("files.json", {f"{i}.png": 0.5 for i in range(1437)}),
+        hostile("index.csv", "index,loss\n" + "7,0.5\n" * 1437),
+        hostile("halves.csv", "index,loss\n" + "".join(f"{i}.5,1\n" for i in range(1437))),
+        hostile("two.csv", "loss,loss\n" + "1,2\n" * 1437),
+        hostile("two.parquet", pa.table([NUMBERS, NUMBERS], names=["loss", "loss"])),
+        hostile("lists.parquet", pa.table({"loss": [[1.0]] * 1437})),
+        hostile("dates.npy", np.array([0] * 1437, dtype="datetime64[s]")),
+        hostile("objects.npy", np.array([{}] * 1437, dtype=object)),
+        hostile("empty.npy", b""),
+        hostile("cut.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, "),
+        hostile(
+            "promise.npy",
+            b"\x93NUMPY\x01\x00\x76\x00"
+            + b"{'descr': '<f8', 'fortran_order': False, 'shape': (9000000000000000,), }".ljust(117)
+            + b"\n",
+        ),
+        hostile("cut.npz", b"PK\x03\x04"),
+        hostile("deep.json", "[" * 100000),
+        hostile("latin.json", b'["\xe9"]'),
+        hostile("empty.csv", b""),
+        hostile("empty.parquet", b""),
+        hostile("bool.json", "true"),
+    ],
+)
+def test_lists_that_hold_no_scores_are_refused_in_one_line(desk, capsys, name, save):
+    save(Path(name))
+    with pytest.raises(SystemExit) as stop:
+        prune(["toy.yaml", f"prune.scores={name}", "output=run"])
+    told = capsys.readouterr().err
+    errors = [line for line in told.splitlines() if "error" in line]
+    assert stop.value.code == 2 and len(errors) == 1 and name in errors[0], told
+    assert "Traceback" not in told and not Path("run").exists()

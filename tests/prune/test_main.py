@@ -136,3 +136,37 @@ def test_a_multiple_of_ipc_is_resolved_in_the_recipe(recipe, capsys):
         main([recipe, "prune.keep=1.0", "prune.times_ipc=3", "ipc=4", "--print-config"])
     printed = capsys.readouterr().out
     assert "count: 12" in printed and "times_ipc: null" in printed
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("prune.scorer.lr=inf", "prune.scorer.lr is positive and finite, got inf"),
+        ("prune.scorer.lr=nan", "prune.scorer.lr is positive and finite, got nan"),
+        ("prune.scorer.std=[0.1,0.1,0]", "prune.scorer.std is three finite numbers"),
+        ("prune.scorer.mean=[nan,0,0]", "prune.scorer.mean is three finite numbers"),
+        ("prune.scorer.resolution=0", "prune.scorer.resolution is at least 1"),
+        ("prune.rules.gamma=inf", "prune.rules.gamma is finite"),
+        ("prune.keep=nan", "prune.keep is a share in"),
+        ("experts.lr=inf", "experts.lr is positive and finite"),
+        ("evaluate.rows=[random,random]", "evaluate.rows names a row twice: random, random"),
+        ("evaluate.seeds=0", "evaluate.seeds is at least 1"),
+    ],
+)
+def test_silly_values_are_refused_in_one_line_before_anything_is_opened(capsys, override, message):
+    with pytest.raises(SystemExit) as stop:
+        main(["digits_ipc1", override])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and message in line
+
+
+@pytest.mark.parametrize("option", ["--report", "--check-labels"])
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_scored(
+    tmp_path, capsys, option
+):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        main(["digits_ipc1", f"output={tmp_path}/run", option, f"{tmp_path}/file/deep"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and f"name another folder with {option}" in line
+    assert not (tmp_path / "run").exists()

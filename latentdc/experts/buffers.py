@@ -1,0 +1,171 @@
+"""Experts that the released code of MTT saved: `replay_buffer_0.pt`, `replay_buffer_1.pt`, ...
+
+A file is a list of trajectories, one per expert; a trajectory is a list of epochs, the first before
+the training; an epoch is a list of the weights in the order of the network's parameters, see
+`buffer.py` of https://github.com/GeorgeCazenavette/mtt-distillation. Nothing in it names the
+network, the data, their classes or their normalisation, so that what can be tried is tried.
+"""
+
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from latentdc.data.dataset import Dataset, class_counts
+from latentdc.draws import choose, generator
+from latentdc.errors import InputError
+from latentdc.images import Preprocessing
+from latentdc.networks.build import build_network
+from latentdc.prune.check import least_accuracy
+from latentdc.recipe import Recipe
+from latentdc.samples import as_floats
+
+TRIED = 1000  # real images that an expert has to know something of
+Trajectory = Sequence[Sequence[Tensor]]
+
+
+def buffer_files(folder: Path) -> list[Path]:
+    """The files of a folder, in the order of their numbers."""
+    numbered = {
+        int(found[1]): path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if (found := re.fullmatch(r"replay_buffer_(\d+)\.pt", path.name))
+    }
+    return [numbered[number] for number in sorted(numbered)]
+
+
+class ReplayBuffers:
+    """The first `experts.count` experts of a folder, read from the disk where they are wanted.
+
+    Args:
+        files: of the folder.
+        recipe: whose network, images and epochs the experts must fit.
+
+    Raises:
+        InputError: files that hold something else, too few experts or epochs, or other weights
+            than the network's.
+    """
+
+    coreset: Path | None = None  # they do not tell what they were trained on
+
+    def __init__(self, files: Sequence[Path], recipe: Recipe) -> None:
+        self.count, self._recipe = recipe.experts.count, recipe
+        self._experts: list[tuple[Path, Trajectory]] = []
+        for path in files:
+            if len(self._experts) < self.count:
+                self._experts += [(path, one) for one in _read(path)]
+        if len(self._experts) < self.count:
+            raise InputError(
+                f"{files[0].parent} holds {len(self._experts)} experts in {len(files)} replay "
+                f"buffers, and experts.count is {self.count}; set it to what there is, or less."
+            )
+        self._names: list[str] | None = None
+
+    def fit(self, train: Dataset, normalization: Preprocessing) -> None:
+        """Refuse experts of another network, of too few epochs, or that know nothing of the images.
+
+        Raises:
+            InputError: says which.
+        """
+        spec = self._recipe.objective
+        with torch.device("meta"):
+            outline = build_network(
+                spec.network, num_classes=train.num_classes, resolution=train.resolution
+            )
+        shapes = {name: tuple(weight.shape) for name, weight in outline.named_parameters()}
+        last = spec.trajectory.max_start_epoch - 1 + spec.trajectory.expert_epochs
+        for path, epochs in self._experts[: self.count]:
+            if len(epochs) <= last:
+                raise InputError(
+                    f"{path} has an expert of {len(epochs) - 1} epochs, and objective.trajectory "
+                    f"wants weights after up to {last} (max_start_epoch - 1 + expert_epochs)."
+                )
+            for weights in epochs:
+                _require_shapes(weights, shapes, path, spec.network)
+            if all(map(torch.equal, epochs[0], epochs[last])):
+                raise InputError(
+                    f"{path} has an expert whose weights are the same in all epochs (MTT's code "
+                    "saves such ones on a CPU); train it again."
+                )
+            if not all(bool(weight.isfinite().all()) for weight in epochs[last]):
+                raise InputError(f"{path} has an expert that diverged: its weights are not finite.")
+        self._names = list(shapes)
+        self._require_knowledge(train, normalization)
+
+    def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
+        """Of one expert after so many epochs, by name, float32 on the CPU."""
+        assert self._names is not None, "fit() has looked at them"
+        weights = self._experts[expert][1][epoch]
+        return {name: weight.float() for name, weight in zip(self._names, weights, strict=True)}
+
+    def require_data(self, coreset: Dataset, normalization: Preprocessing) -> None:
+        """Nothing: they do not tell what they were trained on, and `fit` has tried them."""
+
+    def _require_knowledge(self, train: Dataset, normalization: Preprocessing) -> None:
+        """Refuse a first expert that is at chance at its end: other images, classes or colours."""
+        network = build_network(
+            self._recipe.objective.network,
+            num_classes=train.num_classes,
+            resolution=train.resolution,
+        ).eval()
+        rows = choose(len(train), TRIED, generator(0, "replay buffers")).sort().values
+        weights = self.weights(0, len(self._experts[0][1]) - 1)
+        right = 0
+        with torch.no_grad():
+            for some in rows.split(64):
+                images = normalization(as_floats(train.images[some]))
+                logits = functional_call(network, weights, (images,))
+                right += int((logits.argmax(dim=1) == train.labels[some]).sum())
+        chance, least = least_accuracy(class_counts(train.select(rows)).tolist())
+        if right / len(rows) < least:
+            raise InputError(
+                f"the first expert in {self._experts[0][0]} is right on {right / len(rows):.2%} of "
+                f"{train.name} and chance is {chance:.2%}: it was trained on other images, in "
+                "another class order, or with another data.mean, data.std or data.zca."
+            )
+
+
+def _read(path: Path) -> list[Trajectory]:
+    """All experts of a file, mapped where it can be; runs no code of it."""
+    try:
+        found: Any = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except Exception as error:  # a damaged pickle may raise anything
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(f"cannot read the experts {path}: {why}") from error
+    experts = list(found) if isinstance(found, list | tuple) else []
+    for epochs in experts:
+        lists = isinstance(epochs, list | tuple) and all(
+            isinstance(weights, list | tuple) and all(isinstance(w, Tensor) for w in weights)
+            for weights in epochs
+        )
+        if not lists:
+            experts = []
+            break
+    if not experts:
+        raise InputError(
+            f"{path} is no replay buffer of MTT: a list of experts, each a list of epochs, each a "
+            "list of weights."
+        )
+    return experts
+
+
+def _require_shapes(
+    weights: Sequence[Tensor], wanted: Mapping[str, tuple[int, ...]], path: Path, network: str
+) -> None:
+    shapes = [tuple(weight.shape) for weight in weights]
+    if shapes == list(wanted.values()) and all(weight.is_floating_point() for weight in weights):
+        return
+    pairs = zip(shapes, wanted.items(), strict=False)
+    other = next((f"{s} for {name} {w}" for s, (name, w) in pairs if s != w), "")
+    raise InputError(
+        f"{path} has experts of {len(shapes)} weights{f', of shape {other}' if other else ''}, "
+        f"which do not fit {network} ({len(wanted)} weights); name the network of these experts "
+        "(objective.network), and data of their classes and resolution."
+    )
