@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from latentdc.errors import InputError
+from latentdc.evaluate.settings import require_finite
 from latentdc.recipe.augment import check_augment
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _check_budget(protocol: "EvalProtocol") -> None:
 
 
 def _check_numbers(protocol: "EvalProtocol") -> None:
+    require_finite(protocol, f"protocol {protocol.name}: ")
     for key, rate in {
         "lr": protocol.lr,
         "zeta": protocol.zeta,
@@ -96,6 +98,11 @@ def _check_combinations(protocol: "EvalProtocol") -> None:
         (protocol.schedule == "multistep") == bool(protocol.milestones),
         f"schedule multistep and milestones come together, got {protocol.schedule} and "
         f"{protocol.milestones}.",
+    )
+    _require(
+        protocol,
+        not protocol.nesterov or protocol.momentum > 0 or protocol.optimizer != "sgd",
+        "nesterov looks ahead along the momentum, which is 0; set nesterov=false.",
     )
     _require(
         protocol,

@@ -92,8 +92,9 @@ def new_optimizer(student: nn.Module, network: str, protocol: EvalProtocol) -> O
     lr, decay = protocol.lr_for(network), protocol.weight_decay
     groups: list[dict[str, object]] = [{"params": list(student.parameters())}]
     if protocol.decay == "matrices":
-        matrices = [p for p in student.parameters() if p.ndim > 1]
-        others = [p for p in student.parameters() if p.ndim <= 1]
+        matrices, others = [], []
+        for name, parameter in student.named_parameters():
+            (matrices if "weight" in name and parameter.ndim > 1 else others).append(parameter)
         groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     if protocol.optimizer == "adamw":
         return AdamW(groups, lr=lr, weight_decay=decay, fused=True)

@@ -31,3 +31,10 @@ class Network(nn.Module, ABC):
 def instance_norm(channels: int) -> nn.GroupNorm:
     """The "instancenorm" of the distillation literature: one group per channel, affine."""
     return nn.GroupNorm(channels, channels)
+
+
+def he_normal(network: nn.Module) -> None:
+    """Draw the weights of convolutions anew: N(0, 2 / fan out), He et al., ICCV 2015."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
