@@ -111,7 +111,7 @@ class ResNet18(Network):
         if he:
             he_normal(self)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 8 * width), the mean over pixels of the last map."""
         out = self.pool(F.relu(self.bn1(self.conv1(images))))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
@@ -131,7 +131,7 @@ class CifarResNet(Network):
         self.layer3 = stage(2 * width, 4 * width, blocks, 2, nn.BatchNorm2d, project=False)
         self.linear = nn.Linear(4 * width, num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 4 * width), the mean over pixels of the last map."""
         out = F.relu(self.bn1(self.conv1(images)))
         out = self.layer3(self.layer2(self.layer1(out)))

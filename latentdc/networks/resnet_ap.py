@@ -52,7 +52,7 @@ class ResNetAP10(Network):
         self.linear = nn.Linear(8 * width, num_classes)
         he_normal(self)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 8 * width), the mean over pixels of the last map."""
         embedding: Tensor = self.trunk(images).mean(dim=(2, 3))
         return embedding

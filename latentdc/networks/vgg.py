@@ -40,7 +40,7 @@ class VGG11(Network):
         self.trunk = nn.Sequential(*layers, nn.Flatten())
         self.linear = nn.Linear(channels * side * side, num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 8 * width * 49), the flattened 7x7 map; or (B, 8 * width)."""
         embedding: Tensor = self.trunk(images)
         return embedding
