@@ -70,6 +70,18 @@ class Score:
         )
 
 
+def share(value: object) -> float:
+    """An accuracy as a file holds it.
+
+    Raises:
+        ValueError: it is none: no number, or outside of [0, 1].
+    """
+    number = isinstance(value, float | int) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:  # NaN neither
+        raise ValueError(f"an accuracy is a share in [0, 1], not {value!r}")
+    return float(value)
+
+
 def spread(values: tuple[float, ...]) -> float | None:
     """Sample standard deviation (divided by n - 1), None for a single value."""
     return statistics.stdev(values) if len(values) > 1 else None
