@@ -121,7 +121,7 @@ def test_what_is_no_accuracy_is_not_compared(tmp_path, capsys, name, value):
     made = table(distilled=((0.5, 0.625),))
     given = (run if name == "results.json" else evaluation)(tmp_path, made)
     path = tmp_path / name
-    path.write_text(re.sub(r"(?m)^( +)0\.625$", rf"\1{value}", path.read_text()))
+    path.write_text(re.sub(r"(?m)^( +)0\.625$", rf"\g<1>{value}", path.read_text()))
     with pytest.raises(SystemExit) as end:
         cli.main(["compare", given, "--output", str(tmp_path)])
     error = capsys.readouterr().err
