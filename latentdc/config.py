@@ -4,7 +4,7 @@ The only reader and writer of YAML. Imports neither torch nor anything that does
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -32,13 +32,23 @@ T = TypeVar("T")
 RECIPE = "recipe.yaml"  # in a run folder
 
 
-def load(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
+def load(
+    schema: type[T], path: Path, overrides: Sequence[str] = (), *, without: Collection[str] = ()
+) -> T:
     """A checked instance of the dataclass `schema` from a YAML file and dotted overrides.
+
+    Args:
+        schema: a dataclass.
+        path: of the file.
+        overrides: `key=value`.
+        without: keys of the file that are left out, because overrides stand in their place.
 
     Raises:
         InputError: unreadable YAML, unknown key (with the nearest name), wrong type or range.
     """
     loaded, written = _read(path), _from_command_line(overrides)
+    for key in without:
+        loaded.pop(key, None)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), loaded, written)
     except ConfigKeyError as error:

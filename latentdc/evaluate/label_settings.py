@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from latentdc.evaluate.settings import changed, idle, require_finite
+from latentdc.evaluate.settings import changed, idle
 from latentdc.networks.names import check_network
 from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import require
@@ -45,7 +45,6 @@ class Teacher:
     resolution: int | None = None
 
     def __post_init__(self) -> None:
-        require_finite(self, "labels.teachers: ")
         if pretrained(self.weights) is None:
             check_network(self.network)
         for key in ("epochs", "lr", "batch"):
@@ -110,7 +109,6 @@ class Labels:
     top: int | None = None
 
     def __post_init__(self) -> None:
-        require_finite(self, "labels.")
         soft = self.source in SOFT
         require(
             soft == bool(self.teachers),

@@ -7,6 +7,8 @@ from latentdc import config
 from latentdc.evaluate.protocol import EvalProtocol
 
 FOLDER = "evaluate/protocols"  # of the protocols that the package brings
+# Settings that say the same in different ways, of which a protocol has one.
+_WAYS = ({"steps", "epochs", "epochs_of_ipc"}, {"batch", "batch_of_ipc"})
 
 
 def load_protocol(
@@ -25,14 +27,17 @@ def load_protocol(
         seeds: trainings per student in place of the protocol's.
         steps: budget in place of the protocol's.
         changes: other keys as `key=value`, such as `views.flip=false`; the name then says which,
-            because it is no longer the protocol of that name.
+            because it is no longer the protocol of that name. A budget takes the place of the
+            protocol's own, in whichever of `steps`, `epochs` and `epochs_of_ipc` that is; likewise
+            a batch.
 
     Raises:
         InputError: no such file, an unknown key, or a value that is not allowed.
     """
-    protocol = config.load(EvalProtocol, config.find(name, FOLDER), changes)
+    keys = [change.partition("=")[0] for change in changes]
+    path = config.find(name, FOLDER)
+    protocol = config.load(EvalProtocol, path, changes, without=_replaced(keys))
     if changes:
-        keys = [change.partition("=")[0] for change in changes]
         protocol = replace(protocol, name=f"{protocol.name} with other {', '.join(keys)}")
     if students is not None:
         protocol = replace(protocol, students=list(students))
@@ -41,3 +46,10 @@ def load_protocol(
     if steps is not None:
         protocol = replace(protocol, steps=steps, epochs=None, epochs_of_ipc={})
     return protocol
+
+
+def _replaced(keys: Sequence[str]) -> set[str]:
+    """What a file says in the other ways of changed keys, and in their own where they are whole."""
+    changed = {key.partition(".")[0] for key in keys}
+    others = {key for ways in _WAYS if ways & changed for key in ways - changed}
+    return others | {key for ways in _WAYS for key in ways if key in keys}

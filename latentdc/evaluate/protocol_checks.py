@@ -4,7 +4,6 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from latentdc.errors import InputError
-from latentdc.evaluate.settings import require_finite
 from latentdc.recipe.augment import check_augment
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ def _check_budget(protocol: "EvalProtocol") -> None:
 
 
 def _check_numbers(protocol: "EvalProtocol") -> None:
-    require_finite(protocol, f"protocol {protocol.name}: ")
     for key, rate in {
         "lr": protocol.lr,
         "zeta": protocol.zeta,

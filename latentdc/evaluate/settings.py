@@ -3,7 +3,6 @@
 Imports no torch, so that a protocol is refused within a blink.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -48,7 +47,6 @@ class Views:
     mix_alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        require_finite(self, "views.")
         if self.randaugment is not None:
             operations, magnitude = self.randaugment
             require(
@@ -88,21 +86,6 @@ class Views:
     def idle(self) -> set[str]:
         """Settings that change nothing beside the others."""
         return idle({"pad_mode": self.pad is None, "mix_alpha": self.mix is None})
-
-
-def require_finite(settings: object, prefix: str) -> None:
-    """Refuse infinities and NaN among numbers, also within lists and tables.
-
-    Raises:
-        InputError: names the first.
-    """
-    for key, value in vars(settings).items():
-        several = value.values() if isinstance(value, dict) else value
-        numbers = several if isinstance(value, tuple | list | dict) else [value]
-        require(
-            all(math.isfinite(one) for one in numbers if isinstance(one, float)),
-            f"{prefix}{key} is finite, got {value}.",
-        )
 
 
 def idle(reasons: Mapping[str, bool]) -> set[str]:

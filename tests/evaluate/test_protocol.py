@@ -193,6 +193,38 @@ def test_a_changed_protocol_no_longer_has_its_published_name():
         load_protocol("rdc-hard", changes=["views.flap=true"])
 
 
+@pytest.mark.parametrize("name", ["minimax", "rded", "quick", "edc-tiny", "ccs-cifar", "ld3m"])
+@pytest.mark.parametrize(
+    ("change", "steps"),
+    [
+        ("epochs=6", 6 * 4),
+        ("steps=7", 7),
+        ("epochs_of_ipc={10: 5}", 5 * 4),
+        ("epochs_of_ipc={1: 3}", 3 * 4),  # the largest of those listed
+    ],
+)
+def test_a_changed_budget_takes_the_place_of_whichever_the_protocol_has(name, change, steps):
+    changed = load_protocol(name, changes=[change, "batch=25"]).resolve(100, 10)
+    assert (changed.batch, changed.steps) == (25, steps)
+    assert changed.name.endswith(f"with other {change.partition('=')[0]}, batch")
+
+
+def test_of_a_table_of_budgets_one_entry_can_be_changed():
+    changed = load_protocol("minimax", changes=["epochs_of_ipc.10=7"])
+    assert changed.resolve(100, 10).steps == 7 * 2 and changed.resolve(10, 10).steps == 3000
+    with pytest.raises(InputError, match="steps 5 and epochs 6; its budget is one of them"):
+        load_protocol("minimax", changes=["epochs=6", "steps=5"])
+    with pytest.raises(InputError, match="steps None and epochs None"):
+        load_protocol("rdc-hard", changes=["epochs=null"])
+
+
+def test_a_changed_batch_wins_over_batches_by_images_per_class():
+    changed = load_protocol("rded", changes=["batch=32"])
+    assert changed.batch_of_ipc == {} and changed.resolve(1000, 1000).batch == 32
+    changed = load_protocol("quick", changes=["batch_of_ipc={1: 5}"])
+    assert changed.resolve(10, 10).batch == 5
+
+
 def test_a_protocol_is_a_file_too(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("{name: mine, students: [alexnet@8], steps: 5, lr: 0.2}")
@@ -226,18 +258,6 @@ def test_a_protocol_is_a_file_too(tmp_path):
         ("{name: x, students: [vit], steps: 1, labels: {source: online}}", "needs labels.teachers"),
         ("{name: x, students: [vit], steps: 1, labels: {teachers: [{}]}}", "has no labels.teach"),
         ("{name: x, students: [vit], steps: 1, labels: {loss: kl}}", "with hard labels use ce"),
-        ("{name: x, students: [vit], steps: 1, lr: .inf}", "lr is finite, got inf"),
-        ("{name: x, students: [vit], steps: 1, lr_of: {vit: .inf}}", "lr_of is finite"),
-        ("{name: x, students: [vit], steps: 1, zeta: .inf}", "zeta is finite, got inf"),
-        ("{name: x, students: [vit], steps: 1, weight_decay: .nan}", "weight_decay is finite"),
-        (
-            "{name: x, students: [vit], steps: 1, views: {lighting: .inf}}",
-            "lighting is finite",
-        ),
-        (
-            "{name: x, students: [vit], steps: 1, labels: {temperature: .inf}}",
-            "ture is finite",
-        ),
         ("{name: x, students: [vit], steps: 1, nesterov: true, momentum: 0}", "which is 0"),
         ("{name: x, students: [vit], steps: 1, labels: {top: 5}}", "set labels.source=stored"),
         (
