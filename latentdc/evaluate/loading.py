@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from latentdc import config
+from latentdc.errors import InputError
 from latentdc.evaluate.protocol import EvalProtocol
 
 FOLDER = "evaluate/protocols"  # of the protocols that the package brings
@@ -39,6 +40,8 @@ def load_protocol(
     protocol = config.load(EvalProtocol, path, changes, without=_replaced(keys))
     if changes:
         protocol = replace(protocol, name=f"{protocol.name} with other {', '.join(keys)}")
+    if isinstance(students, str):
+        raise InputError(f"students is a list of networks, got {students!r}; write [{students!r}].")
     if students is not None:
         protocol = replace(protocol, students=list(students))
     if seeds is not None:
@@ -49,7 +52,5 @@ def load_protocol(
 
 
 def _replaced(keys: Sequence[str]) -> set[str]:
-    """What a file says in the other ways of changed keys, and in their own where they are whole."""
-    changed = {key.partition(".")[0] for key in keys}
-    others = {key for ways in _WAYS if ways & changed for key in ways - changed}
-    return others | {key for ways in _WAYS for key in ways if key in keys}
+    """What a file says of changed keys, and in the other ways; a table is changed as a whole."""
+    return {key for ways in _WAYS if not ways.isdisjoint(keys) for key in ways}

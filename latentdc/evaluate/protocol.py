@@ -117,8 +117,11 @@ class EvalProtocol:
             check_for_vectors(self)
         if not self.students:
             raise InputError(f"protocol {self.name} trains no student; name one or more.")
-        if len(set(self.students)) < len(self.students):
-            raise InputError(f"protocol {self.name} names a student twice: {self.students}.")
+        if len(set(map(parse_network, self.students))) < len(self.students):
+            raise InputError(
+                f"protocol {self.name} names a student twice: {self.students} (a name without a "
+                "width has the published one)."
+            )
         pad = (self.views.pad or 0) if self.views.pad_mode == "reflect" else 0
         if resolution is not None and pad >= resolution:
             raise InputError(
@@ -133,6 +136,11 @@ class EvalProtocol:
 
     def resolve(self, images: int, classes: int) -> "EvalProtocol":
         """The protocol in steps and one batch size, for so many images of so many classes."""
+        if images < 1 or classes < 1:
+            raise InputError(
+                f"protocol {self.name} trains on images of classes, got {images} images of "
+                f"{classes} classes."
+            )
         ipc = -(-images // classes)
         doubled = self.batch_double_from is not None and classes >= self.batch_double_from
         batch = _of_ipc(self.batch_of_ipc, ipc) * (2 if doubled else 1) or self.batch

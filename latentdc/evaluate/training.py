@@ -50,7 +50,7 @@ def train_student(
         The weights of the last step, or their average, on the accelerator's device, in eval mode.
 
     Raises:
-        RunError: the loss ended as NaN or infinity.
+        RunError: loss or weights ended as NaN or infinity.
     """
     assert protocol.steps is not None, "resolve() turns epochs into steps"
     device, every = accelerator.device, protocol.update_every
@@ -79,9 +79,11 @@ def train_student(
             scaler.update()
             if protocol.ema is not None:
                 _average(average, student, protocol, step.number)
-    if not math.isfinite(loss.item()):
+    state = [t for t in average.state_dict().values() if t.is_floating_point()]
+    if not math.isfinite(loss.item()) or not all(bool(t.isfinite().all()) for t in state):
         raise RunError(
-            f"the training of {network} with seed {seed} ended with a loss of {loss.item()}; "
+            f"the training of {network} with seed {seed} ended with a loss of {loss.item()}"
+            f"{' and weights that are not finite' if math.isfinite(loss.item()) else ''}; "
             f"a smaller lr than {peak} in the protocol may help."
         )
     return average.eval()
