@@ -231,8 +231,8 @@ def _once(entries: Sequence[Entry]) -> list[Entry]:
         home, run = next(iter(same.values())), next(iter(row.values())).run
         for student, entry in row.items():
             known = same.get(student)
-            longer = known is None or len(entry.accuracies) > len(known.accuracies)
-            same[student] = replace(entry, run=home.run, counts=home.counts) if longer else known
+            if known is None or len(entry.accuracies) > len(known.accuracies):
+                same[student] = replace(entry, run=home.run, counts=home.counts)
         same |= {s: replace(e, shared=(*home.shared, run)) for s, e in same.items()}
     return [entry for row in unique for entry in row.values()]
 
@@ -242,10 +242,11 @@ def _same(one: Mapping[str, Entry], other: Mapping[str, Entry]) -> bool:
     a, b = next(iter(one.values())), next(iter(other.values()))
     if a.row not in BASELINES or (a.row, a.ipc, a.group) != (b.row, b.ipc, b.group):
         return False
-    pairs = [(e.sets, f.sets) for e in one.values() for f in other.values()]
-    pairs += [(one[s].accuracies, other[s].accuracies) for s in one.keys() & other.keys()]
-    return all(
-        x == y
-        for one_by_seed, other_by_seed in pairs
-        for x, y in zip(one_by_seed, other_by_seed, strict=False)
+    return all(_agree(e.sets, f.sets) for e in one.values() for f in other.values()) and all(
+        _agree(one[s].accuracies, other[s].accuracies) for s in one.keys() & other.keys()
     )
+
+
+def _agree(one: Sequence[object], other: Sequence[object]) -> bool:
+    """Whether values by seed are the same, as far as both go."""
+    return all(a == b for a, b in zip(one, other, strict=False))

@@ -60,9 +60,9 @@ def require_comparable(labelled: LabelledImages, test: LabelledImages, name: str
     Raises:
         InputError: says where they first differ.
     """
-    for what, one in ((f"the {name} set", labelled), ("the test set", test)):
-        if len(one.labels) == 0:
-            raise InputError(f"{what} holds no {kind_of(one.images)}.")
+    for what, some in ((f"the {name} set", labelled), ("the test set", test)):
+        if len(some.labels) == 0:
+            raise InputError(f"{what} holds no {kind_of(some.images)}.")
     ours, theirs = labelled.class_names, test.class_names
     if len(ours) != len(theirs):
         raise InputError(

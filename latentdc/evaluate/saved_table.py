@@ -6,7 +6,7 @@ from typing import Any
 
 from latentdc.errors import InputError
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.score import Score
+from latentdc.evaluate.score import Score, share
 from latentdc.evaluate.table import VERSION, Table
 from latentdc.machine import Machine
 
@@ -19,12 +19,19 @@ def load_table(path: Path) -> Table:
     """
     try:
         content = json.loads(path.read_text())
+        if "cells" in content:
+            raise InputError(
+                f"{path} is the table of a sweep; load one of its runs, or see latentdc compare "
+                f"{path.parent}."
+            )
         if content["version"] != VERSION:
             raise InputError(
                 f"{path} has version {content['version']} and this latentdc reads {VERSION}; "
                 "remove it, and run its command again: finished trainings are kept beside it."
             )
         return _table(content)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no file of results ({error}); remove it.") from error
 
@@ -37,7 +44,7 @@ def _table(content: dict[str, Any]) -> Table:
     scores = {
         name: Score(
             protocol,
-            {row["student"]: tuple(row["accuracies"]) for row in rows},
+            {row["student"]: tuple(map(share, row["accuracies"])) for row in rows},
             tuple(rows[0]["sets"]),
             rows[0].get("labels", {}),
             {r["student"]: tuple(r["top5_accuracies"]) for r in rows if "top5_accuracies" in r},

@@ -76,10 +76,9 @@ def share(value: object) -> float:
     Raises:
         ValueError: it is none: no number, or outside of [0, 1].
     """
-    number = isinstance(value, float | int) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 1:  # NaN neither
-        raise ValueError(f"an accuracy is a share in [0, 1], not {value!r}")
-    return float(value)
+    if isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise ValueError(f"an accuracy is a share in [0, 1], not {value!r}")  # NaN neither
 
 
 def spread(values: tuple[float, ...]) -> float | None:

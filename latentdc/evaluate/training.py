@@ -94,7 +94,8 @@ def new_optimizer(student: nn.Module, network: str, protocol: EvalProtocol) -> O
     lr, decay = protocol.lr_for(network), protocol.weight_decay
     groups: list[dict[str, object]] = [{"params": list(student.parameters())}]
     if protocol.decay == "matrices":
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in student.named_parameters():
             (matrices if "weight" in name and parameter.ndim > 1 else others).append(parameter)
         groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]

@@ -5,6 +5,7 @@ and image alone, whatever the batch size and order. Soft labels that were stored
 views of any later training that replays their seed.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -56,7 +57,7 @@ def draw_views(views: Views, *, count: int, size: int, seed: int, epoch: int) ->
     return draws
 
 
-STEPS = {  # in the order in which they are applied
+STEPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # in the order in which they are applied
     "randaugment": colours.randaugment,
     "shuffle": geometry.shuffle_strips,
     "pad": geometry.shift,

@@ -1,3 +1,5 @@
+import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,7 @@ from latentdc.evaluate.score import Score
 from latentdc.evaluate.settings import Views
 from latentdc.evaluate.table import Table
 from latentdc.machine import Machine
+from latentdc.sweep.render import to_json
 from tests.evaluate.toys import protocol
 
 CHOSEN = protocol(students=["vit", "alexnet"], views=Views(crop=(0.5, 1.0)), epochs_of_ipc={})
@@ -53,4 +56,22 @@ def test_a_table_of_another_version_is_refused(tmp_path):
     path = tmp_path / "results.json"
     path.write_text(path.read_text().replace('"version": 2', '"version": 1'))
     with pytest.raises(InputError, match="has version 1 and this latentdc reads 2; remove it"):
+        load_table(path)
+
+
+def test_the_table_of_a_sweep_is_told_from_a_damaged_one(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(to_json({"rule": {"easy": []}}, {})))
+    with pytest.raises(InputError, match=r"is the table of a sweep; .* latentdc compare") as error:
+        load_table(path)
+    assert "remove" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "250", "true", "null"])
+def test_what_is_no_accuracy_is_not_read_back(tmp_path, value):
+    path = tmp_path / "results.json"
+    Table({"a": scored()}, 1, (), {}, MACHINE, "test", 10).save(path)
+    assert load_table(path).scores["a"] == scored()
+    path.write_text(re.sub(r"(?m)^( +)0\.5$", rf"\g<1>{value}", path.read_text()))
+    with pytest.raises(InputError, match=r"an accuracy is a share in \[0, 1\], not"):
         load_table(path)
