@@ -25,7 +25,7 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.losses import autoencoder_loss
 from latentdc.prune.classifier import Classifier
 from latentdc.recipe import Experts, Trajectory
-from tests.evaluate.toys import protocol, stripes
+from tests.evaluate.toys import pictures, protocol
 from tests.experts.toys import Wanderers
 from tests.priors import small
 
@@ -34,15 +34,6 @@ PLAIN = Normalization()
 
 def is_canonical(images):
     return images.stride() == torch.empty(images.shape, device="meta").stride()
-
-
-def pictures(count=12, **settings):
-    """A data set whose images lie in memory as files hold them: rows of pixels of three values."""
-    data = stripes(count, **settings)
-    images = data.images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    assert not images.is_contiguous()
-    object.__setattr__(data, "images", images)
-    return data
 
 
 @pytest.fixture
@@ -221,10 +212,13 @@ def test_measures_of_other_packages_are_given_contiguous_images():
 def test_a_student_of_eight_channels_trains_on_pictures_of_64_pixels():
     """In torch 2.14 a CPU dies of the gradient of its shortcuts where images are channels-last."""
     code = (
-        "from tests.test_contiguous import *\n"
+        "from latentdc.evaluate import evaluate\n"
+        "from latentdc.evaluate.settings import Views\n"
+        "from latentdc.images import Normalization\n"
+        "from tests.evaluate.toys import pictures, protocol\n"
         "some = protocol(students=['resnet18@8'], seeds=1, steps=1, batch=2, views=Views(pad=2))\n"
         "large = pictures(3, resolution=64)\n"
-        "evaluate(large, large, some, normalization=PLAIN)"
+        "evaluate(large, large, some, normalization=Normalization())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,11 +1,12 @@
 """What nobody means is refused in a line, in Python as on the command line; nothing is trained."""
 
+import contextlib
 import shutil
 
 import pytest
 import torch
 
-from latentdc import cli
+from latentdc import cli, config
 from latentdc.errors import InputError, RunError
 from latentdc.evaluate import evaluate, job, load_protocol, score_table
 from latentdc.images import Normalization
@@ -129,6 +130,21 @@ def test_a_folder_that_exists_is_no_override(tmp_path, monkeypatch, capsys, comm
             assert said == call(capsys, command, "made", "threads=1")
     said = call(capsys, command, "runs/lr=0.5", "made")
     assert "runs/lr" in said and "changes nothing" in said  # it is not there: an override
+
+
+@pytest.mark.parametrize("command", ["distill", "prune", "pca", "experts"])
+def test_a_recipe_may_lie_in_a_folder_with_an_equals_sign(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    shipped = {"pca": "pca_digits", "experts": "mtt_cifar10"}
+    source = config.find(shipped.get(command, "digits_ipc1"), "recipes")
+    (tmp_path / "lr=0.1").mkdir()
+    shutil.copy(source, tmp_path / "lr=0.1" / "recipe.yaml")
+    printed = []
+    for name in ("lr=0.1/recipe.yaml", str(source)):
+        with contextlib.suppress(SystemExit):
+            cli.main([command, name, "seed=3", "--print-config"])
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] != ""
 
 
 def assert_set(folder):
