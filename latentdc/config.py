@@ -4,7 +4,7 @@ Imports neither torch nor anything that does.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -34,13 +34,22 @@ T = TypeVar("T")
 RECIPE = "recipe.yaml"  # in a run folder
 
 
-def load(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
+def load(
+    schema: type[T], path: Path, overrides: Sequence[str] = (), *, without: Collection[str] = ()
+) -> T:
     """A checked instance of the dataclass `schema` from a YAML file and dotted overrides.
+
+    Args:
+        schema: a dataclass.
+        path: of the file.
+        overrides: `key=value`.
+        without: keys of the file that are left out, because overrides stand in their place.
 
     Raises:
         InputError: unreadable YAML, unknown key (with the nearest name), wrong type or range.
     """
-    tree = _merged(plain_yaml.read(path), _from_command_line(overrides))
+    content = {key: value for key, value in plain_yaml.read(path).items() if key not in without}
+    tree = _merged(content, _from_command_line(overrides))
     try:
         return build(schema, tree)
     except Misfit as error:

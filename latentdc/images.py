@@ -21,6 +21,16 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
 
 
+def contiguous(images: Tensor) -> Tensor:
+    """The same values with rows in memory one after the other, also where a side has length 1.
+
+    Networks are given nothing else: pictures that were read as (H, W, 3) and shifted pixels lie
+    channel by channel, which a convolution takes over; some of torch's kernels for that layout
+    crash on a CPU (2.14: the gradient of a 1x1 convolution with stride 2). Differentiable.
+    """
+    return images.contiguous().flatten().view(images.shape)  # strides of a side of 1 are free
+
+
 class Preprocessing(Protocol):
     """How real, synthetic and test images alike become the input of a network.
 

@@ -46,6 +46,14 @@ def test_all_recipes_are_seen():
     assert {*RUNS, *PRIORS, *PCA, *SWEEPS} == {*SHIPPED.rglob("*.yaml")}
 
 
+def test_recipes_of_cifar_10_normalise_alike_so_that_their_results_can_be_compared():
+    recipes = [config.load(Recipe, path) for path in (*RUNS, *PCA)]
+    seen = {(r.data.mean, r.data.std) for r in recipes if "cifar10" in r.data.source}
+    assert seen == {((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))}
+    for path in SWEEPS:
+        assert "data.std" not in path.read_text() and "data.mean" not in path.read_text()
+
+
 @pytest.mark.parametrize("path", RUNS, ids=name)
 def test_a_recipe_is_accepted_and_says_how_to_run_it(path, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         "and accuracy against storage.",
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folder, results.json or evaluation.json"
+        "runs", nargs="+", metavar="RUN", help="folder of a run or sweep, or a file of results"
     )
     parser.add_argument("--against", metavar="SET", help="subtract this set (default: the first)")
     parser.add_argument(

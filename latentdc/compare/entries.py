@@ -8,6 +8,7 @@ from typing import Any
 
 from latentdc.compare.names import named_apart
 from latentdc.errors import InputError
+from latentdc.evaluate.score import share
 from latentdc.recipe import BASELINES
 from latentdc.synthetic import folder as layout
 
@@ -37,6 +38,7 @@ class Entry:
             None where all classes have as many.
         brought: whether students learned from soft labels that came with the set.
         size: bytes of images and stored soft labels, None where they are not known.
+        shared: other runs that hold the same row.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Entry:
     counts: str | None
     brought: bool
     size: int | None
+    shared: tuple[Path, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -71,7 +74,7 @@ def read_all(given: Sequence[str], values: str = TOP1) -> list[Entry]:
     """Entries of runs and files, each set under a name of its own; the same row counts once.
 
     Args:
-        given: run folders, results.json or evaluation.json.
+        given: run folders, folders of sweeps, results.json or evaluation.json.
         values: key of a row's accuracies, `TOP1` or `TOP5`; rows without it are left out.
 
     Raises:
@@ -80,17 +83,14 @@ def read_all(given: Sequence[str], values: str = TOP1) -> list[Entry]:
     found: dict[tuple[object, ...], Entry] = {}
     files = [file for name in given for file in _files(Path(name).expanduser())]
     for entry in _preprocessed([entry for path in files for entry in _read(path, values)]):
-        counts = entry.counts if entry.row in BASELINES else None
-        found[entry.run, entry.row, entry.ipc, entry.student, entry.group, counts] = entry
-    unique: dict[tuple[object, ...], Entry] = {}
-    for entry in found.values():
-        unique.setdefault(_content(entry), entry)
+        found[*_row_of(entry), entry.student] = entry
+    unique = _once(list(found.values()))
     if not unique and values == TOP5:
         raise InputError(
             "no row of these files holds top-5 accuracies: they are of five classes or fewer, or "
             "were trained by an older latentdc; leave --top5 out."
         )
-    return named_apart(list(unique.values()))
+    return named_apart(unique)
 
 
 def _files(path: Path) -> list[Path]:
@@ -106,16 +106,34 @@ def _files(path: Path) -> list[Path]:
 def _read(path: Path, values: str) -> list[Entry]:
     try:
         content = json.loads(path.read_text())
+        if "cells" in content:
+            return _cells(path, content, values)
         run = path.resolve().parent
         run = run.parent if run.name == "synthetic" else run
         rows = [row for row in content["rows"] if values == TOP1 or values in row]
         return [_entry(row, content, run, values) for row in rows]
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} is no results.json or evaluation.json of latentdc ({error!r})."
         ) from error
+
+
+def _cells(path: Path, content: Mapping[str, Any], values: str) -> list[Entry]:
+    """Of the runs of a sweep, whose sets are named by their points."""
+    entries = []
+    for cell in content["cells"]:
+        run, point = path.parent / cell["run"], ", ".join(cell["point"].values())
+        if not (run / FILES[0]).is_file():
+            raise InputError(
+                f"{path} is the table of a sweep whose run {run} holds no {FILES[0]}; start the "
+                "sweep again, or give the runs that are there."
+            )
+        for entry in _read(run / FILES[0], values):
+            own = entry.row == "distilled"
+            entries.append(replace(entry, name=point if own else entry.name))
+    return entries
 
 
 def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path, values: str) -> Entry:
@@ -124,6 +142,8 @@ def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path, values
     digest = every["protocol_hash"]
     settings = content["protocols"][digest] if "protocols" in content else None
     facts = every.get("preprocessing")
+    if not row[values]:
+        raise ValueError("a row has no accuracies")
     unseen = row["unseen"] if "unseen" in row else row["student"] in content["unseen"]
     return Entry(
         name=run.name if row["set"] == "distilled" else row["set"],
@@ -131,7 +151,7 @@ def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path, values
         run=run,
         ipc=int(every["ipc"]),
         student=row["student"],
-        accuracies=tuple(map(float, row[values])),
+        accuracies=tuple(map(share, row[values])),
         sets=tuple(row["sets"]),
         unseen=bool(unseen),
         protocol=every["protocol"],
@@ -191,7 +211,42 @@ def _size(row: Mapping[str, Any], run: Path) -> int | None:
     return int(sizes.get("images/float32", sizes["images/png"])) + labels
 
 
-def _content(entry: Entry) -> tuple[object, ...]:
-    """What makes two rows the same one, in whichever runs they stand."""
-    name = entry.row if entry.row in BASELINES else entry.run
-    return name, entry.row, entry.sets, entry.accuracies, entry.student, entry.group, entry.ipc
+def _row_of(entry: Entry) -> tuple[object, ...]:
+    """What the students of one row of one run share."""
+    counts = entry.counts if entry.row in BASELINES else None
+    return entry.run, entry.row, entry.ipc, entry.group, counts
+
+
+def _once(entries: Sequence[Entry]) -> list[Entry]:
+    """Baselines that several runs share are one row, with the students and seeds of all of them."""
+    rows: dict[tuple[object, ...], dict[str, Entry]] = {}
+    for entry in entries:
+        rows.setdefault(_row_of(entry), {})[entry.student] = entry
+    unique: list[dict[str, Entry]] = []
+    for row in rows.values():
+        same = next((known for known in unique if _same(known, row)), None)
+        if same is None:
+            unique.append(row)
+            continue
+        home, run = next(iter(same.values())), next(iter(row.values())).run
+        for student, entry in row.items():
+            known = same.get(student)
+            if known is None or len(entry.accuracies) > len(known.accuracies):
+                same[student] = replace(entry, run=home.run, counts=home.counts)
+        same |= {s: replace(e, shared=(*home.shared, run)) for s, e in same.items()}
+    return [entry for row in unique for entry in row.values()]
+
+
+def _same(one: Mapping[str, Entry], other: Mapping[str, Entry]) -> bool:
+    """Whether two rows are of the same images, and nothing that both hold contradicts it."""
+    a, b = next(iter(one.values())), next(iter(other.values()))
+    if a.row not in BASELINES or (a.row, a.ipc, a.group) != (b.row, b.ipc, b.group):
+        return False
+    return all(_agree(e.sets, f.sets) for e in one.values() for f in other.values()) and all(
+        _agree(one[s].accuracies, other[s].accuracies) for s in one.keys() & other.keys()
+    )
+
+
+def _agree(one: Sequence[object], other: Sequence[object]) -> bool:
+    """Whether values by seed are the same, as far as both go."""
+    return all(a == b for a, b in zip(one, other, strict=False))

@@ -25,11 +25,11 @@ class Line:
     accuracies: dict[str, tuple[float, ...]]
 
     def over(self, students: Sequence[str]) -> tuple[float, ...] | None:
-        """Mean over students for each seed; None where one is missing or has other seeds."""
+        """Mean over students for each seed that all of them have; None where one is missing."""
         found = [self.accuracies.get(student, ()) for student in students]
-        if not found or not all(found) or len({len(values) for values in found}) > 1:
+        if not found or not all(found):
             return None
-        return tuple(sum(values) / len(values) for values in zip(*found, strict=True))
+        return tuple(sum(values) / len(values) for values in zip(*found, strict=False))
 
 
 @dataclass(frozen=True)
@@ -84,4 +84,5 @@ def _group(entries: Sequence[Entry]) -> Group:
 def _line(entries: Sequence[Entry]) -> Line:
     first = entries[0]
     values = {entry.student: entry.accuracies for entry in entries}
-    return Line(first.name, first.row, first.ipc, first.size, values)
+    size = next((entry.size for entry in entries if entry.size is not None), None)
+    return Line(first.name, first.row, first.ipc, size, values)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from latentdc.compare.groups import Group, Line
 from latentdc.compare.paired import paired_difference
 from latentdc.compare.robustness import Robustness
-from latentdc.errors import InputError
 
 UNSEEN = "unseen"
 
@@ -106,12 +105,11 @@ def _difference(line: Line, base: Line, students: tuple[str, ...]) -> str:
     one, other = line.over(students), base.over(students)
     if one is None or other is None:
         return "-"
-    try:
-        found = paired_difference(one, other)
-    except InputError:
-        return f"{len(one)} and {len(other)} seeds"
+    seeds = min(len(one), len(other))  # 0, 1, ..., those that both were trained with
+    found = paired_difference(one[:seeds], other[:seeds])
     error = "" if found.error is None else f" ± {100 * found.error:.1f}"
-    return f"{100 * found.mean:+.1f}{error}"
+    fewer = f" ({seeds} seed{'s' if seeds > 1 else ''})" if len(one) != len(other) else ""
+    return f"{100 * found.mean:+.1f}{error}{fewer}"
 
 
 def _robustness(found: Sequence[Robustness]) -> str:

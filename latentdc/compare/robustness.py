@@ -89,7 +89,7 @@ def _ior(entry: Entry, near: Sequence[Entry]) -> float | None:
     """
     same = ("random", entry.ipc, entry.counts, entry.group, entry.brought)
     random = [e for e in near if (e.row, e.ipc, e.counts, e.group, e.brought) == same]
-    own = [e for e in random if e.run == entry.run] or random
+    own = [e for e in random if entry.run in (e.run, *e.shared)] or random
     return improvement_over_random(entry.mean, fmean(e.mean for e in own)) if own else None
 
 
@@ -100,7 +100,7 @@ def _hlr(entry: Entry, near: Sequence[Entry]) -> float | None:
     if len(hard) != 1:
         return None
     real = [e for e in near if e.row == "full" and e.group == hard[0].group]
-    own = [e for e in real if e.run == entry.run] or real
+    own = [e for e in real if entry.run in (e.run, *e.shared)] or real
     return hard_label_recovery(own[0].mean, hard[0].mean) if own else None
 
 
@@ -129,7 +129,9 @@ def _hard(entry: Entry) -> bool:
 
 
 def _augments(settings: Mapping[str, Any]) -> bool:
-    views = {k: v for k, v in settings.get("views", {}).items() if k != "mix_alpha"}
+    views = {
+        k: v for k, v in settings.get("views", {}).items() if k not in ("mix_alpha", "pad_mode")
+    }
     return settings.get("augment") is not None or any(views.values())
 
 

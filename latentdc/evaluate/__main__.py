@@ -21,6 +21,7 @@ from latentdc.evaluate.sources import (
     check_names,
     find,
     protocol_words,
+    split_words,
 )
 from latentdc.recipe import Recipe
 
@@ -56,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    sets = [word for word in options.words if "=" not in word]
-    names, changes, overrides = protocol_words([word for word in options.words if "=" in word])
+    sets, written = split_words(options.words)
+    names, changes, overrides = protocol_words(written)
     if not sets:
         raise InputError(f"name a set to score, got only {' '.join(options.words)}; see --help.")
     if len(set(sets)) < len(sets):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from latentdc.data.mapped import Images
 from latentdc.device import fetch, forward_batch, place, send
+from latentdc.errors import RunError
 from latentdc.evaluate.geometry import central_part
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
@@ -47,18 +48,27 @@ def accuracy(
         accelerator: its device and precision are used.
         crop: side of the central part that is seen, enlarged to the images' size.
         batch: images per forward pass, at most.
+
+    Raises:
+        RunError: logits are not finite.
     """
     device = accelerator.device
     images, labels = place(images, device), labels.to(device)
     network.eval()
     first, among = torch.zeros((2,), dtype=torch.int64, device=device)
-    classes = 0
+    finite, classes = torch.ones((), dtype=torch.bool, device=device), 0
     for rows in torch.arange(len(labels)).split(forward_batch(images, batch, device)):
         inputs = normalization(central_part(fetch(images, rows, device), crop))
         with accelerator.autocast():
             logits = network(inputs)
+        finite &= logits.isfinite().all()
         right, classes = labels[send(rows, device)], logits.shape[1]
         first += (logits.argmax(dim=1) == right).sum()
         if classes > 5:
             among += (logits.topk(5, dim=1).indices == right[:, None]).sum()
+    if not finite:
+        raise RunError(
+            "a student's logits of test images are NaN or infinite, which say no class; train it "
+            "in full precision or with a smaller lr."
+        )
     return Accuracy(int(first) / len(labels), int(among) / len(labels) if classes > 5 else None)

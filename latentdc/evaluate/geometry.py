@@ -73,10 +73,16 @@ def _positions(start: Tensor, length: Tensor, size: int) -> Tensor:
     return start[:, None] + places.clamp(min=0).minimum(length[:, None] - 1)
 
 
-def shift(images: Tensor, offsets: Tensor) -> Tensor:
-    """Windows of the images' size, moved by `offsets` (B, 2) pixels; black where they leave."""
+def shift(images: Tensor, offsets: Tensor, reflect: bool = False) -> Tensor:
+    """Windows of the images' size, moved by `offsets` (B, 2) pixels.
+
+    Where they leave the image they are black, or see its reflection about the outermost pixels.
+    """
     size = images.shape[-1]
     place = torch.arange(size, device=images.device) + offsets.long()[:, :, None]  # (B, 2, S)
+    if reflect:
+        place = (size - 1) - ((size - 1) - place.abs()).abs()
+        return _pick(images, place[:, 0], place[:, 1])
     inside = (place >= 0) & (place < size)
     moved = _pick(images, place[:, 0].clamp(0, size - 1), place[:, 1].clamp(0, size - 1))
     return moved.masked_fill(~(inside[:, 0, :, None] & inside[:, 1, None, :])[:, None], BLACK)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from latentdc.evaluate.settings import changed
+from latentdc.evaluate.settings import changed, idle
 from latentdc.networks.names import check_network
 from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import require
@@ -61,6 +61,11 @@ class Teacher:
                 f"file, {PRETRAINED!r}, or null to train the teacher.",
             )
 
+    @property
+    def idle(self) -> set[str]:
+        """Settings that change nothing beside the others: given weights are not trained."""
+        return set() if self.weights is None else {"epochs", "lr", "batch"}
+
     def settings(self) -> dict[str, Any]:
         """All that makes it the teacher it is: a file counts by its contents, not by its name."""
         content = changed(self) | {"network": self.network, "weights": self.weights}
@@ -82,6 +87,7 @@ class Labels:
         loss: `ce`, cross-entropy with the target's probabilities; `kl`, divergence of student from
             teacher, both at the temperature, not scaled by its square; `mse` between logits.
         temperature: by which logits are divided; of the teacher alone with `ce`.
+        soft_weight: of a soft loss; some papers multiply `kl` by the square of the temperature.
         hard_weight: of the hard labels' cross-entropy, added to a soft loss.
         smoothing: share of a hard target that is spread over all classes.
         teachers: whose logits are averaged.
@@ -97,6 +103,7 @@ class Labels:
     source: Literal["hard", "fixed", "online", "stored"] = "hard"
     loss: Literal["ce", "kl", "mse"] = "ce"
     temperature: float = 1.0
+    soft_weight: float = 1.0
     hard_weight: float = 0.0
     smoothing: float = 0.0
     teachers: list[Teacher] = field(default_factory=list)
@@ -118,6 +125,7 @@ class Labels:
             f"labels.loss {self.loss} compares logits with a teacher's; with hard labels use ce.",
         )
         require(self.temperature > 0, f"labels.temperature is positive, got {self.temperature}.")
+        require(self.soft_weight > 0, f"labels.soft_weight is positive, got {self.soft_weight}.")
         require(self.hard_weight >= 0, f"labels.hard_weight is at least 0, got {self.hard_weight}.")
         require(0 <= self.smoothing < 1, f"labels.smoothing is in [0, 1), got {self.smoothing}.")
         for key in ("epochs", "top"):
@@ -127,6 +135,18 @@ class Labels:
             self.source == "stored"
             or (self.epochs, self.precision, self.top) == (None, "float16", None),
             "labels.epochs, precision and top say how labels are stored; set labels.source=stored.",
+        )
+
+    @property
+    def idle(self) -> set[str]:
+        """Settings that change nothing beside the others; a set may bring logits to hard labels."""
+        soft = self.source in SOFT
+        return idle(
+            {
+                "temperature": self.loss == "mse",
+                "smoothing": soft and self.hard_weight == 0,
+                "restricted_to": not soft,
+            }
         )
 
 

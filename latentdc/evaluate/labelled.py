@@ -55,11 +55,14 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def require_comparable(labelled: LabelledImages, test: LabelledImages, name: str) -> None:
-    """Refuse a set whose classes or size of samples are not those of the test set.
+    """Refuse an empty set, or one whose classes or size of samples are not those of the test set.
 
     Raises:
         InputError: says where they first differ.
     """
+    for what, some in ((f"the {name} set", labelled), ("the test set", test)):
+        if len(some.labels) == 0:
+            raise InputError(f"{what} holds no {kind_of(some.images)}.")
     ours, theirs = labelled.class_names, test.class_names
     if len(ours) != len(theirs):
         raise InputError(

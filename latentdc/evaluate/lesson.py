@@ -75,6 +75,8 @@ class Lesson:
             return self._hard_loss(logits, rows)
         taught = self._soft.logits(rows, self._draws, shown)
         loss = soft_loss(logits, taught, target.loss, target.temperature)
+        if target.soft_weight != 1:
+            loss = target.soft_weight * loss
         if target.hard_weight:
             loss = loss + target.hard_weight * self._hard_loss(logits, rows)
         return loss

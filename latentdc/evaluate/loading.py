@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from latentdc import config
+from latentdc.errors import InputError
 from latentdc.evaluate.protocol import EvalProtocol
 
 FOLDER = "evaluate/protocols"  # of the protocols that the package brings
+# Settings that say the same in different ways, of which a protocol has one.
+_WAYS = ({"steps", "epochs", "epochs_of_ipc"}, {"batch", "batch_of_ipc"})
 
 
 def load_protocol(
@@ -25,15 +28,20 @@ def load_protocol(
         seeds: trainings per student in place of the protocol's.
         steps: budget in place of the protocol's.
         changes: other keys as `key=value`, such as `views.flip=false`; the name then says which,
-            because it is no longer the protocol of that name.
+            because it is no longer the protocol of that name. A budget takes the place of the
+            protocol's own, in whichever of `steps`, `epochs` and `epochs_of_ipc` that is; likewise
+            a batch.
 
     Raises:
         InputError: no such file, an unknown key, or a value that is not allowed.
     """
-    protocol = config.load(EvalProtocol, config.find(name, FOLDER), changes)
+    keys = [change.partition("=")[0] for change in changes]
+    path = config.find(name, FOLDER)
+    protocol = config.load(EvalProtocol, path, changes, without=_replaced(keys))
     if changes:
-        keys = [change.partition("=")[0] for change in changes]
         protocol = replace(protocol, name=f"{protocol.name} with other {', '.join(keys)}")
+    if isinstance(students, str):
+        raise InputError(f"students is a list of networks, got {students!r}; write [{students!r}].")
     if students is not None:
         protocol = replace(protocol, students=list(students))
     if seeds is not None:
@@ -41,3 +49,8 @@ def load_protocol(
     if steps is not None:
         protocol = replace(protocol, steps=steps, epochs=None, epochs_of_ipc={})
     return protocol
+
+
+def _replaced(keys: Sequence[str]) -> set[str]:
+    """What a file says of changed keys, and in the other ways; a table is changed as a whole."""
+    return {key for ways in _WAYS if not ways.isdisjoint(keys) for key in ways}

@@ -11,7 +11,7 @@ from latentdc.errors import InputError
 from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.protocol_checks import check_for_vectors, check_protocol
 from latentdc.evaluate.protocol_hash import protocol_hash
-from latentdc.evaluate.settings import Views
+from latentdc.evaluate.settings import Views, idle
 from latentdc.networks.names import check_network, parse_network
 from latentdc.typed import check_fields
 
@@ -38,8 +38,9 @@ class EvalProtocol:
         momentum: of SGD.
         nesterov: whether that momentum looks ahead.
         weight_decay: of the parameters in `decay`.
-        decay: `all` parameters, or `matrices`: weights of two or more dimensions, so neither norms
-            nor biases.
+        decay: `all` parameters, or `matrices`, as SRe2L's code and all that follows it: those of
+            two or more dimensions with "weight" in their names, so neither norms and biases nor
+            tokens, positions and layer scales.
         schedule: of the learning rate. `cosine` falls over the budget; `linear` likewise;
             `multistep` is multiplied by `gamma` at each of the `milestones`; `warmup-cosine` rises
             linearly over the first half and falls as a half cosine over the second.
@@ -118,8 +119,17 @@ class EvalProtocol:
             check_for_vectors(self)
         if not self.students:
             raise InputError(f"protocol {self.name} trains no student; name one or more.")
-        if len(set(self.students)) < len(self.students):
-            raise InputError(f"protocol {self.name} names a student twice: {self.students}.")
+        if len(set(map(parse_network, self.students))) < len(self.students):
+            raise InputError(
+                f"protocol {self.name} names a student twice: {self.students} (a name without a "
+                "width has the published one)."
+            )
+        pad = (self.views.pad or 0) if self.views.pad_mode == "reflect" else 0
+        if resolution is not None and pad >= resolution:
+            raise InputError(
+                f"protocol {self.name}: views.pad reflects fewer pixels than the image has, "
+                f"{resolution}; got {pad}."
+            )
         for student in [*self.students, *self.lr_of]:
             if student in self.students:
                 check_network(student, resolution, kind)
@@ -128,6 +138,11 @@ class EvalProtocol:
 
     def resolve(self, images: int, classes: int) -> "EvalProtocol":
         """The protocol in steps and one batch size, for so many images of so many classes."""
+        if images < 1 or classes < 1:
+            raise InputError(
+                f"protocol {self.name} trains on images of classes, got {images} images of "
+                f"{classes} classes."
+            )
         ipc = -(-images // classes)
         doubled = self.batch_double_from is not None and classes >= self.batch_double_from
         batch = _of_ipc(self.batch_of_ipc, ipc) * (2 if doubled else 1) or self.batch
@@ -162,6 +177,28 @@ class EvalProtocol:
         if lr is None:
             raise InputError("evaluate.learned_lr is set, but the set has no learned lr.")
         return replace(self, name=f"{self.name} with learned lr", lr=lr, lr_of={})
+
+    @property
+    def idle(self) -> set[str]:
+        """Settings that change nothing beside the others."""
+        sgd, averaged = self.optimizer == "sgd", self.ema is not None
+        by_update = self.schedule != "constant" or self.warmup > 0
+        by_update |= averaged and self.ema_every == "update"
+        return idle(
+            {
+                "momentum": not sgd,
+                "nesterov": not sgd,
+                "decay": self.weight_decay == 0,
+                "zeta": self.schedule not in ("cosine", "linear"),
+                "end": self.schedule != "cosine",
+                "gamma": self.schedule != "multistep",
+                "warmup_from": self.warmup == 0,
+                "ema_every": not averaged,
+                "update_every": self.steps is None or not by_update,  # epochs have their own
+                "batch": bool(self.batch_of_ipc),
+                "batch_double_from": not self.batch_of_ipc,
+            }
+        )
 
     @property
     def hash(self) -> str:

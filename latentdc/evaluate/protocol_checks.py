@@ -99,6 +99,11 @@ def _check_combinations(protocol: "EvalProtocol") -> None:
     )
     _require(
         protocol,
+        not protocol.nesterov or protocol.momentum > 0 or protocol.optimizer != "sgd",
+        "nesterov looks ahead along the momentum, which is 0; set nesterov=false.",
+    )
+    _require(
+        protocol,
         protocol.augment is None or protocol.labels.source not in ("online", "stored"),
         "augment (DSA) acts on normalised images, which teachers do not see; use views, or "
         "labels.source=fixed.",

@@ -5,8 +5,9 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from latentdc.errors import InputError
 from latentdc.evaluate.accuracy import Accuracy
+from latentdc.evaluate.score import share
+from latentdc.launch import warn
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,42 @@ class Row:
 
 
 def read_row(folder: Path, row: Row) -> Accuracy | None:
-    """Its accuracy, None if it is not finished; older files hold no top-5."""
+    """Its accuracy; None if it is not finished, or if its file is not the row that it is named as.
+
+    Such a file is said, and replaced when the training is done again.
+    """
     path = folder / row.file
     try:
-        content = json.loads(path.read_text())
-        top5 = content.get("top5")
-        return Accuracy(float(content["accuracy"]), None if top5 is None else float(top5))
+        return _accuracy(json.loads(path.read_text()), row)
     except FileNotFoundError:
         return None
-    except (AttributeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is no finished row ({error}); delete it to train it again."
-        ) from error
+    except (ValueError, KeyError, RecursionError) as error:
+        warn(f"{path} is no finished row ({_reason(error)}); it is trained again.")
+        return None
+
+
+def _accuracy(content: object, row: Row) -> Accuracy:
+    """Of a file's content, which says whose it is.
+
+    Raises:
+        ValueError: it is another row's, or holds what is no accuracy.
+        KeyError: it lacks a part.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it holds no mapping")
+    for key, value in asdict(row).items():
+        if content[key] != value or type(content[key]) is not type(value):
+            raise ValueError(f"its {key} is {content[key]!r} and not {value!r}")
+    top1, top5 = share(content["accuracy"]), content["top5"]
+    if top5 is None:
+        return Accuracy(top1)
+    if share(top5) < top1:
+        raise ValueError(f"its top5 of {top5!r} is below its accuracy of {top1!r}")
+    return Accuracy(top1, share(top5))
+
+
+def _reason(error: Exception) -> str:
+    return f"it lacks {error}" if isinstance(error, KeyError) else str(error)
 
 
 def write_row(folder: Path, row: Row, accuracy: Accuracy) -> None:

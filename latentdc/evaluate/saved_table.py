@@ -6,7 +6,7 @@ from typing import Any
 
 from latentdc.errors import InputError
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.score import Score
+from latentdc.evaluate.score import Score, share
 from latentdc.evaluate.table import VERSION, Table
 from latentdc.machine import Machine
 
@@ -19,6 +19,11 @@ def load_table(path: Path) -> Table:
     """
     try:
         content = json.loads(path.read_text())
+        if "cells" in content:
+            raise InputError(
+                "it is the table of a sweep; load one of its runs, or see latentdc compare "
+                f"{path.parent}."
+            )
         if content["version"] > VERSION:
             raise InputError(
                 f"it has version {content['version']} and this latentdc reads {VERSION}; "
@@ -44,7 +49,7 @@ def _table(content: dict[str, Any]) -> Table:
     scores = {
         name: Score(
             protocol,
-            {row["student"]: tuple(row["accuracies"]) for row in rows},
+            {row["student"]: tuple(map(share, row["accuracies"])) for row in rows},
             tuple(rows[0]["sets"]),
             rows[0].get("labels", {}),
             {r["student"]: tuple(r["top5_accuracies"]) for r in rows if "top5_accuracies" in r},

@@ -70,6 +70,17 @@ class Score:
         )
 
 
+def share(value: object) -> float:
+    """An accuracy as a file holds it.
+
+    Raises:
+        ValueError: it is none: no number, or outside of [0, 1].
+    """
+    if isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise ValueError(f"an accuracy is a share in [0, 1], not {value!r}")  # NaN neither
+
+
 def spread(values: tuple[float, ...]) -> float | None:
     """Sample standard deviation (divided by n - 1), None for a single value."""
     return statistics.stdev(values) if len(values) > 1 else None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from latentdc.config import nearest
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
@@ -74,6 +75,19 @@ def score_table(
         raise InputError(
             f"a set is called {taken[0]!r}, and so is a row beside it; give the set another name "
             f"than {', '.join(BASELINES)}."
+        )
+    known = ("distilled", *BASELINES)
+    for name in include:
+        if name not in known:
+            raise InputError(
+                f"there is no row {name!r}{nearest(name, known)}; known: {', '.join(known)}."
+            )
+    if ipc < 1:
+        raise InputError(f"ipc is at least 1 image of each class, got {ipc}.")
+    if counts is not None and len(counts) != len(test.class_names):
+        raise InputError(
+            f"counts has the images of {len(counts)} classes, and the test set has "
+            f"{len(test.class_names)}."
         )
     include = [row for name in include for row in (given if name == "distilled" else [name])]
     few = ipc if counts is None else counts

@@ -3,6 +3,7 @@
 Imports no torch, so that a protocol is refused within a blink.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -18,7 +19,8 @@ class Views:
         randaugment: operations and their magnitude (of 31 levels), such as [2, 9]; null for none.
         shuffle: cut the image into so many strips each way and shuffle columns, then rows; null
             keeps it whole.
-        pad: black pixels around the image, out of which a window of its size is cut; null for none.
+        pad: pixels around the image, out of which a window of its size is cut; null for none.
+        pad_mode: `black` pixels, or a `reflect`ion of the image, which its edge is not part of.
         crop: smallest and largest share of the area that a random crop keeps before it is resized
             to the whole image (aspect 3:4 to 4:3); null keeps everything.
         cells: crop inside one cell, drawn at random, of a mosaic of so many cells each way; null
@@ -35,6 +37,7 @@ class Views:
     randaugment: tuple[int, int] | None = None
     shuffle: int | None = None
     pad: int | None = None
+    pad_mode: Literal["black", "reflect"] = "black"
     crop: tuple[float, float] | None = None
     cells: int | None = None
     flip: bool = False
@@ -79,14 +82,27 @@ class Views:
     @property
     def change(self) -> bool:
         """Whether an image ever looks other than it is."""
-        return self != Views(mix_alpha=self.mix_alpha)
+        return bool(changed(self))
+
+    @property
+    def idle(self) -> set[str]:
+        """Settings that change nothing beside the others."""
+        return idle({"pad_mode": self.pad is None, "mix_alpha": self.mix is None})
+
+
+def idle(reasons: Mapping[str, bool]) -> set[str]:
+    """The names whose reason to change nothing holds."""
+    return {name for name, holds in reasons.items() if holds}
 
 
 def changed(settings: Any) -> dict[str, Any]:
-    """The settings that are not at their defaults, so that a new one leaves older hashes alone."""
-    plain = type(settings)()
+    """The settings that are not at their defaults, so that a new one leaves older hashes alone.
+
+    Those that change nothing beside the others (`idle`) are left out as well.
+    """
+    plain, without_effect = type(settings)(), getattr(settings, "idle", ())
     return {
         f.name: asdict(settings)[f.name]
         for f in fields(settings)
-        if getattr(settings, f.name) != getattr(plain, f.name)
+        if getattr(settings, f.name) != getattr(plain, f.name) and f.name not in without_effect
     }

@@ -166,6 +166,13 @@ def open_set(place: Place, train: "Dataset", data: Data | None = None) -> Opened
     return Opened(synthetic, synthetic.learned_lr, synthetic.whitening)
 
 
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What a command line names, and its overrides `key=value`; a path that exists is a name."""
+    named = ["=" not in word or os.path.exists(os.path.expanduser(word)) for word in words]
+    pairs = list(zip(words, named, strict=True))
+    return [word for word, name in pairs if name], [word for word, name in pairs if not name]
+
+
 def protocol_words(overrides: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """Names of protocols, changes of their keys, and the overrides of the recipe.
 

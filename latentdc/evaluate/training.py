@@ -52,7 +52,7 @@ def train_student(
 
     Raises:
         InputError: a network that cannot learn from batches of one image.
-        RunError: the loss ended as NaN or infinity.
+        RunError: loss or weights ended as NaN or infinity.
     """
     assert protocol.steps is not None, "resolve() turns epochs into steps"
     device, every = accelerator.device, protocol.update_every
@@ -88,9 +88,11 @@ def train_student(
             scaler.update()
             if protocol.ema is not None:
                 _average(average, student, protocol, step.number)
-    if not math.isfinite(loss.item()):
+    state = [t for t in average.state_dict().values() if t.is_floating_point()]
+    if not math.isfinite(loss.item()) or not all(bool(t.isfinite().all()) for t in state):
         raise RunError(
-            f"the training of {network} with seed {seed} ended with a loss of {loss.item()}; "
+            f"the training of {network} with seed {seed} ended with a loss of {loss.item()}"
+            f"{' and weights that are not finite' if math.isfinite(loss.item()) else ''}; "
             f"a smaller lr than {peak} in the protocol may help."
         )
     return average.eval()
@@ -101,8 +103,10 @@ def new_optimizer(student: nn.Module, network: str, protocol: EvalProtocol) -> O
     lr, decay = protocol.lr_for(network), protocol.weight_decay
     groups: list[dict[str, object]] = [{"params": list(student.parameters())}]
     if protocol.decay == "matrices":
-        matrices = [p for p in student.parameters() if p.ndim > 1]
-        others = [p for p in student.parameters() if p.ndim <= 1]
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in student.named_parameters():
+            (matrices if "weight" in name and parameter.ndim > 1 else others).append(parameter)
         groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     if protocol.optimizer == "adamw":
         return AdamW(groups, lr=lr, weight_decay=decay, fused=True)

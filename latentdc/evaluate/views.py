@@ -5,6 +5,9 @@ and image alone, whatever the batch size and order. Soft labels that were stored
 views of any later training that replays their seed.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Generator, Tensor
 
@@ -34,7 +37,7 @@ def draw_views(views: Views, *, count: int, size: int, seed: int, epoch: int) ->
         draws["shuffle"] = uniforms.argsort(dim=2)
     if views.pad is not None:
         offsets = torch.randint(2 * views.pad + 1, (count, 2), generator=source("pad"))
-        draws["pad"] = offsets - views.pad
+        draws["pad" if views.pad_mode == "black" else "reflect"] = offsets - views.pad
     if views.crop is not None:
         draws["crop"] = geometry.draw_boxes(count, size, views.crop, views.cells, source("crop"))
     if views.flip:
@@ -54,10 +57,11 @@ def draw_views(views: Views, *, count: int, size: int, seed: int, epoch: int) ->
     return draws
 
 
-STEPS = {  # in the order in which they are applied
+STEPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # in the order in which they are applied
     "randaugment": colours.randaugment,
     "shuffle": geometry.shuffle_strips,
     "pad": geometry.shift,
+    "reflect": partial(geometry.shift, reflect=True),
     "crop": geometry.crop_resize,
     "flip": geometry.mirror,
     "jitter": colours.jitter,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from latentdc import cli, config, lock
 from latentdc.errors import InputError
 from latentdc.evaluate.label_settings import Teacher
-from latentdc.evaluate.sources import Place, find
+from latentdc.evaluate.sources import Place, find, split_words
 from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import Recipe
 from latentdc.recipe.vectors import require_images
@@ -34,9 +34,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Storage of a set, and how sure, diverse and near to real images it is; as "
         "many random images stand beside it.",
     )
-    parser.add_argument("set", metavar="SET", help="as for latentdc evaluate")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="such as data.source=FOLDER"
+        "words",
+        nargs="+",
+        metavar="SET",
+        help="as for latentdc evaluate; then key=value, such as data.source=FOLDER",
     )
     parser.add_argument("--recipe", help="recipe to use in place of the one that lies with the set")
     parser.add_argument("--ipc", type=int, help="read the first so many images of each class")
@@ -55,16 +57,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    for override in options.overrides:
+    sets, overrides = split_words(options.words)
+    if len(sets) != 1:
+        raise InputError(
+            f"measure one set at a time, got {' '.join(sets) or 'none'}; what follows is key=value."
+        )
+    for override in overrides:
         if override.partition("=")[0].partition(".")[0] not in CHANGEABLE:
             raise InputError(
                 f"{override!r} changes nothing about a saved set; here {', '.join(CHANGEABLE)} "
                 "can be set, such as data.source=FOLDER."
             )
     cli.one_process("latentdc measure")
-    place = find(options.set, options.ipc)
+    place = find(sets[0], options.ipc)
     path = place.recipe if options.recipe is None else config.find(options.recipe, "recipes")
-    recipe = config.load(Recipe, path, options.overrides)
+    recipe = config.load(Recipe, path, overrides)
     require_images(recipe.data, "latentdc measure")
     network = _network(options)
     from latentdc.metrics.measure import NAME, Wanted, measure_saved

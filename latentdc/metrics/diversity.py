@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
+from latentdc.images import contiguous
 
 PAIRS = 200  # of a class that LPIPS compares at most, drawn by class
 
@@ -72,7 +73,7 @@ def lpips_distance(device: torch.device | str) -> Callable[[Tensor, Tensor], Ten
         network = lpips.LPIPS(net="alex", verbose=False).to(device).eval().requires_grad_(False)
     except OSError as error:
         raise InputError(f"the weights of LPIPS cannot be had: {error}.") from error
-    return lambda one, other: network(one, other).flatten()
+    return lambda one, other: network(contiguous(one), contiguous(other)).flatten()
 
 
 def _over_classes(labels: Tensor, distances: Callable[[Tensor], Tensor]) -> Diversity | None:

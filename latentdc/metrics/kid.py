@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from latentdc.data.mapped import Images
 from latentdc.errors import InputError
-from latentdc.images import to_uint8
+from latentdc.images import contiguous, to_uint8
 
 SUBSETS = 100
 
@@ -83,4 +83,4 @@ class _Levels(TorchDataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         image = self._images[index : index + 1][0]
-        return to_uint8(image) if image.is_floating_point() else image
+        return contiguous(to_uint8(image) if image.is_floating_point() else image)

@@ -25,7 +25,7 @@ class AlexNet(Network):
         )
         self.linear = nn.Linear(middle * (resolution // 8) ** 2, num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 1.5 * width * (H / 8)**2), the flattened last map."""
         embedding: Tensor = self.trunk(images)
         return embedding

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from latentdc.images import contiguous
+
 
 class Network(nn.Module, ABC):
     """An embedding and a linear classifier on it.
@@ -15,8 +17,12 @@ class Network(nn.Module, ABC):
     linear: nn.Linear
 
     @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """`features` of contiguous images, which is what a network defines."""
+
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images, or vectors -> (B, D) embedding for the classifier."""
+        return self.embed(contiguous(images))
 
     def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A file's weights under this network's names, where they are published under others."""
@@ -31,3 +37,10 @@ class Network(nn.Module, ABC):
 def instance_norm(channels: int) -> nn.GroupNorm:
     """The "instancenorm" of the distillation literature: one group per channel, affine."""
     return nn.GroupNorm(channels, channels)
+
+
+def he_normal(network: nn.Module) -> None:
+    """Draw the weights of convolutions anew: N(0, 2 / fan out), He et al., ICCV 2015."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -31,9 +31,11 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     "convnet6-bn": partial(ConvNet, depth=6, norm=nn.BatchNorm2d),
     "alexnet": AlexNet,
     "vgg11": VGG11,
-    "resnet18": partial(ResNet18, imagenet_stem=False),
-    "resnet18-bn": partial(ResNet18, imagenet_stem=False, norm=nn.BatchNorm2d),
-    "resnet18-imagenet": partial(ResNet18, imagenet_stem=True),
+    "resnet18": partial(ResNet18, stem="small"),
+    "resnet18-bn": partial(ResNet18, stem="small", norm=nn.BatchNorm2d),
+    "resnet18-bn-he": partial(ResNet18, stem="small", norm=nn.BatchNorm2d, he=True),
+    "resnet18-imagenet": partial(ResNet18, stem="imagenet"),
+    "resnet18-idc": partial(ResNet18, stem="idc", he=True),
     "resnetap10": ResNetAP10,
     "vit": ViT,
     "resnet20": partial(CifarResNet, blocks=3),
@@ -44,7 +46,7 @@ NETWORKS: dict[str, Callable[..., Network]] = {
 
 
 def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
-    """A network with PyTorch's default initialisation, drawn from the global stream.
+    """A network with the initialisation of its source, drawn from the global stream.
 
     Args:
         name: such as `convnet3`, `convnet3@32` for a base width of 32, or `torchvision/resnet50`.

@@ -42,7 +42,7 @@ class ConvNet(Network):
         self.trunk = nn.Sequential(*layers, nn.Flatten())
         self.linear = nn.Linear(width * (resolution // 2**depth) ** 2, num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, width * (H / 2**depth)**2), the flattened last map."""
         embedding: Tensor = self.trunk(images)
         return embedding

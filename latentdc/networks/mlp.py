@@ -20,7 +20,7 @@ class MLP(Network):
         self.trunk = nn.Sequential(*layers)
         self.linear = nn.Linear(width if hidden else resolution, num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, D) standardised vectors -> (B, width), the last hidden layer."""
         embedding: Tensor = self.trunk(images)
         return embedding

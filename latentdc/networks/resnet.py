@@ -2,17 +2,22 @@
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
 https://arxiv.org/abs/1512.03385. ResNet-18 follows the distillation literature: instance norm, or
-batch norm by another name, and for small images a stem of one 3x3 convolution. ResNet-20 and -56
-are those of the paper's section 4.2: batch norm and shortcuts without parameters (option A); their
-state dicts have the keys of https://github.com/akamaster/pytorch_resnet_cifar10.
+batch norm by another name, for small images a stem of one 3x3 convolution, and PyTorch's initial
+weights or, by names of their own, He's (https://arxiv.org/abs/1502.01852, fan out): IDC's, whose
+stem follows the resolution (https://arxiv.org/abs/2205.14959, which Minimax scores with), and
+EDC's, with batch norm (https://arxiv.org/abs/2404.13733). The "modified" ResNet-18 of SRe2L and
+RDED is torchvision's with another stem, `torchvision/resnet18-small`. ResNet-20 and -56 are those
+of the paper's section 4.2: batch norm and shortcuts without parameters (option A); their state
+dicts have the keys of https://github.com/akamaster/pytorch_resnet_cifar10.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdc.networks.base import Network, instance_norm
+from latentdc.networks.base import Network, he_normal, instance_norm
 
 Norm = Callable[[int], nn.Module]
 
@@ -66,36 +71,47 @@ def stage(
 
 
 class ResNet18(Network):
-    """Four stages of two blocks. `resolution` changes no shape.
+    """Four stages of two blocks.
 
-    The norm is by instance; with `nn.BatchNorm2d` and the small stem it is the "modified" ResNet-18
-    of papers that score with batch norm.
+    Args:
+        stem: `small`, a 3x3 convolution; `imagenet`, a 7x7 one of stride 2 and pooling; or `idc`,
+            the first up to 64 px, with the pooling up to 128 px, and the second above.
+        width: of the first stage.
+        num_classes: size of the logits.
+        resolution: of the images, in pixels.
+        norm: by instance, or `nn.BatchNorm2d`.
+        he: convolutions begin from He's normal distribution (fan out), not PyTorch's uniform one.
     """
 
     def __init__(
         self,
         *,
-        imagenet_stem: bool,
+        stem: Literal["small", "imagenet", "idc"],
         width: int,
         num_classes: int,
         resolution: int,
         norm: Norm = instance_norm,
+        he: bool = False,
     ) -> None:
         super().__init__()
+        small = stem == "small" or (stem == "idc" and resolution <= 128)
+        pooled = stem == "imagenet" or (stem == "idc" and resolution > 64)
         self.conv1 = (
-            nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
-            if imagenet_stem
-            else nn.Conv2d(3, width, 3, padding=1, bias=False)
+            nn.Conv2d(3, width, 3, padding=1, bias=False)
+            if small
+            else nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
         )
         self.bn1 = norm(width)
-        self.pool = nn.MaxPool2d(3, 2, padding=1) if imagenet_stem else nn.Identity()
+        self.pool = nn.MaxPool2d(3, 2, padding=1) if pooled else nn.Identity()
         self.layer1 = stage(width, width, 2, 1, norm, project=True)
         self.layer2 = stage(width, 2 * width, 2, 2, norm, project=True)
         self.layer3 = stage(2 * width, 4 * width, 2, 2, norm, project=True)
         self.layer4 = stage(4 * width, 8 * width, 2, 2, norm, project=True)
         self.linear = nn.Linear(8 * width, num_classes)
+        if he:
+            he_normal(self)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 8 * width), the mean over pixels of the last map."""
         out = self.pool(F.relu(self.bn1(self.conv1(images))))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
@@ -115,7 +131,7 @@ class CifarResNet(Network):
         self.layer3 = stage(2 * width, 4 * width, blocks, 2, nn.BatchNorm2d, project=False)
         self.linear = nn.Linear(4 * width, num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 4 * width), the mean over pixels of the last map."""
         out = F.relu(self.bn1(self.conv1(images)))
         out = self.layer3(self.layer2(self.layer1(out)))

@@ -10,7 +10,7 @@ pooling.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdc.networks.base import Network, instance_norm
+from latentdc.networks.base import Network, he_normal, instance_norm
 
 
 class PooledBlock(nn.Module):
@@ -50,11 +50,9 @@ class ResNetAP10(Network):
             PooledBlock(4 * width, 8 * width, 2),
         )
         self.linear = nn.Linear(8 * width, num_classes)
-        for module in self.trunk.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        he_normal(self)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 8 * width), the mean over pixels of the last map."""
         embedding: Tensor = self.trunk(images).mean(dim=(2, 3))
         return embedding

@@ -22,7 +22,7 @@ class TorchvisionStudent(Network):
             _shrink_stem(self.trunk)
         self._head, self.linear = _take_last_linear(self.trunk)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, D), what the classifier of torchvision's network sees."""
         embedding: Tensor = self.trunk(images)
         return embedding

@@ -1,10 +1,12 @@
 """VGG-11 with instance norm, as the distillation literature trains it.
 
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR
-2015, https://arxiv.org/abs/1409.1556. The last map is max-pooled to 7x7 whatever its size (at
-128 px a 4x4 map grows to 7x7) and classified by one linear layer. Ours alone: a pooling that would
-leave a single pixel, which an instance norm turns into zero, is left out, so that images under
-64 px work.
+2015, https://arxiv.org/abs/1409.1556, in two forms. Under 64 px that of DC, DSA, DM and MTT
+(https://github.com/VICO-UoE/DatasetCondensation, at 32 px): the last pooling leaves one pixel, and
+one linear layer classifies it. From 64 px that of GLaD and LD3M (at 128 px): the last map is
+max-pooled to 7x7 whatever its size (a 4x4 map grows to 7x7) and classified by one linear layer.
+Ours alone: a pooling before the last that would leave a single pixel, which an instance norm turns
+into zero, is left out, so that images under 32 px work.
 """
 
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ class VGG11(Network):
         super().__init__()
         layers: list[nn.Module] = []
         channels, size = 3, resolution
-        for block in BLOCKS:
+        for number, block in enumerate(BLOCKS, start=1):
             for multiple in block:
                 layers += [
                     nn.Conv2d(channels, multiple * width, 3, padding=1),
@@ -29,13 +31,16 @@ class VGG11(Network):
                     nn.ReLU(),
                 ]
                 channels = multiple * width
-            if size // 2 >= 2:
+            if size // 2 >= 2 or number == len(BLOCKS):
                 layers.append(nn.MaxPool2d(2))
                 size //= 2
-        self.trunk = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(7), nn.Flatten())
-        self.linear = nn.Linear(channels * 7 * 7, num_classes)
+        side = 1 if size == 1 else 7
+        if side == 7:
+            layers.append(nn.AdaptiveMaxPool2d(side))
+        self.trunk = nn.Sequential(*layers, nn.Flatten())
+        self.linear = nn.Linear(channels * side * side, num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 8 * width * 49), the flattened 7x7 map."""
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 8 * width * 49), the flattened 7x7 map; or (B, 8 * width)."""
         embedding: Tensor = self.trunk(images)
         return embedding

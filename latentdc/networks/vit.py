@@ -34,7 +34,7 @@ class ViT(Network):
         self.mlps = nn.ModuleList(mlp(width) for _ in range(DEPTH))
         self.linear = nn.Linear(width, num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, width), the class token after the last layer."""
         tokens = self.patches(images).flatten(2).transpose(1, 2)  # (B, T, width)
         x = torch.cat([self.token.expand(len(images), -1, -1), tokens], dim=1)

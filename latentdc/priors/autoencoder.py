@@ -6,6 +6,7 @@ import torch
 from diffusers import AutoencoderKL, VQModel
 from torch import Tensor
 
+from latentdc.images import contiguous
 from latentdc.priors.codebook import nearest_codes, straight_through
 from latentdc.priors.gradients import run_steps
 from latentdc.priors.memory import MemoryChoice, Needs, Plan, fixed_plan, needed_bytes
@@ -62,7 +63,7 @@ class AutoencoderPrior:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in [-1, 1] -> (B, *latent_shape), the mode and not quantised."""
-        encoded = self.autoencoder.encode(images)
+        encoded = self.autoencoder.encode(contiguous(images))
         raw = (
             encoded.latent_dist.mode()
             if isinstance(self.autoencoder, AutoencoderKL)
@@ -88,10 +89,10 @@ class AutoencoderPrior:
 
     def draw(self, z: Tensor) -> Tensor:
         """`decode` all at once, with its graph."""
-        raw = z / self.scale + self.shift
+        raw = contiguous(z / self.scale + self.shift)
         with network_autocast(z.device, self.precision):
             if isinstance(self.autoencoder, VQModel):
-                codes = self._codes_of(raw)
+                codes = contiguous(self._codes_of(raw))
                 spatial = codes if self.autoencoder.config["norm_type"] == "spatial" else None
                 images = self.autoencoder.decoder(self.autoencoder.post_quant_conv(codes), spatial)
             else:

@@ -11,6 +11,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from latentdc.images import contiguous
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import Denoiser
 from latentdc.priors.gradients import Memory, Step
@@ -149,7 +150,7 @@ class DiffusionPrior:
         time = self.timesteps[timestep]
         guided = context is not None and self.guidance != 1
         with network_autocast(x.device, self.precision):
-            made = self.denoiser(torch.cat([x, x]) if guided else x, time, context)
+            made = self.denoiser(contiguous(torch.cat([x, x]) if guided else x), time, context)
         made = made.to(x.dtype)
         if not guided:
             return made

@@ -7,6 +7,7 @@ https://arxiv.org/abs/2112.10752; the autoencoder without an adversarial loss.
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
+from latentdc.images import contiguous
 from latentdc.priors.denoisers import ClassEmbedding
 
 
@@ -22,8 +23,8 @@ def autoencoder_loss(
         kl: weight of the KL divergence to N(0, 1), averaged over latent elements.
         edges: weight of the absolute error between horizontal and vertical pixel differences.
     """
-    posterior = autoencoder.encode(images).latent_dist
-    decoded = autoencoder.decode(posterior.mean + posterior.std * noise).sample
+    posterior = autoencoder.encode(contiguous(images)).latent_dist
+    decoded = autoencoder.decode(contiguous(posterior.mean + posterior.std * noise)).sample
     error = decoded - images
     edge = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     divergence = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean()
@@ -41,7 +42,7 @@ def denoising_loss(
     timesteps: Tensor,
 ) -> Tensor:
     """() mean squared error of the predicted noise (Eq. 2 of Rombach et al.)."""
-    noisy = scheduler.add_noise(latents, noise, timesteps)
+    noisy = contiguous(scheduler.add_noise(latents, noise, timesteps))
     predicted = unet(noisy, timesteps, encoder_hidden_states=embedding(labels)).sample
     loss: Tensor = (predicted - noise).square().mean()
     return loss

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from latentdc import config, draws
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
-from latentdc.images import from_uint8
+from latentdc.images import contiguous, from_uint8
 from latentdc.machine import use_threads
 from latentdc.priors.denoisers import ClassEmbedding
 from latentdc.priors.losses import autoencoder_loss, denoising_loss
@@ -100,7 +100,7 @@ def _encode(
         for chosen in torch.arange(len(train)).split(500):
             images = from_uint8(train.images[chosen].to(device))
             images = images.flip(-1) if mirrored else images
-            parts.append(autoencoder.encode(images).latent_dist.mode())
+            parts.append(autoencoder.encode(contiguous(images)).latent_dist.mode())
     latents = torch.cat(parts)
     return latents, train.labels.repeat(len(latents) // len(train)).to(device)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdc.errors import InputError
+from latentdc.images import contiguous
 from latentdc.samples import kind_of
 
 
@@ -38,7 +39,8 @@ class Classifier(nn.Module):
 
     def input_of(self, images: Tensor) -> Tensor:
         """What the network sees of images in [-1, 1], or of vectors."""
-        return self.prepare(images if kind_of(images) == "vectors" else (images + 1) / 2)
+        seen = self.prepare(images if kind_of(images) == "vectors" else (images + 1) / 2)
+        return contiguous(seen)
 
     def restrict(self, logits: Tensor) -> Tensor:
         """(B, K) logits of the network -> (B, C) of the data set's classes."""

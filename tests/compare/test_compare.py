@@ -1,12 +1,14 @@
 import json
 import math
 import re
+import shutil
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from latentdc import cli
 from latentdc.compare.__main__ import main
 from latentdc.compare.entries import read_all
 from latentdc.compare.frontier import frontier, save_frontier
@@ -17,6 +19,7 @@ from latentdc.compare.robustness import robustness
 from latentdc.errors import InputError
 from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.metrics.ddranking import augmentation_robust_score, label_robust_score
+from latentdc.sweep.render import Result, to_json
 from tests.compare.runs import evaluation, run, table
 from tests.synthetic.sets import float_images, random_set
 
@@ -33,14 +36,15 @@ def test_a_difference_is_paired_by_seed_with_the_standard_error_of_its_mean():
     assert paired_difference((0.5,), (0.4,)).error is None
 
 
-def test_other_seeds_are_not_paired(tmp_path):
+def test_the_seeds_that_both_have_are_paired(tmp_path):
     with pytest.raises(InputError, match="needs the same seeds, got 2 and 3"):
         paired_difference((0.1, 0.2), (0.1, 0.2, 0.3))
     given = [
         run(tmp_path / "a", table(distilled=((0.1, 0.2),))),
-        run(tmp_path / "b", table(distilled=((0.1, 0.2, 0.3),))),
+        run(tmp_path / "b", table(distilled=((0.3, 0.6, 0.9),))),
     ]
-    assert "3 and 2 seeds" in to_markdown(grouped(read_all(given)), [])
+    text = to_markdown(grouped(read_all(given)), [])
+    assert "| b | 1 | +30.0 ± 10.0 (2 seeds) |" in text and "over 2 or 3 seeds" in text
 
 
 def test_a_row_that_several_runs_share_stands_once_and_every_set_has_a_name(tmp_path):
@@ -52,6 +56,77 @@ def test_a_row_that_several_runs_share_stands_once_and_every_set_has_a_name(tmp_
     (group,) = grouped(read_all(given))
     names = [line.name for line in group.lines]
     assert names == ["a", "random (a)", "b", "c", "random (c)"]
+
+
+def cells(text, name):
+    """The numbers of a set, in each table that has it."""
+    return [line.split(" | ")[2:] for line in text.splitlines() if line.startswith(f"| {name} |")]
+
+
+@pytest.mark.parametrize("order", [("few", "many"), ("many", "few")])
+def test_a_random_row_that_two_runs_share_is_compared_by_every_student_of_either(
+    tmp_path, capsys, order
+):
+    """Whichever run has more students, and whichever is named first."""
+    drawn = ((0.2, 0.3), (0.1, 0.1))
+    given = {
+        "few": run(tmp_path / "few", table(distilled=((0.5, 0.7),), random=drawn[:1])),
+        "many": run(tmp_path / "many", table(distilled=((0.6, 0.8), (0.4, 0.4)), random=drawn)),
+    }
+    main([*(given[name] for name in order), "--against", "random", "--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    (row,) = cells(printed, "random")
+    assert row == ["-", "25.0 ± 7.1", "10.0 ± 0.0 |"]
+    assert cells(printed, "few")[1] == ["+35.0 ± 5.0", "- |"]
+    assert cells(printed, "many")[1] == ["+45.0 ± 5.0", "+30.0 ± 0.0 |"]
+
+
+def test_a_random_row_with_more_seeds_is_the_same_row(tmp_path):
+    given = [
+        run(tmp_path / "a", table(distilled=((0.5, 0.6),), random=((0.2, 0.3),))),
+        run(tmp_path / "b", table(distilled=((0.5, 0.6, 0.7),), random=((0.2, 0.3, 0.4),))),
+        run(tmp_path / "c", table(distilled=((0.5, 0.6),), random=((0.2, 0.4),))),
+    ]
+    (group,) = grouped(read_all(given))
+    lines = {line.name: line.accuracies["convnet3@4"] for line in group.lines}
+    assert lines.pop("random (a)") == (0.2, 0.3, 0.4) and lines.pop("random (c)") == (0.2, 0.4)
+    assert lines.keys() == {"a", "b", "c"}
+    assert "| b | 1 | +30.0 ± 0.0 |" in to_markdown([group], [], "random (a)")
+
+
+def test_a_sweep_is_compared_by_its_runs(tmp_path, capsys):
+    axes = {"rule": {"easy": [], "hard": []}, "kept": {"1 %": [], "10 %": []}}
+    results = {}
+    for number, rule in enumerate(axes["rule"]):
+        made = table(distilled=((0.5 + number / 10, 0.6),), random=RANDOM)
+        run(tmp_path / "sweep" / rule / "1", made)
+        results[rule, "1 %"] = Result(Path(rule) / "1", made, None)
+    path = tmp_path / "sweep" / "results.json"
+    path.write_text(json.dumps(to_json(axes, results)))
+    for given in (path.parent, path):
+        cli.main(["compare", str(given), "--output", str(tmp_path)])
+        printed = capsys.readouterr().out
+        assert "| easy, 1 % | 1 | - | 55.0 ± 7.1 |" in printed
+        assert "| hard, 1 % | 1 | +5.0 ± 5.0 |" in printed and printed.count("| random |") == 2
+    shutil.rmtree(path.parent / "hard")
+    with pytest.raises(SystemExit):
+        cli.main(["compare", str(path)])
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "the table of a sweep whose run" in error
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "-0.1", "43.7", "true", '"0.5"', "null", "[]"])
+@pytest.mark.parametrize("name", ["results.json", "evaluation.json"])
+def test_what_is_no_accuracy_is_not_compared(tmp_path, capsys, name, value):
+    made = table(distilled=((0.5, 0.625),))
+    given = (run if name == "results.json" else evaluation)(tmp_path, made)
+    path = tmp_path / name
+    path.write_text(re.sub(r"(?m)^( +)0\.625$", rf"\g<1>{value}", path.read_text()))
+    with pytest.raises(SystemExit) as end:
+        cli.main(["compare", given, "--output", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1
+    assert "an accuracy is a share in [0, 1], not" in error
 
 
 def test_other_protocols_and_test_sets_never_share_a_table(tmp_path):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
 from latentdc.draws import generator
@@ -84,3 +85,13 @@ def test_the_central_part_is_resize_then_centre_crop():
     ours = geometry.central_part(images, 0.875)
     torch.testing.assert_close(ours[inside], expected[inside], atol=1e-4, rtol=0)
     assert geometry.central_part(images, 1.0) is images
+
+
+def test_a_reflecting_shift_is_torchvisions_padding():
+    images = torch.arange(2 * 3 * 5 * 5, dtype=torch.float32).reshape(2, 3, 5, 5)
+    padded = F.pad(images, (4, 4, 4, 4), mode="reflect")
+    for offset in [(-4, 4), (0, 0), (3, -1), (4, 4)]:
+        top, left = 4 + offset[0], 4 + offset[1]
+        wanted = padded[:, :, top : top + 5, left : left + 5]
+        found = geometry.shift(images, torch.tensor([offset, offset]), reflect=True)
+        assert torch.equal(found, wanted)

@@ -113,7 +113,7 @@ def test_several_sets_and_protocols_give_one_table_and_each_row_is_kept(run, cap
         for protocol in ("quick", "ccs-cifar")
         for name in (run.name, "selected", "random")
     ]
-    assert "The sources do not settle its seeds, views." in printed
+    assert "The sources do not settle its seeds." in printed
     rows = json.loads((run / "both" / "evaluation.json").read_text())["rows"]
     assert len(rows) == 6
     main([*calls, "evaluate.rows=[distilled,random]", "evaluate.steps=3"])

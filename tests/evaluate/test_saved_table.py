@@ -1,3 +1,5 @@
+import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,6 +11,7 @@ from latentdc.evaluate.score import Score
 from latentdc.evaluate.settings import Views
 from latentdc.evaluate.table import Table
 from latentdc.machine import Machine
+from latentdc.sweep.render import to_json
 from tests.evaluate.toys import protocol
 
 CHOSEN = protocol(students=["vit", "alexnet"], views=Views(crop=(0.5, 1.0)), epochs_of_ipc={})
@@ -66,6 +69,16 @@ def test_a_table_of_a_newer_version_is_not_called_damaged(tmp_path):
     assert "remove" not in str(error.value)
 
 
+def test_the_table_of_a_sweep_is_told_from_a_damaged_one(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(to_json({"rule": {"easy": []}}, {})))
+    with pytest.raises(
+        InputError, match=r"it is the table of a sweep; .* latentdc compare"
+    ) as error:
+        load_table(path)
+    assert "remove" not in str(error.value)
+
+
 def test_a_table_whose_teacher_was_moved_says_so(tmp_path):
     weights = tmp_path / "teacher.safetensors"
     weights.write_bytes(b"")
@@ -77,3 +90,13 @@ def test_a_table_whose_teacher_was_moved_says_so(tmp_path):
     with pytest.raises(InputError, match=r"results\.json: .*there is no file .*teacher") as error:
         load_table(tmp_path / "results.json")
     assert "remove" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "250", "true", "null"])
+def test_what_is_no_accuracy_is_not_read_back(tmp_path, value):
+    path = tmp_path / "results.json"
+    Table({"a": scored()}, 1, (), {}, MACHINE, "test", 10).save(path)
+    assert load_table(path).scores["a"] == scored()
+    path.write_text(re.sub(r"(?m)^( +)0\.5$", rf"\g<1>{value}", path.read_text()))
+    with pytest.raises(InputError, match=r"an accuracy is a share in \[0, 1\], not"):
+        load_table(path)

@@ -7,7 +7,10 @@ from latentdc.draws import generator
 from latentdc.errors import RunError
 from latentdc.evaluate.accuracy import accuracy
 from latentdc.evaluate.geometry import central_part
+from latentdc.evaluate.label_settings import Labels, Teacher
+from latentdc.evaluate.lesson import Lesson
 from latentdc.evaluate.settings import Views
+from latentdc.evaluate.soft import Fixed
 from latentdc.evaluate.training import new_optimizer, train_student
 from latentdc.evaluate.views import draw_views, look
 from latentdc.images import Normalization, from_uint8
@@ -184,6 +187,54 @@ def test_nesterovs_momentum_looks_ahead():
         F.cross_entropy(student(NORMALIZATION(from_uint8(data.images))), data.labels).backward()
         theirs.step()
     torch.testing.assert_close(trained.linear.weight, student.linear.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("torchvision/swin_t", "relative_position_bias_table"),
+        ("torchvision/convnext_tiny", "layer_scale"),
+        ("torchvision/vit_b_16", "class_token"),
+        ("vit@8", "position"),
+    ],
+)
+def test_decay_of_matrices_is_of_those_named_weight(name, spared):
+    """The rule of SRe2L's code, and of RDED's, EDC's, LPLD's and rethinkdc's."""
+    with torch.device("meta"):
+        student = build_network(name, num_classes=10, resolution=32)
+    some = new_optimizer(student, name, protocol(decay="matrices", weight_decay=0.3))
+    decayed = {id(p) for p in some.param_groups[0]["params"]}
+    for key, parameter in student.named_parameters():
+        assert (id(parameter) in decayed) == ("weight" in key and parameter.ndim > 1)
+    assert any(spared in key and p.ndim > 1 for key, p in student.named_parameters())
+    assert [group.get("weight_decay") for group in some.param_groups] == [0.3, 0.0]
+
+
+def test_a_soft_weight_multiplies_the_soft_loss_alone():
+    logits = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
+    taught = torch.tensor([[0.0, 1.0], [3.0, 0.0]])
+    labels = torch.tensor([0, 1])
+
+    def loss(**settings):
+        own = Labels(source="fixed", loss="kl", temperature=2, teachers=[Teacher()], **settings)
+        lesson = Lesson(
+            torch.zeros(2, 3, 8, 8),
+            labels,
+            protocol=protocol(labels=own),
+            seed=0,
+            device=torch.device("cpu"),
+            soft=Fixed(taught, own),
+        )
+        lesson.start(0)
+        return lesson.loss(logits, torch.arange(2), torch.zeros(2, 3, 8, 8))
+
+    p, q = (taught / 2).softmax(1), (logits / 2).softmax(1)
+    divergence = (p * (p / q).log()).sum() / 2
+    hard = F.cross_entropy(logits, labels)
+    torch.testing.assert_close(loss(), divergence)
+    torch.testing.assert_close(loss(soft_weight=4.0), 4 * divergence)
+    weighted = loss(soft_weight=4.0, hard_weight=0.5)
+    torch.testing.assert_close(weighted, 4 * divergence + 0.5 * hard)
 
 
 def test_an_average_per_step_has_a_constant_decay():

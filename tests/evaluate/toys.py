@@ -22,6 +22,15 @@ def stripes(count: int, seed: int = 0, resolution: int = 8) -> Dataset:
     )
 
 
+def pictures(count: int = 12, **settings: int) -> Dataset:
+    """A data set whose images lie in memory as files hold them: rows of pixels of three values."""
+    data = stripes(count, **settings)
+    images = data.images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    assert not images.is_contiguous()
+    object.__setattr__(data, "images", images)
+    return data
+
+
 def protocol(**changes) -> EvalProtocol:
     settings = {"name": "toy", "students": ["convnet3@4"], "seeds": 2, "steps": 3, "batch": 8}
     return EvalProtocol(**{**settings, **changes})

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from torch.nn import functional as F
 
 from latentdc.errors import InputError
@@ -21,7 +22,11 @@ OF_IMAGES = [name for name in NETWORKS if LIMITS[name].kind == "images"]  # othe
         ("convnet6", 256, 763_530),
         ("alexnet", 128, 2_333_002),  # published as 2.33 M
         ("alexnet", 256, 3_807_562),  # 3.81 M
-        ("vgg11", 128, 9_476_874),  # 9.48 M
+        ("vgg11", 128, 9_476_874),  # 9.48 M of GLaD and LD3M
+        ("vgg11", 64, 9_476_874),
+        ("vgg11", 63, 9_231_114),
+        ("vgg11", 32, 9_231_114),  # of DC, DSA, DM and MTT
+        ("vgg11", 16, 9_231_114),
         ("resnet18", 128, 11_173_962),  # 11.17 M
         ("vit", 128, 16_176_650),  # 16.2 M
         ("vit", 256, 16_274_954),  # 16.3 M
@@ -60,7 +65,9 @@ def test_a_network_works_at_each_resolution_that_it_takes(name, resolution):
 
 
 @pytest.mark.parametrize("resolution", [128, 224, 256])
-@pytest.mark.parametrize("name", ["convnet6", "alexnet", "vgg11", "resnet18-imagenet", "vit"])
+@pytest.mark.parametrize(
+    "name", ["convnet6", "alexnet", "vgg11", "resnet18-idc", "resnet18-imagenet", "vit"]
+)
 def test_a_network_takes_large_images(name, resolution):
     network = build_network(narrow(name), num_classes=2, resolution=resolution).eval()
     with torch.no_grad():
@@ -126,3 +133,29 @@ def test_attention_is_the_scaled_dot_product():
     )
     mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
     torch.testing.assert_close(attention(x), attention.out(mixed))
+
+
+HE = ["resnet18-idc", "resnet18-bn-he", "resnetap10", "torchvision/resnet18"]
+
+
+@pytest.mark.parametrize("name", [*HE, "resnet18", "resnet18-bn", "resnet18-imagenet", "vgg11"])
+def test_a_network_starts_from_the_weights_of_its_source(name):
+    network = new_network(name, num_classes=10, resolution=64, seed=0)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
+            fan_out = module.out_channels * module.kernel_size[0] ** 2
+            fan_in = module.in_channels * module.kernel_size[0] ** 2
+            he, default = (2 / fan_out) ** 0.5, (3 * fan_in) ** -0.5
+            spread = module.weight.std().item()
+            assert spread == pytest.approx(he if name in HE else default, rel=0.03)
+    assert network.linear.weight.abs().max() <= network.linear.in_features**-0.5  # PyTorch's
+
+
+@pytest.mark.parametrize(("resolution", "last"), [(32, 4), (64, 8), (128, 8), (224, 7)])
+def test_the_stem_of_idcs_resnet_follows_the_resolution(resolution, last):
+    network = build_network("resnet18-idc@4", num_classes=2, resolution=resolution).eval()
+    maps = []
+    network.layer4.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    with torch.no_grad():
+        network(torch.zeros(1, 3, resolution, resolution))
+    assert maps[0].shape[2:] == (last, last)

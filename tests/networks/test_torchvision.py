@@ -20,6 +20,9 @@ def count(network):
         ("torchvision/swin_t", 1000, 224, 28_288_354),
         ("torchvision/resnet18-small", 10, 32, 11_173_962),  # kuangliu's ResNet-18 for CIFAR
         ("resnet18-bn", 10, 32, 11_173_962),
+        ("resnet18-bn-he", 10, 32, 11_173_962),
+        ("resnet18-idc", 10, 224, 11_181_642),  # as GLaD's for ImageNet, but for its first weights
+        ("resnet18-imagenet", 10, 224, 11_181_642),
         ("convnet3-bn", 10, 32, 320_010),
         ("convnet4", 10, 64, 467_850),
     ],
