@@ -1,8 +1,8 @@
 """`python -m latentdc.evaluate SET ... [key=value ...]`: score saved sets under protocols.
 
 A SET is a run folder, the folder of a set, the file of a core set, a data set id of the Hub, or a
-set of others: image folders, parquet files, .pt or .npz tensors. The recipe that lies with the first says
-which data, protocol and rows; `--recipe` names another one.
+set of others: image folders, parquet files, .pt or .npz tensors. The recipe that lies with the
+first says which data, protocol and rows; `--recipe` names another one.
 Imports no torch until the recipe is checked.
 """
 

@@ -151,7 +151,11 @@ def dense(values: Any, what: str, path: Path) -> Tensor:
         InputError: it is something else, or its parts differ in size.
     """
     try:
-        if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor | np.ndarray):
+        if (
+            isinstance(values, list | tuple)
+            and values
+            and isinstance(values[0], Tensor | np.ndarray)
+        ):
             parts = [dense(value, what, path) for value in values]
             sizes = {tuple(part.shape): None for part in parts}
             if len(sizes) > 1:

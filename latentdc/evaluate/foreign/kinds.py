@@ -56,7 +56,9 @@ def image_files(folder: Path) -> list[Path]:
 
 def parquet_files(folder: Path) -> list[Path]:
     """Those of its own and of its `data/` or `train/`, as Hub data sets have them."""
-    found = [file for place in ("", "data/", f"{SPLIT}/") for file in folder.glob(f"{place}*.parquet")]
+    found = [
+        file for place in ("", "data/", f"{SPLIT}/") for file in folder.glob(f"{place}*.parquet")
+    ]
     return sorted(file for file in found if file.is_file() and not _hidden(file.name))
 
 

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal
 
 from latentdc.data.imagenet import imagenet_index
 from latentdc.data.subsets import SUBSETS
@@ -20,7 +20,8 @@ from latentdc.errors import InputError
 Numbers = Literal["names", "positions"]
 Places = list[int | None]  # a label of the test set, or None, for each number
 
-NAMES, POSITIONS = get_args(Numbers)
+NAMES: Final = "names"
+POSITIONS: Final = "positions"
 IMAGENET = "positions among ImageNet's 1000 classes"
 IMAGENET_ORDER = "positions in the order of WordNet ids"
 _NUMBER = re.compile(r"(?:new)?([0-9]{1,9})")
@@ -193,12 +194,14 @@ def classes_advice(order: Sequence[str]) -> str:
     """What to say so that number k is the k-th of these classes."""
     shown = [name if re.fullmatch(r"[\w.-]+", name) else json.dumps(name) for name in order]
     few = shown if len(shown) <= _SHOWN else [*shown[:3], "..."]
-    return f"'data.classes=[{','.join(few)}]' --numbers positions"
+    known = all(imagenet_index(name, place) is not None for place, name in enumerate(order))
+    chosen = " data.subset=null" if known else ""
+    return f"'data.classes=[{','.join(few)}]'{chosen} --numbers positions"
 
 
 def _first_difference(readings: Mapping[str, Places], class_names: Sequence[str]) -> int:
     pairs = zip(readings[NAMES], readings[POSITIONS], strict=True)
-    return min(by_position for by_name, by_position in pairs if by_name != by_position)
+    return min(by_position or 0 for by_name, by_position in pairs if by_name != by_position)
 
 
 def _listed(class_names: Sequence[str]) -> str:
@@ -217,6 +220,6 @@ def _require_sorted(
         raise InputError(
             f"{source} numbers its classes, which mostly counts WordNet ids in ascending order, "
             "and the test set's classes stand in another order; for ascending ids say "
-            f"{classes_advice([class_names[k] for k in order])} (data.subset=null), for the order "
-            "of the test set as it stands --numbers positions."
+            f"{classes_advice([class_names[k] for k in order])}, for the order of the test set "
+            "as it stands --numbers positions."
         )

@@ -75,9 +75,7 @@ def _other_size(
             f"{source} has images of different sizes: {w}x{h} px in {first}, {width}x{height} px "
             f"in {name}; a set has one size."
         )
-    how = (
-        f"open the data with data.resolution={width}" if width == height else "a set has one size"
-    )
+    how = f"open the data with data.resolution={width}" if width == height else "a set has one size"
     return InputError(
         f"{name} is an image of {width}x{height} px, and the test set's are {w}x{h} px; {how}."
     )

@@ -57,7 +57,7 @@ def read_tensors(
         if (beside := _beside(path, "lr")) is not None:
             rate = _rate(load(beside), beside)
     images = _images(found.images, path)
-    given = found.labels if found.labels is not None else labels
+    given: Any = labels if found.labels is None else found.labels
     names = _names(found.class_names, path)
     if names is None and _are_texts(given):
         texts = [str(text) for text in given]
@@ -237,8 +237,8 @@ def _warn_of_scale(low: float, high: float, path: Path, preprocessing: Preproces
 def _warn_once(path: Path, scale: str, keys: str, whitened: bool) -> None:
     warn(
         f"{path}: its values all lie within {scale}, and are read as normalised by data.mean and "
-        f"data.std{' and whitened' if whitened else ''}; if they are plain pictures in {scale}, add "
-        f"{keys}{' data.zca=false' if whitened else ''}."
+        f"data.std{' and whitened' if whitened else ''}; if they are plain pictures in {scale}, "
+        f"add {keys}{' data.zca=false' if whitened else ''}."
     )
 
 
