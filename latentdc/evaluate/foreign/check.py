@@ -17,8 +17,8 @@ from latentdc.errors import InputError
 from latentdc.evaluate.foreign.fit import beyond_chance, clearly_better, exchanged, right
 from latentdc.evaluate.foreign.foreign_set import ForeignSet
 from latentdc.evaluate.foreign.numbers import Numbering, classes_advice
+from latentdc.evaluate.foreign.say import warn
 from latentdc.evaluate.labelled import LabelledImages, require_comparable
-from latentdc.launch import warn
 from latentdc.prune.classifier import Classifier
 
 LOOKED_AT = 2000  # images of a set, drawn by key

@@ -12,7 +12,6 @@ pickle: nothing in them is run.
 
 import pickle
 import struct
-import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.held import require_held, require_zip_held
+from latentdc.evaluate.foreign.say import note
 
 # What torch's unpickler raises on damaged files and on those that hold more.
 DAMAGED = (
@@ -97,11 +97,7 @@ def _of_mapping(content: Mapping[str, Any], path: Path) -> Contents | None:
         return Contents(images, labels, names)
     if isinstance(images, list | tuple) and images and "data" in content:
         if len(images) > 1:
-            print(
-                f"latentdc: note: {path} holds {len(images)} sets, one per experiment; the first "
-                "is scored.",
-                file=sys.stderr,
-            )
+            note(f"{path} holds {len(images)} sets, one per experiment; the first is scored.")
         first = images[0]
         if isinstance(first, list | tuple) and len(first) >= 2:
             return Contents(first[0], first[1])

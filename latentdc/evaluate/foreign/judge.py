@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from latentdc.data.hashing import hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.estimates import in_time, multiply_adds, seconds_for
+from latentdc.evaluate.foreign.say import note, warn
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teacher_check import real_accuracy
 from latentdc.evaluate.teachers import open_teacher
@@ -36,7 +36,7 @@ from latentdc.recipe import Recipe
 NETWORK, LARGEST = "convnet3@32", 32  # px
 BATCH, LR = 128, 0.02
 ROWS, PER_CLASS = 10_000, 20  # real images, at least so many of each class on average
-SEEN = 40_000  # images in all steps together, about
+STEPS = 320  # at least, in two epochs or more
 
 
 def open_judge(
@@ -98,7 +98,7 @@ def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifi
     """Trained on a part of the real images at a low resolution, or found from before."""
     size, plain = min(train.resolution, LARGEST), Normalization(recipe.data.mean, recipe.data.std)
     count = min(len(train), max(ROWS, PER_CLASS * train.num_classes))
-    epochs = max(2, SEEN // count)
+    epochs = max(2, -(-STEPS // -(-count // BATCH)))
     content = hash_samples(train.hashes, train.labels, train.class_names)
     facts = [content, NETWORK, size, plain.facts(), count, epochs, BATCH, LR]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -106,16 +106,11 @@ def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifi
     network = build_network(NETWORK, num_classes=train.num_classes, resolution=size)
     state = launch.main_alone(accelerator, lambda: _kept(path, network))
     if state is None:
-        if accelerator.is_main_process:
-            work = (
-                3 * epochs * count * multiply_adds(lambda: network(torch.zeros(1, 3, size, size)))
-            )
-            print(
-                f"latentdc: note: {NETWORK} is trained once on {count:,} real images, {epochs} "
-                f"epochs, to see whether class numbers fit the images (about "
-                f"{in_time(seconds_for(work))}); kept as {path}.",
-                file=sys.stderr,
-            )
+        work = 3 * epochs * count * multiply_adds(lambda: network(torch.zeros(1, 3, size, size)))
+        note(
+            f"{NETWORK} is trained once on {count:,} real images, {epochs} epochs, to see whether "
+            f"class numbers fit the images (about {in_time(seconds_for(work))}); kept as {path}."
+        )
         training = ScorerTraining(
             train,
             network=NETWORK,
@@ -158,6 +153,4 @@ def _keep(path: Path, state: dict[str, Tensor]) -> None:
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        launch.warn(
-            f"cannot keep {path}: {error.strerror or error}; pass another data.cache=FOLDER."
-        )
+        warn(f"cannot keep {path}: {error.strerror or error}; pass another data.cache=FOLDER.")

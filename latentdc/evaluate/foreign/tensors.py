@@ -25,8 +25,8 @@ from latentdc.evaluate.foreign.foreign_set import ForeignSet, require_classes
 from latentdc.evaluate.foreign.kinds import BEST
 from latentdc.evaluate.foreign.naming import class_places, label_places
 from latentdc.evaluate.foreign.numbers import Numbers
+from latentdc.evaluate.foreign.say import warn
 from latentdc.images import Normalization, Preprocessing
-from latentdc.launch import warn
 from latentdc.whitening import Whitening
 
 BRIGHTEST = 10  # times white, beyond which no optimisation takes an image
