@@ -124,7 +124,7 @@ def load(path: Path) -> Any:
     try:
         require_zip_held(path)
         if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 wanted = [k for k in archive.files if k.lower() in (*IMAGES, *LABELS, *NAMES)]
                 return {key: archive[key] for key in wanted or archive.files[:2]}
         with torch.serialization.safe_globals(_PLAIN):

@@ -96,7 +96,7 @@ def _given(
 
 def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifier:
     """Trained on a part of the real images at a low resolution, or found from before."""
-    size, plain = min(train.resolution, LARGEST), Normalization(recipe.data.mean, recipe.data.std)
+    size, plain = min(train.resolution, LARGEST), Normalization()
     count = min(len(train), max(ROWS, PER_CLASS * train.num_classes))
     epochs = max(2, -(-STEPS // -(-count // BATCH)))
     content = hash_samples(train.hashes, train.labels, train.class_names)
