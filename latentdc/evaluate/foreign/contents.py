@@ -175,6 +175,10 @@ def dense(values: Any, what: str, path: Path) -> Tensor:
     if strange or values.layout != torch.strided or values.is_complex():
         raise InputError(f"{path}: {what} are plain tensors of numbers, got {_kind(values)}.")
     require_held(values.numel() * values.element_size(), path)
+    if values.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return values.to(torch.int64)
+    if values.is_floating_point() and values.element_size() == 1:
+        return values.detach().float()
     return values.detach()
 
 

@@ -15,6 +15,8 @@ largest class, or one that says any class of each class, would do as well: by im
 classes for which the right name is the commonest, unless these are more than half.
 """
 
+from collections import Counter
+
 import torch
 from scipy.stats import binom  # type: ignore[import-untyped]  # scipy comes with scikit-learn
 from torch import Tensor
@@ -52,9 +54,9 @@ def beyond_chance(named: Tensor, labels: Tensor, classes: int) -> bool:
     if hits == len(labels):
         return True
     most = int(counts.max()) / len(labels)
-    commonest = _confusion(named, labels, classes).argmax(dim=1)
-    found = int((commonest == torch.arange(classes)).sum())
-    by_class = 2 * found > classes or _tail(found, classes, 1 / classes) < SURE
+    found = int((_commonest(named, labels, classes) == torch.arange(classes)).sum())
+    seen = int((counts > 0).sum())
+    by_class = 2 * found > seen or _tail(found, seen, 1 / classes) < SURE
     return by_class and _tail(hits, len(labels), most) < SURE
 
 
@@ -63,16 +65,19 @@ def exchanged(named: Tensor, labels: Tensor, classes: int) -> Tensor | None:
 
     None where they are not, or where that order is not clearly better.
     """
-    commonest = _confusion(named, labels, classes).argmax(dim=1)
-    order = torch.arange(classes)
+    commonest, order = _commonest(named, labels, classes), torch.arange(classes)
     if not torch.equal(commonest.sort().values, order) or torch.equal(commonest, order):
         return None
     return commonest if clearly_better(named, labels, commonest) else None
 
 
-def _confusion(named: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """(C, C) images by label and name."""
-    return (labels * classes + named).bincount(minlength=classes**2).view(classes, classes)
+def _commonest(named: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """(C,) the name that most images of each class have, the lower of equals; -1 without any."""
+    found = torch.full((classes,), -1)
+    pairs = Counter(zip(labels.tolist(), named.tolist(), strict=True))
+    for (label, name), _ in sorted(pairs.items(), key=lambda pair: (pair[1], -pair[0][1])):
+        found[label] = name  # the last one stays
+    return found
 
 
 def _tail(hits: int, trials: int, share: float) -> float:

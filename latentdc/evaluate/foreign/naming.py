@@ -4,6 +4,7 @@ Folders and columns name classes in three ways: by name, by WordNet id, or by nu
 `numbers`).
 """
 
+import json
 from collections.abc import Sequence
 
 import torch
@@ -49,7 +50,7 @@ def class_places(
     if surplus:
         raise InputError(
             f"{source} has {len(surplus)} classes that the test set has not: "
-            f"{', '.join(surplus[:5])}; its {len(class_names)} classes: "
+            f"{', '.join(map(_shown, surplus[:5]))}; its {len(class_names)} classes: "
             f"{', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}. Open the data "
             "that it was made from (data.source, data.subset, data.classes)."
         )
@@ -86,6 +87,11 @@ def label_places(
         )
     table = torch.tensor([-1 if place is None else place for place in places])
     return table[torch.searchsorted(torch.tensor(found), labels)], numbering
+
+
+def _shown(name: str) -> str:
+    """In one line that can be read."""
+    return json.dumps(name[:40], ensure_ascii=False)[1:-1] + ("..." if len(name) > 40 else "")
 
 
 def _matches(places: Places) -> int:

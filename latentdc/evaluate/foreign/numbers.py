@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from latentdc.data.imagenet import imagenet_index
+from latentdc.data.imagenet import imagenet_index, wordnet_ids
 from latentdc.data.subsets import SUBSETS
 from latentdc.errors import InputError
 
@@ -85,11 +85,12 @@ def number_places(
             "out."
         )
     if what is None:
-        label, shown = _first_difference(readings, class_names), names
+        label = _first_difference(readings)
         here = readings[POSITIONS].index(label)
+        called = class_names[readings[NAMES][here] or 0]
         raise InputError(
             f"{source} numbers its classes, and the test set's are numbers in another order "
-            f"({_listed(class_names)}): is {shown[here]} the class {counted[here]}, or the one at "
+            f"({_listed(class_names)}): is {names[here]} the class called {called}, or the one at "
             f"position {counted[here]}, counted from 0, which is {class_names[label]}? Say "
             "--numbers names or --numbers positions."
         )
@@ -132,12 +133,12 @@ def _readings(
     classes = len(class_names)
     labels = range(classes)
     found: dict[str, Places] = {POSITIONS: [n if n < classes else None for n in counted]}
-    integers = numbers_of(class_names)
-    if integers is not None and len(set(integers)) == classes:
+    of_imagenet = [imagenet_index(name, label) for label, name in enumerate(class_names)]
+    integers = _integers(class_names)
+    if integers is not None:
         known = {integer: label for label, integer in enumerate(integers)}
         found[NAMES] = [known.get(n) for n in counted]
-    of_imagenet = [imagenet_index(name, label) for label, name in enumerate(class_names)]
-    if integers is None and None not in of_imagenet and len(set(of_imagenet)) == classes:
+    elif None not in of_imagenet and len(set(of_imagenet)) == classes:
         indices = [index for index in of_imagenet if index is not None]
         at = {index: label for label, index in enumerate(indices)}
         found[IMAGENET] = [at.get(n) for n in counted]
@@ -159,6 +160,20 @@ def _readings(
         for what, places in found.items()
         if what in (NAMES, POSITIONS) or _fits(places, class_names)
     }
+
+
+def _integers(class_names: Sequence[str]) -> list[int] | None:
+    """What the test set's names count, 0 and 10 as well as class_0 and class_10; None if nothing.
+
+    Those of WordNet count something else.
+    """
+    found = [re.fullmatch(r"([^0-9]*)([0-9]{1,9})", name) for name in class_names]
+    matches = [match for match in found if match]
+    integers = [int(match[2]) for match in matches]
+    alike = len({match[1] for match in matches}) == 1
+    if not alike or len(matches) < len(class_names) or len(set(integers)) < len(class_names):
+        return None
+    return None if all(name in wordnet_ids() for name in class_names) else integers
 
 
 def _in_order(order: Sequence[int], counted: Sequence[int]) -> Places:
@@ -199,7 +214,7 @@ def classes_advice(order: Sequence[str]) -> str:
     return f"'data.classes=[{','.join(few)}]'{chosen} --numbers positions"
 
 
-def _first_difference(readings: Mapping[str, Places], class_names: Sequence[str]) -> int:
+def _first_difference(readings: Mapping[str, Places]) -> int:
     pairs = zip(readings[NAMES], readings[POSITIONS], strict=True)
     return min(by_position or 0 for by_name, by_position in pairs if by_name != by_position)
 

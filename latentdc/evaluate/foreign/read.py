@@ -49,3 +49,5 @@ def open_foreign(
         return read_tensors(path, train.class_names, ipc, seen, numbers)
     except MemoryError as error:
         raise InputError(f"{path} does not fit into memory; read less of it with --ipc.") from error
+    except (PermissionError, RecursionError) as error:  # folders in folders without end
+        raise InputError(f"cannot read {path}: {error}.") from error

@@ -160,12 +160,62 @@ def test_the_network_that_checks_is_trained_once_or_is_the_recipes_scorer(
     assert str(kept) in first and "seconds" in first
     evaluate("plain", "protocol=dm")
     assert "is trained once" not in capsys.readouterr().err
-    kept.rename("scorer.safetensors")
+    soft = (
+        "name: soft\nsteps: 2\nbatch: 8\nstudents: [convnet3@2]\nlabels: {source: fixed, loss: kl,"
+    )
+    teacher = "{network: convnet3@32, weights: teacher.safetensors}"
+    Path("soft.yaml").write_text(f"{soft} teachers: [{teacher}]}}\n")
+    kept.rename("teacher.safetensors")
+    evaluate("plain", "protocol=soft.yaml")
+    assert "is trained once" not in capsys.readouterr().err
+    Path("teacher.safetensors").rename("scorer.safetensors")
     scorer = "prune: {scorer: {network: convnet3@32, weights: scorer.safetensors}}\n"
     Path("mine.yaml").write_text(Path("mine.yaml").read_text() + scorer)
     evaluate("plain", "protocol=mtt")
     assert "is trained once" not in capsys.readouterr().err
     assert not list(Path("cache").glob("judge-*"))
+
+
+def test_columns_of_soft_labels_are_asked_about_too(twelve, capsys):
+    order = sorted(range(12), key=str)
+    images = np.concatenate([distilled(kind) for kind in order]).transpose(0, 3, 1, 2)
+    labels = torch.tensor(order).repeat_interleave(2)
+    shares = torch.eye(12)[labels] * 0.8 + 0.2 / 12
+    torch.save((torch.from_numpy(images.copy()), shares), "named.pt")
+    sorted_ = shares[:, torch.tensor(order)]
+    torch.save((torch.from_numpy(images.copy()), sorted_), "placed.pt")
+    assert "Say --numbers names or --numbers positions." in refused(capsys, "named.pt")
+    evaluate("named.pt", "--numbers", "names")
+    evaluate("placed.pt", "--numbers", "positions")
+    assert trained_on("named.pt") == trained_on("placed.pt")
+
+
+def test_numbers_inside_of_names_are_names_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    real(tmp_path, [f"class_{number}" for number in range(12)])
+    for number in range(12):
+        write(Path("padded", f"{number:05d}"), distilled(number))
+        write(Path("named", f"class_{number}"), distilled(number))
+    error = refused(capsys, "padded")
+    assert "is 00002 the class called class_2, or the one at position 2" in error
+    assert "which is class_10?" in error
+    evaluate("padded", "--numbers", "names")
+    evaluate("named")
+    assert trained_on("padded") == trained_on("named")
+
+
+def test_numbers_that_can_be_one_thing_alone_are_not_asked_about(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    real(tmp_path, [str(number) for number in range(1, 13)])  # sorted 1, 10, 11, 12, 2, ...
+    for number in range(1, 13):
+        write(Path("plain", str(number)), distilled(number))
+        write(Path("padded", f"{number:05d}"), distilled(number))
+    kinds = sorted(range(1, 13), key=str)
+    images = np.concatenate([distilled(kind) for kind in kinds]).transpose(0, 3, 1, 2)
+    torch.save((torch.from_numpy(images.copy()), torch.tensor(kinds).repeat_interleave(2)), "a.pt")
+    for name in ("plain", "padded", "a.pt"):
+        evaluate(name)
+    assert len({trained_on(name) for name in ("plain", "padded", "a.pt")}) == 1
 
 
 def test_numbers_in_the_order_of_a_papers_class_list_are_refused(tmp_path, monkeypatch, capsys):
