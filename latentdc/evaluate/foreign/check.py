@@ -98,10 +98,13 @@ def _check(
             f"({classes_advice([one.class_names[k] for k in order])})."
         )
     elif not beyond_chance(named, labels, classes):
+        best = max(tables, key=lambda w: right(named, tables[w][labels]), default="")
+        most = right(named, tables[best][labels]) if best else 0
+        others = f" (the best, {best}: {most:,})" if most > hits else ""
         warn(
-            f"{found}, which is not beyond chance ({1 / classes:.1%}), and no known order of the "
-            "classes fits clearly better: they may stand in another order (data.classes), or "
-            "the images do not look real."
+            f"{found}, which is not beyond chance ({1 / classes:.1%}), and no other reading that "
+            f"is known fits clearly better{others}: the classes may stand in another order "
+            "(data.classes), or the images do not look real."
         )
 
 
