@@ -47,7 +47,6 @@ DAMAGED = (
 IMAGES = ("images", "image", "imgs", "data", "x", "x_train", "train_images", "images_train")
 LABELS = ("labels", "label", "targets", "target", "y", "y_train", "train_labels", "labels_train")
 NAMES = ("class_names", "classes")
-LARGEST_TEXT = 10**6  # labels in a Python list
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,10 @@ def load(path: Path) -> Any:
     try:
         require_zip_held(path)
         if path.suffix.lower() == ".npz":
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            with path.open("rb") as file:
+                archive = np.load(file, allow_pickle=False)
+                if isinstance(archive, np.ndarray):
+                    return archive
                 wanted = [k for k in archive.files if k.lower() in (*IMAGES, *LABELS, *NAMES)]
                 return {key: archive[key] for key in wanted or archive.files[:2]}
         with torch.serialization.safe_globals(_PLAIN):
@@ -141,25 +143,15 @@ def load(path: Path) -> Any:
 
 
 def dense(values: Any, what: str, path: Path) -> Tensor:
-    """A plain tensor in memory of a tensor, an array, or a list of them or of numbers.
+    """A plain tensor in memory of a tensor, an array, a list of them or a list of numbers.
 
     Raises:
         InputError: it is something else, or its parts differ in size.
     """
     try:
-        if (
-            isinstance(values, list | tuple)
-            and values
-            and isinstance(values[0], Tensor | np.ndarray)
-        ):
-            parts = [dense(value, what, path) for value in values]
-            sizes = {tuple(part.shape): None for part in parts}
-            if len(sizes) > 1:
-                raise InputError(
-                    f"{path}: its {what} have different sizes: {', '.join(map(str, [*sizes][:3]))}."
-                )
-            return torch.stack(parts)
-        if isinstance(values, list | tuple) and len(values) <= LARGEST_TEXT:
+        if isinstance(values, list | tuple) and _all(values, Tensor | np.ndarray):
+            return _stacked([dense(value, what, path) for value in values], what, path)
+        if isinstance(values, list | tuple) and _all(values, int | float):
             values = np.array(values)
         if isinstance(values, np.ndarray):
             require_held(values.nbytes, path)
@@ -180,6 +172,20 @@ def dense(values: Any, what: str, path: Path) -> Tensor:
     if values.is_floating_point() and values.element_size() == 1:
         return values.detach().float()
     return values.detach()
+
+
+def _all(values: Sequence[Any], kind: Any) -> bool:
+    return bool(values) and all(isinstance(value, kind) for value in values)
+
+
+def _stacked(parts: Sequence[Tensor], what: str, path: Path) -> Tensor:
+    sizes = {tuple(part.shape): None for part in parts}
+    if len(sizes) > 1:
+        raise InputError(
+            f"{path}: its {what} have different sizes: {', '.join(map(str, [*sizes][:3]))}."
+        )
+    require_held(sum(part.nbytes for part in parts), path)  # one may stand in a list many times
+    return torch.stack(list(parts))
 
 
 def _kind(values: Tensor) -> str:

@@ -206,6 +206,16 @@ NOT_SETS = {
 }
 
 
+NOT_SETS["one picture many times"] = ([torch.zeros(3, 256, 256)] * 2000, LABELS)
+LAUGHS: list = [IMAGES[0]]
+for _ in range(40):  # 2**40 pictures, had anybody looked at them all
+    LAUGHS = [LAUGHS, LAUGHS]
+NOT_SETS["lists of lists for images"] = (LAUGHS, LABELS)
+NOT_SETS["lists of lists for labels"] = (IMAGES, LAUGHS)
+NOT_SETS["lists of lists for pairs"] = LAUGHS
+NOT_SETS["numbers without end"] = (IMAGES, [10**30] * 6)
+
+
 @pytest.mark.parametrize("content", NOT_SETS.values(), ids=NOT_SETS)
 def test_what_is_no_set_is_refused_in_one_line(three, capsys, content):
     torch.save(content, "set.pt")
