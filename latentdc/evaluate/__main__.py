@@ -1,18 +1,20 @@
 """`python -m latentdc.evaluate SET ... [key=value ...]`: score saved sets under protocols.
 
 A SET is a run folder, the folder of a set, the file of a core set, a data set id of the Hub, or a
-set of others: image folders, parquet files, .pt tensors. The recipe that lies with the first says
-which data, protocol and rows; `--recipe` names another one.
+set of others: image folders, parquet files, .pt or .npz tensors. The recipe that lies with the
+first says which data, protocol and rows; `--recipe` names another one.
 Imports no torch until the recipe is checked.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from latentdc import config, lock
 from latentdc.cli import exits
 from latentdc.errors import InputError
+from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.loading import load_protocol
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.sources import (
@@ -45,11 +47,16 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="SET",
         help="run folder, folder of a set, coreset.parquet, Hub data set id, or a set of others "
-        "(folder of image folders or parquet files, .pt tensors); then key=value, "
+        "(folder of image folders or parquet files, .pt or .npz tensors); then key=value, "
         "such as protocol=rdc-hard, protocol.epochs=30 or evaluate.students=[alexnet@32]",
     )
     parser.add_argument("--recipe", help="recipe to use in place of the one that lies with the set")
     parser.add_argument("--ipc", type=int, help="read the first so many images of each class")
+    parser.add_argument(
+        "--numbers",
+        choices=get_args(Numbers),
+        help="what class numbers in sets of others are: names of classes, or positions among them",
+    )
     parser.add_argument("--output", help="folder of evaluation.json and rows/ (default: the run's)")
     parser.add_argument("--labels", help="folder of stored soft labels of a set (default: made)")
     parser.add_argument("--print-config", action="store_true", help="print recipe and protocols")
@@ -66,7 +73,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     check_names(names)
     if options.ipc is not None and options.ipc < 1:
         raise InputError(f"--ipc is at least 1, got {options.ipc}.")
-    places = [find(given, options.ipc) for given in sets]
+    places = [find(given, options.ipc, options.numbers) for given in sets]
+    if options.numbers is not None and all(place.kind is None for place in places):
+        raise InputError(f"--numbers is about sets of others, and {sets[0]} is latentdc's own.")
     named = options.recipe
     path = places[0].recipe if named is None else config.find(named, "recipes")
     recipe = config.load(Recipe, path, _allowed(overrides))

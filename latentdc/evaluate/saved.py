@@ -12,6 +12,8 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import preprocessing
 from latentdc.evaluate import cores, results
+from latentdc.evaluate.foreign.check import check_numbers
+from latentdc.evaluate.foreign.judge import open_judge
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.render import to_text
 from latentdc.evaluate.scoring import score_table
@@ -76,6 +78,12 @@ def score_saved(
     opened = {
         name: open_set(place, train, recipe.data) for name, place in zip(names, places, strict=True)
     }
+    check_numbers(
+        {name: one.labelled for name, one in opened.items()},
+        test,
+        lambda: open_judge(recipe, protocols, train, test, accelerator),
+        accelerator.device,
+    )
     needed = not set(cores.ROWS).isdisjoint(recipe.evaluate.rows)
     coreset, unshared = cores.shared_core(places, recipes, train) if needed else (None, None)
     networks = [

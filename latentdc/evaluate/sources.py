@@ -3,6 +3,7 @@
 Finding imports no torch, so that a wrong name is refused at once.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from latentdc import config
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.kinds import Kind, kind_of
+from latentdc.evaluate.foreign.numbers import NAMES, POSITIONS, Numbers
 from latentdc.ownership import CORESET
 from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.vectors import require_images
@@ -34,12 +36,15 @@ class Place:
         path: folder of a synthetic set, or file of a core set; or a set of others.
         kind: what a set of others is; None for our own.
         ipc: images of each class that are read of a set of others; None for all.
+        numbers: whether the class numbers of a set of others are names or positions; None asks
+            where the set leaves it open.
     """
 
     given: str
     path: Path
     kind: Kind | None = None
     ipc: int | None = None
+    numbers: Numbers | None = None
 
     @property
     def run(self) -> Path:
@@ -93,7 +98,7 @@ class Opened:
     whitening: "Whitening | None" = None
 
 
-def find(given: str, ipc: int | None = None) -> Place:
+def find(given: str, ipc: int | None = None, numbers: Numbers | None = None) -> Place:
     """The set of a run folder, a set's folder, a core set's file, a Hub data set id, or of others.
 
     A run folder without a synthetic set, which `latentdc prune` leaves, stands for its core set.
@@ -101,10 +106,26 @@ def find(given: str, ipc: int | None = None) -> Place:
     Args:
         given: path or Hub id.
         ipc: images of each class to read of a set of others.
+        numbers: `names` or `positions`: what class numbers in a set of others are.
 
     Raises:
-        InputError: there is no such set, or `ipc` is given for one of our own.
+        InputError: there is no such set, it cannot be read, or `ipc` is given for one of our own.
     """
+    if numbers not in (None, NAMES, POSITIONS):
+        raise InputError(f"numbers is {NAMES!r} or {POSITIONS!r}, got {numbers!r}.")
+    try:
+        return _find(given, ipc, numbers)
+    except (PermissionError, NotADirectoryError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot read the set {given!r}: {error}.") from error
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        raise InputError(f"there is no set {given[:80]!r}...: {error.strerror}.") from error
+
+
+def _find(given: str, ipc: int | None, numbers: Numbers | None) -> Place:
     path = Path(given).expanduser()
     made = layout.is_set(path) or layout.is_set(path / "synthetic")
     if not path.exists():
@@ -112,7 +133,7 @@ def find(given: str, ipc: int | None = None) -> Place:
         made = layout.is_set(path)
     cores = path / CORESET
     if not made and not cores.is_file() and (kind := kind_of(path)) is not None:
-        return Place(given, path, kind, ipc)
+        return Place(given, path, kind, ipc, numbers)
     if ipc is not None:
         raise InputError(f"--ipc shortens sets of others, and {given} is one of latentdc's own.")
     if path.is_file() or (cores.is_file() and not made):
@@ -154,7 +175,7 @@ def open_set(place: Place, train: "Dataset", data: Data | None = None) -> Opened
 
         assert data is not None, "a set of others is read by the recipe's data"
         require_images(data, f"reading {place.given}, a set of others,")
-        foreign = open_foreign(place.path, place.kind, train, data, place.ipc)
+        foreign = open_foreign(place.path, place.kind, train, data, place.ipc, place.numbers)
         return Opened(foreign, foreign.learned_lr)
     if place.is_core:
         from latentdc.prune.coreset import Coreset

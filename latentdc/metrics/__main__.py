@@ -6,10 +6,11 @@ A SET is whatever `latentdc evaluate` takes. Imports no torch until the recipe i
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from latentdc import cli, config, lock
 from latentdc.errors import InputError
+from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.sources import Place, find, split_words
 from latentdc.networks.torchvision_names import PRETRAINED, pretrained
@@ -42,6 +43,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--recipe", help="recipe to use in place of the one that lies with the set")
     parser.add_argument("--ipc", type=int, help="read the first so many images of each class")
+    parser.add_argument(
+        "--numbers",
+        choices=get_args(Numbers),
+        help="what class numbers in a set of others are: names of classes, or positions among them",
+    )
     parser.add_argument("--network", help="for entropy and feature diversity, such as resnet20")
     parser.add_argument(
         "--weights", help="its safetensors file, or torchvision; without, it is trained"
@@ -69,7 +75,9 @@ def _measure(options: argparse.Namespace) -> None:
                 "can be set, such as data.source=FOLDER."
             )
     cli.one_process("latentdc measure")
-    place = find(sets[0], options.ipc)
+    place = find(sets[0], options.ipc, options.numbers)
+    if options.numbers is not None and place.kind is None:
+        raise InputError(f"--numbers is about sets of others, and {sets[0]} is latentdc's own.")
     path = place.recipe if options.recipe is None else config.find(options.recipe, "recipes")
     recipe = config.load(Recipe, path, overrides)
     require_images(recipe.data, "latentdc measure")

@@ -18,6 +18,7 @@ from latentdc.device import fetch
 from latentdc.distill.parts import build_prior
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
+from latentdc.evaluate.foreign.check import check_numbers
 from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.labelled import LabelledImages, require_comparable, set_hash
 from latentdc.evaluate.loading import load_protocol
@@ -82,6 +83,8 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
         network = _network(wanted.network, recipe, train, test, output, accelerator)
         accuracy = real_accuracy(network, test, accelerator.device)
         require_knowledge(accuracy, test, wanted.network.network)
+        judge = f"the network {wanted.network.network}", network
+        check_numbers({name: labelled}, test, lambda: judge, accelerator.device)
         content["network"] = {**asdict(wanted.network), "real_accuracy": accuracy}
     content["sets"] = {
         key: measure_set(one, train, network, wanted, accelerator.device)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
+from latentdc.evaluate.foreign.numbers import Numbering
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +20,7 @@ class ForeignSet:
         class_names: in label order.
         soft: (N, C) logits that were made with the images, in place of hard labels.
         learned_lr: learning rate that was learned with them.
+        numbering: how the numbers of its classes were read; None where it names them.
     """
 
     images: Tensor
@@ -26,6 +28,7 @@ class ForeignSet:
     class_names: tuple[str, ...]
     soft: Tensor | None = None
     learned_lr: float | None = None
+    numbering: Numbering | None = None
 
     def first_of_each(self, ipc: int) -> "ForeignSet":
         """The first `ipc` images of each class, in their order."""

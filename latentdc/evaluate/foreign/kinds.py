@@ -4,41 +4,63 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
-
 from latentdc.config import RECIPE
+from latentdc.data.decode import SUFFIXES
+from latentdc.data.files import LeftOut, files_below, is_clutter, subfolders
 
 Kind = Literal["images", "rows", "tensors"]
-TENSORS = (".pt", ".pth")
+TENSORS = (".pt", ".pth", ".npz")
 BEST = "images_best.pt"  # beside labels_best.pt, in the folder of an MTT run
+SPLIT = "train"
 
 
 def kind_of(path: Path) -> Kind | None:
-    """`images`: folders of image files; `rows`: parquet files; `tensors`: a file of torch.save.
+    """`images`: folders of image files; `rows`: parquet files; `tensors`: torch.save or npz.
 
     None where it is none of them, or a run of latentdc.
     """
     if path.is_file():
-        return "tensors" if path.suffix in TENSORS else None
+        return "tensors" if path.suffix.lower() in TENSORS else None
     if not path.is_dir() or (path / RECIPE).is_file():
         return None
     found: Mapping[Kind, Callable[[Path], bool]] = {
         "tensors": lambda folder: (folder / BEST).is_file(),
         "rows": lambda folder: bool(parquet_files(folder)),
-        "images": lambda folder: any(_is_image(file) for file in folder.glob("*/*")),
+        "images": lambda folder: any(map(_holds_images, class_folders(folder))),
     }
     return next((kind for kind, holds in found.items() if holds(path)), None)
 
 
-def image_files(folder: Path) -> list[Path]:
+def class_folders(folder: Path) -> list[Path]:
+    """One for each class, in lexicographic order: of the folder, or of its split `train`.
+
+    A `train` with pictures of its own, or beside folders with pictures, is a class of that name.
+    """
+    found = subfolders(folder)
+    split = folder / SPLIT
+    if split in found and not any(map(_holds_images, found)):
+        inside = subfolders(split)
+        if any(map(_holds_images, inside)):
+            return inside
+    return found
+
+
+def image_files(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     """Files with the suffix of an image format, at any depth, in lexicographic order."""
-    return sorted(path for path in folder.rglob("*") if _is_image(path))
+    return files_below(folder, SUFFIXES, left_out)
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """Those of its own and of its `data/`, as Hub data sets have them."""
-    return sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
+    """Those of its own and of its `data/` or `train/`, as Hub data sets have them."""
+    found = [
+        file for place in ("", "data/", f"{SPLIT}/") for file in folder.glob(f"{place}*.parquet")
+    ]
+    return sorted(file for file in found if file.is_file() and not is_clutter(file.name))
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(_is_image(file) and not is_clutter(file.name) for file in folder.iterdir())
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in Image.registered_extensions()
+    return path.suffix.lower() in SUFFIXES and path.is_file()

@@ -1,41 +1,61 @@
 """Which class of the test set a name in a foreign set stands for.
 
-Folders and columns name classes in three ways: by name, by WordNet id, or by number (`00003` of
-RDED, `new003` of SRe2L, `class_id` of rethinkdc). Numbers count the sorted folders of the training
-set, which for ImageNet are WordNet ids; a test set whose classes stand in another order would turn
-every label into a wrong one, and is refused.
+Folders and columns name classes in three ways: by name, by WordNet id, or by number (see
+`numbers`).
 """
 
-import re
+import json
 from collections.abc import Sequence
 
-from latentdc.data.imagenet import imagenet_index, wordnet_ids
+import torch
+from torch import Tensor
+
+from latentdc.data.imagenet import imagenet_index
 from latentdc.errors import InputError
+from latentdc.evaluate.foreign.foreign_set import require_classes
+from latentdc.evaluate.foreign.numbers import (
+    Numbering,
+    Numbers,
+    Places,
+    number_places,
+    numbers_of,
+)
 from latentdc.synthetic.export import folder_names
 
-Places = list[int | None]
 
+def class_places(
+    names: Sequence[str],
+    class_names: Sequence[str],
+    source: str,
+    numbers: Numbers | None = None,
+) -> tuple[list[int], Numbering | None]:
+    """Label of the test set for each name, and how numbers were read; None for names.
 
-def class_places(names: Sequence[str], class_names: Sequence[str], source: str) -> list[int]:
-    """Label of the test set for each name.
+    Args:
+        names: of the set's classes, as it spells them.
+        class_names: of the test set.
+        source: for messages.
+        numbers: the user's answer to whether numbers are names or positions; None without.
 
     Raises:
-        InputError: names that are none of its classes, classes without a name, or numbers where
-            the test set's classes are not in order.
+        InputError: names that are none of its classes, classes without a name, or numbers that
+            could be names as well as positions.
     """
-    by_name, by_wordnet = _by_name(names, class_names), _by_wordnet(names, class_names)
-    by_number = _by_number(names, len(class_names))
-    best = max((by_name, by_wordnet, by_number), key=_matches)  # of equals, the first
+    by_name, numbering = _by_name(names, class_names), None
+    if numbers_of(names) is not None:
+        best, numbering = number_places(names, class_names, source, numbers, spelled=by_name)
+    else:
+        best = max(by_name, _by_wordnet(names, class_names), key=_matches)  # of equals, the first
     surplus = [name for name, place in zip(names, best, strict=True) if place is None]
     if surplus:
         raise InputError(
             f"{source} has {len(surplus)} classes that the test set has not: "
-            f"{', '.join(surplus[:5])}; its {len(class_names)} classes: "
+            f"{', '.join(map(_shown, surplus[:5]))}; its {len(class_names)} classes: "
             f"{', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}. Open the data "
             "that it was made from (data.source, data.subset, data.classes)."
         )
     places = [place for place in best if place is not None]
-    missing = [name for label, name in enumerate(class_names) if label not in places]
+    missing = [name for label, name in enumerate(class_names) if label not in set(places)]
     if missing or len(set(places)) < len(places):
         what = f"lacks {len(missing)} of" if missing else "names one twice of"
         raise InputError(
@@ -43,9 +63,35 @@ def class_places(names: Sequence[str], class_names: Sequence[str], source: str) 
             f"{': ' + ', '.join(missing[:10]) if missing else ''}; name the ones that it has with "
             "data.classes=[...]."
         )
-    if best is by_number:
-        _require_sorted(class_names, source)
-    return places
+    return places, numbering
+
+
+def label_places(
+    labels: Tensor, class_names: Sequence[str], source: str, numbers: Numbers | None = None
+) -> tuple[Tensor, Numbering | None]:
+    """(N,) numbers of classes -> (N,) labels of the test set, and how they were read.
+
+    Raises:
+        InputError: as `class_places`.
+    """
+    found = labels.unique().tolist()
+    if len(found) != len(class_names) or found[0] < 0 or found[-1] >= 10**9:
+        require_classes(labels, class_names, source)
+    names = [str(number) for number in found]
+    places, numbering = number_places(names, class_names, source, numbers, spelled=None)
+    if None in places:
+        require_classes(labels, class_names, source)
+        raise InputError(
+            f"{source} has labels {found[0]} to {found[-1]}, and the test set's classes are "
+            f"{', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}."
+        )
+    table = torch.tensor([-1 if place is None else place for place in places])
+    return table[torch.searchsorted(torch.tensor(found), labels)], numbering
+
+
+def _shown(name: str) -> str:
+    """In one line that can be read."""
+    return json.dumps(name[:40], ensure_ascii=False)[1:-1] + ("..." if len(name) > 40 else "")
 
 
 def _matches(places: Places) -> int:
@@ -64,21 +110,3 @@ def _by_wordnet(names: Sequence[str], class_names: Sequence[str]) -> Places:
     known = {imagenet_index(name, label): label for label, name in enumerate(class_names)}
     known.pop(None, None)
     return [known.get(imagenet_index(name, place)) for place, name in enumerate(names)]
-
-
-def _by_number(names: Sequence[str], classes: int) -> Places:
-    found = [re.fullmatch(r"(?:new)?(\d+)", name) for name in names]
-    numbers = [int(match[1]) if match else classes for match in found]
-    return [number if number < classes else None for number in numbers]
-
-
-def _require_sorted(class_names: Sequence[str], source: str) -> None:
-    indices = [imagenet_index(name, label) for label, name in enumerate(class_names)]
-    known = [index for index in indices if index is not None]
-    if len(known) == len(indices) and known != sorted(known):
-        ids = [wordnet_ids()[index] for index in sorted(known)]
-        raise InputError(
-            f"{source} numbers its classes, which counts WordNet ids in ascending order, and the "
-            f"test set's classes stand in another order; name them as data.classes="
-            f"[{','.join(ids[:3])},...] in that order."
-        )

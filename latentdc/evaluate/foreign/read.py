@@ -4,12 +4,21 @@ from pathlib import Path
 
 from latentdc.data.dataset import Dataset
 from latentdc.data.preprocessing import preprocessing
+from latentdc.errors import InputError
 from latentdc.evaluate.foreign.foreign_set import ForeignSet
 from latentdc.evaluate.foreign.kinds import Kind
+from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.recipe import Data
 
 
-def open_foreign(path: Path, kind: Kind, train: Dataset, data: Data, ipc: int | None) -> ForeignSet:
+def open_foreign(
+    path: Path,
+    kind: Kind,
+    train: Dataset,
+    data: Data,
+    ipc: int | None,
+    numbers: Numbers | None = None,
+) -> ForeignSet:
     """The set at `path` with the classes of `train`.
 
     Args:
@@ -18,19 +27,27 @@ def open_foreign(path: Path, kind: Kind, train: Dataset, data: Data, ipc: int | 
         train: names the classes; tensors that were whitened need its images.
         data: of the recipe, whose preprocessing tensors were made with.
         ipc: images of each class to read, the first ones; None reads all.
+        numbers: whether numbers of classes are `names` or `positions`; None asks where the set
+            leaves it open.
 
     Raises:
         InputError: it cannot be read, or its classes are not those of `train`.
     """
     # Readers are imported where they are needed: `datasets` takes a second.
-    if kind == "images":
-        from latentdc.evaluate.foreign.images import read_images
+    try:
+        if kind == "images":
+            from latentdc.evaluate.foreign.images import read_images
 
-        return read_images(path, train.class_names, ipc)
-    if kind == "rows":
-        from latentdc.evaluate.foreign.rows import read_parquet
+            return read_images(path, train.class_names, ipc, numbers, train.resolution)
+        if kind == "rows":
+            from latentdc.evaluate.foreign.rows import read_parquet
 
-        return read_parquet(path, train.class_names, ipc)
-    from latentdc.evaluate.foreign.tensors import read_tensors
+            return read_parquet(path, train.class_names, ipc, numbers, train.resolution)
+        from latentdc.evaluate.foreign.tensors import read_tensors
 
-    return read_tensors(path, train.class_names, ipc, preprocessing(data, train))
+        seen = preprocessing(data, train)
+        return read_tensors(path, train.class_names, ipc, seen, numbers)
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory; read less of it with --ipc.") from error
+    except (PermissionError, RecursionError) as error:  # folders in folders without end
+        raise InputError(f"cannot read {path}: {error}.") from error

@@ -1,149 +1,245 @@
-"""Files of torch.save that DC, DSA, DM, MTT, TESLA, DATM and GLaD leave, and our own exports.
+"""Files of torch.save that DC, DSA, DM, MTT, TESLA, DATM and GLaD leave, and the like.
 
 - DC, DSA, DM: `{"data": [[images, labels], ...], "accs_all_exps": ...}`, one pair per experiment.
 - MTT and its successors, GLaD: `images_best.pt` beside `labels_best.pt`, and `lr_best.pt` where the
-  learning rate was saved; floating labels of N x C are soft.
+  learning rate was saved; labels of N x C are soft.
 - `latentdc export --format pt`: `{"images", "labels", "class_names"}`, images in [0, 1].
+- What people save by hand, also as .npz: see `contents`.
 
-The foreign tensors are what their networks were given: normalised, and whitened where ZCA was used.
-They are taken back through the preprocessing of the recipe (`data.mean`, `data.std`, `data.zca`),
-which has to be the one they were made with; students then see the same numbers again. Files are
-read with `weights_only=True`: nothing in them is run.
+Floating tensors without class names are what their networks were given: normalised, and whitened
+where ZCA was used. They are taken back through the preprocessing of the recipe (`data.mean`,
+`data.std`, `data.zca`), which has to be the one they were made with; students then see the same
+numbers again. Whole numbers are levels 0 to 255, of N x 3 x H x W or N x H x W x 3.
 """
 
-import pickle
-import sys
+import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
+from latentdc.evaluate.foreign.contents import dense, load, read_contents
 from latentdc.evaluate.foreign.foreign_set import ForeignSet, require_classes
 from latentdc.evaluate.foreign.kinds import BEST
-from latentdc.evaluate.foreign.naming import class_places
+from latentdc.evaluate.foreign.naming import class_places, label_places
+from latentdc.evaluate.foreign.numbers import Numbers
+from latentdc.evaluate.foreign.say import warn
 from latentdc.images import Normalization, Preprocessing
 from latentdc.whitening import Whitening
 
-# What torch's unpickler raises on damaged files and on those that hold more.
-DAMAGED = (
-    pickle.UnpicklingError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-)
-
-# DC keeps accuracies as NumPy scalars, whose home was numpy.core before NumPy 2.
-_SCALAR = np.float64(0).__reduce__()[0]
-_PLAIN: list[Any] = [
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64")),
-    *((_SCALAR, f"numpy.{home}.multiarray.scalar") for home in ("_core", "core")),
-]
+BRIGHTEST = 10  # times white, beyond which no optimisation takes an image
+RAW = "data.mean=[0,0,0] data.std=[1,1,1]"
 
 
 def read_tensors(
-    path: Path, class_names: tuple[str, ...], ipc: int | None, preprocessing: Preprocessing
+    path: Path,
+    class_names: tuple[str, ...],
+    ipc: int | None,
+    preprocessing: Preprocessing,
+    numbers: Numbers | None = None,
 ) -> ForeignSet:
     """The set in a file, or in the `images_best.pt` of a folder.
 
     Raises:
-        InputError: not one of these layouts, or labels and classes that do not fit.
+        InputError: not one of these layouts, values that are no images, or labels and classes that
+            do not fit.
     """
     path = path / BEST if path.is_dir() else path
-    content = _load(path)
-    if isinstance(content, dict) and {"images", "labels", "class_names"} <= content.keys():
-        return _exported(content, class_names, path, ipc)
-    rate = None
-    if isinstance(content, dict) and content.get("data"):
-        images, labels = content["data"][0][:2]
-        if len(content["data"]) > 1:
-            print(
-                f"latentdc: note: {path} holds {len(content['data'])} sets, one per experiment; "
-                "the first is scored.",
-                file=sys.stderr,
+    found, rate, labels = read_contents(path), None, None
+    if found.labels is None:
+        if (beside := _beside(path, "labels")) is None:
+            raise InputError(
+                f"{path} holds images alone; their labels belong into {_other(path, 'labels')}."
             )
-    elif isinstance(content, Tensor):
-        images, labels = content, _load(_beside(path, "labels", required=True))
+        labels = load(beside)
         if (beside := _beside(path, "lr")) is not None:
-            rate = float(_load(beside))
-    else:
-        raise InputError(
-            f"{path} holds neither a tensor of images nor {{'data': [[images, labels], ...]}} nor "
-            "what `latentdc export --format pt` writes."
+            rate = _rate(load(beside), beside)
+    images = _images(found.images, path)
+    given: Any = labels if found.labels is None else found.labels
+    names = _names(found.class_names, path)
+    if names is None and _are_texts(given):
+        texts = [str(text) for text in given]
+        names = sorted(set(texts))
+        given = [names.index(text) for text in texts]
+    hard, soft = _labels(dense(given, "labels", path), images, len(names or class_names), path)
+    if names is not None:
+        require_classes(hard, names, str(path))
+        places, numbering = class_places(names, class_names, str(path), numbers)
+        table = torch.tensor(places)
+    elif soft is not None:
+        require_classes(hard, class_names, str(path))
+        table, numbering = label_places(
+            torch.arange(len(class_names)), class_names, str(path), numbers
         )
-    _require_images(images, labels, path)
-    hard, soft = _labels(labels, len(class_names), path)
-    require_classes(hard, class_names, str(path))
-    whole = ForeignSet(_taken_back(images, preprocessing), hard, class_names, soft, rate)
+    else:
+        table = None
+        hard, numbering = label_places(hard, class_names, str(path), numbers)
+    if table is not None:
+        hard = table[hard]
+        soft = None if soft is None else soft[:, table.argsort()]
+    levels = _levels(images, path, preprocessing, named=found.class_names is not None)
+    whole = ForeignSet(levels, hard, class_names, soft, rate, numbering)
     return whole if ipc is None else whole.first_of_each(ipc)
 
 
-def _load(path: Path | None) -> Any:
-    assert path is not None
-    try:
-        with torch.serialization.safe_globals(_PLAIN):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGED as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(
-            f"cannot read {path}: it holds more than tensors and numbers, or is damaged ({reason})."
-        ) from error
+def _other(path: Path, part: str) -> Path:
+    return path.with_name(path.name.replace("images", part, 1))
 
 
-def _beside(path: Path, part: str, *, required: bool = False) -> Path | None:
+def _beside(path: Path, part: str) -> Path | None:
     """`labels_best.pt` for `images_best.pt`, likewise `lr_best.pt`."""
     if path.stem.startswith("images_zca"):
         raise InputError(
             f"{path} holds pictures of a whitened set; score {path.name.replace('_zca', '')} with "
             "data.zca=true, which is what its students saw."
         )
-    other = path.with_name(path.name.replace("images", part, 1))
-    if "images" in path.name and other.is_file():
-        return other
-    if required:
-        raise InputError(f"{path} holds images alone; their labels belong into {other}.")
-    return None
+    other = _other(path, part)
+    return other if "images" in path.name and other.is_file() else None
 
 
-def _require_images(images: Any, labels: Any, path: Path) -> None:
-    if not (isinstance(images, Tensor) and isinstance(labels, Tensor)):
-        raise InputError(f"{path}: images and labels are tensors, got something else.")
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+def _rate(content: Any, path: Path) -> float:
+    values = dense([content] if isinstance(content, int | float) else content, "rates", path)
+    rate = float(values.flatten()[0]) if values.numel() == 1 else math.nan
+    if not (math.isfinite(rate) and rate > 0):
+        raise InputError(f"{path} holds no learning rate: one finite number above 0.")
+    return rate
+
+
+def _names(given: Any, path: Path) -> list[str] | None:
+    """Class names that a file brings."""
+    if given is None:
+        return None
+    listed = list(given) if isinstance(given, list | tuple) or _are_texts(given) else []
+    if not listed or not all(isinstance(name, str | int) for name in listed):
+        raise InputError(f"{path}: its class names are a list of words, got {type(given)}.")
+    return [str(name) for name in listed]
+
+
+def _are_texts(given: Any) -> bool:
+    if isinstance(given, list | tuple):
+        return bool(given) and all(isinstance(text, str) for text in given)
+    return getattr(getattr(given, "dtype", None), "kind", "") == "U" and given.ndim == 1
+
+
+def _images(given: Any, path: Path) -> Tensor:
+    """(N, 3, H, W) floats or uint8."""
+    images = dense(given, "images", path)
+    if images.ndim == 4 and images.shape[1] != 3 == images.shape[3]:
+        images = images.movedim(3, 1)
+    whole = not images.is_floating_point()
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape or images.dtype == torch.bool:
         raise InputError(
             f"{path}: images are floats of N x 3 x H x W, got {tuple(images.shape)} of "
-            f"{images.dtype}."
+            f"{images.dtype}; levels as uint8 will do too."
         )
-    if len(labels) != len(images) or labels.ndim not in (1, 2):
+    if whole and images.dtype != torch.uint8:
+        images = images.long()
+        if int(images.min()) < 0 or int(images.max()) > 255:
+            raise InputError(
+                f"{path}: images of whole numbers are levels 0 to 255, got {int(images.min())} to "
+                f"{int(images.max())}."
+            )
+        images = images.to(torch.uint8)
+    if not whole and not images.isfinite().all():
+        raise InputError(f"{path}: some values of its images are not finite.")
+    return images.contiguous()
+
+
+def _labels(
+    labels: Tensor, images: Tensor, classes: int, path: Path
+) -> tuple[Tensor, Tensor | None]:
+    """(N,) classes, and (N, C) logits where labels are soft; probabilities become logarithms.
+
+    N x 1 are classes, and rows with a single 1 among zeros are classes too.
+    """
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels.squeeze(1)
+    if len(images) != (len(labels) if labels.ndim else -1) or labels.ndim not in (1, 2):
         raise InputError(
             f"{path}: {len(images)} images need as many labels, or rows of soft labels, got "
             f"{tuple(labels.shape)}."
         )
-    if not images.isfinite().all():
-        raise InputError(f"{path}: some values of its images are not finite.")
-
-
-def _labels(labels: Tensor, classes: int, path: Path) -> tuple[Tensor, Tensor | None]:
-    """(N,) classes, and (N, C) logits where labels are soft; probabilities become logarithms."""
-    if labels.ndim == 1:
-        return labels.long(), None
-    if labels.shape[1] != classes:
+    if labels.ndim == 2 and labels.shape[1] != classes:
         raise InputError(
             f"{path}: its soft labels are of {labels.shape[1]} classes, the test set has "
             f"{classes}; open the data that it was made from (data.source, data.subset)."
         )
-    soft = labels.detach().float()
+    if labels.is_floating_point() and not labels.isfinite().all():
+        raise InputError(f"{path}: some of its labels are not finite.")
+    if labels.ndim == 1:
+        if labels.dtype == torch.bool or not bool((labels == labels.long()).all()):
+            raise InputError(
+                f"{path}: labels are whole numbers or N x C soft labels, got {labels.dtype}, "
+                f"beginning with {labels[:3].tolist()}."
+            )
+        return labels.long(), None
+    soft = labels.float()
+    if bool(((soft == 0) | (soft == 1)).all()) and bool((soft.sum(dim=1) == 1).all()):
+        return soft.argmax(dim=1), None
     one = torch.ones(len(soft))
     if bool((soft >= 0).all()) and torch.allclose(soft.sum(dim=1), one, atol=1e-3):
         soft = soft.clamp(min=1e-12).log()
     return soft.argmax(dim=1), soft
+
+
+def _levels(images: Tensor, path: Path, preprocessing: Preprocessing, *, named: bool) -> Tensor:
+    """(N, 3, H, W) uint8, or float32 in the scale of [-1, 1].
+
+    Args:
+        images: (N, 3, H, W) as they were stored.
+        path: for messages.
+        preprocessing: that floats are taken back through.
+        named: whether class names lie with them, as in our own export: floats in [0, 1].
+
+    Raises:
+        InputError: values far beyond what images hold.
+    """
+    if images.dtype == torch.uint8:
+        return images
+    taken = (images.double() * 2 - 1).float() if named else _taken_back(images, preprocessing)
+    brightest = float(((taken + 1) / 2).abs().max())
+    low, high = float(images.min()), float(images.max())
+    if brightest > BRIGHTEST:
+        levels = low >= 0 and 1 < high <= 255
+        raise InputError(
+            f"{path}: its values, {low:.3g} to {high:.3g}, are up to {brightest:.3g} times white "
+            f"{'as they are' if named else 'once data.mean, data.std and data.zca are taken back'}"
+            f"; {BRIGHTEST} times is the most. "
+            + (
+                "They look like levels 0 to 255: save them as uint8."
+                if levels
+                else "Give the data.mean, data.std and data.zca that the set was made with "
+                f"(for images in [0, 1] {RAW})."
+            )
+        )
+    if not named:
+        _warn_of_scale(low, high, path, preprocessing)
+    return taken
+
+
+def _warn_of_scale(low: float, high: float, path: Path, preprocessing: Preprocessing) -> None:
+    """Say so where values look like images that nobody normalised."""
+    plain = preprocessing
+    if isinstance(plain, Whitening):
+        plain = plain.normalization
+    assert isinstance(plain, Normalization)
+    black = max(-m / s for m, s in zip(plain.mean, plain.std, strict=True))
+    white = min((1 - m) / s for m, s in zip(plain.mean, plain.std, strict=True))
+    whitened = isinstance(preprocessing, Whitening)
+    if low >= 0 and high <= 1 and (whitened or black < -0.25 or white > 1.25):
+        _warn_once(path, "[0, 1]", RAW, whitened)
+    elif low <= -0.9 and 0.9 <= high and -1 <= low and high <= 1 and (whitened or black < -1.25):
+        _warn_once(path, "[-1, 1]", "data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5]", whitened)
+
+
+def _warn_once(path: Path, scale: str, keys: str, whitened: bool) -> None:
+    warn(
+        f"{path}: its values all lie within {scale}, and are read as normalised by data.mean and "
+        f"data.std{' and whitened' if whitened else ''}; if they are plain pictures in {scale}, "
+        f"add {keys}{' data.zca=false' if whitened else ''}."
+    )
 
 
 def _taken_back(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -152,7 +248,7 @@ def _taken_back(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     Raises:
         InputError: the whitening is of images of another size.
     """
-    seen = images.detach().double()
+    seen = images.double()
     if isinstance(preprocessing, Whitening):
         flat = seen.flatten(1)
         if flat.shape[1] != len(preprocessing.mean):
@@ -167,16 +263,3 @@ def _taken_back(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     mean = torch.tensor(preprocessing.mean).double().view(-1, 1, 1)
     std = torch.tensor(preprocessing.std).double().view(-1, 1, 1)
     return ((seen * std + mean) * 2 - 1).float()
-
-
-def _exported(
-    content: dict[str, Any], class_names: tuple[str, ...], path: Path, ipc: int | None
-) -> ForeignSet:
-    """Our own export: images in [0, 1] and the names of its classes."""
-    images, labels = content["images"], content["labels"]
-    _require_images(images, labels, path)
-    names = list(content["class_names"])
-    require_classes(labels, names, str(path))
-    labels = torch.tensor(class_places(names, class_names, str(path)))[labels]
-    whole = ForeignSet((images * 2 - 1).float(), labels, class_names)
-    return whole if ipc is None else whole.first_of_each(ipc)

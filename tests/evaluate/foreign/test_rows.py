@@ -1,5 +1,6 @@
 import io
 
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,19 @@ def encoded(shade, size=(8, 8)):
     buffer = io.BytesIO()
     picture(shade, size).save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": None}
+
+
+def rethinkdc_of(folder, images, labels):
+    """One file with these (8, 8, 3) images, and numbers for classes."""
+    schema = Features({"image": Image(), "class_id": Value("int64")}).arrow_schema
+    rows = []
+    for image in images:
+        buffer = io.BytesIO()
+        PIL.Image.fromarray(image).save(buffer, "PNG")
+        rows.append({"bytes": buffer.getvalue(), "path": None})
+    folder.mkdir()
+    table = pa.Table.from_pydict({"image": rows, "class_id": labels}, schema=schema)
+    pq.write_table(table, folder / "train.parquet")
 
 
 def rethinkdc(folder, labels, *, column="class_id", feature=None, sizes=(), files=2):

@@ -1,0 +1,20 @@
+"""Lines on stderr about sets of others: the main process alone says them, each time."""
+
+import sys
+
+import torch
+
+
+def warn(message: str) -> None:
+    """A line that a researcher has to read before the numbers."""
+    _say("warning", message)
+
+
+def note(message: str) -> None:
+    """A line that explains."""
+    _say("note", message)
+
+
+def _say(kind: str, message: str) -> None:
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        print(f"latentdc: {kind}: {message}", file=sys.stderr)

@@ -1,0 +1,10 @@
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_cache(tmp_path_factory):
+    """Networks that are trained to check class numbers are kept for all tests of this folder."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("LATENTDC_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
