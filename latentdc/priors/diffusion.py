@@ -133,16 +133,11 @@ class DiffusionPrior:
     def context(self, c: Tensor | None) -> Tensor | None:
         """What the denoiser sees in every step: null conditions first, where guidance needs them.
 
-        (B, T, D) conditions -> (2B or B, ...), None if unconditional.
+        (B, T, D) conditions -> (2B or B, T, D), None if unconditional.
         """
-        if c is None:
-            return None
-        with network_autocast(c.device, self.precision):
-            under = self.denoiser.prepare(c)
-            if self.guidance == 1:
-                return under
-            null = self.denoiser.prepare(self.denoiser.null)
-        return torch.cat([null.expand_as(under), under])
+        if c is None or self.guidance == 1:
+            return c
+        return torch.cat([self.denoiser.null.expand_as(c), c])
 
     def predict(self, x: Tensor, timestep: int, context: Tensor | None) -> Tensor:
         """The guided prediction at x_t: e(x, 0) + s (e(x, c) - e(x, 0)), like x."""

@@ -20,10 +20,6 @@ class UnconditionalDenoiser:
     def condition(self, labels: Tensor) -> None:
         """None: labels make no difference."""
 
-    def prepare(self, c: Tensor) -> Tensor:
-        """Nothing to prepare."""
-        return c
-
     def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
         """One UNet call."""
         prediction: Tensor = self.unet(x, timestep).sample

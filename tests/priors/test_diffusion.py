@@ -52,6 +52,17 @@ def test_a_memory_bounded_step_is_one_forward_sweep_more(memory):
     assert (calls.forwards, calls.backwards) == (2 * 4 * 3 * 2, 4 * 3 * 2)
 
 
+def test_attention_is_torchs_fused_one(monkeypatch):
+    called, fused = [], torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *a, **k: called.append(0) or fused(*a, **k),
+    )
+    gradients(small.prior(steps=2))
+    assert called
+
+
 def test_guidance_of_one_spends_no_call_on_the_null_condition():
     *_, calls = gradients(small.prior(steps=4, guidance=1.0))
     assert calls.forwards == 4 * 3
