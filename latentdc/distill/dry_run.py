@@ -70,7 +70,8 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     forward = sweep(prior, inputs)
     plan = decoding_plan(recipe, prior, moved // processes)
     again = 0 if plan.memory == "fast" else 1
-    back = (recipe.prior.truncate or recipe.prior.steps) / recipe.prior.steps
+    calls = prior.calls if isinstance(prior, DiffusionPrior) else 1
+    back = (recipe.prior.truncate or calls) / calls
     sweeps = 1 + back * (1 + again)  # backward to the inputs costs one forward
     student = build_network(
         recipe.objective.network, num_classes=classes, resolution=prior.resolution
@@ -94,7 +95,6 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
             f"{per_step:,}, so that each class is moved {updates:,.0f} times"
         )
     if isinstance(prior, DiffusionPrior):
-        calls = len(prior.schedule.timesteps)
         branches = 1 if prior.guidance == 1 else 2
         lines["denoiser"] = (
             f"{calls} calls per sweep, {moved * calls * branches:,} samples"

@@ -77,6 +77,11 @@ class DiffusionPrior:
         """Of the weights."""
         return self.autoencoder.device
 
+    @property
+    def calls(self) -> int:
+        """Of the denoiser in one decode; the first result of the `mean` skip is z_T whole."""
+        return len(self.schedule.timesteps) - (self.skip == "mean")
+
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in [-1, 1] -> (B, *latent_shape)."""
         return self.autoencoder.encode(images)
@@ -105,11 +110,10 @@ class DiffusionPrior:
         c = self.condition(torch.zeros(1, dtype=torch.long, device=self.device))
         z = torch.zeros(1, *self.latent_shape, device=self.device, requires_grad=True)
         context = self.context(None if c is None else c.detach())
-        steps = len(self.schedule.timesteps)
         last = self.schedule.timesteps[-1]
         return needed_bytes(
             [
-                (lambda: self.predict(z, last, context), self.truncate or steps),
+                (lambda: self.predict(z, last, context), self.truncate or self.calls),
                 (lambda: self.autoencoder.draw(z), 1),
             ]
         )

@@ -63,6 +63,16 @@ def test_attention_is_torchs_fused_one(monkeypatch):
     assert called
 
 
+@pytest.mark.parametrize(("memory", "sweeps"), [("fast", 1), ("low", 2), ("replay", 2)])
+def test_the_mean_skip_spends_no_call_on_a_result_of_weight_0(memory, sweeps):
+    *_, calls = gradients(small.prior(steps=4, skip="mean", memory=memory, chunk=3))
+    assert (calls.forwards, calls.backwards) == (sweeps * 3 * 3 * 2, 3 * 3 * 2)
+    *_, calls = gradients(small.prior(steps=4, skip="mean", memory=memory, chunk=3, truncate=3))
+    assert (calls.forwards, calls.backwards) == (sweeps * 3 * 3 * 2, 3 * 3 * 2)
+    *_, calls = gradients(small.prior(steps=4, skip="mean", memory=memory, chunk=3, truncate=1))
+    assert calls.backwards == 3 * 2
+
+
 def test_guidance_of_one_spends_no_call_on_the_null_condition():
     *_, calls = gradients(small.prior(steps=4, guidance=1.0))
     assert calls.forwards == 4 * 3
@@ -77,10 +87,11 @@ def test_fast_and_memory_bounded_gradients_are_equal(skip, memory):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("skip", ["x0", "mean"])
 @pytest.mark.parametrize("memory", ["fast", "low", "replay"])
-def test_conditions_alone_can_be_learned(memory):
-    prior = small.prior(memory=memory, chunk=2)
-    wanted = gradients(small.prior())[2]
+def test_conditions_alone_can_be_learned(memory, skip):
+    prior = small.prior(memory=memory, chunk=2, skip=skip)
+    wanted = gradients(small.prior(skip=skip))[2]
     z, c, noise = inputs(prior)
     prior.decode(z.requires_grad_(False), c, noise).square().sum().backward()
     assert z.grad is None
