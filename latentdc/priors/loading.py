@@ -11,9 +11,15 @@ from latentdc.errors import InputError
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.components import load_autoencoder, load_scheduler
-from latentdc.priors.denoiser_kinds import load_denoiser
+from latentdc.priors.denoiser_kinds import (
+    denoiser_parts,
+    load_denoiser,
+    refuse_guidance,
+    refuse_unfed,
+)
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.folder import (
+    autoencoder_part,
     content_hash,
     find_part,
     outline_folder,
@@ -26,7 +32,6 @@ from latentdc.priors.precision import Precision
 from latentdc.priors.resolution import check_denoiser, downsampling, require_multiple
 from latentdc.priors.sampler import Skip
 from latentdc.priors.tuning import network_of, tune
-from latentdc.priors.unconditional import refuse_guidance
 from latentdc.whitening import Whitening
 
 
@@ -90,14 +95,15 @@ def load_prior(
     folder = _folder(weights, revision, outline=outline)
     space_folder = folder if autoencoder is None else _folder(autoencoder, outline=outline)
     networks = read_config(find_part(folder, "unet", "transformer")) if kind == "diffusion" else {}
-    if networks.get("_class_name") == "UNet2DModel":
-        refuse_guidance(guidance, weights)
+    if kind == "diffusion":
+        refuse_unfed(folder, networks)
+        refuse_guidance(folder, networks, guidance)
     model = load_autoencoder(space_folder, device)
     factor = downsampling(model)
     require_multiple(autoencoder or weights, resolution, factor)
-    identity = "outline" if outline else content_hash(folder)
-    if autoencoder is not None and not outline:
-        identity = f"{identity}, autoencoder {content_hash(space_folder)}"
+    identity = "outline"
+    if not outline:
+        identity = _identity(kind, folder, space_folder, random_denoiser)
     space = AutoencoderPrior(
         model,
         resolution=resolution,
@@ -114,8 +120,6 @@ def load_prior(
         return space
     check_denoiser(weights, networks, space.latent_shape[0], space.latent_shape[1], factor)
     denoiser, class_names = load_denoiser(folder, space, seed=random_denoiser, prompts=prompts)
-    if random_denoiser is not None:
-        identity = f"{identity}, denoiser random from {random_denoiser}"
     tuned([network_of(denoiser)], precision=precision)
     return DiffusionPrior(
         space,
@@ -136,3 +140,16 @@ def load_prior(
 def _folder(weights: str, revision: str | None = None, *, outline: bool) -> Path:
     known = outline_folder(weights) if outline else None
     return known or prior_folder(weights, revision, local_only=outline)
+
+
+def _identity(kind: str, folder: Path, space: Path, seed: int | None) -> str:
+    """Of all files that are read, and of the seed that weights are drawn from."""
+    own = autoencoder_part(space)
+    if kind == "autoencoder":
+        return content_hash(space, [own])
+    denoiser, *beside = denoiser_parts(folder)
+    parts = [denoiser, *beside, folder / "scheduler", *([own] if space == folder else [])]
+    identity = content_hash(folder, parts, drawn=[] if seed is None else [denoiser])
+    if space != folder:
+        identity = f"{identity}, autoencoder {content_hash(space, [own])}"
+    return identity if seed is None else f"{identity}, denoiser random from {seed}"

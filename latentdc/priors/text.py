@@ -44,4 +44,4 @@ class TextDenoiser:
         prediction: Tensor = self.unet(
             x, timestep, encoder_hidden_states=tokens, added_cond_kwargs=added
         ).sample
-        return prediction
+        return prediction[:, : x.shape[1]]
