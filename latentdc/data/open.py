@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from latentdc.autograd import with_gradients
 from latentdc.data.cache import decoded
 from latentdc.data.dataset import Dataset
 from latentdc.data.digits import open_digits
@@ -13,6 +14,7 @@ from latentdc.errors import InputError
 from latentdc.recipe import Data
 
 
+@with_gradients
 def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
     """One split, decoded once at `data.resolution`.
 
@@ -27,6 +29,7 @@ def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
     return _decoded(data, encoded_split(data, split))
 
 
+@with_gradients
 def open_splits(data: Data) -> tuple[Dataset, Dataset]:
     """Training and test split of the same classes; nothing is decoded before both are found.
 

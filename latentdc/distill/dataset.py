@@ -8,9 +8,15 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.distill import checkpoint
-from latentdc.distill.classes import check_classes_per_step, own_classes, step_classes
+from latentdc.distill.classes import (
+    check_classes_per_step,
+    most_together,
+    own_classes,
+    step_classes,
+)
 from latentdc.distill.finish import finished
 from latentdc.distill.journal import Journal, diverged
 from latentdc.distill.latents import Latents, check_fit, initial_latents
@@ -29,6 +35,7 @@ from latentdc.synthetic.synthetic_set import SyntheticSet
 SAME = ("classes", "ipc", "seed", "prior", "classes_per_step", "trim", "precision")
 
 
+@with_gradients
 def distill_dataset(
     coreset: Dataset,
     prior: Prior,
@@ -87,7 +94,7 @@ def distill_dataset(
     device = accelerator.device
     counts = class_counts(coreset).tolist()
     processes = accelerator.num_processes
-    check_fit(coreset.class_names, counts, prior, ipc=ipc, processes=processes)
+    check_fit(coreset.class_names, counts, prior, ipc=ipc, processes=processes, noise=from_noise)
     check_classes_per_step(
         classes_per_step,
         num_classes=coreset.num_classes,
@@ -109,7 +116,7 @@ def distill_dataset(
         "torch": torch.__version__,
     }
     saved = None if folder is None else checkpoint.latest(folder / "checkpoints")
-    together = min(-(-coreset.num_classes // processes), classes_per_step or coreset.num_classes)
+    together = most_together(coreset.num_classes, classes_per_step, processes)
     facts |= settle_memory(prior, together * ipc, saved, accelerator)
     start = 0
     velocity: checkpoint.Momentum = {}

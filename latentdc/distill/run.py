@@ -18,6 +18,7 @@ from latentdc.distill.provenance import provenance
 from latentdc.distill.publish import keep, publish
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol, score_table
+from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.table import Table
@@ -131,7 +132,17 @@ def _coreset(
     else:
         kept, names, sizes = None, train.class_names, class_counts(train).tolist()
         counts = most_kept(sizes, keep=prune.keep, count=prune.count, scope=prune.scope)
-    check_fit(names, counts, parts.prior, ipc=recipe.ipc, processes=accelerator.num_processes)
+    noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
+    check_fit(
+        names,
+        counts,
+        parts.prior,
+        ipc=recipe.ipc,
+        processes=accelerator.num_processes,
+        noise=noise,
+    )
+    if noise and "random" in recipe.evaluate.rows:
+        random_images(train, recipe.ipc, recipe.seed)
     return kept or make_coreset(
         prune,
         train,

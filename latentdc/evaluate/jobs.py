@@ -8,6 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from latentdc.autograd import with_gradients
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.brought import brought_facts, require_own_losses
 from latentdc.evaluate.job import Candidate, Job, drawn
@@ -64,6 +65,7 @@ def evaluate(
     )["given"]
 
 
+@with_gradients
 def score_sets(
     candidates: Mapping[str, Candidate],
     test: LabelledImages,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
@@ -28,6 +29,7 @@ MISSING = {
 }
 
 
+@with_gradients
 def score_table(
     distilled: LabelledImages | Mapping[str, LabelledImages] | None,
     train: Dataset | None,

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Literal
 
+from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
 from latentdc.objectives.base import Objective
@@ -15,6 +16,7 @@ from latentdc.objectives.trajectory import Experts, TrajectoryMatching
 from latentdc.recipe import Loops, Trajectory
 
 
+@with_gradients
 def build_objective(
     kind: Literal["dm", "dc", "mtt"],
     *,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from latentdc import draws
+from latentdc.autograd import with_gradients
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
 from latentdc.objectives.augment import Draw, augment, augment_classes, draw_augmentation
@@ -61,6 +62,7 @@ class Classwise:
         """See `Objective.scope`."""
         return "set" if self.students.see_all_classes else "class"
 
+    @with_gradients
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """See `Objective.accumulate`."""
         student = self._student(step, synthetic, labels, real)
@@ -77,6 +79,7 @@ class Classwise:
             total += loss.detach()
         return total
 
+    @with_gradients
     def effects(
         self,
         step: int,

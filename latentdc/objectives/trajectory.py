@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentdc import draws
+from latentdc.autograd import with_gradients
 from latentdc.batches import Batch, epoch_batches
 from latentdc.images import Preprocessing
 from latentdc.networks.build import new_network
@@ -83,6 +84,7 @@ class TrajectoryMatching:
         self.lr = torch.tensor(settings.lr_student)
         self.velocity = torch.zeros(())
 
+    @with_gradients
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """See `Objective.accumulate`; also updates the learning rate."""
         device = synthetic.device

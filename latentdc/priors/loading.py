@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
@@ -35,6 +36,7 @@ from latentdc.priors.tuning import network_of, tune
 from latentdc.whitening import Whitening
 
 
+@with_gradients
 def load_prior(
     kind: Literal["pixel", "autoencoder", "diffusion"],
     weights: str | None = None,

@@ -8,6 +8,7 @@ from typing import Literal
 from accelerate import Accelerator
 
 from latentdc import launch
+from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.preprocessing import plain
 from latentdc.prune.budgets import class_budgets, saved_classes, total_budget
@@ -18,6 +19,7 @@ from latentdc.recipe import Data, Prune, RuleSettings, Scorer
 from latentdc.standardization import Plain
 
 
+@with_gradients
 def prune_dataset(
     train: Dataset,
     test: Dataset | None = None,

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import launch
+from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.data.preprocessing import plain
 from latentdc.errors import InputError
@@ -37,6 +38,7 @@ from latentdc.standardization import Plain
 PASSES = {"predictions", "last", "records"}  # stages of what a scorer is looked through for
 
 
+@with_gradients
 def score_dataset(
     train: Dataset,
     test: Dataset | None = None,
@@ -94,6 +96,7 @@ def score_dataset(
     )
 
 
+@with_gradients
 def score_by_plan(
     plan: ScoringPlan,
     train: Dataset,
