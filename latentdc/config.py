@@ -1,24 +1,26 @@
 """Reading recipes: YAML, then `key=value` overrides, checked against the dataclasses of `recipe`.
 
-The only reader and writer of YAML. Imports neither torch nor anything that does.
+Imports neither torch nor anything that does.
 """
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-from yaml import YAMLError
+import yaml
 
+from latentdc import plain_yaml
 from latentdc.errors import InputError
-from latentdc.misfits import misfit, nearest, unknown_key
+from latentdc.misfits import nearest
+from latentdc.typed import Misfit, build, check_text
 
 __all__ = [
     "RECIPE",
     "claim",
+    "dump",
     "find",
     "load",
     "nearest",
@@ -38,18 +40,11 @@ def load(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
     Raises:
         InputError: unreadable YAML, unknown key (with the nearest name), wrong type or range.
     """
-    loaded, written = _read(path), _from_command_line(overrides)
+    tree = _merged(plain_yaml.read(path), _from_command_line(overrides))
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), loaded, written)
-    except ConfigKeyError as error:
-        raise InputError(f"{path.name}: {unknown_key(schema, str(error.full_key))}") from error
-    except (OmegaConfBaseException, TypeError) as error:
-        wrong = [misfit(schema, _plain(given)) for given in (loaded, written)]
-        raise InputError(f"{path.name}: {wrong[0] or wrong[1] or _one_line(error)}") from error
-    try:
-        return cast(T, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        raise InputError(f"{path.name}: {error.full_key}: {_one_line(error)}") from error
+        return build(schema, tree)
+    except Misfit as error:
+        raise InputError(f"{path.name}: {error}") from error
 
 
 def find(name: str, folder: str) -> Path:
@@ -58,14 +53,18 @@ def find(name: str, folder: str) -> Path:
     `recipes/digits_ipc1.yaml`, `digits_ipc1.yaml` and `digits_ipc1` all find the shipped recipe
     where no such file lies in the current folder.
     """
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
+    check_text(name, "the file's name")
     shipped = shipped_folder(folder)
-    relative = path.relative_to(folder) if path.is_relative_to(folder) else path
-    for candidate in (shipped / relative, shipped / f"{relative}.yaml"):
-        if candidate.is_file():
-            return candidate
+    try:
+        path = Path(name).expanduser()
+        relative = path.relative_to(folder) if path.is_relative_to(folder) else path
+        for candidate in (path, shipped / relative, shipped / f"{relative}.yaml"):
+            if candidate.is_file():
+                return candidate
+        if path.is_dir():
+            raise InputError(f"{name} is a folder; name a YAML file, such as {path / RECIPE}.")
+    except (OSError, RuntimeError) as error:  # too long, closed to us; no such user's home
+        raise InputError(f"no file {name[:300]}: {plain_yaml.reason(error)}.") from error
     known = sorted(str(p.relative_to(shipped).with_suffix("")) for p in shipped.rglob("*.yaml"))
     hint = nearest(path.stem, known)
     raise InputError(f"no file {name}, and latentdc brings none of that name{hint}: {known}.")
@@ -80,13 +79,21 @@ def shipped_folder(folder: str) -> Path:
 
 def to_yaml(config: object) -> str:
     """The whole of a dataclass instance as YAML."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    return dump(asdict(cast(Any, config)))
+
+
+def dump(tree: object) -> str:
+    """Mappings, lists and plain values as YAML; words that were read stand as they were written."""
+    text: str = yaml.dump(
+        tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
+    )
+    return text
 
 
 def save(config: object, path: Path) -> None:
     """Write the resolved recipe, whole or not at all."""
     part = path.with_name(path.name + ".part")
-    part.write_text(to_yaml(config))
+    part.write_text(to_yaml(config), encoding="utf-8")
     os.replace(part, path)
 
 
@@ -115,9 +122,11 @@ def refuse_other(recipe: object, folder: Path, *, may_change: Sequence[str] = ()
     path = folder / RECIPE
     if not path.is_file():
         return
-    older = _flat(_plain(_read(path)))
-    before = _resolved(type(recipe)()) | older  # keys that it lacks came later and were at defaults
-    now = _resolved(recipe)
+    # Keys that it lacks came later, and were at their defaults.
+    before, now = (
+        _flat(asdict(cast(Any, load(type(recipe), path)))),
+        _flat(asdict(cast(Any, recipe))),
+    )
     differing = [
         f"{key} is {now.get(key)!r} and was {before.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
@@ -131,34 +140,48 @@ def refuse_other(recipe: object, folder: Path, *, may_change: Sequence[str] = ()
         )
 
 
-def _read(path: Path) -> DictConfig:
-    """A YAML file that holds a mapping."""
-    try:
-        loaded = OmegaConf.load(path)
-    except (OSError, YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise InputError(f"cannot read {path}: {_reason(error)}") from error
-    if not isinstance(loaded, DictConfig):
-        raise InputError(f"{path} holds a list; a recipe is a mapping of keys to values.")
-    return loaded
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Quotes text that a reader of YAML 1.2 would take for a number."""
 
 
-def _from_command_line(overrides: Sequence[str]) -> DictConfig:
+def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
+    style = "'" if plain_yaml.FLOAT.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _represent_plain(dumper: _Dumper, text: plain_yaml.Plain) -> yaml.Node:
+    tag = dumper.resolve(yaml.ScalarNode, str(text), (True, False))
+    return dumper.represent_scalar(tag, str(text), style="")
+
+
+_Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(plain_yaml.Plain, _represent_plain)
+
+
+def _from_command_line(overrides: Sequence[str]) -> dict[str, Any]:
+    """What overrides say, as a file would: `a.b=1` is `{a: {b: 1}}`; later ones win."""
+    tree: dict[str, Any] = {}
     for override in overrides:
-        if not override.partition("=")[0] or "=" not in override:
-            raise InputError(f"an override is key=value, got {override!r}; see --help.")
-    try:
-        return OmegaConf.from_dotlist(list(overrides))
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"cannot read {' '.join(overrides)}: {_reason(error)}") from error
+        key, given, text = override.partition("=")
+        shown = override[:200].encode("utf-8", "backslashreplace").decode()
+        if not key or not given:
+            raise InputError(f"an override is key=value, got {shown!r}; see --help.")
+        check_text(key, "an override")
+        try:
+            value = plain_yaml.parse(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"cannot read {shown}: {plain_yaml.reason(error)}") from error
+        for name in reversed(key.split(".")[: plain_yaml.DEEPEST]):
+            value = {name: value}
+        tree = _merged(tree, value)
+    return tree
 
 
-def _plain(config: DictConfig) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(config))
-
-
-def _resolved(config: object) -> dict[str, object]:
-    """All dotted keys of a dataclass instance."""
-    return _flat(_plain(cast(DictConfig, OmegaConf.create(to_yaml(config)))))
+def _merged(below: Any, above: Any) -> Any:
+    """Mappings key by key; of anything else, what is above."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _merged(below.get(key), value) for key, value in above.items()}
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, object]:
@@ -169,16 +192,3 @@ def _flat(node: Any, prefix: str = "") -> dict[str, object]:
     for key, value in node.items():
         flat |= _flat(value, f"{prefix}{key!s}.")
     return flat
-
-
-def _reason(error: Exception) -> str:
-    """Why YAML cannot be read, with the line."""
-    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
-    if problem is None or mark is None:
-        return _one_line(error)
-    return f"line {mark.line + 1}: {problem}"
-
-
-def _one_line(error: Exception) -> str:
-    """The first line of a message; OmegaConf appends key and type on further ones."""
-    return str(error).strip().partition("\n")[0]

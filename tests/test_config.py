@@ -97,8 +97,8 @@ def test_a_value_out_of_range_keeps_the_message_of_its_own_check(recipe):
         ("prune: {keep: 0.5\nipc: 1", "mine.yaml: line 2: "),
         ("ipc: 1\nseed: 2\nipc: 3", "mine.yaml: line 3: found duplicate key ipc"),
         ("- ipc", "holds a list; a recipe is a mapping"),
-        ("just words", "unknown key 'just words'; known here: "),
-        ("output: ${nowhere}", "output: Interpolation key 'nowhere' not found"),
+        ("just words", "it holds 'just words'; a recipe is a mapping"),
+        ("output: ${nowhere}", "line 1: '${' would be an interpolation"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused_with_the_place(recipe, text, message):

@@ -1,10 +1,14 @@
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
+from typing import Literal, get_args, get_origin
 
 import pytest
 
 from latentdc.errors import InputError
+from latentdc.evaluate.label_settings import Labels, Teacher
+from latentdc.evaluate.settings import Views
 from latentdc.priors.recipe import AutoencoderTraining, PriorRecipe, UNetTraining
 from latentdc.recipe import (
+    Combine,
     Data,
     Distill,
     Evaluate,
@@ -14,9 +18,12 @@ from latentdc.recipe import (
     ObjectiveSpec,
     PriorSpec,
     Prune,
+    Rded,
     Recipe,
+    RuleSettings,
     Scorer,
     Trajectory,
+    Trim,
 )
 
 REFUSED = [
@@ -27,13 +34,13 @@ REFUSED = [
     (Scorer, {"batch": 0}, r"prune\.scorer\.batch is at least 1"),
     (Prune, {"keep": 0.0}, r"share in \(0, 1\], got 0\.0"),
     (Prune, {"keep": 20.0}, r"got 20\.0; for 20 % write 0\.2"),
-    (Prune, {"keep": float("nan")}, r"share in \(0, 1\], got nan"),
+    (Prune, {"keep": float("nan")}, r"prune\.keep is a finite number .*, got nan"),
     (PriorSpec, {"kind": "diffusion"}, r"prior\.kind diffusion needs prior\.weights"),
     (PriorSpec, {"kind": "autoencoder"}, r"or choose prior\.kind=pixel"),
     (PriorSpec, {"weights": "x", "steps": 1}, r"between 2 and 1000 with prior\.skip=x0, got 1"),
     (PriorSpec, {"weights": "x", "steps": 1001}, r"got 1001"),
     (PriorSpec, {"weights": "x", "guidance": -1.0}, r"prior\.guidance is at least 0, .* got -1"),
-    (PriorSpec, {"weights": "x", "guidance": float("nan")}, r"is at least 0, .* got nan"),
+    (PriorSpec, {"weights": "x", "guidance": float("nan")}, r"guidance is a finite number"),
     (PriorSpec, {"kind": "pixel", "chunk": 0}, r"prior\.chunk is at least 1 image"),
     (PriorSpec, {"weights": "x", "truncate": 0}, r"between 1 and prior\.steps - 1 = 9, got 0"),
     (PriorSpec, {"weights": "x", "truncate": 10}, r"got 10; leave it out for the exact gradient"),
@@ -71,8 +78,8 @@ REFUSED = [
     (Recipe, {"evaluate": Evaluate(learned_lr=True)}, r"objective\.kind=dm learns none"),
     (Distill, {"steps": -1}, r"distill\.steps is at least 0, got -1"),
     (Distill, {"lr_z": -0.1}, r"distill\.lr_z is between 0 and 1e38, got -0\.1"),
-    (Distill, {"lr_c": float("nan")}, r"distill\.lr_c is between 0 .*, got nan"),
-    (Distill, {"lr_c": float("inf")}, r"distill\.lr_c is between 0 .*, got inf"),
+    (Distill, {"lr_c": float("nan")}, r"distill\.lr_c is a finite number .*, got nan"),
+    (Distill, {"lr_c": float("inf")}, r"distill\.lr_c is a finite number .*, got inf"),
     (Distill, {"momentum": 1.0}, r"distill\.momentum is in \[0, 1\), got 1\.0"),
     (Distill, {"checkpoint_every": 0}, r"checkpoint_every is at least 1 step"),
     (Distill, {"grid_every": -1}, r"distill\.grid_every is at least 0"),
@@ -161,3 +168,31 @@ def test_gradient_matching_takes_its_papers_loops_unless_others_are_given(ipc, l
     made = Recipe(ipc=ipc, objective=given).objective.loops
     assert (made.outer, made.inner) == (2, loops[1])
     assert Recipe(ipc=ipc).objective.loops.outer is None, "other objectives have none"
+
+
+SETTINGS = [
+    *(Data, Trim, Distill, Evaluate, Hub, Combine, Rded, Loops, ObjectiveSpec, PriorSpec),
+    *(RuleSettings, Prune, Scorer, Trajectory, Experts, Recipe, Views, Labels, Teacher),
+    *(AutoencoderTraining, UNetTraining, PriorRecipe),
+]
+WRONG = {
+    int: [True, 1.5, 10**30, "1", [1]],
+    float: [True, float("nan"), float("inf"), -float("inf"), 10**400, "1", 1j],
+    bool: [1, "true"],
+    str: [1, b"x", "${oc.env:HOME}", "???", "a\0b", "\x1b[31m", "\ud800", "x" * 100_000],
+}
+
+
+@pytest.mark.parametrize("component", SETTINGS)
+def test_every_field_refuses_what_no_value_of_its_kind_is(component):
+    base = {"weights": "digits"} if component is PriorSpec else {}
+    tried = 0
+    for field in fields(component):
+        origin, arguments = get_origin(field.type), get_args(field.type)
+        kind = str if origin is Literal else arguments[0] if arguments else field.type
+        for value in WRONG.get(kind, []):
+            many = [value] * len(arguments)
+            with pytest.raises(InputError, match=field.name):
+                component(**base | {field.name: many if origin in (tuple, list) else value})
+            tried += 1
+    assert tried

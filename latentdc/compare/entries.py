@@ -110,6 +110,8 @@ def _read(path: Path, values: str) -> list[Entry]:
         run = run.parent if run.name == "synthetic" else run
         rows = [row for row in content["rows"] if values == TOP1 or values in row]
         return [_entry(row, content, run, values) for row in rows]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is no results.json or evaluation.json of latentdc ({error!r})."

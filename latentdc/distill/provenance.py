@@ -1,16 +1,13 @@
 """What a synthetic set says of where it comes from, fit to be published with it."""
 
-from dataclasses import fields, is_dataclass, replace
-from pathlib import Path
-from typing import TypeVar
+from dataclasses import replace
 
 from latentdc import __version__, config
 from latentdc.priors.base import Prior
 from latentdc.priors.vector import VectorPrior
 from latentdc.prune.coreset import Coreset
+from latentdc.published import without_paths
 from latentdc.recipe import Recipe
-
-T = TypeVar("T")
 
 
 def provenance(
@@ -52,16 +49,3 @@ def shared_recipe(recipe: Recipe) -> str:
     """YAML of the recipe as the set carries it."""
     data = replace(recipe.data, cache=None)
     return config.to_yaml(without_paths(replace(recipe, data=data, output=None)))
-
-
-def without_paths(node: T) -> T:
-    """A copy of a dataclass in which every path of this machine is its last part alone."""
-    assert is_dataclass(node) and not isinstance(node, type)
-    changed: dict[str, object] = {}
-    for field in fields(node):
-        value = getattr(node, field.name)
-        if is_dataclass(value):
-            changed[field.name] = without_paths(value)
-        elif isinstance(value, str) and Path(value).expanduser().exists():
-            changed[field.name] = Path(value).expanduser().resolve().name
-    return replace(node, **changed)

@@ -13,6 +13,8 @@ from latentdc.evaluate.settings import changed
 from latentdc.networks.names import check_network
 from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import require
+from latentdc.recipe.checks import require_normalization
+from latentdc.typed import check_fields
 
 SOFT = ("fixed", "online", "stored")  # sources of labels that come from teachers
 
@@ -45,11 +47,13 @@ class Teacher:
     resolution: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "labels.teachers.")
         if pretrained(self.weights) is None:
             check_network(self.network)
         for key in ("epochs", "lr", "batch"):
             value = getattr(self, key)
             require(value > 0, f"labels.teachers: {key} is positive, got {value}.")
+        require_normalization(self.mean, self.std, "labels.teachers.")
         if self._in_file():
             require(
                 Path(str(self.weights)).is_file(),
@@ -102,6 +106,7 @@ class Labels:
     top: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "labels.")
         soft = self.source in SOFT
         require(
             soft == bool(self.teachers),

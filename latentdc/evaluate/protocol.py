@@ -13,6 +13,7 @@ from latentdc.evaluate.protocol_checks import check_for_vectors, check_protocol
 from latentdc.evaluate.protocol_hash import protocol_hash
 from latentdc.evaluate.settings import Views
 from latentdc.networks.names import check_network, parse_network
+from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,7 @@ class EvalProtocol:
     unsettled: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_protocol(self)
         self.check_students()
 

@@ -79,6 +79,8 @@ def _read(path: Path) -> dict[str, Any]:
             )
         rows = [row for row in content["rows"] if _key(row)]
         return {"protocols": dict(content["protocols"]), "rows": rows}
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no file of scores ({error}); remove it.") from error
 

@@ -15,16 +15,23 @@ def load_table(path: Path) -> Table:
     """The table that a run wrote.
 
     Raises:
-        InputError: the file is none of this version's.
+        InputError: the file is none of this version's, or names a teacher that is not there.
     """
     try:
         content = json.loads(path.read_text())
-        if content["version"] != VERSION:
+        if content["version"] > VERSION:
             raise InputError(
-                f"{path} has version {content['version']} and this latentdc reads {VERSION}; "
+                f"it has version {content['version']} and this latentdc reads {VERSION}; "
+                "install a newer one."
+            )
+        if content["version"] < VERSION:
+            raise InputError(
+                f"it has version {content['version']} and this latentdc reads {VERSION}; "
                 "remove it, and run its command again: finished trainings are kept beside it."
             )
         return _table(content)
+    except InputError as error:  # says itself what to do: a newer file, a teacher that was moved
+        raise InputError(f"{path}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no file of results ({error}); remove it.") from error
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from latentdc.recipe import require
+from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class Views:
     mix_alpha: float = 1.0
 
     def __post_init__(self) -> None:
+        check_fields(self, "views.")
         if self.randaugment is not None:
             operations, magnitude = self.randaugment
             require(

@@ -40,6 +40,7 @@ class Limits:
         return resolution >= self.smallest and resolution % multiple == 0
 
 
+WIDEST = 16_384  # base width; a wider network is a slip, which no machine holds
 # An instance norm of a single pixel is zero whatever comes in, so every normalised map keeps 2 px.
 LIMITS = {
     "convnet": Limits(128, smallest=8),
@@ -83,10 +84,12 @@ def parse_network(name: str) -> tuple[str, int]:
         return base, limits.width
     if not limits.widths:
         raise InputError(f"{name!r}: {base} has no hidden layer, and so no width; write {base}.")
-    if not (width.isdecimal() and int(width) > 0 and int(width) % limits.width_multiple == 0):
+    small = width.isascii() and width.isdecimal() and len(width) <= len(str(WIDEST))
+    if not (small and 0 < int(width) <= WIDEST and int(width) % limits.width_multiple == 0):
         raise InputError(
-            f"{name!r}: the base width after '@' is a positive multiple of "
-            f"{limits.width_multiple} for {base}, got {width!r}; such as {base}@32."
+            f"{name[:80]!r}: the base width after '@' is a positive multiple of "
+            f"{limits.width_multiple} for {base}, got {width[:80]!r}; such as {base}@32, and at "
+            f"most {WIDEST}."
         )
     return base, int(width)
 

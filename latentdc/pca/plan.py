@@ -3,6 +3,7 @@
 Imports no torch.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +52,9 @@ def runs(recipe: Recipe, folder: Path, ipcs: str | None) -> list[tuple[Recipe, P
     if ipcs is None:
         return [(resolved(recipe), folder)]
     words = [word.strip() for word in ipcs.split(",")]
-    if not all(word.isdecimal() and int(word) for word in words) or len(set(words)) < len(words):
+    if not all(re.fullmatch("[1-9][0-9]{0,8}", word) for word in words) or len(set(words)) < len(
+        words
+    ):
         raise InputError(f"--ipcs takes different whole numbers, such as 1,10, got {ipcs!r}.")
     return [(resolved(replace(recipe, ipc=int(word))), folder / f"ipc{word}") for word in words]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentdc import __version__, launch, ownership
 from latentdc.data.dataset import Dataset
-from latentdc.distill.provenance import shared_recipe, without_paths
+from latentdc.distill.provenance import shared_recipe
 from latentdc.draws import generator
 from latentdc.images import Normalization
 from latentdc.pca.mosaics import arrange, mosaics
@@ -21,6 +21,7 @@ from latentdc.pca.rded import note_blindness, rded_images
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.pipeline import fitting, make_coreset
+from latentdc.published import without_paths
 from latentdc.recipe import Recipe
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic import folder as layout

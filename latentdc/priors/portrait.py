@@ -19,6 +19,7 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.loading import load_prior
 from latentdc.priors.recipe import PriorRecipe
 from latentdc.priors.stage import Stage
+from latentdc.published import published, without_paths
 from latentdc.report import save_grid
 
 PER_CLASS = 8  # images of each class in the sample grid
@@ -59,11 +60,13 @@ def describe(
         "machine": device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "command": command,
+        "command": published(command),
     }
+    data = replace(recipe.data, cache=None)
+    shared = without_paths(replace(recipe, data=data, output=None, threads=None))
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
-    (folder / "README.md").write_text(prior_card(recipe, name, facts))
-    config.save(replace(recipe, output=None, threads=None), folder / "recipe.yaml")
+    (folder / "README.md").write_text(prior_card(shared, name, facts))
+    config.save(shared, folder / "recipe.yaml")
 
 
 @torch.no_grad()

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from latentdc.recipe import Data, require
+from latentdc.recipe import Data, expand_home, require
 from latentdc.recipe.vectors import require_images
+from latentdc.typed import check_fields
 
 
 def _check_widths(widths: list[int], key: str) -> None:
@@ -51,6 +52,7 @@ class AutoencoderTraining:
     ema: float = 0.999
 
     def __post_init__(self) -> None:
+        check_fields(self, "autoencoder.")
         _check_widths(self.channels, "autoencoder.channels")
         _check_training(self, "autoencoder", ("latent_channels", "layers", "steps", "batch"))
         for name in ("kl", "edges"):
@@ -88,6 +90,7 @@ class UNetTraining:
     ema: float = 0.999
 
     def __post_init__(self) -> None:
+        check_fields(self, "unet.")
         _check_widths(self.channels, "unet.channels")
         _check_training(self, "unet", ("condition", "layers", "heads", "steps", "batch"))
         require(
@@ -124,6 +127,9 @@ class PriorRecipe:
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        expand_home(self, "output")
+        require(self.seed >= 0, f"seed is at least 0, got {self.seed}.")
         require(
             self.threads is None or self.threads >= 1,
             f"threads is at least 1, got {self.threads}.",

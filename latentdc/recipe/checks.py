@@ -3,6 +3,7 @@
 import os
 
 from latentdc.errors import InputError
+from latentdc.typed import show
 
 
 def require(condition: bool, message: str) -> None:
@@ -12,8 +13,48 @@ def require(condition: bool, message: str) -> None:
 
 
 def expand_home(spec: object, *paths: str) -> None:
-    """Replace `~` at the beginning of those fields of a dataclass that hold paths."""
+    """Replace `~` at the beginning of those fields of a dataclass that hold paths.
+
+    Raises:
+        InputError: a name that no file system has.
+    """
     for name in paths:
         value = getattr(spec, name)
-        if value is not None and value.startswith("~"):
-            object.__setattr__(spec, name, os.path.expanduser(value))
+        if value is None:
+            continue
+        if value.startswith("~"):
+            value = os.path.expanduser(value)
+            object.__setattr__(spec, name, value)
+            require(
+                not value.startswith("~"),
+                f"{name}={value}: ~ is the home of a user whom this machine does not know; write "
+                "the path itself.",
+            )
+        parts = [len(os.fsencode(part)) for part in value.split("/")]
+        require(
+            bool(value.strip()) and max(parts) <= 255 and sum(parts) + len(parts) <= 3500,
+            f"{name} is a path that no file system takes, empty or too long: {show(value)}.",
+        )
+
+
+def require_normalization(
+    mean: tuple[float, ...] | None, std: tuple[float, ...] | None, prefix: str
+) -> None:
+    """Refuse a mean and std that are not of images in [0, 1], such as those of levels up to 255.
+
+    Raises:
+        InputError: says which.
+    """
+    require(
+        mean is None or all(0 <= value <= 1 for value in mean),
+        f"{prefix}mean is of images in [0, 1], got {mean}; divide one of levels by 255.",
+    )
+    require(
+        std is None or min(std) > 0,
+        f"{prefix}std must be positive, got {std}.",
+    )
+    require(
+        std is None or all(1e-4 <= value <= 1 for value in std),
+        f"{prefix}std is of images in [0, 1] and at least 1e-4, got {std}; divide one of levels "
+        "by 255.",
+    )

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from latentdc.data.subsets import subset_indices
-from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.checks import expand_home, require, require_normalization
 from latentdc.recipe.vectors import OF_IMAGES, refuse_image_keys
+from latentdc.typed import check_fields, show
 
 LARGEST_ZCA = 64  # px: a matrix of 0.6 GB in float32
 
@@ -57,6 +58,7 @@ class Data:
     zca: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "data.")
         expand_home(self, "source", "cache")
         if self.kind == "vectors":
             refuse_image_keys(self, OF_IMAGES, "data")
@@ -64,7 +66,11 @@ class Data:
             self.resolution >= 8,
             f"data.resolution is in pixels and at least 8, got {self.resolution}.",
         )
-        require(min(self.std) > 0, f"data.std must be positive, got {self.std}.")
+        require_normalization(self.mean, self.std, "data.")
+        require(
+            self.classes is None or (bool(self.classes) and all(self.classes)),
+            f"data.classes names one class or more, got {show(self.classes)}; null keeps all.",
+        )
         if self.subset is not None:
             subset_indices(self.subset)
             require(

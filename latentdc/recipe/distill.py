@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from latentdc.recipe.checks import require
+from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class Trim:
     effect: Literal["taylor", "bound"] = "taylor"
 
     def __post_init__(self) -> None:
+        check_fields(self, "distill.trim.")
         require(
             0 <= self.share < 1,
             f"distill.trim.share is a share of a batch in [0, 1), got {self.share}; for 20 % write "
@@ -59,6 +61,7 @@ class Distill:
     grid_every: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self, "distill.")
         require(self.steps >= 0, f"distill.steps is at least 0, got {self.steps}.")
         for name in ("lr_z", "lr_c"):
             value = getattr(self, name)

@@ -1,10 +1,13 @@
 """Evaluation of the finished set, and where it is pushed."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from latentdc.recipe.checks import require
+from latentdc.typed import check_fields
 
+REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)
 BASELINES = ("random", "coreset", "kept", "full")  # rows beside those of the sets in question
 
 
@@ -32,6 +35,7 @@ class Evaluate:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self, "evaluate.")
         require(
             self.seeds is None or self.seeds >= 1,
             f"evaluate.seeds is at least 1, got {self.seeds}.",
@@ -61,7 +65,9 @@ class Hub:
     private: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self, "push.")
         require(
-            self.repo is None or self.repo.count("/") == 1,
-            f"push.repo is user/name, got {self.repo!r}.",
+            self.repo is None or bool(REPO.fullmatch(self.repo)),
+            f"push.repo is user/name, got {self.repo!r}; the Hub takes letters, digits, '_', '-' "
+            "and '.', without '--' and '..', up to 96 in each.",
         )

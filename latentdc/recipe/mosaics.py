@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from latentdc.recipe.checks import require
+from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class Combine:
     order: Literal["stride", "rank", "random"] = "stride"
 
     def __post_init__(self) -> None:
+        check_fields(self, "combine.")
         require(
             2 <= self.grid <= 16,
             f"combine.grid is the number of images along a side, from 2 to 16, got {self.grid}.",
@@ -50,6 +52,7 @@ class Rded:
     canvas: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self, "rded.")
         for name in ("pool", "crops"):
             value = getattr(self, name)
             require(value >= 1, f"rded.{name} is at least 1, got {value}.")

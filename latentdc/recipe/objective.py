@@ -6,6 +6,7 @@ from typing import Literal
 from latentdc.recipe.augment import check_augment
 from latentdc.recipe.checks import require
 from latentdc.recipe.trajectory import Trajectory
+from latentdc.typed import check_fields
 
 # DC's own numbers, by ipc: steps under one student, and epochs of training between them.
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -29,6 +30,7 @@ class Loops:
     batch_syn: int = 256
 
     def __post_init__(self) -> None:
+        check_fields(self, "objective.loops.")
         for name in ("outer", "inner", "batch_syn"):
             value = getattr(self, name)
             require(
@@ -79,5 +81,6 @@ class ObjectiveSpec:
     trajectory: Trajectory = field(default_factory=Trajectory)
 
     def __post_init__(self) -> None:
+        check_fields(self, "objective.")
         require(self.batch >= 1, f"objective.batch is at least 1 image, got {self.batch}.")
         check_augment(self.augment, "objective.augment")

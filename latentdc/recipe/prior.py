@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require
+from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class PriorSpec:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "prior.")
         expand_home(self, "weights", "autoencoder")
         before, mark, after = self.prompt.partition("{}")
         require(

@@ -6,6 +6,7 @@ from typing import Literal
 from latentdc.prune.rules.names import RULES, require_rule
 from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.scorer import Scorer
+from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class RuleSettings:
     subsets: int = 4
 
     def __post_init__(self) -> None:
+        check_fields(self, "prune.rules.")
         rule = require_rule(self.base, "prune.rules.base")
         require(
             not rule.chooses,
@@ -90,6 +92,7 @@ class Prune:
     rules: RuleSettings = field(default_factory=RuleSettings)
 
     def __post_init__(self) -> None:
+        check_fields(self, "prune.")
         expand_home(self, "coreset", "scores", "features")
         require(
             0 < self.keep <= 1,

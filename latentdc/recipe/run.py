@@ -12,6 +12,7 @@ from latentdc.recipe.objective import ObjectiveSpec
 from latentdc.recipe.prior import PriorSpec
 from latentdc.recipe.prune import Prune
 from latentdc.recipe.trajectory import Experts
+from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +48,13 @@ class Recipe:
     trackers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         expand_home(self, "output")
         require(self.ipc >= 1, f"ipc is at least 1 image per class, got {self.ipc}.")
         if self.prune.times_ipc is not None:
             resolved = replace(self.prune, times_ipc=None, count=self.prune.times_ipc * self.ipc)
             object.__setattr__(self, "prune", resolved)
+        require(self.seed >= 0, f"seed is at least 0, got {self.seed}.")
         require(
             self.threads is None or self.threads >= 1,
             f"threads is at least 1, got {self.threads}.",

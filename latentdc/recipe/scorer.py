@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.checks import expand_home, require, require_normalization
+from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,9 @@ class Scorer:
     infobatch: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "prune.scorer.")
         expand_home(self, "weights")
+        require_normalization(self.mean, self.std, "prune.scorer.")
         require(self.epochs >= 1, f"prune.scorer.epochs is at least 1, got {self.epochs}.")
         require(self.lr > 0, f"prune.scorer.lr is positive, got {self.lr}.")
         require(self.batch >= 1, f"prune.scorer.batch is at least 1, got {self.batch}.")
@@ -45,4 +48,8 @@ class Scorer:
         require(
             self.infobatch is None or 0 < self.infobatch < 1,
             f"prune.scorer.infobatch is a probability in (0, 1), got {self.infobatch}.",
+        )
+        require(
+            self.resolution is None or self.resolution >= 8,
+            f"prune.scorer.resolution is in pixels and at least 8, got {self.resolution}.",
         )

@@ -5,6 +5,7 @@ from typing import Literal
 
 from latentdc.recipe.augment import check_augment
 from latentdc.recipe.checks import expand_home, require
+from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Trajectory:
     form: Literal["unrolled", "replayed", "constant"] = "unrolled"
 
     def __post_init__(self) -> None:
+        check_fields(self, "objective.trajectory.")
         expand_home(self, "experts")
         for name in ("expert_epochs", "max_start_epoch", "syn_steps", "batch_syn"):
             value = getattr(self, name)
@@ -73,6 +75,7 @@ class Experts:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def __post_init__(self) -> None:
+        check_fields(self, "experts.")
         for name in ("count", "epochs", "batch"):
             value = getattr(self, name)
             require(value >= 1, f"experts.{name} is at least 1, got {value}.")

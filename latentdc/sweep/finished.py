@@ -26,11 +26,12 @@ def identity(recipe: Recipe) -> str:
 def is_finished(recipe: Recipe, folder: Path) -> bool:
     """Whether the folder holds the results of this very recipe."""
     try:
-        return bool(json.loads((folder / MARK).read_text())["recipe"] == identity(recipe))
+        marked = json.loads((folder / MARK).read_text())["recipe"]
     except FileNotFoundError:
         return False
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / MARK} is damaged ({error}); remove it.") from error
+    return bool(marked == identity(recipe))
 
 
 def mark(recipe: Recipe, folder: Path) -> None:

@@ -2,11 +2,14 @@
 
 import re
 from dataclasses import dataclass, field
+from math import prod
 
 from latentdc.errors import InputError
 from latentdc.misfits import nearest
 from latentdc.recipe import require
+from latentdc.typed import check_fields, show
 
+MOST_CELLS = 10_000
 Point = tuple[str, ...]  # a name on each axis
 Axis = dict[str, list[str]]  # overrides by name
 
@@ -31,6 +34,7 @@ class Sweep:
     skip: list[dict[str, list[str]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         require(
             bool(self.axes), "a sweep varies something; give axes: {name: {name: [key=value]}}."
         )
@@ -42,6 +46,16 @@ class Sweep:
                 f"axes.{axis}: names become folders and differ in letters or digits, got "
                 f"{', '.join(names)}.",
             )
+            require(
+                all(len(folder.encode()) <= 200 for folder in folders),
+                f"axes.{axis}: names become folders, of at most 200 bytes; got "
+                f"{show(max(names, key=len))}.",
+            )
+        cells = prod(map(len, self.axes.values()))
+        require(
+            cells <= MOST_CELLS,
+            f"axes make {cells:,} cells, and at most {MOST_CELLS:,} are run; leave some names out.",
+        )
         for entry in self.skip:
             known_names(entry, self.axes, "skip")
 

@@ -1,5 +1,6 @@
 """The data set card: README.md with the YAML front matter that the Hub and `datasets` read."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -92,12 +93,13 @@ def dataset_card(
         recipe: YAML of the resolved recipe.
         results: scores; `rows` is a list of flat mappings, other plain values are listed.
     """
-    source = str(synthetic.provenance.get("dataset", "an image data set"))
+    named = synthetic.provenance.get("dataset", "an image data set")
+    source = _text(named)
     per_class = _per_class(synthetic)
     kind = synthetic.kind
-    title = f"{source}, {per_class} {kind[:-1] if per_class == '1' else kind} per class"
+    size = f"{per_class} {kind[:-1] if per_class == '1' else kind} per class"
     text = TEMPLATE.format(
-        title=title,
+        title=f"{source}, {size}",
         source=source,
         contents=CONTENTS[kind].format(count=len(synthetic), size=synthetic.images.shape[-1]),
         picture="" if kind == "vectors" else "\n\n![Images of the set](grid.png)",
@@ -108,11 +110,12 @@ def dataset_card(
         classes=len(synthetic.class_names),
         provenance=_listed(synthetic.provenance) or "It was not recorded.",
         training=_training(synthetic),
-        recipe="" if recipe is None else f"```yaml\n{recipe.strip()}\n```",
+        recipe="" if recipe is None else _fenced(recipe.strip()),
         results="Not measured." if results is None else _results(results),
         floats=FLOATS if kind == "images" and synthetic.images.is_floating_point() else "",
     )
-    return str(DatasetCard(f"---\n{_front_matter(synthetic, title).to_yaml()}\n---\n\n{text}"))
+    front = _front_matter(synthetic, f"{_one_line(named)}, {size}").to_yaml()
+    return str(DatasetCard(f"---\n{front}\n---\n\n{text}"))
 
 
 def _front_matter(synthetic: "SyntheticSet", title: str) -> DatasetCardData:
@@ -170,13 +173,13 @@ def _results(results: Mapping[str, object]) -> str:
 def _listed(values: Mapping[str, object]) -> str:
     """A Markdown list of the plain values of a mapping."""
     plain = {key: value for key, value in values.items() if _is_plain(value)}
-    return "\n".join(f"- {key}: {_cell(value)}" for key, value in plain.items())
+    return "\n".join(f"- {_text(key)}: {_cell(value)}" for key, value in plain.items())
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:
     """A Markdown table of the plain values that the first row has."""
     columns = [key for key, value in rows[0].items() if _is_plain(value)]
-    lines = [columns, ["---"] * len(columns)]
+    lines = [[_text(column) for column in columns], ["---"] * len(columns)]
     lines += [[_cell(row.get(column)) for column in columns] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -188,5 +191,19 @@ def _is_plain(value: object) -> bool:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|")
+    return f"{value:.4g}" if isinstance(value, float) else _text(value)
+
+
+def _text(value: object) -> str:
+    """Text in which Markdown and HTML find nothing to act on, in one line."""
+    return re.sub(r"[\\`*\[\]<>|~$&#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", _one_line(value))
+
+
+def _one_line(value: object) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+
+
+def _fenced(recipe: str) -> str:
+    """A block of YAML, inside a fence that is longer than any run of backticks in it."""
+    fence = "`" * max(3, *(1 + len(run) for run in re.findall("`+", recipe)), 0)
+    return f"{fence}yaml\n{recipe}\n{fence}"

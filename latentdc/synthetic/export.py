@@ -12,6 +12,7 @@ import argparse
 import io
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,11 +87,19 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
     """A name for each class that every file system takes, with its label where two would meet."""
-    safe = [re.sub(r"[^\w .+-]", "_", name).strip(" .") or "_" for name in class_names]
-    met = Counter(name.casefold() for name in safe)
-    return [
-        name if met[name.casefold()] == 1 else f"{name}_{label}" for label, name in enumerate(safe)
+    safe = [re.sub(r"[^\w .+-]", "_", name)[:60].strip(" .") or "_" for name in class_names]
+    alike = [unicodedata.normalize("NFKD", name).casefold() for name in safe]
+    met = Counter(alike)
+    if len(met) == len(safe):
+        return safe
+    names = [
+        name if met[key] == 1 else f"{name}_{label}"
+        for label, (name, key) in enumerate(zip(safe, alike, strict=True))
     ]
+    folded = {unicodedata.normalize("NFKD", name).casefold() for name in names}
+    if len(folded) == len(names):
+        return names
+    return [f"{name}_{label}" for label, name in enumerate(safe)]  # such as a, A and a_1
 
 
 FORMATS = {"imagefolder": export_imagefolder, "pt": export_pt}

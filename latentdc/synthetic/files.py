@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 
+from latentdc.published import published, published_yaml
 from latentdc.report import save_grid
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import dataset_card
@@ -25,6 +27,9 @@ def write_files(
     results: Mapping[str, object] | None,
 ) -> None:
     """Write all files of a set into an empty folder; see `SyntheticSet.save_pretrained`."""
+    synthetic = replace(synthetic, provenance=published(synthetic.provenance))
+    recipe = None if recipe is None else published_yaml(recipe)
+    results = None if results is None else published(results)
     texts = {
         layout.PROVENANCE: _json(synthetic.provenance),
         layout.CARD: dataset_card(synthetic, recipe, results),

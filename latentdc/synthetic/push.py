@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latentdc import cli
 from latentdc.errors import InputError, RunError
+from latentdc.recipe import Hub
 from latentdc.synthetic import folder as layout
 
 
@@ -25,12 +26,13 @@ def push_folder(
         The address of the repo.
 
     Raises:
-        InputError: nobody is logged in, or the Hub refuses the repo.
+        InputError: no such name of a repo, nobody is logged in, or the Hub refuses the repo.
         RunError: the Hub cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    Hub(repo=repo_id)
     if token is None:
         require_login()
     hub = HfApi(token=token)

@@ -102,7 +102,7 @@ def test_a_file_of_an_older_version_is_replaced_and_a_damaged_one_refused(tmp_pa
     merge(path, [table(0.1)])
     assert len(rows(path)) == 2
     path.write_text(json.dumps({"version": 5, "rows": [], "protocols": {}}))
-    with pytest.raises(InputError, match="has version 5 and this latentdc writes 4"):
+    with pytest.raises(InputError, match=r"^\S+ has version 5 and this latentdc writes 4; install"):
         merge(path, [table(0.1)])
     path.write_text("{")
     with pytest.raises(InputError, match="is no file of scores"):

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from latentdc.errors import InputError
+from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.saved_table import load_table
 from latentdc.evaluate.score import Score
 from latentdc.evaluate.settings import Views
@@ -54,3 +55,25 @@ def test_a_table_of_another_version_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"version": 2', '"version": 1'))
     with pytest.raises(InputError, match="has version 1 and this latentdc reads 2; remove it"):
         load_table(path)
+
+
+def test_a_table_of_a_newer_version_is_not_called_damaged(tmp_path):
+    path = tmp_path / "results.json"
+    TABLE.save(path)
+    path.write_text(path.read_text().replace('"version": 2', '"version": 99'))
+    with pytest.raises(InputError, match=r"has version 99 .*install a newer one") as error:
+        load_table(path)
+    assert "remove" not in str(error.value)
+
+
+def test_a_table_whose_teacher_was_moved_says_so(tmp_path):
+    weights = tmp_path / "teacher.safetensors"
+    weights.write_bytes(b"")
+    labels = Labels(source="fixed", teachers=[Teacher(network="vit", weights=str(weights))])
+    taught = replace(CHOSEN, labels=labels)
+    scores = {"random": Score(taught, {"vit": (0.1,), "alexnet": (0.2,)}, ("a",))}
+    replace(TABLE, scores=scores, sizes={}).save(tmp_path / "results.json")
+    weights.rename(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(InputError, match=r"results\.json: .*there is no file .*teacher") as error:
+        load_table(tmp_path / "results.json")
+    assert "remove" not in str(error.value)

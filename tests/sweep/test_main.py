@@ -4,8 +4,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from latentdc.errors import InputError
 from latentdc.prune import made
 from latentdc.prune.score_table import ScoreTable
+from latentdc.recipe import Evaluate, Recipe
+from latentdc.sweep import finished
 from latentdc.sweep import run as sweep_run
 from latentdc.sweep.__main__ import main
 
@@ -175,3 +178,15 @@ def test_what_it_would_run_is_said(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "hard/50 %: prune.order=hard prune.keep=0.5" in printed and "2 cells" in printed
     assert not Path("runs").exists()
+
+
+def test_a_finished_cell_whose_protocol_was_moved_says_so(tmp_path):
+    protocol = tmp_path / "mine.yaml"
+    protocol.write_text("{name: mine, students: [convnet3@4], steps: 2}")
+    recipe = Recipe(evaluate=Evaluate(protocol=str(protocol)))
+    finished.mark(recipe, tmp_path)
+    assert finished.is_finished(recipe, tmp_path)
+    protocol.rename(tmp_path / "elsewhere.yaml")
+    with pytest.raises(InputError, match=r"^no file .*mine\.yaml") as error:
+        finished.is_finished(recipe, tmp_path)
+    assert "remove" not in str(error.value)

@@ -1,6 +1,7 @@
 import errno
 import subprocess
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -81,6 +82,23 @@ def test_folder_names_are_safe_and_different_on_every_file_system():
         "_x",
         "plain",
     ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["x/y", "x:y", "x_y_1"],
+        ["a", "A", "a_1", "A_0"],
+        ["cafe\u0301", "caf\u00e9"],
+        ["n" * 300 + "a", "n" * 300 + "b"],
+        ["é" * 300, "..", "/", ""],
+        ["a", "a ", "a.", " a"],
+    ],
+)
+def test_no_two_classes_share_a_folder_and_every_name_fits(names):
+    folders = folder_names(names)
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in folders}) == len(names)
+    assert all(0 < len(name.encode()) <= 255 and name.strip(" .") == name for name in folders)
 
 
 def test_the_commands_answer_without_importing_torch():

@@ -102,6 +102,23 @@ def test_a_missing_run_is_refused_before_the_hub_is_asked(hub, tmp_path, capsys)
     assert hub.repos == []
 
 
+@pytest.mark.parametrize(
+    "repo", ["name", "a/b/c", "./a", "~/a", "a/b.git", "a--b/c", "a b/c", "a/"]
+)
+def test_a_name_that_the_hub_does_not_take_is_refused_before_it_is_asked(hub, run, capsys, repo):
+    with pytest.raises(SystemExit, match="2"):
+        main([str(run), repo])
+    assert "push.repo is user/name" in capsys.readouterr().err
+    assert hub.repos == []
+
+
+def test_a_repo_may_be_called_like_a_local_folder(hub, run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "user" / "name").mkdir(parents=True)
+    main([str(run), "user/name"])
+    assert hub.repos[0]["repo_id"] == "user/name"
+
+
 def test_nobody_logged_in_is_told_what_to_do(hub, run, monkeypatch, capsys):
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     with pytest.raises(SystemExit, match="2"):

@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
-
+from latentdc import plain_yaml
 from latentdc.errors import InputError
-from latentdc.misfits import misfit, unknown_key
 from latentdc.priors.compvis.model import Classes, LatentDiffusion, Process
 from latentdc.priors.compvis.shape import CoderShape, FirstStage, UNetShape
+from latentdc.typed import build
 
 T = TypeVar("T")
 UNCONDITIONAL = "__is_unconditional__"
@@ -25,12 +22,9 @@ def read_yaml(path: Path) -> LatentDiffusion:
     Raises:
         InputError: unreadable, of another kind of model, or with a part that cannot be converted.
     """
+    loaded = plain_yaml.natural(plain_yaml.read(path))
     try:
-        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OSError, YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise InputError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
-    try:
-        return _model(cast(dict[str, Any], loaded))
+        return _model(loaded)
     except InputError as error:
         raise InputError(f"{path.name}: {error}") from error
 
@@ -105,12 +99,6 @@ def _at(node: Any, *path: str) -> dict[str, Any]:
 def _typed(schema: type[T], given: dict[str, Any], place: str) -> T:
     """An instance of a dataclass, or what is wrong with a key."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), given)
-        return cast(T, OmegaConf.to_object(cast(DictConfig, merged)))
-    except ConfigKeyError as error:
-        raise InputError(f"{place}: {unknown_key(schema, str(error.full_key))}") from error
-    except MissingMandatoryValue as error:
-        raise InputError(f"{place} lacks {error.full_key}.") from error
-    except (OmegaConfBaseException, TypeError) as error:
-        wrong = misfit(schema, given) or str(error).splitlines()[0]
-        raise InputError(f"{place}: {wrong}") from error
+        return build(schema, given)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error

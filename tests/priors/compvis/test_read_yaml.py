@@ -33,7 +33,7 @@ UNET, STAGE = "unet_config__params__", "first_stage_config__params__"
     [
         ({f"{UNET}model_chanels": 32}, "unknown key 'model_chanels'; did you mean"),
         ({f"{UNET}model_channels": "many"}, "model_channels takes a whole number, got 'many'"),
-        ({f"{UNET}model_channels": None}, "unet_config.params lacks model_channels"),
+        ({f"{UNET}model_channels": None}, "unet_config.params: it lacks model_channels"),
         ({f"{UNET}model_channels": 48}, r"multiple of 32, got the width 48"),
         ({f"{UNET}channel_mult": []}, r"at least one level .* the levels \[\]"),
         ({f"{STAGE}ddconfig__num_res_blocks": 0}, r"ddconfig has positive numbers"),
