@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from latentdc.arguments import require_a
 from latentdc.autograd import with_gradients
 from latentdc.data.cache import decoded
 from latentdc.data.dataset import Dataset
@@ -12,6 +13,7 @@ from latentdc.data.folder import folder_split, is_class_tree
 from latentdc.data.vectors import open_vectors
 from latentdc.errors import InputError
 from latentdc.recipe import Data
+from latentdc.typed import show
 
 
 @with_gradients
@@ -22,6 +24,9 @@ def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
         InputError: source, split, column or class that does not exist; an empty class or a single
             one; an image that cannot be decoded (with `data.unreadable=stop`).
     """
+    require_a(Data, data, "data", "such as Data(source='digits')")
+    if split not in ("train", "test"):
+        raise InputError(f"split is 'train' or 'test', got {show(split)}; Data names the splits.")
     if data.kind == "vectors":
         return open_vectors(data, split)
     if data.source == "digits":
@@ -36,6 +41,7 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
     Raises:
         InputError: as `open_dataset`, and where the two splits have other classes.
     """
+    require_a(Data, data, "data", "such as Data(source='digits')")
     if data.kind == "vectors":
         return open_vectors(data, "train"), open_vectors(data, "test")
     if data.source == "digits":

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from latentdc.arguments import folder_of
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.distill import checkpoint
@@ -18,6 +19,7 @@ from latentdc.distill.classes import (
     step_classes,
 )
 from latentdc.distill.finish import finished
+from latentdc.distill.fits import check_parts
 from latentdc.distill.journal import Journal, diverged
 from latentdc.distill.latents import Latents, check_fit, initial_latents
 from latentdc.distill.loop import check_moves, distill, make_optimizer
@@ -28,7 +30,7 @@ from latentdc.distill.trimming import Trimming, separable
 from latentdc.errors import InputError
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
-from latentdc.recipe import Trim
+from latentdc.recipe import Distill, ObjectiveSpec, Recipe, Trim
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Facts that a continued run shares with its start.
@@ -90,6 +92,20 @@ def distill_dataset(
             nothing, or a folder whose checkpoint is of another set, or further on than `steps`.
         RunError: the loss or the latents are no longer finite.
     """
+    check_parts(coreset, prior, objective, provenance, accelerator)
+    spec = Distill(
+        steps=steps,
+        lr_z=lr_z,
+        lr_c=lr_c,
+        momentum=momentum,
+        classes_per_step=classes_per_step,
+        trim=trim or Trim(),
+        checkpoint_every=checkpoint_every,
+        grid_every=grid_every,
+    )
+    lr_z, lr_c, momentum = spec.lr_z, spec.lr_c, spec.momentum
+    Recipe(ipc=ipc, seed=seed, objective=ObjectiveSpec(batch=batch))
+    folder = folder_of(folder, "folder")
     accelerator = accelerator or Accelerator()
     device = accelerator.device
     counts = class_counts(coreset).tolist()

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
 
 from latentdc import config
+from latentdc.arguments import require_texts
+from latentdc.errors import InputError
 from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.typed import show
 
 FOLDER = "evaluate/protocols"  # of the protocols that the package brings
 
@@ -30,7 +34,12 @@ def load_protocol(
     Raises:
         InputError: no such file, an unknown key, or a value that is not allowed.
     """
-    protocol = config.load(EvalProtocol, config.find(name, FOLDER), changes)
+    if not isinstance(name, str | PathLike):
+        raise InputError(f"a protocol is named, such as 'quick', or a YAML file; got {show(name)}.")
+    for key, texts in {"changes": changes, "students": students}.items():
+        if texts is not None:
+            require_texts(texts, key)
+    protocol = config.load(EvalProtocol, config.find(str(name), FOLDER), changes)
     if changes:
         keys = [change.partition("=")[0] for change in changes]
         protocol = replace(protocol, name=f"{protocol.name} with other {', '.join(keys)}")

@@ -6,19 +6,21 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from latentdc.arguments import folder_of, require_texts
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.image_bytes import image_bytes
 from latentdc.evaluate.job import Candidate, drawn
-from latentdc.evaluate.jobs import score_sets
+from latentdc.evaluate.jobs import check_evaluation, score_sets
 from latentdc.evaluate.labelled import LabelledImages, counts_hash, set_hash
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.table import Table, base_name
 from latentdc.images import Preprocessing
 from latentdc.machine import this_machine
-from latentdc.recipe import BASELINES
+from latentdc.misfits import nearest
+from latentdc.recipe import BASELINES, Recipe
 
 MISSING = {
     "distilled": "no distilled set was given",
@@ -70,6 +72,13 @@ def score_table(
             be scored.
         RunError: a training diverged.
     """
+    sets = distilled if isinstance(distilled, Mapping) else {"distilled": distilled}
+    sets = {name: one for name, one in sets.items() if one is not None}
+    sets |= {} if coreset is None else {"coreset": coreset}
+    check_evaluation(sets, test, protocol, normalization, train, accelerator)
+    Recipe(ipc=ipc)
+    require_texts(include, "include")
+    rows, labels = folder_of(rows, "rows"), folder_of(labels, "labels")
     accelerator = accelerator or Accelerator()
     given = distilled if isinstance(distilled, Mapping) else {"distilled": distilled}
     if taken := [name for name in given if name in BASELINES]:
@@ -79,6 +88,11 @@ def score_table(
         )
     include = [row for name in include for row in (given if name == "distilled" else [name])]
     few = ipc if counts is None else counts
+    if unknown := [name for name in include if name not in (*given, *BASELINES)]:
+        raise InputError(
+            f"include names rows, of 'distilled', {', '.join(map(repr, BASELINES))}; got "
+            f"{unknown[0]!r}{nearest(unknown[0], BASELINES)}."
+        )
     candidates: dict[str, Candidate | None] = {
         **given,
         "random": None if train is None else lambda seed: random_images(train, few, seed),

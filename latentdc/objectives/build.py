@@ -1,8 +1,10 @@
 """Objectives by name."""
 
 from functools import partial
+from numbers import Integral
 from typing import Literal
 
+from latentdc.arguments import require_able
 from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
@@ -13,7 +15,8 @@ from latentdc.objectives.effects import Effects, distribution_effects, gradient_
 from latentdc.objectives.gradient import Distance, match_gradients
 from latentdc.objectives.students import Students
 from latentdc.objectives.trajectory import Experts, TrajectoryMatching
-from latentdc.recipe import Loops, Trajectory
+from latentdc.recipe import Loops, ObjectiveSpec, Recipe, Trajectory
+from latentdc.typed import show
 
 
 @with_gradients
@@ -47,8 +50,26 @@ def build_objective(
         seed: of all draws.
 
     Raises:
-        InputError: `mtt` without experts.
+        InputError: what a recipe is refused for, and `mtt` without experts.
     """
+    spec = ObjectiveSpec(
+        kind=kind,
+        network=network,
+        augment=augmentation,
+        distance=distance,
+        loops=loops or Loops(outer=1, inner=1),
+        trajectory=trajectory or Trajectory(),
+    )
+    Recipe(seed=seed)
+    _check_sizes(num_classes, resolution)
+    if normalization is not None:
+        require_able("__call__ facts", normalization, "normalization", "a Normalization")
+    if kind == "dc" and (spec.loops.outer is None or spec.loops.inner is None):
+        raise InputError(
+            "loops of build_objective have both numbers, such as Loops(outer=1, inner=1), or "
+            f"Loops().resolve(ipc) for DC's own; got outer={spec.loops.outer} and "
+            f"inner={spec.loops.inner}."
+        )
     if kind == "mtt":
         if experts is None:
             raise InputError(
@@ -90,3 +111,9 @@ def build_objective(
         augmentation=augmentation,
         seed=seed,
     )
+
+
+def _check_sizes(num_classes: object, resolution: object) -> None:
+    for name, value in {"num_classes": num_classes, "resolution": resolution}.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{name} is a whole number of at least 1, got {show(value)}.")

@@ -58,6 +58,16 @@ class Classwise:
         self.seed = seed
 
     @property
+    def num_classes(self) -> int:
+        """Of the data set that it was built for."""
+        return self.students.num_classes
+
+    @property
+    def resolution(self) -> int:
+        """Of the images that it was built for, in pixels."""
+        return self.students.resolution
+
+    @property
     def scope(self) -> Literal["class", "set"]:
         """See `Objective.scope`."""
         return "set" if self.students.see_all_classes else "class"

@@ -75,6 +75,8 @@ class TrajectoryMatching:
     ) -> None:
         self.experts = experts
         self.settings = settings
+        self.num_classes = num_classes
+        self.resolution = resolution
         self.normalization = normalization
         self.augmentation = augmentation
         self.seed = seed

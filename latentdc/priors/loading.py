@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
+from latentdc.arguments import require_a
 from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -33,6 +34,8 @@ from latentdc.priors.precision import Precision
 from latentdc.priors.resolution import check_denoiser, downsampling, require_multiple
 from latentdc.priors.sampler import Skip
 from latentdc.priors.tuning import network_of, tune
+from latentdc.recipe import Data, PriorSpec, Recipe
+from latentdc.typed import show
 from latentdc.whitening import Whitening
 
 
@@ -89,10 +92,29 @@ def load_prior(
         InputError: weights incomplete, of an unknown kind or not of one model, a resolution that
             they cannot have, guidance without classes, texts without prompts.
     """
+    spec = PriorSpec(
+        kind=kind,
+        weights=weights,
+        revision=revision,
+        steps=steps,
+        guidance=guidance,
+        autoencoder=autoencoder,
+        denoiser="pretrained" if random_denoiser is None else "random",
+        skip=skip,
+        clamp=clamp,
+        memory=memory,
+        chunk=chunk,
+        truncate=truncate,
+        channels_last=channels_last,
+        compile=compile,
+    )
+    Recipe(data=Data(resolution=resolution), seed=random_denoiser or 0)
+    weights, autoencoder, guidance = spec.weights, spec.autoencoder, spec.guidance
+    _check(prompts, whitening, precision, device)
     if kind == "pixel":
         return PixelPrior(resolution, clamp=clamp, whitening=whitening)
-    if weights is None:
-        raise InputError(f"a prior of kind {kind} needs weights: a shipped name, folder or Hub id.")
+    if weights is None or kind not in ("autoencoder", "diffusion"):
+        raise InputError(f"load_prior makes pixel, autoencoder and diffusion priors, got {kind!r}.")
     outline = torch.device(device).type == "meta"
     folder = _folder(weights, revision, outline=outline)
     space_folder = folder if autoencoder is None else _folder(autoencoder, outline=outline)
@@ -137,6 +159,29 @@ def load_prior(
         identity=identity,
         precision=precision,
     )
+
+
+def _check(
+    prompts: object, whitening: object, precision: object, device: torch.device | str
+) -> None:
+    """Refuse arguments that no recipe has."""
+    if whitening is not None:
+        require_a(Whitening, whitening, "whitening", "it is fitted on a training split (data.zca)")
+    texts = isinstance(prompts, Mapping) and all(
+        isinstance(one, str) for pair in prompts.items() for one in pair
+    )
+    if prompts is not None and not (texts and prompts):
+        raise InputError(
+            'prompts maps class names to texts, such as {"cat": "a photo of a cat"}, got '
+            f"{show(prompts)}."
+        )
+    if precision not in get_args(Precision):
+        raise InputError(f"precision is one of {get_args(Precision)}, got {show(precision)}.")
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # of many kinds, with pages of text
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"device={show(device)} cannot be used here: {reason}") from error
 
 
 def _folder(weights: str, revision: str | None = None, *, outline: bool) -> Path:

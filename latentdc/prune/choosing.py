@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentdc.arguments import require_a
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.prune.budgets import Scope
@@ -16,7 +17,7 @@ from latentdc.prune.rules.names import RULES, Rule
 from latentdc.prune.rules.random import random_scores
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.selection import choose_rows, select
-from latentdc.recipe import RuleSettings
+from latentdc.recipe import Prune, Recipe, RuleSettings
 
 
 def choose_coreset(
@@ -47,8 +48,14 @@ def choose_coreset(
     Raises:
         InputError: scores of other images, no such column or features, or an impossible budget.
     """
-    table, rule = table.fitted(train), RULES[score]
+    require_a(ScoreTable, table, "table", "such as score_dataset(train)")
+    require_a(Dataset, train, "train", "the images that the scores are of")
     settings = settings or RuleSettings()
+    Prune(  # refuses what does not go together; `scores` says that nothing is trained
+        score=score, order=order, keep=keep, count=count, scope=scope, rules=settings, scores="-"
+    )
+    Recipe(seed=seed)
+    table, rule = table.fitted(train), RULES[score]
     if rule.chooses:
         choice = _Choice(rule, table, settings, base_of(score, settings), seed)
         scores = choice.hardness

@@ -8,6 +8,7 @@ from typing import Literal
 from accelerate import Accelerator
 
 from latentdc import launch
+from latentdc.arguments import folder_of
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.preprocessing import plain
@@ -15,6 +16,7 @@ from latentdc.prune.budgets import class_budgets, saved_classes, total_budget
 from latentdc.prune.choosing import choose_coreset
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.made import make_scores
+from latentdc.prune.scoring import check_train
 from latentdc.recipe import Data, Prune, RuleSettings, Scorer
 from latentdc.standardization import Plain
 
@@ -73,11 +75,13 @@ def prune_dataset(
         scope=scope,
         scorer=scorer or Scorer(),
         window=window,
-        columns=list(columns),
+        columns=columns,  # type: ignore[arg-type]  # any sequence but text is made a list there
         scores=scores,
         features=features,
         rules=rules or RuleSettings(),
     )
+    check_train(train, test, seed, normalization, accelerator)
+    folder = folder_of(folder, "folder")
     return make_coreset(
         spec,
         train,
