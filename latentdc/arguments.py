@@ -1,5 +1,6 @@
 """Arguments of the public functions that are no settings: one line where one is something else."""
 
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 
@@ -34,6 +35,16 @@ def require_able(methods: str, value: object, name: str, hint: str) -> None:
     if lacking or isinstance(value, type):
         lacks = f", which has no {lacking[0]}" if lacking else ""
         raise InputError(f"{name} is {hint}, got {_what(value)}{lacks}.")
+
+
+def require_whole(value: object, name: str) -> None:
+    """Refuse what is no whole number of at least 1.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
+        raise InputError(f"{name} is a whole number of at least 1, got {show(value)}.")
 
 
 def folder_of(value: str | PathLike[str] | None, name: str) -> Path | None:

@@ -1,10 +1,9 @@
 """Objectives by name."""
 
 from functools import partial
-from numbers import Integral
 from typing import Literal
 
-from latentdc.arguments import require_able
+from latentdc.arguments import require_able, require_whole
 from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
@@ -16,7 +15,6 @@ from latentdc.objectives.gradient import Distance, match_gradients
 from latentdc.objectives.students import Students
 from latentdc.objectives.trajectory import Experts, TrajectoryMatching
 from latentdc.recipe import Loops, ObjectiveSpec, Recipe, Trajectory
-from latentdc.typed import show
 
 
 @with_gradients
@@ -61,7 +59,8 @@ def build_objective(
         trajectory=trajectory or Trajectory(),
     )
     Recipe(seed=seed)
-    _check_sizes(num_classes, resolution)
+    require_whole(num_classes, "num_classes")
+    require_whole(resolution, "resolution")
     if normalization is not None:
         require_able("__call__ facts", normalization, "normalization", "a Normalization")
     if kind == "dc" and (spec.loops.outer is None or spec.loops.inner is None):
@@ -111,9 +110,3 @@ def build_objective(
         augmentation=augmentation,
         seed=seed,
     )
-
-
-def _check_sizes(num_classes: object, resolution: object) -> None:
-    for name, value in {"num_classes": num_classes, "resolution": resolution}.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise InputError(f"{name} is a whole number of at least 1, got {show(value)}.")

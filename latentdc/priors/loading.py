@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import torch
 
-from latentdc.arguments import require_a
+from latentdc.arguments import require_a, require_whole
 from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -34,7 +34,7 @@ from latentdc.priors.precision import Precision
 from latentdc.priors.resolution import check_denoiser, downsampling, require_multiple
 from latentdc.priors.sampler import Skip
 from latentdc.priors.tuning import network_of, tune
-from latentdc.recipe import Data, PriorSpec, Recipe
+from latentdc.recipe import PriorSpec, Recipe
 from latentdc.typed import show
 from latentdc.whitening import Whitening
 
@@ -108,7 +108,8 @@ def load_prior(
         channels_last=channels_last,
         compile=compile,
     )
-    Recipe(data=Data(resolution=resolution), seed=random_denoiser or 0)
+    require_whole(resolution, "resolution")
+    Recipe(seed=random_denoiser or 0)
     weights, autoencoder, guidance = spec.weights, spec.autoencoder, spec.guidance
     _check(prompts, whitening, precision, device)
     if kind == "pixel":
