@@ -30,7 +30,7 @@ def check_parts(
     require_able(
         "encode decode condition resolution identity", prior, "prior", "what load_prior makes"
     )
-    require_able("accumulate scope state", objective, "objective", "what build_objective makes")
+    require_able("accumulate scope", objective, "objective", "what build_objective makes")
     if accelerator is not None:
         require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
     try:
