@@ -6,9 +6,9 @@ One step of the generator's part there (github.com/Brian-Moser/prune_and_distill
 2. decode every chunk again with a checkpoint around each UNet call and another one inside it around
    each transformer block, and send the gradient back.
 
-In float32, with attention as matrix products, cross-attention to the one class token in full, the
-skip's codes looked up in every step and schedule coefficients sent as tensors in every step. Unlike
-there, both passes see the same noise: otherwise no gradients could be compared.
+In float32, with attention as matrix products, the skip's codes looked up in every step and schedule
+coefficients sent as tensors in every step. Unlike there, both passes see the same noise: otherwise
+no gradients could be compared.
 """
 
 import warnings

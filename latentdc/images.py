@@ -7,6 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from latentdc.errors import InputError
+from latentdc.typed import check_fields
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -55,6 +58,11 @@ class Normalization:
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        check_fields(self, "Normalization.")
+        if min(self.std) <= 0:
+            raise InputError(f"Normalization.std is positive, got {self.std}.")
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in [-1, 1] -> normalised, same shape, differentiable."""

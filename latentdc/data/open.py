@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from latentdc.arguments import require_a
+from latentdc.autograd import with_gradients
 from latentdc.data.cache import decoded
 from latentdc.data.cifar import cifar_folder, cifar_split
 from latentdc.data.dataset import Dataset
@@ -16,8 +18,10 @@ from latentdc.data.repeats import tell_repeats
 from latentdc.data.vectors import open_vectors
 from latentdc.errors import InputError
 from latentdc.recipe import Data
+from latentdc.typed import show
 
 
+@with_gradients
 def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
     """One split, decoded once at `data.resolution`.
 
@@ -25,6 +29,9 @@ def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
         InputError: source, split, column or class that does not exist; an empty class or a single
             one; an image that cannot be decoded (with `data.unreadable=stop`).
     """
+    require_a(Data, data, "data", "such as Data(source='digits')")
+    if split not in ("train", "test"):
+        raise InputError(f"split is 'train' or 'test', got {show(split)}; Data names the splits.")
     if data.kind == "vectors":
         return open_vectors(data, split)
     if data.source == "digits":
@@ -32,6 +39,7 @@ def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
     return _decoded(data, encoded_split(data, split))
 
 
+@with_gradients
 def open_splits(data: Data) -> tuple[Dataset, Dataset]:
     """Training and test split of the same classes; nothing is decoded before both are found.
 
@@ -40,6 +48,7 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
     Raises:
         InputError: as `open_dataset`, and where the two splits have other classes.
     """
+    require_a(Data, data, "data", "such as Data(source='digits')")
     train, test = _splits(data)
     tell_repeats(train, test)
     return train, test

@@ -50,6 +50,14 @@ def _epoch(num_classes: int, per_step: int, epoch: int, seed: int) -> tuple[tupl
     )
 
 
+def most_together(num_classes: int, per_step: int | None, processes: int) -> int:
+    """Classes that a process moves in one step, at most: its own, and one of each run at most."""
+    shares = [own_classes(num_classes, process, processes) for process in range(processes)]
+    runs = torch.arange(num_classes).tensor_split(per_step or num_classes)
+    ends = [(int(run[0]), int(run[-1])) for run in runs]
+    return max(sum(own.start <= e and s < own.stop for s, e in ends) for own in shares)
+
+
 def check_classes_per_step(
     per_step: int | None, *, num_classes: int, processes: int, scope: str
 ) -> None:

@@ -8,10 +8,18 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from latentdc.arguments import folder_of
+from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, different_counts
 from latentdc.distill import checkpoint
-from latentdc.distill.classes import check_classes_per_step, own_classes, step_classes
+from latentdc.distill.classes import (
+    check_classes_per_step,
+    most_together,
+    own_classes,
+    step_classes,
+)
 from latentdc.distill.finish import finished
+from latentdc.distill.fits import check_parts
 from latentdc.distill.journal import Journal, diverged
 from latentdc.distill.latents import Latents, check_fit, initial_latents
 from latentdc.distill.loop import check_moves, check_precision, distill, make_optimizer
@@ -22,13 +30,14 @@ from latentdc.distill.trimming import Trimming, separable
 from latentdc.errors import InputError
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
-from latentdc.recipe import Trim
+from latentdc.recipe import Distill, ObjectiveSpec, Recipe, Trim
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Facts that a continued run shares with its start.
 SAME = ("classes", "ipc", "seed", "prior", "classes_per_step", "trim", "precision")
 
 
+@with_gradients
 def distill_dataset(
     coreset: Dataset,
     prior: Prior,
@@ -84,12 +93,26 @@ def distill_dataset(
             than `steps`.
         RunError: the loss or the latents are no longer finite.
     """
+    check_parts(coreset, prior, objective, provenance, accelerator)
+    spec = Distill(
+        steps=steps,
+        lr_z=lr_z,
+        lr_c=lr_c,
+        momentum=momentum,
+        classes_per_step=classes_per_step,
+        trim=trim or Trim(),
+        checkpoint_every=checkpoint_every,
+        grid_every=grid_every,
+    )
+    lr_z, lr_c, momentum = spec.lr_z, spec.lr_c, spec.momentum
+    Recipe(ipc=ipc, seed=seed, objective=ObjectiveSpec(batch=batch))
+    folder = folder_of(folder, "folder")
     accelerator = accelerator or Accelerator()
     check_precision(accelerator)
     device = accelerator.device
     counts = different_counts(coreset).tolist()
     processes = accelerator.num_processes
-    check_fit(coreset.class_names, counts, prior, ipc=ipc, processes=processes)
+    check_fit(coreset.class_names, counts, prior, ipc=ipc, processes=processes, noise=from_noise)
     check_classes_per_step(
         classes_per_step,
         num_classes=coreset.num_classes,
@@ -113,7 +136,7 @@ def distill_dataset(
     saved = None
     if folder is not None:
         saved = checkpoint.newest_sound(folder / "checkpoints", accelerator)
-    together = min(-(-coreset.num_classes // processes), classes_per_step or coreset.num_classes)
+    together = most_together(coreset.num_classes, classes_per_step, processes)
     facts |= settle_memory(prior, together * ipc, saved, accelerator)
     start = 0
     velocity: checkpoint.Momentum = {}

@@ -11,6 +11,7 @@ from accelerate import PartialState
 
 from latentdc.data.sizes import class_count, kept_size
 from latentdc.data.vectors import vector_width
+from latentdc.distill.classes import most_together
 from latentdc.distill.parts import build_prior
 from latentdc.distill.work import (
     activation_bytes,
@@ -66,11 +67,13 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     per_step = min(recipe.distill.classes_per_step or classes, classes)
     images, moved = classes * recipe.ipc, per_step * recipe.ipc
     processes = PartialState().num_processes
+    here = most_together(classes, per_step, min(processes, classes)) * recipe.ipc
     inputs = prior_inputs(prior, 1)
     forward = sweep(prior, inputs)
-    plan = decoding_plan(recipe, prior, moved // processes)
+    plan = decoding_plan(recipe, prior, here)
     again = 0 if plan.memory == "fast" else 1
-    back = (recipe.prior.truncate or recipe.prior.steps) / recipe.prior.steps
+    calls = prior.calls if isinstance(prior, DiffusionPrior) else 1
+    back = (recipe.prior.truncate or calls) / calls
     sweeps = 1 + back * (1 + again)  # backward to the inputs costs one forward
     student = build_network(
         recipe.objective.network, num_classes=classes, resolution=prior.resolution
@@ -94,7 +97,6 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
             f"{per_step:,}, so that each class is moved {updates:,.0f} times"
         )
     if isinstance(prior, DiffusionPrior):
-        calls = len(prior.schedule.timesteps)
         branches = 1 if prior.guidance == 1 else 2
         lines["denoiser"] = (
             f"{calls} calls per sweep, {moved * calls * branches:,} samples"
@@ -102,7 +104,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
             f"{'2 sweeps' if again else '1 sweep'} forward and {back:g} back per step"
         )
     kept = latent_bytes(inputs, prior, images) / processes
-    held = activation_bytes(prior, plan, moved / processes)
+    held = activation_bytes(prior, plan, here)
     seconds = seconds_for(recipe.distill.steps * work)
     return lines | {
         "work per step": f"{work / 1e9:,.1f} GMAC, {sweeps * moved * forward / 1e9:,.1f} of them "

@@ -68,7 +68,13 @@ def joined(parts: Parts | None) -> Tensor | None:
 
 
 def check_fit(
-    names: tuple[str, ...], counts: Sequence[int], prior: Prior, *, ipc: int, processes: int
+    names: tuple[str, ...],
+    counts: Sequence[int],
+    prior: Prior,
+    *,
+    ipc: int,
+    processes: int,
+    noise: bool = False,
 ) -> None:
     """Refuse what can only be known once the data and the prior are open.
 
@@ -78,13 +84,19 @@ def check_fit(
         prior: must know the classes.
         ipc: wanted images per class.
         processes: that share the classes.
+        noise: whether latents start from noise, which needs no image of their own.
 
     Raises:
         InputError: fewer core-set images in a class than `ipc`, more processes than classes,
             or classes that the prior does not know.
     """
     smallest = min(range(len(names)), key=lambda label: counts[label])
-    if ipc > counts[smallest]:
+    if noise and not counts[smallest]:
+        raise InputError(
+            f"the core set has no image of {names[smallest]!r}, and synthetic images are matched "
+            "with real ones of their class; raise prune.keep."
+        )
+    if ipc > counts[smallest] and not noise:
         raise InputError(
             f"ipc={ipc} is above the smallest class of the core set: {names[smallest]!r} has "
             f"{counts[smallest]} images (exact repeats count once); lower ipc or raise prune.keep."

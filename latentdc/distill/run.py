@@ -17,6 +17,7 @@ from latentdc.distill.parts import Parts, open_parts
 from latentdc.distill.provenance import provenance
 from latentdc.distill.publish import keep, publish
 from latentdc.evaluate import load_protocol, score_table
+from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.table import Table
@@ -127,7 +128,17 @@ def _coreset(
         kept, names, sizes = None, train.class_names, different_counts(train).tolist()
         rows, scope = class_counts(train).tolist(), prune.scope
         counts = most_kept(sizes, keep=prune.keep, count=prune.count, scope=scope, rows=rows)
-    check_fit(names, counts, parts.prior, ipc=recipe.ipc, processes=accelerator.num_processes)
+    noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
+    check_fit(
+        names,
+        counts,
+        parts.prior,
+        ipc=recipe.ipc,
+        processes=accelerator.num_processes,
+        noise=noise,
+    )
+    if noise and "random" in recipe.evaluate.rows:
+        random_images(train, recipe.ipc, recipe.seed)
     return kept or make_coreset(
         prune,
         train,

@@ -34,10 +34,9 @@ def sweep(prior: Prior, inputs: Inputs) -> float:
         return multiply_adds(lambda: prior.decode(*inputs))
     z, c, _ = inputs
     context = prior.context(c)
-    once = multiply_adds(lambda: prior.context(c))
     call = multiply_adds(lambda: prior.predict(z, prior.schedule.timesteps[0], context))
     image = multiply_adds(lambda: prior.autoencoder.draw(z))
-    return len(prior.schedule.timesteps) * call + once + image
+    return prior.calls * call + image
 
 
 def student_passes(spec: ObjectiveSpec, classes: int, images: int) -> float:
@@ -80,7 +79,7 @@ def activation_bytes(prior: Prior, plan: Plan, images: int) -> float:
     needs = prior.needs()
     if plan.memory == "fast":
         return images * needs.whole
-    calls = len(prior.schedule.timesteps) if isinstance(prior, DiffusionPrior) else 1
+    calls = prior.calls if isinstance(prior, DiffusionPrior) else 1
     stored = 4 * math.prod(prior.latent_shape) * calls
     return min(plan.chunk or images, images) * needs.largest + images * stored
 

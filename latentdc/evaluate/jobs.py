@@ -8,6 +8,8 @@ from pathlib import Path
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from latentdc.arguments import folder_of, require_a, require_able
+from latentdc.autograd import with_gradients
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.brought import brought_facts, require_own_losses
 from latentdc.evaluate.job import Candidate, Job, drawn
@@ -22,6 +24,28 @@ from latentdc.evaluate.stores import Stores
 from latentdc.evaluate.teaching import Teaching
 from latentdc.images import Preprocessing
 from latentdc.samples import kind_of
+
+
+def check_evaluation(
+    given: Mapping[str, object],
+    test: object,
+    protocol: object,
+    normalization: object,
+    train: object,
+    accelerator: object,
+) -> None:
+    """Refuse arguments of another kind.
+
+    Raises:
+        InputError: says which.
+    """
+    sets = {**given, "test": test, **({} if train is None else {"train": train})}
+    for name, one in sets.items():
+        require_able("images labels class_names", one, name, "a Dataset or a SyntheticSet")
+    require_a(EvalProtocol, protocol, "protocol", "such as load_protocol('quick')")
+    require_able("__call__ facts", normalization, "normalization", "a Normalization")
+    if accelerator is not None:
+        require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
 
 
 def evaluate(
@@ -52,6 +76,8 @@ def evaluate(
             cannot take, or a teacher that cannot be had or is at chance; before any training.
         RunError: a training diverged.
     """
+    check_evaluation({"labelled": labelled}, test, protocol, normalization, train, accelerator)
+    rows, labels = folder_of(rows, "rows"), folder_of(labels, "labels")
     return score_sets(
         {"given": labelled},
         test,
@@ -64,6 +90,7 @@ def evaluate(
     )["given"]
 
 
+@with_gradients
 def score_sets(
     candidates: Mapping[str, Candidate],
     test: LabelledImages,

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
 
 from latentdc import config
+from latentdc.arguments import require_texts
 from latentdc.errors import InputError
 from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.typed import show
 
 FOLDER = "evaluate/protocols"  # of the protocols that the package brings
 # Settings that say the same in different ways, of which a protocol has one.
@@ -35,13 +38,16 @@ def load_protocol(
     Raises:
         InputError: no such file, an unknown key, or a value that is not allowed.
     """
+    if not isinstance(name, str | PathLike):
+        raise InputError(f"a protocol is named, such as 'quick', or a YAML file; got {show(name)}.")
+    for key, texts in {"changes": changes, "students": students}.items():
+        if texts is not None:
+            require_texts(texts, key)
     keys = [change.partition("=")[0] for change in changes]
-    path = config.find(name, FOLDER)
+    path = config.find(str(name), FOLDER)
     protocol = config.load(EvalProtocol, path, changes, without=_replaced(keys))
     if changes:
         protocol = replace(protocol, name=f"{protocol.name} with other {', '.join(keys)}")
-    if isinstance(students, str):
-        raise InputError(f"students is a list of networks, got {students!r}; write [{students!r}].")
     if students is not None:
         protocol = replace(protocol, students=list(students))
     if seeds is not None:

@@ -6,19 +6,21 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc.config import nearest
+from latentdc.arguments import folder_of, require_texts
+from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.image_bytes import image_bytes
 from latentdc.evaluate.job import Candidate, drawn
-from latentdc.evaluate.jobs import score_sets
+from latentdc.evaluate.jobs import check_evaluation, score_sets
 from latentdc.evaluate.labelled import LabelledImages, counts_hash, set_hash
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.table import Table, base_name
 from latentdc.images import Preprocessing
 from latentdc.machine import this_machine
-from latentdc.recipe import BASELINES
+from latentdc.misfits import nearest
+from latentdc.recipe import BASELINES, Recipe
 
 MISSING = {
     "distilled": "no distilled set was given",
@@ -29,6 +31,7 @@ MISSING = {
 }
 
 
+@with_gradients
 def score_table(
     distilled: LabelledImages | Mapping[str, LabelledImages] | None,
     train: Dataset | None,
@@ -69,6 +72,13 @@ def score_table(
             be scored.
         RunError: a training diverged.
     """
+    sets = distilled if isinstance(distilled, Mapping) else {"distilled": distilled}
+    sets = {name: one for name, one in sets.items() if one is not None}
+    sets |= {} if coreset is None else {"coreset": coreset}
+    check_evaluation(sets, test, protocol, normalization, train, accelerator)
+    Recipe(ipc=ipc)
+    require_texts(include, "include")
+    rows, labels = folder_of(rows, "rows"), folder_of(labels, "labels")
     accelerator = accelerator or Accelerator()
     given = distilled if isinstance(distilled, Mapping) else {"distilled": distilled}
     if taken := [name for name in given if name in BASELINES]:
@@ -82,8 +92,6 @@ def score_table(
             raise InputError(
                 f"there is no row {name!r}{nearest(name, known)}; known: {', '.join(known)}."
             )
-    if ipc < 1:
-        raise InputError(f"ipc is at least 1 image of each class, got {ipc}.")
     if counts is not None and len(counts) != len(test.class_names):
         raise InputError(
             f"counts has the images of {len(counts)} classes, and the test set has "

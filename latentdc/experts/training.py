@@ -15,6 +15,7 @@ from torch.optim import SGD
 from tqdm import tqdm
 
 from latentdc import launch
+from latentdc.autograd import with_gradients
 from latentdc.batches import epoch_batches, joins
 from latentdc.data.dataset import Dataset
 from latentdc.data.mapped import Images
@@ -31,6 +32,7 @@ from latentdc.recipe import Experts
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@with_gradients
 def train_experts(
     coreset: Dataset,
     folder: Path,
@@ -85,6 +87,7 @@ def train_experts(
     accelerator.wait_for_everyone()
 
 
+@with_gradients
 def train_expert(
     images: Images,
     labels: Tensor,

@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Literal
 
+from latentdc.arguments import require_able, require_whole
+from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
 from latentdc.objectives.base import Objective
@@ -12,9 +14,10 @@ from latentdc.objectives.effects import Effects, distribution_effects, gradient_
 from latentdc.objectives.gradient import Distance, match_gradients
 from latentdc.objectives.students import Students
 from latentdc.objectives.trajectory import Experts, TrajectoryMatching
-from latentdc.recipe import Loops, Trajectory
+from latentdc.recipe import Loops, ObjectiveSpec, Recipe, Trajectory
 
 
+@with_gradients
 def build_objective(
     kind: Literal["dm", "dc", "mtt"],
     *,
@@ -45,8 +48,27 @@ def build_objective(
         seed: of all draws.
 
     Raises:
-        InputError: `mtt` without experts.
+        InputError: what a recipe is refused for, and `mtt` without experts.
     """
+    spec = ObjectiveSpec(
+        kind=kind,
+        network=network,
+        augment=augmentation,
+        distance=distance,
+        loops=loops or Loops(outer=1, inner=1),
+        trajectory=trajectory or Trajectory(),
+    )
+    Recipe(seed=seed)
+    require_whole(num_classes, "num_classes")
+    require_whole(resolution, "resolution")
+    if normalization is not None:
+        require_able("__call__ facts", normalization, "normalization", "a Normalization")
+    if kind == "dc" and (spec.loops.outer is None or spec.loops.inner is None):
+        raise InputError(
+            "loops of build_objective have both numbers, such as Loops(outer=1, inner=1), or "
+            f"Loops().resolve(ipc) for DC's own; got outer={spec.loops.outer} and "
+            f"inner={spec.loops.inner}."
+        )
     if kind == "mtt":
         if experts is None:
             raise InputError(

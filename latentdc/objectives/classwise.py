@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from latentdc import draws
+from latentdc.autograd import with_gradients
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
 from latentdc.objectives.augment import Draw, augment, augment_classes, draw_augmentation
@@ -57,10 +58,21 @@ class Classwise:
         self.seed = seed
 
     @property
+    def num_classes(self) -> int:
+        """Of the data set that it was built for."""
+        return self.students.num_classes
+
+    @property
+    def resolution(self) -> int:
+        """Of the images that it was built for, in pixels."""
+        return self.students.resolution
+
+    @property
     def scope(self) -> Literal["class", "set"]:
         """See `Objective.scope`."""
         return "set" if self.students.see_all_classes else "class"
 
+    @with_gradients
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """See `Objective.accumulate`."""
         student = self._student(step, synthetic, labels, real)
@@ -77,6 +89,7 @@ class Classwise:
             total += loss.detach()
         return total
 
+    @with_gradients
     def effects(
         self,
         step: int,

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentdc import draws
+from latentdc.autograd import with_gradients
 from latentdc.batches import Batch, epoch_batches, joins
 from latentdc.images import Preprocessing
 from latentdc.networks.build import new_network
@@ -74,6 +75,8 @@ class TrajectoryMatching:
     ) -> None:
         self.experts = experts
         self.settings = settings
+        self.num_classes = num_classes
+        self.resolution = resolution
         self.normalization = normalization
         self.augmentation = augmentation
         self.seed = seed
@@ -90,6 +93,7 @@ class TrajectoryMatching:
         self.lr = torch.tensor(settings.lr_student)
         self.velocity = torch.zeros(())
 
+    @with_gradients
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """See `Objective.accumulate`; also updates the learning rate."""
         device = synthetic.device

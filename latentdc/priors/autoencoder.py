@@ -19,6 +19,7 @@ class AutoencoderPrior:
     """Latents of diffusers' AutoencoderKL, AutoencoderTiny or VQModel, in the units of its UNet.
 
     A latent is (encoder output - shift) * scaling, with the factors of the autoencoder's config.
+    An autoencoder of one channel sees images as grey and decodes grey ones.
 
     Args:
         autoencoder: frozen here and put into eval mode.
@@ -48,6 +49,7 @@ class AutoencoderPrior:
         self.identity = identity
         self.plan = fixed_plan(memory, chunk)
         self.precision: Precision = precision
+        self.grey = autoencoder.config.get("in_channels") == 1
         self.scale = float(autoencoder.config.get("scaling_factor") or 1.0)
         self.shift = float(autoencoder.config.get("shift_factor") or 0.0)
         blank = torch.zeros(1, 3, resolution, resolution, device=autoencoder.device)
@@ -63,7 +65,7 @@ class AutoencoderPrior:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in [-1, 1] -> (B, *latent_shape), the mode and not quantised."""
-        encoded = self.autoencoder.encode(contiguous(images))
+        encoded = self.autoencoder.encode(contiguous(luma(images) if self.grey else images))
         raw = (
             encoded.latent_dist.mode()
             if isinstance(self.autoencoder, AutoencoderKL)
@@ -97,6 +99,8 @@ class AutoencoderPrior:
                 images = self.autoencoder.decoder(self.autoencoder.post_quant_conv(codes), spatial)
             else:
                 images = self.autoencoder.decode(raw).sample
+        if self.grey:
+            images = images.expand(-1, 3, -1, -1)
         return images.to(z.dtype).clamp(-1, 1)
 
     def needs(self) -> Needs:
@@ -107,3 +111,9 @@ class AutoencoderPrior:
     def _codes_of(self, raw: Tensor) -> Tensor:
         codebook = self.autoencoder.quantize.embedding.weight
         return straight_through(raw, nearest_codes(raw, codebook), codebook)
+
+
+def luma(images: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 1, H, W), with the weights of ITU-R BT.601 that Pillow has."""
+    weights = images.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
+    return (images * weights).sum(dim=1, keepdim=True)

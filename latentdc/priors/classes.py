@@ -65,14 +65,32 @@ def dit_classes(folder: Path, count: int) -> tuple[str, ...]:
     Raises:
         InputError: names that are not those of `count` labels, or none.
     """
+    return _named(folder, (count,), f"the transformer of {folder} knows {count} classes")
+
+
+def unet_classes(folder: Path, rows: int) -> tuple[str, ...]:
+    """Names of the classes of a UNet2DModel by label, from where those of a DiT are.
+
+    One name less than its class embedding has rows means that the last row stands for no class;
+    1000 rows or 1001 without names are ImageNet's classes.
+
+    Raises:
+        InputError: other names, or none.
+    """
+    knows = f"the UNet of {folder} has {rows} class embeddings (the last one perhaps for no class)"
+    return _named(folder, (rows, rows - 1), knows)
+
+
+def _named(folder: Path, counts: tuple[int, ...], knows: str) -> tuple[str, ...]:
     index = folder / "model_index.json"
     names = read_json(index).get("id2label") if index.is_file() else None
-    if not names and count == len(wordnet_ids()):
+    if not names and len(wordnet_ids()) in counts:
         return wordnet_ids()
-    if not names or {*names} != {*map(str, range(count))}:
+    labels = [{*map(str, range(count))} for count in counts]
+    if not isinstance(names, dict) or {*names} not in labels:
+        found = len(names) if isinstance(names, dict) else 0
         raise InputError(
-            f"the transformer of {folder} knows {count} classes, and model_index.json names "
-            f"{len(names or ())}; write their names there, by label: "
+            f"{knows}, and model_index.json names {found}; write their names there, by label: "
             '"id2label": {"0": "...", ...}.'
         )
-    return tuple(names[str(label)] for label in range(count))
+    return tuple(str(names[str(label)]) for label in range(len(names)))

@@ -59,14 +59,14 @@ def load_text_conditions(
         device: to encode on; on `meta` only shapes are right.
 
     Raises:
-        InputError: a UNet that wants more than texts, encoders of another kind, prompts that are
-            missing or too long.
+        InputError: encoders of another kind, prompts that are missing or too long.
     """
-    _check_unet(folder, unet)
     double = unet.get("addition_embed_type") == "text_time"
     parts = [find_part(folder, part) for part in ENCODERS[: 1 + double]]
     configs = _configs(folder, parts, unet)
     pooled = configs[-1].projection_dim if double else None
+    if pooled is not None:
+        _check_sizes(folder, unet, pooled)
     if torch.device(device).type == "meta":
         tokens, width = configs[0].max_position_embeddings + double, unet["cross_attention_dim"]
         rows = torch.empty(len(prompts or "?"), tokens, width, device="meta")
@@ -83,17 +83,15 @@ def load_text_conditions(
     return TextConditions(encoded[:-1], null, pooled)
 
 
-def _check_unet(folder: Path, unet: Mapping[str, Any]) -> None:
-    for key, known in {
-        "addition_embed_type": (None, "text_time"),
-        "class_embed_type": (None,),
-        "encoder_hid_dim_type": (None,),
-    }.items():
-        if unet.get(key) not in known:
-            raise InputError(
-                f"the UNet of {folder} has {key}={unet[key]}: it wants more than a text; use a "
-                "model such as Stable Diffusion 1.5, 2.1 or SDXL."
-            )
+def _check_sizes(folder: Path, unet: Mapping[str, Any], pooled: int) -> None:
+    """Refuse a UNet that is told other numbers than SDXL's: three sizes, of two numbers each."""
+    wanted = unet.get("projection_class_embeddings_input_dim")
+    if wanted != (given := pooled + 6 * int(unet.get("addition_time_embed_dim") or 0)):
+        raise InputError(
+            f"the UNet of {folder} takes {wanted} numbers beside the tokens, where SDXL takes the "
+            f"pooled embedding and six numbers of size, {given} here; use SDXL's base model, not "
+            "its refiner."
+        )
 
 
 def _configs(folder: Path, parts: Sequence[Path], unet: Mapping[str, Any]) -> list[CLIPTextConfig]:

@@ -2,22 +2,125 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from diffusers import DiTTransformer2DModel, UNet2DConditionModel, UNet2DModel
 
 from latentdc.errors import InputError
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.classes import dit_classes
+from latentdc.priors.class_label import ClassDenoiser
+from latentdc.priors.classes import dit_classes, unet_classes
 from latentdc.priors.clip import load_text_conditions
 from latentdc.priors.components import load_component
 from latentdc.priors.denoisers import ClassEmbedding, Denoiser, UNetDenoiser
 from latentdc.priors.dit import DiTDenoiser, place_patches, require_one_table
-from latentdc.priors.folder import find_part, read_config
+from latentdc.priors.folder import ENCODERS, TOKENIZERS, find_part, read_config
 from latentdc.priors.prompts import warn_of_alike
 from latentdc.priors.text import TextDenoiser
 from latentdc.priors.unconditional import UnconditionalDenoiser
 
 Classes = tuple[str, ...] | None
+Config = Mapping[str, Any]
+
+# Keys of a UNet's config that ask for inputs beside latents, timestep and tokens; what each means.
+FURTHER = {
+    "class_embed_type": "an embedding beside the tokens",
+    "num_class_embeds": "a class label beside the tokens",
+    "addition_embed_type": "more embeddings",
+    "encoder_hid_dim": "tokens of another encoder",
+    "encoder_hid_dim_type": "tokens of another encoder",
+    "time_cond_proj_dim": "an embedded guidance scale, as latent consistency models do",
+    "dual_cross_attention": "the tokens of two encoders",
+    "attention_type": "places of objects",
+}
+USUAL = ("use a model such as Stable Diffusion 1.5, 2.1 or SDXL.", "use one of class tokens alone.")
+
+
+def refuse_unfed(folder: Path, config: Config) -> None:
+    """Refuse a denoiser of another class, or one with inputs that nobody here would feed.
+
+    Args:
+        folder: of the prior.
+        config: of its denoiser.
+
+    Raises:
+        InputError: it is one.
+    """
+    name = config.get("_class_name")
+    if name == "UNet2DModel":
+        if (kind := config.get("class_embed_type")) is not None:
+            raise InputError(
+                f"the UNet of {folder} has class_embed_type={kind}: it wants an embedding that it "
+                "does not hold; a class-conditional UNet2DModel has num_class_embeds alone."
+            )
+    elif name == "UNet2DConditionModel":
+        _refuse_further(folder, config)
+    elif name in ("DiTTransformer2DModel", "Transformer2DModel"):
+        plain = config.get("norm_type") == "ada_norm_zero" and config.get("num_embeds_ada_norm")
+        if not plain or config.get("cross_attention_dim") is not None:
+            raise InputError(
+                f"the {name} of {folder} is no DiT, which takes class labels alone (norm_type is "
+                "ada_norm_zero, without cross_attention_dim); use a prior such as "
+                "facebook/DiT-XL-2-256."
+            )
+    else:
+        raise InputError(
+            f"the denoiser of {folder} is a {name}; known are a UNet2DConditionModel with a "
+            "class_embedding or a text_encoder, a DiTTransformer2DModel, and a UNet2DModel."
+        )
+
+
+def _refuse_further(folder: Path, config: Config) -> None:
+    text = (folder / "text_encoder").is_dir()
+    fed = {"attention_type": "default"}
+    if text:
+        fed["addition_embed_type"] = "text_time"
+    for key, meaning in FURTHER.items():
+        if (value := config.get(key)) and value != fed.get(key):
+            raise InputError(
+                f"the UNet of {folder} has {key}={value}: it wants more than a "
+                f"{'text' if text else 'class token'}, namely {meaning}; {USUAL[not text]}"
+            )
+
+
+def refuse_guidance(folder: Path, config: Config, guidance: float) -> None:
+    """Refuse to guide a denoiser that has nothing to guide by.
+
+    Args:
+        folder: of the prior.
+        config: of its denoiser.
+        guidance: scale.
+
+    Raises:
+        InputError: guidance other than 1, without classes or without a condition for none of them.
+    """
+    if guidance == 1 or config.get("_class_name") != "UNet2DModel":
+        return
+    rows = config.get("num_class_embeds")
+    if rows is None:
+        what = f"guidance on an unconditional prior: {folder} has no classes to guide by"
+    elif len(unet_classes(folder, rows)) == rows:
+        what = f"guidance on a prior without a null class: all {rows} rows of {folder} are classes"
+    else:
+        return
+    raise InputError(f"{what}, got prior.guidance={guidance:g}; set prior.guidance=1.")
+
+
+def denoiser_parts(folder: Path) -> list[Path]:
+    """The parts of a prior that its denoiser and conditions are made of, that one first.
+
+    Raises:
+        InputError: one is missing.
+    """
+    part = find_part(folder, "unet", "transformer")
+    config = read_config(part)
+    if config.get("_class_name") != "UNet2DConditionModel":
+        return [part]
+    if not (folder / "text_encoder").is_dir():
+        return [part, find_part(folder, "class_embedding", "text_encoder")]
+    count = 1 + (config.get("addition_embed_type") == "text_time")
+    encoders = [find_part(folder, name) for name in ENCODERS[:count]]
+    return [part, *encoders, *(folder / name for name in TOKENIZERS[:count])]
 
 
 def load_denoiser(
@@ -41,20 +144,32 @@ def load_denoiser(
     part, device = find_part(folder, "unet", "transformer"), space.device
     name = read_config(part).get("_class_name")
     if name == "UNet2DModel":
-        return UnconditionalDenoiser(load_component(UNet2DModel, part, device, seed)), None
+        return _plain_unet(folder, part, space, seed)
     if name in ("DiTTransformer2DModel", "Transformer2DModel"):
         return _dit(folder, part, space, seed)
     if name == "UNet2DConditionModel" and (folder / "text_encoder").is_dir():
         return _text(folder, part, space, seed, prompts)
-    if name == "UNet2DConditionModel":
-        beside = find_part(folder, "class_embedding", "text_encoder")
-        embedding = load_component(ClassEmbedding, beside, device)
-        unet = load_component(UNet2DConditionModel, part, device, seed)
-        return UNetDenoiser(unet, embedding), tuple(embedding.config["class_names"])
-    raise InputError(
-        f"{part} is a {name}; a denoiser is a UNet2DConditionModel with a class_embedding or a "
-        "text_encoder, a DiTTransformer2DModel, or a UNet2DModel without classes."
-    )
+    embedding = load_component(ClassEmbedding, find_part(folder, "class_embedding"), device)
+    unet = load_component(UNet2DConditionModel, part, device, seed)
+    widths, own = unet.config["cross_attention_dim"], embedding.config["width"]
+    if {own} != ({*widths} if isinstance(widths, list | tuple) else {widths}):
+        raise InputError(
+            f"the UNet of {folder} attends to tokens of width {widths}, and its class_embedding "
+            f"makes them {own} wide; they are not of one model."
+        )
+    return UNetDenoiser(unet, embedding), tuple(embedding.config["class_names"])
+
+
+def _plain_unet(
+    folder: Path, part: Path, space: AutoencoderPrior, seed: int | None
+) -> tuple[Denoiser, Classes]:
+    """A UNet2DModel, with classes or without."""
+    rows = read_config(part).get("num_class_embeds")
+    if rows is None:
+        return UnconditionalDenoiser(load_component(UNet2DModel, part, space.device, seed)), None
+    classes = unet_classes(folder, rows)
+    unet = load_component(UNet2DModel, part, space.device, seed)
+    return ClassDenoiser(unet, null=len(classes) < rows), classes
 
 
 def _dit(

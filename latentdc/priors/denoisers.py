@@ -9,8 +9,6 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from latentdc.priors.attention import OneToken
-
 
 class Denoiser(Protocol):
     """A frozen network that predicts noise under a condition of T tokens of width D."""
@@ -20,11 +18,8 @@ class Denoiser(Protocol):
     def condition(self, labels: Tensor) -> Tensor | None:
         """(B,) labels -> (B, T, D) learned class embeddings, None if unconditional."""
 
-    def prepare(self, c: Tensor) -> Tensor:
-        """(B, T, D) conditions -> what the network makes of them before any x, (B, ...)."""
-
     def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
-        """Prediction like x at noisy latents (B, C, h, w), timestep (), prepared conditions."""
+        """Prediction like x at noisy latents (B, C, h, w), timestep (), conditions (B, T, D)."""
 
 
 class ClassEmbedding(ModelMixin, ConfigMixin):
@@ -54,16 +49,11 @@ class UNetDenoiser:
         self.embedding = embedding.eval().requires_grad_(False)
         classes = len(embedding.config["class_names"])
         self.null = self.embedding(torch.tensor([classes], device=unet.device))
-        self.one_token = OneToken(unet) if OneToken.possible(unet) else None
 
     def condition(self, labels: Tensor) -> Tensor:
         """(B,) labels -> (B, 1, D)."""
         tokens: Tensor = self.embedding(labels)
         return tokens
-
-    def prepare(self, c: Tensor) -> Tensor:
-        """(B, 1, D) -> what every cross-attention makes of it, side by side."""
-        return c if self.one_token is None else self.one_token(c)
 
     def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
         """One UNet call."""

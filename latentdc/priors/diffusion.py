@@ -78,6 +78,11 @@ class DiffusionPrior:
         """Of the weights."""
         return self.autoencoder.device
 
+    @property
+    def calls(self) -> int:
+        """Of the denoiser in one decode; the first result of the `mean` skip is z_T whole."""
+        return len(self.schedule.timesteps) - (self.skip == "mean")
+
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in [-1, 1] -> (B, *latent_shape)."""
         return self.autoencoder.encode(images)
@@ -106,11 +111,10 @@ class DiffusionPrior:
         c = self.condition(torch.zeros(1, dtype=torch.long, device=self.device))
         z = torch.zeros(1, *self.latent_shape, device=self.device, requires_grad=True)
         context = self.context(None if c is None else c.detach())
-        steps = len(self.schedule.timesteps)
         last = self.schedule.timesteps[-1]
         return needed_bytes(
             [
-                (lambda: self.predict(z, last, context), self.truncate or steps),
+                (lambda: self.predict(z, last, context), self.truncate or self.calls),
                 (lambda: self.autoencoder.draw(z), 1),
             ]
         )
@@ -134,16 +138,11 @@ class DiffusionPrior:
     def context(self, c: Tensor | None) -> Tensor | None:
         """What the denoiser sees in every step: null conditions first, where guidance needs them.
 
-        (B, T, D) conditions -> (2B or B, ...), None if unconditional.
+        (B, T, D) conditions -> (2B or B, T, D), None if unconditional.
         """
-        if c is None:
-            return None
-        with network_autocast(c.device, self.precision):
-            under = self.denoiser.prepare(c)
-            if self.guidance == 1:
-                return under
-            null = self.denoiser.prepare(self.denoiser.null)
-        return torch.cat([null.expand_as(under), under])
+        if c is None or self.guidance == 1:
+            return c
+        return torch.cat([self.denoiser.null.expand_as(c), c])
 
     def predict(self, x: Tensor, timestep: int, context: Tensor | None) -> Tensor:
         """The guided prediction at x_t: e(x, 0) + s (e(x, c) - e(x, 0)), like x."""

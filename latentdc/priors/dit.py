@@ -75,10 +75,6 @@ class DiTDenoiser:
         """(B,) labels -> (B, 1, D)."""
         return self.table[labels][:, None]
 
-    def prepare(self, c: Tensor) -> Tensor:
-        """The conditions themselves: every block adds the timestep to them first."""
-        return c
-
     def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
         """One transformer call."""
         assert context is not None

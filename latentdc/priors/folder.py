@@ -2,7 +2,12 @@
 
 import hashlib
 import json
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from latentdc import config
@@ -14,7 +19,65 @@ ENCODERS = ("text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
 PARTS = (*NETWORKS, *ENCODERS, *TOKENIZERS, "scheduler")
 YAMLS = {"cin256": "cin256-v2.yaml", "ffhq": "ffhq-ldm-vq-4.yaml"}  # of LD3M's own priors
-VARIANTS = (".safetensors", ".fp16.safetensors", ".bin")  # of weights, the best first
+VARIANTS = ("", ".fp32", ".ema", ".fp16", ".bf16")  # of weights, and ".non_ema" after all others
+FORMATS = (".safetensors", ".bin")
+POINTER = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One of the forms in which the weights of a network may lie in its folder.
+
+    Attributes:
+        folder: of the network.
+        variant: part of the files' names, such as `.fp16`.
+        suffix: of `FORMATS`.
+        sharded: in several files, which an index names.
+    """
+
+    folder: Path
+    variant: str
+    suffix: str
+    sharded: bool
+
+    @property
+    def name(self) -> str:
+        """What the files' names begin with in diffusers, in transformers and in its pickles."""
+        if self.folder.name not in ENCODERS:
+            return "diffusion_pytorch_model"
+        return "pytorch_model" if self.suffix == ".bin" else "model"
+
+    @property
+    def index(self) -> Path:
+        """Of the shards; diffusers once had the variant elsewhere."""
+        older = self.folder / f"{self.name}{self.suffix}{self.variant}.index.json"
+        return (
+            older
+            if older.is_file()
+            else older.with_name(f"{self.name}{self.suffix}.index{self.variant}.json")
+        )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """That hold the tensors, there or not.
+
+        Raises:
+            InputError: an index that names none, or files elsewhere.
+        """
+        if not self.sharded:
+            return (self.folder / f"{self.name}{self.variant}{self.suffix}",)
+        named = read_json(self.index).get("weight_map")
+        names = sorted({*map(str, named.values())}) if isinstance(named, dict) else []
+        if not names or any(Path(name).name != name for name in names):
+            raise InputError(
+                f"{self.index} names no shards of the folder that it lies in; fetch it again."
+            )
+        return tuple(self.folder / name for name in names)
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the files that are not there."""
+        return [file.name for file in self.files if not file.is_file()]
 
 
 class WeightsMissing(InputError):
@@ -56,7 +119,7 @@ def prior_folder(weights: str, revision: str | None = None, *, local_only: bool 
 
 
 def _from_hub(weights: str, revision: str | None, *, local_only: bool) -> Path:
-    """Each network once: in float32 where there is that, and safe to read where there is that."""
+    """Each network once, in the first of its forms that the Hub has, whatever lies here already."""
     from huggingface_hub import snapshot_download
 
     def download(*wanted: str) -> Path:
@@ -68,12 +131,16 @@ def _from_hub(weights: str, revision: str | None, *, local_only: bool) -> Path:
     try:
         words = [f"{part}/merges.txt" for part in TOKENIZERS]
         configs = [f"{part}/*.json" for part in PARTS]
-        folder = download("config.json", "model_index.json", *configs, *words)
-        for variant in VARIANTS:
-            needed = [weights_name(part) for part in _networks(folder) if not weights_file(part)]
-            if needed:
-                folder = download(*(f"{name.relative_to(folder)}{variant}" for name in needed))
+        indices = "diffusion_pytorch_model.*.index*.json"
+        folder = download("config.json", indices, "model_index.json", *configs, *words)
+        forms = [weight_forms(part) for part in _networks(folder)]
+        while forms := [some for some in forms if some]:
+            wanted = [file for some in forms for file in some[0].files]
+            folder = download(*(file.relative_to(folder).as_posix() for file in wanted))
+            forms = [some[1:] if some[0].missing else [] for some in forms]
         return folder
+    except InputError:
+        raise
     except Exception as error:  # the client raises many kinds; all mean that it is not there
         raise WeightsMissing(
             f"the prior {weights} is neither on this disk nor could it be downloaded "
@@ -83,21 +150,77 @@ def _from_hub(weights: str, revision: str | None, *, local_only: bool) -> Path:
 
 
 def _networks(folder: Path) -> list[Path]:
-    """Those folders, it or in it, that the config of a network lies in."""
-    parts = [folder, *(folder / name for name in (*NETWORKS, *ENCODERS))]
-    return [part for part in parts if (part / "config.json").is_file()]
+    """Those folders in it that the config of a network lies in; else its own, an autoencoder's."""
+    parts = [folder / name for name in (*NETWORKS, *ENCODERS)]
+    return [part for part in parts if (part / "config.json").is_file()] or [folder]
 
 
-def weights_name(part: Path) -> Path:
-    """Path of a network's weights up to their variant: transformers and diffusers name them so."""
-    return part / ("model" if part.name in ENCODERS else "diffusion_pytorch_model")
+def weight_forms(part: Path) -> list[Weights]:
+    """Forms that a network's weights may have, the best first; shards where there is an index.
+
+    Averaged before not averaged, safe to read before pickled, in full precision before half.
+    """
+    forms = [
+        Weights(part, variant, suffix, sharded)
+        for variants in (VARIANTS, (".non_ema",))
+        for suffix in FORMATS
+        for variant in variants
+        for sharded in (False, True)
+    ]
+    return [form for form in forms if not form.sharded or form.index.is_file()]
 
 
-def weights_file(part: Path) -> Path | None:
-    """The file with a network's weights; the first of `VARIANTS` where there are several."""
-    name = weights_name(part)
-    files = [name.with_name(name.name + variant) for variant in VARIANTS]
-    return next((file for file in files if file.is_file()), None)
+def find_weights(part: Path) -> Weights:
+    """The form in which a network's weights are read: the first that is there.
+
+    Raises:
+        InputError: none, some shards alone, or what Git leaves in place of large files.
+    """
+    forms = weight_forms(part)
+    here = [form for form in forms if len(form.missing) < len(form.files)]
+    chosen = next(iter(here or [form for form in forms if form.sharded]), None)
+    if chosen is None:
+        known = [form.files[0].name for form in forms]
+        raise InputError(
+            f"cannot load the prior's {part}: it has no weights; they are {known[0]}, alone or in "
+            f"shards with their index, or {', '.join(known[1:])}."
+        )
+    if chosen.missing:
+        raise InputError(
+            f"cannot load the prior's {part}: {len(chosen.missing)} of the {len(chosen.files)} "
+            f"shards in {chosen.index.name} are not there ({', '.join(chosen.missing[:3])}); fetch "
+            "them again."
+        )
+    for file in chosen.files:
+        with file.open("rb") as content:
+            if content.read(len(POINTER)) == POINTER:
+                raise InputError(
+                    f"{file} is a pointer of Git LFS and not the weights; run `git lfs pull` there."
+                )
+    return chosen
+
+
+@contextmanager
+def exactly(part: Path) -> Iterator[tuple[Path, bool]]:
+    """A folder that shows a loader a network's config and its chosen weights, and nothing else.
+
+    So that what is read is what `content_hash` sees, whatever variants, adapters or other names
+    lie beside it.
+
+    Yields:
+        The folder, and whether its weights are safetensors.
+    """
+    form = find_weights(part)
+    with TemporaryDirectory(prefix="latentdc-") as place:
+        shown = {"config.json": part / "config.json"}
+        if form.sharded:
+            shown[f"{form.name}{form.suffix}.index.json"] = form.index
+            shown |= {file.name: file for file in form.files}
+        else:
+            shown[f"{form.name}{form.suffix}"] = form.files[0]
+        for name, file in shown.items():
+            os.symlink(file.resolve(), Path(place) / name)
+        yield Path(place), form.suffix == ".safetensors"
 
 
 def outline_folder(weights: str) -> Path | None:
@@ -106,24 +229,48 @@ def outline_folder(weights: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def content_hash(folder: Path) -> str:
-    """16 hex digits over all weight files that are used, and the configs of a prior's parts."""
-    used = {weights_file(part) for part in _networks(folder)}
+def content_hash(folder: Path, parts: Collection[Path], *, drawn: Collection[Path] = ()) -> str:
+    """16 hex digits over all files that decide what a prior computes, by their place in its folder.
+
+    Args:
+        folder: of the prior.
+        parts: folders that are read: of networks, tokenizers and the scheduler.
+        drawn: networks whose weights are drawn and not read.
+    """
+    files = [folder / "model_index.json"] if [*parts] != [folder] else []
+    for part in parts:
+        files += part_files(part, weights=part not in drawn)
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if inside.parts[0] in (*PARTS, "config.json") or len(inside.parts) == 1:
-            text = path.suffix == ".json" or path.name == "merges.txt"
-            if (text and path.name != "training.json") or path in used:
-                digest.update(str(inside).encode())
-                _feed(digest, path)
+    for path in sorted(file for file in files if file.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while content := file.read(2**24):
+                digest.update(content)
     return digest.hexdigest()[:16]
 
 
-def _feed(digest: "hashlib._Hash", path: Path, block: int = 2**24) -> None:
-    with path.open("rb") as file:
-        while content := file.read(block):
-            digest.update(content)
+def part_files(part: Path, *, weights: bool = True) -> list[Path]:
+    """What is read of a part of a prior; of a network its config and one form of its weights."""
+    if part.name in TOKENIZERS:
+        return [*part.glob("*.json"), part / "merges.txt"]
+    if part.name == "scheduler":
+        return [part / "scheduler_config.json"]
+    files = [part / "config.json"]
+    if weights:
+        form = find_weights(part)
+        files += [form.index, *form.files] if form.sharded else form.files
+    return files
+
+
+def autoencoder_part(folder: Path) -> Path:
+    """Where the autoencoder of a prior lies, or `folder` itself if it is an autoencoder's own.
+
+    Raises:
+        InputError: nowhere.
+    """
+    inside = any((folder / name / "config.json").is_file() for name in NETWORKS)
+    alone = (folder / "config.json").is_file() and not inside
+    return folder if alone else find_part(folder, "vae", "vqvae")
 
 
 def find_part(folder: Path, *names: str) -> Path:

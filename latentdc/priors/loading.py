@@ -3,17 +3,25 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
+from latentdc.arguments import require_a, require_whole
+from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.components import load_autoencoder, load_scheduler
-from latentdc.priors.denoiser_kinds import load_denoiser
+from latentdc.priors.denoiser_kinds import (
+    denoiser_parts,
+    load_denoiser,
+    refuse_guidance,
+    refuse_unfed,
+)
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.folder import (
+    autoencoder_part,
     content_hash,
     find_part,
     outline_folder,
@@ -26,10 +34,12 @@ from latentdc.priors.precision import Precision
 from latentdc.priors.resolution import check_denoiser, downsampling, require_multiple
 from latentdc.priors.sampler import Skip
 from latentdc.priors.tuning import network_of, tune
-from latentdc.priors.unconditional import refuse_guidance
+from latentdc.recipe import PriorSpec, Recipe
+from latentdc.typed import show
 from latentdc.whitening import Whitening
 
 
+@with_gradients
 def load_prior(
     kind: Literal["pixel", "autoencoder", "diffusion"],
     weights: str | None = None,
@@ -82,22 +92,43 @@ def load_prior(
         InputError: weights incomplete, of an unknown kind or not of one model, a resolution that
             they cannot have, guidance without classes, texts without prompts.
     """
+    spec = PriorSpec(
+        kind=kind,
+        weights=weights,
+        revision=revision,
+        steps=steps,
+        guidance=guidance,
+        autoencoder=autoencoder,
+        denoiser="pretrained" if random_denoiser is None else "random",
+        skip=skip,
+        clamp=clamp,
+        memory=memory,
+        chunk=chunk,
+        truncate=truncate,
+        channels_last=channels_last,
+        compile=compile,
+    )
+    require_whole(resolution, "resolution")
+    Recipe(seed=random_denoiser or 0)
+    weights, autoencoder, guidance = spec.weights, spec.autoencoder, spec.guidance
+    _check(prompts, whitening, precision, device)
     if kind == "pixel":
         return PixelPrior(resolution, clamp=clamp, whitening=whitening)
-    if weights is None:
-        raise InputError(f"a prior of kind {kind} needs weights: a shipped name, folder or Hub id.")
+    if weights is None or kind not in ("autoencoder", "diffusion"):
+        raise InputError(f"load_prior makes pixel, autoencoder and diffusion priors, got {kind!r}.")
     outline = torch.device(device).type == "meta"
     folder = _folder(weights, revision, outline=outline)
     space_folder = folder if autoencoder is None else _folder(autoencoder, outline=outline)
     networks = read_config(find_part(folder, "unet", "transformer")) if kind == "diffusion" else {}
-    if networks.get("_class_name") == "UNet2DModel":
-        refuse_guidance(guidance, weights)
+    if kind == "diffusion":
+        refuse_unfed(folder, networks)
+        refuse_guidance(folder, networks, guidance)
     model = load_autoencoder(space_folder, device)
     factor = downsampling(model)
     require_multiple(autoencoder or weights, resolution, factor)
-    identity = "outline" if outline else content_hash(folder)
-    if autoencoder is not None and not outline:
-        identity = f"{identity}, autoencoder {content_hash(space_folder)}"
+    identity = "outline"
+    if not outline:
+        identity = _identity(kind, folder, space_folder, random_denoiser)
     space = AutoencoderPrior(
         model,
         resolution=resolution,
@@ -114,8 +145,6 @@ def load_prior(
         return space
     check_denoiser(weights, networks, space.latent_shape[0], space.latent_shape[1], factor)
     denoiser, class_names = load_denoiser(folder, space, seed=random_denoiser, prompts=prompts)
-    if random_denoiser is not None:
-        identity = f"{identity}, denoiser random from {random_denoiser}"
     tuned([network_of(denoiser)], precision=precision)
     return DiffusionPrior(
         space,
@@ -133,6 +162,42 @@ def load_prior(
     )
 
 
+def _check(
+    prompts: object, whitening: object, precision: object, device: torch.device | str
+) -> None:
+    """Refuse arguments that no recipe has."""
+    if whitening is not None:
+        require_a(Whitening, whitening, "whitening", "it is fitted on a training split (data.zca)")
+    texts = isinstance(prompts, Mapping) and all(
+        isinstance(one, str) for pair in prompts.items() for one in pair
+    )
+    if prompts is not None and not (texts and prompts):
+        raise InputError(
+            'prompts maps class names to texts, such as {"cat": "a photo of a cat"}, got '
+            f"{show(prompts)}."
+        )
+    if precision not in get_args(Precision):
+        raise InputError(f"precision is one of {get_args(Precision)}, got {show(precision)}.")
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # of many kinds, with pages of text
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"device={show(device)} cannot be used here: {reason}") from error
+
+
 def _folder(weights: str, revision: str | None = None, *, outline: bool) -> Path:
     known = outline_folder(weights) if outline else None
     return known or prior_folder(weights, revision, local_only=outline)
+
+
+def _identity(kind: str, folder: Path, space: Path, seed: int | None) -> str:
+    """Of all files that are read, and of the seed that weights are drawn from."""
+    own = autoencoder_part(space)
+    if kind == "autoencoder":
+        return content_hash(space, [own])
+    denoiser, *beside = denoiser_parts(folder)
+    parts = [denoiser, *beside, folder / "scheduler", *([own] if space == folder else [])]
+    identity = content_hash(folder, parts, drawn=[] if seed is None else [denoiser])
+    if space != folder:
+        identity = f"{identity}, autoencoder {content_hash(space, [own])}"
+    return identity if seed is None else f"{identity}, denoiser random from {seed}"

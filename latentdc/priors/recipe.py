@@ -38,6 +38,7 @@ class AutoencoderTraining:
         lr: peak learning rate (AdamW, cosine).
         kl: weight of the KL term, per latent element.
         edges: weight of the distance between image gradients, which sharpens edges.
+        ema: decay of the averaged weights that are kept.
     """
 
     channels: list[int] = field(default_factory=lambda: [32, 64])
@@ -48,6 +49,7 @@ class AutoencoderTraining:
     lr: float = 2e-3
     kl: float = 1e-4
     edges: float = 0.5
+    ema: float = 0.999
 
     def __post_init__(self) -> None:
         check_fields(self, "autoencoder.")
@@ -56,6 +58,7 @@ class AutoencoderTraining:
         for name in ("kl", "edges"):
             value = getattr(self, name)
             require(value >= 0, f"autoencoder.{name} is at least 0, got {value}.")
+        require(0 <= self.ema < 1, f"autoencoder.ema is in [0, 1), got {self.ema}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,19 @@ def check_denoiser(
     Raises:
         InputError: another number of channels, or a size that it cannot halve or cut into patches.
     """
-    if (wanted := denoiser.get("in_channels")) != channels:
+    wanted, made = denoiser.get("in_channels"), denoiser.get("out_channels")
+    if wanted != channels == made:
+        raise InputError(
+            f"the denoiser of {weights} takes {wanted} channels and predicts {made}: it wants "
+            f"latents of {channels} channels and something beside them (a mask, an image), as for "
+            "inpainting; use the model that it was made from."
+        )
+    if made not in (None, wanted, 2 * channels):  # twice as many: a learned sigma beside the noise
+        raise InputError(
+            f"the denoiser of {weights} predicts {made} channels of latents with {wanted}; known "
+            "are as many, and twice as many where it learned a sigma."
+        )
+    if wanted != channels:
         raise InputError(
             f"the denoiser of {weights} takes latents of {wanted} channels, and the autoencoder "
             f"makes {channels}; take an autoencoder of the same family."

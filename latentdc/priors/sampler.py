@@ -45,7 +45,8 @@ def make_schedule(scheduler: DDIMScheduler, steps: int) -> Schedule:
     """The schedule of `steps` denoising steps that diffusers' scheduler would walk.
 
     Raises:
-        InputError: more steps than the training schedule has room for.
+        InputError: more steps than the training schedule has room for, or noise to predict where
+            nothing but noise is left.
     """
     cumulated = [float(alpha) for alpha in scheduler.alphas_cumprod.double()]
     scheduler.set_timesteps(min(steps, scheduler.config.num_train_timesteps))
@@ -57,6 +58,13 @@ def make_schedule(scheduler: DDIMScheduler, steps: int) -> Schedule:
         )
     stride = scheduler.config.num_train_timesteps // steps
     final = float(scheduler.final_alpha_cumprod)
+    if scheduler.config.prediction_type == "epsilon" and min(cumulated[t] for t in timesteps) <= 0:
+        raise InputError(
+            "the prior's schedule ends in pure noise (zero terminal SNR, as of "
+            "rescale_betas_zero_snr), where predicted noise says nothing of the image, and its "
+            "prediction_type is epsilon; correct its scheduler_config.json: such models predict "
+            "v_prediction, and those that predict epsilon have no such schedule."
+        )
     return Schedule(
         timesteps=tuple(timesteps),
         alphas=tuple(cumulated[t] for t in timesteps),
@@ -97,17 +105,20 @@ def sample(
         (B, C, h, w) denoised latents, or what `finish` makes of them; differentiable in z and
         context.
     """
-    x = x_T = noised(z, noise, schedule)
+    x_T = noised(z, noise, schedule)
+    x = x_T.view_as(x_T)  # so that gradients are summed in the order of the steps
     lead = {"x0": z if clean is None else clean, "mean": x_T, "none": None}[skip]
     count = len(schedule.timesteps)
+    indices = range(skip == "mean", count)  # whose first result is x_T, with weight 1
     exact = count if truncate is None else truncate
     steps = [
         partial(denoising_step, predict, schedule, skip, index, index >= count - exact)
-        for index in range(count)
+        for index in indices
     ]
-    x = run_steps(steps[: count - exact], x, (lead, context), memory="fast")
+    fixed = sum(index < count - exact for index in indices)
+    x = run_steps(steps[:fixed], x, (lead, context), memory="fast")
     last = [_alone(step) for step in finish]
-    return run_steps([*steps[count - exact :], *last], x, (lead, context), memory=memory)
+    return run_steps([*steps[fixed:], *last], x, (lead, context), memory=memory)
 
 
 def noised(z: Tensor, noise: Tensor, schedule: Schedule) -> Tensor:

@@ -33,10 +33,6 @@ class TextDenoiser:
         """(B,) labels -> (B, T, D)."""
         return self.rows[labels.to(self.rows.device)].to(labels.device)
 
-    def prepare(self, c: Tensor) -> Tensor:
-        """The tokens themselves."""
-        return c
-
     def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
         """One UNet call."""
         assert context is not None
@@ -48,4 +44,4 @@ class TextDenoiser:
         prediction: Tensor = self.unet(
             x, timestep, encoder_hidden_states=tokens, added_cond_kwargs=added
         ).sample
-        return prediction
+        return prediction[:, : x.shape[1]]

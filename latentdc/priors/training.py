@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from latentdc import config, draws
+from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.images import contiguous, from_uint8
@@ -26,6 +27,7 @@ from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
 from latentdc.priors.stage import Stage
 
 
+@with_gradients
 def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> None:
     """Train, or continue to train, and write the finished prior to `folder/prior`."""
     use_threads(recipe.threads)
@@ -75,7 +77,7 @@ def _train_autoencoder(
     recipe: PriorRecipe, train: Dataset, autoencoder: AutoencoderKL, path: Path
 ) -> Stage:
     spec = recipe.autoencoder
-    stage = Stage(autoencoder.train(), path, steps=spec.steps, lr=spec.lr, ema=recipe.unet.ema)
+    stage = Stage(autoencoder.train(), path, steps=spec.steps, lr=spec.lr, ema=spec.ema)
     device = autoencoder.device
     size = recipe.data.resolution // 2 ** (len(spec.channels) - 1)
 

@@ -7,8 +7,6 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor
 
-from latentdc.errors import InputError
-
 
 class UnconditionalDenoiser:
     """diffusers' UNet2DModel behind the seam of `Denoiser`, with conditions of no tokens."""
@@ -20,24 +18,7 @@ class UnconditionalDenoiser:
     def condition(self, labels: Tensor) -> None:
         """None: labels make no difference."""
 
-    def prepare(self, c: Tensor) -> Tensor:
-        """Nothing to prepare."""
-        return c
-
     def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
         """One UNet call."""
         prediction: Tensor = self.unet(x, timestep).sample
-        return prediction
-
-
-def refuse_guidance(guidance: float, weights: str) -> None:
-    """Refuse to guide a prior that knows no classes.
-
-    Raises:
-        InputError: guidance other than 1.
-    """
-    if guidance != 1:
-        raise InputError(
-            f"guidance on an unconditional prior: {weights} has no classes to guide by, got "
-            f"prior.guidance={guidance:g}; set prior.guidance=1."
-        )
+        return prediction[:, : x.shape[1]]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentdc.arguments import require_a
 from latentdc.data.dataset import Dataset, class_counts, different_counts
 from latentdc.data.repeats import different_rows
 from latentdc.errors import InputError
@@ -17,7 +18,7 @@ from latentdc.prune.rules.names import RULES, Rule
 from latentdc.prune.rules.random import random_scores
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.selection import choose_rows, select
-from latentdc.recipe import RuleSettings
+from latentdc.recipe import Prune, Recipe, RuleSettings
 
 
 def choose_coreset(
@@ -50,14 +51,19 @@ def choose_coreset(
     Raises:
         InputError: scores of other images, no such column or features, or an impossible budget.
     """
+    require_a(ScoreTable, table, "table", "such as score_dataset(train)")
+    require_a(Dataset, train, "train", "the images that the scores are of")
+    settings = settings or RuleSettings()
+    Prune(  # refuses what does not go together; `scores` says that nothing is trained
+        score=score, order=order, keep=keep, count=count, scope=scope, rules=settings, scores="-"
+    )
+    Recipe(seed=seed)
     table, rule = table.fitted(train), RULES[score]
-    rows = torch.arange(len(train))
     if keep != 1 or count is not None:
         rows = different_rows(train.hashes, train.labels)
         different, whole = different_counts(train).tolist(), class_counts(train).tolist()
         most_kept(different, keep=keep, count=count, scope=scope, rows=whole)
         table = table.select(rows) if len(rows) < len(train) else table
-    settings = settings or RuleSettings()
     if rule.chooses:
         choice = _Choice(rule, table, settings, base_of(score, settings), seed)
         scores = choice.hardness

@@ -8,16 +8,20 @@ from typing import Literal
 from accelerate import Accelerator
 
 from latentdc import launch
+from latentdc.arguments import folder_of
+from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, class_counts, different_counts
 from latentdc.data.preprocessing import plain
 from latentdc.prune.budgets import most_kept, saved_classes
 from latentdc.prune.choosing import choose_coreset
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.made import make_scores
+from latentdc.prune.scoring import check_train
 from latentdc.recipe import Data, Prune, RuleSettings, Scorer
 from latentdc.standardization import Plain
 
 
+@with_gradients
 def prune_dataset(
     train: Dataset,
     test: Dataset | None = None,
@@ -71,11 +75,13 @@ def prune_dataset(
         scope=scope,
         scorer=scorer or Scorer(),
         window=window,
-        columns=list(columns),
+        columns=columns,  # type: ignore[arg-type]  # any sequence but text is made a list there
         scores=scores,
         features=features,
         rules=rules or RuleSettings(),
     )
+    check_train(train, test, seed, normalization, accelerator)
+    folder = folder_of(folder, "folder")
     return make_coreset(
         spec,
         train,

@@ -10,6 +10,8 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import launch
+from latentdc.arguments import folder_of, require_a, require_able, require_texts
+from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.data.preprocessing import plain
 from latentdc.errors import InputError
@@ -31,12 +33,13 @@ from latentdc.prune.rules.names import RULES
 from latentdc.prune.runs import Runs
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.workspace import Workspace
-from latentdc.recipe import Data, Prune, RuleSettings, Scorer
+from latentdc.recipe import Data, Prune, Recipe, RuleSettings, Scorer
 from latentdc.standardization import Plain
 
 PASSES = {"predictions", "last", "records"}  # stages of what a scorer is looked through for
 
 
+@with_gradients
 def score_dataset(
     train: Dataset,
     test: Dataset | None = None,
@@ -71,6 +74,11 @@ def score_dataset(
         InputError: a scorer that cannot be had, does not fit, or is at chance on `test`.
         RunError: losses that are not finite.
     """
+    require_texts(columns, "columns")
+    if not columns:
+        raise InputError("columns names one rule or more, such as ['loss'], got [].")
+    check_train(train, test, seed, normalization, accelerator)
+    folder = folder_of(folder, "folder")
     accelerator, scorer = accelerator or Accelerator(), scorer or Scorer()
     spec = Prune(  # refuses what does not go together
         score=columns[0],
@@ -94,6 +102,24 @@ def score_dataset(
     )
 
 
+def check_train(
+    train: object, test: object, seed: int, normalization: object, accelerator: object
+) -> None:
+    """Refuse arguments of scoring that are no settings, and of another kind.
+
+    Raises:
+        InputError: says which.
+    """
+    for name, one in {"train": train, **({} if test is None else {"test": test})}.items():
+        require_a(Dataset, one, name, "such as one of open_splits(Data())")
+    Recipe(seed=seed)
+    if normalization is not None:
+        require_able("__call__ facts", normalization, "normalization", "a Normalization")
+    if accelerator is not None:
+        require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
+
+
+@with_gradients
 def score_by_plan(
     plan: ScoringPlan,
     train: Dataset,

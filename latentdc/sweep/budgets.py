@@ -43,7 +43,8 @@ def _check(recipe: Recipe, sizes: dict[str, int]) -> None:
     prune = recipe.prune
     counts = most_kept(list(sizes.values()), keep=prune.keep, count=prune.count, scope=prune.scope)
     kept, name = min(zip(counts, sizes, strict=True))
-    if recipe.ipc > kept:
+    noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
+    if recipe.ipc > kept and not noise:
         raise InputError(
             f"ipc={recipe.ipc} is above the smallest class of the core set: {name!r} keeps {kept} "
             "images; skip this cell, lower ipc or raise prune.keep."

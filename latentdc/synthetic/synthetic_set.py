@@ -53,6 +53,12 @@ class SyntheticSet:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in ("images", "labels", "z", "c", "noise"):
+            part = getattr(self, name)
+            _require(
+                isinstance(part, Tensor) or (part is None and name not in ("images", "labels")),
+                f"{name} is a tensor, got a {type(part).__name__}",
+            )
         vectors = self.images.ndim == 2 and self.images.dtype == torch.float32
         _require(
             vectors

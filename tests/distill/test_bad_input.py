@@ -13,6 +13,7 @@ from latentdc.errors import InputError, RunError
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Data
+from latentdc.synthetic import SyntheticSet
 from tests.data.conftest import picture
 from tests.distill import setup
 from tests.distill.command import RUN, contents, fails, refused, write_recipe
@@ -157,6 +158,16 @@ def test_ipc_above_the_smallest_class_is_found_before_anything_is_scored(capsys,
     monkeypatch.setattr("latentdc.prune.made.score_by_plan", raising(AssertionError("scored")))
     line = refused(capsys, *PRUNED, "ipc=15")
     assert "ipc=15 is above the smallest class of the core set: '0' has 14 images" in line
+
+
+def test_noise_needs_no_image_to_start_from(capsys):
+    many = ("ipc=200", "distill.init=noise", "distill.steps=1")  # of 139 and more training digits
+    assert "has 139 images" in refused(capsys, *many[:1])
+    line = refused(capsys, *many, "evaluate.rows=[random]")
+    assert "a random row of ipc 200 needs as many" in line
+    assert "ipc=200 is above" in refused(capsys, *many, "evaluate.rows=[random,coreset]")
+    main(["quick.yaml", *many])
+    assert len(SyntheticSet.from_pretrained(RUN / "synthetic")) == 2000
 
 
 def test_ipc_above_the_smallest_class_of_a_given_core_set(capsys, tmp_path):

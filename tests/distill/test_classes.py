@@ -6,7 +6,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from latentdc.distill.classes import check_classes_per_step, own_classes, step_classes
+from latentdc.distill.classes import (
+    check_classes_per_step,
+    most_together,
+    own_classes,
+    step_classes,
+)
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import initial_latents
 from latentdc.distill.loop import distill, make_optimizer
@@ -46,6 +51,22 @@ def test_a_process_has_its_share_of_every_step(processes, per_step):
         for own in shares:
             count = sum(label in own for label in step)
             assert abs(count - len(step) * len(own) / 1000) < 2
+
+
+@pytest.mark.parametrize("per_step", [None, 1, 2, 3, 7, 10, 13])
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+def test_memory_is_planned_for_the_largest_share_of_a_step(per_step, processes):
+    steps = epoch(13, per_step or 13) + epoch(13, per_step or 13, number=1)
+    shares = [own_classes(13, process, processes) for process in range(processes)]
+    met = max(sum(label in own for label in step) for own in shares for step in steps)
+    planned = most_together(13, per_step, processes)
+    assert met <= planned <= min(max(map(len, shares)), per_step or 13)
+    if per_step is None:
+        assert planned == -(-13 // processes)
+
+
+def test_two_processes_plan_for_half_of_the_classes_of_a_step():
+    assert most_together(100, 10, 2) == 5 and most_together(1000, 64, 4) <= 17
 
 
 class Pull:

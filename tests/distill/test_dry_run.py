@@ -44,9 +44,10 @@ def prior_gmac(recipe: Recipe) -> float:
     return float(re.search(r"([\d.,]+) of them", lines(recipe)["work per step"])[1])
 
 
+@pytest.mark.parametrize("skip", ["x0", "mean"])
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_a_sweep_counted_by_its_parts_is_one_counted_whole(guidance):
-    prior = small.prior(steps=3, guidance=guidance)
+def test_a_sweep_counted_by_its_parts_is_one_counted_whole(guidance, skip):
+    prior = small.prior(steps=3, guidance=guidance, skip=skip)
     z = torch.zeros(1, *prior.latent_shape)
     inputs = (z, prior.condition(torch.tensor([0])), z)
     with FlopCounterMode(display=False) as counter:

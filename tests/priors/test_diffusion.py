@@ -52,6 +52,27 @@ def test_a_memory_bounded_step_is_one_forward_sweep_more(memory):
     assert (calls.forwards, calls.backwards) == (2 * 4 * 3 * 2, 4 * 3 * 2)
 
 
+def test_attention_is_torchs_fused_one(monkeypatch):
+    called, fused = [], torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *a, **k: called.append(0) or fused(*a, **k),
+    )
+    gradients(small.prior(steps=2))
+    assert called
+
+
+@pytest.mark.parametrize(("memory", "sweeps"), [("fast", 1), ("low", 2), ("replay", 2)])
+def test_the_mean_skip_spends_no_call_on_a_result_of_weight_0(memory, sweeps):
+    *_, calls = gradients(small.prior(steps=4, skip="mean", memory=memory, chunk=3))
+    assert (calls.forwards, calls.backwards) == (sweeps * 3 * 3 * 2, 3 * 3 * 2)
+    *_, calls = gradients(small.prior(steps=4, skip="mean", memory=memory, chunk=3, truncate=3))
+    assert (calls.forwards, calls.backwards) == (sweeps * 3 * 3 * 2, 3 * 3 * 2)
+    *_, calls = gradients(small.prior(steps=4, skip="mean", memory=memory, chunk=3, truncate=1))
+    assert calls.backwards == 3 * 2
+
+
 def test_guidance_of_one_spends_no_call_on_the_null_condition():
     *_, calls = gradients(small.prior(steps=4, guidance=1.0))
     assert calls.forwards == 4 * 3
@@ -66,10 +87,11 @@ def test_fast_and_memory_bounded_gradients_are_equal(skip, memory):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("skip", ["x0", "mean"])
 @pytest.mark.parametrize("memory", ["fast", "low", "replay"])
-def test_conditions_alone_can_be_learned(memory):
-    prior = small.prior(memory=memory, chunk=2)
-    wanted = gradients(small.prior())[2]
+def test_conditions_alone_can_be_learned(memory, skip):
+    prior = small.prior(memory=memory, chunk=2, skip=skip)
+    wanted = gradients(small.prior(skip=skip))[2]
     z, c, noise = inputs(prior)
     prior.decode(z.requires_grad_(False), c, noise).square().sum().backward()
     assert z.grad is None

@@ -2,7 +2,9 @@ import json
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, DDPMScheduler, HeunDiscreteScheduler, PNDMScheduler
 
+from latentdc.draws import global_draws
 from latentdc.errors import InputError
 from latentdc.priors.classes import match_classes
 from latentdc.priors.loading import load_prior
@@ -77,6 +79,98 @@ def test_a_missing_schedule_is_named(tmp_path):
     (tmp_path / "scheduler").rmdir()
     with pytest.raises(InputError, match=r"lacks scheduler/scheduler_config\.json"):
         load_prior("diffusion", str(tmp_path), resolution=8)
+
+
+def write_schedule(folder, **values):
+    path = folder / "scheduler/scheduler_config.json"
+    path.write_text(json.dumps({"_class_name": "DDPMScheduler", **values}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        ("sigmoid", DDPMScheduler),
+        ("laplace", DDPMScheduler),
+        ("squaredcos_cap_v2", DDPMScheduler),
+        ("linear", PNDMScheduler),
+        ("exp", HeunDiscreteScheduler),
+    ],
+)
+def test_the_betas_are_those_of_diffusers_own_scheduler(tmp_path, kind, own):
+    small.save(tmp_path)
+    values = {"beta_schedule": kind, "beta_start": 0.0005, "beta_end": 0.03}
+    values |= {"num_train_timesteps": 400}
+    write_schedule(tmp_path, **values)
+    prior = load_prior("diffusion", str(tmp_path), resolution=8, steps=7)
+    cumulated = own(**values).alphas_cumprod
+    wanted = [float(cumulated[t]) for t in prior.schedule.timesteps]
+    assert prior.schedule.alphas == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"beta_schedule": "cosine_v9"},
+        {"beta_schedule": ["linear"]},
+        {"num_train_timesteps": "many"},
+        {"num_train_timesteps": 0},
+        {"beta_start": "small"},
+        {"trained_betas": "abc"},
+        {"trained_betas": [0.1, "b"]},
+        {"timestep_spacing": "sparse"},
+        {"trained_betas": []},
+        {"steps_offset": None},
+    ],
+)
+def test_a_schedule_of_nonsense_is_one_line(tmp_path, values):
+    small.save(tmp_path)
+    write_schedule(tmp_path, **{"beta_start": 0.0005, "beta_end": 0.03, **values})
+    with pytest.raises(InputError, match=r"scheduler_config\.json has no schedule") as error:
+        load_prior("diffusion", str(tmp_path), resolution=8, steps=2)
+    assert "\n" not in str(error.value)
+
+
+def grey(channels=1, **more):
+    with global_draws(0, "grey"):
+        return AutoencoderKL(
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=(8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=2,
+            norm_num_groups=4,
+            sample_size=8,
+            **more,
+        )
+
+
+def test_an_autoencoder_of_grey_images_sees_and_decodes_grey(tmp_path):
+    own = grey(scaling_factor=1.0).eval()
+    own.save_pretrained(tmp_path)
+    prior = load_prior("autoencoder", str(tmp_path), resolution=8)
+    shades = torch.rand(2, 1, 8, 8) * 2 - 1
+    with torch.no_grad():
+        wanted = own.encode(shades).latent_dist.mode()
+        torch.testing.assert_close(prior.encode(shades.expand(-1, 3, -1, -1)), wanted)
+        decoded = own.decode(wanted).sample.clamp(-1, 1)
+    z = wanted.clone().requires_grad_()
+    images = prior.decode(z, None, None)
+    assert images.shape == (2, 3, 8, 8)
+    torch.testing.assert_close(images, decoded.expand(-1, 3, -1, -1))
+    images.square().sum().backward()
+    assert z.grad.abs().sum() > 0
+    red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            prior.encode(red), own.encode(torch.full((1, 1, 8, 8), -0.402)).latent_dist.mode()
+        )
+
+
+def test_an_autoencoder_of_other_channels_is_refused(tmp_path):
+    grey(4).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="is of images with 4 channels; latentdc has images of 3"):
+        load_prior("autoencoder", str(tmp_path), resolution=8)
 
 
 def test_a_checkpoint_in_place_of_a_folder_says_how_to_convert_it(tmp_path):

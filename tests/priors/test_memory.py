@@ -40,9 +40,9 @@ def test_the_line_names_mode_images_and_sizes():
     assert line == "memory: replay (30 at a time) for 70 images of 2 MB each, 1.0 GB free"
 
 
-@pytest.mark.parametrize("truncate", [None, 2])
-def test_needs_foresee_what_a_whole_decode_keeps(truncate):
-    prior = small.prior(steps=5, truncate=truncate)
+@pytest.mark.parametrize("options", [{}, {"truncate": 2}, {"skip": "mean"}])
+def test_needs_foresee_what_a_whole_decode_keeps(options):
+    prior = small.prior(steps=5, **options)
     z = torch.zeros(1, *prior.latent_shape, requires_grad=True)
     c = prior.condition(torch.tensor([0])).detach().requires_grad_()
     really = kept_bytes(lambda: prior.decode(z, c, torch.zeros_like(z)))

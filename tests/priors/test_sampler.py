@@ -104,6 +104,47 @@ def test_mean_skip_follows_equation_7():
     torch.testing.assert_close(ours, x)
 
 
+def test_the_mean_skip_begins_at_z_T_to_the_bit():
+    """Its first result has weight 0, and a network that overflows there cannot spoil it."""
+    schedule, predict = make_schedule(build_scheduler(), 5), toy_network()
+    z, noise = draw(1).float().requires_grad_(), draw(2).float()
+    asked = []
+
+    def watched(x, timestep, context=None):
+        asked.append(timestep)
+        return predict(x.double(), timestep).float()
+
+    made = sample(watched, z, noise, schedule, skip="mean")
+    assert asked == list(schedule.timesteps[1:])
+    alphas, before = schedule.alphas, schedule.previous
+    x = x_T = alphas[0] ** 0.5 * z + (1 - alphas[0]) ** 0.5 * noise
+    for i, t in enumerate(schedule.timesteps):
+        e = predict(x.double(), t).float()
+        x0 = (x - (1 - alphas[i]) ** 0.5 * e) / alphas[i] ** 0.5
+        mu = before[i] ** 0.5 * x0 + (1 - before[i]) ** 0.5 * e
+        x = (1 - (5 - i) / 5) * mu + ((5 - i) / 5) * x_T
+    assert made.equal(x)
+    ours, plain = (torch.autograd.grad(out.sin().sum(), z)[0] for out in (made, x))
+    assert ours.equal(plain)
+
+
+def zero_snr(**options):
+    return DDIMScheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing", **options)
+
+
+def test_noise_predicted_where_nothing_else_is_left_is_refused():
+    with pytest.raises(InputError, match=r"zero terminal SNR.*prediction_type is epsilon; correct"):
+        make_schedule(zero_snr(), 10)
+    with pytest.raises(InputError, match="zero terminal SNR"):
+        make_schedule(DDIMScheduler(10, trained_betas=[0.01] * 9 + [1.0]), 10)
+    schedule = make_schedule(zero_snr(prediction_type="v_prediction"), 10)
+    assert schedule.alphas[0] == 0
+    made = sample(toy_network(), draw(1), draw(2), schedule, skip="x0")
+    assert made.isfinite().all()
+    leading = DDIMScheduler(rescale_betas_zero_snr=True)  # whose steps do not come there
+    assert make_schedule(leading, 10).alphas[0] > 0
+
+
 @pytest.mark.parametrize("skip", ["x0", "mean", "none"])
 def test_gradients_agree_with_finite_differences(skip):
     schedule, predict, noise = make_schedule(build_scheduler(), 3), toy_network(), draw(2, count=1)

@@ -167,7 +167,32 @@ def test_a_prompt_is_never_cut(tmp_path):
         ("text_encoder", {"model_type": "t5"}, "is a t5; texts are encoded by"),
         ("unet", {"cross_attention_dim": 9}, "attends to tokens of width 9.*8 wide"),
         ("unet", {"class_embed_type": "projection"}, "it wants more than a text"),
-        ("unet", {"in_channels": 9}, "takes latents of 9 channels"),
+        ("unet", {"class_embed_type": "timestep"}, "it wants more than a text"),
+        ("unet", {"class_embed_type": "identity"}, "it wants more than a text"),
+        ("unet", {"class_embed_type": "simple_projection"}, "it wants more than a text"),
+        ("unet", {"num_class_embeds": 5}, "num_class_embeds=5: it wants more than a text"),
+        ("unet", {"time_cond_proj_dim": 8}, "guidance scale, as latent consistency models do"),
+        ("unet", {"addition_embed_type": "text"}, "addition_embed_type=text: it wants more"),
+        ("unet", {"addition_embed_type": "text_image"}, "it wants more than a text"),
+        ("unet", {"addition_embed_type": "image"}, "it wants more than a text"),
+        ("unet", {"addition_embed_type": "image_hint"}, "it wants more than a text"),
+        ("unet", {"addition_embed_type": "text_time"}, "lacks text_encoder_2"),
+        ("unet", {"encoder_hid_dim": 8}, "tokens of another encoder"),
+        ("unet", {"encoder_hid_dim_type": "ip_image_proj"}, "tokens of another encoder"),
+        ("unet", {"dual_cross_attention": True}, "the tokens of two encoders"),
+        ("unet", {"attention_type": "gated"}, "places of objects"),
+        ("unet", {"cross_attention_dim": [8, 8]}, r"attends to tokens of width \[8, 8\]"),
+        ("unet", {"in_channels": 5}, "takes 5 channels and predicts 2: .* as for inpainting"),
+        ("unet", {"in_channels": 9}, "takes 9 channels and predicts 2: .* as for inpainting"),
+        ("unet", {"in_channels": 4, "out_channels": 4}, "takes latents of 4 channels"),
+        ("unet", {"out_channels": 3}, "predicts 3 channels of latents with 2"),
+        ("unet", {"_class_name": "UNet3DConditionModel"}, "is a UNet3DConditionModel; known are"),
+        ("unet", {"_class_name": "UNetMotionModel"}, "is a UNetMotionModel; known are"),
+        ("unet", {"_class_name": "FluxTransformer2DModel"}, "is a FluxTransformer2DModel; known"),
+        ("unet", {"_class_name": "SD3Transformer2DModel"}, "is a SD3Transformer2DModel; known"),
+        ("unet", {"_class_name": "PixArtTransformer2DModel"}, "is a PixArtTransf.*; known are"),
+        ("unet", {"_class_name": "Transformer2DModel"}, "is no DiT, which takes class labels"),
+        ("unet", {"_class_name": ["UNet2DModel"]}, "known are a UNet2DConditionModel"),
         ("scheduler", {"prediction_type": "sample"}, "predicts sample"),
     ],
 )
@@ -176,6 +201,56 @@ def test_models_that_are_conditioned_otherwise_are_refused(tmp_path, part, value
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
     change(tmp_path / part / name, **values)
     with pytest.raises(InputError, match=told):
+        load(tmp_path)
+    with pytest.raises(InputError, match=told):
+        load(tmp_path, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"num_class_embeds": 3}, "num_class_embeds=3: it wants more than a class token"),
+        ({"addition_embed_type": "text_time"}, "text_time: it wants more than a class token"),
+        ({"time_cond_proj_dim": 8}, "guidance scale, as latent consistency models do"),
+        ({"encoder_hid_dim_type": "text_proj"}, "tokens of another encoder"),
+        ({"cross_attention_dim": 8}, "tokens of width 8, and its class_embedding makes them 6"),
+        ({"in_channels": 5}, "takes 5 channels and predicts 2"),
+    ],
+)
+def test_a_class_token_alone_is_fed(tmp_path, values, told):
+    small.save(tmp_path)
+    change(tmp_path / "unet/config.json", **values)
+    with pytest.raises(InputError, match=told):
+        load(tmp_path, random_denoiser=0)
+
+
+@pytest.mark.parametrize("kind", ["timestep", "identity"])
+def test_an_embedding_from_elsewhere_is_not_a_class(tmp_path, kind):
+    small.save(tmp_path)
+    change(tmp_path / "unet/config.json", _class_name="UNet2DModel", class_embed_type=kind)
+    with pytest.raises(InputError, match=f"class_embed_type={kind}: it wants an embedding that"):
+        load(tmp_path, guidance=1)
+
+
+def test_sdxls_refiner_is_refused(tmp_path):
+    text_models.save_sdxl(tmp_path)
+    change(tmp_path / "unet/config.json", projection_class_embeddings_input_dim=5 + 5 * 4)
+    with pytest.raises(InputError, match=r"takes 25 numbers beside the tokens, .* 29 here"):
+        load(tmp_path)
+
+
+def test_a_pixart_transformer_of_an_older_diffusers_is_no_dit(tmp_path):
+    small.autoencoder().save_pretrained(tmp_path / "vae")
+    small.dit().save_pretrained(tmp_path / "transformer")
+    small.build_scheduler().save_pretrained(tmp_path / "scheduler")
+    change(
+        tmp_path / "transformer/config.json",
+        _class_name="Transformer2DModel",
+        norm_type="ada_norm_single",
+        num_embeds_ada_norm=1000,
+        caption_channels=4096,
+    )
+    with pytest.raises(InputError, match="is no DiT, which takes class labels alone"):
         load(tmp_path)
 
 

@@ -1,4 +1,6 @@
-"""Priors without classes, and priors whose denoiser was never trained."""
+"""Priors of a UNet2DModel, without classes or with them, and denoisers that were never trained."""
+
+import json
 
 import pytest
 import torch
@@ -11,18 +13,19 @@ from latentdc.priors.loading import load_prior
 from tests.priors import small
 
 
-def unet() -> UNet2DModel:
+def unet(channels: int = 2, **more: object) -> UNet2DModel:
     with global_draws(0, "unconditional"):
         return UNet2DModel(
             sample_size=4,
             in_channels=2,
-            out_channels=2,
+            out_channels=channels,
             block_out_channels=(8, 16),
             layers_per_block=1,
             down_block_types=("DownBlock2D", "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", "UpBlock2D"),
             attention_head_dim=8,
             norm_num_groups=4,
+            **more,
         )
 
 
@@ -107,3 +110,76 @@ def test_a_last_layer_of_zeros_makes_an_untrained_denoiser_the_autoencoder(folde
     scaled = z * prior.schedule.previous[-1] ** 0.5
     images = prior.decode(z, None, draw(1))
     torch.testing.assert_close(images, prior.autoencoder.decode(scaled), rtol=1e-5, atol=1e-6)
+
+
+NAMES = {"id2label": {"0": "a", "1": "b", "2": "c"}}
+
+
+def with_classes(folder, rows: int, names: object = NAMES) -> UNet2DModel:
+    network = unet(num_class_embeds=rows)
+    network.save_pretrained(folder / "unet")
+    (folder / "model_index.json").write_text(json.dumps(names))
+    return network.eval()
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_class_conditional_unet_decodes_as_diffusers_own_call_does(folder, guidance):
+    network = with_classes(folder, rows=4)
+    prior = load_prior("diffusion", str(folder), resolution=8, steps=3, guidance=guidance)
+    assert prior.class_names == ("a", "b", "c")
+    z, noise, labels = draw(0), draw(1), torch.tensor([0, 2, 1])
+    c = prior.condition(labels).detach().requires_grad_()
+    assert c.shape == (3, 1, 32)
+    images = prior.decode(z, c, noise)
+    images.square().sum().backward()
+    assert (c.grad.abs().sum(dim=(1, 2)) > 0).all()
+
+    alphas, before = prior.schedule.alphas, prior.schedule.previous
+    x = alphas[0] ** 0.5 * z + (1 - alphas[0]) ** 0.5 * noise
+    for index, t in enumerate(prior.schedule.timesteps):
+        with torch.no_grad():
+            e = network(x, t, class_labels=labels).sample
+            if guidance != 1:
+                null = network(x, t, class_labels=torch.full((3,), 3)).sample
+                e = null + guidance * (e - null)
+        x0 = (x - (1 - alphas[index]) ** 0.5 * e) / alphas[index] ** 0.5
+        x0 = (index * x0 + (2 - index) * z) / 2
+        x = before[index] ** 0.5 * x0 + (1 - before[index]) ** 0.5 * e
+    torch.testing.assert_close(images, prior.autoencoder.decode(x), rtol=1e-4, atol=1e-4)
+
+
+def test_classes_without_a_null_one_are_not_guided(folder):
+    with_classes(folder, rows=3)
+    with pytest.raises(InputError, match=r"all 3 rows .* got prior.guidance=3; set prior.guid"):
+        load_prior("diffusion", str(folder), resolution=8)
+    prior = load(folder)
+    images = prior.decode(draw(0), prior.condition(torch.tensor([0, 1, 2])), draw(1))
+    assert images.isfinite().all()
+    assert load(folder, device="meta").condition(torch.zeros(2, dtype=torch.long)).shape[1:] == (
+        1,
+        32,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [(3, {}), (5, NAMES), (2, NAMES), (4, {"id2label": ["a", "b", "c"]}), (4, {"id2label": 3})],
+)
+def test_classes_without_names_are_refused(folder, rows, names):
+    with_classes(folder, rows, names)
+    with pytest.raises(InputError, match=rf"has {rows} class embeddings .* \"id2label\": "):
+        load(folder)
+
+
+def test_a_learned_sigma_is_left_out(folder):
+    network = unet(channels=4)
+    network.save_pretrained(folder / "unet")
+    prior, z, noise = load(folder), draw(0), draw(1)
+    other = unet()
+    other.load_state_dict(
+        network.state_dict()
+        | {f"conv_out.{key}": value[:2] for key, value in network.conv_out.state_dict().items()}
+    )
+    other.save_pretrained(folder / "unet")
+    wanted = load(folder).decode(z, None, noise)
+    torch.testing.assert_close(prior.decode(z, None, noise), wanted, rtol=1e-5, atol=1e-6)

@@ -48,11 +48,7 @@ def test_the_unet_gives_the_same_prediction(both):
     prior, expected = both
     c, x = prior.condition(LABELS), expected["unet_in"]
     assert c is not None
-    context = prior.denoiser.prepare(c)
-    made = [
-        prior.denoiser(x[i : i + 1], t, context[i : i + 1])
-        for i, t in enumerate(expected["unet_t"])
-    ]
+    made = [prior.denoiser(x[i : i + 1], t, c[i : i + 1]) for i, t in enumerate(expected["unet_t"])]
     close(torch.cat(made), expected["unet_out"])
 
 

@@ -1,0 +1,386 @@
+"""Nonsense as arguments of the public functions: one line, before anything is computed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import latentdc
+from latentdc.errors import InputError
+from latentdc.images import Normalization
+from latentdc.priors.pixel import PixelPrior
+from latentdc.recipe import Data, Loops, Scorer, Trajectory, Trim
+from tests.distill import setup
+from tests.evaluate.toys import stripes
+from tests.experts.toys import Wanderers
+from tests.priors import small
+from tests.prune.toys import colours
+
+NAN, INF = float("nan"), float("inf")
+
+
+def refused(call, *told: str) -> str:
+    with pytest.raises(InputError) as error:
+        call()
+    line = str(error.value)
+    assert "\n" not in line and len(line) < 900, line
+    assert all(part in line for part in told), line
+    return line
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prior")
+    small.save(folder)
+    return str(folder)
+
+
+PRIOR = [
+    ({"kind": "difusion"}, "prior.kind takes one of 'pixel', 'autoencoder'"),
+    ({"kind": None}, "prior.kind takes one of"),
+    ({"kind": "vector"}, "load_prior makes pixel, autoencoder and diffusion priors"),
+    ({"weights": None}, "prior.kind diffusion needs prior.weights"),
+    ({"weights": 5}, "prior.weights takes text"),
+    ({"weights": ""}, "weights is a path"),
+    ({"resolution": 0}, "resolution is a whole number of at least 1, got 0"),
+    ({"resolution": -8}, "at least 1, got -8"),
+    ({"resolution": 8.5}, "resolution is a whole number of at least 1, got 8.5"),
+    ({"resolution": "8"}, "resolution is a whole number of at least 1, got '8'"),
+    ({"resolution": None}, "resolution is a whole number of at least 1, got null"),
+    ({"resolution": (8, 8)}, "resolution is a whole number of at least 1"),
+    ({"steps": 1}, "prior.steps is between 2 and 1000 with prior.skip=x0, got 1"),
+    ({"steps": 0, "skip": "none"}, "prior.steps is between 1 and 1000"),
+    ({"steps": 1001}, "prior.steps is between 2 and 1000"),
+    ({"steps": 2.5}, "prior.steps takes a whole number, got 2.5"),
+    ({"steps": "ten"}, "prior.steps takes a whole number"),
+    ({"steps": True}, "prior.steps takes a whole number"),
+    ({"guidance": -1}, "prior.guidance is at least 0"),
+    ({"guidance": NAN}, "prior.guidance is a finite number"),
+    ({"guidance": INF}, "prior.guidance is a finite number"),
+    ({"guidance": "3"}, "prior.guidance takes a number"),
+    ({"skip": "x1"}, "prior.skip takes one of"),
+    ({"skip": None}, "prior.skip takes one of"),
+    ({"memory": "least"}, "prior.memory takes one of"),
+    ({"chunk": 0}, "prior.chunk is at least 1 image, got 0"),
+    ({"chunk": None}, "prior.chunk takes a whole number"),
+    ({"truncate": 10}, "prior.truncate is between 1 and prior.steps - 1 = 9, got 10"),
+    ({"truncate": 0}, "prior.truncate is between 1"),
+    ({"truncate": 1, "kind": "autoencoder"}, "prior.truncate counts denoising steps"),
+    ({"autoencoder": "x", "kind": "autoencoder"}, "prior.autoencoder takes the place"),
+    ({"random_denoiser": -1}, "seed is at least 0, got -1"),
+    ({"random_denoiser": "a"}, "seed takes a whole number"),
+    ({"random_denoiser": 0, "kind": "pixel"}, "prior.denoiser=random is for prior.kind=diffusion"),
+    ({"prompts": "a cat"}, "prompts maps class names to texts"),
+    ({"prompts": {}}, "prompts maps class names to texts"),
+    ({"prompts": {"cat": 3}}, "prompts maps class names to texts"),
+    ({"prompts": ["a cat"]}, "prompts maps class names to texts"),
+    ({"whitening": 3, "kind": "pixel"}, "whitening is a Whitening, got 3"),
+    ({"precision": "fp16"}, "precision is one of ('no', 'bf16', 'float32'), got 'fp16'"),
+    ({"precision": None}, "precision is one of"),
+    ({"channels_last": "yes"}, "prior.channels_last takes true or false"),
+    ({"compile": 1}, "prior.compile takes true or false"),
+    ({"clamp": None}, "prior.clamp takes true or false"),
+    ({"revision": 3}, "prior.revision takes text"),
+    ({"device": "gpu"}, "device='gpu' cannot be used here"),
+    ({"device": "cuda:99"}, "device='cuda:99' cannot be used here"),
+    ({"device": 3.5}, "device=3.5 cannot be used here"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), PRIOR)
+def test_load_prior_has_the_checks_of_a_recipe(weights, options, told):
+    given = {"kind": "diffusion", "weights": weights, "resolution": 8, **options}
+    refused(lambda: latentdc.load_prior(**given), told)
+
+
+def test_a_folder_of_weights_may_be_a_path(weights):
+    assert latentdc.load_prior("diffusion", Path(weights), resolution=8).resolution == 8
+
+
+OBJECTIVE = [
+    ({"kind": "cafe"}, "objective.kind takes one of 'dm', 'dc', 'mtt', got 'cafe'"),
+    ({"kind": 3}, "objective.kind takes one of"),
+    ({"num_classes": 0}, "num_classes is a whole number of at least 1, got 0"),
+    ({"num_classes": "3"}, "num_classes is a whole number of at least 1, got '3'"),
+    ({"num_classes": 2.0}, "num_classes is a whole number"),
+    ({"num_classes": None}, "num_classes is a whole number"),
+    ({"resolution": -1}, "resolution is a whole number of at least 1, got -1"),
+    ({"resolution": 4}, "takes images of 8 px or more"),
+    ({"network": "convnet33"}, "unknown network 'convnet33'"),
+    ({"network": None}, "objective.network takes text"),
+    ({"network": "convnet3@0"}, "the base width after '@'"),
+    ({"distance": "l2"}, "objective.distance takes one of"),
+    ({"augmentation": "blur"}, "'blur' in 'blur' is unknown"),
+    ({"augmentation": 3}, "objective.augment takes text"),
+    ({"loops": 3}, "objective.loops takes a mapping"),
+    ({"kind": "dc", "loops": Loops()}, "loops of build_objective have both numbers"),
+    ({"trajectory": "long"}, "objective.trajectory takes a mapping"),
+    ({"normalization": (0.5, 0.5)}, "normalization is a Normalization, got a tuple"),
+    ({"normalization": Normalization}, "normalization is a Normalization, got the class"),
+    ({"seed": -1}, "seed is at least 0"),
+    ({"seed": 0.5}, "seed takes a whole number"),
+    ({"kind": "mtt"}, "mtt follows experts"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), OBJECTIVE)
+def test_build_objective_has_the_checks_of_a_recipe(options, told):
+    given = {"kind": "dm", "num_classes": 3, "resolution": 8, "network": "convnet3@8", **options}
+    refused(lambda: latentdc.build_objective(given.pop("kind"), **given), told)
+
+
+DISTILL = [
+    ({"ipc": 0}, "ipc is at least 1"),
+    ({"ipc": "2"}, "ipc takes a whole number"),
+    ({"ipc": 1.5}, "ipc takes a whole number"),
+    ({"ipc": 7}, "is above the smallest class"),
+    ({"steps": -1}, "distill.steps is at least 0"),
+    ({"steps": 1e3}, "distill.steps takes a whole number"),
+    ({"lr_z": NAN}, "distill.lr_z is a finite number"),
+    ({"lr_z": -0.1}, "distill.lr_z is between 0"),
+    ({"lr_c": "0.1"}, "distill.lr_c takes a number"),
+    ({"momentum": 1.0}, "distill.momentum is in [0, 1), got 1.0"),
+    ({"batch": 0}, "objective.batch is at least 1 image, got 0"),
+    ({"batch": None}, "objective.batch takes a whole number"),
+    ({"classes_per_step": 0}, "distill.classes_per_step is at least 1"),
+    ({"classes_per_step": 4}, "distill.classes_per_step=4 is between"),
+    ({"trim": 0.2}, "distill.trim takes a mapping"),
+    ({"seed": -1}, "seed is at least 0"),
+    ({"seed": None}, "seed takes a whole number"),
+    ({"folder": 3}, "folder is a folder, got 3"),
+    ({"checkpoint_every": 0}, "distill.checkpoint_every is at least 1 step"),
+    ({"grid_every": -1}, "distill.grid_every is at least 0"),
+    ({"provenance": {"when": object()}}, "provenance maps texts to what JSON holds"),
+    ({"provenance": 3}, "provenance maps texts to what JSON holds"),
+    ({"accelerator": "cpu"}, "accelerator is an Accelerator, got 'cpu'"),
+    ({"coreset": None}, "coreset is a Dataset, got null"),
+    ({"coreset": torch.zeros(3, 3, 8, 8)}, "coreset is a Dataset, got a Tensor"),
+    ({"coreset": (1, 2)}, "coreset is a Dataset, got a tuple"),
+    ({"prior": "digits"}, "prior is what load_prior makes, got 'digits'"),
+    ({"prior": PixelPrior}, "prior is what load_prior makes, got the class PixelPrior"),
+    ({"prior": PixelPrior(16)}, "load it with resolution=8"),
+    ({"objective": "dm"}, "objective is what build_objective makes, got 'dm'"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), DISTILL)
+def test_distill_dataset_has_the_checks_of_a_recipe(options, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "coreset": setup.dataset(),
+        "prior": PixelPrior(8),
+        "objective": setup.objective(),
+        "steps": 1,
+        **options,
+    }
+    refused(lambda: latentdc.distill_dataset(**given), told)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("kind", ["dm", "dc", "mtt"])
+@pytest.mark.parametrize("other", [{"num_classes": 4}, {"resolution": 16}])
+def test_an_objective_for_other_samples_is_refused(kind, other):
+    objective = latentdc.build_objective(
+        kind,
+        **{"num_classes": 3, "resolution": 8, "network": "convnet3@8", **other},
+        experts=Wanderers() if kind == "mtt" else None,
+        trajectory=Trajectory(syn_steps=1),
+    )
+    [(name, value)] = other.items()
+    refused(
+        lambda: latentdc.distill_dataset(setup.dataset(), PixelPrior(8), objective, steps=1),
+        f"the objective was built with {name}={value}, and the core set has",
+    )
+
+
+PROTOCOL = latentdc.load_protocol("quick", students=["convnet3@2"], seeds=1, steps=1)
+EVALUATE = [
+    ({"labelled": None}, "labelled is a Dataset or a SyntheticSet, got null"),
+    ({"labelled": "runs/x"}, "labelled is a Dataset or a SyntheticSet, got 'runs/x'"),
+    ({"test": 3}, "test is a Dataset or a SyntheticSet, got 3"),
+    ({"train": [1]}, "train is a Dataset or a SyntheticSet, got a list"),
+    ({"protocol": "quick"}, "protocol is an EvalProtocol, got 'quick'; such as load_protocol"),
+    ({"protocol": None}, "protocol is an EvalProtocol, got null"),
+    ({"normalization": None}, "normalization is a Normalization, got null"),
+    ({"normalization": "imagenet"}, "normalization is a Normalization, got 'imagenet'"),
+    ({"rows": 3}, "rows is a folder, got 3"),
+    ({"labels": True}, "labels is a folder, got True"),
+    ({"accelerator": 1}, "accelerator is an Accelerator, got 1"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), EVALUATE)
+def test_evaluation_refuses_other_things(options, told):
+    data = stripes(8)
+    given = {"labelled": data, "test": data, "protocol": PROTOCOL, "normalization": Normalization()}
+    given |= options
+    labelled, test, protocol = (given.pop(name) for name in ("labelled", "test", "protocol"))
+    refused(lambda: latentdc.evaluate_set(labelled, test, protocol, **given), told)
+    if "labelled" not in options:
+        train = given.pop("train", None)
+        refused(lambda: latentdc.score_table(data, train, test, protocol, ipc=1, **given), told)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"ipc": 0}, "ipc is at least 1"),
+        ({"ipc": "1"}, "ipc takes a whole number"),
+        ({"include": ["randm"]}, "got 'randm'; did you mean 'random'?"),
+        ({"include": "random"}, "include is a list of texts, got 'random'"),
+        ({"include": []}, "none of the rows [] has images"),
+        ({"coreset": 3}, "coreset is a Dataset or a SyntheticSet, got 3"),
+    ],
+)
+def test_a_table_refuses_rows_that_are_none(options, told):
+    data, given = stripes(8), {"ipc": 1, "normalization": Normalization(), **options}
+    refused(lambda: latentdc.score_table(data, data, data, PROTOCOL, **given), told)
+
+
+PRUNE = [
+    ({"train": None}, "train is a Dataset, got null"),
+    ({"train": "digits"}, "train is a Dataset, got 'digits'"),
+    ({"test": 3}, "test is a Dataset, got 3"),
+    ({"score": "los"}, "did you mean 'loss'?"),
+    ({"score": None}, "prune.score takes text"),
+    ({"order": "easiest"}, "prune.order takes one of"),
+    ({"keep": 0}, "prune.keep is a share in (0, 1]"),
+    ({"keep": 20}, "prune.keep is a share in (0, 1], got 20"),
+    ({"keep": NAN}, "prune.keep is a finite number"),
+    ({"keep": 1.0, "count": 0}, "prune.count is at least 1"),
+    ({"keep": 1.0, "count": 2.5}, "prune.count takes a whole number"),
+    ({"scope": "all"}, "prune.scope takes one of"),
+    ({"scorer": "convnet3"}, "prune.scorer takes a mapping"),
+    ({"window": 3}, "prune.window takes a list of 2 whole numbers"),
+    ({"window": (5, 1)}, "prune.window is the first and the last"),
+    ({"columns": "loss"}, "prune.columns takes a list"),
+    ({"columns": [3]}, "prune.columns takes a list of texts"),
+    ({"scores": 5}, "prune.scores takes text"),
+    ({"rules": 5}, "prune.rules takes a mapping"),
+    ({"normalization": 1}, "normalization is a Normalization, got 1"),
+    ({"seed": -3}, "seed is at least 0"),
+    ({"folder": 1}, "folder is a folder, got 1"),
+    ({"accelerator": []}, "accelerator is an Accelerator, got a list"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), PRUNE)
+def test_prune_dataset_has_the_checks_of_a_recipe(options, told):
+    given = {"train": colours(), "keep": 0.5, **options}
+    refused(lambda: latentdc.prune_dataset(**given), told)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"columns": []}, "columns names one rule or more"),
+        ({"columns": "loss"}, "columns is a list of texts, got 'loss'"),
+        ({"columns": ["lss"]}, "lss"),
+        ({"scorer": 3}, "prune.scorer takes a mapping"),
+        ({"train": 3}, "train is a Dataset, got 3"),
+        ({"seed": "a"}, "seed takes a whole number"),
+        ({"window": "ab"}, "prune.window takes a list"),
+    ],
+)
+def test_score_dataset_has_the_checks_of_a_recipe(options, told):
+    refused(lambda: latentdc.score_dataset(**{"train": colours(), **options}), told)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"table": None}, "table is a ScoreTable, got null"),
+        ({"table": "scores.parquet"}, "table is a ScoreTable"),
+        ({"train": None}, "train is a Dataset, got null"),
+        ({"score": "lss"}, "lss"),
+        ({"order": "first"}, "prune.order takes one of"),
+        ({"keep": 2}, "prune.keep is a share"),
+        ({"count": -1}, "prune.count is at least 1"),
+        ({"scope": "set"}, "prune.scope takes one of"),
+        ({"settings": 4}, "prune.rules takes a mapping"),
+        ({"seed": 1.5}, "seed takes a whole number"),
+    ],
+)
+def test_choose_coreset_has_the_checks_of_a_recipe(options, told):
+    data = colours(32)
+    scorer = Scorer(network="convnet3@16", epochs=1, batch=8, lr=0.1)
+    table = colours_table(data, scorer)
+    refused(lambda: latentdc.choose_coreset(**{"table": table, "train": data, **options}), told)
+
+
+TABLES: list[object] = []
+
+
+def colours_table(data, scorer):
+    if not TABLES:
+        TABLES.append(latentdc.score_dataset(data, columns=["random"], scorer=scorer))
+    return TABLES[0]
+
+
+@pytest.mark.parametrize("given", [None, "digits", {"source": "digits"}, 3, Data])
+def test_data_are_opened_by_their_settings(given):
+    refused(lambda: latentdc.open_splits(given), "data is a Data, got")
+    refused(lambda: latentdc.open_dataset(given, "train"), "data is a Data, got")
+
+
+@pytest.mark.parametrize("split", ["valid", None, 3, ["train"], "Train"])
+def test_a_split_is_one_of_two(split):
+    refused(lambda: latentdc.open_dataset(Data(), split), "split is 'train' or 'test', got")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        (None, {}, "a protocol is named"),
+        (3, {}, "a protocol is named"),
+        ("quik", {}, "did you mean 'quick'?"),
+        ("quick", {"students": "convnet3"}, "students is a list of texts, got 'convnet3'"),
+        ("quick", {"students": []}, "trains no student"),
+        ("quick", {"students": [3]}, "students is a list of texts"),
+        ("quick", {"students": ["convnet99"]}, "unknown network 'convnet99'"),
+        ("quick", {"seeds": 0}, "seeds is at least 1"),
+        ("quick", {"seeds": "3"}, "seeds takes a whole number"),
+        ("quick", {"steps": -5}, "steps is at least 1"),
+        ("quick", {"steps": 2.5}, "steps takes a whole number"),
+        ("quick", {"changes": "lr=1"}, "changes is a list of texts"),
+        ("quick", {"changes": ["lr"]}, "an override is key=value"),
+        ("quick", {"changes": ["lrr=1"]}, "unknown key 'lrr'"),
+    ],
+)
+def test_load_protocol_refuses_nonsense(name, options, told):
+    refused(lambda: latentdc.load_protocol(name, **options), told)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"std": (0.0, 1.0, 1.0)}, "Normalization.std is positive"),
+        ({"std": (0.2, 0.2)}, "Normalization.std takes a list of 3 numbers"),
+        ({"mean": 0.5}, "Normalization.mean takes a list of 3 numbers"),
+        ({"mean": ("a", "b", "c")}, "Normalization.mean takes a list of 3 numbers"),
+        ({"mean": (NAN, 0.0, 0.0)}, "Normalization.mean is a finite number"),
+        ({"mean": None}, "Normalization.mean takes a list of 3 numbers"),
+        ({"std": torch.ones(3)}, "Normalization.std takes a list of 3 numbers"),
+    ],
+)
+def test_a_normalization_has_three_numbers_each(given, told):
+    refused(lambda: Normalization(**given), told)
+    assert Normalization([0.5] * 3, [0.5] * 3) == Normalization((0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Trim(share="a"),
+        lambda: Scorer(epochs="5"),
+        lambda: Data(resolution="16"),
+        lambda: Trajectory(form="short"),
+        lambda: Loops(outer="1"),
+        lambda: latentdc.EvalProtocol(name="x", students="convnet3", steps=1),
+        lambda: latentdc.SyntheticSet([1], torch.zeros(1, dtype=torch.int64), ("a",)),
+        lambda: latentdc.SyntheticSet(torch.zeros(1, 3, 8, 8), [0], ("a",)),
+        lambda: latentdc.SyntheticSet(None, None, ()),
+    ],
+)
+def test_settings_and_sets_are_checked_where_they_are_made(make):
+    refused(make)

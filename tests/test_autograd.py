@@ -1,0 +1,127 @@
+"""Whatever trains does so inside of torch's modes without gradients, and to the same bits."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+import latentdc
+from latentdc.data.dataset import Dataset
+from latentdc.draws import generator
+from latentdc.experts.training import train_experts
+from latentdc.priors.recipe import AutoencoderTraining, PriorRecipe, UNetTraining
+from latentdc.priors.training import train_prior
+from latentdc.recipe import Experts, Loops, Scorer, Trajectory
+from tests.experts.toys import Wanderers
+from tests.priors import small
+from tests.prune.toys import colours
+
+MODES = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
+NORMALIZATION = latentdc.Normalization()
+
+
+def pictures(per_class: int = 6) -> Dataset:
+    count = 3 * per_class
+    images = torch.randint(0, 256, (count, 3, 8, 8), generator=generator(0), dtype=torch.uint8)
+    return Dataset(images, torch.arange(count) % 3, small.CLASSES, torch.arange(count), "toy")
+
+
+def distilled(folder, kind: str) -> torch.Tensor:
+    prior = latentdc.load_prior("diffusion", str(folder), resolution=8, steps=2, memory="auto")
+    objective = latentdc.build_objective(
+        kind,
+        num_classes=3,
+        resolution=8,
+        network="convnet3@8",
+        normalization=NORMALIZATION,
+        loops=Loops(outer=2, inner=1, batch_syn=4),
+        experts=Wanderers() if kind == "mtt" else None,
+        trajectory=Trajectory(syn_steps=2, batch_syn=4, lr_student=0.01, lr_lr=1e-5),
+    )
+    made = latentdc.distill_dataset(pictures(), prior, objective, ipc=2, steps=2, batch=4)
+    assert made.z is not None and made.c is not None
+    return torch.cat([made.images.flatten().float(), made.z.flatten(), made.c.flatten()])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["dm", "dc", "mtt"])
+def test_distillation_moves_without_gradients_around_it(tmp_path, kind, mode):
+    small.save(tmp_path)
+    wanted = distilled(tmp_path, kind)
+    with MODES[mode]():
+        found = distilled(tmp_path, kind)
+    assert found.equal(wanted)
+
+
+def accuracies() -> tuple[object, ...]:
+    data = pictures()
+    protocol = latentdc.load_protocol("quick", students=["convnet3@2"], seeds=2, steps=3)
+    score = latentdc.evaluate_set(data, data, protocol, normalization=NORMALIZATION)
+    table = latentdc.score_table(
+        data, data, data, protocol, ipc=2, normalization=NORMALIZATION, include=["random"]
+    )
+    return score.accuracies, table.scores["random"].accuracies
+
+
+def chosen() -> tuple[object, ...]:
+    data, scorer = colours(32), Scorer(network="convnet3@16", epochs=5, batch=8, lr=0.1)
+    kept = latentdc.prune_dataset(data, score="el2n", keep=0.5, scorer=scorer)
+    scores = latentdc.score_dataset(data, columns=["loss", "aum"], scorer=scorer)
+    return kept.hashes.tolist(), scores.column("loss").tolist(), scores.column("aum").tolist()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("work", [accuracies, chosen])
+def test_evaluation_and_pruning_train_without_gradients_around_them(work, mode):
+    wanted = work()
+    with MODES[mode]():
+        assert work() == wanted
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_experts_train_without_gradients_around_them(tmp_path, mode):
+    def train(folder):
+        folder.mkdir()
+        settings = Experts(count=1, epochs=1, batch=4, lr=0.1)
+        train_experts(
+            pictures(), folder, settings, network="convnet3@2", normalization=NORMALIZATION,
+            seed=0, accelerator=Accelerator(),
+        )  # fmt: skip
+        return {path.name: path.read_bytes() for path in folder.rglob("*.safetensors")}
+
+    wanted = train(tmp_path / "a")
+    with MODES[mode]():
+        assert wanted and train(tmp_path / "b") == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_a_prior_is_trained_without_gradients_around_it(tmp_path, mode):
+    recipe = PriorRecipe(
+        autoencoder=AutoencoderTraining(channels=[16, 16], batch=8, steps=2),
+        unet=UNetTraining(channels=[16, 16], heads=8, condition=8, batch=8, steps=2),
+    )
+
+    def train(folder):
+        train_prior(recipe, "tiny", folder, "")
+        return {path.parent.name: path.read_bytes() for path in folder.rglob("*.safetensors")}
+
+    wanted = train(tmp_path / "a")
+    with MODES[mode]():
+        assert wanted and train(tmp_path / "b") == wanted
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_loss_is_accumulated_without_gradients_around_it(mode):
+    def gradient():
+        objective = latentdc.build_objective(
+            "dm", num_classes=3, resolution=8, network="convnet3@8", normalization=NORMALIZATION
+        )
+        with torch.inference_mode(False):
+            images = torch.randn(3, 3, 8, 8, generator=generator(1)).requires_grad_()
+            real = torch.randn(4, 3, 8, 8, generator=generator(2))
+        objective.accumulate(0, images, torch.arange(3), lambda step, label: real)
+        return images.grad
+
+    wanted = gradient()
+    with MODES[mode]():
+        assert gradient().equal(wanted)
