@@ -65,7 +65,8 @@ def require_texts(value: object, name: str) -> None:
         InputError: it is none.
     """
     if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
-        raise InputError(f"{name} is a list of texts, got {show(value)}.")
+        hint = f"; write [{value!r}]" if isinstance(value, str) else ""
+        raise InputError(f"{name} is a list of texts, got {show(value)}{hint}.")
 
 
 def _what(value: object) -> str:

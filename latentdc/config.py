@@ -73,7 +73,8 @@ def find(name: str, folder: str) -> Path:
         if path.is_dir():
             raise InputError(f"{name} is a folder; name a YAML file, such as {path / RECIPE}.")
     except (OSError, RuntimeError) as error:  # too long, closed to us; no such user's home
-        raise InputError(f"no file {name[:300]}: {plain_yaml.reason(error)}.") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"no file {name[:300]}: {why}.") from error
     known = sorted(str(p.relative_to(shipped).with_suffix("")) for p in shipped.rglob("*.yaml"))
     hint = nearest(path.stem, known)
     raise InputError(f"no file {name}, and latentdc brings none of that name{hint}: {known}.")

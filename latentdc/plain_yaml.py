@@ -71,7 +71,10 @@ def parse(text: str) -> Any:
         events = yaml.parse(text, Loader=_LOADER)
         return _Reader(cast(Iterator[Any], events)).document()
     except UnicodeEncodeError as error:
-        raise yaml.YAMLError("it has characters that UTF-8 cannot write") from error
+        raise yaml.YAMLError(
+            "it has characters that UTF-8 cannot write; where they are of another locale, set "
+            "PYTHONUTF8=1"
+        ) from error
     except RecursionError as error:
         raise yaml.YAMLError("lists and mappings are too deep inside each other") from error
 

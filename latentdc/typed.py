@@ -215,7 +215,10 @@ def check_text(text: str, key: str) -> None:
     if _CONTROL.search(text):
         raise InputError(f"{key} has control characters, got {show(text)}; leave them out.")
     if _SURROGATE.search(text):
-        raise InputError(f"{key} has characters that UTF-8 cannot write, got {ascii(text)[:200]}.")
+        raise InputError(
+            f"{key} has characters that UTF-8 cannot write, got {ascii(text)[:200]}; where they "
+            "are of another locale, set PYTHONUTF8=1."
+        )
 
 
 _SCALARS = {int: _whole, float: _number, bool: _flag, str: _text}

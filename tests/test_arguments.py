@@ -226,7 +226,7 @@ def test_evaluation_refuses_other_things(options, told):
     [
         ({"ipc": 0}, "ipc is at least 1"),
         ({"ipc": "1"}, "ipc takes a whole number"),
-        ({"include": ["randm"]}, "got 'randm'; did you mean 'random'?"),
+        ({"include": ["randm"]}, "no row 'randm'; did you mean 'random'?"),
         ({"include": "random"}, "include is a list of texts, got 'random'"),
         ({"include": []}, "none of the rows [] has images"),
         ({"coreset": 3}, "coreset is a Dataset or a SyntheticSet, got 3"),

@@ -222,7 +222,8 @@ def test_an_alphabet_without_a_letter_prints_its_code(tmp_path, alphabet):
     assert "\\u732b" in printed and "Traceback" not in told
     process = command("distill", "Ω.yaml", cwd=tmp_path, env=environment)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 2 and told.startswith("latentdc: error: no file ")
+    assert process.returncode == 2 and told.startswith("latentdc: error: ")
+    assert "no file " in told or "set PYTHONUTF8=1" in told
 
 
 def test_a_path_that_the_locale_cannot_write_is_one_line(tmp_path):
@@ -231,7 +232,7 @@ def test_a_path_that_the_locale_cannot_write_is_one_line(tmp_path):
     process = command("distill", "digits_ipc1", "output=Ω", cwd=tmp_path, env=environment)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 2 and told.count("\n") == 1, told
-    assert "this locale cannot write '\\udcce'; set PYTHONUTF8=1" in told
+    assert "\\udcce" in told and "set PYTHONUTF8=1" in told
 
 
 @pytest.mark.slow

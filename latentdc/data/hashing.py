@@ -7,10 +7,13 @@ by a level here and there, so JPEG and the like are hashed by the bytes of the f
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def hash_pixels(pixels: NDArray[np.uint8]) -> int:
@@ -32,7 +35,7 @@ def _hash(content: bytes) -> int:
     return int.from_bytes(blake2b(content, digest_size=8).digest(), "big", signed=True)
 
 
-def hash_samples(hashes: Tensor, labels: Tensor, class_names: Sequence[str]) -> str:
+def hash_samples(hashes: "Tensor", labels: "Tensor", class_names: Sequence[str]) -> str:
     """16 hex digits of a set of labelled samples, whatever their order; classes have an order.
 
     Args:

@@ -92,7 +92,7 @@ class PriorSpec:
             f"got {self.steps}; the skip's weights run over steps - 1.",
         )
         require(
-            0 <= self.guidance < float("inf"),
+            self.guidance >= 0,
             f"prior.guidance is at least 0, and 1 turns it off; got {self.guidance}.",
         )
         require(

@@ -1,7 +1,6 @@
 """The core set: scores, rules, budgets."""
 
 from dataclasses import dataclass, field
-from math import inf
 from typing import Literal
 
 from latentdc.prune.rules.names import RULES, require_rule
@@ -47,9 +46,7 @@ class RuleSettings:
         for name, least in (("strata", 1), ("neighbours", 1), ("span", 3), ("subsets", 2)):
             value = getattr(self, name)
             require(value >= least, f"prune.rules.{name} is at least {least}, got {value}.")
-        require(
-            0 <= self.gamma < inf, f"prune.rules.gamma is finite and at least 0, got {self.gamma}."
-        )
+        require(self.gamma >= 0, f"prune.rules.gamma is at least 0, got {self.gamma}.")
         require(0 < self.decay < 1, f"prune.rules.decay is in (0, 1), got {self.decay}.")
         require(
             self.clusters is None or self.clusters >= 1,

@@ -1,7 +1,6 @@
 """Trajectory matching and its experts."""
 
 from dataclasses import dataclass
-from math import inf
 from typing import Literal
 
 from latentdc.recipe.augment import check_augment
@@ -80,6 +79,6 @@ class Experts:
         for name in ("count", "epochs", "batch"):
             value = getattr(self, name)
             require(value >= 1, f"experts.{name} is at least 1, got {value}.")
-        require(0 < self.lr < inf, f"experts.lr is positive and finite, got {self.lr}.")
+        require(self.lr > 0, f"experts.lr is positive, got {self.lr}.")
         require(0 <= self.momentum < 1, f"experts.momentum is in [0, 1), got {self.momentum}.")
         check_augment(self.augment, "experts.augment")

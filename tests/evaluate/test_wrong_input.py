@@ -33,7 +33,7 @@ def trained(request, monkeypatch):
         ({"students": ["vit", "vit@512"]}, "names a student twice.*has the published one"),
         ({"students": ["convnet3@8", "alexnet@2", "convnet3@8"]}, "names a student twice"),
         ({"students": ["convnet3@08", "convnet3@8"]}, "names a student twice"),
-        ({"students": "vit"}, "students is a list of networks, got 'vit'; write"),
+        ({"students": "vit"}, "students is a list of texts, got 'vit'; write"),
         ({"students": ["resnet"]}, "unknown network 'resnet'"),
     ],
 )

@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_refused_in_one_line(trajectories, capsys):
     assert "experts of 14 weights" in refused(capsys, "data.classes=[0,1,2]")
     line = refused(capsys, "objective.trajectory.expert_epochs=2")
     assert "an expert of 2 epochs, and objective.trajectory wants weights after up to 3" in line
-    line = refused(capsys, "data.mean=[9,9,9]", "data.std=[0.01,0.01,0.01]")
+    line = refused(capsys, "data.classes=[1,2,3,4,5,6,7,8,9,0]")
     assert "is right on" in line and "another data.mean, data.std" in line
     assert "holds replay buffers of MTT" in refused(capsys, command=experts)
 
