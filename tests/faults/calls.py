@@ -124,6 +124,7 @@ def _command(arguments: list[str], folder: Path, output: int, before: Fault | No
     try:
         os.setpgid(0, 0)
         os.chdir(folder)
+        os.environ["HOME"] = str(folder / "home")  # which a recipe may name
         os.environ["LATENTDC_CACHE"] = str(folder / "cache")
         os.environ["HF_HOME"] = str(folder / "hf")
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

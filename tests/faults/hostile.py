@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import struct
 import zipfile
 import zlib
@@ -121,6 +122,11 @@ def texts(folder: Path, draw: random.Random) -> Made:
         "a bomb": bomb,
         "a bomb of mappings": bomb.replace("[x,", "[{y: 1},"),
         "a bomb below a key": f"data: {{source: digits}}\n{bomb}ipc: *i\n",
+        "a bomb of merges": "a: &a {x: 1}\n"
+        + "".join(
+            f"{after}: &{after} {{<<: [{', '.join([f'*{name}'] * 9)}]}}\n"
+            for name, after in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
         "a cycle": "data: &d {source: *d}\n",
         "depth": "[" * 20_000 + "]" * 20_000,
         "deep mappings": "{a: " * 5_000 + "1" + "}" * 5_000,
@@ -153,6 +159,9 @@ def texts(folder: Path, draw: random.Random) -> Made:
                 ("runs/plain/recipe.yaml", ("distill", "plain.yaml")),
                 ("runs/plain/synthetic/recipe.yaml", ("evaluate", "runs/plain/synthetic")),
                 ("bad.yaml", (*CONVERT, "bad.yaml")),
+                ("pictures/README.md", ("evaluate", "pictures/train", *_folder())),
+                ("runs/plain/synthetic/README.md", ("evaluate", "runs/plain")),
+                ("cards/README.md", ("distill", "plain.yaml", "data.source=cards")),
             ]
         )  # fmt: skip
     else:
@@ -168,6 +177,10 @@ def texts(folder: Path, draw: random.Random) -> Made:
                 ("mine/experts.json", ("distill", "mtt.yaml", _experts("mine"))),
             ]
         )  # fmt: skip
+    if name.endswith(".md"):  # a card, whose head is YAML
+        content = f"---\n{content}\n---\n"
+    if name.startswith("cards"):
+        shutil.copytree(folder / "pictures", folder / "cards")
     _write(folder / name, content.encode())
     return f"{kind} as {name}", command
 

@@ -96,9 +96,7 @@ def attempt(group: str, draw: random.Random, lab: Lab) -> Trial:
     if group == "files":
         kind = draw.choice(list(FILES))
         (folder / "bad.yaml").write_bytes(FILES[kind])
-        return _refused(
-            f"a file of {kind}", ("distill", "bad.yaml", DRY), folder, kind != "a comment"
-        )
+        return _refused(f"a file of {kind}", ("distill", "bad.yaml", DRY), folder)
     if group == "overrides":
         word = draw.choice(OVERRIDES)
         what = word if len(word) < 60 else f"{word[:60]}..."
