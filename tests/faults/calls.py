@@ -91,6 +91,7 @@ def call(
     child = os.fork()
     if child == 0:
         _command(list(arguments), folder, writer, before)
+    os.setpgid(child, child)  # a group of its own, with whatever it starts
     os.close(writer)
     output, end = b"", began + (limit if kill_after is None else kill_after)
     while time.monotonic() < end:
@@ -122,7 +123,6 @@ def _command(arguments: list[str], folder: Path, output: int, before: Fault | No
     """The child's whole life."""
     code = 70
     try:
-        os.setpgid(0, 0)
         os.chdir(folder)
         os.environ["HOME"] = str(folder / "home")  # which a recipe may name
         os.environ["LATENTDC_CACHE"] = str(folder / "cache")
