@@ -24,11 +24,13 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
+from torch.torch_version import TorchVersion
 
 from latentdc.networks.base import Network
 from latentdc.objectives.chunks import at_once
 from latentdc.objectives.gradient import DISTANCES, Distance, class_gradient, real_gradient
 
+BATCHED = TorchVersion(torch.__version__) >= TorchVersion("2.14")  # vmap failed in backward before
 NUMBERS = 2**24  # of the gradients of single images that are in memory at once
 
 Form = Literal["taylor", "bound"]
@@ -108,6 +110,17 @@ def _single_gradients(
         yield list(single(trained, part).values())
 
 
+def _products(used: Sequence[Tensor], images: Tensor, rows: Sequence[Tensor]) -> Tensor:
+    """(B, *images.shape) products of the Jacobian of `used` with each of the B rows."""
+    if BATCHED:
+        (found,) = torch.autograd.grad(used, images, rows, is_grads_batched=True, retain_graph=True)
+        return found
+    each = zip(*rows, strict=True)
+    return torch.stack(
+        [torch.autograd.grad(used, images, row, retain_graph=True)[0] for row in each]
+    )
+
+
 def _lengths(
     loss: Callable[[Tensor, Sequence[Tensor]], Tensor],
     means: Sequence[Tensor],
@@ -139,9 +152,7 @@ def _lengths(
                 *((a, v / (count - 1)) for a, v in pairs if a is not None), strict=True
             )
             if form == "taylor":
-                rows = torch.autograd.grad(
-                    used, images, rows, is_grads_batched=True, retain_graph=True
-                )
+                rows = (_products(used, images, rows),)
             squares = [row.flatten(1).square().sum(1) for row in rows]
             lengths.append(torch.stack(squares).sum(0).sqrt())
     return torch.cat(lengths).detach()

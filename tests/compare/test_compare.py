@@ -237,6 +237,7 @@ def test_a_student_that_no_set_of_known_bytes_has_leaves_its_panel_empty(tmp_pat
     assert save_frontier(tmp_path / "picture.png", grouped(read_all([given, other]))) == 2
 
 
+@pytest.mark.smoke
 def test_the_command_writes_tables_and_a_picture_of_known_bytes(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     given = []

@@ -35,6 +35,7 @@ def test_another_resolution_and_changed_files_are_decoded_anew(tree):
     assert (before.hashes != after.hashes).tolist() == [True] + [False] * 5
 
 
+@pytest.mark.smoke
 def test_large_sets_are_memory_mapped_and_equal(tree, monkeypatch):
     in_memory = open_tree(tree)
     monkeypatch.setattr(cache, "MEMORY_LIMIT", 0)

@@ -11,6 +11,7 @@ from latentdc.errors import InputError
 from latentdc.recipe import Data
 
 
+@pytest.mark.smoke
 def test_the_split_is_part_of_the_definition_and_never_changes():
     rows = split_rows(load_digits().target)
     assert (len(rows["train"]), len(rows["test"])) == (1437, 360)

@@ -29,6 +29,7 @@ def data(folder: Path, **keys) -> Data:
     return Data(source=str(folder), resolution=8, **keys)
 
 
+@pytest.mark.smoke
 def test_image_and_label_columns_are_found_by_their_types(tmp_path):
     write(tmp_path, [0, 1, 1])
     train = open_dataset(data(tmp_path), "train")
@@ -41,6 +42,7 @@ def list_of(image):
     return [[list(image.getpixel((x, y))) for x in range(width)] for y in range(height)]
 
 
+@pytest.mark.smoke
 def test_a_parquet_set_and_a_folder_of_the_same_images_have_the_same_hashes(tmp_path, tree):
     write(tmp_path / "hub", [0, 0, 0, 1, 1, 1])
     parquet, folder = (
@@ -129,6 +131,7 @@ def test_a_set_without_test_split_lists_its_splits(tmp_path):
         open_splits(data(tmp_path))
 
 
+@pytest.mark.smoke
 def test_a_source_that_the_hub_does_not_give_says_what_to_download(monkeypatch):
     def unreachable(*_: object, **__: object) -> None:
         raise ConnectionError("Couldn't reach 'nobody/nothing' on the Hub")

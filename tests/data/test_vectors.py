@@ -25,6 +25,7 @@ def same(one, other) -> bool:
     return alike and torch.equal(one.images[every].float(), other.images[every].float())
 
 
+@pytest.mark.smoke
 def test_all_layouts_of_the_same_vectors_are_the_same_data_set(tmp_path):
     npy = open_splits(data(write(tmp_path / "npy", per_class=5)))
     (tmp_path / "folder").mkdir()

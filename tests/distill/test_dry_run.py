@@ -44,6 +44,7 @@ def prior_gmac(recipe: Recipe) -> float:
     return float(re.search(r"([\d.,]+) of them", lines(recipe)["work per step"])[1])
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("skip", ["x0", "mean"])
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_a_sweep_counted_by_its_parts_is_one_counted_whole(guidance, skip):

@@ -60,6 +60,7 @@ def test_a_killed_run_ends_with_the_bitwise_same_set_as_one_that_was_not(tmp_pat
     assert [line.split(",")[0] for line in steps] == [f'{{"step": {i}' for i in range(60)]
 
 
+@pytest.mark.smoke
 def test_an_evaluation_that_goes_on_trains_only_the_rows_that_are_missing(monkeypatch, capsys):
     trained = []
     train = job.train_student

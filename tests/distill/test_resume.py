@@ -8,6 +8,7 @@ from latentdc.errors import InputError
 from tests.distill import setup
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("classes_per_step", [None, 2])
 @pytest.mark.parametrize("kind", ["dm", "dc"])
 def test_a_continued_run_ends_bitwise_as_an_uninterrupted_one(tmp_path, kind, classes_per_step):

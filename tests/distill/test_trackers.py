@@ -35,6 +35,7 @@ def group():
         distributed.destroy_process_group()
 
 
+@pytest.mark.smoke
 @pytest.mark.filterwarnings("ignore:.*no supported trackers:UserWarning")
 def test_trackers_end_with_a_run_and_the_processes_do_not(tmp_path, monkeypatch, group):
     """An ablation or a sweep has its next run in the same processes."""

@@ -134,6 +134,7 @@ def test_the_images_of_least_and_of_largest_effect_are_left_out():
     assert (brightness[out] < inside.min()).any() and (brightness[out] > inside.max()).any()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("kind", ["dm", "dc"])
 def test_a_share_of_zero_is_a_run_without_trimming_bitwise_and_another_share_is_not(kind):
     plain = setup.run(kind=kind, steps=4)

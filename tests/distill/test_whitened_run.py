@@ -23,6 +23,7 @@ def empty_folder(tmp_path, monkeypatch):
     write_recipe(tmp_path)
 
 
+@pytest.mark.smoke
 def test_a_set_brings_its_whitening_to_whoever_evaluates_it(monkeypatch):
     main(["quick.yaml", "data.zca=true", ROWS])
     made = SyntheticSet.from_pretrained(RUN)

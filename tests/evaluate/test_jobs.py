@@ -122,6 +122,7 @@ def test_wrong_classes_or_students_are_refused_before_anything_is_trained(traini
     assert trainings == []
 
 
+@pytest.mark.smoke
 @pytest.mark.slow
 def test_two_processes_share_the_trainings_and_agree_with_one(tmp_path, trainings):
     alone = evaluate(stripes(12), TEST, TWO, **OPTIONS)

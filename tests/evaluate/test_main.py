@@ -39,6 +39,7 @@ def wrong(capsys, *arguments):
     return capsys.readouterr().err
 
 
+@pytest.mark.smoke
 def test_a_saved_set_is_scored_beside_random_images(run, capsys):
     main([str(run), *QUICK, "evaluate.rows=[distilled,random]", "data.resolution=8"])
     printed = capsys.readouterr().out
@@ -189,6 +190,7 @@ def test_each_of_several_runs_has_its_own_network_and_a_core_set_if_they_share_o
     assert [row["set"] for row in rows[::2]] == ["a", "b", "random", "kept"]
 
 
+@pytest.mark.smoke
 def test_soft_labels_of_a_trained_teacher_are_stored_beside_the_rows(run, capsys):
     mine = run / "mine.yaml"
     mine.write_text(

@@ -49,6 +49,7 @@ def load(*overrides: str) -> Recipe:
     return config.load(Recipe, Path("toy.yaml"), overrides)
 
 
+@pytest.mark.smoke
 def test_a_run_follows_the_experts_that_the_command_trained_and_their_core_set(capsys):
     main(["toy.yaml"])
     folder = experts_folder(load())

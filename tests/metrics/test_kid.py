@@ -29,6 +29,7 @@ def unbiased_kernel_distance(x, y):
     return float(within - 2 * kernel(x, y).mean())
 
 
+@pytest.mark.smoke
 def test_the_distance_is_the_unbiased_one_of_levels():
     fidelity = pytest.importorskip("torch_fidelity")
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase

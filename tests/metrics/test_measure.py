@@ -69,6 +69,7 @@ def saved(tmp_path):
     return tmp_path, recipe
 
 
+@pytest.mark.smoke
 def test_a_saved_set_stands_beside_random_images_and_its_decoder(saved):
     folder, recipe = saved
     place = Place(str(folder), folder / "synthetic")

@@ -52,11 +52,13 @@ def test_resnetap10_pools_instead_of_striding(resolution, last):
     assert network.trunk(torch.zeros(1, 3, resolution, resolution)).shape[2:] == (last, last)
 
 
+@pytest.mark.smoke
 def test_every_listed_name_is_torchvisions():
     known = models.list_models(module=models)
     assert {name.removesuffix(SMALL_STEM) for name in SMALLEST} <= set(known)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("name", "resolution"),
     [("mobilenet_v2", 32), ("resnet18-small", 8), ("shufflenet_v2_x0_5", 32)],

@@ -230,6 +230,7 @@ def test_every_augmentation_has_effects_without_a_slow_fallback(kind, augmentati
             assert lengths.shape == (6,) and lengths.isfinite().all()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("network", ["alexnet@8", "vgg11@4", "resnet18@4", "vit@16"])
 def test_other_students_have_effects(network):
     for kind in ("dm", "dc"):

@@ -157,6 +157,7 @@ def test_a_student_learns_in_half_precision_as_in_full():
     assert (half - full).norm() < 0.2 * (full - before).norm()
 
 
+@pytest.mark.smoke
 def test_batch_norms_and_half_precision_go_together():
     gradients = []
     for enabled in (True, False):

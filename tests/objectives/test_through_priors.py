@@ -45,6 +45,7 @@ def loss_of(match, student, images):
     return match(student, real, made, LABELS)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("match", [match_distributions, match_gradients])
 @pytest.mark.parametrize("kind", ["pixel", "autoencoder", "diffusion"])
 def test_the_chain_from_z_and_c_to_the_loss_agrees_with_finite_differences(kind, match):

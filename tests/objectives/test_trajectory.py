@@ -104,6 +104,7 @@ def test_a_step_is_a_training_by_sgd_from_one_expert_s_weights_towards_its_later
     assert images.grad.abs().sum((1, 2, 3)).min() > 0
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("form", ["replayed", "constant"])
 def test_the_forms_differ_in_how_the_gradient_is_computed_and_not_in_the_draws(form):
     exact, other = (step(objective(form=f, lr_student=1e-4)) for f in ("unrolled", form))
@@ -161,6 +162,7 @@ def test_networks_with_dropout_are_followed_without_it():
     assert torch.equal(first, second)
 
 
+@pytest.mark.smoke
 def test_networks_with_fused_attention_are_unrolled_with_its_plain_kernel():
     assert step(attentive()).abs().sum() > 0
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION), pytest.raises(RuntimeError):

@@ -29,6 +29,7 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.mark.smoke
 def test_one_table_holds_the_ablation_rded_and_random_images(made):
     rows = json.loads((made / "run/evaluation.json").read_text())["rows"]
     assert [row["set"] for row in rows] == ["P", "P+C", "RDED", "random", "P+C+A", "RDED+A"]

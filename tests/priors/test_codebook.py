@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from latentdc.priors import codebook
@@ -37,6 +38,7 @@ def test_the_gradient_passes_straight_through():
     assert z.grad.eq(3.0).all()
 
 
+@pytest.mark.smoke
 def test_a_vq_prior_decodes_as_its_model_does():
     model, prior = small.vq(), AutoencoderPrior(small.vq(), resolution=8)
     z = torch.randn(3, *prior.latent_shape).requires_grad_()

@@ -78,6 +78,7 @@ def test_guidance_of_one_spends_no_call_on_the_null_condition():
     assert calls.forwards == 4 * 3
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("memory", ["low", "replay"])
 @pytest.mark.parametrize("skip", ["x0", "mean", "none"])
 def test_fast_and_memory_bounded_gradients_are_equal(skip, memory):

@@ -42,6 +42,7 @@ def test_a_row_of_the_table_does_what_its_label_does_at_any_size(folder, size):
         assert not torch.allclose(denoiser(x, torch.tensor(401), rows.flip(0)), wanted)
 
 
+@pytest.mark.smoke
 @torch.no_grad()
 def test_a_dit_decodes_as_diffusers_own_loop_does(folder):
     prior = load(folder, steps=3, guidance=4.0, skip="none")

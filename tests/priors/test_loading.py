@@ -11,6 +11,7 @@ from latentdc.priors.loading import load_prior
 from tests.priors import small
 
 
+@pytest.mark.smoke
 def test_a_folder_in_diffusers_layout_loads_and_decodes(tmp_path):
     small.save(tmp_path)
     prior = load_prior("diffusion", str(tmp_path), resolution=8, steps=2)
@@ -179,6 +180,7 @@ def test_a_checkpoint_in_place_of_a_folder_says_how_to_convert_it(tmp_path):
         load_prior("diffusion", str(tmp_path / "model.ckpt"), resolution=8)
 
 
+@pytest.mark.smoke
 def test_missing_weights_say_what_to_download(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -15,6 +16,7 @@ def gradients(prior):
     return images.detach(), z.grad, c.grad
 
 
+@pytest.mark.smoke
 def test_weights_kept_in_bf16_give_the_bits_of_autocast():
     plain, kept = small.prior(precision="bf16"), small.prior(precision="bf16")
     keep_in_bf16(kept.denoiser.unet)

@@ -42,6 +42,7 @@ def plain_loop(pipeline, prior, z, noise, predict):
     return pipeline.vae.decode(x / 0.5 + 0.1).sample.clamp(-1, 1)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @torch.no_grad()
 def test_stable_diffusion_decodes_as_diffusers_own_loop_does(tmp_path, prediction):
@@ -61,6 +62,7 @@ def test_stable_diffusion_decodes_as_diffusers_own_loop_does(tmp_path, predictio
     torch.testing.assert_close(prior.decode(z, c, noise), wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("zeros", [True, False])
 @torch.no_grad()
 def test_sdxl_decodes_as_diffusers_own_loop_does(tmp_path, zeros):
@@ -137,6 +139,7 @@ def test_half_precision_weights_serve_where_there_are_no_others(tmp_path):
     assert prior.denoiser.unet.conv_in.weight.equal(wanted)
 
 
+@pytest.mark.smoke
 def test_on_meta_shapes_are_known_without_weights_tokenizers_or_prompts(tmp_path):
     text_models.save_sdxl(tmp_path)
     for path in [*tmp_path.rglob("*.safetensors"), *tmp_path.glob("tokenizer*/*")]:

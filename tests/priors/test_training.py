@@ -96,6 +96,7 @@ def test_latents_of_the_shapes_that_were_asked_for():
     assert unet.config.in_channels == 4
 
 
+@pytest.mark.smoke
 @pytest.mark.slow
 def test_a_prior_is_trained_continued_and_loaded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -48,6 +48,7 @@ def draw(seed: int) -> torch.Tensor:
     return torch.randn(3, 2, 4, 4, generator=generator(seed, "z"))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("memory", ["fast", "low"])
 def test_a_prior_without_classes_decodes_z_alone(folder, memory):
     prior = load(folder, memory=memory, chunk=2)

@@ -25,6 +25,7 @@ def recipe(tmp_path, monkeypatch):
     return "quick.yaml"
 
 
+@pytest.mark.smoke
 def test_the_core_set_of_a_recipe_is_saved_and_counted(recipe, tmp_path, capsys):
     main([recipe, "prune.order=hard"])
     train = open_dataset(Data(), "train")
@@ -68,6 +69,7 @@ def test_scores_are_kept_and_ten_budgets_need_no_scorer(recipe, tmp_path, capsys
     assert "kept 142 of 1437 images (aum, easy)" in output and "right on" not in output
 
 
+@pytest.mark.smoke
 def test_a_report_and_a_list_of_labels_to_check_are_written(recipe, tmp_path, capsys):
     (tmp_path / "aum.csv").write_text("aum\n" + "\n".join(str(i % 97) for i in range(1437)))
     given = ["prune.scores=aum.csv", "prune.score=aum"]

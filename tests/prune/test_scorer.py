@@ -41,6 +41,7 @@ def load(path, network="convnet3@4", num_classes=5, resolution=8):
     )
 
 
+@pytest.mark.smoke
 def test_a_loaded_scorer_computes_what_its_network_did(weights):
     network, path = weights
     images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -154,6 +155,7 @@ def counting(monkeypatch) -> Counting:
     return network
 
 
+@pytest.mark.smoke
 def test_a_torchvision_scorer_is_restricted_to_the_classes_of_the_set_by_name(counting):
     scorer = torchvision_scorer("resnet18", class_names=["n03888257", "tench", "chain saw"])
     assert scorer(torch.zeros(2, 3, 8, 8)).tolist() == [[701, 0, 491]] * 2

@@ -73,6 +73,7 @@ def cells(folder: Path) -> dict[tuple[str, ...], dict]:
     return {tuple(cell["point"].values()): cell for cell in content["cells"]}
 
 
+@pytest.mark.smoke
 def test_every_point_has_the_accuracies_of_its_own_run(swept):
     found = cells(swept[0])
     assert len(found) == 5

@@ -12,6 +12,7 @@ from latentdc.synthetic.export import export_pt, folder_names, main
 from tests.synthetic.sets import NAMES, float_images, random_set
 
 
+@pytest.mark.smoke
 def test_imagefolder_holds_the_stored_pixels_by_class_name(tmp_path):
     synthetic = random_set()
     synthetic.save_pretrained(tmp_path / "run" / "synthetic")

@@ -61,6 +61,7 @@ def run(tmp_path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.smoke
 def test_a_run_is_pushed_to_a_private_repo_in_one_commit(hub, run, capsys):
     main([str(run), "user/name"])
     assert hub.repos == [
@@ -127,6 +128,7 @@ def test_nobody_logged_in_is_told_what_to_do(hub, run, monkeypatch, capsys):
     assert hub.repos == []
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [

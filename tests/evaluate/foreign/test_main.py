@@ -35,6 +35,7 @@ def refused(capsys, *arguments):
     return capsys.readouterr().err
 
 
+@pytest.mark.smoke
 def test_sets_of_all_layouts_and_our_own_give_one_table(desk, capsys):
     rded(desk / "mosaics", 10, 3)
     rethinkdc(desk / "hub", LABELS.tolist())
@@ -82,6 +83,7 @@ def test_a_single_foreign_set_keeps_its_name(desk):
     assert place.kind == "images" and row_names([place]) == ["mosaics"]
 
 
+@pytest.mark.smoke
 def test_a_hub_data_set_of_others_is_read_by_its_columns(desk, monkeypatch):
     stored = rethinkdc(desk / "snapshot", LABELS.tolist())
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(stored))

@@ -52,6 +52,7 @@ def test_an_unconditional_unet_computes_the_same(tmp_path):
     close(converted(x, t).sample, expected)
 
 
+@pytest.mark.smoke
 @torch.no_grad()
 def test_a_class_conditional_unet_computes_the_same(tmp_path):
     state = toy.weights(classes=4)
@@ -65,6 +66,7 @@ def test_a_class_conditional_unet_computes_the_same(tmp_path):
     assert list(embedding.config["class_names"]) == ["class_0", "class_1", "class_2"]
 
 
+@pytest.mark.smoke
 @torch.no_grad()
 def test_a_first_stage_with_a_codebook_computes_the_same(tmp_path):
     state = toy.weights()
