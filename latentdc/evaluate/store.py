@@ -109,8 +109,9 @@ class LabelStore:
             ) from error
 
     def bytes(self) -> int:
-        """On disk; 0 where the labels have been removed."""
-        return sum(path.stat().st_size for path in self.folder.glob("*"))
+        """On disk; 0 where the labels have been removed. What a kill left half written is none."""
+        files = [self.folder / FACTS, *self.folder.glob("epoch-?????.safetensors")]
+        return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def _replace(path: Path, write: object) -> None:

@@ -75,3 +75,10 @@ def test_a_damaged_or_missing_epoch_is_named(tmp_path):
         store.read(0)
     assert json.loads((store.folder / "labels.json").read_text())["views"] == {"flip": True}
     assert not list(store.folder.glob("*.part"))
+
+
+def test_what_a_kill_left_half_written_costs_no_bytes(tmp_path):
+    _, store = round_trip(tmp_path, "float16", None)
+    cost = sum(file.stat().st_size for file in store.folder.iterdir())
+    (store.folder / "epoch-00000.safetensors.123.part").write_bytes(b"half of")
+    assert store.bytes() == cost > 0
