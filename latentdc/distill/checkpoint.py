@@ -6,6 +6,7 @@ is written under a temporary name, brought to the disk and renamed. The last two
 goes on from the newest one that is as it was written.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -171,6 +172,7 @@ def damage_of(checkpoint: Path) -> str | None:
     try:
         files = _files(checkpoint)
         for name, checksum in files.items():
+            _require_file(checkpoint / name)
             with (checkpoint / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
                     return f"{name} is not as it was written"
@@ -184,6 +186,12 @@ def damage_of(checkpoint: Path) -> str | None:
         return f"{CHECKSUMS} is not as it was written"
 
 
+def _require_file(path: Path) -> None:
+    """Refuse a pipe or device, which would be waited for."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+
+
 def _files(checkpoint: Path) -> dict[str, str]:
     """Checksums of the files of a checkpoint, by their names.
 
@@ -191,6 +199,7 @@ def _files(checkpoint: Path) -> dict[str, str]:
         OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError: the list is
             damaged or absent.
     """
+    _require_file(checkpoint / CHECKSUMS)
     content = json.loads((checkpoint / CHECKSUMS).read_bytes())
     files: dict[str, str] = content["files"]
     if content["list"] != _of_list(files):

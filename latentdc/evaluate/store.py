@@ -26,7 +26,8 @@ from latentdc.draws import generator
 from latentdc.errors import InputError
 
 FACTS = "labels.json"
-VERSION = 1
+VERSION = 2  # of the files: 1 had no checksums
+CHECKSUM = "sha256"  # in the header of an epoch's file
 Coded = dict[str, Tensor]
 
 
@@ -75,8 +76,10 @@ class LabelStore:
     def _differing(self, brought: Path) -> dict[str, tuple[object, object]]:
         """By name, the facts of `brought` and of this store that differ."""
         try:
-            found = json.loads((brought / FACTS).read_text())
-        except (OSError, ValueError) as error:
+            if not (brought / FACTS).is_file():
+                raise OSError(f"there is no file {FACTS}")
+            found = dict(json.loads((brought / FACTS).read_text()))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{brought} holds no stored labels: {error}.") from error
         ours = json.loads(json.dumps(self.facts))
         return {key: (found.get(key), ours[key]) for key in ours if found.get(key) != ours[key]}
@@ -91,7 +94,8 @@ class LabelStore:
         facts = self.folder / FACTS
         if not facts.is_file():
             _replace(facts, lambda part: part.write_text(json.dumps(self.facts, indent=1) + "\n"))
-        _replace(self.path(epoch), lambda part: save_file(coded, part))
+        checksum = {CHECKSUM: _checksum(coded)}
+        _replace(self.path(epoch), lambda part: save_file(coded, part, checksum))
 
     def read(self, epoch: int) -> Coded:
         """The labels of one epoch, memory-mapped.
@@ -99,19 +103,52 @@ class LabelStore:
         Raises:
             InputError: the file is missing or damaged.
         """
-        try:
-            with safe_open(self.path(epoch), "pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"cannot read the stored labels {self.path(epoch)}: {error}; delete the file to "
-                "have it made again."
-            ) from error
+        coded, checksum = _opened(self.path(epoch))
+        if checksum != _checksum(coded):
+            raise _damaged(self.path(epoch), "it is not as it was written")
+        return coded
 
     def bytes(self) -> int:
-        """On disk; 0 where the labels have been removed. What a kill left half written is none."""
-        files = [self.folder / FACTS, *self.folder.glob("epoch-?????.safetensors")]
-        return sum(path.stat().st_size for path in files if path.is_file())
+        """On disk; 0 where the labels have been removed. What a kill left half written is none.
+
+        Raises:
+            InputError: the store is damaged.
+        """
+        if not self.folder.exists():
+            return 0
+        self.require_same(self.folder)
+        files = sorted(self.folder.glob("epoch-?????.safetensors"))
+        for path in files:
+            _opened(path)
+        return sum(path.stat().st_size for path in (self.folder / FACTS, *files))
+
+
+def _opened(path: Path) -> tuple[Coded, str | None]:
+    """What a file holds, memory-mapped, and the checksum that it names."""
+    try:
+        if not path.is_file():
+            raise OSError("it is no file" if path.exists() else "there is no such file")
+        with safe_open(path, "pt") as file:
+            named = (file.metadata() or {}).get(CHECKSUM)
+            return {key: file.get_tensor(key) for key in file.keys()}, named
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(
+        f"cannot read the stored labels {path}: {why}; delete the file to have it made again."
+    )
+
+
+def _checksum(coded: Coded) -> str:
+    """Of the tensors of one epoch."""
+    digest = hashlib.sha256()
+    for name in sorted(coded):
+        tensor = coded[name].contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _replace(path: Path, write: object) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -82,3 +83,30 @@ def test_what_a_kill_left_half_written_costs_no_bytes(tmp_path):
     cost = sum(file.stat().st_size for file in store.folder.iterdir())
     (store.folder / "epoch-00000.safetensors.123.part").write_bytes(b"half of")
     assert store.bytes() == cost > 0
+
+
+def test_one_flipped_byte_is_no_label(tmp_path):
+    _, store = round_trip(tmp_path, "float16", None)
+    content = bytearray(store.path(0).read_bytes())
+    content[-1] ^= 1
+    store.path(0).write_bytes(content)
+    with pytest.raises(InputError, match="not as it was written; delete the file to have it made"):
+        store.read(0)
+
+
+@pytest.mark.parametrize("damage", ["longer", "other facts", "no facts", "pipe", "deep"])
+def test_bytes_of_damaged_labels_are_not_counted(tmp_path, damage):
+    _, store = round_trip(tmp_path, "float16", None)
+    facts, path = store.folder / "labels.json", store.path(0)
+    if damage == "longer":
+        path.write_bytes(path.read_bytes() + b"more")
+    elif damage == "other facts":
+        facts.write_text(facts.read_text().replace("true", "false"))
+    elif damage == "deep":
+        facts.write_text("[" * 100_000)
+    else:
+        (facts if damage == "no facts" else path).unlink()
+        if damage == "pipe":
+            os.mkfifo(path)
+    with pytest.raises(InputError, match="stored labels"):
+        store.bytes()
