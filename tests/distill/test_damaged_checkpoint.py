@@ -69,6 +69,9 @@ DAMAGES = {
     "a folder in place of a file": lambda folder: (
         (folder / FILES[0]).unlink(), (folder / FILES[0]).mkdir()
     ),
+    "a pipe in place of a file": lambda folder: (
+        (folder / FILES[0]).unlink(), os.mkfifo(folder / FILES[0])
+    ),
     "nothing": lambda folder: [path.unlink() for path in folder.iterdir()],
     "another one's file": lambda folder: shutil.copy(
         folder.with_name("step-00000002") / FILES[0], folder
