@@ -148,8 +148,9 @@ def _read(source: Path, split: str) -> tuple[Tensor, Tensor] | None:
         # Copy-on-write: the file stays as it is, and torch wants memory that it might write to.
         if not (source / f"{split}_labels.npy").is_file():
             raise ValueError(f"there is no file {split}_labels.npy beside {split}.npy")
-        vectors = np.load(path, mmap_mode="c", allow_pickle=False)
-        labels = np.load(source / f"{split}_labels.npy", allow_pickle=False)
+        # np.load would take an archive of arrays or a pickle of that name, too.
+        vectors = np.lib.format.open_memmap(path, mode="c")
+        labels = np.lib.format.open_memmap(source / f"{split}_labels.npy", mode="r")
         if not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(f"labels are whole numbers, got {labels.dtype}")
         if vectors.dtype.kind != "f":

@@ -111,7 +111,8 @@ def read_features(path: Path, count: int) -> Features:
 def _open(path: Path) -> NDArray[np.floating]:
     try:
         if path.suffix == ".npy":
-            mapped: NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
+            # np.load would take an archive of arrays or a pickle of that name, too
+            mapped: NDArray[np.floating] = np.lib.format.open_memmap(path, mode="r")
             return mapped
         tensors = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:

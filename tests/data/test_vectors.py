@@ -128,6 +128,16 @@ def test_a_test_split_without_labels_gives_way_to_validation(tmp_path, capsys):
         open_dataset(data(folder, test="test"), "test")
 
 
+@pytest.mark.parametrize("name", ["train.npy", "train_labels.npy"])
+def test_an_archive_in_the_name_of_an_array_is_refused(tmp_path, name):
+    np.save(tmp_path / "train.npy", np.zeros((4, 2), np.float32))
+    np.save(tmp_path / "train_labels.npy", np.array([0, 0, 1, 1]))
+    with (tmp_path / name).open("wb") as file:
+        np.savez(file, values=np.zeros((4, 2), np.float32))
+    with pytest.raises(InputError, match="train"):
+        open_dataset(Data(source=str(tmp_path), kind="vectors"), "train")
+
+
 def test_flags_in_safetensors_are_no_labels(tmp_path):
     vectors, labels = clusters(5, seed=1)
     for name in ("train", "test"):

@@ -120,6 +120,13 @@ def test_features_of_another_length_or_kind_are_refused(tmp_path):
             read_features(tmp_path / "f.npy", 12)
 
 
+def test_an_archive_in_the_name_of_an_array_is_refused(tmp_path):
+    with (tmp_path / "f.npy").open("wb") as file:
+        np.savez(file, features=np.zeros((12, 3), np.float32))
+    with pytest.raises(InputError, match="cannot read the features"):
+        read_features(tmp_path / "f.npy", 12)
+
+
 def test_features_are_read_in_blocks_of_any_rows():
     array = np.arange(30, dtype=np.float16).reshape(10, 3)
     some = Features(array).select(torch.tensor([7, 2])).select(torch.tensor([1]))
