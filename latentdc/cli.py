@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from latentdc import config, lock
+from latentdc import config, ranks
 from latentdc.errors import InputError, RunError
 
 COMMANDS = {
@@ -75,7 +75,7 @@ def read_recipe(
     recipe = config.load(schema, path, options.overrides)
     check(recipe)
     if options.print_config:
-        if lock.rank() == 0:
+        if ranks.rank() == 0:
             print(config.to_yaml(recipe), end="")
         raise SystemExit(0)
     return recipe, path.stem
@@ -98,6 +98,7 @@ def exits(work: Callable[[], None]) -> None:
     _print_any_alphabet()
     try:
         try:
+            ranks.check()
             work()
         finally:
             if sys.stdout is not None:
@@ -106,7 +107,7 @@ def exits(work: Callable[[], None]) -> None:
         told = _told(error)
         if told is None or os.environ.get(TRACEBACK):
             raise
-        if lock.rank() > 0 or _process_lost(error):
+        if ranks.rank() > 0 or _process_lost(error):
             time.sleep(TOGETHER)  # where the main one tells the same, this one is ended by then
         _leave(*told)
 
@@ -117,8 +118,7 @@ def one_process(command: str) -> None:
     Raises:
         InputError: it did.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
+    if (processes := ranks.processes()) > 1:
         raise InputError(
             f"{command} runs on one process, and {processes} were started; start it without "
             "torchrun or accelerate launch."
@@ -136,7 +136,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
     """The line and exit code of an error that is not of our own making; "" tells nothing."""
     if isinstance(error, InputError | RunError):
         code = EXIT["input" if isinstance(error, InputError) else "run"]
-        return "" if error.everywhere and lock.rank() > 0 else str(error), code
+        return "" if error.everywhere and ranks.rank() > 0 else str(error), code
     everything = list(_chain(error, implied=True))
     again = "finished files are whole, start again"
     if any(isinstance(one, KeyboardInterrupt) for one in everything):
@@ -221,6 +221,7 @@ def _of_system(error: OSError) -> str:
         errno.EACCES: "; name a place that is open to you",
         errno.EPERM: "; name a place that is open to you",
         errno.EROFS: "; name a place that can be written, such as output=...",
+        errno.EFBIG: "; allow larger files (ulimit -f), or name another disk",
         errno.ENAMETOOLONG: "; take a shorter name",
         errno.EMFILE: "; allow more open files (ulimit -n)",
     }
@@ -243,13 +244,13 @@ def _unread() -> bool:
 
 def _leave(message: str, code: int) -> NoReturn:
     """End with a line that names the process, where there are several, and with a code."""
-    rank, processes = lock.rank(), int(os.environ.get("WORLD_SIZE", "1"))
+    rank = ranks.rank()
     with suppress(Exception):
         for bar in list(getattr(sys.modules.get("tqdm.std"), "tqdm")._instances):  # noqa: B009
             bar.close()
     if message:
         start, where = "latentdc: error: ", ""
-        if rank > 0 or processes > 1:  # another one's progress may stand in the line
+        if ranks.processes() > 1:  # another one's progress may stand in the line
             start, where = f"\n{start}", f"rank {rank}: "
         with suppress(OSError):
             print(f"{start}{where}{' '.join(message.split())}", file=sys.stderr, flush=True)

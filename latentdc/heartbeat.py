@@ -7,16 +7,22 @@ process that is stopped, or whose machine is gone, counts no more.
 """
 
 import atexit
+import math
 import os
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from accelerate import Accelerator
 
+from latentdc import ranks
+from latentdc.errors import InputError
+
 ENDED = b"ended"
+SILENCE = "LATENTDC_SILENCE"
 _started: list["Heart"] = []
 
 
@@ -32,8 +38,31 @@ def start(accelerator: Accelerator) -> None:
 
 
 def silence() -> float:
-    """Seconds without a sign of life after which a process counts as stopped."""
-    return float(os.environ.get("LATENTDC_SILENCE", "300"))
+    """Seconds without a sign of life after which a process counts as stopped.
+
+    Raises:
+        InputError: LATENTDC_SILENCE is no such number.
+    """
+    given = os.environ.get(SILENCE, "300")
+    with suppress(ValueError):
+        if 1 <= float(given) < math.inf:
+            return float(given)
+    raise InputError(f"{SILENCE} is a number of seconds from 1 on, such as 300, got {given!r}.")
+
+
+@contextmanager
+def meeting() -> Iterator[None]:
+    """End this process if the block, in which all processes meet, takes longer than the silence."""
+    seconds = silence()
+    why = f"the other processes have not all started after {seconds:.0f} seconds"
+    late = threading.Timer(seconds, _end_process, [ranks.rank(), why])
+    late.daemon = True
+    if ranks.processes() > 1:
+        late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
 
 
 class Heart(threading.Thread):
@@ -92,12 +121,16 @@ class Heart(threading.Thread):
             self.store.set(self.keys[self.rank], ENDED.decode())
 
     def _end_process(self, why: str) -> None:
-        time.sleep(min(2, self.silence) if self.rank > 0 else 0)  # what the main one tells is told
-        print(
-            f"\nlatentdc: error: rank {self.rank}: {why} for {self.silence:.0f} seconds: it was "
-            "stopped, or its machine is gone; finished files are whole, start the run again to go "
-            "on.",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(1)  # the main thread waits inside a collective, which nothing interrupts
+        cause = "it was stopped, or its machine is gone"
+        _end_process(self.rank, f"{why} for {self.silence:.0f} seconds: {cause}")
+
+
+def _end_process(rank: int, why: str) -> None:
+    time.sleep(2 if rank > 0 else 0)  # what the main one tells is told
+    print(
+        f"\nlatentdc: error: rank {rank}: {why}; finished files are whole, start the run again to "
+        "go on.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)  # the main thread waits inside a collective, which nothing interrupts

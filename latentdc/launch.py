@@ -1,5 +1,6 @@
 """Starting a process under Accelerate, whose launcher and config decide processes and precision."""
 
+import atexit
 import logging
 import os
 import re
@@ -19,7 +20,7 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 
-from latentdc import heartbeat, lock
+from latentdc import heartbeat, lock, ranks
 from latentdc.errors import InputError, everywhere
 from latentdc.machine import use_threads
 
@@ -55,12 +56,7 @@ def start(
             f"trackers: {', '.join(missing)} cannot be used here; installed of those that "
             f"Accelerate knows: {', '.join(installed) or 'none'}."
         )
-    accelerator = Accelerator(
-        log_with=list(trackers) or None,
-        project_dir=folder,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
-    )
-    heartbeat.start(accelerator)
+    accelerator = _accelerator(trackers, folder)
     use_threads(threads)
     if folder is not None and accelerator.num_processes > 1:
         _require_shared(folder, accelerator)
@@ -85,6 +81,46 @@ def start(
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
     return accelerator
+
+
+def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:
+    """With all processes of the launcher, which are seen from then on.
+
+    Raises:
+        InputError: the launcher's environment, or Accelerate's config, cannot be used.
+    """
+    started = ranks.processes()
+    if started > 1 and not torch.accelerator.is_available():
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # else each would work alone
+    with heartbeat.meeting():
+        try:
+            accelerator = Accelerator(
+                log_with=list(trackers) or None,
+                project_dir=folder,
+                kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+            )
+        except ValueError as error:
+            raise InputError(
+                f"Accelerate cannot start as its launcher, environment or config says: {error}"
+            ) from error
+        if accelerator.num_processes < started:
+            raise InputError(
+                f"{started} processes were started (WORLD_SIZE), and Accelerate takes each for the "
+                f"only one; {_how_to_start(started)} For one process unset WORLD_SIZE and RANK."
+            )
+        if started > 1:
+            atexit.register(_end_group)
+        heartbeat.start(accelerator)
+    return accelerator
+
+
+def _end_group() -> None:
+    """End the threads of the processes' group, which else abort a process that has done its work.
+
+    In torch 2.14 those of gloo do so in every second launch: they need Python, which is gone.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _require_shared(folder: Path, accelerator: Accelerator) -> None:

@@ -1,8 +1,8 @@
 """One command at a time in a folder: a lock that names its owner to the others.
 
 The lock lies beside the folder, so that a refused command leaves nothing inside; or inside, where
-the folder above is closed to us. The system lets go of it when its owner ends, by SIGKILL too.
-Imports no torch.
+the folder above is closed to us or on another disk. The system lets go of it when its owner ends,
+by SIGKILL too. Imports no torch.
 """
 
 import errno
@@ -16,19 +16,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from latentdc import ranks
 from latentdc.errors import InputError
 
-_RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # as Accelerate's
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # of some network file systems
 
 
 class InUse(InputError):
     """Another command is at work in a folder."""
-
-
-def rank() -> int:
-    """Of this process among those that a launcher started, before torch is imported."""
-    return next((int(os.environ[name]) for name in _RANKS if name in os.environ), 0)
 
 
 @contextmanager
@@ -40,8 +35,8 @@ def hold(*folders: Path) -> Iterator[None]:
         InputError: the lock cannot be written.
     """
     with ExitStack() as stack:
-        if rank() == 0:
-            for folder in dict.fromkeys(folder.resolve() for folder in folders):
+        if ranks.rank() == 0:
+            for folder in dict.fromkeys(map(_place, folders)):
                 stack.enter_context(held(folder))
         yield
 
@@ -51,7 +46,7 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """`hold` for one folder, whatever the process; waits for its owner if asked to."""
     from filelock import FileLock, Timeout
 
-    folder = folder.resolve()
+    folder = _place(folder)
     path, mark = _beside(folder, "lock"), _beside(folder, "owner")
     made = [parent for parent in path.parents if not parent.exists()]
     lock = FileLock(path)
@@ -70,11 +65,13 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
             raise InputError(
                 f"cannot write to {str(path.parent)[:200]}: {error.strerror}; name another folder."
             ) from error
-    mark.write_text(json.dumps(_this_command()), encoding="utf-8")
+    part = mark.with_name(f"{mark.name}.part")
     try:
+        part.write_text(json.dumps(_this_command()), encoding="utf-8")
+        os.replace(part, mark)
         yield
     finally:
-        for file in (mark, path):
+        for file in (part, mark, path):
             with suppress(OSError):  # Windows removes no open file
                 file.unlink(missing_ok=True)
         lock.release()
@@ -85,16 +82,33 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 def owner(folder: Path) -> dict[str, str] | None:
     """Host, process, command and start of the command that holds a folder, as far as it is told."""
+    mark = _beside(folder.resolve(), "owner")
     try:
-        return dict(json.loads(_beside(folder.resolve(), "owner").read_text(encoding="utf-8")))
+        return dict(json.loads(mark.read_text(encoding="utf-8"))) if mark.is_file() else None
     except (OSError, ValueError, TypeError):
         return None
 
 
+def _place(folder: Path) -> Path:
+    """Where a folder lies, or will be made, links followed.
+
+    Raises:
+        InputError: it is a link that leads nowhere.
+    """
+    with suppress(RuntimeError):  # links in a circle
+        if not folder.is_symlink() or folder.exists():
+            return folder.resolve()
+    raise InputError(
+        f"{folder} is a link to {os.readlink(folder)}, which does not exist; make that folder, or "
+        "name another one."
+    )
+
+
 def _beside(folder: Path, kind: str) -> Path:
     above = folder.parent
-    closed = above.exists() and not os.access(above, os.W_OK)
-    return folder / f".{kind}" if closed or not folder.name else above / f".{folder.name}.{kind}"
+    # Others, in containers or on other nodes, may see what is mounted here under another folder.
+    inside = os.path.ismount(folder) or (above.exists() and not os.access(above, os.W_OK))
+    return folder / f".{kind}" if inside else above / f".{folder.name}.{kind}"
 
 
 def _named(command: dict[str, str] | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentdc import __version__
+from latentdc import __version__, ranks
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def use_threads(threads: int | None) -> int:
     `accelerate launch` sets one thread per process, which leaves cores idle.
     """
     if threads is None:
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        local = ranks.local_processes()
         threads = max(1, _cores() // local)
     torch.set_num_threads(threads)
     return threads

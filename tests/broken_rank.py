@@ -1,4 +1,4 @@
-"""Run by torchrun: a distillation in which a process ends, stops or looks elsewhere.
+"""Run by torchrun: a distillation in which a process ends, stops, early even, or looks elsewhere.
 
 Arguments: what happens, the rank that it happens to, and the words of `latentdc distill`.
 """
@@ -37,6 +37,8 @@ FAULTS = {
     "killed": lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL),
 }
 
+if what == "early" and mine:
+    stop()
 if what in FAULTS and mine:
     from latentdc.distill import dataset
 

@@ -65,6 +65,24 @@ def test_each_of_several_processes_tells_its_own_error_with_its_rank(capsys, mon
     assert told == (1, "", "\nlatentdc: error: rank 0: nan\n")
 
 
+@pytest.mark.parametrize("value", ["", "abc", "1.0", "0x1", "one two", "nan"])
+@pytest.mark.parametrize(
+    "name", ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"]
+)
+def test_what_no_launcher_sets_is_refused_by_every_command(capsys, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    for words in (["distill", "digits_ipc1"], ["compare", "run"], ["nothing"]):
+        code, _, line = ends(capsys, lambda words=words: cli.main(words))
+        said = f"latentdc: error: the environment variable {name} is {value!r}, which is no whole"
+        assert code == 2 and line.startswith(said) and line.count("\n") == 1
+
+
+def test_a_rank_among_no_others_is_the_main_one(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    told = ends(capsys, lambda: cli.main(["distill", "digits_ipc1", "--print-config"]))
+    assert told[0] == 0 and "source: digits" in told[1]
+
+
 class OutOfMemoryError(RuntimeError):
     """As torch's is called."""
 

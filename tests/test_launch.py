@@ -49,6 +49,30 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
         launch.start(threads=1, trackers=["tensorbord"])
 
 
+@pytest.mark.parametrize("given", ["", "abc", "0", "-5", "0.5", "nan", "inf", "1e400", "5m", "5,0"])
+def test_a_silence_that_is_no_number_of_seconds_is_refused(monkeypatch, given):
+    monkeypatch.setenv("LATENTDC_SILENCE", given)
+    with pytest.raises(InputError, match="LATENTDC_SILENCE is a number of seconds from 1 on"):
+        launch.start(threads=1)
+
+
+def test_processes_that_would_each_work_alone_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "false")
+    with pytest.raises(InputError, match=r"2 processes were started .* each for the only one"):
+        launch.start(threads=1)
+
+
+def test_an_environment_that_accelerate_cannot_use_is_refused(monkeypatch):
+    monkeypatch.setattr(launch, "Accelerator", no_accelerator)
+    with pytest.raises(InputError, match=r"Accelerate cannot start as .* says: no such mode"):
+        launch.start(threads=1)
+
+
+def no_accelerator(**_: object) -> None:
+    raise ValueError("no such mode")
+
+
 class Parent:
     def __init__(self, line: str) -> None:
         self.line = line

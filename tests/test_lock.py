@@ -1,5 +1,6 @@
 """Two commands in one folder: the second is refused at the start, and told who is there."""
 
+import errno
 import json
 import os
 import signal
@@ -146,6 +147,52 @@ def test_a_folder_below_one_that_is_closed_is_held_from_inside(monkeypatch):
     with lock.hold(Path("closed/mine")):
         assert sorted(path.name for path in Path("closed/mine").iterdir()) == [".lock", ".owner"]
     assert list(closed.iterdir()) == [closed / "mine"] and not list(Path("closed/mine").iterdir())
+
+
+def test_a_folder_on_another_disk_is_held_from_inside_for_others_see_it_elsewhere(monkeypatch):
+    Path("disk").mkdir()
+    disk = Path("disk").resolve()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == disk)
+    with lock.hold(Path("disk")):
+        assert sorted(path.name for path in disk.iterdir()) == [".lock", ".owner"]
+    assert not list(disk.iterdir())
+
+
+@pytest.mark.parametrize("target", ["gone/deep", "runs/quick"], ids=["nowhere", "itself"])
+@pytest.mark.parametrize(("words", "folder"), COMMANDS.values(), ids=COMMANDS)
+def test_a_link_that_leads_nowhere_is_refused(capsys, words, folder, target):
+    random_set().save_pretrained("set", recipe="ipc: 2\n")
+    Path(folder).parent.mkdir(exist_ok=True)
+    Path(folder).symlink_to(Path(target if target != "runs/quick" else folder).absolute())
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    line = capsys.readouterr().err
+    assert stop.value.code == 2 and line.count("\n") == 1, line
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_fifo_in_the_place_of_an_owner_holds_up_nobody(holder):
+    Path("runs").mkdir()
+    os.mkfifo("runs/.quick.owner")
+    holder("runs/quick")
+    Path("runs/.quick.owner").unlink()
+    os.mkfifo("runs/.quick.owner")
+    with (
+        pytest.raises(lock.InUse, match="in use by another command"),
+        lock.hold(Path("runs/quick")),
+    ):
+        pass
+
+
+def test_a_disk_that_is_full_at_once_leaves_nothing_of_the_lock(monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"), lock.hold(Path("runs/quick")):
+        pass
+    assert not Path("runs").exists()
 
 
 @pytest.mark.slow

@@ -30,7 +30,6 @@ def two(*words: str, silence: float = 300) -> tuple[int, list[str], str]:
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "ACCELERATE_USE_CPU": "true",
             "OMP_NUM_THREADS": "1",
             "LATENTDC_SILENCE": str(silence),
         },
@@ -94,6 +93,24 @@ def test_a_process_that_works_alone_for_longer_than_the_silence_does_not(tmp_pat
     )
     code, told, everything = two("slow.py", silence=2)
     assert code == 0 and told == [], everything
+
+
+def test_a_process_that_stops_before_all_have_met_does_not_hold_up_the_others():
+    began = time.monotonic()
+    code, told, everything = broken("early", "1", silence=8)
+    assert code != 0 and time.monotonic() - began < 60
+    line = "latentdc: error: rank 0: the other processes have not all started after 8 seconds"
+    assert len(told) == 1 and told[0].startswith(line), everything
+
+
+def test_processes_that_have_done_their_work_end_in_order(tmp_path):
+    (tmp_path / "short.py").write_text(
+        "from latentdc import launch\n"
+        "launch.agree(launch.start(threads=1), 1)\n"  # whose threads aborted every second launch
+    )
+    for _ in range(4):
+        code, _, everything = two("short.py")
+        assert code == 0, everything
 
 
 def test_nodes_without_a_shared_folder_are_told_at_the_start(tmp_path):

@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from latentdc import ranks
 from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.decode import UNREADABLE, decode
@@ -177,7 +178,7 @@ def _read(home: Path, split: EncodedSplit, resolution: int) -> Dataset:
     with safe_open(home / "samples.safetensors", framework="pt") as file:
         labels, hashes = file.get_tensor("labels"), file.get_tensor("hashes")
     missing = len(split) - len(labels)
-    if missing and int(os.environ.get("RANK", "0")) == 0:
+    if missing and ranks.rank() == 0:
         name = printable(split.name)
         print(f"{name}: left out {missing} of {len(split)} images that cannot be decoded.")
     return Dataset(

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
+from latentdc import ranks
 from latentdc.errors import InputError
 
 # Names, in lower case, that systems and tools make inside of people's folders.
@@ -120,7 +121,7 @@ def tell(name: str, left_out: LeftOut) -> None:
 @cache
 def note(line: str) -> None:
     """Print one line for the user, once, from the main process."""
-    if int(os.environ.get("RANK", "0")) == 0:
+    if ranks.rank() == 0:
         print(f"latentdc: note: {line}", file=sys.stderr, flush=True)
 
 

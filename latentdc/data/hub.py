@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import logging as hub_logging
 
+from latentdc import ranks
 from latentdc.config import nearest
 from latentdc.data.card import require_own_files
 from latentdc.data.classes import chosen_names, named_classes, relabel
@@ -70,7 +70,7 @@ def hub_split(data: Data, split: str | None) -> EncodedSplit:
 
 def _tables(data: Data) -> Tables:
     """The splits of the configuration; local ones are read when they are opened."""
-    if int(os.environ.get("RANK", "0")) != 0:
+    if ranks.rank() != 0:
         datasets.disable_progress_bars()
     source = Path(data.source).expanduser()
     if source.is_dir():

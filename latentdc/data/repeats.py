@@ -3,12 +3,12 @@
 Where images are counted (budgets below everything, random rows, starts), different ones are.
 """
 
-import os
-import sys
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from latentdc.data.files import note
 
 if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset
@@ -45,5 +45,5 @@ def tell_repeats(train: "Dataset", test: "Dataset") -> None:
         f"{twice} images there stand under more than one label": twice,
     }
     told = [text for text, count in found.items() if count]
-    if told and int(os.environ.get("RANK", "0")) == 0:
-        print(f"latentdc: note: exact repeats: {'; '.join(told)}.", file=sys.stderr)
+    if told:
+        note(f"exact repeats: {'; '.join(told)}.")

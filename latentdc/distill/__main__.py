@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from latentdc import cli, lock, ownership
+from latentdc import cli, lock, ownership, ranks
 from latentdc.evaluate.loading import load_protocol
 from latentdc.networks.names import check_network
 from latentdc.prune.check import check_prune
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             from latentdc.distill.dry_run import describe
 
             text = describe(recipe)
-            if lock.rank() == 0:
+            if ranks.rank() == 0:
                 print(text)
             return
         folder = cli.run_folder(recipe.output, name)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import lock
+from latentdc import lock, ranks
 from latentdc.cli import exits, read_recipe, recipe_parser
 from latentdc.errors import InputError
 from latentdc.experts.manifest import (
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             from latentdc.experts.dry_run import describe
 
             text = describe(recipe)
-            if lock.rank() == 0:
+            if ranks.rank() == 0:
                 print(text)
             return
         folder = experts_folder(recipe)

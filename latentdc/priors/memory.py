@@ -4,7 +4,6 @@ All choices lead to the same gradients, but sums in another order round differen
 its choice (`Plan`) with its checkpoints.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +12,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from latentdc import ranks
 from latentdc.priors.gradients import Memory
 
 SHARE = 0.6  # of the free memory that decoding may fill; the objective needs the rest
@@ -119,4 +119,4 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
-    return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return int(psutil.virtual_memory().available) // ranks.local_processes()

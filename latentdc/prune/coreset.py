@@ -122,7 +122,7 @@ class Coreset:
         }
         table = table.replace_schema_metadata({_KEY: json.dumps(facts).encode()})
         part = path.with_name(path.name + ".part")
-        pq.write_table(table, part)
+        pq.write_table(table, part.absolute())  # else a:b is taken for a URL
         os.replace(part, path)
 
     @classmethod

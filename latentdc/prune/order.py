@@ -5,8 +5,6 @@ they go with a scorer's losses; in any other order both are chance. Both are tes
 one-way analysis of variance (Kruskal and Wallis, 1952) and by Spearman's correlation.
 """
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +13,8 @@ import torch
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
+from latentdc.data.files import note
+from latentdc.launch import warn
 from latentdc.prune.agreement import ranks
 from latentdc.prune.selection import class_rows
 
@@ -36,8 +36,7 @@ def tell(
         path: of the file, for the message.
         losses: (N,) a scorer's losses of these images, None where there are none.
     """
-    _say(
-        "note",
+    note(
         f"{path.name} does not say which image each score is of, so the order of {train.name} is "
         "taken on trust; a column `hash` or, where classes are mixed, `label` would be compared.",
     )
@@ -50,8 +49,7 @@ def tell(
     else:
         return
     if chance > CHANCE / len(scores):
-        _say(
-            "warning",
+        warn(
             f"the scores in {path.name} depend no more {shown} than shuffled ones would (p = "
             f"{chance:.2g}): they are likely in another order than {train.name}, so that the core "
             "set would be random.",
@@ -60,8 +58,7 @@ def tell(
 
 def tell_features(path: Path, train: Dataset) -> None:
     """Say that the order of a file of features is taken on trust."""
-    _say(
-        "note",
+    note(
         f"{path.name} does not say which image each row is of, so the order of {train.name} is "
         "taken on trust.",
     )
@@ -89,8 +86,3 @@ def loss_chance(scores: Tensor, losses: Tensor, labels: Tensor) -> float:
     freedom = sum(len(rows) - 1 for rows in classes)
     z = torch.corrcoef(inside)[0, 1].abs() * freedom**0.5  # standard normal if the order is random
     return float(torch.special.erfc(z / 2**0.5))
-
-
-def _say(kind: str, message: str) -> None:
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(f"latentdc: {kind}: {message}", file=sys.stderr)

@@ -66,7 +66,7 @@ class ScoreTable:
         about = {"class_names": self.class_names, "dataset": self.dataset, "facts": self.facts}
         table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
         part = path.with_name(path.name + ".part")
-        pq.write_table(table, part)
+        pq.write_table(table, part.absolute())  # else a:b is taken for a URL
         os.replace(part, path)
 
     @classmethod

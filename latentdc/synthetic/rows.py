@@ -41,7 +41,7 @@ def write_rows(
     """Write (N, 3, H, W) uint8 images and (N,) labels, in their order, counted from `first`."""
     features = Features({"image": ImageFeature(), "label": ClassLabel(names=list(class_names))})
     schema = features.arrow_schema
-    with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
+    with pq.ParquetWriter(path.absolute(), schema, write_page_checksum=True) as writer:
         for start in range(0, len(labels), GROUP):
             group = {
                 "image": [

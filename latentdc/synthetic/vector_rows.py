@@ -27,7 +27,7 @@ def write_vectors(path: Path, synthetic: "SyntheticSet") -> None:
     parts = zip(
         synthetic.images.cpu().split(GROUP), synthetic.labels.cpu().split(GROUP), strict=True
     )
-    with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
+    with pq.ParquetWriter(path.absolute(), schema, write_page_checksum=True) as writer:
         for vectors, labels in parts:
             ends = torch.arange(len(vectors) + 1, dtype=torch.int32) * vectors.shape[1]
             lists = pa.ListArray.from_arrays(ends.numpy(), vectors.flatten().numpy())
