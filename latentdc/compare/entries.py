@@ -183,7 +183,7 @@ def _the(kind: type[T], content: Mapping[str, Any], key: str) -> T:
     value = content[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{key} is {show(value)}")
-    if kind is int and value < 0:
+    if isinstance(value, int) and value < 0:
         raise ValueError(f"{key} is {value}")
     return value
 

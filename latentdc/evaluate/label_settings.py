@@ -13,7 +13,7 @@ from latentdc.evaluate.settings import changed, idle
 from latentdc.networks.names import check_network
 from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import require
-from latentdc.recipe.checks import require_normalization
+from latentdc.recipe.checks import expand_home, require_normalization
 from latentdc.typed import check_fields
 
 SOFT = ("fixed", "online", "stored")  # sources of labels that come from teachers
@@ -48,6 +48,7 @@ class Teacher:
 
     def __post_init__(self) -> None:
         check_fields(self, "labels.teachers.")
+        expand_home(self, "labels.teachers.", "weights")
         if pretrained(self.weights) is None:
             check_network(self.network)
         for key in ("epochs", "lr", "batch"):
