@@ -255,7 +255,11 @@ def _written(value: Any) -> str:
 
 
 def _hint(expected: Any, value: Any) -> str:
-    """How to write a number, where one is expected and something like one came."""
+    """How to write a list of one, or a number where something like one came."""
+    if list in {get_origin(one) for one in (expected, *get_args(expected))} and isinstance(
+        value, Plain
+    ):
+        return "" if value in NULLS else f" Write [{value}]."
     kinds = {expected, *get_args(expected)} & {int, float}
     if not kinds or not isinstance(value, str) or not _HINTED.match(value):
         return ""
