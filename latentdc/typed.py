@@ -65,9 +65,14 @@ def build(
         InputError: an unknown key (with the nearest name), a missing one, or as `check_fields`.
     """
     known = {field.name: field for field in fields(cast(Any, schema))}
-    for name in tree:
-        if name not in known:
-            raise Misfit(_unknown(schema, name, prefix, root))
+    strange = [name for name in tree if name not in known]
+    if not prefix and len(strange) > 1 and len(strange) > len(tree) / 2:
+        raise Misfit(
+            f"its keys are {', '.join(key[:40] for key in [*tree][:8])}, and here they are of "
+            f"{', '.join(known)}; it is a file of another kind."
+        )
+    if strange:
+        raise Misfit(_unknown(schema, strange[0], prefix, root))
     values = {} if base is None else {name: getattr(base, name) for name in known}
     for name, value in tree.items():
         field, key = known[name], prefix + name

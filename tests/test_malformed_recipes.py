@@ -303,6 +303,14 @@ def test_a_file_that_is_no_text_ends_in_one_line(capsys, folder, content, messag
     assert message in refused(capsys, "distill", "mine.yaml")
 
 
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [("distill", "sweeps/prune_first"), ("train-prior", "digits_ipc1"), ("sweep", "priors/digits")],
+)
+def test_a_file_of_another_command_is_called_that(capsys, command, file):
+    assert "it is a file of another kind" in refused(capsys, command, file)
+
+
 def test_what_is_no_file_of_a_recipe_ends_in_one_line(capsys, folder):
     (folder / "run").mkdir()
     os.mkfifo(folder / "pipe.yaml")
