@@ -18,6 +18,7 @@ from typing import NoReturn, TypeVar
 
 from latentdc import config, ranks
 from latentdc.errors import InputError, RunError
+from latentdc.plain_text import on_terminal
 
 COMMANDS = {
     "distill": ("latentdc.distill.__main__", "prune, distil and evaluate a recipe"),
@@ -253,7 +254,8 @@ def _leave(message: str, code: int) -> NoReturn:
         if ranks.processes() > 1:  # another one's progress may stand in the line
             start, where = f"\n{start}", f"rank {rank}: "
         with suppress(OSError):
-            print(f"{start}{where}{' '.join(message.split())}", file=sys.stderr, flush=True)
+            line = on_terminal(" ".join(message.split()))
+            print(f"{start}{where}{line}", file=sys.stderr, flush=True)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -53,7 +53,17 @@ def load(
     try:
         return build(schema, tree)
     except Misfit as error:
-        raise InputError(f"{path.name}: {error}") from error
+        in_file = str(error) == _misfit(schema, content)
+        raise InputError(f"{path.name}: {error}" if in_file else str(error)) from error
+
+
+def _misfit(schema: type, content: dict[str, Any]) -> str | None:
+    """What is wrong with a file by itself."""
+    try:
+        build(schema, content)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def find(name: str, folder: str) -> Path:
@@ -63,6 +73,8 @@ def find(name: str, folder: str) -> Path:
     where no such file lies in the current folder.
     """
     check_text(name, "the file's name")
+    if not name:
+        raise InputError(f"a YAML file, or one of {folder} by its name, is meant; got ''.")
     shipped = shipped_folder(folder)
     try:
         path = Path(name).expanduser()

@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, Any]:
             raise _Unfit("it is empty; write keys and values, or {} for all defaults")
         if not isinstance(tree, dict):
             kind = "a list" if isinstance(tree, list) else f"{tree[:80]!r}"
-            raise _Unfit(f"it holds {kind}; a recipe is a mapping of keys to values")
+            raise _Unfit(f"it holds {kind}; a recipe is a mapping of keys to values, `key: value`")
     except UnicodeDecodeError as error:
         raise InputError(f"cannot read {path}: it is not UTF-8 text ({error.reason}).") from error
     except (OSError, yaml.YAMLError, _Unfit) as error:

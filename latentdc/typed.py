@@ -65,9 +65,14 @@ def build(
         InputError: an unknown key (with the nearest name), a missing one, or as `check_fields`.
     """
     known = {field.name: field for field in fields(cast(Any, schema))}
-    for name in tree:
-        if name not in known:
-            raise Misfit(_unknown(schema, name, prefix, root))
+    strange = [name for name in tree if name not in known]
+    if not prefix and len(strange) > 1 and len(strange) > len(tree) / 2:
+        raise Misfit(
+            f"its keys are {', '.join(key[:40] for key in [*tree][:8])}, and here they are of "
+            f"{', '.join(known)}; it is a file of another kind."
+        )
+    if strange:
+        raise Misfit(_unknown(schema, strange[0], prefix, root))
     values = {} if base is None else {name: getattr(base, name) for name in known}
     for name, value in tree.items():
         field, key = known[name], prefix + name
@@ -89,6 +94,14 @@ def build(
 
 def _unknown(schema: type, name: str, prefix: str, root: type | None) -> str:
     name = name if len(name) < 100 else f"{name[:100]}..."
+    first, dot, rest = name.partition(".")
+    if dot and first in {field.name for field in fields(cast(Any, schema))}:
+        return (
+            f"unknown key {prefix + name!r}: dots are for overrides; in a file and in braces write "
+            f"{first}: {{{rest.replace('.', ': {')}: ...}}{'}' * rest.count('.')}."
+        )
+    if name == "<<":
+        return "merging mappings by '<<' is not read; write their keys where they are meant."
     if root is not None:
         return unknown_key(root, prefix + name)
     return (f"{prefix[:-1]}: " if prefix else "") + unknown_key(schema, name)
@@ -117,7 +130,7 @@ def _field(expected: Any, value: Any, key: str) -> Any:
         return _fit(expected, value, key)
     except _Other:
         got = f"{key} takes {_describe(expected)}, got {show(value)}."
-        raise Misfit(got + _hint(value)) from None
+        raise Misfit(got + _hint(expected, value)) from None
 
 
 def _fit(expected: Any, value: Any, key: str) -> Any:
@@ -238,7 +251,7 @@ def _written(value: Any) -> str:
         return f"[{', '.join(_written(one) for one in value[:50])}]"
     if value is None or (isinstance(value, Plain) and value in NULLS):
         return "null"
-    if isinstance(value, Plain) and _BARE.match(value):
+    if isinstance(value, Plain) and value.isascii() and _BARE.match(value):
         return str(value)
     try:
         return repr(str(value)[:300] if isinstance(value, str) else value)
@@ -246,9 +259,20 @@ def _written(value: Any) -> str:
         return "a number that is too long to print"
 
 
-def _hint(value: Any) -> str:
-    odd = isinstance(value, Plain) and _HINTED.match(value) and not FLOAT.fullmatch(value)
-    return " Write numbers in digits, without a leading zero, '_' or ':'." if odd else ""
+def _hint(expected: Any, value: Any) -> str:
+    """How to write a list of one, or a number where something like one came."""
+    if list in {get_origin(one) for one in (expected, *get_args(expected))} and isinstance(
+        value, Plain
+    ):
+        return "" if value in NULLS else f" Write [{value}]."
+    kinds = {expected, *get_args(expected)} & {int, float}
+    if not kinds or not isinstance(value, str) or not _HINTED.match(value):
+        return ""
+    if not isinstance(value, Plain) and (INT if int in kinds else FLOAT).fullmatch(value):
+        return " Write it without quotes."
+    if FLOAT.fullmatch(value):
+        return ""
+    return " Write numbers in digits, without a leading zero, '_' or ':'."
 
 
 def _describe(expected: Any) -> str:

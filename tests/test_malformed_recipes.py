@@ -57,7 +57,15 @@ TEXTS = [  # of a recipe's file, and what is said of it
     ("010: 1", "unknown key '010'"),
     ("pcr: 1", "unknown key 'pcr'; did you mean 'ipc'?"),
     ("data: {sorce: x}", "did you mean 'data.source'?"),
-    ("<<: {ipc: 3}", "unknown key '<<'"),
+    ("<<: {ipc: 3}", "merging mappings by '<<' is not read; write their keys"),
+    ("data: &a {source: x}\nprior: {<<: *a}", "merging mappings by '<<' is not read"),
+    (
+        "objective.kind: dm",
+        "in a file and in braces write objective: {kind: ...}.",
+    ),
+    ("prune: {scorer.lr: 1}", "write scorer: {lr: ...}."),
+    ("prune.scorer.lr: 1", "write prune: {scorer: {lr: ...}}."),
+    ("ipc:3", "it holds 'ipc:3'; a recipe is a mapping of keys to values, `key: value`"),
     (f"{'k' * 5000}: 1", "line 1: "),
     (f"? {'k' * 5000}\n: 1", "unknown key 'kkk"),
     ("'a\\0b': 1", "unknown key"),
@@ -102,7 +110,9 @@ TEXTS = [  # of a recipe's file, and what is said of it
     ("ipc: 1,000", "ipc takes a whole number, got 1,000."),
     ("ipc: 1e3", "ipc takes a whole number, got 1e3."),
     ("ipc: 1.0", "ipc takes a whole number, got 1.0."),
-    ("ipc: '10'", "ipc takes a whole number, got '10'."),
+    ("ipc: '10'", "ipc takes a whole number, got '10'. Write it without quotes."),
+    ("ipc: '1e1'", "ipc takes a whole number, got '1e1'.\n"),
+    ("distill: {lr_z: '1e-3'}", "got '1e-3'. Write it without quotes."),
     ("ipc: true", "ipc takes a whole number, got true."),
     ("ipc: yes", "ipc takes a whole number, got 'yes'."),
     ("ipc: null", "ipc takes a whole number, got null."),
@@ -112,6 +122,8 @@ TEXTS = [  # of a recipe's file, and what is said of it
     ("ipc: 2020-01-01", "ipc takes a whole number, got 2020-01-01."),
     ("ipc: \uff12", "ipc takes a whole number"),
     ("ipc: 1 000", "ipc takes a whole number"),
+    ("ipc: 3\u00a0", "ipc takes a whole number, got '3\\xa0'."),
+    ("ipc: 1\u200b0", "ipc takes a whole number, got '1\\u200b0'."),
     ("ipc: .nan", "ipc takes a whole number"),
     ("ipc: 0", "ipc is at least 1"),
     ("ipc: -1", "ipc is at least 1"),
@@ -165,8 +177,9 @@ TEXTS = [  # of a recipe's file, and what is said of it
     ("push: {private: maybe}", "push.private takes true or false"),
     ("prior: {kind: gan}", "prior.kind takes one of 'pixel'"),
     ("prior: {kind: [pixel]}", "prior.kind takes one of 'pixel'"),
+    ("precision: '16'", "precision takes one of 'no', 'bf16' or null, got '16'.\n"),
     ("precision: fp16", "precision takes one of 'no', 'bf16' or null"),
-    ("data: {classes: cat}", "data.classes takes a list of texts or null"),
+    ("data: {classes: cat}", "mine.yaml: data.classes takes a list of texts or null"),
     ("data: {classes: []}", "data.classes names one class or more"),
     ("data: {classes: [a, '']}", "data.classes names one class or more"),
     ("data: {classes: [a, null]}", "data.classes takes a list of texts or null, got ['a', null]"),
@@ -184,6 +197,10 @@ TEXTS = [  # of a recipe's file, and what is said of it
     (f"output: {'x/' * 3000}", "empty or too long"),
     (f"output: {'é' * 200}", "empty or too long"),
     (f"output: {'x' * 20_000}", "output has 20,000 characters"),
+    ("data: {source: |\n  digits\n}", "line "),
+    ("data:\n  source: |\n    digits\n", "data.source is a path or name in one line"),
+    ("output: >\n  runs/x\n", "write |- or >-"),
+    ("prune: {scorer: {weights: ~nobody_has_this_home/x}}", "prune.scorer.weights=~nobody"),
     ("output: ~nobody_has_this_home/x", "~ is the home of a user"),
     (f"evaluate: {{protocol: {'p' * 300}}}", "no file ppp"),
     ('evaluate: {protocol: "a\\0b"}', "control characters"),
@@ -217,7 +234,9 @@ OVERRIDES = [
     ("prior.names={'${oc.env:HF_TOKEN}': x}", "'${' would be an interpolation"),
     ("output=???", "which stands for a missing value"),
     ("ipc=010", "ipc takes a whole number, got 010."),
-    ("ipc=", "ipc takes a whole number, got null."),
+    ("ipc=", "error: ipc takes a whole number, got null."),  # the file is sound
+    ("evaluate.students=convnet3", "list of texts or null, got 'convnet3'. Write [convnet3]."),
+    ("evaluate.protocol=''", "is meant; got ''"),
     ("ipc.x=1", "ipc takes a whole number, got {'x': 1}."),
     ("ipc[0]=1", "unknown key 'ipc[0]'; did you mean 'ipc'?"),
     ("data.mean=[0.5,nan,0.5]", "data.mean is a finite number"),
@@ -282,6 +301,14 @@ def test_a_malformed_override_ends_in_one_line(capsys, override, message):
 def test_a_file_that_is_no_text_ends_in_one_line(capsys, folder, content, message):
     (folder / "mine.yaml").write_bytes(content)
     assert message in refused(capsys, "distill", "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [("distill", "sweeps/prune_first"), ("train-prior", "digits_ipc1"), ("sweep", "priors/digits")],
+)
+def test_a_file_of_another_command_is_called_that(capsys, command, file):
+    assert "it is a file of another kind" in refused(capsys, command, file)
 
 
 def test_what_is_no_file_of_a_recipe_ends_in_one_line(capsys, folder):

@@ -11,6 +11,7 @@ from latentdc.compare.render import to_markdown
 from latentdc.compare.robustness import robustness
 from latentdc.config import nearest
 from latentdc.errors import InputError
+from latentdc.plain_text import on_terminal
 
 TABLE, PICTURE = "comparison.md", "comparison.png"
 
@@ -50,7 +51,7 @@ def _compare(options: argparse.Namespace) -> None:
     groups = grouped(entries)
     what = "top-5 test accuracy" if options.top5 else "test accuracy"
     scores = [] if options.top5 else robustness(entries)  # DD-Ranking's are of the first guess
-    text = to_markdown(groups, scores, options.against, what)
+    text = on_terminal(to_markdown(groups, scores, options.against, what))
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / TABLE).write_text(text + "\n", encoding="utf-8")
     print(f"{text}\n\ntables: {options.output / TABLE}")

@@ -4,16 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from latentdc.compare.names import named_apart
 from latentdc.errors import InputError
 from latentdc.evaluate.score import share
 from latentdc.recipe import BASELINES
 from latentdc.synthetic import folder as layout
+from latentdc.typed import show
 
 FILES = ("results.json", "evaluation.json")
 TOP1, TOP5 = "accuracies", "top5_accuracies"  # of a row
+# What reading a file can raise whose values are anything that JSON has.
+UNFIT = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,10 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _read(path: Path, values: str) -> list[Entry]:
+def _read(path: Path, values: str, *, of_sweep: bool = False) -> list[Entry]:
     try:
         content = json.loads(path.read_text())
-        if "cells" in content:
+        if "cells" in content and not of_sweep:
             return _cells(path, content, values)
         run = path.resolve().parent
         run = run.parent if run.name == "synthetic" else run
@@ -114,7 +118,7 @@ def _read(path: Path, values: str) -> list[Entry]:
         return [_entry(row, content, run, values) for row in rows]
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except UNFIT as error:
         raise InputError(
             f"{path} is no results.json or evaluation.json of latentdc ({error!r})."
         ) from error
@@ -130,7 +134,7 @@ def _cells(path: Path, content: Mapping[str, Any], values: str) -> list[Entry]:
                 f"{path} is the table of a sweep whose run {run} holds no {FILES[0]}; start the "
                 "sweep again, or give the runs that are there."
             )
-        for entry in _read(run / FILES[0], values):
+        for entry in _read(run / FILES[0], values, of_sweep=True):
             own = entry.row == "distilled"
             entries.append(replace(entry, name=point if own else entry.name))
     return entries
@@ -139,30 +143,49 @@ def _cells(path: Path, content: Mapping[str, Any], values: str) -> list[Entry]:
 def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path, values: str) -> Entry:
     """A row with what results.json says once for all rows, and evaluation.json in each."""
     every = {**content, **row}
-    digest = every["protocol_hash"]
+    digest, name, student = (_the(str, every, key) for key in ("protocol_hash", "set", "student"))
     settings = content["protocols"][digest] if "protocols" in content else None
-    facts = every.get("preprocessing")
-    if not row[values]:
-        raise ValueError("a row has no accuracies")
-    unseen = row["unseen"] if "unseen" in row else row["student"] in content["unseen"]
+    settings = settings or content["protocol_settings"]
+    _the(int, settings, "steps")
+    for part in ("views", "labels"):
+        _the(dict, {part: {}, **settings}, part)
+    facts = _the(dict, every, "preprocessing") if every.get("preprocessing") is not None else None
+    if not row[values] or not row["sets"]:
+        raise ValueError("a row has no accuracies, or no sets")
+    unseen = row["unseen"] if "unseen" in row else student in content["unseen"]
     return Entry(
-        name=run.name if row["set"] == "distilled" else row["set"],
-        row=row["set"],
+        name=run.name if name == "distilled" else name,
+        row=name,
         run=run,
-        ipc=int(every["ipc"]),
-        student=row["student"],
+        ipc=_the(int, every, "ipc"),
+        student=student,
         accuracies=tuple(map(share, row[values])),
-        sets=tuple(row["sets"]),
+        sets=tuple(_the(str, {"sets": one}, "sets") for one in _the(list, row, "sets")),
         unseen=bool(unseen),
-        protocol=every["protocol"],
-        settings=content["protocol_settings"] if settings is None else settings,
+        protocol=_the(str, every, "protocol"),
+        settings=settings,
         protocol_hash=digest,
-        test=every.get("test") or _test_name(run),
+        test=_the(str, every, "test") if every.get("test") else _test_name(run),
         preprocessing=None if facts is None else json.dumps(facts, sort_keys=True),
-        counts=every.get("counts"),
+        counts=_the(str, every, "counts") if every.get("counts") is not None else None,
         brought=row.get("labels", {}).get("source") == "brought",
         size=_size(row, run),
     )
+
+
+def _the(kind: type[T], content: Mapping[str, Any], key: str) -> T:
+    """A value of the type that latentdc writes; of numbers, one that counts something.
+
+    Raises:
+        TypeError: of another.
+        ValueError: a number below 0.
+    """
+    value = content[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{key} is {show(value)}")
+    if isinstance(value, int) and value < 0:
+        raise ValueError(f"{key} is {value}")
+    return value
 
 
 def _preprocessed(entries: Sequence[Entry]) -> list[Entry]:
@@ -194,9 +217,9 @@ def _size(row: Mapping[str, Any], run: Path) -> int | None:
 
     Rows of before that: of the run's set as it lies there, else as `latentdc measure` found.
     """
-    labels = int(row.get("labels", {}).get("label_bytes", 0))
+    labels = _the(int, {"label_bytes": 0, **row.get("labels", {})}, "label_bytes")
     if "image_bytes" in row:
-        return int(row["image_bytes"]) + labels
+        return _the(int, row, "image_bytes") + labels
     if row["set"] == "distilled":
         for folder in (run / "synthetic", run):
             if layout.is_set(folder):

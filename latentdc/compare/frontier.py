@@ -7,6 +7,7 @@ from typing import Any
 
 from latentdc.compare.groups import Group
 from latentdc.compare.render import columns
+from latentdc.plain_text import in_picture
 
 MARKS = "osD^vP*X"
 
@@ -46,9 +47,10 @@ def save_frontier(path: Path, groups: Sequence[Group], what: str = "test accurac
             panel.set_axis_off()
         for (name, students), panel in zip(columns(group), row, strict=False):
             _panel(panel, group, students, names)
-            panel.set(title=name, xlabel="images and stored soft labels")
+            panel.set(title=in_picture(name), xlabel="images and stored soft labels")
             _scale(panel, [line.size for line in group.lines if line.size])
-        row[0].set_ylabel(f"{group.protocol} ({group.protocol_hash})\n{what} in %")
+        protocol = in_picture(f"{group.protocol} ({group.protocol_hash})")
+        row[0].set_ylabel(f"{protocol}\n{what} in %")
     found = {h.get_label(): h for row in axes for panel in row for h in _handles(panel)}
     figure.legend(
         found.values(), found.keys(), loc="outside lower center", ncols=min(6, len(found))
@@ -77,7 +79,7 @@ def _panel(panel: Any, group: Group, students: Sequence[str], names: Sequence[st
             fmt=MARKS[place % len(MARKS)],
             color=f"C{place % 10}",
             capsize=2,
-            label=line.name,
+            label=in_picture(line.name),
         )
     best = [points[index] for index in frontier(points)]
     if best:

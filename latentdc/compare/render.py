@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from latentdc.compare.groups import Group, Line
 from latentdc.compare.paired import paired_difference
 from latentdc.compare.robustness import Robustness
+from latentdc.plain_text import markdown_table
 
 UNSEEN = "unseen"
 
@@ -77,7 +78,7 @@ def _accuracies(group: Group) -> str:
     for line in group.lines:
         values = [_percent(line.over(students)) for _, students in columns(group)]
         rows.append([line.name, _ipc(line), _bytes(line.size), *values])
-    return _table(rows)
+    return markdown_table(rows)
 
 
 def _differences(group: Group, against: str | None) -> list[str]:
@@ -91,7 +92,7 @@ def _differences(group: Group, against: str | None) -> list[str]:
         values = [_difference(line, base, students) for _, students in columns(group)]
         rows.append([line.name, _ipc(line), *values])
     text = "Differences paired by seed, in percentage points, mean ± standard error:"
-    return [text, _table(rows)]
+    return [text, markdown_table(rows)]
 
 
 def _base(group: Group, against: str | None) -> Line | None:
@@ -123,7 +124,7 @@ def _robustness(found: Sequence[Robustness]) -> str:
         "DD-Ranking's scores of mean accuracies as shares (the package's own are of percentage "
         "points); the real row is trained for as many steps as the set:"
     )
-    return f"{text}\n\n{_table(rows)}"
+    return f"{text}\n\n{markdown_table(rows)}"
 
 
 def _percent(accuracies: tuple[float, ...] | None) -> str:
@@ -142,9 +143,3 @@ def _ipc(line: Line) -> str:
 
 def _bytes(size: int | None) -> str:
     return "-" if size is None else f"{size:,}"
-
-
-def _table(rows: list[list[str]]) -> str:
-    header, *body = rows
-    align = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [header, align, *body])

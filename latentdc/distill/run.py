@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import config, launch, ownership
+from latentdc import launch, ownership
 from latentdc.data.dataset import Dataset, class_counts, different_counts
 from latentdc.data.preprocessing import plain
 from latentdc.distill import checkpoint
@@ -14,7 +14,7 @@ from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
 from latentdc.distill.loop import check_moves, check_precision
 from latentdc.distill.parts import Parts, open_parts
-from latentdc.distill.provenance import provenance
+from latentdc.distill.provenance import provenance, shared_recipe
 from latentdc.distill.publish import keep, publish
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.baselines import random_images
@@ -83,7 +83,7 @@ def run(
         ownership.claim(recipe, folder)
         kept.save(folder / ownership.CORESET)
     if recipe.trackers:
-        accelerator.init_trackers("latentdc", config={"recipe": config.to_yaml(recipe)})
+        accelerator.init_trackers("latentdc", config={"recipe": shared_recipe(recipe)})
     facts = provenance(recipe, name, parts.prior, kept, accelerator.mixed_precision)
     made = _synthetic(recipe, facts, coreset, parts, folder, accelerator)
     if accelerator.is_main_process:

@@ -74,6 +74,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.ipc is not None and options.ipc < 1:
         raise InputError(f"--ipc is at least 1, got {options.ipc}.")
     places = [find(given, options.ipc, options.numbers) for given in sets]
+    if len({place.path.resolve() for place in places}) < len(places):
+        raise InputError(f"two of these are the same set: {' '.join(sets)}; name it once.")
     if options.numbers is not None and all(place.kind is None for place in places):
         raise InputError(f"--numbers is about sets of others, and {sets[0]} is latentdc's own.")
     named = options.recipe

@@ -13,7 +13,7 @@ from latentdc.evaluate.settings import changed, idle
 from latentdc.networks.names import check_network
 from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import require
-from latentdc.recipe.checks import require_normalization
+from latentdc.recipe.checks import expand_home, require_normalization
 from latentdc.typed import check_fields
 
 SOFT = ("fixed", "online", "stored")  # sources of labels that come from teachers
@@ -48,8 +48,8 @@ class Teacher:
 
     def __post_init__(self) -> None:
         check_fields(self, "labels.teachers.")
-        if pretrained(self.weights) is None:
-            check_network(self.network)
+        expand_home(self, "labels.teachers.", "weights")
+        self.check_size(None)
         for key in ("epochs", "lr", "batch"):
             value = getattr(self, key)
             require(value > 0, f"labels.teachers: {key} is positive, got {value}.")
@@ -60,6 +60,15 @@ class Teacher:
                 f"labels.teachers: there is no file {self.weights}; weights are a safetensors "
                 f"file, {PRETRAINED!r}, or null to train the teacher.",
             )
+
+    def check_size(self, resolution: int | None) -> None:
+        """Refuse a network of ours that does not exist, or cannot take images of so many pixels.
+
+        Raises:
+            InputError: says which can.
+        """
+        if pretrained(self.weights) is None:
+            check_network(self.network, self.resolution or resolution, "images")
 
     @property
     def idle(self) -> set[str]:

@@ -135,6 +135,8 @@ class EvalProtocol:
                 check_network(student, resolution, kind)
             else:
                 check_network(student)
+        for teacher in self.labels.teachers:
+            teacher.check_size(resolution)
 
     def resolve(self, images: int, classes: int) -> "EvalProtocol":
         """The protocol in steps and one batch size, for so many images of so many classes."""

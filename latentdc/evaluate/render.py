@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from latentdc.evaluate.score import Score, spread
 from latentdc.evaluate.table import Table
+from latentdc.plain_text import markdown_table
 
 MANY = 100  # classes from which publications report top-5 beside top-1
 
@@ -19,11 +20,8 @@ def to_text(*tables: Table) -> str:
 
 def to_markdown(*tables: Table) -> str:
     """A Markdown table over a line that names the protocol; several tables become one."""
-    header, *rows = _cells(tables)
-    align = ["---", *["---:"] * (len(header) - 1)]
-    lines = [f"| {' | '.join(row)} |" for row in [header, align, *rows]]
     notes = [f"\n{note}" for note in [*_captions(tables), *_notes(tables)]]
-    return "\n".join([*lines, *notes])
+    return "\n".join([markdown_table(_cells(tables)), *notes])
 
 
 def _cells(tables: tuple[Table, ...]) -> list[list[str]]:

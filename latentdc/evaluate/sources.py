@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import config
+import yaml
+
+from latentdc import config, plain_yaml
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.kinds import Kind, kind_of
 from latentdc.evaluate.foreign.numbers import NAMES, POSITIONS, Numbers
@@ -126,6 +128,8 @@ def find(given: str, ipc: int | None = None, numbers: Numbers | None = None) -> 
 
 
 def _find(given: str, ipc: int | None, numbers: Numbers | None) -> Place:
+    if not given:
+        raise InputError("a set is named by its folder, file or Hub id, got ''.")
     path = Path(given).expanduser()
     made = layout.is_set(path) or layout.is_set(path / "synthetic")
     if not path.exists():
@@ -205,12 +209,25 @@ def protocol_words(overrides: Sequence[str]) -> tuple[list[str], list[str], list
     for override in overrides:
         key, _, value = override.partition("=")
         if key == "protocol":
-            names += [name.strip() for name in value.strip("[]").split(",")]
+            names += _named(value)
         elif key.startswith("protocol."):
             changes.append(override.removeprefix("protocol."))
         else:
             others.append(override)
     return names, changes, others
+
+
+def _named(text: str) -> list[str]:
+    """One name, or several in brackets, with or without quotes; commas alone divide them too."""
+    try:
+        tree = plain_yaml.parse(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"cannot read protocol={text}: {plain_yaml.reason(error)}.") from error
+    named = tree.split(",") if isinstance(tree, plain_yaml.Plain) else tree
+    named = named if isinstance(named, list) else [named]
+    if not all(isinstance(name, str) for name in named):
+        raise InputError(f"protocol= takes names, such as protocol=[quick,rdc-hard], got {text}.")
+    return [name.strip() for name in named] or [""]
 
 
 def changes_for(name: str, names: Sequence[str], changes: Sequence[str]) -> list[str]:

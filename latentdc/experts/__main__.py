@@ -77,7 +77,7 @@ def check(recipe: Recipe) -> None:
             f"objective.kind={recipe.objective.kind} follows no experts; add objective.kind=mtt."
         )
     require_images(recipe.data, "latentdc experts")
-    check_network(recipe.objective.network, recipe.data.resolution)
+    check_network(recipe.objective.network, recipe.data.resolution, "images")
     check_prune(recipe.prune, recipe.data)
 
 

@@ -82,6 +82,8 @@ def _measure(options: argparse.Namespace) -> None:
     recipe = config.load(Recipe, path, overrides)
     require_images(recipe.data, "latentdc measure")
     network = _network(options)
+    if network is not None:
+        network.check_size(recipe.data.resolution)
     from latentdc.metrics.measure import NAME, Wanted, measure_saved
     from latentdc.metrics.render import to_text
 
@@ -95,19 +97,23 @@ def _measure(options: argparse.Namespace) -> None:
 
 def _network(options: argparse.Namespace) -> Teacher | None:
     if options.network is None:
-        if options.weights is not None:
-            raise InputError("--weights are those of a network; name it: --network NAME.")
+        for name in ("weights", "mean", "std", "size"):
+            if getattr(options, name) is not None:
+                raise InputError(f"--{name} is about a network; name it: --network NAME.")
         return None
     _check_network(options)
     mean, std = (None if v is None else tuple(v) for v in (options.mean, options.std))
-    return Teacher(
-        network=options.network,
-        weights=options.weights,
-        epochs=options.epochs,
-        mean=mean,
-        std=std,
-        resolution=options.size,
-    )
+    try:
+        return Teacher(
+            network=options.network,
+            weights=options.weights,
+            epochs=options.epochs,
+            mean=mean,
+            std=std,
+            resolution=options.size,
+        )
+    except InputError as error:
+        raise InputError(str(error).replace("labels.teachers.", "--")) from error
 
 
 def _check_network(options: argparse.Namespace) -> None:

@@ -128,7 +128,7 @@ class PriorRecipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        expand_home(self, "output")
+        expand_home(self, "", "output")
         require(self.seed >= 0, f"seed is at least 0, got {self.seed}.")
         require(
             self.threads is None or self.threads >= 1,

@@ -12,8 +12,13 @@ def require(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
-def expand_home(spec: object, *paths: str) -> None:
+def expand_home(spec: object, prefix: str, *paths: str) -> None:
     """Replace `~` at the beginning of those fields of a dataclass that hold paths.
+
+    Args:
+        spec: the instance.
+        prefix: dotted keys that lead to it, with a dot at the end.
+        paths: names of the fields.
 
     Raises:
         InputError: a name that no file system has.
@@ -27,13 +32,19 @@ def expand_home(spec: object, *paths: str) -> None:
             object.__setattr__(spec, name, value)
             require(
                 not value.startswith("~"),
-                f"{name}={value}: ~ is the home of a user whom this machine does not know; write "
-                "the path itself.",
+                f"{prefix}{name}={value}: ~ is the home of a user whom this machine does not know; "
+                "write the path itself.",
             )
         parts = [len(os.fsencode(part)) for part in value.split("/")]
         require(
             bool(value.strip()) and max(parts) <= 255 and sum(parts) + len(parts) <= 3500,
-            f"{name} is a path that no file system takes, empty or too long: {show(value)}.",
+            f"{prefix}{name} is a path that no file system takes, empty or too long: "
+            f"{show(value)}.",
+        )
+        require(
+            not set(value) & set("\t\n"),
+            f"{prefix}{name} is a path or name in one line, got {show(value)}; after | or >, which "
+            "keep the end of the line, write |- or >-, or leave them out.",
         )
 
 

@@ -61,7 +61,7 @@ class Data:
 
     def __post_init__(self) -> None:
         check_fields(self, "data.")
-        expand_home(self, "source", "cache")
+        expand_home(self, "data.", "source", "cache")
         for name in ("train", "test"):
             value = getattr(self, name)
             require(value != "", f"data.{name} is a name, got ''; leave it out for the default.")

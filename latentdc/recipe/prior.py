@@ -56,7 +56,7 @@ class PriorSpec:
 
     def __post_init__(self) -> None:
         check_fields(self, "prior.")
-        expand_home(self, "weights", "autoencoder")
+        expand_home(self, "prior.", "weights", "autoencoder")
         before, mark, after = self.prompt.partition("{}")
         require(
             bool(mark) and not set("{}") & set(before + after),

@@ -93,7 +93,7 @@ class Prune:
 
     def __post_init__(self) -> None:
         check_fields(self, "prune.")
-        expand_home(self, "coreset", "scores", "features")
+        expand_home(self, "prune.", "coreset", "scores", "features")
         require(
             0 < self.keep <= 1,
             f"prune.keep is a share in (0, 1], got {self.keep}; for 20 % write 0.2.",

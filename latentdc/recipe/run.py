@@ -49,7 +49,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        expand_home(self, "output")
+        expand_home(self, "", "output")
         require(self.ipc >= 1, f"ipc is at least 1 image per class, got {self.ipc}.")
         if self.prune.times_ipc is not None:
             resolved = replace(self.prune, times_ipc=None, count=self.prune.times_ipc * self.ipc)

@@ -39,7 +39,7 @@ class Scorer:
 
     def __post_init__(self) -> None:
         check_fields(self, "prune.scorer.")
-        expand_home(self, "weights")
+        expand_home(self, "prune.scorer.", "weights")
         require_normalization(self.mean, self.std, "prune.scorer.")
         require(self.epochs >= 1, f"prune.scorer.epochs is at least 1, got {self.epochs}.")
         require(self.lr > 0, f"prune.scorer.lr is positive, got {self.lr}.")

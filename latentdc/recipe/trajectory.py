@@ -37,7 +37,7 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         check_fields(self, "objective.trajectory.")
-        expand_home(self, "experts")
+        expand_home(self, "objective.trajectory.", "experts")
         for name in ("expert_epochs", "max_start_epoch", "syn_steps", "batch_syn"):
             value = getattr(self, name)
             require(

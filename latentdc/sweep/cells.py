@@ -48,7 +48,8 @@ def expand(
             recipe = config.load(Recipe, path, [*overrides, *own])
             check(recipe)
         except InputError as error:
-            raise InputError(f"{word} {'/'.join(point)} ({' '.join(own)}): {error}") from error
+            changed = f" ({' '.join(own)})" if own else ""
+            raise InputError(f"{word} {'/'.join(point)}{changed}: {error}") from error
         if recipe.push.repo is not None:
             raise InputError(
                 f"push.repo={recipe.push.repo} would push every {word} over the one before; leave "

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 from latentdc.evaluate.score import spread
+from latentdc.plain_text import in_picture
 from latentdc.sweep.render import Result, Results
 from latentdc.sweep.spec import Axis, Point
 
@@ -46,7 +47,7 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, pa
             found = [results[(*panel, *curve, name)] for name in at]
             places = [list(axes[last]).index(name) for name in at]
             heights, errors = _accuracies(found)
-            label = "".join(curve)
+            label = in_picture("".join(curve))
             grid[0][column].errorbar(
                 places, heights, yerr=errors, marker="o", markersize=3, capsize=2, label=label
             )
@@ -54,9 +55,9 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, pa
                 grid[1][column].plot(
                     places, [r.seconds or 0 for r in found], marker="o", markersize=3
                 )
-        grid[0][column].set_title(", ".join(panel))
-        grid[-1][column].set_xlabel(last)
-        grid[-1][column].set_xticks(range(len(axes[last])), list(axes[last]))
+        grid[0][column].set_title(in_picture(", ".join(panel)))
+        grid[-1][column].set_xlabel(in_picture(last))
+        grid[-1][column].set_xticks(range(len(axes[last])), [*map(in_picture, axes[last])])
     grid[0][0].set_ylabel("test accuracy in %")
     if timed:
         grid[1][0].set_ylabel("distillation in s")

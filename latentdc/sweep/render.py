@@ -7,6 +7,7 @@ from typing import Any
 
 from latentdc.evaluate.score import Score, spread
 from latentdc.evaluate.table import Table
+from latentdc.plain_text import markdown_table
 from latentdc.sweep.spec import Axis, Point
 
 VERSION = 1  # of results.json
@@ -51,7 +52,7 @@ def to_markdown(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Resu
     lines: list[str] = []
     for student in students:
         lines += [f"**{student}**\n"] if len(students) > 1 else []
-        lines += [*_grid(axes, wanted, results, student), "", *_baselines(tables, student)]
+        lines += [_grid(axes, wanted, results, student), "", *_baselines(tables, student)]
     lines += _captions(tables, timed=any(one.seconds is not None for one in results.values()))
     missing = sum(point not in results for point in wanted)
     if missing:
@@ -81,13 +82,10 @@ def to_json(axes: Mapping[str, Axis], results: Results) -> dict[str, Any]:
     }
 
 
-def _grid(
-    axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, student: str
-) -> list[str]:
+def _grid(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, student: str) -> str:
     *leading, last = axes
     across = [name for name in axes[last] if any(point[-1] == name for point in wanted)]
-    header = [*leading, *across] if leading else across
-    rows = [header, ["---"] * len(leading) + ["---:"] * len(across)]
+    rows = [[*leading, *across]]
     for start in dict.fromkeys(point[:-1] for point in wanted):
         cells = []
         for name in across:
@@ -95,7 +93,7 @@ def _grid(
             result = results.get(point)
             cells.append(_cell(result, student) if result else "-" if point in wanted else "")
         rows.append([*start, *cells])
-    return [f"| {' | '.join(row)} |" for row in rows]
+    return markdown_table(rows, left=len(leading))
 
 
 def _cell(result: Result, student: str) -> str:

@@ -26,7 +26,8 @@ def push_folder(
         The address of the repo.
 
     Raises:
-        InputError: no such name of a repo, nobody is logged in, or the Hub refuses the repo.
+        InputError: no such name of a repo, nobody is logged in, a link to elsewhere in the folder,
+            or the Hub refuses the repo.
         RunError: the Hub cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -36,11 +37,9 @@ def push_folder(
     if token is None:
         require_login()
     hub = HfApi(token=token)
-    names = [
-        path.relative_to(folder).as_posix()
-        for pattern in layout.FILES
-        for path in sorted(folder.glob(pattern))
-    ]
+    files = [path for pattern in layout.FILES for path in sorted(folder.glob(pattern))]
+    _require_own(files, folder)
+    names = [path.relative_to(folder).as_posix() for path in files]
     try:
         url = hub.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
         stale = {
@@ -67,6 +66,24 @@ def push_folder(
     except Exception as error:  # network errors, of another type in each release of the client
         raise RunError(f"{repo_id!r} was not pushed, the Hub cannot be reached: {error}") from error
     return str(url)
+
+
+def _require_own(files: Sequence[Path], folder: Path) -> None:
+    """Refuse files that lie elsewhere: in a folder of strangers, links to what is not theirs.
+
+    Raises:
+        InputError: names the first.
+    """
+    from huggingface_hub import constants
+
+    homes = [folder.resolve(), Path(constants.HF_HUB_CACHE).resolve()]  # whose sets are all links
+    for path in files:
+        real = path.resolve()
+        if not real.is_file() or not any(real.is_relative_to(home) for home in homes):
+            raise InputError(
+                f"{path} is no file of the set itself; put a file there in place of what it is or "
+                "links to, or remove it."
+            )
 
 
 def require_login() -> None:

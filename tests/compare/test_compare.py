@@ -277,6 +277,58 @@ def test_other_files_are_refused_in_one_line(tmp_path, capsys, content, message)
     assert end.value.code == 2 and message in capsys.readouterr().err
 
 
+def test_values_of_other_types_end_in_one_line(tmp_path, capsys):
+    """Results lie in the sets of strangers."""
+    given = run(tmp_path, replace(table(distilled=((0.5, 0.625),)), preprocessing={"mean": [0.5]}))
+    path, row = tmp_path / "results.json", ("rows", 0)
+    sound = path.read_text()
+    keys = (
+        *(("protocol",), ("protocol_hash",), ("protocol_settings",), ("test",), ("counts",)),
+        *(("preprocessing",), ("protocol_settings", "steps"), ("protocol_settings", "views")),
+        *(("protocol_settings", "labels"), ("rows",), row, (*row, "set"), (*row, "student")),
+        *((*row, "sets"), (*row, "sets", 0), (*row, "accuracies"), (*row, "image_bytes")),
+        *(("ipc",), (*row, "labels")),
+    )
+    for *above, key in keys:
+        for value in ("[[5]]", "1e999", "NaN", "true", '{"a": {"b": []}}'):
+            content = json.loads(sound)
+            at = content
+            for name in above:
+                at = at[name]
+            at[key] = json.loads(value)
+            path.write_text(json.dumps(content))
+            if key in ("preprocessing", "views", "labels") and value.startswith("{"):
+                continue  # a mapping, as it should be
+            with pytest.raises(SystemExit) as end:
+                main([given, "--output", str(tmp_path / "out")])
+            error = capsys.readouterr().err
+            assert end.value.code == 2 and error.count("\n") == 1, (key, value)
+            assert "is no results.json or evaluation.json of latentdc" in error
+
+
+def test_a_sweep_inside_of_its_own_cells_ends_in_one_line(tmp_path, capsys):
+    cells = [{"run": ".", "point": {"a": "b"}}] * 9
+    (tmp_path / "results.json").write_text(json.dumps({"cells": cells}))
+    with pytest.raises(SystemExit):
+        main([str(tmp_path)])
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.count("results.json: ") == 1
+
+
+def test_names_stand_for_themselves_in_tables_pictures_and_on_terminals(tmp_path, capsys):
+    names = ("a|b", "$\\frac{x$", "_c", "\x1b[31mred")
+    made = table(**{name: ((0.5, 0.625),) for name in names})
+    given = evaluation(tmp_path, replace(made, sizes=dict.fromkeys(names, 1000)))
+    main([given, "--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    for name in ("a\\|b", "$\\frac{x$", "_c", "\\x1b[31mred"):
+        assert f"| {name} | 1 | 1,000 |" in printed
+    assert (tmp_path / "comparison.png").is_file()
+    with pytest.raises(SystemExit):
+        cli.main(["compare", "\x1b[31mred"])
+    assert "error: \\x1b[31mred holds no" in capsys.readouterr().err
+
+
 def test_missing_results_and_sets_are_refused(tmp_path):
     with pytest.raises(SystemExit):
         main([str(tmp_path)])

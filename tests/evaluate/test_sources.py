@@ -84,6 +84,8 @@ def test_a_set_of_the_hub_is_named_by_its_id_and_not_by_its_snapshot(tmp_path):
 
 
 def test_protocols_their_changes_and_the_recipes_keys_are_told_apart():
+    for text in ("[\"quick\", 'rdc-hard']", "quick, rdc-hard", "[quick,rdc-hard]"):
+        assert protocol_words([f"protocol={text}"])[0] == ["quick", "rdc-hard"]
     words = ["protocol=[quick, rdc-hard]", "protocol.epochs=3", "evaluate.seeds=1", "protocol=pca"]
     names, changes, others = protocol_words(words)
     assert names == ["quick", "rdc-hard", "pca"]

@@ -170,6 +170,10 @@ def test_an_objective_without_experts_is_told_so(capsys):
     assert "objective.kind=dm follows no experts" in refused(capsys, main, "objective.kind=dm")
 
 
+def test_experts_are_no_networks_of_vectors(capsys):
+    assert "mlp is a network of vectors" in refused(capsys, main, "objective.network=mlp")
+
+
 def test_a_place_that_cannot_be_a_folder_is_refused(capsys):
     line = refused(capsys, main, "objective.trajectory.experts=toy.yaml/experts")
     assert "cannot write to toy.yaml/experts; name another folder" in line

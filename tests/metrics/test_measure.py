@@ -102,6 +102,10 @@ def test_wrong_input_ends_in_one_line_before_anything_is_read(saved, capsys, tmp
         ),
         ([folder, "--network", "resnet20", "--epochs", "0"], "--epochs is at least 1, got 0"),
         ([folder, "--network", "resnet20", "--size", "0"], "--size is a number of pixels, got 0"),
+        ([folder, "--network", "linear"], "linear is a network of vectors"),
+        ([folder, "--network", "convnet5"], "convnet5 takes images of"),
+        ([folder, "--network", "vit", "--mean", "nan", "0", "0"], "error: --mean is a finite"),
+        ([folder, "--mean", "0", "0", "0"], "--mean is about a network; name it: --network NAME"),
         ([str(tmp_path / "nothing")], "nothing"),
     ]:
         with pytest.raises(SystemExit) as end:

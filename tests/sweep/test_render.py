@@ -76,3 +76,12 @@ def test_a_picture_is_drawn_of_any_number_of_axes(tmp_path, axes, point, seconds
     assert draw(axes, [point], {point: result(seconds, kept=(0.1, 0.2))}, path)
     assert path.read_bytes()[:4] == b"\x89PNG"
     assert not draw(axes, [point], {}, path)
+
+
+def test_names_that_matplotlib_takes_for_mathematics_are_drawn(tmp_path):
+    axes = {"panel $x_{$": {"$\\frac{$": []}, "kept": {"_a": []}, "b|": {"$^$": [], "|": []}}
+    wanted = [("$\\frac{$", "_a", "$^$"), ("$\\frac{$", "_a", "|")]
+    found = dict.fromkeys(wanted, result(kept=(0.2, 0.4)))
+    assert draw(axes, wanted, found, tmp_path / "table.png")
+    header = to_markdown(axes, wanted, found).splitlines()[2]
+    assert header == "| panel $x_{$ | kept | $^$ | \\| |"

@@ -148,3 +148,30 @@ def test_a_refusal_and_a_broken_network_end_in_one_line(
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1
     assert hub.commits == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "results.json", "data/train-00001-of-00002.parquet"])
+def test_files_elsewhere_are_not_pushed_through_links(hub, run, tmp_path, capsys, name):
+    secret = tmp_path / "id_rsa"
+    secret.write_text("secret")
+    link = run / "synthetic" / name
+    for target in (secret, "/dev/zero", tmp_path):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        with pytest.raises(SystemExit) as end:
+            main([str(run), "user/name"])
+        error = capsys.readouterr().err
+        assert end.value.code == 2 and error.count("\n") == 1
+        assert f"{name} is no file of the set itself" in error
+    assert not hub.commits and not hub.repos
+
+
+def test_a_download_of_the_hub_is_pushed_although_it_is_made_of_links(
+    hub, run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (run / "synthetic" / "README.md").rename(tmp_path / "cache" / "blob")
+    (run / "synthetic" / "README.md").symlink_to(tmp_path / "cache" / "blob")
+    main([str(run), "user/name"])
+    assert hub.commits[0]["add"]["README.md"] == (tmp_path / "cache" / "blob").read_bytes()

@@ -1,0 +1,34 @@
+"""Names that people chose, where something would act on them: Markdown, matplotlib, terminals."""
+
+from collections.abc import Sequence
+
+
+def markdown_table(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """A Markdown table, whose first row is the header.
+
+    Args:
+        rows: cells, as many in each.
+        left: columns of names, which stand to the left; numbers stand to the right.
+    """
+    header, *body = rows
+    align = ["---"] * left + ["---:"] * (len(header) - left)
+    lines = [[_cell(cell) for cell in row] for row in (header, *body)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], align, *lines[1:]))
+
+
+def in_picture(name: str) -> str:
+    """Text that matplotlib draws as it is: no mathematics, and in the legend whatever it is."""
+    hidden = " " if name.startswith("_") else ""
+    return hidden + on_terminal(name).replace("$", r"\$")
+
+
+def on_terminal(text: str) -> str:
+    """Text of any lines in which what a terminal would act on is written as its code."""
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode()
+        for one in text
+    )
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
