@@ -131,6 +131,11 @@ def test_teachers_are_those_of_the_released_code():
         assert convnets == ["convnet3", "convnet3@32"][: 1 + (name == "edc-cifar10")]
 
 
+def test_weights_of_a_teacher_do_not_follow_what_torchvision_recommends():
+    weights = {t.weights for name in TABLE for t in load_protocol(name).labels.teachers}
+    assert weights == {None, "torchvision/IMAGENET1K_V1"}
+
+
 def test_students_are_those_of_the_table():
     students = {
         "rdc-soft": "resnet18",
