@@ -161,3 +161,8 @@ def test_the_python_of_the_pages_runs(desk, capsys):
         exec(code, {})
     assert 0 < mean < 1 and 0 <= std < 1
     assert (desk / "digits-ipc1" / layout.CARD).is_file()
+
+
+def test_the_readme_counts_the_protocols_that_are_there():
+    brought = list(config.shipped_folder("evaluate/protocols").glob("*.yaml"))
+    assert f"{len(brought)} named protocols" in README.read_text()

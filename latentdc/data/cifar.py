@@ -1,8 +1,9 @@
-"""CIFAR-10 and CIFAR-100 in the binary files of their authors, which torchvision unpacks too.
+"""CIFAR-10 and CIFAR-100 in the binary files of their authors.
 
 https://www.cs.toronto.edu/~kriz/cifar.html: a row is one byte of label (CIFAR-100: two, coarse and
 fine) and 3 x 32 x 32 levels, channel by channel. Rows stand in the order of torchvision's data
-sets, and have the content hashes of the same images in any other copy.
+sets, which read the Python version, and have the content hashes of the same images in any other
+copy.
 """
 
 from collections.abc import Sequence

@@ -125,9 +125,14 @@ class Labels:
         check_fields(self, "labels.")
         soft = self.source in SOFT
         require(
-            soft == bool(self.teachers),
-            f"labels.source {self.source} {'needs' if soft else 'has no'} labels.teachers; got "
-            f"{len(self.teachers)}. Such as [{{network: resnet18, weights: torchvision}}].",
+            bool(self.teachers) or not soft,
+            f"labels.source {self.source} needs labels.teachers, such as "
+            "[{network: resnet18, weights: torchvision}].",
+        )
+        require(
+            soft or not self.teachers,
+            f"labels.source hard has no labels.teachers, got {len(self.teachers)}; write "
+            "labels.teachers=[] and labels.loss=ce, or take fixed, online or stored.",
         )
         require(
             soft or self.loss == "ce",

@@ -47,7 +47,8 @@ def load_protocol(
     path = config.find(str(name), FOLDER)
     protocol = config.load(EvalProtocol, path, changes, without=_replaced(keys))
     if changes:
-        protocol = replace(protocol, name=f"{protocol.name} with other {', '.join(keys)}")
+        named = ", ".join(dict.fromkeys(keys))
+        protocol = replace(protocol, name=f"{protocol.name} with other {named}")
     if students is not None:
         protocol = replace(protocol, students=list(students))
     if seeds is not None:

@@ -287,3 +287,15 @@ def test_a_reflection_of_more_pixels_than_the_image_has_is_refused():
 def test_students_that_cannot_take_the_images_are_refused():
     with pytest.raises(InputError, match="convnet5 takes images of 32 px or more, got 16 px"):
         load_protocol("ld3m").check_students(16)
+
+
+def test_a_protocol_of_soft_labels_is_made_one_of_hard_labels_as_its_message_says():
+    with pytest.raises(InputError, match="got 1; write") as refused:
+        load_protocol("rdc-soft", changes=["labels.source=hard"])
+    said = [word for word in str(refused.value).split() if "=" in word]
+    hard = load_protocol("rdc-soft", changes=["labels.source=hard", *(s.strip(",") for s in said)])
+    assert (hard.labels.source, hard.labels.loss, hard.labels.teachers) == ("hard", "ce", [])
+
+
+def test_a_key_that_is_changed_twice_is_named_once():
+    assert load_protocol("quick", changes=["lr=1", "lr=2"]).name == "quick with other lr"

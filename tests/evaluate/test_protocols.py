@@ -32,7 +32,7 @@ TABLE = {
     "edc-cifar100": "1000 50 adamw .001 .01 matrices cosine 2 "
     "randaugment9,crop.5,flip,cutmix online mse .025 20 4",
     "edc-cifar10": "1000 25 adamw .001 .01 matrices multistep 1 "
-    "randaugment9,crop.08,flip,cutmix online mse .025 20 4",
+    "randaugment9,crop.08,flip,cutmix online mse .025 20 5",
     "rded": "300 50 adamw .001 .01 matrices cosine 2 shuffle2,crop.5,flip,cutmix online kl 0 20 1",
     "rded-small": "300 50 adamw .001 .01 matrices cosine 2 flip,cutmix online kl 0 20 1",
     "rded-tiny": "300 100 adamw .001 .01 matrices cosine 2 flip,cutmix online kl 0 20 1",
@@ -114,6 +114,26 @@ def test_what_the_table_leaves_out_is_as_published():
     for name in ("lpld-tiny", "dwa-tiny"):  # a divergence times the square of the temperature
         assert load_protocol(name).labels.soft_weight == load_protocol(name).labels.temperature ** 2
     assert load_protocol("dc").augment is None and load_protocol("dm").augment is not None
+
+
+def test_teachers_are_those_of_the_released_code():
+    first = "torchvision/IMAGENET1K_V1"  # what `pretrained=True` loads
+    imagenet = {
+        "gvbsm": "resnet18 mobilenet_v2 efficientnet_b0 shufflenet_v2_x0_5",
+        "edc-in1k": "resnet18 mobilenet_v2 shufflenet_v2_x0_5 alexnet",
+    }
+    for name, networks in imagenet.items():
+        teachers = load_protocol(name).labels.teachers
+        assert [(t.network, t.weights) for t in teachers] == [(n, first) for n in networks.split()]
+        assert "labels.teachers" not in load_protocol(name).unsettled
+    for name in ("edc-tiny", "edc-cifar100", "edc-cifar10"):  # ConvNets with instance norm
+        convnets = [t.network for t in load_protocol(name).labels.teachers if "conv" in t.network]
+        assert convnets == ["convnet3", "convnet3@32"][: 1 + (name == "edc-cifar10")]
+
+
+def test_weights_of_a_teacher_do_not_follow_what_torchvision_recommends():
+    weights = {t.weights for name in TABLE for t in load_protocol(name).labels.teachers}
+    assert weights == {None, "torchvision/IMAGENET1K_V1"}
 
 
 def test_students_are_those_of_the_table():
