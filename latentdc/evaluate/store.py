@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from latentdc import checked
 from latentdc.draws import generator
 from latentdc.errors import InputError
 
@@ -90,8 +89,10 @@ class LabelStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         facts = self.folder / FACTS
         if not facts.is_file():
-            _replace(facts, lambda part: part.write_text(json.dumps(self.facts, indent=1) + "\n"))
-        _replace(self.path(epoch), lambda part: save_file(coded, part))
+            part = facts.with_name(f"{FACTS}.{os.getpid()}.part")
+            part.write_text(json.dumps(self.facts, indent=1) + "\n")
+            os.replace(part, facts)
+        checked.save(coded, self.path(epoch))
 
     def read(self, epoch: int) -> Coded:
         """The labels of one epoch, memory-mapped.
@@ -100,9 +101,8 @@ class LabelStore:
             InputError: the file is missing or damaged.
         """
         try:
-            with safe_open(self.path(epoch), "pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}
-        except (OSError, SafetensorError) as error:
+            return checked.load(self.path(epoch))
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"cannot read the stored labels {self.path(epoch)}: {error}; delete the file to "
                 "have it made again."
@@ -111,13 +111,6 @@ class LabelStore:
     def bytes(self) -> int:
         """On disk; 0 where the labels have been removed."""
         return sum(path.stat().st_size for path in self.folder.glob("*"))
-
-
-def _replace(path: Path, write: object) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    assert callable(write)
-    write(part)
-    os.replace(part, path)
 
 
 def encode(logits: Tensor, precision: Literal["float16", "uint8"], top: int | None) -> Coded:

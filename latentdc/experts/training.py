@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from tqdm import tqdm
 
-from latentdc import launch
+from latentdc import checked, launch
 from latentdc.autograd import with_gradients
 from latentdc.batches import epoch_batches, joins
 from latentdc.data.dataset import Dataset
@@ -22,7 +22,7 @@ from latentdc.data.mapped import Images
 from latentdc.device import fetch, place, send
 from latentdc.draws import global_draws
 from latentdc.errors import InputError, RunError
-from latentdc.experts.files import missing_experts, write_expert
+from latentdc.experts.files import missing_experts
 from latentdc.experts.manifest import expert_path
 from latentdc.images import Preprocessing
 from latentdc.networks.build import build_network, new_network
@@ -83,7 +83,7 @@ def train_experts(
             index=index,
             accelerator=accelerator,
         )
-        write_expert(expert_path(folder, index), snapshots)
+        checked.save(snapshots, expert_path(folder, index))
     accelerator.wait_for_everyone()
 
 
