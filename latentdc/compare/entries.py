@@ -4,16 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from latentdc.compare.names import named_apart
 from latentdc.errors import InputError
-from latentdc.evaluate.score import share
+from latentdc.evaluate.score import TOP1, TOP5, accuracies_of
 from latentdc.recipe import BASELINES
 from latentdc.synthetic import folder as layout
 
 FILES = ("results.json", "evaluation.json")
-TOP1, TOP5 = "accuracies", "top5_accuracies"  # of a row
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class Entry:
         name: of the set, different from every other set's in a comparison.
         row: its kind: one of `BASELINES`, or the name that its own table gives it.
         run: folder of its results.
+        file: that holds the row.
         ipc: images per class.
         student: name of the network.
         accuracies: in [0, 1], by seed.
@@ -44,6 +44,7 @@ class Entry:
     name: str
     row: str
     run: Path
+    file: Path
     ipc: int
     student: str
     accuracies: tuple[float, ...]
@@ -83,7 +84,7 @@ def read_all(given: Sequence[str], values: str = TOP1) -> list[Entry]:
     found: dict[tuple[object, ...], Entry] = {}
     files = [file for name in given for file in _files(Path(name).expanduser())]
     for entry in _preprocessed([entry for path in files for entry in _read(path, values)]):
-        found[*_row_of(entry), entry.student] = entry
+        found[*_row_of(entry), entry.student] = entry  # a file may be named twice
     unique = _once(list(found.values()))
     if not unique and values == TOP5:
         raise InputError(
@@ -111,20 +112,27 @@ def _read(path: Path, values: str) -> list[Entry]:
         run = path.resolve().parent
         run = run.parent if run.name == "synthetic" else run
         rows = [row for row in content["rows"] if values == TOP1 or values in row]
-        return [_entry(row, content, run, values) for row in rows]
+        entries = [_entry(row, content, run, path.resolve(), values) for row in rows]
+        if len({(_row_of(entry), entry.student) for entry in entries}) < len(entries):
+            raise ValueError("a row stands there twice")
+        return entries
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError),
+    ) as error:
         raise InputError(
             f"{path} is no results.json or evaluation.json of latentdc ({error!r})."
         ) from error
 
 
 def _cells(path: Path, content: Mapping[str, Any], values: str) -> list[Entry]:
-    """Of the runs of a sweep, whose sets are named by their points."""
+    """Of the runs of a sweep, whose sets are named by their points, of which some share a run."""
     entries = []
+    points: dict[Path, list[str]] = {}
     for cell in content["cells"]:
-        run, point = path.parent / cell["run"], ", ".join(cell["point"].values())
+        points.setdefault(path.parent / cell["run"], []).append(", ".join(cell["point"].values()))
+    for run, names in points.items():
         if not (run / FILES[0]).is_file():
             raise InputError(
                 f"{path} is the table of a sweep whose run {run} holds no {FILES[0]}; start the "
@@ -132,37 +140,49 @@ def _cells(path: Path, content: Mapping[str, Any], values: str) -> list[Entry]:
             )
         for entry in _read(run / FILES[0], values):
             own = entry.row == "distilled"
-            entries.append(replace(entry, name=point if own else entry.name))
+            entries.append(replace(entry, name=" and ".join(names) if own else entry.name))
     return entries
 
 
-def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path, values: str) -> Entry:
+def _entry(
+    row: Mapping[str, Any], content: Mapping[str, Any], run: Path, file: Path, values: str
+) -> Entry:
     """A row with what results.json says once for all rows, and evaluation.json in each."""
     every = {**content, **row}
     digest = every["protocol_hash"]
-    settings = content["protocols"][digest] if "protocols" in content else None
-    facts = every.get("preprocessing")
-    if not row[values]:
-        raise ValueError("a row has no accuracies")
+    known = content["protocols"][digest] if "protocols" in content else None
+    settings = content["protocol_settings"] if known is None else known
+    facts, test = every.get("preprocessing"), every.get("test") or _test_name(run)
+    _require(str, set=row["set"], student=row["student"], protocol=every["protocol"])
+    _require(str, protocol_hash=digest, test=test)
+    _require(int, ipc=every["ipc"], steps=settings["steps"])
+    _require(dict, views=settings.get("views", {}), labels=settings.get("labels", {}))
     unseen = row["unseen"] if "unseen" in row else row["student"] in content["unseen"]
     return Entry(
         name=run.name if row["set"] == "distilled" else row["set"],
         row=row["set"],
         run=run,
-        ipc=int(every["ipc"]),
+        file=file,
+        ipc=every["ipc"],
         student=row["student"],
-        accuracies=tuple(map(share, row[values])),
+        accuracies=accuracies_of(row, values),
         sets=tuple(row["sets"]),
         unseen=bool(unseen),
         protocol=every["protocol"],
-        settings=content["protocol_settings"] if settings is None else settings,
+        settings=settings,
         protocol_hash=digest,
-        test=every.get("test") or _test_name(run),
+        test=test,
         preprocessing=None if facts is None else json.dumps(facts, sort_keys=True),
         counts=every.get("counts"),
         brought=row.get("labels", {}).get("source") == "brought",
         size=_size(row, run),
     )
+
+
+def _require(kind: type, **values: object) -> None:
+    for name, value in values.items():
+        if type(value) is not kind or (kind is int and cast(int, value) < 1):
+            raise TypeError(f"its {name} is {value!r}")
 
 
 def _preprocessed(entries: Sequence[Entry]) -> list[Entry]:
@@ -212,13 +232,16 @@ def _size(row: Mapping[str, Any], run: Path) -> int | None:
 
 
 def _row_of(entry: Entry) -> tuple[object, ...]:
-    """What the students of one row of one run share."""
+    """What the students of one row of one file share."""
     counts = entry.counts if entry.row in BASELINES else None
-    return entry.run, entry.row, entry.ipc, entry.group, counts
+    return entry.file, entry.row, entry.ipc, entry.group, counts
 
 
 def _once(entries: Sequence[Entry]) -> list[Entry]:
-    """Baselines that several runs share are one row, with the students and seeds of all of them."""
+    """Baselines that several runs share, and rows that several files of a run hold, are one row.
+
+    It has the students and seeds of all of them.
+    """
     rows: dict[tuple[object, ...], dict[str, Entry]] = {}
     for entry in entries:
         rows.setdefault(_row_of(entry), {})[entry.student] = entry
@@ -232,15 +255,19 @@ def _once(entries: Sequence[Entry]) -> list[Entry]:
         for student, entry in row.items():
             known = same.get(student)
             if known is None or len(entry.accuracies) > len(known.accuracies):
-                same[student] = replace(entry, run=home.run, counts=home.counts)
-        same |= {s: replace(e, shared=(*home.shared, run)) for s, e in same.items()}
+                same[student] = replace(
+                    entry, name=home.name, run=home.run, file=home.file, counts=home.counts
+                )
+        if run != home.run:
+            same |= {s: replace(e, shared=(*home.shared, run)) for s, e in same.items()}
     return [entry for row in unique for entry in row.values()]
 
 
 def _same(one: Mapping[str, Entry], other: Mapping[str, Entry]) -> bool:
     """Whether two rows are of the same images, and nothing that both hold contradicts it."""
     a, b = next(iter(one.values())), next(iter(other.values()))
-    if a.row not in BASELINES or (a.row, a.ipc, a.group) != (b.row, b.ipc, b.group):
+    shared = a.row in BASELINES or a.run == b.run
+    if not shared or (a.row, a.ipc, a.group) != (b.row, b.ipc, b.group):
         return False
     return all(_agree(e.sets, f.sets) for e in one.values() for f in other.values()) and all(
         _agree(one[s].accuracies, other[s].accuracies) for s in one.keys() & other.keys()

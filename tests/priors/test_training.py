@@ -148,6 +148,8 @@ def test_a_prior_is_trained_continued_and_loaded(tmp_path, monkeypatch):
     assert (tmp_path / "run/prior").stat().st_ino == ended  # the same prior is left untouched
     (tmp_path / "run/checkpoints/unet.pt").unlink()
     (tmp_path / "run/prior").rename(tmp_path / "run/.prior.old")  # as a kill may leave it
+    load_prior("diffusion", "run/prior", resolution=16, steps=2)
+    (tmp_path / "run/prior").rename(tmp_path / "run/.prior.old")
     monkeypatch.setattr(training, "describe", stop)
     with pytest.raises(SystemExit):
         main(arguments)  # the autoencoder is kept, the UNet trained again
