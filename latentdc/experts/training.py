@@ -25,7 +25,7 @@ from latentdc.errors import InputError, RunError
 from latentdc.experts.files import missing_experts
 from latentdc.experts.manifest import expert_path
 from latentdc.images import Preprocessing
-from latentdc.networks.build import build_network, new_network
+from latentdc.networks.build import new_network, outline
 from latentdc.objectives.augment import augment
 from latentdc.recipe import Experts
 
@@ -164,7 +164,6 @@ def _keep(expert: nn.Module, kept: dict[str, Tensor], epoch: int) -> None:
 
 def expert_bytes(settings: Experts, network: str, num_classes: int, resolution: int) -> int:
     """Bytes of one expert on disk."""
-    with torch.device("meta"):
-        outline = build_network(network, num_classes=num_classes, resolution=resolution)
-    weights = sum(weight.numel() for weight in outline.parameters())
+    plan = outline(network, num_classes=num_classes, resolution=resolution)
+    weights = sum(weight.numel() for weight in plan.parameters())
     return (settings.epochs + 1) * weights * DTYPES[settings.dtype].itemsize
