@@ -1,7 +1,11 @@
 """Files that are on the disk before anything relies on them, so that a power cut loses none."""
 
 import errno
+import filecmp
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MANY = 1000  # files that take longer one by one than all that the system has to write
@@ -35,3 +39,63 @@ def sync_all(folder: Path) -> None:
         return
     for path in paths:
         sync(path)
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place of `folder` when the block ends well.
+
+    A folder that is the same already is left untouched. An error in the block removes what it wrote
+    and leaves the older folder as it was. At any moment one of both is there whole, the older one
+    perhaps moved aside, from where the next look or save puts it back.
+    """
+    put_back(folder)
+    folder = folder.resolve()
+    part, old = folder.with_name(f".{folder.name}.part"), _aside(folder)
+    shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if not _same(part, folder):
+            sync_all(part)
+            _exchange(part, folder, old)
+            sync(folder.parent)
+    finally:
+        put_back(folder)
+        shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(part: Path, folder: Path, old: Path) -> None:
+    for last in (False, True):
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        try:
+            part.rename(folder)
+            return
+        except OSError:
+            if last or not folder.exists():
+                raise  # else someone looked between the renames, and put the older one back
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def put_back(folder: Path) -> None:
+    """Undo the first of two renames where the second did not come."""
+    with suppress(OSError, ValueError):  # a name that cannot be one, a place that cannot be written
+        folder = folder.resolve()
+        if not folder.exists() and _aside(folder).is_dir():
+            _aside(folder).rename(folder)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both folders hold the same files, byte by byte."""
+    names = [sorted(p.relative_to(top) for p in top.rglob("*")) for top in (one, other)]
+    return names[0] == names[1] and all(
+        filecmp.cmp(one / name, other / name, shallow=False)
+        for name in names[0]
+        if not (one / name).is_dir()
+    )

@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 
 from latentdc.compare.names import named_apart
 from latentdc.errors import InputError
-from latentdc.evaluate.score import share
+from latentdc.evaluate.score import TOP1, TOP5, accuracies_of
 from latentdc.recipe import BASELINES
 from latentdc.synthetic import folder as layout
 from latentdc.typed import show
 
 FILES = ("results.json", "evaluation.json")
-TOP1, TOP5 = "accuracies", "top5_accuracies"  # of a row
 # What reading a file can raise whose values are anything that JSON has.
 UNFIT = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 T = TypeVar("T")
@@ -28,6 +27,7 @@ class Entry:
         name: of the set, different from every other set's in a comparison.
         row: its kind: one of `BASELINES`, or the name that its own table gives it.
         run: folder of its results.
+        file: that holds the row.
         ipc: images per class.
         student: name of the network.
         accuracies: in [0, 1], by seed.
@@ -48,6 +48,7 @@ class Entry:
     name: str
     row: str
     run: Path
+    file: Path
     ipc: int
     student: str
     accuracies: tuple[float, ...]
@@ -87,7 +88,7 @@ def read_all(given: Sequence[str], values: str = TOP1) -> list[Entry]:
     found: dict[tuple[object, ...], Entry] = {}
     files = [file for name in given for file in _files(Path(name).expanduser())]
     for entry in _preprocessed([entry for path in files for entry in _read(path, values)]):
-        found[*_row_of(entry), entry.student] = entry
+        found[*_row_of(entry), entry.student] = entry  # a file may be named twice
     unique = _once(list(found.values()))
     if not unique and values == TOP5:
         raise InputError(
@@ -115,7 +116,10 @@ def _read(path: Path, values: str, *, of_sweep: bool = False) -> list[Entry]:
         run = path.resolve().parent
         run = run.parent if run.name == "synthetic" else run
         rows = [row for row in content["rows"] if values == TOP1 or values in row]
-        return [_entry(row, content, run, values) for row in rows]
+        entries = [_entry(row, content, run, path.resolve(), values) for row in rows]
+        if len({(_row_of(entry), entry.student) for entry in entries}) < len(entries):
+            raise ValueError("a row stands there twice")
+        return entries
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except UNFIT as error:
@@ -125,10 +129,12 @@ def _read(path: Path, values: str, *, of_sweep: bool = False) -> list[Entry]:
 
 
 def _cells(path: Path, content: Mapping[str, Any], values: str) -> list[Entry]:
-    """Of the runs of a sweep, whose sets are named by their points."""
+    """Of the runs of a sweep, whose sets are named by their points, of which some share a run."""
     entries = []
+    points: dict[Path, list[str]] = {}
     for cell in content["cells"]:
-        run, point = path.parent / cell["run"], ", ".join(cell["point"].values())
+        points.setdefault(path.parent / cell["run"], []).append(", ".join(cell["point"].values()))
+    for run, names in points.items():
         if not (run / FILES[0]).is_file():
             raise InputError(
                 f"{path} is the table of a sweep whose run {run} holds no {FILES[0]}; start the "
@@ -136,17 +142,19 @@ def _cells(path: Path, content: Mapping[str, Any], values: str) -> list[Entry]:
             )
         for entry in _read(run / FILES[0], values, of_sweep=True):
             own = entry.row == "distilled"
-            entries.append(replace(entry, name=point if own else entry.name))
+            entries.append(replace(entry, name=" and ".join(names) if own else entry.name))
     return entries
 
 
-def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path, values: str) -> Entry:
+def _entry(
+    row: Mapping[str, Any], content: Mapping[str, Any], run: Path, file: Path, values: str
+) -> Entry:
     """A row with what results.json says once for all rows, and evaluation.json in each."""
     every = {**content, **row}
     digest, name, student = (_the(str, every, key) for key in ("protocol_hash", "set", "student"))
     settings = content["protocols"][digest] if "protocols" in content else None
     settings = settings or content["protocol_settings"]
-    _the(int, settings, "steps")
+    _the(int, settings, "steps", 1)
     for part in ("views", "labels"):
         _the(dict, {part: {}, **settings}, part)
     facts = _the(dict, every, "preprocessing") if every.get("preprocessing") is not None else None
@@ -157,9 +165,10 @@ def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path, values
         name=run.name if name == "distilled" else name,
         row=name,
         run=run,
-        ipc=_the(int, every, "ipc"),
+        file=file,
+        ipc=_the(int, every, "ipc", 1),
         student=student,
-        accuracies=tuple(map(share, row[values])),
+        accuracies=accuracies_of(row, values),
         sets=tuple(_the(str, {"sets": one}, "sets") for one in _the(list, row, "sets")),
         unseen=bool(unseen),
         protocol=_the(str, every, "protocol"),
@@ -173,17 +182,17 @@ def _entry(row: Mapping[str, Any], content: Mapping[str, Any], run: Path, values
     )
 
 
-def _the(kind: type[T], content: Mapping[str, Any], key: str) -> T:
-    """A value of the type that latentdc writes; of numbers, one that counts something.
+def _the(kind: type[T], content: Mapping[str, Any], key: str, least: int = 0) -> T:
+    """A value of the type that latentdc writes.
 
     Raises:
         TypeError: of another.
-        ValueError: a number below 0.
+        ValueError: a number below the least.
     """
     value = content[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{key} is {show(value)}")
-    if isinstance(value, int) and value < 0:
+    if isinstance(value, int) and value < least:
         raise ValueError(f"{key} is {value}")
     return value
 
@@ -235,13 +244,16 @@ def _size(row: Mapping[str, Any], run: Path) -> int | None:
 
 
 def _row_of(entry: Entry) -> tuple[object, ...]:
-    """What the students of one row of one run share."""
+    """What the students of one row of one file share."""
     counts = entry.counts if entry.row in BASELINES else None
-    return entry.run, entry.row, entry.ipc, entry.group, counts
+    return entry.file, entry.row, entry.ipc, entry.group, counts
 
 
 def _once(entries: Sequence[Entry]) -> list[Entry]:
-    """Baselines that several runs share are one row, with the students and seeds of all of them."""
+    """Baselines that several runs share, and rows that several files of a run hold, are one row.
+
+    It has the students and seeds of all of them.
+    """
     rows: dict[tuple[object, ...], dict[str, Entry]] = {}
     for entry in entries:
         rows.setdefault(_row_of(entry), {})[entry.student] = entry
@@ -255,15 +267,19 @@ def _once(entries: Sequence[Entry]) -> list[Entry]:
         for student, entry in row.items():
             known = same.get(student)
             if known is None or len(entry.accuracies) > len(known.accuracies):
-                same[student] = replace(entry, run=home.run, counts=home.counts)
-        same |= {s: replace(e, shared=(*home.shared, run)) for s, e in same.items()}
+                same[student] = replace(
+                    entry, name=home.name, run=home.run, file=home.file, counts=home.counts
+                )
+        if run != home.run:
+            same |= {s: replace(e, shared=(*home.shared, run)) for s, e in same.items()}
     return [entry for row in unique for entry in row.values()]
 
 
 def _same(one: Mapping[str, Entry], other: Mapping[str, Entry]) -> bool:
     """Whether two rows are of the same images, and nothing that both hold contradicts it."""
     a, b = next(iter(one.values())), next(iter(other.values()))
-    if a.row not in BASELINES or (a.row, a.ipc, a.group) != (b.row, b.ipc, b.group):
+    shared = a.row in BASELINES or a.run == b.run
+    if not shared or (a.row, a.ipc, a.group) != (b.row, b.ipc, b.group):
         return False
     return all(_agree(e.sets, f.sets) for e in one.values() for f in other.values()) and all(
         _agree(one[s].accuracies, other[s].accuracies) for s in one.keys() & other.keys()

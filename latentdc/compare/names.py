@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def named_apart(entries: Sequence["Entry"]) -> list["Entry"]:
-    """Names that two sets share get the sets that they stand beside, their run's, or its path."""
+    """Names of their own: two that are alike get the sets beside them, or their run or file."""
     return _by_run(_beside(entries))
 
 
@@ -33,11 +33,13 @@ def _beside(entries: Sequence["Entry"]) -> list["Entry"]:
 def _by_run(entries: Sequence["Entry"]) -> list["Entry"]:
     renamed = []
     for entry in entries:
-        alike = {(e.run, e.row, e.ipc) for e in entries if e.name == entry.name}
-        alike_here = {key for key in alike if key[2] == entry.ipc}
-        if len({key[:2] for key in alike_here}) > 1:
-            short = {run.name for run, *_ in alike_here}
-            own = entry.run.name if len(short) == len(alike_here) else str(entry.run)
+        alike = [e for e in entries if (e.name, e.ipc) == (entry.name, entry.ipc)]
+        if len({(e.file, e.row) for e in alike}) > 1:
+            runs = {e.run for e in alike}
+            short = {run.name for run in runs}
+            own = entry.run.name if len(short) == len(runs) else str(entry.run)
+            if len({e.file for e in alike if (e.run, e.row) == (entry.run, entry.row)}) > 1:
+                own = f"{own}/{entry.file.relative_to(entry.run)}"
             name = entry.row if entry.row == "distilled" else entry.name
             entry = replace(entry, name=f"{name} ({own})")
         renamed.append(entry)

@@ -61,7 +61,8 @@ def robustness(entries: Sequence[Entry]) -> list[Robustness]:
 
 
 def _score(entry: Entry, entries: Sequence[Entry]) -> Robustness | None:
-    near = [e for e in entries if e.student == entry.student and e.test == entry.test]
+    kept = (entry.student, entry.test, entry.preprocessing)
+    near = [e for e in entries if (e.student, e.test, e.preprocessing) == kept]
     ior = _ior(entry, near)
     if ior is None:
         return None

@@ -34,7 +34,7 @@ def different_rows(hashes: Tensor, labels: Tensor) -> Tensor:
 
 def tell_repeats(train: "Dataset", test: "Dataset") -> None:
     """Print one line of counts on the main process, where there are repeats at all."""
-    repeats = len(train) - len(different_rows(train.hashes, train.labels))
+    repeats, again = (len(d) - len(different_rows(d.hashes, d.labels)) for d in (train, test))
     contents = train.hashes.unique()
     pairs = torch.unique(torch.stack([train.hashes, train.labels]), dim=1)
     twice = int((pairs[0].unique(return_counts=True)[1] > 1).sum())
@@ -42,7 +42,8 @@ def tell_repeats(train: "Dataset", test: "Dataset") -> None:
     found = {
         f"{leaked} of {len(test)} images of {test.name} are in {train.name} too": leaked,
         f"{repeats} of {len(train)} images of {train.name} repeat another of their class": repeats,
-        f"{twice} images there stand under more than one label": twice,
+        f"{again} of {len(test)} images of {test.name} repeat another of their class": again,
+        f"{twice} images of {train.name} stand under more than one label": twice,
     }
     told = [text for text, count in found.items() if count]
     if told:

@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from latentdc.errors import InputError
+from latentdc.evaluate.score import TOP1, TOP5, accuracies_of
 from latentdc.evaluate.table import Table
 from latentdc.recipe import BASELINES
 
@@ -77,12 +78,16 @@ def _read(path: Path) -> dict[str, Any]:
                 f"{path} has version {content['version']} and this latentdc writes {VERSION}; "
                 "install a newer one, or name another folder: --output FOLDER."
             )
-        rows = [row for row in content["rows"] if _key(row)]
+        rows = content["rows"]
+        for row in rows:
+            _key(row)
+            for values in (TOP1, TOP5) if TOP5 in row else (TOP1,):
+                accuracies_of(row, values)
         return {"protocols": dict(content["protocols"]), "rows": rows}
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is no file of scores ({error}); remove it.") from error
+        raise InputError(f"{path} is no file of scores ({error}); mend or remove it.") from error
 
 
 def _with(rows: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Finished trainings, one small file each, so that a restarted evaluation trains only the rest."""
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -63,15 +64,21 @@ def _accuracy(content: object, row: Row) -> Accuracy:
         if content[key] != value or type(content[key]) is not type(value):
             raise ValueError(f"its {key} is {content[key]!r} and not {value!r}")
     top1, top5 = share(content["accuracy"]), content["top5"]
-    if top5 is None:
-        return Accuracy(top1)
-    if share(top5) < top1:
+    if top5 is not None and share(top5) < top1:
         raise ValueError(f"its top5 of {top5!r} is below its accuracy of {top1!r}")
-    return Accuracy(top1, share(top5))
+    accuracy = Accuracy(top1, top5)
+    if content["checksum"] != _checksum(row, accuracy):
+        raise ValueError("its accuracy is not as it was written")
+    return accuracy
 
 
 def _reason(error: Exception) -> str:
     return f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _checksum(row: Row, accuracy: Accuracy) -> str:
+    text = json.dumps([asdict(row), accuracy.top1, accuracy.top5], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def write_row(folder: Path, row: Row, accuracy: Accuracy) -> None:
@@ -79,6 +86,7 @@ def write_row(folder: Path, row: Row, accuracy: Accuracy) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / row.file
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    content = {**asdict(row), "accuracy": accuracy.top1, "top5": accuracy.top5}
+    numbers = {"accuracy": accuracy.top1, "top5": accuracy.top5}
+    content = {**asdict(row), **numbers, "checksum": _checksum(row, accuracy)}
     part.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(part, path)

@@ -6,7 +6,7 @@ from typing import Any
 
 from latentdc.errors import InputError
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.score import Score, share
+from latentdc.evaluate.score import TOP5, Score, accuracies_of
 from latentdc.evaluate.table import VERSION, Table
 from latentdc.machine import Machine
 
@@ -37,7 +37,9 @@ def load_table(path: Path) -> Table:
         return _table(content)
     except InputError as error:  # says itself what to do: a newer file, a teacher that was moved
         raise InputError(f"{path}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError),
+    ) as error:
         raise InputError(f"{path} is no file of results ({error}); remove it.") from error
 
 
@@ -49,10 +51,10 @@ def _table(content: dict[str, Any]) -> Table:
     scores = {
         name: Score(
             protocol,
-            {row["student"]: tuple(map(share, row["accuracies"])) for row in rows},
+            {row["student"]: accuracies_of(row) for row in rows},
             tuple(rows[0]["sets"]),
             rows[0].get("labels", {}),
-            {r["student"]: tuple(r["top5_accuracies"]) for r in rows if "top5_accuracies" in r},
+            {row["student"]: accuracies_of(row, TOP5) for row in rows if TOP5 in row},
         )
         for name, rows in by_set.items()
     }

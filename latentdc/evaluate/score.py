@@ -7,6 +7,9 @@ from typing import Any
 
 from latentdc.evaluate.protocol import EvalProtocol
 
+TOP1, TOP5 = "accuracies", "top5_accuracies"  # of a row in a file of results
+MEANS = {TOP1: "mean", TOP5: "top5"}
+
 
 @dataclass(frozen=True)
 class Score:
@@ -68,6 +71,29 @@ class Score:
             labels=content["labels"],
             top5={k: tuple(values) for k, values in content.get("top5", {}).items()},
         )
+
+
+def accuracies_of(row: Mapping[str, Any], values: str = TOP1) -> tuple[float, ...]:
+    """By seed, of a row of a file of results.
+
+    Args:
+        row: of `Table.to_json`.
+        values: `TOP1` or `TOP5`.
+
+    Raises:
+        ValueError: a value is no share, or their number is not that of sets, or their mean not the
+            row's.
+        KeyError, TypeError: it is no such row.
+    """
+    found, mean = tuple(map(share, row[values])), row[MEANS[values]]
+    if not found or len(found) != len(row["sets"]):
+        raise ValueError(f"a row has {len(found)} accuracies of {len(row['sets'])} sets")
+    if not abs(statistics.fmean(found) - mean) < 1e-9:
+        raise ValueError(
+            f"the {MEANS[values]} of a row is {mean!r}, and that of its accuracies is "
+            f"{statistics.fmean(found)!r}"
+        )
+    return found
 
 
 def share(value: object) -> float:

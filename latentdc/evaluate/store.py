@@ -18,16 +18,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from latentdc import checked
 from latentdc.draws import generator
 from latentdc.errors import InputError
 
 FACTS = "labels.json"
 VERSION = 2  # of the files: 1 had no checksums
-CHECKSUM = "sha256"  # in the header of an epoch's file
 Coded = dict[str, Tensor]
 
 
@@ -93,9 +91,10 @@ class LabelStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         facts = self.folder / FACTS
         if not facts.is_file():
-            _replace(facts, lambda part: part.write_text(json.dumps(self.facts, indent=1) + "\n"))
-        checksum = {CHECKSUM: _checksum(coded)}
-        _replace(self.path(epoch), lambda part: save_file(coded, part, checksum))
+            part = facts.with_name(f"{FACTS}.{os.getpid()}.part")
+            part.write_text(json.dumps(self.facts, indent=1) + "\n")
+            os.replace(part, facts)
+        checked.save(coded, self.path(epoch))
 
     def read(self, epoch: int) -> Coded:
         """The labels of one epoch, memory-mapped.
@@ -103,10 +102,7 @@ class LabelStore:
         Raises:
             InputError: the file is missing or damaged.
         """
-        coded, checksum = _opened(self.path(epoch))
-        if checksum != _checksum(coded):
-            raise _damaged(self.path(epoch), "it is not as it was written")
-        return coded
+        return _loaded(self.path(epoch))
 
     def bytes(self) -> int:
         """On disk; 0 where the labels have been removed. What a kill left half written is none.
@@ -119,43 +115,17 @@ class LabelStore:
         self.require_same(self.folder)
         files = sorted(self.folder.glob("epoch-?????.safetensors"))
         for path in files:
-            _opened(path)
+            _loaded(path)
         return sum(path.stat().st_size for path in (self.folder / FACTS, *files))
 
 
-def _opened(path: Path) -> tuple[Coded, str | None]:
-    """What a file holds, memory-mapped, and the checksum that it names."""
+def _loaded(path: Path) -> Coded:
     try:
-        if not path.is_file():
-            raise OSError("it is no file" if path.exists() else "there is no such file")
-        with safe_open(path, "pt") as file:
-            named = (file.metadata() or {}).get(CHECKSUM)
-            return {key: file.get_tensor(key) for key in file.keys()}, named
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, str(error)) from error
-
-
-def _damaged(path: Path, why: str) -> InputError:
-    return InputError(
-        f"cannot read the stored labels {path}: {why}; delete the file to have it made again."
-    )
-
-
-def _checksum(coded: Coded) -> str:
-    """Of the tensors of one epoch."""
-    digest = hashlib.sha256()
-    for name in sorted(coded):
-        tensor = coded[name].contiguous()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _replace(path: Path, write: object) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    assert callable(write)
-    write(part)
-    os.replace(part, path)
+        return checked.load(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read the stored labels {path}: {error}; delete the file to have it made again."
+        ) from error
 
 
 def encode(logits: Tensor, precision: Literal["float16", "uint8"], top: int | None) -> Coded:

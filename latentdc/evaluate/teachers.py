@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from latentdc import launch
+from latentdc import checked, launch
 from latentdc.errors import InputError
 from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.labelled import LabelledImages, set_hash
@@ -160,10 +159,13 @@ def _trained(
     ).resolve(len(train.labels), len(train.class_names))
 
     def weights() -> dict[str, Tensor]:
-        path = None if folder is None else folder / f"teacher-{_key(learning, train, plain, seed)}"
-        if path is not None and path.with_suffix(".safetensors").is_file():
-            known: dict[str, Tensor] = load_file(path.with_suffix(".safetensors"))
-            return known
+        name = f"teacher-{_key(learning, train, plain, seed)}.safetensors"
+        path = None if folder is None else folder / name
+        if path is not None and path.is_file():
+            try:
+                return checked.load(path)
+            except ValueError as error:
+                launch.warn(f"{path} is damaged ({error}); the teacher is trained again.")
         network = train_student(
             train.images,
             train.labels,
@@ -176,9 +178,7 @@ def _trained(
         )
         state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         if path is not None and accelerator.is_main_process:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(state, path.with_suffix(".part"))
-            path.with_suffix(".part").rename(path.with_suffix(".safetensors"))
+            checked.save(state, path)
         return state
 
     size = train.images.shape[-1]

@@ -58,21 +58,24 @@ class Teaching:
             wanted: hashes of those that will be trained on.
 
         Raises:
-            InputError: labels were brought that fit none of the sets.
+            InputError: labels were brought that fit none of the sets, or some are damaged.
         """
         if self._stores is None:
             return
         self._stores.require_brought(sets)
         stores = {digest: self._stores.of(digest, sets[digest]) for digest in sets}
-        missing = [
-            (digest, epoch)
-            for digest in sets
-            if digest in wanted
-            for epoch in range(self._stores.pool(len(sets[digest].labels)))
-            if not stores[digest].path(epoch).is_file()
-        ]
+        present: list[tuple[str, int]] = []
+        missing: list[tuple[str, int]] = []
+        for digest in sets:
+            if digest in wanted:
+                for epoch in range(self._stores.pool(len(sets[digest].labels))):
+                    there = stores[digest].path(epoch).is_file()
+                    (present if there else missing).append((digest, epoch))
         self._accelerator.wait_for_everyone()  # so that all have seen the same ones missing
-        mine = missing[self._accelerator.process_index :: self._accelerator.num_processes]
+        share = slice(self._accelerator.process_index, None, self._accelerator.num_processes)
+        for digest, epoch in present[share]:
+            stores[digest].read(epoch)  # refuses a damaged one now, not in the midst of a training
+        mine = missing[share]
         quiet = not self._accelerator.is_main_process
         for digest, epoch in tqdm(mine, "labelling", unit=" epochs", disable=quiet, leave=False):
             labels = self.protocol.labels

@@ -20,7 +20,7 @@ from latentdc.data.dataset import Dataset, class_counts
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing
-from latentdc.networks.build import build_network
+from latentdc.networks.build import build_network, outline
 from latentdc.prune.check import least_accuracy
 from latentdc.recipe import Recipe
 from latentdc.samples import as_floats
@@ -73,11 +73,8 @@ class ReplayBuffers:
             InputError: says which.
         """
         spec = self._recipe.objective
-        with torch.device("meta"):
-            outline = build_network(
-                spec.network, num_classes=train.num_classes, resolution=train.resolution
-            )
-        shapes = {name: tuple(weight.shape) for name, weight in outline.named_parameters()}
+        plan = outline(spec.network, num_classes=train.num_classes, resolution=train.resolution)
+        shapes = {name: tuple(weight.shape) for name, weight in plan.named_parameters()}
         last = spec.trajectory.max_start_epoch - 1 + spec.trajectory.expert_epochs
         for path, epochs in self._experts[: self.count]:
             if len(epochs) <= last:

@@ -7,7 +7,7 @@ from latentdc.estimates import UNKNOWN, aligned, multiply_adds
 from latentdc.experts.files import missing_experts
 from latentdc.experts.manifest import experts_folder
 from latentdc.experts.training import expert_bytes
-from latentdc.networks.build import build_network
+from latentdc.networks.build import outline
 from latentdc.recipe import Recipe
 
 
@@ -37,7 +37,6 @@ def describe(recipe: Recipe) -> str:
 
 def _forward(network: str, classes: int, resolution: int) -> float:
     """Multiply-adds of one image; a training step is three of them."""
-    with torch.device("meta"):
-        student = build_network(network, num_classes=classes, resolution=resolution)
+    student = outline(network, num_classes=classes, resolution=resolution)
     image = torch.empty(1, 3, resolution, resolution, device="meta")
     return multiply_adds(lambda: student(image))

@@ -4,15 +4,13 @@ Each weight is one tensor whose first dimension counts epochs, so that a step of
 reads the two epochs that it needs and no more.
 """
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from latentdc import checked
 from latentdc.data.dataset import Dataset
 from latentdc.data.hashing import hash_samples
 from latentdc.errors import InputError
@@ -61,13 +59,20 @@ class ExpertFiles:
                     for name in file.keys()
                 }
         except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"{path} is damaged ({error}); remove it, and train it again with "
-                "`latentdc experts RECIPE` and the same overrides."
-            ) from error
+            raise _damaged(path, error) from error
 
     def fit(self, train: Dataset, normalization: Preprocessing) -> None:
-        """Nothing: their manifest tells what they fit, see `require_data`."""
+        """Read every file once; what experts fit their manifest tells, see `require_data`.
+
+        Raises:
+            InputError: one is not as it was written.
+        """
+        for expert in range(self.count):
+            path = expert_path(self.folder, expert)
+            try:
+                checked.load(path)
+            except (OSError, ValueError) as error:
+                raise _damaged(path, error) from error
 
     def require_data(self, coreset: Dataset, normalization: Preprocessing) -> None:
         """Refuse experts that saw other images, or the same ones otherwise.
@@ -121,13 +126,8 @@ def data_facts(coreset: Dataset, normalization: Preprocessing) -> dict[str, obje
     }
 
 
-def write_expert(path: Path, snapshots: Mapping[str, Tensor]) -> None:
-    """Write (epochs + 1, ...) weights by name, whole or not at all.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    part = path.with_suffix(".part")
-    # As bytes: safetensors' own writer does not raise OSError when the disk is full.
-    part.write_bytes(safetensors.torch.save(dict(snapshots)))
-    os.replace(part, path)
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path} is damaged ({error}); remove it, and train it again with `latentdc experts "
+        "RECIPE` and the same overrides."
+    )

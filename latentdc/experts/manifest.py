@@ -84,7 +84,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
+        manifest = json.loads(path.read_text())
+        if not isinstance(manifest, dict):
+            raise ValueError("it holds no mapping")
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); remove the folder.") from error
     return manifest

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from tqdm import tqdm
 
-from latentdc import launch
+from latentdc import checked, launch
 from latentdc.autograd import with_gradients
 from latentdc.batches import epoch_batches, joins
 from latentdc.data.dataset import Dataset
@@ -22,10 +22,10 @@ from latentdc.data.mapped import Images
 from latentdc.device import fetch, place, send
 from latentdc.draws import global_draws
 from latentdc.errors import InputError, RunError
-from latentdc.experts.files import missing_experts, write_expert
+from latentdc.experts.files import missing_experts
 from latentdc.experts.manifest import expert_path
 from latentdc.images import Preprocessing
-from latentdc.networks.build import build_network, new_network
+from latentdc.networks.build import new_network, outline
 from latentdc.objectives.augment import augment
 from latentdc.recipe import Experts
 
@@ -83,7 +83,7 @@ def train_experts(
             index=index,
             accelerator=accelerator,
         )
-        write_expert(expert_path(folder, index), snapshots)
+        checked.save(snapshots, expert_path(folder, index))
     accelerator.wait_for_everyone()
 
 
@@ -164,7 +164,6 @@ def _keep(expert: nn.Module, kept: dict[str, Tensor], epoch: int) -> None:
 
 def expert_bytes(settings: Experts, network: str, num_classes: int, resolution: int) -> int:
     """Bytes of one expert on disk."""
-    with torch.device("meta"):
-        outline = build_network(network, num_classes=num_classes, resolution=resolution)
-    weights = sum(weight.numel() for weight in outline.parameters())
+    plan = outline(network, num_classes=num_classes, resolution=resolution)
+    weights = sum(weight.numel() for weight in plan.parameters())
     return (settings.epochs + 1) * weights * DTYPES[settings.dtype].itemsize

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import nn
 
 from latentdc.draws import global_draws
@@ -73,3 +74,14 @@ def new_network(
     """`build_network` with initial weights drawn from (seed, "network", keys), on the CPU."""
     with global_draws(seed, "network", *keys):
         return build_network(name, num_classes=num_classes, resolution=resolution)
+
+
+def outline(name: str, *, num_classes: int, resolution: int) -> Network:
+    """`build_network` without weights, on the meta device; nothing is drawn."""
+    sizes = {"num_classes": num_classes, "resolution": resolution}
+    try:
+        with torch.device("meta"):
+            return build_network(name, **sizes)
+    except NotImplementedError:  # torchvision's RegNets compute with tensors how wide they are
+        with torch.random.fork_rng(devices=[]):
+            return build_network(name, **sizes).to("meta")

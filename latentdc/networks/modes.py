@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from latentdc.networks.build import build_network
+from latentdc.networks.build import outline
 from latentdc.networks.names import LIMITS, parse_network
 
 N = TypeVar("N", bound=nn.Module)
@@ -34,14 +34,14 @@ def needs_company(network: str, num_classes: int, resolution: int) -> bool:
     limits = LIMITS.get(parse_network(network)[0])
     if limits is not None and limits.kind == "vectors":
         return False
-    with torch.device("meta"):
-        outline = build_network(network, num_classes=num_classes, resolution=resolution).train()
-        try:
-            outline(torch.empty(1, 3, resolution, resolution))
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            return True
+    tried = outline(network, num_classes=num_classes, resolution=resolution).train()
+    try:
+        with torch.device("meta"):
+            tried(torch.empty(1, 3, resolution, resolution))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        return True
     return False
 
 

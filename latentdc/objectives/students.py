@@ -21,7 +21,7 @@ from latentdc.batches import epoch_batches, joins
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
-from latentdc.networks.build import build_network, new_network
+from latentdc.networks.build import new_network, outline
 from latentdc.networks.modes import batch_norms, without_chance
 from latentdc.objectives.augment import augment
 from latentdc.objectives.base import RealBatch
@@ -64,9 +64,8 @@ class Students:
         self.loops = loops
         self.outer, self.inner = loops.outer, loops.inner
         self.seed = seed
-        with torch.device("meta"):
-            outline = build_network(network, num_classes=num_classes, resolution=resolution)
-        self.normalises_batches = bool(batch_norms(outline))
+        plan = outline(network, num_classes=num_classes, resolution=resolution)
+        self.normalises_batches = bool(batch_norms(plan))
         self.join = self.outer > 1 and joins(
             network,
             num_classes=num_classes,

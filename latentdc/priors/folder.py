@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from latentdc import config
+from latentdc.disk import put_back
 from latentdc.errors import InputError
 
 CONFIGS = Path(__file__).with_name("configs")
@@ -92,6 +93,7 @@ def prior_folder(weights: str, revision: str | None = None, *, local_only: bool 
         InputError: a file, a folder of something else, or a name that is not shipped.
     """
     path = Path(weights).expanduser()
+    put_back(path)
     for folder in (path, config.shipped_folder("assets/priors") / weights):
         if (folder / "config.json").is_file() or any((folder / part).is_dir() for part in PARTS):
             return folder

@@ -3,15 +3,18 @@
 import math
 import os
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from latentdc.errors import RunError
+from latentdc.disk import sync
+from latentdc.errors import InputError, RunError
 
 
 class Stage:
@@ -81,14 +84,36 @@ class Stage:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(self.path.name + ".part")
         torch.save(state, part)
+        sync(part)
         os.replace(part, self.path)
 
     def _load(self) -> None:
         device = next(self.module.parameters()).device
-        state = torch.load(self.path, map_location=device, weights_only=True)
+        state = _read(self.path, device)
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.average.load_state_dict(state["average"])
         self.done = state["done"]
         self.seconds = state["seconds"]
+
+
+def _read(path: Path, device: torch.device) -> Any:
+    """What `torch.save` wrote, whose zip file holds checksums that `torch.load` does not compare.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            if (broken := file.testzip()) is not None:
+                raise ValueError(f"{broken} is not as it was written")
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # a damaged file may raise anything
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+            raise
+        why = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise InputError(
+            f"{path} is damaged ({why}); bring back a copy, or remove it to train this stage from "
+            "the start."
+        ) from error

@@ -5,8 +5,6 @@ https://arxiv.org/abs/2112.10752. Both see the training split alone; the autoenc
 adversarial loss, the kept weights are exponential moving averages.
 """
 
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -17,6 +15,7 @@ from latentdc import config, draws
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
+from latentdc.disk import replaced
 from latentdc.images import contiguous, from_uint8
 from latentdc.machine import use_threads
 from latentdc.priors.denoisers import ClassEmbedding
@@ -51,15 +50,12 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
     pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device)
     scheduler = build_scheduler()
     second = _train_unet(recipe, latents, labels, pair, scheduler, folder / "checkpoints/unet.pt")
-    part = folder / "prior.part"
-    shutil.rmtree(part, ignore_errors=True)
-    autoencoder.half().save_pretrained(part / "vae")
-    unet.half().save_pretrained(part / "unet")
-    embedding.half().save_pretrained(part / "class_embedding")
-    scheduler.save_pretrained(part / "scheduler")
-    describe(recipe, name, part, test, device, first, second, command)
-    shutil.rmtree(folder / "prior", ignore_errors=True)
-    os.replace(part, folder / "prior")
+    with replaced(folder / "prior") as part:
+        autoencoder.half().save_pretrained(part / "vae")
+        unet.half().save_pretrained(part / "unet")
+        embedding.half().save_pretrained(part / "class_embedding")
+        scheduler.save_pretrained(part / "scheduler")
+        describe(recipe, name, part, test, device, first, second, command)
     print(f"prior: {folder / 'prior'}")
 
 

@@ -1,24 +1,22 @@
 """`Coreset`: the chosen images, named by their contents."""
 
-import json
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from latentdc import checked
 from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.repeats import different_rows
 from latentdc.errors import InputError
 from latentdc.prune.rules.names import RULES
 
-_KEY = b"latentdc.coreset"  # of the metadata in the parquet file
+_KIND = "latentdc.coreset"  # of parquet file
 
 
 @dataclass(frozen=True)
@@ -112,18 +110,14 @@ class Coreset:
     def save(self, path: Path) -> None:
         """Write one parquet file, whole or not at all."""
         columns = {"hash": self.hashes, "score": self.scores, "label": self.labels}
-        table = pa.table({name: tensor.numpy() for name, tensor in columns.items()})
-        facts = {
+        about = {
             "class_names": self.class_names,
             "rule": self.rule,
             "order": self.order,
             "keep": self.keep,
             "dataset": self.dataset,
         }
-        table = table.replace_schema_metadata({_KEY: json.dumps(facts).encode()})
-        part = path.with_name(path.name + ".part")
-        pq.write_table(table, part.absolute())  # else a:b is taken for a URL
-        os.replace(part, path)
+        checked.save_table(columns, about, _KIND, path)
 
     @classmethod
     def load(cls, path: Path) -> "Coreset":
@@ -133,31 +127,19 @@ class Coreset:
             InputError: no such file, or not the file of a core set.
         """
         try:
-            table = pq.read_table(path)
+            found = checked.read_table(pq.read_table(path), _KIND)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"cannot read the core set {path}: {error}") from error
-        metadata = table.schema.metadata or {}
-        if _KEY not in metadata:
+        except ValueError as error:
+            raise InputError(f"the core set {path} is damaged ({error}); prune anew.") from error
+        if found is None:
             raise InputError(
                 f"{path} is no core set; `python -m latentdc.prune` writes one as coreset.parquet."
             )
-        try:
-            facts: dict[str, Any] = json.loads(metadata[_KEY])
-            read = cls(
-                hashes=_tensor(table, "hash"),
-                scores=_tensor(table, "score"),
-                labels=_tensor(table, "label"),
-                class_names=tuple(facts.pop("class_names")),
-                **facts,
-            )
-        except InputError:
-            raise
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise InputError(f"the core set {path} is damaged ({error}); prune anew.") from error
-        if not len(read.hashes) == len(read.scores) == len(read.labels):
-            raise InputError(f"the core set {path} is damaged (columns differ); prune anew.")
-        return read
-
-
-def _tensor(table: Any, column: str) -> Tensor:
-    return torch.tensor(table[column].to_numpy())
+        columns, about = found
+        return cls(
+            hashes=columns["hash"],
+            scores=columns["score"],
+            labels=columns["label"],
+            **about | {"class_names": tuple(about["class_names"])},
+        )

@@ -22,6 +22,8 @@ from latentdc.prune.score_table import ScoreTable
 
 FEATURES = "features.npy"  # beside a scores.parquet of ours
 _OF_IMAGES = ("index", "hash", "label")  # columns that say which image a row is
+# What else the place in the data set is called, and how pandas writes it without being asked.
+_PLACES = ("index", "idx", "id", "", "unnamed: 0", "__index_level_0__")
 UNREADABLE = (
     *(OSError, ValueError, EOFError, MemoryError, RecursionError),
     *(BadZipFile, pa.ArrowException),
@@ -61,10 +63,11 @@ def read_scores(path: Path, train: Dataset, rule: str, losses: Tensor | None = N
                 "one score per image is needed, in data-set order."
             )
     known = _in_order(columns, train, path)
-    scores = {name: column.float() for name, column in columns.items() if name in RULES}
+    found = {name: column for name, column in columns.items() if name in RULES}
     others = [name for name in columns if name not in RULES]
-    if not scores and len(others) == 1:
-        scores = {rule: columns[others[0]].float()}
+    if not found and len(others) == 1:
+        found = {rule: columns[others[0]]}
+    scores = {name: _single(column, name, path) for name, column in found.items()}
     if not scores:
         raise InputError(
             f"{path} has the columns {', '.join(columns) or 'none'}; name the scores by a rule, "
@@ -123,7 +126,7 @@ def _read_json(path: Path) -> Any:
             found[key] = value
         return found
 
-    content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+    content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
     numbers = isinstance(content, dict) and content and all(map(str.isdecimal, content))
     if not numbers:
         return content
@@ -164,7 +167,8 @@ def _columns(table: Any, class_names: Sequence[str], path: Path) -> dict[str, Te
             if array.dtype.kind not in "biuf":
                 kinds = {type(value).__name__ for value in array.ravel().tolist()}
                 raise TypeError(f"it holds {', '.join(sorted(kinds))}")
-            whole = np.issubdtype(array.dtype, np.integer)
+            wraps = array.dtype.kind == "u" and array.itemsize == 8 and name != "hash"
+            whole = array.dtype.kind in "biu" and not wraps
             tensor = torch.from_numpy(array.astype(np.int64 if whole else np.float64))
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
             if (
@@ -187,13 +191,17 @@ def _in_order(columns: dict[str, Tensor], train: Dataset, path: Path) -> bool:
         Whether the order is known to be right: by hashes, or by labels that are not sorted, which
         no other order of images is likely to have.
     """
-    index = columns.pop("index", None)
-    if index is not None:
+    called = next((name for name in columns if name.casefold() in _PLACES), None)
+    if called is not None:
+        index = columns.pop(called)
         rows = index.long()
         if bool((rows != index).any()) or not torch.equal(
             rows.sort().values, torch.arange(len(train))
         ):
-            raise InputError(f"{path}: index is not 0 to {len(train) - 1}, each once.")
+            raise InputError(
+                f"{path}: {called or 'its first column'} is not 0 to {len(train) - 1}, each once; "
+                "a column of that name gives the place of each image in the data set."
+            )
         for name, column in columns.items():
             columns[name] = torch.empty_like(column).index_copy(0, rows, column)
     mixed = bool((train.labels.diff() < 0).any())
@@ -209,6 +217,20 @@ def _in_order(columns: dict[str, Tensor], train: Dataset, path: Path) -> bool:
                 "scores are in another order, or of another data set."
             )
     return known
+
+
+def _single(column: Tensor, name: str, path: Path) -> Tensor:
+    """Scores as float32, which must still tell them apart."""
+    single = column.float()
+    if bool((single.isinf() & column.isfinite()).any()):
+        raise InputError(f"{path}: scores in {name} are beyond 3.4e38; divide them by their mean.")
+    before, after = len(column.unique()), len(single.unique())
+    if after < before / 2:
+        raise InputError(
+            f"{path}: of {before} different scores in {name}, single precision tells {after} "
+            "apart; subtract their mean, or save their ranks."
+        )
+    return single
 
 
 def _positions(labels: Tensor, train: Dataset) -> Tensor:

@@ -7,9 +7,11 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import cast
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
 from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
 from latentdc.recipe import RuleSettings, Scorer
@@ -68,8 +70,15 @@ def base_of(name: str, settings: RuleSettings) -> str | None:
 
 
 def is_kept(path: Path, plan: ScoringPlan, train: Dataset) -> bool:
-    """Whether the scores of these images by this plan lie there already, among others or alone."""
-    kept = ScoreTable.from_arrow(pq.read_table(path)) if path.is_file() else None
+    """Whether the scores of these images by this plan lie there already, among others or alone.
+
+    Raises:
+        InputError: what lies there is damaged.
+    """
+    try:
+        kept = ScoreTable.from_arrow(pq.read_table(path)) if path.is_file() else None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"the scores {path} are damaged ({error}); remove it.") from error
     if kept is None:
         return False
     scored = {*cast(list[str], kept.facts.get("columns", [])), *kept.columns}

@@ -1,23 +1,20 @@
 """`ScoreTable`: the scores of a data set's images, kept apart from any choice among them."""
 
-import json
-import os
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from latentdc import checked
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.prune.features import Features
 from latentdc.prune.quantities import PREDICTED
 
-_KEY = b"latentdc.scores"  # of the metadata in the parquet file
+_KIND = "latentdc.scores"  # of parquet file
 
 
 @dataclass(frozen=True)
@@ -62,24 +59,21 @@ class ScoreTable:
     def save(self, path: Path) -> None:
         """Write one parquet file without the features, whole or not at all."""
         columns = {"index": torch.arange(len(self)), "hash": self.hashes, "label": self.labels}
-        table = pa.table({k: v.numpy() for k, v in {**columns, **self.columns}.items()})
         about = {"class_names": self.class_names, "dataset": self.dataset, "facts": self.facts}
-        table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
-        part = path.with_name(path.name + ".part")
-        pq.write_table(table, part.absolute())  # else a:b is taken for a URL
-        os.replace(part, path)
+        checked.save_table({**columns, **self.columns}, about, _KIND, path)
 
     @classmethod
     def from_arrow(cls, table: Any) -> "ScoreTable | None":
-        """What `save` wrote; None where something else did."""
-        about = (table.schema.metadata or {}).get(_KEY)
-        if about is None:
+        """What `save` wrote; None where something else did.
+
+        Raises:
+            ValueError: it is not as it was written.
+        """
+        found = checked.read_table(table, _KIND)
+        if found is None:
             return None
-        told: dict[str, Any] = json.loads(about)
-        columns = {name: torch.tensor(table[name].to_numpy()) for name in table.column_names[1:]}
-        labels, names = columns["label"], told["class_names"]
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(names):
-            raise ValueError(f"labels go from {labels.min()} to {labels.max()} of {len(names)}")
+        columns, told = found
+        del columns["index"]
         return cls(
             hashes=columns.pop("hash"),
             labels=columns.pop("label"),

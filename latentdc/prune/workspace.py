@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from accelerate import Accelerator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latentdc import launch
+from latentdc import checked, launch
 from latentdc.errors import InputError
 
 _NAME = "scoring"  # in a run folder, while it lasts
@@ -21,8 +19,8 @@ _MARK = "fingerprint"
 
 def _read(path: Path) -> dict[str, Tensor] | None:
     try:
-        return load_file(path) if path.is_file() else None
-    except (OSError, SafetensorError) as error:
+        return checked.load(path) if path.is_file() else None
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{path} is damaged ({error}); delete {path.parent.parent} to score anew."
         ) from error
@@ -77,8 +75,7 @@ class Workspace:
         """Replace what was saved of a run, whole or not at all."""
         folder = self.folder(run)
         if folder is not None:
-            save_file(state, folder / "state.part")
-            os.replace(folder / "state.part", folder / "state.safetensors")
+            checked.save(state, folder / "state.safetensors")
 
     def clear(self) -> None:
         """Delete it, when the scores are made."""

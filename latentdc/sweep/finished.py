@@ -1,6 +1,7 @@
 """What a finished cell leaves in its run folder: a mark that names its recipe, and its results."""
 
 import json
+import math
 import os
 from dataclasses import asdict
 from hashlib import sha256
@@ -10,9 +11,10 @@ from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.saved_table import load_table
 from latentdc.evaluate.table import Table
+from latentdc.launch import warn
 from latentdc.recipe import Recipe
 
-MARK = "cell.json"
+MARK, RESULTS = "cell.json", "results.json"
 _ELSEWHERE = ("output", "push", "threads", "processes", "trackers")  # say nothing about the result
 
 
@@ -31,7 +33,8 @@ def is_finished(recipe: Recipe, folder: Path) -> bool:
         return False
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder / MARK} is damaged ({error}); remove it.") from error
-    return bool(marked == identity(recipe))
+    complete = not recipe.evaluate.rows or (folder / RESULTS).is_file()
+    return bool(marked == identity(recipe)) and complete
 
 
 def mark(recipe: Recipe, folder: Path) -> None:
@@ -43,14 +46,23 @@ def mark(recipe: Recipe, folder: Path) -> None:
 
 def table(folder: Path) -> Table | None:
     """The results of a finished cell; None where it evaluates nothing."""
-    path = folder / "results.json"
+    path = folder / RESULTS
     return load_table(path) if path.is_file() else None
 
 
 def seconds(folder: Path) -> float | None:
-    """Of all distillation steps, over every start of the run; None where there were none."""
+    """Of all distillation steps, over every start of the run; None where there were none.
+
+    Nor are they known from a damaged file, which is said.
+    """
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return None
-    steps = [json.loads(line)["seconds"] for line in path.read_text().splitlines()]
+    try:
+        steps = [json.loads(line)["seconds"] for line in path.read_text().splitlines()]
+        if not all(type(step) in (int, float) and 0 <= step < math.inf for step in steps):
+            raise ValueError("a step took what is no number of seconds")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        warn(f"{path} is damaged ({error}); the table leaves out the time of this run.")
+        return None
     return sum(steps) if steps else None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentdc import cli, lock
+from latentdc.disk import replaced
 from latentdc.errors import InputError
 from latentdc.synthetic import folder as layout
 
@@ -43,7 +44,7 @@ def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
         raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
     folders = folder_names(synthetic.class_names)
     count: Counter[int] = Counter()
-    with layout.replaced(out) as part:
+    with replaced(out) as part:
         for image, label in zip(synthetic.levels(), synthetic.labels.tolist(), strict=True):
             path = part / folders[label] / f"{count[label]:05d}.png"
             path.parent.mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from latentdc.disk import replaced
 from latentdc.errors import InputError
 from latentdc.images import to_uint8
 from latentdc.samples import Kind, as_floats, kind_of
@@ -171,7 +172,7 @@ class SyntheticSet:
                 f"{folder} holds something other than a synthetic set and is left as it is; "
                 "choose a new or empty folder."
             )
-        with layout.replaced(folder) as part:
+        with replaced(folder) as part:
             write_files(self, part, recipe, results)
 
     @classmethod

@@ -115,6 +115,77 @@ def test_a_sweep_is_compared_by_its_runs(tmp_path, capsys):
     assert error.count("\n") == 1 and "the table of a sweep whose run" in error
 
 
+def test_points_of_a_sweep_that_share_a_run_are_both_named(tmp_path, capsys):
+    axes = {"rule": {"easy": [], "hard": []}, "kept": {"all": []}}
+    made = table(distilled=((0.5, 0.6),), random=RANDOM)
+    run(tmp_path / "easy/all", made)
+    results = {(rule, "all"): Result(Path("easy/all"), made, None) for rule in axes["rule"]}
+    (tmp_path / "results.json").write_text(json.dumps(to_json(axes, results)))
+    cli.main(["compare", str(tmp_path), "--output", str(tmp_path)])
+    assert "| easy, all and hard, all | 1 | - | 55.0 ± 7.1 |" in capsys.readouterr().out
+
+
+def test_no_seed_of_a_row_that_two_files_of_a_run_hold_is_dropped(tmp_path):
+    folder = tmp_path / "a"
+    run(folder, table(distilled=((0.5, 0.6, 0.7),), random=((0.25, 0.5, 0.75),)))
+    evaluation(folder, table(other=((0.5,),), random=((0.25,),)))
+    (group,) = grouped(read_all([str(folder)]))
+    found = {line.name: line.accuracies["convnet3@4"] for line in group.lines}
+    assert found == {"a": (0.5, 0.6, 0.7), "random": (0.25, 0.5, 0.75), "other": (0.5,)}
+    (folder / "evaluation.json").unlink()
+    evaluation(folder, table(other=((0.5,),), random=((0.375,),)))  # which contradicts the other
+    (group,) = grouped(read_all([str(folder)]))
+    found = {line.name: line.accuracies["convnet3@4"] for line in group.lines}
+    assert found["random (a/results.json)"] == (0.25, 0.5, 0.75)
+    assert found["random (a/evaluation.json)"] == (0.375,)
+
+
+def test_a_copy_of_the_results_beside_the_set_adds_nothing(tmp_path):
+    made = table(distilled=((0.5, 0.6),), random=RANDOM)
+    given = run(tmp_path / "a", made)
+    copy = run(tmp_path / "a/synthetic", made)
+    (group,) = grouped(read_all([given, copy, str(tmp_path / "a/results.json")]))
+    assert [line.name for line in group.lines] == ["a", "random"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *((("rows", 0, key), value) for key in ("set", "student") for value in (None, 7, [], True)),
+        *((("rows", 0, "mean"), value) for value in (0.6, None, "0.55", math.nan)),
+        *((("rows", 0, "sets"), value) for value in (["x"], [], None, 3)),
+        *((("protocol",), value) for value in (None, 7, [[]], {})),
+        *((("protocol_hash",), value) for value in (None, 7, math.inf)),
+        *((("test",), value) for value in (True, 7, {"a": 1})),
+        *((("ipc",), value) for value in (0, -1, math.inf, "1", None, True, 1.5)),
+        *((("protocol_settings",), value) for value in (None, [], {}, "x", 3)),
+        *((("protocol_settings", "steps"), value) for value in (None, -3, "x", [])),
+        *((("protocol_settings", "labels"), value) for value in (None, [], 3)),
+    ],
+)
+def test_results_that_were_edited_into_nonsense_are_refused(tmp_path, capsys, place, value):
+    given = run(tmp_path, table(distilled=((0.5, 0.6),)))
+    content = json.loads((tmp_path / "results.json").read_text())
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit) as end:
+        cli.main(["compare", given, "--output", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1 and "results.json is no" in error
+
+
+def test_a_row_that_stands_twice_in_a_file_is_refused(tmp_path):
+    given = run(tmp_path, table(distilled=((0.5, 0.6),)))
+    content = json.loads((tmp_path / "results.json").read_text())
+    content["rows"] *= 2
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="a row stands there twice"):
+        read_all([given])
+
+
 @pytest.mark.parametrize("value", ["NaN", "1e999", "-0.1", "43.7", "true", '"0.5"', "null", "[]"])
 @pytest.mark.parametrize("name", ["results.json", "evaluation.json"])
 def test_what_is_no_accuracy_is_not_compared(tmp_path, capsys, name, value):
@@ -151,7 +222,8 @@ def test_the_unseen_mean_is_over_students_that_no_set_was_distilled_with(tmp_pat
     assert f"| 45.0 ± {spread:.1f} |" in to_markdown([group], [])
     other = json.loads((tmp_path / "a" / "results.json").read_text())
     (tmp_path / "b").mkdir()
-    other["rows"][0]["accuracies"], other["unseen"] = [0.1, 0.2], ["convnet3@4", "vit"]
+    other["rows"][0] |= {"accuracies": [0.125, 0.25], "mean": 0.1875}
+    other["unseen"] = ["convnet3@4", "vit"]
     (tmp_path / "b" / "results.json").write_text(json.dumps(other))
     (both,) = grouped(read_all([str(tmp_path / "a"), str(tmp_path / "b")]))
     assert both.unseen == ("vit",)

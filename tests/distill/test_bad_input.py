@@ -1,5 +1,7 @@
 """Wrong input of the main job: one clear line, exit code 2, nothing written or lost."""
 
+from pathlib import Path
+
 import datasets
 import huggingface_hub
 import pytest

@@ -107,3 +107,25 @@ def test_a_file_of_an_older_version_is_replaced_and_a_damaged_one_refused(tmp_pa
     path.write_text("{")
     with pytest.raises(InputError, match="is no file of scores"):
         merge(path, [replace(table(0.1))])
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"accuracies": [float("nan")]},
+        {"accuracies": [250]},
+        {"accuracies": []},
+        {"accuracies": None},
+        {"mean": 0.375},
+        {"sets": []},
+    ],
+)
+def test_a_file_with_a_row_that_cannot_be_is_not_added_to(tmp_path, edit):
+    path = tmp_path / "evaluation.json"
+    merge(path, [table(0.25)])
+    content = json.loads(path.read_text())
+    content["rows"][0] |= edit
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"is no file of scores .* mend or remove"):
+        merge(path, [table(0.75)])
+    assert path.read_text() == json.dumps(content)

@@ -47,7 +47,7 @@ def test_two_commands_may_write_the_same_row_at_once(tmp_path, monkeypatch):
     assert read_row(tmp_path, ROW).top1 == 0.5 and len(list(tmp_path.iterdir())) == 1
 
 
-SOUND = {**asdict(ROW), "accuracy": 0.5, "top5": 0.75}
+SOUND = {**asdict(ROW), "accuracy": 0.5, "top5": 0.75, "checksum": "4c53752465f69b8d"}
 
 
 def changed(**changes):
@@ -70,6 +70,10 @@ def changed(**changes):
         (changed(accuracy=[0.5]), r"not \[0.5\]"),
         (changed(top5=math.nan), "not nan"),
         (changed(top5="0.75"), "not '0.75'"),
+        (changed(accuracy=0.625), "its accuracy is not as it was written"),
+        (changed(top5=0.875), "not as it was written"),
+        (changed(top5=None), "not as it was written"),
+        (changed(checksum="x"), "not as it was written"),
         (changed(top5=0.25), "top5 of 0.25 is below its accuracy of 0.5"),
         (changed(seed=1), "its seed is 1 and not 0"),
         (changed(seed=False), "its seed is False and not 0"),
@@ -92,6 +96,7 @@ def changed(**changes):
 def test_a_row_that_cannot_be_right_is_said_and_not_believed(tmp_path, capsys, content, reason):
     write_row(tmp_path, ROW, Accuracy(0.5, 0.75))
     assert read_row(tmp_path, ROW) == (0.5, 0.75)
+    assert json.loads((tmp_path / ROW.file).read_text()) == SOUND
     (tmp_path / ROW.file).write_text(content)
     warn.cache_clear()
     assert read_row(tmp_path, ROW) is None

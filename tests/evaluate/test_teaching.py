@@ -189,6 +189,30 @@ def test_students_learn_from_soft_labels_and_restart_without_training(folder):
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
+def test_damaged_labels_are_refused_before_any_training(folder, monkeypatch):
+    teaching, digest = opened(taught("stored", epochs=2), folder), set_hash(SMALL)
+    teaching.prepare({digest: SMALL}, [digest])
+    path = teaching._stores.of(digest, SMALL).path(1)
+    content = path.read_bytes()
+    path.write_bytes(content[:-3] + bytes([content[-3] ^ 4]) + content[-2:])
+    monkeypatch.setattr(job, "train_student", None)
+    options = {"normalization": Normalization(), "train": TRAIN, "rows": folder}
+    with pytest.raises(InputError, match=r"epoch-00001.*not as it was written; delete the file"):
+        evaluate(SMALL, TEST, taught("stored", epochs=2), **options)
+
+
+def test_a_damaged_teacher_is_said_and_trained_again(tmp_path, capsys):
+    teaching = opened(taught("online"), tmp_path)
+    (path,) = tmp_path.glob("teacher-*.safetensors")
+    content = path.read_bytes()
+    for damaged in (content[:-2] + bytes([content[-2] ^ 1]) + content[-1:], content[:99], b""):
+        path.write_bytes(damaged)
+        assert opened(taught("online"), tmp_path).hash == teaching.hash
+        told = capsys.readouterr().err
+        assert "is damaged" in told and "the teacher is trained again" in told
+        assert path.read_bytes() == content
+
+
 def test_brought_labels_of_another_set_are_refused_before_any_training(
     folder, tmp_path, monkeypatch
 ):

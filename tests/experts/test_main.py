@@ -66,6 +66,30 @@ def test_a_run_follows_the_experts_that_the_command_trained_and_their_core_set(c
     assert (Path("runs/toy") / "coreset.parquet").read_bytes() == kept["coreset.parquet"]
 
 
+@pytest.mark.parametrize("place", [9, 0.5, -1])
+def test_a_changed_byte_of_an_expert_is_refused_and_trained_away(capsys, place):
+    main(["toy.yaml"])
+    path = experts_folder(load()) / "expert-00001.safetensors"
+    content = path.read_bytes()
+    at = int(place * len(content)) if place == 0.5 else place % len(content)
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    capsys.readouterr()
+    told = refused(capsys, distill)
+    assert "expert-00001.safetensors is damaged" in told and "remove it, and train it again" in told
+    path.unlink()
+    main(["toy.yaml"])
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "7", "[" * 9000, '"text"', "{", "\x00"])
+def test_a_damaged_manifest_of_experts_is_told_in_one_line(capsys, content):
+    main(["toy.yaml", "experts.count=1"])
+    (experts_folder(load()) / "experts.json").write_text(content)
+    capsys.readouterr()
+    for command in (main, distill):
+        assert "experts.json is damaged" in refused(capsys, command)
+
+
 def test_missing_experts_are_named_with_the_command_that_makes_them(capsys):
     told = refused(capsys, distill)
     assert "2 of the 2 experts of this recipe are missing in runs/experts/" in told

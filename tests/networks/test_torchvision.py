@@ -3,6 +3,8 @@ import torch
 from torchvision import models
 
 from latentdc.networks import build_network, new_network
+from latentdc.networks.build import outline
+from latentdc.networks.modes import needs_company
 from latentdc.networks.torchvision_names import SMALL_STEM, SMALLEST
 
 
@@ -56,6 +58,22 @@ def test_resnetap10_pools_instead_of_striding(resolution, last):
 def test_every_listed_name_is_torchvisions():
     known = models.list_models(module=models)
     assert {name.removesuffix(SMALL_STEM) for name in SMALLEST} <= set(known)
+
+
+FAMILIES = [
+    *("resnet18", "vgg11_bn", "densenet121", "mobilenet_v3_small", "mnasnet0_5", "alexnet"),
+    *("shufflenet_v2_x0_5", "efficientnet_b0", "regnet_x_400mf", "regnet_y_400mf"),
+    *("convnext_tiny", "swin_t", "swin_v2_t", "vit_b_32"),
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_an_outline_that_draws_nothing(name):
+    resolution, before = SMALLEST[name], torch.random.get_rng_state()
+    found = outline(f"torchvision/{name}", num_classes=3, resolution=resolution)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert {weight.device.type for weight in found.parameters()} == {"meta"}
+    needs_company(f"torchvision/{name}", 3, resolution)
 
 
 @pytest.mark.smoke

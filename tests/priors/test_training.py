@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from latentdc.errors import InputError
+from latentdc.priors import training
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.loading import load_prior
 from latentdc.priors.losses import autoencoder_loss, denoising_loss
@@ -86,6 +87,41 @@ def test_a_continued_stage_ends_bitwise_as_an_uninterrupted_one(tmp_path):
     assert torch.equal(whole, train(tmp_path / "b.pt", 4, 6))
 
 
+def stage(path):
+    torch.manual_seed(0)
+    return Stage(nn.Linear(4, 2), path, steps=4, lr=0.1, ema=0.9)
+
+
+def test_no_changed_byte_of_a_stage_is_gone_on_from(tmp_path):
+    path = tmp_path / "unet.pt"
+    begun = stage(path)
+    begun.run(lambda _: begun.module(torch.ones(1, 4)).square().sum(), every=4, title="test")
+    content, expected = path.read_bytes(), stage(path)
+    for place in range(0, len(content), 13):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            found = stage(path)
+        except InputError as error:
+            assert "unet.pt is damaged" in str(error) and "\n" not in str(error)
+            continue
+        assert found.done == 4
+        for name, tensor in expected.module.state_dict().items():
+            assert torch.equal(found.module.state_dict()[name], tensor)
+        for one, other in zip(
+            found.average.shadow_params, expected.average.shadow_params, strict=True
+        ):
+            assert torch.equal(one, other)
+        momenta = [
+            [slot["exp_avg"] for slot in some.optimizer.state.values()]
+            for some in (found, expected)
+        ]
+        assert all(map(torch.equal, *momenta))
+    for damaged in (b"", b"text", content[:-50], content[: len(content) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"unet\.pt is damaged .* or remove it to train"):
+            stage(path)
+
+
 def test_latents_of_the_shapes_that_were_asked_for():
     unet, embedding = build_unet(
         UNetTraining(channels=[16, 32], attention=[False, True], heads=8), (4, 8, 8), "abc"
@@ -96,6 +132,10 @@ def test_latents_of_the_shapes_that_were_asked_for():
     assert unet.config.in_channels == 4
 
 
+def stop(*_):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.smoke
 @pytest.mark.slow
 def test_a_prior_is_trained_continued_and_loaded(tmp_path, monkeypatch):
@@ -103,8 +143,20 @@ def test_a_prior_is_trained_continued_and_loaded(tmp_path, monkeypatch):
     arguments = ["priors/digits", *TINY, "autoencoder.steps=2", "unet.steps=4", "output=run"]
     main(arguments)
     weights = (tmp_path / "run/prior/unet/diffusion_pytorch_model.safetensors").read_bytes()
+    ended = (tmp_path / "run/prior").stat().st_ino
+    main(arguments)
+    assert (tmp_path / "run/prior").stat().st_ino == ended  # the same prior is left untouched
     (tmp_path / "run/checkpoints/unet.pt").unlink()
-    main(arguments)  # the autoencoder is kept, the UNet trained again
+    (tmp_path / "run/prior").rename(tmp_path / "run/.prior.old")  # as a kill may leave it
+    load_prior("diffusion", "run/prior", resolution=16, steps=2)
+    (tmp_path / "run/prior").rename(tmp_path / "run/.prior.old")
+    monkeypatch.setattr(training, "describe", stop)
+    with pytest.raises(SystemExit):
+        main(arguments)  # the autoencoder is kept, the UNet trained again
+    assert (tmp_path / "run/prior").stat().st_ino == ended
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    main(arguments)
     assert (tmp_path / "run/prior/unet/diffusion_pytorch_model.safetensors").read_bytes() == weights
     facts = json.loads((tmp_path / "run/prior/training.json").read_text())
     assert facts["steps"] == [2, 4] and facts["held_out_images"] == 360 and facts["psnr_db"] > 0

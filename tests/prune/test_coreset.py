@@ -118,7 +118,8 @@ def test_damage_inside_a_core_set_is_told_in_one_line(tmp_path, damage):
     coreset_of(colours(), [0, 1, 2]).save(path)
     table = pq.read_table(path)
     (key,) = table.schema.metadata
-    facts = json.loads(table.schema.metadata[key])
+    written = json.loads(table.schema.metadata[key])
+    facts = json.loads(written["about"])
     if damage == "column":
         table = table.drop_columns(["score"])
     elif damage == "labels":
@@ -129,6 +130,7 @@ def test_damage_inside_a_core_set_is_told_in_one_line(tmp_path, damage):
         facts = {"class_names": ["red", "blue"], "other": 1}
     else:
         facts["class_names"] = 3
-    pq.write_table(table.replace_schema_metadata({key: json.dumps(facts)}), path)
+    written["about"] = json.dumps(facts)
+    pq.write_table(table.replace_schema_metadata({key: json.dumps(written)}), path)
     with pytest.raises(InputError, match=r"coreset\.parquet is damaged"):
         Coreset.load(path)

@@ -52,6 +52,50 @@ def test_an_index_puts_rows_into_order(tmp_path):
     assert read_scores(path, colours(), "aum").columns["aum"][0] == pytest.approx(1.1)
 
 
+PLACES = ["index", "Index", "INDEX", "idx", "id", "ID", "", "Unnamed: 0", "__index_level_0__"]
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("column", ["aum", "score"])
+def test_sorted_rows_find_their_images_by_whatever_the_place_is_called(tmp_path, name, column):
+    path = write(tmp_path / "s.csv", {name: range(11, -1, -1), column: VALUES})
+    found = read_scores(path, colours(), "aum").columns["aum"]
+    torch.testing.assert_close(found, torch.tensor(VALUES[::-1]))
+    write(path, {name: range(100, 112), column: VALUES})
+    with pytest.raises(InputError, match="is not 0 to 11, each once"):
+        read_scores(path, colours(), "aum")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (1 + np.arange(12) * 1e-12, "of 12 different scores in loss, single precision tells 1"),
+        (2**53 + np.arange(12), "single precision tells 1 apart; subtract their mean"),
+        (np.arange(12) * 1e300, r"beyond 3\.4e38; divide them"),
+    ],
+)
+def test_scores_that_single_precision_cannot_hold_are_refused(tmp_path, values, message):
+    np.save(tmp_path / "s.npy", values)
+    with pytest.raises(InputError, match=message):
+        read_scores(tmp_path / "s.npy", colours(), "loss")
+
+
+def test_the_largest_whole_numbers_stay_the_largest(tmp_path):
+    np.save(tmp_path / "s.npy", np.array([2**64 - 1, *range(11)], dtype=np.uint64))
+    found = read_scores(tmp_path / "s.npy", colours(), "loss").columns["loss"]
+    assert found.argmax() == 0 and found[1] == 0
+    unsigned = {"hash": colours().hashes.numpy().astype(np.uint64), "aum": VALUES}
+    pq.write_table(pa.table(unsigned), tmp_path / "s.parquet")
+    assert "aum" in read_scores(tmp_path / "s.parquet", colours(), "aum").columns
+
+
+def test_a_mark_of_byte_order_is_no_part_of_a_list(tmp_path):
+    (tmp_path / "s.json").write_text(json.dumps(VALUES), encoding="utf-8-sig")
+    torch.testing.assert_close(
+        read_scores(tmp_path / "s.json", colours(), "aum").columns["aum"], torch.tensor(VALUES)
+    )
+
+
 def test_labels_may_be_class_names_and_what_else_stands_beside_the_scores_is_passed_over(tmp_path):
     beside = {"label": ["red", "blue"] * 6, "path": [f"{i}.png" for i in range(12)]}
     table = read_scores(write(tmp_path / "s.csv", {"aum": VALUES} | beside), colours(), "aum")
@@ -203,9 +247,13 @@ def test_lists_in_data_set_order_do_not_warn_and_shuffled_ones_do(desk, capsys):
     shuffle = np.random.default_rng(0).permutation(len(table))
     for rule in ("loss", "el2n", "aum", "forgetting", "entropy", "margin"):
         for name, order in (("right", slice(None)), ("shuffled", shuffle)):
-            np.save(f"{name}.npy", table[rule].to_numpy()[order])
+            np.save(f"{rule}-{name}.npy", table[rule].to_numpy()[order])
             capsys.readouterr()
-            given = [f"prune.score={rule}", f"prune.scores={name}.npy", f"output={rule}-{name}"]
+            given = [
+                f"prune.score={rule}",
+                f"prune.scores={rule}-{name}.npy",
+                f"output={rule}-{name}",
+            ]
             prune(["toy.yaml", *given])
             told = capsys.readouterr().err
             assert told.count("taken on trust") == 1

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from latentdc.errors import InputError
 from latentdc.prune import made
 from latentdc.prune.foreign import read_scores
 from latentdc.prune.pipeline import prune_dataset
@@ -49,3 +50,18 @@ def test_features_of_an_earlier_scoring_are_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(made, "score_by_plan", None)  # the scores are there
     prune(FEWER, tmp_path)
     assert read_scores(path, FEWER, "loss").features is None
+
+
+@pytest.mark.parametrize("place", [0.1, 0.4, 0.6, 1])
+def test_damaged_scores_are_neither_taken_nor_replaced_in_silence(tmp_path, place):
+    prune(SMALL, tmp_path)
+    path = tmp_path / "scores.parquet"
+    sound = path.read_bytes()
+    content = bytearray(sound)
+    content[int(place * (len(content) - 1))] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"scores\.parquet.*(damaged|cannot read)"):
+        prune(SMALL, tmp_path)
+    path.unlink()
+    prune(SMALL, tmp_path)
+    assert path.read_bytes() == sound

@@ -106,6 +106,16 @@ def test_damage_to_what_a_scoring_left_is_told_in_one_line(tmp_path, monkeypatch
         scored(tmp_path)
 
 
+@pytest.mark.parametrize("place", [40, -1])
+def test_a_changed_byte_of_a_killed_scoring_is_not_gone_on_from(tmp_path, monkeypatch, place):
+    state = begun(tmp_path, monkeypatch) / "run-0/state.safetensors"
+    content = bytearray(state.read_bytes())
+    content[place] ^= 1
+    state.write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"state.safetensors is damaged .*; delete .*scoring"):
+        scored(tmp_path)
+
+
 def test_records_of_another_shape_are_not_continued(tmp_path):
     array_file(tmp_path, "loss", (4, 10), "<f4", keep=False)
     with pytest.raises(RunError, match=r"damaged \(float32 of shape \(4, 10\)\)"):

@@ -5,6 +5,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from latentdc.errors import InputError
+from latentdc.launch import warn
 from latentdc.prune import made
 from latentdc.prune.score_table import ScoreTable
 from latentdc.recipe import Evaluate, Recipe
@@ -100,6 +101,45 @@ def test_started_again_it_runs_nothing(swept, monkeypatch):
     assert written(swept[0]) == before
 
 
+DAMAGED = ["x", "{}", "[]", '{"seconds": null}', '{"seconds": NaN}', '{"seconds": -1}', "[" * 9000]
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+def test_damaged_metrics_of_a_cell_leave_out_its_time_alone(swept, monkeypatch, capsys, line):
+    monkeypatch.chdir(swept[0])
+    monkeypatch.setattr(sweep_run, "run", None)
+    path, before = OUT / "easy/50/metrics.jsonl", cells(swept[0])
+    content = path.read_bytes()
+    path.write_text(line + "\n")
+    warn.cache_clear()
+    main(["mine.yaml"])
+    assert "metrics.jsonl is damaged" in capsys.readouterr().err
+    found = cells(swept[0])
+    assert found["easy", "50 %"].pop("seconds") is None
+    before["easy", "50 %"].pop("seconds")
+    assert found == before
+    path.write_bytes(content)
+    main(["mine.yaml"])
+
+
+def test_a_cell_without_its_results_is_scored_again_and_edited_ones_are_refused(
+    swept, monkeypatch, capsys
+):
+    monkeypatch.chdir(swept[0])
+    path, before = OUT / "easy/50/results.json", cells(swept[0])
+    content = path.read_text()
+    path.unlink()
+    main(["mine.yaml"])
+    assert cells(swept[0]) == before and path.read_text() == content
+    edited = json.loads(content)
+    edited["rows"][0]["accuracies"][0] = 0.99
+    path.write_text(json.dumps(edited))
+    with pytest.raises(SystemExit):
+        main(["mine.yaml"])
+    assert "that of its accuracies is" in capsys.readouterr().err.splitlines()[-1]
+    path.write_text(content)
+
+
 def test_it_grows_by_what_is_missing_alone(swept, monkeypatch):
     folder, _ = swept
     monkeypatch.chdir(folder)
@@ -184,7 +224,7 @@ def test_what_it_would_run_is_said(tmp_path, monkeypatch, capsys):
 def test_a_finished_cell_whose_protocol_was_moved_says_so(tmp_path):
     protocol = tmp_path / "mine.yaml"
     protocol.write_text("{name: mine, students: [convnet3@4], steps: 2}")
-    recipe = Recipe(evaluate=Evaluate(protocol=str(protocol)))
+    recipe = Recipe(evaluate=Evaluate(protocol=str(protocol), rows=[]))
     finished.mark(recipe, tmp_path)
     assert finished.is_finished(recipe, tmp_path)
     protocol.rename(tmp_path / "elsewhere.yaml")

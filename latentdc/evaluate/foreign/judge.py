@@ -2,18 +2,15 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from latentdc import launch
+from latentdc import checked, launch
 from latentdc.data.cache import cache_folder
 from latentdc.data.dataset import Dataset
 from latentdc.data.hashing import hash_samples
@@ -136,21 +133,16 @@ def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifi
 def _kept(path: Path, network: nn.Module) -> dict[str, Tensor] | None:
     """Weights from before; None where there are none, or the file is damaged."""
     try:
-        state: dict[str, Tensor] = load_file(path)
+        state = checked.load(path)
         network.load_state_dict(state)
-    except (OSError, SafetensorError, RuntimeError):
+    except (OSError, ValueError, RuntimeError):
         return None
     return state if all(bool(value.isfinite().all()) for value in state.values()) else None
 
 
 def _keep(path: Path, state: dict[str, Tensor]) -> None:
     """Whole or not at all; a cache that cannot be written costs the next evaluation a training."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(save(state))
-        os.replace(part, path)
+        checked.save(state, path)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         warn(f"cannot keep {path}: {error.strerror or error}; pass another data.cache=FOLDER.")
