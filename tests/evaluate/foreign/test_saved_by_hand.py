@@ -75,6 +75,14 @@ SAVED = {
         "labels": 2 - LABELS,
         "class_names": CLASSES[::-1],
     },
+    "indices of classes": {
+        "images": IMAGES,
+        "labels": 2 - LABELS,
+        "class_to_idx": {"ant": 2, "bee": 1, "cat": 0},
+    },
+    "a count of classes": {"images": IMAGES, "labels": LABELS, "classes": 3},
+    "numbers of classes": {"images": IMAGES, "labels": LABELS, "classes": torch.arange(3)},
+    "words of papers' code": {"image_syn": IMAGES, "label_syn": LABELS},
     "requires grad": (IMAGES, torch.nn.Parameter(LABELS.float())),
 }
 
@@ -86,6 +94,17 @@ def test_levels_and_labels_are_read_in_all_the_forms_that_people_save(three, cap
     evaluate("folders")
     assert trained_on("set.pt") == trained_on("folders")
     assert "warning" not in capsys.readouterr().err
+
+
+GREY = IMAGES[:, :1]
+
+
+@pytest.mark.parametrize("images", [GREY, GREY[:, 0], GREY.movedim(1, 3)])
+def test_grey_images_become_rgb_as_real_ones_do(three, images):
+    torch.save((images, LABELS), "set.pt")
+    data = Data(source="real", resolution=8)
+    opened = open_set(find("set.pt"), open_dataset(data, "train"), data).labelled
+    assert torch.equal(opened.images, GREY.expand(-1, 3, -1, -1))
 
 
 @pytest.mark.parametrize(
@@ -149,6 +168,22 @@ def test_images_that_nobody_normalised_are_warned_of_with_the_keys_that_help(thr
         assert "within" not in capsys.readouterr().err
 
 
+def test_values_of_a_range_that_normalised_images_never_have_are_warned_of(three, capsys):
+    torch.save((PLAIN * 8, LABELS), "dark.pt")
+    evaluate("dark.pt")
+    assert "its values all lie within [0, 7." in capsys.readouterr().err
+    signed = PLAIN * 2 - 1
+    signed[0, :, 0, 0], signed[0, :, 0, 1] = -1, 1
+    torch.save((signed, LABELS), "signed.pt")
+    evaluate("signed.pt", *RAW)
+    assert "its values all lie within [-1, 1]" in capsys.readouterr().err
+    for images, warned in ((NORMALISED, True), (PLAIN * 1.2 - 0.1, False)):
+        torch.save({"images": images, "labels": LABELS, "class_names": CLASSES}, "named.pt")
+        evaluate("named.pt")
+        said = capsys.readouterr().err
+        assert ("plain pictures in [0, 1], since class names lie with them" in said) == warned
+
+
 @pytest.mark.parametrize(
     ("images", "advice"),
     [
@@ -201,6 +236,12 @@ NOT_SETS = {
     "half of the labels": (IMAGES, LABELS[:3]),
     "other words for labels": (IMAGES, ["wasp"] * 6),
     "class names that are none": {"images": IMAGES, "labels": LABELS, "class_names": IMAGES},
+    "classes that are not numbered": {
+        "images": IMAGES,
+        "labels": LABELS,
+        "class_to_idx": {"ant": 1, "bee": 2, "cat": 3},
+    },
+    "pictures in [0, 1] as whole numbers": ((IMAGES > 127).byte(), LABELS),
     "labels beyond the class names": {"images": IMAGES, "labels": LABELS, "class_names": ["ant"]},
     "a picture that is repeated": (IMAGES[:1].expand(10**9, 3, 8, 8), LABELS),
 }
