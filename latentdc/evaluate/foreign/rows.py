@@ -10,6 +10,7 @@ import torch
 from datasets import Features, Image
 
 from latentdc.data.columns import class_labels, image_column, label_column
+from latentdc.data.tables import require_all_shards
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.foreign_set import ForeignSet, require_classes
 from latentdc.evaluate.foreign.held import FREE, require_held
@@ -45,6 +46,7 @@ def read_parquet(
     every = parquet_files(folder)
     paths = [path for path in every if SPLIT in path.parts[-2:] or path.name.startswith(SPLIT)]
     paths, source = paths or every, str(folder)
+    require_all_shards(paths, folder)
     try:
         files = [pq.ParquetFile(path) for path in paths]
         features = _features(files[0].schema_arrow)
