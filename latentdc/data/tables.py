@@ -148,7 +148,22 @@ def _require_inside(path: Path, source: Path) -> None:
 
 
 def _guessed(names: Mapping[str, Path], left_out: LeftOut, source: Path) -> dict[str, list[Path]]:
-    """Files by split, found in their names and folders; all are `train` where none says one.
+    """Files by split; all are `train` where no name says one."""
+    splits = split_files(names, source)
+    nameless = splits.pop("", [])
+    if not splits:
+        return {"train": nameless} if nameless else {}
+    if nameless:
+        left_out[".parquet whose name names no split"] += len(nameless)
+    return splits
+
+
+def split_files(names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
+    """Files by the split in their names and folders, "" where these say none.
+
+    Args:
+        names: files by their path inside of the data set.
+        source: for messages.
 
     Raises:
         InputError: files of one split lie in several folders, as those of several data sets do.
@@ -159,21 +174,16 @@ def _guessed(names: Mapping[str, Path], left_out: LeftOut, source: Path) -> dict
         split, home = _split_of(name)
         splits[split].append(path)
         homes[split].add(home or ".")
-    nameless = splits.pop("", [])
-    if not splits:
-        return {"train": nameless} if nameless else {}
     for split, paths in splits.items():
-        if len(homes[split]) > 1:
+        if split and len(homes[split]) > 1:
             folders = ", ".join(sorted(homes[split]))
             raise InputError(
                 f"{source} has files of {split} in several folders, {folders[:300]}, which may be "
-                "several data sets; make one of them data.source, or put the files into one folder."
+                "several data sets; name one of these folders, or put the files into one."
             )
         own = {re.sub(r"[^A-Za-z]*\d.*", "", p.stem) for p in paths if _usual_split(p.stem)}
         if len(own) > 1:
             note(f"{printable(source)}: {split} is made of {', '.join(sorted(own))}.")
-    if nameless:
-        left_out[".parquet whose name names no split"] += len(nameless)
     return dict(splits)
 
 
@@ -220,7 +230,7 @@ def _table(split: str, paths: Sequence[Path], info: Any, source: Path) -> Any:
     """The rows of some parquet files, by way of an arrow file in the cache of `datasets`."""
     require_all_shards(paths, source)
     for path in paths:
-        _require_parquet(path)
+        require_parquet(path)
     absolute = [str(path.absolute()) for path in paths]
     stats = [path.stat() for path in paths]
     files = DataFilesDict(
@@ -300,8 +310,12 @@ def require_all_shards(paths: Sequence[Path], source: Path) -> None:
             )
 
 
-def _require_parquet(path: Path) -> None:
-    """Refuse a pointer and a damaged file."""
+def require_parquet(path: Path) -> None:
+    """Refuse a pointer, a damaged file, and one without rows.
+
+    Raises:
+        InputError: says which.
+    """
     _require_content(path)
     try:
         count = pq.read_metadata(path).num_rows

@@ -139,7 +139,8 @@ class Coreset:
         metadata = table.schema.metadata or {}
         if _KEY not in metadata:
             raise InputError(
-                f"{path} is no core set; `python -m latentdc.prune` writes one as coreset.parquet."
+                f"{path} is no core set, which `latentdc prune` writes as coreset.parquet; a set "
+                "of others in parquet files is named by its folder."
             )
         try:
             facts: dict[str, Any] = json.loads(metadata[_KEY])

@@ -137,6 +137,30 @@ def test_class_folders_under_train_are_the_set_and_hidden_ones_are_not(three):
     assert trained_on("split") == trained_on("folders")
 
 
+def test_pictures_may_lie_one_folder_below_their_class(three):
+    for kind, name in enumerate(CLASSES):
+        write(Path("deep", name, "images"), distilled(kind))
+        write(Path("deep_train", "train", name, "images"), distilled(kind))
+        write(Path("wrapped", "ipc2", name), distilled(kind))
+    data = Data(source="real", resolution=8)
+    train = open_dataset(data, "train")
+    for name in ("deep", "deep_train", "wrapped/ipc2"):
+        assert torch.equal(open_set(find(name), train, data).labelled.images, IMAGES)
+    with pytest.raises(InputError, match="1 classes that the test set has not: ipc2"):
+        open_set(find("wrapped"), train, data)
+
+
+@pytest.mark.parametrize("name", ["set.npy", "set.tar", "set.zip", "set.pkl", "set.pth.tar", "set"])
+def test_files_of_other_kinds_and_folders_without_sets_say_what_is_one(three, name):
+    Path(name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"no kind that can be scored: .* \.npz of others; unpack"):
+        find(name)
+    Path("logged").mkdir()
+    torch.save(IMAGES, "logged/images_5000.pt")
+    with pytest.raises(InputError, match=r"images_best\.pt beside .* Name the folder, or the \.pt"):
+        find("logged")
+
+
 def test_a_class_may_be_called_train(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     real(tmp_path, ["car", "train"])
