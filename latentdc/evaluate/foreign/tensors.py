@@ -54,12 +54,12 @@ def read_tensors(
     found, rate, labels = read_contents(path), None, None
     if found.labels is None:
         if (beside := _beside(path, "labels")) is None:
-            beside = "images_1.pt and labels_1.pt"
+            where = "images_1.pt and labels_1.pt"
             if "images" in path.name:
-                beside = f"{path.name} and {_other(path, 'labels').name}"
+                where = f"{path.name} and {_other(path, 'labels').name}"
             raise InputError(
                 f"{path} holds one tensor alone; images and their labels lie beside each other in "
-                f"files such as {beside}."
+                f"files such as {where}."
             )
         labels = load(beside)
         if (beside := _beside(path, "lr")) is not None:
