@@ -141,8 +141,8 @@ def _readings(
     of_imagenet = [imagenet_index(name, label) for label, name in enumerate(class_names)]
     integers = _integers(class_names)
     # 1 to 1000 of ImageNet count in the order of its development kit, 10 of SVHN is a 0.
-    words = integers is None and None in of_imagenet
-    first = int(words and sorted(counted) == list(range(1, classes + 1)))
+    no_numbers = integers is None and classes < len(wordnet_ids())
+    first = int(no_numbers and sorted(counted) == list(range(1, classes + 1)))
     at = [n - first for n in counted]
     found: dict[str, Places] = {POSITIONS: [n if n < classes else None for n in at]}
     if integers is not None:
@@ -152,11 +152,11 @@ def _readings(
         indices = [index for index in of_imagenet if index is not None]
         label_of = {index: label for label, index in enumerate(indices)}
         found[IMAGENET] = [label_of.get(n) for n in counted]
-        found[IMAGENET_ORDER] = _in_order(sorted(labels, key=lambda k: indices[k]), counted)
+        found[IMAGENET_ORDER] = _in_order(sorted(labels, key=lambda k: indices[k]), at)
         for name, members in SUBSETS.items():
             if sorted(members) == sorted(indices):
                 order = [label_of[index] for index in members]
-                found[f"positions in the class list of {name}"] = _in_order(order, counted)
+                found[f"positions in the class list of {name}"] = _in_order(order, at)
     by_name = sorted(labels, key=lambda k: class_names[k])
     found["positions in the order of sorted class names"] = _in_order(by_name, at)
     natural = sorted(labels, key=lambda k: _with_numbers(class_names[k]))

@@ -161,6 +161,19 @@ def test_an_order_that_nobody_lists_is_warned_about_and_so_is_noise(twelve, caps
     assert "which is not beyond chance (8.3%)" in capsys.readouterr().err
 
 
+def test_an_order_that_the_images_show_is_refused_until_it_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = sorted(["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay"])
+    real(tmp_path, names)
+    for number, name in enumerate(reversed(names)):
+        write(Path("reversed", f"{number:05d}"), distilled(names.index(name)))
+    error = refused(capsys, "reversed")
+    order = f"'data.classes=[{','.join(reversed(names))}]'"
+    assert "mostly names ant as jay" in error and f"({order} --numbers positions)" in error
+    evaluate("reversed", order.strip("'"), "--numbers", "positions")
+    assert "mostly names" not in capsys.readouterr().err
+
+
 def test_the_network_that_checks_is_trained_once_or_is_the_recipes_scorer(
     twelve, capsys, monkeypatch
 ):
