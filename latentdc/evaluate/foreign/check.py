@@ -14,7 +14,13 @@ from latentdc.data.dataset import Dataset
 from latentdc.device import fetch
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.fit import beyond_chance, clearly_better, exchanged, right
+from latentdc.evaluate.foreign.fit import (
+    beyond_chance,
+    clearly_better,
+    exchanged,
+    mostly_exchanged,
+    right,
+)
 from latentdc.evaluate.foreign.foreign_set import ForeignSet
 from latentdc.evaluate.foreign.numbers import Numbering, classes_advice
 from latentdc.evaluate.foreign.say import warn
@@ -97,7 +103,7 @@ def _check(
             "numbers counted the classes in another order: compare with the set's class list "
             f"({classes_advice([one.class_names[k] for k in order])})"
         )
-        if not numbering.given and 2 * len(moved) > classes:
+        if not numbering.given and mostly_exchanged(order, labels):
             raise InputError(f"{text}; to keep the reading, --numbers {_plain(numbering.what)}.")
         warn(f"{text}.")
     elif not beyond_chance(named, labels, classes):
