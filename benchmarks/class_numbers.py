@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentdc.data.open import open_splits
 from latentdc.device import fetch
-from latentdc.evaluate.foreign.fit import beyond_chance, clearly_better, exchanged
+from latentdc.evaluate.foreign.fit import beyond_chance, clearly_better, exchanged, mostly_exchanged
 from latentdc.evaluate.foreign.judge import open_judge
 from latentdc.recipe import Data, Recipe
 
@@ -26,6 +26,12 @@ def warned(named: Tensor, labels: Tensor, classes: int) -> bool:
     """Whether a line is printed where no listed reading is better."""
     order = exchanged(named, labels, classes)
     return order is not None or not beyond_chance(named, labels, classes)
+
+
+def refused(named: Tensor, labels: Tensor, classes: int) -> bool:
+    """Whether the images show an order of their own."""
+    order = exchanged(named, labels, classes)
+    return order is not None and mostly_exchanged(order, labels)
 
 
 def main(source: str) -> None:
@@ -52,7 +58,7 @@ def main(source: str) -> None:
                     noisy = images + noise * torch.randn(images.shape, generator=draws)
                     named = network(noisy).argmax(dim=1)
                 order = torch.randperm(classes, generator=draws)
-                counts[0] += clearly_better(named, labels, order)
+                counts[0] += clearly_better(named, labels, order) or refused(named, labels, classes)
                 counts[1] += warned(named, labels, classes)
                 counts[2] += clearly_better(named, order[labels], order.argsort())
                 counts[3] += warned(named, order[labels], classes)

@@ -1,5 +1,6 @@
 """Class names: choosing some of them by name, and refusing sets that cannot be classified."""
 
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -13,6 +14,11 @@ from latentdc.errors import InputError
 from latentdc.recipe import Data
 
 
+def one_form(name: str) -> str:
+    """A class name with accents as one character each; macOS writes them as two in file names."""
+    return unicodedata.normalize("NFC", name)
+
+
 def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
     """The classes to keep, in their new order: all, or those of `data.classes` or `data.subset`.
 
@@ -22,7 +28,9 @@ def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
     """
     if data.subset is not None:
         return subset_names(names, data.subset, source)
-    kept = list(names) if data.classes is None else [_meant(n, names) for n in data.classes]
+    kept = list(names)
+    if data.classes is not None:
+        kept = [_meant(one_form(name), names) for name in data.classes]
     for name in kept:
         if name not in names:
             known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

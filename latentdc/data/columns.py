@@ -10,6 +10,7 @@ from datasets import ClassLabel, Image, Value
 from torch import Tensor
 
 from latentdc.config import nearest
+from latentdc.data.classes import one_form
 from latentdc.errors import InputError
 
 _LABEL_NAMES = ("label", "labels", "class", "class_id", "fine_label", "target", "y")
@@ -67,15 +68,17 @@ def with_images(features: Mapping[str, Any]) -> dict[str, Any]:
 def class_labels(feature: Any, values: list[Any], name: str) -> tuple[Tensor, list[str]]:
     """(N,) indices and class names of a label column; -1 where a row has no label.
 
-    A row has none where its value is missing, negative or empty text. A ClassLabel brings its
-    names; integers are named by their digits and strings by themselves, in ascending order.
+    A row has none where its value is missing, negative (-1 or "-1") or empty text. A ClassLabel
+    brings its names; integers are named by their digits and strings by themselves, in ascending
+    order.
 
     Raises:
         InputError: labels beyond the names of a ClassLabel.
     """
     given = [None if _is_missing(value) else value for value in values]
+    given = [one_form(value) if isinstance(value, str) else value for value in given]
     if isinstance(feature, ClassLabel):
-        names = list(feature.names)
+        names = [one_form(name) for name in feature.names]
         beyond = Counter(value for value in given if value is not None and value >= len(names))
         if beyond:
             listed = ", ".join(str(label) for label in sorted(beyond)[:5])
@@ -93,9 +96,9 @@ def class_labels(feature: Any, values: list[Any], name: str) -> tuple[Tensor, li
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether a row has no label: none, NaN, below zero, or empty text."""
+    """Whether a row has no label: none, NaN, below zero (-1 or "-1"), or empty text."""
     if isinstance(value, str):
-        return not value.strip()
+        return re.fullmatch(r"\s*(-[0-9]+\s*)?", value) is not None
     return value is None or value != value or value < 0
 
 

@@ -29,6 +29,7 @@ _NO_PICTURES = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 _LOSSLESS = {"PNG", "BMP", "PPM", "TIFF", "GIF"}
 _DEEP_MODES = ("I", "F")  # and I;16 and its kin: more than 8 bits per channel
 _MOST_SCANS = 100  # of a progressive JPEG; common ones have 10, hostile ones 10,000
+_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])", re.DOTALL)  # of JPEG, with a length
 _BY_SUFFIX = Image.registered_extensions()  # loads Pillow's formats
 FORMATS = tuple(name for name in Image.OPEN if name not in _NO_PICTURES)
 SUFFIXES = frozenset(
@@ -58,8 +59,8 @@ def open_picture(content: bytes) -> Image.Image:
     if why := pointer(content):
         raise OSError(why)
     image = Image.open(BytesIO(content), formats=FORMATS)
-    if image.format in ("JPEG", "MPO") and (scans := content.count(b"\xff\xda")) > _MOST_SCANS:
-        raise ValueError(f"it is a JPEG of {scans} scans, made to take long")
+    if image.format in ("JPEG", "MPO") and _scans(content) > _MOST_SCANS:
+        raise ValueError(f"it is a JPEG of more than {_MOST_SCANS} scans, made to take long")
     if _is_deep(image, content):
         raise ValueError(
             f"it has more than 8 bits per channel (mode {image.mode}); images need 8: convert it, "
@@ -86,6 +87,21 @@ def fit(rgb: Image.Image, resolution: int) -> NDArray[np.uint8]:
     if rgb.size != size:
         rgb = ImageOps.fit(rgb, size, method=Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
+
+
+def _scans(jpeg: bytes) -> int:
+    """How often a JPEG paints its picture, as far as `_MOST_SCANS` + 1.
+
+    What lies inside of its notes or after its end, such as the film of a motion photo, is no scan.
+    """
+    scans, place = 0, 2
+    while scans <= _MOST_SCANS and (marker := _MARKER.search(jpeg, place)) is not None:
+        code, length = marker[1], jpeg[marker.end() : marker.end() + 2]
+        if code == b"\xd9":  # end of image
+            break
+        scans += code == b"\xda"
+        place = marker.end() + int.from_bytes(length)
+    return scans
 
 
 def _is_deep(image: Any, content: bytes) -> bool:

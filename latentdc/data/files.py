@@ -19,10 +19,13 @@ from latentdc.errors import InputError
 _CLUTTER = frozenset(
     {
         *("__macosx", "icon\r", "network trash folder", "temporary items"),  # macOS
+        *("thevolumesettingsfolder", "desktop db", "desktop df"),
         *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "recycler"),  # Windows
-        "system volume information",
+        *("recycled", "system volume information", "msocache", "config.msi"),
+        *(f"found.{number:03d}" for number in range(100)),  # of chkdsk
         *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),  # NAS
-        *("@synoresource", "@synoeastream"),
+        *("@synoresource", "@synoeastream", "@synologydrive", "@sharebin", "@transcode", "@thumb"),
+        "~snapshot",
         *("lost+found", "__pycache__"),
     }
 )

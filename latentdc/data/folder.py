@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import torch
 
-from latentdc.data.classes import chosen_names
+from latentdc.data.classes import chosen_names, one_form
 from latentdc.data.decode import SUFFIXES
 from latentdc.data.encoded import TEST_SPLITS, EncodedSplit
 from latentdc.data.files import LeftOut, files_below, note, printable, subfolders, tell
@@ -18,8 +19,13 @@ _LARGEST = 2**30  # bytes of an image file
 
 
 def is_class_tree(source: Path, split: str) -> bool:
-    """Whether the split, a folder such as `train` or `data/train`, holds one folder per class."""
-    return (source / split).is_dir() and bool(subfolders(source / split))
+    """Whether the split, a folder such as `train` or `data/train`, holds one folder per class.
+
+    Folders of parquet files are none.
+    """
+    folders = subfolders(source / split) if (source / split).is_dir() else []
+    tables = bool(folders) and bool(files_below(folders[0], {".parquet"}))
+    return bool(folders) and not (tables and not files_below(folders[0], SUFFIXES))
 
 
 def folder_split(data: Data, split: str | None) -> EncodedSplit:
@@ -36,11 +42,14 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
             f"{name}: no folder {root}/<class>/; {_holds(root if root.is_dir() else source)}."
         )
     left_out = LeftOut()
-    kept = chosen_names([entry.name for entry in subfolders(root, left_out)], data, name)
+    homes: dict[str, list[Path]] = defaultdict(list)
+    for entry in subfolders(root, left_out):
+        homes[one_form(entry.name)].append(entry)
+    kept = chosen_names(sorted(homes), data, name)
     paths: list[Path] = []
     labels: list[int] = []
     for label, class_name in enumerate(kept):
-        found = files_below(root / class_name, SUFFIXES, left_out)
+        found = [p for home in homes[class_name] for p in files_below(home, SUFFIXES, left_out)]
         paths += found
         labels += [label] * len(found)
     tell(name, left_out)

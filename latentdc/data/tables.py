@@ -18,7 +18,7 @@ from datasets.info import DatasetInfosDict
 
 from latentdc.config import nearest
 from latentdc.data.card import configurations, read_card
-from latentdc.data.files import LeftOut, files_below, pointer, printable, tell
+from latentdc.data.files import LeftOut, files_below, note, pointer, printable, tell
 from latentdc.errors import InputError
 
 SAVED = ("dataset_dict.json", "state.json")  # of `save_to_disk`: several splits, one split
@@ -67,7 +67,7 @@ def local_tables(source: Path, config: str | None) -> Tables:
     if entry.get("data_files"):
         splits = _named(entry["data_files"], names, source)
     else:
-        splits = _guessed(names, left_out)
+        splits = _guessed(names, left_out, source)
         left_out = LeftOut({k: n for k, n in left_out.items() if k.endswith("names no split")})
         tell(str(source), left_out)
     info = _info(source, content, str(entry.get("config_name", "default")))
@@ -147,30 +147,66 @@ def _require_inside(path: Path, source: Path) -> None:
         )
 
 
-def _guessed(names: Mapping[str, Path], left_out: LeftOut) -> dict[str, list[Path]]:
-    """Files by split, found in their names and folders; all are `train` where none says one."""
-    splits: dict[str, list[Path]] = defaultdict(list)
-    for name, path in names.items():
-        splits[_split_of(name) or ""].append(path)
+def _guessed(names: Mapping[str, Path], left_out: LeftOut, source: Path) -> dict[str, list[Path]]:
+    """Files by split; all are `train` where no name says one."""
+    splits = split_files(names, source)
     nameless = splits.pop("", [])
     if not splits:
         return {"train": nameless} if nameless else {}
     if nameless:
         left_out[".parquet whose name names no split"] += len(nameless)
+    return splits
+
+
+def split_files(names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
+    """Files by the split in their names and folders, "" where these say none.
+
+    Args:
+        names: files by their path inside of the data set.
+        source: for messages.
+
+    Raises:
+        InputError: files of one split lie in several folders, as those of several data sets do.
+    """
+    splits: dict[str, list[Path]] = defaultdict(list)
+    homes: dict[str, set[str]] = defaultdict(set)
+    for name, path in names.items():
+        split, home = _split_of(name)
+        splits[split].append(path)
+        homes[split].add(home or ".")
+    for split, paths in splits.items():
+        if split and len(homes[split]) > 1:
+            folders = ", ".join(sorted(homes[split]))
+            raise InputError(
+                f"{source} has files of {split} in several folders, {folders[:300]}, which may be "
+                "several data sets; name one of these folders, or put the files into one."
+            )
+        own = {re.sub(r"[^A-Za-z]*\d.*", "", p.stem) for p in paths if _usual_split(p.stem)}
+        if len(own) > 1:
+            note(f"{printable(source)}: {split} is made of {', '.join(sorted(own))}.")
     return dict(splits)
 
 
-def _split_of(name: str) -> str | None:
-    """`train` of `data/train-00000-of-00002.parquet`, `train/0.parquet` or `my_train.parquet`."""
-    *folders, file = name.split("/")
+def _split_of(name: str) -> tuple[str, str]:
+    """Split of a file, and the folder that holds its splits; no split where the name says none.
+
+    `train` and `data` of `data/train-00000-of-00002.parquet` or `data/train/part-0.parquet`.
+    """
+    *folders, file = parts = name.split("/")
     shard = _SHARD.fullmatch(file)
-    if shard and re.fullmatch(r"\w+(\.\w+)*", shard["split"]):
-        return shard["split"]
-    for part in (file.rpartition(".")[0], *reversed(folders)):
-        words = re.split(r"[^a-z]+", part.lower())
-        if found := [_SPLITS[word] for word in words if word in _SPLITS]:
-            return found[0]
-    return None
+    own = shard["split"] if shard and re.fullmatch(r"\w+(\.\w+)*", shard["split"]) else ""
+    if own and _usual_split(own):
+        return own, "/".join(folders)
+    parts[-1] = file.rpartition(".")[0]
+    for depth in reversed(range(len(parts))):
+        if found := _usual_split(parts[depth]):
+            return found, "/".join(folders[:depth])
+    return own, "/".join(folders)
+
+
+def _usual_split(text: str) -> str | None:
+    """The split that a word in a name stands for."""
+    return next((_SPLITS[w] for w in re.split(r"[^a-z]+", text.lower()) if w in _SPLITS), None)
 
 
 def _info(source: Path, card: dict[str, Any], config: str) -> Any:
@@ -192,9 +228,9 @@ def _info(source: Path, card: dict[str, Any], config: str) -> Any:
 
 def _table(split: str, paths: Sequence[Path], info: Any, source: Path) -> Any:
     """The rows of some parquet files, by way of an arrow file in the cache of `datasets`."""
-    _require_all_shards(paths, source)
+    require_all_shards(paths, source)
     for path in paths:
-        _require_parquet(path)
+        require_parquet(path)
     absolute = [str(path.absolute()) for path in paths]
     stats = [path.stat() for path in paths]
     files = DataFilesDict(
@@ -242,33 +278,54 @@ def _features(path: Path) -> datasets.Features | None:
     return datasets.Features.from_arrow_schema(pa.schema(plain, schema.metadata))
 
 
-def _require_all_shards(paths: Sequence[Path], source: Path) -> None:
-    found: dict[tuple[Path, str, str, str], set[int]] = defaultdict(set)
+def require_all_shards(paths: Sequence[Path], source: Path) -> None:
+    """Refuse files of which some are missing, or that are of two downloads.
+
+    The Hub writes `train-00000-of-00002.parquet`, once with a hash of each before the suffix.
+
+    Raises:
+        InputError: says which is missing, or which two are one.
+    """
+    found: dict[tuple[Path, str], dict[int, tuple[int, Path]]] = defaultdict(dict)
     for path in paths:
         if shard := _SHARD.fullmatch(path.name):
-            key = (path.parent, shard["split"], shard["count"], shard["rest"])
-            found[key].add(int(shard["number"]))
-    for (_, split, count, rest), numbers in found.items():
-        if len(numbers) < int(count):
-            absent = next(n for n in range(int(count)) if n not in numbers)
+            number, count = int(shard["number"]), int(shard["count"])
+            others = found[path.parent, shard["split"]]
+            other = others.get(number) or next((o for o in others.values() if o[0] != count), None)
+            if other is not None:
+                raise InputError(
+                    f"{source} has {other[1].name} and {path.name}, which are of two downloads of "
+                    f"{shard['split']}; remove the older."
+                )
+            others[number] = count, path
+    for (_, split), shards in found.items():
+        count, _ = next(iter(shards.values()))
+        if len(shards) < count:
+            absent = next(n for n in range(count) if n not in shards)
+            name = f"{split}-{absent:05d}-of-{count:05d}"
             raise InputError(
-                f"{source} has {len(numbers)} of the {int(count)} files of {split}; "
-                f"{split}-{absent:0{len(count)}}-of-{count}{rest} is missing. Download it again "
-                "(hf download REPO --repo-type dataset --local-dir FOLDER), or rename the files "
-                "to use these alone."
+                f"{source} has {len(shards)} of the {count} files of {split}; {name} is "
+                "missing. Download it again (hf download REPO --repo-type dataset --local-dir "
+                "FOLDER), or rename the files to use these alone."
             )
 
 
-def _require_parquet(path: Path) -> None:
-    """Refuse a pointer and a damaged file."""
+def require_parquet(path: Path) -> None:
+    """Refuse a pointer, a damaged file, and one without rows.
+
+    Raises:
+        InputError: says which.
+    """
     _require_content(path)
     try:
-        pq.read_metadata(path)
+        count = pq.read_metadata(path).num_rows
     except _UNREADABLE as error:
         raise InputError(
             f"cannot read {printable(path)}: {' '.join(str(error).split())[:200]}; it is damaged, "
             "or not wholly downloaded."
         ) from error
+    if count == 0:
+        raise InputError(f"{printable(path)} has no rows; remove it, or download it again.")
 
 
 def _require_content(path: Path) -> None:

@@ -138,6 +138,18 @@ def _find(given: str, ipc: int | None, numbers: Numbers | None) -> Place:
     cores = path / CORESET
     if not made and not cores.is_file() and (kind := kind_of(path)) is not None:
         return Place(given, path, kind, ipc, numbers)
+    if path.is_dir() and not made and not cores.is_file():
+        raise InputError(
+            f"{given} holds no synthetic set: it is neither a finished run nor a folder written by "
+            "save_pretrained nor a set of others, which has CLASS/*.jpg or train/CLASS/*.jpg, or "
+            "parquet files (here, in data/ or in train/), or images_best.pt beside labels_best.pt. "
+            "Name the folder, or the .pt file, that does."
+        )
+    if path.is_file() and path.suffix.lower() != ".parquet":
+        raise InputError(
+            f"{given} is a file of no kind that can be scored: coreset.parquet, or .pt, .pth or "
+            ".npz of others; unpack archives, and save .npy files as one .npz."
+        )
     if ipc is not None:
         raise InputError(f"--ipc shortens sets of others, and {given} is one of latentdc's own.")
     if path.is_file() or (cores.is_file() and not made):

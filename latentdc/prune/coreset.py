@@ -134,7 +134,8 @@ class Coreset:
             raise InputError(f"the core set {path} is damaged ({error}); prune anew.") from error
         if found is None:
             raise InputError(
-                f"{path} is no core set; `python -m latentdc.prune` writes one as coreset.parquet."
+                f"{path} is no core set, which `latentdc prune` writes as coreset.parquet; a set "
+                "of others in parquet files is named by its folder."
             )
         columns, about = found
         return cls(

@@ -172,3 +172,16 @@ def test_one_changed_level_changes_the_hash():
 def test_jpeg_is_hashed_by_the_bytes_of_its_file():
     content = encoded(picture(0), "JPEG")
     assert decode(content, 8)[1] == hash_file(content)
+
+
+def test_a_photo_with_a_film_behind_it_is_a_photo_and_one_of_many_scans_is_not():
+    photo = encoded(picture(0), "JPEG")
+    film = b"\xff\xda\x00\x08" * 1000
+    note = b"\xff\xe1" + struct.pack(">H", len(film) + 2) + film  # of a camera's maker
+    levels, _ = decode(photo, 8)
+    assert np.array_equal(decode(photo + film, 8)[0], levels)
+    assert np.array_equal(decode(photo[:2] + note + photo[2:], 8)[0], levels)
+    scan = photo.index(b"\xff\xda")
+    slow = photo[:-2] + photo[scan:-2] * 100 + photo[-2:]
+    with pytest.raises(ValueError, match="a JPEG of more than 100 scans, made to take long"):
+        decode(slow, 8)

@@ -1,5 +1,9 @@
+import io
 import os
+import unicodedata
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -96,6 +100,7 @@ def test_a_tree_without_test_split_lists_what_it_has(tree):
 
 
 CLUTTER = [".ipynb_checkpoints", "@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", "#recycle"]
+CLUTTER += ["FOUND.000", "~snapshot", "RECYCLED", "TheVolumeSettingsFolder", "@SynologyDrive"]
 
 
 def test_clutter_is_neither_a_class_nor_an_image_and_is_counted(tree, capsys):
@@ -109,7 +114,28 @@ def test_clutter_is_neither_a_class_nor_an_image_and_is_counted(tree, capsys):
     after = open_tree(tree)
     assert after.class_names == before.class_names == ("cat", "dog")
     assert torch.equal(after.hashes, before.hashes)
-    assert "left out 18 (18 hidden or system files)" in capsys.readouterr().err
+    assert "left out 28 (28 hidden or system files)" in capsys.readouterr().err
+
+
+def test_accents_are_the_same_however_a_system_writes_them(tree):
+    for split, form in (("train", "NFD"), ("val", "NFC")):
+        (tree / split / "cat").rename(tree / split / unicodedata.normalize(form, "chatte à l'été"))
+    train, test = open_splits(Data(source=str(tree), resolution=8))
+    assert train.class_names == test.class_names == ("chatte à l'été", "dog")
+    typed = ["dog", unicodedata.normalize("NFD", "chatte à l'été")]
+    assert open_tree(tree, classes=typed).class_names == ("dog", "chatte à l'été")
+
+
+def test_folders_of_parquet_files_are_no_classes(tree):
+    for split in ("train", "val"):
+        for part in ("2023", "2024"):
+            path = tree / "tables" / split / part / "0.parquet"
+            path.parent.mkdir(parents=True)
+            buffer = io.BytesIO()
+            picture(int(part)).save(buffer, "PNG")
+            pq.write_table(pa.table({"image": [buffer.getvalue()] * 2, "label": [0, 1]}), path)
+    train, test = open_splits(Data(source=str(tree / "tables"), resolution=8))
+    assert (len(train), len(test), train.class_names) == (4, 4, ("0", "1"))
 
 
 def test_files_of_other_kinds_are_counted_by_suffix_in_one_line(tree, capsys):

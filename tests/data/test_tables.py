@@ -87,6 +87,7 @@ NO_LABEL = {
     "null": pa.array([None, None], pa.int64()),
     "empty text": pa.array(["", " "]),
     "null text": pa.array([None, None], pa.string()),
+    "minus one in words, text": pa.array(["-1", " -1 "]),
 }
 
 
@@ -121,6 +122,7 @@ def test_a_test_split_without_labels_gives_way_to_validation(tmp_path, capsys, k
         pa.array([0, 1, None, 0]),
         pa.array(["a", "b", None, "a"]),
         pa.array(["a", "b", "", "a"]),
+        pa.array(["0", "1", "-1", "0"]),
         pa.array([0, 1, -7, 0], pa.int16()),
     ],
 )
@@ -313,6 +315,7 @@ def test_configurations_of_a_card_are_chosen_by_name(tmp_path):
         ("train.parquet", "dev.parquet"),
         ("default/train/0000.parquet", "default/test/0000.parquet"),
         ("train/a.parquet", "eval/a.parquet"),
+        ("train/part-00000-of-00001.parquet", "val/part-00000-of-00001.parquet"),
         ("cifar_training.PARQUET", "cifar_testing.PARQUET"),
         ("deep/er/my-train-00000-of-00001.parquet", "deep/er/my-val-00000-of-00001.parquet"),
     ],
@@ -331,11 +334,60 @@ def test_a_file_that_names_no_split_is_left_out_and_said(tmp_path, capsys):
     assert "left out 1 (1 .parquet whose name names no split)" in capsys.readouterr().err
 
 
+def test_shards_with_the_hash_that_the_hub_once_gave_each_are_whole(tmp_path):
+    for number in range(3):
+        name = f"data/train-{number:05d}-of-00003-{number:x}123456789abcdef.parquet"
+        save(tmp_path, [0, 1], name=name)
+    assert len(opened(tmp_path)) == 6
+    (tmp_path / "data/train-00001-of-00003-1123456789abcdef.parquet").unlink()
+    with pytest.raises(InputError, match=r"2 of the 3 files of train; train-00001-of-00003 is mi"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["data/train-00000-of-00001-0123456789abcdef.parquet", "data/train-00001-of-00002.parquet"],
+)
+def test_files_of_two_downloads_are_not_put_together(tmp_path, second):
+    save(save(tmp_path, [0, 1]), [0, 1], name=second)
+    with pytest.raises(InputError, match="which are of two downloads of train; remove the older"):
+        opened(tmp_path)
+
+
+def test_splits_of_several_data_sets_are_not_put_together(tmp_path):
+    for folder in ("fine", "coarse"):
+        for split in ("train", "test"):
+            save(tmp_path, [0, 1], name=f"{folder}/{split}/0000.parquet")
+    with pytest.raises(InputError, match=r"in several folders, coarse, fine, which may be several"):
+        opened(tmp_path)
+    assert len(opened(tmp_path / "fine")) == 2
+
+
+def test_files_with_several_names_of_one_split_are_said(tmp_path, capsys):
+    for name in ("train", "train_small", "test"):
+        save(tmp_path, [0, 1], name=f"{name}.parquet")
+    assert len(opened(tmp_path)) == 4
+    assert "train is made of train, train_small." in capsys.readouterr().err
+
+
+def test_a_file_without_rows_is_one_line(tmp_path, capfd):
+    with pytest.raises(InputError, match=r"train-00000-of-00001\.parquet has no rows; remove it"):
+        opened(save(tmp_path, pa.array([], pa.int64())))
+    assert capfd.readouterr().err == ""
+
+
+def test_accents_of_text_labels_are_the_same_however_they_are_written(tmp_path):
+    save(tmp_path, ["cafe\u0301", "dog"])
+    save(tmp_path, ["caf\u00e9", "dog"], name="data/test-00000-of-00001.parquet")
+    train, test = open_splits(Data(source=str(tmp_path), resolution=8))
+    assert train.class_names == test.class_names == ("caf\u00e9", "dog")
+
+
 def test_missing_shards_pointers_and_damaged_files_say_what_to_do(tmp_path):
     folder = save(tmp_path, [0, 1], name="data/train-00001-of-00003.parquet")
     path = folder / "data/train-00001-of-00003.parquet"
     with pytest.raises(
-        InputError, match=r"1 of the 3 files of train; train-00000-of-00003\.parquet is"
+        InputError, match=r"1 of the 3 files of train; train-00000-of-00003 is missing"
     ):
         opened(folder)
     path = path.rename(folder / "data/train-00000-of-00001.parquet")

@@ -14,7 +14,13 @@ from latentdc.data.dataset import Dataset
 from latentdc.device import fetch
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.fit import beyond_chance, clearly_better, exchanged, right
+from latentdc.evaluate.foreign.fit import (
+    beyond_chance,
+    clearly_better,
+    exchanged,
+    mostly_exchanged,
+    right,
+)
 from latentdc.evaluate.foreign.foreign_set import ForeignSet
 from latentdc.evaluate.foreign.numbers import Numbering, classes_advice
 from latentdc.evaluate.foreign.say import warn
@@ -92,11 +98,14 @@ def _check(
     if (order := exchanged(named, labels, classes)) is not None:
         moved = (order != torch.arange(classes)).nonzero().flatten().tolist()
         pairs = ", ".join(f"{one.class_names[k]} as {one.class_names[order[k]]}" for k in moved[:3])
-        warn(
+        text = (
             f"{found}; it mostly names {pairs}{', ...' if len(moved) > 3 else ''}, as if the "
             "numbers counted the classes in another order: compare with the set's class list "
-            f"({classes_advice([one.class_names[k] for k in order])})."
+            f"({classes_advice([one.class_names[k] for k in order])})"
         )
+        if not numbering.given and mostly_exchanged(order, labels):
+            raise InputError(f"{text}; to keep the reading, --numbers {_plain(numbering.what)}.")
+        warn(f"{text}.")
     elif not beyond_chance(named, labels, classes):
         best = max(tables, key=lambda w: right(named, tables[w][labels]), default="")
         most = right(named, tables[best][labels]) if best else 0

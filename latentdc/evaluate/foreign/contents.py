@@ -44,9 +44,15 @@ DAMAGED = (
     zipfile.BadZipFile,
 )
 
-IMAGES = ("images", "image", "imgs", "data", "x", "x_train", "train_images", "images_train")
-LABELS = ("labels", "label", "targets", "target", "y", "y_train", "train_labels", "labels_train")
-NAMES = ("class_names", "classes")
+IMAGES = (
+    *("images", "image", "imgs", "img", "data", "x", "x_train", "train_images", "images_train"),
+    *("image_syn", "images_syn", "syn_images"),
+)
+LABELS = (
+    *("labels", "label", "targets", "target", "y", "y_train", "train_labels", "labels_train"),
+    *("label_syn", "labels_syn", "syn_labels"),
+)
+NAMES = ("class_names", "classes", "class_to_idx")
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ def read_contents(path: Path) -> Contents:
 def _of_mapping(content: Mapping[str, Any], path: Path) -> Contents | None:
     images = next((content[key] for key in IMAGES if key in content), None)
     labels = next((content[key] for key in LABELS if key in content), None)
-    names = next((content[key] for key in NAMES if key in content), None)
+    found = (content[key] for key in NAMES if key in content)
+    names = next((value for value in found if not isinstance(value, int)), None)  # else their count
     if labels is not None and images is not None:
         return Contents(images, labels, names)
     if isinstance(images, list | tuple) and images and "data" in content:

@@ -71,6 +71,12 @@ def exchanged(named: Tensor, labels: Tensor, classes: int) -> Tensor | None:
     return commonest if clearly_better(named, labels, commonest) else None
 
 
+def mostly_exchanged(order: Tensor, labels: Tensor) -> bool:
+    """Whether an order moves more than half of the classes, seen in two images of each or more."""
+    classes = len(order)
+    return 2 * int((order != torch.arange(classes)).sum()) > classes <= len(labels) / 2
+
+
 def _commonest(named: Tensor, labels: Tensor, classes: int) -> Tensor:
     """(C,) the name that most images of each class have, the lower of equals; -1 without any."""
     found = torch.full((classes,), -1)

@@ -7,6 +7,7 @@ from typing import Literal
 from latentdc.config import RECIPE
 from latentdc.data.decode import SUFFIXES
 from latentdc.data.files import LeftOut, files_below, is_clutter, subfolders
+from latentdc.synthetic.folder import PROVENANCE
 
 Kind = Literal["images", "rows", "tensors"]
 TENSORS = (".pt", ".pth", ".npz")
@@ -26,7 +27,7 @@ def kind_of(path: Path) -> Kind | None:
     found: Mapping[Kind, Callable[[Path], bool]] = {
         "tensors": lambda folder: (folder / BEST).is_file(),
         "rows": lambda folder: bool(parquet_files(folder)),
-        "images": lambda folder: any(map(_holds_images, class_folders(folder))),
+        "images": lambda folder: any(_holds_images(one, 1) for one in class_folders(folder)),
     }
     return next((kind for kind, holds in found.items() if holds(path)), None)
 
@@ -40,7 +41,7 @@ def class_folders(folder: Path) -> list[Path]:
     split = folder / SPLIT
     if split in found and not any(map(_holds_images, found)):
         inside = subfolders(split)
-        if any(map(_holds_images, inside)):
+        if any(_holds_images(one, 1) for one in inside):
             return inside
     return found
 
@@ -58,8 +59,13 @@ def parquet_files(folder: Path) -> list[Path]:
     return sorted(file for file in found if file.is_file() and not is_clutter(file.name))
 
 
-def _holds_images(folder: Path) -> bool:
-    return any(_is_image(file) and not is_clutter(file.name) for file in folder.iterdir())
+def _holds_images(folder: Path, below: int = 0) -> bool:
+    """Whether pictures lie in a folder, or in folders of it so far below; none of our sets."""
+    if (folder / PROVENANCE).is_file():
+        return False
+    if any(_is_image(file) and not is_clutter(file.name) for file in folder.iterdir()):
+        return True
+    return below > 0 and any(_holds_images(one, below - 1) for one in subfolders(folder))
 
 
 def _is_image(path: Path) -> bool:

@@ -5,6 +5,8 @@ Folders and columns name classes in three ways: by name, by WordNet id, or by nu
 """
 
 import json
+import re
+import unicodedata
 from collections.abc import Sequence
 
 import torch
@@ -42,17 +44,23 @@ def class_places(
             could be names as well as positions.
     """
     by_name, numbering = _by_name(names, class_names), None
-    if numbers_of(names) is not None:
+    digits = all(name.isdecimal() for name in names)
+    spelled = None not in by_name and not digits  # class_0 where the test set has a class_0
+    if numbers_of(names) is not None and (numbers is not None or not spelled):
         best, numbering = number_places(names, class_names, source, numbers, spelled=by_name)
     else:
         best = max(by_name, _by_wordnet(names, class_names), key=_matches)  # of equals, the first
     surplus = [name for name, place in zip(names, best, strict=True) if place is None]
     if surplus:
+        strange = [name for name in surplus if numbers_of([name]) is None]
+        if len(surplus) == len(names) and len(strange) < len(names) / 2:
+            surplus = strange or surplus  # logs beside 00000 to 00009
         raise InputError(
             f"{source} has {len(surplus)} classes that the test set has not: "
             f"{', '.join(map(_shown, surplus[:5]))}; its {len(class_names)} classes: "
             f"{', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}. Open the data "
-            "that it was made from (data.source, data.subset, data.classes)."
+            "that it was made from (data.source, data.subset, data.classes), or name its classes "
+            f"by these names or by 0 to {len(class_names) - 1}."
         )
     places = [place for place in best if place is not None]
     missing = [name for label, name in enumerate(class_names) if label not in set(places)]
@@ -99,10 +107,18 @@ def _matches(places: Places) -> int:
 
 
 def _by_name(names: Sequence[str], class_names: Sequence[str]) -> Places:
-    """As the test set writes them, or as `latentdc export` writes folders."""
+    """As the test set writes them, or as `latentdc export` writes folders, or nearly so."""
     known = {name: label for label, name in enumerate(folder_names(class_names))}
     known |= {name: label for label, name in enumerate(class_names)}
-    return [known.get(name) for name in names]
+    near = {_near(name): label for label, name in enumerate(class_names)}
+    if len(near) < len(class_names) or len(set(map(_near, names))) < len(names):
+        near = {}  # such as Cardigan, a dog, and cardigan, a coat
+    return [known.get(name, near.get(_near(name))) for name in names]
+
+
+def _near(name: str) -> str:
+    """Without upper case, and whatever stands between words, or how accents are written."""
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip()
 
 
 def _by_wordnet(names: Sequence[str], class_names: Sequence[str]) -> Places:

@@ -1,10 +1,11 @@
 """What the class numbers of a foreign set count.
 
 Plain digits (a folder `10`, a name in a column) are a name where the test set has a class of that
-name. Padded numbers (`00010` of RDED), `new010` of SRe2L and the labels of tensors are written by
-code that counts: they may be names of classes too, or positions in their order. Where both would
-fit and differ, as with the folders 0 to 11, which sort as 0, 1, 10, 11, 2, ..., only the user
-knows. Other orders, such as that of a paper's class list, are kept as readings that `check` tries.
+name. Padded numbers (`00010` of RDED), `new010` of SRe2L, `class_10` and the labels of tensors are
+written by code that counts: they may be names of classes too, or positions in their order. Where
+both would fit and differ, as with the folders 0 to 11, which sort as 0, 1, 10, 11, 2, ..., only the
+user knows; nor can positions among the folders 1 to 12 be told without asking. Other orders, such
+as that of a paper's class list, are kept as readings that `check` tries.
 """
 
 import json
@@ -16,6 +17,7 @@ from typing import Final, Literal
 from latentdc.data.imagenet import imagenet_index, wordnet_ids
 from latentdc.data.subsets import SUBSETS
 from latentdc.errors import InputError
+from latentdc.evaluate.foreign.say import note
 
 Numbers = Literal["names", "positions"]
 Places = list[int | None]  # a label of the test set, or None, for each number
@@ -24,7 +26,8 @@ NAMES: Final = "names"
 POSITIONS: Final = "positions"
 IMAGENET = "positions among ImageNet's 1000 classes"
 IMAGENET_ORDER = "positions in the order of WordNet ids"
-_NUMBER = re.compile(r"(?:new)?([0-9]{1,9})")
+NATURAL = "positions in numeric order"
+_NUMBER = re.compile(r"(?:(?:new|class|cls|label|category|c)[ _-]?)?([0-9]{1,9})", re.IGNORECASE)
 _SHOWN = 20  # class names that a message still writes out
 
 
@@ -99,6 +102,9 @@ def number_places(
         return places, None
     if what == POSITIONS and numbers is None:
         _require_sorted(readings, class_names, source)
+    if what == POSITIONS and 0 not in counted:
+        one = names[places.index(0)]
+        note(f"{source} numbers its classes from 1: its {one} is {class_names[0]}.")
     return places, _numbering(what, numbers is not None, readings, counted, class_names)
 
 
@@ -132,26 +138,30 @@ def _readings(
     """All that the numbers could count; `positions` always, the others where they fit."""
     classes = len(class_names)
     labels = range(classes)
-    found: dict[str, Places] = {POSITIONS: [n if n < classes else None for n in counted]}
     of_imagenet = [imagenet_index(name, label) for label, name in enumerate(class_names)]
     integers = _integers(class_names)
+    # 1 to 1000 of ImageNet count in the order of its development kit, 10 of SVHN is a 0.
+    no_numbers = integers is None and classes < len(wordnet_ids())
+    first = int(no_numbers and sorted(counted) == list(range(1, classes + 1)))
+    at = [n - first for n in counted]
+    found: dict[str, Places] = {POSITIONS: [n if n < classes else None for n in at]}
     if integers is not None:
         known = {integer: label for label, integer in enumerate(integers)}
         found[NAMES] = [known.get(n) for n in counted]
     elif None not in of_imagenet and len(set(of_imagenet)) == classes:
         indices = [index for index in of_imagenet if index is not None]
-        at = {index: label for label, index in enumerate(indices)}
-        found[IMAGENET] = [at.get(n) for n in counted]
-        found[IMAGENET_ORDER] = _in_order(sorted(labels, key=lambda k: indices[k]), counted)
+        label_of = {index: label for label, index in enumerate(indices)}
+        found[IMAGENET] = [label_of.get(n) for n in counted]
+        found[IMAGENET_ORDER] = _in_order(sorted(labels, key=lambda k: indices[k]), at)
         for name, members in SUBSETS.items():
             if sorted(members) == sorted(indices):
-                order = [at[index] for index in members]
-                found[f"positions in the class list of {name}"] = _in_order(order, counted)
-    if integers is not None:
-        order = sorted(labels, key=lambda k: integers[k])
-        found["positions in numeric order"] = _in_order(order, counted)
+                order = [label_of[index] for index in members]
+                found[f"positions in the class list of {name}"] = _in_order(order, at)
     by_name = sorted(labels, key=lambda k: class_names[k])
-    found["positions in the order of sorted class names"] = _in_order(by_name, counted)
+    found["positions in the order of sorted class names"] = _in_order(by_name, at)
+    natural = sorted(labels, key=lambda k: _with_numbers(class_names[k]))
+    if natural != by_name:
+        found[NATURAL] = _in_order(natural, at)
     if sorted(counted) == list(labels):
         rank = {name: place for place, name in enumerate(sorted(names))}
         found["positions of its names as they sort, 10 before 2"] = [rank[name] for name in names]
@@ -174,6 +184,12 @@ def _integers(class_names: Sequence[str]) -> list[int] | None:
     if not alike or len(matches) < len(class_names) or len(set(integers)) < len(class_names):
         return None
     return None if all(name in wordnet_ids() for name in class_names) else integers
+
+
+def _with_numbers(name: str) -> list[tuple[int, str]]:
+    """For sorting: its numbers count as numbers, so that a10 comes after a2."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts if part]
 
 
 def _in_order(order: Sequence[int], counted: Sequence[int]) -> Places:
@@ -226,15 +242,16 @@ def _listed(class_names: Sequence[str]) -> str:
 def _require_sorted(
     readings: Mapping[str, Places], class_names: Sequence[str], source: str
 ) -> None:
-    """Numbers count sorted folders, which for ImageNet are WordNet ids."""
-    ascending = readings.get(IMAGENET_ORDER)
-    if ascending is not None and ascending != readings[POSITIONS]:
-        order = sorted(
-            range(len(class_names)), key=lambda k: imagenet_index(class_names[k], k) or 0
-        )
+    """Positions count sorted classes: by WordNet id in ImageNet, by number where names hold one."""
+    for other, called in ((IMAGENET_ORDER, "WordNet ids"), (NATURAL, "the numbers in their names")):
+        theirs = readings.get(other, readings[POSITIONS])
+        if theirs == readings[POSITIONS]:
+            continue
+        pairs = zip(readings[POSITIONS], theirs, strict=True)
+        ranked = sorted((now or 0, then or 0) for now, then in pairs)
+        order = [class_names[label] for _, label in ranked]
         raise InputError(
-            f"{source} numbers its classes, which mostly counts WordNet ids in ascending order, "
-            "and the test set's classes stand in another order; for ascending ids say "
-            f"{classes_advice([class_names[k] for k in order])}, for the order of the test set "
-            "as it stands --numbers positions."
+            f"{source} numbers its classes, and the test set's stand in another order than that of "
+            f"{called} ({_listed(class_names)}); for ascending ones say {classes_advice(order)}, "
+            "for the order of the test set as it stands --numbers positions."
         )

@@ -42,7 +42,8 @@ def open_foreign(
         if kind == "rows":
             from latentdc.evaluate.foreign.rows import read_parquet
 
-            return read_parquet(path, train.class_names, ipc, numbers, train.resolution)
+            classes, size = train.class_names, train.resolution
+            return read_parquet(path, classes, ipc, numbers, size, data.label)
         from latentdc.evaluate.foreign.tensors import read_tensors
 
         seen = preprocessing(data, train)

@@ -10,6 +10,7 @@ import torch
 from datasets import Features, Image
 
 from latentdc.data.columns import class_labels, image_column, label_column
+from latentdc.data.tables import require_all_shards, require_parquet, split_files
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.foreign_set import ForeignSet, require_classes
 from latentdc.evaluate.foreign.held import FREE, require_held
@@ -29,8 +30,9 @@ def read_parquet(
     ipc: int | None,
     numbers: Numbers | None = None,
     size: int | None = None,
+    label: str | None = None,
 ) -> ForeignSet:
-    """The rows of the train split, or of all files where none is called so, in order of class.
+    """The rows of the train split, or of files that name none, in order of class.
 
     Args:
         folder: of the set.
@@ -38,17 +40,16 @@ def read_parquet(
         ipc: images of each class to read.
         numbers: the user's answer to what numbers count.
         size: height and width of the test set's images; None takes any.
+        label: label column of the real data, which tells several apart; None without.
 
     Raises:
         InputError: no such columns, other classes than the test set's, images that do not fit.
     """
-    every = parquet_files(folder)
-    paths = [path for path in every if SPLIT in path.parts[-2:] or path.name.startswith(SPLIT)]
-    paths, source = paths or every, str(folder)
+    source, paths = str(folder), _files(folder)
     try:
         files = [pq.ParquetFile(path) for path in paths]
         features = _features(files[0].schema_arrow)
-        label = label_column(features, None, source, WANTED)
+        label = label_column(features, label if label in features else None, source, WANTED)
         image = image_column(features, None, source, WANTED)
         for file, path in zip(files, paths, strict=True):
             _require_held(file, image, path)
@@ -59,6 +60,10 @@ def read_parquet(
     except Exception as error:  # Arrow's, and those of datasets on notes that are not its own
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InputError(f"cannot read the parquet files of {source}: {reason}.") from error
+    if missing := int((given < 0).sum()):
+        raise InputError(
+            f"{missing} of {len(given)} rows of {source} have no label; leave such rows out."
+        )
     require_classes(given, names, source)  # a class that the file knows and that has no rows
     order, numbering = class_places(names, class_names, source, numbers)
     labels = torch.tensor(order)[given]
@@ -67,6 +72,22 @@ def read_parquet(
     places = by_class.argsort().tolist()
     images = decode_all(_encoded(files, image, set(kept), source), places, source, size)
     return ForeignSet(images, labels[kept][by_class], class_names, numbering=numbering)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Whole parquet files of the set, without those of other splits."""
+    names = {path.relative_to(folder).as_posix(): path for path in parquet_files(folder)}
+    splits = split_files(names, folder)
+    if len(splits) > 1 and not splits.keys() & {SPLIT, ""}:
+        raise InputError(
+            f"{folder} has parquet files of the splits {', '.join(splits)} and none of {SPLIT}; "
+            f"rename those of the set, such as {SPLIT}.parquet."
+        )
+    paths = splits.get(SPLIT) or splits.get("") or next(iter(splits.values()))
+    require_all_shards(paths, folder)
+    for path in paths:
+        require_parquet(path)
+    return paths
 
 
 def _features(schema: pa.Schema) -> Features:

@@ -1,8 +1,10 @@
-"""Lines on stderr about sets of others: the main process alone says them, each time."""
+"""Lines on stderr about sets of others: the main process alone says them, each time.
 
+Imports no torch.
+"""
+
+import os
 import sys
-
-import torch
 
 
 def warn(message: str) -> None:
@@ -16,5 +18,5 @@ def note(message: str) -> None:
 
 
 def _say(kind: str, message: str) -> None:
-    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+    if int(os.environ.get("RANK", "0")) == 0:
         print(f"latentdc: {kind}: {message}", file=sys.stderr)

@@ -9,13 +9,16 @@
 Floating tensors without class names are what their networks were given: normalised, and whitened
 where ZCA was used. They are taken back through the preprocessing of the recipe (`data.mean`,
 `data.std`, `data.zca`), which has to be the one they were made with; students then see the same
-numbers again. Whole numbers are levels 0 to 255, of N x 3 x H x W or N x H x W x 3.
+numbers again. Whole numbers are levels 0 to 255. Images are
+N x 3 x H x W or N x H x W x 3; grey ones, of one channel or none, become RGB.
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +33,7 @@ from latentdc.images import Normalization, Preprocessing
 from latentdc.whitening import Whitening
 
 BRIGHTEST = 10  # times white, beyond which no optimisation takes an image
+_MOST_CLASSES = 10**6
 RAW = "data.mean=[0,0,0] data.std=[1,1,1]"
 
 
@@ -50,8 +54,12 @@ def read_tensors(
     found, rate, labels = read_contents(path), None, None
     if found.labels is None:
         if (beside := _beside(path, "labels")) is None:
+            where = "images_1.pt and labels_1.pt"
+            if "images" in path.name:
+                where = f"{path.name} and {_other(path, 'labels').name}"
             raise InputError(
-                f"{path} holds images alone; their labels belong into {_other(path, 'labels')}."
+                f"{path} holds one tensor alone; images and their labels lie beside each other in "
+                f"files such as {where}."
             )
         labels = load(beside)
         if (beside := _beside(path, "lr")) is not None:
@@ -111,9 +119,15 @@ def _names(given: Any, path: Path) -> list[str] | None:
     """Class names that a file brings."""
     if given is None:
         return None
+    if isinstance(given, Mapping):  # torchvision's class_to_idx
+        places = {str(place): name for name, place in given.items()}
+        given = [places.get(str(place)) for place in range(len(given))]
+    elif isinstance(given, torch.Tensor | np.ndarray) and not _are_texts(given):
+        given = dense(given, "class names", path)
+        given = given.tolist() if given.ndim == 1 and len(given) < _MOST_CLASSES else []
     listed = list(given) if isinstance(given, list | tuple) or _are_texts(given) else []
     if not listed or not all(isinstance(name, str | int) for name in listed):
-        raise InputError(f"{path}: its class names are a list of words, got {type(given)}.")
+        raise InputError(f"{path}: its class names are a list of words.")
     return [str(name) for name in listed]
 
 
@@ -126,8 +140,12 @@ def _are_texts(given: Any) -> bool:
 def _images(given: Any, path: Path) -> Tensor:
     """(N, 3, H, W) floats or uint8."""
     images = dense(given, "images", path)
-    if images.ndim == 4 and images.shape[1] != 3 == images.shape[3]:
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
         images = images.movedim(3, 1)
+    if images.ndim == 4 and images.shape[1] == 1:  # grey, as the real images are made
+        images = images.expand(-1, 3, -1, -1)
     whole = not images.is_floating_point()
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape or images.dtype == torch.bool:
         raise InputError(
@@ -197,6 +215,11 @@ def _levels(images: Tensor, path: Path, preprocessing: Preprocessing, *, named: 
         InputError: values far beyond what images hold.
     """
     if images.dtype == torch.uint8:
+        if int(images.max()) <= 1:
+            raise InputError(
+                f"{path}: its images are levels 0 to 255 of which none is above 1, so all are "
+                f"black; pictures in [0, 1] are saved as floats (and read with {RAW})."
+            )
         return images
     taken = (images.double() * 2 - 1).float() if named else _taken_back(images, preprocessing)
     brightest = float(((taken + 1) / 2).abs().max())
@@ -214,6 +237,11 @@ def _levels(images: Tensor, path: Path, preprocessing: Preprocessing, *, named: 
                 f"(for images in [0, 1] {RAW})."
             )
         )
+    if named and (low < -0.5 or high > 1.5):
+        warn(
+            f"{path}: its values, {low:.3g} to {high:.3g}, are read as plain pictures in [0, 1], "
+            "since class names lie with them; if they are normalised, save them without the names."
+        )
     if not named:
         _warn_of_scale(low, high, path, preprocessing)
     return taken
@@ -228,9 +256,10 @@ def _warn_of_scale(low: float, high: float, path: Path, preprocessing: Preproces
     black = max(-m / s for m, s in zip(plain.mean, plain.std, strict=True))
     white = min((1 - m) / s for m, s in zip(plain.mean, plain.std, strict=True))
     whitened = isinstance(preprocessing, Whitening)
-    if low >= 0 and high <= 1 and (whitened or black < -0.25 or white > 1.25):
-        _warn_once(path, "[0, 1]", RAW, whitened)
-    elif low <= -0.9 and 0.9 <= high and -1 <= low and high <= 1 and (whitened or black < -1.25):
+    if low >= 0 and (whitened or black < -0.25 or (high <= 1 and white > 1.25)):
+        scale = "[0, 1]" if high <= 1 else f"[0, {high:.3g}]"
+        _warn_once(path, scale, RAW if high <= 1 else "the keys that they were made with", whitened)
+    elif -1 <= low <= -0.9 and 0.9 <= high <= 1 and (whitened or abs(black + 1) > 0.25):
         _warn_once(path, "[-1, 1]", "data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5]", whitened)
 
 

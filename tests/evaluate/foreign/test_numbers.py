@@ -11,7 +11,13 @@ from PIL import Image
 
 from latentdc.cli import main
 from latentdc.data.imagenet import wordnet_ids
+from latentdc.data.open import open_dataset
 from latentdc.data.subsets import SUBSETS
+from latentdc.errors import InputError
+from latentdc.evaluate.foreign.numbers import Numbers
+from latentdc.evaluate.labelled import LabelledImages
+from latentdc.evaluate.sources import find, open_set
+from latentdc.recipe import Data
 from tests.evaluate.foreign.test_rows import rethinkdc_of
 
 CALL = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
@@ -63,8 +69,16 @@ def refused(capsys, *words: str) -> str:
         evaluate(*words)
     assert end.value.code == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if " error: " in line]
-    assert len(lines) == 1 and not Path("runs").exists()
+    assert len(lines) == 1 and not Path("runs", Path(words[0]).name).exists()
     return lines[0]
+
+
+def opened(
+    name: str, numbers: Numbers | None = None, classes: list[str] | None = None
+) -> LabelledImages:
+    """The set as students would see it, in order of class."""
+    data = Data(source="real", resolution=8, classes=classes)
+    return open_set(find(name, numbers=numbers), open_dataset(data, "train"), data).labelled
 
 
 def trained_on(name: str) -> str:
@@ -147,6 +161,19 @@ def test_an_order_that_nobody_lists_is_warned_about_and_so_is_noise(twelve, caps
     assert "which is not beyond chance (8.3%)" in capsys.readouterr().err
 
 
+def test_an_order_that_the_images_show_is_refused_until_it_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = sorted(["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay"])
+    real(tmp_path, names)
+    for number, name in enumerate(reversed(names)):
+        write(Path("reversed", f"{number:05d}"), distilled(names.index(name)))
+    error = refused(capsys, "reversed")
+    order = f"'data.classes=[{','.join(reversed(names))}]'"
+    assert "mostly names ant as jay" in error and f"({order} --numbers positions)" in error
+    evaluate("reversed", order.strip("'"), "--numbers", "positions")
+    assert "mostly names" not in capsys.readouterr().err
+
+
 def test_the_network_that_checks_is_trained_once_or_is_the_recipes_scorer(
     twelve, capsys, monkeypatch
 ):
@@ -216,6 +243,79 @@ def test_numbers_that_can_be_one_thing_alone_are_not_asked_about(tmp_path, monke
     for name in ("plain", "padded", "a.pt"):
         evaluate(name)
     assert len({trained_on(name) for name in ("plain", "padded", "a.pt")}) == 1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [str(number) for number in range(1, 13)],
+        [f"kind {number}" for number in range(1, 13)],
+        [str(3 * number) for number in range(12)],
+        [f"{number}.5 mm" for number in range(12)],
+    ],
+    ids=["from 1", "in words", "with gaps", "before words"],
+)
+def test_positions_among_classes_that_do_not_sort_by_number_are_asked_about(
+    tmp_path, monkeypatch, names
+):
+    monkeypatch.chdir(tmp_path)
+    real(tmp_path, names)
+    for number, name in enumerate(names):
+        write(Path("padded", f"{number:05d}"), distilled(number))
+        write(Path("named", name), distilled(number))
+    order = ",".join(json.dumps(name) if " " in name else name for name in names)
+    with pytest.raises(InputError, match="than that of the numbers in their names") as error:
+        opened("padded")
+    assert f"'data.classes=[{order}]' --numbers positions" in str(error.value)
+    counted = opened("padded", "positions", classes=names)
+    assert torch.equal(counted.images, opened("named", classes=names).images)
+    assert counted.class_names == tuple(names)
+
+
+SPELLINGS = {
+    "with a word": "class_{}",
+    "padded with a word": "Class{:03d}",
+    "of labels": "label-{:02d}",
+    "in capitals": "NEW{:03d}",
+    "short": "c{}",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
+def test_numbers_are_read_in_all_spellings(tmp_path, monkeypatch, capsys, spelling):
+    monkeypatch.chdir(tmp_path)
+    names = sorted(["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay", "koi"])
+    real(tmp_path, names)
+    for number, name in enumerate(names):
+        write(Path("spelled", spelling.format(number)), distilled(number))
+        write(Path("named", name), distilled(number))
+        write(Path("from_one", spelling.format(number + 1)), distilled(number))
+    spelled, named, from_one = (opened(name) for name in ("spelled", "named", "from_one"))
+    assert torch.equal(spelled.images, named.images) and torch.equal(from_one.images, named.images)
+    said = capsys.readouterr().err
+    assert said.count("numbers its classes from 1") == 1
+    assert f"its {spelling.format(1)} is ant" in said
+
+
+def test_names_in_another_case_or_with_other_gaps_are_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    real(tmp_path, ["café", "gas pump", "golf_ball"])
+    for number, name in enumerate(["Cafe\u0301", "GAS_PUMP", "golf-ball"]):
+        write(Path("near", name), distilled(number))
+    for number, name in enumerate(["café", "gas pump", "golf_ball"]):
+        write(Path("exact", name), distilled(number))
+        write(Path("twice", name.upper()), distilled(number))
+    write(Path("twice", "golf ball"), distilled(2))
+    assert torch.equal(opened("near").images, opened("exact").images)
+    with pytest.raises(InputError, match="twice has 3 classes that the test set has not: CAF"):
+        opened("twice")
+
+
+def test_a_folder_that_is_no_class_is_named_among_numbers(twelve, capsys):
+    for number in range(12):
+        write(Path("set", f"{number:05d}"), distilled(number))
+    write(Path("set", "grids"), distilled(1))
+    assert "set has 1 classes that the test set has not: grids;" in refused(capsys, "set")
 
 
 def test_numbers_in_the_order_of_a_papers_class_list_are_refused(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """The check of class numbers on real photographs."""
 
+from contextlib import suppress
+
 import pytest
 import torch
 from PIL import Image
@@ -30,6 +32,8 @@ def test_photographs_in_a_wrong_order_never_pass_without_a_word(tmp_path, monkey
                     image.save(folder / f"{file.stem}.png")
     evaluate(*[f"right{trial}" for trial in range(6)])
     assert "as their class numbers do" not in capsys.readouterr().err
-    evaluate(*[f"wrong{trial}" for trial in range(6)])
+    for trial in range(6):
+        with suppress(SystemExit):
+            evaluate(f"wrong{trial}")
     said = capsys.readouterr().err
     assert all(f"images of wrong{trial} as" in said for trial in range(6))

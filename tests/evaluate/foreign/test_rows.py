@@ -85,3 +85,46 @@ def test_a_column_that_brings_its_names_is_put_into_the_test_sets_order(tmp_path
 def test_rows_that_do_not_fit_are_refused(tmp_path, make, message):
     with pytest.raises(InputError, match=message):
         read_parquet(rethinkdc(tmp_path, **make), NAMES, None)
+
+
+def test_parquet_files_of_which_some_are_missing_are_refused(tmp_path):
+    rethinkdc(tmp_path, [0, 1, 2] * 2)
+    (tmp_path / "data/train-00001-of-00002.parquet").unlink()
+    with pytest.raises(InputError, match=r"1 of the 2 files of train; train-00001-of-00002 is mis"):
+        read_parquet(tmp_path, NAMES, None)
+
+
+@pytest.mark.parametrize(
+    ("own", "other"), [("train", "test"), ("distilled", "val"), ("retrained", "validation")]
+)
+def test_other_splits_beside_a_set_are_not_part_of_it(tmp_path, own, other):
+    rethinkdc(tmp_path, [0, 1, 2], files=1)
+    (path,) = tmp_path.glob("data/*.parquet")
+    (tmp_path / f"{other}.parquet").write_bytes(path.read_bytes())
+    path.rename(tmp_path / f"{own}.parquet")
+    assert len(read_parquet(tmp_path, NAMES, None).labels) == 3
+    (tmp_path / f"{other}.parquet").rename(tmp_path / "dev.parquet")
+    (tmp_path / f"{own}.parquet").rename(tmp_path / "test.parquet")
+    with pytest.raises(InputError, match=r"splits validation, test and none of train; rename"):
+        read_parquet(tmp_path, NAMES, None)
+
+
+def test_rows_without_a_label_are_counted_and_a_pointer_says_what_to_run(tmp_path):
+    rethinkdc(tmp_path, [0, 1, 2, -1], files=1)
+    with pytest.raises(InputError, match=r"1 of 4 rows of .* have no label; leave"):
+        read_parquet(tmp_path, NAMES, None)
+    (path,) = tmp_path.glob("data/*.parquet")
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(InputError, match="Git LFS pointer; run `git lfs pull`"):
+        read_parquet(tmp_path, NAMES, None)
+
+
+def test_of_two_label_columns_that_of_the_real_data_is_read(tmp_path):
+    rethinkdc(tmp_path, [0, 1, 2], files=1)
+    (path,) = tmp_path.glob("data/*.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("fine_label", table["class_id"]), path)
+    with pytest.raises(InputError, match=r"2 label columns \(class_id, fine_label\)"):
+        read_parquet(tmp_path, NAMES, None)
+    found = read_parquet(tmp_path, NAMES, None, label="fine_label")
+    assert found.labels.tolist() == [0, 1, 2]

@@ -75,6 +75,14 @@ SAVED = {
         "labels": 2 - LABELS,
         "class_names": CLASSES[::-1],
     },
+    "indices of classes": {
+        "images": IMAGES,
+        "labels": 2 - LABELS,
+        "class_to_idx": {"ant": 2, "bee": 1, "cat": 0},
+    },
+    "a count of classes": {"images": IMAGES, "labels": LABELS, "classes": 3},
+    "numbers of classes": {"images": IMAGES, "labels": LABELS, "classes": torch.arange(3)},
+    "words of papers' code": {"image_syn": IMAGES, "label_syn": LABELS},
     "requires grad": (IMAGES, torch.nn.Parameter(LABELS.float())),
 }
 
@@ -86,6 +94,17 @@ def test_levels_and_labels_are_read_in_all_the_forms_that_people_save(three, cap
     evaluate("folders")
     assert trained_on("set.pt") == trained_on("folders")
     assert "warning" not in capsys.readouterr().err
+
+
+GREY = IMAGES[:, :1]
+
+
+@pytest.mark.parametrize("images", [GREY, GREY[:, 0], GREY.movedim(1, 3)])
+def test_grey_images_become_rgb_as_real_ones_do(three, images):
+    torch.save((images, LABELS), "set.pt")
+    data = Data(source="real", resolution=8)
+    opened = open_set(find("set.pt"), open_dataset(data, "train"), data).labelled
+    assert torch.equal(opened.images, GREY.expand(-1, 3, -1, -1))
 
 
 @pytest.mark.parametrize(
@@ -118,6 +137,30 @@ def test_class_folders_under_train_are_the_set_and_hidden_ones_are_not(three):
     assert trained_on("split") == trained_on("folders")
 
 
+def test_pictures_may_lie_one_folder_below_their_class(three):
+    for kind, name in enumerate(CLASSES):
+        write(Path("deep", name, "images"), distilled(kind))
+        write(Path("deep_train", "train", name, "images"), distilled(kind))
+        write(Path("wrapped", "ipc2", name), distilled(kind))
+    data = Data(source="real", resolution=8)
+    train = open_dataset(data, "train")
+    for name in ("deep", "deep_train", "wrapped/ipc2"):
+        assert torch.equal(open_set(find(name), train, data).labelled.images, IMAGES)
+    with pytest.raises(InputError, match="1 classes that the test set has not: ipc2"):
+        open_set(find("wrapped"), train, data)
+
+
+@pytest.mark.parametrize("name", ["set.npy", "set.tar", "set.zip", "set.pkl", "set.pth.tar", "set"])
+def test_files_of_other_kinds_and_folders_without_sets_say_what_is_one(three, name):
+    Path(name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"no kind that can be scored: .* \.npz of others; unpack"):
+        find(name)
+    Path("logged").mkdir()
+    torch.save(IMAGES, "logged/images_5000.pt")
+    with pytest.raises(InputError, match=r"images_best\.pt beside .* Name the folder, or the \.pt"):
+        find("logged")
+
+
 def test_a_class_may_be_called_train(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     real(tmp_path, ["car", "train"])
@@ -147,6 +190,22 @@ def test_images_that_nobody_normalised_are_warned_of_with_the_keys_that_help(thr
         assert f"values all lie within {scale}" in said and " ".join(keys) in said
         evaluate(name, *keys)
         assert "within" not in capsys.readouterr().err
+
+
+def test_values_of_a_range_that_normalised_images_never_have_are_warned_of(three, capsys):
+    torch.save((PLAIN * 8, LABELS), "dark.pt")
+    evaluate("dark.pt")
+    assert "its values all lie within [0, 7." in capsys.readouterr().err
+    signed = PLAIN * 2 - 1
+    signed[0, :, 0, 0], signed[0, :, 0, 1] = -1, 1
+    torch.save((signed, LABELS), "signed.pt")
+    evaluate("signed.pt", *RAW)
+    assert "its values all lie within [-1, 1]" in capsys.readouterr().err
+    for images, warned in ((NORMALISED, True), (PLAIN * 1.2 - 0.1, False)):
+        torch.save({"images": images, "labels": LABELS, "class_names": CLASSES}, "named.pt")
+        evaluate("named.pt")
+        said = capsys.readouterr().err
+        assert ("plain pictures in [0, 1], since class names lie with them" in said) == warned
 
 
 @pytest.mark.parametrize(
@@ -201,6 +260,12 @@ NOT_SETS = {
     "half of the labels": (IMAGES, LABELS[:3]),
     "other words for labels": (IMAGES, ["wasp"] * 6),
     "class names that are none": {"images": IMAGES, "labels": LABELS, "class_names": IMAGES},
+    "classes that are not numbered": {
+        "images": IMAGES,
+        "labels": LABELS,
+        "class_to_idx": {"ant": 1, "bee": 2, "cat": 3},
+    },
+    "pictures in [0, 1] as whole numbers": ((IMAGES > 127).byte(), LABELS),
     "labels beyond the class names": {"images": IMAGES, "labels": LABELS, "class_names": ["ant"]},
     "a picture that is repeated": (IMAGES[:1].expand(10**9, 3, 8, 8), LABELS),
 }

@@ -71,13 +71,13 @@ class Code:
     [
         ({"data": [[SEEN, Code()]]}, "holds more than tensors and numbers"),
         ({"weights": SEEN}, "holds neither a tensor of images nor"),
-        ({"data": [[SEEN[:, :1], LABELS]]}, r"floats of N x 3 x H x W, got \(6, 1, 8, 8\)"),
+        ({"data": [[SEEN[:, :2], LABELS]]}, r"floats of N x 3 x H x W, got \(6, 2, 8, 8\)"),
         ({"data": [[SEEN, LABELS[:5]]]}, r"6 images need as many labels.*got \(5,\)"),
         ({"data": [[SEEN / 0, LABELS]]}, "not finite"),
-        ({"data": [[SEEN, LABELS + 1]]}, "has labels 1 to 3, and the test set's 3 classes are 0"),
+        ({"data": [[SEEN, LABELS + 2]]}, "has labels 2 to 4, and the test set's 3 classes are 0"),
         ({"data": [[SEEN, LABELS * 0]]}, "no images of 2 of the test set's 3 classes"),
         ({"data": [[SEEN, torch.rand(6, 5)]]}, "soft labels are of 5 classes, the test set has 3"),
-        (SEEN, "holds images alone; their labels belong into"),
+        (SEEN, "holds one tensor alone; .* such as images_x.pt and labels_x.pt"),
     ],
 )
 def test_files_that_do_not_fit_are_refused_and_nothing_in_them_is_run(
