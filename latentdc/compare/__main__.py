@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latentdc import cli
-from latentdc.compare.entries import TOP1, TOP5, Entry, read_all
+from latentdc.compare.entries import Entry, read_all
 from latentdc.compare.groups import grouped
 from latentdc.compare.render import to_markdown
 from latentdc.compare.robustness import robustness
 from latentdc.config import nearest
 from latentdc.errors import InputError
+from latentdc.evaluate.score import TOP1, TOP5
 
 TABLE, PICTURE = "comparison.md", "comparison.png"
 

@@ -15,6 +15,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from latentdc.disk import replaced
 from latentdc.errors import InputError
 from latentdc.priors.compvis.card import Facts, card
 from latentdc.priors.compvis.checkpoint import file_hash, read_checkpoint
@@ -23,7 +24,6 @@ from latentdc.priors.compvis.model import LatentDiffusion
 from latentdc.priors.compvis.networks import build_first_stage, build_scheduler, build_unet
 from latentdc.priors.compvis.strict import Part, averaged, fill, left_out, refuse_other_kind
 from latentdc.priors.denoisers import ClassEmbedding
-from latentdc.synthetic.folder import replaced
 
 
 def convert(
