@@ -1,5 +1,6 @@
 """Names that people chose, where something would act on them: Markdown, matplotlib, terminals."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -14,6 +15,16 @@ def markdown_table(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     align = ["---"] * left + ["---:"] * (len(header) - left)
     lines = [[_cell(cell) for cell in row] for row in (header, *body)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], align, *lines[1:]))
+
+
+def in_markdown(value: object) -> str:
+    """Text in which Markdown and HTML find nothing to act on, in one line."""
+    return re.sub(r"[\\`*\[\]<>|~$&#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", in_one_line(value))
+
+
+def in_one_line(value: object) -> str:
+    """Text without line breaks and what no printer prints."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
 
 
 def in_picture(name: str) -> str:

@@ -20,8 +20,9 @@ PATHS = (  # keys that a path of any kind may stand under
     *("protocol", "output", "dataset"),
 )
 CLASSES = ("classes", "class_names", "names", "restricted_to")  # whose names are data: /m/01yrx
-_START = r"(?:file:/+|~[\w.-]*[/\\]|/(?!/)|(?<!:)//+|[A-Za-z]:[/\\]|\\\\)"
-_WHOLE = re.compile(rf"\s*(?:{_START}|\.\.?[/\\])", re.IGNORECASE)
+_START = r"(?:file:/+|~[\w.-]*[/\\]|\.\.?[/\\]|/(?!/)|(?<!:)//+|[A-Za-z]:[/\\]|\\\\)"
+_WHOLE = re.compile(rf"\s*{_START}", re.IGNORECASE)
+_LOGIN = re.compile(r"(?<=://)[^/\s@]+@")  # of an address: user:password@
 _TOKEN = re.compile(rf"(?<![^\s\"'(\[{{=,;:<>|`]){_START}[^\s\"')\]}},;<>|`]+", re.IGNORECASE)
 
 
@@ -71,12 +72,16 @@ def without_paths(node: T) -> T:
 
 def _named(text: str, key: str) -> str:
     """The last part of a path; of other text, each path in it shortened to that."""
-    here = key in PATHS and os.path.exists(os.path.expanduser(text))
-    if here:
-        return _last(os.path.realpath(os.path.expanduser(text)))
+    home, path = os.path.expanduser("~"), os.path.expanduser(text)
+    if key in PATHS and os.path.exists(path):
+        path = os.path.realpath(path)
+        return "local" if path == os.path.realpath(home) else _last(path)
     if _WHOLE.match(text):
-        return _last(text)
-    named = _TOKEN.sub(lambda found: _last(found[0]), text)
+        return "local" if path.rstrip("/") == home else _last(text)
+    named = text
+    if len(home) > 1:  # in front of it anything may stand, such as a quote of another alphabet
+        named = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", named)
+    named = _LOGIN.sub("", _TOKEN.sub(lambda found: _last(found[0]), named))
     return text if named == text else named  # a word of YAML stays one
 
 

@@ -96,6 +96,29 @@ def test_names_that_are_no_paths_stay(tmp_path, name):
     assert (tmp_path / "set" / "recipe.yaml").read_text() == config.dump(facts)
 
 
+def test_the_home_of_this_user_stands_nowhere(tmp_path, monkeypatch):
+    home = tmp_path / "jane.doe"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    facts = {
+        "dataset": str(home),
+        "weights": "~",
+        "note": f"{home}/",
+        "quoted": f"“{home}/x.pt” is in {home}",
+        "mount": f"-v{home}/x",
+        "address": "https://jane.doe:hf_secret@huggingface.co/x",
+        "way": "run ../../jane.doe/x.yaml",
+    }
+    random_set(provenance=facts).save_pretrained(tmp_path / "set")
+    assert json.loads((tmp_path / "set" / "provenance.json").read_text()) == {
+        **dict.fromkeys(("dataset", "weights", "note"), "local"),
+        "quoted": "“~/x.pt” is in ~",
+        "mount": "-v~/x",
+        "address": "https://huggingface.co/x",
+        "way": "run x.yaml",
+    }
+
+
 def test_class_names_are_no_paths(tmp_path):
     recipe = "data:\n  classes:\n  - /m/01yrx\n  - /m/0bt9lr\n"
     random_set().save_pretrained(tmp_path / "set", recipe=recipe)

@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from latentdc.plain_text import in_markdown, in_one_line
 from latentdc.priors.recipe import PriorRecipe
 
 
@@ -34,13 +35,13 @@ A class-conditional latent diffusion model for latentdc, of diffusers components
 
 | | |
 |---|---|
-| data | training split of `{recipe.data.source}` at {recipe.data.resolution} px |
+| data | training split of {_code(recipe.data.source)} at {recipe.data.resolution} px |
 | reconstruction of {facts["held_out_images"]:,} held-out images | {facts["psnr_db"]:.2f} dB PSNR |
 | steps (autoencoder, UNet) | {facts["steps"][0]:,}, {facts["steps"][1]:,} |
 | compute | {seconds[0] / 60:.0f} + {seconds[1] / 60:.0f} minutes on {facts["machine"]}, \
 {facts["threads"]} threads, torch {facts["torch"]} |
-| command | `{facts["command"]}` |
-| licence | {recipe.licence} |
+| command | {_code(facts["command"])} |
+| licence | {in_markdown(recipe.licence)} |
 
 Samples from noise alone, 50 steps, guidance 2:
 
@@ -48,3 +49,8 @@ Samples from noise alone, 50 steps, guidance 2:
 
 Load it with `latentdc.load_prior("diffusion", "{name}", resolution={recipe.data.resolution})`.
 """
+
+
+def _code(text: str) -> str:
+    """A cell in the type of code, whatever stands in it."""
+    return f"`{in_one_line(text)}`".replace("|", r"\|") if "`" not in text else in_markdown(text)

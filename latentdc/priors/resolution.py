@@ -6,6 +6,7 @@ from typing import Any
 from latentdc.errors import InputError
 from latentdc.launch import warn
 from latentdc.priors.autoencoder import Autoencoder
+from latentdc.typed import show
 
 
 def downsampling(autoencoder: Autoencoder) -> int:
@@ -66,16 +67,22 @@ def check_denoiser(
         )
     require_multiple(weights, factor * size, factor * _step(denoiser))
     own = denoiser.get("sample_size")
-    own = max(own) if isinstance(own, list | tuple) else own
-    if own is not None and own != size:
+    sides = [one for one in (own if isinstance(own, list) else [own]) if isinstance(one, int)]
+    if sides and max(sides) != size:
         warn(
-            f"the prior {weights} was made for images of {factor * own} pixels and runs at "
+            f"the prior {weights} was made for images of {factor * max(sides)} pixels and runs at "
             f"{factor * size}; look at its images before trusting it."
         )
 
 
 def _step(denoiser: Mapping[str, Any]) -> int:
     """Positions of a latent that its size has to be a multiple of."""
-    if widths := denoiser.get("block_out_channels"):
+    widths, patch = denoiser.get("block_out_channels"), denoiser.get("patch_size") or 1
+    if isinstance(widths, list | tuple) and widths:
         return int(2 ** (len(widths) - 1))
-    return int(denoiser.get("patch_size") or 1)
+    if widths or not isinstance(patch, int) or patch < 1:
+        raise InputError(
+            f"the denoiser's config has the sizes {show(widths or patch)}, which are none; fetch "
+            "it again."
+        )
+    return patch

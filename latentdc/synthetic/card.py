@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from latentdc.plain_text import in_markdown, in_one_line
+
 if TYPE_CHECKING:
     from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -94,7 +96,7 @@ def dataset_card(
         results: scores; `rows` is a list of flat mappings, other plain values are listed.
     """
     named = synthetic.provenance.get("dataset", "an image data set")
-    source = _text(named)
+    source = in_markdown(named)
     per_class = _per_class(synthetic)
     kind = synthetic.kind
     size = f"{per_class} {kind[:-1] if per_class == '1' else kind} per class"
@@ -114,7 +116,7 @@ def dataset_card(
         results="Not measured." if results is None else _results(results),
         floats=FLOATS if kind == "images" and synthetic.images.is_floating_point() else "",
     )
-    front = _front_matter(synthetic, f"{_one_line(named)}, {size}").to_yaml()
+    front = _front_matter(synthetic, f"{in_one_line(named)}, {size}").to_yaml()
     return str(DatasetCard(f"---\n{front}\n---\n\n{text}"))
 
 
@@ -173,13 +175,13 @@ def _results(results: Mapping[str, object]) -> str:
 def _listed(values: Mapping[str, object]) -> str:
     """A Markdown list of the plain values of a mapping."""
     plain = {key: value for key, value in values.items() if _is_plain(value)}
-    return "\n".join(f"- {_text(key)}: {_cell(value)}" for key, value in plain.items())
+    return "\n".join(f"- {in_markdown(key)}: {_cell(value)}" for key, value in plain.items())
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:
     """A Markdown table of the plain values that the first row has."""
     columns = [key for key, value in rows[0].items() if _is_plain(value)]
-    lines = [[_text(column) for column in columns], ["---"] * len(columns)]
+    lines = [[in_markdown(column) for column in columns], ["---"] * len(columns)]
     lines += [[_cell(row.get(column)) for column in columns] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -191,16 +193,7 @@ def _is_plain(value: object) -> bool:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else _text(value)
-
-
-def _text(value: object) -> str:
-    """Text in which Markdown and HTML find nothing to act on, in one line."""
-    return re.sub(r"[\\`*\[\]<>|~$&#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", _one_line(value))
-
-
-def _one_line(value: object) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    return f"{value:.4g}" if isinstance(value, float) else in_markdown(value)
 
 
 def _fenced(recipe: str) -> str:

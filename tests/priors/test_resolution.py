@@ -1,5 +1,7 @@
 """Priors away from the resolution that they were made for, and autoencoders of others."""
 
+import json
+
 import pytest
 import torch
 from diffusers import AutoencoderTiny
@@ -25,6 +27,15 @@ def tiny(channels: int = 2, halvings: int = 1) -> AutoencoderTiny:
 
 def load(folder, resolution=8, **options):
     return load_prior("diffusion", str(folder), resolution=resolution, **options)
+
+
+@pytest.mark.parametrize("value", [-1, {"a": 1}, "wide", True])
+def test_sizes_that_are_none_end_in_one_line(tmp_path, value):
+    small.save(tmp_path)
+    path = tmp_path / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"block_out_channels": value}))
+    with pytest.raises(InputError, match=r"config has the sizes .*, which are none"):
+        load(tmp_path)
 
 
 def test_a_unet_warns_away_from_its_sample_size(tmp_path, capsys):
