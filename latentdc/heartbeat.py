@@ -16,7 +16,10 @@ from datetime import timedelta
 
 from accelerate import Accelerator
 
+from latentdc.errors import InputError, everywhere
+
 ENDED = b"ended"
+LONGEST = 1_000_000  # seconds
 _started: list["Heart"] = []
 
 
@@ -32,8 +35,24 @@ def start(accelerator: Accelerator) -> None:
 
 
 def silence() -> float:
-    """Seconds without a sign of life after which a process counts as stopped."""
-    return float(os.environ.get("LATENTDC_SILENCE", "300"))
+    """Seconds without a sign of life after which a process counts as stopped.
+
+    Raises:
+        InputError: LATENTDC_SILENCE is no such number.
+    """
+    given = os.environ.get("LATENTDC_SILENCE") or "300"
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST:
+        raise everywhere(
+            InputError(
+                f"LATENTDC_SILENCE is a number of seconds, above 0 and up to {LONGEST:,}, got "
+                f"{given[:40]!r}; leave it out for five minutes."
+            )
+        )
+    return seconds
 
 
 class Heart(threading.Thread):
