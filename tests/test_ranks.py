@@ -20,7 +20,7 @@ def empty_folder(tmp_path, monkeypatch):
     write_recipe(tmp_path)
 
 
-def two(*words: str, silence: float = 300) -> tuple[int, list[str], str]:
+def two(*words: str, silence: object = 300) -> tuple[int, list[str], str]:
     """Exit code, latentdc's lines, and all that was printed."""
     done = subprocess.run(
         [
@@ -126,3 +126,10 @@ def test_two_processes_hold_one_folder_together():
     assert code == 0 and told == [], everything
     assert Path("runs/quick/synthetic").is_dir()
     assert [path.name for path in Path("runs").iterdir()] == ["quick"]
+
+
+@pytest.mark.parametrize("silence", ["soon", "inf"])
+def test_a_silence_that_is_no_time_is_told_once(silence):
+    code, told, everything = two("-m", "latentdc.distill", "quick.yaml", silence=silence)
+    assert code != 0 and len(told) == 1, everything
+    assert "LATENTDC_SILENCE is a number of seconds" in told[0]
