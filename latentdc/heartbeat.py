@@ -23,6 +23,7 @@ from latentdc.errors import InputError
 
 ENDED = b"ended"
 SILENCE = "LATENTDC_SILENCE"
+IMPORTS = 30.0  # seconds
 _started: list["Heart"] = []
 
 
@@ -52,8 +53,11 @@ def silence() -> float:
 
 @contextmanager
 def meeting() -> Iterator[None]:
-    """End this process if the block, in which all processes meet, takes longer than the silence."""
-    seconds = silence()
+    """End this process if the block, in which all processes meet, takes longer than the silence.
+
+    Some seconds are given in any case: imports take that long on a busy machine.
+    """
+    seconds = max(silence(), IMPORTS)
     why = f"the other processes have not all started after {seconds:.0f} seconds"
     late = threading.Timer(seconds, _end_process, [ranks.rank(), why])
     late.daemon = True
