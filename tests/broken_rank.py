@@ -1,4 +1,4 @@
-"""Run by torchrun: a distillation in which a process ends, stops, starts too late or looks elsewhere.
+"""Run by torchrun: a distillation in which a process ends, stops, comes late or looks elsewhere.
 
 Arguments: what happens, the rank that it happens to, and the words of `latentdc distill`.
 """
