@@ -109,7 +109,8 @@ def exits(work: Callable[[], None]) -> None:
         if told is None or os.environ.get(TRACEBACK):
             raise
         if ranks.rank() > 0 or _process_lost(error):
-            time.sleep(TOGETHER)  # where the main one tells the same, this one is ended by then
+            with suppress(KeyboardInterrupt):  # a launcher that is interrupted passes it on
+                time.sleep(TOGETHER)  # where the main one tells the same, this one is ended then
         _leave(*told)
 
 
@@ -262,6 +263,9 @@ def _leave(message: str, code: int) -> NoReturn:
     except OSError:  # the interpreter would try once more, and complain
         with suppress(Exception):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    group = sys.modules.get("torch.distributed")
+    if group is not None and group.is_initialized():
+        os._exit(code)  # threads of the group would wait for processes that wait for this one
     sys.exit(code)
 
 

@@ -19,10 +19,11 @@ from datetime import timedelta
 from accelerate import Accelerator
 
 from latentdc import ranks
-from latentdc.errors import InputError
+from latentdc.errors import InputError, everywhere
 
 ENDED = b"ended"
 SILENCE = "LATENTDC_SILENCE"
+IMPORTS = 30.0  # seconds
 _started: list["Heart"] = []
 
 
@@ -47,13 +48,18 @@ def silence() -> float:
     with suppress(ValueError):
         if 1 <= float(given) < math.inf:
             return float(given)
-    raise InputError(f"{SILENCE} is a number of seconds from 1 on, such as 300, got {given!r}.")
+    raise everywhere(
+        InputError(f"{SILENCE} is a number of seconds from 1 on, such as 300, got {given[:40]!r}.")
+    )
 
 
 @contextmanager
 def meeting() -> Iterator[None]:
-    """End this process if the block, in which all processes meet, takes longer than the silence."""
-    seconds = silence()
+    """End this process if the block, in which all processes meet, takes longer than the silence.
+
+    Some seconds are given in any case: imports take that long on a busy machine.
+    """
+    seconds = max(silence(), IMPORTS)
     why = f"the other processes have not all started after {seconds:.0f} seconds"
     late = threading.Timer(seconds, _end_process, [ranks.rank(), why])
     late.daemon = True

@@ -117,9 +117,10 @@ def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:
 def _end_group() -> None:
     """End the threads of the processes' group, which else abort a process that has done its work.
 
-    In torch 2.14 those of gloo do so in every second launch: they need Python, which is gone.
+    In torch 2.14 those of gloo do so in every second launch: they need Python, which is gone. After
+    an error of our own they are left alone, for they may wait for others.
     """
-    if torch.distributed.is_initialized():
+    if torch.distributed.is_initialized() and not hasattr(sys, "last_type"):
         torch.distributed.destroy_process_group()
 
 

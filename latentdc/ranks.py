@@ -1,6 +1,7 @@
 """Which process this is among those that a launcher started, before torch is imported."""
 
 import os
+import sys
 
 from latentdc.errors import InputError
 
@@ -23,6 +24,17 @@ def rank() -> int:
 def local_processes() -> int:
     """How many the launcher started on this node."""
     return max(1, _first(("LOCAL_WORLD_SIZE",)))
+
+
+def say(kind: str, message: str) -> None:
+    """Print one line for the user, on the main process.
+
+    Args:
+        kind: note or warning.
+        message: without a line break.
+    """
+    if rank() == 0:
+        print(f"latentdc: {kind}: {message}", file=sys.stderr, flush=True)
 
 
 def check() -> None:

@@ -1,4 +1,4 @@
-"""Run by torchrun: a distillation in which a process ends, stops, early even, or looks elsewhere.
+"""Run by torchrun: a distillation in which a process ends, stops, comes late or looks elsewhere.
 
 Arguments: what happens, the rank that it happens to, and the words of `latentdc distill`.
 """
@@ -6,6 +6,7 @@ Arguments: what happens, the rank that it happens to, and the words of `latentdc
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from latentdc import cli
@@ -37,8 +38,8 @@ FAULTS = {
     "killed": lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL),
 }
 
-if what == "early" and mine:
-    stop()
+if what == "late" and mine:
+    time.sleep(600)
 if what in FAULTS and mine:
     from latentdc.distill import dataset
 

@@ -6,7 +6,6 @@ neither torch nor Pillow.
 """
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Collection
 from functools import cache
@@ -124,8 +123,7 @@ def tell(name: str, left_out: LeftOut) -> None:
 @cache
 def note(line: str) -> None:
     """Print one line for the user, once, from the main process."""
-    if ranks.rank() == 0:
-        print(f"latentdc: note: {line}", file=sys.stderr, flush=True)
+    ranks.say("note", line)
 
 
 def printable(text: object) -> str:

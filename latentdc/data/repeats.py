@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from latentdc.data.files import note
+from latentdc import ranks
 
 if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset
@@ -47,4 +47,4 @@ def tell_repeats(train: "Dataset", test: "Dataset") -> None:
     }
     told = [text for text, count in found.items() if count]
     if told:
-        note(f"exact repeats: {'; '.join(told)}.")
+        ranks.say("note", f"exact repeats: {'; '.join(told)}.")

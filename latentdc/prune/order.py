@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.files import note
-from latentdc.launch import warn
 from latentdc.prune.agreement import ranks
 from latentdc.prune.selection import class_rows
+from latentdc.ranks import say
 
 CHANCE = 0.01  # a list is warned about if a shuffled one would depend as much with this probability
 IMAGES, CLASSES = 1000, 5  # below which right orders often show no difference between classes
@@ -36,7 +35,8 @@ def tell(
         path: of the file, for the message.
         losses: (N,) a scorer's losses of these images, None where there are none.
     """
-    note(
+    say(
+        "note",
         f"{path.name} does not say which image each score is of, so the order of {train.name} is "
         "taken on trust; a column `hash` or, where classes are mixed, `label` would be compared.",
     )
@@ -49,7 +49,8 @@ def tell(
     else:
         return
     if chance > CHANCE / len(scores):
-        warn(
+        say(
+            "warning",
             f"the scores in {path.name} depend no more {shown} than shuffled ones would (p = "
             f"{chance:.2g}): they are likely in another order than {train.name}, so that the core "
             "set would be random.",
@@ -58,7 +59,8 @@ def tell(
 
 def tell_features(path: Path, train: Dataset) -> None:
     """Say that the order of a file of features is taken on trust."""
-    note(
+    say(
+        "note",
         f"{path.name} does not say which image each row is of, so the order of {train.name} is "
         "taken on trust.",
     )
