@@ -32,6 +32,7 @@ FURTHER = {
     "time_cond_proj_dim": "an embedded guidance scale, as latent consistency models do",
     "dual_cross_attention": "the tokens of two encoders",
     "attention_type": "places of objects",
+    "class_embeddings_concat": "an embedding beside the tokens",
 }
 USUAL = ("use a model such as Stable Diffusion 1.5, 2.1 or SDXL.", "use one of class tokens alone.")
 
@@ -52,6 +53,12 @@ def refuse_unfed(folder: Path, config: Config) -> None:
             raise InputError(
                 f"the UNet of {folder} has class_embed_type={kind}: it wants an embedding that it "
                 "does not hold; a class-conditional UNet2DModel has num_class_embeds alone."
+            )
+        if config.get("time_embedding_type") == "fourier":
+            raise InputError(
+                f"the UNet of {folder} has time_embedding_type=fourier: it divides its input by "
+                "the scale of the noise, of a process whose signal does not fade; use a prior "
+                "that was trained on timesteps, with time_embedding_type=positional."
             )
     elif name == "UNet2DConditionModel":
         _refuse_further(folder, config)
@@ -76,7 +83,8 @@ def _refuse_further(folder: Path, config: Config) -> None:
     if text:
         fed["addition_embed_type"] = "text_time"
     for key, meaning in FURTHER.items():
-        if (value := config.get(key)) and value != fed.get(key):
+        value = config.get(key)
+        if value is not None and value is not False and value != fed.get(key):  # 0 rows are some
             raise InputError(
                 f"the UNet of {folder} has {key}={value}: it wants more than a "
                 f"{'text' if text else 'class token'}, namely {meaning}; {USUAL[not text]}"

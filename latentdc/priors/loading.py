@@ -33,6 +33,7 @@ from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.precision import Precision
 from latentdc.priors.resolution import check_denoiser, downsampling, require_multiple
 from latentdc.priors.sampler import Skip
+from latentdc.priors.trial import try_autoencoder, try_denoiser
 from latentdc.priors.tuning import network_of, tune
 from latentdc.recipe import PriorSpec, Recipe
 from latentdc.typed import show
@@ -137,6 +138,8 @@ def load_prior(
         chunk=chunk,
         precision="float32" if networks.get("addition_embed_type") == "text_time" else precision,
     )
+    if not outline:
+        try_autoencoder(autoencoder or weights, space, factor)
     tuned = partial(
         tune, device=space.device, channels_last=channels_last, compile=compile and not outline
     )
@@ -145,8 +148,7 @@ def load_prior(
         return space
     check_denoiser(weights, networks, space.latent_shape[0], space.latent_shape[1], factor)
     denoiser, class_names = load_denoiser(folder, space, seed=random_denoiser, prompts=prompts)
-    tuned([network_of(denoiser)], precision=precision)
-    return DiffusionPrior(
+    prior = DiffusionPrior(
         space,
         denoiser,
         load_scheduler(folder),
@@ -160,6 +162,10 @@ def load_prior(
         identity=identity,
         precision=precision,
     )
+    if not outline:
+        try_denoiser(weights, prior)
+    tuned([network_of(denoiser)], precision=precision)
+    return prior
 
 
 def _check(
