@@ -1,6 +1,7 @@
 """The parts of a prior, each from the sub-folder that holds its config and weights."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from diffusers import (
     HeunDiscreteScheduler,
     VQModel,
 )
+from diffusers.models.modeling_utils import ModelMixin
 
 from latentdc import draws
 from latentdc.errors import InputError
 from latentdc.priors.autoencoder import Autoencoder
-from latentdc.priors.folder import autoencoder_part, exactly, read_config, read_json
+from latentdc.priors.folder import SHOWN, autoencoder_part, exactly, read_config, read_json
 from latentdc.typed import show
 
 AUTOENCODERS = {
@@ -166,11 +168,19 @@ def load_component(
     except InputError:
         raise
     except Exception as error:  # of many kinds; whatever it is, the files are not fit to load
-        raise InputError(f"cannot load the prior's {folder}: {one_line(error)}") from error
+        told = re.sub(SHOWN, str(folder), one_line(error))
+        raise InputError(f"cannot load the prior's {folder}: {told}") from error
     if missing := sorted(report["missing_keys"]):
         raise InputError(
             f"cannot load the prior's {folder}: its weights lack {len(missing)} tensors "
             f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})."
+        )
+    unknown = sorted(report["unexpected_keys"]) if isinstance(loaded, ModelMixin) else []
+    if unknown:
+        raise InputError(
+            f"cannot load the prior's {folder}: its weights have {len(unknown)} tensors "
+            f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}) that its config.json "
+            "has no place for; take the config.json that belongs to them."
         )
     return loaded.to(device)
 

@@ -18,6 +18,7 @@ from latentdc.priors.folder import ENCODERS, TOKENIZERS, find_part, read_config
 from latentdc.priors.prompts import warn_of_alike
 from latentdc.priors.text import TextDenoiser
 from latentdc.priors.unconditional import UnconditionalDenoiser
+from latentdc.typed import show
 
 Classes = tuple[str, ...] | None
 Config = Mapping[str, Any]
@@ -34,6 +35,7 @@ FURTHER = {
     "attention_type": "places of objects",
     "class_embeddings_concat": "an embedding beside the tokens",
 }
+WHOLE = ("in_channels", "out_channels", "num_class_embeds", "num_embeds_ada_norm", "patch_size")
 USUAL = ("use a model such as Stable Diffusion 1.5, 2.1 or SDXL.", "use one of class tokens alone.")
 
 
@@ -47,6 +49,7 @@ def refuse_unfed(folder: Path, config: Config) -> None:
     Raises:
         InputError: it is one.
     """
+    _require_numbers(folder, config)
     name = config.get("_class_name")
     if name == "UNet2DModel":
         if (kind := config.get("class_embed_type")) is not None:
@@ -75,6 +78,20 @@ def refuse_unfed(folder: Path, config: Config) -> None:
             f"the denoiser of {folder} is a {name}; known are a UNet2DConditionModel with a "
             "class_embedding or a text_encoder, a DiTTransformer2DModel, and a UNet2DModel."
         )
+
+
+def _require_numbers(folder: Path, config: Config) -> None:
+    """Refuse sizes of a denoiser that are no whole numbers."""
+    sizes = {key: [config.get(key)] for key in WHOLE}
+    own, widths = config.get("sample_size"), config.get("block_out_channels", [1])
+    sizes["sample_size"] = own if isinstance(own, list) else [own]
+    sizes["block_out_channels"] = widths if isinstance(widths, list) else []
+    for key, values in sizes.items():
+        if not values or any(value is not None and type(value) is not int for value in values):
+            raise InputError(
+                f"the denoiser of {folder} has {key}={show(config.get(key))} in its config.json, "
+                "which is no whole number; fetch it again."
+            )
 
 
 def _refuse_further(folder: Path, config: Config) -> None:
@@ -165,7 +182,13 @@ def load_denoiser(
             f"the UNet of {folder} attends to tokens of width {widths}, and its class_embedding "
             f"makes them {own} wide; they are not of one model."
         )
-    return UNetDenoiser(unet, embedding), tuple(embedding.config["class_names"])
+    names = embedding.config["class_names"]
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"the class_embedding of {folder} has class_names={show(names)} in its config.json, "
+            "which are a list of texts."
+        )
+    return UNetDenoiser(unet, embedding), tuple(names)
 
 
 def _plain_unet(

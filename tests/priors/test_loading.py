@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from diffusers import (
     LCMScheduler,
     PNDMScheduler,
 )
+from safetensors.torch import load_file, save_file
 
 from latentdc.draws import global_draws
 from latentdc.errors import InputError
@@ -252,6 +255,68 @@ def test_units_of_latents_that_are_no_numbers_are_refused(tmp_path, values):
     (tmp_path / "config.json").write_text(json.dumps(config | values))
     with pytest.raises(InputError, match=r"autoencoder's config has .* finite numbers"):
         load_prior("autoencoder", str(tmp_path), resolution=8)
+
+
+@pytest.mark.parametrize("name", ["time_embedding.cond_proj.weight", "conv_in.weight_scale"])
+def test_tensors_that_the_config_has_no_place_for_are_refused(tmp_path, name):
+    """Of a network that knows more than its config says, or of one in eight bits."""
+    small.save(tmp_path)
+    path = tmp_path / "unet/diffusion_pytorch_model.safetensors"
+    save_file(load_file(path) | {name: torch.ones(8, 8)}, path)
+    with pytest.raises(InputError, match=rf"have 1 tensors \({name}\) that its config.json has no"):
+        load_prior("diffusion", str(tmp_path), resolution=8)
+
+
+def test_weights_of_the_old_attention_layers_of_autoencoders_are_read(tmp_path):
+    own = grey(3, mid_block_add_attention=True).eval()
+    own.save_pretrained(tmp_path)
+    before = load_prior("autoencoder", str(tmp_path), resolution=8)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    for new, name in old.items():
+        tensors = {key.replace(new, name): tensor for key, tensor in tensors.items()}
+    assert any("proj_attn" in key for key in tensors)
+    save_file(tensors, path)
+    after = load_prior("autoencoder", str(tmp_path), resolution=8)
+    z = torch.ones(1, 2, 4, 4)
+    assert after.decode(z).equal(before.decode(z))
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "told"),
+    [
+        ("unet", {"block_out_channels": 8}, "block_out_channels=8 in its config.json"),
+        ("unet", {"sample_size": []}, "sample_size=[] in its config.json"),
+        ("unet", {"sample_size": "4"}, "sample_size='4' in its config.json"),
+        ("unet", {"in_channels": "2"}, "in_channels='2' in its config.json"),
+        ("unet", {"out_channels": 2.0}, "out_channels=2.0 in its config.json"),
+        ("unet", {"num_class_embeds": True}, "num_class_embeds=True in its config.json"),
+        ("class_embedding", {"class_names": "abc"}, "class_names='abc' in its config.json"),
+        ("class_embedding", {"class_names": [1, 2, 3]}, "class_names=[1, 2, 3] in its config"),
+    ],
+)
+def test_sizes_and_names_in_a_config_have_their_types(tmp_path, part, values, told):
+    small.save(tmp_path)
+    path = tmp_path / part / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(InputError, match=re.escape(told)):
+        load_prior("diffusion", str(tmp_path), resolution=8)
+
+
+def test_a_prior_of_pixels_is_told_apart(tmp_path):
+    small.save(tmp_path)
+    shutil.rmtree(tmp_path / "vae")
+    with pytest.raises(InputError, match=r"no autoencoder: .* One that denoises pixels has none"):
+        load_prior("diffusion", str(tmp_path), resolution=8)
+
+
+def test_a_damaged_file_of_weights_is_named_where_it_lies(tmp_path):
+    small.save(tmp_path)
+    (tmp_path / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=r"unet/diffusion_pytorch_model\.safetensors'") as error:
+        load_prior("diffusion", str(tmp_path), resolution=8)
+    assert "latentdc-weights" not in str(error.value)
 
 
 def test_an_autoencoder_that_makes_images_of_another_size_is_refused(tmp_path):
