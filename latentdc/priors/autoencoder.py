@@ -126,9 +126,8 @@ def _units(autoencoder: Autoencoder) -> tuple[float | Tensor, float | Tensor]:
     factor, shift, mean, std = given.values()
     try:
         scale = 1.0 if factor is None else float(factor)
-        if mean is None or std is None:  # diffusers wants both, too
-            units = scale, float(shift or 0.0)
-        else:
+        units: tuple[float | Tensor, float | Tensor] = scale, float(shift or 0.0)
+        if mean is not None and std is not None:  # diffusers wants both, too
             count, device = config["latent_channels"], autoencoder.device
             means, stds = (
                 torch.tensor(one, dtype=torch.float32, device=device).view(count, 1, 1)

@@ -106,7 +106,7 @@ def _default_betas(name: object) -> dict[str, Any]:
     scheduler = getattr(diffusers, str(name), None)
     if not isinstance(scheduler, type) or hasattr(scheduler, "_backends"):
         return {"beta_start": None}  # unknown, or lacking what it needs here
-    parameters = inspect.signature(scheduler.__init__).parameters
+    parameters = inspect.signature(scheduler).parameters
     if "beta_start" not in parameters:
         return {}
     return {key: parameters[key].default for key in TRAINED if key in parameters}

@@ -109,9 +109,11 @@ def load_prior(
         channels_last=channels_last,
         compile=compile,
     )
-    require_whole(resolution, "resolution")
-    Recipe(seed=random_denoiser or 0)
+    resolution = require_whole(resolution, "resolution")
+    if random_denoiser is not None:
+        random_denoiser = Recipe(seed=random_denoiser).seed
     weights, autoencoder, guidance = spec.weights, spec.autoencoder, spec.guidance
+    steps, chunk, truncate = spec.steps, spec.chunk, spec.truncate
     _check(prompts, whitening, precision, device)
     if kind == "pixel":
         return PixelPrior(resolution, clamp=clamp, whitening=whitening)
