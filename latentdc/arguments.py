@@ -1,5 +1,7 @@
 """Arguments of the public functions that are no settings: one line where one is something else."""
 
+import json
+from collections.abc import Mapping
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -37,25 +39,31 @@ def require_able(methods: str, value: object, name: str, hint: str) -> None:
         raise InputError(f"{name} is {hint}, got {_what(value)}{lacks}.")
 
 
-def require_whole(value: object, name: str) -> None:
-    """Refuse what is no whole number of at least 1.
+def require_whole(value: object, name: str) -> int:
+    """A whole number of at least 1, such as one of NumPy, as Python's.
 
     Raises:
         InputError: it is none.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
         raise InputError(f"{name} is a whole number of at least 1, got {show(value)}.")
+    return int(value)
 
 
 def folder_of(value: str | PathLike[str] | None, name: str) -> Path | None:
-    """A folder that may be given as text.
+    """`path_of`, or None."""
+    return None if value is None else path_of(value, name)
+
+
+def path_of(value: str | PathLike[str], name: str) -> Path:
+    """A folder that may be given as text, `~` being the user's own.
 
     Raises:
         InputError: it is neither text nor a path.
     """
-    if value is not None and not isinstance(value, str | PathLike):
+    if not isinstance(value, str | PathLike):
         raise InputError(f"{name} is a folder, got {_what(value)}.")
-    return None if value is None else Path(value)
+    return Path(value).expanduser()
 
 
 def require_texts(value: object, name: str) -> None:
@@ -67,6 +75,39 @@ def require_texts(value: object, name: str) -> None:
     if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
         hint = f"; write [{value!r}]" if isinstance(value, str) else ""
         raise InputError(f"{name} is a list of texts, got {show(value)}{hint}.")
+
+
+def class_names_of(value: object, what: str) -> tuple[str, ...]:
+    """Names of classes in label order.
+
+    Args:
+        value: given as such.
+        what: they are of, to tell.
+
+    Raises:
+        InputError: no sequence of texts, or one of them twice.
+    """
+    require_texts(value, f"{what}: class_names")
+    assert isinstance(value, list | tuple)
+    names = tuple(map(str, value))
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{what}: class names are all different, got {twice!r} twice.")
+    return names
+
+
+def require_json(value: object, name: str) -> None:
+    """Refuse what is no mapping that JSON holds.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(value, Mapping):
+        raise InputError(f"{name} maps texts to what JSON holds, got {_what(value)}.")
+    try:
+        json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{name} maps texts to what JSON holds: {error}.") from error
 
 
 def _what(value: object) -> str:

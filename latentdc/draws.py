@@ -14,8 +14,8 @@ from torch import Generator
 
 def key_seed(seed: int, *keys: int | str) -> int:
     """63-bit seed that depends on every key and on their order, the same in every process."""
-    text = repr((seed, *keys)).encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+    plain = tuple(key if isinstance(key, str) else int(key) for key in (seed, *keys))
+    return int.from_bytes(hashlib.sha256(repr(plain).encode()).digest()[:8], "big") >> 1
 
 
 def generator(seed: int, *keys: int | str) -> Generator:

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from latentdc.errors import InputError
+from latentdc.recipe.checks import require_normalization
 from latentdc.typed import check_fields
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -61,8 +61,7 @@ class Normalization:
 
     def __post_init__(self) -> None:
         check_fields(self, "Normalization.")
-        if min(self.std) <= 0:
-            raise InputError(f"Normalization.std is positive, got {self.std}.")
+        require_normalization(self.mean, self.std, "Normalization.")
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in [-1, 1] -> normalised, same shape, differentiable."""

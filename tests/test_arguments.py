@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -354,11 +355,13 @@ def test_load_protocol_refuses_nonsense(name, options, told):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"std": (0.0, 1.0, 1.0)}, "Normalization.std is positive"),
+        ({"std": (0.0, 1.0, 1.0)}, "Normalization.std must be positive"),
         ({"std": (0.2, 0.2)}, "Normalization.std takes a list of 3 numbers"),
         ({"mean": 0.5}, "Normalization.mean takes a list of 3 numbers"),
         ({"mean": ("a", "b", "c")}, "Normalization.mean takes a list of 3 numbers"),
         ({"mean": (NAN, 0.0, 0.0)}, "Normalization.mean is a finite number"),
+        ({"mean": (125.3, 123.0, 113.9)}, "Normalization.mean is of images in [0, 1]"),
+        ({"std": (63.0, 62.1, 66.7)}, "Normalization.std is of images in [0, 1]"),
         ({"mean": None}, "Normalization.mean takes a list of 3 numbers"),
         ({"std": torch.ones(3)}, "Normalization.std takes a list of 3 numbers"),
     ],
@@ -384,3 +387,90 @@ def test_a_normalization_has_three_numbers_each(given, told):
 )
 def test_settings_and_sets_are_checked_where_they_are_made(make):
     refused(make)
+
+
+def toy_set(**parts) -> latentdc.SyntheticSet:
+    whole = {
+        "images": torch.zeros(3, 3, 8, 8, dtype=torch.uint8),
+        "labels": torch.arange(3),
+        "class_names": ("a", "b", "c"),
+    }
+    return latentdc.SyntheticSet(**whole | parts)
+
+
+def toy_data(**parts) -> latentdc.Dataset:
+    whole = {
+        "images": torch.zeros(3, 3, 8, 8, dtype=torch.uint8),
+        "labels": torch.arange(3),
+        "class_names": ("a", "b", "c"),
+        "hashes": torch.arange(3),
+        "name": "toy",
+    }
+    return latentdc.Dataset(**whole | parts)
+
+
+@pytest.mark.parametrize("make", [toy_set, toy_data])
+def test_class_names_are_different_texts_in_any_sequence(make):
+    for names in (["a", "b", "c"], tuple(np.array(["a", "b", "c"]))):
+        given = make(class_names=names).class_names
+        assert given == ("a", "b", "c") and {*map(type, given)} == {str}
+    for names in ("abc", (0, 1, 2), None):
+        refused(lambda names=names: make(class_names=names), "class_names is a list of texts")
+    refused(lambda: make(class_names=("a", "b", "a")), "all different, got 'a' twice")
+
+
+def test_hashes_that_cannot_tell_samples_apart_are_refused():
+    refused(lambda: toy_data(hashes=torch.arange(3.0)), "hashes are int64", "got torch.float32")
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"images": torch.zeros(3, 3, 8, 6)}, "images are (N, 3, H, H)"),
+        ({"images": torch.zeros(3, 3, 0, 0)}, "images are (N, 3, H, H)"),
+        ({"images": torch.full((3, 3, 8, 8), NAN)}, "images has values that are not finite"),
+        ({"z": torch.full((3, 2), INF)}, "z has values that are not finite"),
+        ({"grid": 1.5}, "grid is the number of pictures along a side of an image, got 1.5"),
+        ({"grid": True}, "got True"),
+        ({"learned_lr": "0.1"}, "learned_lr is a positive number, got '0.1'"),
+        ({"whitening": 3}, "whitening is a Whitening, got 3"),
+        ({"provenance": None}, "provenance maps texts to what JSON holds, got null"),
+        ({"provenance": {"seeds": {1, 2}}}, "provenance maps texts to what JSON holds"),
+        ({"provenance": {"path": Path("x")}}, "provenance maps texts to what JSON holds"),
+        ({"provenance": {"loss": NAN}}, "provenance maps texts to what JSON holds"),
+    ],
+)
+def test_parts_of_a_set_that_could_not_be_written_or_scored_are_refused(parts, told):
+    refused(lambda: toy_set(**parts), told)
+
+
+def test_a_set_is_written_to_a_folder_and_with_what_json_holds(tmp_path, monkeypatch):
+    made = toy_set()
+    for folder in (None, 3, b"x"):
+        refused(lambda folder=folder: made.save_pretrained(folder), "folder is a folder, got")
+        refused(lambda name=folder: latentdc.SyntheticSet.from_pretrained(name), "is a folder, got")
+    refused(lambda: made.save_pretrained(tmp_path / "x", results={"a": {1}}), "results maps texts")
+    refused(lambda: made.save_pretrained(tmp_path / "x", recipe=b"x"), "recipe is text")
+    assert not (tmp_path / "x").exists()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made.save_pretrained("~/mine")
+    assert (tmp_path / "mine").is_dir()
+    assert latentdc.SyntheticSet.from_pretrained("~/mine").images.equal(made.images)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    number = np.int64
+    data = setup.dataset()
+    options = {"steps": 2, "batch": 2, "checkpoint_every": 1, "classes_per_step": 2}
+    plain = setup.run(tmp_path / "plain", **options, seed=3, ipc=2)
+    numpys = {name: number(value) for name, value in options.items()}
+    again = setup.run(tmp_path / "numpy", **numpys, seed=number(3), ipc=number(2))
+    assert plain.images.equal(again.images) and plain.z.equal(again.z)
+    prior = latentdc.load_prior("pixel", resolution=number(data.resolution))
+    assert {*map(type, prior.latent_shape)} == {int}
+
+
+def test_a_score_names_its_students():
+    score = latentdc.Score(latentdc.load_protocol("quick"), {"mlp": (0.5, 0.7)}, ("x",))
+    refused(lambda: score.mean("resnet"), "no student 'resnet'; it has mlp")
+    refused(lambda: score.std("resnet"), "no student 'resnet'; it has mlp")

@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,6 +17,11 @@ def test_draws_neither_use_nor_move_the_global_stream():
 
 def test_seeds_are_the_same_in_every_process_and_release():
     assert key_seed(0, "z", 3) == 2724420917779299010
+
+
+def test_numbers_of_numpy_and_torch_draw_what_pythons_draw():
+    for number in (np.int64, np.uint8, torch.tensor):
+        assert key_seed(number(5), "z", number(3)) == key_seed(5, "z", 3)
 
 
 def test_every_key_and_their_order_matter():

@@ -28,9 +28,9 @@ def test_the_levels_that_came_in_are_not_changed():
 
 
 def test_normalization_subtracts_the_mean_and_divides_by_the_std_of_images_in_0_1():
-    normalize = Normalization(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0))
+    normalize = Normalization(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
     black_grey_white = torch.tensor([-1.0, 0.0, 1.0]).view(1, 1, 1, 3).expand(1, 3, 1, 3)
-    expected = torch.tensor([[-1.0, 0.0, 1.0], [-1.0, 1.0, 3.0], [0.0, 0.25, 0.5]])
+    expected = torch.tensor([[-1.0, 0.0, 1.0], [-1.0, 1.0, 3.0], [0.0, 0.5, 1.0]])
     torch.testing.assert_close(normalize(black_grey_white)[0, :, 0], expected)
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from latentdc.arguments import class_names_of
 from latentdc.data.mapped import Images, MappedImages
 from latentdc.data.repeats import different_rows
 from latentdc.errors import InputError
@@ -23,7 +24,7 @@ class Dataset:
         images: (N, 3, H, W) uint8, in memory or memory-mapped; index them in batches. Or (N, D)
             float16 or float32: feature vectors.
         labels: (N,) int64 indices into `class_names`.
-        class_names: in label order.
+        class_names: in label order, all different.
         hashes: (N,) int64 content hash of each sample: the same image has the same hash in every
             copy of the data set, whatever its path or position.
         name: source and split, for messages.
@@ -36,11 +37,17 @@ class Dataset:
     name: str
 
     def __post_init__(self) -> None:
+        names = class_names_of(self.class_names, str(self.name))
+        object.__setattr__(self, "class_names", names)
         _require_samples(self.images, self.name)
         _require_labels(self.labels, len(self.images), self.class_names, self.name)
         hashes = self.hashes
         if not isinstance(hashes, Tensor) or hashes.shape != self.labels.shape:
             raise InputError(f"{self.name} needs one hash for each of its {len(self)} samples.")
+        if hashes.dtype != torch.int64:
+            raise InputError(
+                f"{self.name}: hashes are int64, which tells samples apart, got {hashes.dtype}."
+            )
 
     def __len__(self) -> int:
         return len(self.labels)

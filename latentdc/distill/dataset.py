@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from latentdc.arguments import folder_of
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, different_counts
+from latentdc.data.hashing import hash_samples
 from latentdc.distill import checkpoint
 from latentdc.distill.classes import (
     check_classes_per_step,
@@ -34,7 +35,17 @@ from latentdc.recipe import Distill, ObjectiveSpec, Recipe, Trim
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Facts that a continued run shares with its start.
-SAME = ("classes", "ipc", "seed", "prior", "classes_per_step", "trim", "precision")
+SAME = (
+    "classes",
+    "core_set",
+    "ipc",
+    "seed",
+    "prior",
+    "decoding",
+    "classes_per_step",
+    "trim",
+    "precision",
+)
 
 
 @with_gradients
@@ -104,8 +115,11 @@ def distill_dataset(
         checkpoint_every=checkpoint_every,
         grid_every=grid_every,
     )
-    lr_z, lr_c, momentum = spec.lr_z, spec.lr_c, spec.momentum
-    Recipe(ipc=ipc, seed=seed, objective=ObjectiveSpec(batch=batch))
+    lr_z, lr_c, momentum, steps = spec.lr_z, spec.lr_c, spec.momentum, spec.steps
+    classes_per_step, trim = spec.classes_per_step, None if trim is None else spec.trim
+    checkpoint_every, grid_every = spec.checkpoint_every, spec.grid_every
+    recipe = Recipe(ipc=ipc, seed=seed, objective=ObjectiveSpec(batch=batch))
+    ipc, seed, batch = recipe.ipc, recipe.seed, recipe.objective.batch
     folder = folder_of(folder, "folder")
     accelerator = accelerator or Accelerator()
     check_precision(accelerator)
@@ -123,9 +137,11 @@ def distill_dataset(
     classes = own_classes(coreset.num_classes, accelerator.process_index, processes)
     facts = {
         "classes": coreset.num_classes,
+        "core_set": hash_samples(coreset.hashes, coreset.labels, coreset.class_names),
         "ipc": ipc,
         "seed": seed,
         "prior": prior.identity,
+        "decoding": getattr(prior, "settings", None),
         "classes_per_step": classes_per_step,
         "trim": None if trim is None or trimmed is None else asdict(trim),
         "precision": accelerator.mixed_precision,

@@ -1,11 +1,10 @@
 """What `distill_dataset` refuses before it does anything: no parts of a run, or of another one."""
 
-import json
 from collections.abc import Mapping
 
 from accelerate import Accelerator
 
-from latentdc.arguments import require_a, require_able
+from latentdc.arguments import require_a, require_able, require_json
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.objectives.base import Objective
@@ -33,10 +32,8 @@ def check_parts(
     require_able("accumulate scope", objective, "objective", "what build_objective makes")
     if accelerator is not None:
         require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
-    try:
-        json.dumps({} if provenance is None else dict(provenance))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"provenance maps texts to what JSON holds: {error}.") from error
+    if provenance is not None:
+        require_json(provenance, "provenance")
     kind: Kind = "vectors" if isinstance(prior, VectorPrior) else "images"
     if kind != coreset.kind:
         raise InputError(

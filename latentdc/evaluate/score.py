@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from latentdc.errors import InputError
 from latentdc.evaluate.protocol import EvalProtocol
 
 TOP1, TOP5 = "accuracies", "top5_accuracies"  # of a row in a file of results
@@ -31,12 +32,22 @@ class Score:
     top5: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def mean(self, student: str) -> float:
-        """Mean over seeds."""
-        return statistics.fmean(self.accuracies[student])
+        """Mean over seeds.
+
+        Raises:
+            InputError: the student was not trained.
+        """
+        return statistics.fmean(self._of(student))
 
     def std(self, student: str) -> float | None:
         """Sample standard deviation over seeds (divided by n - 1), None for a single seed."""
-        return spread(self.accuracies[student])
+        return spread(self._of(student))
+
+    def _of(self, student: str) -> tuple[float, ...]:
+        if student not in self.accuracies:
+            known = ", ".join(self.accuracies)
+            raise InputError(f"the score has no student {student!r}; it has {known}.")
+        return self.accuracies[student]
 
     def over(self, students: list[str]) -> tuple[float, ...]:
         """Mean over several students, for each seed."""

@@ -59,8 +59,8 @@ def build_objective(
         trajectory=trajectory or Trajectory(),
     )
     Recipe(seed=seed)
-    require_whole(num_classes, "num_classes")
-    require_whole(resolution, "resolution")
+    num_classes = require_whole(num_classes, "num_classes")
+    resolution = require_whole(resolution, "resolution")
     if normalization is not None:
         require_able("__call__ facts", normalization, "normalization", "a Normalization")
     if kind == "dc" and (spec.loops.outer is None or spec.loops.inner is None):

@@ -6,6 +6,7 @@ import torch
 from diffusers import AutoencoderKL, VQModel
 from torch import Tensor
 
+from latentdc.errors import InputError
 from latentdc.images import contiguous
 from latentdc.priors.codebook import nearest_codes, straight_through
 from latentdc.priors.gradients import run_steps
@@ -18,7 +19,8 @@ Autoencoder = Any  # AutoencoderKL, AutoencoderTiny or VQModel of diffusers, whi
 class AutoencoderPrior:
     """Latents of diffusers' AutoencoderKL, AutoencoderTiny or VQModel, in the units of its UNet.
 
-    A latent is (encoder output - shift) * scaling, with the factors of the autoencoder's config.
+    A latent is (encoder output - shift) * scaling, with the factors of the autoencoder's config;
+    where it has a mean and a deviation of each channel, these are the shift and divide the scaling.
     An autoencoder of one channel sees images as grey and decodes grey ones.
 
     Args:
@@ -50,8 +52,7 @@ class AutoencoderPrior:
         self.plan = fixed_plan(memory, chunk)
         self.precision: Precision = precision
         self.grey = autoencoder.config.get("in_channels") == 1
-        self.scale = float(autoencoder.config.get("scaling_factor") or 1.0)
-        self.shift = float(autoencoder.config.get("shift_factor") or 0.0)
+        self.scale, self.shift = _units(autoencoder)
         blank = torch.zeros(1, 3, resolution, resolution, device=autoencoder.device)
         channels, height, width = self.encode(blank.to(autoencoder.dtype)).shape[1:]
         self.latent_shape = (channels, height, width)
@@ -111,6 +112,37 @@ class AutoencoderPrior:
     def _codes_of(self, raw: Tensor) -> Tensor:
         codebook = self.autoencoder.quantize.embedding.weight
         return straight_through(raw, nearest_codes(raw, codebook), codebook)
+
+
+def _units(autoencoder: Autoencoder) -> tuple[float | Tensor, float | Tensor]:
+    """Scale and shift of latents: numbers, or (C, 1, 1) where each channel has its own.
+
+    Raises:
+        InputError: a scale of 0, or other things than numbers.
+    """
+    config = autoencoder.config
+    names = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+    given = {name: config.get(name) for name in names}
+    factor, shift, mean, std = given.values()
+    try:
+        scale = 1.0 if factor is None else float(factor)
+        units: tuple[float | Tensor, float | Tensor] = scale, float(shift or 0.0)
+        if mean is not None and std is not None:  # diffusers wants both, too
+            count, device = config["latent_channels"], autoencoder.device
+            means, stds = (
+                torch.tensor(one, dtype=torch.float32, device=device).view(count, 1, 1)
+                for one in (mean, std)
+            )
+            units = scale / stds, means
+        sound = all(torch.as_tensor(unit).isfinite().all() for unit in units) and scale
+    except (TypeError, ValueError, RuntimeError):
+        sound = False
+    if not sound:
+        raise InputError(
+            f"the autoencoder's config has {given}; they are finite numbers, the last two one for "
+            "each channel of its latents, and none divides by 0."
+        )
+    return units
 
 
 def luma(images: Tensor) -> Tensor:

@@ -87,10 +87,11 @@ def _named(folder: Path, counts: tuple[int, ...], knows: str) -> tuple[str, ...]
     if not names and len(wordnet_ids()) in counts:
         return wordnet_ids()
     labels = [{*map(str, range(count))} for count in counts]
-    if not isinstance(names, dict) or {*names} not in labels:
+    texts = isinstance(names, dict) and all(isinstance(one, str) for one in names.values())
+    if not isinstance(names, dict) or not texts or {*names} not in labels:
         found = len(names) if isinstance(names, dict) else 0
         raise InputError(
             f"{knows}, and model_index.json names {found}; write their names there, by label: "
             '"id2label": {"0": "...", ...}.'
         )
-    return tuple(str(names[str(label)]) for label in range(len(names)))
+    return tuple(names[str(label)] for label in range(len(names)))

@@ -18,6 +18,7 @@ from latentdc.priors.folder import ENCODERS, TOKENIZERS, find_part, read_config
 from latentdc.priors.prompts import warn_of_alike
 from latentdc.priors.text import TextDenoiser
 from latentdc.priors.unconditional import UnconditionalDenoiser
+from latentdc.typed import show
 
 Classes = tuple[str, ...] | None
 Config = Mapping[str, Any]
@@ -32,7 +33,9 @@ FURTHER = {
     "time_cond_proj_dim": "an embedded guidance scale, as latent consistency models do",
     "dual_cross_attention": "the tokens of two encoders",
     "attention_type": "places of objects",
+    "class_embeddings_concat": "an embedding beside the tokens",
 }
+WHOLE = ("in_channels", "out_channels", "num_class_embeds", "num_embeds_ada_norm", "patch_size")
 USUAL = ("use a model such as Stable Diffusion 1.5, 2.1 or SDXL.", "use one of class tokens alone.")
 
 
@@ -46,12 +49,19 @@ def refuse_unfed(folder: Path, config: Config) -> None:
     Raises:
         InputError: it is one.
     """
+    _require_numbers(folder, config)
     name = config.get("_class_name")
     if name == "UNet2DModel":
         if (kind := config.get("class_embed_type")) is not None:
             raise InputError(
                 f"the UNet of {folder} has class_embed_type={kind}: it wants an embedding that it "
                 "does not hold; a class-conditional UNet2DModel has num_class_embeds alone."
+            )
+        if config.get("time_embedding_type") == "fourier":
+            raise InputError(
+                f"the UNet of {folder} has time_embedding_type=fourier: it divides its input by "
+                "the scale of the noise, of a process whose signal does not fade; use a prior "
+                "that was trained on timesteps, with time_embedding_type=positional."
             )
     elif name == "UNet2DConditionModel":
         _refuse_further(folder, config)
@@ -70,13 +80,28 @@ def refuse_unfed(folder: Path, config: Config) -> None:
         )
 
 
+def _require_numbers(folder: Path, config: Config) -> None:
+    """Refuse sizes of a denoiser that are no whole numbers."""
+    sizes = {key: [config.get(key)] for key in WHOLE}
+    own, widths = config.get("sample_size"), config.get("block_out_channels", [1])
+    sizes["sample_size"] = own if isinstance(own, list) else [own]
+    sizes["block_out_channels"] = widths if isinstance(widths, list) else []
+    for key, values in sizes.items():
+        if not values or any(value is not None and type(value) is not int for value in values):
+            raise InputError(
+                f"the denoiser of {folder} has {key}={show(config.get(key))} in its config.json, "
+                "which is no whole number; fetch it again."
+            )
+
+
 def _refuse_further(folder: Path, config: Config) -> None:
     text = (folder / "text_encoder").is_dir()
     fed = {"attention_type": "default"}
     if text:
         fed["addition_embed_type"] = "text_time"
     for key, meaning in FURTHER.items():
-        if (value := config.get(key)) and value != fed.get(key):
+        value = config.get(key)
+        if value is not None and value is not False and value != fed.get(key):  # 0 rows are some
             raise InputError(
                 f"the UNet of {folder} has {key}={value}: it wants more than a "
                 f"{'text' if text else 'class token'}, namely {meaning}; {USUAL[not text]}"
@@ -157,7 +182,13 @@ def load_denoiser(
             f"the UNet of {folder} attends to tokens of width {widths}, and its class_embedding "
             f"makes them {own} wide; they are not of one model."
         )
-    return UNetDenoiser(unet, embedding), tuple(embedding.config["class_names"])
+    names = embedding.config["class_names"]
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"the class_embedding of {folder} has class_names={show(names)} in its config.json, "
+            "which are a list of texts."
+        )
+    return UNetDenoiser(unet, embedding), tuple(names)
 
 
 def _plain_unet(

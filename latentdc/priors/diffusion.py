@@ -79,6 +79,15 @@ class DiffusionPrior:
         return self.autoencoder.device
 
     @property
+    def settings(self) -> dict[str, object]:
+        """What decides, beside the weights, which images latents stand for, in JSON's types."""
+        return {
+            "steps": len(self.schedule.timesteps),
+            "guidance": self.guidance,
+            "skip": self.skip,
+        }
+
+    @property
     def calls(self) -> int:
         """Of the denoiser in one decode; the first result of the `mean` skip is z_T whole."""
         return len(self.schedule.timesteps) - (self.skip == "mean")

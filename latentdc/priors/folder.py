@@ -15,7 +15,8 @@ from latentdc.disk import put_back
 from latentdc.errors import InputError
 
 CONFIGS = Path(__file__).with_name("configs")
-NETWORKS = ("vae", "vqvae", "unet", "transformer", "class_embedding")
+AUTOENCODERS = ("vae", "vqvae")
+NETWORKS = (*AUTOENCODERS, "unet", "transformer", "class_embedding")
 ENCODERS = ("text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
 PARTS = (*NETWORKS, *ENCODERS, *TOKENIZERS, "scheduler")
@@ -23,6 +24,8 @@ YAMLS = {"cin256": "cin256-v2.yaml", "ffhq": "ffhq-ldm-vq-4.yaml"}  # of LD3M's 
 VARIANTS = ("", ".fp32", ".ema", ".fp16", ".bf16")  # of weights, and ".non_ema" after all others
 FORMATS = (".safetensors", ".bin")
 POINTER = b"version https://git-lfs"
+PREFIX = "latentdc-weights-"
+SHOWN = rf"\S*{PREFIX}\w+"  # how an error calls a folder of `exactly`
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ def exactly(part: Path) -> Iterator[tuple[Path, bool]]:
         The folder, and whether its weights are safetensors.
     """
     form = find_weights(part)
-    with TemporaryDirectory(prefix="latentdc-") as place:
+    with TemporaryDirectory(prefix=PREFIX) as place:
         shown = {"config.json": part / "config.json"}
         if form.sharded:
             shown[f"{form.name}{form.suffix}.index.json"] = form.index
@@ -272,7 +275,13 @@ def autoencoder_part(folder: Path) -> Path:
     """
     inside = any((folder / name / "config.json").is_file() for name in NETWORKS)
     alone = (folder / "config.json").is_file() and not inside
-    return folder if alone else find_part(folder, "vae", "vqvae")
+    if not alone and not any((folder / name / "config.json").is_file() for name in AUTOENCODERS):
+        raise InputError(
+            f"the prior {folder} has no autoencoder: it lacks {' or '.join(AUTOENCODERS)}"
+            "/config.json. One that denoises pixels has none, and is no prior of latents; for "
+            "latents give one as prior.autoencoder."
+        )
+    return folder if alone else find_part(folder, *AUTOENCODERS)
 
 
 def find_part(folder: Path, *names: str) -> Path:

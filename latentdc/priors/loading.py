@@ -33,6 +33,7 @@ from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.precision import Precision
 from latentdc.priors.resolution import check_denoiser, downsampling, require_multiple
 from latentdc.priors.sampler import Skip
+from latentdc.priors.trial import try_autoencoder, try_denoiser
 from latentdc.priors.tuning import network_of, tune
 from latentdc.recipe import PriorSpec, Recipe
 from latentdc.typed import show
@@ -108,9 +109,11 @@ def load_prior(
         channels_last=channels_last,
         compile=compile,
     )
-    require_whole(resolution, "resolution")
-    Recipe(seed=random_denoiser or 0)
+    resolution = require_whole(resolution, "resolution")
+    if random_denoiser is not None:
+        random_denoiser = Recipe(seed=random_denoiser).seed
     weights, autoencoder, guidance = spec.weights, spec.autoencoder, spec.guidance
+    steps, chunk, truncate = spec.steps, spec.chunk, spec.truncate
     _check(prompts, whitening, precision, device)
     if kind == "pixel":
         return PixelPrior(resolution, clamp=clamp, whitening=whitening)
@@ -137,6 +140,8 @@ def load_prior(
         chunk=chunk,
         precision="float32" if networks.get("addition_embed_type") == "text_time" else precision,
     )
+    if not outline:
+        try_autoencoder(autoencoder or weights, space, factor)
     tuned = partial(
         tune, device=space.device, channels_last=channels_last, compile=compile and not outline
     )
@@ -145,8 +150,7 @@ def load_prior(
         return space
     check_denoiser(weights, networks, space.latent_shape[0], space.latent_shape[1], factor)
     denoiser, class_names = load_denoiser(folder, space, seed=random_denoiser, prompts=prompts)
-    tuned([network_of(denoiser)], precision=precision)
-    return DiffusionPrior(
+    prior = DiffusionPrior(
         space,
         denoiser,
         load_scheduler(folder),
@@ -160,6 +164,10 @@ def load_prior(
         identity=identity,
         precision=precision,
     )
+    if not outline:
+        try_denoiser(weights, prior)
+    tuned([network_of(denoiser)], precision=precision)
+    return prior
 
 
 def _check(

@@ -3,11 +3,13 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from latentdc.arguments import class_names_of, path_of, require_a, require_json
 from latentdc.disk import replaced
 from latentdc.errors import InputError
 from latentdc.images import to_uint8
@@ -54,6 +56,11 @@ class SyntheticSet:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        names = class_names_of(self.class_names, "a synthetic set")
+        object.__setattr__(self, "class_names", names)
+        require_json(self.provenance, "provenance")
+        if self.whitening is not None:
+            require_a(Whitening, self.whitening, "whitening", "such as fit_whitening makes")
         for name in ("images", "labels", "z", "c", "noise"):
             part = getattr(self, name)
             _require(
@@ -66,9 +73,10 @@ class SyntheticSet:
             or (
                 self.images.ndim == 4
                 and self.images.shape[1] == 3
+                and self.images.shape[2] == self.images.shape[3] > 0
                 and self.images.dtype in (torch.uint8, torch.float32)
             ),
-            "images are (N, 3, H, W) of uint8 or float32, or vectors (N, D) of float32, got "
+            "images are (N, 3, H, H) of uint8 or float32, or vectors (N, D) of float32, got "
             f"{tuple(self.images.shape)} of {self.images.dtype}",
         )
         _require(
@@ -83,16 +91,18 @@ class SyntheticSet:
             f"{int(self.labels.min())} to {int(self.labels.max())}",
         )
         _require(
-            len(set(self.class_names)) == len(self.class_names),
-            "class names are all different, got one twice",
+            self.learned_lr is None
+            or (isinstance(self.learned_lr, Real) and 0 < self.learned_lr < float("inf")),
+            f"learned_lr is a positive number, got {self.learned_lr!r}",
         )
         _require(
-            self.learned_lr is None or 0 < self.learned_lr < float("inf"),
-            f"learned_lr is a positive number, got {self.learned_lr}",
-        )
-        _require(
-            self.grid is None or 1 <= self.grid <= self.images.shape[-1],
-            f"grid is the number of pictures along a side of an image, got {self.grid}",
+            self.grid is None
+            or (
+                isinstance(self.grid, Integral)
+                and not isinstance(self.grid, bool)
+                and 1 <= self.grid <= self.images.shape[-1]
+            ),
+            f"grid is the number of pictures along a side of an image, got {self.grid!r}",
         )
         values = self.images[0].numel()
         _require(
@@ -105,6 +115,12 @@ class SyntheticSet:
                 part is None or (part.dtype == torch.float32 and len(part) == len(self)),
                 f"{name} is float32 with one entry for each of {len(self)} images, got "
                 f"{part if part is None else (tuple(part.shape), part.dtype)}",
+            )
+        for name in ("images", "z", "c", "noise"):
+            part = getattr(self, name)
+            _require(
+                part is None or not part.is_floating_point() or bool(part.isfinite().all()),
+                f"{name} has values that are not finite",
             )
 
     def __len__(self) -> int:
@@ -166,7 +182,10 @@ class SyntheticSet:
         Raises:
             InputError: `folder` holds something other than a synthetic set.
         """
-        folder = Path(folder)
+        folder = path_of(folder, "folder")
+        _require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
+        if results is not None:
+            require_json(results, "results")
         if not layout.is_free(folder) and not layout.is_set(folder):
             raise InputError(
                 f"{folder} holds something other than a synthetic set and is left as it is; "
@@ -186,7 +205,7 @@ class SyntheticSet:
         Raises:
             InputError: there is no such set, the Hub cannot be reached, or a file is damaged.
         """
-        folder = layout.find(name, revision)
+        folder = layout.find(str(path_of(name, "name")), revision)
         fields = read_files(folder)
         try:
             return cls(**fields)

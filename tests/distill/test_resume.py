@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from latentdc.distill import checkpoint
 from latentdc.errors import InputError
 from tests.distill import setup
+from tests.priors import small
 
 
 @pytest.mark.smoke
@@ -33,6 +35,29 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(tmp_path):
     told = "made with precision 'no', this run has 'bf16'; launch as before"
     with pytest.raises(InputError, match=told):
         checkpoint.require(whole[-1], {"precision": "bf16"})
+
+
+@pytest.mark.parametrize(
+    "other", [{"steps": 3}, {"steps": 2, "guidance": 1.5}, {"steps": 2, "skip": "none"}]
+)
+def test_latents_are_not_taken_over_by_a_prior_that_decodes_them_otherwise(tmp_path, other):
+    setup.run(tmp_path, steps=2)
+    with pytest.raises(InputError, match=r"was made with decoding \{.*\}, this run has \{"):
+        setup.run(tmp_path, steps=4, prior=small.prior(**other))
+
+
+@pytest.mark.parametrize("change", ["names", "samples"])
+def test_a_run_is_not_continued_on_other_images(tmp_path, monkeypatch, change):
+    setup.run(tmp_path, steps=2)
+    before = setup.dataset()
+    other = (
+        replace(before, hashes=before.hashes + 100)
+        if change == "samples"
+        else replace(before, class_names=("two", "one", "zero"))
+    )
+    monkeypatch.setattr(setup, "dataset", lambda: other)
+    with pytest.raises(InputError, match="was made with core_set '"):
+        setup.run(tmp_path, steps=4)
 
 
 def test_the_last_two_checkpoints_stay_whole_after_a_run(tmp_path):

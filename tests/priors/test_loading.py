@@ -1,13 +1,25 @@
 import json
+import re
+import shutil
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, HeunDiscreteScheduler, PNDMScheduler
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    DDPMScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+)
+from safetensors.torch import load_file, save_file
 
 from latentdc.draws import global_draws
 from latentdc.errors import InputError
 from latentdc.priors.classes import match_classes
 from latentdc.priors.loading import load_prior
+from latentdc.priors.small import build_scheduler
 from tests.priors import small
 
 
@@ -84,7 +96,7 @@ def test_a_missing_schedule_is_named(tmp_path):
 
 def write_schedule(folder, **values):
     path = folder / "scheduler/scheduler_config.json"
-    path.write_text(json.dumps({"_class_name": "DDPMScheduler", **values}))
+    path.write_text(json.dumps({"_class_name": "DDPMScheduler"} | values))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +133,22 @@ def test_the_betas_are_those_of_diffusers_own_scheduler(tmp_path, kind, own):
         {"timestep_spacing": "sparse"},
         {"trained_betas": []},
         {"steps_offset": None},
+        {"steps_offset": -1},
+        {"steps_offset": 0.5},
+        {"num_train_timesteps": 10**9},
+        {"num_train_timesteps": 1000.0},
+        {"num_train_timesteps": True},
+        {"beta_start": float("nan")},
+        {"beta_start": 1.5},
+        {"beta_end": 2.0},
+        {"beta_start": 0, "beta_end": 0},
+        {"trained_betas": [0.01] * 50},
+        {"trained_betas": [0.01] * 2000},
+        {"trained_betas": [[0.01]] * 1000},
+        {"trained_betas": [0.0] * 1000},
+        {"trained_betas": [-0.1] * 1000},
+        {"set_alpha_to_one": "no"},
+        {"rescale_betas_zero_snr": "false"},
     ],
 )
 def test_a_schedule_of_nonsense_is_one_line(tmp_path, values):
@@ -129,6 +157,179 @@ def test_a_schedule_of_nonsense_is_one_line(tmp_path, values):
     with pytest.raises(InputError, match=r"scheduler_config\.json has no schedule") as error:
         load_prior("diffusion", str(tmp_path), resolution=8, steps=2)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("own", "left_out"),
+    [
+        (HeunDiscreteScheduler, ("beta_end",)),
+        (HeunDiscreteScheduler, ("beta_start", "beta_end", "beta_schedule")),
+        (LCMScheduler, ("beta_schedule",)),
+        (DDPMScheduler, ("beta_schedule", "num_train_timesteps")),
+    ],
+)
+def test_what_a_config_leaves_out_is_what_its_own_scheduler_takes(tmp_path, own, left_out):
+    small.save(tmp_path)
+    values = {"beta_start": 0.0005, "beta_end": 0.03, "beta_schedule": "scaled_linear"}
+    values = {key: value for key, value in values.items() if key not in left_out}
+    write_schedule(tmp_path, **{"_class_name": own.__name__, **values})
+    prior = load_prior("diffusion", str(tmp_path), resolution=8, steps=7)
+    cumulated = own(**values).alphas_cumprod
+    wanted = [float(cumulated[t]) for t in prior.schedule.timesteps]
+    assert prior.schedule.alphas == pytest.approx(wanted, rel=1e-6)
+
+
+def test_flow_matching_has_no_betas_whatever_its_config_keeps(tmp_path):
+    small.save(tmp_path)
+    write_schedule(tmp_path, _class_name="FlowMatchEulerDiscreteScheduler", beta_start=0.0005)
+    with pytest.raises(InputError, match="FlowMatchEulerDiscreteScheduler and has no betas"):
+        load_prior("diffusion", str(tmp_path), resolution=8, steps=2)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("end", [{}, {"set_alpha_to_one": True}, {"rescale_betas_zero_snr": True}])
+def test_a_schedule_is_walked_as_diffusers_walks_it(tmp_path, spacing, end):
+    small.save(tmp_path)
+    changed = {"timestep_spacing": spacing, "prediction_type": "v_prediction", **end}
+    config = {**build_scheduler().config, **changed}
+    del config["_use_default_values"]  # keys that diffusers would pass over
+    write_schedule(tmp_path, **config)
+    options = {"resolution": 8, "steps": 7, "guidance": 1, "skip": "none"}
+    prior = load_prior("diffusion", str(tmp_path), **options)
+    draws = torch.Generator().manual_seed(0)
+    z, noise = (torch.randn(2, 2, 4, 4, generator=draws) for _ in range(2))
+    c = prior.condition(torch.tensor([0, 2]))
+    scheduler = DDIMScheduler.from_config(config, clip_sample=False)
+    scheduler.set_timesteps(7)
+    with torch.no_grad():
+        x = scheduler.add_noise(z, noise, scheduler.timesteps[:1])
+        for t in scheduler.timesteps:
+            x = scheduler.step(prior.denoiser(x, t, c), t, x).prev_sample
+        made = prior.denoise(z, c, noise)
+    torch.testing.assert_close(made, x, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_that_are_no_numbers_are_told_when_they_are_loaded(tmp_path):
+    small.save(tmp_path)
+    broken = small.unet()
+    broken.conv_in.bias.data[0] = float("nan")
+    broken.save_pretrained(tmp_path / "unet")
+    with pytest.raises(InputError, match=r"denoiser of .* not finite .* fetch them again"):
+        load_prior("diffusion", str(tmp_path), resolution=8)
+    broken = small.autoencoder()
+    broken.decoder.conv_out.bias.data[0] = float("nan")
+    broken.save_pretrained(tmp_path / "vae")
+    with pytest.raises(InputError, match=r"autoencoder of .* not finite .* fetch them again"):
+        load_prior("autoencoder", str(tmp_path), resolution=8)
+
+
+def test_channels_that_have_a_mean_and_a_deviation_are_encoded_in_these_units(tmp_path):
+    own = grey(3, scaling_factor=0.5, latents_mean=[0.1, -2.0], latents_std=[2.0, 5.0]).eval()
+    own.save_pretrained(tmp_path)
+    prior = load_prior("autoencoder", str(tmp_path), resolution=8)
+    images = torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)
+    mean, std = torch.tensor([0.1, -2.0]).view(2, 1, 1), torch.tensor([2.0, 5.0]).view(2, 1, 1)
+    with torch.no_grad():
+        raw = own.encode(images).latent_dist.mode()
+        decoded = own.decode(raw).sample.clamp(-1, 1)
+    z = prior.encode(images)
+    torch.testing.assert_close(z, (raw - mean) * 0.5 / std)  # as SDXL's pipelines have it
+    torch.testing.assert_close(prior.decode(z, None, None), decoded)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scaling_factor": 0},
+        {"scaling_factor": float("nan")},
+        {"scaling_factor": "half"},
+        {"shift_factor": [0.1]},
+        {"latents_mean": [0.1, 0.2, 0.3], "latents_std": [1.0, 1.0, 1.0]},
+        {"latents_mean": [0.1, 0.2], "latents_std": [1.0, 0.0]},
+        {"latents_mean": "a", "latents_std": "b"},
+    ],
+)
+def test_units_of_latents_that_are_no_numbers_are_refused(tmp_path, values):
+    grey(3).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | values))
+    with pytest.raises(InputError, match=r"autoencoder's config has .* finite numbers"):
+        load_prior("autoencoder", str(tmp_path), resolution=8)
+
+
+@pytest.mark.parametrize("name", ["time_embedding.cond_proj.weight", "conv_in.weight_scale"])
+def test_tensors_that_the_config_has_no_place_for_are_refused(tmp_path, name):
+    """Of a network that knows more than its config says, or of one in eight bits."""
+    small.save(tmp_path)
+    path = tmp_path / "unet/diffusion_pytorch_model.safetensors"
+    save_file(load_file(path) | {name: torch.ones(8, 8)}, path)
+    with pytest.raises(InputError, match=rf"have 1 tensors \({name}\) that its config.json has no"):
+        load_prior("diffusion", str(tmp_path), resolution=8)
+
+
+def test_weights_of_the_old_attention_layers_of_autoencoders_are_read(tmp_path):
+    own = grey(3, mid_block_add_attention=True).eval()
+    own.save_pretrained(tmp_path)
+    before = load_prior("autoencoder", str(tmp_path), resolution=8)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
+    for new, name in old.items():
+        tensors = {key.replace(new, name): tensor for key, tensor in tensors.items()}
+    assert any("proj_attn" in key for key in tensors)
+    save_file(tensors, path)
+    after = load_prior("autoencoder", str(tmp_path), resolution=8)
+    z = torch.ones(1, 2, 4, 4)
+    assert after.decode(z).equal(before.decode(z))
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "told"),
+    [
+        ("unet", {"block_out_channels": 8}, "block_out_channels=8 in its config.json"),
+        ("unet", {"sample_size": []}, "sample_size=[] in its config.json"),
+        ("unet", {"sample_size": "4"}, "sample_size='4' in its config.json"),
+        ("unet", {"in_channels": "2"}, "in_channels='2' in its config.json"),
+        ("unet", {"out_channels": 2.0}, "out_channels=2.0 in its config.json"),
+        ("unet", {"num_class_embeds": True}, "num_class_embeds=True in its config.json"),
+        ("class_embedding", {"class_names": "abc"}, "class_names='abc' in its config.json"),
+        ("class_embedding", {"class_names": [1, 2, 3]}, "class_names=[1, 2, 3] in its config"),
+    ],
+)
+def test_sizes_and_names_in_a_config_have_their_types(tmp_path, part, values, told):
+    small.save(tmp_path)
+    path = tmp_path / part / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(InputError, match=re.escape(told)):
+        load_prior("diffusion", str(tmp_path), resolution=8)
+
+
+def test_a_prior_of_pixels_is_told_apart(tmp_path):
+    small.save(tmp_path)
+    shutil.rmtree(tmp_path / "vae")
+    with pytest.raises(InputError, match=r"no autoencoder: .* One that denoises pixels has none"):
+        load_prior("diffusion", str(tmp_path), resolution=8)
+
+
+def test_a_damaged_file_of_weights_is_named_where_it_lies(tmp_path):
+    small.save(tmp_path)
+    (tmp_path / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=r"unet/diffusion_pytorch_model\.safetensors'") as error:
+        load_prior("diffusion", str(tmp_path), resolution=8)
+    assert "latentdc-weights" not in str(error.value)
+
+
+def test_an_autoencoder_that_makes_images_of_another_size_is_refused(tmp_path):
+    with global_draws(0, "tiny"):
+        AutoencoderTiny(
+            encoder_block_out_channels=(8, 8),
+            decoder_block_out_channels=(8, 8, 8),
+            num_encoder_blocks=(1, 1),
+            num_decoder_blocks=(1, 1, 1),
+            latent_channels=2,
+        ).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"images of 4 pixels and makes \(8, 8\) of them"):
+        load_prior("autoencoder", str(tmp_path), resolution=8)
 
 
 def grey(channels=1, **more):

@@ -184,3 +184,45 @@ def test_a_learned_sigma_is_left_out(folder):
     other.save_pretrained(folder / "unet")
     wanted = load(folder).decode(z, None, noise)
     torch.testing.assert_close(prior.decode(z, None, noise), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [None, 4])
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"time_embedding_type": "fourier"}, "time_embedding_type=fourier: it divides its input"),
+        (
+            {"time_embedding_type": "learned", "num_train_timesteps": 100},
+            "does not run as its config says: IndexError",
+        ),
+        ({"class_embed_type": "timestep"}, "class_embed_type=timestep"),
+    ],
+)
+def test_a_unet_that_cannot_be_called_with_timesteps_is_refused(folder, rows, values, told):
+    unet(**values).save_pretrained(folder / "unet")
+    if rows:
+        unet(num_class_embeds=rows, **values).save_pretrained(folder / "unet")
+        (folder / "model_index.json").write_text(json.dumps(NAMES))
+    with pytest.raises(InputError, match=told) as error:
+        load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_the_gradient_of_a_class_condition_is_that_of_finite_differences(folder):
+    with_classes(folder, rows=4)
+    prior = load_prior("diffusion", str(folder), resolution=8, steps=3, guidance=3.0)
+    prior.denoiser.unet.double()
+    prior.denoiser.null = prior.denoiser.null.double()
+    prior.autoencoder.autoencoder.double()
+    z, noise = draw(0).double(), draw(1).double()
+    c = prior.condition(torch.tensor([0, 2, 1])).detach().double().requires_grad_()
+    direction = torch.randn(c.shape, generator=generator(0, "way"), dtype=torch.float64)
+
+    def loss(c):
+        return prior.decode(z, c, noise).square().mean()
+
+    (gradient,) = torch.autograd.grad(loss(c), c)
+    with torch.no_grad():
+        step = 1e-5 * direction
+        difference = (loss(c + step) - loss(c - step)) / 2e-5
+    torch.testing.assert_close((gradient * direction).sum(), difference, rtol=1e-6, atol=1e-12)

@@ -198,7 +198,7 @@ def test_a_damaged_file_is_refused(tmp_path, file):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": torch.zeros(8, 1, 8, 8)}, r"images are \(N, 3, H, W\)"),
+        ({"images": torch.zeros(8, 1, 8, 8)}, r"images are \(N, 3, H, H\)"),
         ({"images": torch.zeros(8, 3, 8, 8, dtype=torch.float64)}, "uint8 or float32, or vectors"),
         ({"labels": torch.zeros(7, dtype=torch.int64)}, "8 images need as many int64 labels"),
         ({"labels": torch.full((8,), 4)}, "indices into 4 class names, got 4 to 4"),
