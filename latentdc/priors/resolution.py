@@ -6,7 +6,6 @@ from typing import Any
 from latentdc.errors import InputError
 from latentdc.launch import warn
 from latentdc.priors.autoencoder import Autoencoder
-from latentdc.typed import show
 
 
 def downsampling(autoencoder: Autoencoder) -> int:
@@ -77,12 +76,5 @@ def check_denoiser(
 
 def _step(denoiser: Mapping[str, Any]) -> int:
     """Positions of a latent that its size has to be a multiple of."""
-    widths, patch = denoiser.get("block_out_channels"), denoiser.get("patch_size") or 1
-    if isinstance(widths, list | tuple) and widths:
-        return int(2 ** (len(widths) - 1))
-    if widths or not isinstance(patch, int) or patch < 1:
-        raise InputError(
-            f"the denoiser's config has the sizes {show(widths or patch)}, which are none; fetch "
-            "it again."
-        )
-    return patch
+    widths = denoiser.get("block_out_channels")
+    return int(2 ** (len(widths) - 1)) if widths else int(denoiser.get("patch_size") or 1)
