@@ -38,9 +38,14 @@ FILES = {
     "results.json",
     "grid.png",
     "grids/step-00000003.png",
-    "checkpoints/step-00000003/state.json",
-    "checkpoints/step-00000003/process-0000-0000.safetensors",
-    "checkpoints/step-00000003/objective.safetensors",
+    *(
+        f"checkpoints/step-0000000{step}/{name}"
+        for step in (2, 3)
+        for name in (
+            *("state.json", "checksums.json"),
+            *("process-0000-0000.safetensors", "objective.safetensors"),
+        )
+    ),
     "synthetic/README.md",
     "synthetic/data/train-00000-of-00001.parquet",
     "synthetic/latents.safetensors",
