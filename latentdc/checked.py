@@ -4,7 +4,6 @@ The header of a safetensors or parquet file holds a checksum of all else that is
 a changed byte of a disk, a copy or an editor is an error, and never another result.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -18,6 +17,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from latentdc.disk import require_file
 
 _KEY = "sha256"  # in the header
 _DAMAGED = "it is not as it was written"
@@ -36,6 +37,8 @@ def checksum(tensors: Mapping[str, Tensor], about: str = "") -> str:
 def save(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write one file, whole or not at all; several processes may write the same one at a time.
 
+    Its name counts too, so that no file is taken for its neighbour.
+
     Raises:
         OSError: the disk is full.
     """
@@ -43,7 +46,9 @@ def save(tensors: Mapping[str, Tensor], path: Path) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     # As bytes: safetensors' own writer does not raise OSError when the disk is full.
     try:
-        part.write_bytes(safetensors.torch.save(dict(tensors), {_KEY: checksum(tensors)}))
+        part.write_bytes(
+            safetensors.torch.save(dict(tensors), {_KEY: checksum(tensors, path.name)})
+        )
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -57,15 +62,14 @@ def load(path: Path) -> dict[str, Tensor]:
         OSError: there is no such file, or it cannot be read.
         ValueError: it is not as it was written.
     """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no file", str(path))
+    require_file(path)
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             written = (file.metadata() or {}).get(_KEY)
     except SafetensorError as error:
         raise ValueError(f"it is cut off or no safetensors file: {error}") from error
-    if written != checksum(tensors):
+    if written != checksum(tensors, path.name):
         raise ValueError(_DAMAGED)
     return tensors
 

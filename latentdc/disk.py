@@ -1,15 +1,41 @@
-"""Files that are on the disk before anything relies on them, so that a power cut loses none."""
+"""Files that are on the disk before anything relies on them, and that are read without waiting."""
 
 import errno
 import filecmp
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 MANY = 1000  # files that take longer one by one than all that the system has to write
 _CANNOT = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # no system syncs everything
+
+
+def require_file(path: Path) -> None:
+    """Refuse a folder, pipe or device in the place of a file: a pipe would be waited for.
+
+    Raises:
+        OSError: it is one; of what does not exist, only opening it tells.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+        ValueError: it is no JSON in UTF-8, or is nested beyond all sense.
+    """
+    require_file(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("lists and keys are too deep inside each other") from error
 
 
 def sync(path: Path) -> None:

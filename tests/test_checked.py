@@ -1,6 +1,7 @@
 """A changed byte anywhere in a file is an error, or changes nothing that is read."""
 
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from latentdc import checked
+from latentdc.disk import read_json
 
 TENSORS = {
     "weights": torch.tensor([[1.5, -2.0], [0.0, 3.0]]),
@@ -49,6 +51,29 @@ def test_no_changed_byte_of_tensors_is_followed(tmp_path, flip):
         path.write_bytes(content[:length])
         with pytest.raises((OSError, ValueError)):
             checked.load(path)
+
+
+def test_a_file_is_not_taken_for_its_neighbour(tmp_path):
+    one, other = tmp_path / "expert-00000.safetensors", tmp_path / "expert-00001.safetensors"
+    checked.save(TENSORS, one)
+    one.rename(other)
+    with pytest.raises(ValueError, match="not as it was written"):
+        checked.load(other)
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "some.safetensors")
+    os.mkfifo(tmp_path / "some.json")
+    with pytest.raises(OSError, match="it is no file"):
+        checked.load(tmp_path / "some.safetensors")
+    with pytest.raises(OSError, match="it is no file"):
+        read_json(tmp_path / "some.json")
+
+
+def test_json_without_end_is_a_value_error(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="too deep"):
+        read_json(tmp_path / "deep.json")
 
 
 def test_no_changed_byte_of_a_table_is_followed(tmp_path):

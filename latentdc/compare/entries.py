@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from latentdc.compare.names import named_apart
+from latentdc.disk import read_json
 from latentdc.errors import InputError
 from latentdc.evaluate.score import TOP1, TOP5, accuracies_of
 from latentdc.recipe import BASELINES
@@ -110,7 +111,7 @@ def _files(path: Path) -> list[Path]:
 
 def _read(path: Path, values: str, *, of_sweep: bool = False) -> list[Entry]:
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         if "cells" in content and not of_sweep:
             return _cells(path, content, values)
         run = path.resolve().parent
@@ -216,7 +217,7 @@ def _test_name(run: Path) -> str:
     """Data and resolution by name, for files that do not hold the hash of their test set."""
     for folder in (run / "synthetic", run):
         if (path := folder / layout.PROVENANCE).is_file():
-            facts = json.loads(path.read_text())
+            facts = read_json(path)
             return f"{facts.get('dataset')}, {facts.get('resolution')} px"
     return "not recorded"
 
@@ -236,7 +237,7 @@ def _size(row: Mapping[str, Any], run: Path) -> int | None:
 
                 return stored_image_bytes(folder) + labels
     path = run / "metrics.json"
-    known = json.loads(path.read_text())["sets"].get(row["set"]) if path.is_file() else None
+    known = read_json(path)["sets"].get(row["set"]) if path.is_file() else None
     if known is None:
         return None
     sizes = known["storage"]

@@ -1,7 +1,6 @@
 """Local folders of tables: parquet files in the Hub's layout, or what `save_to_disk` wrote."""
 
 import errno
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from datasets.info import DatasetInfosDict
 from latentdc.config import nearest
 from latentdc.data.card import configurations, read_card
 from latentdc.data.files import LeftOut, files_below, note, pointer, printable, tell
+from latentdc.disk import read_json
 from latentdc.errors import InputError
 
 SAVED = ("dataset_dict.json", "state.json")  # of `save_to_disk`: several splits, one split
@@ -385,7 +385,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST:
             raise InputError(f"{path} has more than {_LARGEST // 2**20} MiB; save it again.")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except InputError:
         raise
     except (OSError, ValueError, RecursionError) as error:

@@ -6,7 +6,6 @@ is written under a temporary name, brought to the disk and renamed. The last two
 goes on from the newest one that is as it was written.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from latentdc import launch
-from latentdc.disk import sync
+from latentdc.disk import read_json, require_file, sync
 from latentdc.distill.latents import Latents, Parts, leaves
 from latentdc.errors import InputError
 
@@ -172,11 +171,11 @@ def damage_of(checkpoint: Path) -> str | None:
     try:
         files = _files(checkpoint)
         for name, checksum in files.items():
-            _require_file(checkpoint / name)
+            require_file(checkpoint / name)
             with (checkpoint / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
                     return f"{name} is not as it was written"
-        step = json.loads((checkpoint / STATE).read_bytes())["step"]
+        step = read_json(checkpoint / STATE)["step"]
         return None if step == _step(checkpoint) else f"{STATE} is of step {step}"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -186,12 +185,6 @@ def damage_of(checkpoint: Path) -> str | None:
         return f"{CHECKSUMS} is not as it was written"
 
 
-def _require_file(path: Path) -> None:
-    """Refuse a pipe or device, which would be waited for."""
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no file", str(path))
-
-
 def _files(checkpoint: Path) -> dict[str, str]:
     """Checksums of the files of a checkpoint, by their names.
 
@@ -199,8 +192,7 @@ def _files(checkpoint: Path) -> dict[str, str]:
         OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError: the list is
             damaged or absent.
     """
-    _require_file(checkpoint / CHECKSUMS)
-    content = json.loads((checkpoint / CHECKSUMS).read_bytes())
+    content = read_json(checkpoint / CHECKSUMS)
     files: dict[str, str] = content["files"]
     if content["list"] != _of_list(files):
         raise ValueError(f"{CHECKSUMS} is not as it was written")
@@ -213,7 +205,7 @@ def require(checkpoint: Path, wanted: Mapping[str, Any]) -> int:
     Raises:
         InputError: a fact in its `state.json` differs from the one in `wanted`.
     """
-    facts = json.loads((checkpoint / STATE).read_bytes())
+    facts = read_json(checkpoint / STATE)
     for name, value in wanted.items():
         found = facts.get(name)
         if found != value:

@@ -1,11 +1,11 @@
 """Settling, once per run, how the prior trades memory for work."""
 
-import json
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from latentdc import launch
+from latentdc.disk import read_json
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
@@ -42,7 +42,7 @@ def settle_memory(
 
 
 def _recorded(saved: Path | None, processes: int) -> Plan | None:
-    facts = {} if saved is None else json.loads((saved / "state.json").read_text())
+    facts = {} if saved is None else read_json(saved / "state.json")
     if "memory" not in facts or facts.get("processes") != processes:
         return None
     return Plan(facts["memory"], facts["chunk"])

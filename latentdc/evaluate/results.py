@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from latentdc.disk import read_json
 from latentdc.errors import InputError
 from latentdc.evaluate.score import TOP1, TOP5, accuracies_of
 from latentdc.evaluate.table import Table
@@ -70,7 +71,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {"protocols": {}, "rows": []}
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         if content["version"] < OLDEST:
             return {"protocols": {}, "rows": []}
         if content["version"] > VERSION:

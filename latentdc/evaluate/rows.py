@@ -6,6 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from latentdc.disk import read_json
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.score import share
 from latentdc.launch import warn
@@ -43,7 +44,7 @@ def read_row(folder: Path, row: Row) -> Accuracy | None:
     """
     path = folder / row.file
     try:
-        return _accuracy(json.loads(path.read_text()), row)
+        return _accuracy(read_json(path), row)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, RecursionError) as error:

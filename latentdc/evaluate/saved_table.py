@@ -1,9 +1,9 @@
 """Read a `Table` back from the results.json that it wrote."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from latentdc.disk import read_json
 from latentdc.errors import InputError
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.score import TOP5, Score, accuracies_of
@@ -18,7 +18,7 @@ def load_table(path: Path) -> Table:
         InputError: the file is none of this version's, or names a teacher that is not there.
     """
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         if "cells" in content:
             raise InputError(
                 "it is the table of a sweep; load one of its runs, or see latentdc compare "

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from latentdc import checked
+from latentdc.disk import read_json
 from latentdc.draws import generator
 from latentdc.errors import InputError
 
@@ -74,10 +75,8 @@ class LabelStore:
     def _differing(self, brought: Path) -> dict[str, tuple[object, object]]:
         """By name, the facts of `brought` and of this store that differ."""
         try:
-            if not (brought / FACTS).is_file():
-                raise OSError(f"there is no file {FACTS}")
-            found = dict(json.loads((brought / FACTS).read_text()))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+            found = dict(read_json(brought / FACTS))
+        except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{brought} holds no stored labels: {error}.") from error
         ours = json.loads(json.dumps(self.facts))
         return {key: (found.get(key), ours[key]) for key in ours if found.get(key) != ours[key]}

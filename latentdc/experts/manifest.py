@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from latentdc.disk import read_json
 from latentdc.errors import InputError
 from latentdc.recipe import Recipe
 
@@ -84,7 +85,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path)
         if not isinstance(manifest, dict):
             raise ValueError("it holds no mapping")
     except (ValueError, RecursionError) as error:

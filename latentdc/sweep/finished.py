@@ -7,6 +7,7 @@ from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
+from latentdc.disk import read_json
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.saved_table import load_table
@@ -28,7 +29,7 @@ def identity(recipe: Recipe) -> str:
 def is_finished(recipe: Recipe, folder: Path) -> bool:
     """Whether the folder holds the results of this very recipe."""
     try:
-        marked = json.loads((folder / MARK).read_text())["recipe"]
+        marked = read_json(folder / MARK)["recipe"]
     except FileNotFoundError:
         return False
     except (ValueError, KeyError, TypeError, RecursionError) as error:

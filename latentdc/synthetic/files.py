@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 from torch import Tensor
 
+from latentdc.disk import read_json
 from latentdc.published import published, published_yaml
 from latentdc.report import save_grid
 from latentdc.synthetic import folder as layout
@@ -74,7 +75,7 @@ def read_files(folder: Path) -> dict[str, Any]:
         read = read_vectors if holds_vectors(shards[0]) else read_rows
     images, labels, class_names = read(shards)
     with layout.reading(folder / layout.PROVENANCE):
-        provenance = json.loads((folder / layout.PROVENANCE).read_text(encoding="utf-8"))
+        provenance = read_json(folder / layout.PROVENANCE)
         if not isinstance(provenance, dict):
             raise ValueError(f"it holds a {type(provenance).__name__}, not facts by their names")
     with layout.reading(folder / layout.LATENTS):

@@ -1,5 +1,6 @@
 """The folder of a synthetic set: its files, and where it is found."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ FILES = (SHARDS, LATENTS, WHITENING, PROVENANCE, RECIPE, RESULTS, GRID, CARD)
 def is_set(folder: Path) -> bool:
     """Whether `folder` holds a synthetic set; one that a kill left aside is put back first."""
     put_back(folder)
-    return bool(shards(folder)) and (folder / PROVENANCE).is_file()
+    return bool(shards(folder)) and os.path.lexists(folder / PROVENANCE)
 
 
 def shards(folder: Path) -> list[Path]:

@@ -90,7 +90,7 @@ def changed(**changes):
         ("", "Expecting value"),
         ("{", "Expecting property name"),
         ("\0" * 40, "Expecting value"),
-        ("[" * 100_000, "recursion"),
+        ("[" * 100_000, "too deep"),
     ],
 )
 def test_a_row_that_cannot_be_right_is_said_and_not_believed(tmp_path, capsys, content, reason):

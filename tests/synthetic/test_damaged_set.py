@@ -54,6 +54,11 @@ def pictures(*images: bytes | None, label=None, column="image"):
     return write
 
 
+def pipe(folder):
+    (folder / PROVENANCE).unlink()
+    os.mkfifo(folder / PROVENANCE)
+
+
 def holding(name: str, content: bytes | str):
     data = content.encode() if isinstance(content, str) else content
     return lambda folder: (folder / name).write_bytes(data)
@@ -128,6 +133,7 @@ DAMAGES = {
     "provenance cut": (PROVENANCE, cut(PROVENANCE, 0.5), "damaged"),
     "provenance empty": (PROVENANCE, cut(PROVENANCE, 0), "damaged"),
     "provenance deep": (PROVENANCE, holding(PROVENANCE, DEEP), "damaged"),
+    "provenance a pipe": (PROVENANCE, pipe, "it is no file"),
     "provenance a list": (PROVENANCE, holding(PROVENANCE, "[1]"), "it holds a list, not facts"),
     "provenance of bytes": (PROVENANCE, holding(PROVENANCE, b"\xff\xfe{}"), "damaged"),
     "whitening of text": (

@@ -1,5 +1,6 @@
 """What a path holds that is none of our own sets. Imports no torch."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -61,7 +62,7 @@ def parquet_files(folder: Path) -> list[Path]:
 
 def _holds_images(folder: Path, below: int = 0) -> bool:
     """Whether pictures lie in a folder, or in folders of it so far below; none of our sets."""
-    if (folder / PROVENANCE).is_file():
+    if os.path.lexists(folder / PROVENANCE):
         return False
     if any(_is_image(file) and not is_clutter(file.name) for file in folder.iterdir()):
         return True
