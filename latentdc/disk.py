@@ -21,7 +21,7 @@ def require_file(path: Path) -> None:
         OSError: it is one; of what does not exist, only opening it tells.
     """
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no file", str(path))
+        raise OSError(f"{path} is no file")
 
 
 def read_json(path: Path) -> Any:

@@ -64,9 +64,9 @@ def test_a_file_is_not_taken_for_its_neighbour(tmp_path):
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "some.safetensors")
     os.mkfifo(tmp_path / "some.json")
-    with pytest.raises(OSError, match="it is no file"):
+    with pytest.raises(OSError, match="is no file"):
         checked.load(tmp_path / "some.safetensors")
-    with pytest.raises(OSError, match="it is no file"):
+    with pytest.raises(OSError, match="is no file"):
         read_json(tmp_path / "some.json")
 
 

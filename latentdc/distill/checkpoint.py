@@ -180,7 +180,7 @@ def damage_of(checkpoint: Path) -> str | None:
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except OSError as error:
-        return f"{Path(error.filename or checkpoint).name}: {error.strerror}"
+        return f"{Path(error.filename or checkpoint).name}: {error.strerror or error}"
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return f"{CHECKSUMS} is not as it was written"
 

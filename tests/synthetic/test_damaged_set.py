@@ -133,7 +133,7 @@ DAMAGES = {
     "provenance cut": (PROVENANCE, cut(PROVENANCE, 0.5), "damaged"),
     "provenance empty": (PROVENANCE, cut(PROVENANCE, 0), "damaged"),
     "provenance deep": (PROVENANCE, holding(PROVENANCE, DEEP), "damaged"),
-    "provenance a pipe": (PROVENANCE, pipe, "it is no file"),
+    "provenance a pipe": (PROVENANCE, pipe, "is no file"),
     "provenance a list": (PROVENANCE, holding(PROVENANCE, "[1]"), "it holds a list, not facts"),
     "provenance of bytes": (PROVENANCE, holding(PROVENANCE, b"\xff\xfe{}"), "damaged"),
     "whitening of text": (
