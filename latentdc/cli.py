@@ -57,9 +57,19 @@ def _run(arguments: Sequence[str]) -> None:
     import_module(COMMANDS[command][0]).main(rest)
 
 
+class Parser(argparse.ArgumentParser):
+    """Refuses what is no argument of a command in one line, as everything else is refused."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with code 2."""
+        self.exit(
+            EXIT["input"], f"latentdc: error: {on_terminal(message)}; see {self.prog} --help.\n"
+        )
+
+
 def recipe_parser(command: str, description: str) -> argparse.ArgumentParser:
     """The arguments that every command over a recipe has."""
-    parser = argparse.ArgumentParser(prog=command, description=description)
+    parser = Parser(prog=command, description=description)
     parser.add_argument("recipe", help="YAML file, or the name of a recipe that latentdc brings")
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="key=value", help="changed keys: seed=1"

@@ -418,3 +418,13 @@ def test_help_configuration_and_refusals_come_without_importing_torch(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("latentdc: error: ") == sum(code == 2 for _, code in TORCHLESS)
     assert [path.name for path in tmp_path.rglob("*")] == ["another", "recipe.yaml"]
+
+
+@pytest.mark.parametrize("command", [*cli.COMMANDS])
+@pytest.mark.parametrize("words", [["--icp=1"], []], ids=["unknown option", "nothing"])
+def test_what_is_no_argument_is_refused_in_one_line(capsys, monkeypatch, tmp_path, command, words):
+    monkeypatch.chdir(tmp_path)
+    code, _, line = ends(capsys, lambda: cli.main([command, *words]))
+    assert code == 2 and line.startswith("latentdc: error: ") and line.count("\n") == 1, line
+    assert f"see latentdc {command} --help" in line
+    assert list(tmp_path.iterdir()) == []

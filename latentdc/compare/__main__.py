@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="latentdc compare",
         description="Accuracies of any number of runs by protocol, differences paired by seed, "
         "and accuracy against storage.",

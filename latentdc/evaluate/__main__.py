@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from latentdc import config, lock
-from latentdc.cli import exits
+from latentdc.cli import Parser, exits
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.loading import load_protocol
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="latentdc evaluate",
         description="Train students on saved sets, and on random images beside them, and test them "
         "on the real test set.",

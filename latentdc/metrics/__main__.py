@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="latentdc measure",
         description="Storage of a set, and how sure, diverse and near to real images it is; as "
         "many random images stand beside it.",

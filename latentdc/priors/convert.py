@@ -17,7 +17,7 @@ from latentdc.synthetic.folder import is_free
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert a checkpoint and say what became of it."""
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="latentdc convert-prior",
         description="Convert a CompVis latent diffusion checkpoint into a prior for latentdc.",
     )

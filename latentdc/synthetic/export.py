@@ -108,7 +108,7 @@ FORMATS = {"imagefolder": export_imagefolder, "pt": export_pt}
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write a synthetic set in another form."""
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="latentdc export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,6 +1,5 @@
 """`latentdc push RUN user/name`: a synthetic set becomes a data set repo on the Hub."""
 
-import argparse
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -103,7 +102,7 @@ def require_login() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Push the synthetic set of a run."""
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="latentdc push",
         description="Push a synthetic set to a data set repo of the Hugging Face Hub, in one "
         "commit. A new repo is private.",
