@@ -44,7 +44,7 @@ class Workspace:
             self._made = [path for path in self._home.parents if not path.exists()]
             self._identity = hashlib.sha256(identity.encode()).hexdigest()
             mark = self._home / _MARK
-            if not mark.is_file() or mark.read_text() != self._identity:
+            if not mark.is_file() or mark.read_bytes() != self._identity.encode():
                 shutil.rmtree(self._home, ignore_errors=True)
 
     def folder(self, run: str) -> Path | None:

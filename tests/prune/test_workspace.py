@@ -116,6 +116,14 @@ def test_a_changed_byte_of_a_killed_scoring_is_not_gone_on_from(tmp_path, monkey
         scored(tmp_path)
 
 
+def test_a_mark_of_other_bytes_is_no_ones_and_scoring_starts_anew(tmp_path, monkeypatch):
+    whole, home = scored(None), begun(tmp_path, monkeypatch)
+    mark = home / "fingerprint"
+    mark.write_bytes(mark.read_bytes() + b"\xff\xfe")
+    again = scored(tmp_path)
+    assert all(torch.equal(column, again.columns[name]) for name, column in whole.columns.items())
+
+
 def test_records_of_another_shape_are_not_continued(tmp_path):
     array_file(tmp_path, "loss", (4, 10), "<f4", keep=False)
     with pytest.raises(RunError, match=r"damaged \(float32 of shape \(4, 10\)\)"):
