@@ -355,7 +355,8 @@ def test_the_printed_configuration_is_the_resolved_recipe(capsys, tmp_path, comm
 
 def test_a_missing_recipe_is_what_is_missing(capsys):
     code, _, line = ends(capsys, lambda: cli.main(["distill"]))
-    assert code == 2 and line.endswith("the following arguments are required: recipe\n")
+    assert code == 2 and line.count("\n") == 1
+    assert "the following arguments are required: recipe; see latentdc distill --help" in line
 
 
 def test_a_run_folder_is_named_after_its_recipe_or_as_told(monkeypatch, tmp_path):
