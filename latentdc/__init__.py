@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from latentdc.prune.pipeline import prune_dataset as prune_dataset
     from latentdc.prune.scoring import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
+    from latentdc.recipe import ObjectiveSettings as ObjectiveSettings
     from latentdc.recipe import Scorer as Scorer
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
 
@@ -36,6 +37,7 @@ _HOME = {
     "Dataset": "latentdc.data.dataset:Dataset",
     "EvalProtocol": "latentdc.evaluate.protocol:EvalProtocol",
     "Normalization": "latentdc.images:Normalization",
+    "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",
     "Prior": "latentdc.priors.base:Prior",
     "Score": "latentdc.evaluate.score:Score",
     "Scorer": "latentdc.recipe:Scorer",
