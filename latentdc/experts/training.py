@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from tqdm import tqdm
 
-from latentdc import checked, launch
+from latentdc import launch
 from latentdc.autograd import with_gradients
 from latentdc.batches import epoch_batches, joins
 from latentdc.data.dataset import Dataset
@@ -25,6 +25,7 @@ from latentdc.errors import InputError, RunError
 from latentdc.experts.files import missing_experts
 from latentdc.experts.manifest import expert_path
 from latentdc.images import Preprocessing
+from latentdc.io import save_tensors
 from latentdc.networks.build import new_network, outline
 from latentdc.objectives.augment import augment
 from latentdc.recipe import Experts
@@ -83,7 +84,7 @@ def train_experts(
             index=index,
             accelerator=accelerator,
         )
-        checked.save(snapshots, expert_path(folder, index))
+        save_tensors(expert_path(folder, index), snapshots)
     accelerator.wait_for_everyone()
 
 
