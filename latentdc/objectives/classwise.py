@@ -21,16 +21,16 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from latentdc import draws
+from latentdc.augment.dsa import Draw, augment, augment_classes, draw_augmentation
 from latentdc.autograd import with_gradients
-from latentdc.batches import epoch_batches, joins
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network, batch_norms, disable_dropout
 from latentdc.networks.build import new_network, outline
-from latentdc.objectives.augment import Draw, augment, augment_classes, draw_augmentation
 from latentdc.objectives.base import PIXELS_GPU, EffectForm, RealBatch, at_once, packs
 from latentdc.objectives.effects import Effects
 from latentdc.recipe import ObjectiveSettings
+from latentdc.training import Batch, Forward, epoch_batches, fit, joins
 
 FROM_CLASS = 16  # real images of each class that fix the statistics of batch norm
 
@@ -234,18 +234,20 @@ class Students:
         disable_dropout(student)
         labels = labels.to(images.device)
         loops, strategy = self.settings.loops, self.settings.augment
+
+        def loss(forward: Forward, batch: Batch) -> Tensor:
+            rows = batch.rows.to(images.device)
+            logits = forward(augment(self.normalization(images[rows]), batch.draw))
+            return cross_entropy(logits, labels[rows])
+
         optimizer = torch.optim.SGD(student.parameters(), lr=loops.lr_student)
         for epoch in range(self.inner):
             keys = ("student", step, epoch)
-            for rows, draw in epoch_batches(
+            batches = epoch_batches(
                 len(images), loops.batch_syn, strategy, self.seed, *keys, join=self.join
-            ):
-                rows = rows.to(images.device)
-                logits = student(augment(self.normalization(images[rows]), draw))
-                optimizer.zero_grad()
-                cross_entropy(logits.float(), labels[rows]).backward()
-                optimizer.step()
-                torch.clear_autocast_cache()  # it holds the weights of before
+            )
+            for _ in fit(student, batches, loss, optimizer):
+                pass
 
     @torch.no_grad()
     def _fix_statistics(self, student: Network, step: int, real: RealBatch) -> None:
