@@ -20,6 +20,7 @@ from latentdc.infobatch import InfoBatch
 from latentdc.networks import new_network
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.scorer import preparation
+from latentdc.recipe import Scorer
 from latentdc.standardization import Plain
 
 State = dict[str, Tensor]
@@ -34,69 +35,59 @@ class ScorerTraining:
 
     Args:
         train: images to learn and, later, to rank.
-        network: name of one of our networks.
-        epochs: passes over the data, by which the schedule is laid out.
-        lr: peak learning rate.
-        batch: images per step.
-        resolution: in pixels, to which images are resized.
+        scorer: network and training.
         normalization: of the images.
         seed: initial weights, batch order and dropout follow from it.
         accelerator: its device and precision are used.
         rows: (n,) images to train on; None takes all.
-        infobatch: rho of InfoBatch; None sees every image in every epoch.
     """
 
     def __init__(
         self,
         train: Dataset,
+        scorer: Scorer,
         *,
-        network: str,
-        epochs: int,
-        lr: float,
-        batch: int,
-        resolution: int,
         normalization: Plain,
         seed: int,
         accelerator: Accelerator,
         rows: Tensor | None = None,
-        infobatch: float | None = None,
     ) -> None:
         rows = torch.arange(len(train)) if rows is None else rows
+        resolution = scorer.resolution or train.resolution
         sizes = {"num_classes": train.num_classes, "resolution": resolution}
-        joins(network, count=len(rows), batch=batch, **sizes)  # refuses batches of one image
-        model = new_network(network, "scorer", seed=seed, **sizes)
+        joins(scorer.network, count=len(rows), batch=scorer.batch, **sizes)  # refuses ones of one
+        model = new_network(scorer.network, "scorer", seed=seed, **sizes)
         device = accelerator.device
         self.classifier = Classifier(model, preparation(resolution, normalization)).to(device)
-        self.epochs, self.done, self._lr, self._batch = epochs, 0, lr, batch
-        self._optimizer = SGD(self.classifier.parameters(), lr=lr, momentum=0.9)
+        self.done, self._scorer = 0, scorer
+        self._optimizer = SGD(self.classifier.parameters(), lr=scorer.lr, momentum=0.9)
         self._scaler = torch.amp.GradScaler(
             device.type, enabled=accelerator.mixed_precision == "fp16"
         )
         self._images, self._labels = place(train.images, device), train.labels.to(device)
         self._rows = rows
-        self._sampler = (
-            None
-            if infobatch is None
-            else InfoBatch(len(self._rows), epochs, rho=infobatch, seed=seed)
-        )
+        self._sampler = None
+        if scorer.infobatch is not None:
+            self._sampler = InfoBatch(len(rows), scorer.epochs, rho=scorer.infobatch, seed=seed)
         self._seed, self._accelerator = seed, accelerator
 
     def run(self, until: int | None = None) -> Iterator[int]:
         """Train on to the end, or to epoch `until` of it, yielding each when it is over."""
-        for epoch in range(self.done, self.epochs if until is None else until):
+        epochs = self._scorer.epochs
+        for epoch in range(self.done, until or epochs):
             self.classifier.train()
             batches = self._batches(epoch)
-            steps = self.epochs * len(batches)
+            steps = epochs * len(batches)
             bar = tqdm(
                 batches,
-                desc=f"training the scorer, epoch {epoch + 1} of {self.epochs}",
+                desc=f"training the scorer, epoch {epoch + 1} of {epochs}",
                 leave=False,
                 delay=2,  # seconds
                 disable=not self._accelerator.is_main_process,
             )
             with global_draws(self._seed, "dropout", "scorer", epoch):
                 for step, (places, weights) in enumerate(bar, start=epoch * len(batches)):
-                    lr = self._lr * ((1 + math.cos(math.pi * step / steps)) / 2)
+                    lr = self._scorer.lr * ((1 + math.cos(math.pi * step / steps)) / 2)
                     self._step(places, weights, lr)
             self.done = epoch + 1
             if self._accelerator.num_processes > 1:
@@ -112,10 +103,10 @@ class ScorerTraining:
         source = generator(self._seed, "scorer", epoch)
         if self._sampler is None:
             order = torch.randperm(len(self._rows), generator=source)
-            return [(places, None) for places in split(order, self._batch, join=True)]
+            return [(places, None) for places in split(order, self._scorer.batch, join=True)]
         seen, weights = self._sampler.epoch(epoch)
         order = torch.randperm(len(seen), generator=source)
-        parts = split(order, self._batch, join=True)
+        parts = split(order, self._scorer.batch, join=True)
         return [(seen[some], weights[some]) for some in parts]
 
     def _step(self, places: Tensor, weights: Tensor | None, lr: float) -> None:

@@ -5,19 +5,21 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.images import Normalization
-from latentdc.prune.predictions import accuracy
+from latentdc.prune.measures import accuracy
 from latentdc.prune.training import ScorerTraining
+from latentdc.recipe import Scorer
 from tests.prune.toys import colours
 
 
 def training(**keys) -> ScorerTraining:
-    given = {"network": "convnet3@4", "epochs": 3, "lr": 0.05, "batch": 8, "seed": 0, **keys}
+    given = {"network": "convnet3@4", "epochs": 3, "lr": 0.05, "batch": 8, **keys}
+    own = {"seed": given.pop("seed", 0), "rows": given.pop("rows", None)}
     return ScorerTraining(
         colours(32),
-        resolution=8,
+        Scorer(**given),
         normalization=Normalization(),
         accelerator=Accelerator(),
-        **given,
+        **own,
     )
 
 

@@ -7,24 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 
 from latentdc.errors import InputError, RunError
 from latentdc.prune.__main__ import main as prune
-from latentdc.prune.records import array_file
-from latentdc.prune.scoring import score_dataset
-from latentdc.prune.workspace import Workspace
-from latentdc.recipe import Scorer
+from latentdc.prune.prune import score_dataset
+from latentdc.prune.records import Workspace, array_file
+from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 
 QUICK = Scorer(network="convnet3@8", epochs=4, lr=0.1, batch=8)
 
 
 def scored(folder):
-    return score_dataset(
-        colours(32), columns=["loss", "distance"], scorer=QUICK, folder=folder,
-        accelerator=Accelerator(),
-    )  # fmt: skip
+    return score_dataset(colours(32), Prune(columns=["distance"], scorer=QUICK), folder=folder)
 
 
 def begun(folder, monkeypatch) -> Path:

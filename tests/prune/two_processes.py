@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from latentdc.prune.pipeline import prune_dataset
+from latentdc.prune.prune import prune_dataset
 from latentdc.prune.training import ScorerTraining
 from tests.prune.test_processes import CALLS, score_once
 
