@@ -17,8 +17,8 @@ from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import plain
 from latentdc.draws import choose, generator
 from latentdc.prune.prune import score_dataset
-from latentdc.prune.rules.names import RULES
 from latentdc.recipe import Recipe
+from latentdc.recipe.rules import RULES
 
 SHARE = 0.05
 

@@ -18,7 +18,7 @@ def grid_of(labelled: LabelledImages) -> int | None:
     """Pictures along each side of a set's images: 1 for real images, None where it is not known."""
     if isinstance(labelled, Dataset):
         return 1
-    return getattr(labelled, "grid", None)
+    return labelled.grid
 
 
 def views_for(views: Views, labelled: LabelledImages) -> Views:

@@ -20,9 +20,9 @@ from latentdc.experts.manifest import (
     require_writable,
     write_manifest,
 )
-from latentdc.networks.names import check_network
 from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
+from latentdc.recipe.networks import check_network
 from latentdc.recipe.vectors import require_images
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.repeats import different_rows
 from latentdc.errors import InputError
-from latentdc.prune.rules.names import RULES
+from latentdc.recipe.rules import RULES
 
 _KIND = "latentdc.coreset"  # of parquet file
 

@@ -22,8 +22,6 @@ from latentdc.device import forward_batch
 from latentdc.draws import key_seed
 from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization
-from latentdc.networks.names import check_network
-from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.check import refuse_chance
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.features import Features
@@ -31,11 +29,12 @@ from latentdc.prune.foreign import FEATURES
 from latentdc.prune.measures import PREDICTED, Batch, History, Measures, accuracy, measure
 from latentdc.prune.records import Records, Workspace, array_file
 from latentdc.prune.rules.memorization import held_out_parts
-from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.scorer import given_scorer
 from latentdc.prune.training import ScorerTraining
 from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.recipe.networks import check_network, pretrained
+from latentdc.recipe.rules import RULES
 from latentdc.standardization import Plain
 
 Columns = dict[str, Tensor]

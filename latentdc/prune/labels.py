@@ -14,9 +14,9 @@ from torch import Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.prune.measures import PREDICTED
-from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.select import ranked
+from latentdc.recipe.rules import RULES
 from latentdc.report import save_grid
 
 SHARE = 0.01  # of the images, listed

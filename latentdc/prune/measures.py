@@ -16,8 +16,8 @@ from latentdc.data.mapped import reserve
 from latentdc.device import fetch, place, send
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.rules.aum import logit_margin
-from latentdc.prune.rules.names import RULES
 from latentdc.prune.rules.tdds import change
+from latentdc.recipe.rules import RULES
 
 PREDICTED = "predicted"  # the class that the classifier says, as it ends
 BLOCK = 64  # batches between two gatherings; the same for any number of processes

@@ -23,12 +23,12 @@ from latentdc.prune.coreset import Coreset
 from latentdc.prune.dynamics import Scoring, base_of, compute_scores
 from latentdc.prune.features import own_features, read_features
 from latentdc.prune.foreign import UNREADABLE, read_scores, with_features
-from latentdc.prune.rules.names import RULES
 from latentdc.prune.rules.random import random_scores
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.select import choose_rows, most_kept, saved_classes, select
 from latentdc.ranks import say
 from latentdc.recipe import Data, Prune
+from latentdc.recipe.rules import RULES
 from latentdc.standardization import Plain
 
 SCORES = "scores.parquet"  # in a run folder

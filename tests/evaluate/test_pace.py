@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from latentdc.evaluate.settings import Views
 from latentdc.evaluate.training import train_student
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import new_network
+from latentdc.synthetic import SyntheticSet
 from tests.evaluate.toys import protocol, stripes
 
 RHO, BATCH, EPOCHS = 0.5, 4, 16
@@ -146,16 +148,20 @@ def test_infobatch_is_refused_with_what_hides_an_images_own_loss(changes, messag
         protocol(**changes)
 
 
-def test_infobatch_is_refused_for_sets_that_bring_soft_labels():
-    data = stripes(6)
-    require_own_losses(data, RHO, "given")
+def test_infobatch_is_refused_for_sets_with_soft_labels():
+    hard = SyntheticSet.from_real(stripes(6))
+    soft = replace(hard, soft_labels=torch.zeros(6, 3))
+    require_own_losses(hard, RHO, "given")
+    require_own_losses(soft, None, "given")
+    with pytest.raises(InputError, match="the given set has soft labels"):
+        require_own_losses(soft, RHO, "given")
 
-    class Soft:
-        soft = torch.zeros(6, 3)
 
-    require_own_losses(Soft(), None, "given")
-    with pytest.raises(InputError, match="the given set brings soft labels"):
-        require_own_losses(Soft(), RHO, "given")
+def test_weights_are_not_passed_over():
+    with pytest.raises(InputError, match="the given set weighs its images"):
+        require_own_losses(
+            replace(SyntheticSet.from_real(stripes(6)), weights=torch.ones(6)), None, "given"
+        )
 
 
 def test_infobatch_makes_another_protocol_and_none_the_same():

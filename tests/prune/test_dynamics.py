@@ -13,9 +13,9 @@ from latentdc.networks import new_network
 from latentdc.prune import dynamics, measures, training
 from latentdc.prune.prune import score_dataset
 from latentdc.prune.rules.loss import cross_entropy
-from latentdc.prune.rules.names import RULES, Rule
 from latentdc.prune.training import ScorerTraining
 from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.recipe.rules import RULES, Rule
 from tests.prune.toys import colours
 
 QUICK = {"network": "convnet3@8", "epochs": 4, "lr": 0.1, "batch": 8}

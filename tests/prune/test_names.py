@@ -9,8 +9,8 @@ import torch
 
 from latentdc.errors import InputError
 from latentdc.prune.prune import choose_coreset, score_dataset
-from latentdc.prune.rules.names import RULES, require_rule
 from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.recipe.rules import RULES, require_rule
 from tests.prune.toys import colours
 
 ROOT = Path(__file__).parents[2]

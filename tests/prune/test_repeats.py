@@ -11,8 +11,8 @@ from latentdc.evaluate.baselines import random_images
 from latentdc.prune.__main__ import main as prune
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import choose_coreset, prune_dataset, score_dataset
-from latentdc.prune.rules.names import RULES
 from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.recipe.rules import RULES
 from tests.prune.toys import colours
 
 SCORER = Scorer(network="convnet3@16", epochs=12, lr=0.1, batch=4)

@@ -12,8 +12,8 @@ from latentdc.networks import new_network
 from latentdc.prune.labels import check_labels
 from latentdc.prune.prune import prune_dataset, score_dataset
 from latentdc.prune.report import write_report
-from latentdc.prune.rules.names import RULES
 from latentdc.recipe import Data, Prune, Scorer
+from latentdc.recipe.rules import RULES
 from tests.clusters import CLASSES, clusters, opened
 
 SCORER = Scorer(network="mlp@32", epochs=10, lr=0.05, batch=32)
