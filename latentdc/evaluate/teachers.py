@@ -167,11 +167,9 @@ def _trained(
             except ValueError as error:
                 launch.warn(f"{path} is damaged ({error}); the teacher is trained again.")
         network = train_student(
-            train.images,
-            train.labels,
-            network=teacher.network,
-            num_classes=len(train.class_names),
-            protocol=learning,
+            train,
+            teacher.network,
+            learning,
             seed=seed,
             normalization=plain,
             accelerator=accelerator,
