@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from tqdm import tqdm
 
-from latentdc import checked, launch
+from latentdc import launch
 from latentdc.augment.dsa import augment
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
@@ -24,6 +24,7 @@ from latentdc.errors import InputError, RunError
 from latentdc.experts.files import missing_experts
 from latentdc.experts.manifest import expert_path
 from latentdc.images import Preprocessing
+from latentdc.io import save_tensors
 from latentdc.networks.build import new_network, outline
 from latentdc.recipe import Experts
 from latentdc.training import Batch, Forward, Precision, epoch_batches, fit, joins
@@ -82,7 +83,7 @@ def train_experts(
             index=index,
             accelerator=accelerator,
         )
-        checked.save(snapshots, expert_path(folder, index))
+        save_tensors(expert_path(folder, index), snapshots)
     accelerator.wait_for_everyone()
 
 

@@ -1,11 +1,9 @@
 """Scores of every image, from a scorer's training or under given weights."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +20,7 @@ from latentdc.device import forward_batch
 from latentdc.draws import key_seed
 from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization
+from latentdc.io import file_hash, fingerprint
 from latentdc.prune.check import refuse_chance
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.features import Features
@@ -103,8 +102,7 @@ class Scoring:
     def facts(self) -> dict[str, object]:
         """What tells these scores from others, in JSON's types and without paths."""
         train, weights, features = self.train, self.scorer.weights, self.prune.features
-        images = sha256(train.hashes.numpy().tobytes() + train.labels.numpy().tobytes())
-        images.update(repr(train.class_names).encode())  # ordered, as records are by row
+        images = [train.hashes, train.labels, train.class_names]  # in order, as records are by row
         if weights is not None and Path(weights).is_file():
             weights = _identity(Path(weights))
         facts = {
@@ -117,7 +115,7 @@ class Scoring:
             "precision": self.accelerator.mixed_precision,
             "features": None if features is None else _identity(Path(features)),
             "resolution": train.resolution,
-            "images": images.hexdigest()[:16],
+            "images": fingerprint(images),
         }
         return dict(json.loads(json.dumps(facts)))
 
@@ -130,8 +128,7 @@ def base_of(name: str, settings: RuleSettings) -> str | None:
 
 def _identity(path: Path) -> str:
     """Name and content of a file, wherever it lies."""
-    with path.open("rb") as file:
-        return f"{path.name} {file_digest(file, 'sha256').hexdigest()[:16]}"
+    return f"{path.name} {file_hash(path)[:16]}"
 
 
 @with_gradients
@@ -314,7 +311,7 @@ class Dynamics:
         folder = self._scoring.folder
         if folder is not None and isinstance(self.features, np.memmap):
             self.features.flush()
-            os.replace(str(self.features.filename), folder / FEATURES)
+            Path(str(self.features.filename)).replace(folder / FEATURES)
 
 
 def _observed(scoring: Scoring, features: bool) -> list[Dynamics]:

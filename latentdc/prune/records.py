@@ -1,8 +1,5 @@
 """What a scoring has recorded so far, in memory or in files from which a killed one goes on."""
 
-import hashlib
-import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -15,9 +12,10 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdc import checked, launch
+from latentdc import launch
 from latentdc.data.mapped import reserve
 from latentdc.errors import InputError, RunError
+from latentdc.io import fingerprint, load_tensors, save_tensors, write_text
 from latentdc.prune.measures import Measures
 
 _CHUNK = 2**18  # images looked at together when scores are made of records
@@ -133,7 +131,7 @@ class Workspace:
         if folder is not None and accelerator.is_main_process:
             self._home = folder / _NAME
             self._made = [path for path in self._home.parents if not path.exists()]
-            self._identity = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+            self._identity = fingerprint(facts, digits=64)
             mark = self._home / _MARK
             if not mark.is_file() or mark.read_bytes() != self._identity.encode():
                 shutil.rmtree(self._home, ignore_errors=True)
@@ -145,9 +143,7 @@ class Workspace:
         (self._home / run).mkdir(parents=True, exist_ok=True)
         mark = self._home / _MARK
         if not mark.is_file():  # whole or not at all: without it, what was scored is discarded
-            part = self._home / f"{_MARK}.part"
-            part.write_text(self._identity)
-            os.replace(part, mark)
+            write_text(mark, self._identity)
         return self._home / run
 
     def load(self, run: str, *, beside: str | None = None) -> dict[str, Tensor] | None:
@@ -164,7 +160,7 @@ class Workspace:
         if home is not None and (beside is None or (home / beside).is_file()):
             path = home / "state.safetensors"
             try:
-                state = checked.load(path) if path.is_file() else None
+                state = load_tensors(path) if path.is_file() else None
             except (OSError, ValueError) as error:
                 raise InputError(_damaged(path, str(error))) from error
         return cast(dict[str, Tensor] | None, launch.agree(self._accelerator, state))
@@ -173,7 +169,7 @@ class Workspace:
         """Replace what was saved of a run, whole or not at all."""
         folder = self.folder(run)
         if folder is not None:
-            checked.save(state, folder / "state.safetensors")
+            save_tensors(folder / "state.safetensors", state)
 
     def clear(self) -> None:
         """Delete it, when the scores are made."""

@@ -69,9 +69,9 @@ def test_scores_are_averaged_over_independent_trainings():
 
 
 def test_a_window_that_ends_early_trains_no_further(monkeypatch):
-    done, step = set(), ScorerTraining._step
+    done, loss = set(), ScorerTraining._loss
     monkeypatch.setattr(
-        ScorerTraining, "_step", lambda self, *rest: done.add(self.done) or step(self, *rest)
+        ScorerTraining, "_loss", lambda self, *rest: done.add(self.done) or loss(self, *rest)
     )
     scored(columns=["loss"], window=(1, 3))
     assert done == {0, 1, 2}
@@ -125,11 +125,11 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_scores(
         patched.setattr(dynamics.Workspace, "save", dying)
         with pytest.raises(KeyboardInterrupt):
             scored(folder=tmp_path)
-    run = training.ScorerTraining._step
+    loss = training.ScorerTraining._loss
     monkeypatch.setattr(
         training.ScorerTraining,
-        "_step",
-        lambda self, *rest: epochs.append(self.done) or run(self, *rest),
+        "_loss",
+        lambda self, *rest: epochs.append(self.done) or loss(self, *rest),
     )
     again = scored(folder=tmp_path)
     assert min(epochs) == killed_after  # epochs that were finished are not trained again
