@@ -16,7 +16,7 @@ from latentdc.augment.dsa import cutout
 from latentdc.data.mapped import Images
 from latentdc.device import fetch, send
 from latentdc.draws import generator
-from latentdc.evaluate.settings import Views
+from latentdc.recipe.labels import Views
 
 Draws = dict[str, Tensor]  # by name of the step, one row per image of the set, on the CPU
 

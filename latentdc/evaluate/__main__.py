@@ -16,7 +16,6 @@ from latentdc.cli import Parser, exits
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.loading import load_protocol
-from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.sources import (
     Place,
     changes_for,
@@ -27,6 +26,7 @@ from latentdc.evaluate.sources import (
 )
 from latentdc.io import locked
 from latentdc.recipe import Recipe
+from latentdc.recipe.protocol import EvalProtocol
 
 CHANGEABLE = ("evaluate", "data", "threads", "precision", "processes")
 
