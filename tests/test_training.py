@@ -19,7 +19,7 @@ from latentdc.networks.build import needs_two_images, new_network
 from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.training import ScorerTraining
-from latentdc.recipe import Experts, Loops, ObjectiveSettings, Trajectory
+from latentdc.recipe import Experts, Loops, ObjectiveSettings, Scorer, Trajectory
 from latentdc.training import InfoBatch, split
 from tests.experts.toys import Wanderers
 
@@ -35,8 +35,8 @@ def noise(count: int, size: int = 32) -> Dataset:
 
 def scorer(network: str, count: int, batch: int, size: int = 32, **keys):
     run = ScorerTraining(
-        noise(count, size), network=network, epochs=1, lr=0.1, batch=batch, resolution=size,
-        normalization=NORMALIZATION, seed=3, accelerator=Accelerator(), **keys,
+        noise(count, size), Scorer(network=network, epochs=1, lr=0.1, batch=batch, **keys),
+        normalization=NORMALIZATION, seed=3, accelerator=Accelerator(),
     )  # fmt: skip
     list(run.run())
     return run.classifier.network
@@ -161,7 +161,7 @@ def test_dropout_of_experts_follows_from_the_seed():
 def test_a_dropping_scorer_that_was_put_away_goes_on_bit_by_bit():
     def begun() -> ScorerTraining:
         return ScorerTraining(
-            noise(4), network=DROPS, epochs=2, lr=0.1, batch=4, resolution=32,
+            noise(4), Scorer(network=DROPS, epochs=2, lr=0.1, batch=4),
             normalization=NORMALIZATION, seed=3, accelerator=Accelerator(),
         )  # fmt: skip
 
