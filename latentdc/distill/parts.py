@@ -53,7 +53,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     Raises:
         InputError: what only the data, the weights or the number of processes show to be wrong.
     """
-    experts = open_experts(recipe) if recipe.objective.kind == "mtt" else None
+    experts = recipe_experts(recipe)
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     precision: Precision = "bf16" if accelerator.mixed_precision == "bf16" else "no"
@@ -68,7 +68,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         ),
     )
     if experts is not None:
-        experts.fit(train, normalization)
+        experts.check(train, normalization)
     objective = recipe_objective(recipe, train, normalization, experts)
     check_classes_per_step(
         recipe.distill.classes_per_step,
@@ -131,6 +131,17 @@ def _prompts(spec: PriorSpec, class_names: Sequence[str]) -> dict[str, str]:
     return class_prompts(class_names, spec.prompt, spec.names)
 
 
+def recipe_experts(recipe: Recipe) -> ExpertFiles | ReplayBuffers | None:
+    """The experts that a recipe follows; None where its objective follows none.
+
+    Raises:
+        InputError: some are missing, or they were made otherwise.
+    """
+    if recipe.objective.kind != "mtt":
+        return None
+    return open_experts(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
+
+
 def recipe_objective(
     recipe: Recipe,
     train: Dataset,
@@ -143,9 +154,8 @@ def recipe_objective(
         InputError: experts that are missing or were made otherwise.
     """
     spec = recipe.objective
-    if experts is None and spec.kind == "mtt":
-        experts = open_experts(recipe)
-        experts.fit(train, normalization)
+    if experts is None and (experts := recipe_experts(recipe)) is not None:
+        experts.check(train, normalization)
     return build_objective(
         spec,
         num_classes=train.num_classes,

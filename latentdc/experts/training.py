@@ -21,8 +21,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.mapped import Images
 from latentdc.device import fetch, place, send
 from latentdc.errors import InputError, RunError
-from latentdc.experts.files import missing_experts
-from latentdc.experts.manifest import expert_path
+from latentdc.experts.files import expert_path, missing_experts
 from latentdc.images import Preprocessing
 from latentdc.io import save_tensors
 from latentdc.networks.build import new_network, outline
