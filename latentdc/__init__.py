@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from latentdc.images import Normalization as Normalization
     from latentdc.objectives.build import build_objective as build_objective
     from latentdc.priors.base import Prior as Prior
-    from latentdc.priors.loading import load_prior as load_prior
+    from latentdc.priors.load import load_prior as load_prior
     from latentdc.prune.choosing import choose_coreset as choose_coreset
     from latentdc.prune.coreset import Coreset as Coreset
     from latentdc.prune.pipeline import prune_dataset as prune_dataset
     from latentdc.prune.scoring import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
+    from latentdc.recipe import PriorSettings as PriorSettings
     from latentdc.recipe import Scorer as Scorer
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
 
@@ -37,6 +38,7 @@ _HOME = {
     "EvalProtocol": "latentdc.evaluate.protocol:EvalProtocol",
     "Normalization": "latentdc.images:Normalization",
     "Prior": "latentdc.priors.base:Prior",
+    "PriorSettings": "latentdc.recipe:PriorSettings",
     "Score": "latentdc.evaluate.score:Score",
     "Scorer": "latentdc.recipe:Scorer",
     "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
@@ -44,7 +46,7 @@ _HOME = {
     "choose_coreset": "latentdc.prune.choosing:choose_coreset",
     "distill_dataset": "latentdc.distill.dataset:distill_dataset",
     "evaluate_set": "latentdc.evaluate.jobs:evaluate",
-    "load_prior": "latentdc.priors.loading:load_prior",
+    "load_prior": "latentdc.priors.load:load_prior",
     "load_protocol": "latentdc.evaluate.loading:load_protocol",
     "open_dataset": "latentdc.data.open:open_dataset",
     "open_splits": "latentdc.data.open:open_splits",
