@@ -8,10 +8,9 @@ from latentdc.recipe.data import Data
 from latentdc.recipe.distill import Distill
 from latentdc.recipe.evaluate import Evaluate, Hub
 from latentdc.recipe.mosaics import Combine, Rded
-from latentdc.recipe.objective import ObjectiveSpec
+from latentdc.recipe.objective import Experts, ObjectiveSettings
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune
-from latentdc.recipe.trajectory import Experts
 from latentdc.typed import check_fields
 
 
@@ -34,7 +33,7 @@ class Recipe:
     combine: Combine = field(default_factory=Combine)
     rded: Rded = field(default_factory=Rded)
     prior: PriorSettings = field(default_factory=lambda: PriorSettings(weights="digits"))
-    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     distill: Distill = field(default_factory=Distill)
     experts: Experts = field(default_factory=Experts)
     evaluate: Evaluate = field(default_factory=Evaluate)
