@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from latentdc.prune.prune import prune_dataset as prune_dataset
     from latentdc.prune.prune import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
+    from latentdc.recipe import ObjectiveSettings as ObjectiveSettings
     from latentdc.recipe import PriorSettings as PriorSettings
     from latentdc.recipe import Prune as Prune
     from latentdc.recipe import RuleSettings as RuleSettings
@@ -39,6 +40,7 @@ _HOME = {
     "Dataset": "latentdc.data.dataset:Dataset",
     "EvalProtocol": "latentdc.evaluate.protocol:EvalProtocol",
     "Normalization": "latentdc.images:Normalization",
+    "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",
     "Prior": "latentdc.priors.base:Prior",
     "PriorSettings": "latentdc.recipe:PriorSettings",
     "Prune": "latentdc.recipe:Prune",
