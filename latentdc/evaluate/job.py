@@ -56,11 +56,9 @@ class Job:
             else teaching.soft_labels(labelled, row.images)
         )
         network = train_student(
-            labelled.images,
-            labelled.labels,
-            network=self.student,
-            num_classes=len(test.class_names),
-            protocol=protocol,
+            labelled,
+            self.student,
+            protocol,
             seed=self.seed,
             normalization=normalization,
             accelerator=accelerator,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 from torch import Tensor
 
-from latentdc.disk import read_json
+from latentdc.io import read_json
 from latentdc.published import published, published_yaml
 from latentdc.report import save_grid
 from latentdc.synthetic import folder as layout

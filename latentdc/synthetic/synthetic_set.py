@@ -13,9 +13,9 @@ from torch import Tensor
 from latentdc.arguments import class_names_of, path_of, require_a, require_json
 from latentdc.data.dataset import Dataset
 from latentdc.data.mapped import Images, MappedImages
-from latentdc.disk import replaced
 from latentdc.errors import InputError
 from latentdc.images import to_uint8
+from latentdc.io import writing
 from latentdc.samples import Kind, as_floats, kind_of
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.files import read_files, write_files
@@ -240,7 +240,8 @@ class SyntheticSet:
                 f"{folder} holds something other than a synthetic set and is left as it is; "
                 "choose a new or empty folder."
             )
-        with replaced(folder) as part:
+        with writing(folder) as part:
+            part.mkdir()
             write_files(self, part, recipe, results)
 
     @classmethod
