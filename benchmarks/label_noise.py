@@ -13,8 +13,7 @@ import torch
 
 from latentdc import config, launch
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.draws import choose, generator
 from latentdc.prune.scoring import score_dataset
 from latentdc.recipe import Recipe
@@ -40,7 +39,7 @@ def main() -> None:
         scorer=recipe.prune.scorer,
         window=recipe.prune.window,
         rules=recipe.prune.rules,
-        normalization=plain(recipe.data, noisy),
+        normalization=plain_preprocessing(recipe.data, noisy),
         seed=recipe.seed,
         folder=options.folder,
         accelerator=accelerator,

@@ -9,13 +9,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdc import cli, config
-from latentdc.data.imagenet import wordnet_ids
-from latentdc.data.subsets import SUBSETS, subset_indices
 from latentdc.distill.__main__ import check
 from latentdc.errors import InputError
 from latentdc.networks import build_network
 from latentdc.priors.loading import load_prior
 from latentdc.recipe import Recipe
+from latentdc.recipe.subsets import SUBSETS, subset_indices, wordnet_ids
 
 SHIPPED = config.shipped_folder("recipes")
 PRIORS = sorted((SHIPPED / "priors").glob("*.yaml"), key=str)

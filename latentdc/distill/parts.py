@@ -8,12 +8,11 @@ from accelerate import Accelerator
 
 from latentdc import launch
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.distill.classes import check_classes_per_step
 from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
-from latentdc.images import Preprocessing
+from latentdc.images import Preprocessing, Standardization, Whitening
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
 from latentdc.priors.base import Prior
@@ -22,8 +21,6 @@ from latentdc.priors.precision import Precision
 from latentdc.priors.prompts import class_prompts
 from latentdc.priors.vector import VectorPrior
 from latentdc.recipe import PriorSpec, Recipe
-from latentdc.standardization import Standardization
-from latentdc.whitening import Whitening
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from latentdc.networks import build_network
 from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
+from latentdc.ranks import warn
 
 
 class Ensemble(nn.Module):
@@ -166,7 +167,7 @@ def _trained(
             try:
                 return load_tensors(path)
             except ValueError as error:
-                launch.warn(f"{path} is damaged ({error}); the teacher is trained again.")
+                warn(f"{path} is damaged ({error}); the teacher is trained again.")
         network = train_student(
             train,
             teacher.network,

@@ -10,6 +10,7 @@ import torch
 from latentdc.arguments import require_a, require_whole
 from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
+from latentdc.images import Whitening
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.components import load_autoencoder, load_scheduler
@@ -37,7 +38,6 @@ from latentdc.priors.trial import try_autoencoder, try_denoiser
 from latentdc.priors.tuning import network_of, tune
 from latentdc.recipe import PriorSpec, Recipe
 from latentdc.typed import show
-from latentdc.whitening import Whitening
 
 
 @with_gradients

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from latentdc.arguments import require_a
-from latentdc.data.dataset import Dataset, class_counts, different_counts
-from latentdc.data.repeats import different_rows
+from latentdc.data.dataset import Dataset, class_counts, different_counts, different_rows
 from latentdc.errors import InputError
 from latentdc.prune.budgets import Scope, most_kept
 from latentdc.prune.coreset import Coreset

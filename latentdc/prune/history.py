@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import reserve
+from latentdc.io import reserve
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.predictions import Batch, measure
 from latentdc.prune.rules.tdds import change

@@ -9,6 +9,7 @@ from torch import Tensor
 from latentdc import launch
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.images import Plain
 from latentdc.prune import order
 from latentdc.prune.features import own_features, read_features
 from latentdc.prune.foreign import UNREADABLE, read_scores, with_features
@@ -16,7 +17,6 @@ from latentdc.prune.plan import ScoringPlan, base_of, file_identity, is_kept, wi
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.scoring import score_by_plan
 from latentdc.recipe import Prune
-from latentdc.standardization import Plain
 
 SCORES = "scores.parquet"  # in a run folder
 

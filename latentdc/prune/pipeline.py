@@ -11,14 +11,14 @@ from latentdc import launch
 from latentdc.arguments import folder_of
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, class_counts, different_counts
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import plain_preprocessing
+from latentdc.images import Plain
 from latentdc.prune.budgets import most_kept, saved_classes
 from latentdc.prune.choosing import choose_coreset
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.made import make_scores
 from latentdc.prune.scoring import check_train
 from latentdc.recipe import Data, Prune, RuleSettings, Scorer
-from latentdc.standardization import Plain
 
 
 @with_gradients
@@ -86,7 +86,7 @@ def prune_dataset(
         spec,
         train,
         train if test is None else test,
-        normalization=normalization or plain(Data(), train),
+        normalization=normalization or plain_preprocessing(Data(), train),
         seed=seed,
         accelerator=accelerator or Accelerator(),
         folder=folder,

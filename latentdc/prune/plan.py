@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.images import Plain
 from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
 from latentdc.recipe import RuleSettings, Scorer
-from latentdc.standardization import Plain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentdc.data.dataset import Dataset
-from latentdc.device import fetch, place, send
+from latentdc.images import fetch, place, send
 from latentdc.prune.classifier import Classifier
 
 BLOCK = 64  # batches between two gatherings; the same for any number of processes

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdc.data.mapped import reserve
 from latentdc.errors import RunError
+from latentdc.io import reserve
 
 _CHUNK = 2**18  # images looked at together when scores are made of records
 

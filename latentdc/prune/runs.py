@@ -7,8 +7,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.device import forward_batch
 from latentdc.draws import key_seed
+from latentdc.images import Plain, forward_batch
 from latentdc.networks.names import check_network
 from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.check import refuse_chance
@@ -23,7 +23,6 @@ from latentdc.prune.scorer import given_scorer
 from latentdc.prune.training import ScorerTraining
 from latentdc.prune.workspace import Workspace
 from latentdc.recipe import Scorer
-from latentdc.standardization import Plain
 
 
 @dataclass(frozen=True)

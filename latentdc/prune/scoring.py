@@ -13,9 +13,9 @@ from latentdc import launch
 from latentdc.arguments import folder_of, require_a, require_able, require_texts
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
-from latentdc.images import Normalization
+from latentdc.images import Normalization, Plain
 from latentdc.prune.columns import (
     Columns,
     keep_features,
@@ -34,7 +34,6 @@ from latentdc.prune.runs import Runs
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.workspace import Workspace
 from latentdc.recipe import Data, Prune, Recipe, RuleSettings, Scorer
-from latentdc.standardization import Plain
 
 PASSES = {"predictions", "last", "records"}  # stages of what a scorer is looked through for
 
@@ -92,7 +91,7 @@ def score_dataset(
         scorer=scorer,
         window=window or (1, scorer.epochs),
         settings=spec.rules,
-        normalization=normalization or plain(Data(), train),
+        normalization=normalization or plain_preprocessing(Data(), train),
         seed=seed,
         precision=accelerator.mixed_precision,
     )

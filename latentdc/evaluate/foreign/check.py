@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.device import fetch
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.fit import (
@@ -25,6 +24,7 @@ from latentdc.evaluate.foreign.foreign_set import Read
 from latentdc.evaluate.foreign.numbers import Numbering, classes_advice
 from latentdc.evaluate.foreign.say import warn
 from latentdc.evaluate.labelled import require_comparable
+from latentdc.images import fetch
 from latentdc.prune.classifier import Classifier
 from latentdc.synthetic.synthetic_set import SyntheticSet
 

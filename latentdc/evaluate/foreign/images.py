@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from latentdc.data.files import LeftOut, tell
+from latentdc.data.folder import LeftOut, tell
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.foreign_set import Read
 from latentdc.evaluate.foreign.kinds import class_folders, image_files

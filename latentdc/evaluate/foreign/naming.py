@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latentdc.data.imagenet import imagenet_index
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.foreign_set import require_classes
 from latentdc.evaluate.foreign.numbers import (
@@ -22,6 +21,7 @@ from latentdc.evaluate.foreign.numbers import (
     number_places,
     numbers_of,
 )
+from latentdc.recipe.subsets import imagenet_index
 from latentdc.synthetic.export import folder_names
 
 

@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from latentdc.data.imagenet import imagenet_index, wordnet_ids
-from latentdc.data.subsets import SUBSETS
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.say import note
+from latentdc.recipe.subsets import SUBSETS, imagenet_index, wordnet_ids
 
 Numbers = Literal["names", "positions"]
 Places = list[int | None]  # a label of the test set, or None, for each number

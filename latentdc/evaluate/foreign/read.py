@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.foreign_set import Read
 from latentdc.evaluate.foreign.kinds import Kind

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import torch
 from datasets import Features, Image
 
-from latentdc.data.columns import class_labels, image_column, label_column
+from latentdc.data.hub import class_labels, image_column, label_column
 from latentdc.data.tables import require_all_shards, require_parquet, split_files
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.foreign_set import Read, require_classes

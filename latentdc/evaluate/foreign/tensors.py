@@ -29,9 +29,8 @@ from latentdc.evaluate.foreign.kinds import BEST
 from latentdc.evaluate.foreign.naming import class_places, label_places
 from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.foreign.say import warn
-from latentdc.images import Normalization, Preprocessing
+from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.synthetic.synthetic_set import SyntheticSet
-from latentdc.whitening import Whitening
 
 BRIGHTEST = 10  # times white, beyond which no optimisation takes an image
 _MOST_CLASSES = 10**6

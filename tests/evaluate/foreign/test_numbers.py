@@ -10,14 +10,13 @@ import torch
 from PIL import Image
 
 from latentdc.cli import main
-from latentdc.data.imagenet import wordnet_ids
 from latentdc.data.open import open_dataset
-from latentdc.data.subsets import SUBSETS
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.sources import find, open_set
 from latentdc.recipe import Data
+from latentdc.recipe.subsets import SUBSETS, wordnet_ids
 from tests.evaluate.foreign.test_rows import rethinkdc_of
 
 CALL = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]

@@ -5,10 +5,9 @@ import torch
 
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.tensors import read_tensors
-from latentdc.images import Normalization
+from latentdc.images import Normalization, fit_whitening
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.export import export_pt
-from latentdc.whitening import fit_whitening
 from tests.evaluate.foreign.layouts import dc, mtt
 from tests.evaluate.toys import stripes
 
