@@ -15,7 +15,7 @@ from latentdc import config, launch
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.draws import choose, generator
-from latentdc.prune.scoring import score_dataset
+from latentdc.prune.prune import score_dataset
 from latentdc.recipe import Recipe
 from latentdc.recipe.rules import RULES
 
@@ -34,11 +34,8 @@ def main() -> None:
     noisy, wrong = plant(train, recipe.seed)
     table = score_dataset(
         noisy,
+        recipe.prune,
         test,
-        columns=[recipe.prune.score, *recipe.prune.columns],
-        scorer=recipe.prune.scorer,
-        window=recipe.prune.window,
-        rules=recipe.prune.rules,
         normalization=plain_preprocessing(recipe.data, noisy),
         seed=recipe.seed,
         folder=options.folder,

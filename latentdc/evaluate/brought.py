@@ -3,8 +3,8 @@
 import torch
 
 from latentdc.errors import InputError
-from latentdc.evaluate.label_settings import Labels
 from latentdc.evaluate.soft import Fixed
+from latentdc.recipe.labels import Labels
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.labelled import LabelledImages
-from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.settings import Views
+from latentdc.recipe.labels import Views
+from latentdc.recipe.protocol import EvalProtocol
 
 
 def grid_of(labelled: LabelledImages) -> int | None:

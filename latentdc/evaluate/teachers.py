@@ -11,10 +11,7 @@ from torch import Tensor, nn
 
 from latentdc import launch
 from latentdc.errors import InputError
-from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.labelled import LabelledImages, set_hash
-from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.settings import Views
 from latentdc.evaluate.training import train_student
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
 from latentdc.io import load_tensors, save_tensors
@@ -22,7 +19,8 @@ from latentdc.networks import build_network
 from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
-from latentdc.ranks import warn
+from latentdc.recipe.labels import Teacher, Views
+from latentdc.recipe.protocol import EvalProtocol
 
 
 class Ensemble(nn.Module):
@@ -167,7 +165,7 @@ def _trained(
             try:
                 return load_tensors(path)
             except ValueError as error:
-                warn(f"{path} is damaged ({error}); the teacher is trained again.")
+                launch.warn(f"{path} is damaged ({error}); the teacher is trained again.")
         network = train_student(
             train,
             teacher.network,

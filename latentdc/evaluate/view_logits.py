@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from latentdc.augment.views import Draws, draw_views, view
 from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.mosaic import views_for
-from latentdc.evaluate.settings import Views
 from latentdc.evaluate.soft import STORE_SEED
 from latentdc.images import place
+from latentdc.recipe.labels import Views
 
 BATCH = 256  # images that teachers label at once
 

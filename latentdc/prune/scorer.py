@@ -16,9 +16,9 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Plain, Standardization
 from latentdc.networks import build_network
-from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.classifier import Classifier
 from latentdc.recipe import Scorer
+from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
 
 

@@ -3,8 +3,8 @@ import torch
 
 from latentdc.augment.views import draw_views, view
 from latentdc.errors import InputError
-from latentdc.evaluate.settings import Views
 from latentdc.images import from_uint8
+from latentdc.recipe.labels import Views
 from tests.evaluate.toys import stripes
 
 CPU = torch.device("cpu")

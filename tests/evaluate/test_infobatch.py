@@ -9,11 +9,10 @@ from torch.nn import functional as F
 from latentdc.draws import generator
 from latentdc.errors import InputError
 from latentdc.evaluate.brought import require_own_losses
-from latentdc.evaluate.label_settings import Labels, Teacher
-from latentdc.evaluate.settings import Views
 from latentdc.evaluate.training import train_student, training_steps
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import new_network
+from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.synthetic import SyntheticSet
 from latentdc.training import InfoBatch, epoch_batches
 from tests.evaluate.toys import protocol, stripes

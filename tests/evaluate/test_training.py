@@ -11,12 +11,11 @@ from latentdc.augment.views import draw_views, view
 from latentdc.draws import generator
 from latentdc.errors import RunError
 from latentdc.evaluate.accuracy import accuracy
-from latentdc.evaluate.label_settings import Labels, Teacher
-from latentdc.evaluate.settings import Views
 from latentdc.evaluate.soft import Fixed
 from latentdc.evaluate.training import Step, label_loss, new_optimizer, train_student
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import build_network, new_network
+from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.training import Batch
 from tests.evaluate.toys import protocol, stripes
 
