@@ -92,8 +92,7 @@ def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, ob
 
 def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc import launch
-    from latentdc.data.open import open_splits
-    from latentdc.data.preprocessing import preprocessing
+    from latentdc.data.open import open_splits, preprocessing
     from latentdc.experts.files import CORESET, data_facts, missing_experts, write_manifest
     from latentdc.experts.training import expert_bytes, train_experts
 
@@ -164,7 +163,7 @@ def _describe(recipe: Recipe, folder: Path) -> str:
     """What the training would take, in lines of `quantity: value`, without decoding or weights."""
     import torch
 
-    from latentdc.data.sizes import kept_size
+    from latentdc.data.open import kept_size
     from latentdc.estimates import UNKNOWN, aligned, multiply_adds
     from latentdc.experts.files import missing_experts
     from latentdc.experts.training import expert_bytes
