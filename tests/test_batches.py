@@ -9,19 +9,20 @@ from torch.nn import functional
 
 from latentdc.batches import split
 from latentdc.data.dataset import Dataset
-from latentdc.distill.dataset import distill_dataset
 from latentdc.draws import generator
 from latentdc.errors import InputError
 from latentdc.evaluate import EvalProtocol
 from latentdc.evaluate.training import train_student
 from latentdc.experts.training import train_expert
 from latentdc.images import Normalization
+from latentdc.methods.context import Context
+from latentdc.methods.matching import match
 from latentdc.networks.build import new_network
 from latentdc.networks.modes import needs_company
 from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.training import ScorerTraining
-from latentdc.recipe import Experts, Loops, Trajectory
+from latentdc.recipe import Experts, Loops, Matching, Trajectory
 from tests.experts.toys import Wanderers
 
 NARROW = "torchvision/shufflenet_v2_x0_5"  # whose batch norms see one value per channel at 32 px
@@ -68,8 +69,9 @@ def dc(network: str, ipc: int, batch: int, size: int = 32):
         "dc", network=network, num_classes=2, resolution=size, augmentation=None, seed=3,
         loops=Loops(outer=2, inner=1, batch_syn=batch),
     )  # fmt: skip
-    given = {"ipc": ipc, "steps": 2, "lr_z": 0.1, "batch": 2}
-    return distill_dataset(noise(4 * ipc, size), PixelPrior(size), made, **given).images
+    settings, context = Matching(steps=2, lr_z=0.1), Context(ipc=ipc)
+    data = noise(4 * ipc, size)
+    return match(data, PixelPrior(size), made, settings, context, batch=2).images
 
 
 def mtt(network: str, ipc: int, batch: int, size: int = 32):
@@ -79,8 +81,9 @@ def mtt(network: str, ipc: int, batch: int, size: int = 32):
         normalization=NORMALIZATION, experts=experts,
         trajectory=Trajectory(syn_steps=3, batch_syn=batch, expert_epochs=1, max_start_epoch=1),
     )  # fmt: skip
-    given = {"ipc": ipc, "steps": 1, "lr_z": 0.1, "batch": 2}
-    return distill_dataset(noise(4 * ipc, size), PixelPrior(size), made, **given).images
+    settings, context = Matching(steps=1, lr_z=0.1), Context(ipc=ipc)
+    data = noise(4 * ipc, size)
+    return match(data, PixelPrior(size), made, settings, context, batch=2).images
 
 
 LOOPS = {
@@ -191,4 +194,5 @@ def test_distilling_in_fp16_is_refused_in_python_too(monkeypatch):
     monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
     made = build_objective("dm", network="convnet3@2", num_classes=2, resolution=8)
     with pytest.raises(InputError, match="gradients that pass through a prior vanish; launch"):
-        distill_dataset(noise(4, 8), PixelPrior(8), made, accelerator=Accelerator(cpu=True))
+        context = Context(accelerator=Accelerator(cpu=True))
+        match(noise(4, 8), PixelPrior(8), made, context=context)

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from latentdc import cli, config
 from latentdc.data.imagenet import wordnet_ids
 from latentdc.data.subsets import SUBSETS, subset_indices
-from latentdc.distill.__main__ import check
+from latentdc.distill import check
 from latentdc.errors import InputError
 from latentdc.networks import build_network
 from latentdc.priors.loading import load_prior

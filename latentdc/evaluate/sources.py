@@ -16,9 +16,9 @@ from latentdc import config, plain_yaml
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.kinds import Kind, kind_of
 from latentdc.evaluate.foreign.numbers import NAMES, POSITIONS, Numbers
-from latentdc.ownership import CORESET
 from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.vectors import require_images
+from latentdc.run_folder import CORESET
 from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:

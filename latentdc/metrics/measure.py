@@ -15,7 +15,6 @@ from latentdc import launch
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.device import fetch
-from latentdc.distill.parts import build_prior
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.foreign.check import check_numbers
@@ -30,6 +29,7 @@ from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
 from latentdc.prune.classifier import Classifier
 from latentdc.recipe import Recipe
+from latentdc.run import build_prior
 from latentdc.synthetic.storage import decoder_bytes, image_storage, soft_label_bytes, storage
 from latentdc.synthetic.synthetic_set import SyntheticSet
 

@@ -6,13 +6,14 @@ Imports no torch before the recipe is checked.
 import argparse
 from collections.abc import Sequence
 
-from latentdc import cli, config, lock, ownership
+from latentdc import cli, config, lock
 from latentdc.evaluate.sources import check_names, protocol_words
 from latentdc.pca.plan import protocols, runs
 from latentdc.pca.variants import VARIANTS, chosen
 from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
 from latentdc.recipe.vectors import require_images
+from latentdc.run_folder import check_folder
 
 DEFAULT = "P+C+A"
 
@@ -57,7 +58,7 @@ def _work(options: argparse.Namespace) -> None:
         print("---\n".join(map(config.to_yaml, [each[0][0], *settings])), end="")
         return
     for one, place in each:
-        ownership.check(one, place)
+        check_folder(one, place)
     with lock.hold(folder, *(place for _, place in each)):
         from latentdc.pca.run import run
 

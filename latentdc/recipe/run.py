@@ -5,9 +5,8 @@ from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import Data
-from latentdc.recipe.distill import Distill
 from latentdc.recipe.evaluate import Evaluate, Hub
-from latentdc.recipe.mosaics import Combine, Rded
+from latentdc.recipe.methods import Combine, Matching, Rded
 from latentdc.recipe.objective import ObjectiveSpec
 from latentdc.recipe.prior import PriorSpec
 from latentdc.recipe.prune import Prune
@@ -35,7 +34,7 @@ class Recipe:
     rded: Rded = field(default_factory=Rded)
     prior: PriorSpec = field(default_factory=lambda: PriorSpec(weights="digits"))
     objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
-    distill: Distill = field(default_factory=Distill)
+    distill: Matching = field(default_factory=Matching)
     experts: Experts = field(default_factory=Experts)
     evaluate: Evaluate = field(default_factory=Evaluate)
     push: Hub = field(default_factory=Hub)
