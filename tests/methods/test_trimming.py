@@ -193,4 +193,4 @@ def test_trimming_is_refused_where_no_single_image_has_an_effect():
         Trim(refresh=0)
     for objective in (Pull(), TotalVariance()):
         with pytest.raises(InputError, match=r"(TotalVariance|Pull) cannot tell"):
-            setup.distill_dataset(setup.dataset(), PixelPrior(8), objective, trim=TRIM)
+            setup.match(setup.dataset(), PixelPrior(8), objective, Matching(trim=TRIM))
