@@ -16,9 +16,9 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import plain
 from latentdc.draws import choose, generator
-from latentdc.prune.rules.names import RULES
 from latentdc.prune.scoring import score_dataset
 from latentdc.recipe import Recipe
+from latentdc.recipe.rules import RULES
 
 SHARE = 0.05
 

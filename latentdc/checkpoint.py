@@ -27,8 +27,8 @@ from torch import Tensor
 
 from latentdc import launch
 from latentdc.data.mapped import reserve
-from latentdc.disk import read_json, require_file, sync
 from latentdc.errors import InputError
+from latentdc.io import read_json, require_file, sync
 from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.report import save_grid
 

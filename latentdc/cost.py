@@ -22,7 +22,7 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.folder import WeightsMissing
 from latentdc.priors.memory import Plan, choose_plan, fixed_plan, free_bytes
 from latentdc.priors.vector import sample_shape
-from latentdc.recipe import ObjectiveSpec, Recipe
+from latentdc.recipe import ObjectiveSettings, Recipe
 from latentdc.run import build_prior
 from latentdc.standardization import outline
 
@@ -136,7 +136,7 @@ def sweep(prior: Prior, inputs: Inputs) -> float:
     return prior.calls * call + image
 
 
-def student_passes(spec: ObjectiveSpec, classes: int, images: int) -> float:
+def student_passes(spec: ObjectiveSettings, classes: int, images: int) -> float:
     """Forward passes of a student, each of one image, that a step's objective amounts to."""
     if spec.kind == "mtt":
         trajectory = spec.trajectory

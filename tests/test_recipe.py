@@ -15,7 +15,7 @@ from latentdc.recipe import (
     Hub,
     Loops,
     Matching,
-    ObjectiveSpec,
+    ObjectiveSettings,
     PriorSpec,
     Prune,
     Rded,
@@ -45,18 +45,22 @@ REFUSED = [
     (PriorSpec, {"weights": "x", "truncate": 0}, r"between 1 and prior\.steps - 1 = 9, got 0"),
     (PriorSpec, {"weights": "x", "truncate": 10}, r"got 10; leave it out for the exact gradient"),
     (PriorSpec, {"kind": "pixel", "truncate": 2}, r"prior\.kind=pixel has none; leave it out"),
-    (ObjectiveSpec, {"batch": 0}, r"objective\.batch is at least 1 image"),
-    (ObjectiveSpec, {"augment": "color_crob"}, r"'crob' in 'color_crob' is unknown"),
-    (ObjectiveSpec, {"augment": "color+crob"}, r"'crob' in 'color\+crob' is unknown"),
+    (ObjectiveSettings, {"batch": 0}, r"objective\.batch is at least 1 image"),
+    (ObjectiveSettings, {"augment": "color_crob"}, r"'crob' in 'color_crob' is unknown"),
+    (ObjectiveSettings, {"augment": "color+crob"}, r"'crob' in 'color\+crob' is unknown"),
     (Loops, {"outer": 0}, r"objective\.loops\.outer is at least 1, got 0"),
     (Loops, {"inner": 0}, r"objective\.loops\.inner is at least 1, got 0"),
     (Loops, {"lr_student": 0.0}, r"objective\.loops\.lr_student is positive, got 0\.0"),
-    (Recipe, {"ipc": 5, "objective": ObjectiveSpec(kind="dc")}, r"none for ipc=5; give .*outer"),
+    (
+        Recipe,
+        {"ipc": 5, "objective": ObjectiveSettings(kind="dc")},
+        r"none for ipc=5; give .*outer",
+    ),
     (
         Recipe,
         {
             "ipc": 10,
-            "objective": ObjectiveSpec(kind="dc"),
+            "objective": ObjectiveSettings(kind="dc"),
             "distill": Matching(classes_per_step=3),
         },
         r"outer=10 the student of dc is trained on all classes",
@@ -72,7 +76,7 @@ REFUSED = [
     (Experts, {"augment": "flap"}, r"experts\.augment .* 'flap'"),
     (
         Recipe,
-        {"objective": ObjectiveSpec(kind="mtt"), "experts": Experts(epochs=2)},
+        {"objective": ObjectiveSettings(kind="mtt"), "experts": Experts(epochs=2)},
         r"after up to 3 epochs .*experts\.epochs is 2",
     ),
     (Recipe, {"evaluate": Evaluate(learned_lr=True)}, r"objective\.kind=dm learns none"),
@@ -124,7 +128,7 @@ def test_a_value_out_of_range_is_refused_with_the_range_and_what_came(
 
 def test_values_at_the_edges_of_their_ranges_are_taken():
     Prune(keep=1.0), Prune(keep=1e-6), Data(resolution=8)
-    PriorSpec(kind="pixel"), PriorSpec(weights="x", steps=2), ObjectiveSpec(augment=None)
+    PriorSpec(kind="pixel"), PriorSpec(weights="x", steps=2), ObjectiveSettings(augment=None)
     PriorSpec(weights="x", steps=1, skip="none"), PriorSpec(weights="x", steps=1000)
     Matching(steps=0, lr_z=0.0, lr_c=0.0, momentum=0.0, checkpoint_every=1), Evaluate(rows=[])
 
@@ -133,7 +137,7 @@ def test_a_recipe_may_move_one_thing_alone_or_nothing_in_no_steps():
     Recipe(distill=Matching(lr_z=0.0)), Recipe(distill=Matching(lr_c=0.0))
     Recipe(distill=Matching(steps=0, lr_z=0.0, lr_c=0.0))
     still = Matching(lr_z=0.0, lr_c=0.0)
-    Recipe(distill=still, objective=ObjectiveSpec(kind="mtt"))  # learns its student's rate
+    Recipe(distill=still, objective=ObjectiveSettings(kind="mtt"))  # learns its student's rate
 
 
 def test_a_recipe_cannot_be_changed_after_it_was_checked():
@@ -162,16 +166,16 @@ def test_a_path_may_begin_at_home(monkeypatch):
 
 @pytest.mark.parametrize(("ipc", "loops"), [(1, (1, 1)), (10, (10, 50)), (50, (50, 10))])
 def test_gradient_matching_takes_its_papers_loops_unless_others_are_given(ipc, loops):
-    made = Recipe(ipc=ipc, objective=ObjectiveSpec(kind="dc")).objective.loops
+    made = Recipe(ipc=ipc, objective=ObjectiveSettings(kind="dc")).objective.loops
     assert (made.outer, made.inner) == loops
-    given = ObjectiveSpec(kind="dc", loops=Loops(outer=2))
+    given = ObjectiveSettings(kind="dc", loops=Loops(outer=2))
     made = Recipe(ipc=ipc, objective=given).objective.loops
     assert (made.outer, made.inner) == (2, loops[1])
     assert Recipe(ipc=ipc).objective.loops.outer is None, "other objectives have none"
 
 
 SETTINGS = [
-    *(Data, Trim, Matching, Evaluate, Hub, Combine, Rded, Loops, ObjectiveSpec, PriorSpec),
+    *(Data, Trim, Matching, Evaluate, Hub, Combine, Rded, Loops, ObjectiveSettings, PriorSpec),
     *(RuleSettings, Prune, Scorer, Trajectory, Experts, Recipe, Views, Labels, Teacher),
     *(AutoencoderTraining, UNetTraining, PriorRecipe),
 ]

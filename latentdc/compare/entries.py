@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from latentdc.compare.names import named_apart
-from latentdc.disk import read_json
 from latentdc.errors import InputError
 from latentdc.evaluate.score import TOP1, TOP5, accuracies_of
+from latentdc.io import read_json
 from latentdc.recipe import BASELINES
 from latentdc.synthetic import folder as layout
 from latentdc.typed import show

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from latentdc.evaluate.loading import load_protocol
-from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.recipe.protocol import EvalProtocol
 
 if TYPE_CHECKING:
     from latentdc.evaluate.jobs import evaluate as evaluate

@@ -14,13 +14,16 @@ from latentdc.evaluate.rows import Row
 from latentdc.evaluate.teaching import Teaching
 from latentdc.evaluate.training import train_student
 from latentdc.images import Preprocessing
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
-Candidate = LabelledImages | Callable[[int], LabelledImages]  # one set, or one drawn for each seed
+# One set, real or synthetic, or one that is drawn for each seed.
+Candidate = LabelledImages | Callable[[int], LabelledImages]
 
 
-def drawn(candidate: Candidate, seed: int) -> LabelledImages:
+def drawn(candidate: Candidate, seed: int) -> SyntheticSet:
     """The set that a training of this seed sees."""
-    return candidate(seed) if callable(candidate) else candidate
+    one = candidate(seed) if callable(candidate) else candidate
+    return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Job:
     student: str
     seed: int
 
-    def labelled(self) -> LabelledImages:
+    def labelled(self) -> SyntheticSet:
         """The set to train on."""
         return drawn(self.candidate, self.seed)
 
@@ -53,11 +56,9 @@ class Job:
             else teaching.soft_labels(labelled, row.images)
         )
         network = train_student(
-            labelled.images,
-            labelled.labels,
-            network=self.student,
-            num_classes=len(test.class_names),
-            protocol=protocol,
+            labelled,
+            self.student,
+            protocol,
             seed=self.seed,
             normalization=normalization,
             accelerator=accelerator,

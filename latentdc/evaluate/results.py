@@ -14,10 +14,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from latentdc.disk import read_json
 from latentdc.errors import InputError
 from latentdc.evaluate.score import TOP1, TOP5, accuracies_of
 from latentdc.evaluate.table import Table
+from latentdc.io import read_json
 from latentdc.recipe import BASELINES
 
 NAME = "evaluation.json"

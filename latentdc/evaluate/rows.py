@@ -6,9 +6,9 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from latentdc.disk import read_json
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.score import share
+from latentdc.io import read_json
 from latentdc.launch import warn
 
 

@@ -17,10 +17,11 @@ from latentdc.evaluate.foreign.judge import open_judge
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.render import to_text
 from latentdc.evaluate.scoring import score_table
-from latentdc.evaluate.sources import Opened, Place, open_set, row_names
+from latentdc.evaluate.sources import Place, open_set, row_names
 from latentdc.evaluate.table import Table
 from latentdc.images import Normalization, Preprocessing
 from latentdc.recipe import Recipe
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,12 @@ def score_saved(
         name: open_set(place, train, recipe.data) for name, place in zip(names, places, strict=True)
     }
     check_numbers(
-        {name: one.labelled for name, one in opened.items()},
+        opened,
         test,
         lambda: open_judge(recipe, protocols, train, test, accelerator),
         accelerator.device,
     )
+    sets = {name: one for name, (one, _) in opened.items()}
     needed = not set(cores.ROWS).isdisjoint(recipe.evaluate.rows)
     coreset, unshared = cores.shared_core(places, recipes, train) if needed else (None, None)
     networks = [
@@ -102,16 +104,16 @@ def score_saved(
         accelerator=accelerator,
     )
     tables = [
-        _table(group, protocol, call) for protocol in protocols for group in _alike(opened, recipe)
+        _table(group, protocol, call) for protocol in protocols for group in _alike(sets, recipe)
     ]
     if accelerator.is_main_process:
         results.merge(output / results.NAME, tables)
         print(f"\n{to_text(*tables)}\n\nresults: {output / results.NAME}")
 
 
-def _alike(opened: dict[str, Opened], recipe: Recipe) -> list[dict[str, Opened]]:
+def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, SyntheticSet]]:
     """Sets that share budget, random rows, preprocessing and learning rate, group by group."""
-    groups: dict[str, dict[str, Opened]] = {}
+    groups: dict[str, dict[str, SyntheticSet]] = {}
     for name, one in opened.items():
         zca = one.whitening.facts() if recipe.data.zca and one.whitening is not None else None
         rate = one.learned_lr if recipe.evaluate.learned_lr else None
@@ -120,20 +122,19 @@ def _alike(opened: dict[str, Opened], recipe: Recipe) -> list[dict[str, Opened]]
     return list(groups.values())
 
 
-def _counts(one: Opened) -> list[int]:
+def _counts(one: SyntheticSet) -> list[int]:
     """Images of each class."""
-    classes = len(one.labelled.class_names)
-    return one.labelled.labels.bincount(minlength=classes).tolist()
+    return one.labels.bincount(minlength=len(one.class_names)).tolist()
 
 
-def _table(group: dict[str, Opened], protocol: EvalProtocol, call: Call) -> Table:
+def _table(group: dict[str, SyntheticSet], protocol: EvalProtocol, call: Call) -> Table:
     """Sets that are alike, and their baselines, under one protocol."""
     one, recipe = next(iter(group.values())), call.recipe
     counts = _counts(one)
     if recipe.evaluate.learned_lr:
         protocol = protocol.with_learned_lr(one.learned_lr)
     made = score_table(
-        {name: member.labelled for name, member in group.items()},
+        group,
         call.train,
         call.test,
         protocol,
@@ -160,7 +161,7 @@ def _rows(recipe: Recipe) -> list[str]:
 
 
 def _preprocessing(
-    recipe: Recipe, one: Opened, train: Dataset, accelerator: Accelerator
+    recipe: Recipe, one: SyntheticSet, train: Dataset, accelerator: Accelerator
 ) -> Preprocessing:
     """The recipe's, its whitening as the set brings it where it does."""
     zca, plain = one.whitening, Normalization(recipe.data.mean, recipe.data.std)

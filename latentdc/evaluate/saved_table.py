@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from latentdc.disk import read_json
 from latentdc.errors import InputError
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.score import TOP5, Score, accuracies_of
 from latentdc.evaluate.table import VERSION, Table
+from latentdc.io import read_json
 from latentdc.machine import Machine
 
 

@@ -23,8 +23,7 @@ from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset
-    from latentdc.evaluate.labelled import LabelledImages
-    from latentdc.whitening import Whitening
+    from latentdc.evaluate.foreign.foreign_set import Read
 
 _TAKEN = ("distilled", *BASELINES)  # names of rows
 
@@ -83,21 +82,6 @@ class Place:
             f"no {layout.RECIPE} lies with the set {self.path}; name the recipe whose data and "
             "evaluation apply: --recipe RECIPE."
         )
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A set that is ready to be trained on.
-
-    Attributes:
-        labelled: its images, labels and class names.
-        learned_lr: learning rate that was learned with it.
-        whitening: that it was made for.
-    """
-
-    labelled: "LabelledImages"
-    learned_lr: float | None = None
-    whitening: "Whitening | None" = None
 
 
 def find(given: str, ipc: int | None = None, numbers: Numbers | None = None) -> Place:
@@ -175,13 +159,16 @@ def _longer(given: str) -> str:
     return f"./{given}" if given.rstrip("/") in _TAKEN else given
 
 
-def open_set(place: Place, train: "Dataset", data: Data | None = None) -> Opened:
+def open_set(place: Place, train: "Dataset", data: Data | None = None) -> "Read":
     """Its images: stored ones, or those of `train` that a core set names.
 
     Args:
         place: where it lies.
         train: real training images.
         data: how they are opened and preprocessed; needed for a set of others alone.
+
+    Returns:
+        The set, and how the class numbers of a set of others were read (see `check_numbers`).
 
     Raises:
         InputError: a damaged set, or a core set of other images.
@@ -191,16 +178,15 @@ def open_set(place: Place, train: "Dataset", data: Data | None = None) -> Opened
 
         assert data is not None, "a set of others is read by the recipe's data"
         require_images(data, f"reading {place.given}, a set of others,")
-        foreign = open_foreign(place.path, place.kind, train, data, place.ipc, place.numbers)
-        return Opened(foreign, foreign.learned_lr)
+        return open_foreign(place.path, place.kind, train, data, place.ipc, place.numbers)
+    from latentdc.synthetic import SyntheticSet
+
     if place.is_core:
         from latentdc.prune.coreset import Coreset
 
-        return Opened(train.select(Coreset.load(place.path).indices(train)))
-    from latentdc.synthetic import SyntheticSet
-
-    synthetic = SyntheticSet.from_pretrained(place.path)
-    return Opened(synthetic, synthetic.learned_lr, synthetic.whitening)
+        rows = Coreset.load(place.path).indices(train)
+        return SyntheticSet.from_real(train.select(rows)), None
+    return SyntheticSet.from_pretrained(place.path), None
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:

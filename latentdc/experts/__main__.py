@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import lock, ranks
+from latentdc import ranks
 from latentdc.cli import exits, read_recipe, recipe_parser
 from latentdc.errors import InputError
 from latentdc.experts.manifest import (
@@ -20,9 +20,10 @@ from latentdc.experts.manifest import (
     require_writable,
     write_manifest,
 )
-from latentdc.networks.names import check_network
+from latentdc.io import locked
 from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
+from latentdc.recipe.networks import check_network
 from latentdc.recipe.vectors import require_images
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         if (manifest := read_manifest(folder)) is not None:
             require_same(folder, manifest, _facts(recipe))
-        with lock.hold(folder):
+        with locked(folder):
             _train(recipe, folder)
 
     exits(work)

@@ -40,7 +40,7 @@ from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
 from latentdc.priors.vector import VectorPrior
-from latentdc.recipe import Matching, ObjectiveSpec
+from latentdc.recipe import Matching, ObjectiveSettings
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Facts that a continued run need not share with its start.
@@ -80,7 +80,7 @@ def match(
     settings = Matching() if settings is None else settings
     context = Context() if context is None else context
     _check_parts(coreset, prior, objective, settings, context)
-    batch = ObjectiveSpec(batch=batch).batch
+    batch = ObjectiveSettings(batch=batch).batch
     ipc, seed, steps = context.ipc, context.seed, settings.steps
     accelerator = context.accelerator or Accelerator()
     check_precision(accelerator)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from latentdc import cli, config, lock
+from latentdc import cli, config
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.sources import Place, find, split_words
+from latentdc.io import locked
 from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import Recipe
 from latentdc.recipe.vectors import require_images
@@ -90,7 +91,7 @@ def _measure(options: argparse.Namespace) -> None:
     wanted = Wanted(network, options.lpips, options.kid)
     _check_extras(wanted)
     output = Path(options.output) if options.output else _output(place)
-    with lock.hold(output):
+    with locked(output):
         content = measure_saved(place, recipe, wanted, output)
     print(f"\n{to_text(content)}\n\nmetrics: {output / NAME}")
 

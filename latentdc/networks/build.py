@@ -11,12 +11,11 @@ from latentdc.networks.alexnet import AlexNet
 from latentdc.networks.base import Network
 from latentdc.networks.convnet import ConvNet
 from latentdc.networks.mlp import MLP
-from latentdc.networks.names import check_network, parse_network
 from latentdc.networks.resnet import CifarResNet, ResNet18
 from latentdc.networks.resnet_ap import ResNetAP10
-from latentdc.networks.torchvision_names import PREFIX
 from latentdc.networks.vgg import VGG11
 from latentdc.networks.vit import ViT
+from latentdc.recipe.networks import PREFIX, check_network, parse_network
 
 # The keys are those of names.LIMITS.
 NETWORKS: dict[str, Callable[..., Network]] = {

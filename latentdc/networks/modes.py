@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from latentdc.networks.build import outline
-from latentdc.networks.names import LIMITS, parse_network
+from latentdc.recipe.networks import LIMITS, parse_network
 
 N = TypeVar("N", bound=nn.Module)
 

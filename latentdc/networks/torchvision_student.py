@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from latentdc.networks.base import Network
-from latentdc.networks.torchvision_names import SMALL_STEM
+from latentdc.recipe.networks import SMALL_STEM
 
 
 class TorchvisionStudent(Network):

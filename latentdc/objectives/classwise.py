@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from latentdc import draws
+from latentdc.augment.dsa import Draw, augment, augment_classes, draw_augmentation
 from latentdc.autograd import with_gradients
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
-from latentdc.objectives.augment import Draw, augment, augment_classes, draw_augmentation
 from latentdc.objectives.base import RealBatch
 from latentdc.objectives.chunks import at_once, packs
 from latentdc.objectives.effects import Effects, Form

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from latentdc.batches import epoch_batches, joins
+from latentdc.augment.dsa import augment
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
 from latentdc.networks.build import new_network, outline
 from latentdc.networks.modes import batch_norms, without_chance
-from latentdc.objectives.augment import augment
 from latentdc.objectives.base import RealBatch
 from latentdc.objectives.chunks import PIXELS_GPU
 from latentdc.recipe import Loops
+from latentdc.training import Batch, Forward, epoch_batches, fit, joins
 
 FROM_CLASS = 16  # real images of each class that fix the statistics of batch norm
 
@@ -133,19 +133,21 @@ class Students:
         """`inner` epochs of SGD on all synthetic images."""
         without_chance(student)
         labels = labels.to(images.device)
+
+        def loss(forward: Forward, batch: Batch) -> Tensor:
+            rows = batch.rows.to(images.device)
+            logits = forward(augment(self.normalization(images[rows]), batch.draw))
+            return cross_entropy(logits, labels[rows])
+
         optimizer = torch.optim.SGD(student.parameters(), lr=self.loops.lr_student)
         size = self.loops.batch_syn
         for epoch in range(self.inner):
             keys = ("student", step, epoch)
-            for rows, draw in epoch_batches(
+            batches = epoch_batches(
                 len(images), size, self.augmentation, self.seed, *keys, join=self.join
-            ):
-                rows = rows.to(images.device)
-                logits = student(augment(self.normalization(images[rows]), draw))
-                optimizer.zero_grad()
-                cross_entropy(logits.float(), labels[rows]).backward()
-                optimizer.step()
-                torch.clear_autocast_cache()  # it holds the weights of before
+            )
+            for _ in fit(student, batches, loss, optimizer):
+                pass
 
     @torch.no_grad()
     def _fix_statistics(self, student: Network, step: int, real: RealBatch) -> None:

@@ -19,15 +19,15 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentdc import draws
+from latentdc.augment.dsa import augment
 from latentdc.autograd import with_gradients
-from latentdc.batches import Batch, epoch_batches, joins
 from latentdc.images import Preprocessing
 from latentdc.networks.build import new_network
 from latentdc.networks.modes import without_chance
-from latentdc.objectives.augment import augment
 from latentdc.objectives.base import LEARNED_LR, RealBatch
 from latentdc.objectives.inner_steps import FORMS, InnerLoss, Weights
 from latentdc.recipe import Trajectory
+from latentdc.training import Batch, epoch_batches, joins
 
 MOMENTUM = 0.5  # of the learning rate's own SGD
 RANGE = 100.0  # factor by which the learning rate may leave its start, either way
@@ -142,7 +142,7 @@ class TrajectoryMatching:
         return islice((batch for lap in laps for batch in lap), self.settings.syn_steps)
 
     def _inner_loss(self, batch: Batch, labels: Tensor) -> InnerLoss:
-        rows, draw = batch[0].to(labels.device), batch[1]
+        rows, draw = batch.rows.to(labels.device), batch.draw
 
         def loss(weights: Weights, images: Tensor) -> Tensor:
             inputs = augment(self.normalization(images[rows]), draw)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import lock
 from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
+from latentdc.io import locked
 from latentdc.prune.check import check_prune, looked_at, require_folder, require_plots
 from latentdc.recipe import Recipe
 from latentdc.run_folder import CORESET, check_folder, claim_folder
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             require_folder(options.check_labels, "--check-labels")
         folder = run_folder(recipe.output, name)
         check_folder(recipe, folder)
-        with lock.hold(folder):
+        with locked(folder):
             _prune(recipe, folder, options)
 
     exits(work)

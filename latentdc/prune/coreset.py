@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from latentdc import checked
 from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.repeats import different_rows
 from latentdc.errors import InputError
+from latentdc.io import read_table, save_table
 from latentdc.prune.rules.names import RULES
 
 _KIND = "latentdc.coreset"  # of parquet file
@@ -117,7 +117,7 @@ class Coreset:
             "keep": self.keep,
             "dataset": self.dataset,
         }
-        checked.save_table(columns, about, _KIND, path)
+        save_table(path, columns, about, _KIND)
 
     @classmethod
     def load(cls, path: Path) -> "Coreset":
@@ -127,7 +127,7 @@ class Coreset:
             InputError: no such file, or not the file of a core set.
         """
         try:
-            found = checked.read_table(pq.read_table(path), _KIND)
+            found = read_table(pq.read_table(path), _KIND)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"cannot read the core set {path}: {error}") from error
         except ValueError as error:

@@ -12,15 +12,14 @@ from torch.optim import SGD
 from tqdm import tqdm
 
 from latentdc import launch
-from latentdc.batches import joins, split
 from latentdc.data.dataset import Dataset
 from latentdc.device import fetch, place, send
 from latentdc.draws import generator, global_draws
-from latentdc.infobatch import InfoBatch
 from latentdc.networks import new_network
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.scorer import preparation
 from latentdc.standardization import Plain
+from latentdc.training import InfoBatch, joins, split
 
 State = dict[str, Tensor]
 

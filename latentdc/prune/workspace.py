@@ -10,8 +10,9 @@ from typing import cast
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import checked, launch
+from latentdc import launch
 from latentdc.errors import InputError
+from latentdc.io import load_tensors, save_tensors
 
 _NAME = "scoring"  # in a run folder, while it lasts
 _MARK = "fingerprint"
@@ -19,7 +20,7 @@ _MARK = "fingerprint"
 
 def _read(path: Path) -> dict[str, Tensor] | None:
     try:
-        return checked.load(path) if path.is_file() else None
+        return load_tensors(path) if path.is_file() else None
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} is damaged ({error}); delete {path.parent.parent} to score anew."
@@ -75,7 +76,7 @@ class Workspace:
         """Replace what was saved of a run, whole or not at all."""
         folder = self.folder(run)
         if folder is not None:
-            checked.save(state, folder / "state.safetensors")
+            save_tensors(folder / "state.safetensors", state)
 
     def clear(self) -> None:
         """Delete it, when the scores are made."""

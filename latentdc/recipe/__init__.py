@@ -8,12 +8,13 @@ from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.methods import Combine, Matching, Rded, Trim
-from latentdc.recipe.objective import LOOPS, Loops, ObjectiveSpec
+from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
 from latentdc.recipe.prior import PriorSpec
 from latentdc.recipe.prune import Prune, RuleSettings
 from latentdc.recipe.run import Recipe
 from latentdc.recipe.scorer import Scorer
-from latentdc.recipe.trajectory import Experts, Trajectory
+
+ObjectiveSpec = ObjectiveSettings
 
 __all__ = [
     "BASELINES",
@@ -26,6 +27,7 @@ __all__ = [
     "Hub",
     "Loops",
     "Matching",
+    "ObjectiveSettings",
     "ObjectiveSpec",
     "PriorSpec",
     "Prune",

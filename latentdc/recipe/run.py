@@ -7,10 +7,9 @@ from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import Data
 from latentdc.recipe.evaluate import Evaluate, Hub
 from latentdc.recipe.methods import Combine, Matching, Rded
-from latentdc.recipe.objective import ObjectiveSpec
+from latentdc.recipe.objective import Experts, ObjectiveSettings
 from latentdc.recipe.prior import PriorSpec
 from latentdc.recipe.prune import Prune
-from latentdc.recipe.trajectory import Experts
 from latentdc.typed import check_fields
 
 
@@ -33,7 +32,7 @@ class Recipe:
     combine: Combine = field(default_factory=Combine)
     rded: Rded = field(default_factory=Rded)
     prior: PriorSpec = field(default_factory=lambda: PriorSpec(weights="digits"))
-    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     distill: Matching = field(default_factory=Matching)
     experts: Experts = field(default_factory=Experts)
     evaluate: Evaluate = field(default_factory=Evaluate)

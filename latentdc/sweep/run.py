@@ -6,7 +6,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch, lock
+from latentdc import launch
+from latentdc.io import InUse, locked
 from latentdc.recipe import Recipe
 from latentdc.run import run
 from latentdc.run_folder import check_folder
@@ -82,7 +83,7 @@ def _held(target: Path, wait: bool, accelerator: Accelerator) -> Iterator[bool]:
     with ExitStack() as stack:
         if accelerator.is_main_process:
             try:
-                stack.enter_context(lock.held(target, wait=wait))
-            except lock.InUse:
+                stack.enter_context(locked(target, wait=wait))
+            except InUse:
                 held = False
         yield bool(launch.agree(accelerator, held))

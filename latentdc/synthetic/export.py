@@ -10,7 +10,6 @@ pt: a dictionary for torch.load with `images`, (N, 3, H, W) float32 in [0, 1], n
 
 import argparse
 import io
-import os
 import re
 import unicodedata
 from collections import Counter
@@ -18,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import cli, lock
-from latentdc.disk import replaced
+from latentdc import cli
 from latentdc.errors import InputError
+from latentdc.io import locked, write_bytes, writing
 from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:
@@ -44,7 +43,8 @@ def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
         raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
     folders = folder_names(synthetic.class_names)
     count: Counter[int] = Counter()
-    with replaced(out) as part:
+    with writing(out) as part:
+        part.mkdir()
         for image, label in zip(synthetic.levels(), synthetic.labels.tolist(), strict=True):
             path = part / folders[label] / f"{count[label]:05d}.png"
             path.parent.mkdir(exist_ok=True)
@@ -76,14 +76,7 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
         content["images"] = (samples + 1) / 2
     buffer = io.BytesIO()  # torch.save to a file does not raise OSError when the disk is full
     torch.save(content, buffer)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    try:
-        part.write_bytes(buffer.getbuffer())
-        os.replace(part, out)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    write_bytes(out, buffer.getvalue())
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
@@ -122,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.one_process("latentdc export")
         from latentdc.synthetic import SyntheticSet
 
-        with lock.hold(options.out):
+        with locked(options.out):
             FORMATS[options.format](SyntheticSet.from_pretrained(options.run), options.out)
         print(options.out)
 

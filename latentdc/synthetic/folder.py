@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from latentdc.disk import put_back
 from latentdc.errors import InputError
+from latentdc.io import put_back
 
 ROWS = "data/train-00000-of-00001.parquet"  # the Hub's name for the only file of a train split
 SHARDS = "data/train-*-of-*.parquet"  # its files, of which a large set has several

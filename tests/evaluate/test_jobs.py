@@ -20,9 +20,9 @@ def trainings(monkeypatch):
     done = []
     train = job.train_student
 
-    def counting(images, labels, *, network, seed, **others):
+    def counting(labelled, network, protocol, *, seed, **others):
         done.append((network, seed))
-        return train(images, labels, network=network, seed=seed, **others)
+        return train(labelled, network, protocol, seed=seed, **others)
 
     monkeypatch.setattr(job, "train_student", counting)
     return done

@@ -5,12 +5,11 @@ from dataclasses import replace
 import pytest
 
 from latentdc.errors import InputError
-from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.saved_table import load_table
 from latentdc.evaluate.score import Score
-from latentdc.evaluate.settings import Views
 from latentdc.evaluate.table import Table
 from latentdc.machine import Machine
+from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.sweep.render import to_json
 from tests.evaluate.toys import protocol
 

@@ -49,7 +49,7 @@ def test_a_run_with_a_set_stands_for_it_and_one_without_for_its_core_set(tmp_pat
 
 
 def test_a_core_set_is_opened_as_the_images_that_it_names(tmp_path):
-    opened = open_set(find(str(save_coreset(tmp_path))), DATA).labelled
+    opened = open_set(find(str(save_coreset(tmp_path))), DATA)[0]
     assert torch.equal(opened.images, DATA.images[::2])
     assert torch.equal(opened.labels, DATA.labels[::2])
     with pytest.raises(InputError, match=r"6 of the 6 images .* missing"):

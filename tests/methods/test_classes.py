@@ -19,7 +19,7 @@ from latentdc.methods.latents import (
 from latentdc.methods.matching import make_optimizer, match, match_steps
 from latentdc.methods.real import RealBatches
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Matching, ObjectiveSpec, Recipe
+from latentdc.recipe import Matching, ObjectiveSettings, Recipe
 from tests.methods import setup
 
 
@@ -138,4 +138,4 @@ def test_mini_batches_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="classes_per_step is at least 1"):
         Matching(classes_per_step=0)
     with pytest.raises(InputError, match="trains students on all classes at once"):
-        Recipe(objective=ObjectiveSpec(kind="mtt"), distill=Matching(classes_per_step=5))
+        Recipe(objective=ObjectiveSettings(kind="mtt"), distill=Matching(classes_per_step=5))

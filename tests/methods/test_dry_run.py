@@ -10,13 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from latentdc.cost import describe, sweep
 from latentdc.errors import InputError
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Data, Loops, Matching, ObjectiveSpec, PriorSpec, Prune, Recipe
+from latentdc.recipe import Data, Loops, Matching, ObjectiveSettings, PriorSpec, Prune, Recipe
 from tests.priors import small
 
 PIXEL = Recipe(
     data=Data(resolution=8),
     prior=PriorSpec(kind="pixel"),
-    objective=ObjectiveSpec(network="convnet3@8"),
+    objective=ObjectiveSettings(network="convnet3@8"),
     ipc=3,
 )
 
@@ -62,7 +62,7 @@ def test_pixels_cost_nothing_to_decode():
 
 def test_training_students_between_steps_is_counted():
     def gmac(**options):
-        spec = ObjectiveSpec(kind="dc", network="convnet3@64", batch=8, **options)
+        spec = ObjectiveSettings(kind="dc", network="convnet3@64", batch=8, **options)
         told = lines(replace(PIXEL, ipc=50, objective=spec))["work per step"]
         return float(told.partition(" GMAC")[0].replace(",", ""))
 

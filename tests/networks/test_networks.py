@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from latentdc.errors import InputError
 from latentdc.networks import build_network, new_network
 from latentdc.networks.build import NETWORKS
-from latentdc.networks.names import LIMITS
 from latentdc.networks.vit import Attention
+from latentdc.recipe.networks import LIMITS
 from tests.shared import shared_data
 
 OF_IMAGES = [name for name in NETWORKS if LIMITS[name].kind == "images"]  # others: test_mlp.py

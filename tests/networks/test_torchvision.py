@@ -5,7 +5,7 @@ from torchvision import models
 from latentdc.networks import build_network, new_network
 from latentdc.networks.build import outline
 from latentdc.networks.modes import needs_company
-from latentdc.networks.torchvision_names import SMALL_STEM, SMALLEST
+from latentdc.recipe.networks import SMALL_STEM, SMALLEST
 
 
 def count(network):

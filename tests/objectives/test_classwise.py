@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from latentdc import draws
+from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.images import Normalization
 from latentdc.networks.build import new_network
-from latentdc.objectives.augment import augment, draw_augmentation
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.distribution import distribution_matching
 from latentdc.objectives.gradient import gradient_matching

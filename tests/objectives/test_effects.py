@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from latentdc import draws
+from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.networks.build import new_network
 from latentdc.objectives import chunks, effects
-from latentdc.objectives.augment import augment, draw_augmentation
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.distribution import distribution_matching
 from latentdc.objectives.effects import distribution_effects, gradient_effects

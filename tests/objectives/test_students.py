@@ -5,15 +5,15 @@ import torch
 from torch.nn import functional as F
 
 from latentdc import draws
-from latentdc.batches import epoch_batches
+from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks.build import new_network
-from latentdc.objectives.augment import augment, draw_augmentation
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.gradient import gradient_matching
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Loops
+from latentdc.training import epoch_batches
 from tests.methods import setup
 
 STRATEGY, NORMALIZATION = "color_flip", Normalization()
@@ -67,7 +67,7 @@ def algorithm(images, outer, inner, runs, rate=0.2):
             if place == outer - 1:
                 break
             for epoch in range(inner):
-                for rows, draw in epoch_batches(6, 4, STRATEGY, 4, "student", step, epoch):
+                for rows, draw, _ in epoch_batches(6, 4, STRATEGY, 4, "student", step, epoch):
                     logits = student(augment(NORMALIZATION(images[rows]), draw))
                     weights = list(student.parameters())
                     loss = F.cross_entropy(logits, LABELS[rows])

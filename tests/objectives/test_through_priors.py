@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from latentdc import draws
+from latentdc.augment.dsa import augment_classes, draw_augmentation
 from latentdc.networks.build import new_network
-from latentdc.objectives.augment import augment_classes, draw_augmentation
 from latentdc.objectives.distribution import distribution_matching
 from latentdc.objectives.gradient import match_gradients
 from latentdc.priors.autoencoder import AutoencoderPrior

@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.draws import generator, global_draws
 from latentdc.errors import InputError
 from latentdc.images import Normalization
-from latentdc.objectives.augment import augment, draw_augmentation
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.trajectory import MOMENTUM, RANGE
 from latentdc.recipe import Trajectory

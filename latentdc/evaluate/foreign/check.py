@@ -21,11 +21,12 @@ from latentdc.evaluate.foreign.fit import (
     mostly_exchanged,
     right,
 )
-from latentdc.evaluate.foreign.foreign_set import ForeignSet
+from latentdc.evaluate.foreign.foreign_set import Read
 from latentdc.evaluate.foreign.numbers import Numbering, classes_advice
 from latentdc.evaluate.foreign.say import warn
-from latentdc.evaluate.labelled import LabelledImages, require_comparable
+from latentdc.evaluate.labelled import require_comparable
 from latentdc.prune.classifier import Classifier
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 LOOKED_AT = 2000  # images of a set, drawn by key
 BATCH = 256
@@ -34,7 +35,7 @@ Judge = tuple[str, Classifier]  # what messages call it, and the network
 
 
 def check_numbers(
-    sets: Mapping[str, LabelledImages],
+    sets: Mapping[str, Read],
     test: Dataset,
     judge: Callable[[], Judge | None],
     device: torch.device,
@@ -52,11 +53,11 @@ def check_numbers(
             said what the numbers are, that is a warning.
     """
     numbered = {
-        name: one
-        for name, one in sets.items()
-        if isinstance(one, ForeignSet) and one.numbering is not None and one.soft is None
+        name: (one, numbering)
+        for name, (one, numbering) in sets.items()
+        if numbering is not None and one.soft_labels is None
     }
-    for name, one in numbered.items():
+    for name, (one, _) in numbered.items():
         require_comparable(one, test, name)
     if not numbered:
         return
@@ -67,13 +68,12 @@ def check_numbers(
             "network that is here names the real test images beyond chance."
         )
         return
-    for name, one in numbered.items():
-        assert one.numbering is not None
-        _check(name, one, one.numbering, known, device)
+    for name, (one, numbering) in numbered.items():
+        _check(name, one, numbering, known, device)
 
 
 def _check(
-    name: str, one: ForeignSet, numbering: Numbering, judge: Judge, device: torch.device
+    name: str, one: SyntheticSet, numbering: Numbering, judge: Judge, device: torch.device
 ) -> None:
     called, network = judge
     rows = choose(len(one.labels), LOOKED_AT, generator(0, "numbers"))
@@ -122,7 +122,7 @@ def _plain(what: str) -> str:
 
 
 @torch.no_grad()
-def _named(one: ForeignSet, rows: Tensor, network: Classifier, device: torch.device) -> Tensor:
+def _named(one: SyntheticSet, rows: Tensor, network: Classifier, device: torch.device) -> Tensor:
     """(n,) classes that the network names."""
     network.to(device).eval()
     parts = [network(fetch(one.images, some, device)).argmax(dim=1) for some in rows.split(BATCH)]

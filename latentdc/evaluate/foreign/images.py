@@ -10,11 +10,12 @@ import torch
 
 from latentdc.data.files import LeftOut, tell
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.foreign_set import ForeignSet
+from latentdc.evaluate.foreign.foreign_set import Read
 from latentdc.evaluate.foreign.kinds import class_folders, image_files
 from latentdc.evaluate.foreign.naming import class_places
 from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.foreign.pictures import LARGEST_FILE, decode_all
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
 def read_images(
@@ -23,7 +24,7 @@ def read_images(
     ipc: int | None,
     numbers: Numbers | None = None,
     size: int | None = None,
-) -> ForeignSet:
+) -> Read:
     """The images in lexicographic order, of each class the first `ipc` or all.
 
     Args:
@@ -49,7 +50,7 @@ def read_images(
     tell(str(folder), left_out)
     encoded = ((str(path), _bytes(path)) for path in paths)
     images = decode_all(encoded, range(len(labels)), str(folder), size)
-    return ForeignSet(images, torch.tensor(labels), class_names, numbering=numbering)
+    return SyntheticSet(images, torch.tensor(labels), class_names), numbering
 
 
 def _bytes(path: Path) -> bytes:

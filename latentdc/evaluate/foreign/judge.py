@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from latentdc import checked, launch
+from latentdc import launch
 from latentdc.data.cache import cache_folder
 from latentdc.data.dataset import Dataset
 from latentdc.data.hashing import hash_samples
@@ -22,6 +22,7 @@ from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teacher_check import real_accuracy
 from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization
+from latentdc.io import load_tensors, save_tensors
 from latentdc.networks import build_network
 from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.check import least_accuracy
@@ -133,7 +134,7 @@ def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifi
 def _kept(path: Path, network: nn.Module) -> dict[str, Tensor] | None:
     """Weights from before; None where there are none, or the file is damaged."""
     try:
-        state = checked.load(path)
+        state = load_tensors(path)
         network.load_state_dict(state)
     except (OSError, ValueError, RuntimeError):
         return None
@@ -143,6 +144,6 @@ def _kept(path: Path, network: nn.Module) -> dict[str, Tensor] | None:
 def _keep(path: Path, state: dict[str, Tensor]) -> None:
     """Whole or not at all; a cache that cannot be written costs the next evaluation a training."""
     try:
-        checked.save(state, path)
+        save_tensors(path, state)
     except OSError as error:
         warn(f"cannot keep {path}: {error.strerror or error}; pass another data.cache=FOLDER.")

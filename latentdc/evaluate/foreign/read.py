@@ -5,7 +5,7 @@ from pathlib import Path
 from latentdc.data.dataset import Dataset
 from latentdc.data.preprocessing import preprocessing
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.foreign_set import ForeignSet
+from latentdc.evaluate.foreign.foreign_set import Read
 from latentdc.evaluate.foreign.kinds import Kind
 from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.recipe import Data
@@ -18,7 +18,7 @@ def open_foreign(
     data: Data,
     ipc: int | None,
     numbers: Numbers | None = None,
-) -> ForeignSet:
+) -> Read:
     """The set at `path` with the classes of `train`.
 
     Args:

@@ -12,12 +12,13 @@ from datasets import Features, Image
 from latentdc.data.columns import class_labels, image_column, label_column
 from latentdc.data.tables import require_all_shards, require_parquet, split_files
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.foreign_set import ForeignSet, require_classes
+from latentdc.evaluate.foreign.foreign_set import Read, require_classes
 from latentdc.evaluate.foreign.held import FREE, require_held
 from latentdc.evaluate.foreign.kinds import SPLIT, parquet_files
 from latentdc.evaluate.foreign.naming import class_places
 from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.foreign.pictures import decode_all
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 BINARY = ("binary", "large_binary")
 GROUP = 100  # rows decoded at a time
@@ -31,7 +32,7 @@ def read_parquet(
     numbers: Numbers | None = None,
     size: int | None = None,
     label: str | None = None,
-) -> ForeignSet:
+) -> Read:
     """The rows of the train split, or of files that name none, in order of class.
 
     Args:
@@ -71,7 +72,7 @@ def read_parquet(
     by_class = labels[kept].argsort(stable=True)
     places = by_class.argsort().tolist()
     images = decode_all(_encoded(files, image, set(kept), source), places, source, size)
-    return ForeignSet(images, labels[kept][by_class], class_names, numbering=numbering)
+    return SyntheticSet(images, labels[kept][by_class], class_names), numbering
 
 
 def _files(folder: Path) -> list[Path]:

@@ -24,12 +24,13 @@ from torch import Tensor
 
 from latentdc.errors import InputError
 from latentdc.evaluate.foreign.contents import dense, load, read_contents
-from latentdc.evaluate.foreign.foreign_set import ForeignSet, require_classes
+from latentdc.evaluate.foreign.foreign_set import Read, require_classes
 from latentdc.evaluate.foreign.kinds import BEST
 from latentdc.evaluate.foreign.naming import class_places, label_places
 from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.foreign.say import warn
 from latentdc.images import Normalization, Preprocessing
+from latentdc.synthetic.synthetic_set import SyntheticSet
 from latentdc.whitening import Whitening
 
 BRIGHTEST = 10  # times white, beyond which no optimisation takes an image
@@ -43,7 +44,7 @@ def read_tensors(
     ipc: int | None,
     preprocessing: Preprocessing,
     numbers: Numbers | None = None,
-) -> ForeignSet:
+) -> Read:
     """The set in a file, or in the `images_best.pt` of a folder.
 
     Raises:
@@ -88,8 +89,8 @@ def read_tensors(
         hard = table[hard]
         soft = None if soft is None else soft[:, table.argsort()]
     levels = _levels(images, path, preprocessing, named=found.class_names is not None)
-    whole = ForeignSet(levels, hard, class_names, soft, rate, numbering)
-    return whole if ipc is None else whole.first_of_each(ipc)
+    whole = SyntheticSet(levels, hard, class_names, soft_labels=soft, learned_lr=rate)
+    return whole if ipc is None else whole.first_of_each(ipc), numbering
 
 
 def _other(path: Path, part: str) -> Path:

@@ -13,31 +13,31 @@ def shades(found):
 
 
 def test_numbered_folders_are_read_in_lexicographic_order(tmp_path):
-    found = read_images(rded(tmp_path / "set", 3, 2), NAMES, None)
+    found, _ = read_images(rded(tmp_path / "set", 3, 2), NAMES, None)
     assert found.labels.tolist() == [0, 0, 1, 1, 2, 2] and shades(found) == [0, 1, 10, 11, 20, 21]
     assert found.images.dtype == torch.uint8 and found.images.shape == (6, 3, 8, 8)
 
 
 def test_the_first_ipc_files_of_each_folder_are_kept(tmp_path):
-    found = read_images(rded(tmp_path / "set", 3, 12), NAMES, 2)  # id00010 comes after id00001
+    found, _ = read_images(rded(tmp_path / "set", 3, 12), NAMES, 2)  # id00010 comes after id00001
     assert shades(found) == [0, 1, 10, 11, 20, 21]
 
 
 def test_sre2l_numbers_its_folders_after_a_word(tmp_path):
-    found = read_images(named(tmp_path, [f"new{k:03d}" for k in range(3)]), NAMES, 1)
+    found, _ = read_images(named(tmp_path, [f"new{k:03d}" for k in range(3)]), NAMES, 1)
     assert found.labels.tolist() == [0, 1, 2] and shades(found) == [0, 10, 20]
 
 
 def test_named_folders_find_their_classes_in_whatever_order(tmp_path):
-    found = read_images(named(tmp_path, ["owl", "cat", "dog"]), NAMES, 1)
+    found, _ = read_images(named(tmp_path, ["owl", "cat", "dog"]), NAMES, 1)
     assert found.labels.tolist() == [0, 1, 2] and shades(found) == [10, 20, 0]
 
 
 def test_wordnet_folders_fit_a_test_set_of_names_and_the_other_way_round(tmp_path):
     ids, names = ["n01440764", "n02102040"], ("English springer", "tench")
-    found = read_images(named(tmp_path, ids), names, 1)
+    found, _ = read_images(named(tmp_path, ids), names, 1)
     assert found.labels.tolist() == [0, 1] and shades(found) == [10, 0]
-    found = read_images(named(tmp_path / "names", list(names)), tuple(ids), 1)
+    found, _ = read_images(named(tmp_path / "names", list(names)), tuple(ids), 1)
     assert shades(found) == [10, 0]
 
 

@@ -78,7 +78,7 @@ def opened(
 ) -> LabelledImages:
     """The set as students would see it, in order of class."""
     data = Data(source="real", resolution=8, classes=classes)
-    return open_set(find(name, numbers=numbers), open_dataset(data, "train"), data).labelled
+    return open_set(find(name, numbers=numbers), open_dataset(data, "train"), data)[0]
 
 
 def trained_on(name: str) -> str:

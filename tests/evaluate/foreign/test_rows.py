@@ -46,23 +46,23 @@ def rethinkdc(folder, labels, *, column="class_id", feature=None, sizes=(), file
 
 
 def test_the_columns_of_rethinkdc_are_read_from_all_shards(tmp_path):
-    found = read_parquet(rethinkdc(tmp_path, [2, 0, 1, 2, 0, 1]), NAMES, None)
+    found, _ = read_parquet(rethinkdc(tmp_path, [2, 0, 1, 2, 0, 1]), NAMES, None)
     assert found.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert found.images[:, 0, 0, 0].tolist() == [1, 4, 2, 5, 0, 3]
-    assert read_parquet(tmp_path, NAMES, 1).images[:, 0, 0, 0].tolist() == [1, 2, 0]
+    assert read_parquet(tmp_path, NAMES, 1)[0].images[:, 0, 0, 0].tolist() == [1, 2, 0]
 
 
 def test_images_are_found_where_the_note_of_their_type_is_lost(tmp_path):
     rethinkdc(tmp_path, [0, 1, 2], files=1)
     (path,) = tmp_path.glob("data/*.parquet")
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
-    assert read_parquet(tmp_path, NAMES, None).images[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert read_parquet(tmp_path, NAMES, None)[0].images[:, 0, 0, 0].tolist() == [0, 1, 2]
 
 
 def test_a_column_that_brings_its_names_is_put_into_the_test_sets_order(tmp_path):
     feature = ClassLabel(names=["owl", "dog", "cat"])
     rethinkdc(tmp_path, [0, 1, 2], column="label", feature=feature)
-    found = read_parquet(tmp_path, NAMES, None)
+    found, _ = read_parquet(tmp_path, NAMES, None)
     assert found.images[:, 0, 0, 0].tolist() == [2, 1, 0]
 
 
@@ -102,7 +102,7 @@ def test_other_splits_beside_a_set_are_not_part_of_it(tmp_path, own, other):
     (path,) = tmp_path.glob("data/*.parquet")
     (tmp_path / f"{other}.parquet").write_bytes(path.read_bytes())
     path.rename(tmp_path / f"{own}.parquet")
-    assert len(read_parquet(tmp_path, NAMES, None).labels) == 3
+    assert len(read_parquet(tmp_path, NAMES, None)[0].labels) == 3
     (tmp_path / f"{other}.parquet").rename(tmp_path / "dev.parquet")
     (tmp_path / f"{own}.parquet").rename(tmp_path / "test.parquet")
     with pytest.raises(InputError, match=r"splits validation, test and none of train; rename"):
@@ -126,5 +126,5 @@ def test_of_two_label_columns_that_of_the_real_data_is_read(tmp_path):
     pq.write_table(table.append_column("fine_label", table["class_id"]), path)
     with pytest.raises(InputError, match=r"2 label columns \(class_id, fine_label\)"):
         read_parquet(tmp_path, NAMES, None)
-    found = read_parquet(tmp_path, NAMES, None, label="fine_label")
+    found, _ = read_parquet(tmp_path, NAMES, None, label="fine_label")
     assert found.labels.tolist() == [0, 1, 2]

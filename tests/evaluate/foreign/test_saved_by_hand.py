@@ -103,7 +103,7 @@ GREY = IMAGES[:, :1]
 def test_grey_images_become_rgb_as_real_ones_do(three, images):
     torch.save((images, LABELS), "set.pt")
     data = Data(source="real", resolution=8)
-    opened = open_set(find("set.pt"), open_dataset(data, "train"), data).labelled
+    opened = open_set(find("set.pt"), open_dataset(data, "train"), data)[0]
     assert torch.equal(opened.images, GREY.expand(-1, 3, -1, -1))
 
 
@@ -145,7 +145,7 @@ def test_pictures_may_lie_one_folder_below_their_class(three):
     data = Data(source="real", resolution=8)
     train = open_dataset(data, "train")
     for name in ("deep", "deep_train", "wrapped/ipc2"):
-        assert torch.equal(open_set(find(name), train, data).labelled.images, IMAGES)
+        assert torch.equal(open_set(find(name), train, data)[0].images, IMAGES)
     with pytest.raises(InputError, match="1 classes that the test set has not: ipc2"):
         open_set(find("wrapped"), train, data)
 
@@ -310,7 +310,7 @@ def test_damaged_files_are_refused_in_one_line(three, suffix):
     for part in damaged:
         path.write_bytes(part)
         try:
-            opened = open_set(find(str(path)), train, data).labelled
+            opened = open_set(find(str(path)), train, data)[0]
             assert opened.images.shape == (6, 3, 8, 8) and len(opened.labels) == 6
         except InputError as error:
             refusals.append(str(error))

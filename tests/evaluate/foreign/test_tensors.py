@@ -19,14 +19,16 @@ LABELS = torch.arange(3).repeat_interleave(2)
 
 
 def test_students_see_the_numbers_that_dc_left(tmp_path):
-    found = read_tensors(dc(tmp_path / "res_DC_x.pt", SEEN, LABELS), NAMES, None, PLAIN)
+    found, _ = read_tensors(dc(tmp_path / "res_DC_x.pt", SEEN, LABELS), NAMES, None, PLAIN)
     torch.testing.assert_close(PLAIN(found.images), SEEN, atol=1e-5, rtol=0)
-    assert torch.equal(found.labels, LABELS) and found.soft is None and found.learned_lr is None
+    assert (
+        torch.equal(found.labels, LABELS) and found.soft_labels is None and found.learned_lr is None
+    )
 
 
 def test_of_several_experiments_the_first_is_read_and_that_is_said(tmp_path, capsys):
     path = dc(tmp_path / "res.pt", SEEN, LABELS, experiments=5)
-    found = read_tensors(path, NAMES, 1, PLAIN)
+    found, _ = read_tensors(path, NAMES, 1, PLAIN)
     torch.testing.assert_close(PLAIN(found.images), SEEN[::2], atol=1e-5, rtol=0)
     assert "holds 5 sets, one per experiment; the first is scored" in capsys.readouterr().err
 
@@ -34,10 +36,10 @@ def test_of_several_experiments_the_first_is_read_and_that_is_said(tmp_path, cap
 def test_whitened_tensors_are_whitened_again_to_the_same_numbers(tmp_path):
     zca = fit_whitening(stripes(300).images, PLAIN, name="x")
     folder = mtt(tmp_path, SEEN, LABELS, lr=0.03)
-    found = read_tensors(folder, NAMES, None, zca)
+    found, _ = read_tensors(folder, NAMES, None, zca)
     torch.testing.assert_close(zca(found.images), SEEN, atol=1e-3, rtol=0)
     assert found.learned_lr == pytest.approx(0.03)
-    again = read_tensors(folder / "images_best.pt", NAMES, None, zca)
+    again, _ = read_tensors(folder / "images_best.pt", NAMES, None, zca)
     assert torch.equal(again.images, found.images)
 
 
@@ -45,18 +47,18 @@ def test_soft_labels_are_kept_as_logits(tmp_path):
     logits = (
         torch.randn(6, 3, generator=torch.Generator().manual_seed(1)) + 4 * torch.eye(3)[LABELS]
     )
-    found = read_tensors(mtt(tmp_path / "a", SEEN, logits), NAMES, None, PLAIN)
-    assert torch.equal(found.soft, logits) and torch.equal(found.labels, LABELS)
+    found, _ = read_tensors(mtt(tmp_path / "a", SEEN, logits), NAMES, None, PLAIN)
+    assert torch.equal(found.soft_labels, logits) and torch.equal(found.labels, LABELS)
     shares = logits.softmax(dim=1)
-    found = read_tensors(mtt(tmp_path / "b", SEEN, shares), NAMES, 1, PLAIN)
-    torch.testing.assert_close(found.soft.softmax(dim=1), shares[::2])
+    found, _ = read_tensors(mtt(tmp_path / "b", SEEN, shares), NAMES, 1, PLAIN)
+    torch.testing.assert_close(found.soft_labels.softmax(dim=1), shares[::2])
 
 
 def test_our_own_export_comes_back(tmp_path):
     data = stripes(6)
     order = data.labels.argsort(stable=True)
     export_pt(SyntheticSet(data.images, data.labels, data.class_names), tmp_path / "x.pt")
-    found = read_tensors(tmp_path / "x.pt", NAMES[::-1], None, PLAIN)  # named, so any order fits
+    found, _ = read_tensors(tmp_path / "x.pt", NAMES[::-1], None, PLAIN)  # named, so any order fits
     torch.testing.assert_close((found.images + 1) * 127.5, data.images[order].float())
     assert torch.equal(found.labels, 2 - data.labels[order])
 

@@ -1,4 +1,4 @@
-"""What happens to the colours of a view: RandAugment, colour jitter, lighting.
+"""Changes of the colours of views: RandAugment, colour jitter, lighting.
 
 Cubuk et al., "RandAugment", NeurIPS 2020, https://arxiv.org/abs/1909.13719, with torchvision's
 operations; jitter and lighting as the protocol of IDC (https://arxiv.org/abs/2205.14959) has them.
@@ -52,7 +52,7 @@ OPERATIONS: dict[str, Operation] = {
     "translate-y": partial(_translate, axis=1),
     "rotate": lambda images, share: tv.rotate(images, 30 * share),
     "brightness": lambda images, share: tv.adjust_brightness(images, 1 + 0.9 * share),
-    "colour": lambda images, share: tv.adjust_saturation(images, 1 + 0.9 * share),
+    "color": lambda images, share: tv.adjust_saturation(images, 1 + 0.9 * share),
     "contrast": lambda images, share: tv.adjust_contrast(images, 1 + 0.9 * share),
     "sharpness": lambda images, share: tv.adjust_sharpness(images, 1 + 0.9 * share),
     "posterize": lambda images, share: tv.posterize(images, 8 - round(4 * abs(share))),
@@ -108,5 +108,5 @@ def jitter(images: Tensor, draws: Tensor) -> Tensor:
 def lighting(images: Tensor, strengths: Tensor) -> Tensor:
     """Add `strengths` (B, 3) of ImageNet's principal colours to every pixel in [0, 1]."""
     vectors = torch.tensor(EIGENVECTORS) * torch.tensor(EIGENVALUES)
-    colour = strengths @ send(vectors, images.device).mT  # (B, 3)
-    return images + 2 * colour[:, :, None, None]
+    color = strengths @ send(vectors, images.device).mT  # (B, 3)
+    return images + 2 * color[:, :, None, None]

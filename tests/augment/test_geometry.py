@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
+from latentdc.augment import geometry
 from latentdc.draws import generator
-from latentdc.evaluate import geometry
 
 IMAGES = torch.rand(5, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
 

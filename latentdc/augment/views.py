@@ -1,4 +1,4 @@
-"""Views: how the images of a set look in one epoch, by draws of each image's own.
+"""Views: what students see of the images of a set in one epoch, by draws of each image's own.
 
 The draws of all images are made at once from (seed, epoch), so that a view follows from seed, epoch
 and image alone, whatever the batch size and order. Soft labels that were stored once so fit the
@@ -11,12 +11,12 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
+from latentdc.augment import color, geometry, mixing
+from latentdc.augment.dsa import cutout
 from latentdc.data.mapped import Images
 from latentdc.device import fetch, send
 from latentdc.draws import generator
-from latentdc.evaluate import colours, geometry, mixing
-from latentdc.evaluate.settings import Views
-from latentdc.objectives.augment import cutout
+from latentdc.recipe.labels import Views
 
 Draws = dict[str, Tensor]  # by name of the step, one row per image of the set, on the CPU
 
@@ -29,7 +29,7 @@ def draw_views(views: Views, *, count: int, size: int, seed: int, epoch: int) ->
 
     draws: Draws = {}
     if views.randaugment is not None:
-        draws["randaugment"] = colours.draw_operations(
+        draws["randaugment"] = color.draw_operations(
             count, *views.randaugment, source("randaugment")
         )
     if views.shuffle is not None:
@@ -43,7 +43,7 @@ def draw_views(views: Views, *, count: int, size: int, seed: int, epoch: int) ->
     if views.flip:
         draws["flip"] = torch.rand(count, generator=source("flip")) < 0.5
     if views.jitter:
-        draws["jitter"] = colours.draw_jitter(count, views.jitter, source("jitter"))
+        draws["jitter"] = color.draw_jitter(count, views.jitter, source("jitter"))
     if views.lighting:
         normal = torch.randn(count, 3, generator=source("lighting"))
         draws["lighting"] = normal * views.lighting
@@ -58,19 +58,19 @@ def draw_views(views: Views, *, count: int, size: int, seed: int, epoch: int) ->
 
 
 STEPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # in the order in which they are applied
-    "randaugment": colours.randaugment,
+    "randaugment": color.randaugment,
     "shuffle": geometry.shuffle_strips,
     "pad": geometry.shift,
     "reflect": partial(geometry.shift, reflect=True),
     "crop": geometry.crop_resize,
     "flip": geometry.mirror,
-    "jitter": colours.jitter,
-    "lighting": colours.lighting,
+    "jitter": color.jitter,
+    "lighting": color.lighting,
     "cutout": cutout,
 }
 
 
-def look(images: Images, rows: Tensor, draws: Draws, device: torch.device) -> Tensor:
+def view(images: Images, rows: Tensor, draws: Draws, device: torch.device) -> Tensor:
     """The views (B, 3, H, W) in [-1, 1] of the images at `rows` (B,), on the device.
 
     Args:

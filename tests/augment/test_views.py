@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from latentdc.augment.views import draw_views, view
 from latentdc.errors import InputError
-from latentdc.evaluate.settings import Views
-from latentdc.evaluate.views import draw_views, look
 from latentdc.images import from_uint8
+from latentdc.recipe.labels import Views
 from tests.evaluate.toys import stripes
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def draws(views=RICH, seed=0, epoch=0, count=40):
 
 
 def views_of(rows, drawn):
-    return look(DATA.images, rows, drawn, CPU)
+    return view(DATA.images, rows, drawn, CPU)
 
 
 @pytest.mark.parametrize("mix", [None, "cutmix", "mixup"])

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,54 +9,40 @@ from torch.nn import functional as F
 from latentdc.draws import generator
 from latentdc.errors import InputError
 from latentdc.evaluate.brought import require_own_losses
-from latentdc.evaluate.label_settings import Labels, Teacher
-from latentdc.evaluate.lesson import Lesson
-from latentdc.evaluate.pace import Pace
-from latentdc.evaluate.settings import Views
-from latentdc.evaluate.training import train_student
+from latentdc.evaluate.training import train_student, training_steps
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import new_network
+from latentdc.recipe.labels import Labels, Teacher, Views
+from latentdc.synthetic import SyntheticSet
+from latentdc.training import InfoBatch, epoch_batches
 from tests.evaluate.toys import protocol, stripes
 
 RHO, BATCH, EPOCHS = 0.5, 4, 16
 NORMALIZATION = Normalization()
 
 
-def paced(**changes):
-    """Pace and lesson of 24 images, 6 steps to a full epoch."""
-    data, chosen = stripes(24), protocol(**{"steps": 6 * EPOCHS, "batch": BATCH} | changes)
-    lesson = Lesson(
-        data.images,
-        data.labels,
-        protocol=chosen,
-        seed=0,
-        device=torch.device("cpu"),
-        soft=None,
-    )
-    return Pace(24, chosen, 0), lesson
-
-
-def with_losses(losses, **changes):
-    """All steps of a training in which each image always has the same loss."""
-    pace, lesson = paced(infobatch=RHO, **changes)
-    lesson.losses = lambda logits, rows: losses[rows]
+def all_steps(losses=None):
+    """Steps of a training on 24 images, 6 to a full epoch, whose losses never change."""
+    chosen = protocol(steps=6 * EPOCHS, batch=BATCH)
+    sampler = None if losses is None else InfoBatch(24, EPOCHS, rho=RHO, seed=0)
     steps = []
-    for step in pace.steps(lesson):
+    for step in training_steps(stripes(24), chosen, 0, infobatch=sampler):
         steps.append(step)
-        pace.loss(step, lesson, torch.empty(0), torch.empty(0))
+        if sampler is not None:
+            sampler.update(step.batch.rows, losses[step.batch.rows])
     return steps
 
 
 def test_without_infobatch_steps_are_counted_one_by_one_and_see_every_image():
-    steps = list(paced()[0].steps(paced()[1]))
+    steps = all_steps()
     assert [step.number for step in steps] == list(range(6 * EPOCHS))
     for epoch in range(EPOCHS):
-        rows = torch.cat([step.rows for step in steps[6 * epoch : 6 * epoch + 6]])
+        rows = torch.cat([step.batch.rows for step in steps[6 * epoch : 6 * epoch + 6]])
         assert rows.sort().values.tolist() == list(range(24))
 
 
 def test_infobatch_takes_fewer_steps_over_the_same_schedule():
-    steps = with_losses(torch.arange(24.0))
+    steps = all_steps(torch.arange(24.0))
     numbers = [step.number for step in steps]
     assert len(steps) < 0.85 * 6 * EPOCHS
     assert numbers == sorted(set(numbers)) and numbers[-1] == 6 * EPOCHS - 1
@@ -64,33 +51,29 @@ def test_infobatch_takes_fewer_steps_over_the_same_schedule():
 
 
 def test_the_first_epoch_and_the_last_eighth_see_everything():
-    steps = with_losses(torch.arange(24.0))
+    steps = all_steps(torch.arange(24.0))
     for epoch in (0, EPOCHS - 2, EPOCHS - 1):
-        own = [step for step in steps if step.number // 6 == epoch]
-        assert sum(len(step.rows) for step in own) == 24
-        assert all((step.weights == 1).all() for step in own)
-    assert sum(len(s.rows) for s in steps if s.number // 6 == EPOCHS - 3) < 24
+        own = [step.batch for step in steps if step.number // 6 == epoch]
+        assert sum(len(batch.rows) for batch in own) == 24
+        assert all((batch.weights == 1).all() for batch in own)
+    assert sum(len(s.batch.rows) for s in steps if s.number // 6 == EPOCHS - 3) < 24
 
 
 def test_the_expected_weight_of_every_image_is_one():
-    chosen = protocol(steps=6 * 4000, batch=BATCH, infobatch=RHO)
-    pace, lesson = Pace(24, chosen, 0), paced()[1]
-    losses, total = torch.arange(24.0), torch.zeros(24)
-    lesson.losses, lesson.start = lambda logits, rows: losses[rows], lambda epoch: None
-    for step in pace.steps(lesson):
-        pace.loss(step, lesson, torch.empty(0), torch.empty(0))
-        total[step.rows] += step.weights
+    sampler, losses, total = InfoBatch(24, 4000, rho=RHO, seed=0), torch.arange(24.0), 0
+    for epoch in range(4000):
+        for batch in epoch_batches(24, BATCH, None, 0, "epoch", epoch, infobatch=sampler):
+            sampler.update(batch.rows, losses[batch.rows])
+            total += torch.zeros(24).index_add(0, batch.rows, batch.weights)
     torch.testing.assert_close(total / 4000, torch.ones(24), atol=0.06, rtol=0)
 
 
 def test_a_student_under_infobatch_is_trained_by_rescaled_gradients():
     data, epochs, lr = stripes(24), 8, 0.05
     trained = train_student(
-        data.images,
-        data.labels,
-        network="convnet3@4",
-        num_classes=3,
-        protocol=protocol(steps=6 * epochs, batch=BATCH, infobatch=RHO, lr=lr, weight_decay=0),
+        data,
+        "convnet3@4",
+        protocol(steps=6 * epochs, batch=BATCH, infobatch=RHO, lr=lr, weight_decay=0),
         seed=0,
         normalization=NORMALIZATION,
         accelerator=Accelerator(),
@@ -146,16 +129,20 @@ def test_infobatch_is_refused_with_what_hides_an_images_own_loss(changes, messag
         protocol(**changes)
 
 
-def test_infobatch_is_refused_for_sets_that_bring_soft_labels():
-    data = stripes(6)
-    require_own_losses(data, RHO, "given")
+def test_infobatch_is_refused_for_sets_with_soft_labels():
+    hard = SyntheticSet.from_real(stripes(6))
+    soft = replace(hard, soft_labels=torch.zeros(6, 3))
+    require_own_losses(hard, RHO, "given")
+    require_own_losses(soft, None, "given")
+    with pytest.raises(InputError, match="the given set has soft labels"):
+        require_own_losses(soft, RHO, "given")
 
-    class Soft:
-        soft = torch.zeros(6, 3)
 
-    require_own_losses(Soft(), None, "given")
-    with pytest.raises(InputError, match="the given set brings soft labels"):
-        require_own_losses(Soft(), RHO, "given")
+def test_weights_are_not_passed_over():
+    with pytest.raises(InputError, match="the given set weighs its images"):
+        require_own_losses(
+            replace(SyntheticSet.from_real(stripes(6)), weights=torch.ones(6)), None, "given"
+        )
 
 
 def test_infobatch_makes_another_protocol_and_none_the_same():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from latentdc.objectives.augment import (
+from latentdc.augment.dsa import (
     AUGMENTATIONS,
     Draw,
     augment,

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from latentdc.errors import InputError
-from latentdc.networks.names import check_network, parse_network
+from latentdc.recipe.networks import check_network, parse_network
 
 
 def test_a_name_has_the_published_width_or_its_own():

@@ -1,9 +1,4 @@
-"""One command at a time in a folder: a lock that names its owner to the others.
-
-The lock lies beside the folder, so that a refused command leaves nothing inside; or inside, where
-the folder above is closed to us or on another disk. The system lets go of it when its owner ends,
-by SIGKILL too. Imports no torch.
-"""
+"""One command at a time in a folder: a lock that names its owner to the others."""
 
 import errno
 import json
@@ -27,26 +22,34 @@ class InUse(InputError):
 
 
 @contextmanager
-def hold(*folders: Path) -> Iterator[None]:
-    """Keep other commands out of folders while the block runs; the main process alone holds them.
+def locked(*paths: Path, wait: bool = False, every_process: bool = False) -> Iterator[None]:
+    """Keep other commands out of folders, or away from files, while the block runs.
+
+    The lock names its owner to the others. It lies beside the folder, so that a refused command
+    leaves nothing inside; or inside, where the folder above is closed to us or on another disk. The
+    system lets go of it when its owner ends, by SIGKILL too.
+
+    Args:
+        paths: of folders or files, which need not exist.
+        wait: for the owner, instead of raising.
+        every_process: of a launch takes the lock, one after the other if `wait`; else the main
+            process alone takes it for all.
 
     Raises:
         InUse: another command is at work in one of them; the line says which, and since when.
         InputError: the lock cannot be written.
     """
     with ExitStack() as stack:
-        if ranks.rank() == 0:
-            for folder in dict.fromkeys(map(_place, folders)):
-                stack.enter_context(held(folder))
+        if every_process or ranks.rank() == 0:
+            for path in dict.fromkeys(map(_place, paths)):
+                stack.enter_context(_locked(path, wait))
         yield
 
 
 @contextmanager
-def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """`hold` for one folder, whatever the process; waits for its owner if asked to."""
+def _locked(folder: Path, wait: bool) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    folder = _place(folder)
     path, mark = _beside(folder, "lock"), _beside(folder, "owner")
     made = [parent for parent in path.parents if not parent.exists()]
     lock = FileLock(path)
@@ -57,8 +60,8 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
             lock.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
         raise InUse(
-            f"{folder} is in use by {_named(owner(folder))}; wait until that has ended, or name "
-            "another folder."
+            f"{folder} is in use by {_named(lock_owner(folder))}; wait until that has ended, or "
+            "name another folder."
         ) from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
@@ -68,7 +71,7 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
     part = mark.with_name(f"{mark.name}.part")
     try:
         part.write_text(json.dumps(_this_command()), encoding="utf-8")
-        os.replace(part, mark)
+        part.replace(mark)
         yield
     finally:
         for file in (part, mark, path):
@@ -80,7 +83,7 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
                 parent.rmdir()
 
 
-def owner(folder: Path) -> dict[str, str] | None:
+def lock_owner(folder: Path) -> dict[str, str] | None:
     """Host, process, command and start of the command that holds a folder, as far as it is told."""
     mark = _beside(folder.resolve(), "owner")
     try:

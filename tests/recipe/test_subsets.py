@@ -2,15 +2,21 @@
 
 import pytest
 import torch
+from torchvision.datasets.imagenette import Imagenette
 from torchvision.models import ResNet18_Weights
 
-from latentdc.data import imagenet
 from latentdc.data.classes import chosen_names
-from latentdc.data.imagenet import imagenet_indices, wordnet_ids
 from latentdc.data.open import open_dataset
-from latentdc.data.subsets import ALIASES, SUBSETS, subset_indices, subset_names
 from latentdc.errors import InputError
-from latentdc.recipe import Data
+from latentdc.recipe import Data, subsets
+from latentdc.recipe.subsets import (
+    ALIASES,
+    SUBSETS,
+    imagenet_indices,
+    subset_indices,
+    subset_names,
+    wordnet_ids,
+)
 from tests.data.conftest import picture
 
 # WordNet ids of the subsets that the papers score on.
@@ -88,7 +94,7 @@ def test_data_and_prior_agree_whatever_the_data_set_calls_its_classes(name):
     """Folders by WordNet id, the Hub's names, torchvision's: each leads to the same columns."""
     for names in (
         list(wordnet_ids()),
-        [synonyms for _, synonyms in imagenet._rows()],
+        [synonyms for _, synonyms in subsets._rows()],
         ResNet18_Weights.DEFAULT.meta["categories"],
     ):
         kept = subset_names(names, name, "it")
@@ -121,7 +127,7 @@ def test_all_of_imagenet_can_be_chosen_from_by_number():
     chosen = Data(source="x", classes=["217", "0"])
     ids = wordnet_ids()
     assert chosen_names(ids, chosen, "it") == [ids[217], ids[0]]
-    names = ["tench, Tinca tinca", *(synonyms for _, synonyms in imagenet._rows()[1:])]
+    names = ["tench, Tinca tinca", *(synonyms for _, synonyms in subsets._rows()[1:])]
     assert chosen_names(names, chosen, "it") == [names[217], names[0]]
     with pytest.raises(InputError, match="it has no class '217'"):
         chosen_names(ids[:999], chosen, "it")
@@ -140,3 +146,33 @@ def test_wrong_subsets_are_refused_by_the_recipe():
         Data(source="x", subset="a", classes=["tench", "church"])
     with pytest.raises(InputError, match=r"part of ImageNet, and data\.source is digits"):
         Data(subset="a")
+
+
+INDICES = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]
+
+
+def test_imagenettes_classes_are_found_by_id_and_by_name():
+    classes = Imagenette._WNID_TO_CLASS
+    assert imagenet_indices(list(classes)) == INDICES
+    assert imagenet_indices([", ".join(names) for names in classes.values()]) == INDICES
+    assert imagenet_indices([names[0] for names in classes.values()]) == INDICES
+
+
+def test_the_whole_of_imagenet_is_in_its_own_order_by_id_and_by_torchvisions_names():
+    assert imagenet_indices(wordnet_ids()) == list(range(1000))
+    assert sorted(wordnet_ids()) == list(wordnet_ids())
+    assert imagenet_indices(ResNet18_Weights.DEFAULT.meta["categories"]) == list(range(1000))
+
+
+def test_upper_case_tells_the_dog_from_the_coat():
+    assert imagenet_indices(["Cardigan", "cardigan"]) == [264, 474]
+
+
+def test_an_unknown_class_is_named():
+    with pytest.raises(InputError, match="ImageNet-1k has no class 'airplane'"):
+        imagenet_indices(["tench", "airplane"])
+
+
+def test_a_name_of_two_classes_needs_its_id():
+    with pytest.raises(InputError, match="'crane' may be any of ImageNet's n02012849, n03126707"):
+        imagenet_indices(["tench", "crane"])

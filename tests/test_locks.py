@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from latentdc import lock
 from latentdc.cli import main
+from latentdc.io import InUse, lock_owner, locked
 from tests.methods.command import write_recipe
 from tests.synthetic.sets import random_set
 
@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[1]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from latentdc import lock
-with lock.hold(*map(Path, sys.argv[1:])):
+from latentdc.io import locked
+with locked(*map(Path, sys.argv[1:])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -89,7 +89,7 @@ def test_a_second_command_is_refused_and_told_who_is_there(capsys, holder, words
 
 def test_the_system_lets_go_of_it_when_its_owner_is_killed(holder):
     process = holder("runs/quick")
-    with pytest.raises(lock.InUse), lock.hold(Path("runs/quick")):
+    with pytest.raises(InUse), locked(Path("runs/quick")):
         pass
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -104,15 +104,15 @@ def test_another_spelling_is_the_same_folder(holder, spelling):
     Path("runs").mkdir()
     Path("link").symlink_to("runs")
     holder(spelling)
-    with pytest.raises(lock.InUse), lock.hold(Path("runs/quick")):
+    with pytest.raises(InUse), locked(Path("runs/quick")):
         pass
 
 
 def test_what_was_held_and_not_written_leaves_no_trace():
     before = sorted(Path().rglob("*"))
-    with lock.hold(Path("a/b/c"), Path("a/b"), Path("d")):
-        assert lock.owner(Path("a/b/c"))["process"] == str(os.getpid())
-    assert sorted(Path().rglob("*")) == before and lock.owner(Path("a/b/c")) is None
+    with locked(Path("a/b/c"), Path("a/b"), Path("d")):
+        assert lock_owner(Path("a/b/c"))["process"] == str(os.getpid())
+    assert sorted(Path().rglob("*")) == before and lock_owner(Path("a/b/c")) is None
 
 
 def test_a_lock_and_an_owner_left_by_a_killed_command_do_not_stand_in_the_way(capsys):
@@ -135,8 +135,8 @@ def test_an_owner_that_cannot_be_read_is_another_command(capsys, holder, told):
 def test_the_folder_one_is_in_can_be_held(monkeypatch):
     Path("mine").mkdir()
     monkeypatch.chdir("mine")
-    with lock.hold(Path(".")):
-        assert lock.owner(Path("../mine")) is not None
+    with locked(Path(".")):
+        assert lock_owner(Path("../mine")) is not None
 
 
 def test_a_folder_below_one_that_is_closed_is_held_from_inside(monkeypatch):
@@ -144,7 +144,7 @@ def test_a_folder_below_one_that_is_closed_is_held_from_inside(monkeypatch):
     access = os.access
     closed = Path("closed").resolve()
     monkeypatch.setattr(os, "access", lambda path, mode: path != closed and access(path, mode))
-    with lock.hold(Path("closed/mine")):
+    with locked(Path("closed/mine")):
         assert sorted(path.name for path in Path("closed/mine").iterdir()) == [".lock", ".owner"]
     assert list(closed.iterdir()) == [closed / "mine"] and not list(Path("closed/mine").iterdir())
 
@@ -153,7 +153,7 @@ def test_a_folder_on_another_disk_is_held_from_inside_for_others_see_it_elsewher
     Path("disk").mkdir()
     disk = Path("disk").resolve()
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == disk)
-    with lock.hold(Path("disk")):
+    with locked(Path("disk")):
         assert sorted(path.name for path in disk.iterdir()) == [".lock", ".owner"]
     assert not list(disk.iterdir())
 
@@ -179,8 +179,8 @@ def test_a_fifo_in_the_place_of_an_owner_holds_up_nobody(holder):
     Path("runs/.quick.owner").unlink()
     os.mkfifo("runs/.quick.owner")
     with (
-        pytest.raises(lock.InUse, match="in use by another command"),
-        lock.hold(Path("runs/quick")),
+        pytest.raises(InUse, match="in use by another command"),
+        locked(Path("runs/quick")),
     ):
         pass
 
@@ -190,7 +190,7 @@ def test_a_disk_that_is_full_at_once_leaves_nothing_of_the_lock(monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space"), lock.hold(Path("runs/quick")):
+    with pytest.raises(OSError, match="No space"), locked(Path("runs/quick")):
         pass
     assert not Path("runs").exists()
 
