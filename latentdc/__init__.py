@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from latentdc.objectives.build import build_objective as build_objective
     from latentdc.priors.base import Prior as Prior
     from latentdc.priors.loading import load_prior as load_prior
-    from latentdc.prune.choosing import choose_coreset as choose_coreset
     from latentdc.prune.coreset import Coreset as Coreset
-    from latentdc.prune.pipeline import prune_dataset as prune_dataset
-    from latentdc.prune.scoring import score_dataset as score_dataset
+    from latentdc.prune.prune import choose_coreset as choose_coreset
+    from latentdc.prune.prune import prune_dataset as prune_dataset
+    from latentdc.prune.prune import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
     from latentdc.recipe import Matching as Matching
+    from latentdc.recipe import Prune as Prune
+    from latentdc.recipe import RuleSettings as RuleSettings
     from latentdc.recipe import Scorer as Scorer
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
 
@@ -42,11 +44,13 @@ _HOME = {
     "Matching": "latentdc.recipe:Matching",
     "Normalization": "latentdc.images:Normalization",
     "Prior": "latentdc.priors.base:Prior",
+    "Prune": "latentdc.recipe:Prune",
+    "RuleSettings": "latentdc.recipe:RuleSettings",
     "Score": "latentdc.evaluate.score:Score",
     "Scorer": "latentdc.recipe:Scorer",
     "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
     "build_objective": "latentdc.objectives.build:build_objective",
-    "choose_coreset": "latentdc.prune.choosing:choose_coreset",
+    "choose_coreset": "latentdc.prune.prune:choose_coreset",
     "evaluate_set": "latentdc.evaluate.jobs:evaluate",
     "in_folder": "latentdc.checkpoint:in_folder",
     "load_prior": "latentdc.priors.loading:load_prior",
@@ -54,8 +58,8 @@ _HOME = {
     "match": "latentdc.methods.matching:match",
     "open_dataset": "latentdc.data.open:open_dataset",
     "open_splits": "latentdc.data.open:open_splits",
-    "prune_dataset": "latentdc.prune.pipeline:prune_dataset",
-    "score_dataset": "latentdc.prune.scoring:score_dataset",
+    "prune_dataset": "latentdc.prune.prune:prune_dataset",
+    "score_dataset": "latentdc.prune.prune:score_dataset",
     "score_table": "latentdc.evaluate.scoring:score_table",
 }
 

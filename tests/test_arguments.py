@@ -10,7 +10,7 @@ import latentdc
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Data, Loops, Scorer, Trajectory, Trim
+from latentdc.recipe import Data, Loops, Prune, Scorer, Trajectory, Trim
 from tests.evaluate.toys import stripes
 from tests.experts.toys import Wanderers
 from tests.methods import setup
@@ -246,49 +246,48 @@ PRUNE = [
     ({"train": None}, "train is a Dataset, got null"),
     ({"train": "digits"}, "train is a Dataset, got 'digits'"),
     ({"test": 3}, "test is a Dataset, got 3"),
-    ({"score": "los"}, "did you mean 'loss'?"),
-    ({"score": None}, "prune.score takes text"),
-    ({"order": "easiest"}, "prune.order takes one of"),
-    ({"keep": 0}, "prune.keep is a share in (0, 1]"),
-    ({"keep": 20}, "prune.keep is a share in (0, 1], got 20"),
-    ({"keep": NAN}, "prune.keep is a finite number"),
-    ({"keep": 1.0, "count": 0}, "prune.count is at least 1"),
-    ({"keep": 1.0, "count": 2.5}, "prune.count takes a whole number"),
-    ({"scope": "all"}, "prune.scope takes one of"),
-    ({"scorer": "convnet3"}, "prune.scorer takes a mapping"),
-    ({"window": 3}, "prune.window takes a list of 2 whole numbers"),
-    ({"window": (5, 1)}, "prune.window is the first and the last"),
-    ({"columns": "loss"}, "prune.columns takes a list"),
-    ({"columns": [3]}, "prune.columns takes a list of texts"),
-    ({"scores": 5}, "prune.scores takes text"),
-    ({"rules": 5}, "prune.rules takes a mapping"),
+    ({"prune": None}, "prune is a Prune, got null; such as Prune(score='loss', keep=0.2)"),
+    ({"prune": colours()}, "prune is a Prune, got a Dataset"),
+    ({"prune": Prune(times_ipc=2)}, "prune.times_ipc is a multiple of a recipe's ipc"),
     ({"normalization": 1}, "normalization is a Normalization, got 1"),
     ({"seed": -3}, "seed is at least 0"),
+    ({"seed": "a"}, "seed takes a whole number"),
     ({"folder": 1}, "folder is a folder, got 1"),
     ({"accelerator": []}, "accelerator is an Accelerator, got a list"),
 ]
 
 
+@pytest.mark.parametrize("function", ["prune_dataset", "score_dataset"])
 @pytest.mark.parametrize(("options", "told"), PRUNE)
-def test_prune_dataset_has_the_checks_of_a_recipe(options, told):
-    given = {"train": colours(), "keep": 0.5, **options}
-    refused(lambda: latentdc.prune_dataset(**given), told)
+def test_pruning_refuses_arguments_of_another_kind(function, options, told):
+    given = {"train": colours(), "prune": Prune(keep=0.5), **options}
+    refused(lambda: getattr(latentdc, function)(**given), told)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("keys", "told"),
     [
-        ({"columns": []}, "columns names one rule or more"),
-        ({"columns": "loss"}, "columns is a list of texts, got 'loss'"),
+        ({"score": "los"}, "did you mean 'loss'?"),
+        ({"score": None}, "prune.score takes text"),
+        ({"order": "easiest"}, "prune.order takes one of"),
+        ({"keep": 0}, "prune.keep is a share in (0, 1]"),
+        ({"keep": 20}, "prune.keep is a share in (0, 1], got 20"),
+        ({"keep": NAN}, "prune.keep is a finite number"),
+        ({"keep": 1.0, "count": 0}, "prune.count is at least 1"),
+        ({"keep": 1.0, "count": 2.5}, "prune.count takes a whole number"),
+        ({"scope": "all"}, "prune.scope takes one of"),
+        ({"scorer": "convnet3"}, "prune.scorer takes a mapping"),
+        ({"window": 3}, "prune.window takes a list of 2 whole numbers"),
+        ({"window": (5, 1)}, "prune.window is the first and the last"),
+        ({"columns": "loss"}, "prune.columns takes a list"),
+        ({"columns": [3]}, "prune.columns takes a list of texts"),
         ({"columns": ["lss"]}, "lss"),
-        ({"scorer": 3}, "prune.scorer takes a mapping"),
-        ({"train": 3}, "train is a Dataset, got 3"),
-        ({"seed": "a"}, "seed takes a whole number"),
-        ({"window": "ab"}, "prune.window takes a list"),
+        ({"scores": 5}, "prune.scores takes text"),
+        ({"rules": 5}, "prune.rules takes a mapping"),
     ],
 )
-def test_score_dataset_has_the_checks_of_a_recipe(options, told):
-    refused(lambda: latentdc.score_dataset(**{"train": colours(), **options}), told)
+def test_settings_of_pruning_are_checked_where_they_are_made(keys, told):
+    refused(lambda: latentdc.Prune(**keys), told)
 
 
 @pytest.mark.parametrize(
@@ -297,29 +296,15 @@ def test_score_dataset_has_the_checks_of_a_recipe(options, told):
         ({"table": None}, "table is a ScoreTable, got null"),
         ({"table": "scores.parquet"}, "table is a ScoreTable"),
         ({"train": None}, "train is a Dataset, got null"),
-        ({"score": "lss"}, "lss"),
-        ({"order": "first"}, "prune.order takes one of"),
-        ({"keep": 2}, "prune.keep is a share"),
-        ({"count": -1}, "prune.count is at least 1"),
-        ({"scope": "set"}, "prune.scope takes one of"),
-        ({"settings": 4}, "prune.rules takes a mapping"),
+        ({"prune": "loss"}, "prune is a Prune, got 'loss'"),
         ({"seed": 1.5}, "seed takes a whole number"),
     ],
 )
-def test_choose_coreset_has_the_checks_of_a_recipe(options, told):
+def test_choosing_refuses_arguments_of_another_kind(options, told):
     data = colours(32)
-    scorer = Scorer(network="convnet3@16", epochs=1, batch=8, lr=0.1)
-    table = colours_table(data, scorer)
-    refused(lambda: latentdc.choose_coreset(**{"table": table, "train": data, **options}), told)
-
-
-TABLES: list[object] = []
-
-
-def colours_table(data, scorer):
-    if not TABLES:
-        TABLES.append(latentdc.score_dataset(data, columns=["random"], scorer=scorer))
-    return TABLES[0]
+    table = latentdc.score_dataset(data, Prune(score="random"))
+    given = {"table": table, "train": data, "prune": Prune(keep=0.5), **options}
+    refused(lambda: latentdc.choose_coreset(**given), told)
 
 
 @pytest.mark.parametrize("given", [None, "digits", {"source": "digits"}, 3, Data])

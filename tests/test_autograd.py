@@ -10,7 +10,7 @@ from latentdc.draws import generator
 from latentdc.experts.training import train_experts
 from latentdc.priors.recipe import AutoencoderTraining, PriorRecipe, UNetTraining
 from latentdc.priors.training import train_prior
-from latentdc.recipe import Experts, Loops, Scorer, Trajectory
+from latentdc.recipe import Experts, Loops, Prune, Scorer, Trajectory
 from tests.experts.toys import Wanderers
 from tests.priors import small
 from tests.prune.toys import colours
@@ -66,8 +66,8 @@ def accuracies() -> tuple[object, ...]:
 
 def chosen() -> tuple[object, ...]:
     data, scorer = colours(32), Scorer(network="convnet3@16", epochs=5, batch=8, lr=0.1)
-    kept = latentdc.prune_dataset(data, score="el2n", keep=0.5, scorer=scorer)
-    scores = latentdc.score_dataset(data, columns=["loss", "aum"], scorer=scorer)
+    kept = latentdc.prune_dataset(data, Prune(score="el2n", keep=0.5, scorer=scorer))
+    scores = latentdc.score_dataset(data, Prune(columns=["aum"], scorer=scorer))
     return kept.hashes.tolist(), scores.column("loss").tolist(), scores.column("aum").tolist()
 
 

@@ -21,7 +21,7 @@ from latentdc.networks.modes import needs_company
 from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.training import ScorerTraining
-from latentdc.recipe import Experts, Loops, Matching, Trajectory
+from latentdc.recipe import Experts, Loops, Matching, Scorer, Trajectory
 from latentdc.training import InfoBatch, split
 from tests.experts.toys import Wanderers
 
@@ -37,8 +37,8 @@ def noise(count: int, size: int = 32) -> Dataset:
 
 def scorer(network: str, count: int, batch: int, size: int = 32, **keys):
     run = ScorerTraining(
-        noise(count, size), network=network, epochs=1, lr=0.1, batch=batch, resolution=size,
-        normalization=NORMALIZATION, seed=3, accelerator=Accelerator(), **keys,
+        noise(count, size), Scorer(network=network, epochs=1, lr=0.1, batch=batch, **keys),
+        normalization=NORMALIZATION, seed=3, accelerator=Accelerator(),
     )  # fmt: skip
     list(run.run())
     return run.classifier.network
@@ -150,7 +150,7 @@ def test_dropout_of_experts_follows_from_the_seed():
 def test_a_dropping_scorer_that_was_put_away_goes_on_bit_by_bit():
     def begun() -> ScorerTraining:
         return ScorerTraining(
-            noise(4), network=DROPS, epochs=2, lr=0.1, batch=4, resolution=32,
+            noise(4), Scorer(network=DROPS, epochs=2, lr=0.1, batch=4),
             normalization=NORMALIZATION, seed=3, accelerator=Accelerator(),
         )  # fmt: skip
 

@@ -138,13 +138,14 @@ def _coreset(
     """The core set that is there already, or the one that the recipe asks for."""
     from latentdc import launch
     from latentdc.images import Normalization
-    from latentdc.prune.pipeline import fitting, make_coreset
+    from latentdc.prune.coreset import Coreset
+    from latentdc.prune.prune import prune_dataset
 
     if launch.agree(accelerator, (folder / CORESET).is_file()) and recipe.prune.coreset is None:
-        return fitting(folder / CORESET, train)
-    return make_coreset(
-        recipe.prune,
+        return Coreset.load(folder / CORESET, train)
+    return prune_dataset(
         train,
+        recipe.prune,
         test,
         normalization=Normalization(recipe.data.mean, recipe.data.std),
         seed=recipe.seed,

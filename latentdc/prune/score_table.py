@@ -12,7 +12,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.io import read_table, save_table
 from latentdc.prune.features import Features
-from latentdc.prune.quantities import PREDICTED
+from latentdc.prune.measures import PREDICTED
 
 _KIND = "latentdc.scores"  # of parquet file
 

@@ -53,7 +53,7 @@ def test_the_command_refuses_before_anything_is_scored(tmp_path, monkeypatch, ca
         return replace(parts(recipe, accelerator), prior=unconditional())
 
     monkeypatch.setattr(whole_run, "open_parts", blind)
-    monkeypatch.setattr(whole_run, "make_coreset", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(whole_run, "prune_dataset", lambda *_, **__: pytest.fail("scored"))
     small.save(tmp_path / "prior")
     prior = ["prior.kind=diffusion", f"prior.weights={tmp_path / 'prior'}"]
     classes = "data.classes=['0', '1', '2']"

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.pipeline import prune_dataset
+from latentdc.prune.prune import prune_dataset
 from latentdc.recipe import Data, Evaluate, PriorSpec, Prune, Recipe, Scorer
 from latentdc.run import provenance, shared_recipe
 from tests.methods import setup
@@ -10,7 +10,7 @@ from tests.methods import setup
 
 def kept() -> Coreset:
     """Two images of six of each of three classes."""
-    return prune_dataset(setup.dataset(), score="random", count=2)
+    return prune_dataset(setup.dataset(), Prune(score="random", count=2))
 
 
 def test_no_path_of_this_machine_is_published(tmp_path):

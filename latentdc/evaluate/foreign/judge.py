@@ -29,7 +29,7 @@ from latentdc.prune.check import least_accuracy
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.scorer import given_scorer, preparation
 from latentdc.prune.training import ScorerTraining
-from latentdc.recipe import Recipe
+from latentdc.recipe import Recipe, Scorer
 
 NETWORK, LARGEST = "convnet3@32", 32  # px
 BATCH, LR = 128, 0.02
@@ -111,11 +111,13 @@ def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifi
         )
         training = ScorerTraining(
             train,
-            network=NETWORK,
-            epochs=epochs,
-            lr=LR,
-            batch=BATCH,
-            resolution=size,
+            Scorer(
+                network=NETWORK,
+                epochs=epochs,
+                lr=LR,
+                batch=BATCH,
+                resolution=size if size < train.resolution else None,
+            ),
             normalization=plain,
             seed=0,
             accelerator=accelerator,

@@ -5,7 +5,7 @@ from torch import nn
 
 from latentdc.errors import InputError
 from latentdc.prune.classifier import Classifier
-from latentdc.prune.predictions import accuracy, measure
+from latentdc.prune.measures import accuracy, measure
 from latentdc.prune.rules.loss import cross_entropy
 from tests.prune.toys import Means, colours, means
 

@@ -2,12 +2,16 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune.budgets import class_budgets, saved_classes
-from latentdc.prune.ranking import ranked
-from latentdc.prune.selection import choose_rows, select
+from latentdc.prune.select import choose_rows, class_budgets, ranked, saved_classes
+from latentdc.prune.select import select as select_by
+from latentdc.recipe import Prune
 
 SCORES = torch.tensor([3.0, 1.0, 9.0, 8.0, 2.0, 7.0])
 LABELS = torch.tensor([0, 0, 1, 1, 0, 1])
+
+
+def select(scores, labels, hard="high", **keys):
+    return select_by(scores, labels, Prune(**keys), hard)
 
 
 def test_easy_is_the_smallest_loss_ranked_within_each_class():
@@ -39,12 +43,6 @@ def test_ties_go_to_the_smaller_index(order):
 def test_easy_and_hard_halves_are_complements():
     halves = [select(SCORES, torch.zeros(6).long(), keep=0.5, order=o) for o in ("easy", "hard")]
     assert torch.cat(halves).sort().values.tolist() == list(range(6))
-
-
-@pytest.mark.parametrize("keep", [0, -0.1, 1.01, 20])
-def test_a_share_outside_the_unit_interval_is_refused(keep):
-    with pytest.raises(InputError, match=r"for 20 % pass 0\.2"):
-        select(SCORES, LABELS, keep=keep, order="easy")
 
 
 @pytest.mark.parametrize("order", ["easy", "hard", "middle"])
@@ -103,11 +101,11 @@ def test_an_impossible_budget_is_refused(keys, message):
 
 def test_the_smallest_class_of_a_refusal_is_one_that_has_images():
     with pytest.raises(InputError, match="the smallest class has 3"):
-        class_budgets([5, 0, 3], count=4)
+        class_budgets([5, 0, 3], Prune(count=4))
 
 
 def test_classes_that_a_share_would_empty_are_counted():
-    assert saved_classes([100, 3, 0, 10], 0.05) == 2  # round(0.5) is 0
+    assert saved_classes([100, 3, 0, 10], Prune(keep=0.05)) == 2  # round(0.5) is 0
 
 
 def test_a_rule_that_chooses_sees_each_class_alone():
@@ -117,5 +115,5 @@ def test_a_rule_that_chooses_sees_each_class_alone():
         seen.append((rows.tolist(), count))
         return rows[:count]
 
-    chosen = choose_rows(first, LABELS, keep=0.67, count=None, scope="class")
+    chosen = choose_rows(first, LABELS, Prune(keep=0.67))
     assert seen == [([0, 1, 4], 2), ([2, 3, 5], 2)] and chosen.tolist() == [0, 1, 2, 3]

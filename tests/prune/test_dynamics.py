@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
-from latentdc.prune import predictions, runs, training
+from latentdc.prune import dynamics, measures, training
+from latentdc.prune.prune import score_dataset
 from latentdc.prune.rules.loss import cross_entropy
-from latentdc.prune.rules.names import RULES, Rule
-from latentdc.prune.scoring import score_dataset
 from latentdc.prune.training import ScorerTraining
-from latentdc.recipe import RuleSettings, Scorer
+from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.recipe.rules import RULES, Rule
 from tests.prune.toys import colours
 
 QUICK = {"network": "convnet3@8", "epochs": 4, "lr": 0.1, "batch": 8}
@@ -24,15 +24,14 @@ SPAN = RuleSettings(span=3)
 
 
 def scored(train=None, *, columns=DYNAMICS, folder=None, window=None, **keys):
-    return score_dataset(
-        train or colours(32),
-        columns=columns,
+    prune = Prune(
+        score=columns[0],
+        columns=columns[1:],
         scorer=Scorer(**{**QUICK, **keys}),
         window=window,
         rules=SPAN,
-        folder=folder,
-        accelerator=Accelerator(),
     )
+    return score_dataset(train or colours(32), prune, folder=folder)
 
 
 def losses_of_epochs(seed=0) -> torch.Tensor:
@@ -40,8 +39,7 @@ def losses_of_epochs(seed=0) -> torch.Tensor:
     train, rows = colours(32), []
     run = ScorerTraining(
         train,
-        **QUICK,
-        resolution=8,
+        Scorer(**QUICK),
         normalization=Normalization(),
         seed=seed,
         accelerator=Accelerator(),
@@ -71,9 +69,9 @@ def test_scores_are_averaged_over_independent_trainings():
 
 
 def test_a_window_that_ends_early_trains_no_further(monkeypatch):
-    done, step = set(), ScorerTraining._step
+    done, loss = set(), ScorerTraining._loss
     monkeypatch.setattr(
-        ScorerTraining, "_step", lambda self, *rest: done.add(self.done) or step(self, *rest)
+        ScorerTraining, "_loss", lambda self, *rest: done.add(self.done) or loss(self, *rest)
     )
     scored(columns=["loss"], window=(1, 3))
     assert done == {0, 1, 2}
@@ -81,8 +79,10 @@ def test_a_window_that_ends_early_trains_no_further(monkeypatch):
 
 def test_one_training_gives_all_scores_of_its_dynamics(monkeypatch):
     trained = []
-    made = runs.ScorerTraining
-    monkeypatch.setattr(runs, "ScorerTraining", lambda *a, **k: trained.append(1) or made(*a, **k))
+    made = dynamics.ScorerTraining
+    monkeypatch.setattr(
+        dynamics, "ScorerTraining", lambda *a, **k: trained.append(1) or made(*a, **k)
+    )
     table = scored()
     assert {*DYNAMICS, "entropy", "margin", "aum_probability"} <= set(table.columns)
     assert len(trained) == 1
@@ -100,7 +100,7 @@ def test_one_training_gives_all_scores_of_its_dynamics(monkeypatch):
 )
 def test_a_new_rule_of_any_stage_needs_no_more_than_its_line(monkeypatch, name, twin):
     monkeypatch.setitem(RULES, "twin", twin)
-    monkeypatch.setattr(runs, "refuse_chance", lambda *_: None)  # the toy is small for subsets
+    monkeypatch.setattr(dynamics, "refuse_chance", lambda *_: None)  # the toy is small for subsets
     # The mean of a window of one epoch is what the last epoch alone gives.
     given = {"window": (4, 4) if twin.stage == "last" else None}
     alone, beside = (scored(columns=[column], **given).columns for column in ("twin", name))
@@ -113,7 +113,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_scores(
     tmp_path, monkeypatch, killed_after
 ):
     whole = scored()
-    save, saved, epochs = runs.Workspace.save, [], []
+    save, saved, epochs = dynamics.Workspace.save, [], []
 
     def dying(self, run, state):
         save(self, run, state)
@@ -122,14 +122,14 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_scores(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs.Workspace, "save", dying)
+        patched.setattr(dynamics.Workspace, "save", dying)
         with pytest.raises(KeyboardInterrupt):
             scored(folder=tmp_path)
-    run = training.ScorerTraining._step
+    loss = training.ScorerTraining._loss
     monkeypatch.setattr(
         training.ScorerTraining,
-        "_step",
-        lambda self, *rest: epochs.append(self.done) or run(self, *rest),
+        "_loss",
+        lambda self, *rest: epochs.append(self.done) or loss(self, *rest),
     )
     again = scored(folder=tmp_path)
     assert min(epochs) == killed_after  # epochs that were finished are not trained again
@@ -143,9 +143,9 @@ def test_what_another_scorer_left_is_not_continued(tmp_path, monkeypatch):
         saved(self, run, state)
         raise KeyboardInterrupt
 
-    saved = runs.Workspace.save
+    saved = dynamics.Workspace.save
     with monkeypatch.context() as patched:
-        patched.setattr(runs.Workspace, "save", dying)
+        patched.setattr(dynamics.Workspace, "save", dying)
         with pytest.raises(KeyboardInterrupt):
             scored(folder=tmp_path, lr=0.1)
     assert torch.equal(scored(folder=tmp_path).columns["loss"], scored().columns["loss"])
@@ -156,8 +156,7 @@ def weights(tmp_path):
     """Of a network that tells the colours apart."""
     run = ScorerTraining(
         colours(32),
-        **{**QUICK, "lr": 0.1},
-        resolution=8,
+        Scorer(**{**QUICK, "lr": 0.1}),
         normalization=Normalization(),
         seed=0,
         accelerator=Accelerator(),
@@ -168,10 +167,10 @@ def weights(tmp_path):
 
 
 def test_a_killed_look_through_given_weights_goes_on_where_it_was(tmp_path, monkeypatch, weights):
-    monkeypatch.setattr(predictions, "BLOCK", 1)
+    monkeypatch.setattr(measures, "BLOCK", 1)
     keys = {"columns": ["loss", "herding"], "weights": weights}
     whole = scored(**keys)
-    save = runs.Workspace.save
+    save = dynamics.Workspace.save
 
     def dying(self, run, state):
         save(self, run, state)
@@ -179,13 +178,15 @@ def test_a_killed_look_through_given_weights_goes_on_where_it_was(tmp_path, monk
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs.Workspace, "save", dying)
+        patched.setattr(dynamics.Workspace, "save", dying)
         with pytest.raises(KeyboardInterrupt):
             scored(folder=tmp_path, **keys)
     starts = []
-    take = runs.Look.take
+    take = dynamics.Dynamics.observe
     monkeypatch.setattr(
-        runs.Look, "take", lambda self, *a, **k: starts.append(k["start"]) or take(self, *a, **k)
+        dynamics.Dynamics,
+        "observe",
+        lambda self, *a, **k: starts.append(k["start"]) or take(self, *a, **k),
     )
     again = scored(folder=tmp_path, **keys)
     assert starts == [16]
@@ -206,7 +207,7 @@ def test_a_scorer_at_chance_is_refused_before_it_scores(tmp_path, monkeypatch):
     network = new_network("convnet3@8", "x", num_classes=2, resolution=8, seed=0)
     network.linear.weight.data.zero_()
     save_file(network.state_dict(), tmp_path / "w.safetensors")
-    monkeypatch.setattr(runs.Look, "take", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(dynamics.Dynamics, "observe", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(InputError, match=r"its class order or its normalisation"):
         scored(columns=["loss"], weights=str(tmp_path / "w.safetensors"))
 
