@@ -12,7 +12,6 @@ from accelerate import Accelerator
 
 from latentdc import draws
 from latentdc.data.dataset import Dataset
-from latentdc.images import Normalization
 from latentdc.methods.latents import initial_latents
 from latentdc.methods.matching import image_gradient, make_optimizer
 from latentdc.methods.real import RealBatches
@@ -22,7 +21,7 @@ from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
-from latentdc.recipe import Matching
+from latentdc.recipe import Matching, ObjectiveSettings
 
 SIZE, EACH, STEPS, ROUNDS = 8, 4, 3, 3
 PARTS = ("decode", "objective", "way back", "update")
@@ -52,9 +51,8 @@ def measured(classes: int) -> dict[str, float]:
     made = prior(data.class_names)
     latents = initial_latents(data, made, range(classes), ipc=1, seed=0)
     objective = build_objective(
-        "dm", network="convnet3@8", num_classes=classes, resolution=SIZE,
-        normalization=Normalization(),
-    )  # fmt: skip
+        ObjectiveSettings(network="convnet3@8"), num_classes=classes, resolution=SIZE
+    )
     real = RealBatches(data, range(classes), batch=EACH, seed=0)
     optimizer = make_optimizer(latents, Matching(lr_z=0.1, lr_c=0.1))
     best: dict[str, float] = defaultdict(lambda: float("inf"))

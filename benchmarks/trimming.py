@@ -24,7 +24,7 @@ from latentdc.images import from_uint8
 from latentdc.methods.real import RealBatches, Trimming, in_tails, relative_levels, updated
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.classwise import Classwise
-from latentdc.recipe import Data, Loops, Trim
+from latentdc.recipe import Data, Loops, ObjectiveSettings, Trim
 
 T = TypeVar("T")
 KINDS = {"dm": "rowwise", "dc, rowwise": "rowwise", "dc, cosine": "cosine", "dc, mse": "mse"}
@@ -33,10 +33,12 @@ CLASSES, SIZE, SHARE = (1, 3, 8), 16, 0.2
 
 def objective(kind: str) -> Classwise:
     made = build_objective(
-        "dm" if kind == "dm" else "dc",
-        network="convnet3@32",
-        distance=KINDS[kind],  # type: ignore[arg-type]
-        loops=Loops(outer=1, inner=1),
+        ObjectiveSettings(
+            kind="dm" if kind == "dm" else "dc",
+            network="convnet3@32",
+            distance=KINDS[kind],  # type: ignore[arg-type]
+            loops=Loops(outer=1, inner=1),
+        ),
         num_classes=10,
         resolution=SIZE,
     )

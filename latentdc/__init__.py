@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from latentdc.prune.prune import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
     from latentdc.recipe import Matching as Matching
+    from latentdc.recipe import ObjectiveSettings as ObjectiveSettings
     from latentdc.recipe import Prune as Prune
     from latentdc.recipe import RuleSettings as RuleSettings
     from latentdc.recipe import Scorer as Scorer
@@ -43,6 +44,7 @@ _HOME = {
     "EvalProtocol": "latentdc.evaluate.protocol:EvalProtocol",
     "Matching": "latentdc.recipe:Matching",
     "Normalization": "latentdc.images:Normalization",
+    "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",
     "Prior": "latentdc.priors.base:Prior",
     "Prune": "latentdc.recipe:Prune",
     "RuleSettings": "latentdc.recipe:RuleSettings",

@@ -17,7 +17,7 @@ from latentdc.objectives.build import build_objective
 from latentdc.pca.__main__ import main as pca
 from latentdc.priors.vector import VectorPrior
 from latentdc.prune.__main__ import main as prune
-from latentdc.recipe import Data, Matching, Trim
+from latentdc.recipe import Data, Loops, Matching, ObjectiveSettings, Trim
 from latentdc.synthetic import SyntheticSet
 from tests.clusters import CLASSES, WIDTH, opened, write
 
@@ -44,11 +44,9 @@ def recipe(tmp_path, monkeypatch):
 def made(train, folder=None, *, network="mlp@32", kind="dm", **options):
     standard = plain(Data(), train)
     objective = build_objective(
-        kind,
-        network=network,
+        ObjectiveSettings(kind=kind, network=network, augment=None, loops=Loops(outer=1, inner=1)),
         num_classes=CLASSES,
         resolution=WIDTH,
-        augmentation=None,
         normalization=standard,
     )
     batch, context = options.pop("batch", 16), Context(ipc=options.pop("ipc", 1))
