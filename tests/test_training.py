@@ -64,8 +64,6 @@ def expert(network: str, count: int, batch: int, size: int = 32, **keys):
 def dc(network: str, ipc: int, batch: int, size: int = 32):
     """Two steps, between which the student is trained on `2 * ipc` images."""
     made = build_objective(
-from latentdc.methods.context import Context
-from latentdc.methods.matching import match
         ObjectiveSettings(
             kind="dc",
             network=network,
@@ -76,15 +74,14 @@ from latentdc.methods.matching import match
         resolution=size,
         seed=3,
     )
-    given = {"ipc": ipc, "steps": 2, "lr_z": 0.1, "batch": 2}
-    return distill_dataset(noise(4 * ipc, size), PixelPrior(size), made, **given).images
+    settings, context = Matching(steps=2, lr_z=0.1), Context(ipc=ipc)
+    data = noise(4 * ipc, size)
+    return match(data, PixelPrior(size), made, settings, context, batch=2).images
 
 
 def mtt(network: str, ipc: int, batch: int, size: int = 32):
     experts = Wanderers(network=network, num_classes=2, size=size)
     made = build_objective(
-from latentdc.methods.context import Context
-from latentdc.methods.matching import match
         ObjectiveSettings(
             kind="mtt",
             network=network,
@@ -97,8 +94,9 @@ from latentdc.methods.matching import match
         experts=experts,
         seed=3,
     )
-    given = {"ipc": ipc, "steps": 1, "lr_z": 0.1, "batch": 2}
-    return distill_dataset(noise(4 * ipc, size), PixelPrior(size), made, **given).images
+    settings, context = Matching(steps=1, lr_z=0.1), Context(ipc=ipc)
+    data = noise(4 * ipc, size)
+    return match(data, PixelPrior(size), made, settings, context, batch=2).images
 
 
 LOOPS = {
