@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from latentdc.methods.matching import match as match
     from latentdc.objectives.build import build_objective as build_objective
     from latentdc.priors.base import Prior as Prior
-    from latentdc.priors.loading import load_prior as load_prior
+    from latentdc.priors.load import load_prior as load_prior
     from latentdc.prune.coreset import Coreset as Coreset
     from latentdc.prune.prune import choose_coreset as choose_coreset
     from latentdc.prune.prune import prune_dataset as prune_dataset
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from latentdc.recipe import Data as Data
     from latentdc.recipe import Matching as Matching
     from latentdc.recipe import ObjectiveSettings as ObjectiveSettings
+    from latentdc.recipe import PriorSettings as PriorSettings
     from latentdc.recipe import Prune as Prune
     from latentdc.recipe import RuleSettings as RuleSettings
     from latentdc.recipe import Scorer as Scorer
@@ -46,6 +47,7 @@ _HOME = {
     "Normalization": "latentdc.images:Normalization",
     "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",
     "Prior": "latentdc.priors.base:Prior",
+    "PriorSettings": "latentdc.recipe:PriorSettings",
     "Prune": "latentdc.recipe:Prune",
     "RuleSettings": "latentdc.recipe:RuleSettings",
     "Score": "latentdc.evaluate.score:Score",
@@ -55,7 +57,7 @@ _HOME = {
     "choose_coreset": "latentdc.prune.prune:choose_coreset",
     "evaluate_set": "latentdc.evaluate.jobs:evaluate",
     "in_folder": "latentdc.checkpoint:in_folder",
-    "load_prior": "latentdc.priors.loading:load_prior",
+    "load_prior": "latentdc.priors.load:load_prior",
     "load_protocol": "latentdc.evaluate.loading:load_protocol",
     "match": "latentdc.methods.matching:match",
     "open_dataset": "latentdc.data.open:open_dataset",

@@ -9,7 +9,7 @@ from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.methods import Combine, Matching, Rded, Trim
 from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
-from latentdc.recipe.prior import PriorSpec
+from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings
 from latentdc.recipe.run import Recipe
 from latentdc.recipe.scorer import Scorer
@@ -29,7 +29,7 @@ __all__ = [
     "Matching",
     "ObjectiveSettings",
     "ObjectiveSpec",
-    "PriorSpec",
+    "PriorSettings",
     "Prune",
     "Rded",
     "Recipe",

@@ -34,9 +34,9 @@ def test_auto_keeps_everything_where_it_fits(capsys):
 
 def test_auto_recomputes_where_it_does_not_and_says_so_once(tight, capsys, tmp_path):
     made = setup.run(tmp_path, prior=small.prior(steps=2, memory="auto"))
-    assert capsys.readouterr().out.count("memory: replay") == 1
+    assert capsys.readouterr().out.count("memory: low") == 1
     facts = kept(tmp_path)
-    assert facts["memory"] == "replay" and 1 <= facts["chunk"] < 6
+    assert facts["memory"] == "low" and 1 <= facts["chunk"] < 6
     fast = setup.run(prior=small.prior(steps=2))
     torch.testing.assert_close(made.z, fast.z, rtol=1e-3, atol=1e-4)
 
@@ -50,13 +50,13 @@ def test_a_continued_run_keeps_its_plan_and_its_bits(monkeypatch, tmp_path):
     setup.run(tmp_path / "parts", prior=auto(), steps=5)
     monkeypatch.setattr(matching, "free_bytes", lambda device: 10**12)
     parts = setup.run(tmp_path / "parts", prior=auto())
-    assert kept(tmp_path / "parts")["memory"] == "replay"
+    assert kept(tmp_path / "parts")["memory"] == "low"
     for name in ("images", "z", "c"):
         assert torch.equal(getattr(whole, name), getattr(parts, name)), name
 
 
 def saved(processes):
-    facts = {"processes": processes, "memory": "replay", "chunk": 1}
+    facts = {"processes": processes, "memory": "low", "chunk": 1}
     return State(1, facts, (), lambda classes: {}, {})
 
 
