@@ -21,8 +21,8 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import MappedImages
 from latentdc.draws import global_draws
+from latentdc.images import MappedImages
 from latentdc.machine import device_name
 from latentdc.methods.latents import initial_latents, own_classes, step_classes
 from latentdc.methods.matching import make_optimizer, match_steps

@@ -15,8 +15,7 @@ from statistics import fmean
 
 from latentdc import config, launch
 from latentdc.checkpoint import in_folder
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate import evaluate, load_protocol
 from latentdc.evaluate.score import spread
 from latentdc.machine import device_name

@@ -53,8 +53,7 @@ def measure(folder: Path, words: list[str]) -> None:
     from accelerate import Accelerator
 
     from latentdc import config
-    from latentdc.data.open import open_splits
-    from latentdc.data.preprocessing import preprocessing
+    from latentdc.data.open import open_splits, preprocessing
     from latentdc.methods.latents import initial_latents, own_classes
     from latentdc.methods.matching import make_optimizer, match_steps
     from latentdc.methods.real import RealBatches

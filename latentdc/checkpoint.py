@@ -26,9 +26,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from latentdc import launch
-from latentdc.data.mapped import reserve
 from latentdc.errors import InputError
-from latentdc.io import read_json, require_file, sync
+from latentdc.io import read_json, require_file, reserve, sync
 from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.report import save_grid
 

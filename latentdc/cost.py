@@ -11,9 +11,10 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from latentdc.data.sizes import class_count, kept_size
+from latentdc.data.open import class_count, kept_size
 from latentdc.data.vectors import vector_width
 from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_time, multiply_adds, seconds_for
+from latentdc.images import unread_standardization
 from latentdc.methods.latents import most_together
 from latentdc.networks.build import build_network
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -24,7 +25,6 @@ from latentdc.priors.memory import Plan, choose_plan, fixed_plan, free_bytes
 from latentdc.priors.vector import sample_shape
 from latentdc.recipe import ObjectiveSettings, Recipe
 from latentdc.run import build_prior
-from latentdc.standardization import outline
 
 Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise
 
@@ -36,7 +36,9 @@ def describe(recipe: Recipe) -> str:
         InputError: a prior that does not exist or cannot have the resolution.
     """
     size, classes = kept_size(recipe.data), class_count(recipe.data)
-    unread = outline(vector_width(recipe.data)) if recipe.data.kind == "vectors" else None
+    unread = (
+        unread_standardization(vector_width(recipe.data)) if recipe.data.kind == "vectors" else None
+    )
     side = recipe.data.resolution
     shown = f"{side} px" if unread is None else f"vectors of {len(unread.mean):,} values"
     lines = {"data": f"{recipe.data.source}, {shown}"}

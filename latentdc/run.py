@@ -12,8 +12,7 @@ from accelerate import Accelerator
 
 from latentdc import __version__, checkpoint, config, launch
 from latentdc.data.dataset import Dataset, class_counts, different_counts
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import plain, preprocessing
+from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.baselines import random_images
@@ -23,7 +22,7 @@ from latentdc.evaluate.render import to_text
 from latentdc.evaluate.table import Table
 from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
-from latentdc.images import Preprocessing
+from latentdc.images import Preprocessing, Whitening
 from latentdc.methods.context import Context
 from latentdc.methods.latents import check_classes_per_step, check_fit
 from latentdc.methods.matching import check_moves, check_precision, match
@@ -42,7 +41,6 @@ from latentdc.run_folder import CORESET, claim_folder
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.push import push_folder, require_login
-from latentdc.whitening import Whitening
 
 SET, GRID, RESULTS = "synthetic", "grid.png", "results.json"  # in a run folder
 # Provenance of a set that another name of the recipe, or another version, does not change.
@@ -194,7 +192,7 @@ def _coreset(
         train,
         prune,
         parts.test,
-        normalization=plain(recipe.data, train),
+        normalization=plain_preprocessing(recipe.data, train),
         seed=recipe.seed,
         accelerator=accelerator,
         folder=scores or folder,

@@ -17,8 +17,7 @@ from torch import Tensor
 from latentdc import launch
 from latentdc.arguments import require_a, require_able
 from latentdc.autograd import with_gradients
-from latentdc.data.dataset import Dataset, different_counts
-from latentdc.data.hashing import hash_samples
+from latentdc.data.dataset import Dataset, different_counts, hash_samples
 from latentdc.errors import InputError
 from latentdc.methods.context import ByClass, Context, State
 from latentdc.methods.decode import gather_rows, show_latents, synthetic_set

@@ -23,12 +23,10 @@ from torch import Tensor
 
 from latentdc import draws
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import Images, MappedImages
-from latentdc.device import place, send
 from latentdc.errors import InputError
+from latentdc.images import Images, MappedImages, as_floats, place, send
 from latentdc.objectives.base import Objective, Separable
 from latentdc.recipe import Trim
-from latentdc.samples import as_floats
 
 AHEAD = 2  # batches that wait in memory while another one is used
 NEW = 0.1  # weight of a batch in the running mean and variance

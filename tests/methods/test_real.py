@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from latentdc.data.mapped import MappedImages
+from latentdc.images import MappedImages
 from latentdc.methods import real as module
 from latentdc.methods.real import RealBatches
 from tests.methods import setup

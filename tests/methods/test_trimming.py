@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from latentdc.data.mapped import MappedImages
 from latentdc.draws import generator
 from latentdc.errors import InputError
+from latentdc.images import MappedImages
 from latentdc.methods.real import RealBatches, Trimming, in_tails, relative_levels, updated
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Matching, ObjectiveSettings, Recipe, Trim

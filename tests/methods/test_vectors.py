@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from latentdc import checkpoint
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import plain_preprocessing
 from latentdc.distill import main
 from latentdc.evaluate.__main__ import main as evaluate
 from latentdc.experts.__main__ import main as experts
@@ -42,7 +42,7 @@ def recipe(tmp_path, monkeypatch):
 
 
 def made(train, folder=None, *, network="mlp@32", kind="dm", **options):
-    standard = plain(Data(), train)
+    standard = plain_preprocessing(Data(), train)
     objective = build_objective(
         ObjectiveSettings(kind=kind, network=network, augment=None, loops=Loops(outer=1, inner=1)),
         num_classes=CLASSES,
