@@ -19,7 +19,7 @@ from latentdc.networks.build import new_network
 from latentdc.networks.modes import needs_company
 from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.scorers import ScorerTraining
 from latentdc.recipe import Experts, Loops, Scorer, Trajectory
 from latentdc.training import InfoBatch, split
 from tests.experts.toys import Wanderers

@@ -21,7 +21,7 @@ from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing
 from latentdc.networks.build import build_network, outline
-from latentdc.prune.check import least_accuracy
+from latentdc.prune.scorers import least_accuracy
 from latentdc.recipe import Recipe
 from latentdc.samples import as_floats
 

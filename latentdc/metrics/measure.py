@@ -28,7 +28,7 @@ from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
-from latentdc.prune.classifier import Classifier
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Recipe
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
 from latentdc.synthetic.synthetic_set import SyntheticSet

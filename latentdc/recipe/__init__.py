@@ -11,9 +11,8 @@ from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.mosaics import Combine, Rded
 from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
 from latentdc.recipe.prior import PriorSpec
-from latentdc.recipe.prune import Prune, RuleSettings
+from latentdc.recipe.prune import Prune, RuleSettings, Scorer
 from latentdc.recipe.run import Recipe
-from latentdc.recipe.scorer import Scorer
 
 ObjectiveSpec = ObjectiveSettings
 

@@ -25,7 +25,7 @@ from latentdc.evaluate.foreign.foreign_set import Read
 from latentdc.evaluate.foreign.numbers import Numbering, classes_advice
 from latentdc.evaluate.foreign.say import warn
 from latentdc.evaluate.labelled import require_comparable
-from latentdc.prune.classifier import Classifier
+from latentdc.prune.scorers import Classifier
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 LOOKED_AT = 2000  # images of a set, drawn by key
