@@ -76,8 +76,7 @@ def _require_report(folder: Path) -> None:
 
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import launch
-    from latentdc.data.open import open_splits
-    from latentdc.data.preprocessing import plain
+    from latentdc.data.open import open_splits, plain_preprocessing
     from latentdc.prune.coreset import Coreset
     from latentdc.prune.prune import prune_dataset, score_dataset
     from latentdc.prune.report import write_report
@@ -91,7 +90,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     given = {
-        "normalization": plain(recipe.data, train),
+        "normalization": plain_preprocessing(recipe.data, train),
         "seed": recipe.seed,
         "accelerator": accelerator,
         "folder": folder,

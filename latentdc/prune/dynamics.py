@@ -16,10 +16,9 @@ from torch import Tensor
 from latentdc import launch
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.device import forward_batch
 from latentdc.draws import key_seed
 from latentdc.errors import InputError, RunError
-from latentdc.images import Normalization
+from latentdc.images import Normalization, Plain, forward_batch
 from latentdc.io import file_hash, fingerprint
 from latentdc.prune.features import FEATURES, Features
 from latentdc.prune.measures import Batch, History, Measures, accuracy, measure
@@ -30,7 +29,6 @@ from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, ref
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.rules import RULES
-from latentdc.standardization import Plain
 
 Columns = dict[str, Tensor]
 PASSES = {"predictions", "last", "records"}  # stages that need a pass over the images

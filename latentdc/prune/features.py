@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import MappedImages
 from latentdc.errors import InputError
+from latentdc.images import MappedImages
 
 FEATURES = "features.npy"  # beside the scores of a scoring whose scorer made them
 BLOCK = 4096  # images

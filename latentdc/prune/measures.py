@@ -12,8 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import reserve
-from latentdc.device import fetch, place, send
+from latentdc.images import fetch, place, send
+from latentdc.io import reserve
 from latentdc.prune.rules.dynamics import change_of, margin_of
 from latentdc.prune.score_table import PREDICTED
 from latentdc.prune.scorers import Classifier

@@ -91,7 +91,8 @@ class ScoreTable:
         try:
             table = cls.from_arrow(pq.read_table(path), path)
         except (OSError, pa.ArrowException) as error:
-            raise InputError(f"cannot read the scores {path}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise InputError(f"cannot read the scores {path}: {reason}") from error
         if table is None:
             raise InputError(f"{path} holds no scores of latentdc; remove it to score anew.")
         return table
@@ -113,7 +114,8 @@ class ScoreTable:
             about = {name: about[name] for name in _ABOUT}
             about["class_names"] = tuple(about["class_names"])
         except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
-            raise InputError(f"the scores {path} are damaged ({error}); score anew.") from error
+            reason = " ".join(str(error).split())
+            raise InputError(f"the scores {path} are damaged ({reason}); score anew.") from error
         scores = cls(hashes=hashes, labels=labels, columns=columns, **about)
         beside = path.with_name(FEATURES)
         if scores.features_hash is None or not beside.is_file():

@@ -21,15 +21,12 @@ from tqdm import tqdm
 from latentdc import launch
 from latentdc.config import nearest
 from latentdc.data.dataset import Dataset
-from latentdc.device import fetch, place, send
 from latentdc.errors import InputError
-from latentdc.images import contiguous
+from latentdc.images import Plain, Standardization, contiguous, fetch, kind_of, place, send
 from latentdc.networks import build_network, new_network
 from latentdc.recipe import Scorer
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
-from latentdc.samples import kind_of
-from latentdc.standardization import Plain, Standardization
 from latentdc.training import Batch, Forward, InfoBatch, Precision, epoch_batches, fit, joins
 
 State = dict[str, Tensor]

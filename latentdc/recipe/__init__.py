@@ -10,7 +10,7 @@ from latentdc.recipe.distill import Distill, Trim
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.mosaics import Combine, Rded
 from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
-from latentdc.recipe.prior import PriorSpec
+from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
 from latentdc.recipe.run import Recipe
 
@@ -29,7 +29,7 @@ __all__ = [
     "Loops",
     "ObjectiveSettings",
     "ObjectiveSpec",
-    "PriorSpec",
+    "PriorSettings",
     "Prune",
     "Rded",
     "Recipe",

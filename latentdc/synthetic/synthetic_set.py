@@ -1,6 +1,7 @@
 """`SyntheticSet`: what every method leaves behind, and everyone scores."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
@@ -11,16 +12,13 @@ from torch import Tensor
 
 from latentdc.arguments import class_names_of, path_of, require_a, require_json
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import Images, MappedImages
 from latentdc.errors import InputError
-from latentdc.images import to_uint8
+from latentdc.images import Images, Kind, MappedImages, Whitening, as_floats, kind_of, to_uint8
 from latentdc.io import writing
-from latentdc.samples import Kind, as_floats, kind_of
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.files import read_files, write_files
 from latentdc.synthetic.push import push_folder
 from latentdc.synthetic.storage import storage
-from latentdc.whitening import Whitening
 
 PARTS = ("z", "c", "noise", "soft_labels", "weights")  # tensors with an entry for each image
 LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
@@ -199,11 +197,7 @@ class SyntheticSet:
 
     def first_of_each(self, ipc: int) -> "SyntheticSet":
         """The first `ipc` images of each class, in their order."""
-        seen, rows = [0] * len(self.class_names), []
-        for row, label in enumerate(self.labels.tolist()):
-            seen[label] += 1
-            if seen[label] <= ipc:
-                rows.append(row)
+        rows = first_of_each(self.labels, ipc)
         parts = {name: getattr(self, name) for name in PARTS}
         return replace(
             self,
@@ -286,6 +280,17 @@ class SyntheticSet:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, recipe=recipe, results=results)
             return push_folder(Path(folder), repo_id, private=private, token=token)
+
+
+def first_of_each(labels: Tensor, ipc: int) -> list[int]:
+    """Ascending rows of the first `ipc` labels of each class."""
+    seen: Counter[int] = Counter()
+    rows = []
+    for row, label in enumerate(labels.tolist()):
+        seen[label] += 1
+        if seen[label] <= ipc:
+            rows.append(row)
+    return rows
 
 
 def _require(condition: bool, message: str) -> None:
