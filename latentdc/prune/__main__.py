@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import ownership
 from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
 from latentdc.errors import InputError
 from latentdc.io import locked
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.prune import check_prune
+from latentdc.run_folder import CORESET, check_folder, claim_folder
 
 if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.report is not None:
             _require_report(options.report)
         folder = run_folder(recipe.output, name)
-        ownership.check(recipe, folder)
+        check_folder(recipe, folder)
         with locked(folder):
             _prune(recipe, folder, options)
 
@@ -81,7 +81,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc.prune.prune import prune_dataset, score_dataset
     from latentdc.prune.report import write_report
 
-    path = folder / ownership.CORESET
+    path = folder / CORESET
     accelerator = launch.start(
         threads=recipe.threads,
         precision=recipe.precision,
@@ -100,7 +100,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     else:
         coreset = prune_dataset(train, recipe.prune, test, **given)
     if accelerator.is_main_process:
-        ownership.claim(recipe, folder)
+        claim_folder(recipe, folder)
         coreset.save(path)
         print(_summary(coreset, train))
         print(f"core set: {path}")
