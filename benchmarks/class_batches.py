@@ -27,7 +27,6 @@ from latentdc.distill.loop import distill, make_optimizer
 from latentdc.distill.real import RealBatches
 from latentdc.draws import global_draws
 from latentdc.images import MappedImages
-from latentdc.machine import device_name
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
@@ -37,6 +36,7 @@ from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
 from latentdc.recipe import ObjectiveSettings, PriorSettings
+from latentdc.runtime import device_name
 
 RESOLUTION, REAL = 32, 10  # pixels, and real images per class
 SETS = (10, 100, 1000)  # classes

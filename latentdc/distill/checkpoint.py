@@ -23,7 +23,7 @@ from accelerate.utils import gather_object
 from safetensors import safe_open
 from torch import Tensor
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.distill.latents import Latents, Parts, leaves
 from latentdc.errors import InputError
 from latentdc.io import read_json, require_file, sync
@@ -162,7 +162,7 @@ def newest_sound(folder: Path, accelerator: Accelerator) -> Path | None:
             )
         return None
 
-    name = launch.main_alone(accelerator, look)
+    name = runtime.main_alone(accelerator, look)
     return None if name is None else folder / name
 
 

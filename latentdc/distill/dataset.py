@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.arguments import folder_of
-from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, different_counts, hash_samples
 from latentdc.distill import checkpoint
 from latentdc.distill.classes import (
@@ -31,6 +30,7 @@ from latentdc.errors import InputError
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
 from latentdc.recipe import Distill, ObjectiveSettings, Recipe, Trim
+from latentdc.runtime import with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Facts that a continued run shares with its start.

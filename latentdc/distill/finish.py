@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.distill.decoding import FILE, decoded, gather_classes, through_file
 from latentdc.distill.ended import ended_images
 from latentdc.distill.latents import Latents, Parts
@@ -89,7 +89,7 @@ def _ended(
     found = None
     if accelerator.is_main_process:
         found = ended_images(folder, parts, labels, provenance)
-    form = launch.agree(accelerator, None if found is None else (found.shape, found.dtype))
+    form = runtime.broadcast(accelerator, None if found is None else (found.shape, found.dtype))
     if form is None or accelerator.num_processes == 1:
         return found
     assert isinstance(form, tuple)

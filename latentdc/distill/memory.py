@@ -4,7 +4,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.io import read_json
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
@@ -35,7 +35,7 @@ def settle_memory(
         prior.plan = _recorded(saved, accelerator.num_processes)
     if prior.plan is None:
         measured = _measured(prior, images) if accelerator.is_main_process else None
-        agreed = launch.agree(accelerator, measured)
+        agreed = runtime.broadcast(accelerator, measured)
         assert isinstance(agreed, Plan)
         prior.plan = agreed
     return {"memory": prior.plan.memory, "chunk": prior.plan.chunk}

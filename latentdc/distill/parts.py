@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.distill.classes import check_classes_per_step
@@ -49,10 +49,10 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         InputError: what only the data, the weights or the number of processes show to be wrong.
     """
     experts = open_experts(recipe) if recipe.objective.kind == "mtt" else None
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     precision: Precision = "bf16" if accelerator.mixed_precision == "bf16" else "no"
-    prior = launch.main_first(
+    prior = runtime.main_first(
         accelerator,
         lambda: build_prior(
             recipe,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch, ownership
+from latentdc import ownership, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts
 from latentdc.data.open import plain_preprocessing
 from latentdc.distill import checkpoint
@@ -99,7 +99,7 @@ def run(
 
 
 def _start(recipe: Recipe, folder: Path) -> Accelerator:
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
@@ -108,7 +108,7 @@ def _start(recipe: Recipe, folder: Path) -> Accelerator:
     )
     check_precision(accelerator)
     if recipe.push.repo is not None:
-        launch.main_first(accelerator, require_login)
+        runtime.main_first(accelerator, require_login)
     return accelerator
 
 
@@ -118,7 +118,7 @@ def _coreset(
     """The run's core set: kept from before, brought by the user, the experts', or scored now."""
     train, experts, prune = parts.train, parts.experts, recipe.prune
     path: Path | None = folder / ownership.CORESET
-    if not launch.agree(accelerator, (folder / ownership.CORESET).is_file()):
+    if not runtime.broadcast(accelerator, (folder / ownership.CORESET).is_file()):
         path = experts.coreset if experts is not None else None
         path = path if prune.coreset is None else Path(prune.coreset)
     if path is not None:

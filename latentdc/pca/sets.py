@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import __version__, launch, ownership
+from latentdc import __version__, ownership, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.distill.provenance import shared_recipe
 from latentdc.draws import generator
@@ -64,7 +64,7 @@ class Sets:
         made = {"pruned": self._pruned, "synthetic": self._combined, "rded": self._cropped}[kind]
         facts = self._facts(kind)
         path = self._folder / kind
-        if launch.agree(self._accelerator, layout.is_set(path)):
+        if runtime.broadcast(self._accelerator, layout.is_set(path)):
             kept = SyntheticSet.from_pretrained(path)
             if all(kept.provenance.get(key) == value for key, value in facts.items()):
                 return kept
@@ -78,7 +78,7 @@ class Sets:
     def coreset(self) -> Coreset:
         """The images that the mosaics are made of, kept in the run folder."""
         path = self._folder / ownership.CORESET
-        if launch.agree(self._accelerator, path.is_file()):
+        if runtime.broadcast(self._accelerator, path.is_file()):
             return Coreset.load(path, self._train)
         kept = self._chosen(self._recipe)
         if self._accelerator.is_main_process:

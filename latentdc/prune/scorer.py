@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.transforms import v2
 
-from latentdc.config import nearest
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Plain, Standardization
 from latentdc.networks import build_network
 from latentdc.prune.classifier import Classifier
 from latentdc.recipe import Scorer
+from latentdc.recipe.fields import nearest
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from tqdm import tqdm
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.images import Plain, fetch, place, send
 from latentdc.networks import new_network
@@ -98,7 +98,7 @@ class ScorerTraining:
 
     def _share(self) -> None:
         """Go on from the main process's copy, from which GPUs may drift by rounding."""
-        self.restore(cast(State, launch.agree(self._accelerator, self.state())))
+        self.restore(cast(State, runtime.broadcast(self._accelerator, self.state())))
 
     def _batches(self, epoch: int) -> list[Batch]:
         """Of an epoch; their rows are places among `rows`."""

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.rules import RULES, require_rule
 from latentdc.recipe.scorer import Scorer
-from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from latentdc.errors import InputError
-from latentdc.misfits import nearest
+from latentdc.recipe.fields import nearest
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from latentdc.recipe.checks import expand_home, require, require_normalization
-from latentdc.typed import check_fields
+from latentdc.recipe.fields import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.distill import decoding
 from latentdc.distill.classes import own_classes
 from latentdc.distill.ended import SET
@@ -44,7 +44,7 @@ def refusal(accelerator: Accelerator) -> str:
         raise InputError("found by the main process")
 
     try:
-        launch.main_first(accelerator, refuse)
+        runtime.main_first(accelerator, refuse)
     except InputError as error:
         return str(error)
     return "nothing"
