@@ -18,9 +18,9 @@ from latentdc.distill.provenance import provenance, shared_recipe
 from latentdc.distill.publish import keep, publish
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.table import Table
+from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.objectives.base import LEARNED_LR
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset

@@ -10,10 +10,9 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.evaluate.teacher_check import real_accuracy
 from latentdc.images import Normalization
 from latentdc.prune.check import refuse_chance
-from latentdc.prune.classifier import Classifier
+from latentdc.prune.classifier import Classifier, real_accuracy
 from latentdc.prune.scorer import given_scorer
 from latentdc.prune.training import ScorerTraining
 from latentdc.recipe import Scorer
@@ -50,7 +49,7 @@ def trained_teacher(
             pass
         teacher = training.classifier
     teacher.eval().requires_grad_(False)
-    accuracy = real_accuracy(teacher, test, accelerator.device)
+    accuracy = real_accuracy(teacher, test.images, test.labels, accelerator.device)
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
     refuse_chance(accuracy, class_counts(test).tolist(), advice)
     return teacher, accuracy

@@ -5,9 +5,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from latentdc.data.mapped import Images
+from latentdc.device import fetch, place
+from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import contiguous
 from latentdc.samples import kind_of
+
+CHECKED = 2000  # real test images, drawn by key, on which a teacher must beat chance
 
 
 class Classifier(nn.Module):
@@ -73,3 +78,15 @@ class Classifier(nn.Module):
                 "be its features; choose another prune.scorer.network, or bring prune.features."
             )
         return linear[-1]
+
+
+def real_accuracy(
+    classifier: nn.Module, images: Images, labels: Tensor, device: torch.device
+) -> float:
+    """Share of up to `CHECKED` real images (N, ...) that a classifier names rightly."""
+    chosen = choose(len(labels), CHECKED, generator(0, "teacher check"))
+    placed, right = place(images, device), 0
+    for rows in chosen.split(256):
+        logits = classifier(fetch(placed, rows, device))
+        right += int((logits.argmax(dim=1).cpu() == labels[rows]).sum())
+    return right / len(chosen)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from latentdc.evaluate.store import encode
+from latentdc.evaluate.label_store import encode
 from latentdc.priors.loading import load_prior
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, stored_image_bytes
 from tests.synthetic.sets import float_images, random_set
