@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from latentdc.prune.prune import prune_dataset as prune_dataset
     from latentdc.prune.prune import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
+    from latentdc.recipe import ObjectiveSettings as ObjectiveSettings
     from latentdc.recipe import Prune as Prune
     from latentdc.recipe import RuleSettings as RuleSettings
     from latentdc.recipe import Scorer as Scorer
@@ -38,6 +39,7 @@ _HOME = {
     "Dataset": "latentdc.data.dataset:Dataset",
     "EvalProtocol": "latentdc.evaluate.protocol:EvalProtocol",
     "Normalization": "latentdc.images:Normalization",
+    "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",
     "Prior": "latentdc.priors.base:Prior",
     "Prune": "latentdc.recipe:Prune",
     "RuleSettings": "latentdc.recipe:RuleSettings",

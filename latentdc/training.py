@@ -19,7 +19,7 @@ from latentdc.augment.dsa import Draw, draw_augmentation
 from latentdc.device import send
 from latentdc.draws import generator, key_seed
 from latentdc.errors import InputError, RunError
-from latentdc.networks.modes import needs_company
+from latentdc.networks.build import needs_two_images
 
 T = TypeVar("T")
 Forward = Callable[[Tensor], Tensor]  # of the network, in its precision; float32 comes out
@@ -253,7 +253,7 @@ def joins(network: str, *, num_classes: int, resolution: int, count: int, batch:
     Raises:
         InputError: there would be nothing to join.
     """
-    if not needs_company(network, num_classes, resolution):
+    if not needs_two_images(network, num_classes, resolution):
         return False
     if min(count, batch) == 1:
         raise InputError(

@@ -10,7 +10,7 @@ import latentdc
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Data, Loops, Prune, Scorer, Trajectory, Trim
+from latentdc.recipe import Data, Loops, ObjectiveSettings, Prune, Scorer, Trajectory, Trim
 from tests.distill import setup
 from tests.evaluate.toys import stripes
 from tests.experts.toys import Wanderers
@@ -111,10 +111,10 @@ OBJECTIVE = [
     ({"network": None}, "objective.network takes text"),
     ({"network": "convnet3@0"}, "the base width after '@'"),
     ({"distance": "l2"}, "objective.distance takes one of"),
-    ({"augmentation": "blur"}, "'blur' in 'blur' is unknown"),
-    ({"augmentation": 3}, "objective.augment takes text"),
+    ({"augment": "blur"}, "'blur' in 'blur' is unknown"),
+    ({"augment": 3}, "objective.augment takes text"),
     ({"loops": 3}, "objective.loops takes a mapping"),
-    ({"kind": "dc", "loops": Loops()}, "loops of build_objective have both numbers"),
+    ({"kind": "dc", "loops": Loops()}, "the loops of dc have both numbers"),
     ({"trajectory": "long"}, "objective.trajectory takes a mapping"),
     ({"normalization": (0.5, 0.5)}, "normalization is a Normalization, got a tuple"),
     ({"normalization": Normalization}, "normalization is a Normalization, got the class"),
@@ -126,8 +126,22 @@ OBJECTIVE = [
 
 @pytest.mark.parametrize(("options", "told"), OBJECTIVE)
 def test_build_objective_has_the_checks_of_a_recipe(options, told):
-    given = {"kind": "dm", "num_classes": 3, "resolution": 8, "network": "convnet3@8", **options}
-    refused(lambda: latentdc.build_objective(given.pop("kind"), **given), told)
+    facts = ("num_classes", "resolution", "normalization", "seed")
+    data = {key: value for key, value in options.items() if key in facts}
+    settings = {key: value for key, value in options.items() if key not in facts}
+
+    def build():
+        chosen = ObjectiveSettings(**{"network": "convnet3@8", **settings})
+        latentdc.build_objective(chosen, **{"num_classes": 3, "resolution": 8, **data})
+
+    refused(build, told)
+
+
+def test_build_objective_takes_settings():
+    refused(
+        lambda: latentdc.build_objective("dm", num_classes=3, resolution=8),
+        "settings is an ObjectiveSettings, got 'dm'; such as latentdc.ObjectiveSettings(kind=",
+    )
 
 
 DISTILL = [
@@ -182,10 +196,14 @@ def test_distill_dataset_has_the_checks_of_a_recipe(options, told, tmp_path, mon
 @pytest.mark.parametrize("other", [{"num_classes": 4}, {"resolution": 16}])
 def test_an_objective_for_other_samples_is_refused(kind, other):
     objective = latentdc.build_objective(
-        kind,
-        **{"num_classes": 3, "resolution": 8, "network": "convnet3@8", **other},
+        ObjectiveSettings(
+            kind=kind,
+            network="convnet3@8",
+            loops=Loops(outer=1, inner=1),
+            trajectory=Trajectory(syn_steps=1),
+        ),
+        **{"num_classes": 3, "resolution": 8, **other},
         experts=Wanderers() if kind == "mtt" else None,
-        trajectory=Trajectory(syn_steps=1),
     )
     [(name, value)] = other.items()
     refused(

@@ -15,12 +15,11 @@ from latentdc.evaluate import EvalProtocol
 from latentdc.evaluate.training import train_student
 from latentdc.experts.training import train_expert
 from latentdc.images import Normalization
-from latentdc.networks.build import new_network
-from latentdc.networks.modes import needs_company
+from latentdc.networks.build import needs_two_images, new_network
 from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.training import ScorerTraining
-from latentdc.recipe import Experts, Loops, Scorer, Trajectory
+from latentdc.recipe import Experts, Loops, ObjectiveSettings, Scorer, Trajectory
 from latentdc.training import InfoBatch, split
 from tests.experts.toys import Wanderers
 
@@ -64,9 +63,16 @@ def expert(network: str, count: int, batch: int, size: int = 32, **keys):
 def dc(network: str, ipc: int, batch: int, size: int = 32):
     """Two steps, between which the student is trained on `2 * ipc` images."""
     made = build_objective(
-        "dc", network=network, num_classes=2, resolution=size, augmentation=None, seed=3,
-        loops=Loops(outer=2, inner=1, batch_syn=batch),
-    )  # fmt: skip
+        ObjectiveSettings(
+            kind="dc",
+            network=network,
+            augment=None,
+            loops=Loops(outer=2, inner=1, batch_syn=batch),
+        ),
+        num_classes=2,
+        resolution=size,
+        seed=3,
+    )
     given = {"ipc": ipc, "steps": 2, "lr_z": 0.1, "batch": 2}
     return distill_dataset(noise(4 * ipc, size), PixelPrior(size), made, **given).images
 
@@ -74,10 +80,18 @@ def dc(network: str, ipc: int, batch: int, size: int = 32):
 def mtt(network: str, ipc: int, batch: int, size: int = 32):
     experts = Wanderers(network=network, num_classes=2, size=size)
     made = build_objective(
-        "mtt", network=network, num_classes=2, resolution=size, augmentation=None, seed=3,
-        normalization=NORMALIZATION, experts=experts,
-        trajectory=Trajectory(syn_steps=3, batch_syn=batch, expert_epochs=1, max_start_epoch=1),
-    )  # fmt: skip
+        ObjectiveSettings(
+            kind="mtt",
+            network=network,
+            augment=None,
+            trajectory=Trajectory(syn_steps=3, batch_syn=batch, expert_epochs=1, max_start_epoch=1),
+        ),
+        num_classes=2,
+        resolution=size,
+        normalization=NORMALIZATION,
+        experts=experts,
+        seed=3,
+    )
     given = {"ipc": ipc, "steps": 1, "lr_z": 0.1, "batch": 2}
     return distill_dataset(noise(4 * ipc, size), PixelPrior(size), made, **given).images
 
@@ -116,9 +130,9 @@ def test_only_networks_that_need_it_join_a_single_image():
     assert [len(part) for part in split(torch.arange(129), 128, join=False)] == [128, 1]
     assert [len(part) for part in split(torch.arange(130), 128, join=True)] == [128, 2]
     assert [len(part) for part in split(torch.arange(3), 1, join=True)] == [1, 1, 1]
-    assert needs_company(NARROW, 10, 32) and needs_company("torchvision/resnet18", 10, 32)
+    assert needs_two_images(NARROW, 10, 32) and needs_two_images("torchvision/resnet18", 10, 32)
     for network, size in (("convnet3-bn", 32), ("resnet18-bn", 16), ("convnet3", 8), ("mlp", 64)):
-        assert not needs_company(network, 10, size)
+        assert not needs_two_images(network, 10, size)
 
 
 def different(one, other) -> bool:
@@ -188,7 +202,7 @@ def test_gradients_below_the_range_of_fp16_move_weights_as_those_of_float32(trai
 
 def test_distilling_in_fp16_is_refused_in_python_too(monkeypatch):
     monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
-    made = build_objective("dm", network="convnet3@2", num_classes=2, resolution=8)
+    made = build_objective(ObjectiveSettings(network="convnet3@2"), num_classes=2, resolution=8)
     with pytest.raises(InputError, match="gradients that pass through a prior vanish; launch"):
         distill_dataset(noise(4, 8), PixelPrior(8), made, accelerator=Accelerator(cpu=True))
 

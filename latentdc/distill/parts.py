@@ -147,15 +147,10 @@ def recipe_objective(
         experts = open_experts(recipe)
         experts.fit(train, normalization)
     return build_objective(
-        spec.kind,
-        network=spec.network,
-        distance=spec.distance,
-        loops=spec.loops,
-        augmentation=spec.augment,
+        spec,
         num_classes=train.num_classes,
         resolution=train.resolution,
         normalization=normalization,
         experts=experts,
-        trajectory=spec.trajectory,
         seed=recipe.seed,
     )

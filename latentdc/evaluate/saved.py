@@ -12,15 +12,15 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import preprocessing
 from latentdc.evaluate import cores, results
-from latentdc.evaluate.foreign.check import check_numbers
-from latentdc.evaluate.foreign.judge import open_judge
+from latentdc.evaluate.class_numbers import check_numbers
+from latentdc.evaluate.judge import open_judge
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.render import to_text
 from latentdc.evaluate.scoring import score_table
-from latentdc.evaluate.sources import Place, open_set, row_names
 from latentdc.evaluate.table import Table
 from latentdc.images import Normalization, Preprocessing
 from latentdc.recipe import Recipe
+from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 

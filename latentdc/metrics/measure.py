@@ -18,17 +18,17 @@ from latentdc.device import fetch
 from latentdc.distill.parts import build_prior
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.foreign.check import check_numbers
+from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.labelled import require_comparable, set_hash
 from latentdc.evaluate.loading import load_protocol
-from latentdc.evaluate.sources import Place, open_set, row_names
 from latentdc.evaluate.teachers import open_teacher, require_knowledge
 from latentdc.images import Normalization
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
 from latentdc.prune.classifier import Classifier, real_accuracy
 from latentdc.recipe import Recipe
+from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
 from latentdc.synthetic.synthetic_set import SyntheticSet
 

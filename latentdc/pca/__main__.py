@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 
 from latentdc import cli, config, ownership
-from latentdc.evaluate.sources import check_names, protocol_words
+from latentdc.evaluate.words import check_names, protocol_words
 from latentdc.io import locked
 from latentdc.pca.plan import protocols, runs
 from latentdc.pca.variants import VARIANTS, chosen

@@ -10,8 +10,6 @@ pt: a dictionary for torch.load with `images`, (N, 3, H, W) float32 in [0, 1], n
 
 import argparse
 import io
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +39,7 @@ def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
         )
     if not layout.is_free(out):
         raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
-    folders = folder_names(synthetic.class_names)
+    folders = layout.folder_names(synthetic.class_names)
     count: Counter[int] = Counter()
     with writing(out) as part:
         part.mkdir()
@@ -77,23 +75,6 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
     buffer = io.BytesIO()  # torch.save to a file does not raise OSError when the disk is full
     torch.save(content, buffer)
     write_bytes(out, buffer.getvalue())
-
-
-def folder_names(class_names: Sequence[str]) -> list[str]:
-    """A name for each class that every file system takes, with its label where two would meet."""
-    safe = [re.sub(r"[^\w .+-]", "_", name)[:60].strip(" .") or "_" for name in class_names]
-    alike = [unicodedata.normalize("NFKD", name).casefold() for name in safe]
-    met = Counter(alike)
-    if len(met) == len(safe):
-        return safe
-    names = [
-        name if met[key] == 1 else f"{name}_{label}"
-        for label, (name, key) in enumerate(zip(safe, alike, strict=True))
-    ]
-    folded = {unicodedata.normalize("NFKD", name).casefold() for name in names}
-    if len(folded) == len(names):
-        return names
-    return [f"{name}_{label}" for label, name in enumerate(safe)]  # such as a, A and a_1
 
 
 FORMATS = {"imagefolder": export_imagefolder, "pt": export_pt}

@@ -1,6 +1,7 @@
 """`SyntheticSet`: what every method leaves behind, and everyone scores."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
@@ -199,11 +200,7 @@ class SyntheticSet:
 
     def first_of_each(self, ipc: int) -> "SyntheticSet":
         """The first `ipc` images of each class, in their order."""
-        seen, rows = [0] * len(self.class_names), []
-        for row, label in enumerate(self.labels.tolist()):
-            seen[label] += 1
-            if seen[label] <= ipc:
-                rows.append(row)
+        rows = first_of_each(self.labels, ipc)
         parts = {name: getattr(self, name) for name in PARTS}
         return replace(
             self,
@@ -286,6 +283,17 @@ class SyntheticSet:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, recipe=recipe, results=results)
             return push_folder(Path(folder), repo_id, private=private, token=token)
+
+
+def first_of_each(labels: Tensor, ipc: int) -> list[int]:
+    """Ascending rows of the first `ipc` labels of each class."""
+    seen: Counter[int] = Counter()
+    rows = []
+    for row, label in enumerate(labels.tolist()):
+        seen[label] += 1
+        if seen[label] <= ipc:
+            rows.append(row)
+    return rows
 
 
 def _require(condition: bool, message: str) -> None:

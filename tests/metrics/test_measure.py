@@ -8,12 +8,12 @@ from torch import nn
 
 from latentdc import config
 from latentdc.errors import InputError
-from latentdc.evaluate.sources import Place
 from latentdc.metrics.__main__ import main
 from latentdc.metrics.measure import Wanted, measure_saved, measure_set
 from latentdc.metrics.render import to_text
 from latentdc.prune.classifier import Classifier
 from latentdc.recipe import Data, PriorSpec, Recipe
+from latentdc.synthetic.open import Place
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from tests.evaluate.toys import stripes
 

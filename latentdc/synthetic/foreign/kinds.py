@@ -1,4 +1,4 @@
-"""What a path holds that is none of our own sets. Imports no torch."""
+"""What a path holds that latentdc did not write. Imports no torch."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ SPLIT = "train"
 
 
 def kind_of(path: Path) -> Kind | None:
-    """`images`: folders of image files; `rows`: parquet files; `tensors`: torch.save or npz.
+    """`images`: folders of image files; `rows`: tables; `tensors`: torch.save or npz.
 
     None where it is none of them, or a run of latentdc.
     """
@@ -27,7 +27,7 @@ def kind_of(path: Path) -> Kind | None:
         return None
     found: Mapping[Kind, Callable[[Path], bool]] = {
         "tensors": lambda folder: (folder / BEST).is_file(),
-        "rows": lambda folder: bool(parquet_files(folder)),
+        "rows": lambda folder: is_saved(folder) or bool(parquet_files(folder)),
         "images": lambda folder: any(_holds_images(one, 1) for one in class_folders(folder)),
     }
     return next((kind for kind, holds in found.items() if holds(path)), None)
@@ -58,6 +58,12 @@ def parquet_files(folder: Path) -> list[Path]:
         file for place in ("", "data/", f"{SPLIT}/") for file in folder.glob(f"{place}*.parquet")
     ]
     return sorted(file for file in found if file.is_file() and not is_clutter(file.name))
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` of `datasets` wrote it: several splits, or one."""
+    one = all((folder / name).is_file() for name in ("state.json", "dataset_info.json"))
+    return one or (folder / "dataset_dict.json").is_file()
 
 
 def _holds_images(folder: Path, below: int = 0) -> bool:

@@ -1,4 +1,4 @@
-"""What can be scored by name: synthetic sets, core sets as they are, and sets of others.
+"""What can be scored by name: synthetic sets, core sets as they are, and sets made elsewhere.
 
 Finding imports no torch, so that a wrong name is refused at once.
 """
@@ -10,20 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
-from latentdc import config, plain_yaml
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.kinds import Kind, kind_of
-from latentdc.evaluate.foreign.numbers import NAMES, POSITIONS, Numbers
 from latentdc.ownership import CORESET
 from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.vectors import require_images
 from latentdc.synthetic import folder as layout
+from latentdc.synthetic.foreign.kinds import Kind, kind_of
+from latentdc.synthetic.foreign.numbers import NAMES, POSITIONS, Numbers
 
 if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset
-    from latentdc.evaluate.foreign.foreign_set import Read
+    from latentdc.synthetic.foreign.naming import Read
 
 _TAKEN = ("distilled", *BASELINES)  # names of rows
 
@@ -34,11 +31,11 @@ class Place:
 
     Attributes:
         given: what the user called it.
-        path: folder of a synthetic set, or file of a core set; or a set of others.
-        kind: what a set of others is; None for our own.
-        ipc: images of each class that are read of a set of others; None for all.
-        numbers: whether the class numbers of a set of others are names or positions; None asks
-            where the set leaves it open.
+        path: folder of a synthetic set, file of a core set, or a set made elsewhere.
+        kind: what a set made elsewhere is; None for our own.
+        ipc: images of each class that are read of a set made elsewhere; None for all.
+        numbers: whether the class numbers of a set made elsewhere are names or positions; None
+            asks where the set leaves it open.
     """
 
     given: str
@@ -85,14 +82,14 @@ class Place:
 
 
 def find(given: str, ipc: int | None = None, numbers: Numbers | None = None) -> Place:
-    """The set of a run folder, a set's folder, a core set's file, a Hub data set id, or of others.
+    """The set of a run folder, a set's folder, a core set's file, a Hub id, or one made elsewhere.
 
     A run folder without a synthetic set, which `latentdc prune` leaves, stands for its core set.
 
     Args:
         given: path or Hub id.
-        ipc: images of each class to read of a set of others.
-        numbers: `names` or `positions`: what class numbers in a set of others are.
+        ipc: images of each class to read of a set made elsewhere.
+        numbers: `names` or `positions`: what class numbers in a set made elsewhere are.
 
     Raises:
         InputError: there is no such set, it cannot be read, or `ipc` is given for one of our own.
@@ -115,19 +112,19 @@ def _find(given: str, ipc: int | None, numbers: Numbers | None) -> Place:
     if not given:
         raise InputError("a set is named by its folder, file or Hub id, got ''.")
     path = Path(given).expanduser()
-    made = layout.is_set(path) or layout.is_set(path / "synthetic")
+    is_set = layout.is_set(path) or layout.is_set(path / "synthetic")
     if not path.exists():
         path = layout.download(given)
-        made = layout.is_set(path)
-    cores = path / CORESET
-    if not made and not cores.is_file() and (kind := kind_of(path)) is not None:
+        is_set = layout.is_set(path)
+    core = path / CORESET
+    if not is_set and not core.is_file() and (kind := kind_of(path)) is not None:
         return Place(given, path, kind, ipc, numbers)
-    if path.is_dir() and not made and not cores.is_file():
+    if path.is_dir() and not is_set and not core.is_file():
         raise InputError(
             f"{given} holds no synthetic set: it is neither a finished run nor a folder written by "
             "save_pretrained nor a set of others, which has CLASS/*.jpg or train/CLASS/*.jpg, or "
-            "parquet files (here, in data/ or in train/), or images_best.pt beside labels_best.pt. "
-            "Name the folder, or the .pt file, that does."
+            "parquet files (here, in data/ or in train/), or images_best.pt beside labels_best.pt, "
+            "or was written by save_to_disk. Name the folder, or the .pt file, that does."
         )
     if path.is_file() and path.suffix.lower() != ".parquet":
         raise InputError(
@@ -136,8 +133,8 @@ def _find(given: str, ipc: int | None, numbers: Numbers | None) -> Place:
         )
     if ipc is not None:
         raise InputError(f"--ipc shortens sets of others, and {given} is one of latentdc's own.")
-    if path.is_file() or (cores.is_file() and not made):
-        return Place(given, path if path.is_file() else cores)
+    if path.is_file() or (core.is_file() and not is_set):
+        return Place(given, path if path.is_file() else core)
     return Place(given, layout.find(path))
 
 
@@ -164,23 +161,24 @@ def open_set(place: Place, train: "Dataset", data: Data | None = None) -> "Read"
 
     Args:
         place: where it lies.
-        train: real training images.
-        data: how they are opened and preprocessed; needed for a set of others alone.
+        train: real training images; their classes are those of a set made elsewhere, and tensors
+            that were whitened need the images.
+        data: how these are opened; needed for a set made elsewhere alone, whose tensors were made
+            with its preprocessing.
 
     Returns:
-        The set, and how the class numbers of a set of others were read (see `check_numbers`).
+        The set, and how the class numbers of a set made elsewhere were read, which
+        `evaluate.class_numbers` checks.
 
     Raises:
-        InputError: a damaged set, or a core set of other images.
+        InputError: a damaged set, a core set of other images, or other classes than those of
+            `train`.
     """
+    from latentdc.synthetic.synthetic_set import SyntheticSet
+
     if place.kind is not None:
-        from latentdc.evaluate.foreign.read import open_foreign
-
-        assert data is not None, "a set of others is read by the recipe's data"
-        require_images(data, f"reading {place.given}, a set of others,")
-        return open_foreign(place.path, place.kind, train, data, place.ipc, place.numbers)
-    from latentdc.synthetic import SyntheticSet
-
+        assert data is not None, "a set made elsewhere is read by the recipe's data"
+        return _open_foreign(place, train, data)
     if place.is_core:
         from latentdc.prune.coreset import Coreset
 
@@ -189,64 +187,23 @@ def open_set(place: Place, train: "Dataset", data: Data | None = None) -> "Read"
     return SyntheticSet.from_pretrained(place.path), None
 
 
-def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What a command line names, and its overrides `key=value`; a path that exists is a name."""
-    named = ["=" not in word or os.path.exists(os.path.expanduser(word)) for word in words]
-    pairs = list(zip(words, named, strict=True))
-    return [word for word, name in pairs if name], [word for word, name in pairs if not name]
+def _open_foreign(place: Place, train: "Dataset", data: Data) -> "Read":
+    require_images(data, f"reading {place.given}, a set of others,")
+    path, ipc, numbers, names = place.path, place.ipc, place.numbers, train.class_names
+    try:  # Readers are imported where they are needed: `datasets` takes a second.
+        if place.kind == "images":
+            from latentdc.synthetic.foreign.images import read_images
 
+            return read_images(path, names, ipc, numbers, train.resolution)
+        if place.kind == "rows":
+            from latentdc.synthetic.foreign.rows import read_rows
 
-def protocol_words(overrides: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Names of protocols, changes of their keys, and the overrides of the recipe.
+            return read_rows(path, names, ipc, numbers, train.resolution, data.label)
+        from latentdc.data.preprocessing import preprocessing
+        from latentdc.synthetic.foreign.tensors import read_tensors
 
-    `protocol=rdc-hard` and `protocol=[quick,rdc-hard]` name protocols, `protocol.epochs=30` changes
-    a key (see `changes_for`).
-    """
-    names: list[str] = []
-    changes, others = [], []
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key == "protocol":
-            names += _named(value)
-        elif key.startswith("protocol."):
-            changes.append(override.removeprefix("protocol."))
-        else:
-            others.append(override)
-    return names, changes, others
-
-
-def _named(text: str) -> list[str]:
-    """One name, or several in brackets, with or without quotes; commas alone divide them too."""
-    try:
-        tree = plain_yaml.parse(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"cannot read protocol={text}: {plain_yaml.reason(error)}.") from error
-    named = tree.split(",") if isinstance(tree, plain_yaml.Plain) else tree
-    named = named if isinstance(named, list) else [named]
-    if not all(isinstance(name, str) for name in named):
-        raise InputError(f"protocol= takes names, such as protocol=[quick,rdc-hard], got {text}.")
-    return [name.strip() for name in named] or [""]
-
-
-def changes_for(name: str, names: Sequence[str], changes: Sequence[str]) -> list[str]:
-    """The changes of one of several protocols: those of all, and those that name it alone.
-
-    `protocol.epochs=30` changes every protocol, `protocol.rdc-soft.labels.temperature=4` that one.
-    """
-    own = Path(name).stem
-    others = {Path(other).stem for other in names} - {own}
-    return [c.removeprefix(f"{own}.") for c in changes if c.partition(".")[0] not in others]
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Refuse names of protocols that are empty or stand twice.
-
-    Raises:
-        InputError: says what is allowed.
-    """
-    if "" in names or len(set(names)) < len(names):
-        known = sorted(p.stem for p in config.shipped_folder("evaluate/protocols").glob("*.yaml"))
-        raise InputError(
-            f"protocol= takes different names, such as protocol=[quick,rdc-hard], got {names}; "
-            f"latentdc brings {', '.join(known)}."
-        )
+        return read_tensors(path, names, ipc, numbers, preprocessing(data, train))
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory; read less of it with --ipc.") from error
+    except (PermissionError, RecursionError) as error:  # folders in folders without end
+        raise InputError(f"cannot read {path}: {error}.") from error

@@ -17,18 +17,17 @@ from latentdc.data.hashing import hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.estimates import in_time, multiply_adds, seconds_for
-from latentdc.evaluate.foreign.say import note, warn
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.teacher_check import real_accuracy
 from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization
 from latentdc.io import load_tensors, save_tensors
 from latentdc.networks import build_network
 from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.check import least_accuracy
-from latentdc.prune.classifier import Classifier
+from latentdc.prune.classifier import Classifier, real_accuracy
 from latentdc.prune.scorer import given_scorer, preparation
 from latentdc.prune.training import ScorerTraining
+from latentdc.ranks import say
 from latentdc.recipe import Recipe, Scorer
 
 NETWORK, LARGEST = "convnet3@32", 32  # px
@@ -105,9 +104,10 @@ def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifi
     state = launch.main_alone(accelerator, lambda: _kept(path, network))
     if state is None:
         work = 3 * epochs * count * multiply_adds(lambda: network(torch.zeros(1, 3, size, size)))
-        note(
+        say(
+            "note",
             f"{NETWORK} is trained once on {count:,} real images, {epochs} epochs, to see whether "
-            f"class numbers fit the images (about {in_time(seconds_for(work))}); kept as {path}."
+            f"class numbers fit the images (about {in_time(seconds_for(work))}); kept as {path}.",
         )
         training = ScorerTraining(
             train,
@@ -148,4 +148,7 @@ def _keep(path: Path, state: dict[str, Tensor]) -> None:
     try:
         save_tensors(path, state)
     except OSError as error:
-        warn(f"cannot keep {path}: {error.strerror or error}; pass another data.cache=FOLDER.")
+        say(
+            "warning",
+            f"cannot keep {path}: {error.strerror or error}; pass another data.cache=FOLDER.",
+        )

@@ -1,6 +1,6 @@
 import torch
 
-from latentdc.evaluate.foreign.fit import beyond_chance, clearly_better, exchanged
+from latentdc.evaluate.class_numbers import beyond_chance, clearly_better, exchanged
 
 TEN = torch.arange(10)
 TURNED = TEN.roll(-1)  # the class that another reading gives to each

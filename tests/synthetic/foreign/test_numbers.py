@@ -14,11 +14,11 @@ from latentdc.data.imagenet import wordnet_ids
 from latentdc.data.open import open_dataset
 from latentdc.data.subsets import SUBSETS
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.labelled import LabelledImages
-from latentdc.evaluate.sources import find, open_set
 from latentdc.recipe import Data
-from tests.evaluate.foreign.test_rows import rethinkdc_of
+from latentdc.synthetic.foreign.numbers import Numbers
+from latentdc.synthetic.open import find, open_set
+from tests.synthetic.foreign.test_rows import rethinkdc_of
 
 CALL = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
 TWELVE = [str(number) for number in range(12)]  # sorted 0, 1, 10, 11, 2, ..., 9

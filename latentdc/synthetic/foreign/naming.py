@@ -1,6 +1,6 @@
 """Which class of the test set a name in a foreign set stands for.
 
-Folders and columns name classes in three ways: by name, by WordNet id, or by number (see
+Folders and columns name classes by name (`ant`, `0_ant`), by WordNet id, or by number (see
 `numbers`).
 """
 
@@ -12,17 +12,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latentdc.data.imagenet import imagenet_index
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.foreign_set import require_classes
-from latentdc.evaluate.foreign.numbers import (
+from latentdc.recipe.subsets import imagenet_index
+from latentdc.synthetic.folder import folder_names
+from latentdc.synthetic.foreign.numbers import (
     Numbering,
     Numbers,
     Places,
     number_places,
     numbers_of,
 )
-from latentdc.synthetic.export import folder_names
+from latentdc.synthetic.synthetic_set import SyntheticSet
+
+# A set in the class order of the test set, and how the numbers of its classes were read: None
+# where it names them.
+Read = tuple[SyntheticSet, Numbering | None]
 
 
 def class_places(
@@ -49,7 +53,11 @@ def class_places(
     if numbers_of(names) is not None and (numbers is not None or not spelled):
         best, numbering = number_places(names, class_names, source, numbers, spelled=by_name)
     else:
-        best = max(by_name, _by_wordnet(names, class_names), key=_matches)  # of equals, the first
+        counted = [re.fullmatch(r"[0-9]+[ _.-]+(.*[^0-9].*)", name) for name in names]  # 0_ant
+        bare = [match[1] for match in counted if match]
+        spellings = [names, bare] if len(bare) == len(names) else [names]
+        readings = [f(some, class_names) for some in spellings for f in (_by_name, _by_wordnet)]
+        best = max(readings, key=lambda places: len(places) - places.count(None))  # the first
     surplus = [name for name, place in zip(names, best, strict=True) if place is None]
     if surplus:
         strange = [name for name in surplus if numbers_of([name]) is None]
@@ -97,13 +105,30 @@ def label_places(
     return table[torch.searchsorted(torch.tensor(found), labels)], numbering
 
 
+def require_classes(labels: Tensor, class_names: Sequence[str], source: str) -> None:
+    """Refuse labels that leave classes out or go beyond them.
+
+    Raises:
+        InputError: says which.
+    """
+    classes = len(class_names)
+    if len(labels) == 0 or int(labels.min()) < 0 or int(labels.max()) >= classes:
+        got = f"{int(labels.min())} to {int(labels.max())}" if len(labels) else "none at all"
+        raise InputError(
+            f"{source} has labels {got}, and the test set's {classes} classes are 0 to "
+            f"{classes - 1}; open the data that it was made from (data.source, data.subset)."
+        )
+    counts = torch.bincount(labels, minlength=classes).tolist()
+    if empty := [name for name, count in zip(class_names, counts, strict=True) if not count]:
+        raise InputError(
+            f"{source} has no images of {len(empty)} of the test set's {classes} classes: "
+            f"{', '.join(empty[:10])}; name the ones that it has with data.classes=[...]."
+        )
+
+
 def _shown(name: str) -> str:
     """In one line that can be read."""
     return json.dumps(name[:40], ensure_ascii=False)[1:-1] + ("..." if len(name) > 40 else "")
-
-
-def _matches(places: Places) -> int:
-    return sum(place is not None for place in places)
 
 
 def _by_name(names: Sequence[str], class_names: Sequence[str]) -> Places:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.evaluate.foreign.test_numbers import evaluate
 from tests.shared import shared_data
+from tests.synthetic.foreign.test_numbers import evaluate
 
 
 @pytest.mark.slow

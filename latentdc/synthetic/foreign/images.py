@@ -1,7 +1,12 @@
-"""Encoded images of others, decoded as they are: one size for all, RGB."""
+"""A folder of image files for each class, as `ImageFolder` and rethinkdc's `ImageFolderIPC` read.
+
+The layouts of SRe2L (`new003/`), RDED (`00003/class00003_id00000.jpg`), ImageNet (`n01440764/`,
+`train/n01440764/`) and of folders named by class.
+"""
 
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,9 +14,49 @@ from PIL import Image
 from torch import Tensor
 
 from latentdc.data.decode import FORMATS, UNREADABLE, open_picture, to_rgb
+from latentdc.data.files import LeftOut, tell
 from latentdc.errors import InputError
+from latentdc.synthetic.foreign.kinds import class_folders, image_files
+from latentdc.synthetic.foreign.naming import Read, class_places
+from latentdc.synthetic.foreign.numbers import Numbers
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 LARGEST_FILE = 2**28  # bytes
+
+
+def read_images(
+    folder: Path,
+    class_names: tuple[str, ...],
+    ipc: int | None,
+    numbers: Numbers | None = None,
+    size: int | None = None,
+) -> Read:
+    """The images in lexicographic order, of each class the first `ipc` or all.
+
+    Args:
+        folder: of the set.
+        class_names: of the test set.
+        ipc: images of each class to read.
+        numbers: the user's answer to what numbers count.
+        size: height and width of the test set's images; None takes any.
+
+    Raises:
+        InputError: other classes than the test set's, an empty folder, or images that do not fit.
+    """
+    folders = class_folders(folder)
+    names = [entry.name for entry in folders]
+    order, numbering = class_places(names, class_names, str(folder), numbers)
+    paths, labels, left_out = [], [], LeftOut()
+    for entry, place in sorted(zip(folders, order, strict=True), key=lambda pair: pair[1]):
+        found = image_files(entry, left_out)[:ipc]
+        if not found:
+            raise InputError(f"{entry} has no images; every class needs some.")
+        paths += found
+        labels += [place] * len(found)
+    tell(str(folder), left_out)
+    encoded = ((str(path), _bytes(path)) for path in paths)
+    images = decode_all(encoded, range(len(labels)), str(folder), size)
+    return SyntheticSet(images, torch.tensor(labels), class_names), numbering
 
 
 def decode_all(
@@ -76,3 +121,9 @@ def _other_size(
     return InputError(
         f"{name} is an image of {width}x{height} px, and the test set's are {w}x{h} px; {how}."
     )
+
+
+def _bytes(path: Path) -> bytes:
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise InputError(f"{path} has {size:,} bytes, too many for a picture of a set.")
+    return path.read_bytes()

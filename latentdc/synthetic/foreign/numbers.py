@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from latentdc.data.imagenet import imagenet_index, wordnet_ids
-from latentdc.data.subsets import SUBSETS
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.say import note
+from latentdc.ranks import say
+from latentdc.recipe.subsets import SUBSETS, imagenet_index, wordnet_ids
 
 Numbers = Literal["names", "positions"]
 Places = list[int | None]  # a label of the test set, or None, for each number
@@ -104,7 +103,7 @@ def number_places(
         _require_sorted(readings, class_names, source)
     if what == POSITIONS and 0 not in counted:
         one = names[places.index(0)]
-        note(f"{source} numbers its classes from 1: its {one} is {class_names[0]}.")
+        say("note", f"{source} numbers its classes from 1: its {one} is {class_names[0]}.")
     return places, _numbering(what, numbers is not None, readings, counted, class_names)
 
 

@@ -2,16 +2,14 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.evaluate.sources import (
-    Place,
-    check_names,
-    find,
-    open_set,
-    protocol_words,
-    row_names,
-)
 from latentdc.prune.coreset import Coreset
 from latentdc.synthetic import SyntheticSet
+from latentdc.synthetic.open import (
+    Place,
+    find,
+    open_set,
+    row_names,
+)
 from tests.evaluate.toys import stripes
 
 DATA = stripes(12)
@@ -81,15 +79,3 @@ def test_a_set_of_the_hub_is_named_by_its_id_and_not_by_its_snapshot(tmp_path):
     ids = ("me/digits-ipc1", "me/digits-ipc10")
     places = [Place(given, path) for given, path in zip(ids, stored, strict=True)]
     assert row_names(places) == ["digits-ipc1", "digits-ipc10"]
-
-
-def test_protocols_their_changes_and_the_recipes_keys_are_told_apart():
-    for text in ("[\"quick\", 'rdc-hard']", "quick, rdc-hard", "[quick,rdc-hard]"):
-        assert protocol_words([f"protocol={text}"])[0] == ["quick", "rdc-hard"]
-    words = ["protocol=[quick, rdc-hard]", "protocol.epochs=3", "evaluate.seeds=1", "protocol=pca"]
-    names, changes, others = protocol_words(words)
-    assert names == ["quick", "rdc-hard", "pca"]
-    assert (changes, others) == (["epochs=3"], ["evaluate.seeds=1"])
-    for wrong in ([""], ["quick", "quick"]):
-        with pytest.raises(InputError, match=r"takes different names, .* latentdc brings ccs-"):
-            check_names(wrong)

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.images import read_images
-from tests.evaluate.foreign.layouts import named, picture, rded
+from latentdc.synthetic.foreign.images import read_images
+from tests.synthetic.foreign.layouts import named, picture, rded
 
 NAMES = ("cat", "dog", "owl")
 
@@ -31,6 +31,16 @@ def test_sre2l_numbers_its_folders_after_a_word(tmp_path):
 def test_named_folders_find_their_classes_in_whatever_order(tmp_path):
     found, _ = read_images(named(tmp_path, ["owl", "cat", "dog"]), NAMES, 1)
     assert found.labels.tolist() == [0, 1, 2] and shades(found) == [10, 20, 0]
+
+
+def test_numbers_before_names_are_passed_over(tmp_path):
+    found, _ = read_images(named(tmp_path, ["0_owl", "1_cat", "2_dog"]), NAMES, 1)
+    assert shades(found) == [10, 20, 0]
+    with pytest.raises(InputError, match="has 1 classes that the test set has not: 2_emu"):
+        read_images(named(tmp_path / "x", ["0_owl", "1_cat", "2_emu"]), NAMES, None)
+    own = ("0_owl", "1_cat", "owl")  # the test set's own spelling comes first
+    found, _ = read_images(named(tmp_path / "y", list(own)), own, 1)
+    assert shades(found) == [0, 10, 20]
 
 
 def test_wordnet_folders_fit_a_test_set_of_names_and_the_other_way_round(tmp_path):

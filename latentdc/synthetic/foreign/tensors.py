@@ -23,13 +23,12 @@ import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.contents import dense, load, read_contents
-from latentdc.evaluate.foreign.foreign_set import Read, require_classes
-from latentdc.evaluate.foreign.kinds import BEST
-from latentdc.evaluate.foreign.naming import class_places, label_places
-from latentdc.evaluate.foreign.numbers import Numbers
-from latentdc.evaluate.foreign.say import warn
 from latentdc.images import Normalization, Preprocessing
+from latentdc.ranks import say
+from latentdc.synthetic.foreign.contents import Contents, dense, load, read_contents
+from latentdc.synthetic.foreign.kinds import BEST
+from latentdc.synthetic.foreign.naming import Read, class_places, label_places, require_classes
+from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from latentdc.whitening import Whitening
 
@@ -42,55 +41,70 @@ def read_tensors(
     path: Path,
     class_names: tuple[str, ...],
     ipc: int | None,
+    numbers: Numbers | None,
     preprocessing: Preprocessing,
-    numbers: Numbers | None = None,
 ) -> Read:
     """The set in a file, or in the `images_best.pt` of a folder.
+
+    Args:
+        path: of the file or folder.
+        class_names: of the test set.
+        ipc: images of each class to read.
+        numbers: the user's answer to what numbers count.
+        preprocessing: that floats were made with.
 
     Raises:
         InputError: not one of these layouts, values that are no images, or labels and classes that
             do not fit.
     """
     path = path / BEST if path.is_dir() else path
-    found, rate, labels = read_contents(path), None, None
+    found = read_contents(path)
     if found.labels is None:
-        if (beside := _beside(path, "labels")) is None:
-            where = "images_1.pt and labels_1.pt"
-            if "images" in path.name:
-                where = f"{path.name} and {_other(path, 'labels').name}"
-            raise InputError(
-                f"{path} holds one tensor alone; images and their labels lie beside each other in "
-                f"files such as {where}."
-            )
-        labels = load(beside)
-        if (beside := _beside(path, "lr")) is not None:
-            rate = _rate(load(beside), beside)
-    images = _images(found.images, path)
-    given: Any = labels if found.labels is None else found.labels
+        found = _with_files_beside(found, path)
+    images, given = _images(found.images, path), found.labels
     names = _names(found.class_names, path)
     if names is None and _are_texts(given):
         texts = [str(text) for text in given]
         names = sorted(set(texts))
         given = [names.index(text) for text in texts]
     hard, soft = _labels(dense(given, "labels", path), images, len(names or class_names), path)
+    source, table = str(path), None
     if names is not None:
-        require_classes(hard, names, str(path))
-        places, numbering = class_places(names, class_names, str(path), numbers)
+        require_classes(hard, names, source)
+        places, numbering = class_places(names, class_names, source, numbers)
         table = torch.tensor(places)
     elif soft is not None:
-        require_classes(hard, class_names, str(path))
-        table, numbering = label_places(
-            torch.arange(len(class_names)), class_names, str(path), numbers
-        )
+        require_classes(hard, class_names, source)
+        columns = torch.arange(len(class_names))
+        table, numbering = label_places(columns, class_names, source, numbers)
     else:
-        table = None
-        hard, numbering = label_places(hard, class_names, str(path), numbers)
+        hard, numbering = label_places(hard, class_names, source, numbers)
     if table is not None:
         hard = table[hard]
         soft = None if soft is None else soft[:, table.argsort()]
-    levels = _levels(images, path, preprocessing, named=found.class_names is not None)
-    whole = SyntheticSet(levels, hard, class_names, soft_labels=soft, learned_lr=rate)
+    whole = SyntheticSet(
+        _levels(images, path, preprocessing, named=found.class_names is not None),
+        hard,
+        class_names,
+        soft_labels=soft,
+        learned_lr=None if found.learned_lr is None else _rate(found.learned_lr, path),
+    )
     return whole if ipc is None else whole.first_of_each(ipc), numbering
+
+
+def _with_files_beside(found: Contents, path: Path) -> Contents:
+    """Images alone, with the labels and the learning rate in the files beside them."""
+    labels, rate = _beside(path, "labels"), _beside(path, "lr")
+    if labels is None:
+        where = "images_1.pt and labels_1.pt"
+        if "images" in path.name:
+            where = f"{path.name} and {_other(path, 'labels').name}"
+        raise InputError(
+            f"{path} holds one tensor alone; images and their labels lie beside each other in "
+            f"files such as {where}."
+        )
+    lr = None if rate is None else _rate(load(rate), rate)
+    return Contents(found.images, load(labels), learned_lr=lr)
 
 
 def _other(path: Path, part: str) -> Path:
@@ -109,6 +123,7 @@ def _beside(path: Path, part: str) -> Path | None:
 
 
 def _rate(content: Any, path: Path) -> float:
+    content = content.item() if isinstance(content, np.floating) else content
     values = dense([content] if isinstance(content, int | float) else content, "rates", path)
     rate = float(values.flatten()[0]) if values.numel() == 1 else math.nan
     if not (math.isfinite(rate) and rate > 0):
@@ -161,6 +176,11 @@ def _images(given: Any, path: Path) -> Tensor:
                 f"{int(images.max())}."
             )
         images = images.to(torch.uint8)
+    if images.shape[2] != images.shape[3]:
+        raise InputError(
+            f"{path}: its images are {images.shape[3]}x{images.shape[2]} px; those of a data set "
+            "are squares, cut them or add what lacks."
+        )
     if not whole and not images.isfinite().all():
         raise InputError(f"{path}: some values of its images are not finite.")
     return images.contiguous()
@@ -239,9 +259,10 @@ def _levels(images: Tensor, path: Path, preprocessing: Preprocessing, *, named: 
             )
         )
     if named and (low < -0.5 or high > 1.5):
-        warn(
+        say(
+            "warning",
             f"{path}: its values, {low:.3g} to {high:.3g}, are read as plain pictures in [0, 1], "
-            "since class names lie with them; if they are normalised, save them without the names."
+            "since class names lie with them; if they are normalised, save them without the names.",
         )
     if not named:
         _warn_of_scale(low, high, path, preprocessing)
@@ -265,10 +286,11 @@ def _warn_of_scale(low: float, high: float, path: Path, preprocessing: Preproces
 
 
 def _warn_once(path: Path, scale: str, keys: str, whitened: bool) -> None:
-    warn(
+    say(
+        "warning",
         f"{path}: its values all lie within {scale}, and are read as normalised by data.mean and "
         f"data.std{' and whitened' if whitened else ''}; if they are plain pictures in {scale}, "
-        f"add {keys}{' data.zca=false' if whitened else ''}."
+        f"add {keys}{' data.zca=false' if whitened else ''}.",
     )
 
 

@@ -9,11 +9,11 @@ import torch
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.evaluate.__main__ import main
-from latentdc.evaluate.sources import find, row_names
 from latentdc.recipe import Data
 from latentdc.synthetic import SyntheticSet, folder
-from tests.evaluate.foreign.layouts import dc, mtt, rded
-from tests.evaluate.foreign.test_rows import rethinkdc
+from latentdc.synthetic.open import find, row_names
+from tests.synthetic.foreign.layouts import dc, mtt, rded
+from tests.synthetic.foreign.test_rows import rethinkdc
 
 CALL = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
 LABELS = torch.arange(10).repeat_interleave(2)

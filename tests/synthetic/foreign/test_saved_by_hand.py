@@ -17,10 +17,10 @@ from PIL import Image
 
 from latentdc.data.open import open_dataset
 from latentdc.errors import InputError
-from latentdc.evaluate.sources import find, open_set
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD
 from latentdc.recipe import Data
-from tests.evaluate.foreign.test_numbers import (
+from latentdc.synthetic.open import find, open_set
+from tests.synthetic.foreign.test_numbers import (
     distilled,
     evaluate,
     real,
@@ -83,6 +83,9 @@ SAVED = {
     "a count of classes": {"images": IMAGES, "labels": LABELS, "classes": 3},
     "numbers of classes": {"images": IMAGES, "labels": LABELS, "classes": torch.arange(3)},
     "words of papers' code": {"image_syn": IMAGES, "label_syn": LABELS},
+    "a learned rate beside them": (IMAGES, LABELS, 0.01),
+    "images of each class by name": {name: IMAGES[2 * k :][:2] for k, name in enumerate(CLASSES)},
+    "images of each class by number": {k: FIRST[2 * k :][:2] for k in range(3)},
     "requires grad": (IMAGES, torch.nn.Parameter(LABELS.float())),
 }
 
@@ -114,6 +117,7 @@ def test_grey_images_become_rgb_as_real_ones_do(three, images):
         {"x_train": LEVELS, "y_train": LABELS[:, None], "x_test": LEVELS},
         {"arr_0": LEVELS, "arr_1": LABELS},
         {"images": LEVELS, "labels": np.array([CLASSES[k] for k in LABELS])},
+        {name: LEVELS[2 * k :][:2] for k, name in enumerate(CLASSES)},
     ],
 )
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -271,6 +275,9 @@ NOT_SETS = {
 }
 
 
+NOT_SETS["classes of two sizes"] = {"ant": IMAGES, "bee": IMAGES[:, :, :4], "cat": IMAGES}
+NOT_SETS["images that are no squares"] = (IMAGES[:, :, :4], LABELS)
+NOT_SETS["one class many times"] = {"ant": IMAGES[:1].expand(10**9, 3, 8, 8), "bee": IMAGES}
 NOT_SETS["one picture many times"] = ([torch.zeros(3, 256, 256)] * 2000, LABELS)
 LAUGHS: list = [IMAGES[0]]
 for _ in range(40):  # 2**40 pictures, had anybody looked at them all

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from latentdc.draws import generator, global_draws
 from latentdc.networks.convnet import ConvNet
-from latentdc.objectives.inner_steps import FORMS, constant, replayed, unrolled
+from latentdc.objectives.unroll import FORMS, constant, replayed, unrolled
 
 LR = torch.tensor(0.3, dtype=torch.float64)
 

@@ -120,9 +120,9 @@ def _leaves(weights: Weights) -> Weights:
 
 def _gradient(loss: InnerLoss, weights: Weights, images: Tensor, *, keep: bool = False) -> Weights:
     """g_m at `weights`, by name; with its own graph if `keep`."""
-    made = loss(weights, images)
+    value = loss(weights, images)
     torch.clear_autocast_cache()  # it would hold the weights of every step, and their graphs
-    found = torch.autograd.grad(made, list(weights.values()), create_graph=keep)
+    found = torch.autograd.grad(value, list(weights.values()), create_graph=keep)
     return dict(zip(weights, found, strict=True))
 
 
