@@ -22,8 +22,7 @@ from latentdc.evaluate.score import Score
 from latentdc.evaluate.sharing import Done, finished, gathered
 from latentdc.evaluate.stores import Stores
 from latentdc.evaluate.teaching import Teaching
-from latentdc.images import Preprocessing
-from latentdc.samples import kind_of
+from latentdc.images import Preprocessing, kind_of
 
 
 def check_evaluation(

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import Draws, draw_views, view
-from latentdc.device import place, send
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate.label_store import (
@@ -28,7 +27,7 @@ from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.mosaic import views_for
 from latentdc.evaluate.teachers import Ensemble, open_teachers
 from latentdc.evaluate.training import SoftLabels
-from latentdc.images import Preprocessing
+from latentdc.images import Preprocessing, place, send
 from latentdc.recipe.labels import Labels, Views, changed
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet

@@ -5,12 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from latentdc.data.mapped import Images
-from latentdc.device import fetch, place
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.images import contiguous
-from latentdc.samples import kind_of
+from latentdc.images import Images, contiguous, fetch, kind_of, place
 
 CHECKED = 2000  # real test images, drawn by key, on which a teacher must beat chance
 
