@@ -18,9 +18,14 @@ from latentdc.evaluate.training import train_student
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
 from latentdc.io import cached, fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network
-from latentdc.prune.check import least_accuracy
-from latentdc.prune.classifier import Classifier, real_accuracy
-from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
+from latentdc.prune.scorers import (
+    Classifier,
+    least_accuracy,
+    load_scorer,
+    preparation,
+    real_accuracy,
+    torchvision_scorer,
+)
 from latentdc.recipe.labels import Teacher, Views
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.protocol import EvalProtocol

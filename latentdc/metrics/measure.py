@@ -24,7 +24,7 @@ from latentdc.evaluate.teachers import open_teacher, require_knowledge
 from latentdc.images import Normalization, fetch
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
-from latentdc.prune.classifier import Classifier, real_accuracy
+from latentdc.prune.scorers import Classifier, real_accuracy
 from latentdc.recipe import Recipe
 from latentdc.run import build_prior
 from latentdc.synthetic.open import Place, open_set, row_names

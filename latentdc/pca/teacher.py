@@ -11,10 +11,13 @@ from tqdm import tqdm
 
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.images import Normalization
-from latentdc.prune.check import refuse_chance
-from latentdc.prune.classifier import Classifier, real_accuracy
-from latentdc.prune.scorer import given_scorer
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.scorers import (
+    Classifier,
+    ScorerTraining,
+    given_scorer,
+    real_accuracy,
+    refuse_chance,
+)
 from latentdc.recipe import Scorer
 
 
