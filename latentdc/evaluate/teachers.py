@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.errors import InputError
 from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.training import train_student
@@ -292,5 +292,5 @@ def _trained(
 
     size = train.images.shape[-1]
     network = build_network(teacher.network, num_classes=len(train.class_names), resolution=size)
-    network.load_state_dict(launch.main_first(accelerator, kept_weights))
+    network.load_state_dict(runtime.main_first(accelerator, kept_weights))
     return Classifier(network, preparation(size, plain)).to(accelerator.device)
