@@ -16,10 +16,10 @@ from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.render import to_text
 from latentdc.evaluate.table import Table
+from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Preprocessing, Whitening
