@@ -13,8 +13,8 @@ from latentdc.errors import InputError
 from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.words import split_words
 from latentdc.io import locked
-from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import Recipe
+from latentdc.recipe.networks import PRETRAINED, pretrained
 from latentdc.recipe.vectors import require_images
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.open import Place, find
