@@ -11,11 +11,10 @@ if TYPE_CHECKING:
     from latentdc.data.open import open_dataset as open_dataset
     from latentdc.data.open import open_splits as open_splits
     from latentdc.distill.dataset import distill_dataset as distill_dataset
-    from latentdc.evaluate.jobs import evaluate as evaluate_set  # noqa: F401
+    from latentdc.evaluate.evaluate import evaluate_sets as evaluate_sets
+    from latentdc.evaluate.evaluate import with_baselines as with_baselines
     from latentdc.evaluate.loading import load_protocol as load_protocol
     from latentdc.evaluate.protocol import EvalProtocol as EvalProtocol
-    from latentdc.evaluate.score import Score as Score
-    from latentdc.evaluate.scoring import score_table as score_table
     from latentdc.images import Normalization as Normalization
     from latentdc.objectives.build import build_objective as build_objective
     from latentdc.priors.base import Prior as Prior
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from latentdc.prune.scoring import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
     from latentdc.recipe import Scorer as Scorer
+    from latentdc.results.result import Result as Result
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
 
 __version__ = "0.1.0"
@@ -37,20 +37,20 @@ _HOME = {
     "EvalProtocol": "latentdc.evaluate.protocol:EvalProtocol",
     "Normalization": "latentdc.images:Normalization",
     "Prior": "latentdc.priors.base:Prior",
-    "Score": "latentdc.evaluate.score:Score",
+    "Result": "latentdc.results.result:Result",
     "Scorer": "latentdc.recipe:Scorer",
     "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
     "build_objective": "latentdc.objectives.build:build_objective",
     "choose_coreset": "latentdc.prune.choosing:choose_coreset",
     "distill_dataset": "latentdc.distill.dataset:distill_dataset",
-    "evaluate_set": "latentdc.evaluate.jobs:evaluate",
+    "evaluate_sets": "latentdc.evaluate.evaluate:evaluate_sets",
     "load_prior": "latentdc.priors.loading:load_prior",
     "load_protocol": "latentdc.evaluate.loading:load_protocol",
     "open_dataset": "latentdc.data.open:open_dataset",
     "open_splits": "latentdc.data.open:open_splits",
     "prune_dataset": "latentdc.prune.pipeline:prune_dataset",
     "score_dataset": "latentdc.prune.scoring:score_dataset",
-    "score_table": "latentdc.evaluate.scoring:score_table",
+    "with_baselines": "latentdc.evaluate.evaluate:with_baselines",
 }
 
 __all__ = [*_HOME, "__version__"]

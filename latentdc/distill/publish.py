@@ -7,14 +7,13 @@ from pathlib import Path
 
 from latentdc.distill.ended import SET, kept_set, same_samples
 from latentdc.distill.provenance import shared_recipe
-from latentdc.evaluate.render import to_text
-from latentdc.evaluate.table import Table
 from latentdc.recipe import Recipe
+from latentdc.results.result import RESULTS, Result, save, to_json
+from latentdc.results.tables import to_text
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.push import push_folder
 
 GRID = "grid.png"
-RESULTS = "results.json"
 
 
 def keep(made: SyntheticSet, recipe: Recipe, folder: Path) -> None:
@@ -29,12 +28,12 @@ def keep(made: SyntheticSet, recipe: Recipe, folder: Path) -> None:
         _copy(folder / SET / GRID, folder / GRID)
 
 
-def publish(made: SyntheticSet, table: Table | None, recipe: Recipe, folder: Path) -> None:
+def publish(made: SyntheticSet, results: list[Result], recipe: Recipe, folder: Path) -> None:
     """Write and print the table, name the files, push the set if the recipe asks for it."""
-    if table is not None:
-        table.save(folder / RESULTS)
-        made.save_pretrained(folder / SET, recipe=shared_recipe(recipe), results=table.to_json())
-        print(f"\n{to_text(table)}\n")
+    if results:
+        save(folder / RESULTS, results)
+        made.save_pretrained(folder / SET, recipe=shared_recipe(recipe), results=to_json(results))
+        print(f"\n{to_text(results)}\n")
         print(f"results: {folder / RESULTS}")
     if made.kind == "images":
         print(f"grid: {folder / GRID}")

@@ -16,16 +16,17 @@ from latentdc.distill.loop import check_moves, check_precision
 from latentdc.distill.parts import Parts, open_parts
 from latentdc.distill.provenance import provenance, shared_recipe
 from latentdc.distill.publish import keep, publish
-from latentdc.evaluate import load_protocol, score_table
+from latentdc.evaluate import load_protocol
 from latentdc.evaluate.baselines import random_images
+from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.table import Table
 from latentdc.objectives.base import LEARNED_LR
 from latentdc.prune.budgets import most_kept
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.pipeline import fitting, make_coreset
 from latentdc.recipe import Recipe
+from latentdc.results.result import Result
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.push import require_login
 from latentdc.whitening import Whitening
@@ -38,7 +39,7 @@ def run(
     *,
     rows: Path | None = None,
     scores: Path | None = None,
-) -> Table | None:
+) -> list[Result]:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
 
     What can be refused is refused before anything is scored, trained or written.
@@ -51,7 +52,7 @@ def run(
         scores: folder of the scores that the core set is chosen by; likewise.
 
     Returns:
-        The table, or None where the recipe evaluates nothing.
+        Of all rows; empty where the recipe evaluates nothing.
 
     Raises:
         InputError: what only the data, the weights or the launcher show to be wrong.
@@ -88,14 +89,14 @@ def run(
     made = _synthetic(recipe, facts, coreset, parts, folder, accelerator)
     if accelerator.is_main_process:
         keep(made, recipe, folder)
-    table = None
+    results: list[Result] = []
     if recipe.evaluate.rows:
-        table = _table(recipe, made, coreset, parts, rows or folder / "rows", accelerator)
+        results = _evaluate(recipe, made, coreset, parts, rows or folder / "rows", accelerator)
     if accelerator.is_main_process:
-        publish(made, table, recipe, folder)
+        publish(made, results, recipe, folder)
     for tracker in accelerator.trackers:  # end_training() would end the processes' group too
         tracker.finish()
-    return table
+    return results
 
 
 def _start(recipe: Recipe, folder: Path) -> Accelerator:
@@ -189,28 +190,29 @@ def _protocol(recipe: Recipe) -> EvalProtocol:
     )
 
 
-def _table(
+def _evaluate(
     recipe: Recipe,
     made: SyntheticSet,
     coreset: Dataset,
     parts: Parts,
     rows: Path,
     accelerator: Accelerator,
-) -> Table:
+) -> list[Result]:
     """Train the students of all rows that are not there yet."""
     wanted, protocol = recipe.evaluate, _protocol(recipe)
     if wanted.learned_lr:
         protocol = protocol.with_learned_lr(made.learned_lr)
-    return score_table(
-        made,
-        parts.train,
+    sets = with_baselines(
+        {"distilled": made}, wanted.rows, recipe.ipc, train=parts.train, coreset=coreset
+    )
+    return evaluate_sets(
+        sets,
         parts.test,
         protocol,
         ipc=recipe.ipc,
         normalization=parts.normalization,
-        coreset=coreset,
-        include=wanted.rows,
+        train=parts.train,
         seen=recipe.objective.network,
-        rows=rows,
+        trainings=rows,
         accelerator=accelerator,
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -11,16 +11,16 @@ from latentdc import launch
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import preprocessing
-from latentdc.evaluate import cores, results
+from latentdc.evaluate import cores
+from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.foreign.check import check_numbers
 from latentdc.evaluate.foreign.judge import open_judge
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.render import to_text
-from latentdc.evaluate.scoring import score_table
 from latentdc.evaluate.sources import Opened, Place, open_set, row_names
-from latentdc.evaluate.table import Table
 from latentdc.images import Normalization, Preprocessing
 from latentdc.recipe import Recipe
+from latentdc.results.result import EVALUATION, Result, merge
+from latentdc.results.tables import to_text
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,15 @@ def score_saved(
         labels=labels,
         accelerator=accelerator,
     )
-    tables = [
-        _table(group, protocol, call) for protocol in protocols for group in _alike(opened, recipe)
+    results = [
+        result
+        for protocol in protocols
+        for group in _alike(opened, recipe)
+        for result in _results(group, protocol, call)
     ]
     if accelerator.is_main_process:
-        results.merge(output / results.NAME, tables)
-        print(f"\n{to_text(*tables)}\n\nresults: {output / results.NAME}")
+        merge(output / EVALUATION, results)
+        print(f"\n{to_text(results)}\n\nresults: {output / EVALUATION}")
 
 
 def _alike(opened: dict[str, Opened], recipe: Recipe) -> list[dict[str, Opened]]:
@@ -126,31 +129,35 @@ def _counts(one: Opened) -> list[int]:
     return one.labelled.labels.bincount(minlength=classes).tolist()
 
 
-def _table(group: dict[str, Opened], protocol: EvalProtocol, call: Call) -> Table:
-    """Sets that are alike, and their baselines, under one protocol."""
+def _results(group: dict[str, Opened], protocol: EvalProtocol, call: Call) -> list[Result]:
+    """Of sets that are alike, and their baselines, under one protocol."""
     one, recipe = next(iter(group.values())), call.recipe
     counts = _counts(one)
     if recipe.evaluate.learned_lr:
         protocol = protocol.with_learned_lr(one.learned_lr)
-    made = score_table(
+    rows = _rows(recipe)
+    for row in set(rows) & set(cores.ROWS) if call.unshared is not None else ():
+        launch.warn(f"the row {row!r} is left out: {call.unshared}.")
+        rows.remove(row)
+    sets = with_baselines(
         {name: member.labelled for name, member in group.items()},
-        call.train,
+        rows,
+        counts,
+        train=call.train,
+        coreset=call.coreset,
+    )
+    return evaluate_sets(
+        sets,
         call.test,
         protocol,
         ipc=-(-sum(counts) // len(counts)),
-        counts=counts,
         normalization=_preprocessing(recipe, one, call.train, call.accelerator),
-        coreset=call.coreset,
-        include=_rows(recipe),
+        train=call.train,
         seen=call.seen,
-        rows=call.output / "rows",
+        trainings=call.output / "rows",
         labels=call.labels,
         accelerator=call.accelerator,
     )
-    if call.unshared is None:
-        return made
-    why = {name: call.unshared for name in made.missing if name in cores.ROWS}
-    return replace(made, missing={**made.missing, **why})
 
 
 def _rows(recipe: Recipe) -> list[str]:
