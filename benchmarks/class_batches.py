@@ -36,6 +36,7 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
+from latentdc.recipe import ObjectiveSettings, PriorSettings
 
 RESOLUTION, REAL = 32, 10  # pixels, and real images per class
 SETS = (10, 100, 1000)  # classes
@@ -50,7 +51,8 @@ def small_prior(kind: str, names: tuple[str, ...]) -> Prior:
         spec = UNetTraining(channels=[16, 32], heads=16)
         unet, embedding = build_unet(spec, space.latent_shape, names)
     denoiser = UNetDenoiser(unet, embedding)
-    return DiffusionPrior(space, denoiser, build_scheduler(), class_names=names, steps=2)
+    settings = PriorSettings(weights="small", steps=2, memory="fast")
+    return DiffusionPrior(space, denoiser, build_scheduler(), settings, class_names=names)
 
 
 def real_images(path: Path, classes: int) -> Dataset:
@@ -73,7 +75,7 @@ def measure(path: Path, kind: str, classes: int, per_step: int, ipc: int, steps:
     data = real_images(path, classes)
     prior = small_prior(kind, data.class_names)
     objective = build_objective(
-        "dm", network="convnet3@8", num_classes=classes, resolution=RESOLUTION
+        ObjectiveSettings(network="convnet3@8"), num_classes=classes, resolution=RESOLUTION
     )
     own = own_classes(classes, accelerator.process_index, accelerator.num_processes)
     held = in_memory()

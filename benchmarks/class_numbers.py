@@ -15,8 +15,13 @@ from torch import Tensor
 
 from latentdc.data.open import open_splits
 from latentdc.device import fetch
-from latentdc.evaluate.foreign.fit import beyond_chance, clearly_better, exchanged, mostly_exchanged
-from latentdc.evaluate.foreign.judge import open_judge
+from latentdc.evaluate.class_numbers import (
+    beyond_chance,
+    clearly_better,
+    exchanged,
+    mostly_exchanged,
+)
+from latentdc.evaluate.judge import open_judge
 from latentdc.recipe import Data, Recipe
 
 TRIALS = 20

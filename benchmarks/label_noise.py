@@ -16,9 +16,9 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import plain
 from latentdc.draws import choose, generator
-from latentdc.prune.rules.names import RULES
-from latentdc.prune.scoring import score_dataset
+from latentdc.prune.prune import score_dataset
 from latentdc.recipe import Recipe
+from latentdc.recipe.rules import RULES
 
 SHARE = 0.05
 
@@ -35,11 +35,8 @@ def main() -> None:
     noisy, wrong = plant(train, recipe.seed)
     table = score_dataset(
         noisy,
+        recipe.prune,
         test,
-        columns=[recipe.prune.score, *recipe.prune.columns],
-        scorer=recipe.prune.scorer,
-        window=recipe.prune.window,
-        rules=recipe.prune.rules,
         normalization=plain(recipe.data, noisy),
         seed=recipe.seed,
         folder=options.folder,

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from latentdc.prune.agreement import within_class_spearman
-from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
+from latentdc.recipe.rules import RULES
 
 
 def main() -> None:

@@ -28,9 +28,9 @@ from latentdc.data.decode import decode
 from latentdc.data.open import encoded_split, open_splits
 from latentdc.images import Normalization, from_uint8
 from latentdc.machine import device_name
+from latentdc.prune.prune import score_dataset
 from latentdc.prune.scorer import given_scorer
-from latentdc.prune.scoring import score_dataset
-from latentdc.recipe import Recipe
+from latentdc.recipe import Prune, Recipe
 
 BATCHES = (8, 32, 128)
 SOME = 2048  # images of the bare passes
@@ -70,9 +70,13 @@ def main() -> None:
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            splits = open_splits(replace(data, cache=folder))
+            train, test = open_splits(replace(data, cache=folder))
             score_dataset(
-                *splits, scorer=scorer, normalization=normalization, accelerator=accelerator
+                train,
+                Prune(scorer=scorer),
+                test,
+                normalization=normalization,
+                accelerator=accelerator,
             )
 
     passes = {f"forward passes of {batch}": partial(forward, batch) for batch in BATCHES}

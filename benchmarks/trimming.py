@@ -25,7 +25,7 @@ from latentdc.distill.trimming import Trimming, in_tails, relative_levels, updat
 from latentdc.images import from_uint8
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.classwise import Classwise
-from latentdc.recipe import Data, Loops, Trim
+from latentdc.recipe import Data, Loops, ObjectiveSettings, Trim
 
 T = TypeVar("T")
 KINDS = {"dm": "rowwise", "dc, rowwise": "rowwise", "dc, cosine": "cosine", "dc, mse": "mse"}
@@ -34,10 +34,12 @@ CLASSES, SIZE, SHARE = (1, 3, 8), 16, 0.2
 
 def objective(kind: str) -> Classwise:
     made = build_objective(
-        "dm" if kind == "dm" else "dc",
-        network="convnet3@32",
-        distance=KINDS[kind],  # type: ignore[arg-type]
-        loops=Loops(outer=1, inner=1),
+        ObjectiveSettings(
+            kind="dm" if kind == "dm" else "dc",
+            network="convnet3@32",
+            distance=KINDS[kind],  # type: ignore[arg-type]
+            loops=Loops(outer=1, inner=1),
+        ),
         num_classes=10,
         resolution=SIZE,
     )

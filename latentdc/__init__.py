@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from latentdc.images import Normalization as Normalization
     from latentdc.objectives.build import build_objective as build_objective
     from latentdc.priors.base import Prior as Prior
-    from latentdc.priors.loading import load_prior as load_prior
-    from latentdc.prune.choosing import choose_coreset as choose_coreset
+    from latentdc.priors.load import load_prior as load_prior
     from latentdc.prune.coreset import Coreset as Coreset
-    from latentdc.prune.pipeline import prune_dataset as prune_dataset
-    from latentdc.prune.scoring import score_dataset as score_dataset
+    from latentdc.prune.prune import choose_coreset as choose_coreset
+    from latentdc.prune.prune import prune_dataset as prune_dataset
+    from latentdc.prune.prune import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
+    from latentdc.recipe import ObjectiveSettings as ObjectiveSettings
+    from latentdc.recipe import PriorSettings as PriorSettings
+    from latentdc.recipe import Prune as Prune
+    from latentdc.recipe import RuleSettings as RuleSettings
     from latentdc.recipe import Scorer as Scorer
     from latentdc.results.result import Result as Result
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
@@ -36,20 +40,24 @@ _HOME = {
     "Dataset": "latentdc.data.dataset:Dataset",
     "EvalProtocol": "latentdc.evaluate.protocol:EvalProtocol",
     "Normalization": "latentdc.images:Normalization",
+    "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",
     "Prior": "latentdc.priors.base:Prior",
+    "PriorSettings": "latentdc.recipe:PriorSettings",
+    "Prune": "latentdc.recipe:Prune",
     "Result": "latentdc.results.result:Result",
+    "RuleSettings": "latentdc.recipe:RuleSettings",
     "Scorer": "latentdc.recipe:Scorer",
     "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
     "build_objective": "latentdc.objectives.build:build_objective",
-    "choose_coreset": "latentdc.prune.choosing:choose_coreset",
+    "choose_coreset": "latentdc.prune.prune:choose_coreset",
     "distill_dataset": "latentdc.distill.dataset:distill_dataset",
     "evaluate_sets": "latentdc.evaluate.evaluate:evaluate_sets",
-    "load_prior": "latentdc.priors.loading:load_prior",
+    "load_prior": "latentdc.priors.load:load_prior",
     "load_protocol": "latentdc.evaluate.loading:load_protocol",
     "open_dataset": "latentdc.data.open:open_dataset",
     "open_splits": "latentdc.data.open:open_splits",
-    "prune_dataset": "latentdc.prune.pipeline:prune_dataset",
-    "score_dataset": "latentdc.prune.scoring:score_dataset",
+    "prune_dataset": "latentdc.prune.prune:prune_dataset",
+    "score_dataset": "latentdc.prune.prune:score_dataset",
     "with_baselines": "latentdc.evaluate.evaluate:with_baselines",
 }
 

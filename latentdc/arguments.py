@@ -50,6 +50,18 @@ def require_whole(value: object, name: str) -> int:
     return int(value)
 
 
+def require_seed(value: object) -> None:
+    """Refuse what is no seed of draws.
+
+    Raises:
+        InputError: it is no whole number of at least 0.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise InputError(f"seed takes a whole number, got {show(value)}.")
+    if not 0 <= int(value) < 2**63:
+        raise InputError(f"seed is at least 0 and below 2^63, got {show(value)}.")
+
+
 def folder_of(value: str | PathLike[str] | None, name: str) -> Path | None:
     """`path_of`, or None."""
     return None if value is None else path_of(value, name)

@@ -20,8 +20,9 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 
-from latentdc import heartbeat, lock, ranks
+from latentdc import heartbeat, ranks
 from latentdc.errors import InputError, everywhere
+from latentdc.io import lock_owner
 from latentdc.machine import use_threads
 
 PATIENCE = timedelta(days=7)  # of processes that wait for one that works: `heartbeat` ends others
@@ -130,11 +131,11 @@ def _require_shared(folder: Path, accelerator: Accelerator) -> None:
     Raises:
         InputError: names the processes that do not see the main one's; all raise it together.
     """
-    owner = agree(accelerator, lock.owner(folder) if accelerator.is_main_process else None)
+    owner = agree(accelerator, lock_owner(folder) if accelerator.is_main_process else None)
     if owner is None:  # called from Python, without a lock
         return
     end = time.monotonic() + VISIBLE
-    while not (seen := lock.owner(folder) == owner) and time.monotonic() < end:
+    while not (seen := lock_owner(folder) == owner) and time.monotonic() < end:
         time.sleep(0.1)
     here = f"rank {accelerator.process_index} on {socket.gethostname()} ({folder.resolve()})"
     blind = [name for name in gather_object([None if seen else here]) if name is not None]

@@ -4,12 +4,12 @@ A run whose latents have not been saved yet leaves a core set and nothing else o
 recipe with the same data, pruning and seed may go on from there.
 """
 
-import os
 from dataclasses import fields
 from pathlib import Path
 
 from latentdc import config
 from latentdc.errors import InputError
+from latentdc.io import require_writable
 from latentdc.recipe import Recipe
 
 CORESET = "coreset.parquet"
@@ -36,16 +36,7 @@ def check(recipe: Recipe, folder: Path) -> None:
         InputError: it cannot be written, holds a run of another recipe, or files of a run whose
             recipe is missing.
     """
-    place = folder.absolute()
-    try:
-        existing = next(path for path in (place, *place.parents) if path.exists())
-    except OSError as error:  # a name that is too long
-        raise InputError(
-            f"cannot write to {str(folder)[:200]}: {error.strerror}; name another folder with "
-            "output=..."
-        ) from error
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"cannot write to {folder}; name another folder with output=...")
+    require_writable(folder)
     orphans = [name for name in (CORESET, "checkpoints", "synthetic") if (folder / name).exists()]
     if orphans and not (folder / config.RECIPE).is_file():
         raise InputError(

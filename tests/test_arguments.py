@@ -10,7 +10,7 @@ import latentdc
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Data, Loops, Scorer, Trajectory, Trim
+from latentdc.recipe import Data, Loops, ObjectiveSettings, Prune, Scorer, Trajectory, Trim
 from tests.distill import setup
 from tests.evaluate.toys import stripes
 from tests.experts.toys import Wanderers
@@ -39,7 +39,7 @@ def weights(tmp_path_factory):
 PRIOR = [
     ({"kind": "difusion"}, "prior.kind takes one of 'pixel', 'autoencoder'"),
     ({"kind": None}, "prior.kind takes one of"),
-    ({"kind": "vector"}, "load_prior makes pixel, autoencoder and diffusion priors"),
+    ({"kind": "vector"}, "normalization is a Standardization, got null"),
     ({"weights": None}, "prior.kind diffusion needs prior.weights"),
     ({"weights": 5}, "prior.weights takes text"),
     ({"weights": ""}, "weights is a path"),
@@ -64,18 +64,21 @@ PRIOR = [
     ({"memory": "least"}, "prior.memory takes one of"),
     ({"chunk": 0}, "prior.chunk is at least 1 image, got 0"),
     ({"chunk": None}, "prior.chunk takes a whole number"),
-    ({"truncate": 10}, "prior.truncate is between 1 and prior.steps - 1 = 9, got 10"),
-    ({"truncate": 0}, "prior.truncate is between 1"),
-    ({"truncate": 1, "kind": "autoencoder"}, "prior.truncate counts denoising steps"),
     ({"autoencoder": "x", "kind": "autoencoder"}, "prior.autoencoder takes the place"),
-    ({"random_denoiser": -1}, "seed is at least 0, got -1"),
-    ({"random_denoiser": "a"}, "seed takes a whole number"),
-    ({"random_denoiser": 0, "kind": "pixel"}, "prior.denoiser=random is for prior.kind=diffusion"),
-    ({"prompts": "a cat"}, "prompts maps class names to texts"),
-    ({"prompts": {}}, "prompts maps class names to texts"),
-    ({"prompts": {"cat": 3}}, "prompts maps class names to texts"),
-    ({"prompts": ["a cat"]}, "prompts maps class names to texts"),
-    ({"whitening": 3, "kind": "pixel"}, "whitening is a Whitening, got 3"),
+    ({"denoiser": "random", "seed": -1}, "seed is at least 0, got -1"),
+    ({"denoiser": "random", "seed": "a"}, "seed takes a whole number"),
+    ({"denoiser": "random", "kind": "pixel"}, "prior.denoiser=random is for prior.kind=diffusion"),
+    ({"class_names": "cat"}, "class_names is a list of texts, got 'cat'; write ['cat']"),
+    ({"class_names": [3]}, "class_names is a list of texts, got [3]"),
+    ({"class_names": ["cat", "cat"]}, "class names are all different, got 'cat' twice"),
+    (
+        {"class_names": ["cat"], "names": {"car": "x"}},
+        "the data set has no class 'car'",
+    ),
+    (
+        {"normalization": 3, "kind": "pixel"},
+        "is a Normalization or a Whitening, got 3",
+    ),
     ({"precision": "fp16"}, "precision is one of ('no', 'bf16', 'float32'), got 'fp16'"),
     ({"precision": None}, "precision is one of"),
     ({"channels_last": "yes"}, "prior.channels_last takes true or false"),
@@ -90,12 +93,11 @@ PRIOR = [
 
 @pytest.mark.parametrize(("options", "told"), PRIOR)
 def test_load_prior_has_the_checks_of_a_recipe(weights, options, told):
-    given = {"kind": "diffusion", "weights": weights, "resolution": 8, **options}
-    refused(lambda: latentdc.load_prior(**given), told)
+    refused(lambda: small.load(**{"weights": weights, **options}), told)
 
 
 def test_a_folder_of_weights_may_be_a_path(weights):
-    assert latentdc.load_prior("diffusion", Path(weights), resolution=8).resolution == 8
+    assert small.load(Path(weights)).resolution == 8
 
 
 OBJECTIVE = [
@@ -111,10 +113,10 @@ OBJECTIVE = [
     ({"network": None}, "objective.network takes text"),
     ({"network": "convnet3@0"}, "the base width after '@'"),
     ({"distance": "l2"}, "objective.distance takes one of"),
-    ({"augmentation": "blur"}, "'blur' in 'blur' is unknown"),
-    ({"augmentation": 3}, "objective.augment takes text"),
+    ({"augment": "blur"}, "'blur' in 'blur' is unknown"),
+    ({"augment": 3}, "objective.augment takes text"),
     ({"loops": 3}, "objective.loops takes a mapping"),
-    ({"kind": "dc", "loops": Loops()}, "loops of build_objective have both numbers"),
+    ({"kind": "dc", "loops": Loops()}, "the loops of dc have both numbers"),
     ({"trajectory": "long"}, "objective.trajectory takes a mapping"),
     ({"normalization": (0.5, 0.5)}, "normalization is a Normalization, got a tuple"),
     ({"normalization": Normalization}, "normalization is a Normalization, got the class"),
@@ -126,8 +128,22 @@ OBJECTIVE = [
 
 @pytest.mark.parametrize(("options", "told"), OBJECTIVE)
 def test_build_objective_has_the_checks_of_a_recipe(options, told):
-    given = {"kind": "dm", "num_classes": 3, "resolution": 8, "network": "convnet3@8", **options}
-    refused(lambda: latentdc.build_objective(given.pop("kind"), **given), told)
+    facts = ("num_classes", "resolution", "normalization", "seed")
+    data = {key: value for key, value in options.items() if key in facts}
+    settings = {key: value for key, value in options.items() if key not in facts}
+
+    def build():
+        chosen = ObjectiveSettings(**{"network": "convnet3@8", **settings})
+        latentdc.build_objective(chosen, **{"num_classes": 3, "resolution": 8, **data})
+
+    refused(build, told)
+
+
+def test_build_objective_takes_settings():
+    refused(
+        lambda: latentdc.build_objective("dm", num_classes=3, resolution=8),
+        "settings is an ObjectiveSettings, got 'dm'; such as latentdc.ObjectiveSettings(kind=",
+    )
 
 
 DISTILL = [
@@ -182,10 +198,14 @@ def test_distill_dataset_has_the_checks_of_a_recipe(options, told, tmp_path, mon
 @pytest.mark.parametrize("other", [{"num_classes": 4}, {"resolution": 16}])
 def test_an_objective_for_other_samples_is_refused(kind, other):
     objective = latentdc.build_objective(
-        kind,
-        **{"num_classes": 3, "resolution": 8, "network": "convnet3@8", **other},
+        ObjectiveSettings(
+            kind=kind,
+            network="convnet3@8",
+            loops=Loops(outer=1, inner=1),
+            trajectory=Trajectory(syn_steps=1),
+        ),
+        **{"num_classes": 3, "resolution": 8, **other},
         experts=Wanderers() if kind == "mtt" else None,
-        trajectory=Trajectory(syn_steps=1),
     )
     [(name, value)] = other.items()
     refused(
@@ -241,49 +261,48 @@ PRUNE = [
     ({"train": None}, "train is a Dataset, got null"),
     ({"train": "digits"}, "train is a Dataset, got 'digits'"),
     ({"test": 3}, "test is a Dataset, got 3"),
-    ({"score": "los"}, "did you mean 'loss'?"),
-    ({"score": None}, "prune.score takes text"),
-    ({"order": "easiest"}, "prune.order takes one of"),
-    ({"keep": 0}, "prune.keep is a share in (0, 1]"),
-    ({"keep": 20}, "prune.keep is a share in (0, 1], got 20"),
-    ({"keep": NAN}, "prune.keep is a finite number"),
-    ({"keep": 1.0, "count": 0}, "prune.count is at least 1"),
-    ({"keep": 1.0, "count": 2.5}, "prune.count takes a whole number"),
-    ({"scope": "all"}, "prune.scope takes one of"),
-    ({"scorer": "convnet3"}, "prune.scorer takes a mapping"),
-    ({"window": 3}, "prune.window takes a list of 2 whole numbers"),
-    ({"window": (5, 1)}, "prune.window is the first and the last"),
-    ({"columns": "loss"}, "prune.columns takes a list"),
-    ({"columns": [3]}, "prune.columns takes a list of texts"),
-    ({"scores": 5}, "prune.scores takes text"),
-    ({"rules": 5}, "prune.rules takes a mapping"),
+    ({"prune": None}, "prune is a Prune, got null; such as Prune(score='loss', keep=0.2)"),
+    ({"prune": colours()}, "prune is a Prune, got a Dataset"),
+    ({"prune": Prune(times_ipc=2)}, "prune.times_ipc is a multiple of a recipe's ipc"),
     ({"normalization": 1}, "normalization is a Normalization, got 1"),
     ({"seed": -3}, "seed is at least 0"),
+    ({"seed": "a"}, "seed takes a whole number"),
     ({"folder": 1}, "folder is a folder, got 1"),
     ({"accelerator": []}, "accelerator is an Accelerator, got a list"),
 ]
 
 
+@pytest.mark.parametrize("function", ["prune_dataset", "score_dataset"])
 @pytest.mark.parametrize(("options", "told"), PRUNE)
-def test_prune_dataset_has_the_checks_of_a_recipe(options, told):
-    given = {"train": colours(), "keep": 0.5, **options}
-    refused(lambda: latentdc.prune_dataset(**given), told)
+def test_pruning_refuses_arguments_of_another_kind(function, options, told):
+    given = {"train": colours(), "prune": Prune(keep=0.5), **options}
+    refused(lambda: getattr(latentdc, function)(**given), told)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("keys", "told"),
     [
-        ({"columns": []}, "columns names one rule or more"),
-        ({"columns": "loss"}, "columns is a list of texts, got 'loss'"),
+        ({"score": "los"}, "did you mean 'loss'?"),
+        ({"score": None}, "prune.score takes text"),
+        ({"order": "easiest"}, "prune.order takes one of"),
+        ({"keep": 0}, "prune.keep is a share in (0, 1]"),
+        ({"keep": 20}, "prune.keep is a share in (0, 1], got 20"),
+        ({"keep": NAN}, "prune.keep is a finite number"),
+        ({"keep": 1.0, "count": 0}, "prune.count is at least 1"),
+        ({"keep": 1.0, "count": 2.5}, "prune.count takes a whole number"),
+        ({"scope": "all"}, "prune.scope takes one of"),
+        ({"scorer": "convnet3"}, "prune.scorer takes a mapping"),
+        ({"window": 3}, "prune.window takes a list of 2 whole numbers"),
+        ({"window": (5, 1)}, "prune.window is the first and the last"),
+        ({"columns": "loss"}, "prune.columns takes a list"),
+        ({"columns": [3]}, "prune.columns takes a list of texts"),
         ({"columns": ["lss"]}, "lss"),
-        ({"scorer": 3}, "prune.scorer takes a mapping"),
-        ({"train": 3}, "train is a Dataset, got 3"),
-        ({"seed": "a"}, "seed takes a whole number"),
-        ({"window": "ab"}, "prune.window takes a list"),
+        ({"scores": 5}, "prune.scores takes text"),
+        ({"rules": 5}, "prune.rules takes a mapping"),
     ],
 )
-def test_score_dataset_has_the_checks_of_a_recipe(options, told):
-    refused(lambda: latentdc.score_dataset(**{"train": colours(), **options}), told)
+def test_settings_of_pruning_are_checked_where_they_are_made(keys, told):
+    refused(lambda: latentdc.Prune(**keys), told)
 
 
 @pytest.mark.parametrize(
@@ -292,29 +311,15 @@ def test_score_dataset_has_the_checks_of_a_recipe(options, told):
         ({"table": None}, "table is a ScoreTable, got null"),
         ({"table": "scores.parquet"}, "table is a ScoreTable"),
         ({"train": None}, "train is a Dataset, got null"),
-        ({"score": "lss"}, "lss"),
-        ({"order": "first"}, "prune.order takes one of"),
-        ({"keep": 2}, "prune.keep is a share"),
-        ({"count": -1}, "prune.count is at least 1"),
-        ({"scope": "set"}, "prune.scope takes one of"),
-        ({"settings": 4}, "prune.rules takes a mapping"),
+        ({"prune": "loss"}, "prune is a Prune, got 'loss'"),
         ({"seed": 1.5}, "seed takes a whole number"),
     ],
 )
-def test_choose_coreset_has_the_checks_of_a_recipe(options, told):
+def test_choosing_refuses_arguments_of_another_kind(options, told):
     data = colours(32)
-    scorer = Scorer(network="convnet3@16", epochs=1, batch=8, lr=0.1)
-    table = colours_table(data, scorer)
-    refused(lambda: latentdc.choose_coreset(**{"table": table, "train": data, **options}), told)
-
-
-TABLES: list[object] = []
-
-
-def colours_table(data, scorer):
-    if not TABLES:
-        TABLES.append(latentdc.score_dataset(data, columns=["random"], scorer=scorer))
-    return TABLES[0]
+    table = latentdc.score_dataset(data, Prune(score="random"))
+    given = {"table": table, "train": data, "prune": Prune(keep=0.5), **options}
+    refused(lambda: latentdc.choose_coreset(**given), told)
 
 
 @pytest.mark.parametrize("given", [None, "digits", {"source": "digits"}, 3, Data])
@@ -465,5 +470,5 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     numpys = {name: number(value) for name, value in options.items()}
     again = setup.run(tmp_path / "numpy", **numpys, seed=number(3), ipc=number(2))
     assert plain.images.equal(again.images) and plain.z.equal(again.z)
-    prior = latentdc.load_prior("pixel", resolution=number(data.resolution))
+    prior = small.load(None, "pixel", resolution=number(data.resolution))
     assert {*map(type, prior.latent_shape)} == {int}

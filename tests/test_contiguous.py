@@ -24,7 +24,7 @@ from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.losses import autoencoder_loss
 from latentdc.prune.classifier import Classifier
-from latentdc.recipe import Experts, Trajectory
+from latentdc.recipe import Experts, Loops, ObjectiveSettings, Trajectory
 from tests.evaluate.toys import pictures, protocol
 from tests.experts.toys import Wanderers
 from tests.priors import small
@@ -153,12 +153,15 @@ def test_experts_see_contiguous_images(layouts):
 @pytest.mark.parametrize("kind", ["dm", "dc", "mtt"])
 def test_objectives_compare_contiguous_images(layouts, kind):
     objective = build_objective(
-        kind,
-        network="convnet3@8",
+        ObjectiveSettings(
+            kind=kind,
+            network="convnet3@8",
+            loops=Loops(outer=1, inner=1),
+            trajectory=Trajectory(syn_steps=2, lr_student=0.05),
+        ),
         num_classes=3,
         resolution=8,
         experts=Wanderers(),
-        trajectory=Trajectory(syn_steps=2, lr_student=0.05),
     )
     images = from_uint8(pictures(6).images).requires_grad_()
     assert not images.is_contiguous()

@@ -5,11 +5,12 @@ Imports no torch before all variants are checked.
 
 from collections.abc import Sequence
 
-from latentdc import config, lock, ownership
+from latentdc import config, ownership
 from latentdc.ablate.variants import VARIANTS, expand
 from latentdc.cli import exits, recipe_parser, run_folder
 from latentdc.distill.__main__ import check
 from latentdc.errors import InputError
+from latentdc.io import locked
 
 STEPS = (2, 5, 10, 20, 50)
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             steps = _numbers(options.gradients)
             from latentdc.ablate.gradients import draw
 
-            with lock.hold(folder):
+            with locked(folder):
                 draw(unchanged, steps, folder)
             return
         for name, recipe in recipes.items():

@@ -18,8 +18,8 @@ from datasets.info import DatasetInfosDict
 from latentdc.config import nearest
 from latentdc.data.card import configurations, read_card
 from latentdc.data.files import LeftOut, files_below, note, pointer, printable, tell
-from latentdc.disk import read_json
 from latentdc.errors import InputError
+from latentdc.io import read_json
 
 SAVED = ("dataset_dict.json", "state.json")  # of `save_to_disk`: several splits, one split
 _SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from latentdc import cli, lock, ownership, ranks
+from latentdc import cli, ownership, ranks
 from latentdc.evaluate.loading import load_protocol
+from latentdc.io import locked
 from latentdc.networks.names import check_network
 from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         folder = cli.run_folder(recipe.output, name)
         ownership.check(recipe, folder)
-        with lock.hold(folder):
+        with locked(folder):
             from latentdc.distill.run import run
 
             run(recipe, name, folder)

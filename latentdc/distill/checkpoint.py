@@ -24,9 +24,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from latentdc import launch
-from latentdc.disk import read_json, require_file, sync
 from latentdc.distill.latents import Latents, Parts, leaves
 from latentdc.errors import InputError
+from latentdc.io import read_json, require_file, sync
 
 STATE, OBJECTIVE, CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
 FILE = 100  # classes in a file, so that writing needs little memory beside the latents

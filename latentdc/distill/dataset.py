@@ -31,7 +31,7 @@ from latentdc.distill.trimming import Trimming, separable
 from latentdc.errors import InputError
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
-from latentdc.recipe import Distill, ObjectiveSpec, Recipe, Trim
+from latentdc.recipe import Distill, ObjectiveSettings, Recipe, Trim
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Facts that a continued run shares with its start.
@@ -118,7 +118,7 @@ def distill_dataset(
     lr_z, lr_c, momentum, steps = spec.lr_z, spec.lr_c, spec.momentum, spec.steps
     classes_per_step, trim = spec.classes_per_step, None if trim is None else spec.trim
     checkpoint_every, grid_every = spec.checkpoint_every, spec.grid_every
-    recipe = Recipe(ipc=ipc, seed=seed, objective=ObjectiveSpec(batch=batch))
+    recipe = Recipe(ipc=ipc, seed=seed, objective=ObjectiveSettings(batch=batch))
     ipc, seed, batch = recipe.ipc, recipe.seed, recipe.objective.batch
     folder = folder_of(folder, "folder")
     accelerator = accelerator or Accelerator()

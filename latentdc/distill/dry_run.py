@@ -73,8 +73,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     plan = decoding_plan(recipe, prior, here)
     again = 0 if plan.memory == "fast" else 1
     calls = prior.calls if isinstance(prior, DiffusionPrior) else 1
-    back = (recipe.prior.truncate or calls) / calls
-    sweeps = 1 + back * (1 + again)  # backward to the inputs costs one forward
+    sweeps = 2 + again  # backward to the inputs costs one forward
     student = build_network(
         recipe.objective.network, num_classes=classes, resolution=prior.resolution
     ).to("meta")
@@ -101,7 +100,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         lines["denoiser"] = (
             f"{calls} calls per sweep, {moved * calls * branches:,} samples"
             f"{' with guidance' * (branches - 1)}; "
-            f"{'2 sweeps' if again else '1 sweep'} forward and {back:g} back per step"
+            f"{'2 sweeps' if again else '1 sweep'} forward and 1 back per step"
         )
     kept = latent_bytes(inputs, prior, images) / processes
     held = activation_bytes(prior, plan, here)

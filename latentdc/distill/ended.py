@@ -43,7 +43,7 @@ def ended_images(
         name in provenance and kept.provenance.get(name) == provenance[name] for name in FACTS
     )
     alike = (_same(getattr(kept, name), part) for name, part in parts.items())
-    return kept.images if known and torch.equal(kept.labels, labels) and all(alike) else None
+    return kept.images[:] if known and torch.equal(kept.labels, labels) and all(alike) else None
 
 
 def kept_set(folder: Path) -> SyntheticSet | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from latentdc import launch
-from latentdc.disk import read_json
+from latentdc.io import read_json
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior

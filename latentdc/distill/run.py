@@ -22,9 +22,9 @@ from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.objectives.base import LEARNED_LR
-from latentdc.prune.budgets import most_kept
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.pipeline import fitting, make_coreset
+from latentdc.prune.prune import prune_dataset
+from latentdc.prune.select import most_kept
 from latentdc.recipe import Recipe
 from latentdc.results.result import Result
 from latentdc.synthetic import SyntheticSet
@@ -123,12 +123,11 @@ def _coreset(
         path = experts.coreset if experts is not None else None
         path = path if prune.coreset is None else Path(prune.coreset)
     if path is not None:
-        kept = fitting(path, train)
+        kept = Coreset.load(path, train)
         names, counts = kept.class_names, kept.different_counts()
     else:
         kept, names, sizes = None, train.class_names, different_counts(train).tolist()
-        rows, scope = class_counts(train).tolist(), prune.scope
-        counts = most_kept(sizes, keep=prune.keep, count=prune.count, scope=scope, rows=rows)
+        counts = most_kept(sizes, prune, class_counts(train).tolist())
     noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
     check_fit(
         names,
@@ -140,9 +139,9 @@ def _coreset(
     )
     if noise and "random" in recipe.evaluate.rows:
         random_images(train, recipe.ipc, recipe.seed)
-    return kept or make_coreset(
-        prune,
+    return kept or prune_dataset(
         train,
+        prune,
         parts.test,
         normalization=plain(recipe.data, train),
         seed=recipe.seed,

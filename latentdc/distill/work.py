@@ -14,7 +14,7 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan, choose_plan, fixed_plan, free_bytes
-from latentdc.recipe import ObjectiveSpec, Recipe
+from latentdc.recipe import ObjectiveSettings, Recipe
 
 Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise
 
@@ -39,7 +39,7 @@ def sweep(prior: Prior, inputs: Inputs) -> float:
     return prior.calls * call + image
 
 
-def student_passes(spec: ObjectiveSpec, classes: int, images: int) -> float:
+def student_passes(spec: ObjectiveSettings, classes: int, images: int) -> float:
     """Forward passes of a student, each of one image, that a step's objective amounts to."""
     if spec.kind == "mtt":
         trajectory = spec.trajectory

@@ -4,6 +4,6 @@ Importing this package does not import torch: recipe checks need `load_protocol`
 """
 
 from latentdc.evaluate.loading import load_protocol
-from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.recipe.protocol import EvalProtocol
 
 __all__ = ["EvalProtocol", "load_protocol"]

@@ -11,21 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from latentdc import config, lock
+from latentdc import config
 from latentdc.cli import Parser, exits
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.loading import load_protocol
-from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.sources import (
-    Place,
-    changes_for,
-    check_names,
-    find,
-    protocol_words,
-    split_words,
-)
+from latentdc.evaluate.words import changes_for, check_names, protocol_words, split_words
+from latentdc.io import locked
 from latentdc.recipe import Recipe
+from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.foreign.numbers import Numbers
+from latentdc.synthetic.open import Place, find
 
 CHANGEABLE = ("evaluate", "data", "threads", "precision", "processes")
 
@@ -93,7 +88,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         return
     labels = None if options.labels is None else Path(options.labels)
     output = _output(places, options.output)
-    with lock.hold(output):
+    with locked(output):
         from latentdc.evaluate.saved import score_saved
 
         score_saved(places, recipes, protocols, output, labels)

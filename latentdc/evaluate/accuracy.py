@@ -6,10 +6,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from latentdc.augment.geometry import central_part
 from latentdc.data.mapped import Images
 from latentdc.device import fetch, forward_batch, place, send
 from latentdc.errors import RunError
-from latentdc.evaluate.geometry import central_part
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network
 

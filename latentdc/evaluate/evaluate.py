@@ -36,8 +36,9 @@ from latentdc.misfits import nearest
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.results.result import Result
 from latentdc.samples import kind_of
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
-Candidate = LabelledImages | Callable[[int], LabelledImages]  # one set, or one drawn for each seed
+Candidate = LabelledImages | Callable[[int], LabelledImages]  # one set, or one for each seed
 
 
 def with_baselines(
@@ -146,12 +147,12 @@ def evaluate_sets(
             cannot take, or a teacher that cannot be had or is at chance; before any training.
         RunError: a training diverged.
     """
-    alone = not isinstance(sets, Mapping)
-    named: Mapping[str, Candidate] = {"distilled": sets} if alone else sets
+    named: Mapping[str, Candidate]
+    named = sets if isinstance(sets, Mapping) else {"distilled": sets}
     if not named:
         raise InputError("there is no set to evaluate; name one or more.")
     fixed = {name: one for name, one in named.items() if not callable(one)}
-    _require_sets({"sets": sets} if alone else fixed)
+    _require_sets(fixed if isinstance(sets, Mapping) else {"sets": sets})
     _require_sets({"test": test} if train is None else {"test": test, "train": train})
     require_a(EvalProtocol, protocol, "protocol", "such as load_protocol('quick')")
     require_able("__call__ facts", normalization, "normalization", "a Normalization")
@@ -236,9 +237,10 @@ def evaluate_sets(
     return results
 
 
-def drawn(candidate: Candidate, seed: int) -> LabelledImages:
+def drawn(candidate: Candidate, seed: int) -> SyntheticSet:
     """The set that a training of this seed sees."""
-    return candidate(seed) if callable(candidate) else candidate
+    one = candidate(seed) if callable(candidate) else candidate
+    return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
 
 
 def _require_sets(sets: Mapping[str, object]) -> None:
@@ -307,7 +309,7 @@ def _train(
 
 def _accuracy(
     training: Training,
-    labelled: LabelledImages,
+    labelled: SyntheticSet,
     test: LabelledImages,
     protocol: EvalProtocol,
     normalization: Preprocessing,
@@ -322,11 +324,9 @@ def _accuracy(
         else teaching.soft_labels(labelled, training.images)
     )
     network = train_student(
-        labelled.images,
-        labelled.labels,
-        network=training.student,
-        num_classes=len(test.class_names),
-        protocol=protocol,
+        labelled,
+        training.student,
+        protocol,
         seed=training.seed,
         normalization=normalization,
         accelerator=accelerator,

@@ -3,31 +3,18 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Protocol
 
 from torch import Tensor
 
-from latentdc.data.mapped import Images
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.samples import kind_of
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 _CHUNK = 1024  # images hashed at once, so that a memory-mapped set stays on disk
 
 
-class LabelledImages(Protocol):
-    """`Dataset` and `SyntheticSet` are ones."""
-
-    @property
-    def images(self) -> Images:
-        """(N, 3, H, W) uint8, or floats in [-1, 1]; or (N, D) vectors of floats."""
-
-    @property
-    def labels(self) -> Tensor:
-        """(N,) int64 indices into `class_names`."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """In label order."""
+LabelledImages = SyntheticSet | Dataset
 
 
 def set_hash(labelled: LabelledImages) -> str:
@@ -36,8 +23,9 @@ def set_hash(labelled: LabelledImages) -> str:
     digest = hashlib.sha256()
     digest.update(repr((str(images.dtype), tuple(images.shape), labelled.class_names)).encode())
     digest.update(_bytes(labelled.labels))
-    if (soft := getattr(labelled, "soft", None)) is not None:
-        digest.update(_bytes(soft))
+    if isinstance(labelled, SyntheticSet):
+        for part in (labelled.soft_labels, labelled.weights):
+            digest.update(b"" if part is None else _bytes(part))
     for start in range(0, len(images), _CHUNK):
         digest.update(_bytes(images[start : start + _CHUNK]))
     return digest.hexdigest()[:16]

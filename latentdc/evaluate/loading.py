@@ -7,7 +7,7 @@ from os import PathLike
 from latentdc import config
 from latentdc.arguments import require_texts
 from latentdc.errors import InputError
-from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.recipe.protocol import EvalProtocol
 from latentdc.typed import show
 
 FOLDER = "evaluate/protocols"  # of the protocols that the package brings

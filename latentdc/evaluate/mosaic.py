@@ -10,15 +10,15 @@ from dataclasses import replace
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.labelled import LabelledImages
-from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.settings import Views
+from latentdc.recipe.labels import Views
+from latentdc.recipe.protocol import EvalProtocol
 
 
 def grid_of(labelled: LabelledImages) -> int | None:
     """Pictures along each side of a set's images: 1 for real images, None where it is not known."""
     if isinstance(labelled, Dataset):
         return 1
-    return getattr(labelled, "grid", None)
+    return labelled.grid
 
 
 def views_for(views: Views, labelled: LabelledImages) -> Views:

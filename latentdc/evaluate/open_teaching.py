@@ -6,13 +6,13 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from latentdc.errors import InputError
-from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.labelled import LabelledImages
-from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teacher_check import real_accuracy, require_knowledge
 from latentdc.evaluate.teachers import Ensemble, open_teacher, preparation_facts
 from latentdc.evaluate.teaching import Teaching
 from latentdc.images import Preprocessing
+from latentdc.recipe.labels import Teacher
+from latentdc.recipe.protocol import EvalProtocol
 
 
 def open_teaching(

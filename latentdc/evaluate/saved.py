@@ -12,15 +12,16 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import preprocessing
 from latentdc.evaluate import cores
+from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
-from latentdc.evaluate.foreign.check import check_numbers
-from latentdc.evaluate.foreign.judge import open_judge
+from latentdc.evaluate.judge import open_judge
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.sources import Opened, Place, open_set, row_names
 from latentdc.images import Normalization, Preprocessing
 from latentdc.recipe import Recipe
 from latentdc.results.result import EVALUATION, Result, merge
 from latentdc.results.tables import to_text
+from latentdc.synthetic.open import Place, open_set, row_names
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,12 @@ def score_saved(
         name: open_set(place, train, recipe.data) for name, place in zip(names, places, strict=True)
     }
     check_numbers(
-        {name: one.labelled for name, one in opened.items()},
+        opened,
         test,
         lambda: open_judge(recipe, protocols, train, test, accelerator),
         accelerator.device,
     )
+    sets = {name: one for name, (one, _) in opened.items()}
     needed = not set(cores.ROWS).isdisjoint(recipe.evaluate.rows)
     coreset, unshared = cores.shared_core(places, recipes, train) if needed else (None, None)
     networks = [
@@ -104,7 +106,7 @@ def score_saved(
     results = [
         result
         for protocol in protocols
-        for group in _alike(opened, recipe)
+        for group in _alike(sets, recipe)
         for result in _results(group, protocol, call)
     ]
     if accelerator.is_main_process:
@@ -112,9 +114,9 @@ def score_saved(
         print(f"\n{to_text(results)}\n\nresults: {output / EVALUATION}")
 
 
-def _alike(opened: dict[str, Opened], recipe: Recipe) -> list[dict[str, Opened]]:
+def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, SyntheticSet]]:
     """Sets that share budget, random rows, preprocessing and learning rate, group by group."""
-    groups: dict[str, dict[str, Opened]] = {}
+    groups: dict[str, dict[str, SyntheticSet]] = {}
     for name, one in opened.items():
         zca = one.whitening.facts() if recipe.data.zca and one.whitening is not None else None
         rate = one.learned_lr if recipe.evaluate.learned_lr else None
@@ -123,13 +125,12 @@ def _alike(opened: dict[str, Opened], recipe: Recipe) -> list[dict[str, Opened]]
     return list(groups.values())
 
 
-def _counts(one: Opened) -> list[int]:
+def _counts(one: SyntheticSet) -> list[int]:
     """Images of each class."""
-    classes = len(one.labelled.class_names)
-    return one.labelled.labels.bincount(minlength=classes).tolist()
+    return one.labels.bincount(minlength=len(one.class_names)).tolist()
 
 
-def _results(group: dict[str, Opened], protocol: EvalProtocol, call: Call) -> list[Result]:
+def _results(group: dict[str, SyntheticSet], protocol: EvalProtocol, call: Call) -> list[Result]:
     """Of sets that are alike, and their baselines, under one protocol."""
     one, recipe = next(iter(group.values())), call.recipe
     counts = _counts(one)
@@ -139,13 +140,7 @@ def _results(group: dict[str, Opened], protocol: EvalProtocol, call: Call) -> li
     for row in set(rows) & set(cores.ROWS) if call.unshared is not None else ():
         launch.warn(f"the row {row!r} is left out: {call.unshared}.")
         rows.remove(row)
-    sets = with_baselines(
-        {name: member.labelled for name, member in group.items()},
-        rows,
-        counts,
-        train=call.train,
-        coreset=call.coreset,
-    )
+    sets = with_baselines(group, rows, counts, train=call.train, coreset=call.coreset)
     return evaluate_sets(
         sets,
         call.test,
@@ -167,7 +162,7 @@ def _rows(recipe: Recipe) -> list[str]:
 
 
 def _preprocessing(
-    recipe: Recipe, one: Opened, train: Dataset, accelerator: Accelerator
+    recipe: Recipe, one: SyntheticSet, train: Dataset, accelerator: Accelerator
 ) -> Preprocessing:
     """The recipe's, its whitening as the set brings it where it does."""
     zca, plain = one.whitening, Normalization(recipe.data.mean, recipe.data.std)

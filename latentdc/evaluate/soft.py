@@ -1,14 +1,16 @@
 """Soft labels of one set: fixed, computed for each view, or read from a store."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from latentdc.augment.mixing import mix_targets
+from latentdc.augment.views import Draws
 from latentdc.device import send
-from latentdc.evaluate.label_settings import Labels
-from latentdc.evaluate.losses import mix_logits
 from latentdc.evaluate.store import Coded, LabelStore, decode, replayed_epoch
 from latentdc.evaluate.teachers import Ensemble
-from latentdc.evaluate.views import Draws
+from latentdc.recipe.labels import Labels
 
 STORE_SEED = 0  # of the views whose labels are stored
 
@@ -23,10 +25,10 @@ class Online:
         """The training's own views."""
         return seed, epoch
 
-    def logits(self, rows: Tensor, draws: Draws, seen: Tensor) -> Tensor:
-        """See `lesson.SoftLabels.logits`."""
-        taught: Tensor = self._teachers(seen)
-        return taught
+    def logits(self, rows: Tensor, draws: Draws, views: Tensor) -> Tensor:
+        """See `SoftLabels.logits`."""
+        logits: Tensor = self._teachers(views)
+        return logits
 
 
 class Fixed:
@@ -44,8 +46,8 @@ class Fixed:
         """The training's own views."""
         return seed, epoch
 
-    def logits(self, rows: Tensor, draws: Draws, seen: Tensor) -> Tensor:
-        """See `lesson.SoftLabels.logits`."""
+    def logits(self, rows: Tensor, draws: Draws, views: Tensor) -> Tensor:
+        """See `SoftLabels.logits`."""
         device = self._table.device
         own = self._table[send(rows, device)]
         if "partner" not in draws:
@@ -79,6 +81,19 @@ class Stored:
         self._coded = self._store.read(stored)
         return STORE_SEED, stored
 
-    def logits(self, rows: Tensor, draws: Draws, seen: Tensor) -> Tensor:
-        """See `lesson.SoftLabels.logits`."""
+    def logits(self, rows: Tensor, draws: Draws, views: Tensor) -> Tensor:
+        """See `SoftLabels.logits`."""
         return send(decode(self._coded, rows, self._classes), self._device)
+
+
+def mix_logits(
+    own: Tensor, partners: Tensor, kept: Tensor, kind: Literal["ce", "kl", "mse"], t: float
+) -> Tensor:
+    """(B, C) logits of two mixed labels: mixed themselves for `mse`, by their probabilities else.
+
+    Then softmax(logits / t) = kept softmax(own / t) + (1 - kept) softmax(partners / t).
+    """
+    if kind == "mse":
+        return mix_targets(own, partners, kept)
+    mixed = mix_targets((own / t).softmax(dim=1), (partners / t).softmax(dim=1), kept)
+    return mixed.clamp(min=1e-38).log() * t

@@ -20,10 +20,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from latentdc import checked
-from latentdc.disk import read_json
 from latentdc.draws import generator
 from latentdc.errors import InputError
+from latentdc.io import load_tensors, read_json, save_tensors
 
 FACTS = "labels.json"
 VERSION = 2  # of the files: 1 had no checksums
@@ -93,7 +92,7 @@ class LabelStore:
             part = facts.with_name(f"{FACTS}.{os.getpid()}.part")
             part.write_text(json.dumps(self.facts, indent=1) + "\n")
             os.replace(part, facts)
-        checked.save(coded, self.path(epoch))
+        save_tensors(self.path(epoch), coded)
 
     def read(self, epoch: int) -> Coded:
         """The labels of one epoch, memory-mapped.
@@ -120,7 +119,7 @@ class LabelStore:
 
 def _loaded(path: Path) -> Coded:
     try:
-        return checked.load(path)
+        return load_tensors(path)
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot read the stored labels {path}: {error}; delete the file to have it made again."

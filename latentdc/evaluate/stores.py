@@ -6,10 +6,10 @@ from pathlib import Path
 
 from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.mosaic import views_for
-from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.settings import changed
 from latentdc.evaluate.soft import STORE_SEED
 from latentdc.evaluate.store import LabelStore
+from latentdc.recipe.labels import changed
+from latentdc.recipe.protocol import EvalProtocol
 
 
 class Stores:

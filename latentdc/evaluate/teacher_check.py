@@ -13,9 +13,9 @@ from latentdc.device import fetch, place
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate.labelled import LabelledImages
-from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.view_logits import view_logits
 from latentdc.prune.check import least_accuracy
+from latentdc.recipe.protocol import EvalProtocol
 
 CHECKED = 2000  # real test images, drawn by key, on which a teacher must beat chance
 VIEWED = 500  # views of a set, about, on which they are compared with its labels

@@ -9,18 +9,18 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from latentdc import checked, launch
+from latentdc import launch
 from latentdc.errors import InputError
-from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.labelled import LabelledImages, set_hash
-from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.settings import Views
 from latentdc.evaluate.training import train_student
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
+from latentdc.io import load_tensors, save_tensors
 from latentdc.networks import build_network
 from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
+from latentdc.recipe.labels import Teacher, Views
+from latentdc.recipe.protocol import EvalProtocol
 
 
 class Ensemble(nn.Module):
@@ -163,22 +163,20 @@ def _trained(
         path = None if folder is None else folder / name
         if path is not None and path.is_file():
             try:
-                return checked.load(path)
+                return load_tensors(path)
             except ValueError as error:
                 launch.warn(f"{path} is damaged ({error}); the teacher is trained again.")
         network = train_student(
-            train.images,
-            train.labels,
-            network=teacher.network,
-            num_classes=len(train.class_names),
-            protocol=learning,
+            train,
+            teacher.network,
+            learning,
             seed=seed,
             normalization=plain,
             accelerator=accelerator,
         )
         state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         if path is not None and accelerator.is_main_process:
-            checked.save(state, path)
+            save_tensors(path, state)
         return state
 
     size = train.images.shape[-1]

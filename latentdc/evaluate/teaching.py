@@ -7,14 +7,14 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from latentdc.evaluate.labelled import LabelledImages
-from latentdc.evaluate.lesson import SoftLabels
-from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.soft import Fixed, Online, Stored
 from latentdc.evaluate.store import encode
 from latentdc.evaluate.stores import Stores
 from latentdc.evaluate.teacher_check import accuracy_on_views
 from latentdc.evaluate.teachers import Ensemble
+from latentdc.evaluate.training import SoftLabels
 from latentdc.evaluate.view_logits import view_logits
+from latentdc.recipe.protocol import EvalProtocol
 
 
 class Teaching:

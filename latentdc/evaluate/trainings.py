@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -12,11 +11,11 @@ from typing import cast
 from accelerate import Accelerator
 from torch import distributed
 
-from latentdc.disk import read_json
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.teaching import Teaching
 from latentdc.images import Preprocessing
+from latentdc.io import read_json, write_json
 from latentdc.launch import warn
 from latentdc.results.result import share
 
@@ -104,13 +103,9 @@ def _checksum(training: Training, accuracy: Accuracy) -> str:
 
 def write(folder: Path, training: Training, accuracy: Accuracy) -> None:
     """Write it, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / training.file
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     numbers = {"accuracy": accuracy.top1, "top5": accuracy.top5}
     content = {**asdict(training), **numbers, "checksum": _checksum(training, accuracy)}
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)
+    write_json(folder / training.file, content)
 
 
 def finished(wanted: Sequence[Training], folder: Path | None, accelerator: Accelerator) -> Done:

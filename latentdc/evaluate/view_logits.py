@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from latentdc.augment.views import Draws, draw_views, view
 from latentdc.device import place
 from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.mosaic import views_for
-from latentdc.evaluate.settings import Views
 from latentdc.evaluate.soft import STORE_SEED
-from latentdc.evaluate.views import Draws, draw_views, look
+from latentdc.recipe.labels import Views
 
 BATCH = 256  # images that teachers label at once
 
@@ -40,5 +40,5 @@ def view_logits(
     placed = place(images, device)
     wanted = torch.arange(count) if rows is None else rows
     return torch.cat(
-        [teachers(look(placed, some, draws, device)).cpu() for some in wanted.split(BATCH)]
+        [teachers(view(placed, some, draws, device)).cpu() for some in wanted.split(BATCH)]
     )

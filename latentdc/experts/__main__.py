@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import lock, ranks
+from latentdc import ranks
 from latentdc.cli import exits, read_recipe, recipe_parser
 from latentdc.errors import InputError
 from latentdc.experts.manifest import (
@@ -20,9 +20,10 @@ from latentdc.experts.manifest import (
     require_writable,
     write_manifest,
 )
-from latentdc.networks.names import check_network
+from latentdc.io import locked
 from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
+from latentdc.recipe.networks import check_network
 from latentdc.recipe.vectors import require_images
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         if (manifest := read_manifest(folder)) is not None:
             require_same(folder, manifest, _facts(recipe))
-        with lock.hold(folder):
+        with locked(folder):
             _train(recipe, folder)
 
     exits(work)
@@ -137,13 +138,14 @@ def _coreset(
     """The core set that is there already, or the one that the recipe asks for."""
     from latentdc import launch
     from latentdc.images import Normalization
-    from latentdc.prune.pipeline import fitting, make_coreset
+    from latentdc.prune.coreset import Coreset
+    from latentdc.prune.prune import prune_dataset
 
     if launch.agree(accelerator, (folder / CORESET).is_file()) and recipe.prune.coreset is None:
-        return fitting(folder / CORESET, train)
-    return make_coreset(
-        recipe.prune,
+        return Coreset.load(folder / CORESET, train)
+    return prune_dataset(
         train,
+        recipe.prune,
         test,
         normalization=Normalization(recipe.data.mean, recipe.data.std),
         seed=recipe.seed,

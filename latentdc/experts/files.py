@@ -10,7 +10,6 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from latentdc import checked
 from latentdc.data.dataset import Dataset
 from latentdc.data.hashing import hash_samples
 from latentdc.errors import InputError
@@ -25,6 +24,7 @@ from latentdc.experts.manifest import (
     require_same,
 )
 from latentdc.images import Preprocessing
+from latentdc.io import load_tensors
 from latentdc.recipe import Recipe
 
 
@@ -70,7 +70,7 @@ class ExpertFiles:
         for expert in range(self.count):
             path = expert_path(self.folder, expert)
             try:
-                checked.load(path)
+                load_tensors(path)
             except (OSError, ValueError) as error:
                 raise _damaged(path, error) from error
 

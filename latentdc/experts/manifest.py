@@ -8,8 +8,8 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from latentdc.disk import read_json
 from latentdc.errors import InputError
+from latentdc.io import read_json
 from latentdc.recipe import Recipe
 
 MANIFEST = "experts.json"

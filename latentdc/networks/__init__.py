@@ -6,7 +6,7 @@ Importing this package does not import torch: recipe checks need `check_network`
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from latentdc.networks.names import check_network
+from latentdc.recipe.networks import check_network
 
 if TYPE_CHECKING:
     from latentdc.networks.base import Network as Network

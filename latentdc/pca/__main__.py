@@ -6,8 +6,9 @@ Imports no torch before the recipe is checked.
 import argparse
 from collections.abc import Sequence
 
-from latentdc import cli, config, lock, ownership
-from latentdc.evaluate.sources import check_names, protocol_words
+from latentdc import cli, config, ownership
+from latentdc.evaluate.words import check_names, protocol_words
+from latentdc.io import locked
 from latentdc.pca.plan import protocols, runs
 from latentdc.pca.variants import VARIANTS, chosen
 from latentdc.prune.check import check_prune
@@ -58,7 +59,7 @@ def _work(options: argparse.Namespace) -> None:
         return
     for one, place in each:
         ownership.check(one, place)
-    with lock.hold(folder, *(place for _, place in each)):
+    with locked(folder, *(place for _, place in each)):
         from latentdc.pca.run import run
 
         run(each, path.stem, folder, variants, pairs)

@@ -11,8 +11,8 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.repeats import different_rows
 from latentdc.errors import InputError
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.ranking import Order, ranked
 from latentdc.prune.rules.names import RULES
+from latentdc.prune.select import Order, ranked
 
 
 def ranked_rows(coreset: Coreset, train: Dataset, count: int, order: Order) -> Tensor:

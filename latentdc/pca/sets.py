@@ -20,7 +20,7 @@ from latentdc.pca.pruned import ranked_rows
 from latentdc.pca.rded import note_blindness, rded_images
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.pipeline import fitting, make_coreset
+from latentdc.prune.prune import prune_dataset
 from latentdc.published import without_paths
 from latentdc.recipe import Recipe
 from latentdc.synthetic import SyntheticSet
@@ -79,17 +79,17 @@ class Sets:
         """The images that the mosaics are made of, kept in the run folder."""
         path = self._folder / ownership.CORESET
         if launch.agree(self._accelerator, path.is_file()):
-            return fitting(path, self._train)
+            return Coreset.load(path, self._train)
         kept = self._chosen(self._recipe)
         if self._accelerator.is_main_process:
             kept.save(path)
         self._accelerator.wait_for_everyone()
-        return fitting(path, self._train)
+        return Coreset.load(path, self._train)
 
     def _chosen(self, recipe: Recipe) -> Coreset:
-        return make_coreset(
-            recipe.prune,
+        return prune_dataset(
             self._train,
+            recipe.prune,
             self._test,
             normalization=self._normalization,
             seed=recipe.seed,

@@ -40,15 +40,10 @@ def trained_teacher(
     else:
         training = ScorerTraining(
             train,
-            network=scorer.network,
-            epochs=scorer.epochs,
-            lr=scorer.lr,
-            batch=scorer.batch,
-            resolution=scorer.resolution or train.resolution,
+            scorer,
             normalization=normalization,
             seed=seed,
             accelerator=accelerator,
-            infobatch=scorer.infobatch,
         )
         quiet = not accelerator.is_main_process
         for _ in tqdm(training.run(), "teacher", scorer.epochs, unit=" epochs", disable=quiet):

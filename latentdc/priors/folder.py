@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from latentdc import config, disk
+from latentdc import config, io
 from latentdc.errors import InputError
 
 CONFIGS = Path(__file__).with_name("configs")
@@ -94,7 +94,7 @@ def prior_folder(weights: str, revision: str | None = None, *, local_only: bool 
         InputError: a file, a folder of something else, or a name that is not shipped.
     """
     path = Path(weights).expanduser()
-    disk.put_back(path)
+    io.put_back(path)
     for folder in (path, config.shipped_folder("assets/priors") / weights):
         if (folder / "config.json").is_file() or any((folder / part).is_dir() for part in PARTS):
             return folder
@@ -306,7 +306,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: it is cut off, or something else.
     """
     try:
-        loaded = disk.read_json(path)
+        loaded = io.read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the prior's {path}: {error}; fetch it again.") from error
     if not isinstance(loaded, dict):

@@ -13,8 +13,8 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from latentdc.disk import sync
 from latentdc.errors import InputError, RunError
+from latentdc.io import sync
 
 
 class Stage:

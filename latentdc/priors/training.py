@@ -15,8 +15,8 @@ from latentdc import config, draws
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
-from latentdc.disk import replaced
 from latentdc.images import contiguous, from_uint8
+from latentdc.io import writing
 from latentdc.machine import use_threads
 from latentdc.priors.denoisers import ClassEmbedding
 from latentdc.priors.losses import autoencoder_loss, denoising_loss
@@ -50,7 +50,8 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
     pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device)
     scheduler = build_scheduler()
     second = _train_unet(recipe, latents, labels, pair, scheduler, folder / "checkpoints/unet.pt")
-    with replaced(folder / "prior") as part:
+    with writing(folder / "prior") as part:
+        part.mkdir()
         autoencoder.half().save_pretrained(part / "vae")
         unet.half().save_pretrained(part / "unet")
         embedding.half().save_pretrained(part / "class_embedding")

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import lock, ownership
+from latentdc import ownership
 from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
+from latentdc.io import locked
 from latentdc.prune.check import check_prune, looked_at, require_folder, require_plots
 from latentdc.recipe import Recipe
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             require_folder(options.check_labels, "--check-labels")
         folder = run_folder(recipe.output, name)
         ownership.check(recipe, folder)
-        with lock.hold(folder):
+        with locked(folder):
             _prune(recipe, folder, options)
 
     exits(work)
@@ -64,9 +65,9 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import launch
     from latentdc.data.open import open_splits
     from latentdc.data.preprocessing import plain
+    from latentdc.prune.coreset import Coreset
     from latentdc.prune.labels import check_labels
-    from latentdc.prune.made import make_scores
-    from latentdc.prune.pipeline import fitting, make_coreset
+    from latentdc.prune.prune import prune_dataset, score_dataset
     from latentdc.prune.report import write_report
 
     path = folder / ownership.CORESET
@@ -84,9 +85,9 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
         "folder": folder,
     }
     if launch.agree(accelerator, path.is_file()):
-        coreset = fitting(path, train)
+        coreset = Coreset.load(path, train)
     else:
-        coreset = make_coreset(recipe.prune, train, test, **given)
+        coreset = prune_dataset(train, recipe.prune, test, **given)
     if accelerator.is_main_process:
         ownership.claim(recipe, folder)
         coreset.save(path)
@@ -94,7 +95,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
         print(f"core set: {path}")
     if options.report is not None or options.check_labels is not None:
         seen = looked_at(recipe.prune, labels=options.check_labels is not None)
-        table = make_scores(seen, train, test, **given)
+        table = score_dataset(train, seen, test, **given)
         if accelerator.is_main_process and options.report is not None:
             print(f"report: {write_report(options.report, table, train, coreset)}")
         if accelerator.is_main_process and options.check_labels is not None:

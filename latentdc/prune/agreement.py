@@ -6,7 +6,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from latentdc.prune.selection import class_rows, select
+from latentdc.prune.select import class_rows, select
+from latentdc.recipe import Prune
 
 Compare = Callable[[Tensor, Tensor], float]
 
@@ -34,7 +35,7 @@ def ranks(scores: Tensor) -> Tensor:
 
 def overlap(a: Tensor, b: Tensor, labels: Tensor, keep: float) -> float:
     """Share that the lowest `keep` of each class by two (N,) scores have in common."""
-    first, second = (select(x, labels, keep=keep, order="easy") for x in (a, b))
+    first, second = (select(x, labels, Prune(keep=keep)) for x in (a, b))
     return len(set(first.tolist()) & set(second.tolist())) / len(first)
 
 

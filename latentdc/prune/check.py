@@ -7,10 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from latentdc.errors import InputError
-from latentdc.networks.names import check_network
-from latentdc.networks.torchvision_names import pretrained
-from latentdc.prune.rules.names import RULES
 from latentdc.recipe import Data, Prune
+from latentdc.recipe.networks import check_network, pretrained
+from latentdc.recipe.rules import RULES
 from latentdc.recipe.vectors import refuse_image_keys
 
 SCORES = (".parquet", ".csv", ".json", ".npy", ".npz")

@@ -17,8 +17,8 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.prune import order
 from latentdc.prune.features import Features, read_features
-from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
+from latentdc.recipe.rules import RULES
 
 FEATURES = "features.npy"  # beside a scores.parquet of ours
 _OF_IMAGES = ("index", "hash", "label")  # columns that say which image a row is

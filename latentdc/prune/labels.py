@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.prune.quantities import PREDICTED
-from latentdc.prune.ranking import ranked
-from latentdc.prune.rules.names import RULES
+from latentdc.prune.measures import PREDICTED
 from latentdc.prune.score_table import ScoreTable
+from latentdc.prune.select import ranked
+from latentdc.recipe.rules import RULES
 from latentdc.report import save_grid
 
 SHARE = 0.01  # of the images, listed

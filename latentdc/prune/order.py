@@ -14,7 +14,7 @@ from torch import Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.prune.agreement import ranks
-from latentdc.prune.selection import class_rows
+from latentdc.prune.select import class_rows
 from latentdc.ranks import say
 
 CHANCE = 0.01  # a list is warned about if a shuffled one would depend as much with this probability

@@ -1,17 +1,26 @@
-"""`Records`: what a training leaves behind of every image after every epoch."""
+"""What a scoring has recorded so far, in memory or in files from which a killed one goes on."""
 
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentdc import launch
 from latentdc.data.mapped import reserve
-from latentdc.errors import RunError
+from latentdc.errors import InputError, RunError
+from latentdc.io import fingerprint, load_tensors, save_tensors, write_text
+from latentdc.prune.measures import Measures
 
 _CHUNK = 2**18  # images looked at together when scores are made of records
+_NAME = "scoring"  # in a run folder, while it lasts
+_MARK = "fingerprint"
 
 
 class Records:
@@ -22,37 +31,28 @@ class Records:
 
     Args:
         folder: for the files; None keeps all in memory.
+        measures: whose values are kept.
         epochs: E.
         count: N.
-        averaged: quantities of every epoch.
-        last: quantities of the last one.
         keep: whether files of an earlier, killed scoring are continued.
     """
 
     def __init__(
-        self,
-        folder: Path | None,
-        *,
-        epochs: int,
-        count: int,
-        averaged: tuple[str, ...],
-        last: tuple[str, ...],
-        keep: bool = False,
+        self, folder: Path | None, measures: Measures, *, epochs: int, count: int, keep: bool
     ) -> None:
-        self.epochs, self.count = epochs, count
-        self.averaged, self.last = averaged, last
+        self.count, self._measures = count, measures
         self._arrays: dict[str, NDArray[np.floating]] = {}
-        for name in (*averaged, *last):
-            shape = (epochs if name in averaged else 1, count)
-            half = name in averaged and name != "loss"
+        for name in measures.names:
+            shape = (epochs if name in measures.averaged else 1, count)
+            half = name in measures.averaged and name != "loss"
             self._arrays[name] = array_file(folder, name, shape, "<f2" if half else "<f4", keep)
 
     def put(self, epoch: int, start: int, values: Tensor) -> None:
-        """Note (n, Q) values of consecutive images, in the order `averaged`, then `last`."""
-        for name, column in zip((*self.averaged, *self.last), values.T.numpy(), strict=True):
+        """Note (n, Q) values of consecutive images, in the order of `measures.names`."""
+        for name, column in zip(self._measures.names, values.T.numpy(), strict=True):
             array = self._arrays[name]
             largest = np.finfo(array.dtype).max
-            row = array[epoch if name in self.averaged else 0]
+            row = array[epoch if name in self._measures.averaged else 0]
             row[start : start + len(column)] = column.clip(-largest, largest)
 
     def flush(self) -> None:
@@ -73,13 +73,8 @@ class Records:
         """Some images at a time: their places, and (E, n) float32 of what is averaged."""
         for start in range(0, self.count, _CHUNK):
             some = slice(start, start + _CHUNK)
-            yield (
-                some,
-                {
-                    name: torch.from_numpy(self._arrays[name][:, some].astype(np.float32))
-                    for name in self.averaged
-                },
-            )
+            arrays = {name: self._arrays[name][:, some] for name in self._measures.averaged}
+            yield some, {n: torch.from_numpy(a.astype(np.float32)) for n, a in arrays.items()}
 
 
 def array_file(
@@ -116,3 +111,74 @@ def array_file(
 
 def _damaged(path: Path, why: str) -> str:
     return f"{path} is damaged ({why}); delete {path.parent.parent} to score anew."
+
+
+class Workspace:
+    """A folder that one scoring alone continues; the main process alone reads and writes it.
+
+    Args:
+        folder: of the run; None keeps nothing.
+        facts: of the data, the scorer and whatever else decides the scores.
+        accelerator: of this process.
+    """
+
+    def __init__(
+        self, folder: Path | None, facts: Mapping[str, object], accelerator: Accelerator
+    ) -> None:
+        self._accelerator = accelerator
+        self._home = None
+        self._made: list[Path] = []  # folders above it, the innermost first
+        if folder is not None and accelerator.is_main_process:
+            self._home = folder / _NAME
+            self._made = [path for path in self._home.parents if not path.exists()]
+            self._identity = fingerprint(facts, digits=64)
+            mark = self._home / _MARK
+            if not mark.is_file() or mark.read_bytes() != self._identity.encode():
+                shutil.rmtree(self._home, ignore_errors=True)
+
+    def folder(self, run: str) -> Path | None:
+        """Of one training; made when it is first asked for."""
+        if self._home is None:
+            return None
+        (self._home / run).mkdir(parents=True, exist_ok=True)
+        mark = self._home / _MARK
+        if not mark.is_file():  # whole or not at all: without it, what was scored is discarded
+            write_text(mark, self._identity)
+        return self._home / run
+
+    def load(self, run: str, *, beside: str | None = None) -> dict[str, Tensor] | None:
+        """What was last saved of a run, on every process.
+
+        Args:
+            run: name of its folder.
+            beside: a file without which what was saved is worth nothing.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        state, home = None, self._home and self._home / run
+        if home is not None and (beside is None or (home / beside).is_file()):
+            path = home / "state.safetensors"
+            try:
+                state = load_tensors(path) if path.is_file() else None
+            except (OSError, ValueError) as error:
+                raise InputError(_damaged(path, str(error))) from error
+        return cast(dict[str, Tensor] | None, launch.agree(self._accelerator, state))
+
+    def save(self, run: str, state: dict[str, Tensor]) -> None:
+        """Replace what was saved of a run, whole or not at all."""
+        folder = self.folder(run)
+        if folder is not None:
+            save_tensors(folder / "state.safetensors", state)
+
+    def clear(self) -> None:
+        """Delete it, when the scores are made."""
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
+
+    def refused(self) -> None:
+        """Delete it with the folders that it made: what is refused leaves no trace."""
+        self.clear()
+        with suppress(OSError):  # one holds more
+            for folder in self._made:
+                folder.rmdir()

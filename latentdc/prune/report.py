@@ -11,9 +11,9 @@ from torch import Tensor
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.prune.agreement import matrix, overlap, within_class_spearman
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.ranking import Order, ranked
-from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
+from latentdc.prune.select import Order, ranked
+from latentdc.recipe.rules import RULES
 from latentdc.report import save_grid
 
 SHOWN = 10  # images of each class and end

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdc import checked
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.io import read_table, save_table
 from latentdc.prune.features import Features
-from latentdc.prune.quantities import PREDICTED
+from latentdc.prune.measures import PREDICTED
 
 _KIND = "latentdc.scores"  # of parquet file
 
@@ -60,7 +60,7 @@ class ScoreTable:
         """Write one parquet file without the features, whole or not at all."""
         columns = {"index": torch.arange(len(self)), "hash": self.hashes, "label": self.labels}
         about = {"class_names": self.class_names, "dataset": self.dataset, "facts": self.facts}
-        checked.save_table({**columns, **self.columns}, about, _KIND, path)
+        save_table(path, {**columns, **self.columns}, about, _KIND)
 
     @classmethod
     def from_arrow(cls, table: Any) -> "ScoreTable | None":
@@ -69,7 +69,7 @@ class ScoreTable:
         Raises:
             ValueError: it is not as it was written.
         """
-        found = checked.read_table(table, _KIND)
+        found = read_table(table, _KIND)
         if found is None:
             return None
         columns, told = found

@@ -16,9 +16,9 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.imagenet import imagenet_indices, wordnet_ids
 from latentdc.errors import InputError
 from latentdc.networks import build_network
-from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.classifier import Classifier
 from latentdc.recipe import Scorer
+from latentdc.recipe.networks import pretrained
 from latentdc.standardization import Plain, Standardization
 
 

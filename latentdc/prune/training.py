@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 import torch
@@ -12,15 +13,14 @@ from torch.optim import SGD
 from tqdm import tqdm
 
 from latentdc import launch
-from latentdc.batches import joins, split
 from latentdc.data.dataset import Dataset
 from latentdc.device import fetch, place, send
-from latentdc.draws import generator, global_draws
-from latentdc.infobatch import InfoBatch
 from latentdc.networks import new_network
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.scorer import preparation
+from latentdc.recipe import Scorer
 from latentdc.standardization import Plain
+from latentdc.training import Batch, Forward, InfoBatch, Precision, epoch_batches, fit, joins
 
 State = dict[str, Tensor]
 
@@ -34,70 +34,64 @@ class ScorerTraining:
 
     Args:
         train: images to learn and, later, to rank.
-        network: name of one of our networks.
-        epochs: passes over the data, by which the schedule is laid out.
-        lr: peak learning rate.
-        batch: images per step.
-        resolution: in pixels, to which images are resized.
+        scorer: network and training.
         normalization: of the images.
         seed: initial weights, batch order and dropout follow from it.
         accelerator: its device and precision are used.
         rows: (n,) images to train on; None takes all.
-        infobatch: rho of InfoBatch; None sees every image in every epoch.
     """
 
     def __init__(
         self,
         train: Dataset,
+        scorer: Scorer,
         *,
-        network: str,
-        epochs: int,
-        lr: float,
-        batch: int,
-        resolution: int,
         normalization: Plain,
         seed: int,
         accelerator: Accelerator,
         rows: Tensor | None = None,
-        infobatch: float | None = None,
     ) -> None:
         rows = torch.arange(len(train)) if rows is None else rows
+        resolution = scorer.resolution or train.resolution
         sizes = {"num_classes": train.num_classes, "resolution": resolution}
-        joins(network, count=len(rows), batch=batch, **sizes)  # refuses batches of one image
-        model = new_network(network, "scorer", seed=seed, **sizes)
+        joins(scorer.network, count=len(rows), batch=scorer.batch, **sizes)  # refuses ones of one
+        model = new_network(scorer.network, "scorer", seed=seed, **sizes)
         device = accelerator.device
         self.classifier = Classifier(model, preparation(resolution, normalization)).to(device)
-        self.epochs, self.done, self._lr, self._batch = epochs, 0, lr, batch
-        self._optimizer = SGD(self.classifier.parameters(), lr=lr, momentum=0.9)
-        self._scaler = torch.amp.GradScaler(
-            device.type, enabled=accelerator.mixed_precision == "fp16"
-        )
+        self.done, self._scorer = 0, scorer
+        self._optimizer = SGD(self.classifier.parameters(), lr=scorer.lr, momentum=0.9)
+        self._precision = Precision(accelerator)
         self._images, self._labels = place(train.images, device), train.labels.to(device)
         self._rows = rows
-        self._sampler = (
-            None
-            if infobatch is None
-            else InfoBatch(len(self._rows), epochs, rho=infobatch, seed=seed)
-        )
+        self._sampler = None
+        if scorer.infobatch is not None:
+            self._sampler = InfoBatch(len(rows), scorer.epochs, rho=scorer.infobatch, seed=seed)
         self._seed, self._accelerator = seed, accelerator
 
     def run(self, until: int | None = None) -> Iterator[int]:
         """Train on to the end, or to epoch `until` of it, yielding each when it is over."""
-        for epoch in range(self.done, self.epochs if until is None else until):
+        epochs = self._scorer.epochs
+        for epoch in range(self.done, until or epochs):
             self.classifier.train()
             batches = self._batches(epoch)
-            steps = self.epochs * len(batches)
-            bar = tqdm(
-                batches,
-                desc=f"training the scorer, epoch {epoch + 1} of {self.epochs}",
+            steps = fit(
+                self.classifier,
+                enumerate(batches, start=epoch * len(batches)),
+                self._loss,
+                self._optimizer,
+                precision=self._precision,
+                lr=partial(self._lr, steps=epochs * len(batches)),
+                dropout=(self._seed, "dropout", "scorer", epoch),
+            )
+            for _ in tqdm(
+                steps,
+                total=len(batches),
+                desc=f"training the scorer, epoch {epoch + 1} of {epochs}",
                 leave=False,
                 delay=2,  # seconds
                 disable=not self._accelerator.is_main_process,
-            )
-            with global_draws(self._seed, "dropout", "scorer", epoch):
-                for step, (places, weights) in enumerate(bar, start=epoch * len(batches)):
-                    lr = self._lr * ((1 + math.cos(math.pi * step / steps)) / 2)
-                    self._step(places, weights, lr)
+            ):
+                pass
             self.done = epoch + 1
             if self._accelerator.num_processes > 1:
                 self._share()
@@ -107,34 +101,23 @@ class ScorerTraining:
         """Go on from the main process's copy, from which GPUs may drift by rounding."""
         self.restore(cast(State, launch.agree(self._accelerator, self.state())))
 
-    def _batches(self, epoch: int) -> list[tuple[Tensor, Tensor | None]]:
-        """Places among the rows, and weights, of each step of an epoch."""
-        source = generator(self._seed, "scorer", epoch)
-        if self._sampler is None:
-            order = torch.randperm(len(self._rows), generator=source)
-            return [(places, None) for places in split(order, self._batch, join=True)]
-        seen, weights = self._sampler.epoch(epoch)
-        order = torch.randperm(len(seen), generator=source)
-        parts = split(order, self._batch, join=True)
-        return [(seen[some], weights[some]) for some in parts]
+    def _batches(self, epoch: int) -> list[Batch]:
+        """Of an epoch; their rows are places among `rows`."""
+        count, batch, keys = len(self._rows), self._scorer.batch, ("scorer", epoch)
+        sampler = self._sampler
+        return epoch_batches(count, batch, None, self._seed, *keys, join=True, infobatch=sampler)
 
-    def _step(self, places: Tensor, weights: Tensor | None, lr: float) -> None:
-        device, rows = self._accelerator.device, self._rows[places]
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        with self._accelerator.autocast():
-            logits = self.classifier(fetch(self._images, rows, device))
+    def _lr(self, step: tuple[int, Batch], *, steps: int) -> float:
+        return self._scorer.lr * ((1 + math.cos(math.pi * step[0] / steps)) / 2)
+
+    def _loss(self, forward: Forward, step: tuple[int, Batch]) -> Tensor:
+        device, batch = self._accelerator.device, step[1]
+        rows = self._rows[batch.rows]
+        logits = forward(fetch(self._images, rows, device))
         labels = self._labels[send(rows, device)]
-        if weights is None or self._sampler is None:
-            loss = F.cross_entropy(logits.float(), labels)
-        else:
-            losses = F.cross_entropy(logits.float(), labels, reduction="none")
-            self._sampler.update(places, losses)
-            loss = (losses * send(weights, device)).mean()
-        self._optimizer.zero_grad()
-        self._scaler.scale(loss).backward()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        if self._sampler is None:
+            return F.cross_entropy(logits, labels)
+        return self._sampler.loss(batch, logits, labels)
 
     def state(self) -> State:
         """All that `restore` needs, on the CPU."""

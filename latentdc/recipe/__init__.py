@@ -9,12 +9,13 @@ from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.distill import Distill, Trim
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.mosaics import Combine, Rded
-from latentdc.recipe.objective import LOOPS, Loops, ObjectiveSpec
-from latentdc.recipe.prior import PriorSpec
+from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
+from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings
 from latentdc.recipe.run import Recipe
 from latentdc.recipe.scorer import Scorer
-from latentdc.recipe.trajectory import Experts, Trajectory
+
+ObjectiveSpec = ObjectiveSettings
 
 __all__ = [
     "BASELINES",
@@ -27,8 +28,9 @@ __all__ = [
     "Experts",
     "Hub",
     "Loops",
+    "ObjectiveSettings",
     "ObjectiveSpec",
-    "PriorSpec",
+    "PriorSettings",
     "Prune",
     "Rded",
     "Recipe",

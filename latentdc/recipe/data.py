@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from latentdc.data.subsets import subset_indices
 from latentdc.recipe.checks import expand_home, require, require_normalization
+from latentdc.recipe.subsets import subset_indices
 from latentdc.recipe.vectors import OF_IMAGES, refuse_image_keys
 from latentdc.typed import check_fields, show
 

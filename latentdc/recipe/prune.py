@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from latentdc.prune.rules.names import RULES, require_rule
 from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.rules import RULES, require_rule
 from latentdc.recipe.scorer import Scorer
 from latentdc.typed import check_fields
 

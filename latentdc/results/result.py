@@ -6,17 +6,14 @@ torch.
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from latentdc.disk import read_json
 from latentdc.errors import InputError
+from latentdc.io import locked, read_json, write_json
 from latentdc.recipe import BASELINES
 from latentdc.typed import show
 
@@ -128,10 +125,7 @@ def deviation(values: Sequence[float]) -> float | None:
 
 def save(path: Path, results: Iterable[Result]) -> None:
     """Write a file of results, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(to_json(results), indent=2) + "\n")
-    os.replace(part, path)
+    write_json(path, to_json(results))
 
 
 def merge(path: Path, results: Iterable[Result]) -> list[Result]:
@@ -146,7 +140,7 @@ def merge(path: Path, results: Iterable[Result]) -> list[Result]:
         InputError: the file is none of ours.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with locked(path, wait=True):
         known = load(path) if path.exists() else []
         for result in from_json(to_json(results)):
             again = [place for place, old in enumerate(known) if result.is_again(old)]

@@ -6,7 +6,7 @@ from latentdc import launch
 from latentdc.data.dataset import different_counts
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
-from latentdc.prune.budgets import most_kept
+from latentdc.prune.select import most_kept
 from latentdc.recipe import Data, Recipe
 from latentdc.sweep.cells import Cells
 
@@ -40,8 +40,7 @@ def _class_sizes(data: Data, accelerator: Accelerator) -> dict[str, int]:
 
 
 def _check(recipe: Recipe, sizes: dict[str, int]) -> None:
-    prune = recipe.prune
-    counts = most_kept(list(sizes.values()), keep=prune.keep, count=prune.count, scope=prune.scope)
+    counts = most_kept(list(sizes.values()), recipe.prune)
     kept, name = min(zip(counts, sizes, strict=True))
     noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
     if recipe.ipc > kept and not noise:

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
-from latentdc.disk import read_json
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
+from latentdc.io import read_json
 from latentdc.launch import warn
 from latentdc.recipe import Recipe
 from latentdc.results.result import RESULTS, Result, load

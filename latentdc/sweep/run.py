@@ -6,8 +6,9 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch, lock, ownership
+from latentdc import launch, ownership
 from latentdc.distill.run import run
+from latentdc.io import InUse, locked
 from latentdc.recipe import Recipe
 from latentdc.sweep import finished
 from latentdc.sweep.budgets import check_budgets
@@ -81,7 +82,7 @@ def _held(target: Path, wait: bool, accelerator: Accelerator) -> Iterator[bool]:
     with ExitStack() as stack:
         if accelerator.is_main_process:
             try:
-                stack.enter_context(lock.held(target, wait=wait))
-            except lock.InUse:
+                stack.enter_context(locked(target, wait=wait))
+            except InUse:
                 held = False
         yield bool(launch.agree(accelerator, held))

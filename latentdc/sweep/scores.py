@@ -12,7 +12,7 @@ from filelock import FileLock
 from latentdc import launch
 from latentdc.data.open import open_splits
 from latentdc.data.preprocessing import plain
-from latentdc.prune.made import make_scores
+from latentdc.prune.prune import score_dataset
 from latentdc.recipe import Recipe
 
 # How cells choose from scores, which is theirs alone.
@@ -47,7 +47,7 @@ def share_scores(
         The folder of the scores; None where the cell needs none.
 
     Raises:
-        InputError: as `score_by_plan`.
+        InputError: as `score_dataset`.
         RunError: likewise.
     """
     home = scores_folder(recipe, folder)
@@ -61,9 +61,9 @@ def share_scores(
         home.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:
-        make_scores(
-            replace(recipe.prune, columns=list(columns)),
+        score_dataset(
             train,
+            replace(recipe.prune, columns=list(columns)),
             test,
             normalization=plain(recipe.data, train),
             seed=recipe.seed,

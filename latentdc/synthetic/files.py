@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 from torch import Tensor
 
-from latentdc.disk import read_json
+from latentdc.io import read_json
 from latentdc.published import published, published_yaml
 from latentdc.report import save_grid
 from latentdc.synthetic import folder as layout
@@ -20,6 +20,8 @@ from latentdc.whitening import read_whitening, to_bytes
 
 if TYPE_CHECKING:
     from latentdc.synthetic.synthetic_set import SyntheticSet
+
+TENSORS = {"z", "c", "noise", "soft_labels", "weights", "images", "learned_lr", "grid"}
 
 
 def write_files(
@@ -101,7 +103,7 @@ def _latents(path: Path, images: Tensor) -> dict[str, Any]:
         ValueError: other tensors than those, or not of their form.
     """
     tensors: dict[str, Any] = safetensors.torch.load_file(path)
-    if strange := sorted(tensors.keys() - {"z", "c", "noise", "images", "learned_lr", "grid"}):
+    if strange := sorted(tensors.keys() - TENSORS):
         raise ValueError(f"it holds {', '.join(strange)}, which no set has")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):

@@ -1,8 +1,9 @@
 """`SyntheticSet`: what every method leaves behind, and everyone scores."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -10,15 +11,20 @@ import torch
 from torch import Tensor
 
 from latentdc.arguments import class_names_of, path_of, require_a, require_json
-from latentdc.disk import replaced
+from latentdc.data.dataset import Dataset
+from latentdc.data.mapped import Images, MappedImages
 from latentdc.errors import InputError
 from latentdc.images import to_uint8
+from latentdc.io import writing
 from latentdc.samples import Kind, as_floats, kind_of
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.files import read_files, write_files
 from latentdc.synthetic.push import push_folder
 from latentdc.synthetic.storage import storage
 from latentdc.whitening import Whitening
+
+PARTS = ("z", "c", "noise", "soft_labels", "weights")  # tensors with an entry for each image
+LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +40,9 @@ class SyntheticSet:
         z: (N, ...) float32 latents.
         c: (N, ...) float32 class conditions.
         noise: (N, ...) float32 noise of the sampler, one per image.
+        soft_labels: (N, C) float32 logits that were made with the images (TESLA, DATM): students
+            learn from these in place of `labels`.
+        weights: (N,) float32, what each image's loss is multiplied by; positive.
         learned_lr: learning rate of students (SGD) that was learned with the images.
         grid: whole pictures along each side of an image that is a mosaic, 1 for single pictures;
             None where it is not known. Views of mosaics stay inside one picture by it.
@@ -44,12 +53,14 @@ class SyntheticSet:
         InputError: the parts do not fit together.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     class_names: tuple[str, ...]
     z: Tensor | None = None
     c: Tensor | None = None
     noise: Tensor | None = None
+    soft_labels: Tensor | None = None
+    weights: Tensor | None = None
     learned_lr: float | None = None
     grid: int | None = None
     whitening: Whitening | None = None
@@ -61,23 +72,26 @@ class SyntheticSet:
         require_json(self.provenance, "provenance")
         if self.whitening is not None:
             require_a(Whitening, self.whitening, "whitening", "such as fit_whitening makes")
-        for name in ("images", "labels", "z", "c", "noise"):
+        for name in ("images", "labels", *PARTS):
             part = getattr(self, name)
             _require(
-                isinstance(part, Tensor) or (part is None and name not in ("images", "labels")),
+                isinstance(part, Tensor)
+                or (part is None and name in PARTS)
+                or (name == "images" and isinstance(part, MappedImages)),
                 f"{name} is a tensor, got a {type(part).__name__}",
             )
-        vectors = self.images.ndim == 2 and self.images.dtype == torch.float32
+        shape, dtype = tuple(self.images.shape), self.images.dtype
+        vectors = len(shape) == 2 and dtype in (torch.float16, torch.float32)
         _require(
             vectors
             or (
-                self.images.ndim == 4
-                and self.images.shape[1] == 3
-                and self.images.shape[2] == self.images.shape[3] > 0
-                and self.images.dtype in (torch.uint8, torch.float32)
+                len(shape) == 4
+                and shape[1] == 3
+                and shape[2] == shape[3] > 0
+                and dtype in (torch.uint8, torch.float32)
             ),
             "images are (N, 3, H, H) of uint8 or float32, or vectors (N, D) of float32, got "
-            f"{tuple(self.images.shape)} of {self.images.dtype}",
+            f"{shape} of {dtype}",
         )
         _require(
             self.labels.dtype == torch.int64 and self.labels.shape == (len(self.images),),
@@ -100,27 +114,51 @@ class SyntheticSet:
             or (
                 isinstance(self.grid, Integral)
                 and not isinstance(self.grid, bool)
-                and 1 <= self.grid <= self.images.shape[-1]
+                and 1 <= self.grid <= (shape[-1] if len(shape) == 4 else 1)
             ),
             f"grid is the number of pictures along a side of an image, got {self.grid!r}",
         )
-        values = self.images[0].numel()
+        values = torch.Size(shape[1:]).numel()
         _require(
             self.whitening is None or len(self.whitening.mean) == values,
             f"the whitening is of images of {values} values, got one of "
             f"{0 if self.whitening is None else len(self.whitening.mean)}",
         )
-        for name, part in {"z": self.z, "c": self.c, "noise": self.noise}.items():
-            _require(
-                part is None or (part.dtype == torch.float32 and len(part) == len(self)),
-                f"{name} is float32 with one entry for each of {len(self)} images, got "
-                f"{part if part is None else (tuple(part.shape), part.dtype)}",
-            )
-        for name in ("images", "z", "c", "noise"):
+        sizes: dict[str, tuple[int, ...]] = {
+            "soft_labels": (len(self), len(self.class_names)),
+            "weights": (len(self),),
+        }
+        for name in PARTS:
             part = getattr(self, name)
             _require(
-                part is None or not part.is_floating_point() or bool(part.isfinite().all()),
+                part is None
+                or (
+                    part.dtype == torch.float32
+                    and part.shape == sizes.get(name, (len(self), *part.shape[1:]))
+                ),
+                f"{name} is float32 with "
+                + (f"a shape of {sizes[name]}" if name in sizes else "one entry for each")
+                + f" of {len(self)} images, got "
+                f"{part if part is None else (tuple(part.shape), part.dtype)}",
+            )
+        for name in ("images", *PARTS):
+            part = getattr(self, name)
+            _require(
+                not isinstance(part, Tensor)
+                or not part.is_floating_point()
+                or bool(part.isfinite().all()),
                 f"{name} has values that are not finite",
+            )
+        _require(
+            self.weights is None or float(self.weights.min()) > 0,
+            "weights are what the losses of images are multiplied by, all above 0",
+        )
+        if self.kind == "images" and isinstance(self.images, Tensor) and dtype == torch.float32:
+            low, high = float(self.images.min()), float(self.images.max())
+            _require(
+                low < 0 or high <= LEVELS,
+                f"float images are nominally in [-1, 1], got {low:.3g} to {high:.3g}, which look "
+                "like levels 0 to 255; make them uint8, or scale them by x / 127.5 - 1",
             )
 
     def __len__(self) -> int:
@@ -142,23 +180,34 @@ class SyntheticSet:
 
     def levels(self) -> Tensor:
         """(N, 3, H, W) uint8 on the CPU: what PNGs hold; rounded where the images are float."""
-        images = self.images.cpu()
+        images = self.images[:].cpu()
         return to_uint8(images) if images.is_floating_point() else images
 
     def floats(self) -> Tensor:
         """(N, 3, H, W) float32, nominally in [-1, 1], or vectors: what students are trained on."""
-        return as_floats(self.images)
+        return as_floats(self.images[:])
 
     def tensors(self) -> dict[str, Tensor]:
-        """What PNGs and labels do not hold: z, c, noise, grid, float images, a learned lr."""
-        parts = {"z": self.z, "c": self.c, "noise": self.noise}
+        """What PNGs and labels do not hold: `PARTS`, grid, float images, a learned lr."""
+        parts: dict[str, Tensor | None] = {name: getattr(self, name) for name in PARTS}
         if self.learned_lr is not None:
             parts["learned_lr"] = torch.tensor(self.learned_lr, dtype=torch.float64)
         if self.grid is not None:
             parts["grid"] = torch.tensor(self.grid)
         if self.images.is_floating_point() and self.kind == "images":
-            parts["images"] = self.images
+            parts["images"] = self.images[:]
         return {name: part.cpu().contiguous() for name, part in parts.items() if part is not None}
+
+    def first_of_each(self, ipc: int) -> "SyntheticSet":
+        """The first `ipc` images of each class, in their order."""
+        rows = first_of_each(self.labels, ipc)
+        parts = {name: getattr(self, name) for name in PARTS}
+        return replace(
+            self,
+            images=self.images[torch.tensor(rows)],
+            labels=self.labels[rows],
+            **{name: part[rows] for name, part in parts.items() if part is not None},
+        )
 
     def storage(self) -> dict[str, int]:
         """Bytes by `part/codec`; see `latentdc.synthetic.storage`."""
@@ -191,8 +240,14 @@ class SyntheticSet:
                 f"{folder} holds something other than a synthetic set and is left as it is; "
                 "choose a new or empty folder."
             )
-        with replaced(folder) as part:
+        with writing(folder) as part:
+            part.mkdir()
             write_files(self, part, recipe, results)
+
+    @classmethod
+    def from_real(cls, dataset: Dataset) -> "SyntheticSet":
+        """Real images, or vectors, as a set; memory-mapped ones stay on disk."""
+        return cls(dataset.images, dataset.labels, dataset.class_names, grid=1)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "SyntheticSet":
@@ -228,6 +283,17 @@ class SyntheticSet:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, recipe=recipe, results=results)
             return push_folder(Path(folder), repo_id, private=private, token=token)
+
+
+def first_of_each(labels: Tensor, ipc: int) -> list[int]:
+    """Ascending rows of the first `ipc` labels of each class."""
+    seen: Counter[int] = Counter()
+    rows = []
+    for row, label in enumerate(labels.tolist()):
+        seen[label] += 1
+        if seen[label] <= ipc:
+            rows.append(row)
+    return rows
 
 
 def _require(condition: bool, message: str) -> None:

@@ -25,7 +25,7 @@ def write_vectors(path: Path, synthetic: "SyntheticSet") -> None:
     names = ClassLabel(names=list(synthetic.class_names))
     schema = Features({COLUMN: List(Value("float32")), "label": names}).arrow_schema
     parts = zip(
-        synthetic.images.cpu().split(GROUP), synthetic.labels.cpu().split(GROUP), strict=True
+        synthetic.floats().cpu().split(GROUP), synthetic.labels.cpu().split(GROUP), strict=True
     )
     with pq.ParquetWriter(path.absolute(), schema, write_page_checksum=True) as writer:
         for vectors, labels in parts:

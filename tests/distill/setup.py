@@ -9,7 +9,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.distill.dataset import distill_dataset
 from latentdc.images import Normalization
 from latentdc.objectives.build import build_objective
-from latentdc.recipe import Loops, Trajectory
+from latentdc.recipe import Loops, ObjectiveSettings, Trajectory
 from tests.experts.toys import Wanderers
 from tests.priors import small
 
@@ -26,15 +26,18 @@ def dataset(per_class: int = 6) -> Dataset:
 
 
 def objective(kind: str = "dm"):
+    loops = Loops(outer=3, inner=2, batch_syn=4) if kind == "dc loops" else Loops(outer=1, inner=1)
     return build_objective(
-        kind.split()[0],
-        network="convnet3@8",
+        ObjectiveSettings(
+            kind=kind.split()[0],
+            network="convnet3@8",
+            loops=loops,
+            trajectory=Trajectory(syn_steps=3, batch_syn=4, lr_student=0.01, lr_lr=1e-5),
+        ),
         num_classes=3,
         resolution=8,
         normalization=Normalization(),
-        loops=Loops(outer=3, inner=2, batch_syn=4) if kind == "dc loops" else None,
         experts=Wanderers() if kind == "mtt" else None,
-        trajectory=Trajectory(syn_steps=3, batch_syn=4, lr_student=0.01, lr_lr=1e-5),
     )
 
 

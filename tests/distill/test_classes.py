@@ -18,7 +18,7 @@ from latentdc.distill.loop import distill, make_optimizer
 from latentdc.distill.real import RealBatches
 from latentdc.errors import InputError
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Distill, ObjectiveSpec, Recipe
+from latentdc.recipe import Distill, ObjectiveSettings, Recipe
 from tests.distill import setup
 
 
@@ -137,4 +137,4 @@ def test_mini_batches_that_cannot_be_are_refused():
     with pytest.raises(InputError, match="classes_per_step is at least 1"):
         Distill(classes_per_step=0)
     with pytest.raises(InputError, match="trains students on all classes at once"):
-        Recipe(objective=ObjectiveSpec(kind="mtt"), distill=Distill(classes_per_step=5))
+        Recipe(objective=ObjectiveSettings(kind="mtt"), distill=Distill(classes_per_step=5))

@@ -11,13 +11,13 @@ from latentdc.distill.dry_run import describe
 from latentdc.distill.work import sweep
 from latentdc.errors import InputError
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Data, Distill, Loops, ObjectiveSpec, PriorSpec, Prune, Recipe
+from latentdc.recipe import Data, Distill, Loops, ObjectiveSettings, PriorSettings, Prune, Recipe
 from tests.priors import small
 
 PIXEL = Recipe(
     data=Data(resolution=8),
-    prior=PriorSpec(kind="pixel"),
-    objective=ObjectiveSpec(network="convnet3@8"),
+    prior=PriorSettings(kind="pixel"),
+    objective=ObjectiveSettings(network="convnet3@8"),
     ipc=3,
 )
 
@@ -36,7 +36,7 @@ def lines(recipe: Recipe) -> dict[str, str]:
 
 
 def diffusion(weights: str, **options) -> Recipe:
-    spec = PriorSpec(weights=weights, **{"steps": 4, "guidance": 2.0, **options})
+    spec = PriorSettings(weights=weights, **{"steps": 4, "guidance": 2.0, **options})
     return replace(PIXEL, prior=spec)
 
 
@@ -63,7 +63,7 @@ def test_pixels_cost_nothing_to_decode():
 
 def test_training_students_between_steps_is_counted():
     def gmac(**options):
-        spec = ObjectiveSpec(kind="dc", network="convnet3@64", batch=8, **options)
+        spec = ObjectiveSettings(kind="dc", network="convnet3@64", batch=8, **options)
         told = lines(replace(PIXEL, ipc=50, objective=spec))["work per step"]
         return float(told.partition(" GMAC")[0].replace(",", ""))
 

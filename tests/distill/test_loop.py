@@ -13,7 +13,7 @@ from latentdc.errors import RunError
 from latentdc.images import from_uint8
 from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Data
+from latentdc.recipe import Data, ObjectiveSettings
 from tests.distill import setup
 from tests.priors import small
 
@@ -72,7 +72,8 @@ def test_real_batches_are_keyed_by_step_and_class_and_hold_no_image_twice():
 def test_the_loss_falls_from_noise():
     digits, prior = open_dataset(Data(resolution=16), "train"), PixelPrior(16)
     latents = initial_latents(digits, prior, range(10), ipc=1, seed=0, from_noise=True)
-    objective = build_objective("dm", network="convnet3@16", num_classes=10, resolution=16)
+    settings = ObjectiveSettings(network="convnet3@16")
+    objective = build_objective(settings, num_classes=10, resolution=16)
     steps = distill(
         latents,
         prior,

@@ -19,8 +19,9 @@ from tests.priors.test_unconditional import unet
 
 def unconditional() -> DiffusionPrior:
     space = AutoencoderPrior(small.autoencoder(), resolution=8)
-    options = {"class_names": None, "steps": 2, "guidance": 1, "skip": "none"}
-    return DiffusionPrior(space, UnconditionalDenoiser(unet()), small.build_scheduler(), **options)
+    settings = small.settings(steps=2, guidance=1, skip="none")
+    denoiser = UnconditionalDenoiser(unet())
+    return DiffusionPrior(space, denoiser, small.build_scheduler(), settings, class_names=None)
 
 
 def test_a_rate_of_conditions_alone_moves_no_prior_without_classes(tmp_path):
@@ -53,7 +54,7 @@ def test_the_command_refuses_before_anything_is_scored(tmp_path, monkeypatch, ca
         return replace(parts(recipe, accelerator), prior=unconditional())
 
     monkeypatch.setattr(whole_run, "open_parts", blind)
-    monkeypatch.setattr(whole_run, "make_coreset", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(whole_run, "prune_dataset", lambda *_, **__: pytest.fail("scored"))
     small.save(tmp_path / "prior")
     prior = ["prior.kind=diffusion", f"prior.weights={tmp_path / 'prior'}"]
     classes = "data.classes=['0', '1', '2']"

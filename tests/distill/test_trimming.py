@@ -12,7 +12,7 @@ from latentdc.distill.trimming import Trimming, in_tails, relative_levels, updat
 from latentdc.draws import generator
 from latentdc.errors import InputError
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Distill, ObjectiveSpec, Recipe, Trim
+from latentdc.recipe import Distill, ObjectiveSettings, Recipe, Trim
 from tests.distill import setup
 from tests.distill.test_classes import Pull
 from tests.distill.test_loop import TotalVariance
@@ -187,7 +187,7 @@ def test_batches_too_small_for_two_ends_stay_whole():
 
 def test_trimming_is_refused_where_no_single_image_has_an_effect():
     with pytest.raises(InputError, match=r"trim\.share=0\.2, but objective\.kind=mtt looks at no"):
-        Recipe(objective=ObjectiveSpec(kind="mtt"), distill=Distill(trim=Trim(share=0.2)))
+        Recipe(objective=ObjectiveSettings(kind="mtt"), distill=Distill(trim=Trim(share=0.2)))
     with pytest.raises(InputError, match=r"share of a batch in .* for 20 % write 0\.2"):
         Trim(share=20)
     with pytest.raises(InputError, match=r"distill\.trim\.refresh is at least 1, got 0"):

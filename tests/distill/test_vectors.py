@@ -15,7 +15,7 @@ from latentdc.objectives.build import build_objective
 from latentdc.pca.__main__ import main as pca
 from latentdc.priors.vector import VectorPrior
 from latentdc.prune.__main__ import main as prune
-from latentdc.recipe import Data, Trim
+from latentdc.recipe import Data, Loops, ObjectiveSettings, Trim
 from latentdc.synthetic import SyntheticSet
 from tests.clusters import CLASSES, WIDTH, opened, write
 
@@ -42,11 +42,9 @@ def recipe(tmp_path, monkeypatch):
 def made(train, folder=None, *, network="mlp@32", kind="dm", **options):
     standard = plain(Data(), train)
     objective = build_objective(
-        kind,
-        network=network,
+        ObjectiveSettings(kind=kind, network=network, augment=None, loops=Loops(outer=1, inner=1)),
         num_classes=CLASSES,
         resolution=WIDTH,
-        augmentation=None,
         normalization=standard,
     )
     options = {"steps": 10, "lr_z": 0.1, "batch": 16, "checkpoint_every": 5, **options}

@@ -46,8 +46,8 @@ def test_a_saved_set_of_whitened_pixels_shows_students_the_latents(monkeypatch):
     assert made.provenance["prior_hash"] == "pixel-whitened"
     torch.testing.assert_close(made.whitening(made.floats()), made.z, rtol=0, atol=1e-4)
 
-    def see(images, *_, normalization, **__):
-        raise Seen(normalization(images))
+    def see(labelled, *_, normalization, **__):
+        raise Seen(normalization(labelled.images))
 
     monkeypatch.setattr(evaluation, "train_student", see)
     with pytest.raises(Seen) as training:

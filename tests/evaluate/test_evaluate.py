@@ -26,9 +26,9 @@ def trainings(monkeypatch):
     done = []
     train = evaluate.train_student
 
-    def counting(images, labels, *, network, seed, **others):
+    def counting(labelled, network, protocol, *, seed, **others):
         done.append((network, seed))
-        return train(images, labels, network=network, seed=seed, **others)
+        return train(labelled, network, protocol, seed=seed, **others)
 
     monkeypatch.setattr(evaluate, "train_student", counting)
     return done

@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from latentdc.evaluate import image_bytes as module
-from latentdc.evaluate.foreign.foreign_set import ForeignSet
 from latentdc.evaluate.image_bytes import image_bytes
+from latentdc.synthetic import SyntheticSet
 from tests.evaluate.toys import stripes
 
 LABELS, NAMES = torch.tensor([0, 1]), ("a", "b")
@@ -18,8 +18,8 @@ def test_levels_are_counted_as_png_and_floats_by_their_four_bytes():
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, "PNG")
         size += len(buffer.getvalue())
     assert image_bytes(data) == size
-    assert image_bytes(ForeignSet(torch.zeros(2, 3, 4, 4), LABELS, NAMES)) == 2 * 48 * 4
-    assert image_bytes(ForeignSet(torch.zeros(2, 7), LABELS, NAMES)) == 2 * 7 * 4
+    assert image_bytes(SyntheticSet(torch.zeros(2, 3, 4, 4), LABELS, NAMES)) == 2 * 48 * 4
+    assert image_bytes(SyntheticSet(torch.zeros(2, 7), LABELS, NAMES)) == 2 * 7 * 4
 
 
 def test_large_sets_are_not_counted(monkeypatch):

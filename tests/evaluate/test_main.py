@@ -13,7 +13,7 @@ from latentdc.evaluate.__main__ import main
 from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.labelled import set_hash
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Data, Evaluate, ObjectiveSpec, Prune, Recipe
+from latentdc.recipe import Data, Evaluate, ObjectiveSettings, Prune, Recipe
 from latentdc.synthetic import SyntheticSet
 
 QUICK = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
@@ -158,7 +158,7 @@ def left_by(folder, network, seed):
         data=DATA,
         ipc=2,
         prune=Prune(keep=0.5),
-        objective=ObjectiveSpec(network=network),
+        objective=ObjectiveSettings(network=network),
         evaluate=Evaluate(rows=["kept"]),
     )
     made = SyntheticSet(drawn.images, drawn.labels, drawn.class_names)

@@ -8,8 +8,8 @@ import torch
 from latentdc.errors import InputError
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.mosaic import grid_of, protocol_for, require_grid
-from latentdc.evaluate.settings import Views
 from latentdc.images import Normalization
+from latentdc.recipe.labels import Views
 from latentdc.synthetic import SyntheticSet
 from tests.evaluate.test_teaching import opened, taught
 from tests.evaluate.toys import TEST, protocol, stripes

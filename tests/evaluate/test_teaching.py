@@ -5,19 +5,18 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import save_file
 
+from latentdc.augment.views import draw_views, view
 from latentdc.errors import InputError, RunError
 from latentdc.evaluate import evaluate, teachers
 from latentdc.evaluate.evaluate import evaluate_sets
-from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.labelled import set_hash
 from latentdc.evaluate.open_teaching import open_teaching, require_given_teachers
-from latentdc.evaluate.settings import Views
 from latentdc.evaluate.store import decode
 from latentdc.evaluate.teachers import Ensemble, open_teacher
 from latentdc.evaluate.training import train_student
-from latentdc.evaluate.views import draw_views, look
 from latentdc.images import Normalization
 from latentdc.networks import new_network
+from latentdc.recipe.labels import Labels, Teacher, Views
 from tests.evaluate.toys import TEST, protocol, stripes
 from tests.processes import run_two
 
@@ -51,7 +50,7 @@ def logits(some, epoch, rows, folder=None, seed=0):
     soft = teaching.soft_labels(SMALL, digest)
     seed, epoch = soft.replay(seed, epoch)
     drawn = draw_views(some.views, count=9, size=8, seed=seed, epoch=epoch)
-    return soft.logits(rows, drawn, look(SMALL.images, rows, drawn, CPU))
+    return soft.logits(rows, drawn, view(SMALL.images, rows, drawn, CPU))
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +98,9 @@ def test_a_store_depends_on_what_teachers_see(folder, tmp_path):
 def test_no_trained_teacher_starts_where_a_student_or_another_one_does(monkeypatch):
     seeds = []
 
-    def record(*_, seed, network, num_classes, **__):
+    def record(train, network, protocol, *, seed, **_):
         seeds.append(seed)
-        return new_network(network, num_classes=num_classes, resolution=8, seed=seed)
+        return new_network(network, num_classes=3, resolution=8, seed=seed)
 
     monkeypatch.setattr(teachers, "train_student", record)
     monkeypatch.setattr("latentdc.evaluate.open_teaching.require_knowledge", lambda *_: None)
@@ -118,7 +117,7 @@ def test_how_often_teachers_name_views_as_the_set_does_is_told(folder, source):
     rows, right = torch.arange(9), []
     for epoch in range(56):  # 56 x 9 views are the first from 500
         drawn = draw_views(VIEWS, count=9, size=8, seed=0, epoch=epoch)
-        named = teaching._teachers(look(SMALL.images, rows, drawn, CPU)).argmax(dim=1)
+        named = teaching._teachers(view(SMALL.images, rows, drawn, CPU)).argmax(dim=1)
         right += (named == SMALL.labels).tolist()
     found = teaching.facts((set_hash(SMALL),), SMALL)["teacher_accuracy_on_views"]
     assert found == pytest.approx(sum(right) / len(right))
@@ -153,7 +152,7 @@ def test_pruned_labels_come_from_the_stored_epochs(folder):
 def test_fixed_labels_are_of_the_images_as_they_are_and_mixed_with_them(folder):
     teaching, rows = opened(taught("fixed"), folder), torch.arange(9)
     soft = teaching.soft_labels(SMALL, "any")
-    plain = teaching._teachers(look(SMALL.images, rows, {}, CPU))
+    plain = teaching._teachers(view(SMALL.images, rows, {}, CPU))
     torch.testing.assert_close(soft.logits(rows, {}, torch.empty(0)), plain)
     drawn = draw_views(VIEWS, count=9, size=8, seed=1, epoch=2)
     mixed = soft.logits(rows, drawn, torch.empty(0))
@@ -328,11 +327,9 @@ def test_soft_labels_that_diverge_end_the_run(folder):
     teaching = opened(taught("online"), folder)
     with pytest.raises(RunError, match="ended with a loss of nan"):
         train_student(
-            SMALL.images,
-            SMALL.labels,
-            network="convnet3@4",
-            num_classes=3,
-            protocol=settings,
+            SMALL,
+            "convnet3@4",
+            settings,
             seed=0,
             normalization=Normalization(),
             accelerator=Accelerator(),

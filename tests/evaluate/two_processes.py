@@ -17,9 +17,9 @@ def main(folder: Path) -> None:
     assert accelerator.num_processes == 2
     done, train = [], evaluate.train_student
 
-    def counting(images, labels, *, network, seed, **others):
+    def counting(labelled, network, protocol, *, seed, **others):
         done.append((network, seed))
-        return train(images, labels, network=network, seed=seed, **others)
+        return train(labelled, network, protocol, seed=seed, **others)
 
     evaluate.train_student = counting
     call = {

@@ -3,6 +3,7 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
+from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.data.dataset import Dataset
 from latentdc.draws import generator
 from latentdc.errors import InputError, RunError
@@ -12,7 +13,6 @@ from latentdc.experts.manifest import expert_path
 from latentdc.experts.training import expert_bytes, train_experts
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks.build import new_network
-from latentdc.objectives.augment import augment, draw_augmentation
 from latentdc.recipe import Experts
 
 NETWORK, NORMALIZATION = "convnet3@4", Normalization()

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from latentdc.draws import generator
 from latentdc.priors import codebook
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.codebook import nearest_codes, straight_through
@@ -41,8 +42,9 @@ def test_the_gradient_passes_straight_through():
 @pytest.mark.smoke
 def test_a_vq_prior_decodes_as_its_model_does():
     model, prior = small.vq(), AutoencoderPrior(small.vq(), resolution=8)
-    z = torch.randn(3, *prior.latent_shape).requires_grad_()
-    weight = torch.randn(3, 3, 8, 8)
+    source = generator(0)
+    z = torch.randn(3, *prior.latent_shape, generator=source).requires_grad_()
+    weight = torch.randn(3, 3, 8, 8, generator=source)
     (to_z,) = torch.autograd.grad((prior.decode(z) * weight).sum(), z)
     made = model.eval().decode(z).sample.clamp(-1, 1)
     torch.testing.assert_close(prior.decode(z), made)

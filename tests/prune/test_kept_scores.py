@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune import made
+from latentdc.prune import prune as module
 from latentdc.prune.foreign import read_scores
-from latentdc.prune.pipeline import prune_dataset
-from latentdc.recipe import Scorer
+from latentdc.prune.prune import prune_dataset
+from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 
 QUICK = Scorer(network="convnet3@16", epochs=5, lr=0.1, batch=8)
@@ -20,7 +20,7 @@ RENAMED = replace(SMALL, class_names=("crimson", "azure"))
 
 
 def prune(train, folder=None, score="loss"):
-    return prune_dataset(train, score=score, keep=0.5, scorer=QUICK, folder=folder)
+    return prune_dataset(train, Prune(score=score, keep=0.5, scorer=QUICK), folder=folder)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_other_images_are_scored_anew(tmp_path, before, now):
 def test_brought_scores_may_be_of_more_images(tmp_path):
     prune(SMALL, tmp_path)
     scores = str(tmp_path / "scores.parquet")
-    brought = prune_dataset(FEWER, keep=0.5, scores=scores)
+    brought = prune_dataset(FEWER, Prune(keep=0.5, scores=scores))
     loss = read_scores(tmp_path / "scores.parquet", SMALL, "loss").column("loss")
     assert torch.equal(brought.scores, loss[4:][brought.indices(FEWER)])
 
@@ -47,7 +47,7 @@ def test_features_of_an_earlier_scoring_are_left_alone(tmp_path, monkeypatch):
     assert read_scores(path, SMALL, "herding").features is not None
     prune(FEWER, tmp_path)
     assert (tmp_path / "features.npy").is_file()  # of 64 images, beside the scores of 60
-    monkeypatch.setattr(made, "score_by_plan", None)  # the scores are there
+    monkeypatch.setattr(module, "compute_scores", None)  # the scores are there
     prune(FEWER, tmp_path)
     assert read_scores(path, FEWER, "loss").features is None
 

@@ -8,12 +8,12 @@ from safetensors.torch import save_file
 
 from latentdc.errors import RunError
 from latentdc.images import Normalization
-from latentdc.prune import runs, scoring
-from latentdc.prune.look import Look
+from latentdc.prune import dynamics
+from latentdc.prune.dynamics import Dynamics
+from latentdc.prune.prune import score_dataset
 from latentdc.prune.records import array_file
-from latentdc.prune.scoring import score_dataset
 from latentdc.prune.training import ScorerTraining
-from latentdc.recipe import Scorer
+from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 
 QUICK = {"network": "convnet3@8", "epochs": 4, "lr": 0.1, "batch": 8}
@@ -21,15 +21,14 @@ COLUMNS = ["loss", "distance", "prototypes", "herding"]
 
 
 def scored(folder=None, weights=None):
-    scorer = Scorer(**QUICK, weights=weights)
-    given = {"columns": COLUMNS, "scorer": scorer, "accelerator": Accelerator()}
-    return score_dataset(colours(32), folder=folder, **given)
+    prune = Prune(columns=COLUMNS, scorer=Scorer(**QUICK, weights=weights))
+    return score_dataset(colours(32), prune, folder=folder)
 
 
 def saved_weights(folder) -> str:
     """Of a network that tells the colours apart."""
     given = {"normalization": Normalization(), "accelerator": Accelerator(), "seed": 0}
-    run = ScorerTraining(colours(32), **QUICK, resolution=8, **given)
+    run = ScorerTraining(colours(32), Scorer(**QUICK), **given)
     list(run.run())
     save_file(run.classifier.network.state_dict(), folder / "w.safetensors")
     return str(folder / "w.safetensors")
@@ -38,7 +37,7 @@ def saved_weights(folder) -> str:
 @pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize(
     ("place", "name", "looks_again"),
-    [(scoring, "of_features", False), (runs.Workspace, "clear", True)],
+    [(dynamics, "_of_features", False), (dynamics.Workspace, "clear", True)],
 )
 def test_features_outlive_a_kill_after_the_last_look(
     tmp_path, monkeypatch, place, name, looks_again, given
@@ -53,8 +52,8 @@ def test_features_outlive_a_kill_after_the_last_look(
         patched.setattr(place, name, killed)
         with pytest.raises(KeyboardInterrupt):
             scored(tmp_path, weights)
-    looks, take = [], Look.take
-    monkeypatch.setattr(Look, "take", lambda *a, **k: looks.append(1) or take(*a, **k))
+    looks, observe = [], Dynamics.observe
+    monkeypatch.setattr(Dynamics, "observe", lambda *a, **k: looks.append(1) or observe(*a, **k))
     again = scored(tmp_path, weights)
     for column, scores in whole.columns.items():
         assert torch.equal(scores, again.columns[column]), column

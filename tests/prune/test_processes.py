@@ -3,9 +3,9 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.pipeline import prune_dataset
+from latentdc.prune.prune import prune_dataset
 from latentdc.prune.score_table import ScoreTable
-from latentdc.recipe import RuleSettings, Scorer
+from latentdc.recipe import Prune, RuleSettings, Scorer
 from tests.processes import run_two
 from tests.prune.toys import colours
 
@@ -18,7 +18,7 @@ CALLS = {
 
 
 def score_once(prune, call, folder, accelerator) -> Coreset:
-    return prune(colours(50), scorer=SCORER, folder=folder, accelerator=accelerator, **call)
+    return prune(colours(50), Prune(scorer=SCORER, **call), folder=folder, accelerator=accelerator)
 
 
 @pytest.mark.slow

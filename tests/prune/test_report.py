@@ -8,10 +8,11 @@ import torch
 
 from latentdc.prune import labels
 from latentdc.prune.agreement import overlap, within_class_spearman
-from latentdc.prune.choosing import choose_coreset
 from latentdc.prune.labels import check_labels
+from latentdc.prune.prune import choose_coreset
 from latentdc.prune.report import write_report
 from latentdc.prune.score_table import ScoreTable
+from latentdc.recipe import Prune
 from tests.prune.toys import colours
 
 LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
@@ -85,7 +86,9 @@ def table() -> tuple:
 
 def test_a_report_shows_every_rule_and_names_only_pictures_that_exist(tmp_path):
     train, scores = table()
-    page = write_report(tmp_path / "r", scores, train, choose_coreset(scores, train, keep=0.5))
+    page = write_report(
+        tmp_path / "r", scores, train, choose_coreset(scores, train, Prune(keep=0.5))
+    )
     text = page.read_text()
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     assert len(pictures) == 9
@@ -97,7 +100,7 @@ def test_a_report_shows_every_rule_and_names_only_pictures_that_exist(tmp_path):
 
 def test_a_report_shows_what_a_rule_chose_that_ranks_no_image(tmp_path):
     train, scores = table()
-    kept = choose_coreset(scores, train, score="ccs", count=20)
+    kept = choose_coreset(scores, train, Prune(score="ccs", count=20))
     text = write_report(tmp_path, scores, train, kept).read_text()
     assert "40 of 300 images kept by ccs.\n" in text
     assert "![kept](kept.png)" in text and (tmp_path / "kept.png").is_file()

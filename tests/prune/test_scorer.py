@@ -16,11 +16,11 @@ from latentdc.data.subsets import subset_indices, subset_names
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
-from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.check import refuse_chance
-from latentdc.prune.predictions import accuracy
+from latentdc.prune.measures import accuracy
 from latentdc.prune.scorer import given_scorer, load_scorer, torchvision_scorer
 from latentdc.recipe import Data, Scorer
+from latentdc.recipe.networks import pretrained
 from tests.shared import shared_data
 
 

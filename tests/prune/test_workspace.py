@@ -7,24 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 
 from latentdc.errors import InputError, RunError
 from latentdc.prune.__main__ import main as prune
-from latentdc.prune.records import array_file
-from latentdc.prune.scoring import score_dataset
-from latentdc.prune.workspace import Workspace
-from latentdc.recipe import Scorer
+from latentdc.prune.prune import score_dataset
+from latentdc.prune.records import Workspace, array_file
+from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 
 QUICK = Scorer(network="convnet3@8", epochs=4, lr=0.1, batch=8)
 
 
 def scored(folder):
-    return score_dataset(
-        colours(32), columns=["loss", "distance"], scorer=QUICK, folder=folder,
-        accelerator=Accelerator(),
-    )  # fmt: skip
+    return score_dataset(colours(32), Prune(columns=["distance"], scorer=QUICK), folder=folder)
 
 
 def begun(folder, monkeypatch) -> Path:
@@ -77,16 +72,16 @@ def test_a_disk_that_is_too_small_ends_a_scoring_in_one_line(tmp_path, monkeypat
 
 def test_a_kill_while_the_mark_is_written_loses_no_epoch(tmp_path, monkeypatch):
     whole, home = scored(None), begun(tmp_path, monkeypatch)
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def killed(self, text, *given, **options):
-        if self.name.startswith("fingerprint"):
-            write(self, text[:7])
+    def killed(self, content):
+        if "fingerprint" in self.name:
+            write(self, content[:7])
             raise KeyboardInterrupt
-        return write(self, text, *given, **options)
+        return write(self, content)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", killed)
+        patched.setattr(Path, "write_bytes", killed)
         try:
             scored(tmp_path)
         except KeyboardInterrupt:

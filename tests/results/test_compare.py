@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from latentdc import cli
-from latentdc.evaluate.label_settings import Labels, Teacher
+from latentdc.recipe.labels import Labels, Teacher
 from latentdc.results.__main__ import main
 from latentdc.results.comparison import groups_of, paired_difference, to_markdown
 from latentdc.results.frame import by_seed, to_frame, unseen_students

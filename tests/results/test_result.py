@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from latentdc.errors import InputError
-from latentdc.evaluate.label_settings import Labels, Teacher
-from latentdc.evaluate.settings import Views
+from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.results.frame import by_seed, to_frame
 from latentdc.results.result import from_json, load, merge, save, to_json
 from tests.results.toys import evaluation, result, run, table

@@ -7,7 +7,7 @@ from filelock import FileLock, Timeout
 
 from latentdc.errors import InputError
 from latentdc.launch import warn
-from latentdc.prune import made
+from latentdc.prune import prune as module
 from latentdc.prune.score_table import ScoreTable
 from latentdc.recipe import Evaluate, Recipe
 from latentdc.results.result import Result, load
@@ -52,15 +52,15 @@ def swept(tmp_path_factory: pytest.TempPathFactory):
     """A folder in which a sweep of five points, four runs, was carried out; and its scorings."""
     folder, scored = tmp_path_factory.mktemp("sweep"), []
     (folder / "mine.yaml").write_text(SWEEP)
-    original = made.score_by_plan
+    original = module.compute_scores
 
-    def counted(plan, *given, **named) -> ScoreTable:
-        scored.append(plan)
-        return original(plan, *given, **named)
+    def counted(scoring, *given, **named) -> ScoreTable:
+        scored.append(scoring)
+        return original(scoring, *given, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(made, "score_by_plan", counted)
+        patch.setattr(module, "compute_scores", counted)
         main(["mine.yaml"])
     return folder, scored
 
@@ -150,7 +150,7 @@ def test_a_cell_without_its_results_is_scored_again_and_edited_ones_are_refused(
 def test_it_grows_by_what_is_missing_alone(swept, monkeypatch):
     folder, _ = swept
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(made, "score_by_plan", None)  # the scores are there
+    monkeypatch.setattr(module, "compute_scores", None)  # the scores are there
     grown = SWEEP.replace("    50 %:", "    25 %: [prune.keep=0.25]\n    50 %:")
     (folder / "mine.yaml").write_text(grown)
     before = written(folder)

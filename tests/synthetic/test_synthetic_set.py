@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_older_set_whole(tmp_path, monkeypatch, place):
 def test_a_save_killed_between_the_renames_loses_nothing_to_the_next_one(tmp_path):
     random_set().save_pretrained(tmp_path / "set")
     (tmp_path / "set").rename(tmp_path / ".set.old")
-    (tmp_path / ".set.part").mkdir()
+    (tmp_path / ".set.123.part").mkdir()
     newer = random_set(ipc=1)
     newer.save_pretrained(tmp_path / "set")
     assert_equal(SyntheticSet.from_pretrained(tmp_path / "set"), newer)

@@ -53,9 +53,26 @@ def test_the_card_says_how_students_are_to_be_trained():
     [
         ({"learned_lr": 0.0}, "learned_lr is a positive number, got 0.0"),
         ({"learned_lr": float("nan")}, "got nan"),
+        ({"soft_labels": torch.zeros(8, 3)}, r"soft_labels is float32 with a shape of \(8, 4\)"),
+        ({"weights": torch.zeros(8)}, "weights are what .* all above 0"),
+        ({"images": torch.rand(8, 3, 8, 8) * 255}, "look like levels 0 to 255; make them uint8"),
         ({"whitening": whitening(12)}, "images of 192 values, got one of 12"),
     ],
 )
 def test_what_does_not_fit_the_images_is_refused(changes, told):
     with pytest.raises(InputError, match=told):
         random_set(**changes)
+
+
+def test_soft_labels_and_weights_come_back_and_are_counted(tmp_path):
+    parts = {"soft_labels": torch.randn(8, 4), "weights": torch.rand(8) + 0.1}
+    made = random_set(**parts)
+    made.save_pretrained(tmp_path / "set")
+    found = SyntheticSet.from_pretrained(tmp_path / "set")
+    assert all(torch.equal(getattr(found, name), part) for name, part in parts.items())
+    sizes = made.storage()
+    assert (sizes["soft_labels/float32"], sizes["weights/float32"]) == (8 * 4 * 4, 8 * 4)
+    first = made.first_of_each(1)
+    rows = [made.labels.tolist().index(label) for label in first.labels.tolist()]
+    assert sorted(first.labels.tolist()) == [0, 1, 2, 3] and torch.equal(first.z, made.z[rows])
+    assert torch.equal(first.soft_labels, made.soft_labels[rows])

@@ -8,7 +8,7 @@ here it is the hardest share of whatever score it stratifies (`prune.rules.base`
 import torch
 from torch import Tensor
 
-from latentdc.prune.ranking import ranked
+from latentdc.prune.select import ranked
 
 
 def ccs(hardness: Tensor, draws: Tensor, count: int, strata: int, cutoff: float) -> Tensor:

@@ -6,7 +6,7 @@ distances to the class centre, the quantiles around the median are kept.
 
 from torch import Tensor
 
-from latentdc.prune.ranking import ranked
+from latentdc.prune.select import ranked
 
 
 def moderate(hardness: Tensor, count: int) -> Tensor:

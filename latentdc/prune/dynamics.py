@@ -1,0 +1,438 @@
+"""Scores of every image, from a scorer's training or under given weights."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from latentdc import launch
+from latentdc.autograd import with_gradients
+from latentdc.data.dataset import Dataset, class_counts
+from latentdc.device import forward_batch
+from latentdc.draws import key_seed
+from latentdc.errors import InputError, RunError
+from latentdc.images import Normalization
+from latentdc.io import file_hash, fingerprint
+from latentdc.prune.check import refuse_chance
+from latentdc.prune.classifier import Classifier
+from latentdc.prune.features import Features
+from latentdc.prune.foreign import FEATURES
+from latentdc.prune.measures import PREDICTED, Batch, History, Measures, accuracy, measure
+from latentdc.prune.records import Records, Workspace, array_file
+from latentdc.prune.rules.memorization import held_out_parts
+from latentdc.prune.score_table import ScoreTable
+from latentdc.prune.scorer import given_scorer
+from latentdc.prune.training import ScorerTraining
+from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.recipe.networks import check_network, pretrained
+from latentdc.recipe.rules import RULES
+from latentdc.standardization import Plain
+
+Columns = dict[str, Tensor]
+PASSES = {"predictions", "last", "records"}  # stages that need a pass over the images
+WHOLE = "run-0"  # the first training on all images, which has the recipe's own seed
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """All that decides the scores of a data set, and where they are made.
+
+    Attributes:
+        train: images to score.
+        test: shows whether a scorer is any good; chooses nothing.
+        prune: rules, scorer and window.
+        normalization: of the images, unless the scorer has its own.
+        seed: of the first training; the others' follow from it.
+        folder: where a killed scoring is continued, and features are kept; None keeps nothing.
+        accelerator: device, precision and processes.
+    """
+
+    train: Dataset
+    test: Dataset
+    prune: Prune
+    normalization: Plain
+    seed: int
+    folder: Path | None
+    accelerator: Accelerator
+
+    @property
+    def scorer(self) -> Scorer:
+        """Network, weights and training."""
+        return self.prune.scorer
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The rules asked for and those that they rank by, in the order of the list of rules."""
+        named = {self.prune.score, *self.prune.columns}
+        wanted = {*named, *(base_of(name, self.prune.rules) for name in named)}
+        return tuple(name for name in RULES if name in wanted)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First and last epoch of a training to look at, counted from 1."""
+        return self.prune.window or (1, self.scorer.epochs)
+
+    @property
+    def batch(self) -> int:
+        """Images in one forward pass."""
+        return forward_batch(self.train.images, self.scorer.batch, self.accelerator.device)
+
+    @property
+    def input_normalization(self) -> Plain:
+        """What the scorer expects of images."""
+        own, scorer = self.normalization, self.scorer
+        if not isinstance(own, Normalization):
+            return own
+        return Normalization(scorer.mean or own.mean, scorer.std or own.std)
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """For what has been done."""
+        return Workspace(self.folder, self.facts, self.accelerator)
+
+    @cached_property
+    def facts(self) -> dict[str, object]:
+        """What tells these scores from others, in JSON's types and without paths."""
+        train, weights, features = self.train, self.scorer.weights, self.prune.features
+        images = [train.hashes, train.labels, train.class_names]  # in order, as records are by row
+        if weights is not None and Path(weights).is_file():
+            weights = _identity(Path(weights))
+        facts = {
+            "columns": self.columns,
+            "scorer": asdict(self.scorer) | {"weights": weights},
+            "window": self.window,
+            "settings": asdict(self.prune.rules),
+            "normalization": self.normalization.facts(),
+            "seed": self.seed,
+            "precision": self.accelerator.mixed_precision,
+            "features": None if features is None else _identity(Path(features)),
+            "resolution": train.resolution,
+            "images": fingerprint(images),
+        }
+        return dict(json.loads(json.dumps(facts)))
+
+
+def base_of(name: str, settings: RuleSettings) -> str | None:
+    """The rule by whose column a choice ranks; None of rules that rank by none."""
+    base = RULES[name].base
+    return settings.base if base == "*" else base
+
+
+def _identity(path: Path) -> str:
+    """Name and content of a file, wherever it lies."""
+    return f"{path.name} {file_hash(path)[:16]}"
+
+
+@with_gradients
+def compute_scores(scoring: Scoring, features: Features | None = None) -> ScoreTable:
+    """The same scores for all processes; the main one has the features too.
+
+    Args:
+        scoring: what to score, and how.
+        features: of the images, in place of the scorer's.
+
+    Raises:
+        InputError: a scorer that cannot be had, does not fit, or is at chance on the test images.
+        RunError: losses that are not finite.
+    """
+    train, asked, workspace = scoring.train, scoring.columns, scoring.workspace
+    settings = asdict(scoring.prune.rules)
+    contents = {"hashes": train.hashes, "labels": train.labels, "seed": scoring.seed}
+    scores = _of_stage("contents", asked, settings | contents)
+    trainings: list[Dynamics] = []
+    wants_features = features is None and any(RULES[name].needs_features for name in asked)
+    if wants_features or {RULES[name].stage for name in asked} & PASSES:
+        try:
+            trainings = _observed(scoring, wants_features)
+        except InputError:
+            workspace.refused()
+            raise
+        if scoring.accelerator.is_main_process:
+            scores |= _means([one.columns(asked, settings) for one in trainings])
+            if features is None and trainings[0].features is not None:
+                features = Features(trainings[0].features)
+    if any(RULES[name].stage == "subsets" for name in asked):
+        scores |= _of_subsets(scoring)
+    if features is not None:
+        scores |= _of_features(features, scoring)
+    scores = cast(Columns, launch.agree(scoring.accelerator, scores))
+    if trainings:
+        trainings[0].keep_features()  # not before the rest is there: a restart looks for them
+    workspace.clear()
+    return ScoreTable(
+        train.hashes, train.labels, train.class_names, scores, train.name, scoring.facts, features
+    )
+
+
+def _of_stage(stage: str, asked: Sequence[str], available: Mapping[str, Any]) -> Columns:
+    return {name: RULES[name](available) for name in asked if RULES[name].stage == stage}
+
+
+def _of_features(features: Features, scoring: Scoring) -> Columns:
+    """By the rules that look at all features at once."""
+    rules, train = scoring.prune.rules, scoring.train
+    available = {"features": features, "labels": train.labels, "seed": scoring.seed}
+    available |= {"clusters": rules.clusters or train.num_classes}
+    return _of_stage("features", scoring.columns, asdict(rules) | available)
+
+
+def _of_subsets(scoring: Scoring) -> Columns:
+    """By the rules that compare trainings, each without another part of the images."""
+    train, subsets, last = scoring.train, scoring.prune.rules.subsets, scoring.window[1]
+    held_out = held_out_parts(train.labels, train.hashes, subsets, scoring.seed)
+    trainings = [
+        _trained(
+            scoring,
+            f"subset-{k}-of-{subsets}",
+            rows=(~held_out[k]).nonzero().squeeze(1),
+            window=(last, last),
+        )
+        for k in range(subsets)
+    ]
+    if not scoring.accelerator.is_main_process:
+        return {}
+    losses = torch.stack([one.records.column("loss") for one in trainings if one.records])
+    return _of_stage("subsets", scoring.columns, {"loss": losses, "held_out": held_out})
+
+
+def _means(parts: list[Columns]) -> Columns:
+    """Over trainings; what the scorer says is the first one's."""
+    means = {name: torch.zeros_like(column) for name, column in parts[0].items()}
+    for name, mean in means.items():
+        for part in parts:
+            mean += part[name] / len(parts)
+    return means | {PREDICTED: parts[0][PREDICTED]}
+
+
+class Dynamics:
+    """What one training, or one pass under given weights, says of every image.
+
+    Args:
+        scoring: images, device and folder.
+        run: name of its folder.
+        measures: what to measure.
+        epochs: how often.
+        width: of features to keep; 0 keeps none.
+        keep: whether to go on with what a killed scoring left.
+
+    Attributes:
+        records: of the main process; None on the others.
+        features: (N, width) float16 of the last pass; None where they are not wanted, and on the
+            other processes.
+    """
+
+    def __init__(
+        self, scoring: Scoring, run: str, measures: Measures, *, epochs: int, width: int, keep: bool
+    ) -> None:
+        self._scoring, self._measures, self._width = scoring, measures, width
+        self._trained = run != "given"
+        self.records: Records | None = None
+        self.features: NDArray[np.floating] | None = None
+        if scoring.accelerator.is_main_process:
+            count, folder = len(scoring.train), scoring.workspace.folder(run)
+            self.records = Records(folder, measures, epochs=epochs, count=count, keep=keep)
+            if width:
+                self.features = array_file(folder, "features", (count, width), "<f2", keep)
+
+    def observe(
+        self,
+        classifier: Classifier,
+        *,
+        epoch: int = 0,
+        last: bool = True,
+        start: int = 0,
+        after_block: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        """Measure and note every image under one state of the scorer.
+
+        Args:
+            classifier: the scorer.
+            epoch: row of the records.
+            last: whether to keep features.
+            start: images that were noted before.
+            after_block: told now and then how many images are noted, and are on the disk.
+
+        Raises:
+            RunError: values that are not finite.
+        """
+        width, own = self._width if last else 0, len(self._measures.names)
+
+        def values(batch: Batch) -> Tensor:
+            measured = self._measures(batch)
+            return torch.cat([measured, batch.features], dim=1) if width else measured
+
+        for first, block in measure(
+            classifier,
+            self._scoring.train,
+            values,
+            width=own + width,
+            batch=self._scoring.batch,
+            accelerator=self._scoring.accelerator,
+            start=start,
+            embed=self._measures.embed or width > 0,
+        ):
+            if not bool(block.isfinite().all()):
+                raise RunError(
+                    "the scorer gives losses that are not finite; lower prune.scorer.lr, or take "
+                    "other weights."
+                )
+            if self.records is not None:
+                self.records.put(epoch, first, block[:, :own])
+                if self.features is not None and width:
+                    rows = slice(first, first + len(block))
+                    self.features[rows] = block[:, own:].numpy().clip(-65504, 65504)
+                self.records.flush()
+            after_block(first + len(block))
+
+    def columns(self, asked: Sequence[str], settings: Mapping[str, object]) -> Columns:
+        """Scores by the rules that look at this alone, on the main process."""
+        records = self.records
+        assert records is not None
+        measured = [name for name in self._measures.names if name in RULES or name == PREDICTED]
+        scores = {name: records.column(name) for name in measured}
+        derived = [n for n, rule in RULES.items() if rule.stage == "records" and self._trained]
+        derived = [name for name in derived if RULES[name].free or name in asked]
+        scores |= {name: torch.zeros(records.count) for name in derived}
+        for some, values in records.chunks() if derived else ():
+            for name in derived:
+                scores[name][some] = RULES[name]({**values, **settings})
+        return scores
+
+    def keep_features(self) -> None:
+        """Move those in a file to the run folder, under their final name; they stay open there."""
+        folder = self._scoring.folder
+        if folder is not None and isinstance(self.features, np.memmap):
+            self.features.flush()
+            Path(str(self.features.filename)).replace(folder / FEATURES)
+
+
+def _observed(scoring: Scoring, features: bool) -> list[Dynamics]:
+    if scoring.scorer.weights is not None:
+        return [_given(scoring, features)]
+    return [
+        _trained(scoring, f"run-{run}", asked=scoring.columns, features=features and run == 0)
+        for run in range(scoring.scorer.runs)
+    ]
+
+
+def _given(scoring: Scoring, features: bool) -> Dynamics:
+    """A pass over the images under given weights.
+
+    Raises:
+        InputError: weights that cannot be had, do not fit, or are at chance.
+        RunError: values that are not finite.
+    """
+    _require_kind(scoring)
+    classifier = given_scorer(scoring.scorer, scoring.train, scoring.input_normalization)
+    _check_accuracy(scoring, classifier)
+    saved = scoring.workspace.load("given", beside=FEATURES if features else None)
+    measures, width = Measures(scoring.columns), classifier.width if features else 0
+    found = Dynamics(scoring, "given", measures, epochs=1, width=width, keep=saved is not None)
+
+    def save(rows: int) -> None:
+        scoring.workspace.save("given", {"rows": torch.tensor(rows)})
+
+    start = 0 if saved is None else int(saved["rows"])
+    if start < len(scoring.train):
+        found.observe(classifier, start=start, after_block=save)
+    return found
+
+
+def _trained(
+    scoring: Scoring,
+    run: str,
+    *,
+    asked: tuple[str, ...] = (),
+    window: tuple[int, int] | None = None,
+    rows: Tensor | None = None,
+    features: bool = False,
+) -> Dynamics:
+    """A pass at the end of every epoch of the window of one training.
+
+    Args:
+        scoring: images, network and training.
+        run: key of its seed and name of its folder.
+        asked: rules wanted beside the free ones.
+        window: first and last epoch to record; None takes the scoring's.
+        rows: images to train on; None takes all. All are recorded.
+        features: whether to keep those of the last epoch.
+
+    Raises:
+        InputError: a scorer of other samples, or one that ends at chance.
+        RunError: values that are not finite.
+    """
+    _require_kind(scoring)
+    train, workspace, (first, last) = scoring.train, scoring.workspace, window or scoring.window
+    training = ScorerTraining(
+        train,
+        scoring.scorer,
+        normalization=scoring.input_normalization,
+        seed=scoring.seed if run == WHOLE else key_seed(scoring.seed, "scorer", run),
+        accelerator=scoring.accelerator,
+        rows=rows,
+    )
+    classifier = training.classifier
+    saved = workspace.load(run, beside=FEATURES if features else None)
+    if saved is not None:
+        training.restore(saved)
+    history = None
+    if any("change" in RULES[name].inputs for name in asked):
+        history = History(len(train), train.num_classes)
+        if first <= training.done < last:  # begun: note what it said last
+            _remember(history, classifier, scoring)
+    width = classifier.width if features else 0
+    found = Dynamics(
+        scoring,
+        run,
+        Measures(asked, history),
+        epochs=last - first + 1,
+        width=width,
+        keep=saved is not None,
+    )
+    for epoch in training.run(last):
+        if epoch + 1 >= first:
+            found.observe(classifier, epoch=epoch + 1 - first, last=epoch + 1 == last)
+        workspace.save(run, training.state())
+    _check_accuracy(scoring, classifier)
+    return found
+
+
+def _remember(history: History, classifier: Classifier, scoring: Scoring) -> None:
+    """Note what a classifier says of all images now."""
+
+    def note(seen: Batch) -> Tensor:
+        return history.change(seen).unsqueeze(1)
+
+    images, batch = scoring.train, scoring.batch
+    for _ in measure(
+        classifier, images, note, width=1, batch=batch, accelerator=scoring.accelerator
+    ):
+        pass
+
+
+def _require_kind(scoring: Scoring) -> None:
+    """Refuse a scorer of images for vectors, and the other way round."""
+    kind = scoring.train.kind
+    if pretrained(scoring.scorer.weights) is None or kind == "vectors":
+        check_network(scoring.scorer.network, kind=kind)
+
+
+def _check_accuracy(scoring: Scoring, classifier: Classifier) -> None:
+    """Print the scorer's accuracy, and refuse one that is at chance."""
+    accelerator, test, scorer = scoring.accelerator, scoring.test, scoring.scorer
+    right = accuracy(classifier, test, batch=scoring.batch, accelerator=accelerator)
+    accelerator.print(f"scorer {scorer.network}: {right:.2%} right on {test.name}")
+    advice = (
+        "train it for more prune.scorer.epochs or with another prune.scorer.lr"
+        if scorer.weights is None
+        else "its class order or its normalisation (prune.scorer.mean, .std) is not the data set's"
+    )
+    refuse_chance(right, class_counts(test).tolist(), advice)
