@@ -12,8 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import config
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.distill.latents import Latents, initial_latents
 from latentdc.distill.loop import image_gradient
 from latentdc.distill.parts import build_prior, recipe_objective

@@ -21,12 +21,12 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import MappedImages
 from latentdc.distill.classes import own_classes, step_classes
 from latentdc.distill.latents import initial_latents
 from latentdc.distill.loop import distill, make_optimizer
 from latentdc.distill.real import RealBatches
 from latentdc.draws import global_draws
+from latentdc.images import MappedImages
 from latentdc.machine import device_name
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior

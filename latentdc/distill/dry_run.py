@@ -9,7 +9,7 @@ import math
 import torch
 from accelerate import PartialState
 
-from latentdc.data.sizes import class_count, kept_size
+from latentdc.data.open import class_count, kept_size
 from latentdc.data.vectors import vector_width
 from latentdc.distill.classes import most_together
 from latentdc.distill.parts import build_prior
@@ -24,13 +24,13 @@ from latentdc.distill.work import (
     sweep,
 )
 from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_time, multiply_adds, seconds_for
+from latentdc.images import unread_standardization
 from latentdc.networks.build import build_network
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.folder import WeightsMissing
 from latentdc.priors.vector import sample_shape
 from latentdc.recipe import Recipe
-from latentdc.standardization import outline
 
 
 def describe(recipe: Recipe) -> str:
@@ -40,7 +40,9 @@ def describe(recipe: Recipe) -> str:
         InputError: a prior that does not exist or cannot have the resolution.
     """
     size, classes = kept_size(recipe.data), class_count(recipe.data)
-    unread = outline(vector_width(recipe.data)) if recipe.data.kind == "vectors" else None
+    unread = (
+        unread_standardization(vector_width(recipe.data)) if recipe.data.kind == "vectors" else None
+    )
     side = recipe.data.resolution
     shown = f"{side} px" if unread is None else f"vectors of {len(unread.mean):,} values"
     lines = {"data": f"{recipe.data.source}, {shown}"}

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from latentdc import launch, ownership
 from latentdc.data.dataset import Dataset, class_counts, different_counts
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import plain_preprocessing
 from latentdc.distill import checkpoint
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
@@ -21,6 +21,7 @@ from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.images import Whitening
 from latentdc.objectives.base import LEARNED_LR
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
@@ -29,7 +30,6 @@ from latentdc.recipe import Recipe
 from latentdc.results.result import Result
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.push import require_login
-from latentdc.whitening import Whitening
 
 
 def run(
@@ -143,7 +143,7 @@ def _coreset(
         train,
         prune,
         parts.test,
-        normalization=plain(recipe.data, train),
+        normalization=plain_preprocessing(recipe.data, train),
         seed=recipe.seed,
         accelerator=accelerator,
         folder=scores or folder,

@@ -29,13 +29,12 @@ from latentdc.evaluate.stores import Stores
 from latentdc.evaluate.teaching import Teaching
 from latentdc.evaluate.training import train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, setting_hash, write
-from latentdc.images import Preprocessing
-from latentdc.launch import warn
+from latentdc.images import Preprocessing, kind_of
 from latentdc.machine import this_machine
 from latentdc.misfits import nearest
+from latentdc.ranks import warn
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.results.result import Result
-from latentdc.samples import kind_of
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 Candidate = LabelledImages | Callable[[int], LabelledImages]  # one set, or one for each seed

@@ -9,14 +9,14 @@ from accelerate import Accelerator
 
 from latentdc import launch
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate import cores
 from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.judge import open_judge
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.images import Normalization, Preprocessing
+from latentdc.ranks import warn
 from latentdc.recipe import Recipe
 from latentdc.results.result import EVALUATION, Result, merge
 from latentdc.results.tables import to_text
@@ -138,7 +138,7 @@ def _results(group: dict[str, SyntheticSet], protocol: EvalProtocol, call: Call)
         protocol = protocol.with_learned_lr(one.learned_lr)
     rows = _rows(recipe)
     for row in set(rows) & set(cores.ROWS) if call.unshared is not None else ():
-        launch.warn(f"the row {row!r} is left out: {call.unshared}.")
+        warn(f"the row {row!r} is left out: {call.unshared}.")
         rows.remove(row)
     sets = with_baselines(group, rows, counts, train=call.train, coreset=call.coreset)
     return evaluate_sets(

@@ -9,11 +9,11 @@ import math
 import torch
 from torch import nn
 
-from latentdc.device import fetch, place
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.view_logits import view_logits
+from latentdc.images import fetch, place
 from latentdc.prune.check import least_accuracy
 from latentdc.recipe.protocol import EvalProtocol
 

@@ -16,7 +16,7 @@ from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.teaching import Teaching
 from latentdc.images import Preprocessing
 from latentdc.io import read_json, write_json
-from latentdc.launch import warn
+from latentdc.ranks import warn
 from latentdc.results.result import share
 
 PATIENCE = timedelta(days=30)  # between the first process to finish and the last

@@ -10,10 +10,9 @@ from accelerate import Accelerator
 
 from latentdc import launch, ownership
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
-from latentdc.images import Normalization, Preprocessing
+from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.pca.plan import Pair
 from latentdc.pca.sets import Sets
 from latentdc.pca.teacher import trained_teacher
@@ -22,7 +21,6 @@ from latentdc.recipe import Recipe
 from latentdc.results.result import EVALUATION, Result, merge
 from latentdc.results.tables import to_markdown, to_text
 from latentdc.synthetic import SyntheticSet
-from latentdc.whitening import Whitening
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from latentdc.arguments import class_names_of, require_a, require_whole
 from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
-from latentdc.images import Normalization, Preprocessing
+from latentdc.images import Normalization, Preprocessing, Standardization, Whitening
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.components import load_autoencoder, load_scheduler
@@ -38,9 +38,7 @@ from latentdc.priors.trial import try_autoencoder, try_denoiser
 from latentdc.priors.tuning import network_of, tune
 from latentdc.priors.vector import VectorPrior
 from latentdc.recipe import PriorSettings, Recipe
-from latentdc.standardization import Standardization
 from latentdc.typed import show
-from latentdc.whitening import Whitening
 
 
 @with_gradients

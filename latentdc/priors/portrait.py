@@ -9,8 +9,7 @@ from torch import Tensor
 
 from latentdc import config, draws
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import Images
-from latentdc.images import from_uint8, to_uint8
+from latentdc.images import Images, from_uint8, to_uint8
 from latentdc.machine import device_name
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.card import prior_card

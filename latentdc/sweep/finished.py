@@ -10,7 +10,7 @@ from pathlib import Path
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.io import read_json
-from latentdc.launch import warn
+from latentdc.ranks import warn
 from latentdc.recipe import Recipe
 from latentdc.results.result import RESULTS, Result, load
 

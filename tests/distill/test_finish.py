@@ -12,9 +12,8 @@ from latentdc.distill.latents import initial_latents
 from latentdc.distill.picture import picture
 from latentdc.evaluate.mosaic import views_for
 from latentdc.evaluate.settings import Views
-from latentdc.images import Normalization
+from latentdc.images import Normalization, fit_whitening
 from latentdc.priors.pixel import PixelPrior
-from latentdc.whitening import fit_whitening
 from tests.distill import setup
 
 

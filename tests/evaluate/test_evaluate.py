@@ -10,7 +10,7 @@ from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.labelled import set_hash
 from latentdc.images import Normalization
-from latentdc.launch import warn
+from latentdc.ranks import warn
 from latentdc.synthetic.rows import encode
 from tests.evaluate.toys import TEST, TWO, protocol, stripes
 from tests.processes import run_two

@@ -10,7 +10,7 @@ from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.trainings import Training, read, write
 from latentdc.images import Normalization
-from latentdc.launch import warn
+from latentdc.ranks import warn
 from tests.evaluate.toys import TEST, protocol, stripes
 
 ROW = Training(images="a1", protocol="b2", setting="c3", student="resnet18@8", seed=0)
