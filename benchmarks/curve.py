@@ -13,15 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from latentdc import config, launch
+from latentdc.checkpoint import in_folder
 from latentdc.data.open import open_splits, preprocessing
-from latentdc.distill.dataset import distill_dataset
-from latentdc.distill.parts import build_prior, recipe_objective
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.machine import device_name
+from latentdc.methods.context import Context
+from latentdc.methods.matching import match
 from latentdc.recipe import Recipe
 from latentdc.report import save_grid
 from latentdc.results.frame import percent
+from latentdc.run import build_prior, recipe_objective
 
 
 def main() -> None:
@@ -45,21 +47,14 @@ def main() -> None:
             show(steps, **found[str(steps)])
             continue
         began = time.process_time()
-        made = distill_dataset(
+        context = Context(ipc=recipe.ipc, seed=recipe.seed, accelerator=accelerator)
+        made = match(
             train,
             build_prior(recipe, accelerator.device, normalization=normalization),
             recipe_objective(recipe, train, normalization),
-            ipc=recipe.ipc,
-            steps=steps,
-            lr_z=spec.lr_z,
-            lr_c=spec.lr_c,
-            momentum=spec.momentum,
+            replace(spec, steps=steps),
+            in_folder(folder, context),
             batch=recipe.objective.batch,
-            from_noise=spec.init == "noise",
-            seed=recipe.seed,
-            folder=folder,
-            checkpoint_every=spec.checkpoint_every,
-            accelerator=accelerator,
         )
         took = time.process_time() - began
         save_grid(folder / f"step-{steps:05d}.png", made.images, made.labels, made.class_names)

@@ -21,7 +21,7 @@ from latentdc.errors import InputError, RunError
 from latentdc.plain_text import on_terminal
 
 COMMANDS = {
-    "distill": ("latentdc.distill.__main__", "prune, distil and evaluate a recipe"),
+    "distill": ("latentdc.distill", "prune, distil and evaluate a recipe"),
     "ablate": ("latentdc.ablate.__main__", "run variants of a recipe that differ in one thing"),
     "sweep": ("latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe"),
     "prune": ("latentdc.prune.__main__", "choose and save the core set of a recipe"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.distill.command import write_recipe
+from tests.methods.command import write_recipe
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

@@ -17,13 +17,12 @@ from accelerate import Accelerator
 from latentdc import launch
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
-from latentdc.distill.latents import initial_latents
-from latentdc.distill.loop import image_gradient
-from latentdc.distill.memory import settle_memory
-from latentdc.distill.parts import build_prior, recipe_objective
-from latentdc.distill.real import RealBatches
 from latentdc.errors import InputError
+from latentdc.methods.latents import initial_latents
+from latentdc.methods.matching import image_gradient, settle_memory
+from latentdc.methods.real import RealBatches
 from latentdc.recipe import Loops, Recipe
+from latentdc.run import build_prior, recipe_objective
 
 Skip = Literal["none", "x0", "mean"]
 SKIPS: tuple[Skip, ...] = ("none", "x0", "mean")

@@ -14,7 +14,6 @@ from torch import Tensor
 from latentdc import launch
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
-from latentdc.distill.parts import build_prior
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.class_numbers import check_numbers
@@ -28,6 +27,7 @@ from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
 from latentdc.prune.classifier import Classifier
 from latentdc.recipe import Recipe
+from latentdc.run import build_prior
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
 from latentdc.synthetic.synthetic_set import SyntheticSet

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch, ownership
+from latentdc import launch
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
@@ -20,6 +20,7 @@ from latentdc.pca.variants import Variant
 from latentdc.recipe import Recipe
 from latentdc.results.result import EVALUATION, Result, merge
 from latentdc.results.tables import to_markdown, to_text
+from latentdc.run_folder import CORESET, claim_folder
 from latentdc.synthetic import SyntheticSet
 
 
@@ -76,7 +77,7 @@ def run(
     results: list[Result] = []
     for one, place in each:
         if accelerator.is_main_process:
-            ownership.claim(one, place)
+            claim_folder(one, place)
         accelerator.wait_for_everyone()
         maker = Sets(
             *(one, name, place, train, test),
@@ -116,7 +117,7 @@ def _made(
     if accelerator.is_main_process:
         for kind in sets:
             print(f"set: {folder / kind} (picture: {folder / kind / 'grid.png'})")
-    kept = (folder / ownership.CORESET).is_file()
+    kept = (folder / CORESET).is_file()
     return Made(sets, train.select(maker.coreset().indices(train)) if kept else None)
 
 

@@ -9,9 +9,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import __version__, launch, ownership
+from latentdc import __version__, launch
 from latentdc.data.dataset import Dataset
-from latentdc.distill.provenance import shared_recipe
 from latentdc.draws import generator
 from latentdc.images import Normalization
 from latentdc.pca.mosaics import arrange, mosaics
@@ -23,6 +22,8 @@ from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.published import without_paths
 from latentdc.recipe import Recipe
+from latentdc.run import shared_recipe
+from latentdc.run_folder import CORESET
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic import folder as layout
 
@@ -77,7 +78,7 @@ class Sets:
 
     def coreset(self) -> Coreset:
         """The images that the mosaics are made of, kept in the run folder."""
-        path = self._folder / ownership.CORESET
+        path = self._folder / CORESET
         if launch.agree(self._accelerator, path.is_file()):
             return Coreset.load(path, self._train)
         kept = self._chosen(self._recipe)

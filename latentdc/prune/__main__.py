@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import ownership
 from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
 from latentdc.io import locked
 from latentdc.prune.check import check_prune, looked_at, require_folder, require_plots
 from latentdc.recipe import Recipe
+from latentdc.run_folder import CORESET, check_folder, claim_folder
 
 if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.check_labels is not None:
             require_folder(options.check_labels, "--check-labels")
         folder = run_folder(recipe.output, name)
-        ownership.check(recipe, folder)
+        check_folder(recipe, folder)
         with locked(folder):
             _prune(recipe, folder, options)
 
@@ -69,7 +69,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc.prune.prune import prune_dataset, score_dataset
     from latentdc.prune.report import write_report
 
-    path = folder / ownership.CORESET
+    path = folder / CORESET
     accelerator = launch.start(
         threads=recipe.threads,
         precision=recipe.precision,
@@ -88,7 +88,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     else:
         coreset = prune_dataset(train, recipe.prune, test, **given)
     if accelerator.is_main_process:
-        ownership.claim(recipe, folder)
+        claim_folder(recipe, folder)
         coreset.save(path)
         print(_summary(coreset, train))
         print(f"core set: {path}")

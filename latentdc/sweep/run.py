@@ -6,10 +6,11 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch, ownership
-from latentdc.distill.run import run
+from latentdc import launch
 from latentdc.io import InUse, locked
 from latentdc.recipe import Recipe
+from latentdc.run import run
+from latentdc.run_folder import check_folder
 from latentdc.sweep import finished
 from latentdc.sweep.budgets import check_budgets
 from latentdc.sweep.cells import Cells, place, runs
@@ -62,7 +63,7 @@ def _carry_out(
     accelerator: Accelerator,
 ) -> None:
     target = place(folder, point)
-    ownership.check(recipe, target)
+    check_folder(recipe, target)
     scores = share_scores(recipe, every.values(), folder, accelerator)
     title = "_".join((name, *map(str, place(Path(), point).parts)))
     run(recipe, title, target, rows=folder / "rows", scores=scores)
