@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentdc import __version__, checkpoint, config, launch
+from latentdc import __version__, checkpoint, config, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts
 from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
 from latentdc.errors import InputError
@@ -122,7 +122,7 @@ def run(
     if recipe.trackers:
         accelerator.init_trackers("latentdc", config={"recipe": shared_recipe(recipe)})
     facts = provenance(recipe, name, parts.prior, kept, accelerator.mixed_precision)
-    synthetic = launch.main_first(accelerator, lambda: _finished(folder, facts))
+    synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
     if synthetic is None:
         context = Context(ipc=recipe.ipc, seed=recipe.seed, accelerator=accelerator)
         synthetic = match(
@@ -150,7 +150,7 @@ def run(
 
 
 def _start(recipe: Recipe, folder: Path) -> Accelerator:
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
@@ -159,7 +159,7 @@ def _start(recipe: Recipe, folder: Path) -> Accelerator:
     )
     check_precision(accelerator)
     if recipe.push.repo is not None:
-        launch.main_first(accelerator, require_login)
+        runtime.main_first(accelerator, require_login)
     return accelerator
 
 
@@ -169,7 +169,7 @@ def _coreset(
     """The run's core set: kept from before, brought by the user, the experts', or scored now."""
     train, experts, prune = parts.train, parts.experts, recipe.prune
     path: Path | None = folder / CORESET
-    if not launch.agree(accelerator, (folder / CORESET).is_file()):
+    if not runtime.broadcast(accelerator, (folder / CORESET).is_file()):
         path = experts.coreset if experts is not None else None
         path = path if prune.coreset is None else Path(prune.coreset)
     if path is not None:
@@ -242,10 +242,10 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         InputError: what only the data, the weights or the number of processes show to be wrong.
     """
     experts = open_experts(recipe) if recipe.objective.kind == "mtt" else None
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     precision: Precision = "bf16" if accelerator.mixed_precision == "bf16" else "no"
-    prior = launch.main_first(
+    prior = runtime.main_first(
         accelerator,
         lambda: build_prior(
             recipe,

@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from latentdc.arguments import folder_of, require_a, require_able, require_texts
-from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.accuracy import Accuracy, accuracy
@@ -30,11 +29,11 @@ from latentdc.evaluate.teaching import Teaching
 from latentdc.evaluate.training import train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, setting_hash, write
 from latentdc.images import Preprocessing, kind_of
-from latentdc.machine import this_machine
-from latentdc.misfits import nearest
 from latentdc.ranks import warn
 from latentdc.recipe import BASELINES, Recipe
+from latentdc.recipe.fields import nearest
 from latentdc.results.result import Result
+from latentdc.runtime import this_machine, with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 Candidate = LabelledImages | Callable[[int], LabelledImages]  # one set, or one for each seed

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from latentdc import launch
+from latentdc import ranks, runtime
 from latentdc.errors import InputError
 from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.training import train_student
@@ -164,7 +164,7 @@ def _trained(
             try:
                 return load_tensors(path)
             except ValueError as error:
-                launch.warn(f"{path} is damaged ({error}); the teacher is trained again.")
+                ranks.warn(f"{path} is damaged ({error}); the teacher is trained again.")
         network = train_student(
             train,
             teacher.network,
@@ -180,7 +180,7 @@ def _trained(
 
     size = train.images.shape[-1]
     network = build_network(teacher.network, num_classes=len(train.class_names), resolution=size)
-    network.load_state_dict(launch.main_first(accelerator, weights))
+    network.load_state_dict(runtime.main_first(accelerator, weights))
     return Classifier(network, preparation(size, plain)).to(accelerator.device)
 
 

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
@@ -65,10 +65,10 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     Returns:
         The file's content.
     """
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     labelled, numbering = open_set(place, train, recipe.data)
     (name,) = row_names([place])
     require_comparable(labelled, test, name)

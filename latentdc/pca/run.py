@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
@@ -62,14 +62,14 @@ def run(
         RunError: a training diverged.
     """
     recipe = each[0][0]
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
         folder=folder,
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     plain = Normalization(recipe.data.mean, recipe.data.std)
     teacher = cache(
         lambda: trained_teacher(recipe.prune.scorer, train, test, plain, recipe.seed, accelerator)

@@ -18,13 +18,13 @@ from torchvision import models
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from latentdc import launch
-from latentdc.config import nearest
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Plain, Standardization, contiguous, fetch, kind_of, place, send
 from latentdc.networks import build_network, new_network
 from latentdc.recipe import Scorer
+from latentdc.recipe.fields import nearest
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
 from latentdc.training import Batch, Forward, InfoBatch, Precision, epoch_batches, fit, joins
@@ -322,7 +322,7 @@ class ScorerTraining:
 
     def _share(self) -> None:
         """Go on from the main process's copy, from which GPUs may drift by rounding."""
-        self.restore(cast(State, launch.agree(self._accelerator, self.state())))
+        self.restore(cast(State, runtime.broadcast(self._accelerator, self.state())))
 
     def _batches(self, epoch: int) -> list[Batch]:
         """Of an epoch; their rows are places among `rows`."""

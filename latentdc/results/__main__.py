@@ -6,8 +6,8 @@ from pathlib import Path
 
 from latentdc import cli
 from latentdc.errors import InputError
-from latentdc.misfits import nearest
 from latentdc.plain_text import on_terminal
+from latentdc.recipe.fields import nearest
 
 TABLE, PICTURE = "comparison.md", "comparison.png"
 

@@ -15,7 +15,7 @@ from typing import Any
 from latentdc.errors import InputError
 from latentdc.io import locked, read_json, write_json
 from latentdc.recipe import BASELINES
-from latentdc.typed import show
+from latentdc.recipe.fields import show
 
 VERSION = 5  # of files; no released version wrote another one
 RESULTS, EVALUATION = "results.json", "evaluation.json"  # of a run, and of later evaluations
