@@ -17,8 +17,8 @@ from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
-from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Preprocessing, Whitening

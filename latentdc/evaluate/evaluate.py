@@ -13,7 +13,6 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.accuracy import Accuracy, accuracy
 from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.brought import brought_facts, brought_labels, require_own_losses
 from latentdc.evaluate.image_bytes import image_bytes
 from latentdc.evaluate.labelled import (
     LabelledImages,
@@ -22,10 +21,15 @@ from latentdc.evaluate.labelled import (
     set_hash,
 )
 from latentdc.evaluate.mosaic import protocol_for, require_grid
-from latentdc.evaluate.open_teaching import open_teaching
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.stores import Stores
-from latentdc.evaluate.teaching import Teaching
+from latentdc.evaluate.soft_labels import (
+    Labelling,
+    Stores,
+    open_labelling,
+    own_label_facts,
+    own_labels,
+    require_equal_images,
+)
 from latentdc.evaluate.training import train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, setting_hash, write
 from latentdc.images import Preprocessing, kind_of
@@ -169,17 +173,17 @@ def evaluate_sets(
     hashes = {name: _hashes(one, protocol, test, name) for name, one in named.items()}
     if labels is not None and protocol.labels.source == "stored":
         _require_stored(labels, named, hashes, protocol)
-    teaching = open_teaching(
+    labelling = open_labelling(
         protocol,
         test,
         train,
         normalization=normalization,
         rows=trainings,
-        brought=labels,
+        given=labels,
         accelerator=accelerator,
     )
-    protocol = protocol if teaching is None else teaching.protocol
-    setting = setting_hash(test, normalization, accelerator.mixed_precision, teaching)
+    protocol = protocol if labelling is None else labelling.protocol
+    setting = setting_hash(test, normalization, accelerator.mixed_precision, labelling)
     plan = {
         name: {
             student: [
@@ -196,7 +200,7 @@ def evaluate_sets(
         for seed in range(protocol.seeds)
         for training in (plan[name][student][seed] for student in protocol.students)
     }
-    done = _train(jobs, test, protocol, normalization, teaching, trainings, accelerator)
+    done = _train(jobs, test, protocol, normalization, labelling, trainings, accelerator)
     unseen = _unseen(seen, named, protocol)
     counts = counts_hash(_class_counts(drawn(named[first], 0), classes))
     tested = {
@@ -208,7 +212,7 @@ def evaluate_sets(
     results = []
     for name, candidate in named.items():
         one = drawn(candidate, 0)
-        facts = brought_facts(one) if teaching is None else teaching.facts(hashes[name], one)
+        facts = own_label_facts(one) if labelling is None else labelling.facts(hashes[name], one)
         size = None if name in ("kept", "full") else image_bytes(one)
         for student in protocol.students:
             found = [done[training] for training in plan[name][student]]
@@ -256,7 +260,7 @@ def _hashes(
         labelled = drawn(candidate, seed)
         require_comparable(labelled, test, name)
         require_grid(labelled, protocol.views, name)
-        require_own_losses(labelled, protocol.infobatch, name)
+        require_equal_images(labelled, protocol.infobatch, name)
         hashes.append(set_hash(labelled))
     return tuple(hashes) if callable(candidate) else tuple(hashes * protocol.seeds)
 
@@ -272,7 +276,7 @@ def _require_stored(
         for name, digests in hashes.items()
         for seed, digest in enumerate(digests)
     }
-    Stores(protocol, None, Path(), labels).require_brought(known)
+    Stores(protocol, None, Path(), labels).require_given(known)
 
 
 def _train(
@@ -280,23 +284,23 @@ def _train(
     test: LabelledImages,
     protocol: EvalProtocol,
     normalization: Preprocessing,
-    teaching: Teaching | None,
+    labelling: Labelling | None,
     folder: Path | None,
     accelerator: Accelerator,
 ) -> Done:
     """The accuracy of every training; those that are not finished are shared out and done."""
     done = finished(list(jobs), folder, accelerator)
     missing = [training for training in jobs if training not in done]
-    if teaching is not None:
+    if labelling is not None:
         sets = {training.images: drawn(one, training.seed) for training, one in jobs.items()}
-        teaching.prepare(sets, {training.images for training in missing})
+        labelling.prepare(sets, {training.images for training in missing})
     mine = missing[accelerator.process_index :: accelerator.num_processes]
     trained: Done = {}
     silent = not accelerator.is_main_process
     for training in tqdm(mine, "evaluating", unit=" trainings", disable=silent):
         labelled = drawn(jobs[training], training.seed)
         trained[training] = _accuracy(
-            training, labelled, test, protocol, normalization, teaching, accelerator
+            training, labelled, test, protocol, normalization, labelling, accelerator
         )
         if folder is not None:
             write(folder, training, trained[training])
@@ -311,15 +315,15 @@ def _accuracy(
     test: LabelledImages,
     protocol: EvalProtocol,
     normalization: Preprocessing,
-    teaching: Teaching | None,
+    labelling: Labelling | None,
     accelerator: Accelerator,
 ) -> Accuracy:
     """Of the student after its last step."""
     protocol = protocol_for(protocol, labelled)
     soft = (
-        brought_labels(labelled, protocol.labels, accelerator.device)
-        if teaching is None
-        else teaching.soft_labels(labelled, training.images)
+        own_labels(labelled, protocol.labels, accelerator.device)
+        if labelling is None
+        else labelling.soft_labels(labelled, training.images)
     )
     network = train_student(
         labelled,

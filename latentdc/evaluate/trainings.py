@@ -13,7 +13,7 @@ from torch import distributed
 
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.labelled import LabelledImages, set_hash
-from latentdc.evaluate.teaching import Teaching
+from latentdc.evaluate.soft_labels import Labelling
 from latentdc.images import Preprocessing
 from latentdc.io import read_json, write_json
 from latentdc.ranks import warn
@@ -51,11 +51,11 @@ Done = dict[Training, Accuracy]
 
 
 def setting_hash(
-    test: LabelledImages, normalization: Preprocessing, precision: str, teaching: Teaching | None
+    test: LabelledImages, normalization: Preprocessing, precision: str, labelling: Labelling | None
 ) -> str:
     """8 hex digits of what all trainings of one call share."""
     facts = [set_hash(test), normalization.facts(), precision]
-    text = json.dumps(facts + ([] if teaching is None else [teaching.hash]))
+    text = json.dumps(facts + ([] if labelling is None else [labelling.hash]))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
