@@ -22,9 +22,9 @@ from latentdc.experts.manifest import (
 )
 from latentdc.io import locked
 from latentdc.recipe import Recipe
+from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune
-from latentdc.recipe.vectors import require_images
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
