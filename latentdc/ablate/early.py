@@ -9,7 +9,7 @@ from latentdc.distill.loop import check_moves
 from latentdc.distill.parts import build_prior
 from latentdc.errors import InputError
 from latentdc.experts.files import open_experts
-from latentdc.priors.folder import WeightsMissing
+from latentdc.priors.files import WeightsMissing
 from latentdc.recipe import Recipe
 from latentdc.sweep import finished
 

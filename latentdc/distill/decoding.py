@@ -18,8 +18,7 @@ from latentdc.distill.latents import Latents
 from latentdc.distill.loop import gather_rows
 from latentdc.images import to_uint8
 from latentdc.priors.base import Prior
-from latentdc.priors.pixel import PixelPrior
-from latentdc.priors.vector import VectorPrior, sample_shape
+from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
 
 AT_ONCE = 16  # images of a process that are decoded together, but at least one class
 FILE = "decoded.bin"  # in the run folder until all processes have mapped it

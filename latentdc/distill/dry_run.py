@@ -27,8 +27,8 @@ from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_time, multiply_add
 from latentdc.networks.build import build_network
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.folder import WeightsMissing
-from latentdc.priors.vector import sample_shape
+from latentdc.priors.files import WeightsMissing
+from latentdc.priors.pixel import sample_shape
 from latentdc.recipe import Recipe
 from latentdc.standardization import outline
 

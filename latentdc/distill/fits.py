@@ -9,7 +9,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.objectives.base import Objective
 from latentdc.priors.base import Prior
-from latentdc.priors.vector import VectorPrior
+from latentdc.priors.pixel import VectorPrior
 from latentdc.samples import Kind
 
 

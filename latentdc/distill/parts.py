@@ -16,9 +16,8 @@ from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Preprocessing
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
-from latentdc.priors.base import Prior
+from latentdc.priors.base import Precision, Prior
 from latentdc.priors.load import load_prior
-from latentdc.priors.precision import Precision
 from latentdc.recipe import Recipe
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from latentdc import __version__, config
 from latentdc.priors.base import Prior
-from latentdc.priors.vector import VectorPrior
+from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.published import without_paths
 from latentdc.recipe import Recipe
