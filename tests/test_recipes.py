@@ -9,12 +9,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdc import cli, config
-from latentdc.data.imagenet import wordnet_ids
-from latentdc.data.subsets import SUBSETS, subset_indices
-from latentdc.distill.__main__ import check
+from latentdc.distill import check
 from latentdc.errors import InputError
 from latentdc.networks import build_network
 from latentdc.recipe import Recipe
+from latentdc.recipe.subsets import SUBSETS, subset_indices, wordnet_ids
 from tests.priors import small
 
 SHIPPED = config.shipped_folder("recipes")

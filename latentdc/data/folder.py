@@ -1,18 +1,24 @@
 """Image folders: `<source>/<split>/<class>/*.jpg`."""
 
-import hashlib
-import os
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import torch
 
+from latentdc.data.cache import EncodedSplit
 from latentdc.data.classes import chosen_names, one_form
 from latentdc.data.decode import SUFFIXES
-from latentdc.data.encoded import TEST_SPLITS, EncodedSplit
-from latentdc.data.files import LeftOut, files_below, note, printable, subfolders, tell
+from latentdc.data.files import (
+    TEST_SPLITS,
+    LeftOut,
+    files_below,
+    files_fingerprint,
+    subfolders,
+    tell,
+)
 from latentdc.errors import InputError
+from latentdc.plain_text import printable
+from latentdc.ranks import note
 from latentdc.recipe import Data
 
 _LARGEST = 2**30  # bytes of an image file
@@ -57,7 +63,7 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
         name=name,
         labels=torch.tensor(labels, dtype=torch.int64),
         class_names=tuple(kept),
-        fingerprint=_fingerprint(root, paths),
+        fingerprint=files_fingerprint(paths),
         read=lambda row: _content(paths[row]),
         locate=lambda row: printable(paths[row]),
     )
@@ -104,12 +110,3 @@ def _content(path: Path) -> bytes:
     if path.stat().st_size > _LARGEST:
         raise OSError(f"it has more than {_LARGEST // 2**20} MiB")
     return path.read_bytes()
-
-
-def _fingerprint(root: Path, paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256(os.fsencode(root.resolve()))
-    for path in paths:
-        stat = path.stat()
-        digest.update(os.fsencode(path.relative_to(root)))
-        digest.update(f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

@@ -24,11 +24,11 @@ from scipy.stats import binom  # type: ignore[import-untyped]  # scipy comes wit
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.device import fetch
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate.labelled import require_comparable
-from latentdc.prune.classifier import Classifier
+from latentdc.images import fetch
+from latentdc.prune.scorers import Classifier
 from latentdc.ranks import say
 from latentdc.synthetic.foreign.naming import Read
 from latentdc.synthetic.foreign.numbers import Numbering, classes_advice

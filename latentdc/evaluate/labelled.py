@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.samples import kind_of
+from latentdc.images import kind_of
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 _CHUNK = 1024  # images hashed at once, so that a memory-mapped set stays on disk

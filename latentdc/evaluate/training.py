@@ -14,9 +14,8 @@ from torch.optim.swa_utils import AveragedModel
 from latentdc.augment.dsa import augment
 from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import Draws, draw_views, view
-from latentdc.device import place, send
 from latentdc.evaluate.labelled import LabelledImages
-from latentdc.images import Preprocessing
+from latentdc.images import Preprocessing, place, send
 from latentdc.networks.base import Network
 from latentdc.networks.build import new_network
 from latentdc.recipe.labels import Labels

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from latentdc.augment.views import Draws, draw_views, view
-from latentdc.device import place
 from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.mosaic import views_for
 from latentdc.evaluate.soft import STORE_SEED
+from latentdc.images import place
 from latentdc.recipe.labels import Views
 
 BATCH = 256  # images that teachers label at once

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
-from latentdc.launch import warn
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Autoencoder
 from latentdc.priors.classes import unet_classes
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.parts import one_line
-from latentdc.typed import show
+from latentdc.ranks import warn
+from latentdc.recipe.fields import show
 
 Config = Mapping[str, Any]
 SIDE = 2  # positions of the latent that networks are tried with, along one side

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
-from latentdc.launch import warn
-from latentdc.misfits import nearest
 from latentdc.priors.base import Prior
 from latentdc.priors.files import read_json
+from latentdc.ranks import warn
+from latentdc.recipe.fields import nearest
 from latentdc.recipe.subsets import (
     imagenet_index,
     imagenet_indices,

@@ -21,7 +21,7 @@ from latentdc.priors.classes import dit_classes, unet_classes, warn_of_alike
 from latentdc.priors.clip import TextConditions, load_text_conditions
 from latentdc.priors.files import find_part, read_config
 from latentdc.priors.parts import load_component
-from latentdc.typed import show
+from latentdc.recipe.fields import show
 
 Classes = tuple[str, ...] | None
 

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from latentdc.arguments import class_names_of, require_a, require_whole
-from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
-from latentdc.images import Normalization, Preprocessing
+from latentdc.images import Normalization, Preprocessing, Standardization, Whitening
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Precision, Prior, keep_in_bf16
 from latentdc.priors.checks import (
@@ -40,9 +39,8 @@ from latentdc.priors.memory import fixed_plan
 from latentdc.priors.parts import load_autoencoder, load_scheduler
 from latentdc.priors.pixel import PixelPrior, VectorPrior
 from latentdc.recipe import PriorSettings, Recipe
-from latentdc.standardization import Standardization
-from latentdc.typed import show
-from latentdc.whitening import Whitening
+from latentdc.recipe.fields import show
+from latentdc.runtime import with_gradients
 
 
 @with_gradients

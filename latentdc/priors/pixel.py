@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
+from latentdc.images import Standardization, Whitening
 from latentdc.priors.base import Prior
-from latentdc.standardization import Standardization
-from latentdc.whitening import Whitening
 
 
 class PixelPrior:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 from torch import Tensor
 
+from latentdc.images import load_whitening, save_whitening
 from latentdc.io import read_json
 from latentdc.published import published, published_yaml
 from latentdc.report import save_grid
@@ -16,7 +17,6 @@ from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import dataset_card
 from latentdc.synthetic.rows import read_rows, rows_per_shard, write_rows
 from latentdc.synthetic.vector_rows import holds_vectors, read_vectors, write_vectors
-from latentdc.whitening import read_whitening, to_bytes
 
 if TYPE_CHECKING:
     from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -53,7 +53,7 @@ def write_files(
     # As bytes: safetensors' own writer does not raise OSError when the disk is full.
     (folder / layout.LATENTS).write_bytes(safetensors.torch.save(synthetic.tensors()))
     if synthetic.whitening is not None:
-        (folder / layout.WHITENING).write_bytes(to_bytes(synthetic.whitening))
+        save_whitening(folder / layout.WHITENING, synthetic.whitening)
 
 
 def _write_images(folder: Path, synthetic: "SyntheticSet") -> None:
@@ -85,7 +85,7 @@ def read_files(folder: Path) -> dict[str, Any]:
     whitening = None
     if (folder / layout.WHITENING).is_file():
         with layout.reading(folder / layout.WHITENING):
-            whitening = read_whitening(folder / layout.WHITENING)
+            whitening = load_whitening(folder / layout.WHITENING)
     return {
         "whitening": whitening,
         "images": images,

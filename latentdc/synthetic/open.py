@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentdc.errors import InputError
-from latentdc.ownership import CORESET
 from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.vectors import require_images
+from latentdc.run_folder import CORESET
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.foreign.kinds import Kind, kind_of
 from latentdc.synthetic.foreign.numbers import NAMES, POSITIONS, Numbers
@@ -199,7 +199,7 @@ def _open_foreign(place: Place, train: "Dataset", data: Data) -> "Read":
             from latentdc.synthetic.foreign.rows import read_rows
 
             return read_rows(path, names, ipc, numbers, train.resolution, data.label)
-        from latentdc.data.preprocessing import preprocessing
+        from latentdc.data.open import preprocessing
         from latentdc.synthetic.foreign.tensors import read_tensors
 
         return read_tensors(path, names, ipc, numbers, preprocessing(data, train))

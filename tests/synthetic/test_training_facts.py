@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.images import Normalization
+from latentdc.images import Normalization, Whitening
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.card import dataset_card
 from latentdc.synthetic.folder import FILES, WHITENING
-from latentdc.whitening import Whitening
 from tests.synthetic.sets import random_set
 
 
