@@ -121,7 +121,7 @@ def score_sets(
         train,
         normalization=normalization,
         rows=rows,
-        brought=labels,
+        given=labels,
         accelerator=accelerator,
     )
     if teaching is not None:
