@@ -27,10 +27,9 @@ from latentdc.methods.latents import check_classes_per_step, check_fit
 from latentdc.methods.matching import check_moves, check_precision, match
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.objectives.build import build_objective
-from latentdc.priors.base import Prior
+from latentdc.priors.base import Precision, Prior
 from latentdc.priors.load import load_prior
-from latentdc.priors.precision import Precision
-from latentdc.priors.vector import VectorPrior
+from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.select import most_kept
@@ -241,7 +240,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     Raises:
         InputError: what only the data, the weights or the number of processes show to be wrong.
     """
-    experts = open_experts(recipe) if recipe.objective.kind == "mtt" else None
+    experts = recipe_experts(recipe)
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     precision: Precision = "bf16" if accelerator.mixed_precision == "bf16" else "no"
@@ -256,7 +255,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         ),
     )
     if experts is not None:
-        experts.fit(train, normalization)
+        experts.check(train, normalization)
     objective = recipe_objective(recipe, train, normalization, experts)
     check_classes_per_step(
         recipe.distill.classes_per_step,
@@ -299,6 +298,17 @@ def build_prior(
     )
 
 
+def recipe_experts(recipe: Recipe) -> ExpertFiles | ReplayBuffers | None:
+    """The experts that a recipe follows; None where its objective follows none.
+
+    Raises:
+        InputError: some are missing, or they were made otherwise.
+    """
+    if recipe.objective.kind != "mtt":
+        return None
+    return open_experts(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
+
+
 def recipe_objective(
     recipe: Recipe,
     train: Dataset,
@@ -311,9 +321,8 @@ def recipe_objective(
         InputError: experts that are missing or were made otherwise.
     """
     spec = recipe.objective
-    if experts is None and spec.kind == "mtt":
-        experts = open_experts(recipe)
-        experts.fit(train, normalization)
+    if experts is None and (experts := recipe_experts(recipe)) is not None:
+        experts.check(train, normalization)
     return build_objective(
         spec,
         num_classes=train.num_classes,
