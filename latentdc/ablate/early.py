@@ -7,7 +7,7 @@ from pathlib import Path
 from latentdc.ablate.variants import VARIANTS
 from latentdc.errors import InputError
 from latentdc.methods.matching import check_moves
-from latentdc.priors.folder import WeightsMissing
+from latentdc.priors.files import WeightsMissing
 from latentdc.recipe import Recipe
 from latentdc.run import build_prior, recipe_experts
 from latentdc.sweep import finished

@@ -14,8 +14,8 @@ from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.words import split_words
 from latentdc.io import locked
 from latentdc.recipe import Recipe
+from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import PRETRAINED, pretrained
-from latentdc.recipe.vectors import require_images
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.open import Place, find
 
