@@ -1,5 +1,6 @@
 """`Dataset`: labelled real images, decoded once; or feature vectors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from latentdc.arguments import class_names_of
 from latentdc.data.mapped import Images, MappedImages
 from latentdc.data.repeats import different_rows
+from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.samples import Kind, kind_of
 
@@ -106,6 +108,34 @@ def different_counts(dataset: Dataset) -> Tensor:
     """(C,) number of different samples of each class, without exact repeats."""
     rows = different_rows(dataset.hashes, dataset.labels)
     return torch.bincount(dataset.labels[rows], minlength=dataset.num_classes)
+
+
+def random_images(dataset: Dataset, ipc: int | Sequence[int], seed: int) -> Dataset:
+    """Different images of each class (no exact repeats), drawn by (seed, class), ordered by class.
+
+    The row that every score stands beside.
+
+    Args:
+        dataset: to draw from.
+        ipc: images of every class, or of each one in label order.
+        seed: of the draw.
+
+    Raises:
+        InputError: a class has fewer different images.
+    """
+    counts = [ipc] * dataset.num_classes if isinstance(ipc, int) else ipc
+    picked = []
+    for label, (name, count) in enumerate(zip(dataset.class_names, counts, strict=True)):
+        members, rows = dataset.different(label), len(dataset.members(label))
+        if len(members) < count:
+            repeats = "" if len(members) == rows else f" ({len(members)} different ones)"
+            raise InputError(
+                f"{dataset.name} has {rows} images of class {name!r}{repeats}, a random row of ipc "
+                f"{count} needs as many. Choose a smaller ipc, or keep more images (prune.keep)."
+            )
+        source = generator(seed, "random images", label)
+        picked.append(members[choose(len(members), count, source)])
+    return dataset.select(torch.cat(picked))
 
 
 def _require_samples(samples: Images, name: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from latentdc import launch, ownership
-from latentdc.data.dataset import Dataset, class_counts, different_counts
+from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
 from latentdc.data.preprocessing import plain
 from latentdc.distill import checkpoint
 from latentdc.distill.dataset import distill_dataset
@@ -17,7 +17,6 @@ from latentdc.distill.parts import Parts, open_parts
 from latentdc.distill.provenance import provenance, shared_recipe
 from latentdc.distill.publish import keep, publish
 from latentdc.evaluate import load_protocol, score_table
-from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.table import Table

@@ -27,7 +27,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.device import fetch
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.evaluate.labelled import require_comparable
+from latentdc.evaluate.sets import require_comparable
 from latentdc.prune.classifier import Classifier
 from latentdc.ranks import say
 from latentdc.synthetic.foreign.naming import Read

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 
 from latentdc.evaluate.accuracy import Accuracy, accuracy
-from latentdc.evaluate.brought import brought_labels
 from latentdc.evaluate.labelled import LabelledImages
-from latentdc.evaluate.mosaic import protocol_for
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.rows import Row
+from latentdc.evaluate.sets import protocol_for
+from latentdc.evaluate.soft import Fixed
 from latentdc.evaluate.teaching import Teaching
-from latentdc.evaluate.training import train_student
+from latentdc.evaluate.training import SoftLabels, train_student
 from latentdc.images import Preprocessing
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -50,11 +50,11 @@ class Job:
         """Of the student after its last step."""
         labelled = self.labelled()
         protocol, device = protocol_for(protocol, labelled), accelerator.device
-        soft = (
-            brought_labels(labelled, protocol.labels, device)
-            if teaching is None
-            else teaching.soft_labels(labelled, row.images)
-        )
+        soft: SoftLabels | None = None
+        if teaching is not None:
+            soft = teaching.soft_labels(labelled, row.images)
+        elif labelled.soft_labels is not None:
+            soft = Fixed(labelled.soft_labels.to(device), protocol.labels)
         network = train_student(
             labelled,
             self.student,

@@ -11,19 +11,19 @@ from tqdm import tqdm
 from latentdc.arguments import folder_of, require_a, require_able
 from latentdc.autograd import with_gradients
 from latentdc.evaluate.accuracy import Accuracy
-from latentdc.evaluate.brought import brought_facts, require_own_losses
 from latentdc.evaluate.job import Candidate, Job, drawn
-from latentdc.evaluate.labelled import LabelledImages, require_comparable, set_hash
-from latentdc.evaluate.mosaic import protocol_for, require_grid
+from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.open_teaching import open_teaching
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.rows import Row, write_row
 from latentdc.evaluate.score import Score
+from latentdc.evaluate.sets import protocol_for, require_comparable, require_trainable
 from latentdc.evaluate.sharing import Done, finished, gathered
 from latentdc.evaluate.stores import Stores
 from latentdc.evaluate.teaching import Teaching
 from latentdc.images import Preprocessing
 from latentdc.samples import kind_of
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 
 def check_evaluation(
@@ -161,7 +161,7 @@ def score_sets(
                 for student in protocol.students
             },
             sets[name],
-            brought_facts(drawn(candidates[name], 0))
+            _own_labels(drawn(candidates[name], 0))
             if teaching is None
             else teaching.facts(sets[name], drawn(candidates[name], 0)),
         )
@@ -198,10 +198,15 @@ def _hashes(
     for seed in range(protocol.seeds if callable(candidate) else 1):
         labelled = drawn(candidate, seed)
         require_comparable(labelled, test, name)
-        require_grid(labelled, protocol.views, name)
-        require_own_losses(labelled, protocol.infobatch, name)
+        require_trainable(labelled, protocol, name)
         hashes.append(set_hash(labelled))
     return tuple(hashes) if callable(candidate) else tuple(hashes * protocol.seeds)
+
+
+def _own_labels(one: SyntheticSet) -> dict[str, object]:
+    """What the soft labels of a set are and cost, in JSON's types; empty where it has none."""
+    soft = one.soft_labels
+    return {} if soft is None else {"source": "brought", "label_bytes": soft.nbytes}
 
 
 def _setting(

@@ -8,10 +8,8 @@ from accelerate import Accelerator
 
 from latentdc.arguments import folder_of, require_texts
 from latentdc.autograd import with_gradients
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
-from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.image_bytes import image_bytes
 from latentdc.evaluate.job import Candidate, drawn
 from latentdc.evaluate.jobs import check_evaluation, score_sets
 from latentdc.evaluate.labelled import LabelledImages, counts_hash, set_hash
@@ -21,6 +19,7 @@ from latentdc.images import Preprocessing
 from latentdc.machine import this_machine
 from latentdc.misfits import nearest
 from latentdc.recipe import BASELINES, Recipe
+from latentdc.synthetic.storage import image_bytes
 
 MISSING = {
     "distilled": "no distilled set was given",

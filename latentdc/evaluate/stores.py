@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from latentdc.evaluate.labelled import LabelledImages
-from latentdc.evaluate.mosaic import views_for
+from latentdc.evaluate.sets import views_for
 from latentdc.evaluate.soft import STORE_SEED
 from latentdc.evaluate.store import LabelStore
 from latentdc.recipe.labels import changed

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from latentdc.augment.views import Draws, draw_views, view
 from latentdc.device import place
 from latentdc.evaluate.labelled import LabelledImages
-from latentdc.evaluate.mosaic import views_for
+from latentdc.evaluate.sets import views_for
 from latentdc.evaluate.soft import STORE_SEED
 from latentdc.recipe.labels import Views
 

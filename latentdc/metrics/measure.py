@@ -12,16 +12,15 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import launch
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, random_images
 from latentdc.data.open import open_splits
 from latentdc.device import fetch
 from latentdc.distill.parts import build_prior
 from latentdc.errors import InputError
-from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.label_settings import Teacher
-from latentdc.evaluate.labelled import require_comparable, set_hash
 from latentdc.evaluate.loading import load_protocol
+from latentdc.evaluate.sets import require_comparable
 from latentdc.evaluate.teacher_check import real_accuracy, require_knowledge
 from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization
@@ -31,7 +30,7 @@ from latentdc.prune.classifier import Classifier
 from latentdc.recipe import Recipe
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
-from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 NAME = "metrics.json"
 VERSION = 1

@@ -6,8 +6,8 @@ from latentdc.errors import InputError
 from latentdc.evaluate import evaluate, job
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.jobs import score_sets
-from latentdc.evaluate.labelled import set_hash
 from latentdc.images import Normalization
+from latentdc.synthetic.synthetic_set import set_hash
 from tests.evaluate.toys import TEST, TWO, protocol, stripes
 from tests.processes import run_two
 

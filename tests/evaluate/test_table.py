@@ -4,16 +4,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from latentdc.data.dataset import random_images
 from latentdc.errors import InputError
 from latentdc.evaluate import score_table
-from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.labelled import set_hash
 from latentdc.evaluate.render import to_markdown, to_text
 from latentdc.evaluate.score import Score
 from latentdc.evaluate.table import Table
 from latentdc.images import Normalization
 from latentdc.machine import Machine
-from latentdc.synthetic.rows import encode
+from latentdc.synthetic.files import encode
+from latentdc.synthetic.synthetic_set import set_hash
 from tests.evaluate.toys import protocol, stripes
 
 TRAIN, TEST = stripes(60, seed=3), stripes(30, seed=4)

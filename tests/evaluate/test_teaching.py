@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 from latentdc.augment.views import draw_views, view
 from latentdc.errors import InputError, RunError
 from latentdc.evaluate import evaluate, job, teachers
-from latentdc.evaluate.labelled import set_hash
 from latentdc.evaluate.open_teaching import open_teaching, require_given_teachers
 from latentdc.evaluate.store import decode
 from latentdc.evaluate.teachers import Ensemble, open_teacher
@@ -16,6 +15,7 @@ from latentdc.evaluate.training import train_student
 from latentdc.images import Normalization
 from latentdc.networks import new_network
 from latentdc.recipe.labels import Labels, Teacher, Views
+from latentdc.synthetic.synthetic_set import set_hash
 from tests.evaluate.toys import TEST, protocol, stripes
 from tests.processes import run_two
 
