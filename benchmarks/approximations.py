@@ -1,4 +1,4 @@
-"""How far bf16 and `prior.truncate: k` are from the exact gradient, at the start of a recipe's run.
+"""How far bf16 is from the exact gradient, at the start of a recipe's run.
 
 Cosine and relative distance of dL/dz and dL/dc over all classes, for the recipe's own objective.
 
@@ -12,8 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import config
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.distill.latents import Latents, initial_latents
 from latentdc.distill.loop import image_gradient
 from latentdc.distill.parts import build_prior, recipe_objective
@@ -63,9 +62,6 @@ def main() -> None:
     print(
         f"  its images: {float(off.mean()):.3f} of 255 levels off, {float(off.max()):.1f} at most"
     )
-    for count in range(1, spec.steps):
-        prior.truncate = count
-        report(f"truncate {count}", gradients(prior, latents, wanted), exact)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import MappedImages
 from latentdc.distill.classes import own_classes, step_classes
 from latentdc.distill.latents import initial_latents
 from latentdc.distill.loop import distill, make_optimizer
 from latentdc.distill.real import RealBatches
 from latentdc.draws import global_draws
+from latentdc.images import MappedImages
 from latentdc.machine import device_name
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -36,7 +36,7 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
-from latentdc.recipe import ObjectiveSettings
+from latentdc.recipe import ObjectiveSettings, PriorSettings
 
 RESOLUTION, REAL = 32, 10  # pixels, and real images per class
 SETS = (10, 100, 1000)  # classes
@@ -51,7 +51,8 @@ def small_prior(kind: str, names: tuple[str, ...]) -> Prior:
         spec = UNetTraining(channels=[16, 32], heads=16)
         unet, embedding = build_unet(spec, space.latent_shape, names)
     denoiser = UNetDenoiser(unet, embedding)
-    return DiffusionPrior(space, denoiser, build_scheduler(), class_names=names, steps=2)
+    settings = PriorSettings(weights="small", steps=2, memory="fast")
+    return DiffusionPrior(space, denoiser, build_scheduler(), settings, class_names=names)
 
 
 def real_images(path: Path, classes: int) -> Dataset:

@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc.data.open import open_splits
-from latentdc.device import fetch
 from latentdc.evaluate.class_numbers import (
     beyond_chance,
     clearly_better,
@@ -22,6 +21,7 @@ from latentdc.evaluate.class_numbers import (
     mostly_exchanged,
 )
 from latentdc.evaluate.judge import open_judge
+from latentdc.images import fetch
 from latentdc.recipe import Data, Recipe
 
 TRIALS = 20

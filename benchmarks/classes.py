@@ -21,7 +21,7 @@ from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
-from latentdc.recipe import ObjectiveSettings
+from latentdc.recipe import ObjectiveSettings, PriorSettings
 
 SIZE, EACH, STEPS, ROUNDS = 8, 4, 3, 3
 PARTS = ("decode", "objective", "way back", "update")
@@ -42,7 +42,8 @@ def prior(names: tuple[str, ...]) -> DiffusionPrior:
         unet, embedding = build_unet(spec, (2, SIZE // 2, SIZE // 2), names)
     space = AutoencoderPrior(vae, resolution=SIZE)
     denoiser = UNetDenoiser(unet, embedding)
-    return DiffusionPrior(space, denoiser, build_scheduler(), class_names=names, steps=STEPS)
+    settings = PriorSettings(weights="small", steps=STEPS, memory="fast")
+    return DiffusionPrior(space, denoiser, build_scheduler(), settings, class_names=names)
 
 
 def measured(classes: int) -> dict[str, float]:

@@ -14,8 +14,7 @@ from pathlib import Path
 from statistics import fmean
 
 from latentdc import config, launch
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.parts import build_prior, recipe_objective
 from latentdc.evaluate import evaluate, load_protocol

@@ -13,8 +13,7 @@ import torch
 
 from latentdc import config, launch
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.draws import choose, generator
 from latentdc.prune.prune import score_dataset
 from latentdc.recipe import Recipe
@@ -37,7 +36,7 @@ def main() -> None:
         noisy,
         recipe.prune,
         test,
-        normalization=plain(recipe.data, noisy),
+        normalization=plain_preprocessing(recipe.data, noisy),
         seed=recipe.seed,
         folder=options.folder,
         accelerator=accelerator,

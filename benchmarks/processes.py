@@ -53,8 +53,7 @@ def measure(folder: Path, words: list[str]) -> None:
     from accelerate import Accelerator
 
     from latentdc import config
-    from latentdc.data.open import open_splits
-    from latentdc.data.preprocessing import preprocessing
+    from latentdc.data.open import open_splits, preprocessing
     from latentdc.distill.classes import own_classes
     from latentdc.distill.latents import initial_latents
     from latentdc.distill.loop import distill, make_optimizer

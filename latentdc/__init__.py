@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from latentdc.images import Normalization as Normalization
     from latentdc.objectives.build import build_objective as build_objective
     from latentdc.priors.base import Prior as Prior
-    from latentdc.priors.loading import load_prior as load_prior
+    from latentdc.priors.load import load_prior as load_prior
     from latentdc.prune.coreset import Coreset as Coreset
     from latentdc.prune.prune import choose_coreset as choose_coreset
     from latentdc.prune.prune import prune_dataset as prune_dataset
     from latentdc.prune.prune import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
     from latentdc.recipe import ObjectiveSettings as ObjectiveSettings
+    from latentdc.recipe import PriorSettings as PriorSettings
     from latentdc.recipe import Prune as Prune
     from latentdc.recipe import RuleSettings as RuleSettings
     from latentdc.recipe import Scorer as Scorer
@@ -41,6 +42,7 @@ _HOME = {
     "Normalization": "latentdc.images:Normalization",
     "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",
     "Prior": "latentdc.priors.base:Prior",
+    "PriorSettings": "latentdc.recipe:PriorSettings",
     "Prune": "latentdc.recipe:Prune",
     "RuleSettings": "latentdc.recipe:RuleSettings",
     "Score": "latentdc.evaluate.score:Score",
@@ -50,7 +52,7 @@ _HOME = {
     "choose_coreset": "latentdc.prune.prune:choose_coreset",
     "distill_dataset": "latentdc.distill.dataset:distill_dataset",
     "evaluate_set": "latentdc.evaluate.jobs:evaluate",
-    "load_prior": "latentdc.priors.loading:load_prior",
+    "load_prior": "latentdc.priors.load:load_prior",
     "load_protocol": "latentdc.evaluate.loading:load_protocol",
     "open_dataset": "latentdc.data.open:open_dataset",
     "open_splits": "latentdc.data.open:open_splits",

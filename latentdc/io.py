@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from latentdc import ranks
 from latentdc.errors import InputError
@@ -175,6 +175,29 @@ def _same_folders(one: Path, other: Path) -> bool:
     )
 
 
+def reserve(file: IO[bytes]) -> None:
+    """Take the room of a sparse file on the disk, before it is written through a map.
+
+    Without it, a full disk ends the process by SIGBUS when a page is written.
+
+    Args:
+        file: open for reading and writing; its content stays.
+
+    Raises:
+        OSError: there is no room.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if size and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    file.seek(0)
+    for start in range(0, size, 2**20):  # each part as it is: a hole is read as zeros
+        part = file.read(min(2**20, size - start))
+        file.seek(start)
+        file.write(part)
+    file.flush()
+
+
 # ---- Reading ----
 
 
@@ -234,6 +257,11 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_bytes(content: bytes) -> int:
+    """Signed 64-bit hash (BLAKE2b)."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
+
+
 def checksum(tensors: "Mapping[str, Tensor]", about: str = "") -> str:
     """64 hex digits of tensors, with their names, types and shapes, and of a text beside them."""
     import torch
@@ -277,6 +305,7 @@ def cached(
     write: Callable[[Path, T], None],
     *,
     name: str = "{}",
+    advice: str = "name another folder",
 ) -> T:
     """What `make` returns, kept in a folder under the fingerprint of the facts that decide it.
 
@@ -289,6 +318,7 @@ def cached(
         read: what `write` wrote; raises OSError or ValueError of what is damaged.
         write: one file or folder, whole or not at all, such as `save_tensors`.
         name: of the file or folder; `{}` stands for the fingerprint.
+        advice: what to do where the folder cannot be written.
 
     Raises:
         InputError: the folder cannot be written.
@@ -299,7 +329,7 @@ def cached(
     path = folder / name.format(fingerprint(facts))
     with ExitStack() as stack:
         if not path.exists():
-            stack.enter_context(locked(path, wait=True, every_process=True))
+            stack.enter_context(locked(path, wait=True, every_process=True, advice=advice))
         if path.exists():
             try:
                 return read(path)

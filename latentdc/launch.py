@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -24,6 +23,7 @@ from latentdc import heartbeat, ranks
 from latentdc.errors import InputError, everywhere
 from latentdc.io import lock_owner
 from latentdc.machine import use_threads
+from latentdc.ranks import warn as warn
 
 PATIENCE = timedelta(days=7)  # of processes that wait for one that works: `heartbeat` ends others
 VISIBLE = 10  # seconds in which a file of one node is seen on the others
@@ -146,13 +146,6 @@ def _require_shared(folder: Path, accelerator: Accelerator) -> None:
                 "nodes need one shared folder: name it by its whole path, with output=..."
             )
         )
-
-
-@cache
-def warn(message: str) -> None:
-    """Say it once, on the main process, in one line."""
-    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-        print(f"latentdc: warning: {message}", file=sys.stderr)
 
 
 def _how_to_start(processes: int) -> str:

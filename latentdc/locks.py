@@ -12,7 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from latentdc import ranks
-from latentdc.errors import InputError
+from latentdc.errors import InputError, is_full
+from latentdc.plain_text import printable
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)  # of some network file systems
 
@@ -22,7 +23,12 @@ class InUse(InputError):
 
 
 @contextmanager
-def locked(*paths: Path, wait: bool = False, every_process: bool = False) -> Iterator[None]:
+def locked(
+    *paths: Path,
+    wait: bool = False,
+    every_process: bool = False,
+    advice: str = "name another folder",
+) -> Iterator[None]:
     """Keep other commands out of folders, or away from files, while the block runs.
 
     The lock names its owner to the others. It lies beside the folder, so that a refused command
@@ -34,6 +40,7 @@ def locked(*paths: Path, wait: bool = False, every_process: bool = False) -> Ite
         wait: for the owner, instead of raising.
         every_process: of a launch takes the lock, one after the other if `wait`; else the main
             process alone takes it for all.
+        advice: what to do where the lock cannot be written.
 
     Raises:
         InUse: another command is at work in one of them; the line says which, and since when.
@@ -42,16 +49,16 @@ def locked(*paths: Path, wait: bool = False, every_process: bool = False) -> Ite
     with ExitStack() as stack:
         if every_process or ranks.rank() == 0:
             for path in dict.fromkeys(map(_place, paths)):
-                stack.enter_context(_locked(path, wait))
+                stack.enter_context(_locked(path, wait, advice))
         yield
 
 
 @contextmanager
-def _locked(folder: Path, wait: bool) -> Iterator[None]:
+def _locked(folder: Path, wait: bool, advice: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path, mark = _beside(folder, "lock"), _beside(folder, "owner")
-    made = [parent for parent in path.parents if not parent.exists()]
+    made = [parent for parent in path.parents if not os.path.exists(parent)]
     lock = FileLock(path)
     try:
         while not (lock.is_locked and path.exists()):  # its former owner may just have removed it
@@ -64,10 +71,11 @@ def _locked(folder: Path, wait: bool) -> Iterator[None]:
             "name another folder."
         ) from error
     except (OSError, NotImplementedError) as error:
+        if is_full(error):
+            raise
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-            raise InputError(
-                f"cannot write to {str(path.parent)[:200]}: {error.strerror}; name another folder."
-            ) from error
+            place = printable(path.parent)[:200]
+            raise InputError(f"cannot write to {place}: {error.strerror}; {advice}.") from error
     part = mark.with_name(f"{mark.name}.part")
     try:
         part.write_text(json.dumps(_this_command()), encoding="utf-8")

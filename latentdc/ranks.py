@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import cache
 
 from latentdc.errors import InputError
 
@@ -35,6 +36,18 @@ def say(kind: str, message: str) -> None:
     """
     if rank() == 0:
         print(f"latentdc: {kind}: {message}", file=sys.stderr, flush=True)
+
+
+@cache
+def note(message: str) -> None:
+    """Say it once, on the main process, in one line."""
+    say("note", message)
+
+
+@cache
+def warn(message: str) -> None:
+    """Say it once, on the main process, in one line."""
+    say("warning", message)
 
 
 def check() -> None:

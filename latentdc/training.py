@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from latentdc.augment.dsa import Draw, draw_augmentation
-from latentdc.device import send
 from latentdc.draws import generator, key_seed
 from latentdc.errors import InputError, RunError
+from latentdc.images import send
 from latentdc.networks.build import needs_two_images
 
 T = TypeVar("T")

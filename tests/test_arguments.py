@@ -39,7 +39,7 @@ def weights(tmp_path_factory):
 PRIOR = [
     ({"kind": "difusion"}, "prior.kind takes one of 'pixel', 'autoencoder'"),
     ({"kind": None}, "prior.kind takes one of"),
-    ({"kind": "vector"}, "load_prior makes pixel, autoencoder and diffusion priors"),
+    ({"kind": "vector"}, "normalization is a Standardization, got null"),
     ({"weights": None}, "prior.kind diffusion needs prior.weights"),
     ({"weights": 5}, "prior.weights takes text"),
     ({"weights": ""}, "weights is a path"),
@@ -64,18 +64,21 @@ PRIOR = [
     ({"memory": "least"}, "prior.memory takes one of"),
     ({"chunk": 0}, "prior.chunk is at least 1 image, got 0"),
     ({"chunk": None}, "prior.chunk takes a whole number"),
-    ({"truncate": 10}, "prior.truncate is between 1 and prior.steps - 1 = 9, got 10"),
-    ({"truncate": 0}, "prior.truncate is between 1"),
-    ({"truncate": 1, "kind": "autoencoder"}, "prior.truncate counts denoising steps"),
     ({"autoencoder": "x", "kind": "autoencoder"}, "prior.autoencoder takes the place"),
-    ({"random_denoiser": -1}, "seed is at least 0, got -1"),
-    ({"random_denoiser": "a"}, "seed takes a whole number"),
-    ({"random_denoiser": 0, "kind": "pixel"}, "prior.denoiser=random is for prior.kind=diffusion"),
-    ({"prompts": "a cat"}, "prompts maps class names to texts"),
-    ({"prompts": {}}, "prompts maps class names to texts"),
-    ({"prompts": {"cat": 3}}, "prompts maps class names to texts"),
-    ({"prompts": ["a cat"]}, "prompts maps class names to texts"),
-    ({"whitening": 3, "kind": "pixel"}, "whitening is a Whitening, got 3"),
+    ({"denoiser": "random", "seed": -1}, "seed is at least 0, got -1"),
+    ({"denoiser": "random", "seed": "a"}, "seed takes a whole number"),
+    ({"denoiser": "random", "kind": "pixel"}, "prior.denoiser=random is for prior.kind=diffusion"),
+    ({"class_names": "cat"}, "class_names is a list of texts, got 'cat'; write ['cat']"),
+    ({"class_names": [3]}, "class_names is a list of texts, got [3]"),
+    ({"class_names": ["cat", "cat"]}, "class names are all different, got 'cat' twice"),
+    (
+        {"class_names": ["cat"], "names": {"car": "x"}},
+        "the data set has no class 'car'",
+    ),
+    (
+        {"normalization": 3, "kind": "pixel"},
+        "is a Normalization or a Whitening, got 3",
+    ),
     ({"precision": "fp16"}, "precision is one of ('no', 'bf16', 'float32'), got 'fp16'"),
     ({"precision": None}, "precision is one of"),
     ({"channels_last": "yes"}, "prior.channels_last takes true or false"),
@@ -90,12 +93,11 @@ PRIOR = [
 
 @pytest.mark.parametrize(("options", "told"), PRIOR)
 def test_load_prior_has_the_checks_of_a_recipe(weights, options, told):
-    given = {"kind": "diffusion", "weights": weights, "resolution": 8, **options}
-    refused(lambda: latentdc.load_prior(**given), told)
+    refused(lambda: small.load(**{"weights": weights, **options}), told)
 
 
 def test_a_folder_of_weights_may_be_a_path(weights):
-    assert latentdc.load_prior("diffusion", Path(weights), resolution=8).resolution == 8
+    assert small.load(Path(weights)).resolution == 8
 
 
 OBJECTIVE = [
@@ -469,7 +471,7 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     numpys = {name: number(value) for name, value in options.items()}
     again = setup.run(tmp_path / "numpy", **numpys, seed=number(3), ipc=number(2))
     assert plain.images.equal(again.images) and plain.z.equal(again.z)
-    prior = latentdc.load_prior("pixel", resolution=number(data.resolution))
+    prior = small.load(None, "pixel", resolution=number(data.resolution))
     assert {*map(type, prior.latent_shape)} == {int}
 
 

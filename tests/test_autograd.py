@@ -26,7 +26,7 @@ def pictures(per_class: int = 6) -> Dataset:
 
 
 def distilled(folder, kind: str) -> torch.Tensor:
-    prior = latentdc.load_prior("diffusion", str(folder), resolution=8, steps=2, memory="auto")
+    prior = small.load(folder, steps=2, memory="auto")
     objective = latentdc.build_objective(
         ObjectiveSettings(
             kind=kind,

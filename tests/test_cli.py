@@ -10,7 +10,7 @@ import pytest
 
 from latentdc import cli, config
 from latentdc.errors import InputError, RunError, everywhere
-from latentdc.recipe import PriorSpec, Recipe
+from latentdc.recipe import PriorSettings, Recipe
 
 
 def ends(capsys, work) -> tuple[int, str, str]:
@@ -407,7 +407,7 @@ for arguments, wanted in json.loads(sys.argv[1]):
 
 
 def test_help_configuration_and_refusals_come_without_importing_torch(tmp_path):
-    config.claim(Recipe(prior=PriorSpec(kind="pixel")), tmp_path / "another")
+    config.claim(Recipe(prior=PriorSettings(kind="pixel")), tmp_path / "another")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(TORCHLESS)],
         cwd=tmp_path,

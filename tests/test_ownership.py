@@ -4,9 +4,9 @@ import pytest
 
 from latentdc import ownership
 from latentdc.errors import InputError
-from latentdc.recipe import Distill, Evaluate, PriorSpec, Prune, Recipe
+from latentdc.recipe import Distill, Evaluate, PriorSettings, Prune, Recipe
 
-RECIPE = Recipe(prior=PriorSpec(kind="pixel"), prune=Prune(keep=0.5))
+RECIPE = Recipe(prior=PriorSettings(kind="pixel"), prune=Prune(keep=0.5))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_checking_writes_nothing(tmp_path):
     "changed",
     [
         replace(RECIPE, distill=Distill(lr_z=0.1)),
-        replace(RECIPE, prior=PriorSpec(weights="digits")),
+        replace(RECIPE, prior=PriorSettings(weights="digits")),
         replace(RECIPE, ipc=5),
     ],
 )

@@ -16,7 +16,7 @@ from latentdc.recipe import (
     Hub,
     Loops,
     ObjectiveSettings,
-    PriorSpec,
+    PriorSettings,
     Prune,
     Rded,
     Recipe,
@@ -35,16 +35,13 @@ REFUSED = [
     (Prune, {"keep": 0.0}, r"share in \(0, 1\], got 0\.0"),
     (Prune, {"keep": 20.0}, r"got 20\.0; for 20 % write 0\.2"),
     (Prune, {"keep": float("nan")}, r"prune\.keep is a finite number .*, got nan"),
-    (PriorSpec, {"kind": "diffusion"}, r"prior\.kind diffusion needs prior\.weights"),
-    (PriorSpec, {"kind": "autoencoder"}, r"or choose prior\.kind=pixel"),
-    (PriorSpec, {"weights": "x", "steps": 1}, r"between 2 and 1000 with prior\.skip=x0, got 1"),
-    (PriorSpec, {"weights": "x", "steps": 1001}, r"got 1001"),
-    (PriorSpec, {"weights": "x", "guidance": -1.0}, r"prior\.guidance is at least 0, .* got -1"),
-    (PriorSpec, {"weights": "x", "guidance": float("nan")}, r"guidance is a finite number"),
-    (PriorSpec, {"kind": "pixel", "chunk": 0}, r"prior\.chunk is at least 1 image"),
-    (PriorSpec, {"weights": "x", "truncate": 0}, r"between 1 and prior\.steps - 1 = 9, got 0"),
-    (PriorSpec, {"weights": "x", "truncate": 10}, r"got 10; leave it out for the exact gradient"),
-    (PriorSpec, {"kind": "pixel", "truncate": 2}, r"prior\.kind=pixel has none; leave it out"),
+    (PriorSettings, {"kind": "diffusion"}, r"prior\.kind diffusion needs prior\.weights"),
+    (PriorSettings, {"kind": "autoencoder"}, r"or choose prior\.kind=pixel"),
+    (PriorSettings, {"weights": "x", "steps": 1}, r"between 2 and 1000 with prior\.skip=x0, got 1"),
+    (PriorSettings, {"weights": "x", "steps": 1001}, r"got 1001"),
+    (PriorSettings, {"weights": "x", "guidance": -1.0}, r"guidance is at least 0, .* got -1"),
+    (PriorSettings, {"weights": "x", "guidance": float("nan")}, r"guidance is a finite number"),
+    (PriorSettings, {"kind": "pixel", "chunk": 0}, r"prior\.chunk is at least 1 image"),
     (ObjectiveSettings, {"batch": 0}, r"objective\.batch is at least 1 image"),
     (ObjectiveSettings, {"augment": "color_crob"}, r"'crob' in 'color_crob' is unknown"),
     (ObjectiveSettings, {"augment": "color+crob"}, r"'crob' in 'color\+crob' is unknown"),
@@ -99,7 +96,7 @@ REFUSED = [
     ),
     (
         Recipe,
-        {"distill": Distill(lr_z=0.0), "prior": PriorSpec(kind="pixel")},
+        {"distill": Distill(lr_z=0.0), "prior": PriorSettings(kind="pixel")},
         r"lr_c=1 with prior\.kind=pixel: nothing would move",
     ),
     (Recipe, {"ipc": 0}, r"ipc is at least 1 image per class, got 0"),
@@ -128,8 +125,12 @@ def test_a_value_out_of_range_is_refused_with_the_range_and_what_came(
 
 def test_values_at_the_edges_of_their_ranges_are_taken():
     Prune(keep=1.0), Prune(keep=1e-6), Data(resolution=8)
-    PriorSpec(kind="pixel"), PriorSpec(weights="x", steps=2), ObjectiveSettings(augment=None)
-    PriorSpec(weights="x", steps=1, skip="none"), PriorSpec(weights="x", steps=1000)
+    (
+        PriorSettings(kind="pixel"),
+        PriorSettings(weights="x", steps=2),
+        ObjectiveSettings(augment=None),
+    )
+    PriorSettings(weights="x", steps=1, skip="none"), PriorSettings(weights="x", steps=1000)
     Distill(steps=0, lr_z=0.0, lr_c=0.0, momentum=0.0, checkpoint_every=1), Evaluate(rows=[])
 
 
@@ -155,7 +156,7 @@ def test_a_path_may_begin_at_home(monkeypatch):
     recipe = Recipe(
         data=Data(source="~/imagenet"),
         prune=Prune(coreset="~/kept.parquet", scorer=Scorer(weights="~/net.safetensors")),
-        prior=PriorSpec(weights="~/prior"),
+        prior=PriorSettings(weights="~/prior"),
         output="~/run",
     )
     assert recipe.data.source == "/home/me/imagenet" and recipe.output == "/home/me/run"
@@ -175,7 +176,7 @@ def test_gradient_matching_takes_its_papers_loops_unless_others_are_given(ipc, l
 
 
 SETTINGS = [
-    *(Data, Trim, Distill, Evaluate, Hub, Combine, Rded, Loops, ObjectiveSettings, PriorSpec),
+    *(Data, Trim, Distill, Evaluate, Hub, Combine, Rded, Loops, ObjectiveSettings, PriorSettings),
     *(RuleSettings, Prune, Scorer, Trajectory, Experts, Recipe, Views, Labels, Teacher),
     *(AutoencoderTraining, UNetTraining, PriorRecipe),
 ]
@@ -189,7 +190,7 @@ WRONG = {
 
 @pytest.mark.parametrize("component", SETTINGS)
 def test_every_field_refuses_what_no_value_of_its_kind_is(component):
-    base = {"weights": "digits"} if component is PriorSpec else {}
+    base = {"weights": "digits"} if component is PriorSettings else {}
     tried = 0
     for field in fields(component):
         origin, arguments = get_origin(field.type), get_args(field.type)

@@ -16,8 +16,7 @@ from accelerate import Accelerator
 
 from latentdc import launch
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.distill.latents import initial_latents
 from latentdc.distill.loop import image_gradient
 from latentdc.distill.memory import settle_memory

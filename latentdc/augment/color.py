@@ -13,8 +13,7 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from latentdc.device import send
-from latentdc.images import from_uint8, to_uint8
+from latentdc.images import from_uint8, send, to_uint8
 
 LEVELS = 30  # of magnitude
 EIGENVALUES = (0.2175, 0.0188, 0.0045)  # of ImageNet's colours, with the vectors below in columns

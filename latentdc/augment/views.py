@@ -13,9 +13,8 @@ from torch import Generator, Tensor
 
 from latentdc.augment import color, geometry, mixing
 from latentdc.augment.dsa import cutout
-from latentdc.data.mapped import Images
-from latentdc.device import fetch, send
 from latentdc.draws import generator
+from latentdc.images import Images, fetch, send
 from latentdc.recipe.labels import Views
 
 Draws = dict[str, Tensor]  # by name of the step, one row per image of the set, on the CPU

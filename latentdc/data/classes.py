@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from latentdc.config import nearest
-from latentdc.data.imagenet import imagenet_index, wordnet_ids
-from latentdc.data.subsets import subset_names
 from latentdc.errors import InputError
 from latentdc.recipe import Data
+from latentdc.recipe.subsets import imagenet_index, subset_names, wordnet_ids
 
 
 def one_form(name: str) -> str:

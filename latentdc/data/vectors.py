@@ -15,13 +15,11 @@ from torch import Tensor
 
 from latentdc.data.cache import MEMORY_LIMIT
 from latentdc.data.classes import chosen_names, relabel, require_members
-from latentdc.data.dataset import Dataset
-from latentdc.data.encoded import TEST_SPLITS
-from latentdc.data.files import exists, note
-from latentdc.data.hashing import hash_vector
-from latentdc.data.mapped import Images, MappedImages
-from latentdc.data.sizes import Size
+from latentdc.data.dataset import Dataset, hash_vector
+from latentdc.data.folder import TEST_SPLITS, exists
 from latentdc.errors import InputError
+from latentdc.images import Images, MappedImages
+from latentdc.ranks import note
 from latentdc.recipe import Data
 
 NAMES = "classes.txt"
@@ -222,13 +220,3 @@ def _hashes(vectors: Images, name: str) -> Tensor:
 def vector_width(data: Data) -> int:
     """D of the training vectors, which are not read."""
     return stored_split(data, "train").vectors.shape[1]
-
-
-def vector_size(data: Data) -> Size:
-    """Samples and classes, for a dry run; vectors are not read.
-
-    Raises:
-        InputError: as `open_vectors`, as far as nothing has to be read.
-    """
-    train, test = stored_split(data, "train"), stored_split(data, "test")
-    return Size(len(train.labels), len(test.labels), len(class_names(data, train)))

@@ -10,8 +10,7 @@ from accelerate import Accelerator
 
 from latentdc.arguments import folder_of
 from latentdc.autograd import with_gradients
-from latentdc.data.dataset import Dataset, different_counts
-from latentdc.data.hashing import hash_samples
+from latentdc.data.dataset import Dataset, different_counts, hash_samples
 from latentdc.distill import checkpoint
 from latentdc.distill.classes import (
     check_classes_per_step,

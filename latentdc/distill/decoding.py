@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc.data.cache import MEMORY_LIMIT
-from latentdc.data.mapped import reserve
 from latentdc.distill.latents import Latents
 from latentdc.distill.loop import gather_rows
 from latentdc.images import to_uint8
+from latentdc.io import reserve
 from latentdc.priors.base import Prior
 from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.vector import VectorPrior, sample_shape

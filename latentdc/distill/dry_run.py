@@ -9,7 +9,7 @@ import math
 import torch
 from accelerate import PartialState
 
-from latentdc.data.sizes import class_count, kept_size
+from latentdc.data.open import class_count, kept_size
 from latentdc.data.vectors import vector_width
 from latentdc.distill.classes import most_together
 from latentdc.distill.parts import build_prior
@@ -24,13 +24,13 @@ from latentdc.distill.work import (
     sweep,
 )
 from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_time, multiply_adds, seconds_for
+from latentdc.images import unread_standardization
 from latentdc.networks.build import build_network
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.folder import WeightsMissing
 from latentdc.priors.vector import sample_shape
 from latentdc.recipe import Recipe
-from latentdc.standardization import outline
 
 
 def describe(recipe: Recipe) -> str:
@@ -40,7 +40,9 @@ def describe(recipe: Recipe) -> str:
         InputError: a prior that does not exist or cannot have the resolution.
     """
     size, classes = kept_size(recipe.data), class_count(recipe.data)
-    unread = outline(vector_width(recipe.data)) if recipe.data.kind == "vectors" else None
+    unread = (
+        unread_standardization(vector_width(recipe.data)) if recipe.data.kind == "vectors" else None
+    )
     side = recipe.data.resolution
     shown = f"{side} px" if unread is None else f"vectors of {len(unread.mean):,} values"
     lines = {"data": f"{recipe.data.source}, {shown}"}
@@ -73,8 +75,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     plan = decoding_plan(recipe, prior, here)
     again = 0 if plan.memory == "fast" else 1
     calls = prior.calls if isinstance(prior, DiffusionPrior) else 1
-    back = (recipe.prior.truncate or calls) / calls
-    sweeps = 1 + back * (1 + again)  # backward to the inputs costs one forward
+    sweeps = 2 + again  # backward to the inputs costs one forward
     student = build_network(
         recipe.objective.network, num_classes=classes, resolution=prior.resolution
     ).to("meta")
@@ -101,7 +102,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         lines["denoiser"] = (
             f"{calls} calls per sweep, {moved * calls * branches:,} samples"
             f"{' with guidance' * (branches - 1)}; "
-            f"{'2 sweeps' if again else '1 sweep'} forward and {back:g} back per step"
+            f"{'2 sweeps' if again else '1 sweep'} forward and 1 back per step"
         )
     kept = latent_bytes(inputs, prior, images) / processes
     held = activation_bytes(prior, plan, here)

@@ -7,10 +7,10 @@ from accelerate import Accelerator
 from latentdc.arguments import require_a, require_able, require_json
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.images import Kind
 from latentdc.objectives.base import Objective
 from latentdc.priors.base import Prior
 from latentdc.priors.vector import VectorPrior
-from latentdc.samples import Kind
 
 
 def check_parts(

@@ -9,9 +9,9 @@ from torch import Tensor
 from latentdc import draws
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.images import as_floats
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
-from latentdc.samples import as_floats
 
 ENCODED = 16  # images that enter the encoder at once
 

@@ -8,8 +8,7 @@ from accelerate import Accelerator
 
 from latentdc import launch
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.distill.classes import check_classes_per_step
 from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
@@ -17,13 +16,9 @@ from latentdc.images import Preprocessing
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
 from latentdc.priors.base import Prior
-from latentdc.priors.loading import load_prior
+from latentdc.priors.load import load_prior
 from latentdc.priors.precision import Precision
-from latentdc.priors.prompts import class_prompts
-from latentdc.priors.vector import VectorPrior
-from latentdc.recipe import PriorSpec, Recipe
-from latentdc.standardization import Standardization
-from latentdc.whitening import Whitening
+from latentdc.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -100,35 +95,15 @@ def build_prior(
     Raises:
         InputError: weights missing or of an unknown kind.
     """
-    spec = recipe.prior
-    if spec.kind == "vector":
-        assert isinstance(normalization, Standardization)
-        return VectorPrior(normalization)
     return load_prior(
-        spec.kind,
-        spec.weights,
+        recipe.prior,
         resolution=recipe.data.resolution,
-        revision=spec.revision,
-        steps=spec.steps,
-        guidance=spec.guidance,
-        prompts=None if class_names is None else _prompts(spec, class_names),
-        autoencoder=spec.autoencoder,
-        random_denoiser=recipe.seed if spec.denoiser == "random" else None,
-        skip=spec.skip,
-        clamp=spec.clamp,
-        whitening=normalization if isinstance(normalization, Whitening) else None,
-        memory=spec.memory,
-        chunk=spec.chunk,
-        truncate=spec.truncate,
+        class_names=class_names,
+        normalization=normalization,
+        seed=recipe.seed,
         precision=precision,
-        channels_last=spec.channels_last,
-        compile=spec.compile,
         device=device,
     )
-
-
-def _prompts(spec: PriorSpec, class_names: Sequence[str]) -> dict[str, str]:
-    return class_prompts(class_names, spec.prompt, spec.names)
 
 
 def recipe_objective(

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from latentdc import draws
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import Images, MappedImages
-from latentdc.device import place, send
-from latentdc.samples import as_floats
+from latentdc.images import Images, MappedImages, as_floats, place, send
 
 AHEAD = 2  # batches that wait in memory while another one is used
 

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from latentdc import launch, ownership
 from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import plain_preprocessing
 from latentdc.distill import checkpoint
 from latentdc.distill.dataset import distill_dataset
 from latentdc.distill.latents import check_fit
@@ -20,6 +20,7 @@ from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.table import Table
+from latentdc.images import Whitening
 from latentdc.objectives.base import LEARNED_LR
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
@@ -27,7 +28,6 @@ from latentdc.prune.select import most_kept
 from latentdc.recipe import Recipe
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.push import require_login
-from latentdc.whitening import Whitening
 
 
 def run(
@@ -141,7 +141,7 @@ def _coreset(
         train,
         prune,
         parts.test,
-        normalization=plain(recipe.data, train),
+        normalization=plain_preprocessing(recipe.data, train),
         seed=recipe.seed,
         accelerator=accelerator,
         folder=scores or folder,

@@ -7,10 +7,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc.augment.geometry import central_part
-from latentdc.data.mapped import Images
-from latentdc.device import fetch, forward_batch, place, send
 from latentdc.errors import RunError
-from latentdc.images import Preprocessing
+from latentdc.images import Images, Preprocessing, fetch, forward_batch, place, send
 from latentdc.networks.base import Network
 
 

@@ -24,10 +24,10 @@ from scipy.stats import binom  # type: ignore[import-untyped]  # scipy comes wit
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.device import fetch
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate.sets import require_comparable
+from latentdc.images import fetch
 from latentdc.prune.classifier import Classifier
 from latentdc.ranks import say
 from latentdc.synthetic.foreign.naming import Read

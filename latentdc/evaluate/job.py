@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from accelerate import Accelerator
 
+from latentdc.data.dataset import Dataset
 from latentdc.evaluate.accuracy import Accuracy, accuracy
-from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.rows import Row
 from latentdc.evaluate.sets import protocol_for
@@ -17,7 +17,7 @@ from latentdc.images import Preprocessing
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # One set, real or synthetic, or one that is drawn for each seed.
-Candidate = LabelledImages | Callable[[int], LabelledImages]
+Candidate = SyntheticSet | Dataset | Callable[[int], SyntheticSet | Dataset]
 
 
 def drawn(candidate: Candidate, seed: int) -> SyntheticSet:
@@ -41,7 +41,7 @@ class Job:
     def run(
         self,
         row: Row,
-        test: LabelledImages,
+        test: Dataset,
         protocol: EvalProtocol,
         normalization: Preprocessing,
         teaching: Teaching | None,

@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from latentdc.arguments import folder_of, require_a, require_able
 from latentdc.autograd import with_gradients
+from latentdc.data.dataset import Dataset
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.job import Candidate, Job, drawn
-from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.open_teaching import open_teaching
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.rows import Row, write_row
@@ -21,8 +21,7 @@ from latentdc.evaluate.sets import protocol_for, require_comparable, require_tra
 from latentdc.evaluate.sharing import Done, finished, gathered
 from latentdc.evaluate.stores import Stores
 from latentdc.evaluate.teaching import Teaching
-from latentdc.images import Preprocessing
-from latentdc.samples import kind_of
+from latentdc.images import Preprocessing, kind_of
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 
@@ -49,12 +48,12 @@ def check_evaluation(
 
 
 def evaluate(
-    labelled: LabelledImages,
-    test: LabelledImages,
+    labelled: SyntheticSet,
+    test: Dataset,
     protocol: EvalProtocol,
     *,
     normalization: Preprocessing,
-    train: LabelledImages | None = None,
+    train: Dataset | None = None,
     rows: Path | None = None,
     labels: Path | None = None,
     accelerator: Accelerator | None = None,
@@ -93,11 +92,11 @@ def evaluate(
 @with_gradients
 def score_sets(
     candidates: Mapping[str, Candidate],
-    test: LabelledImages,
+    test: Dataset,
     protocol: EvalProtocol,
     *,
     normalization: Preprocessing,
-    train: LabelledImages | None = None,
+    train: Dataset | None = None,
     rows: Path | None = None,
     labels: Path | None = None,
     accelerator: Accelerator | None = None,
@@ -191,7 +190,7 @@ def _score(
 
 
 def _hashes(
-    candidate: Candidate, protocol: EvalProtocol, test: LabelledImages, name: str
+    candidate: Candidate, protocol: EvalProtocol, test: Dataset, name: str
 ) -> tuple[str, ...]:
     """Hash of the set for each seed, which is checked against the test set."""
     hashes = []
@@ -210,7 +209,7 @@ def _own_labels(one: SyntheticSet) -> dict[str, object]:
 
 
 def _setting(
-    test: LabelledImages, normalization: Preprocessing, precision: str, teaching: Teaching | None
+    test: Dataset, normalization: Preprocessing, precision: str, teaching: Teaching | None
 ) -> str:
     facts = [set_hash(test), normalization.facts(), precision]
     text = json.dumps(facts + ([] if teaching is None else [teaching.hash]))

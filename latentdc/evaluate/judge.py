@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from latentdc import launch
 from latentdc.data.cache import cache_folder
-from latentdc.data.dataset import Dataset
-from latentdc.data.hashing import hash_samples
+from latentdc.data.dataset import Dataset, hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.estimates import in_time, multiply_adds, seconds_for

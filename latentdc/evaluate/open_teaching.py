@@ -5,8 +5,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.teacher_check import real_accuracy, require_knowledge
 from latentdc.evaluate.teachers import Ensemble, open_teacher, preparation_facts
 from latentdc.evaluate.teaching import Teaching
@@ -17,8 +17,8 @@ from latentdc.recipe.protocol import EvalProtocol
 
 def open_teaching(
     protocol: EvalProtocol,
-    test: LabelledImages,
-    train: LabelledImages | None,
+    test: Dataset,
+    train: Dataset | None,
     *,
     normalization: Preprocessing,
     rows: Path | None,
@@ -78,7 +78,7 @@ def open_teaching(
 
 def require_given_teachers(
     protocol: EvalProtocol,
-    test: LabelledImages,
+    test: Dataset,
     *,
     normalization: Preprocessing,
     accelerator: Accelerator,
@@ -124,7 +124,7 @@ def _require_classes(protocol: EvalProtocol, classes: list[str]) -> None:
 
 
 def _known_accuracy(
-    ensemble: Ensemble, test: LabelledImages, teachers: list[Teacher], accelerator: Accelerator
+    ensemble: Ensemble, test: Dataset, teachers: list[Teacher], accelerator: Accelerator
 ) -> float:
     """Accuracy on real images, which is beyond chance."""
     accuracy = real_accuracy(ensemble, test, accelerator.device)

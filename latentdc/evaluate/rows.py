@@ -9,7 +9,7 @@ from pathlib import Path
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.score import share
 from latentdc.io import read_json
-from latentdc.launch import warn
+from latentdc.ranks import warn
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from accelerate import Accelerator
 
 from latentdc import launch
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate import cores, results
 from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.judge import open_judge

@@ -12,14 +12,15 @@ from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
 from latentdc.evaluate.job import Candidate, drawn
 from latentdc.evaluate.jobs import check_evaluation, score_sets
-from latentdc.evaluate.labelled import LabelledImages, counts_hash, set_hash
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.table import Table, base_name
 from latentdc.images import Preprocessing
+from latentdc.io import fingerprint
 from latentdc.machine import this_machine
 from latentdc.misfits import nearest
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.synthetic.storage import image_bytes
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 MISSING = {
     "distilled": "no distilled set was given",
@@ -32,7 +33,7 @@ MISSING = {
 
 @with_gradients
 def score_table(
-    distilled: LabelledImages | Mapping[str, LabelledImages] | None,
+    distilled: SyntheticSet | Mapping[str, SyntheticSet] | None,
     train: Dataset | None,
     test: Dataset,
     protocol: EvalProtocol,
@@ -72,9 +73,9 @@ def score_table(
         RunError: a training diverged.
     """
     sets = distilled if isinstance(distilled, Mapping) else {"distilled": distilled}
-    sets = {name: one for name, one in sets.items() if one is not None}
-    sets |= {} if coreset is None else {"coreset": coreset}
-    check_evaluation(sets, test, protocol, normalization, train, accelerator)
+    named = {**sets, "coreset": coreset}
+    present_sets = {name: one for name, one in named.items() if one is not None}
+    check_evaluation(present_sets, test, protocol, normalization, train, accelerator)
     Recipe(ipc=ipc)
     require_texts(include, "include")
     rows, labels = folder_of(rows, "rows"), folder_of(labels, "labels")
@@ -145,3 +146,10 @@ def _sizes(present: Mapping[str, Candidate]) -> dict[str, int]:
         if name not in ("kept", "full")
     }
     return {name: size for name, size in found.items() if size is not None}
+
+
+def counts_hash(counts: Sequence[int] | None) -> str | None:
+    """8 hex digits of the images of each class; None where all classes have as many."""
+    if counts is None or len(set(counts)) < 2:
+        return None
+    return fingerprint(list(counts), digits=8)

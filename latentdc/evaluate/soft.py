@@ -7,9 +7,9 @@ from torch import Tensor
 
 from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import Draws
-from latentdc.device import send
 from latentdc.evaluate.store import Coded, LabelStore, decode, replayed_epoch
 from latentdc.evaluate.teachers import Ensemble
+from latentdc.images import send
 from latentdc.recipe.labels import Labels
 
 STORE_SEED = 0  # of the views whose labels are stored

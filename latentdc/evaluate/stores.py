@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.sets import views_for
 from latentdc.evaluate.soft import STORE_SEED
 from latentdc.evaluate.store import LabelStore
 from latentdc.recipe.labels import changed
 from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
 class Stores:
@@ -39,14 +39,14 @@ class Stores:
         epochs = self.epochs(count)
         return min(self._protocol.labels.epochs or epochs, epochs)
 
-    def of(self, digest: str, labelled: LabelledImages) -> LabelStore:
+    def of(self, digest: str, labelled: SyntheticSet) -> LabelStore:
         """The store of a set with this hash, where it lies or will lie."""
         store = self._own(digest, labelled)
         if self._brought is not None and store.same(self._brought):
             return LabelStore(self._brought, store.facts)
         return store
 
-    def require_brought(self, sets: Mapping[str, LabelledImages]) -> None:
+    def require_brought(self, sets: Mapping[str, SyntheticSet]) -> None:
         """Refuse brought labels that fit none of the sets, in the words of the first.
 
         Args:
@@ -59,7 +59,7 @@ class Stores:
         if self._brought is not None and not any(store.same(self._brought) for store in stores):
             stores[0].require_same(self._brought)
 
-    def _own(self, digest: str, labelled: LabelledImages) -> LabelStore:
+    def _own(self, digest: str, labelled: SyntheticSet) -> LabelStore:
         labels = self._protocol.labels
         facts: dict[str, object] = {
             "set": digest,

@@ -9,19 +9,20 @@ import math
 import torch
 from torch import nn
 
-from latentdc.device import fetch, place
+from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.view_logits import view_logits
+from latentdc.images import fetch, place
 from latentdc.prune.check import least_accuracy
 from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 CHECKED = 2000  # real test images, drawn by key, on which a teacher must beat chance
 VIEWED = 500  # views of a set, about, on which they are compared with its labels
 
 
-def real_accuracy(teachers: nn.Module, test: LabelledImages, device: torch.device) -> float:
+def real_accuracy(teachers: nn.Module, test: Dataset, device: torch.device) -> float:
     """Share of up to `CHECKED` real test images that the teachers name rightly together."""
     chosen = choose(len(test.labels), CHECKED, generator(0, "teacher check"))
     images, right = place(test.images, device), 0
@@ -32,7 +33,7 @@ def real_accuracy(teachers: nn.Module, test: LabelledImages, device: torch.devic
 
 
 def accuracy_on_views(
-    teachers: nn.Module, labelled: LabelledImages, protocol: EvalProtocol, device: torch.device
+    teachers: nn.Module, labelled: SyntheticSet, protocol: EvalProtocol, device: torch.device
 ) -> float:
     """Share of some views of a set that the teachers name as the set labels them.
 
@@ -51,7 +52,7 @@ def accuracy_on_views(
     return right.float().mean().item()
 
 
-def require_knowledge(accuracy: float, test: LabelledImages, names: str) -> None:
+def require_knowledge(accuracy: float, test: Dataset, names: str) -> None:
     """Refuse teachers that are at chance on real images.
 
     Raises:

@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from latentdc import launch
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.training import train_student
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
 from latentdc.io import load_tensors, save_tensors
@@ -21,6 +21,7 @@ from latentdc.prune.classifier import Classifier
 from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
 from latentdc.recipe.labels import Teacher, Views
 from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 
 class Ensemble(nn.Module):
@@ -62,8 +63,8 @@ class Ensemble(nn.Module):
 def open_teacher(
     teacher: Teacher,
     protocol: EvalProtocol,
-    test: LabelledImages,
-    train: LabelledImages | None,
+    test: Dataset,
+    train: Dataset | None,
     *,
     normalization: Preprocessing,
     folder: Path | None,
@@ -139,7 +140,7 @@ def _plain(teacher: Teacher, normalization: Preprocessing) -> Normalization:
 def _trained(
     teacher: Teacher,
     protocol: EvalProtocol,
-    train: LabelledImages,
+    train: Dataset,
     plain: Normalization,
     folder: Path | None,
     accelerator: Accelerator,
@@ -167,7 +168,7 @@ def _trained(
             except ValueError as error:
                 launch.warn(f"{path} is damaged ({error}); the teacher is trained again.")
         network = train_student(
-            train,
+            SyntheticSet.from_real(train),
             teacher.network,
             learning,
             seed=seed,
@@ -185,6 +186,6 @@ def _trained(
     return Classifier(network, preparation(size, plain)).to(accelerator.device)
 
 
-def _key(learning: EvalProtocol, train: LabelledImages, plain: Normalization, seed: int) -> str:
+def _key(learning: EvalProtocol, train: Dataset, plain: Normalization, seed: int) -> str:
     facts = [learning.hash, learning.students, set_hash(train), plain.facts(), seed]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -6,7 +6,6 @@ from pathlib import Path
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.soft import Fixed, Online, Stored
 from latentdc.evaluate.store import encode
 from latentdc.evaluate.stores import Stores
@@ -15,6 +14,7 @@ from latentdc.evaluate.teachers import Ensemble
 from latentdc.evaluate.training import SoftLabels
 from latentdc.evaluate.view_logits import view_logits
 from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
 class Teaching:
@@ -50,7 +50,7 @@ class Teaching:
             assert folder is not None, "open_teaching() refuses stored labels without one"
             self._stores = Stores(protocol, self.hash, folder, brought)
 
-    def prepare(self, sets: Mapping[str, LabelledImages], wanted: Collection[str]) -> None:
+    def prepare(self, sets: Mapping[str, SyntheticSet], wanted: Collection[str]) -> None:
         """Store the labels that are missing, each process its share.
 
         Args:
@@ -90,7 +90,7 @@ class Teaching:
             stores[digest].write(epoch, coded)
         self._accelerator.wait_for_everyone()
 
-    def soft_labels(self, labelled: LabelledImages, digest: str) -> SoftLabels:
+    def soft_labels(self, labelled: SyntheticSet, digest: str) -> SoftLabels:
         """The labels of a set with this hash, for one training."""
         labels, count = self.protocol.labels, len(labelled.labels)
         if self._stores is not None:
@@ -107,7 +107,7 @@ class Teaching:
         table = view_logits(self._teachers, labelled, self.protocol.views, None, device=device)
         return Fixed(table.to(device), labels)
 
-    def facts(self, digests: tuple[str, ...], labelled: LabelledImages) -> dict[str, object]:
+    def facts(self, digests: tuple[str, ...], labelled: SyntheticSet) -> dict[str, object]:
         """What the labels of a set (or the first of several) are and cost, in JSON's types."""
         facts: dict[str, object] = {
             "source": self.protocol.labels.source,

@@ -4,18 +4,18 @@ import torch
 from torch import Tensor, nn
 
 from latentdc.augment.views import Draws, draw_views, view
-from latentdc.device import place
-from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.sets import views_for
 from latentdc.evaluate.soft import STORE_SEED
+from latentdc.images import place
 from latentdc.recipe.labels import Views
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 BATCH = 256  # images that teachers label at once
 
 
 def view_logits(
     teachers: nn.Module,
-    labelled: LabelledImages,
+    labelled: SyntheticSet,
     views: Views,
     epoch: int | None,
     *,

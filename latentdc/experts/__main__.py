@@ -88,8 +88,7 @@ def _facts(recipe: Recipe) -> dict[str, object]:
 
 def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc import launch
-    from latentdc.data.open import open_splits
-    from latentdc.data.preprocessing import preprocessing
+    from latentdc.data.open import open_splits, preprocessing
     from latentdc.experts.files import data_facts, missing_experts
     from latentdc.experts.training import expert_bytes, train_experts
 

@@ -19,11 +19,10 @@ from torch.func import functional_call
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.images import Preprocessing
+from latentdc.images import Preprocessing, as_floats
 from latentdc.networks.build import build_network, outline
 from latentdc.prune.check import least_accuracy
 from latentdc.recipe import Recipe
-from latentdc.samples import as_floats
 
 TRIED = 1000  # real images that an expert has to know something of
 Trajectory = Sequence[Sequence[Tensor]]

@@ -2,7 +2,7 @@
 
 import torch
 
-from latentdc.data.sizes import kept_size
+from latentdc.data.open import kept_size
 from latentdc.estimates import UNKNOWN, aligned, multiply_adds
 from latentdc.experts.files import missing_experts
 from latentdc.experts.manifest import experts_folder

@@ -10,8 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from latentdc.data.dataset import Dataset
-from latentdc.data.hashing import hash_samples
+from latentdc.data.dataset import Dataset, hash_samples
 from latentdc.errors import InputError
 from latentdc.experts.buffers import ReplayBuffers, buffer_files
 from latentdc.experts.manifest import (

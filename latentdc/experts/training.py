@@ -18,12 +18,10 @@ from latentdc import launch
 from latentdc.augment.dsa import augment
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import Images
-from latentdc.device import fetch, place, send
 from latentdc.errors import InputError, RunError
 from latentdc.experts.files import missing_experts
 from latentdc.experts.manifest import expert_path
-from latentdc.images import Preprocessing
+from latentdc.images import Images, Preprocessing, fetch, place, send
 from latentdc.io import save_tensors
 from latentdc.networks.build import new_network, outline
 from latentdc.recipe import Experts

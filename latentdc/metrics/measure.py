@@ -14,7 +14,6 @@ from torch import Tensor
 from latentdc import launch
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.data.open import open_splits
-from latentdc.device import fetch
 from latentdc.distill.parts import build_prior
 from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers
@@ -23,7 +22,7 @@ from latentdc.evaluate.loading import load_protocol
 from latentdc.evaluate.sets import require_comparable
 from latentdc.evaluate.teacher_check import real_accuracy, require_knowledge
 from latentdc.evaluate.teachers import open_teacher
-from latentdc.images import Normalization
+from latentdc.images import Normalization, fetch
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
 from latentdc.prune.classifier import Classifier

@@ -7,8 +7,7 @@ class (https://arxiv.org/abs/2502.06434); here by any rule.
 import torch
 from torch import Tensor
 
-from latentdc.data.dataset import Dataset
-from latentdc.data.repeats import different_rows
+from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.rules.names import RULES

@@ -10,20 +10,18 @@ from accelerate import Accelerator
 
 from latentdc import launch, ownership
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate import results
 from latentdc.evaluate.render import to_markdown, to_text
 from latentdc.evaluate.scoring import score_table
 from latentdc.evaluate.table import Table
-from latentdc.images import Normalization, Preprocessing
+from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.pca.plan import Pair
 from latentdc.pca.sets import Sets
 from latentdc.pca.teacher import trained_teacher
 from latentdc.pca.variants import Variant
 from latentdc.recipe import Recipe
 from latentdc.synthetic import SyntheticSet
-from latentdc.whitening import Whitening
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from torch import Tensor
 from latentdc.errors import InputError
 from latentdc.images import contiguous
 from latentdc.priors.codebook import nearest_codes, straight_through
-from latentdc.priors.gradients import run_steps
-from latentdc.priors.memory import MemoryChoice, Needs, Plan, fixed_plan, needed_bytes
+from latentdc.priors.memory import FAST, Needs, Plan, needed_bytes, run_steps
 from latentdc.priors.precision import Precision, network_autocast
 
 Autoencoder = Any  # AutoencoderKL, AutoencoderTiny or VQModel of diffusers, which has no types
@@ -27,9 +26,7 @@ class AutoencoderPrior:
         autoencoder: frozen here and put into eval mode.
         resolution: of the images, which may differ from the one it was trained at.
         identity: of the weights.
-        memory: `fast` keeps all activations; `low` and `replay` decode in chunks and compute each
-            once more in backward; `auto` measures what fits.
-        chunk: images per chunk, but with `fast` and `auto`.
+        plan: how decoding trades memory for work; None where it is to be measured.
         precision: of the decoder; latents, codes and images are float32.
     """
 
@@ -42,14 +39,13 @@ class AutoencoderPrior:
         *,
         resolution: int,
         identity: str = "unnamed",
-        memory: MemoryChoice = "fast",
-        chunk: int = 10,
+        plan: Plan | None = FAST,
         precision: Precision = "no",
     ) -> None:
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.resolution = resolution
         self.identity = identity
-        self.plan = fixed_plan(memory, chunk)
+        self.plan = plan
         self.precision: Precision = precision
         self.grey = autoencoder.config.get("in_channels") == 1
         self.scale, self.shift = _units(autoencoder)
@@ -86,9 +82,9 @@ class AutoencoderPrior:
 
     def decode(self, z: Tensor, c: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """(B, *latent_shape) -> (B, 3, H, W) in [-1, 1]; a VQ model quantises z first."""
-        plan = self.plan or Plan("fast")
+        plan = self.plan or FAST
         parts = z.split(plan.together(len(z)))
-        return torch.cat([run_steps([self.draw], part, (), memory=plan.memory) for part in parts])
+        return torch.cat([run_steps([self.draw], part, memory=plan.memory) for part in parts])
 
     def draw(self, z: Tensor) -> Tensor:
         """`decode` all at once, with its graph."""

@@ -47,7 +47,8 @@ Samples from noise alone, 50 steps, guidance 2:
 
 ![samples](grid.png)
 
-Load it with `latentdc.load_prior("diffusion", "{name}", resolution={recipe.data.resolution})`.
+Load it with `latentdc.load_prior(latentdc.PriorSettings(weights="{name}"), \
+resolution={recipe.data.resolution})`.
 """
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentdc.data.imagenet import imagenet_index, imagenet_indices, wordnet_ids
 from latentdc.errors import InputError
 from latentdc.priors.base import Prior
 from latentdc.priors.folder import read_json
+from latentdc.recipe.subsets import imagenet_index, imagenet_indices, wordnet_ids
 
 
 def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:

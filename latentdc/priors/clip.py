@@ -73,8 +73,8 @@ def load_text_conditions(
         return TextConditions(rows, rows[:1], pooled)
     if prompts is None:
         raise InputError(
-            f"the prior {folder} is conditioned on text: load_prior needs `prompts`, a text for "
-            'each class, such as {"cat": "a photo of a cat"}.'
+            f"the prior {folder} is conditioned on text: load_prior needs `class_names`, from "
+            "which its settings make a prompt for each class."
         )
     encoded = _encode(parts, [*prompts.values(), ""], device)
     null = encoded[-1:]

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from latentdc.whitening import Whitening
+from latentdc.images import Whitening
 
 
 class PixelPrior:

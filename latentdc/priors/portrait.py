@@ -9,17 +9,17 @@ from torch import Tensor
 
 from latentdc import config, draws
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import Images
-from latentdc.images import from_uint8, to_uint8
+from latentdc.images import Images, from_uint8, to_uint8
 from latentdc.machine import device_name
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.card import prior_card
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.loading import load_prior
+from latentdc.priors.load import load_prior
 from latentdc.priors.recipe import PriorRecipe
 from latentdc.priors.stage import Stage
 from latentdc.published import published, without_paths
+from latentdc.recipe import PriorSettings
 from latentdc.report import save_grid
 
 PER_CLASS = 8  # images of each class in the sample grid
@@ -38,15 +38,10 @@ def describe(
     command: str,
 ) -> None:
     """Measure the written half-precision prior, draw its grid, write its card."""
-    prior = load_prior(
-        "diffusion",
-        str(folder),
-        resolution=recipe.data.resolution,
-        steps=GRID_STEPS,
-        guidance=GRID_GUIDANCE,
-        skip="none",
-        device=device,
+    settings = PriorSettings(
+        weights=str(folder), steps=GRID_STEPS, guidance=GRID_GUIDANCE, skip="none", memory="fast"
     )
+    prior = load_prior(settings, resolution=recipe.data.resolution, device=device)
     assert isinstance(prior, DiffusionPrior) and isinstance(prior.denoiser, UNetDenoiser)
     images, labels = sample_images(prior, recipe.seed, PER_CLASS)
     save_grid(folder / "grid.png", images, labels, test.class_names)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from latentdc.data.imagenet import imagenet_synonyms
 from latentdc.errors import InputError
-from latentdc.launch import warn
 from latentdc.misfits import nearest
+from latentdc.ranks import warn
+from latentdc.recipe.subsets import imagenet_synonyms
 
 
 def class_prompts(

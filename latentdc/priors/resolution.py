@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentdc.errors import InputError
-from latentdc.launch import warn
 from latentdc.priors.autoencoder import Autoencoder
+from latentdc.ranks import warn
 
 
 def downsampling(autoencoder: Autoencoder) -> int:

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from latentdc.images import Standardization
 from latentdc.priors.base import Prior
-from latentdc.standardization import Standardization
 
 
 class VectorPrior:

@@ -63,8 +63,7 @@ def _check(recipe: Recipe, options: Namespace) -> None:
 
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import launch
-    from latentdc.data.open import open_splits
-    from latentdc.data.preprocessing import plain
+    from latentdc.data.open import open_splits, plain_preprocessing
     from latentdc.prune.coreset import Coreset
     from latentdc.prune.labels import check_labels
     from latentdc.prune.prune import prune_dataset, score_dataset
@@ -79,7 +78,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     )
     train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
     given = {
-        "normalization": plain(recipe.data, train),
+        "normalization": plain_preprocessing(recipe.data, train),
         "seed": recipe.seed,
         "accelerator": accelerator,
         "folder": folder,

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdc.errors import InputError
-from latentdc.images import contiguous
-from latentdc.samples import kind_of
+from latentdc.images import contiguous, kind_of
 
 
 class Classifier(nn.Module):

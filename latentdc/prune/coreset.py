@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from latentdc.data.classes import require_members
-from latentdc.data.dataset import Dataset
-from latentdc.data.repeats import different_rows
+from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
 from latentdc.io import read_table, save_table
 from latentdc.recipe.rules import RULES

@@ -16,10 +16,9 @@ from torch import Tensor
 from latentdc import launch
 from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.device import forward_batch
 from latentdc.draws import key_seed
 from latentdc.errors import InputError, RunError
-from latentdc.images import Normalization
+from latentdc.images import Normalization, Plain, forward_batch
 from latentdc.io import file_hash, fingerprint
 from latentdc.prune.check import refuse_chance
 from latentdc.prune.classifier import Classifier
@@ -34,7 +33,6 @@ from latentdc.prune.training import ScorerTraining
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.rules import RULES
-from latentdc.standardization import Plain
 
 Columns = dict[str, Tensor]
 PASSES = {"predictions", "last", "records"}  # stages that need a pass over the images

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import MappedImages
 from latentdc.errors import InputError
+from latentdc.images import MappedImages
 
 BLOCK = 4096  # images
 _CACHED = 256 * 2**20  # bytes of float32 below which the rows are read only once

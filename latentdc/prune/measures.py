@@ -12,8 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import reserve
-from latentdc.device import fetch, place, send
+from latentdc.images import fetch, place, send
+from latentdc.io import reserve
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.rules.aum import logit_margin
 from latentdc.prune.rules.tdds import change

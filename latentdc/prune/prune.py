@@ -14,10 +14,10 @@ from torch import Tensor
 from latentdc import launch
 from latentdc.arguments import folder_of, require_a, require_able, require_seed
 from latentdc.autograd import with_gradients
-from latentdc.data.dataset import Dataset, class_counts, different_counts
-from latentdc.data.preprocessing import plain
-from latentdc.data.repeats import different_rows
+from latentdc.data.dataset import Dataset, class_counts, different_counts, different_rows
+from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
+from latentdc.images import Plain
 from latentdc.prune import order
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.dynamics import Scoring, base_of, compute_scores
@@ -29,7 +29,6 @@ from latentdc.prune.select import choose_rows, most_kept, saved_classes, select
 from latentdc.ranks import say
 from latentdc.recipe import Data, Prune
 from latentdc.recipe.rules import RULES
-from latentdc.standardization import Plain
 
 SCORES = "scores.parquet"  # in a run folder
 
@@ -129,7 +128,7 @@ def score_dataset(
         train=train,
         test=train if test is None else test,
         prune=prune,
-        normalization=normalization or plain(Data(), train),
+        normalization=normalization or plain_preprocessing(Data(), train),
         seed=seed,
         folder=folder,
         accelerator=accelerator,

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdc import launch
-from latentdc.data.mapped import reserve
 from latentdc.errors import InputError, RunError
-from latentdc.io import fingerprint, load_tensors, save_tensors, write_text
+from latentdc.io import fingerprint, load_tensors, reserve, save_tensors, write_text
 from latentdc.prune.measures import Measures
 
 _CHUNK = 2**18  # images looked at together when scores are made of records

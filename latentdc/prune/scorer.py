@@ -13,13 +13,13 @@ from torchvision.transforms import v2
 
 from latentdc.config import nearest
 from latentdc.data.dataset import Dataset
-from latentdc.data.imagenet import imagenet_indices, wordnet_ids
 from latentdc.errors import InputError
+from latentdc.images import Plain, Standardization
 from latentdc.networks import build_network
 from latentdc.prune.classifier import Classifier
 from latentdc.recipe import Scorer
 from latentdc.recipe.networks import pretrained
-from latentdc.standardization import Plain, Standardization
+from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
 
 
 def given_scorer(scorer: Scorer, train: Dataset, normalization: Plain) -> Classifier:

@@ -14,12 +14,11 @@ from tqdm import tqdm
 
 from latentdc import launch
 from latentdc.data.dataset import Dataset
-from latentdc.device import fetch, place, send
+from latentdc.images import Plain, fetch, place, send
 from latentdc.networks import new_network
 from latentdc.prune.classifier import Classifier
 from latentdc.prune.scorer import preparation
 from latentdc.recipe import Scorer
-from latentdc.standardization import Plain
 from latentdc.training import Batch, Forward, InfoBatch, Precision, epoch_batches, fit, joins
 
 State = dict[str, Tensor]

@@ -10,7 +10,7 @@ from latentdc.recipe.distill import Distill, Trim
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.mosaics import Combine, Rded
 from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
-from latentdc.recipe.prior import PriorSpec
+from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings
 from latentdc.recipe.run import Recipe
 from latentdc.recipe.scorer import Scorer
@@ -30,7 +30,7 @@ __all__ = [
     "Loops",
     "ObjectiveSettings",
     "ObjectiveSpec",
-    "PriorSpec",
+    "PriorSettings",
     "Prune",
     "Rded",
     "Recipe",

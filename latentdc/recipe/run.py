@@ -9,7 +9,7 @@ from latentdc.recipe.distill import Distill
 from latentdc.recipe.evaluate import Evaluate, Hub
 from latentdc.recipe.mosaics import Combine, Rded
 from latentdc.recipe.objective import Experts, ObjectiveSettings
-from latentdc.recipe.prior import PriorSpec
+from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune
 from latentdc.typed import check_fields
 
@@ -32,7 +32,7 @@ class Recipe:
     prune: Prune = field(default_factory=Prune)
     combine: Combine = field(default_factory=Combine)
     rded: Rded = field(default_factory=Rded)
-    prior: PriorSpec = field(default_factory=lambda: PriorSpec(weights="digits"))
+    prior: PriorSettings = field(default_factory=lambda: PriorSettings(weights="digits"))
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     distill: Distill = field(default_factory=Distill)
     experts: Experts = field(default_factory=Experts)

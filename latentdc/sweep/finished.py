@@ -12,7 +12,7 @@ from latentdc.evaluate import load_protocol
 from latentdc.evaluate.saved_table import load_table
 from latentdc.evaluate.table import Table
 from latentdc.io import read_json
-from latentdc.launch import warn
+from latentdc.ranks import warn
 from latentdc.recipe import Recipe
 
 MARK, RESULTS = "cell.json", "results.json"

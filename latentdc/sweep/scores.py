@@ -10,8 +10,7 @@ from accelerate import Accelerator
 from filelock import FileLock
 
 from latentdc import launch
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.prune.prune import score_dataset
 from latentdc.recipe import Recipe
 
@@ -65,7 +64,7 @@ def share_scores(
             train,
             replace(recipe.prune, columns=list(columns)),
             test,
-            normalization=plain(recipe.data, train),
+            normalization=plain_preprocessing(recipe.data, train),
             seed=recipe.seed,
             accelerator=accelerator,
             folder=home,

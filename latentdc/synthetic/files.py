@@ -22,12 +22,12 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from torch import Tensor
 
+from latentdc.images import load_whitening, save_whitening
 from latentdc.io import read_json, write_json, write_text
 from latentdc.published import published, published_yaml
 from latentdc.report import save_grid
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import dataset_card
-from latentdc.whitening import read_whitening, to_bytes
 
 if TYPE_CHECKING:
     from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -68,7 +68,7 @@ def write_files(
     # As bytes: safetensors' own writer does not raise OSError when the disk is full.
     (folder / layout.LATENTS).write_bytes(safetensors.torch.save(synthetic.tensors()))
     if synthetic.whitening is not None:
-        (folder / layout.WHITENING).write_bytes(to_bytes(synthetic.whitening))
+        save_whitening(folder / layout.WHITENING, synthetic.whitening)
     if synthetic.kind == "images":
         images, labels = synthetic.levels(), synthetic.labels.cpu()
         save_grid(folder / layout.GRID, images, labels, synthetic.class_names)
@@ -90,7 +90,7 @@ def read_files(folder: Path) -> dict[str, Any]:
     whitening = None
     if (folder / layout.WHITENING).is_file():
         with layout.reading(folder / layout.WHITENING):
-            whitening = read_whitening(folder / layout.WHITENING)
+            whitening = load_whitening(folder / layout.WHITENING)
     return {
         "images": images,
         "labels": labels,

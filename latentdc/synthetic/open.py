@@ -199,7 +199,7 @@ def _open_foreign(place: Place, train: "Dataset", data: Data) -> "Read":
             from latentdc.synthetic.foreign.rows import read_rows
 
             return read_rows(path, names, ipc, numbers, train.resolution, data.label)
-        from latentdc.data.preprocessing import preprocessing
+        from latentdc.data.open import preprocessing
         from latentdc.synthetic.foreign.tensors import read_tensors
 
         return read_tensors(path, names, ipc, numbers, preprocessing(data, train))

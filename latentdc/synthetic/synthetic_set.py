@@ -12,16 +12,13 @@ from torch import Tensor
 
 from latentdc.arguments import class_names_of, path_of, require_a, require_json
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import Images, MappedImages
 from latentdc.errors import InputError
-from latentdc.images import to_uint8
+from latentdc.images import Images, Kind, MappedImages, Whitening, as_floats, kind_of, to_uint8
 from latentdc.io import fingerprint, writing
-from latentdc.samples import Kind, as_floats, kind_of
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.files import PARTS, read_files, write_files
 from latentdc.synthetic.push import push_folder
 from latentdc.synthetic.storage import storage
-from latentdc.whitening import Whitening
 
 LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
 CHUNK = 1024  # images hashed at once, so that a memory-mapped set stays on disk

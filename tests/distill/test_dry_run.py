@@ -11,12 +11,12 @@ from latentdc.distill.dry_run import describe
 from latentdc.distill.work import sweep
 from latentdc.errors import InputError
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Data, Distill, Loops, ObjectiveSettings, PriorSpec, Prune, Recipe
+from latentdc.recipe import Data, Distill, Loops, ObjectiveSettings, PriorSettings, Prune, Recipe
 from tests.priors import small
 
 PIXEL = Recipe(
     data=Data(resolution=8),
-    prior=PriorSpec(kind="pixel"),
+    prior=PriorSettings(kind="pixel"),
     objective=ObjectiveSettings(network="convnet3@8"),
     ipc=3,
 )
@@ -36,7 +36,7 @@ def lines(recipe: Recipe) -> dict[str, str]:
 
 
 def diffusion(weights: str, **options) -> Recipe:
-    spec = PriorSpec(weights=weights, **{"steps": 4, "guidance": 2.0, **options})
+    spec = PriorSettings(weights=weights, **{"steps": 4, "guidance": 2.0, **options})
     return replace(PIXEL, prior=spec)
 
 

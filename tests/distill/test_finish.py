@@ -5,16 +5,15 @@ import os
 import pytest
 import torch
 from accelerate import Accelerator
+from latentdc.evaluate.mosaic import views_for
 
 from latentdc.distill import decoding
 from latentdc.distill.finish import finished
 from latentdc.distill.latents import initial_latents
 from latentdc.distill.picture import picture
-from latentdc.evaluate.mosaic import views_for
 from latentdc.evaluate.settings import Views
-from latentdc.images import Normalization
+from latentdc.images import Normalization, fit_whitening
 from latentdc.priors.pixel import PixelPrior
-from latentdc.whitening import fit_whitening
 from tests.distill import setup
 
 

@@ -32,9 +32,9 @@ def test_auto_keeps_everything_where_it_fits(capsys):
 
 def test_auto_recomputes_where_it_does_not_and_says_so_once(tight, capsys, tmp_path):
     made = setup.run(tmp_path, prior=small.prior(steps=2, memory="auto"))
-    assert capsys.readouterr().out.count("memory: replay") == 1
+    assert capsys.readouterr().out.count("memory: low") == 1
     facts = kept(tmp_path)
-    assert facts["memory"] == "replay" and 1 <= facts["chunk"] < 6
+    assert facts["memory"] == "low" and 1 <= facts["chunk"] < 6
     fast = setup.run(prior=small.prior(steps=2))
     torch.testing.assert_close(made.z, fast.z, rtol=1e-3, atol=1e-4)
 
@@ -48,19 +48,19 @@ def test_a_continued_run_keeps_its_plan_and_its_bits(monkeypatch, tmp_path):
     setup.run(tmp_path / "parts", prior=auto(), steps=5)
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10**12)
     parts = setup.run(tmp_path / "parts", prior=auto())
-    assert kept(tmp_path / "parts")["memory"] == "replay"
+    assert kept(tmp_path / "parts")["memory"] == "low"
     for name in ("images", "z", "c"):
         assert torch.equal(getattr(whole, name), getattr(parts, name)), name
 
 
 def test_another_number_of_processes_measures_anew(tmp_path):
-    (tmp_path / "state.json").write_text('{"processes": 2, "memory": "replay", "chunk": 1}')
+    (tmp_path / "state.json").write_text('{"processes": 2, "memory": "low", "chunk": 1}')
     facts = settle_memory(small.prior(memory="auto"), 6, tmp_path, Accelerator(cpu=True))
     assert facts["memory"] == "fast"
 
 
 def test_a_mode_that_was_asked_for_is_kept_and_pixels_have_none(tmp_path):
-    (tmp_path / "state.json").write_text('{"processes": 1, "memory": "replay", "chunk": 1}')
+    (tmp_path / "state.json").write_text('{"processes": 1, "memory": "low", "chunk": 1}')
     low = small.prior(memory="low", chunk=3)
     assert settle_memory(low, 6, tmp_path, Accelerator(cpu=True)) == {"memory": "low", "chunk": 3}
     assert settle_memory(PixelPrior(8), 6, None, Accelerator(cpu=True)) == {}

@@ -19,8 +19,9 @@ from tests.priors.test_unconditional import unet
 
 def unconditional() -> DiffusionPrior:
     space = AutoencoderPrior(small.autoencoder(), resolution=8)
-    options = {"class_names": None, "steps": 2, "guidance": 1, "skip": "none"}
-    return DiffusionPrior(space, UnconditionalDenoiser(unet()), small.build_scheduler(), **options)
+    settings = small.settings(steps=2, guidance=1, skip="none")
+    denoiser = UnconditionalDenoiser(unet())
+    return DiffusionPrior(space, denoiser, small.build_scheduler(), settings, class_names=None)
 
 
 def test_a_rate_of_conditions_alone_moves_no_prior_without_classes(tmp_path):

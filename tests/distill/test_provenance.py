@@ -4,7 +4,7 @@ from latentdc.distill.provenance import provenance, shared_recipe
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
-from latentdc.recipe import Data, Evaluate, PriorSpec, Prune, Recipe, Scorer
+from latentdc.recipe import Data, Evaluate, PriorSettings, Prune, Recipe, Scorer
 from tests.distill import setup
 
 
@@ -24,7 +24,7 @@ def test_no_path_of_this_machine_is_published(tmp_path):
             coreset=str(tmp_path / "kept.parquet"),
             scorer=Scorer(weights=str(tmp_path / "net.safetensors")),
         ),
-        prior=PriorSpec(weights=str(tmp_path / "prior")),
+        prior=PriorSettings(weights=str(tmp_path / "prior")),
         evaluate=Evaluate(protocol=str(tmp_path / "mine.yaml")),
         output=str(tmp_path / "run"),
     )

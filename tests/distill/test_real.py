@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from latentdc.data.mapped import MappedImages
 from latentdc.distill import real as module
 from latentdc.distill.real import RealBatches
+from latentdc.images import MappedImages
 from tests.distill import setup
 
 

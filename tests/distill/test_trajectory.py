@@ -7,10 +7,9 @@ import torch
 
 from latentdc.distill import checkpoint
 from latentdc.errors import InputError
-from latentdc.images import Normalization
+from latentdc.images import Normalization, fit_whitening
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.pixel import PixelPrior
-from latentdc.whitening import fit_whitening
 from tests.distill import setup
 from tests.priors import small
 

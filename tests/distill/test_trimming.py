@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from latentdc.data.mapped import MappedImages
 from latentdc.distill.real import RealBatches
 from latentdc.distill.trimming import Trimming, in_tails, relative_levels, updated
 from latentdc.draws import generator
 from latentdc.errors import InputError
+from latentdc.images import MappedImages
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Distill, ObjectiveSettings, Recipe, Trim
 from tests.distill import setup

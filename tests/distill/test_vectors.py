@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import plain_preprocessing
 from latentdc.distill.__main__ import main
 from latentdc.distill.dataset import distill_dataset
 from latentdc.evaluate.__main__ import main as evaluate
@@ -40,7 +40,7 @@ def recipe(tmp_path, monkeypatch):
 
 
 def made(train, folder=None, *, network="mlp@32", kind="dm", **options):
-    standard = plain(Data(), train)
+    standard = plain_preprocessing(Data(), train)
     objective = build_objective(
         ObjectiveSettings(kind=kind, network=network, augment=None, loops=Loops(outer=1, inner=1)),
         num_classes=CLASSES,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentdc.data import preprocessing
+from latentdc.data import open
 from latentdc.distill.__main__ import main
 from latentdc.evaluate import job
 from latentdc.evaluate.__main__ import main as evaluate
@@ -34,7 +34,7 @@ def test_a_set_brings_its_whitening_to_whoever_evaluates_it(monkeypatch):
         raise AssertionError("the set has what is needed")
 
     monkeypatch.setenv("LATENTDC_CACHE", str(Path("elsewhere").resolve()))
-    monkeypatch.setattr(preprocessing, "fit_whitening", refuse)
+    monkeypatch.setattr(open, "fit_whitening", refuse)
     monkeypatch.setattr(job, "train_student", refuse)
     evaluate([str(RUN), ROWS])
     assert sorted(path.name for path in (RUN / "rows").iterdir()) == rows

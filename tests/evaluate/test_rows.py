@@ -10,7 +10,7 @@ from latentdc.evaluate import evaluate
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.rows import Row, read_row, write_row
 from latentdc.images import Normalization
-from latentdc.launch import warn
+from latentdc.ranks import warn
 from tests.evaluate.toys import TEST, protocol, stripes
 
 ROW = Row(images="a1", protocol="b2", setting="c3", student="resnet18@8", seed=0)

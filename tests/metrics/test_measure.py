@@ -12,7 +12,7 @@ from latentdc.metrics.__main__ import main
 from latentdc.metrics.measure import Wanted, measure_saved, measure_set
 from latentdc.metrics.render import to_text
 from latentdc.prune.classifier import Classifier
-from latentdc.recipe import Data, PriorSpec, Recipe
+from latentdc.recipe import Data, PriorSettings, Recipe
 from latentdc.synthetic.open import Place
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from tests.evaluate.toys import stripes
@@ -84,7 +84,7 @@ def test_a_saved_set_stands_beside_random_images_and_its_decoder(saved):
 
 def test_a_set_whose_prior_is_not_here_is_measured_without_its_decoder(saved, capsys):
     folder, recipe = saved
-    away = replace(recipe, prior=PriorSpec(kind="diffusion", weights="away"))
+    away = replace(recipe, prior=PriorSettings(kind="diffusion", weights="away"))
     content = measure_saved(Place(str(folder), folder / "synthetic"), away, Wanted(), folder)
     assert "decoder/float32" not in content["sets"]["distilled"]["storage"]
     assert content["sets"]["distilled"]["storage"]["images/png"] > 0

@@ -32,9 +32,8 @@ def double_prior(kind):
         AutoencoderPrior(small.autoencoder().double(), resolution=8),
         UNetDenoiser(small.unet().double(), small.embedding().double()),
         build_scheduler(),
+        small.settings(steps=3, guidance=2.0),
         class_names=small.CLASSES,
-        steps=3,
-        guidance=2.0,
     )
 
 

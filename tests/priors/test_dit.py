@@ -8,7 +8,6 @@ from diffusers import DDIMScheduler
 
 from latentdc.errors import InputError
 from latentdc.priors.dit import DiTDenoiser, place_patches
-from latentdc.priors.loading import load_prior
 from tests.priors import small
 
 NULL = 3  # the label after those of the three classes
@@ -27,7 +26,7 @@ def folder(tmp_path):
 
 
 def load(folder, resolution=8, **options):
-    return load_prior("diffusion", str(folder), resolution=resolution, **options)
+    return small.load(folder, resolution=resolution, **options)
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])
@@ -95,7 +94,7 @@ def test_blocks_with_embeddings_of_their_own_are_refused(folder):
     transformer.save_pretrained(folder / "transformer")
     with pytest.raises(InputError, match="class embeddings that differ"):
         load(folder)
-    assert isinstance(load(folder, random_denoiser=0).denoiser, DiTDenoiser)
+    assert isinstance(load(folder, denoiser="random").denoiser, DiTDenoiser)
 
 
 @pytest.mark.parametrize("names", [None, {"0": "a"}, {"0": "a", "1": "b", "3": "c"}])

@@ -8,7 +8,6 @@ from diffusers import DDIMScheduler
 
 from latentdc.errors import InputError
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.loading import load_prior
 from latentdc.priors.text import TextDenoiser
 from tests.priors import small, text_models
 
@@ -16,8 +15,7 @@ PROMPTS = {"feline": "a cat", "n01440764": "a tench", "c": "c"}
 
 
 def load(folder, **options) -> DiffusionPrior:
-    options = {"resolution": 8, "prompts": PROMPTS, **options}
-    prior = load_prior("diffusion", str(folder), **options)
+    prior = small.load(folder, **{"prompts": PROMPTS, **options})
     assert isinstance(prior, DiffusionPrior) and isinstance(prior.denoiser, TextDenoiser)
     return prior
 
@@ -154,7 +152,7 @@ def test_on_meta_shapes_are_known_without_weights_tokenizers_or_prompts(tmp_path
 
 def test_a_text_prior_without_prompts_says_what_it_needs(tmp_path):
     text_models.save_sd(tmp_path)
-    with pytest.raises(InputError, match=r"load_prior needs `prompts`.*a photo of a cat"):
+    with pytest.raises(InputError, match=r"load_prior needs `class_names`, from which its"):
         load(tmp_path, prompts=None)
 
 
@@ -227,7 +225,7 @@ def test_a_class_token_alone_is_fed(tmp_path, values, told):
     small.save(tmp_path)
     change(tmp_path / "unet/config.json", **values)
     with pytest.raises(InputError, match=told):
-        load(tmp_path, random_denoiser=0)
+        load(tmp_path, denoiser="random")
 
 
 @pytest.mark.parametrize("kind", ["timestep", "identity"])

@@ -7,7 +7,6 @@ from torch import nn
 from latentdc.errors import InputError
 from latentdc.priors import training
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.loading import load_prior
 from latentdc.priors.losses import autoencoder_loss, denoising_loss
 from latentdc.priors.portrait import reconstruction_psnr
 from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
@@ -148,7 +147,7 @@ def test_a_prior_is_trained_continued_and_loaded(tmp_path, monkeypatch):
     assert (tmp_path / "run/prior").stat().st_ino == ended  # the same prior is left untouched
     (tmp_path / "run/checkpoints/unet.pt").unlink()
     (tmp_path / "run/prior").rename(tmp_path / "run/.prior.old")  # as a kill may leave it
-    load_prior("diffusion", "run/prior", resolution=16, steps=2)
+    small.load("run/prior", resolution=16, steps=2)
     (tmp_path / "run/prior").rename(tmp_path / "run/.prior.old")
     monkeypatch.setattr(training, "describe", stop)
     with pytest.raises(SystemExit):
@@ -161,7 +160,7 @@ def test_a_prior_is_trained_continued_and_loaded(tmp_path, monkeypatch):
     facts = json.loads((tmp_path / "run/prior/training.json").read_text())
     assert facts["steps"] == [2, 4] and facts["held_out_images"] == 360 and facts["psnr_db"] > 0
     assert "output" not in facts["command"]
-    prior = load_prior("diffusion", "run/prior", resolution=16, steps=2)
+    prior = small.load("run/prior", resolution=16, steps=2)
     z = prior.encode(torch.zeros(1, 3, 16, 16))
     assert prior.decode(z, prior.condition(torch.tensor([9])), z).shape == (1, 3, 16, 16)
     assert prior.class_names == tuple("0123456789")

@@ -6,7 +6,7 @@ import torch
 from latentdc.errors import InputError
 from latentdc.priors import tuning
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.loading import load_prior
+from latentdc.priors.memory import Plan
 from latentdc.priors.tuning import network_of, tune
 from tests.priors import small
 
@@ -42,9 +42,7 @@ def test_loading_tunes_denoiser_and_decoder_alike(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(tuning, "_require_compiler", lambda device: None)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **k: asked.append(type(self)))
-    prior = load_prior(
-        "diffusion", str(tmp_path), resolution=8, steps=2, precision="bf16", compile=True
-    )
+    prior = small.load(tmp_path, steps=2, precision="bf16", compile=True)
     assert [kind.__name__ for kind in asked] == ["Decoder", "UNet2DConditionModel"]
     assert prior.precision == prior.autoencoder.precision == "bf16"
     assert network_of(prior.denoiser).conv_in.weight.dtype == torch.bfloat16
@@ -56,7 +54,7 @@ def test_a_compiled_decoder_gives_the_same_gradients():
     z = torch.randn(2, 2, 4, 4).requires_grad_()
     found = []
     for compile in (False, True):
-        prior = AutoencoderPrior(small.autoencoder(), resolution=8, memory="replay")
+        prior = AutoencoderPrior(small.autoencoder(), resolution=8, plan=Plan("low", 2))
         tune([prior.autoencoder.decoder], CPU, **PLAIN | {"compile": compile})
         images = prior.decode(z)
         found.append((images, *torch.autograd.grad(images.square().sum(), z)))

@@ -10,9 +10,7 @@ from torchvision import models
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.data.imagenet import wordnet_ids
 from latentdc.data.open import open_dataset
-from latentdc.data.subsets import subset_indices, subset_names
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
@@ -21,6 +19,7 @@ from latentdc.prune.measures import accuracy
 from latentdc.prune.scorer import given_scorer, load_scorer, torchvision_scorer
 from latentdc.recipe import Data, Scorer
 from latentdc.recipe.networks import pretrained
+from latentdc.recipe.subsets import subset_indices, subset_names, wordnet_ids
 from tests.shared import shared_data
 
 

@@ -5,9 +5,9 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from latentdc.data import vectors as module
-from latentdc.data.mapped import MappedImages
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
+from latentdc.images import MappedImages
 from latentdc.networks import new_network
 from latentdc.prune.labels import check_labels
 from latentdc.prune.prune import prune_dataset, score_dataset
@@ -107,7 +107,7 @@ def test_vectors_on_disk_give_the_same_scores_and_choices(tmp_path, monkeypatch)
 
 def test_weights_of_an_mlp_score_vectors(tmp_path):
     train, test = opened(tmp_path / "set", per_class=40)
-    standard = plain(Data(), train)
+    standard = plain_preprocessing(Data(), train)
     network = new_network("linear", num_classes=CLASSES, resolution=train.resolution, seed=0)
     means = torch.stack([standard(train.images)[train.labels == c].mean(0) for c in range(CLASSES)])
     with torch.no_grad():  # the classifier of the nearest mean

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.hashing import hash_pixels
+from latentdc.data.decode import hash_pixels
 from latentdc.prune.classifier import Classifier
 
 

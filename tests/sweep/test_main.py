@@ -5,9 +5,9 @@ import pytest
 from filelock import FileLock, Timeout
 
 from latentdc.errors import InputError
-from latentdc.launch import warn
 from latentdc.prune import prune as module
 from latentdc.prune.score_table import ScoreTable
+from latentdc.ranks import warn
 from latentdc.recipe import Evaluate, Recipe
 from latentdc.sweep import finished
 from latentdc.sweep import run as sweep_run

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from latentdc.evaluate.store import encode
-from latentdc.priors.loading import load_prior
+from latentdc.priors.load import load_prior
+from latentdc.recipe import PriorSettings
 from latentdc.synthetic import storage
 from latentdc.synthetic.storage import (
     decoder_bytes,
@@ -34,8 +35,8 @@ def test_every_quality_of_jpeg_is_stated():
 
 
 def test_a_decoder_is_counted_without_its_encoder():
-    assert decoder_bytes(load_prior("pixel", resolution=16)) == 0
-    prior = load_prior("diffusion", "digits", resolution=16)
+    assert decoder_bytes(load_prior(PriorSettings(kind="pixel"), resolution=16)) == 0
+    prior = load_prior(PriorSettings(weights="digits"), resolution=16)
     space = prior.autoencoder.autoencoder
     parts = [space.decoder, space.post_quant_conv]
     expected = sum(p.numel() for part in parts if part is not None for p in part.parameters())

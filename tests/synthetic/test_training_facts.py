@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.images import Normalization
+from latentdc.images import Normalization, Whitening
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.card import dataset_card
 from latentdc.synthetic.folder import FILES, WHITENING
 from latentdc.synthetic.synthetic_set import set_hash
-from latentdc.whitening import Whitening
 from tests.evaluate.toys import stripes
 from tests.synthetic.sets import random_set
 

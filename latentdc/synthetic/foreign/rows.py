@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from datasets import Dataset, Features, Image
 
-from latentdc.data.columns import class_labels, image_column, label_column, with_images
+from latentdc.data.hub import class_labels, image_column, label_column, with_images
 from latentdc.data.tables import local_tables, require_all_shards, require_parquet, split_files
 from latentdc.errors import InputError
 from latentdc.synthetic.foreign.contents import FREE, require_plausible

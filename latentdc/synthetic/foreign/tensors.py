@@ -23,14 +23,13 @@ import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
-from latentdc.images import Normalization, Preprocessing
+from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.ranks import say
 from latentdc.synthetic.foreign.contents import Contents, dense, load, read_contents
 from latentdc.synthetic.foreign.kinds import BEST
 from latentdc.synthetic.foreign.naming import Read, class_places, label_places, require_classes
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.synthetic_set import SyntheticSet
-from latentdc.whitening import Whitening
 
 BRIGHTEST = 10  # times white, beyond which no optimisation takes an image
 _MOST_CLASSES = 10**6

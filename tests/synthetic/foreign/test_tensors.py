@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.images import Normalization
+from latentdc.images import Normalization, fit_whitening
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.export import export_pt
 from latentdc.synthetic.foreign.tensors import read_tensors
-from latentdc.whitening import fit_whitening
 from tests.evaluate.toys import stripes
 from tests.synthetic.foreign.layouts import dc, mtt
 

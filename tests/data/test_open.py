@@ -1,9 +1,7 @@
-import subprocess
-import sys
 from pathlib import Path
 
 from latentdc.data.digits import open_digits
-from latentdc.data.sizes import KNOWN, Size, class_count, kept_size
+from latentdc.data.open import KNOWN, Size, class_count, kept_size
 from latentdc.recipe import Data
 
 
@@ -31,8 +29,3 @@ def test_a_data_set_to_be_downloaded_has_the_classes_that_the_recipe_names():
     named = Data(source="user/unknown", classes=["a", "b"])
     assert (kept_size(named), class_count(named)) == (None, 2)
     assert class_count(Data(source="user/unknown")) is None
-
-
-def test_sizes_do_not_import_torch():
-    code = "import latentdc.data.sizes, sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
