@@ -9,17 +9,17 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
-import torch
-
-from latentdc.data.cache import EncodedSplit
-from latentdc.data.classes import chosen_names, one_form
 from latentdc.data.decode import SUFFIXES
 from latentdc.errors import InputError
 from latentdc.io import fingerprint
 from latentdc.plain_text import printable
 from latentdc.ranks import note
 from latentdc.recipe import Data
+
+if TYPE_CHECKING:
+    from latentdc.data.cache import EncodedSplit
 
 # Test splits, looked for in this order where none is named.
 TEST_SPLITS = ("test", "validation", "val", "valid", "dev", "eval")
@@ -146,12 +146,17 @@ def is_class_tree(source: Path, split: str) -> bool:
     return bool(folders) and not (tables and not files_below(folders[0], SUFFIXES))
 
 
-def folder_split(data: Data, split: str | None) -> EncodedSplit:
+def folder_split(data: Data, split: str | None) -> "EncodedSplit":
     """The image files of one split; null looks for a test split.
 
     Raises:
         InputError: no such split, unknown or single class, or a class without images.
     """
+    import torch  # here alone: commands look into folders before they need torch
+
+    from latentdc.data.cache import EncodedSplit
+    from latentdc.data.classes import chosen_names, one_form
+
     source = Path(data.source).expanduser()
     split = split or _test_split(source, data.train)
     root, name = source / split, f"{data.source} {split}"
