@@ -13,12 +13,12 @@ from accelerate import Accelerator
 
 from latentdc import config
 from latentdc.data.open import open_splits, preprocessing
-from latentdc.distill.latents import Latents, initial_latents
-from latentdc.distill.loop import image_gradient
-from latentdc.distill.parts import build_prior, recipe_objective
-from latentdc.distill.real import RealBatches
+from latentdc.methods.latents import Latents, initial_latents
+from latentdc.methods.matching import image_gradient
+from latentdc.methods.real import RealBatches
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import Recipe
+from latentdc.run import build_prior, recipe_objective
 
 
 def gradients(prior: DiffusionPrior, latents: Latents, at_images: torch.Tensor):

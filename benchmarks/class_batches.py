@@ -21,13 +21,11 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.data.dataset import Dataset
-from latentdc.distill.classes import own_classes, step_classes
-from latentdc.distill.latents import initial_latents
-from latentdc.distill.loop import distill, make_optimizer
-from latentdc.distill.real import RealBatches
 from latentdc.draws import global_draws
 from latentdc.images import MappedImages
-from latentdc.machine import device_name
+from latentdc.methods.latents import initial_latents, own_classes, step_classes
+from latentdc.methods.matching import make_optimizer, match_steps
+from latentdc.methods.real import RealBatches
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
@@ -36,7 +34,8 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
-from latentdc.recipe import ObjectiveSettings, PriorSettings
+from latentdc.recipe import Matching, ObjectiveSettings, PriorSettings
+from latentdc.runtime import device_name
 
 RESOLUTION, REAL = 32, 10  # pixels, and real images per class
 SETS = (10, 100, 1000)  # classes
@@ -81,12 +80,12 @@ def measure(path: Path, kind: str, classes: int, per_step: int, ipc: int, steps:
     held = in_memory()
     latents = initial_latents(data, prior, own, ipc=ipc, seed=0, from_noise=True)
     times = [time.process_time()]
-    for _ in distill(
+    for _ in match_steps(
         latents,
         prior,
         objective,
         RealBatches(data, own, batch=REAL, seed=0),
-        make_optimizer(latents, lr_z=0.1, lr_c=0.1, momentum=0.5),
+        make_optimizer(latents, Matching(lr_z=0.1, lr_c=0.1)),
         start=0,
         steps=steps,
         accelerator=accelerator,

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_dataset
-from latentdc.distill.real import RealBatches
-from latentdc.distill.trimming import Trimming, in_tails, relative_levels, updated
 from latentdc.images import from_uint8
+from latentdc.methods.real import RealBatches, Trimming, in_tails, relative_levels, updated
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.classwise import Classwise
 from latentdc.recipe import Data, Loops, ObjectiveSettings, Trim
@@ -112,7 +111,7 @@ def step_costs(digits: Dataset, ipc: int) -> None:
             ) -> None:  # fmt: skip
                 for step in range(10):
                     if look:
-                        kept.look(step, images, labels)
+                        kept.update(step, images, labels)
                     made.accumulate(step, images.clone().requires_grad_(), labels, real)
 
             cells.append(f"{timed(steps)[0] / 10:.2f} s")

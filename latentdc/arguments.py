@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from latentdc.errors import InputError
-from latentdc.typed import show
+from latentdc.recipe.fields import show
 
 
 def require_a(kind: type, value: object, name: str, hint: str) -> None:
@@ -39,14 +39,14 @@ def require_able(methods: str, value: object, name: str, hint: str) -> None:
         raise InputError(f"{name} is {hint}, got {_what(value)}{lacks}.")
 
 
-def require_whole(value: object, name: str) -> int:
-    """A whole number of at least 1, such as one of NumPy, as Python's.
+def require_whole(value: object, name: str, *, least: int = 1) -> int:
+    """A whole number of at least `least`, such as one of NumPy, as Python's.
 
     Raises:
         InputError: it is none.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
-        raise InputError(f"{name} is a whole number of at least 1, got {show(value)}.")
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise InputError(f"{name} is a whole number of at least {least}, got {show(value)}.")
     return int(value)
 
 

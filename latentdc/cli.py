@@ -19,9 +19,10 @@ from typing import NoReturn, TypeVar
 from latentdc import config, ranks
 from latentdc.errors import InputError, RunError
 from latentdc.plain_text import on_terminal
+from latentdc.recipe.fields import nearest
 
 COMMANDS = {
-    "distill": ("latentdc.distill.__main__", "prune, distil and evaluate a recipe"),
+    "distill": ("latentdc.distill", "prune, distil and evaluate a recipe"),
     "ablate": ("latentdc.ablate.__main__", "run variants of a recipe that differ in one thing"),
     "sweep": ("latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe"),
     "prune": ("latentdc.prune.__main__", "choose and save the core set of a recipe"),
@@ -52,7 +53,7 @@ def _run(arguments: Sequence[str]) -> None:
         return
     command, *rest = arguments
     if command not in COMMANDS:
-        hint = config.nearest(command, COMMANDS)
+        hint = nearest(command, COMMANDS)
         raise InputError(f"unknown command {command!r}{hint}; known: {', '.join(COMMANDS)}.")
     import_module(COMMANDS[command][0]).main(rest)
 

@@ -11,9 +11,9 @@ from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Data, Loops, ObjectiveSettings, Prune, Scorer, Trajectory, Trim
-from tests.distill import setup
 from tests.evaluate.toys import stripes
 from tests.experts.toys import Wanderers
+from tests.methods import setup
 from tests.priors import small
 from tests.prune.toys import colours
 
@@ -146,10 +146,10 @@ def test_build_objective_takes_settings():
     )
 
 
-DISTILL = [
-    ({"ipc": 0}, "ipc is at least 1"),
-    ({"ipc": "2"}, "ipc takes a whole number"),
-    ({"ipc": 1.5}, "ipc takes a whole number"),
+MATCH = [
+    ({"ipc": 0}, "ipc is a whole number of at least 1, got 0"),
+    ({"ipc": "2"}, "ipc is a whole number"),
+    ({"ipc": 1.5}, "ipc is a whole number"),
     ({"ipc": 7}, "is above the smallest class"),
     ({"steps": -1}, "distill.steps is at least 0"),
     ({"steps": 1e3}, "distill.steps takes a whole number"),
@@ -162,13 +162,12 @@ DISTILL = [
     ({"classes_per_step": 0}, "distill.classes_per_step is at least 1"),
     ({"classes_per_step": 4}, "distill.classes_per_step=4 is between"),
     ({"trim": 0.2}, "distill.trim takes a mapping"),
-    ({"seed": -1}, "seed is at least 0"),
-    ({"seed": None}, "seed takes a whole number"),
-    ({"folder": 3}, "folder is a folder, got 3"),
+    ({"seed": -1}, "seed is a whole number of at least 0, got -1"),
+    ({"seed": None}, "seed is a whole number"),
     ({"checkpoint_every": 0}, "distill.checkpoint_every is at least 1 step"),
     ({"grid_every": -1}, "distill.grid_every is at least 0"),
-    ({"provenance": {"when": object()}}, "provenance maps texts to what JSON holds"),
-    ({"provenance": 3}, "provenance maps texts to what JSON holds"),
+    ({"settings": {"steps": 3}}, "settings is a Matching, got a dict"),
+    ({"context": 3}, "context is a Context, got 3"),
     ({"accelerator": "cpu"}, "accelerator is an Accelerator, got 'cpu'"),
     ({"coreset": None}, "coreset is a Dataset, got null"),
     ({"coreset": torch.zeros(3, 3, 8, 8)}, "coreset is a Dataset, got a Tensor"),
@@ -180,18 +179,23 @@ DISTILL = [
 ]
 
 
-@pytest.mark.parametrize(("options", "told"), DISTILL)
-def test_distill_dataset_has_the_checks_of_a_recipe(options, told, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    given = {
-        "coreset": setup.dataset(),
-        "prior": PixelPrior(8),
-        "objective": setup.objective(),
-        "steps": 1,
-        **options,
-    }
-    refused(lambda: latentdc.distill_dataset(**given), told)
-    assert not [*tmp_path.iterdir()]
+@pytest.mark.parametrize(("options", "told"), MATCH)
+def test_match_has_the_checks_of_a_recipe(options, told):
+    def run():
+        of_context = ("ipc", "seed", "accelerator")
+        of_match = ("coreset", "prior", "objective", "batch", "settings", "context")
+        rest = {k: v for k, v in options.items() if k not in (*of_context, *of_match)}
+        given = {
+            "coreset": setup.dataset(),
+            "prior": PixelPrior(8),
+            "objective": setup.objective(),
+            "settings": latentdc.Matching(**{"steps": 1, **rest}),
+            "context": latentdc.Context(**{k: v for k, v in options.items() if k in of_context}),
+            **{k: v for k, v in options.items() if k in of_match},
+        }
+        latentdc.match(**given)
+
+    refused(run, told)
 
 
 @pytest.mark.parametrize("kind", ["dm", "dc", "mtt"])
@@ -209,7 +213,7 @@ def test_an_objective_for_other_samples_is_refused(kind, other):
     )
     [(name, value)] = other.items()
     refused(
-        lambda: latentdc.distill_dataset(setup.dataset(), PixelPrior(8), objective, steps=1),
+        lambda: latentdc.match(setup.dataset(), PixelPrior(8), objective),
         f"the objective was built with {name}={value}, and the core set has",
     )
 

@@ -39,7 +39,9 @@ def distilled(folder, kind: str) -> torch.Tensor:
         normalization=NORMALIZATION,
         experts=Wanderers() if kind == "mtt" else None,
     )
-    made = latentdc.distill_dataset(pictures(), prior, objective, ipc=2, steps=2, batch=4)
+    made = latentdc.match(
+        pictures(), prior, objective, latentdc.Matching(steps=2), latentdc.Context(ipc=2), batch=4
+    )
     assert made.z is not None and made.c is not None
     return torch.cat([made.images.flatten().float(), made.z.flatten(), made.c.flatten()])
 

@@ -13,7 +13,7 @@ import pytest
 
 from latentdc.cli import main
 from latentdc.io import InUse, lock_owner, locked
-from tests.distill.command import write_recipe
+from tests.methods.command import write_recipe
 from tests.synthetic.sets import random_set
 
 ROOT = Path(__file__).parents[1]

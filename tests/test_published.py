@@ -6,7 +6,6 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from latentdc import config
-from latentdc.distill.provenance import shared_recipe
 from latentdc.errors import InputError
 from latentdc.recipe import (
     Data,
@@ -19,6 +18,7 @@ from latentdc.recipe import (
     Scorer,
     Trajectory,
 )
+from latentdc.run import shared_recipe
 from latentdc.synthetic.push import main
 from tests.synthetic.sets import random_set
 from tests.synthetic.test_push import hub  # noqa: F401

@@ -10,11 +10,11 @@ from latentdc.priors.recipe import AutoencoderTraining, PriorRecipe, UNetTrainin
 from latentdc.recipe import (
     Combine,
     Data,
-    Distill,
     Evaluate,
     Experts,
     Hub,
     Loops,
+    Matching,
     ObjectiveSettings,
     PriorSettings,
     Prune,
@@ -58,7 +58,7 @@ REFUSED = [
         {
             "ipc": 10,
             "objective": ObjectiveSettings(kind="dc"),
-            "distill": Distill(classes_per_step=3),
+            "distill": Matching(classes_per_step=3),
         },
         r"outer=10 the student of dc is trained on all classes",
     ),
@@ -77,13 +77,13 @@ REFUSED = [
         r"after up to 3 epochs .*experts\.epochs is 2",
     ),
     (Recipe, {"evaluate": Evaluate(learned_lr=True)}, r"objective\.kind=dm learns none"),
-    (Distill, {"steps": -1}, r"distill\.steps is at least 0, got -1"),
-    (Distill, {"lr_z": -0.1}, r"distill\.lr_z is between 0 and 1e38, got -0\.1"),
-    (Distill, {"lr_c": float("nan")}, r"distill\.lr_c is a finite number .*, got nan"),
-    (Distill, {"lr_c": float("inf")}, r"distill\.lr_c is a finite number .*, got inf"),
-    (Distill, {"momentum": 1.0}, r"distill\.momentum is in \[0, 1\), got 1\.0"),
-    (Distill, {"checkpoint_every": 0}, r"checkpoint_every is at least 1 step"),
-    (Distill, {"grid_every": -1}, r"distill\.grid_every is at least 0"),
+    (Matching, {"steps": -1}, r"distill\.steps is at least 0, got -1"),
+    (Matching, {"lr_z": -0.1}, r"distill\.lr_z is between 0 and 1e38, got -0\.1"),
+    (Matching, {"lr_c": float("nan")}, r"distill\.lr_c is a finite number .*, got nan"),
+    (Matching, {"lr_c": float("inf")}, r"distill\.lr_c is a finite number .*, got inf"),
+    (Matching, {"momentum": 1.0}, r"distill\.momentum is in \[0, 1\), got 1\.0"),
+    (Matching, {"checkpoint_every": 0}, r"checkpoint_every is at least 1 step"),
+    (Matching, {"grid_every": -1}, r"distill\.grid_every is at least 0"),
     (Evaluate, {"seeds": 0}, r"evaluate\.seeds is at least 1"),
     (Evaluate, {"steps": 0}, r"evaluate\.steps is at least 1"),
     (Evaluate, {"rows": ["distilled"]}, r"always has 'random'.*rows: \[\] to evaluate nothing"),
@@ -91,12 +91,12 @@ REFUSED = [
     (Hub, {"repo": "name"}, r"push\.repo is user/name, got 'name'"),
     (
         Recipe,
-        {"distill": Distill(lr_z=0.0, lr_c=0.0)},
+        {"distill": Matching(lr_z=0.0, lr_c=0.0)},
         r"lr_z=0 and distill\.lr_c=0 .* nothing would move in 1000 steps",
     ),
     (
         Recipe,
-        {"distill": Distill(lr_z=0.0), "prior": PriorSettings(kind="pixel")},
+        {"distill": Matching(lr_z=0.0), "prior": PriorSettings(kind="pixel")},
         r"lr_c=1 with prior\.kind=pixel: nothing would move",
     ),
     (Recipe, {"ipc": 0}, r"ipc is at least 1 image per class, got 0"),
@@ -131,13 +131,13 @@ def test_values_at_the_edges_of_their_ranges_are_taken():
         ObjectiveSettings(augment=None),
     )
     PriorSettings(weights="x", steps=1, skip="none"), PriorSettings(weights="x", steps=1000)
-    Distill(steps=0, lr_z=0.0, lr_c=0.0, momentum=0.0, checkpoint_every=1), Evaluate(rows=[])
+    Matching(steps=0, lr_z=0.0, lr_c=0.0, momentum=0.0, checkpoint_every=1), Evaluate(rows=[])
 
 
 def test_a_recipe_may_move_one_thing_alone_or_nothing_in_no_steps():
-    Recipe(distill=Distill(lr_z=0.0)), Recipe(distill=Distill(lr_c=0.0))
-    Recipe(distill=Distill(steps=0, lr_z=0.0, lr_c=0.0))
-    still = Distill(lr_z=0.0, lr_c=0.0)
+    Recipe(distill=Matching(lr_z=0.0)), Recipe(distill=Matching(lr_c=0.0))
+    Recipe(distill=Matching(steps=0, lr_z=0.0, lr_c=0.0))
+    still = Matching(lr_z=0.0, lr_c=0.0)
     Recipe(distill=still, objective=ObjectiveSettings(kind="mtt"))  # learns its student's rate
 
 
@@ -176,7 +176,7 @@ def test_gradient_matching_takes_its_papers_loops_unless_others_are_given(ipc, l
 
 
 SETTINGS = [
-    *(Data, Trim, Distill, Evaluate, Hub, Combine, Rded, Loops, ObjectiveSettings, PriorSettings),
+    *(Data, Trim, Matching, Evaluate, Hub, Combine, Rded, Loops, ObjectiveSettings, PriorSettings),
     *(RuleSettings, Prune, Scorer, Trajectory, Experts, Recipe, Views, Labels, Teacher),
     *(AutoencoderTraining, UNetTraining, PriorRecipe),
 ]

@@ -8,18 +8,19 @@ from accelerate import Accelerator
 from torch.nn import functional
 
 from latentdc.data.dataset import Dataset
-from latentdc.distill.dataset import distill_dataset
 from latentdc.draws import generator
 from latentdc.errors import InputError
 from latentdc.evaluate import EvalProtocol
 from latentdc.evaluate.training import train_student
 from latentdc.experts.training import train_expert
 from latentdc.images import Normalization
+from latentdc.methods.context import Context
+from latentdc.methods.matching import match
 from latentdc.networks.build import needs_two_images, new_network
 from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
-from latentdc.prune.training import ScorerTraining
-from latentdc.recipe import Experts, Loops, ObjectiveSettings, Scorer, Trajectory
+from latentdc.prune.scorers import ScorerTraining
+from latentdc.recipe import Experts, Loops, Matching, ObjectiveSettings, Scorer, Trajectory
 from latentdc.training import InfoBatch, split
 from tests.experts.toys import Wanderers
 
@@ -73,8 +74,9 @@ def dc(network: str, ipc: int, batch: int, size: int = 32):
         resolution=size,
         seed=3,
     )
-    given = {"ipc": ipc, "steps": 2, "lr_z": 0.1, "batch": 2}
-    return distill_dataset(noise(4 * ipc, size), PixelPrior(size), made, **given).images
+    settings, context = Matching(steps=2, lr_z=0.1), Context(ipc=ipc)
+    data = noise(4 * ipc, size)
+    return match(data, PixelPrior(size), made, settings, context, batch=2).images
 
 
 def mtt(network: str, ipc: int, batch: int, size: int = 32):
@@ -92,8 +94,9 @@ def mtt(network: str, ipc: int, batch: int, size: int = 32):
         experts=experts,
         seed=3,
     )
-    given = {"ipc": ipc, "steps": 1, "lr_z": 0.1, "batch": 2}
-    return distill_dataset(noise(4 * ipc, size), PixelPrior(size), made, **given).images
+    settings, context = Matching(steps=1, lr_z=0.1), Context(ipc=ipc)
+    data = noise(4 * ipc, size)
+    return match(data, PixelPrior(size), made, settings, context, batch=2).images
 
 
 LOOPS = {
@@ -204,7 +207,8 @@ def test_distilling_in_fp16_is_refused_in_python_too(monkeypatch):
     monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
     made = build_objective(ObjectiveSettings(network="convnet3@2"), num_classes=2, resolution=8)
     with pytest.raises(InputError, match="gradients that pass through a prior vanish; launch"):
-        distill_dataset(noise(4, 8), PixelPrior(8), made, accelerator=Accelerator(cpu=True))
+        context = Context(accelerator=Accelerator(cpu=True))
+        match(noise(4, 8), PixelPrior(8), made, context=context)
 
 
 def sampler(**keys):

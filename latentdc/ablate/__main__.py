@@ -5,12 +5,13 @@ Imports no torch before all variants are checked.
 
 from collections.abc import Sequence
 
-from latentdc import config, ownership
+from latentdc import config
 from latentdc.ablate.variants import VARIANTS, expand
 from latentdc.cli import exits, recipe_parser, run_folder
-from latentdc.distill.__main__ import check
+from latentdc.distill import check
 from latentdc.errors import InputError
 from latentdc.io import locked
+from latentdc.run_folder import check_folder
 
 STEPS = (2, 5, 10, 20, 50)
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 draw(unchanged, steps, folder)
             return
         for name, recipe in recipes.items():
-            ownership.check(recipe, folder / name)
+            check_folder(recipe, folder / name)
         from latentdc.ablate.early import check_variants
         from latentdc.ablate.runs import compare
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from latentdc.ablate.variants import VARIANTS
-from latentdc.distill.loop import check_moves
-from latentdc.distill.parts import build_prior
 from latentdc.errors import InputError
 from latentdc.experts.files import open_experts
+from latentdc.methods.matching import check_moves
 from latentdc.priors.folder import WeightsMissing
 from latentdc.recipe import Recipe
+from latentdc.run import build_prior
 from latentdc.sweep import finished
 
 
@@ -55,4 +55,4 @@ def _check_moves(recipe: Recipe) -> None:
     except WeightsMissing:
         return
     learns = recipe.objective.kind == "mtt"
-    check_moves(prior, lr_z=0, lr_c=spec.lr_c, learns=learns, steps=spec.steps, device="meta")
+    check_moves(prior, spec, learns=learns, steps=spec.steps, device="meta")

@@ -4,6 +4,11 @@ Greyscale, palette and CMYK images become RGB; transparent pixels are composited
 orientation is applied. An image of another size is cut to its central square and resized with
 antialiased bilinear interpolation (what torchvision's Resize and CenterCrop do). Images with more
 than 8 bits per channel are refused: Pillow would cut some of them to 8 without a word.
+
+Each image gets a 64-bit content hash, the same in every copy of a data set. Lossless images are
+hashed by their decoded RGB pixels at the original size, so that a re-compressed PNG or another
+container (parquet, folder, array) keeps its hash. Decoders of lossy formats differ by a level here
+and there, so JPEG and the like are hashed by the bytes of the file. Imports no torch.
 """
 
 import re

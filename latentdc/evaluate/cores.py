@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.ownership import CORESET
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Prune, Recipe
+from latentdc.run_folder import CORESET
 from latentdc.synthetic.open import Place
 
 ROWS = ("coreset", "kept")

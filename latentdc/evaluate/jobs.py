@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from latentdc.arguments import folder_of, require_a, require_able
-from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.job import Candidate, Job, drawn
@@ -22,6 +21,7 @@ from latentdc.evaluate.sharing import Done, finished, gathered
 from latentdc.evaluate.stores import Stores
 from latentdc.evaluate.teaching import Teaching
 from latentdc.images import Preprocessing, kind_of
+from latentdc.runtime import with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.cache import cache_folder
 from latentdc.data.dataset import Dataset, hash_samples
 from latentdc.draws import choose, generator
@@ -23,10 +23,13 @@ from latentdc.images import Normalization
 from latentdc.io import load_tensors, save_tensors
 from latentdc.networks import build_network
 from latentdc.networks.torchvision_names import pretrained
-from latentdc.prune.check import least_accuracy
-from latentdc.prune.classifier import Classifier
-from latentdc.prune.scorer import given_scorer, preparation
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.scorers import (
+    Classifier,
+    ScorerTraining,
+    given_scorer,
+    least_accuracy,
+    preparation,
+)
 from latentdc.ranks import say
 from latentdc.recipe import Recipe, Scorer
 
@@ -101,7 +104,7 @@ def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifi
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     path = cache_folder(recipe.data.cache) / f"judge-{key}.safetensors"
     network = build_network(NETWORK, num_classes=train.num_classes, resolution=size)
-    state = launch.main_alone(accelerator, lambda: _kept(path, network))
+    state = runtime.main_alone(accelerator, lambda: _kept(path, network))
     if state is None:
         work = 3 * epochs * count * multiply_adds(lambda: network(torch.zeros(1, 3, size, size)))
         say(

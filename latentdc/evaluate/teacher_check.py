@@ -14,7 +14,7 @@ from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate.view_logits import view_logits
 from latentdc.images import fetch, place
-from latentdc.prune.check import least_accuracy
+from latentdc.prune.scorers import least_accuracy
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
 

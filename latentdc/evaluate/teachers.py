@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from latentdc import launch
+from latentdc import ranks, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.training import train_student
@@ -17,8 +17,7 @@ from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preproce
 from latentdc.io import load_tensors, save_tensors
 from latentdc.networks import build_network
 from latentdc.networks.torchvision_names import pretrained
-from latentdc.prune.classifier import Classifier
-from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
+from latentdc.prune.scorers import Classifier, load_scorer, preparation, torchvision_scorer
 from latentdc.recipe.labels import Teacher, Views
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
@@ -166,7 +165,7 @@ def _trained(
             try:
                 return load_tensors(path)
             except ValueError as error:
-                launch.warn(f"{path} is damaged ({error}); the teacher is trained again.")
+                ranks.warn(f"{path} is damaged ({error}); the teacher is trained again.")
         network = train_student(
             SyntheticSet.from_real(train),
             teacher.network,
@@ -182,7 +181,7 @@ def _trained(
 
     size = train.images.shape[-1]
     network = build_network(teacher.network, num_classes=len(train.class_names), resolution=size)
-    network.load_state_dict(launch.main_first(accelerator, weights))
+    network.load_state_dict(runtime.main_first(accelerator, weights))
     return Classifier(network, preparation(size, plain)).to(accelerator.device)
 
 

@@ -21,9 +21,9 @@ from latentdc.experts.manifest import (
     write_manifest,
 )
 from latentdc.io import locked
-from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
 from latentdc.recipe.networks import check_network
+from latentdc.recipe.prune import check_prune
 from latentdc.recipe.vectors import require_images
 
 if TYPE_CHECKING:
@@ -87,19 +87,19 @@ def _facts(recipe: Recipe) -> dict[str, object]:
 
 
 def _train(recipe: Recipe, folder: Path) -> None:
-    from latentdc import launch
+    from latentdc import runtime
     from latentdc.data.open import open_splits, preprocessing
     from latentdc.experts.files import data_facts, missing_experts
     from latentdc.experts.training import expert_bytes, train_experts
 
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
         folder=folder,
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     kept = _coreset(recipe, train, test, folder, accelerator)
     coreset = train.select(kept.indices(train))
     facts = {**_facts(recipe), **data_facts(coreset, normalization)}
@@ -135,12 +135,15 @@ def _coreset(
     recipe: Recipe, train: "Dataset", test: "Dataset", folder: Path, accelerator: "Accelerator"
 ) -> "Coreset":
     """The core set that is there already, or the one that the recipe asks for."""
-    from latentdc import launch
+    from latentdc import runtime
     from latentdc.images import Normalization
     from latentdc.prune.coreset import Coreset
     from latentdc.prune.prune import prune_dataset
 
-    if launch.agree(accelerator, (folder / CORESET).is_file()) and recipe.prune.coreset is None:
+    if (
+        runtime.broadcast(accelerator, (folder / CORESET).is_file())
+        and recipe.prune.coreset is None
+    ):
         return Coreset.load(folder / CORESET, train)
     return prune_dataset(
         train,

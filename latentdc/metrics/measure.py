@@ -11,10 +11,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.data.open import open_splits
-from latentdc.distill.parts import build_prior
 from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.label_settings import Teacher
@@ -25,8 +24,9 @@ from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization, fetch
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
-from latentdc.prune.classifier import Classifier
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Recipe
+from latentdc.run import build_prior
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
@@ -64,10 +64,10 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     Returns:
         The file's content.
     """
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     labelled, numbering = open_set(place, train, recipe.data)
     (name,) = row_names([place])
     require_comparable(labelled, test, name)

@@ -3,7 +3,6 @@
 from functools import partial
 
 from latentdc.arguments import require_a, require_able, require_whole
-from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
 from latentdc.objectives.base import Objective
@@ -13,6 +12,7 @@ from latentdc.objectives.effects import Effects, distribution_effects, gradient_
 from latentdc.objectives.gradient import match_gradients
 from latentdc.objectives.trajectory import ExpertWeights, TrajectoryMatching
 from latentdc.recipe import ObjectiveSettings, Recipe
+from latentdc.runtime import with_gradients
 
 
 @with_gradients

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch, ownership
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate import results
@@ -21,6 +21,7 @@ from latentdc.pca.sets import Sets
 from latentdc.pca.teacher import trained_teacher
 from latentdc.pca.variants import Variant
 from latentdc.recipe import Recipe
+from latentdc.run_folder import CORESET, claim_folder
 from latentdc.synthetic import SyntheticSet
 
 
@@ -62,14 +63,14 @@ def run(
         RunError: a training diverged.
     """
     recipe = each[0][0]
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
         folder=folder,
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     plain = Normalization(recipe.data.mean, recipe.data.std)
     teacher = cache(
         lambda: trained_teacher(recipe.prune.scorer, train, test, plain, recipe.seed, accelerator)
@@ -77,7 +78,7 @@ def run(
     tables: list[Table] = []
     for one, place in each:
         if accelerator.is_main_process:
-            ownership.claim(one, place)
+            claim_folder(one, place)
         accelerator.wait_for_everyone()
         maker = Sets(
             *(one, name, place, train, test),
@@ -117,7 +118,7 @@ def _made(
     if accelerator.is_main_process:
         for kind in sets:
             print(f"set: {folder / kind} (picture: {folder / kind / 'grid.png'})")
-    kept = (folder / ownership.CORESET).is_file()
+    kept = (folder / CORESET).is_file()
     return Made(sets, train.select(maker.coreset().indices(train)) if kept else None)
 
 

@@ -5,13 +5,12 @@ from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import Data
-from latentdc.recipe.distill import Distill
 from latentdc.recipe.evaluate import Evaluate, Hub
-from latentdc.recipe.mosaics import Combine, Rded
+from latentdc.recipe.fields import check_fields
+from latentdc.recipe.methods import Combine, Matching, Rded
 from latentdc.recipe.objective import Experts, ObjectiveSettings
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune
-from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ class Recipe:
     rded: Rded = field(default_factory=Rded)
     prior: PriorSettings = field(default_factory=lambda: PriorSettings(weights="digits"))
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
-    distill: Distill = field(default_factory=Distill)
+    distill: Matching = field(default_factory=Matching)
     experts: Experts = field(default_factory=Experts)
     evaluate: Evaluate = field(default_factory=Evaluate)
     push: Hub = field(default_factory=Hub)

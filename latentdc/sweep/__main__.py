@@ -6,9 +6,10 @@ Imports no torch before all cells are checked.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from latentdc import cli, config, ownership
-from latentdc.distill.__main__ import check
+from latentdc import cli, config
+from latentdc.distill import check
 from latentdc.errors import InputError
+from latentdc.run_folder import check_folder
 from latentdc.sweep.cells import Cells, expand, place, runs
 from latentdc.sweep.spec import Sweep, known_names, slug
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         folder = cli.run_folder(next(iter(cells.values())).output, path.stem)
         for point in set(runs(cells, folder).values()):
-            ownership.check(cells[point], place(folder, point))
+            check_folder(cells[point], place(folder, point))
         _run(sweep, cells, wanted, path.stem, folder)
 
     cli.exits(work)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentdc.errors import InputError
-from latentdc.ownership import CORESET
 from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.vectors import require_images
+from latentdc.run_folder import CORESET
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.foreign.kinds import Kind, kind_of
 from latentdc.synthetic.foreign.numbers import NAMES, POSITIONS, Numbers

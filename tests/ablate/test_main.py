@@ -89,7 +89,7 @@ def test_gradients_follow_the_memory_that_is_free(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr("latentdc.ablate.gradients.STUDENTS", 1)
     whole = one_norm()
     assert "memory: fast" in capsys.readouterr().out
-    monkeypatch.setattr("latentdc.distill.memory.free_bytes", lambda device: 10_000_000)
+    monkeypatch.setattr("latentdc.methods.matching.free_bytes", lambda device: 10_000_000)
     assert one_norm() == pytest.approx(whole, rel=1e-4)
     assert "memory: low" in capsys.readouterr().out
 

@@ -2,7 +2,7 @@ import pytest
 
 from latentdc import config
 from latentdc.ablate.variants import UNCHANGED, VARIANTS, expand
-from latentdc.distill.__main__ import check
+from latentdc.distill import check
 from latentdc.errors import InputError
 
 DIGITS = config.find("digits_ipc1", "recipes")

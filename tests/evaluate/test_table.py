@@ -11,7 +11,7 @@ from latentdc.evaluate.render import to_markdown, to_text
 from latentdc.evaluate.score import Score
 from latentdc.evaluate.table import Table
 from latentdc.images import Normalization
-from latentdc.machine import Machine
+from latentdc.runtime import Machine
 from latentdc.synthetic.files import encode
 from latentdc.synthetic.synthetic_set import set_hash
 from tests.evaluate.toys import protocol, stripes

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from latentdc import config
-from latentdc.distill.__main__ import main as distill
+from latentdc.distill import main as distill
 from latentdc.experts.__main__ import main
 from latentdc.experts.manifest import changed, experts_folder
 from latentdc.recipe import Data, Prune, Recipe, Scorer
-from tests.distill.command import contents
+from tests.methods.command import contents
 
 RECIPE = """
 data: {source: digits, resolution: 8}

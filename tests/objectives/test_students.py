@@ -14,7 +14,7 @@ from latentdc.objectives.gradient import gradient_matching
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Loops, ObjectiveSettings
 from latentdc.training import epoch_batches
-from tests.distill import setup
+from tests.methods import setup
 
 STRATEGY, NORMALIZATION = "color_flip", Normalization()
 LOOPS = Loops(outer=3, inner=2, lr_student=0.3, batch_syn=4)

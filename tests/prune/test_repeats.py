@@ -128,7 +128,7 @@ def test_data_without_repeats_say_nothing(desk, capsys):
 
 
 def test_a_synthetic_set_starts_from_different_images(desk, capsys):
-    from latentdc.distill.__main__ import main as distill
+    from latentdc.distill import main as distill
 
     folder(desk / "images", repeats=20, leaks=0)
     given = [

@@ -6,7 +6,7 @@ import pytest
 from accelerate import Accelerator
 
 from latentdc import config
-from latentdc.distill.__main__ import check
+from latentdc.distill import check
 from latentdc.errors import InputError
 from latentdc.recipe import Prune
 from latentdc.sweep import budgets

@@ -1,7 +1,7 @@
 import pytest
 
 from latentdc import config
-from latentdc.distill.__main__ import check
+from latentdc.distill import check
 from latentdc.errors import InputError
 from latentdc.sweep.cells import expand, place, runs
 from latentdc.sweep.spec import Sweep, slug
