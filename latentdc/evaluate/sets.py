@@ -5,10 +5,12 @@ Mosaics show several pictures in a grid. A crop inside one cell is the third ste
 their grid are seen by no other, and single images, which have no cells, are cropped as a whole.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.io import fingerprint
 from latentdc.recipe.labels import Views
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.samples import kind_of
@@ -91,3 +93,8 @@ def protocol_for(protocol: EvalProtocol, one: SyntheticSet) -> EvalProtocol:
     if protocol.views.cells is None:
         return protocol
     return replace(protocol, views=views_for(protocol.views, one))
+
+
+def counts_hash(counts: Sequence[int]) -> str | None:
+    """8 hex digits of the images of each class; None where all classes have as many."""
+    return fingerprint(list(counts), digits=8) if len(set(counts)) > 1 else None

@@ -18,8 +18,7 @@ from latentdc import runtime
 from latentdc.augment.dsa import augment
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
-from latentdc.experts.files import missing_experts
-from latentdc.experts.manifest import expert_path
+from latentdc.experts.files import expert_path, missing_experts
 from latentdc.images import Images, Preprocessing, fetch, place, send
 from latentdc.io import save_tensors
 from latentdc.networks.build import new_network, outline

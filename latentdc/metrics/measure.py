@@ -19,12 +19,11 @@ from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.loading import load_protocol
 from latentdc.evaluate.sets import require_comparable
-from latentdc.evaluate.teacher_check import real_accuracy, require_knowledge
-from latentdc.evaluate.teachers import open_teacher
+from latentdc.evaluate.teachers import open_teacher, require_knowledge
 from latentdc.images import Normalization, fetch
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
-from latentdc.prune.scorers import Classifier
+from latentdc.prune.scorers import Classifier, real_accuracy
 from latentdc.recipe import Recipe
 from latentdc.run import build_prior
 from latentdc.synthetic.open import Place, open_set, row_names
@@ -80,7 +79,7 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     network = None
     if wanted.network is not None:
         network = _network(wanted.network, recipe, train, test, output, accelerator)
-        accuracy = real_accuracy(network, test, accelerator.device)
+        accuracy = real_accuracy(network, test.images, test.labels, accelerator.device)
         require_knowledge(accuracy, test, wanted.network.network)
         judge = f"the network {wanted.network.network}", network
         check_numbers({name: (labelled, numbering)}, test, lambda: judge, accelerator.device)
