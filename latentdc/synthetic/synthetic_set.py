@@ -177,7 +177,13 @@ class SyntheticSet:
 
     @classmethod
     def from_real(cls, dataset: Dataset) -> "SyntheticSet":
-        """Real images, or vectors, as a set; memory-mapped ones stay on disk."""
+        """Real images, or vectors, as a set; memory-mapped ones stay on disk.
+
+        Raises:
+            InputError: there are none.
+        """
+        if len(dataset.labels) == 0:
+            raise InputError(f"{dataset.name} holds no {kind_of(dataset.images)}.")
         return cls(dataset.images, dataset.labels, dataset.class_names, grid=1)
 
     @classmethod
