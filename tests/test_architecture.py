@@ -63,7 +63,7 @@ def folder(name: str) -> str:
 
 
 def circles(edges: Mapping[str, Iterable[str]]) -> set[str]:
-    """`a -> b -> a` for each pair or larger group of nodes that reach each other, by a short way."""
+    """`a -> b -> a` for every shortest way from a node back to itself."""
 
     def way(start: str) -> list[str] | None:
         waiting, seen = [[start]], {start}
