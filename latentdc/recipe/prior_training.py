@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from latentdc.recipe import Data, expand_home, require
+from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.data import Data
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.vectors import require_images
 
