@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 
 from latentdc.recipe.checks import expand_home, require
-from latentdc.recipe.data import Data
+from latentdc.recipe.data import Data, require_images
 from latentdc.recipe.fields import check_fields
-from latentdc.recipe.vectors import require_images
 
 
 def _check_widths(widths: list[int], key: str) -> None:
