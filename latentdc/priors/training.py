@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from diffusers.training_utils import EMAModel
 from huggingface_hub import ModelCardData
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -43,7 +42,7 @@ from latentdc.recipe import PriorSettings
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
 from latentdc.report import save_grid
 from latentdc.runtime import device_name, use_threads, with_gradients
-from latentdc.training import fit
+from latentdc.training import fit, moving_average
 
 PER_CLASS = 8  # images of each class in the sample grid
 GRID_STEPS = 50
@@ -188,8 +187,8 @@ def train_network(
     steps = settings.steps
     warmup = max(1, min(500, steps // 20))
     optimizer = AdamW(network.train().parameters(), lr=settings.lr, weight_decay=0.01)
-    average = EMAModel(network.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
-    done, seconds = _load_state(path, network, optimizer, average)
+    average = moving_average(network, lambda update: min(settings.ema, 1 - (1 + update) ** -0.75))
+    done, seconds = _load_state(path, network, average, optimizer)
     bar = tqdm(total=steps, initial=done, desc=title, mininterval=5)
     began = time.perf_counter()
 
@@ -201,7 +200,7 @@ def train_network(
         network, range(done, steps), lambda _, step: loss(step), optimizer, lr=rate, clip=1.0
     )
     for step, value in training:
-        average.step(network.parameters())
+        average.update_parameters(network)
         bar.update()
         done = step + 1
         if done % every == 0 or done == steps:
@@ -212,30 +211,29 @@ def train_network(
             began = time.perf_counter()
             save_tensors(
                 path,
-                dict(_state(network, optimizer, average)),
+                dict(_state(network, average, optimizer)),
                 {"done": str(done), "seconds": str(seconds)},
             )
     bar.close()
-    average.copy_to(network.parameters())
+    network.load_state_dict(average.module.state_dict())
     network.eval().requires_grad_(False)
     return Training(done, seconds)
 
 
 def _state(
-    network: nn.Module, optimizer: Optimizer, average: EMAModel
+    network: nn.Module, average: nn.Module, optimizer: Optimizer
 ) -> Iterator[tuple[str, Tensor]]:
     """All tensors that a training goes on from, by name."""
-    for name, tensor in network.state_dict().items():
-        yield f"network {name}", tensor.contiguous()
-    for index, tensor in enumerate(average.shadow_params):
-        yield f"average {index}", tensor.contiguous()
+    for kind, module in (("network", network), ("average", average)):
+        for name, tensor in module.state_dict().items():
+            yield f"{kind} {name}", tensor.contiguous()
     for index, slots in optimizer.state_dict()["state"].items():
         for slot, tensor in slots.items():
             yield f"optimizer {index} {slot}", tensor.contiguous()
 
 
 def _load_state(
-    path: Path, network: nn.Module, optimizer: Optimizer, average: EMAModel
+    path: Path, network: nn.Module, average: nn.Module, optimizer: Optimizer
 ) -> tuple[int, float]:
     """Steps that are done and their seconds, with the state that they left; 0 without a file."""
     if not path.is_file():
@@ -247,16 +245,12 @@ def _load_state(
             f"{path} is damaged ({error}); bring back a copy, or remove it to train this network "
             "from the start."
         ) from error
-    groups: dict[str, dict[str, Any]] = {"network": {}, "average": {}, "optimizer": {}}
+    groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
     for name, tensor in tensors.items():
-        group, _, key = name.partition(" ")
-        groups[group][key] = tensor
+        kind, _, key = name.partition(" ")
+        groups[kind][key] = tensor
     network.load_state_dict(groups["network"])
-    average.shadow_params = [
-        groups["average"][str(index)].to(parameter.device)
-        for index, parameter in enumerate(average.shadow_params)
-    ]
-    average.optimization_step = int(facts["done"])
+    average.load_state_dict(groups["average"])
     slots: dict[int, dict[str, Tensor]] = {}
     for key, tensor in groups["optimizer"].items():
         index, _, slot = key.partition(" ")
