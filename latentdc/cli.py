@@ -19,6 +19,7 @@ from typing import NoReturn, TypeVar
 from latentdc import config, ranks
 from latentdc.errors import InputError, RunError
 from latentdc.plain_text import on_terminal
+from latentdc.recipe.fields import nearest
 
 COMMANDS = {
     "distill": ("latentdc.distill", "prune, distil and evaluate a recipe"),
@@ -29,7 +30,7 @@ COMMANDS = {
     "experts": ("latentdc.experts.__main__", "train the experts that trajectory matching follows"),
     "evaluate": ("latentdc.evaluate.__main__", "score a synthetic set under a protocol"),
     "measure": ("latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set"),
-    "compare": ("latentdc.compare.__main__", "tables and a picture of any number of results"),
+    "compare": ("latentdc.results.__main__", "tables and a picture of any number of results"),
     "train-prior": ("latentdc.priors.train", "train a small latent diffusion prior"),
     "convert-prior": ("latentdc.priors.convert", "convert a CompVis checkpoint into a prior"),
     "push": ("latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"),
@@ -52,7 +53,7 @@ def _run(arguments: Sequence[str]) -> None:
         return
     command, *rest = arguments
     if command not in COMMANDS:
-        hint = config.nearest(command, COMMANDS)
+        hint = nearest(command, COMMANDS)
         raise InputError(f"unknown command {command!r}{hint}; known: {', '.join(COMMANDS)}.")
     import_module(COMMANDS[command][0]).main(rest)
 

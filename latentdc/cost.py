@@ -20,9 +20,9 @@ from latentdc.networks.build import build_network
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.folder import WeightsMissing
+from latentdc.priors.files import WeightsMissing
 from latentdc.priors.memory import Plan, choose_plan, fixed_plan, free_bytes
-from latentdc.priors.vector import sample_shape
+from latentdc.priors.pixel import sample_shape
 from latentdc.recipe import ObjectiveSettings, Recipe
 from latentdc.run import build_prior
 

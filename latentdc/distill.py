@@ -8,7 +8,7 @@ from latentdc.io import locked
 from latentdc.networks.names import check_network
 from latentdc.recipe import Recipe
 from latentdc.recipe.prune import check_prune
-from latentdc.recipe.vectors import check_vectors
+from latentdc.recipe.run import check_vectors
 from latentdc.run_folder import check_folder
 
 

@@ -10,16 +10,15 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentdc import __version__, checkpoint, config, launch
+from latentdc import __version__, checkpoint, config, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts
 from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
 from latentdc.errors import InputError
-from latentdc.evaluate import load_protocol, score_table
+from latentdc.evaluate import load_protocol
 from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.open_teaching import require_given_teachers
+from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.render import to_text
-from latentdc.evaluate.table import Table
+from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Preprocessing, Whitening
@@ -28,21 +27,22 @@ from latentdc.methods.latents import check_classes_per_step, check_fit
 from latentdc.methods.matching import check_moves, check_precision, match
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.objectives.build import build_objective
-from latentdc.priors.base import Prior
+from latentdc.priors.base import Precision, Prior
 from latentdc.priors.load import load_prior
-from latentdc.priors.precision import Precision
-from latentdc.priors.vector import VectorPrior
+from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
 from latentdc.recipe import Recipe
+from latentdc.results.result import RESULTS, Result, save, to_json
+from latentdc.results.tables import to_text
 from latentdc.run_folder import CORESET, claim_folder
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.push import push_folder, require_login
 
-SET, GRID, RESULTS = "synthetic", "grid.png", "results.json"  # in a run folder
+SET, GRID = "synthetic", "grid.png"  # in a run folder
 # Provenance of a set that another name of the recipe, or another version, does not change.
 _NAMES = ("recipe", "latentdc")
 
@@ -75,7 +75,7 @@ def run(
     *,
     rows: Path | None = None,
     scores: Path | None = None,
-) -> Table | None:
+) -> list[Result]:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
 
     What can be refused is refused before anything is scored, trained or written.
@@ -88,7 +88,7 @@ def run(
         scores: folder of the scores that the core set is chosen by; likewise.
 
     Returns:
-        The table, or None where the recipe evaluates nothing.
+        Of all rows; empty where the recipe evaluates nothing.
 
     Raises:
         InputError: what only the data, the weights or the launcher show to be wrong.
@@ -121,7 +121,7 @@ def run(
     if recipe.trackers:
         accelerator.init_trackers("latentdc", config={"recipe": shared_recipe(recipe)})
     facts = provenance(recipe, name, parts.prior, kept, accelerator.mixed_precision)
-    synthetic = launch.main_first(accelerator, lambda: _finished(folder, facts))
+    synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
     if synthetic is None:
         context = Context(ipc=recipe.ipc, seed=recipe.seed, accelerator=accelerator)
         synthetic = match(
@@ -138,18 +138,18 @@ def run(
             synthetic.save_pretrained(folder / SET, recipe=shared_recipe(recipe))
     if accelerator.is_main_process and synthetic.kind == "images":
         _copy(folder / SET / GRID, folder / GRID)
-    table = None
+    results: list[Result] = []
     if recipe.evaluate.rows:
-        table = _table(recipe, synthetic, coreset, parts, rows or folder / "rows", accelerator)
+        results = _evaluate(recipe, synthetic, coreset, parts, rows or folder / "rows", accelerator)
     if accelerator.is_main_process:
-        _publish(synthetic, table, recipe, folder)
+        _publish(synthetic, results, recipe, folder)
     for tracker in accelerator.trackers:  # end_training() would end the processes' group too
         tracker.finish()
-    return table
+    return results
 
 
 def _start(recipe: Recipe, folder: Path) -> Accelerator:
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
@@ -158,7 +158,7 @@ def _start(recipe: Recipe, folder: Path) -> Accelerator:
     )
     check_precision(accelerator)
     if recipe.push.repo is not None:
-        launch.main_first(accelerator, require_login)
+        runtime.main_first(accelerator, require_login)
     return accelerator
 
 
@@ -168,7 +168,7 @@ def _coreset(
     """The run's core set: kept from before, brought by the user, the experts', or scored now."""
     train, experts, prune = parts.train, parts.experts, recipe.prune
     path: Path | None = folder / CORESET
-    if not launch.agree(accelerator, (folder / CORESET).is_file()):
+    if not runtime.broadcast(accelerator, (folder / CORESET).is_file()):
         path = experts.coreset if experts is not None else None
         path = path if prune.coreset is None else Path(prune.coreset)
     if path is not None:
@@ -206,29 +206,30 @@ def _protocol(recipe: Recipe) -> EvalProtocol:
     )
 
 
-def _table(
+def _evaluate(
     recipe: Recipe,
     synthetic: SyntheticSet,
     coreset: Dataset,
     parts: Parts,
     rows: Path,
     accelerator: Accelerator,
-) -> Table:
+) -> list[Result]:
     """Train the students of all rows that are not there yet."""
     wanted, protocol = recipe.evaluate, _protocol(recipe)
     if wanted.learned_lr:
         protocol = protocol.with_learned_lr(synthetic.learned_lr)
-    return score_table(
-        synthetic,
-        parts.train,
+    sets = with_baselines(
+        {"distilled": synthetic}, wanted.rows, recipe.ipc, train=parts.train, coreset=coreset
+    )
+    return evaluate_sets(
+        sets,
         parts.test,
         protocol,
         ipc=recipe.ipc,
         normalization=parts.normalization,
-        coreset=coreset,
-        include=wanted.rows,
+        train=parts.train,
         seen=recipe.objective.network,
-        rows=rows,
+        trainings=rows,
         accelerator=accelerator,
     )
 
@@ -239,11 +240,11 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     Raises:
         InputError: what only the data, the weights or the number of processes show to be wrong.
     """
-    experts = open_experts(recipe) if recipe.objective.kind == "mtt" else None
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    experts = recipe_experts(recipe)
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     precision: Precision = "bf16" if accelerator.mixed_precision == "bf16" else "no"
-    prior = launch.main_first(
+    prior = runtime.main_first(
         accelerator,
         lambda: build_prior(
             recipe,
@@ -254,7 +255,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         ),
     )
     if experts is not None:
-        experts.fit(train, normalization)
+        experts.check(train, normalization)
     objective = recipe_objective(recipe, train, normalization, experts)
     check_classes_per_step(
         recipe.distill.classes_per_step,
@@ -297,6 +298,17 @@ def build_prior(
     )
 
 
+def recipe_experts(recipe: Recipe) -> ExpertFiles | ReplayBuffers | None:
+    """The experts that a recipe follows; None where its objective follows none.
+
+    Raises:
+        InputError: some are missing, or they were made otherwise.
+    """
+    if recipe.objective.kind != "mtt":
+        return None
+    return open_experts(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
+
+
 def recipe_objective(
     recipe: Recipe,
     train: Dataset,
@@ -309,9 +321,8 @@ def recipe_objective(
         InputError: experts that are missing or were made otherwise.
     """
     spec = recipe.objective
-    if experts is None and spec.kind == "mtt":
-        experts = open_experts(recipe)
-        experts.fit(train, normalization)
+    if experts is None and (experts := recipe_experts(recipe)) is not None:
+        experts.check(train, normalization)
     return build_objective(
         spec,
         num_classes=train.num_classes,
@@ -377,13 +388,13 @@ def _finished(folder: Path, facts: Mapping[str, object]) -> SyntheticSet | None:
     return kept if kept is not None and same.items() <= dict(kept.provenance).items() else None
 
 
-def _publish(synthetic: SyntheticSet, table: Table | None, recipe: Recipe, folder: Path) -> None:
+def _publish(synthetic: SyntheticSet, results: list[Result], recipe: Recipe, folder: Path) -> None:
     """Write and print the table, name the files, push the set if the recipe asks for it."""
-    if table is not None:
-        table.save(folder / RESULTS)
+    if results:
+        save(folder / RESULTS, results)
         text = shared_recipe(recipe)
-        synthetic.save_pretrained(folder / SET, recipe=text, results=table.to_json())
-        print(f"\n{to_text(table)}\n")
+        synthetic.save_pretrained(folder / SET, recipe=text, results=to_json(results))
+        print(f"\n{to_text(results)}\n")
         print(f"results: {folder / RESULTS}")
     if synthetic.kind == "images":
         print(f"grid: {folder / GRID}")

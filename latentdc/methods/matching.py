@@ -14,9 +14,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.arguments import require_a, require_able
-from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, different_counts, hash_samples
 from latentdc.errors import InputError
 from latentdc.methods.context import ByClass, Context, State
@@ -38,8 +37,9 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
-from latentdc.priors.vector import VectorPrior
+from latentdc.priors.pixel import VectorPrior
 from latentdc.recipe import Matching, ObjectiveSettings
+from latentdc.runtime import with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Facts that a continued run need not share with its start.
@@ -321,7 +321,7 @@ def check_precision(accelerator: Accelerator) -> None:
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise InputError(
             f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "
-            "pass through a prior vanish; launch with --mixed_precision bf16 or no."
+            "pass through a prior vanish; runtime with --mixed_precision bf16 or no."
         )
 
 
@@ -353,7 +353,7 @@ def settle_memory(
             needs, free = prior.needs(), free_bytes(prior.device)
             measured = choose_plan(needs, images, free)
             print(describe_plan(measured, needs, images, free))
-        plan = launch.agree(accelerator, measured)
+        plan = runtime.broadcast(accelerator, measured)
         assert isinstance(plan, Plan)
         prior.plan = plan
     return {"memory": prior.plan.memory, "chunk": prior.plan.chunk}

@@ -12,8 +12,8 @@ from latentdc.io import locked
 from latentdc.pca.plan import protocols, runs
 from latentdc.pca.variants import VARIANTS, chosen
 from latentdc.recipe import Recipe
+from latentdc.recipe.data import require_images
 from latentdc.recipe.prune import check_prune
-from latentdc.recipe.vectors import require_images
 from latentdc.run_folder import check_folder
 
 DEFAULT = "P+C+A"

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import __version__, launch
+from latentdc import __version__, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.draws import generator
 from latentdc.images import Normalization
@@ -65,7 +65,7 @@ class Sets:
         made = {"pruned": self._pruned, "synthetic": self._combined, "rded": self._cropped}[kind]
         facts = self._facts(kind)
         path = self._folder / kind
-        if launch.agree(self._accelerator, layout.is_set(path)):
+        if runtime.broadcast(self._accelerator, layout.is_set(path)):
             kept = SyntheticSet.from_pretrained(path)
             if all(kept.provenance.get(key) == value for key, value in facts.items()):
                 return kept
@@ -79,7 +79,7 @@ class Sets:
     def coreset(self) -> Coreset:
         """The images that the mosaics are made of, kept in the run folder."""
         path = self._folder / CORESET
-        if launch.agree(self._accelerator, path.is_file()):
+        if runtime.broadcast(self._accelerator, path.is_file()):
             return Coreset.load(path, self._train)
         kept = self._chosen(self._recipe)
         if self._accelerator.is_main_process:

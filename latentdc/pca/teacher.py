@@ -10,9 +10,14 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.evaluate.teacher_check import real_accuracy
 from latentdc.images import Normalization
-from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, refuse_chance
+from latentdc.prune.scorers import (
+    Classifier,
+    ScorerTraining,
+    given_scorer,
+    real_accuracy,
+    refuse_chance,
+)
 from latentdc.recipe import Scorer
 
 
@@ -47,7 +52,7 @@ def trained_teacher(
             pass
         teacher = training.classifier
     teacher.eval().requires_grad_(False)
-    accuracy = real_accuracy(teacher, test, accelerator.device)
+    accuracy = real_accuracy(teacher, test.images, test.labels, accelerator.device)
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
     refuse_chance(accuracy, class_counts(test).tolist(), advice)
     return teacher, accuracy

@@ -10,7 +10,6 @@ from torch import Tensor
 from latentdc import config, draws
 from latentdc.data.dataset import Dataset
 from latentdc.images import Images, from_uint8, to_uint8
-from latentdc.machine import device_name
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.card import prior_card
 from latentdc.priors.denoisers import UNetDenoiser
@@ -21,6 +20,7 @@ from latentdc.priors.stage import Stage
 from latentdc.published import published, without_paths
 from latentdc.recipe import PriorSettings
 from latentdc.report import save_grid
+from latentdc.runtime import device_name
 
 PER_CLASS = 8  # images of each class in the sample grid
 GRID_STEPS = 50
@@ -45,7 +45,7 @@ def describe(
     assert isinstance(prior, DiffusionPrior) and isinstance(prior.denoiser, UNetDenoiser)
     images, labels = sample_images(prior, recipe.seed, PER_CLASS)
     save_grid(folder / "grid.png", images, labels, test.class_names)
-    weights = prior.autoencoder.autoencoder, prior.denoiser.unet, prior.denoiser.embedding
+    weights = prior.autoencoder.autoencoder, prior.denoiser.network, prior.denoiser.embedding
     facts = {
         "psnr_db": round(reconstruction_psnr(prior.autoencoder, test.images), 2),
         "held_out_images": len(test),

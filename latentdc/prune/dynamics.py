@@ -14,8 +14,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdc import launch
-from latentdc.autograd import with_gradients
+from latentdc import runtime
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.draws import key_seed
 from latentdc.errors import InputError, RunError
@@ -30,6 +29,7 @@ from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, ref
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.rules import RULES
+from latentdc.runtime import with_gradients
 
 Columns = dict[str, Tensor]
 PASSES = {"predictions", "last", "records"}  # stages that need a pass over the images
@@ -161,7 +161,7 @@ def compute_scores(scoring: Scoring, features: Features | None = None) -> ScoreT
         scores |= _of_subsets(scoring)
     if features is not None:
         scores |= _of_features(features, scoring)
-    scores = cast(Columns, launch.agree(scoring.accelerator, scores))
+    scores = cast(Columns, runtime.broadcast(scoring.accelerator, scores))
     # Not before the rest is there: a restart looks for the features.
     features_hash = trainings[0].keep_features() if trainings else None
     workspace.clear()
@@ -286,7 +286,7 @@ class Dynamics:
                 found = workspace.load(f"{self._run}/rows-{rows}")
             return rows
 
-        start = launch.main_alone(self._scoring.accelerator, restore)
+        start = runtime.main_alone(self._scoring.accelerator, restore)
         if start < self._shape[0]:
             for first, block in self._blocks(classifier, features=True, start=start):
                 blocks.append(block)
@@ -461,7 +461,7 @@ def _trained(
     if any("change" in RULES[name].inputs for name in asked):
         history = History(len(train), train.num_classes)
     found = Dynamics(scoring, run, Measures(asked, history), classifier.width if features else 0)
-    state = launch.main_alone(scoring.accelerator, lambda: found.restore(first, last))
+    state = runtime.main_alone(scoring.accelerator, lambda: found.restore(first, last))
     if state is not None:
         training.restore(state)
     if history is not None and first <= training.done < last:  # begun: note what it said last
