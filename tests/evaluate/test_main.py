@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from latentdc.config import to_yaml
+from latentdc.data.dataset import random_images
 from latentdc.data.open import open_splits
 from latentdc.evaluate.__main__ import main
-from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.labelled import set_hash
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Data, Evaluate, ObjectiveSettings, Prune, Recipe
 from latentdc.synthetic import SyntheticSet
+from latentdc.synthetic.synthetic_set import set_hash
 
 QUICK = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
 DATA = Data(resolution=8)
