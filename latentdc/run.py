@@ -11,11 +11,10 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import __version__, checkpoint, config, runtime
-from latentdc.data.dataset import Dataset, class_counts, different_counts
+from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
 from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
-from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teachers import require_given_teachers

@@ -21,7 +21,7 @@ from latentdc.networks import new_network
 from latentdc.networks.build import NETWORKS
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.losses import autoencoder_loss
+from latentdc.priors.small import autoencoder_loss
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Experts, Loops, ObjectiveSettings, Trajectory
 from latentdc.recipe.networks import LIMITS
