@@ -238,3 +238,28 @@ def _counted(data: Data) -> Size:
         return Size(len(samples.labels), len(others.labels), len(names))
     train, test = encoded_split(data, "train"), encoded_split(data, "test")
     return Size(len(train), len(test), len(train.class_names))
+
+
+def whole_pictures(data: Data, train: Dataset) -> Callable[[int], Image.Image] | None:
+    """Training images as their files hold them, before they were cut to a square.
+
+    Returns:
+        Row of `train` -> upright RGB; None where they were square already, as digits are.
+
+    Raises:
+        InputError: files were left out of `train`, so that rows are not files.
+    """
+    if data.source == "digits":
+        return None
+    split = encoded_split(data, "train")
+    if len(split) != len(train):
+        raise InputError(
+            f"{split.name} has {len(split) - len(train)} images that cannot be decoded, and whole "
+            "images are read from their files again; remove those, or set mosaic.fit=center."
+        )
+
+    def picture(row: int) -> Image.Image:
+        with open_picture(split.read(row)) as image:
+            return to_rgb(image)
+
+    return picture

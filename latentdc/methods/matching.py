@@ -39,12 +39,23 @@ from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
 from latentdc.priors.vector import VectorPrior
+from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching, ObjectiveSettings
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Facts that a continued run need not share with its start.
 MAY_CHANGE = ("memory", "chunk", "processes", "threads", "torch")
 KNOWN = "known."  # of the real images of a class, in names of saved tensors
+
+
+def matching(
+    coreset: Coreset, prior: Prior | None, settings: Matching, context: Context
+) -> SyntheticSet:
+    """`match`, as a method: the images of the core set are matched by the context's objective."""
+    assert prior is not None and context.objective is not None
+    train = context.real_images()
+    real = train.select(coreset.indices(train))
+    return match(real, prior, context.objective, settings, context, batch=context.batch)
 
 
 @with_gradients
