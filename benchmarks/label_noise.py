@@ -43,9 +43,9 @@ def main() -> None:
     )
     print(f"{len(wrong)} of {len(train)} labels are wrong; found among the worst {2 * SHARE:.0%}:")
     for name in (name for name in table.columns if name in RULES):
-        column = table.columns[name]
-        hardness = column if RULES[name].hard == "high" else -column
-        worst = hardness.argsort(stable=True, descending=True)[: round(2 * SHARE * len(train))]
+        worst = table.hardness(name).argsort(stable=True, descending=True)[
+            : round(2 * SHARE * len(train))
+        ]
         print(f"{name:>18} {torch.isin(wrong, worst).float().mean():7.1%}")
 
 

@@ -29,7 +29,7 @@ from latentdc.data.open import encoded_split, open_splits
 from latentdc.images import Normalization, from_uint8
 from latentdc.machine import device_name
 from latentdc.prune.prune import score_dataset
-from latentdc.prune.scorer import given_scorer
+from latentdc.prune.scorers import given_scorer
 from latentdc.recipe import Prune, Recipe
 
 BATCHES = (8, 32, 128)

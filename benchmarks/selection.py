@@ -15,9 +15,7 @@ import psutil
 import torch
 
 from latentdc.prune.features import Features
-from latentdc.prune.rules.d2 import d2
-from latentdc.prune.rules.herding import herding
-from latentdc.prune.rules.kcenter import kcenter
+from latentdc.prune.rules.features import d2, herding, kcenter
 from latentdc.prune.select import choose_rows
 from latentdc.recipe import Prune
 

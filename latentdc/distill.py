@@ -6,8 +6,8 @@ from latentdc import cli, ranks
 from latentdc.evaluate.loading import load_protocol
 from latentdc.io import locked
 from latentdc.networks.names import check_network
-from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
+from latentdc.recipe.prune import check_prune
 from latentdc.recipe.vectors import check_vectors
 from latentdc.run_folder import check_folder
 

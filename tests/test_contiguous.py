@@ -23,7 +23,7 @@ from latentdc.networks.names import LIMITS
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.losses import autoencoder_loss
-from latentdc.prune.classifier import Classifier
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Experts, Loops, ObjectiveSettings, Trajectory
 from tests.evaluate.toys import pictures, protocol
 from tests.experts.toys import Wanderers

@@ -28,7 +28,7 @@ from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate.labelled import require_comparable
 from latentdc.images import fetch
-from latentdc.prune.classifier import Classifier
+from latentdc.prune.scorers import Classifier
 from latentdc.ranks import say
 from latentdc.synthetic.foreign.naming import Read
 from latentdc.synthetic.foreign.numbers import Numbering, classes_advice

@@ -23,10 +23,13 @@ from latentdc.images import Normalization
 from latentdc.io import load_tensors, save_tensors
 from latentdc.networks import build_network
 from latentdc.networks.torchvision_names import pretrained
-from latentdc.prune.check import least_accuracy
-from latentdc.prune.classifier import Classifier
-from latentdc.prune.scorer import given_scorer, preparation
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.scorers import (
+    Classifier,
+    ScorerTraining,
+    given_scorer,
+    least_accuracy,
+    preparation,
+)
 from latentdc.ranks import say
 from latentdc.recipe import Recipe, Scorer
 

@@ -14,7 +14,7 @@ from latentdc.errors import InputError
 from latentdc.evaluate.labelled import LabelledImages
 from latentdc.evaluate.view_logits import view_logits
 from latentdc.images import fetch, place
-from latentdc.prune.check import least_accuracy
+from latentdc.prune.scorers import least_accuracy
 from latentdc.recipe.protocol import EvalProtocol
 
 CHECKED = 2000  # real test images, drawn by key, on which a teacher must beat chance

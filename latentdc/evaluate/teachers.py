@@ -17,8 +17,7 @@ from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preproce
 from latentdc.io import load_tensors, save_tensors
 from latentdc.networks import build_network
 from latentdc.networks.torchvision_names import pretrained
-from latentdc.prune.classifier import Classifier
-from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
+from latentdc.prune.scorers import Classifier, load_scorer, preparation, torchvision_scorer
 from latentdc.recipe.labels import Teacher, Views
 from latentdc.recipe.protocol import EvalProtocol
 

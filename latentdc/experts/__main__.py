@@ -21,9 +21,9 @@ from latentdc.experts.manifest import (
     write_manifest,
 )
 from latentdc.io import locked
-from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
 from latentdc.recipe.networks import check_network
+from latentdc.recipe.prune import check_prune
 from latentdc.recipe.vectors import require_images
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing, as_floats
 from latentdc.networks.build import build_network, outline
-from latentdc.prune.check import least_accuracy
+from latentdc.prune.scorers import least_accuracy
 from latentdc.recipe import Recipe
 
 TRIED = 1000  # real images that an expert has to know something of

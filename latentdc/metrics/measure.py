@@ -25,7 +25,7 @@ from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization, fetch
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
-from latentdc.prune.classifier import Classifier
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Recipe
 from latentdc.run import build_prior
 from latentdc.synthetic.open import Place, open_set, row_names

@@ -11,8 +11,8 @@ from latentdc.evaluate.words import check_names, protocol_words
 from latentdc.io import locked
 from latentdc.pca.plan import protocols, runs
 from latentdc.pca.variants import VARIANTS, chosen
-from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
+from latentdc.recipe.prune import check_prune
 from latentdc.recipe.vectors import require_images
 from latentdc.run_folder import check_folder
 

@@ -17,9 +17,9 @@ from latentdc.pca.mosaics import arrange, mosaics
 from latentdc.pca.originals import decoded_pictures, whole_pictures
 from latentdc.pca.pruned import ranked_rows
 from latentdc.pca.rded import note_blindness, rded_images
-from latentdc.prune.classifier import Classifier
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
+from latentdc.prune.scorers import Classifier
 from latentdc.published import without_paths
 from latentdc.recipe import Recipe
 from latentdc.run import shared_recipe

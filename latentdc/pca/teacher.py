@@ -12,10 +12,7 @@ from tqdm import tqdm
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.evaluate.teacher_check import real_accuracy
 from latentdc.images import Normalization
-from latentdc.prune.check import refuse_chance
-from latentdc.prune.classifier import Classifier
-from latentdc.prune.scorer import given_scorer
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, refuse_chance
 from latentdc.recipe import Scorer
 
 

@@ -20,16 +20,12 @@ from latentdc.draws import key_seed
 from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization, Plain, forward_batch
 from latentdc.io import file_hash, fingerprint
-from latentdc.prune.check import refuse_chance
-from latentdc.prune.classifier import Classifier
-from latentdc.prune.features import Features
-from latentdc.prune.foreign import FEATURES
-from latentdc.prune.measures import PREDICTED, Batch, History, Measures, accuracy, measure
+from latentdc.prune.features import FEATURES, Features
+from latentdc.prune.measures import Batch, History, Measures, accuracy, measure
 from latentdc.prune.records import Records, Workspace, array_file
-from latentdc.prune.rules.memorization import held_out_parts
-from latentdc.prune.score_table import ScoreTable
-from latentdc.prune.scorer import given_scorer
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.rules.dynamics import held_out_parts
+from latentdc.prune.score_table import PREDICTED, ScoreTable
+from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, refuse_chance
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.rules import RULES
@@ -162,11 +158,18 @@ def compute_scores(scoring: Scoring, features: Features | None = None) -> ScoreT
     if features is not None:
         scores |= _of_features(features, scoring)
     scores = cast(Columns, launch.agree(scoring.accelerator, scores))
-    if trainings:
-        trainings[0].keep_features()  # not before the rest is there: a restart looks for them
+    # Not before the rest is there: a restart looks for the features.
+    features_hash = trainings[0].keep_features() if trainings else None
     workspace.clear()
     return ScoreTable(
-        train.hashes, train.labels, train.class_names, scores, train.name, scoring.facts, features
+        train.hashes,
+        train.labels,
+        train.class_names,
+        scores,
+        train.name,
+        scoring.facts,
+        features,
+        features_hash,
     )
 
 
@@ -304,12 +307,14 @@ class Dynamics:
                 scores[name][some] = RULES[name]({**values, **settings})
         return scores
 
-    def keep_features(self) -> None:
-        """Move those in a file to the run folder, under their final name; they stay open there."""
+    def keep_features(self) -> str | None:
+        """Move those in a file to the run folder, and say the file's hash; they stay open there."""
         folder = self._scoring.folder
-        if folder is not None and isinstance(self.features, np.memmap):
-            self.features.flush()
-            Path(str(self.features.filename)).replace(folder / FEATURES)
+        if folder is None or not isinstance(self.features, np.memmap):
+            return None
+        self.features.flush()
+        Path(str(self.features.filename)).replace(folder / FEATURES)
+        return file_hash(folder / FEATURES)
 
 
 def _observed(scoring: Scoring, features: bool) -> list[Dynamics]:

@@ -14,12 +14,11 @@ from tqdm import tqdm
 from latentdc.data.dataset import Dataset
 from latentdc.images import fetch, place, send
 from latentdc.io import reserve
-from latentdc.prune.classifier import Classifier
-from latentdc.prune.rules.aum import logit_margin
-from latentdc.prune.rules.tdds import change
+from latentdc.prune.rules.dynamics import change_of, margin_of
+from latentdc.prune.score_table import PREDICTED
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe.rules import RULES
 
-PREDICTED = "predicted"  # the class that the classifier says, as it ends
 BLOCK = 64  # batches between two gatherings; the same for any number of processes
 _IN_MEMORY = 2**30  # bytes of a history; more goes into an unnamed file
 
@@ -161,7 +160,7 @@ class Measures:
         if name == PREDICTED:
             return batch.logits.argmax(dim=1)
         if name == "logit_margin":
-            return logit_margin(batch.logits, batch.labels)
+            return margin_of(batch.logits, batch.labels)
         if name == "change":
             assert self._history is not None
             return self._history.change(batch)
@@ -191,4 +190,4 @@ class History:
         after = batch.logits.log_softmax(dim=1)
         before = torch.from_numpy(self._before[rows].astype(np.float32)).to(after.device)
         self._before[rows] = after.cpu().numpy().clip(-60000, 0)
-        return change(before, after)
+        return change_of(before, after)

@@ -1,12 +1,11 @@
 """Scores of a training split, and the core set that they choose."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -18,12 +17,11 @@ from latentdc.data.dataset import Dataset, class_counts, different_counts, diffe
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.images import Plain
-from latentdc.prune import order
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.dynamics import Scoring, base_of, compute_scores
 from latentdc.prune.features import own_features, read_features
-from latentdc.prune.foreign import UNREADABLE, read_scores, with_features
-from latentdc.prune.rules.random import random_scores
+from latentdc.prune.foreign import read_scores
+from latentdc.prune.rules.sampling import random_scores
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.select import choose_rows, most_kept, saved_classes, select
 from latentdc.ranks import say
@@ -117,13 +115,17 @@ def score_dataset(
     features = own_features(train)
     if prune.features is not None:
         features = read_features(Path(prune.features), len(train))
-        order.tell_features(Path(prune.features), train)
+        say(
+            "note",
+            f"{Path(prune.features).name} does not say which image each row is of, so the order of "
+            f"{train.name} is taken on trust.",
+        )
     if prune.scores is not None:
         table = _read_given(prune, train, kept)
         if kept is not None and accelerator.is_main_process and not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            table.save(kept)  # by content, so that it fits every copy of the data set
-        return with_features(table, features)
+            replace(table, features_hash=None).save(kept)  # by content, so that it fits every copy
+        return table.with_features(features)
     scoring = Scoring(
         train=train,
         test=train if test is None else test,
@@ -134,7 +136,7 @@ def score_dataset(
         accelerator=accelerator,
     )
     if kept is not None and launch.agree(accelerator, _is_kept(kept, scoring)):
-        return with_features(read_scores(kept, train, prune.score), features)
+        return ScoreTable.load(kept).fitted(train).with_features(features)
     table = compute_scores(scoring, features)
     if kept is not None and accelerator.is_main_process:
         kept.parent.mkdir(parents=True, exist_ok=True)  # no training may have made it
@@ -190,8 +192,7 @@ class _Choice:
         self.hardness = torch.zeros(len(table))  # what looks at features alone needs no other
         base = base_of(prune.score, prune.rules)
         if base is not None:
-            column = table.column(base)
-            self.hardness = column if RULES[base].hard == "high" else -column
+            self.hardness = table.hardness(base)
         self._draws = random_scores(table.hashes, seed)
         self._settings: dict[str, Any] = asdict(prune.rules)
         if self._rule.needs_features and table.features is None:
@@ -257,12 +258,10 @@ def _read_given(prune: Prune, train: Dataset, kept: Path | None) -> ScoreTable:
     """The scores of the file that a recipe names, held against losses of an earlier scoring."""
     losses = None
     if kept is not None and kept.is_file():
-        try:
-            earlier = ScoreTable.from_arrow(pq.read_table(kept))
-            if earlier and "scorer" in earlier.facts and "loss" in earlier.columns:
-                losses = earlier.fitted(train).columns["loss"]
-        except (InputError, *UNREADABLE):
-            pass  # they are not needed
+        with suppress(InputError):  # they are not needed
+            earlier = ScoreTable.load(kept)
+            if "scorer" in earlier.facts and "loss" in earlier.columns:
+                losses = earlier.fitted(train).column("loss")
     ranks_by = base_of(prune.score, prune.rules) or prune.score
     return read_scores(Path(cast(str, prune.scores)), train, ranks_by, losses)
 
@@ -273,12 +272,9 @@ def _is_kept(path: Path, scoring: Scoring) -> bool:
     Raises:
         InputError: what lies there is damaged.
     """
-    try:
-        kept = ScoreTable.from_arrow(pq.read_table(path)) if path.is_file() else None
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"the scores {path} are damaged ({error}); remove it.") from error
-    if kept is None:
+    if not path.is_file():
         return False
+    kept = ScoreTable.load(path)
     scored = {*cast(Sequence[str], kept.facts.get("columns", [])), *kept.columns}
     same = kept.facts | {"columns": None} == scoring.facts | {"columns": None}
     return same and scored.issuperset(scoring.columns)

@@ -54,6 +54,13 @@ def ranked(hardness: Tensor, order: Order) -> Tensor:
     return ranks[(2 * places - (len(ranks) - 1)).abs().argsort(stable=True)]
 
 
+def ranks(scores: Tensor) -> Tensor:
+    """(n,) float64 ranks from 1; equal scores share the mean of theirs."""
+    _, place, counts = scores.unique(return_inverse=True, return_counts=True)
+    ranks: Tensor = (counts.cumsum(0) - (counts - 1) / 2).double()[place]
+    return ranks
+
+
 def choose_rows(choice: Choice, labels: Tensor, prune: Prune) -> Tensor:
     """(M,) ascending indices that a rule chooses, class by class or of all, as in `select`.
 

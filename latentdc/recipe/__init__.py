@@ -10,9 +10,8 @@ from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.methods import METHODS, Matching, Method, Mosaic, Rded, Trim
 from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
 from latentdc.recipe.prior import PriorSettings
-from latentdc.recipe.prune import Prune, RuleSettings
+from latentdc.recipe.prune import Prune, RuleSettings, Scorer
 from latentdc.recipe.run import Recipe
-from latentdc.recipe.scorer import Scorer
 
 ObjectiveSpec = ObjectiveSettings
 

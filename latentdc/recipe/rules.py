@@ -4,9 +4,11 @@ The only place that lists them, read by recipes without importing torch. A new r
 in latentdc/prune/rules/, its line here and a test.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
+from inspect import signature
 from typing import Any, Literal
 
 from latentdc.errors import InputError
@@ -18,7 +20,8 @@ class Rule:
     """One way to rank or to choose images.
 
     Attributes:
-        function: `module:name` below latentdc.prune.rules.
+        function: `module:name` below latentdc.prune.rules; its arguments are named as what its
+            stage may see.
         stage: when it is computed, and so what it may see: of `contents` alone (hashes, labels,
             seed); from the `predictions` of a scorer, then averaged over epochs and runs, or of the
             `last` epoch only (logits, labels, features, images, classifier); from the `records` of
@@ -26,7 +29,6 @@ class Rule:
             (loss, held_out); from `features` (and labels, seed, clusters); or as a `choice` of a
             set, which needs the budget (count, features, hardness, draws). A stage but those of
             predictions and subsets also sees all of `RuleSettings`.
-        inputs: names of its arguments, among what its stage may see.
         hard: whether hard images have `high` or `low` scores; of choices without a sense.
         free: needs nothing that scoring does not compute anyway, so that it is always kept.
         base: of a choice, the rule whose column it ranks by; `*` takes `prune.rules.base`.
@@ -34,16 +36,26 @@ class Rule:
 
     function: str
     stage: Literal["contents", "predictions", "last", "records", "subsets", "features", "choice"]
-    inputs: tuple[str, ...]
     hard: Literal["high", "low"] = "high"
     free: bool = False
     base: str | None = None
 
     def __call__(self, available: Mapping[str, Any]) -> Any:
-        """The function on its inputs, picked from what is available."""
+        """The function on its arguments, picked from what is available."""
+        return self._implementation(**{name: available[name] for name in self.inputs})
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the function's arguments."""
+        return _arguments(self._implementation)
+
+    @property
+    def _implementation(self) -> Callable[..., Any]:
         module, _, name = self.function.partition(":")
-        function = getattr(import_module(f"latentdc.prune.rules.{module}"), name)
-        return function(*(available[key] for key in self.inputs))
+        function: Callable[..., Any] = getattr(
+            import_module(f"latentdc.prune.rules.{module}"), name
+        )
+        return function
 
     @property
     def chooses(self) -> bool:
@@ -58,37 +70,35 @@ class Rule:
     @property
     def needs_features(self) -> bool:
         """Whether it looks at the features of all images at once."""
-        return self.stage == "features" or ("features" in self.inputs and self.chooses)
+        return self.stage == "features" or (self.chooses and "features" in self.inputs)
+
+
+@cache
+def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(signature(function).parameters)
 
 
 RULES = {
-    "loss": Rule("loss:cross_entropy", "predictions", ("logits", "labels"), free=True),
-    "random": Rule("random:random_scores", "contents", ("hashes", "seed")),
-    "el2n": Rule("el2n:el2n", "predictions", ("logits", "labels"), free=True),
-    "grand": Rule("grand:last_layer", "predictions", ("logits", "labels", "features")),
-    "grand_full": Rule("grand:full", "predictions", ("classifier", "images", "labels")),
-    "entropy": Rule("entropy:entropy", "last", ("logits",), free=True),
-    "margin": Rule("margin:margin", "last", ("logits",), free=True),
-    "least_confidence": Rule("least_confidence:least_confidence", "last", ("logits",), free=True),
-    "forgetting": Rule("forgetting:forgetting", "records", ("logit_margin",), free=True),
-    "aum": Rule("aum:aum", "records", ("logit_margin",), hard="low", free=True),
-    "aum_probability": Rule(
-        "aum:aum_probability", "records", ("loss", "logit_margin"), hard="low", free=True
-    ),
-    "tdds": Rule("tdds:tdds", "records", ("change", "span", "decay")),
-    "memorization": Rule("memorization:memorization", "subsets", ("loss", "held_out")),
-    "distance": Rule("distance:distance", "features", ("features", "labels")),
-    "prototypes": Rule("prototypes:prototypes", "features", ("features", "clusters", "seed")),
-    "moderate": Rule("moderate:moderate", "choice", ("hardness", "count"), base="distance"),
-    "herding": Rule("herding:herding", "choice", ("features", "count")),
-    "kcenter": Rule("kcenter:kcenter", "choice", ("features", "count")),
-    "ccs": Rule("ccs:ccs", "choice", ("hardness", "draws", "count", "strata", "cutoff"), base="*"),
-    "d2": Rule(
-        "d2:d2",
-        "choice",
-        ("features", "hardness", "count", "neighbours", "gamma", "cutoff"),
-        base="*",
-    ),
+    "loss": Rule("predictions:cross_entropy", "predictions", free=True),
+    "random": Rule("sampling:random_scores", "contents"),
+    "el2n": Rule("predictions:el2n", "predictions", free=True),
+    "grand": Rule("predictions:grand", "predictions"),
+    "grand_full": Rule("predictions:grand_full", "predictions"),
+    "entropy": Rule("predictions:entropy", "last", free=True),
+    "margin": Rule("predictions:margin", "last", free=True),
+    "least_confidence": Rule("predictions:least_confidence", "last", free=True),
+    "forgetting": Rule("dynamics:forgetting", "records", free=True),
+    "aum": Rule("dynamics:aum", "records", hard="low", free=True),
+    "aum_probability": Rule("dynamics:aum_probability", "records", hard="low", free=True),
+    "tdds": Rule("dynamics:tdds", "records"),
+    "memorization": Rule("dynamics:memorization", "subsets"),
+    "distance": Rule("features:distance", "features"),
+    "prototypes": Rule("features:prototypes", "features"),
+    "moderate": Rule("sampling:moderate", "choice", base="distance"),
+    "herding": Rule("features:herding", "choice"),
+    "kcenter": Rule("features:kcenter", "choice"),
+    "ccs": Rule("sampling:ccs", "choice", base="*"),
+    "d2": Rule("features:d2", "choice", base="*"),
 }
 
 

@@ -7,8 +7,8 @@ from latentdc.recipe.checks import require
 
 if TYPE_CHECKING:
     from latentdc.recipe.data import Data
+    from latentdc.recipe.prune import Scorer
     from latentdc.recipe.run import Recipe
-    from latentdc.recipe.scorer import Scorer
 
 OF_IMAGES = (
     *("resolution", "config", "revision", "image", "label", "subset"),

@@ -11,7 +11,7 @@ from latentdc.errors import InputError
 from latentdc.metrics.__main__ import main
 from latentdc.metrics.measure import Wanted, measure_saved, measure_set
 from latentdc.metrics.render import to_text
-from latentdc.prune.classifier import Classifier
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Data, PriorSettings, Recipe
 from latentdc.synthetic.open import Place
 from latentdc.synthetic.synthetic_set import SyntheticSet

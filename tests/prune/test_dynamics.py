@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
-from latentdc.prune import dynamics, measures, training
+from latentdc.prune import dynamics, measures
 from latentdc.prune.prune import score_dataset
-from latentdc.prune.rules.loss import cross_entropy
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.rules.predictions import cross_entropy
+from latentdc.prune.scorers import ScorerTraining
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES, Rule
 from tests.prune.toys import colours
@@ -91,11 +91,11 @@ def test_one_training_gives_all_scores_of_its_dynamics(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "twin"),
     [
-        ("random", Rule("random:random_scores", "contents", ("hashes", "seed"))),
-        ("grand", Rule("grand:last_layer", "last", ("logits", "labels", "features"))),
-        ("tdds", Rule("tdds:tdds", "records", ("change", "span", "decay"))),
-        ("memorization", Rule("memorization:memorization", "subsets", ("loss", "held_out"))),
-        ("distance", Rule("distance:distance", "features", ("features", "labels"))),
+        ("random", Rule("sampling:random_scores", "contents")),
+        ("grand", Rule("predictions:grand", "last")),
+        ("tdds", Rule("dynamics:tdds", "records")),
+        ("memorization", Rule("dynamics:memorization", "subsets")),
+        ("distance", Rule("features:distance", "features")),
     ],
 )
 def test_a_new_rule_of_any_stage_needs_no_more_than_its_line(monkeypatch, name, twin):
@@ -125,9 +125,9 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_scores(
         patched.setattr(dynamics.Workspace, "save", dying)
         with pytest.raises(KeyboardInterrupt):
             scored(folder=tmp_path)
-    loss = training.ScorerTraining._loss
+    loss = ScorerTraining._loss
     monkeypatch.setattr(
-        training.ScorerTraining,
+        ScorerTraining,
         "_loss",
         lambda self, *rest: epochs.append(self.done) or loss(self, *rest),
     )
@@ -214,7 +214,7 @@ def test_a_scorer_at_chance_is_refused_before_it_scores(tmp_path, monkeypatch):
 
 def test_losses_that_are_not_finite_stop_the_run(monkeypatch):
     monkeypatch.setattr(
-        "latentdc.prune.rules.loss.cross_entropy",
+        "latentdc.prune.rules.predictions.cross_entropy",
         lambda logits, labels: torch.full((len(labels),), math.nan),
     )
     with pytest.raises(RunError, match=r"not finite; lower prune\.scorer\.lr"):

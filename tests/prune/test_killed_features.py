@@ -12,7 +12,7 @@ from latentdc.prune import dynamics
 from latentdc.prune.dynamics import Dynamics
 from latentdc.prune.prune import score_dataset
 from latentdc.prune.records import array_file
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.scorers import ScorerTraining
 from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 

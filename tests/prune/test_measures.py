@@ -4,9 +4,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from latentdc.errors import InputError
-from latentdc.prune.classifier import Classifier
 from latentdc.prune.measures import accuracy, measure
-from latentdc.prune.rules.loss import cross_entropy
+from latentdc.prune.rules.predictions import cross_entropy
+from latentdc.prune.scorers import Classifier
 from tests.prune.toys import Means, colours, means
 
 

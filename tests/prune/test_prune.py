@@ -4,7 +4,7 @@ import torch
 from latentdc.errors import InputError
 from latentdc.prune import prune as module
 from latentdc.prune.prune import prune_dataset
-from latentdc.prune.rules.random import random_scores
+from latentdc.prune.rules.sampling import random_scores
 from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 

@@ -14,9 +14,8 @@ from latentdc.data.open import open_dataset
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
-from latentdc.prune.check import refuse_chance
 from latentdc.prune.measures import accuracy
-from latentdc.prune.scorer import given_scorer, load_scorer, torchvision_scorer
+from latentdc.prune.scorers import given_scorer, load_scorer, refuse_chance, torchvision_scorer
 from latentdc.recipe import Data, Scorer
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import subset_indices, subset_names, wordnet_ids

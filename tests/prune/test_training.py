@@ -6,7 +6,7 @@ from accelerate import Accelerator
 
 from latentdc.images import Normalization
 from latentdc.prune.measures import accuracy
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.scorers import ScorerTraining
 from latentdc.recipe import Scorer
 from tests.prune.toys import colours
 
@@ -80,7 +80,7 @@ def test_a_training_that_was_put_away_goes_on_bit_by_bit(keys):
 def test_only_the_given_rows_are_trained_on(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "latentdc.prune.training.fetch",
+        "latentdc.prune.scorers.fetch",
         lambda images, rows, device: seen.append(rows) or images[rows].float(),
     )
     list(training(rows=torch.tensor([3, 9, 20])).run(1))

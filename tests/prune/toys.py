@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdc.data.dataset import Dataset, hash_pixels
-from latentdc.prune.classifier import Classifier
+from latentdc.prune.scorers import Classifier
 
 
 def colours(count: int = 12, *, seed: int = 0, names: tuple[str, ...] = ("red", "blue")) -> Dataset:
