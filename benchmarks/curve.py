@@ -21,9 +21,9 @@ from latentdc.evaluate.score import spread
 from latentdc.machine import device_name
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
+from latentdc.parts import build_prior, recipe_objective
 from latentdc.recipe import Recipe
 from latentdc.report import save_grid
-from latentdc.run import build_prior, recipe_objective
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.settings import Views
 from latentdc.priors.recipe import AutoencoderTraining, PriorRecipe, UNetTraining
 from latentdc.recipe import (
-    Combine,
+    Method,
+    Mosaic,
     Data,
     Evaluate,
     Experts,
@@ -176,7 +177,7 @@ def test_gradient_matching_takes_its_papers_loops_unless_others_are_given(ipc, l
 
 
 SETTINGS = [
-    *(Data, Trim, Matching, Evaluate, Hub, Combine, Rded, Loops, ObjectiveSettings, PriorSettings),
+    *(Data, Trim, Matching, Evaluate, Hub, Mosaic, Rded, Loops, ObjectiveSettings, PriorSettings),
     *(RuleSettings, Prune, Scorer, Trajectory, Experts, Recipe, Views, Labels, Teacher),
     *(AutoencoderTraining, UNetTraining, PriorRecipe),
 ]

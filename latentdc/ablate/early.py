@@ -8,9 +8,9 @@ from latentdc.ablate.variants import VARIANTS
 from latentdc.errors import InputError
 from latentdc.experts.files import open_experts
 from latentdc.methods.matching import check_moves
+from latentdc.parts import build_prior
 from latentdc.priors.folder import WeightsMissing
 from latentdc.recipe import Recipe
-from latentdc.run import build_prior
 from latentdc.sweep import finished
 
 

@@ -21,8 +21,8 @@ from latentdc.errors import InputError
 from latentdc.methods.latents import initial_latents
 from latentdc.methods.matching import image_gradient, settle_memory
 from latentdc.methods.real import RealBatches
+from latentdc.parts import build_prior, recipe_objective
 from latentdc.recipe import Loops, Recipe
-from latentdc.run import build_prior, recipe_objective
 
 Skip = Literal["none", "x0", "mean"]
 SKIPS: tuple[Skip, ...] = ("none", "x0", "mean")

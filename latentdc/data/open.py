@@ -1,14 +1,18 @@
 """Open one split, or both, of any data set that a recipe can name; count it; preprocess it."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from PIL import Image
 
 from latentdc.arguments import require_a
 from latentdc.autograd import with_gradients
 from latentdc.data.cache import EncodedSplit, cache_folder, decoded
 from latentdc.data.cifar import cifar_folder, cifar_split
 from latentdc.data.dataset import Dataset, hash_samples, note_repeats
+from latentdc.data.decode import open_picture, to_rgb
 from latentdc.data.digits import open_digits
 from latentdc.data.folder import exists, folder_split, is_class_tree
 from latentdc.data.vectors import class_names, open_vectors, stored_split

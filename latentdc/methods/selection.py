@@ -5,6 +5,8 @@ Distillation", https://arxiv.org/abs/2502.06434), which ranks the whole training
 smallest error first, and keeps the same number of each class; here by any rule.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from latentdc.errors import InputError
 from latentdc.methods.context import Context
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.select import ranked
+from latentdc.prune.select import Order, ranked
 from latentdc.recipe.rules import RULES
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -49,6 +51,7 @@ def best_rows(coreset: Coreset, train: Dataset, count: int) -> Tensor:
     hardness = torch.tensor(
         [score[sample] for sample in zip(train.hashes[rows].tolist(), wanted, strict=True)]
     )
+    order = cast(Order, coreset.order)
     best = []
     for label, name in enumerate(train.class_names):
         members = (train.labels[rows] == label).nonzero().squeeze(1)
@@ -58,5 +61,5 @@ def best_rows(coreset: Coreset, train: Dataset, count: int) -> Tensor:
                 f"{count} different ones; bring a larger prune.coreset, or choose a smaller ipc or "
                 "mosaic.grid."
             )
-        best.append(rows[members[ranked(hardness[members], coreset.order)[:count]]])
+        best.append(rows[members[ranked(hardness[members], order)[:count]]])
     return torch.stack(best)

@@ -25,9 +25,9 @@ from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization, fetch
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
+from latentdc.parts import build_prior
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Recipe
-from latentdc.run import build_prior
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
 from latentdc.synthetic.synthetic_set import SyntheticSet
