@@ -23,7 +23,6 @@ from accelerate import Accelerator
 from latentdc.data.dataset import Dataset
 from latentdc.draws import global_draws
 from latentdc.images import MappedImages
-from latentdc.machine import device_name
 from latentdc.methods.latents import initial_latents, own_classes, step_classes
 from latentdc.methods.matching import make_optimizer, match_steps
 from latentdc.methods.real import RealBatches
@@ -36,6 +35,7 @@ from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
 from latentdc.recipe import Matching, ObjectiveSettings, PriorSettings
+from latentdc.runtime import device_name
 
 RESOLUTION, REAL = 32, 10  # pixels, and real images per class
 SETS = (10, 100, 1000)  # classes

@@ -13,17 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from latentdc import config, launch
+from latentdc import config, runtime
 from latentdc.checkpoint import in_folder
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate import evaluate, load_protocol
 from latentdc.evaluate.score import spread
-from latentdc.machine import device_name
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.parts import build_prior, recipe_objective
 from latentdc.recipe import Recipe
 from latentdc.report import save_grid
+from latentdc.runtime import device_name
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     recipe = config.load(Recipe, config.find(sys.argv[3], "recipes"), sys.argv[4:])
     if not recipe.prune.keeps_all:
         sys.exit("a curve is of the whole training set; leave prune out of the recipe.")
-    accelerator = launch.start(threads=recipe.threads, precision=recipe.precision)
+    accelerator = runtime.start(threads=recipe.threads, precision=recipe.precision)
     own = replace(recipe, distill=replace(recipe.distill, steps=stages[-1]))
     config.claim(own, folder, may_change=("distill.steps", "evaluate", "threads"))
     train, test = open_splits(recipe.data)

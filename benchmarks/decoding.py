@@ -21,10 +21,10 @@ from released import CHUNK, NAME, Released
 from steps import Inputs, compare, inputs, our_step, plans, released_step
 
 from latentdc import draws
-from latentdc.machine import device_name
 from latentdc.objectives.build import build_objective
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import ObjectiveSettings
+from latentdc.runtime import device_name
 
 AIM = 0.55  # of the released time
 BATCH = 64  # real images per class of the objective

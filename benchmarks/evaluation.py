@@ -31,8 +31,8 @@ from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.settings import Views
 from latentdc.evaluate.training import new_optimizer
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization
-from latentdc.machine import device_name
 from latentdc.networks import new_network
+from latentdc.runtime import device_name
 
 CLASSES, IMAGES, BATCH, REPEATS = 10, 256, 64, 2
 LABELS = torch.arange(IMAGES) % CLASSES

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from latentdc import config, launch
+from latentdc import config, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.draws import choose, generator
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="continues a killed scoring")
     options = parser.parse_args()
     recipe = config.load(Recipe, config.find(options.recipe, "recipes"), options.overrides)
-    accelerator = launch.start(threads=recipe.threads)
+    accelerator = runtime.start(threads=recipe.threads)
     train, test = open_splits(recipe.data)
     noisy, wrong = plant(train, recipe.seed)
     table = score_dataset(

@@ -21,10 +21,10 @@ from latentdc.data.open import open_dataset
 from latentdc.evaluate.baselines import random_images
 from latentdc.experts.training import train_expert
 from latentdc.images import Normalization, from_uint8
-from latentdc.machine import device_name
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.unroll import FORMS
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Trajectory
+from latentdc.runtime import device_name
 
 NETWORK, RESOLUTION, IPC, REPEATS = "convnet3@32", 16, 10, 3
 

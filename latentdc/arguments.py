@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from latentdc.errors import InputError
-from latentdc.typed import show
+from latentdc.recipe.fields import show
 
 
 def require_a(kind: type, value: object, name: str, hint: str) -> None:

@@ -25,7 +25,7 @@ from accelerate.utils import gather_object
 from safetensors import safe_open
 from torch import Tensor
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.errors import InputError
 from latentdc.io import read_json, require_file, reserve, sync
 from latentdc.methods.context import ByClass, Context, Fill, State
@@ -214,7 +214,7 @@ def load(folder: Path, accelerator: Accelerator) -> State | None:
             )
         return None
 
-    name = launch.main_alone(accelerator, newest)
+    name = runtime.main_alone(accelerator, newest)
     return None if name is None else read(folder / name)
 
 

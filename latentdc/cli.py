@@ -19,6 +19,7 @@ from typing import NoReturn, TypeVar
 from latentdc import config, ranks
 from latentdc.errors import InputError, RunError
 from latentdc.plain_text import on_terminal
+from latentdc.recipe.fields import nearest
 
 COMMANDS = {
     "distill": ("latentdc.distill", "prune, distil and evaluate a recipe"),
@@ -51,7 +52,7 @@ def _run(arguments: Sequence[str]) -> None:
         return
     command, *rest = arguments
     if command not in COMMANDS:
-        hint = config.nearest(command, COMMANDS)
+        hint = nearest(command, COMMANDS)
         raise InputError(f"unknown command {command!r}{hint}; known: {', '.join(COMMANDS)}.")
     import_module(COMMANDS[command][0]).main(rest)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from latentdc.io import load_metadata, load_tensors, save_tensors
 from latentdc.recipe.checks import require_normalization
-from latentdc.typed import check_fields
+from latentdc.recipe.fields import check_fields
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -115,8 +115,8 @@ def put_back(folder: Path) -> None:
             _aside(folder).rename(folder)
 
 
-def require_writable(folder: Path) -> None:
-    """Refuse a place where no folder can be written; writes nothing.
+def require_writable(folder: Path, key: str = "output") -> None:
+    """Refuse a place where no folder can be written; writes nothing. `key` names another.
 
     Raises:
         InputError: it is a file, below a file, closed to us, or has too long a name.
@@ -127,10 +127,10 @@ def require_writable(folder: Path) -> None:
     except OSError as error:  # a name that is too long
         raise InputError(
             f"cannot write to {str(folder)[:200]}: {error.strerror}; name another folder with "
-            "output=..."
+            f"{key}=..."
         ) from error
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"cannot write to {folder}; name another folder with output=...")
+        raise InputError(f"cannot write to {folder}; name another folder with {key}=...")
 
 
 def _sync_all(folder: Path) -> None:

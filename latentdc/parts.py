@@ -8,10 +8,9 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import Dataset, class_counts, hash_samples
 from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
-from latentdc.evaluate.teacher_check import real_accuracy
 from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Preprocessing
@@ -22,10 +21,13 @@ from latentdc.objectives.build import build_objective
 from latentdc.priors.base import Prior
 from latentdc.priors.load import load_prior
 from latentdc.priors.precision import Precision
-from latentdc.prune.check import refuse_chance
-from latentdc.prune.classifier import Classifier
-from latentdc.prune.scorer import given_scorer
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.scorers import (
+    Classifier,
+    ScorerTraining,
+    given_scorer,
+    real_accuracy,
+    refuse_chance,
+)
 from latentdc.recipe import Recipe
 
 
@@ -57,12 +59,12 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         InputError: what only the data, the weights or the number of processes show to be wrong.
     """
     matching = recipe.method.kind == "matching"
-    experts = open_experts(recipe) if matching and recipe.objective.kind == "mtt" else None
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    experts = recipe_experts(recipe) if matching else None
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     prior, objective = None, None
     if recipe.method.needs_prior:
-        prior = launch.main_first(
+        prior = runtime.main_first(
             accelerator,
             lambda: build_prior(
                 recipe,
@@ -73,7 +75,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
             ),
         )
     if experts is not None:
-        experts.fit(train, normalization)
+        experts.check(train, normalization)
     if matching:
         objective = recipe_objective(recipe, train, normalization, experts)
         check_classes_per_step(
@@ -117,6 +119,17 @@ def build_prior(
     )
 
 
+def recipe_experts(recipe: Recipe) -> ExpertFiles | ReplayBuffers | None:
+    """The experts that a recipe follows; None where its objective follows none.
+
+    Raises:
+        InputError: some are missing, or they were made otherwise.
+    """
+    if recipe.objective.kind != "mtt":
+        return None
+    return open_experts(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
+
+
 def recipe_objective(
     recipe: Recipe,
     train: Dataset,
@@ -129,9 +142,8 @@ def recipe_objective(
         InputError: experts that are missing or were made otherwise.
     """
     spec = recipe.objective
-    if experts is None and spec.kind == "mtt":
-        experts = open_experts(recipe)
-        experts.fit(train, normalization)
+    if experts is None and (experts := recipe_experts(recipe)) is not None:
+        experts.check(train, normalization)
     return build_objective(
         spec,
         num_classes=train.num_classes,
@@ -172,8 +184,8 @@ def real_classifier(
             "precision": accelerator.mixed_precision,
         }
         path = folder / f"{fingerprint(facts)}.safetensors"
-        if launch.agree(accelerator, path.is_file()):
-            classifier.load_state_dict(launch.main_first(accelerator, lambda: load_tensors(path)))
+        if runtime.broadcast(accelerator, path.is_file()):
+            classifier.load_state_dict(runtime.main_first(accelerator, lambda: load_tensors(path)))
         else:
             quiet = not accelerator.is_main_process
             epochs = tqdm(training.run(), "classifier", scorer.epochs, disable=quiet)
@@ -182,7 +194,7 @@ def real_classifier(
             if accelerator.is_main_process:
                 save_tensors(path, classifier.state_dict())
     classifier.eval().requires_grad_(False)
-    accuracy = real_accuracy(classifier, test, accelerator.device)
+    accuracy = real_accuracy(classifier, test.images, test.labels, accelerator.device)
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
     refuse_chance(accuracy, class_counts(test).tolist(), advice)
     return classifier, accuracy

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import __version__, checkpoint, config, launch
+from latentdc import __version__, checkpoint, config, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts
 from latentdc.data.open import plain_preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol, score_table
 from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.open_teaching import require_given_teachers
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.render import to_text
 from latentdc.evaluate.table import Table
+from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.images import Whitening
 from latentdc.methods import find_method
 from latentdc.methods.context import Context
@@ -99,7 +99,7 @@ def run(
     if recipe.trackers:
         accelerator.init_trackers("latentdc", config={"recipe": shared_recipe(recipe)})
     facts = provenance(recipe, name, parts.prior, kept, accelerator.mixed_precision)
-    synthetic = launch.main_first(accelerator, lambda: _finished(folder, facts))
+    synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
     if synthetic is None:
         synthetic = make(kept, parts.prior, _settings(recipe), context)
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
@@ -123,7 +123,7 @@ def run(
 
 
 def _start(recipe: Recipe, folder: Path) -> Accelerator:
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
@@ -132,7 +132,7 @@ def _start(recipe: Recipe, folder: Path) -> Accelerator:
     )
     check_precision(accelerator)
     if recipe.push.repo is not None:
-        launch.main_first(accelerator, require_login)
+        runtime.main_first(accelerator, require_login)
     return accelerator
 
 
@@ -142,7 +142,7 @@ def _coreset(
     """The run's core set: kept from before, brought by the user, the experts', or scored now."""
     train, experts, prune = parts.train, parts.experts, recipe.prune
     path: Path | None = folder / CORESET
-    if not launch.agree(accelerator, (folder / CORESET).is_file()):
+    if not runtime.broadcast(accelerator, (folder / CORESET).is_file()):
         path = experts.coreset if experts is not None else None
         path = path if prune.coreset is None else Path(prune.coreset)
     if path is not None:
@@ -182,7 +182,7 @@ def _context(
     """What the method may use of the run."""
     kind, picture = recipe.method.kind, None
     if kind == "mosaic" and recipe.mosaic.fit != "center":
-        picture = launch.main_first(accelerator, lambda: whole_pictures(recipe.data, parts.train))
+        picture = runtime.main_first(accelerator, lambda: whole_pictures(recipe.data, parts.train))
     home = (rows or folder / "rows").parent / "classifiers"
     context = Context(
         ipc=recipe.ipc,

@@ -8,14 +8,13 @@ from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.settings import Views
 from latentdc.priors.recipe import AutoencoderTraining, PriorRecipe, UNetTraining
 from latentdc.recipe import (
-    Method,
-    Mosaic,
     Data,
     Evaluate,
     Experts,
     Hub,
     Loops,
     Matching,
+    Mosaic,
     ObjectiveSettings,
     PriorSettings,
     Prune,

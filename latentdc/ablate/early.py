@@ -6,9 +6,8 @@ from pathlib import Path
 
 from latentdc.ablate.variants import VARIANTS
 from latentdc.errors import InputError
-from latentdc.experts.files import open_experts
 from latentdc.methods.matching import check_moves
-from latentdc.parts import build_prior
+from latentdc.parts import build_prior, recipe_experts
 from latentdc.priors.folder import WeightsMissing
 from latentdc.recipe import Recipe
 from latentdc.sweep import finished
@@ -36,8 +35,7 @@ def check_variants(
         except InputError as error:
             raise InputError(f"variant {variant}: {error}") from error
         try:
-            if recipe.objective.kind == "mtt":
-                open_experts(recipe)
+            recipe_experts(recipe)
         except InputError as error:
             words = ["latentdc", "experts", name, *overrides, *VARIANTS[variant]]
             raise InputError(

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.errors import InputError
@@ -44,8 +44,8 @@ def draw(recipe: Recipe, steps: Sequence[int], folder: Path) -> None:
         )
     most = replace(recipe, prior=replace(recipe.prior, steps=max(steps)))
     build_prior(most, "meta")  # refuses too many steps before any are measured
-    accelerator = launch.start(threads=recipe.threads, processes=recipe.processes)
-    train, _ = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    accelerator = runtime.start(threads=recipe.threads, processes=recipe.processes)
+    train, _ = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     norms = {
         skip: [gradient_norm(recipe, train, count, skip, accelerator) for count in steps]
         for skip in SKIPS

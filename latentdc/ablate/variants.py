@@ -9,9 +9,9 @@ pruning. Imports no torch.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from latentdc import config
 from latentdc.errors import InputError
 from latentdc.recipe import Recipe
+from latentdc.recipe.fields import nearest
 from latentdc.sweep import cells
 
 UNCHANGED = "recipe"  # the variant that changes nothing; it runs first
@@ -59,7 +59,7 @@ def expand(
     wanted = list(VARIANTS if names is None else dict.fromkeys([UNCHANGED, *names]))
     for name in wanted:
         if name not in VARIANTS:
-            hint = config.nearest(name, VARIANTS)
+            hint = nearest(name, VARIANTS)
             raise InputError(f"unknown variant {name!r}{hint}; known: {', '.join(VARIANTS)}.")
     axes = {"variant": {name: list(VARIANTS[name]) for name in wanted}}
     expanded: dict[str, Recipe] = {}

@@ -9,10 +9,10 @@ from latentdc.compare.entries import Entry, read_all
 from latentdc.compare.groups import grouped
 from latentdc.compare.render import to_markdown
 from latentdc.compare.robustness import robustness
-from latentdc.config import nearest
 from latentdc.errors import InputError
 from latentdc.evaluate.score import TOP1, TOP5
 from latentdc.plain_text import on_terminal
+from latentdc.recipe.fields import nearest
 
 TABLE, PICTURE = "comparison.md", "comparison.png"
 

@@ -11,8 +11,8 @@ from latentdc.errors import InputError
 from latentdc.evaluate.score import TOP1, TOP5, accuracies_of
 from latentdc.io import read_json
 from latentdc.recipe import BASELINES
+from latentdc.recipe.fields import show
 from latentdc.synthetic import folder as layout
-from latentdc.typed import show
 
 FILES = ("results.json", "evaluation.json")
 # What reading a file can raise whose values are anything that JSON has.

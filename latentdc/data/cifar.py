@@ -15,7 +15,7 @@ import torch
 from latentdc.data.cache import EncodedSplit
 from latentdc.data.classes import chosen_names, relabel
 from latentdc.data.decode import pointer
-from latentdc.data.folder import files_fingerprint
+from latentdc.data.files import files_fingerprint
 from latentdc.errors import InputError
 from latentdc.io import require_file
 from latentdc.recipe import Data

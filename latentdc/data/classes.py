@@ -7,9 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from latentdc.config import nearest
 from latentdc.errors import InputError
 from latentdc.recipe import Data
+from latentdc.recipe.fields import nearest
 from latentdc.recipe.subsets import imagenet_index, subset_names, wordnet_ids
 
 

@@ -1,18 +1,14 @@
 """`Dataset`: labelled real images, decoded once, or feature vectors; each with a content hash.
 
-The same image has the same 64-bit hash in every copy of a data set. Lossless images are hashed by
-their decoded RGB pixels at the original size, so that a re-compressed PNG or another container
-(parquet, folder, array) keeps its hash. Decoders of lossy formats differ by a level here and there,
-so JPEG and the like are hashed by the bytes of the file.
+`latentdc.data.decode` says what of an image is hashed, so that it has the same hash in every copy
+of a data set.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdc import ranks
@@ -115,16 +111,6 @@ def different_counts(dataset: Dataset) -> Tensor:
     """(C,) number of different samples of each class, without exact repeats."""
     rows = different_rows(dataset.hashes, dataset.labels)
     return torch.bincount(dataset.labels[rows], minlength=dataset.num_classes)
-
-
-def hash_pixels(pixels: NDArray[np.uint8]) -> int:
-    """Signed 64-bit hash of (H, W, 3) levels; depends on the shape too."""
-    return hash_bytes(repr(pixels.shape).encode() + pixels.tobytes())
-
-
-def hash_vector(values: NDArray[np.float32]) -> int:
-    """Signed 64-bit hash of a feature vector (D,); float16 ones are hashed as float32."""
-    return hash_bytes(repr(values.shape).encode() + values.tobytes())
 
 
 def hash_samples(hashes: Tensor, labels: Tensor, class_names: Sequence[str]) -> str:

@@ -4,6 +4,11 @@ Greyscale, palette and CMYK images become RGB; transparent pixels are composited
 orientation is applied. An image of another size is cut to its central square and resized with
 antialiased bilinear interpolation (what torchvision's Resize and CenterCrop do). Images with more
 than 8 bits per channel are refused: Pillow would cut some of them to 8 without a word.
+
+Each image gets a 64-bit content hash, the same in every copy of a data set. Lossless images are
+hashed by their decoded RGB pixels at the original size, so that a re-compressed PNG or another
+container (parquet, folder, array) keeps its hash. Decoders of lossy formats differ by a level here
+and there, so JPEG and the like are hashed by the bytes of the file. Imports no torch.
 """
 
 import re
@@ -16,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from latentdc.data.dataset import hash_pixels
 from latentdc.io import hash_bytes
 
 # What Pillow raises on damaged or hostile files.
@@ -48,6 +52,11 @@ def decode(content: bytes, resolution: int) -> tuple[NDArray[np.uint8], int]:
         rgb = to_rgb(image)
     hash_ = hash_pixels(np.asarray(rgb)) if lossless else hash_bytes(content)
     return fit(rgb, resolution), hash_
+
+
+def hash_pixels(pixels: NDArray[np.uint8]) -> int:
+    """Signed 64-bit hash of (H, W, 3) levels; depends on the shape too."""
+    return hash_bytes(repr(pixels.shape).encode() + pixels.tobytes())
 
 
 def open_picture(content: bytes) -> Image.Image:

@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from latentdc.data.classes import chosen_names, relabel
-from latentdc.data.dataset import Dataset, hash_pixels
-from latentdc.data.decode import fit
+from latentdc.data.dataset import Dataset
+from latentdc.data.decode import fit, hash_pixels
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 

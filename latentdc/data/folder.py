@@ -1,13 +1,6 @@
-"""Folders of data: image folders `<source>/<split>/<class>/*.jpg`, and what any folder holds.
+"""Image folders: `<source>/<split>/<class>/*.jpg`."""
 
-Links to files and folders are followed; a link back to a folder that is being read is not. Hidden
-names and what operating systems and tools leave in folders is skipped. Everything left out is
-counted, and told in one line.
-"""
-
-import os
-from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections import defaultdict
 from pathlib import Path, PurePath
 
 import torch
@@ -15,125 +8,20 @@ import torch
 from latentdc.data.cache import EncodedSplit
 from latentdc.data.classes import chosen_names, one_form
 from latentdc.data.decode import SUFFIXES
+from latentdc.data.files import (
+    TEST_SPLITS,
+    LeftOut,
+    files_below,
+    files_fingerprint,
+    subfolders,
+    tell,
+)
 from latentdc.errors import InputError
-from latentdc.io import fingerprint
 from latentdc.plain_text import printable
 from latentdc.ranks import note
 from latentdc.recipe import Data
 
-# Test splits, looked for in this order where none is named.
-TEST_SPLITS = ("test", "validation", "val", "valid", "dev", "eval")
 _LARGEST = 2**30  # bytes of an image file
-# Names, in lower case, that systems and tools make inside of people's folders.
-_CLUTTER = frozenset(
-    {
-        *("__macosx", "icon\r", "network trash folder", "temporary items"),  # macOS
-        *("thevolumesettingsfolder", "desktop db", "desktop df"),
-        *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "recycler"),  # Windows
-        *("recycled", "system volume information", "msocache", "config.msi"),
-        *(f"found.{number:03d}" for number in range(100)),  # of chkdsk
-        *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),  # NAS
-        *("@synoresource", "@synoeastream", "@synologydrive", "@sharebin", "@transcode", "@thumb"),
-        "~snapshot",
-        *("lost+found", "__pycache__"),
-    }
-)
-LeftOut = Counter[str]  # how often what
-
-
-def is_clutter(name: str) -> bool:
-    """Whether a name is hidden, or one that systems and tools leave in folders of data."""
-    return name.startswith((".", "~$")) or name.casefold() in _CLUTTER
-
-
-def subfolders(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
-    """The folders in a folder, links to folders too, in lexicographic order.
-
-    Args:
-        folder: exists.
-        left_out: counts everything else.
-
-    Raises:
-        InputError: it cannot be read, or a name is not UTF-8.
-    """
-    left_out = LeftOut() if left_out is None else left_out
-    found = []
-    for entry in _entries(folder):
-        if is_clutter(entry.name):
-            left_out["hidden or system files"] += 1
-        elif _kind(entry) != "folder":
-            left_out["files beside the folders"] += 1
-        elif not _is_text(entry.name):
-            place = printable(folder / entry.name)
-            raise InputError(f"the folder {place} has a name that is not UTF-8; rename it.")
-        else:
-            found.append(folder / entry.name)
-    return found
-
-
-def files_below(
-    folder: Path, suffixes: Collection[str], left_out: LeftOut | None = None
-) -> list[Path]:
-    """Files with one of the suffixes at any depth, in lexicographic order.
-
-    Every folder is read once, whatever leads to it, so that no arrangement of links takes long.
-
-    Args:
-        folder: exists.
-        suffixes: in lower case, such as `.png`.
-        left_out: counts everything else by kind.
-
-    Raises:
-        InputError: a folder that cannot be read.
-    """
-    left_out = LeftOut() if left_out is None else left_out
-    # A link to a folder above would bring in the images of other classes.
-    seen = {_identity(path) for path in _with_parents(folder)}
-    waiting: list[Path] = [folder]
-    found: list[Path] = []
-    while waiting:
-        home = waiting.pop()
-        for entry in _entries(home):
-            kind, suffix = _kind(entry), os.path.splitext(entry.name)[1].lower()
-            if is_clutter(entry.name):
-                left_out["hidden or system files"] += 1
-            elif kind == "broken links":
-                left_out[kind] += 1
-            elif kind == "folder" and _identity(Path(entry)) in seen:
-                left_out["links to folders that are read already"] += 1
-            elif kind == "folder":
-                seen.add(_identity(Path(entry)))
-                waiting.append(home / entry.name)
-            elif suffix not in suffixes:
-                left_out[printable(suffix[:20]) or "no suffix"] += 1
-            elif kind == "file":
-                found.append(home / entry.name)
-            else:
-                left_out[kind] += 1
-    return sorted(found)
-
-
-def exists(path: Path) -> bool:
-    """Whether there is such a file or folder; a name that no file can have is none."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def tell(name: str, left_out: LeftOut) -> None:
-    """Say in one line what was left out of `name`, if anything was."""
-    if left_out:
-        kinds = left_out.most_common(8)
-        more = f", {len(left_out) - 8} more kinds" if len(left_out) > 8 else ""
-        listed = ", ".join(f"{count} {kind}" for kind, count in kinds)
-        note(f"{printable(name)}: left out {left_out.total()} ({listed}{more}).")
-
-
-def files_fingerprint(paths: Sequence[Path]) -> str:
-    """Of files by their places, sizes and times: another one where one of them has changed."""
-    stats = [(os.fsencode(path.absolute()), path.stat()) for path in paths]
-    return fingerprint([(ascii(name), stat.st_size, stat.st_mtime_ns) for name, stat in stats])
 
 
 def is_class_tree(source: Path, split: str) -> bool:
@@ -222,46 +110,3 @@ def _content(path: Path) -> bytes:
     if path.stat().st_size > _LARGEST:
         raise OSError(f"it has more than {_LARGEST // 2**20} MiB")
     return path.read_bytes()
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, by name."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError(
-            f"cannot read the folder {printable(folder)}: {error.strerror or error}."
-        ) from error
-
-
-def _kind(entry: os.DirEntry[str]) -> str:
-    """`folder`, `file`, or why it is neither; asks the disk about links alone."""
-    try:
-        if entry.is_dir():
-            return "folder"
-        if entry.is_file():
-            return "file"
-        entry.stat()
-    except OSError:  # no such file, or links in a circle
-        return "broken links"
-    return "devices, pipes or sockets"
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-def _with_parents(folder: Path) -> set[Path]:
-    """The folder and all above it, as written and with links resolved."""
-    here, there = folder.absolute(), folder.resolve()
-    return {here, *here.parents, there, *there.parents}
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,4 +1,3 @@
 # moved  # noqa: D100
-from latentdc.data.dataset import hash_pixels as hash_pixels
 from latentdc.data.dataset import hash_samples as hash_samples
-from latentdc.data.dataset import hash_vector as hash_vector
+from latentdc.data.decode import hash_pixels as hash_pixels

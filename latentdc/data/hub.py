@@ -16,15 +16,15 @@ from huggingface_hub.utils import logging as hub_logging
 from torch import Tensor
 
 from latentdc import ranks
-from latentdc.config import nearest
 from latentdc.data.cache import EncodedSplit
 from latentdc.data.card import require_own_files
 from latentdc.data.classes import chosen_names, named_classes, one_form, relabel
-from latentdc.data.folder import TEST_SPLITS, files_fingerprint
+from latentdc.data.files import TEST_SPLITS, files_fingerprint
 from latentdc.data.tables import Tables, local_tables
 from latentdc.errors import InputError, is_full
 from latentdc.ranks import note
 from latentdc.recipe import Data
+from latentdc.recipe.fields import nearest
 
 _LABEL_NAMES = ("label", "labels", "class", "class_id", "fine_label", "target", "y")
 

@@ -8,13 +8,13 @@ from typing import Literal, NamedTuple
 from PIL import Image
 
 from latentdc.arguments import require_a
-from latentdc.autograd import with_gradients
 from latentdc.data.cache import EncodedSplit, cache_folder, decoded
 from latentdc.data.cifar import cifar_folder, cifar_split
 from latentdc.data.dataset import Dataset, hash_samples, note_repeats
 from latentdc.data.decode import open_picture, to_rgb
 from latentdc.data.digits import open_digits
-from latentdc.data.folder import exists, folder_split, is_class_tree
+from latentdc.data.files import exists
+from latentdc.data.folder import folder_split, is_class_tree
 from latentdc.data.vectors import class_names, open_vectors, stored_split
 from latentdc.errors import InputError, is_full
 from latentdc.images import (
@@ -30,8 +30,9 @@ from latentdc.images import (
 from latentdc.io import cached
 from latentdc.plain_text import printable
 from latentdc.recipe import Data
+from latentdc.recipe.fields import show
 from latentdc.recipe.subsets import subset_indices
-from latentdc.typed import show
+from latentdc.runtime import with_gradients
 
 
 class Size(NamedTuple):

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.info import DatasetInfosDict
 
-from latentdc.config import nearest
 from latentdc.data.card import configurations, read_card
 from latentdc.data.decode import pointer
-from latentdc.data.folder import LeftOut, files_below, tell
+from latentdc.data.files import LeftOut, files_below, tell
 from latentdc.errors import InputError
 from latentdc.io import read_json
 from latentdc.plain_text import printable
 from latentdc.ranks import note
+from latentdc.recipe.fields import nearest
 
 SAVED = ("dataset_dict.json", "state.json")  # of `save_to_disk`: several splits, one split
 _SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")

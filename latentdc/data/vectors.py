@@ -10,15 +10,17 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latentdc.data.cache import MEMORY_LIMIT
 from latentdc.data.classes import chosen_names, relabel, require_members
-from latentdc.data.dataset import Dataset, hash_vector
-from latentdc.data.folder import TEST_SPLITS, exists
+from latentdc.data.dataset import Dataset
+from latentdc.data.files import TEST_SPLITS, exists
 from latentdc.errors import InputError
 from latentdc.images import Images, MappedImages
+from latentdc.io import hash_bytes
 from latentdc.ranks import note
 from latentdc.recipe import Data
 
@@ -202,6 +204,11 @@ def _placed(vectors: Tensor, rows: Tensor | None) -> Images:
     return MappedImages(vectors, rows)
 
 
+def _hash_vector(values: NDArray[np.float32]) -> int:
+    """Signed 64-bit hash of a feature vector (D,); float16 ones are hashed as float32."""
+    return hash_bytes(repr(values.shape).encode() + values.tobytes())
+
+
 def _hashes(vectors: Images, name: str) -> Tensor:
     """(N,) content hash of each vector, all of which must be finite."""
     hashes: list[int] = []
@@ -213,7 +220,7 @@ def _hashes(vectors: Images, name: str) -> Tensor:
                 f"{name} has values that are not finite (NaN or infinity), first in row "
                 f"{first + int(broken[0])}; mend or leave out such vectors."
             )
-        hashes += [hash_vector(values) for values in block.numpy()]
+        hashes += [_hash_vector(values) for values in block.numpy()]
     return torch.tensor(hashes)
 
 

@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from latentdc.arguments import folder_of, require_a, require_able
-from latentdc.autograd import with_gradients
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.brought import brought_facts, require_own_losses
 from latentdc.evaluate.job import Candidate, Job, drawn
@@ -23,6 +22,7 @@ from latentdc.evaluate.sharing import Done, finished, gathered
 from latentdc.evaluate.stores import Stores
 from latentdc.evaluate.teaching import Teaching
 from latentdc.images import Preprocessing, kind_of
+from latentdc.runtime import with_gradients
 
 
 def check_evaluation(
@@ -121,7 +121,7 @@ def score_sets(
         train,
         normalization=normalization,
         rows=rows,
-        brought=labels,
+        given=labels,
         accelerator=accelerator,
     )
     if teaching is not None:

@@ -10,14 +10,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.cache import cache_folder
 from latentdc.data.dataset import Dataset, hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.estimates import in_time, multiply_adds, seconds_for
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.teacher_check import real_accuracy
 from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization
 from latentdc.io import load_tensors, save_tensors
@@ -29,6 +28,7 @@ from latentdc.prune.scorers import (
     given_scorer,
     least_accuracy,
     preparation,
+    real_accuracy,
 )
 from latentdc.ranks import say
 from latentdc.recipe import Recipe, Scorer
@@ -62,7 +62,7 @@ def _knows(network: Classifier, test: Dataset, accelerator: Accelerator) -> bool
     network.to(accelerator.device).eval()
     _, least = least_accuracy(test.labels.bincount().tolist())
     with torch.no_grad():
-        return real_accuracy(network, test, accelerator.device) >= least
+        return real_accuracy(network, test.images, test.labels, accelerator.device) >= least
 
 
 def _given(
@@ -104,7 +104,7 @@ def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifi
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     path = cache_folder(recipe.data.cache) / f"judge-{key}.safetensors"
     network = build_network(NETWORK, num_classes=train.num_classes, resolution=size)
-    state = launch.main_alone(accelerator, lambda: _kept(path, network))
+    state = runtime.main_alone(accelerator, lambda: _kept(path, network))
     if state is None:
         work = 3 * epochs * count * multiply_adds(lambda: network(torch.zeros(1, 3, size, size)))
         say(

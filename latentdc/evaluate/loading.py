@@ -7,8 +7,8 @@ from os import PathLike
 from latentdc import config
 from latentdc.arguments import require_texts
 from latentdc.errors import InputError
+from latentdc.recipe.fields import show
 from latentdc.recipe.protocol import EvalProtocol
-from latentdc.typed import show
 
 FOLDER = "evaluate/protocols"  # of the protocols that the package brings
 # Settings that say the same in different ways, of which a protocol has one.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate import cores, results
@@ -67,13 +67,13 @@ def score_saved(
         labels: a folder of stored soft labels of one of the sets; None makes them.
     """
     recipe = recipes[0]
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
         folder=output,
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     names = row_names(places)
     opened = {
         name: open_set(place, train, recipe.data) for name, place in zip(names, places, strict=True)
@@ -166,4 +166,4 @@ def _preprocessing(
     zca, plain = one.whitening, Normalization(recipe.data.mean, recipe.data.std)
     if recipe.data.zca and zca is not None and zca.normalization == plain:
         return zca
-    return launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    return runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))

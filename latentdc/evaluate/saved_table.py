@@ -8,7 +8,7 @@ from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.score import TOP5, Score, accuracies_of
 from latentdc.evaluate.table import VERSION, Table
 from latentdc.io import read_json
-from latentdc.machine import Machine
+from latentdc.runtime import Machine
 
 
 def load_table(path: Path) -> Table:

@@ -7,7 +7,6 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from latentdc.arguments import folder_of, require_texts
-from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import random_images
@@ -18,9 +17,9 @@ from latentdc.evaluate.labelled import LabelledImages, counts_hash, set_hash
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.table import Table, base_name
 from latentdc.images import Preprocessing
-from latentdc.machine import this_machine
-from latentdc.misfits import nearest
 from latentdc.recipe import BASELINES, Recipe
+from latentdc.recipe.fields import nearest
+from latentdc.runtime import this_machine, with_gradients
 
 MISSING = {
     "distilled": "no distilled set was given",

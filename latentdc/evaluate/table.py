@@ -10,7 +10,7 @@ from typing import Any
 
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.score import Score
-from latentdc.machine import Machine
+from latentdc.runtime import Machine
 
 VERSION = 2  # of results.json; 1 had no top-5 and no number of classes
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from latentdc import config, plain_yaml
+from latentdc import config
 from latentdc.errors import InputError
+from latentdc.recipe.fields import Plain
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -39,10 +40,10 @@ def protocol_words(overrides: Sequence[str]) -> tuple[list[str], list[str], list
 def _named(text: str) -> list[str]:
     """One name, or several in brackets, with or without quotes; commas alone divide them too."""
     try:
-        tree = plain_yaml.parse(text)
+        tree = config.parse(text)
     except yaml.YAMLError as error:
-        raise InputError(f"cannot read protocol={text}: {plain_yaml.reason(error)}.") from error
-    named = tree.split(",") if isinstance(tree, plain_yaml.Plain) else tree
+        raise InputError(f"cannot read protocol={text}: {config.reason(error)}.") from error
+    named = tree.split(",") if isinstance(tree, Plain) else tree
     named = named if isinstance(named, list) else [named]
     if not all(isinstance(name, str) for name in named):
         raise InputError(f"protocol= takes names, such as protocol=[quick,rdc-hard], got {text}.")

@@ -14,17 +14,16 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from tqdm import tqdm
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.augment.dsa import augment
-from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
-from latentdc.experts.files import missing_experts
-from latentdc.experts.manifest import expert_path
+from latentdc.experts.files import expert_path, missing_experts
 from latentdc.images import Images, Preprocessing, fetch, place, send
 from latentdc.io import save_tensors
 from latentdc.networks.build import new_network, outline
 from latentdc.recipe import Experts
+from latentdc.runtime import with_gradients
 from latentdc.training import Batch, Forward, Precision, epoch_batches, fit, joins
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -56,7 +55,7 @@ def train_experts(
         InputError: the disk has no room for them; before anything is trained.
         RunError: a training diverged.
     """
-    lacking = launch.agree(accelerator, missing_experts(folder, settings.count))
+    lacking = runtime.broadcast(accelerator, missing_experts(folder, settings.count))
     assert isinstance(lacking, list)
     size = len(lacking) * expert_bytes(settings, network, coreset.num_classes, coreset.resolution)
     free = shutil.disk_usage(folder).free

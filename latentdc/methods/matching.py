@@ -14,9 +14,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.arguments import require_a, require_able
-from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, different_counts, hash_samples
 from latentdc.errors import InputError
 from latentdc.methods.context import ByClass, Context, State
@@ -41,6 +40,7 @@ from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
 from latentdc.priors.vector import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching, ObjectiveSettings
+from latentdc.runtime import with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 # Facts that a continued run need not share with its start.
@@ -364,7 +364,7 @@ def settle_memory(
             needs, free = prior.needs(), free_bytes(prior.device)
             measured = choose_plan(needs, images, free)
             print(describe_plan(measured, needs, images, free))
-        plan = launch.agree(accelerator, measured)
+        plan = runtime.broadcast(accelerator, measured)
         assert isinstance(plan, Plan)
         prior.plan = plan
     return {"memory": prior.plan.memory, "chunk": prior.plan.chunk}

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
@@ -20,13 +20,12 @@ from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.labelled import require_comparable, set_hash
 from latentdc.evaluate.loading import load_protocol
-from latentdc.evaluate.teacher_check import real_accuracy, require_knowledge
-from latentdc.evaluate.teachers import open_teacher
+from latentdc.evaluate.teachers import open_teacher, require_knowledge
 from latentdc.images import Normalization, fetch
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
 from latentdc.parts import build_prior
-from latentdc.prune.scorers import Classifier
+from latentdc.prune.scorers import Classifier, real_accuracy
 from latentdc.recipe import Recipe
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
@@ -65,10 +64,10 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     Returns:
         The file's content.
     """
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     labelled, numbering = open_set(place, train, recipe.data)
     (name,) = row_names([place])
     require_comparable(labelled, test, name)
@@ -81,7 +80,7 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     network = None
     if wanted.network is not None:
         network = _network(wanted.network, recipe, train, test, output, accelerator)
-        accuracy = real_accuracy(network, test, accelerator.device)
+        accuracy = real_accuracy(network, test.images, test.labels, accelerator.device)
         require_knowledge(accuracy, test, wanted.network.network)
         judge = f"the network {wanted.network.network}", network
         check_numbers({name: (labelled, numbering)}, test, lambda: judge, accelerator.device)

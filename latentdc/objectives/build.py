@@ -2,8 +2,7 @@
 
 from functools import partial
 
-from latentdc.arguments import require_a, require_able, require_whole
-from latentdc.autograd import with_gradients
+from latentdc.arguments import require_a, require_able, require_seed, require_whole
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
 from latentdc.objectives.base import Objective
@@ -12,7 +11,8 @@ from latentdc.objectives.distribution import match_distributions
 from latentdc.objectives.effects import Effects, distribution_effects, gradient_effects
 from latentdc.objectives.gradient import match_gradients
 from latentdc.objectives.trajectory import ExpertWeights, TrajectoryMatching
-from latentdc.recipe import ObjectiveSettings, Recipe
+from latentdc.recipe import ObjectiveSettings
+from latentdc.runtime import with_gradients
 
 
 @with_gradients
@@ -41,7 +41,7 @@ def build_objective(
     require_a(
         ObjectiveSettings, settings, "settings", 'such as latentdc.ObjectiveSettings(kind="dm")'
     )
-    Recipe(seed=seed)
+    require_seed(seed)
     num_classes = require_whole(num_classes, "num_classes")
     resolution = require_whole(resolution, "resolution")
     if normalization is not None:

@@ -22,7 +22,6 @@ from torch.nn.functional import cross_entropy
 
 from latentdc import draws
 from latentdc.augment.dsa import Draw, augment, augment_classes, draw_augmentation
-from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network, batch_norms, disable_dropout
@@ -30,6 +29,7 @@ from latentdc.networks.build import new_network, outline
 from latentdc.objectives.base import PIXELS_GPU, EffectForm, RealBatch, at_once, packs
 from latentdc.objectives.effects import Effects
 from latentdc.recipe import ObjectiveSettings
+from latentdc.runtime import with_gradients
 from latentdc.training import Batch, Forward, epoch_batches, fit, joins
 
 FROM_CLASS = 16  # real images of each class that fix the statistics of batch norm

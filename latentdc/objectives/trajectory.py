@@ -20,13 +20,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentdc import draws
 from latentdc.augment.dsa import augment
-from latentdc.autograd import with_gradients
 from latentdc.images import Preprocessing
 from latentdc.networks.base import disable_dropout
 from latentdc.networks.build import new_network
 from latentdc.objectives.base import LEARNED_LR, RealBatch
 from latentdc.objectives.unroll import FORMS, InnerLoss, Weights
 from latentdc.recipe import ObjectiveSettings
+from latentdc.runtime import with_gradients
 from latentdc.training import Batch, epoch_batches, joins
 
 MOMENTUM = 0.5  # of the learning rate's own SGD

@@ -22,7 +22,7 @@ from latentdc import draws
 from latentdc.errors import InputError
 from latentdc.priors.autoencoder import Autoencoder
 from latentdc.priors.folder import SHOWN, autoencoder_part, exactly, read_config, read_json
-from latentdc.typed import show
+from latentdc.recipe.fields import show
 
 AUTOENCODERS = {
     "AutoencoderKL": AutoencoderKL,

@@ -18,7 +18,7 @@ from latentdc.priors.folder import ENCODERS, TOKENIZERS, find_part, read_config
 from latentdc.priors.prompts import warn_of_alike
 from latentdc.priors.text import TextDenoiser
 from latentdc.priors.unconditional import UnconditionalDenoiser
-from latentdc.typed import show
+from latentdc.recipe.fields import show
 
 Classes = tuple[str, ...] | None
 Config = Mapping[str, Any]

@@ -8,7 +8,6 @@ from typing import get_args
 import torch
 
 from latentdc.arguments import class_names_of, require_a, require_whole
-from latentdc.autograd import with_gradients
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing, Standardization, Whitening
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -38,7 +37,8 @@ from latentdc.priors.trial import try_autoencoder, try_denoiser
 from latentdc.priors.tuning import network_of, tune
 from latentdc.priors.vector import VectorPrior
 from latentdc.recipe import PriorSettings, Recipe
-from latentdc.typed import show
+from latentdc.recipe.fields import show
+from latentdc.runtime import with_gradients
 
 
 @with_gradients

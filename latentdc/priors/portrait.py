@@ -10,7 +10,6 @@ from torch import Tensor
 from latentdc import config, draws
 from latentdc.data.dataset import Dataset
 from latentdc.images import Images, from_uint8, to_uint8
-from latentdc.machine import device_name
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.card import prior_card
 from latentdc.priors.denoisers import UNetDenoiser
@@ -21,6 +20,7 @@ from latentdc.priors.stage import Stage
 from latentdc.published import published, without_paths
 from latentdc.recipe import PriorSettings
 from latentdc.report import save_grid
+from latentdc.runtime import device_name
 
 PER_CLASS = 8  # images of each class in the sample grid
 GRID_STEPS = 50

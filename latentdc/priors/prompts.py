@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from latentdc.errors import InputError
-from latentdc.misfits import nearest
 from latentdc.ranks import warn
+from latentdc.recipe.fields import nearest
 from latentdc.recipe.subsets import imagenet_synonyms
 
 

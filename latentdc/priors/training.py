@@ -12,18 +12,17 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from latentdc import config, draws
-from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.images import contiguous, from_uint8
 from latentdc.io import writing
-from latentdc.machine import use_threads
 from latentdc.priors.denoisers import ClassEmbedding
 from latentdc.priors.losses import autoencoder_loss, denoising_loss
 from latentdc.priors.portrait import describe
 from latentdc.priors.recipe import PriorRecipe
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
 from latentdc.priors.stage import Stage
+from latentdc.runtime import use_threads, with_gradients
 
 
 @with_gradients

@@ -75,27 +75,27 @@ def _require_report(folder: Path) -> None:
 
 
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
-    from latentdc import launch
+    from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing
     from latentdc.prune.coreset import Coreset
     from latentdc.prune.prune import prune_dataset, score_dataset
     from latentdc.prune.report import write_report
 
     path = folder / CORESET
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
         folder=folder,
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     given = {
         "normalization": plain_preprocessing(recipe.data, train),
         "seed": recipe.seed,
         "accelerator": accelerator,
         "folder": folder,
     }
-    if launch.agree(accelerator, path.is_file()):
+    if runtime.broadcast(accelerator, path.is_file()):
         coreset = Coreset.load(path, train)
     else:
         coreset = prune_dataset(train, recipe.prune, test, **given)

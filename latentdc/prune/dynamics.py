@@ -13,8 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdc import launch
-from latentdc.autograd import with_gradients
+from latentdc import runtime
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.draws import key_seed
 from latentdc.errors import InputError, RunError
@@ -29,6 +28,7 @@ from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, ref
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.rules import RULES
+from latentdc.runtime import with_gradients
 
 Columns = dict[str, Tensor]
 PASSES = {"predictions", "last", "records"}  # stages that need a pass over the images
@@ -157,7 +157,7 @@ def compute_scores(scoring: Scoring, features: Features | None = None) -> ScoreT
         scores |= _of_subsets(scoring)
     if features is not None:
         scores |= _of_features(features, scoring)
-    scores = cast(Columns, launch.agree(scoring.accelerator, scores))
+    scores = cast(Columns, runtime.broadcast(scoring.accelerator, scores))
     # Not before the rest is there: a restart looks for the features.
     features_hash = trainings[0].keep_features() if trainings else None
     workspace.clear()

@@ -10,9 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.arguments import folder_of, require_a, require_able, require_seed
-from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset, class_counts, different_counts, different_rows
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
@@ -27,6 +26,7 @@ from latentdc.prune.select import choose_rows, most_kept, saved_classes, select
 from latentdc.ranks import say
 from latentdc.recipe import Data, Prune
 from latentdc.recipe.rules import RULES
+from latentdc.runtime import with_gradients
 
 SCORES = "scores.parquet"  # in a run folder
 
@@ -76,7 +76,7 @@ def prune_dataset(
     )
     if prune.keeps_all:
         return Coreset.whole(train, prune.order)
-    return launch.main_alone(accelerator, lambda: choose_coreset(table, train, prune, seed=seed))
+    return runtime.main_alone(accelerator, lambda: choose_coreset(table, train, prune, seed=seed))
 
 
 @with_gradients
@@ -135,7 +135,7 @@ def score_dataset(
         folder=folder,
         accelerator=accelerator,
     )
-    if kept is not None and launch.agree(accelerator, _is_kept(kept, scoring)):
+    if kept is not None and runtime.broadcast(accelerator, _is_kept(kept, scoring)):
         return ScoreTable.load(kept).fitted(train).with_features(features)
     table = compute_scores(scoring, features)
     if kept is not None and accelerator.is_main_process:

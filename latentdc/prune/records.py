@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.errors import InputError, RunError
 from latentdc.io import fingerprint, load_tensors, reserve, save_tensors, write_text
 from latentdc.prune.measures import Measures
@@ -162,7 +162,7 @@ class Workspace:
                 state = load_tensors(path) if path.is_file() else None
             except (OSError, ValueError) as error:
                 raise InputError(_damaged(path, str(error))) from error
-        return cast(dict[str, Tensor] | None, launch.agree(self._accelerator, state))
+        return cast(dict[str, Tensor] | None, runtime.broadcast(self._accelerator, state))
 
     def save(self, run: str, state: dict[str, Tensor]) -> None:
         """Replace what was saved of a run, whole or not at all."""

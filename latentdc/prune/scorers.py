@@ -18,17 +18,28 @@ from torchvision import models
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from latentdc import launch
-from latentdc.config import nearest
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
+from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.images import Plain, Standardization, contiguous, fetch, kind_of, place, send
+from latentdc.images import (
+    Images,
+    Plain,
+    Standardization,
+    contiguous,
+    fetch,
+    kind_of,
+    place,
+    send,
+)
 from latentdc.networks import build_network, new_network
 from latentdc.recipe import Scorer
+from latentdc.recipe.fields import nearest
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
 from latentdc.training import Batch, Forward, InfoBatch, Precision, epoch_batches, fit, joins
 
+CHECKED = 2000  # real test images, drawn by key, on which a teacher must beat chance
 State = dict[str, Tensor]
 
 
@@ -322,7 +333,7 @@ class ScorerTraining:
 
     def _share(self) -> None:
         """Go on from the main process's copy, from which GPUs may drift by rounding."""
-        self.restore(cast(State, launch.agree(self._accelerator, self.state())))
+        self.restore(cast(State, runtime.broadcast(self._accelerator, self.state())))
 
     def _batches(self, epoch: int) -> list[Batch]:
         """Of an epoch; their rows are places among `rows`."""
@@ -364,6 +375,18 @@ class ScorerTraining:
         if self._sampler is not None:
             self._sampler.losses = state["losses"].clone()
         self.done = int(state["done"])
+
+
+def real_accuracy(
+    classifier: nn.Module, images: Images, labels: Tensor, device: torch.device
+) -> float:
+    """Share of up to `CHECKED` real images (N, ...) that a classifier names rightly."""
+    chosen = choose(len(labels), CHECKED, generator(0, "teacher check"))
+    placed, right = place(images, device), 0
+    for rows in chosen.split(256):
+        logits = classifier(fetch(placed, rows, device))
+        right += int((logits.argmax(dim=1).cpu() == labels[rows]).sum())
+    return right / len(chosen)
 
 
 def refuse_chance(accuracy: float, class_counts: Sequence[int], advice: str) -> None:

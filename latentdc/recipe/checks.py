@@ -3,7 +3,7 @@
 import os
 
 from latentdc.errors import InputError
-from latentdc.typed import show
+from latentdc.recipe.fields import show
 
 
 def require(condition: bool, message: str) -> None:

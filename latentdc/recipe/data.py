@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require, require_normalization
+from latentdc.recipe.fields import check_fields, show
 from latentdc.recipe.subsets import subset_indices
 from latentdc.recipe.vectors import OF_IMAGES, refuse_image_keys
-from latentdc.typed import check_fields, show
 
 LARGEST_ZCA = 64  # px: a matrix of 0.6 GB in float32
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from latentdc.recipe.checks import expand_home, require, require_normalization
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.networks import PRETRAINED, check_network, pretrained
-from latentdc.typed import check_fields
 
 SOFT = ("fixed", "online", "stored")  # sources of labels that come from teachers
 

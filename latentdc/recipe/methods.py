@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from latentdc.misfits import nearest
 from latentdc.recipe.checks import require
-from latentdc.typed import check_fields
+from latentdc.recipe.fields import check_fields, nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from latentdc.errors import InputError
-from latentdc.misfits import nearest
+from latentdc.recipe.fields import nearest
 
 PREFIX = "torchvision/"
 PRETRAINED = "torchvision"  # weights on ImageNet: those that torchvision recommends

@@ -5,7 +5,7 @@ from typing import Literal
 
 from latentdc.recipe.augment import check_augment
 from latentdc.recipe.checks import expand_home, require
-from latentdc.typed import check_fields
+from latentdc.recipe.fields import check_fields
 
 # DC's own numbers, by ipc: steps under one student, and epochs of training between them.
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}

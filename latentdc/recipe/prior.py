@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require
-from latentdc.typed import check_fields
+from latentdc.recipe.fields import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from latentdc.errors import InputError
 from latentdc.recipe.augment import check_augment
 from latentdc.recipe.checks import require
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.labels import Labels, Teacher, Views, changed, idle
 from latentdc.recipe.networks import check_network, parse_network
-from latentdc.typed import check_fields
 
 # Raised when the same protocol would train another student. 2: VGG-11 under 64 px is DC's, decay of
 # `matrices` asks for names with "weight", and networks see contiguous images.

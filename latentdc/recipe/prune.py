@@ -7,10 +7,10 @@ from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require, require_normalization
 from latentdc.recipe.data import Data
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.rules import RULES, require_rule
 from latentdc.recipe.vectors import refuse_image_keys
-from latentdc.typed import check_fields
 
 SCORE_FILES = (".parquet", ".csv", ".json", ".npy", ".npz")
 FEATURE_FILES = (".npy", ".safetensors")

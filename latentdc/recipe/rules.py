@@ -12,7 +12,7 @@ from inspect import signature
 from typing import Any, Literal
 
 from latentdc.errors import InputError
-from latentdc.misfits import nearest
+from latentdc.recipe.fields import nearest
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from typing import Literal
 from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import Data
 from latentdc.recipe.evaluate import Evaluate, Hub
+from latentdc.recipe.fields import check_fields
 from latentdc.recipe.methods import Matching, Method, Mosaic, Rded
 from latentdc.recipe.objective import Experts, ObjectiveSettings
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune
-from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from functools import cache
 from importlib.resources import files
 
 from latentdc.errors import InputError
-from latentdc.misfits import nearest
+from latentdc.recipe.fields import nearest
 
 SUBSETS = {
     "imagenette": (0, 217, 482, 491, 497, 566, 569, 571, 574, 701),

@@ -2,7 +2,7 @@
 
 from accelerate import Accelerator
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import different_counts
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
@@ -35,7 +35,7 @@ def check_budgets(cells: Cells, accelerator: Accelerator) -> None:
 
 
 def _class_sizes(data: Data, accelerator: Accelerator) -> dict[str, int]:
-    train, _ = launch.main_first(accelerator, lambda: open_splits(data))
+    train, _ = runtime.main_first(accelerator, lambda: open_splits(data))
     return dict(zip(train.class_names, different_counts(train).tolist(), strict=True))
 
 

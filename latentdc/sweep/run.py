@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.io import InUse, locked
 from latentdc.recipe import Recipe
 from latentdc.run import run
@@ -37,7 +37,7 @@ def carry_out(cells: Cells, name: str, folder: Path, *, every: Cells | None = No
     """
     every = every or cells
     first = next(iter(cells.values()))
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=first.threads, precision=first.precision, processes=first.processes
     )
     home = runs(every, folder)
@@ -73,7 +73,7 @@ def _carry_out(
 
 
 def _done(recipe: Recipe, target: Path, accelerator: Accelerator) -> bool:
-    return bool(launch.main_alone(accelerator, lambda: finished.is_finished(recipe, target)))
+    return bool(runtime.main_alone(accelerator, lambda: finished.is_finished(recipe, target)))
 
 
 @contextmanager
@@ -86,4 +86,4 @@ def _held(target: Path, wait: bool, accelerator: Accelerator) -> Iterator[bool]:
                 stack.enter_context(locked(target, wait=wait))
             except InUse:
                 held = False
-        yield bool(launch.agree(accelerator, held))
+        yield bool(runtime.broadcast(accelerator, held))

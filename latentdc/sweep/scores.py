@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from filelock import FileLock
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.prune.prune import score_dataset
 from latentdc.recipe import Recipe
@@ -54,7 +54,7 @@ def share_scores(
         return None
     alike = [one.prune for one in others if scores_folder(one, folder) == home]
     columns = dict.fromkeys(name for prune in alike for name in (prune.score, *prune.columns))
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     lock = FileLock(home.with_suffix(".lock"))
     if accelerator.is_main_process:
         home.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from math import prod
 
 from latentdc.errors import InputError
-from latentdc.misfits import nearest
 from latentdc.recipe import require
-from latentdc.typed import check_fields, show
+from latentdc.recipe.fields import check_fields, nearest, show
 
 MOST_CELLS = 10_000
 Point = tuple[str, ...]  # a name on each axis

@@ -60,7 +60,7 @@ def soft_label_bytes(
     precision: Literal["float16", "uint8"] = "float16",
     top: int | None = None,
 ) -> int:
-    """Bytes of soft labels as `latentdc.evaluate.store` keeps them, without safetensors' headers.
+    """Bytes of soft labels as `label_store` keeps them, without safetensors' headers.
 
     2 bytes per logit, or 1 and a range (8 bytes) per image; with `top`, those of the largest
     logits, 4 for the class of each and 2 for the mean of the others.

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from latentdc.draws import generator
 from latentdc.errors import InputError
-from latentdc.evaluate.brought import require_own_losses
+from latentdc.evaluate.soft_labels import require_equal_images
 from latentdc.evaluate.training import train_student, training_steps
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import new_network
@@ -132,15 +132,15 @@ def test_infobatch_is_refused_with_what_hides_an_images_own_loss(changes, messag
 def test_infobatch_is_refused_for_sets_with_soft_labels():
     hard = SyntheticSet.from_real(stripes(6))
     soft = replace(hard, soft_labels=torch.zeros(6, 3))
-    require_own_losses(hard, RHO, "given")
-    require_own_losses(soft, None, "given")
+    require_equal_images(hard, RHO, "given")
+    require_equal_images(soft, None, "given")
     with pytest.raises(InputError, match="the given set has soft labels"):
-        require_own_losses(soft, RHO, "given")
+        require_equal_images(soft, RHO, "given")
 
 
 def test_weights_are_not_passed_over():
     with pytest.raises(InputError, match="the given set weighs its images"):
-        require_own_losses(
+        require_equal_images(
             replace(SyntheticSet.from_real(stripes(6)), weights=torch.ones(6)), None, "given"
         )
 

@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from latentdc.evaluate.soft import mix_logits
+from latentdc.evaluate.soft_labels import mix_logits
 from latentdc.evaluate.training import hard_loss, soft_loss
 
 SOURCE = torch.Generator().manual_seed(0)

@@ -11,7 +11,7 @@ from latentdc.evaluate.mosaic import grid_of, protocol_for, require_grid
 from latentdc.images import Normalization
 from latentdc.recipe.labels import Views
 from latentdc.synthetic import SyntheticSet
-from tests.evaluate.test_teaching import opened, taught
+from tests.evaluate.test_soft_labels import opened, softly
 from tests.evaluate.toys import TEST, protocol, stripes
 
 CONFINED = protocol(views=Views(crop=(0.08, 1.0), cells=2))
@@ -52,7 +52,7 @@ def test_a_training_is_named_by_what_it_saw(tmp_path):
 
 def test_stored_labels_of_single_images_are_of_whole_crops(tmp_path):
     def store(views, labelled):
-        teaching = opened(replace(taught("stored"), views=views), tmp_path / "rows")
+        teaching = opened(replace(softly("stored"), views=views), tmp_path / "rows")
         return teaching._stores.of("a", labelled)
 
     assert store(CONFINED.views, DATA) == store(OPEN.views, DATA)

@@ -7,7 +7,7 @@ from latentdc.errors import InputError
 from latentdc.evaluate.results import merge
 from latentdc.evaluate.score import Score
 from latentdc.evaluate.table import Table
-from latentdc.machine import Machine
+from latentdc.runtime import Machine
 from tests.evaluate.toys import protocol
 
 MACHINE = Machine("0", "2", "cpu", 1, 1, "no", "Linux x86_64")

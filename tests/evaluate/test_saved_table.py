@@ -8,8 +8,8 @@ from latentdc.errors import InputError
 from latentdc.evaluate.saved_table import load_table
 from latentdc.evaluate.score import Score
 from latentdc.evaluate.table import Table
-from latentdc.machine import Machine
 from latentdc.recipe.labels import Labels, Teacher, Views
+from latentdc.runtime import Machine
 from latentdc.sweep.render import to_json
 from tests.evaluate.toys import protocol
 

@@ -12,7 +12,7 @@ from latentdc.evaluate.render import to_markdown, to_text
 from latentdc.evaluate.score import Score
 from latentdc.evaluate.table import Table
 from latentdc.images import Normalization
-from latentdc.machine import Machine
+from latentdc.runtime import Machine
 from latentdc.synthetic.rows import encode
 from tests.evaluate.toys import protocol, stripes
 

@@ -11,7 +11,7 @@ from latentdc.augment.views import draw_views, view
 from latentdc.draws import generator
 from latentdc.errors import RunError
 from latentdc.evaluate.accuracy import accuracy
-from latentdc.evaluate.soft import Fixed
+from latentdc.evaluate.soft_labels import Fixed
 from latentdc.evaluate.training import Step, label_loss, new_optimizer, train_student
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import build_network, new_network

@@ -8,8 +8,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.draws import generator
 from latentdc.errors import InputError, RunError
 from latentdc.experts import training
-from latentdc.experts.files import ExpertFiles
-from latentdc.experts.manifest import expert_path
+from latentdc.experts.files import ExpertFiles, expert_path
 from latentdc.experts.training import expert_bytes, train_experts
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks.build import new_network

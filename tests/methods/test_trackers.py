@@ -4,7 +4,7 @@ from accelerate import Accelerator
 from accelerate.utils import LoggerType
 from torch import distributed
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.distill import main
 from tests.methods.command import write_recipe
 
@@ -42,7 +42,7 @@ def test_trackers_end_with_a_run_and_the_processes_do_not(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     write_recipe(tmp_path)
     notebook = Notebook()
-    monkeypatch.setattr(launch, "get_available_trackers", lambda: [LoggerType.TENSORBOARD])
+    monkeypatch.setattr(runtime, "get_available_trackers", lambda: [LoggerType.TENSORBOARD])
 
     told = {}
 

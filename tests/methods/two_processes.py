@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.errors import InputError
 from latentdc.methods import decode
 from latentdc.methods.latents import initial_latents, own_classes
@@ -40,7 +40,7 @@ def refusal(accelerator: Accelerator) -> str:
         raise InputError("found by the main process")
 
     try:
-        launch.main_first(accelerator, refuse)
+        runtime.main_first(accelerator, refuse)
     except InputError as error:
         return str(error)
     return "nothing"

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from latentdc.data.dataset import Dataset, hash_pixels
+from latentdc.data.dataset import Dataset
+from latentdc.data.decode import hash_pixels
 from latentdc.prune.scorers import Classifier
 
 

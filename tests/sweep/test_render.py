@@ -4,7 +4,7 @@ import pytest
 
 from latentdc.evaluate.score import Score
 from latentdc.evaluate.table import Table
-from latentdc.machine import Machine
+from latentdc.runtime import Machine
 from latentdc.sweep.picture import draw
 from latentdc.sweep.render import Result, to_json, to_markdown
 from tests.evaluate.toys import protocol

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from latentdc.evaluate.store import encode
+from latentdc.evaluate.label_store import encode
 from latentdc.priors.load import load_prior
 from latentdc.recipe import PriorSettings
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, stored_image_bytes

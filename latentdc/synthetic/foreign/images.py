@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentdc.data.decode import FORMATS, UNREADABLE, open_picture, to_rgb
-from latentdc.data.folder import LeftOut, tell
+from latentdc.data.files import LeftOut, tell
 from latentdc.errors import InputError
 from latentdc.synthetic.foreign.kinds import class_folders, image_files
 from latentdc.synthetic.foreign.naming import Read, class_places

@@ -7,7 +7,7 @@ from typing import Literal
 
 from latentdc.config import RECIPE
 from latentdc.data.decode import SUFFIXES
-from latentdc.data.folder import LeftOut, files_below, is_clutter, subfolders
+from latentdc.data.files import LeftOut, files_below, is_clutter, subfolders
 from latentdc.synthetic.folder import PROVENANCE
 
 Kind = Literal["images", "rows", "tensors"]

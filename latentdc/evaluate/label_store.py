@@ -9,9 +9,7 @@ has are drawn from again, as LPLD (https://arxiv.org/abs/2410.15919) prunes labe
 a time.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +20,11 @@ from torch import Tensor
 
 from latentdc.draws import generator
 from latentdc.errors import InputError
-from latentdc.io import load_tensors, read_json, save_tensors
+from latentdc.io import fingerprint, load_tensors, read_json, save_tensors, write_json
 
 FACTS = "labels.json"
-VERSION = 2  # of the files: 1 had no checksums
+VERSION = 2  # of the files
+STORE_SEED = 0  # of the views whose labels are stored
 Coded = dict[str, Tensor]
 
 
@@ -45,38 +44,37 @@ class LabelStore:
     def under(cls, parent: Path, facts: Mapping[str, object]) -> "LabelStore":
         """The store of these facts, in a folder named by their hash."""
         facts = {"version": VERSION, **facts}
-        text = json.dumps(facts, sort_keys=True)
-        return cls(parent / hashlib.sha256(text.encode()).hexdigest()[:16], facts)
+        return cls(parent / fingerprint(facts), facts)
 
-    def same(self, brought: Path) -> bool:
-        """Whether the folder `brought` holds these labels.
+    def same(self, given: Path) -> bool:
+        """Whether the folder `given` holds these labels.
 
         Raises:
             InputError: it holds no stored labels.
         """
-        return not self._differing(brought)
+        return not self._differing(given)
 
-    def require_same(self, brought: Path) -> None:
+    def require_same(self, given: Path) -> None:
         """Refuse a folder with the labels of something else.
 
         Raises:
             InputError: says of what.
         """
-        differing = self._differing(brought)
+        differing = self._differing(given)
         if differing:
             key, (theirs, ours) = next(iter(differing.items()))
             raise InputError(
-                f"the stored labels {brought} are of another {', '.join(differing)}: {key} is "
+                f"the stored labels {given} are of another {', '.join(differing)}: {key} is "
                 f"{theirs} there and {ours} here; take those that were made for this set and "
                 "protocol, or leave --labels out to make them."
             )
 
-    def _differing(self, brought: Path) -> dict[str, tuple[object, object]]:
-        """By name, the facts of `brought` and of this store that differ."""
+    def _differing(self, given: Path) -> dict[str, tuple[object, object]]:
+        """By name, the facts of `given` and of this store that differ."""
         try:
-            found = dict(read_json(brought / FACTS))
+            found = dict(read_json(given / FACTS))
         except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{brought} holds no stored labels: {error}.") from error
+            raise InputError(f"{given} holds no stored labels: {error}.") from error
         ours = json.loads(json.dumps(self.facts))
         return {key: (found.get(key), ours[key]) for key in ours if found.get(key) != ours[key]}
 
@@ -86,12 +84,8 @@ class LabelStore:
 
     def write(self, epoch: int, coded: Coded) -> None:
         """Keep the labels of one epoch, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        facts = self.folder / FACTS
-        if not facts.is_file():
-            part = facts.with_name(f"{FACTS}.{os.getpid()}.part")
-            part.write_text(json.dumps(self.facts, indent=1) + "\n")
-            os.replace(part, facts)
+        if not (self.folder / FACTS).is_file():
+            write_json(self.folder / FACTS, self.facts)
         save_tensors(self.path(epoch), coded)
 
     def read(self, epoch: int) -> Coded:
@@ -100,7 +94,14 @@ class LabelStore:
         Raises:
             InputError: the file is missing or damaged.
         """
-        return _loaded(self.path(epoch))
+        path = self.path(epoch)
+        try:
+            return load_tensors(path)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot read the stored labels {path}: {error}; delete the file to have it made "
+                "again."
+            ) from error
 
     def bytes(self) -> int:
         """On disk; 0 where the labels have been removed. What a kill left half written is none.
@@ -113,17 +114,8 @@ class LabelStore:
         self.require_same(self.folder)
         files = sorted(self.folder.glob("epoch-?????.safetensors"))
         for path in files:
-            _loaded(path)
+            self.read(int(path.stem.removeprefix("epoch-")))
         return sum(path.stat().st_size for path in (self.folder / FACTS, *files))
-
-
-def _loaded(path: Path) -> Coded:
-    try:
-        return load_tensors(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot read the stored labels {path}: {error}; delete the file to have it made again."
-        ) from error
 
 
 def encode(logits: Tensor, precision: Literal["float16", "uint8"], top: int | None) -> Coded:
@@ -162,8 +154,8 @@ def decode(coded: Coded, rows: Tensor, classes: int) -> Tensor:
     return whole.scatter_(1, part["classes"].long(), logits)
 
 
-def replayed_epoch(epoch: int, pool: int, budget: int, seed: int) -> int:
+def replayed_epoch(epoch: int, stored: int, epochs: int, seed: int) -> int:
     """The stored epoch that a training's `epoch` sees: its own, or one drawn from fewer."""
-    if pool >= budget:
+    if stored >= epochs:
         return epoch
-    return int(torch.randint(pool, (), generator=generator(seed, "stored epoch", epoch)))
+    return int(torch.randint(stored, (), generator=generator(seed, "stored epoch", epoch)))

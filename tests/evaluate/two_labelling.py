@@ -1,4 +1,4 @@
-"""Run by torchrun from test_teaching: store soft labels and learn from them in two processes."""
+"""Run by torchrun from test_soft_labels: store soft labels and learn from them in two processes."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from latentdc.evaluate import evaluate
 from latentdc.images import Normalization
-from tests.evaluate.test_teaching import SMALL, TEST, TRAIN, taught
+from tests.evaluate.test_soft_labels import SMALL, TEST, TRAIN, softly
 
 
 def main(folder: Path) -> None:
@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
     score = evaluate(
         SMALL,
         TEST,
-        taught("stored"),
+        softly("stored"),
         normalization=Normalization(),
         train=TRAIN,
         rows=folder / "two" / "rows",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.evaluate.store import LabelStore, decode, encode, replayed_epoch
+from latentdc.evaluate.label_store import LabelStore, decode, encode, replayed_epoch
 
 LOGITS = torch.randn(30, 12, generator=torch.Generator().manual_seed(0)) * 5
 ROWS = torch.tensor([7, 0, 29])

@@ -1,12 +1,11 @@
 import os
 
-import psutil
 import pytest
 import torch
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.errors import InputError
-from latentdc.machine import use_threads
+from latentdc.runtime import use_threads
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +16,7 @@ def same_threads_afterwards():
 
 
 def test_the_threads_of_the_recipe_are_used():
-    launch.start(threads=3)
+    runtime.start(threads=3)
     assert torch.get_num_threads() == 3
 
 
@@ -33,81 +32,51 @@ def test_the_local_processes_share_the_cores(monkeypatch, local, expected):
 
 def test_a_precision_that_the_launcher_did_not_set_is_refused():
     with pytest.raises(InputError, match=r"precision=bf16, .* runs in no; .*mixed_precision bf16"):
-        launch.start(threads=1, precision="bf16")
-    launch.start(threads=1, precision="no")
+        runtime.start(threads=1, precision="bf16")
+    runtime.start(threads=1, precision="no")
 
 
 def test_processes_that_the_launcher_did_not_start_are_refused():
     with pytest.raises(InputError, match=r"processes=2, but 1 run; .*2"):
-        launch.start(threads=1, processes=2)
-    launch.start(threads=1, processes=1)
+        runtime.start(threads=1, processes=2)
+    runtime.start(threads=1, processes=1)
 
 
 def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
-    monkeypatch.setattr(launch, "get_available_trackers", lambda: [])
+    monkeypatch.setattr(runtime, "get_available_trackers", lambda: [])
     with pytest.raises(InputError, match=r"trackers: tensorbord cannot be used here; .* none"):
-        launch.start(threads=1, trackers=["tensorbord"])
+        runtime.start(threads=1, trackers=["tensorbord"])
 
 
 @pytest.mark.parametrize("given", ["", "abc", "0", "-5", "0.5", "nan", "inf", "1e400", "5m", "5,0"])
 def test_a_silence_that_is_no_number_of_seconds_is_refused(monkeypatch, given):
     monkeypatch.setenv("LATENTDC_SILENCE", given)
     with pytest.raises(InputError, match="LATENTDC_SILENCE is a number of seconds from 1 on"):
-        launch.start(threads=1)
+        runtime.start(threads=1)
 
 
 def test_processes_that_would_each_work_alone_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "false")
     with pytest.raises(InputError, match=r"2 processes were started .* each for the only one"):
-        launch.start(threads=1)
+        runtime.start(threads=1)
 
 
 def test_an_environment_that_accelerate_cannot_use_is_refused(monkeypatch):
-    monkeypatch.setattr(launch, "Accelerator", no_accelerator)
+    monkeypatch.setattr(runtime, "Accelerator", no_accelerator)
     with pytest.raises(InputError, match=r"Accelerate cannot start as .* says: no such mode"):
-        launch.start(threads=1)
+        runtime.start(threads=1)
 
 
 def no_accelerator(**_: object) -> None:
     raise ValueError("no such mode")
 
 
-class Parent:
-    def __init__(self, line: str) -> None:
-        self.line = line
-
-    def cmdline(self) -> list[str]:
-        return self.line.split()
-
-
-@pytest.mark.parametrize(
-    ("line", "asked"),
-    [
-        ("python accelerate launch --cpu --num_processes 2 -m latentdc.distill x.yaml", 2),
-        ("python accelerate-launch --num-processes=16 -m latentdc.distill x.yaml", 16),
-        ("python accelerate launch -m latentdc.distill x.yaml", 1),
-        ("bash run.sh --num_processes 2", 1),
-    ],
-)
-def test_fewer_processes_than_asked_for_are_told_with_the_way_to_start_them(
-    monkeypatch, capsys, line, asked
-):
-    monkeypatch.setattr(psutil, "Process", lambda _: Parent(line))
-    launch.start(threads=1)
-    told = capsys.readouterr().err
-    if asked == 1:
-        assert told == ""
-    else:
-        assert f"warning: {asked} processes were asked for and 1 runs; " in told
-        assert f"torchrun --nproc_per_node {asked} -m latentdc.distill" in told
-
-
 def test_the_main_process_decides_and_hands_its_result_on():
-    accelerator = launch.start(threads=1)
-    assert launch.agree(accelerator, {"kept": True}) == {"kept": True}
-    assert launch.main_first(accelerator, lambda: [1, 2]) == [1, 2]
-    assert launch.main_first(accelerator, lambda: None) is None
+    accelerator = runtime.start(threads=1)
+    assert runtime.broadcast(accelerator, {"kept": True}) == {"kept": True}
+    assert runtime.main_first(accelerator, lambda: [1, 2]) == [1, 2]
+    assert runtime.main_first(accelerator, lambda: None) is None
 
 
 def test_what_the_main_process_refuses_is_refused():
@@ -115,4 +84,4 @@ def test_what_the_main_process_refuses_is_refused():
         raise InputError("no such split")
 
     with pytest.raises(InputError, match="no such split"):
-        launch.main_first(launch.start(threads=1), refuse)
+        runtime.main_first(runtime.start(threads=1), refuse)
