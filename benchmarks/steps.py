@@ -8,7 +8,7 @@ import torch
 from released import CHUNK, Released
 
 from latentdc import draws
-from latentdc.priors.codebook import nearest_codes
+from latentdc.priors.autoencoder import nearest_codes
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan
 

@@ -21,9 +21,9 @@ from latentdc.parts import build_prior
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.folder import WeightsMissing
+from latentdc.priors.files import WeightsMissing
 from latentdc.priors.memory import Plan, choose_plan, fixed_plan, free_bytes
-from latentdc.priors.vector import sample_shape
+from latentdc.priors.pixel import sample_shape
 from latentdc.recipe import ObjectiveSettings, Recipe
 
 Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise

@@ -18,9 +18,8 @@ from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.methods.latents import check_classes_per_step
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
-from latentdc.priors.base import Prior
+from latentdc.priors.base import Precision, Prior
 from latentdc.priors.load import load_prior
-from latentdc.priors.precision import Precision
 from latentdc.prune.scorers import (
     Classifier,
     ScorerTraining,

@@ -28,7 +28,7 @@ from latentdc.methods.matching import check_moves, check_precision
 from latentdc.objectives.base import LEARNED_LR
 from latentdc.parts import Parts, open_parts, real_classifier
 from latentdc.priors.base import Prior
-from latentdc.priors.vector import VectorPrior
+from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.select import most_kept

@@ -189,7 +189,7 @@ def test_autoencoders_encode_and_decode_contiguous_images(model):
 
 def test_denoisers_see_contiguous_latents():
     prior, seen = small.prior(), []
-    prior.denoiser.unet.register_forward_pre_hook(
+    prior.denoiser.network.register_forward_pre_hook(
         lambda unet, given: seen.append(is_canonical(given[0]))
     )
     z = torch.randn(3, 4, 4, 2).permute(0, 3, 1, 2).requires_grad_()

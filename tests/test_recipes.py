@@ -139,13 +139,13 @@ def test_a_sample_of_the_grid_dry_runs(recipe, overrides, told, capsys):
 
 def test_the_outline_of_ld3ms_prior_has_the_published_size():
     prior = small.load("cin256", resolution=256, device="meta")
-    assert sum(p.numel() for p in prior.denoiser.unet.parameters()) == 400_920_579
+    assert sum(p.numel() for p in prior.denoiser.network.parameters()) == 400_920_579
     assert prior.latent_shape == (3, 64, 64) and prior.class_names == wordnet_ids()
 
 
 def test_the_outline_of_the_faces_prior_has_the_published_size():
     prior = small.load("ffhq", resolution=256, guidance=1, device="meta")
-    assert sum(p.numel() for p in prior.denoiser.unet.parameters()) == 274_056_163
+    assert sum(p.numel() for p in prior.denoiser.network.parameters()) == 274_056_163
     assert prior.latent_shape == (3, 64, 64) and prior.class_names is None
 
 

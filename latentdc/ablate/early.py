@@ -8,7 +8,7 @@ from latentdc.ablate.variants import VARIANTS
 from latentdc.errors import InputError
 from latentdc.methods.matching import check_moves
 from latentdc.parts import build_prior, recipe_experts
-from latentdc.priors.folder import WeightsMissing
+from latentdc.priors.files import WeightsMissing
 from latentdc.recipe import Recipe
 from latentdc.sweep import finished
 

@@ -15,8 +15,7 @@ from latentdc.images import to_uint8
 from latentdc.methods.context import Context
 from latentdc.methods.latents import Latents, Parts
 from latentdc.priors.base import Prior
-from latentdc.priors.pixel import PixelPrior
-from latentdc.priors.vector import VectorPrior, sample_shape
+from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 AT_ONCE = 16  # images of a process that are decoded together, but at least one class

@@ -37,7 +37,7 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
-from latentdc.priors.vector import VectorPrior
+from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching, ObjectiveSettings
 from latentdc.runtime import with_gradients

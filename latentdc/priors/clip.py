@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from latentdc.errors import InputError
-from latentdc.priors.components import load_component
-from latentdc.priors.folder import ENCODERS, TOKENIZERS, find_part, read_config, read_json
+from latentdc.priors.files import ENCODERS, TOKENIZERS, find_part, read_config, read_json
+from latentdc.priors.parts import load_component
 
 TOGETHER = 32  # prompts that enter an encoder at once
 

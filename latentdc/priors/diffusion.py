@@ -14,9 +14,8 @@ from torch import Tensor
 
 from latentdc.images import contiguous
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.denoisers import Denoiser
+from latentdc.priors.base import Denoiser, Precision, network_autocast
 from latentdc.priors.memory import FAST, Memory, Needs, fixed_plan, needed_bytes, run_steps
-from latentdc.priors.precision import Precision, network_autocast
 from latentdc.priors.sampler import Guide, StepState, make_schedule, noised, sample
 from latentdc.recipe import PriorSettings
 
@@ -143,11 +142,12 @@ class DiffusionPrior:
         time = self.timesteps[timestep]
         guided = context is not None and self.guidance != 1
         with network_autocast(x.device, self.precision):
-            made = self.denoiser(contiguous(torch.cat([x, x]) if guided else x), time, context)
-        made = made.to(x.dtype)
+            both = torch.cat([x, x]) if guided else x
+            prediction = self.denoiser(contiguous(both), time, context)
+        prediction = prediction[:, : x.shape[1]].to(x.dtype)  # without a learned variance
         if not guided:
-            return made
-        without, under = made.chunk(2)
+            return prediction
+        without, under = prediction.chunk(2)
         return without + self.guidance * (under - without)
 
 

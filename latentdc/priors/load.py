@@ -1,41 +1,43 @@
 """A prior by name, folder or Hub id: its parts loaded and put together."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import torch
+from torch import nn
 
 from latentdc.arguments import class_names_of, require_a, require_whole
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing, Standardization, Whitening
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.base import Prior
-from latentdc.priors.components import load_autoencoder, load_scheduler
-from latentdc.priors.denoiser_kinds import (
-    denoiser_parts,
-    load_denoiser,
+from latentdc.priors.base import Precision, Prior, keep_in_bf16
+from latentdc.priors.checks import (
+    check_denoiser,
+    downsampling,
     refuse_guidance,
     refuse_unfed,
+    require_multiple,
+    try_autoencoder,
+    try_denoiser,
 )
+from latentdc.priors.classes import class_prompts
+from latentdc.priors.denoisers import load_denoiser
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.folder import (
+from latentdc.priors.files import (
     autoencoder_part,
     content_hash,
+    denoiser_parts,
     find_part,
     outline_folder,
     prior_folder,
     read_config,
 )
 from latentdc.priors.memory import fixed_plan
-from latentdc.priors.pixel import PixelPrior
-from latentdc.priors.precision import Precision
-from latentdc.priors.prompts import class_prompts
-from latentdc.priors.resolution import check_denoiser, downsampling, require_multiple
-from latentdc.priors.trial import try_autoencoder, try_denoiser
-from latentdc.priors.tuning import network_of, tune
-from latentdc.priors.vector import VectorPrior
+from latentdc.priors.parts import load_autoencoder, load_scheduler
+from latentdc.priors.pixel import PixelPrior, VectorPrior
 from latentdc.recipe import PriorSettings, Recipe
 from latentdc.recipe.fields import show
 from latentdc.runtime import with_gradients
@@ -144,7 +146,7 @@ def _load(
     )
     if not outline:
         try_denoiser(weights, prior)
-    tuned([network_of(denoiser)], precision=precision)
+    tuned([denoiser.network], precision=precision)
     return prior
 
 
@@ -172,3 +174,48 @@ def _identity(kind: str, folder: Path, space: Path, seed: int | None) -> str:
     if space != folder:
         identity = f"{identity}, autoencoder {content_hash(space, [own])}"
     return identity if seed is None else f"{identity}, denoiser random from {seed}"
+
+
+def tune(
+    networks: Sequence[nn.Module],
+    device: torch.device,
+    *,
+    precision: Precision,
+    channels_last: bool,
+    compile: bool,
+) -> None:
+    """Change how `networks` run, in place; what they compute stays the same but for rounding.
+
+    Args:
+        networks: the denoiser and the decoder.
+        device: where they run.
+        precision: of the autocast that they will run under.
+        channels_last: keep the weights of convolutions, and with them activations, in that layout.
+        compile: run them through torch.compile.
+
+    Raises:
+        InputError: torch.compile does not work here.
+    """
+    if compile:
+        _require_compiler(device)
+    for network in networks:
+        if precision == "bf16":
+            keep_in_bf16(network)
+        if channels_last:
+            network.to(memory_format=torch.channels_last)
+        if compile:
+            network.compile(dynamic=False)  # one image is measured, many are decoded
+
+
+def _require_compiler(device: torch.device) -> None:
+    """Compile something small, which needs all that compiling something large does."""
+    probe = torch.compile(lambda x: (x + 1).sin())
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            probe(torch.ones(8, device=device))
+    except Exception as error:  # the compiler's own, of many kinds
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f"prior.compile: torch.compile does not work on this machine's {device.type} "
+            f"({reason[0]}); install the C++ compiler that it needs, or leave prior.compile out."
+        ) from error

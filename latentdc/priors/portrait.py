@@ -45,7 +45,7 @@ def describe(
     assert isinstance(prior, DiffusionPrior) and isinstance(prior.denoiser, UNetDenoiser)
     images, labels = sample_images(prior, recipe.seed, PER_CLASS)
     save_grid(folder / "grid.png", images, labels, test.class_names)
-    weights = prior.autoencoder.autoencoder, prior.denoiser.unet, prior.denoiser.embedding
+    weights = prior.autoencoder.autoencoder, prior.denoiser.network, prior.denoiser.embedding
     facts = {
         "psnr_db": round(reconstruction_psnr(prior.autoencoder, test.images), 2),
         "held_out_images": len(test),

@@ -8,9 +8,9 @@ import torch
 from latentdc import run as whole_run
 from latentdc.errors import InputError
 from latentdc.priors.autoencoder import AutoencoderPrior
+from latentdc.priors.denoisers import UnconditionalDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.pixel import PixelPrior
-from latentdc.priors.unconditional import UnconditionalDenoiser
 from tests.methods import setup
 from tests.methods.command import refused, write_recipe
 from tests.priors import small

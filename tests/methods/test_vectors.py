@@ -14,7 +14,7 @@ from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.metrics.__main__ import main as measure
 from latentdc.objectives.build import build_objective
-from latentdc.priors.vector import VectorPrior
+from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.__main__ import main as prune
 from latentdc.recipe import Data, Loops, Matching, ObjectiveSettings, Trim
 from latentdc.synthetic import SyntheticSet

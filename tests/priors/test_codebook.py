@@ -2,9 +2,8 @@ import pytest
 import torch
 
 from latentdc.draws import generator
-from latentdc.priors import codebook
-from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.codebook import nearest_codes, straight_through
+from latentdc.priors import autoencoder
+from latentdc.priors.autoencoder import AutoencoderPrior, nearest_codes, straight_through
 from tests.priors import small
 
 CODES = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
@@ -18,7 +17,7 @@ def test_each_position_gets_its_nearest_code():
 def test_blocks_of_positions_change_nothing(monkeypatch):
     z, codes = torch.randn(3, 4, 5, 5), torch.randn(40, 4)
     whole = nearest_codes(z, codes)
-    monkeypatch.setattr(codebook, "ROWS", 7)
+    monkeypatch.setattr(autoencoder, "ROWS", 7)
     assert torch.equal(nearest_codes(z, codes), whole)
 
 

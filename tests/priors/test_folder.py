@@ -54,7 +54,7 @@ def load(weights, **options):
 
 
 def weight(prior) -> torch.Tensor:
-    return prior.denoiser.unet.conv_out.weight
+    return prior.denoiser.network.conv_out.weight
 
 
 @pytest.fixture

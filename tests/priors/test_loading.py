@@ -29,8 +29,8 @@ def test_a_folder_in_diffusers_layout_loads_and_decodes(tmp_path):
     z = prior.encode(torch.zeros(2, 3, 8, 8))
     images = prior.decode(z, prior.condition(torch.tensor([0, 1])), torch.zeros_like(z))
     assert images.shape == (2, 3, 8, 8) and prior.class_names == small.CLASSES
-    assert all(not p.requires_grad for p in prior.denoiser.unet.parameters())
-    assert prior.denoiser.unet.dtype == torch.float32
+    assert all(not p.requires_grad for p in prior.denoiser.network.parameters())
+    assert prior.denoiser.network.dtype == torch.float32
 
 
 def test_the_identity_follows_the_weights(tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 from latentdc.errors import InputError
-from latentdc.priors.prompts import class_prompts, spoken_name, warn_of_alike
+from latentdc.priors.classes import class_prompts, spoken_name, warn_of_alike
 from latentdc.recipe.subsets import wordnet_ids
 
 

@@ -210,7 +210,7 @@ def test_a_unet_that_cannot_be_called_with_timesteps_is_refused(folder, rows, va
 def test_the_gradient_of_a_class_condition_is_that_of_finite_differences(folder):
     with_classes(folder, rows=4)
     prior = small.load(folder, steps=3, guidance=3.0)
-    prior.denoiser.unet.double()
+    prior.denoiser.network.double()
     prior.denoiser.null = prior.denoiser.null.double()
     prior.autoencoder.autoencoder.double()
     z, noise = draw(0).double(), draw(1).double()

@@ -20,8 +20,8 @@ from diffusers.models.modeling_utils import ModelMixin
 
 from latentdc import draws
 from latentdc.errors import InputError
-from latentdc.priors.autoencoder import Autoencoder
-from latentdc.priors.folder import SHOWN, autoencoder_part, exactly, read_config, read_json
+from latentdc.priors.base import Autoencoder
+from latentdc.priors.files import SHOWN, autoencoder_part, exactly, read_config, read_json
 from latentdc.recipe.fields import show
 
 AUTOENCODERS = {

@@ -1,6 +1,5 @@
 """Where a prior lies in diffusers layout: under a shipped name, in a local folder or on the Hub."""
 
-import hashlib
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -242,17 +241,13 @@ def content_hash(folder: Path, parts: Collection[Path], *, drawn: Collection[Pat
     """
     files = [folder / "model_index.json"] if [*parts] != [folder] else []
     for part in parts:
-        files += part_files(part, weights=part not in drawn)
-    digest = hashlib.sha256()
-    for path in sorted(file for file in files if file.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while content := file.read(2**24):
-                digest.update(content)
-    return digest.hexdigest()[:16]
+        files += _part_files(part, weights=part not in drawn)
+    return io.fingerprint(
+        {file.relative_to(folder).as_posix(): file for file in files if file.is_file()}
+    )
 
 
-def part_files(part: Path, *, weights: bool = True) -> list[Path]:
+def _part_files(part: Path, *, weights: bool = True) -> list[Path]:
     """What is read of a part of a prior; of a network its config and one form of its weights."""
     if part.name in TOKENIZERS:
         return [*part.glob("*.json"), part / "merges.txt"]
@@ -280,6 +275,23 @@ def autoencoder_part(folder: Path) -> Path:
             "latents give one as prior.autoencoder."
         )
     return folder if alone else find_part(folder, *AUTOENCODERS)
+
+
+def denoiser_parts(folder: Path) -> list[Path]:
+    """The parts of a prior that its denoiser and conditions are made of, that one first.
+
+    Raises:
+        InputError: one is missing.
+    """
+    part = find_part(folder, "unet", "transformer")
+    config = read_config(part)
+    if config.get("_class_name") != "UNet2DConditionModel":
+        return [part]
+    if not (folder / "text_encoder").is_dir():
+        return [part, find_part(folder, "class_embedding", "text_encoder")]
+    count = 1 + (config.get("addition_embed_type") == "text_time")
+    encoders = [find_part(folder, name) for name in ENCODERS[:count]]
+    return [part, *encoders, *(folder / name for name in TOKENIZERS[:count])]
 
 
 def find_part(folder: Path, *names: str) -> Path:
