@@ -11,9 +11,9 @@ from latentdc.cli import exits, read_recipe, recipe_parser
 from latentdc.errors import InputError
 from latentdc.io import locked, require_writable
 from latentdc.recipe import Recipe
+from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune
-from latentdc.recipe.vectors import require_images
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -15,7 +15,7 @@ from latentdc.evaluate.words import split_words
 from latentdc.io import locked
 from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import Recipe
-from latentdc.recipe.vectors import require_images
+from latentdc.recipe.data import require_images
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.open import Place, find
 

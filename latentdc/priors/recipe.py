@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from latentdc.recipe import Data, expand_home, require
+from latentdc.recipe.data import require_images
 from latentdc.recipe.fields import check_fields
-from latentdc.recipe.vectors import require_images
 
 
 def _check_widths(widths: list[int], key: str) -> None:

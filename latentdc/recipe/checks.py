@@ -5,6 +5,8 @@ import os
 from latentdc.errors import InputError
 from latentdc.recipe.fields import show
 
+AUGMENTATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")  # of DSA
+
 
 def require(condition: bool, message: str) -> None:
     """Refuse a recipe that does not meet `condition`."""
@@ -69,3 +71,13 @@ def require_normalization(
         f"{prefix}std is of images in [0, 1] and at least 1e-4, got {std}; divide one of levels "
         "by 255.",
     )
+
+
+def check_augment(strategy: str | None, key: str) -> None:
+    """Refuse a DSA strategy that names an unknown augmentation."""
+    for name in [] if strategy is None else strategy.replace("+", "_").split("_"):
+        require(
+            name in AUGMENTATIONS,
+            f"{key} joins {', '.join(AUGMENTATIONS)} by '_' (one of them is drawn) or '+' (one "
+            f"after another); {name!r} in {strategy!r} is unknown.",
+        )

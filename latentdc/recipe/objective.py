@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from latentdc.recipe.augment import check_augment
-from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.checks import check_augment, expand_home, require
 from latentdc.recipe.fields import check_fields
 
 # DC's own numbers, by ipc: steps under one student, and epochs of training between them.

@@ -10,8 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from latentdc.errors import InputError
-from latentdc.recipe.augment import check_augment
-from latentdc.recipe.checks import require
+from latentdc.recipe.checks import check_augment, require
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.labels import Labels, Teacher, Views, changed, idle
 from latentdc.recipe.networks import check_network, parse_network

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require, require_normalization
-from latentdc.recipe.data import Data
+from latentdc.recipe.data import Data, refuse_image_keys
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.rules import RULES, require_rule
-from latentdc.recipe.vectors import refuse_image_keys
 
 SCORE_FILES = (".parquet", ".csv", ".json", ".npy", ".npz")
 FEATURE_FILES = (".npy", ".safetensors")

@@ -132,3 +132,38 @@ class Recipe:
             f"evaluate.learned_lr needs a learning rate that was learned with the set, and "
             f"objective.kind={kind} learns none; only mtt does.",
         )
+
+
+def check_vectors(recipe: Recipe) -> None:
+    """Refuse a distillation whose parts are not of one kind.
+
+    Raises:
+        InputError: images with a space of vectors, or vectors with what is about images.
+    """
+    if recipe.data.kind == "images":
+        require(
+            recipe.prior.kind != "vector",
+            "prior.kind=vector is the space of feature vectors, and data.kind is images; take "
+            "pixel, autoencoder or diffusion.",
+        )
+        return
+    require(
+        recipe.prior.kind == "vector",
+        f"prior.kind={recipe.prior.kind} makes images, and data.kind is vectors; write prior: "
+        "{kind: vector}.",
+    )
+    require(
+        recipe.objective.kind != "mtt",
+        "objective.kind=mtt follows experts that are trained on images, and data.kind is vectors; "
+        "take dm or dc.",
+    )
+    require(
+        recipe.objective.augment is None,
+        f"objective.augment={recipe.objective.augment} is about images, and data.kind is vectors; "
+        "write augment: null.",
+    )
+    require(
+        recipe.distill.grid_every == 0,
+        f"distill.grid_every={recipe.distill.grid_every} draws images, and data.kind is vectors; "
+        "leave it out.",
+    )

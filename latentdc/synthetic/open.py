@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from latentdc.errors import InputError
 from latentdc.recipe import BASELINES, Data
-from latentdc.recipe.vectors import require_images
+from latentdc.recipe.data import require_images
 from latentdc.run_folder import CORESET
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.foreign.kinds import Kind, kind_of

@@ -11,7 +11,7 @@ from latentdc.augment.dsa import (
     augment_classes,
     draw_augmentation,
 )
-from latentdc.recipe.augment import AUGMENTATIONS as NAMES
+from latentdc.recipe.checks import AUGMENTATIONS as NAMES
 
 ALL = "_".join(NAMES)
 
