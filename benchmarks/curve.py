@@ -11,18 +11,18 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
 from latentdc import config, runtime
 from latentdc.checkpoint import in_folder
 from latentdc.data.open import open_splits, preprocessing
-from latentdc.evaluate import evaluate, load_protocol
-from latentdc.evaluate.score import spread
+from latentdc.evaluate import load_protocol
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.parts import build_prior, recipe_objective
 from latentdc.recipe import Recipe
 from latentdc.report import save_grid
+from latentdc.results.frame import percent
 from latentdc.runtime import device_name
 
 
@@ -59,16 +59,17 @@ def main() -> None:
         took = time.process_time() - began
         save_grid(folder / f"step-{steps:05d}.png", made.images, made.labels, made.class_names)
         rate = made.learned_lr
-        score = evaluate(
+        results = evaluate_sets(
             made,
             test,
             protocol.with_learned_lr(rate) if wanted.learned_lr else protocol,
             normalization=normalization,
-            rows=folder / "rows",
+            trainings=folder / "rows",
             accelerator=accelerator,
         )
-        own = {name: list(values) for name, values in score.accuracies.items()}
-        found[str(steps)] = {"accuracies": own, "seconds": took, "protocol": score.protocol.hash}
+        own = {result.student: list(result.accuracies) for result in results}
+        hashed = results[0].protocol_hash
+        found[str(steps)] = {"accuracies": own, "seconds": took, "protocol": hashed}
         if accelerator.is_main_process:
             kept.write_text(json.dumps(found, indent=1) + "\n")
             show(steps, **found[str(steps)])
@@ -79,7 +80,7 @@ def main() -> None:
 def show(steps: int, accuracies: dict[str, list[float]], seconds: float, protocol: str) -> None:
     """A line for each student; seconds are of the processor, for the distillation alone."""
     for student, values in accuracies.items():
-        score = f"{100 * fmean(values):.1f} ± {100 * (spread(values) or 0):.1f}"
+        score = percent(values)
         print(f"{steps:6d} steps  {student} {score}  {protocol}  ({seconds:.0f} s)", flush=True)
 
 

@@ -26,7 +26,7 @@ from torchvision.transforms import v2
 
 from latentdc.data.dataset import Dataset
 from latentdc.data.decode import decode
-from latentdc.evaluate import evaluate
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.settings import Views
 from latentdc.evaluate.training import new_optimizer
@@ -100,7 +100,7 @@ def bare(name: str, size: int, protocol: EvalProtocol) -> None:
 def ours(train: list[Path], test: list[Path], size: int, protocol: EvalProtocol) -> None:
     normalization, accelerator = Normalization(), Accelerator(cpu=True)
     sets = (decoded(train, size), decoded(test, size))
-    evaluate(*sets, protocol, normalization=normalization, accelerator=accelerator)
+    evaluate_sets(*sets, protocol, normalization=normalization, accelerator=accelerator)
 
 
 def decoded(paths: list[Path], size: int) -> Dataset:

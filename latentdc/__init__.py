@@ -11,11 +11,10 @@ if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset as Dataset
     from latentdc.data.open import open_dataset as open_dataset
     from latentdc.data.open import open_splits as open_splits
-    from latentdc.evaluate.jobs import evaluate as evaluate_set  # noqa: F401
+    from latentdc.evaluate.evaluate import evaluate_sets as evaluate_sets
+    from latentdc.evaluate.evaluate import with_baselines as with_baselines
     from latentdc.evaluate.loading import load_protocol as load_protocol
     from latentdc.evaluate.protocol import EvalProtocol as EvalProtocol
-    from latentdc.evaluate.score import Score as Score
-    from latentdc.evaluate.scoring import score_table as score_table
     from latentdc.images import Normalization as Normalization
     from latentdc.methods.context import Context as Context
     from latentdc.methods.matching import match as match
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from latentdc.recipe import Prune as Prune
     from latentdc.recipe import RuleSettings as RuleSettings
     from latentdc.recipe import Scorer as Scorer
+    from latentdc.results.result import Result as Result
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
 
 __version__ = "0.1.0"
@@ -49,13 +49,13 @@ _HOME = {
     "Prior": "latentdc.priors.base:Prior",
     "PriorSettings": "latentdc.recipe:PriorSettings",
     "Prune": "latentdc.recipe:Prune",
+    "Result": "latentdc.results.result:Result",
     "RuleSettings": "latentdc.recipe:RuleSettings",
-    "Score": "latentdc.evaluate.score:Score",
     "Scorer": "latentdc.recipe:Scorer",
     "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
     "build_objective": "latentdc.objectives.build:build_objective",
     "choose_coreset": "latentdc.prune.prune:choose_coreset",
-    "evaluate_set": "latentdc.evaluate.jobs:evaluate",
+    "evaluate_sets": "latentdc.evaluate.evaluate:evaluate_sets",
     "in_folder": "latentdc.checkpoint:in_folder",
     "load_prior": "latentdc.priors.load:load_prior",
     "load_protocol": "latentdc.evaluate.loading:load_protocol",
@@ -64,7 +64,7 @@ _HOME = {
     "open_splits": "latentdc.data.open:open_splits",
     "prune_dataset": "latentdc.prune.prune:prune_dataset",
     "score_dataset": "latentdc.prune.prune:score_dataset",
-    "score_table": "latentdc.evaluate.scoring:score_table",
+    "with_baselines": "latentdc.evaluate.evaluate:with_baselines",
 }
 
 __all__ = [*_HOME, "__version__"]

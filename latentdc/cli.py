@@ -29,7 +29,7 @@ COMMANDS = {
     "experts": ("latentdc.experts.__main__", "train the experts that trajectory matching follows"),
     "evaluate": ("latentdc.evaluate.__main__", "score a synthetic set under a protocol"),
     "measure": ("latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set"),
-    "compare": ("latentdc.compare.__main__", "tables and a picture of any number of results"),
+    "compare": ("latentdc.results.__main__", "tables and a picture of any number of results"),
     "train-prior": ("latentdc.priors.train", "train a small latent diffusion prior"),
     "convert-prior": ("latentdc.priors.convert", "convert a CompVis checkpoint into a prior"),
     "push": ("latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"),

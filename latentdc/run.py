@@ -14,11 +14,10 @@ from latentdc import __version__, checkpoint, config, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts
 from latentdc.data.open import plain_preprocessing, whole_pictures
 from latentdc.errors import InputError
-from latentdc.evaluate import load_protocol, score_table
+from latentdc.evaluate import load_protocol
 from latentdc.evaluate.baselines import random_images
+from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.render import to_text
-from latentdc.evaluate.table import Table
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.images import Whitening
 from latentdc.methods import find_method
@@ -34,12 +33,14 @@ from latentdc.prune.prune import prune_dataset
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
 from latentdc.recipe import METHODS, Recipe
+from latentdc.results.result import RESULTS, Result, save, to_json
+from latentdc.results.tables import to_text
 from latentdc.run_folder import CORESET, claim_folder
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.push import push_folder, require_login
 
-SET, GRID, RESULTS = "synthetic", "grid.png", "results.json"  # in a run folder
+SET, GRID = "synthetic", "grid.png"  # in a run folder
 # Provenance of a set that another name of the recipe, or another version, does not change.
 _NAMES = ("recipe", "latentdc")
 
@@ -51,7 +52,7 @@ def run(
     *,
     rows: Path | None = None,
     scores: Path | None = None,
-) -> Table | None:
+) -> list[Result]:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
 
     What can be refused is refused before anything is scored, trained or written.
@@ -64,7 +65,7 @@ def run(
         scores: folder of the scores that the core set is chosen by; likewise.
 
     Returns:
-        The table, or None where the recipe evaluates nothing.
+        Of all rows; empty where the recipe evaluates nothing.
 
     Raises:
         InputError: what only the data, the weights or the launcher show to be wrong.
@@ -112,14 +113,14 @@ def run(
             synthetic = SyntheticSet.from_pretrained(folder / SET)
     if accelerator.is_main_process and synthetic.kind == "images":
         _copy(folder / SET / GRID, folder / GRID)
-    table = None
+    results: list[Result] = []
     if recipe.evaluate.rows:
-        table = _table(recipe, synthetic, coreset, parts, rows or folder / "rows", accelerator)
+        results = _evaluate(recipe, synthetic, coreset, parts, rows or folder / "rows", accelerator)
     if accelerator.is_main_process:
-        _publish(synthetic, table, recipe, folder)
+        _publish(synthetic, results, recipe, folder)
     for tracker in accelerator.trackers:  # end_training() would end the processes' group too
         tracker.finish()
-    return table
+    return results
 
 
 def _start(recipe: Recipe, folder: Path) -> Accelerator:
@@ -209,29 +210,30 @@ def _protocol(recipe: Recipe) -> EvalProtocol:
     )
 
 
-def _table(
+def _evaluate(
     recipe: Recipe,
     synthetic: SyntheticSet,
     coreset: Dataset,
     parts: Parts,
     rows: Path,
     accelerator: Accelerator,
-) -> Table:
+) -> list[Result]:
     """Train the students of all rows that are not there yet."""
     wanted, protocol = recipe.evaluate, _protocol(recipe)
     if wanted.learned_lr:
         protocol = protocol.with_learned_lr(synthetic.learned_lr)
-    return score_table(
-        synthetic,
-        parts.train,
+    sets = with_baselines(
+        {"distilled": synthetic}, wanted.rows, recipe.ipc, train=parts.train, coreset=coreset
+    )
+    return evaluate_sets(
+        sets,
         parts.test,
         protocol,
         ipc=recipe.ipc,
         normalization=parts.normalization,
-        coreset=coreset,
-        include=wanted.rows,
+        train=parts.train,
         seen=recipe.objective.network if parts.objective else None,
-        rows=rows,
+        trainings=rows,
         accelerator=accelerator,
     )
 
@@ -307,13 +309,13 @@ def _finished(folder: Path, facts: Mapping[str, object]) -> SyntheticSet | None:
     return kept if kept is not None and same.items() <= dict(kept.provenance).items() else None
 
 
-def _publish(synthetic: SyntheticSet, table: Table | None, recipe: Recipe, folder: Path) -> None:
+def _publish(synthetic: SyntheticSet, results: list[Result], recipe: Recipe, folder: Path) -> None:
     """Write and print the table, name the files, push the set if the recipe asks for it."""
-    if table is not None:
-        table.save(folder / RESULTS)
+    if results:
+        save(folder / RESULTS, results)
         text = shared_recipe(recipe)
-        synthetic.save_pretrained(folder / SET, recipe=text, results=table.to_json())
-        print(f"\n{to_text(table)}\n")
+        synthetic.save_pretrained(folder / SET, recipe=text, results=to_json(results))
+        print(f"\n{to_text(results)}\n")
         print(f"results: {folder / RESULTS}")
     if synthetic.kind == "images":
         print(f"grid: {folder / GRID}")

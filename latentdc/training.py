@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from latentdc.augment.dsa import Draw, draw_augmentation
 from latentdc.draws import generator, key_seed
@@ -21,6 +22,7 @@ from latentdc.errors import InputError, RunError
 from latentdc.images import send
 from latentdc.networks.build import needs_two_images
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 T = TypeVar("T")
 Forward = Callable[[Tensor], Tensor]  # of the network, in its precision; float32 comes out
 Keys = tuple[int, *tuple[int | str, ...]]  # a seed, and what is drawn
@@ -114,6 +116,22 @@ class _Stream:
                 torch.set_rng_state(self._state)
             yield
             self._state = torch.get_rng_state()
+
+
+def moving_average(network: nn.Module, decay: Callable[[int], float]) -> AveragedModel:
+    """Averaged weights of a network, moved by `update_parameters`; statistics are copied.
+
+    Args:
+        network: whose weights come first, unless `n_averaged` is set to 1 to begin with its initial
+            ones.
+        decay: share that an average keeps, by the number of weights that are in it.
+    """
+
+    def average(kept: Tensors, latest: Tensors, _: Tensor | int) -> None:
+        torch._foreach_lerp_(kept, latest, 1 - decay(int(model.n_averaged)))
+
+    model = AveragedModel(network, multi_avg_fn=average)
+    return model
 
 
 def require_finite(loss: Tensor, network: nn.Module, what: str, advice: str) -> None:

@@ -220,15 +220,17 @@ def test_an_objective_for_other_samples_is_refused(kind, other):
 
 PROTOCOL = latentdc.load_protocol("quick", students=["convnet3@2"], seeds=1, steps=1)
 EVALUATE = [
-    ({"labelled": None}, "labelled is a Dataset or a SyntheticSet, got null"),
-    ({"labelled": "runs/x"}, "labelled is a Dataset or a SyntheticSet, got 'runs/x'"),
+    ({"sets": None}, "sets is a Dataset or a SyntheticSet, got null"),
+    ({"sets": "runs/x"}, "sets is a Dataset or a SyntheticSet, got 'runs/x'"),
     ({"test": 3}, "test is a Dataset or a SyntheticSet, got 3"),
     ({"train": [1]}, "train is a Dataset or a SyntheticSet, got a list"),
     ({"protocol": "quick"}, "protocol is an EvalProtocol, got 'quick'; such as load_protocol"),
     ({"protocol": None}, "protocol is an EvalProtocol, got null"),
     ({"normalization": None}, "normalization is a Normalization, got null"),
     ({"normalization": "imagenet"}, "normalization is a Normalization, got 'imagenet'"),
-    ({"rows": 3}, "rows is a folder, got 3"),
+    ({"trainings": 3}, "trainings is a folder, got 3"),
+    ({"sets": {}}, "there is no set to evaluate"),
+    ({"ipc": 0}, "ipc is at least 1"),
     ({"labels": True}, "labels is a folder, got True"),
     ({"accelerator": 1}, "accelerator is an Accelerator, got 1"),
 ]
@@ -237,13 +239,8 @@ EVALUATE = [
 @pytest.mark.parametrize(("options", "told"), EVALUATE)
 def test_evaluation_refuses_other_things(options, told):
     data = stripes(8)
-    given = {"labelled": data, "test": data, "protocol": PROTOCOL, "normalization": Normalization()}
-    given |= options
-    labelled, test, protocol = (given.pop(name) for name in ("labelled", "test", "protocol"))
-    refused(lambda: latentdc.evaluate_set(labelled, test, protocol, **given), told)
-    if "labelled" not in options:
-        train = given.pop("train", None)
-        refused(lambda: latentdc.score_table(data, train, test, protocol, ipc=1, **given), told)
+    given = {"sets": data, "test": data, "protocol": PROTOCOL, "normalization": Normalization()}
+    refused(lambda: latentdc.evaluate_sets(**{**given, **options}), told)
 
 
 @pytest.mark.parametrize(
@@ -251,15 +248,17 @@ def test_evaluation_refuses_other_things(options, told):
     [
         ({"ipc": 0}, "ipc is at least 1"),
         ({"ipc": "1"}, "ipc takes a whole number"),
-        ({"include": ["randm"]}, "no row 'randm'; did you mean 'random'?"),
-        ({"include": "random"}, "include is a list of texts, got 'random'"),
-        ({"include": []}, "none of the rows [] has images"),
+        ({"rows": ["randm"]}, "no row 'randm'; did you mean 'random'?"),
+        ({"rows": "random"}, "rows is a list of texts, got 'random'"),
+        ({"rows": []}, "none of the rows [] has images"),
         ({"coreset": 3}, "coreset is a Dataset or a SyntheticSet, got 3"),
+        ({"sets": {"mine": 3}}, "mine is a Dataset or a SyntheticSet, got 3"),
     ],
 )
-def test_a_table_refuses_rows_that_are_none(options, told):
-    data, given = stripes(8), {"ipc": 1, "normalization": Normalization(), **options}
-    refused(lambda: latentdc.score_table(data, data, data, PROTOCOL, **given), told)
+def test_baselines_that_are_none_are_refused(options, told):
+    data = stripes(8)
+    given = {"sets": {"mine": data}, "rows": ["distilled"], "ipc": 1, "train": data, **options}
+    refused(lambda: latentdc.with_baselines(**given), told)
 
 
 PRUNE = [
@@ -477,9 +476,3 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     assert plain.images.equal(again.images) and plain.z.equal(again.z)
     prior = small.load(None, "pixel", resolution=number(data.resolution))
     assert {*map(type, prior.latent_shape)} == {int}
-
-
-def test_a_score_names_its_students():
-    score = latentdc.Score(latentdc.load_protocol("quick"), {"mlp": (0.5, 0.7)}, ("x",))
-    refused(lambda: score.mean("resnet"), "no student 'resnet'; it has mlp")
-    refused(lambda: score.std("resnet"), "no student 'resnet'; it has mlp")

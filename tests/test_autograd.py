@@ -59,11 +59,9 @@ def test_distillation_moves_without_gradients_around_it(tmp_path, kind, mode):
 def accuracies() -> tuple[object, ...]:
     data = pictures()
     protocol = latentdc.load_protocol("quick", students=["convnet3@2"], seeds=2, steps=3)
-    score = latentdc.evaluate_set(data, data, protocol, normalization=NORMALIZATION)
-    table = latentdc.score_table(
-        data, data, data, protocol, ipc=2, normalization=NORMALIZATION, include=["random"]
-    )
-    return score.accuracies, table.scores["random"].accuracies
+    sets = latentdc.with_baselines({"mine": data}, ["distilled", "random"], 2, train=data)
+    results = latentdc.evaluate_sets(sets, data, protocol, normalization=NORMALIZATION)
+    return tuple(result.accuracies for result in results)
 
 
 def chosen() -> tuple[object, ...]:

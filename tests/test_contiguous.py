@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from latentdc.evaluate import evaluate
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.settings import Views
 from latentdc.experts.training import train_expert
@@ -110,7 +110,7 @@ def test_a_network_runs_on_contiguous_images_and_gives_the_same_answer(layouts, 
 )
 def test_students_and_their_test_see_contiguous_images(layouts, views):
     some = protocol(students=["resnet18-bn@4"], seeds=1, batch=4, **views)
-    evaluate(pictures(resolution=16), pictures(resolution=16), some, normalization=PLAIN)
+    evaluate_sets(pictures(resolution=16), pictures(resolution=16), some, normalization=PLAIN)
     assert layouts and all(layouts)
 
 
@@ -119,7 +119,7 @@ def test_teachers_see_contiguous_images(layouts):
     labels = Labels(source="online", loss="kl", teachers=[teacher])
     some = protocol(students=["convnet3@4"], seeds=1, labels=labels, views=Views(flip=True))
     data = pictures(60)
-    evaluate(pictures(), data, some, normalization=PLAIN, train=data)
+    evaluate_sets(pictures(), data, some, normalization=PLAIN, train=data)
     assert layouts and all(layouts)
 
 
@@ -215,13 +215,13 @@ def test_measures_of_other_packages_are_given_contiguous_images():
 def test_a_student_of_eight_channels_trains_on_pictures_of_64_pixels():
     """In torch 2.14 a CPU dies of the gradient of its shortcuts where images are channels-last."""
     code = (
-        "from latentdc.evaluate import evaluate\n"
+        "from latentdc.evaluate.evaluate import evaluate_sets\n"
         "from latentdc.evaluate.settings import Views\n"
         "from latentdc.images import Normalization\n"
         "from tests.evaluate.toys import pictures, protocol\n"
         "some = protocol(students=['resnet18@8'], seeds=1, steps=1, batch=2, views=Views(pad=2))\n"
         "large = pictures(3, resolution=64)\n"
-        "evaluate(large, large, some, normalization=Normalization())"
+        "evaluate_sets(large, large, some, normalization=Normalization())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

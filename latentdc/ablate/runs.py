@@ -7,15 +7,14 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from latentdc.evaluate.render import to_markdown, to_text
-from latentdc.evaluate.score import Score
-from latentdc.evaluate.table import Table
-from latentdc.recipe import Recipe
+from latentdc.recipe import BASELINES, Recipe
+from latentdc.results.result import Result, save
+from latentdc.results.tables import to_markdown, to_text
 from latentdc.sweep import finished
 from latentdc.sweep.run import carry_out
 
 
-def compare(recipes: Mapping[str, Recipe], name: str, folder: Path) -> Table | None:
+def compare(recipes: Mapping[str, Recipe], name: str, folder: Path) -> list[Result]:
     """Carry out, or continue, all variants; finished ones are not run again.
 
     Args:
@@ -25,35 +24,32 @@ def compare(recipes: Mapping[str, Recipe], name: str, folder: Path) -> Table | N
             end `results.json` and `table.md`.
 
     Returns:
-        The distilled row of each variant above the baselines, or None where nothing is evaluated.
+        The distilled row of each variant above the baselines; empty where nothing is evaluated.
 
     Raises:
         InputError: what only the data or the weights show to be wrong with a variant.
         RunError: a run broke.
     """
     carry_out({(variant,): recipe for variant, recipe in recipes.items()}, name, folder)
-    found = {variant: finished.table(folder / variant) for variant in recipes}
-    tables = {variant: table for variant, table in found.items() if table is not None}
-    if not tables:
-        return None
-    joint = _join(tables)
-    if PartialState().is_main_process:
-        joint.save(folder / "results.json")
+    found = {variant: finished.results(folder / variant) for variant in recipes}
+    joint = _join({variant: results for variant, results in found.items() if results})
+    if joint and PartialState().is_main_process:
+        save(folder / "results.json", joint)
         _write(folder / "table.md", to_markdown(joint) + "\n")
         print(f"\n{to_text(joint)}\n\nresults: {folder / 'results.json'}")
     return joint
 
 
-def _join(tables: Mapping[str, Table]) -> Table:
+def _join(found: Mapping[str, list[Result]]) -> list[Result]:
     """The variants' distilled rows, then the first one's baselines."""
-    first = next(iter(tables.values()))
-    scores: dict[str, Score] = {
-        variant: table.scores["distilled"]
-        for variant, table in tables.items()
-        if "distilled" in table.scores
-    }
-    scores |= {row: score for row, score in first.scores.items() if row != "distilled"}
-    return replace(first, scores=scores)
+    first = next(iter(found.values()), [])
+    variants = [
+        replace(result, set=variant)
+        for variant, results in found.items()
+        for result in results
+        if result.set not in BASELINES
+    ]
+    return [*variants, *(result for result in first if result.set in BASELINES)]
 
 
 def _write(path: Path, text: str) -> None:

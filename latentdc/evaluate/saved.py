@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -10,15 +10,16 @@ from accelerate import Accelerator
 from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
-from latentdc.evaluate import cores, results
+from latentdc.evaluate import cores
 from latentdc.evaluate.class_numbers import check_numbers
+from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.judge import open_judge
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.render import to_text
-from latentdc.evaluate.scoring import score_table
-from latentdc.evaluate.table import Table
 from latentdc.images import Normalization, Preprocessing
+from latentdc.ranks import warn
 from latentdc.recipe import Recipe
+from latentdc.results.result import EVALUATION, Result, merge
+from latentdc.results.tables import to_text
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -102,12 +103,15 @@ def score_saved(
         labels=labels,
         accelerator=accelerator,
     )
-    tables = [
-        _table(group, protocol, call) for protocol in protocols for group in _alike(sets, recipe)
+    results = [
+        result
+        for protocol in protocols
+        for group in _alike(sets, recipe)
+        for result in _results(group, protocol, call)
     ]
     if accelerator.is_main_process:
-        results.merge(output / results.NAME, tables)
-        print(f"\n{to_text(*tables)}\n\nresults: {output / results.NAME}")
+        merge(output / EVALUATION, results)
+        print(f"\n{to_text(results)}\n\nresults: {output / EVALUATION}")
 
 
 def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, SyntheticSet]]:
@@ -126,31 +130,29 @@ def _counts(one: SyntheticSet) -> list[int]:
     return one.labels.bincount(minlength=len(one.class_names)).tolist()
 
 
-def _table(group: dict[str, SyntheticSet], protocol: EvalProtocol, call: Call) -> Table:
-    """Sets that are alike, and their baselines, under one protocol."""
+def _results(group: dict[str, SyntheticSet], protocol: EvalProtocol, call: Call) -> list[Result]:
+    """Of sets that are alike, and their baselines, under one protocol."""
     one, recipe = next(iter(group.values())), call.recipe
     counts = _counts(one)
     if recipe.evaluate.learned_lr:
         protocol = protocol.with_learned_lr(one.learned_lr)
-    made = score_table(
-        group,
-        call.train,
+    rows = _rows(recipe)
+    for row in set(rows) & set(cores.ROWS) if call.unshared is not None else ():
+        warn(f"the row {row!r} is left out: {call.unshared}.")
+        rows.remove(row)
+    sets = with_baselines(group, rows, counts, train=call.train, coreset=call.coreset)
+    return evaluate_sets(
+        sets,
         call.test,
         protocol,
         ipc=-(-sum(counts) // len(counts)),
-        counts=counts,
         normalization=_preprocessing(recipe, one, call.train, call.accelerator),
-        coreset=call.coreset,
-        include=_rows(recipe),
+        train=call.train,
         seen=call.seen,
-        rows=call.output / "rows",
+        trainings=call.output / "rows",
         labels=call.labels,
         accelerator=call.accelerator,
     )
-    if call.unshared is None:
-        return made
-    why = {name: call.unshared for name in made.missing if name in cores.ROWS}
-    return replace(made, missing={**made.missing, **why})
 
 
 def _rows(recipe: Recipe) -> list[str]:

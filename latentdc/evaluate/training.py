@@ -28,6 +28,7 @@ from latentdc.training import (
     epoch_batches,
     fit,
     joins,
+    moving_average,
     require_finite,
 )
 
@@ -308,13 +309,9 @@ def ema_decay(update: int, most: float) -> float:
 def _new_average(student: Network, protocol: EvalProtocol) -> AveragedModel:
     """Moving average of the weights; batch statistics are copied."""
     assert protocol.ema is not None
-    most, constant = protocol.ema, protocol.ema_every == "step"
-
-    def average(kept: list[Tensor], latest: list[Tensor], _: Tensor | int) -> None:
-        decay = most if constant else ema_decay(int(model.n_averaged), most)
-        torch._foreach_lerp_(kept, latest, 1 - decay)
-
-    model = AveragedModel(student, multi_avg_fn=average)  # type: ignore[arg-type]
-    if constant:
-        model.n_averaged.fill_(1)  # the initial weights, which an update would replace else
-    return model
+    most = protocol.ema
+    if protocol.ema_every == "update":
+        return moving_average(student, lambda update: ema_decay(update, most))
+    average = moving_average(student, lambda _: most)
+    average.n_averaged.fill_(1)  # the initial weights
+    return average

@@ -1,7 +1,6 @@
 """One resumable stage of training with averaged weights, shared by autoencoder and UNet."""
 
 import math
-import os
 import time
 import zipfile
 from collections.abc import Callable
@@ -9,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from latentdc.errors import InputError, RunError
-from latentdc.io import sync
+from latentdc.io import writing
+from latentdc.training import fit, moving_average
 
 
 class Stage:
@@ -34,11 +33,10 @@ class Stage:
         self.steps = steps
         self.optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=0.01)
         warmup = max(1, min(500, steps // 20))
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer,
-            lambda step: min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps))),
+        self._lr = lambda step: (
+            lr * min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)))
         )
-        self.average = EMAModel(module.parameters(), decay=ema, use_ema_warmup=True, power=0.75)
+        self.average = moving_average(module, lambda update: min(ema, 1 - (1 + update) ** -0.75))
         self.done = 0
         self.seconds = 0.0
         if path.is_file():
@@ -52,47 +50,44 @@ class Stage:
         """
         bar = tqdm(total=self.steps, initial=self.done, desc=title, mininterval=5)
         began = time.perf_counter()
-        while self.done < self.steps:
-            value = loss(self.done)
-            self.optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-            self.optimizer.step()
-            self.schedule.step()
-            self.average.step(self.module.parameters())
-            self.done += 1
+        trained = fit(
+            self.module,
+            range(self.done, self.steps),
+            lambda _, step: loss(step),
+            self.optimizer,
+            lr=self._lr,
+            clip=1.0,
+        )
+        for step, value in trained:
+            self.average.update_parameters(self.module)
+            self.done = step + 1
             bar.update()
             if self.done % every == 0 or self.done == self.steps:
                 if not torch.isfinite(value):
                     raise RunError(f"the loss of {title} is {float(value)} at step {self.done}.")
-                bar.set_postfix(loss=f"{float(value.detach()):.4f}")
+                bar.set_postfix(loss=f"{float(value):.4f}")
                 self.seconds += time.perf_counter() - began
                 began = time.perf_counter()
                 self._save()
         bar.close()
-        self.average.copy_to(self.module.parameters())
+        self.module.load_state_dict(self.average.module.state_dict())
 
     def _save(self) -> None:
         state = {
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
             "average": self.average.state_dict(),
             "done": self.done,
             "seconds": self.seconds,
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(self.path.name + ".part")
-        torch.save(state, part)
-        sync(part)
-        os.replace(part, self.path)
+        with writing(self.path) as part:
+            torch.save(state, part)
 
     def _load(self) -> None:
         device = next(self.module.parameters()).device
         state = _read(self.path, device)
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
         self.average.load_state_dict(state["average"])
         self.done = state["done"]
         self.seconds = state["seconds"]

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
-from latentdc.evaluate.saved_table import load_table
-from latentdc.evaluate.table import Table
 from latentdc.io import read_json
 from latentdc.ranks import warn
 from latentdc.recipe import Recipe
+from latentdc.results.result import RESULTS, Result, load
 
-MARK, RESULTS = "cell.json", "results.json"
+MARK = "cell.json"
 _ELSEWHERE = ("output", "push", "threads", "processes", "trackers")  # say nothing about the result
 
 
@@ -45,10 +44,10 @@ def mark(recipe: Recipe, folder: Path) -> None:
     os.replace(part, folder / MARK)
 
 
-def table(folder: Path) -> Table | None:
-    """The results of a finished cell; None where it evaluates nothing."""
+def results(folder: Path) -> list[Result]:
+    """Of a finished cell; empty where it evaluates nothing."""
     path = folder / RESULTS
-    return load_table(path) if path.is_file() else None
+    return load(path) if path.is_file() else []
 
 
 def seconds(folder: Path) -> float | None:

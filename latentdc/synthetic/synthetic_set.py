@@ -222,7 +222,7 @@ class SyntheticSet:
         Args:
             folder: laid out as a data set repo of the Hub; `datasets.load_dataset` reads it.
             recipe: YAML of the resolved recipe.
-            results: scores, in JSON's types; `rows`, a list of flat mappings, becomes the table
+            results: as `latentdc.results.result.to_json` gives, which becomes the table
                 of the card. Like the recipe, they belong to the folder, not to the set.
 
         Raises:

@@ -32,11 +32,11 @@ def ablation(tmp_path_factory: pytest.TempPathFactory):
 
 def test_one_table_holds_each_variant_above_the_baselines(ablation, monkeypatch):
     monkeypatch.chdir(ablation)
-    rows = [row["set"] for row in json.loads((OUT / "results.json").read_text())["rows"]]
+    rows = [row["set"] for row in json.loads((OUT / "results.json").read_text())["results"]]
     assert rows == ["recipe", "c-only", "no-pruning", "random", "coreset", "full"]
     assert (OUT / "table.md").read_text().count("\n| ") == 7
-    alone = json.loads((OUT / "c-only" / "results.json").read_text())["rows"][0]
-    joint = json.loads((OUT / "results.json").read_text())["rows"][1]
+    alone = json.loads((OUT / "c-only" / "results.json").read_text())["results"][0]
+    joint = json.loads((OUT / "results.json").read_text())["results"][1]
     assert alone["set"] == "distilled" and alone["accuracies"] == joint["accuracies"]
 
 

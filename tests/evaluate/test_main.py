@@ -46,7 +46,7 @@ def test_a_saved_set_is_scored_beside_random_images(run, capsys):
     assert re.search(r"distilled +[\d,]+ +\d+\.\d\nrandom +[\d,]+ +\d+\.\d\n", printed)
     assert "ipc 2, protocol quick" in printed and "2 steps" in printed
     results = json.loads((run / "evaluation.json").read_text())
-    assert [row["set"] for row in results["rows"]] == ["distilled", "random"]
+    assert [row["set"] for row in results["results"]] == ["distilled", "random"]
     assert len(list((run / "rows").iterdir())) == 2
 
 
@@ -67,7 +67,8 @@ def keep(kept, run):
 def test_the_core_set_of_the_run_is_found_and_its_absence_said(run, capsys):
     arguments = [str(run / "synthetic"), *QUICK, "evaluate.rows=[random,coreset]"]
     main(arguments)
-    assert "coreset: missing, no core set was given." in capsys.readouterr().out
+    said = "the row 'coreset' is left out: no core set was given."
+    assert said in capsys.readouterr().err
     train, _ = open_splits(DATA)
     kept = random_images(train, 50, seed=1)
     keep(kept, run)
@@ -115,10 +116,10 @@ def test_several_sets_and_protocols_give_one_table_and_each_row_is_kept(run, cap
         for name in (run.name, "selected", "random")
     ]
     assert "The sources do not settle its seeds." in printed
-    rows = json.loads((run / "both" / "evaluation.json").read_text())["rows"]
+    rows = json.loads((run / "both" / "evaluation.json").read_text())["results"]
     assert len(rows) == 6
     main([*calls, "evaluate.rows=[distilled,random]", "evaluate.steps=3"])
-    rows = json.loads((run / "both" / "evaluation.json").read_text())["rows"]
+    rows = json.loads((run / "both" / "evaluation.json").read_text())["results"]
     assert len(rows) == 9 and {row["steps"] for row in rows} == {2, 3}
 
 
@@ -140,12 +141,12 @@ def test_an_uneven_core_set_stands_beside_as_many_random_images_of_each_class(ru
     call = [str(run / "coreset.parquet"), "--recipe", str(run / "synthetic/recipe.yaml"), *QUICK]
     main([*call, "evaluate.rows=[distilled,random]", "--output", str(run / "core")])
     assert "ipc 2, protocol quick" in capsys.readouterr().out  # 14 images of 10 classes
-    rows = json.loads((run / "core" / "evaluation.json").read_text())["rows"]
-    assert rows[1]["sets"] == [set_hash(random_images(train, counts, seed=0))]
+    rows = json.loads((run / "core" / "evaluation.json").read_text())["results"]
+    assert rows[1]["hashes"] == [set_hash(random_images(train, counts, seed=0))]
     main([str(run), *call, "evaluate.rows=[distilled,random]", "--output", str(run / "both")])
-    rows = json.loads((run / "both" / "evaluation.json").read_text())["rows"]
+    rows = json.loads((run / "both" / "evaluation.json").read_text())["results"]
     assert [row["ipc"] for row in rows] == [2] * 4  # both sets, and both random rows
-    drawn = [row["sets"][0] for row in rows if row["set"] == "random"]
+    drawn = [row["hashes"][0] for row in rows if row["set"] == "random"]
     assert drawn == [set_hash(random_images(train, each, seed=0)) for each in ([2] * 10, counts)]
 
 
@@ -173,8 +174,9 @@ def test_each_of_several_runs_has_its_own_network_and_a_core_set_if_they_share_o
     students = "evaluate.students=[convnet3@2,alexnet@2]"
     call = [*runs, *QUICK[1:], students, "--output", str(tmp_path)]
     main(call)
-    assert "kept: missing, the runs of the sets kept different images" in capsys.readouterr().out
-    rows = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+    said = capsys.readouterr().err
+    assert "the row 'kept' is left out: the runs of the sets kept different images" in said
+    rows = json.loads((tmp_path / "evaluation.json").read_text())["results"]
     unseen = {(row["set"], row["student"]): row["unseen"] for row in rows}
     assert unseen == {
         ("a", "convnet3@2"): False,
@@ -186,7 +188,7 @@ def test_each_of_several_runs_has_its_own_network_and_a_core_set_if_they_share_o
     }
     shutil.copy(tmp_path / "a" / "coreset.parquet", tmp_path / "b")
     main(call)
-    rows = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "evaluation.json").read_text())["results"]
     assert [row["set"] for row in rows[::2]] == ["a", "b", "random", "kept"]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.evaluate.jobs import score_sets
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.mosaic import grid_of, protocol_for, require_grid
 from latentdc.images import Normalization
 from latentdc.recipe.labels import Views
@@ -41,13 +41,13 @@ def test_another_grid_is_refused():
 
 def test_a_training_is_named_by_what_it_saw(tmp_path):
     sets = {"mosaic": mosaics(2), "single": mosaics(1), "real": DATA}
-    scores = score_sets(
-        sets, TEST, replace(CONFINED, seeds=1), normalization=Normalization(), rows=tmp_path
-    )
+    options = {"normalization": Normalization(), "trainings": tmp_path}
+    results = evaluate_sets(sets, TEST, replace(CONFINED, seeds=1), **options)
+    found = {result.set: result.accuracies for result in results}
     names = [path.name for path in tmp_path.iterdir()]
     assert len(names) == 2  # single and real ones are the same images, seen the same way
     assert sorted(CONFINED.hash in name for name in names) == [False, True]
-    assert scores["single"].accuracies == scores["real"].accuracies
+    assert found["single"] == found["real"]
 
 
 def test_stored_labels_of_single_images_are_of_whole_crops(tmp_path):

@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 
 from latentdc.augment.views import draw_views, view
 from latentdc.errors import InputError, RunError
-from latentdc.evaluate import evaluate, job, teachers
+from latentdc.evaluate import evaluate, teachers
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.label_store import decode
 from latentdc.evaluate.labelled import set_hash
 from latentdc.evaluate.soft_labels import open_labelling
@@ -178,13 +179,13 @@ def test_teachers_are_averaged_in_eval_mode_and_trained_once(folder, monkeypatch
 def test_students_learn_from_soft_labels_and_restart_without_training(folder):
     some = replace(softly("stored"), epochs=60, batch=30, lr=0.05, students=["convnet3@8"])
     some = replace(some, labels=replace(some.labels, temperature=1.0), views=Views(flip=True))
-    options = {"normalization": Normalization(), "train": TRAIN, "rows": folder}
+    options = {"normalization": Normalization(), "train": TRAIN, "trainings": folder}
     data = stripes(30, seed=6)
-    score = evaluate(data, TEST, some, **options)
-    assert min(score.accuracies["convnet3@8"]) > 0.6
+    (score,) = evaluate_sets(data, TEST, some, **options)
+    assert min(score.accuracies) > 0.6
     assert score.labels["source"] == "stored" and score.labels["label_bytes"] > 60 * 30 * 3 * 2
     finished = {path: path.stat().st_mtime_ns for path in folder.parent.rglob("*.safetensors")}
-    assert evaluate(data, TEST, some, **options) == score
+    assert evaluate_sets(data, TEST, some, **options) == [score]
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
@@ -194,10 +195,10 @@ def test_damaged_labels_are_refused_before_any_training(folder, monkeypatch):
     path = labelling._stores.of(digest, SMALL).path(1)
     content = path.read_bytes()
     path.write_bytes(content[:-3] + bytes([content[-3] ^ 4]) + content[-2:])
-    monkeypatch.setattr(job, "train_student", None)
-    options = {"normalization": Normalization(), "train": TRAIN, "rows": folder}
+    monkeypatch.setattr(evaluate, "train_student", None)
+    options = {"normalization": Normalization(), "train": TRAIN, "trainings": folder}
     with pytest.raises(InputError, match=r"epoch-00001.*not as it was written; delete the file"):
-        evaluate(SMALL, TEST, softly("stored", epochs=2), **options)
+        evaluate_sets(SMALL, TEST, softly("stored", epochs=2), **options)
 
 
 def test_a_damaged_teacher_is_said_and_trained_again(tmp_path, capsys):
@@ -216,11 +217,12 @@ def test_given_labels_of_another_set_are_refused_before_any_training(folder, tmp
     labelling, digest = opened(softly("stored"), folder), set_hash(SMALL)
     labelling.prepare({digest: SMALL}, [digest])
     lying = labelling._stores.of(digest, SMALL).folder
-    monkeypatch.setattr(job, "train_student", None)
+    monkeypatch.setattr(evaluate, "train_student", None)
     monkeypatch.setattr(teachers, "train_student", None)
-    options = {"normalization": Normalization(), "train": TRAIN, "rows": tmp_path, "labels": lying}
+    options = {"normalization": Normalization(), "train": TRAIN, "labels": lying}
+    options["trainings"] = tmp_path
     with pytest.raises(InputError, match=r"of another set: set is .* there and .* here"):
-        evaluate(stripes(9, seed=8), TEST, softly("stored"), **options)
+        evaluate_sets(stripes(9, seed=8), TEST, softly("stored"), **options)
 
 
 def test_a_teacher_with_its_classes_in_another_order_is_refused(folder, tmp_path, monkeypatch):
@@ -231,10 +233,10 @@ def test_a_teacher_with_its_classes_in_another_order_is_refused(folder, tmp_path
         state[key] = state[key].roll(1, dims=0)
     save_file(state, tmp_path / "rolled.safetensors")
     rolled = Teacher(network="convnet3@8", weights=str(tmp_path / "rolled.safetensors"))
-    monkeypatch.setattr(job, "train_student", None)
+    monkeypatch.setattr(evaluate, "train_student", None)
     wrong = replace(softly("online"), labels=replace(softly("online").labels, teachers=[rolled]))
     with pytest.raises(InputError, match=r"rightly; chance is 33.33%, .* in another order"):
-        evaluate(SMALL, TEST, wrong, normalization=Normalization())
+        evaluate_sets(SMALL, TEST, wrong, normalization=Normalization())
 
 
 def test_the_classes_of_which_a_larger_teacher_speaks_are_part_of_the_protocols_hash(
@@ -254,10 +256,10 @@ def test_the_classes_of_which_a_larger_teacher_speaks_are_part_of_the_protocols_
     labelling = opened(some, test=test)
     assert labelling.accuracy == opened(softly("online"), folder).accuracy
     assert labelling.protocol.labels.restricted_to == list(names)
-    score = evaluate(small, test, some, normalization=Normalization())
-    assert score.protocol.hash == labelling.protocol.hash != some.resolve(9, 3).hash
+    (score,) = evaluate_sets(small, test, some, normalization=Normalization())
+    assert score.protocol_hash == labelling.protocol.hash != some.resolve(9, 3).hash
     same = replace(some, labels=labelling.protocol.labels)
-    assert opened(same, test=test).protocol.hash == score.protocol.hash
+    assert opened(same, test=test).protocol.hash == score.protocol_hash
     with pytest.raises(InputError, match="names 3 classes that are not the data set's 3"):
         opened(same, test=replace(test, class_names=("tench", "parachute", "chain saw")))
 
@@ -271,7 +273,7 @@ def test_a_set_that_does_not_fit_is_refused_before_a_teacher_is_trained(monkeypa
     monkeypatch.setattr(teachers, "train_student", None)
     other = replace(SMALL, class_names=("columns", "rows", "chessboard"))
     with pytest.raises(InputError, match="class 0 is 'columns'"):
-        evaluate(other, TEST, softly("online"), normalization=Normalization(), train=TRAIN)
+        evaluate_sets(other, TEST, softly("online"), normalization=Normalization(), train=TRAIN)
 
 
 def test_a_teacher_that_cannot_be_had_is_refused(tmp_path):
@@ -336,8 +338,9 @@ def test_soft_labels_that_diverge_end_the_run(folder):
 @pytest.mark.slow
 def test_two_processes_store_and_learn_what_one_does(tmp_path):
     some = softly("stored")
-    options = {"normalization": Normalization(), "train": TRAIN, "rows": tmp_path / "one" / "rows"}
-    alone = evaluate(SMALL, TEST, some, **options)
+    options = {"normalization": Normalization(), "train": TRAIN}
+    options["trainings"] = tmp_path / "one" / "rows"
+    (alone,) = evaluate_sets(SMALL, TEST, some, **options)
     run_two("tests.evaluate.two_labelling", tmp_path)
     for index in (0, 1):
         assert (tmp_path / f"{index}.txt").read_text() == str(alone.accuracies)

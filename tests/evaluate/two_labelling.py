@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentdc.evaluate import evaluate
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.images import Normalization
 from tests.evaluate.test_soft_labels import SMALL, TEST, TRAIN, softly
 
@@ -15,16 +15,16 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     accelerator = Accelerator(cpu=True)
     assert accelerator.num_processes == 2
-    score = evaluate(
+    (result,) = evaluate_sets(
         SMALL,
         TEST,
         softly("stored"),
         normalization=Normalization(),
         train=TRAIN,
-        rows=folder / "two" / "rows",
+        trainings=folder / "two" / "rows",
         accelerator=accelerator,
     )
-    (folder / f"{accelerator.process_index}.txt").write_text(str(score.accuracies))
+    (folder / f"{accelerator.process_index}.txt").write_text(str(result.accuracies))
     accelerator.end_training()
 
 

@@ -16,6 +16,7 @@ from latentdc.data.open import open_dataset
 from latentdc.distill import main
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Data, Recipe
+from latentdc.results.result import load
 from latentdc.synthetic import SyntheticSet
 
 SHORT = [
@@ -106,16 +107,14 @@ def test_the_table_has_every_row_with_mean_and_spread(run):
 
 def test_the_results_carry_the_protocol_and_every_accuracy(run):
     folder, _ = run
-    results = json.loads((folder / "results.json").read_text())
-    assert results == json.loads((folder / "synthetic" / "results.json").read_text())
-    assert (results["protocol"], results["steps"], results["ipc"]) == ("quick", 3, 1)
-    assert [(row["set"], row["student"]) for row in results["rows"]] == [
+    results = load(folder / "results.json")
+    assert results == load(folder / "synthetic" / "results.json")
+    assert [(one.set, one.student) for one in results] == [
         (name, student) for name in ROWS for student in ("convnet3@8", "alexnet@8")
     ]
-    for row in results["rows"]:
-        assert len(row["accuracies"]) == row["seeds"] == 2
-        assert row["mean"] == pytest.approx(sum(row["accuracies"]) / 2)
-    assert results["unseen"] == ["alexnet@8"] and results["missing"] == {}
+    for one in results:
+        assert (one.protocol, one.steps, one.ipc, len(one.accuracies)) == ("quick", 3, 1, 2)
+        assert one.unseen == (one.student == "alexnet@8")
 
 
 def test_the_set_opens_with_datasets_and_with_latentdc(run, tmp_path):

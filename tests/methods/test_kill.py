@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from latentdc.distill import main
-from latentdc.evaluate import job
+from latentdc.evaluate import evaluate
 from tests.methods.command import RUN, contents, write_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -63,13 +63,13 @@ def test_a_killed_run_ends_with_the_bitwise_same_set_as_one_that_was_not(tmp_pat
 @pytest.mark.smoke
 def test_an_evaluation_that_goes_on_trains_only_the_rows_that_are_missing(monkeypatch, capsys):
     trained = []
-    train = job.train_student
+    train = evaluate.train_student
 
     def counted(*args, **options):
         trained.append(options["seed"])
         return train(*args, **options)
 
-    monkeypatch.setattr(job, "train_student", counted)
+    monkeypatch.setattr(evaluate, "train_student", counted)
     rows = "evaluate.rows=[distilled, random]"
     main(["quick.yaml", rows])
     results, table = (RUN / "results.json").read_bytes(), capsys.readouterr().out

@@ -101,7 +101,7 @@ def test_a_continued_run_ends_bitwise_as_an_uninterrupted_one(tmp_path, options)
 def test_one_distilled_vector_per_class_beats_random_ones_by_far(recipe, capsys):
     main([recipe])
     assert "distilled" in capsys.readouterr().out
-    rows = json.loads((RUN / "results.json").read_text())["rows"]
+    rows = json.loads((RUN / "results.json").read_text())["results"]
     means = {(row["set"], row["student"]): row["mean"] for row in rows}
     for student in ("linear", "mlp@64"):
         assert means["distilled", student] > means["random", student] + 0.1
@@ -120,7 +120,7 @@ def test_pruned_and_distilled_vectors_are_evaluated_in_one_table(recipe, tmp_pat
     shutil.move(RUN / "synthetic", tmp_path / "shared")
     words = ["evaluate.students=[linear]", "evaluate.rows=[distilled,random]"]
     evaluate(["shared", "runs/herding/coreset.parquet", *words, "--output", "both"])
-    sets = [row["set"] for row in json.loads(Path("both/evaluation.json").read_text())["rows"]]
+    sets = [row["set"] for row in json.loads(Path("both/evaluation.json").read_text())["results"]]
     assert sets == ["shared", "herding", "random"]
 
 

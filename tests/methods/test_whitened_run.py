@@ -8,7 +8,7 @@ import torch
 
 from latentdc.data import open
 from latentdc.distill import main
-from latentdc.evaluate import job
+from latentdc.evaluate import evaluate as evaluation
 from latentdc.evaluate.__main__ import main as evaluate
 from latentdc.synthetic import SyntheticSet
 from tests.methods.command import RUN, write_recipe
@@ -35,7 +35,7 @@ def test_a_set_brings_its_whitening_to_whoever_evaluates_it(monkeypatch):
 
     monkeypatch.setenv("LATENTDC_CACHE", str(Path("elsewhere").resolve()))
     monkeypatch.setattr(open, "fit_whitening", refuse)
-    monkeypatch.setattr(job, "train_student", refuse)
+    monkeypatch.setattr(evaluation, "train_student", refuse)
     evaluate([str(RUN), ROWS])
     assert sorted(path.name for path in (RUN / "rows").iterdir()) == rows
 
@@ -49,7 +49,7 @@ def test_a_saved_set_of_whitened_pixels_shows_students_the_latents(monkeypatch):
     def see(labelled, *_, normalization, **__):
         raise Seen(normalization(labelled.images))
 
-    monkeypatch.setattr(job, "train_student", see)
+    monkeypatch.setattr(evaluation, "train_student", see)
     with pytest.raises(Seen) as training:
         evaluate([str(RUN), ROWS, "evaluate.steps=3"])
     torch.testing.assert_close(training.value.args[0], made.z, rtol=0, atol=1e-4)

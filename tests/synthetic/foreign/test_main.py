@@ -52,7 +52,7 @@ def test_sets_of_all_layouts_and_our_own_give_one_table(desk, capsys):
     assert found == [*sets, "random"]
     assert "own" not in found and "ipc 2, protocol quick" in printed
     main(["mosaics", "own", *CALL, "--recipe", "mine.yaml", "protocol=pca"])
-    rows = json.loads((desk / "runs/evaluation/evaluation.json").read_text())["rows"]
+    rows = json.loads((desk / "runs/evaluation/evaluation.json").read_text())["results"]
     assert {(row["set"], row["ipc"]) for row in rows} >= {("mosaics", 2), ("mosaics", 3)}
     assert ("own", 2) in {(row["set"], row["ipc"]) for row in rows}
 
@@ -62,8 +62,8 @@ def test_soft_labels_of_a_set_teach_its_students_and_are_counted(desk, capsys):
     wrong = mtt(desk / "wrong", SEEN, 9 * torch.eye(10)[LABELS] + torch.randn(20, 10))
     main([str(right), str(wrong), *CALL, "--recipe", "mine.yaml"])
     assert "Sets with soft labels of their own: 800 bytes." in capsys.readouterr().out
-    rows = json.loads((desk / "runs/evaluation/evaluation.json").read_text())["rows"]
-    assert rows[0]["sets"] != rows[1]["sets"]  # the same images and classes, other labels
+    rows = json.loads((desk / "runs/evaluation/evaluation.json").read_text())["results"]
+    assert rows[0]["hashes"] != rows[1]["hashes"]  # the same images and classes, other labels
 
 
 def test_students_train_at_the_learned_rate_that_lies_with_the_tensors(desk, capsys):

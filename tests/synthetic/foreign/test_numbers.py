@@ -82,8 +82,8 @@ def opened(
 
 def trained_on(name: str) -> str:
     """Hash of the images and labels that students saw."""
-    rows = json.loads(Path("runs", Path(name).name, "evaluation.json").read_text())["rows"]
-    return next(row["sets"][0] for row in rows if row["set"] != "random")
+    rows = json.loads(Path("runs", Path(name).name, "evaluation.json").read_text())["results"]
+    return next(row["hashes"][0] for row in reversed(rows) if row["set"] != "random")
 
 
 def numbered_pt(path: str, kinds: list[int]) -> None:

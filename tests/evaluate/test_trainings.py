@@ -6,21 +6,21 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from latentdc.evaluate import evaluate
 from latentdc.evaluate.accuracy import Accuracy
-from latentdc.evaluate.rows import Row, read_row, write_row
+from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.evaluate.trainings import Training, read, write
 from latentdc.images import Normalization
 from latentdc.ranks import warn
 from tests.evaluate.toys import TEST, protocol, stripes
 
-ROW = Row(images="a1", protocol="b2", setting="c3", student="resnet18@8", seed=0)
+ROW = Training(images="a1", protocol="b2", setting="c3", student="resnet18@8", seed=0)
 
 
 def test_a_row_is_found_by_all_that_it_depends_on(tmp_path):
     folder = tmp_path / "rows"
-    assert read_row(folder, ROW) is None
-    write_row(folder, ROW, Accuracy(1 / 3, 2 / 3))
-    assert read_row(folder, ROW) == (1 / 3, 2 / 3)
+    assert read(folder, ROW) is None
+    write(folder, ROW, Accuracy(1 / 3, 2 / 3))
+    assert read(folder, ROW) == (1 / 3, 2 / 3)
     for change in [
         {"images": "x"},
         {"protocol": "x"},
@@ -28,7 +28,7 @@ def test_a_row_is_found_by_all_that_it_depends_on(tmp_path):
         {"student": "resnet18"},
         {"seed": 1},
     ]:
-        assert read_row(folder, replace(ROW, **change)) is None
+        assert read(folder, replace(ROW, **change)) is None
     assert len(list(folder.iterdir())) == 1
 
 
@@ -39,12 +39,12 @@ def test_two_commands_may_write_the_same_row_at_once(tmp_path, monkeypatch):
         if not turns:
             turns.append(part)
             monkeypatch.setattr(os, "getpid", lambda: 1)  # another process
-            write_row(tmp_path, ROW, Accuracy(0.5))
+            write(tmp_path, ROW, Accuracy(0.5))
         replaced(part, path)
 
     monkeypatch.setattr(os, "replace", meanwhile)
-    write_row(tmp_path, ROW, Accuracy(0.5))
-    assert read_row(tmp_path, ROW).top1 == 0.5 and len(list(tmp_path.iterdir())) == 1
+    write(tmp_path, ROW, Accuracy(0.5))
+    assert read(tmp_path, ROW).top1 == 0.5 and len(list(tmp_path.iterdir())) == 1
 
 
 SOUND = {**asdict(ROW), "accuracy": 0.5, "top5": 0.75, "checksum": "4c53752465f69b8d"}
@@ -94,30 +94,31 @@ def changed(**changes):
     ],
 )
 def test_a_row_that_cannot_be_right_is_said_and_not_believed(tmp_path, capsys, content, reason):
-    write_row(tmp_path, ROW, Accuracy(0.5, 0.75))
-    assert read_row(tmp_path, ROW) == (0.5, 0.75)
+    write(tmp_path, ROW, Accuracy(0.5, 0.75))
+    assert read(tmp_path, ROW) == (0.5, 0.75)
     assert json.loads((tmp_path / ROW.file).read_text()) == SOUND
     (tmp_path / ROW.file).write_text(content)
     warn.cache_clear()
-    assert read_row(tmp_path, ROW) is None
+    assert read(tmp_path, ROW) is None
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and re.search(reason, said)
-    assert "resnet18@8-0.json is no finished row (" in said and "it is trained again." in said
-    write_row(tmp_path, ROW, Accuracy(0.25))
-    assert read_row(tmp_path, ROW) == (0.25, None)
+    assert "resnet18@8-0.json is no finished training (" in said and "it is trained again." in said
+    write(tmp_path, ROW, Accuracy(0.25))
+    assert read(tmp_path, ROW) == (0.25, None)
 
 
 def test_bytes_that_are_no_text_are_not_believed(tmp_path, capsys):
     (tmp_path / ROW.file).write_bytes(b"\xff\xfe\x00{")
-    assert read_row(tmp_path, ROW) is None
-    assert "is no finished row" in capsys.readouterr().err
+    assert read(tmp_path, ROW) is None
+    assert "is no finished training" in capsys.readouterr().err
 
 
 def test_an_evaluation_trains_a_row_again_that_is_not_believed(tmp_path, capsys):
     def score():
         some = protocol(seeds=2)
-        made = evaluate(stripes(9), TEST, some, normalization=Normalization(), rows=tmp_path)
-        return made.accuracies["convnet3@4"]
+        options = {"normalization": Normalization(), "trainings": tmp_path}
+        (made,) = evaluate_sets(stripes(9), TEST, some, **options)
+        return made.accuracies
 
     wanted = score()
     first, second = sorted(tmp_path.glob("*.json"), key=lambda path: path.stem[-1])

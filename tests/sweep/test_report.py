@@ -1,34 +1,26 @@
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from latentdc.evaluate.score import Score
-from latentdc.evaluate.table import Table
-from latentdc.runtime import Machine
-from latentdc.sweep.picture import draw
-from latentdc.sweep.render import Result, to_json, to_markdown
-from tests.evaluate.toys import protocol
+from latentdc.sweep.report import draw, of_cell, table
+from tests.results import toys
 
 AXES = {"rule": {"easy": [], "hard": []}, "kept": {"1 %": [], "10 %": []}}
 WANTED = [("easy", "1 %"), ("easy", "10 %"), ("hard", "1 %")]
-MACHINE = Machine("1", "2", "cpu", 1, 1, "no", "Linux")
 
 
-def result(seconds=None, *, ipc=1, **rows) -> Result:
+def result(seconds=None, **rows):
     """A cell with two students, of which the second is 0.1 better."""
-    some = protocol(students=["vit", "alexnet"], seeds=2, steps=7)
-    scores = {
-        name: Score(some, {"vit": v, "alexnet": tuple(x + 0.1 for x in v)}, (name,) * 2)
-        for name, v in rows.items()
-    }
-    return Result(Path("a/b"), Table(scores, ipc, (), {}, MACHINE, "test", 10), seconds)
+    both = {name: (v, tuple(x + 0.1 for x in v)) for name, v in rows.items()}
+    changes = {name: {"hashes": (name,) * 2} for name in rows}
+    return toys.table({"steps": 7}, {"all": {"seconds": seconds}, **changes}, **both)
 
 
 def test_the_last_axis_runs_across_and_what_is_missing_is_said():
     found = {("easy", "1 %"): result(kept=(0.2, 0.4)), ("hard", "1 %"): result(kept=(0.1, 0.1))}
-    lines = to_markdown(AXES, WANTED, found).splitlines()
+    lines = table(AXES, WANTED, found).splitlines()
     assert lines[:6] == [
-        "**vit**",
+        "**convnet3@4**",
         "",
         "| rule | 1 % | 10 % |",
         "| --- | ---: | ---: |",
@@ -41,25 +33,34 @@ def test_the_last_axis_runs_across_and_what_is_missing_is_said():
 
 
 def test_the_distilled_row_is_the_cells_and_baselines_are_said_once():
-    row = {"distilled": (0.5, 0.5), "random": (0.2, 0.2), "coreset": (0.9, 0.9), "full": (1, 1)}
+    row = {"distilled": (0.5, 0.5), "random": (0.2, 0.2), "coreset": (0.8, 0.8)}
+    row["full"] = (0.9, 0.9)
     found = {("easy", "1 %"): result(3.4, **row), ("easy", "10 %"): result(5, **row)}
-    text = to_markdown(AXES, WANTED[:2], found)
+    text = table(AXES, WANTED[:2], found)
     assert "| easy | 50.0 ± 0.0 (3 s) | 50.0 ± 0.0 (5 s) |" in text
-    assert "random, ipc 1: 20.0 ± 0.0; full: 100.0 ± 0.0." in text and "90.0" not in text
+    assert "random, ipc 1: 20.0 ± 0.0; full: 90.0 ± 0.0." in text and "80.0" not in text
     assert "in brackets the time of all distillation steps" in text
     assert "not finished" not in text
 
 
 def test_a_cell_without_a_row_of_its_own_shows_its_first_one():
-    assert result(random=(0.2, 0.4), full=(1, 1)).score.accuracies["vit"] == (0.2, 0.4)
+    found = of_cell(result(random=(0.2, 0.4), full=(0.9, 0.9)), "convnet3@4")
+    assert found.accuracies == (0.2, 0.4)
 
 
-def test_results_name_points_runs_and_times():
-    content = to_json(AXES, {("easy", "1 %"): result(3.4, kept=(0.2, 0.4))})
-    (cell,) = content["cells"]
-    assert cell["point"] == {"rule": "easy", "kept": "1 %"}
-    assert (cell["run"], cell["seconds"], cell["steps"]) == ("a/b", 3.4, 7)
-    assert [row["mean"] for row in cell["rows"]] == pytest.approx([0.3, 0.4])
+def test_the_names_of_a_single_axis_run_down_above_their_baselines():
+    found = {}
+    for name, value in {"plain": 0.5, "other": 0.25}.items():
+        rows = toys.table(distilled=((value, value), (0.25, 0.25)), random=((0.125, 0.125),) * 2)
+        found[name,] = [replace(row, run=name) for row in rows]
+    lines = table({"variant": {"plain": [], "other": []}}, list(found), found).splitlines()
+    assert lines[:5] == [
+        "| set | convnet3@4 | alexnet@2 |",
+        "| --- | ---: | ---: |",
+        "| plain | 50.0 ± 0.0 | 25.0 ± 0.0 |",
+        "| other | 25.0 ± 0.0 | 25.0 ± 0.0 |",
+        "| random | 12.5 ± 0.0 | 12.5 ± 0.0 |",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -83,5 +84,5 @@ def test_names_that_matplotlib_takes_for_mathematics_are_drawn(tmp_path):
     wanted = [("$\\frac{$", "_a", "$^$"), ("$\\frac{$", "_a", "|")]
     found = dict.fromkeys(wanted, result(kept=(0.2, 0.4)))
     assert draw(axes, wanted, found, tmp_path / "table.png")
-    header = to_markdown(axes, wanted, found).splitlines()[2]
+    header = table(axes, wanted, found).splitlines()[2]
     assert header == "| panel $x_{$ | kept | $^$ | \\| |"

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from latentdc.errors import InputError
-from latentdc.metrics.ddranking import (
+from latentdc.results.robustness import (
     augmentation_robust_score,
     hard_label_recovery,
     improvement_over_random,

@@ -3,11 +3,14 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from latentdc.compare.groups import Group
-from latentdc.compare.render import columns
+import pandas as pd
+
 from latentdc.plain_text import in_picture
+from latentdc.results.comparison import columns, groups_of, lines_of, size_of
+from latentdc.results.frame import by_seed
 
 MARKS = "osD^vP*X"
 
@@ -25,31 +28,39 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
     return kept
 
 
-def save_frontier(path: Path, groups: Sequence[Group], what: str = "test accuracy") -> int:
+def save_frontier(path: Path, frame: pd.DataFrame, value: str = "accuracy") -> int:
     """Draw a panel for each protocol (rows) and student (columns), whole or not at all.
 
-    Sets whose bytes are not known are left out. `what` names the accuracies.
+    Sets whose bytes are not known are left out.
+
+    Args:
+        path: of the PNG.
+        frame: of `read_runs`.
+        value: `accuracy` or `top5`.
 
     Returns:
         Panels that were drawn; without any there is no picture.
     """
     from matplotlib.figure import Figure
 
-    drawn = [group for group in groups if any(line.size for line in group.lines)]
+    known = frame[frame.groupby(["name", "ipc"])["bytes"].transform("max") > 0]
+    drawn = [(group, columns(group)) for _, group in groups_of(known, value)]
     if not drawn:
         return 0
-    wide = max(len(columns(group)) for group in drawn)
+    wide = max(len(named) for _, named in drawn)
     figure = Figure(figsize=(2.9 * wide + 0.6, 3.1 * len(drawn) + 0.4), layout="constrained")
     axes = figure.subplots(len(drawn), wide, squeeze=False)
-    names = list(dict.fromkeys(line.name for g in drawn for line in g.lines if line.size))
-    for group, row in zip(drawn, axes, strict=True):
-        for panel in row[len(columns(group)) :]:
+    names = list(known["name"].unique())
+    for (group, named), row in zip(drawn, axes, strict=True):
+        for panel in row[len(named) :]:
             panel.set_axis_off()
-        for (name, students), panel in zip(columns(group), row, strict=False):
-            _panel(panel, group, students, names)
+        for (name, students), panel in zip(named, row, strict=False):
+            _panel(panel, group, students, names, value)
             panel.set(title=in_picture(name), xlabel="images and stored soft labels")
-            _scale(panel, [line.size for line in group.lines if line.size])
-        protocol = in_picture(f"{group.protocol} ({group.protocol_hash})")
+            _scale(panel, group["bytes"].dropna())
+        first = group.iloc[0]
+        protocol = in_picture(f"{first['protocol']} ({first['protocol_hash']})")
+        what = "top-5 test accuracy" if value == "top5" else "test accuracy"
         row[0].set_ylabel(f"{protocol}\n{what} in %")
     found = {h.get_label(): h for row in axes for panel in row for h in _handles(panel)}
     figure.legend(
@@ -58,28 +69,29 @@ def save_frontier(path: Path, groups: Sequence[Group], what: str = "test accurac
     part = path.with_name(path.name + ".part")
     figure.savefig(part, format="png", dpi=130)
     os.replace(part, path)
-    return sum(len(columns(group)) for group in drawn)
+    return sum(len(named) for _, named in drawn)
 
 
-def _panel(panel: Any, group: Group, students: Sequence[str], names: Sequence[str]) -> None:
-    """Every set a mark with its spread, and a step line along the frontier."""
+def _panel(
+    panel: Any, group: pd.DataFrame, students: Sequence[str], names: Sequence[str], value: str
+) -> None:
+    """Every set a mark with its range, and a step line along the frontier."""
     points = []
-    for line in group.lines:
-        values = line.over(students)
-        if line.size is None or values is None:
+    for line in lines_of(group):
+        values = by_seed(line, students, value)
+        if not values:
             continue
-        mean = 100 * sum(values) / len(values)
-        low, high = 100 * min(values), 100 * max(values)
-        points.append((float(line.size), mean))
-        place = names.index(line.name)
+        mean, size = 100 * fmean(values), size_of(line) or 0
+        points.append((float(size), mean))
+        place = names.index(line["name"].iloc[0])
         panel.errorbar(
-            [line.size],
+            [size],
             [mean],
-            [[mean - low], [high - mean]],
+            [[max(0, mean - 100 * min(values))], [max(0, 100 * max(values) - mean)]],
             fmt=MARKS[place % len(MARKS)],
             color=f"C{place % 10}",
             capsize=2,
-            label=in_picture(line.name),
+            label=in_picture(names[place]),
         )
     best = [points[index] for index in frontier(points)]
     if best:
@@ -87,7 +99,7 @@ def _panel(panel: Any, group: Group, students: Sequence[str], names: Sequence[st
     panel.margins(0.15)
 
 
-def _scale(panel: Any, sizes: Sequence[int]) -> None:
+def _scale(panel: Any, sizes: "pd.Series[float]") -> None:
     """Logarithmic where sizes are far apart; in kB, MB, ... and with few marks, so all fit."""
     from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 

@@ -1,16 +1,11 @@
-"""`python -m latentdc.compare RUN RUN ...`: results side by side. Imports no torch."""
+"""`latentdc compare RUN RUN ...`: results side by side. Imports no torch."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from latentdc import cli
-from latentdc.compare.entries import Entry, read_all
-from latentdc.compare.groups import grouped
-from latentdc.compare.render import to_markdown
-from latentdc.compare.robustness import robustness
 from latentdc.errors import InputError
-from latentdc.evaluate.score import TOP1, TOP5
 from latentdc.plain_text import on_terminal
 from latentdc.recipe.fields import nearest
 
@@ -47,36 +42,37 @@ def _parser() -> argparse.ArgumentParser:
 
 def _compare(options: argparse.Namespace) -> None:
     cli.one_process("latentdc compare")
-    entries = read_all(options.runs, TOP5 if options.top5 else TOP1)
-    _check_against(options.against, entries)
-    groups = grouped(entries)
-    what = "top-5 test accuracy" if options.top5 else "test accuracy"
-    scores = [] if options.top5 else robustness(entries)  # DD-Ranking's are of the first guess
-    text = on_terminal(to_markdown(groups, scores, options.against, what))
+    from latentdc.results.comparison import to_markdown
+    from latentdc.results.runs import read_runs
+
+    frame, value = read_runs(options.runs), "top5" if options.top5 else "accuracy"
+    if frame[value].isna().all():
+        raise InputError(
+            "no result of these files holds top-5 accuracies: they are of five classes or fewer; "
+            "leave --top5 out."
+        )
+    names = list(dict.fromkeys(frame["name"]))
+    if options.against not in (None, *names):
+        raise InputError(
+            f"--against {options.against}: there is no such set{nearest(options.against, names)}; "
+            f"there are {', '.join(names)}."
+        )
+    text = on_terminal(to_markdown(frame, options.against, value))
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / TABLE).write_text(text + "\n", encoding="utf-8")
     print(f"{text}\n\ntables: {options.output / TABLE}")
     try:
-        from latentdc.compare.frontier import save_frontier
+        from latentdc.results.frontier import save_frontier
 
-        panels = save_frontier(options.output / PICTURE, groups, what)
+        panels = save_frontier(options.output / PICTURE, frame, value)
     except ImportError:
         print('no picture: it needs matplotlib (pip install ".[plots]").')
         return
     print(
         f"picture: {options.output / PICTURE}"
         if panels
-        else "no picture: the bytes of no set are known; run latentdc measure on them first."
+        else "no picture: the bytes of no set are known."
     )
-
-
-def _check_against(name: str | None, entries: Sequence[Entry]) -> None:
-    names = list(dict.fromkeys(entry.name for entry in entries))
-    if name is not None and name not in names:
-        raise InputError(
-            f"--against {name}: there is no such set{nearest(name, names)}; there are "
-            f"{', '.join(names)}."
-        )
 
 
 if __name__ == "__main__":
