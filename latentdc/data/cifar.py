@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from latentdc.data.cache import EncodedSplit
-from latentdc.data.classes import chosen_names, relabel
+from latentdc.data.classes import choose_classes
 from latentdc.data.decode import pointer
 from latentdc.data.files import files_fingerprint
 from latentdc.errors import InputError
@@ -116,9 +116,8 @@ def cifar_split(
             f"class names (up to {int(labels.max())}); a file is damaged, unpack it again."
         )
     name = f"{data.source} {split}"
-    kept = chosen_names(names, data, name)
-    labels = relabel(labels, names, kept)
-    places: list[int] = (labels >= 0).nonzero().squeeze(1).tolist()
+    labels, kept, rows_kept = choose_classes(labels, names, data, name)
+    places: list[int] = rows_kept.tolist()
     pixels = table[:, len(layout.names) :].reshape(-1, 3, 32, 32)
 
     def picture(row: int) -> bytes:
@@ -127,8 +126,8 @@ def cifar_split(
 
     return EncodedSplit(
         name=name,
-        labels=labels[places],
-        class_names=tuple(kept),
+        labels=labels,
+        class_names=kept,
         fingerprint=f"{column} {files_fingerprint([folder / file for file in files])}",
         read=picture,
         locate=lambda row: f"{name}, row {places[row]}",

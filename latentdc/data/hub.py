@@ -17,8 +17,8 @@ from torch import Tensor
 
 from latentdc import ranks
 from latentdc.data.cache import EncodedSplit
-from latentdc.data.card import require_own_files
-from latentdc.data.classes import chosen_names, named_classes, one_form, relabel
+from latentdc.data.card import read_card
+from latentdc.data.classes import choose_classes, named_classes, one_form
 from latentdc.data.files import TEST_SPLITS, files_fingerprint
 from latentdc.data.tables import Tables, local_tables
 from latentdc.errors import InputError, is_full
@@ -54,18 +54,15 @@ def hub_split(data: Data, split: str | None) -> EncodedSplit:
             f"{name}: {int(missing.sum())} of {len(missing)} rows have no label, first row "
             f"{int(missing.nonzero()[0])}; leave such rows out, or name another split."
         )
-    names = named_classes(names, data)
-    kept = chosen_names(names, data, name)
-    labels = relabel(labels, names, kept)
-    rows = (labels >= 0).nonzero().squeeze(1)
+    labels, kept, rows = choose_classes(labels, named_classes(names, data), data, name)
     files = _as_bytes(table, image, name)
     positions: list[int] = rows.tolist()
     may_read = _own_files(table, data)
     arrow = [Path(file["filename"]) for file in table.cache_files]
     return EncodedSplit(
         name=name,
-        labels=labels[rows],
-        class_names=tuple(kept),
+        labels=labels,
+        class_names=kept,
         # `datasets` makes new arrow files when the data set changes
         fingerprint=f"{files_fingerprint(arrow)} {image} {data.label}",
         read=lambda row: _content(files[positions[row]][image], may_read),
@@ -109,7 +106,7 @@ def _check_card(data: Data) -> None:
             path = hf_hub_download(data.source, name, repo_type="dataset", revision=data.revision)
         except (OSError, ValueError, HfHubHTTPError):
             continue  # it has none, or `datasets` says why nothing can be had
-        require_own_files(Path(path), data.source)
+        read_card(Path(path), Path(data.source) / name)
 
 
 def _test_split(data: Data, tables: Tables) -> str:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latentdc.data.cache import MEMORY_LIMIT
-from latentdc.data.classes import chosen_names, relabel, require_members
+from latentdc.data.classes import choose_classes, require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.files import TEST_SPLITS, exists
 from latentdc.errors import InputError
@@ -61,16 +61,13 @@ def open_vectors(data: Data, split: Split) -> Dataset:
             f"classes (of {NAMES}, or of the training labels); "
             f"{int((found.labels >= len(names)).sum())} of {len(found.labels)} rows lie beyond."
         )
-    kept = chosen_names(names, data, data.source)
-    labels = relabel(found.labels, names, kept)
-    rows = None if bool((labels >= 0).all()) else (labels >= 0).nonzero().squeeze(1)
-    vectors = _placed(found.vectors, rows)
-    labels = labels if rows is None else labels[rows]
+    labels, kept, rows = choose_classes(found.labels, names, data, data.source)
+    vectors = _placed(found.vectors, None if len(rows) == len(found.labels) else rows)
     require_members(labels, kept, found.name)
     return Dataset(
         images=vectors,
         labels=labels,
-        class_names=tuple(kept),
+        class_names=kept,
         hashes=_hashes(vectors, found.name),
         name=found.name,
     )
