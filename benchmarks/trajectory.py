@@ -17,8 +17,8 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
+from latentdc.data.dataset import random_images
 from latentdc.data.open import open_dataset
-from latentdc.evaluate.baselines import random_images
 from latentdc.experts.training import train_expert
 from latentdc.images import Normalization, from_uint8
 from latentdc.objectives.build import build_objective

@@ -23,7 +23,6 @@ from latentdc.recipe.fields import nearest
 
 COMMANDS = {
     "distill": ("latentdc.distill", "prune, distil and evaluate a recipe"),
-    "ablate": ("latentdc.ablate.__main__", "run variants of a recipe that differ in one thing"),
     "sweep": ("latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe"),
     "prune": ("latentdc.prune.__main__", "choose and save the core set of a recipe"),
     "experts": ("latentdc.experts.__main__", "train the experts that trajectory matching follows"),
@@ -95,6 +94,13 @@ def read_recipe(
 TOGETHER = 5.0  # seconds in which a launcher ends the others, where one has told of its error
 EXIT = {"input": 2, "run": 1, "interrupt": 130, "closed pipe": 141}
 TRACEBACK = "LATENTDC_TRACEBACK"  # set, it shows where an error comes from
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What a command line names, and its overrides `key=value`; a path that exists is a name."""
+    named = ["=" not in word or os.path.exists(os.path.expanduser(word)) for word in words]
+    pairs = list(zip(words, named, strict=True))
+    return [word for word, name in pairs if name], [word for word, name in pairs if not name]
 
 
 def exits(work: Callable[[], None]) -> None:

@@ -58,7 +58,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         InputError: what only the data, the weights or the number of processes show to be wrong.
     """
     matching = recipe.method.kind == "matching"
-    experts = recipe_experts(recipe) if matching else None
+    experts = recipe_experts(recipe)
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     prior, objective = None, None
@@ -124,7 +124,7 @@ def recipe_experts(recipe: Recipe) -> ExpertFiles | ReplayBuffers | None:
     Raises:
         InputError: some are missing, or they were made otherwise.
     """
-    if recipe.objective.kind != "mtt":
+    if recipe.method.kind != "matching" or recipe.objective.kind != "mtt":
         return None
     return open_experts(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
 

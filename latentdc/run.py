@@ -11,11 +11,10 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from latentdc import __version__, checkpoint, config, runtime
-from latentdc.data.dataset import Dataset, class_counts, different_counts
+from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
 from latentdc.data.open import plain_preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
-from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teachers import require_given_teachers

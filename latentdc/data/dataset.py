@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latentdc import ranks
 from latentdc.arguments import class_names_of
+from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import Images, Kind, MappedImages, kind_of
 from latentdc.io import hash_bytes
@@ -111,6 +112,34 @@ def different_counts(dataset: Dataset) -> Tensor:
     """(C,) number of different samples of each class, without exact repeats."""
     rows = different_rows(dataset.hashes, dataset.labels)
     return torch.bincount(dataset.labels[rows], minlength=dataset.num_classes)
+
+
+def random_images(dataset: Dataset, ipc: int | Sequence[int], seed: int) -> Dataset:
+    """Different images of each class (no exact repeats), drawn by (seed, class), ordered by class.
+
+    The row that every score stands beside.
+
+    Args:
+        dataset: to draw from.
+        ipc: images of every class, or of each one in label order.
+        seed: of the draw.
+
+    Raises:
+        InputError: a class has fewer different images.
+    """
+    counts = [ipc] * dataset.num_classes if isinstance(ipc, int) else ipc
+    picked = []
+    for label, (name, count) in enumerate(zip(dataset.class_names, counts, strict=True)):
+        members, rows = dataset.different(label), len(dataset.members(label))
+        if len(members) < count:
+            repeats = "" if len(members) == rows else f" ({len(members)} different ones)"
+            raise InputError(
+                f"{dataset.name} has {rows} images of class {name!r}{repeats}, a random row of ipc "
+                f"{count} needs as many. Choose a smaller ipc, or keep more images (prune.keep)."
+            )
+        source = generator(seed, "random images", label)
+        picked.append(members[choose(len(members), count, source)])
+    return dataset.select(torch.cat(picked))
 
 
 def hash_samples(hashes: Tensor, labels: Tensor, class_names: Sequence[str]) -> str:

@@ -2,11 +2,8 @@
 
 from collections import defaultdict
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
-import torch
-
-from latentdc.data.cache import EncodedSplit
-from latentdc.data.classes import chosen_names, one_form
 from latentdc.data.decode import SUFFIXES
 from latentdc.data.files import (
     TEST_SPLITS,
@@ -21,6 +18,9 @@ from latentdc.plain_text import printable
 from latentdc.ranks import note
 from latentdc.recipe import Data
 
+if TYPE_CHECKING:
+    from latentdc.data.cache import EncodedSplit
+
 _LARGEST = 2**30  # bytes of an image file
 
 
@@ -34,12 +34,17 @@ def is_class_tree(source: Path, split: str) -> bool:
     return bool(folders) and not (tables and not files_below(folders[0], SUFFIXES))
 
 
-def folder_split(data: Data, split: str | None) -> EncodedSplit:
+def folder_split(data: Data, split: str | None) -> "EncodedSplit":
     """The image files of one split; null looks for a test split.
 
     Raises:
         InputError: no such split, unknown or single class, or a class without images.
     """
+    import torch  # here alone: commands look into folders before they need torch
+
+    from latentdc.data.cache import EncodedSplit
+    from latentdc.data.classes import chosen_names, one_form
+
     source = Path(data.source).expanduser()
     split = split or _test_split(source, data.train)
     root, name = source / split, f"{data.source} {split}"

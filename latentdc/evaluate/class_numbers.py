@@ -26,7 +26,7 @@ from torch import Tensor
 from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.evaluate.labelled import require_comparable
+from latentdc.evaluate.sets import require_comparable
 from latentdc.images import fetch
 from latentdc.prune.scorers import Classifier
 from latentdc.ranks import say

@@ -9,26 +9,22 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from latentdc.arguments import folder_of, require_a, require_able, require_texts
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
 from latentdc.evaluate.accuracy import Accuracy, accuracy
-from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.image_bytes import image_bytes
-from latentdc.evaluate.labelled import (
-    LabelledImages,
-    counts_hash,
-    require_comparable,
-    set_hash,
-)
-from latentdc.evaluate.mosaic import protocol_for, require_grid
 from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.evaluate.sets import (
+    counts_hash,
+    protocol_for,
+    require_comparable,
+    require_trainable,
+)
 from latentdc.evaluate.soft_labels import (
     Labelling,
     Stores,
     open_labelling,
     own_label_facts,
     own_labels,
-    require_equal_images,
 )
 from latentdc.evaluate.training import train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, setting_hash, write
@@ -38,13 +34,15 @@ from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.fields import nearest
 from latentdc.results.result import Result
 from latentdc.runtime import this_machine, with_gradients
-from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.synthetic.storage import image_bytes
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
-Candidate = LabelledImages | Callable[[int], LabelledImages]  # one set, or one for each seed
+Labelled = SyntheticSet | Dataset
+Candidate = Labelled | Callable[[int], Labelled]  # one set, or one for each seed
 
 
 def with_baselines(
-    sets: Mapping[str, LabelledImages],
+    sets: Mapping[str, Labelled],
     rows: Sequence[str],
     ipc: int | Sequence[int],
     *,
@@ -109,13 +107,13 @@ def with_baselines(
 
 @with_gradients
 def evaluate_sets(
-    sets: LabelledImages | Mapping[str, Candidate],
-    test: LabelledImages,
+    sets: Labelled | Mapping[str, Candidate],
+    test: Dataset,
     protocol: EvalProtocol,
     *,
     normalization: Preprocessing,
     ipc: int | None = None,
-    train: LabelledImages | None = None,
+    train: Dataset | None = None,
     seen: str | Mapping[str, str | None] | None = None,
     trainings: Path | None = None,
     labels: Path | None = None,
@@ -252,15 +250,14 @@ def _require_sets(sets: Mapping[str, object]) -> None:
 
 
 def _hashes(
-    candidate: Candidate, protocol: EvalProtocol, test: LabelledImages, name: str
+    candidate: Candidate, protocol: EvalProtocol, test: Dataset, name: str
 ) -> tuple[str, ...]:
     """Hash of the set for each seed, which is checked against the test set."""
     hashes = []
     for seed in range(protocol.seeds if callable(candidate) else 1):
         labelled = drawn(candidate, seed)
         require_comparable(labelled, test, name)
-        require_grid(labelled, protocol.views, name)
-        require_equal_images(labelled, protocol.infobatch, name)
+        require_trainable(labelled, protocol, name)
         hashes.append(set_hash(labelled))
     return tuple(hashes) if callable(candidate) else tuple(hashes * protocol.seeds)
 
@@ -281,7 +278,7 @@ def _require_stored(
 
 def _train(
     jobs: Mapping[Training, Candidate],
-    test: LabelledImages,
+    test: Dataset,
     protocol: EvalProtocol,
     normalization: Preprocessing,
     labelling: Labelling | None,
@@ -312,7 +309,7 @@ def _train(
 def _accuracy(
     training: Training,
     labelled: SyntheticSet,
-    test: LabelledImages,
+    test: Dataset,
     protocol: EvalProtocol,
     normalization: Preprocessing,
     labelling: Labelling | None,
@@ -362,5 +359,5 @@ def base_name(network: str | None) -> str | None:
     return None if network is None else network.partition("@")[0]
 
 
-def _class_counts(labelled: LabelledImages, classes: int) -> list[int]:
+def _class_counts(labelled: SyntheticSet, classes: int) -> list[int]:
     return labelled.labels.bincount(minlength=classes).tolist()

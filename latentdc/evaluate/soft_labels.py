@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import Draws, draw_views, view
+from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate.label_store import (
@@ -23,8 +24,7 @@ from latentdc.evaluate.label_store import (
     encode,
     replayed_epoch,
 )
-from latentdc.evaluate.labelled import LabelledImages
-from latentdc.evaluate.mosaic import views_for
+from latentdc.evaluate.sets import views_for
 from latentdc.evaluate.teachers import Ensemble, open_teachers
 from latentdc.evaluate.training import SoftLabels
 from latentdc.images import Preprocessing, place, send
@@ -132,27 +132,9 @@ def own_label_facts(labelled: SyntheticSet) -> dict[str, object]:
     return {} if soft is None else {"source": "brought", "label_bytes": soft.nbytes}
 
 
-def require_equal_images(labelled: SyntheticSet, infobatch: float | None, name: str) -> None:
-    """Refuse InfoBatch for a set with soft labels, and a set with weights, which none uses.
-
-    Raises:
-        InputError: it has them.
-    """
-    if labelled.weights is not None:
-        raise InputError(
-            f"the {name} set weighs its images, and students are trained on images that all weigh "
-            "the same; leave its weights out (dataclasses.replace(set, weights=None))."
-        )
-    if infobatch is not None and labelled.soft_labels is not None:
-        raise InputError(
-            f"the {name} set has soft labels, and infobatch judges images by their hard ones; "
-            "take protocol.infobatch=null."
-        )
-
-
 def view_logits(
     teachers: nn.Module,
-    labelled: LabelledImages,
+    labelled: SyntheticSet,
     views: Views,
     epoch: int | None,
     *,
@@ -208,14 +190,14 @@ class Stores:
         epochs = self.epochs(count)
         return min(self._protocol.labels.epochs or epochs, epochs)
 
-    def of(self, digest: str, labelled: LabelledImages) -> LabelStore:
+    def of(self, digest: str, labelled: SyntheticSet) -> LabelStore:
         """The store of a set with this hash, where it lies or will lie."""
         store = self._own(digest, labelled)
         if self._given is not None and store.same(self._given):
             return LabelStore(self._given, store.facts)
         return store
 
-    def require_given(self, sets: Mapping[str, LabelledImages]) -> None:
+    def require_given(self, sets: Mapping[str, SyntheticSet]) -> None:
         """Refuse given labels that fit none of the sets (by hash), in the words of the first.
 
         Raises:
@@ -227,7 +209,7 @@ class Stores:
 
     require_brought = require_given
 
-    def _own(self, digest: str, labelled: LabelledImages) -> LabelStore:
+    def _own(self, digest: str, labelled: SyntheticSet) -> LabelStore:
         labels = self._protocol.labels
         facts: dict[str, object] = {
             "set": digest,
@@ -275,7 +257,7 @@ class Labelling:
             assert folder is not None, "open_labelling() refuses stored labels without one"
             self._stores = Stores(protocol, self.hash, folder, given)
 
-    def prepare(self, sets: Mapping[str, LabelledImages], wanted: Collection[str]) -> None:
+    def prepare(self, sets: Mapping[str, SyntheticSet], wanted: Collection[str]) -> None:
         """Store the labels that are missing, each process its share.
 
         Args:
@@ -315,7 +297,7 @@ class Labelling:
             stores[digest].write(epoch, coded)
         self._accelerator.wait_for_everyone()
 
-    def soft_labels(self, labelled: LabelledImages, digest: str) -> SoftLabels:
+    def soft_labels(self, labelled: SyntheticSet, digest: str) -> SoftLabels:
         """The labels of a set with this hash, for one training."""
         labels, count = self.protocol.labels, len(labelled.labels)
         if self._stores is not None:
@@ -332,7 +314,7 @@ class Labelling:
         table = view_logits(self._teachers, labelled, self.protocol.views, None, device=device)
         return Fixed(table.to(device), labels)
 
-    def facts(self, digests: tuple[str, ...], labelled: LabelledImages) -> dict[str, object]:
+    def facts(self, digests: tuple[str, ...], labelled: SyntheticSet) -> dict[str, object]:
         """What the labels of a set (or the first of several) are and cost, in JSON's types."""
         facts: dict[str, object] = {
             "source": self.protocol.labels.source,
@@ -345,7 +327,7 @@ class Labelling:
             facts["label_bytes"] = self._stores.of(digests[0], labelled).bytes()
         return facts
 
-    def _accuracy_on_views(self, labelled: LabelledImages) -> float:
+    def _accuracy_on_views(self, labelled: SyntheticSet) -> float:
         """Share of some views of a set that the teachers name as the set labels them.
 
         Views are crops and mixtures, harder than real images whole, and a mixture counts as the
@@ -366,8 +348,8 @@ class Labelling:
 
 def open_labelling(
     protocol: EvalProtocol,
-    test: LabelledImages,
-    train: LabelledImages | None,
+    test: Dataset,
+    train: Dataset | None,
     *,
     normalization: Preprocessing,
     rows: Path | None,

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from latentdc import runtime
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.training import train_student
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
 from latentdc.io import cached, fingerprint, load_tensors, save_tensors
@@ -29,6 +29,7 @@ from latentdc.prune.scorers import (
 from latentdc.recipe.labels import Teacher, Views
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 
 class Ensemble(nn.Module):
@@ -66,8 +67,8 @@ class Ensemble(nn.Module):
 
 def open_teachers(
     protocol: EvalProtocol,
-    test: LabelledImages,
-    train: LabelledImages | None,
+    test: Dataset,
+    train: Dataset | None,
     *,
     normalization: Preprocessing,
     folder: Path | None,
@@ -110,7 +111,7 @@ def open_teachers(
 
 def require_given_teachers(
     protocol: EvalProtocol,
-    test: LabelledImages,
+    test: Dataset,
     *,
     normalization: Preprocessing,
     accelerator: Accelerator,
@@ -134,7 +135,7 @@ def require_given_teachers(
         _known_accuracy(Ensemble(given), test, protocol, accelerator)
 
 
-def _require_classes(protocol: EvalProtocol, test: LabelledImages) -> None:
+def _require_classes(protocol: EvalProtocol, test: Dataset) -> None:
     named, classes = protocol.labels.restricted_to, list(test.class_names)
     if named not in ([], classes):
         raise InputError(
@@ -145,7 +146,7 @@ def _require_classes(protocol: EvalProtocol, test: LabelledImages) -> None:
 
 
 def _known_accuracy(
-    ensemble: Ensemble, test: LabelledImages, protocol: EvalProtocol, accelerator: Accelerator
+    ensemble: Ensemble, test: Dataset, protocol: EvalProtocol, accelerator: Accelerator
 ) -> float:
     """Accuracy on real images, which is beyond chance."""
     accuracy = real_accuracy(ensemble, test.images, test.labels, accelerator.device)
@@ -154,7 +155,7 @@ def _known_accuracy(
     return accuracy
 
 
-def require_knowledge(accuracy: float, test: LabelledImages, names: str) -> None:
+def require_knowledge(accuracy: float, test: Dataset, names: str) -> None:
     """Refuse teachers that are at chance on real images.
 
     Raises:
@@ -173,8 +174,8 @@ def require_knowledge(accuracy: float, test: LabelledImages, names: str) -> None
 def open_teacher(
     teacher: Teacher,
     protocol: EvalProtocol,
-    test: LabelledImages,
-    train: LabelledImages | None,
+    test: Dataset,
+    train: Dataset | None,
     *,
     normalization: Preprocessing,
     folder: Path | None,
@@ -248,7 +249,7 @@ def _plain(teacher: Teacher, normalization: Preprocessing) -> Normalization:
 def _trained(
     teacher: Teacher,
     protocol: EvalProtocol,
-    train: LabelledImages,
+    train: Dataset,
     plain: Normalization,
     folder: Path | None,
     accelerator: Accelerator,
@@ -277,7 +278,7 @@ def _trained(
 
     def weights() -> dict[str, Tensor]:
         network = train_student(
-            train,
+            SyntheticSet.from_real(train),
             teacher.network,
             learning,
             seed=seed,

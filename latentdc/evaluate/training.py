@@ -14,12 +14,12 @@ from torch.optim.swa_utils import AveragedModel
 from latentdc.augment.dsa import augment
 from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import Draws, draw_views, view
-from latentdc.evaluate.labelled import LabelledImages
 from latentdc.images import Preprocessing, place, send
 from latentdc.networks.base import Network
 from latentdc.networks.build import new_network
 from latentdc.recipe.labels import Labels
 from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.synthetic_set import SyntheticSet
 from latentdc.training import (
     Batch,
     Forward,
@@ -62,7 +62,7 @@ class Step(NamedTuple):
 
 
 def train_student(
-    labelled: LabelledImages,
+    labelled: SyntheticSet,
     network: str,
     protocol: EvalProtocol,
     *,
@@ -132,7 +132,7 @@ def train_student(
 
 
 def training_steps(
-    labelled: LabelledImages,
+    labelled: SyntheticSet,
     protocol: EvalProtocol,
     seed: int,
     *,

@@ -11,13 +11,14 @@ from typing import cast
 from accelerate import Accelerator
 from torch import distributed
 
+from latentdc.data.dataset import Dataset
 from latentdc.evaluate.accuracy import Accuracy
-from latentdc.evaluate.labelled import LabelledImages, set_hash
 from latentdc.evaluate.soft_labels import Labelling
 from latentdc.images import Preprocessing
 from latentdc.io import read_json, write_json
 from latentdc.ranks import warn
 from latentdc.results.result import share
+from latentdc.synthetic.synthetic_set import set_hash
 
 PATIENCE = timedelta(days=30)  # between the first process to finish and the last
 
@@ -51,7 +52,7 @@ Done = dict[Training, Accuracy]
 
 
 def setting_hash(
-    test: LabelledImages, normalization: Preprocessing, precision: str, labelling: Labelling | None
+    test: Dataset, normalization: Preprocessing, precision: str, labelling: Labelling | None
 ) -> str:
     """8 hex digits of what all trainings of one call share."""
     facts = [set_hash(test), normalization.facts(), precision]

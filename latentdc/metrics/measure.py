@@ -12,14 +12,13 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import runtime
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, random_images
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
-from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.label_settings import Teacher
-from latentdc.evaluate.labelled import require_comparable, set_hash
 from latentdc.evaluate.loading import load_protocol
+from latentdc.evaluate.sets import require_comparable
 from latentdc.evaluate.teachers import open_teacher, require_knowledge
 from latentdc.images import Normalization, fetch
 from latentdc.metrics import diversity, kid
@@ -29,7 +28,7 @@ from latentdc.prune.scorers import Classifier, real_accuracy
 from latentdc.recipe import Recipe
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
-from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 NAME = "metrics.json"
 VERSION = 1

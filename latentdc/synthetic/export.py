@@ -30,7 +30,7 @@ def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
     Raises:
         InputError: `out` is not an empty folder, or the images do not fit into 8 bits.
     """
-    from latentdc.synthetic.rows import encode
+    from latentdc.synthetic.files import encode
 
     synthetic.require_images("--format imagefolder")
     if synthetic.images.is_floating_point():

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from latentdc.data.dataset import Dataset
-from latentdc.evaluate.labelled import set_hash
 from latentdc.images import MappedImages, fetch, from_uint8, place
+from latentdc.synthetic.synthetic_set import set_hash
 
 
 @pytest.fixture

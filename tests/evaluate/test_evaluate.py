@@ -3,15 +3,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from latentdc.data.dataset import random_images
 from latentdc.errors import InputError
 from latentdc.evaluate import evaluate
 from latentdc.evaluate.accuracy import Accuracy
-from latentdc.evaluate.baselines import random_images
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
-from latentdc.evaluate.labelled import set_hash
 from latentdc.images import Normalization
 from latentdc.ranks import warn
-from latentdc.synthetic.rows import encode
+from latentdc.synthetic.files import encode
+from latentdc.synthetic.synthetic_set import set_hash
 from tests.evaluate.toys import TEST, TWO, protocol, stripes
 from tests.processes import run_two
 

@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -8,12 +7,10 @@ from torch.nn import functional as F
 
 from latentdc.draws import generator
 from latentdc.errors import InputError
-from latentdc.evaluate.soft_labels import require_equal_images
 from latentdc.evaluate.training import train_student, training_steps
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import new_network
 from latentdc.recipe.labels import Labels, Teacher, Views
-from latentdc.synthetic import SyntheticSet
 from latentdc.training import InfoBatch, epoch_batches
 from tests.evaluate.toys import protocol, stripes
 
@@ -127,22 +124,6 @@ def test_infobatch_is_refused_with_what_hides_an_images_own_loss(changes, messag
         changes["labels"] = Labels(source=source, teachers=[Teacher()])
     with pytest.raises(InputError, match=message):
         protocol(**changes)
-
-
-def test_infobatch_is_refused_for_sets_with_soft_labels():
-    hard = SyntheticSet.from_real(stripes(6))
-    soft = replace(hard, soft_labels=torch.zeros(6, 3))
-    require_equal_images(hard, RHO, "given")
-    require_equal_images(soft, None, "given")
-    with pytest.raises(InputError, match="the given set has soft labels"):
-        require_equal_images(soft, RHO, "given")
-
-
-def test_weights_are_not_passed_over():
-    with pytest.raises(InputError, match="the given set weighs its images"):
-        require_equal_images(
-            replace(SyntheticSet.from_real(stripes(6)), weights=torch.ones(6)), None, "given"
-        )
 
 
 def test_infobatch_makes_another_protocol_and_none_the_same():

@@ -10,17 +10,18 @@ from latentdc.errors import InputError, RunError
 from latentdc.evaluate import evaluate, teachers
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.label_store import decode
-from latentdc.evaluate.labelled import set_hash
 from latentdc.evaluate.soft_labels import open_labelling
 from latentdc.evaluate.teachers import Ensemble, open_teacher, require_given_teachers
 from latentdc.evaluate.training import train_student
 from latentdc.images import Normalization
 from latentdc.networks import new_network
 from latentdc.recipe.labels import Labels, Teacher, Views
+from latentdc.synthetic import SyntheticSet
+from latentdc.synthetic.synthetic_set import set_hash
 from tests.evaluate.toys import TEST, protocol, stripes
 from tests.processes import run_two
 
-TRAIN, SMALL = stripes(60, seed=3), stripes(9, seed=5)
+TRAIN, SMALL = stripes(60, seed=3), SyntheticSet.from_real(stripes(9, seed=5))
 QUICK = Teacher(network="convnet3@8", epochs=40, lr=0.05, batch=10)
 VIEWS = Views(pad=1, flip=True, mix="cutmix")
 CPU = torch.device("cpu")

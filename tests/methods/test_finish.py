@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import checkpoint
-from latentdc.evaluate.mosaic import views_for
+from latentdc.evaluate.sets import views_for
 from latentdc.evaluate.settings import Views
 from latentdc.images import Normalization, fit_whitening
 from latentdc.methods import decode

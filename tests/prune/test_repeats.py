@@ -4,10 +4,9 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
 from latentdc.evaluate.__main__ import main as evaluate
-from latentdc.evaluate.baselines import random_images
 from latentdc.prune.__main__ import main as prune
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import choose_coreset, prune_dataset, score_dataset

@@ -12,9 +12,9 @@ from PIL import Image
 from latentdc.cli import main
 from latentdc.data.open import open_dataset
 from latentdc.errors import InputError
-from latentdc.evaluate.labelled import LabelledImages
 from latentdc.recipe import Data
 from latentdc.recipe.subsets import SUBSETS, wordnet_ids
+from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.open import find, open_set
 from tests.synthetic.foreign.test_rows import rethinkdc_of
@@ -74,7 +74,7 @@ def refused(capsys, *words: str) -> str:
 
 def opened(
     name: str, numbers: Numbers | None = None, classes: list[str] | None = None
-) -> LabelledImages:
+) -> SyntheticSet:
     """The set as students would see it, in order of class."""
     data = Data(source="real", resolution=8, classes=classes)
     return open_set(find(name, numbers=numbers), open_dataset(data, "train"), data)[0]

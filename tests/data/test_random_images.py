@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from latentdc.data.dataset import random_images
 from latentdc.errors import InputError
-from latentdc.evaluate.baselines import random_images
 from tests.evaluate.toys import stripes
 
 

@@ -1,4 +1,4 @@
-"""Views of mosaics, and of single images under the same protocol."""
+"""What a set and a protocol, or a set and the test set, make of each other."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import torch
 
 from latentdc.errors import InputError
 from latentdc.evaluate.evaluate import evaluate_sets
-from latentdc.evaluate.mosaic import grid_of, protocol_for, require_grid
+from latentdc.evaluate.sets import protocol_for, require_comparable, require_trainable
 from latentdc.images import Normalization
 from latentdc.recipe.labels import Views
 from latentdc.synthetic import SyntheticSet
@@ -24,8 +24,7 @@ def mosaics(grid=None) -> SyntheticSet:
 
 
 def test_real_images_and_single_ones_have_no_cells():
-    assert (grid_of(DATA), grid_of(mosaics(1)), grid_of(mosaics(2))) == (1, 1, 2)
-    for single in (DATA, mosaics(1)):
+    for single in (SyntheticSet.from_real(DATA), mosaics(1)):
         assert protocol_for(CONFINED, single) == OPEN
     for mosaic in (mosaics(2), mosaics()):  # of foreign sets only the protocol knows the grid
         assert protocol_for(CONFINED, mosaic) == CONFINED
@@ -33,10 +32,37 @@ def test_real_images_and_single_ones_have_no_cells():
 
 
 def test_another_grid_is_refused():
-    require_grid(mosaics(2), CONFINED.views, "x")
-    require_grid(mosaics(3), OPEN.views, "x")
+    require_trainable(mosaics(2), CONFINED, "x")
+    require_trainable(mosaics(3), OPEN, "x")
     with pytest.raises(InputError, match=r"the x set has mosaics of 3 x 3 .* cells of 2 x 2"):
-        require_grid(mosaics(3), CONFINED.views, "x")
+        require_trainable(mosaics(3), CONFINED, "x")
+
+
+def test_infobatch_is_refused_for_sets_with_soft_labels_and_weights_for_all():
+    soft = replace(mosaics(), soft_labels=torch.zeros(6, 3))
+    require_trainable(mosaics(), protocol(infobatch=0.5), "given")
+    require_trainable(soft, protocol(), "given")
+    with pytest.raises(InputError, match="the given set has soft labels"):
+        require_trainable(soft, protocol(infobatch=0.5), "given")
+    with pytest.raises(InputError, match="the given set weighs its images"):
+        require_trainable(replace(mosaics(), weights=torch.ones(6)), protocol(), "given")
+
+
+def test_classes_in_another_order_are_refused_by_name():
+    data = replace(stripes(6), class_names=("columns", "rows", "chessboard"))
+    with pytest.raises(InputError, match="class 0 is 'columns' in the distilled set and 'rows'"):
+        require_comparable(data, stripes(6), "distilled")
+
+
+def test_another_number_of_classes_is_refused():
+    data = replace(stripes(6), class_names=("rows", "columns", "chessboard", "dots"))
+    with pytest.raises(InputError, match="the distilled set has 4 classes, the test set 3"):
+        require_comparable(data, stripes(6), "distilled")
+
+
+def test_another_resolution_is_refused():
+    with pytest.raises(InputError, match=r"16x16 px, the test set 8x8; .*data.resolution=16"):
+        require_comparable(stripes(6, resolution=16), stripes(6), "distilled")
 
 
 def test_a_training_is_named_by_what_it_saw(tmp_path):
@@ -55,15 +81,5 @@ def test_stored_labels_of_single_images_are_of_whole_crops(tmp_path):
         teaching = opened(replace(softly("stored"), views=views), tmp_path / "rows")
         return teaching._stores.of("a", labelled)
 
-    assert store(CONFINED.views, DATA) == store(OPEN.views, DATA)
+    assert store(CONFINED.views, mosaics(1)) == store(OPEN.views, mosaics(1))
     assert store(CONFINED.views, mosaics(2)) != store(OPEN.views, mosaics(2))
-
-
-def test_the_grid_is_saved_with_the_set(tmp_path):
-    mosaics(2).save_pretrained(tmp_path / "two")
-    assert SyntheticSet.from_pretrained(tmp_path / "two").grid == 2
-    mosaics().save_pretrained(tmp_path / "none")
-    assert SyntheticSet.from_pretrained(tmp_path / "none").grid is None
-    with pytest.raises(InputError, match="grid is the number of pictures along a side"):
-        mosaics(0)
-    assert torch.equal(SyntheticSet.from_pretrained(tmp_path / "two").images, DATA.images)
