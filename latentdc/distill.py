@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from latentdc import cli, ranks
 from latentdc.evaluate.loading import load_protocol
 from latentdc.io import locked
-from latentdc.networks.names import check_network
 from latentdc.recipe import Recipe, require
 from latentdc.recipe.data import require_images
+from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune
 from latentdc.recipe.run import check_vectors
 from latentdc.run_folder import check_folder
