@@ -10,6 +10,7 @@ from torch import Tensor
 from latentdc import config, draws
 from latentdc.data.dataset import Dataset
 from latentdc.images import Images, from_uint8, to_uint8
+from latentdc.pictures import save_grid
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.card import prior_card
 from latentdc.priors.denoisers import UNetDenoiser
@@ -19,7 +20,6 @@ from latentdc.priors.recipe import PriorRecipe
 from latentdc.priors.stage import Stage
 from latentdc.published import published, without_paths
 from latentdc.recipe import PriorSettings
-from latentdc.report import save_grid
 from latentdc.runtime import device_name
 
 PER_CLASS = 8  # images of each class in the sample grid
