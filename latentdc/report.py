@@ -1,12 +1,12 @@
 """Pictures of image sets: the images of each class side by side, large enough to be seen."""
 
-import os
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from latentdc.images import to_uint8
+from latentdc.io import writing
 
 GAP = 4  # pixels between images
 CAPTION = 16  # pixels above the images of a class for its name
@@ -57,9 +57,8 @@ def save_grid(
     path: Path, images: Tensor, labels: Tensor, class_names: tuple[str, ...] | None = None
 ) -> None:
     """Write `image_grid` as a PNG, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    image_grid(images, labels, class_names).save(part, "PNG")
-    os.replace(part, path)
+    with writing(path) as part:
+        image_grid(images, labels, class_names).save(part, "PNG")
 
 
 def _thumbnail(image: Tensor) -> Image.Image:

@@ -1,7 +1,6 @@
 """A whole run of a recipe: prune, make the synthetic set, keep it, evaluate, push."""
 
 import filecmp
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Preprocessing, Whitening
+from latentdc.io import writing
 from latentdc.methods.context import Context
 from latentdc.methods.latents import check_classes_per_step, check_fit
 from latentdc.methods.matching import check_moves, check_precision, match
@@ -406,6 +406,5 @@ def _copy(source: Path, target: Path) -> None:
     """Whole or not at all; the same picture is left untouched."""
     if target.is_file() and filecmp.cmp(source, target, shallow=False):
         return
-    part = target.with_name(target.name + ".part")
-    shutil.copyfile(source, part)
-    os.replace(part, target)
+    with writing(target) as part:
+        shutil.copyfile(source, part)

@@ -1,7 +1,5 @@
 """Finished trainings, one small file each, so that a restarted evaluation trains only the rest."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -15,7 +13,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.soft_labels import Labelling
 from latentdc.images import Preprocessing
-from latentdc.io import read_json, write_json
+from latentdc.io import fingerprint, read_json, write_json
 from latentdc.ranks import warn
 from latentdc.results.result import share
 from latentdc.synthetic.synthetic_set import set_hash
@@ -55,9 +53,8 @@ def setting_hash(
     test: Dataset, normalization: Preprocessing, precision: str, labelling: Labelling | None
 ) -> str:
     """8 hex digits of what all trainings of one call share."""
-    facts = [set_hash(test), normalization.facts(), precision]
-    text = json.dumps(facts + ([] if labelling is None else [labelling.hash]))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    labels = None if labelling is None else labelling.hash
+    return fingerprint([set_hash(test), normalization.facts(), precision, labels], digits=8)
 
 
 def read(folder: Path, training: Training) -> Accuracy | None:
@@ -98,8 +95,7 @@ def _accuracy(content: object, training: Training) -> Accuracy:
 
 
 def _checksum(training: Training, accuracy: Accuracy) -> str:
-    text = json.dumps([asdict(training), accuracy.top1, accuracy.top5], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return fingerprint([training, accuracy.top1, accuracy.top5])
 
 
 def write(folder: Path, training: Training, accuracy: Accuracy) -> None:

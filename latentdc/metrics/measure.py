@@ -1,7 +1,5 @@
 """Measure one set beside as many random real images: the work of `python -m latentdc.metrics`."""
 
-import json
-import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from latentdc.evaluate.loading import load_protocol
 from latentdc.evaluate.sets import require_comparable
 from latentdc.evaluate.teachers import open_teacher, require_knowledge
 from latentdc.images import Normalization, fetch
+from latentdc.io import write_json
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
 from latentdc.prune.scorers import Classifier, real_accuracy
@@ -185,10 +184,7 @@ def _enlarged(images: Tensor) -> Tensor:
 
 
 def _write(path: Path, content: Facts) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(json.dumps(content, indent=2) + "\n")
-        os.replace(part, path)
+        write_json(path, content)
     except PermissionError as error:
         raise InputError(f"cannot write {path}; name a folder: --output FOLDER.") from error
