@@ -21,10 +21,10 @@ from latentdc.evaluate.sets import (
 )
 from latentdc.evaluate.soft_labels import (
     Labelling,
-    Stores,
     open_labelling,
     own_label_facts,
     own_labels,
+    require_given_labels,
 )
 from latentdc.evaluate.training import train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, setting_hash, write
@@ -273,7 +273,7 @@ def _require_stored(
         for name, digests in hashes.items()
         for seed, digest in enumerate(digests)
     }
-    Stores(protocol, None, Path(), labels).require_given(known)
+    require_given_labels(labels, protocol, known)
 
 
 def _train(
