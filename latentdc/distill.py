@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from latentdc import cli, ranks
 from latentdc.evaluate.loading import load_protocol
 from latentdc.io import locked
-from latentdc.networks.names import check_network
 from latentdc.recipe import Recipe
+from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune
 from latentdc.recipe.run import check_vectors
 from latentdc.run_folder import check_folder

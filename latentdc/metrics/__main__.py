@@ -13,9 +13,9 @@ from latentdc.cli import split_words
 from latentdc.errors import InputError
 from latentdc.evaluate.label_settings import Teacher
 from latentdc.io import locked
-from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
+from latentdc.recipe.networks import PRETRAINED, pretrained
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.open import Place, find
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.rules.names import RULES
 from latentdc.prune.select import Order, ranked
+from latentdc.recipe.rules import RULES
 
 
 def ranked_rows(coreset: Coreset, train: Dataset, count: int, order: Order) -> Tensor:

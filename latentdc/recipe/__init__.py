@@ -13,8 +13,6 @@ from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
 from latentdc.recipe.run import Recipe
 
-ObjectiveSpec = ObjectiveSettings
-
 __all__ = [
     "BASELINES",
     "LARGEST_ZCA",
@@ -27,7 +25,6 @@ __all__ = [
     "Loops",
     "Matching",
     "ObjectiveSettings",
-    "ObjectiveSpec",
     "PriorSettings",
     "Prune",
     "Rded",
