@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from latentdc.data.dataset import Dataset
 from latentdc.draws import generator
-from latentdc.errors import InputError
+from latentdc.errors import InputError, RunError
 from latentdc.evaluate import EvalProtocol
 from latentdc.evaluate.training import train_student
 from latentdc.experts.training import train_expert
@@ -21,7 +21,7 @@ from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.scorers import ScorerTraining
 from latentdc.recipe import Experts, Loops, Matching, ObjectiveSettings, Scorer, Trajectory
-from latentdc.training import InfoBatch, split
+from latentdc.training import InfoBatch, fit, moving_average, require_finite, split
 from tests.experts.toys import Wanderers
 
 NARROW = "torchvision/shufflenet_v2_x0_5"  # whose batch norms see one value per channel at 32 px
@@ -254,3 +254,74 @@ def test_draws_follow_from_seed_and_epoch():
     one = sampler()
     assert torch.equal(one.epoch(2)[0], sampler().epoch(2)[0])
     assert not torch.equal(one.epoch(2)[0], one.epoch(3)[0])
+
+
+def line() -> torch.nn.Linear:
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(network.weight)
+    return network
+
+
+def test_a_fit_steps_once_for_each_batch_at_its_rate_and_yields_after_it():
+    network, seen = line(), []
+    steps = fit(
+        network,
+        [1.0, 2.0],
+        lambda forward, batch: forward(torch.tensor([[batch]])).sum(),  # gradient: the batch
+        torch.optim.SGD(network.parameters(), lr=9.0),
+        lr=lambda batch: 0.1 * batch,
+    )
+    for batch, loss in steps:
+        seen.append((batch, loss.item(), network.weight.item()))
+    assert seen == [(1.0, 1.0, pytest.approx(0.9)), (2.0, pytest.approx(1.8), pytest.approx(0.5))]
+
+
+def test_gradients_are_clipped_by_their_common_norm():
+    network = line()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    list(fit(network, [8.0], lambda f, b: f(torch.tensor([[b]])).sum(), optimizer, clip=0.5))
+    assert network.weight.item() == pytest.approx(0.5)
+
+
+def test_draws_between_the_steps_are_the_callers_and_move_no_dropout():
+    def drawn(between):
+        network, values = line(), []
+
+        def loss(forward, _):
+            values.append(torch.rand(()).item())
+            return forward(torch.ones(1, 1)).sum()
+
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+        for _ in fit(network, range(3), loss, optimizer, dropout=(0, "test")):
+            between()
+        return values
+
+    torch.manual_seed(1)
+    one = drawn(lambda: None)
+    after = torch.rand(())
+    assert drawn(lambda: torch.rand(7)) == one and len(set(one)) == 3
+    torch.manual_seed(1)
+    line()  # draws its first weights
+    assert torch.equal(after, torch.rand(()))
+
+
+def test_an_average_begins_with_the_first_weights_unless_told_otherwise():
+    network = line()
+    average, constant = (moving_average(network, lambda count: 0.75) for _ in range(2))
+    constant.n_averaged.fill_(1)
+    for weight in (2.0, 6.0):
+        torch.nn.init.constant_(network.weight, weight)
+        for one in (average, constant):
+            one.update_parameters(network)
+    assert average.module.weight.item() == 0.75 * 2 + 0.25 * 6
+    assert constant.module.weight.item() == 0.75 * (0.75 * 1 + 0.25 * 2) + 0.25 * 6
+
+
+def test_what_ended_as_nan_is_said_with_what_to_do():
+    network = line()
+    require_finite(torch.ones(()), network, "a line", "Wait.")
+    with pytest.raises(RunError, match=r"of a line ended with a loss of nan; Wait\."):
+        require_finite(torch.tensor(torch.nan), network, "a line", "Wait.")
+    torch.nn.init.constant_(network.weight, torch.inf)
+    with pytest.raises(RunError, match=r"a loss of 1.0 and weights that are not finite; Wait\."):
+        require_finite(torch.ones(()), network, "a line", "Wait.")
