@@ -72,7 +72,7 @@ def run(
     name: str,
     folder: Path,
     *,
-    rows: Path | None = None,
+    trainings: Path | None = None,
     scores: Path | None = None,
 ) -> list[Result]:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
@@ -83,7 +83,7 @@ def run(
         recipe: what to do.
         name: of the recipe.
         folder: of the run.
-        rows: folder of finished trainings; None takes the run's own.
+        trainings: folder of finished trainings; None takes the run's own.
         scores: folder of the scores that the core set is chosen by; likewise.
 
     Returns:
@@ -139,7 +139,9 @@ def run(
         _copy(folder / SET / GRID, folder / GRID)
     results: list[Result] = []
     if recipe.evaluate.rows:
-        results = _evaluate(recipe, synthetic, coreset, parts, rows or folder / "rows", accelerator)
+        results = _evaluate(
+            recipe, synthetic, coreset, parts, trainings or folder / "trainings", accelerator
+        )
     if accelerator.is_main_process:
         _publish(synthetic, results, recipe, folder)
     for tracker in accelerator.trackers:  # end_training() would end the processes' group too
@@ -210,7 +212,7 @@ def _evaluate(
     synthetic: SyntheticSet,
     coreset: Dataset,
     parts: Parts,
-    rows: Path,
+    trainings: Path,
     accelerator: Accelerator,
 ) -> list[Result]:
     """Train the students of all rows that are not there yet."""
@@ -228,7 +230,7 @@ def _evaluate(
         normalization=parts.normalization,
         train=parts.train,
         seen=recipe.objective.network,
-        trainings=rows,
+        trainings=trainings,
         accelerator=accelerator,
     )
 

@@ -90,7 +90,7 @@ def run(
             results += _evaluate(
                 *(one, made, variants, pair, train, test),
                 normalization=normalization,
-                rows=folder / "rows",
+                rows=folder / "trainings",
                 accelerator=accelerator,
             )
     if results and accelerator.is_main_process:

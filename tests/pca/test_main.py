@@ -59,7 +59,9 @@ def test_the_mosaics_hold_the_easiest_images_of_each_class_whole(made):
 
 def test_started_again_it_trains_and_makes_nothing(made):
     def written():
-        return {p: p.stat().st_mtime_ns for p in (made / "run").rglob("*.*") if "rows" in str(p)}
+        return {
+            p: p.stat().st_mtime_ns for p in (made / "run").rglob("*.*") if "trainings" in str(p)
+        }
 
     sets = [(made / "run" / name / "provenance.json") for name in ("pruned", "synthetic", "rded")]
     before, older = written(), [path.stat().st_mtime_ns for path in sets]
@@ -86,9 +88,9 @@ def test_several_sizes_and_protocols_stand_in_one_table_that_shares_the_scores(t
     assert sorted(path.name for path in tmp_path.glob("*.parquet")) == ["scores.parquet"]
     for ipc in (1, 2):
         assert len(SyntheticSet.from_pretrained(tmp_path / f"ipc{ipc}/rded").labels) == 10 * ipc
-    rows = {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").iterdir()}
+    rows = {path: path.stat().st_mtime_ns for path in (tmp_path / "trainings").iterdir()}
     main([*call[:-1], "2"])
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").iterdir()} == rows
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "trainings").iterdir()} == rows
 
 
 def test_single_crops_of_rded_are_no_mosaics(tmp_path):
@@ -105,7 +107,7 @@ def test_two_processes_make_the_same_sets_and_rows_as_one(made, tmp_path):
         assert torch.equal(alone.images, both.images) and alone.provenance == both.provenance
 
     def rows(folder):
-        return {p.name: p.read_bytes() for p in (folder / "run/rows").glob("*.json")}
+        return {p.name: p.read_bytes() for p in (folder / "run/trainings").glob("*.json")}
 
     assert rows(made) == rows(tmp_path) and len(rows(made)) == 6
 
