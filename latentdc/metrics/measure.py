@@ -22,9 +22,9 @@ from latentdc.evaluate.teachers import open_teacher, require_knowledge
 from latentdc.images import Normalization, fetch
 from latentdc.io import write_json
 from latentdc.metrics import measures
+from latentdc.parts import build_prior
 from latentdc.prune.scorers import Classifier, real_accuracy
 from latentdc.recipe import Recipe
-from latentdc.run import build_prior
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
