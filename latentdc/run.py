@@ -88,7 +88,7 @@ def run(
             device=accelerator.device,
         )
     make = find_method(recipe.method.kind)
-    context = _context(recipe, parts, folder, rows, accelerator)
+    context = _context(recipe, parts, folder, trainings, accelerator)
     kept = _coreset(recipe, parts, folder, scores, accelerator)
     coreset = parts.train.select(kept.indices(parts.train))
     if parts.experts is not None:
@@ -179,7 +179,7 @@ def _settings(recipe: Recipe) -> object:
 
 
 def _context(
-    recipe: Recipe, parts: Parts, folder: Path, rows: Path | None, accelerator: Accelerator
+    recipe: Recipe, parts: Parts, folder: Path, trainings: Path | None, accelerator: Accelerator
 ) -> Context:
     """What the method may use of the run."""
     kind, picture = recipe.method.kind, None
