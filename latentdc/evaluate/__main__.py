@@ -14,8 +14,13 @@ from typing import get_args
 from latentdc import config
 from latentdc.cli import Parser, exits
 from latentdc.errors import InputError
-from latentdc.evaluate.loading import load_protocol
-from latentdc.evaluate.words import changes_for, check_names, protocol_words, split_words
+from latentdc.evaluate.loading import (
+    changes_for,
+    check_names,
+    load_protocol,
+    protocol_words,
+    split_words,
+)
 from latentdc.io import locked
 from latentdc.recipe import Recipe
 from latentdc.recipe.protocol import EvalProtocol

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 
 from latentdc import cli, config
-from latentdc.evaluate.words import check_names, protocol_words
+from latentdc.evaluate.loading import check_names, protocol_words
 from latentdc.io import locked
 from latentdc.pca.plan import protocols, runs
 from latentdc.pca.variants import VARIANTS, chosen

@@ -1,7 +1,7 @@
 import pytest
 
 from latentdc.errors import InputError
-from latentdc.evaluate.words import check_names, protocol_words
+from latentdc.evaluate.loading import check_names, protocol_words
 
 
 def test_protocols_their_changes_and_the_recipes_keys_are_told_apart():
