@@ -32,9 +32,9 @@ from latentdc.priors.base import Prior
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.pixel import PixelPrior
-from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
 from latentdc.recipe import Matching, ObjectiveSettings, PriorSettings
+from latentdc.recipe.prior_training import AutoencoderTraining, UNetTraining
 from latentdc.runtime import device_name
 
 RESOLUTION, REAL = 32, 10  # pixels, and real images per class

@@ -19,9 +19,9 @@ from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
 from latentdc.recipe import Matching, ObjectiveSettings, PriorSettings
+from latentdc.recipe.prior_training import AutoencoderTraining, UNetTraining
 
 SIZE, EACH, STEPS, ROUNDS = 8, 4, 3, 3
 PARTS = ("decode", "objective", "way back", "update")

@@ -98,6 +98,13 @@ EXIT = {"input": 2, "run": 1, "interrupt": 130, "closed pipe": 141}
 TRACEBACK = "LATENTDC_TRACEBACK"  # set, it shows where an error comes from
 
 
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What a command line names, and its overrides `key=value`; a path that exists is a name."""
+    named = ["=" not in word or os.path.exists(os.path.expanduser(word)) for word in words]
+    pairs = list(zip(words, named, strict=True))
+    return [word for word, name in pairs if name], [word for word, name in pairs if not name]
+
+
 def exits(work: Callable[[], None]) -> None:
     """Run a command's work; end with one line and the right code where it cannot go on.
 

@@ -8,9 +8,9 @@ import latentdc
 from latentdc.data.dataset import Dataset
 from latentdc.draws import generator
 from latentdc.experts.training import train_experts
-from latentdc.priors.recipe import AutoencoderTraining, PriorRecipe, UNetTraining
 from latentdc.priors.training import train_prior
 from latentdc.recipe import Experts, Loops, ObjectiveSettings, Prune, Scorer, Trajectory
+from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
 from tests.experts.toys import Wanderers
 from tests.priors import small
 from tests.prune.toys import colours

@@ -22,7 +22,7 @@ from latentdc.networks.build import NETWORKS
 from latentdc.networks.names import LIMITS
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.losses import autoencoder_loss
+from latentdc.priors.small import autoencoder_loss
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Experts, Loops, ObjectiveSettings, Trajectory
 from tests.evaluate.toys import pictures, protocol

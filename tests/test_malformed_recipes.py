@@ -9,8 +9,8 @@ import pytest
 
 from latentdc import cli, config
 from latentdc.errors import InputError
-from latentdc.priors.recipe import PriorRecipe
 from latentdc.recipe import Data, Hub, Matching, Prune, Recipe, Scorer
+from latentdc.recipe.prior_training import PriorRecipe
 from latentdc.sweep.spec import Sweep
 from tests.synthetic.sets import random_set
 

@@ -6,7 +6,6 @@ import pytest
 from latentdc.errors import InputError
 from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.settings import Views
-from latentdc.priors.recipe import AutoencoderTraining, PriorRecipe, UNetTraining
 from latentdc.recipe import (
     Combine,
     Data,
@@ -25,6 +24,7 @@ from latentdc.recipe import (
     Trajectory,
     Trim,
 )
+from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
 
 REFUSED = [
     (Data, {"resolution": 7}, r"data\.resolution is in pixels and at least 8, got 7"),

@@ -56,11 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         for name, recipe in recipes.items():
             check_folder(recipe, folder / name)
-        from latentdc.ablate.early import check_variants
         from latentdc.ablate.runs import compare
 
-        check_variants(recipes, options.recipe, options.overrides, folder)
-        compare(recipes, path.stem, folder)
+        compare(recipes, path.stem, folder, options.recipe, options.overrides)
 
     exits(work)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from latentdc.errors import InputError
 from latentdc.recipe import Recipe
 from latentdc.recipe.fields import nearest
-from latentdc.sweep import cells
+from latentdc.sweep.spec import Sweep
+from latentdc.sweep.spec import expand as expand_sweep
 
 UNCHANGED = "recipe"  # the variant that changes nothing; it runs first
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -63,7 +64,8 @@ def expand(
             raise InputError(f"unknown variant {name!r}{hint}; known: {', '.join(VARIANTS)}.")
     axes = {"variant": {name: list(VARIANTS[name]) for name in wanted}}
     expanded: dict[str, Recipe] = {}
-    for (name,), recipe in cells.expand(path, overrides, axes, check=check, word="variant").items():
+    cells = expand_sweep(Sweep(recipe=str(path), axes=axes), overrides, check=check)
+    for (name,), recipe in cells.items():
         if recipe not in expanded.values():
             expanded[name] = recipe
     return expanded

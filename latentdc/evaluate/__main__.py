@@ -12,16 +12,11 @@ from pathlib import Path
 from typing import get_args
 
 from latentdc import config
-from latentdc.cli import Parser, exits
+from latentdc.cli import Parser, exits, split_words
 from latentdc.errors import InputError
-from latentdc.evaluate.loading import (
-    changes_for,
-    check_names,
-    load_protocol,
-    protocol_words,
-    split_words,
-)
+from latentdc.evaluate.loading import changes_for, check_names, load_protocol, protocol_words
 from latentdc.io import locked
+from latentdc.ranks import say
 from latentdc.recipe import Recipe
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.foreign.numbers import Numbers
@@ -91,6 +86,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.print_config:
         print("---\n".join(map(config.to_yaml, [recipe, *protocols])), end="")
         return
+    if named is None and not any(override.startswith("data.source=") for override in overrides):
+        say("note", f"test data: {recipe.data.source}, by the set's own recipe")
     labels = None if options.labels is None else Path(options.labels)
     output = _output(places, options.output)
     with locked(output):

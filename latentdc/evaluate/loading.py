@@ -1,9 +1,8 @@
-"""Protocols by name, and the words of a command line that name and change them.
+"""Protocols by name: those that the package brings, YAML files, and the words that change them.
 
-A name is that of a protocol that the package brings, or of a YAML file. Imports no torch.
+Imports no torch.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
@@ -70,13 +69,6 @@ def _replaced(keys: Sequence[str]) -> set[str]:
     return {key for ways in _WAYS if not ways.isdisjoint(keys) for key in ways}
 
 
-def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What a command line names, and its overrides `key=value`; a path that exists is a name."""
-    named = ["=" not in word or os.path.exists(os.path.expanduser(word)) for word in words]
-    pairs = list(zip(words, named, strict=True))
-    return [word for word, name in pairs if name], [word for word, name in pairs if not name]
-
-
 def protocol_words(overrides: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """Names of protocols, changes of their keys, and the overrides of the recipe.
 
@@ -126,7 +118,7 @@ def check_names(names: Sequence[str]) -> None:
         InputError: says what is allowed.
     """
     if "" in names or len(set(names)) < len(names):
-        known = sorted(p.stem for p in config.shipped_folder("evaluate/protocols").glob("*.yaml"))
+        known = sorted(p.stem for p in config.shipped_folder(FOLDER).glob("*.yaml"))
         raise InputError(
             f"protocol= takes different names, such as protocol=[quick,rdc-hard], got {names}; "
             f"latentdc brings {', '.join(known)}."

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from latentdc import cli, config
+from latentdc.cli import split_words
 from latentdc.errors import InputError
 from latentdc.evaluate.label_settings import Teacher
-from latentdc.evaluate.loading import split_words
 from latentdc.io import locked
 from latentdc.networks.torchvision_names import PRETRAINED, pretrained
 from latentdc.recipe import Recipe

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from latentdc import cli
 from latentdc.io import locked
-from latentdc.priors.recipe import PriorRecipe
+from latentdc.recipe.prior_training import PriorRecipe
 
 LOCAL = ("output=", "data.source=", "data.cache=", "threads=")  # say nothing about the weights
 

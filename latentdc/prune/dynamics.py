@@ -1,7 +1,8 @@
 """Scores of every image, from a scorer's training or under given weights."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from latentdc.images import Normalization, Plain, forward_batch
 from latentdc.io import file_hash, fingerprint
 from latentdc.prune.features import FEATURES, Features
 from latentdc.prune.measures import Batch, History, Measures, accuracy, measure
-from latentdc.prune.records import Records, Workspace, array_file
+from latentdc.prune.records import Workspace
 from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score_table import PREDICTED, ScoreTable
 from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, refuse_chance
@@ -33,6 +34,9 @@ from latentdc.runtime import with_gradients
 Columns = dict[str, Tensor]
 PASSES = {"predictions", "last", "records"}  # stages that need a pass over the images
 WHOLE = "run-0"  # the first training on all images, which has the recipe's own seed
+GIVEN = "given"  # the one pass under given weights
+_HALF = 65504.0  # the largest number of half precision
+_CHUNK = 2**18  # images whose scores are made together of all epochs
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ def _of_subsets(scoring: Scoring) -> Columns:
     ]
     if not scoring.accelerator.is_main_process:
         return {}
-    losses = torch.stack([one.records.column("loss") for one in trainings if one.records])
+    losses = torch.stack([one.column("loss") for one in trainings])
     return _of_stage("subsets", scoring.columns, {"loss": losses, "held_out": held_out})
 
 
@@ -216,55 +220,90 @@ def _means(parts: list[Columns]) -> Columns:
 class Dynamics:
     """What one training, or one pass under given weights, says of every image.
 
+    Losses take 4 bytes, because easy images differ below half precision; other values that are
+    averaged over epochs take 2. Of what is not averaged, the last epoch alone is kept.
+
     Args:
         scoring: images, device and folder.
         run: name of its folder.
         measures: what to measure.
-        epochs: how often.
-        width: of features to keep; 0 keeps none.
-        keep: whether to go on with what a killed scoring left.
+        width: of features to keep from the last pass; 0 keeps none.
 
     Attributes:
-        records: of the main process; None on the others.
-        features: (N, width) float16 of the last pass; None where they are not wanted, and on the
-            other processes.
+        passes: (N,) values by name, of every recorded epoch; of the main process.
+        features: (N, width) float16; likewise.
     """
 
-    def __init__(
-        self, scoring: Scoring, run: str, measures: Measures, *, epochs: int, width: int, keep: bool
-    ) -> None:
-        self._scoring, self._measures, self._width = scoring, measures, width
-        self._trained = run != "given"
-        self.records: Records | None = None
-        self.features: NDArray[np.floating] | None = None
-        if scoring.accelerator.is_main_process:
-            count, folder = len(scoring.train), scoring.workspace.folder(run)
-            self.records = Records(folder, measures, epochs=epochs, count=count, keep=keep)
-            if width:
-                self.features = array_file(folder, "features", (count, width), "<f2", keep)
+    def __init__(self, scoring: Scoring, run: str, measures: Measures, width: int) -> None:
+        self._scoring, self._run, self._measures, self._width = scoring, run, measures, width
+        self._main, self._shape = scoring.accelerator.is_main_process, (len(scoring.train), width)
+        self.passes: list[Mapping[str, Tensor]] = []
+        self.features: NDArray[np.float16] | None = None
 
-    def observe(
-        self,
-        classifier: Classifier,
-        *,
-        epoch: int = 0,
-        last: bool = True,
-        start: int = 0,
-        after_block: Callable[[int], None] = lambda rows: None,
-    ) -> None:
-        """Measure and note every image under one state of the scorer.
+    def restore(self, first: int, last: int) -> dict[str, Tensor] | None:
+        """The state of a killed training, whose epochs from `first` on are taken up; None without.
 
-        Args:
-            classifier: the scorer.
-            epoch: row of the records.
-            last: whether to keep features.
-            start: images that were noted before.
-            after_block: told now and then how many images are noted, and are on the disk.
+        Raises:
+            InputError: a file is damaged or gone.
+        """
+        workspace, run = self._scoring.workspace, self._run
+        state, features = workspace.load(f"{run}/state"), self._has_features()
+        if state is not None and int(state["done"]) == last and not features:
+            state = None  # they were moved to the run folder, but no scores saved
+        self._open_features(keep=state is not None and features)
+        for epoch in range(first, 0 if state is None else int(state["done"]) + 1):
+            found = workspace.load(f"{run}/epoch-{epoch}")
+            if found is None:
+                path = workspace.place(f"{run}/epoch-{epoch}.safetensors")
+                raise workspace.damaged(path, "it is gone")
+            self.passes.append(found)
+            if epoch == last:
+                self._check_features(slice(None), found)
+        return state
+
+    def record(self, epoch: int, classifier: Classifier, *, last: bool) -> None:
+        """Measure every image at the end of an epoch of a training."""
+        values = torch.cat([block for _, block in self._blocks(classifier, features=last)])
+        if self._main:
+            sums = self._features_sum(slice(None)) if last else {}
+            found = self._pass(values, last=last) | sums
+            name, workspace = f"{self._run}/epoch-{epoch}", self._scoring.workspace
+            workspace.save(name, found)
+            self.passes.append(workspace.load(name) or found)  # mapped from its file
+
+    def record_once(self, classifier: Classifier) -> None:
+        """Measure every image under given weights, from where a killed pass ended."""
+        workspace, blocks = self._scoring.workspace, list[Tensor]()
+
+        def restore() -> int:
+            found = workspace.load(f"{self._run}/rows-0") if self._has_features() else None
+            self._open_features(keep=found is not None)
+            rows = 0
+            while found is not None:
+                blocks.append(found["values"])
+                self._check_features(slice(rows, rows + len(found["values"])), found)
+                rows += len(found["values"])
+                found = workspace.load(f"{self._run}/rows-{rows}")
+            return rows
+
+        start = runtime.main_alone(self._scoring.accelerator, restore)
+        if start < self._shape[0]:
+            for first, block in self._blocks(classifier, features=True, start=start):
+                blocks.append(block)
+                sums = self._features_sum(slice(first, first + len(block)))
+                workspace.save(f"{self._run}/rows-{first}", {"values": block, **sums})
+        if self._main:
+            self.passes = [self._pass(torch.cat(blocks), last=True)]
+
+    def _blocks(
+        self, classifier: Classifier, *, features: bool, start: int = 0
+    ) -> Iterator[tuple[int, Tensor]]:
+        """First row and (n, Q) values of consecutive blocks; features are noted in passing.
 
         Raises:
             RunError: values that are not finite.
         """
-        width, own = self._width if last else 0, len(self._measures.names)
+        width, own = self._width if features else 0, len(self._measures.names)
 
         def values(batch: Batch) -> Tensor:
             measured = self._measures(batch)
@@ -285,24 +324,68 @@ class Dynamics:
                     "the scorer gives losses that are not finite; lower prune.scorer.lr, or take "
                     "other weights."
                 )
-            if self.records is not None:
-                self.records.put(epoch, first, block[:, :own])
-                if self.features is not None and width:
-                    rows = slice(first, first + len(block))
-                    self.features[rows] = block[:, own:].numpy().clip(-65504, 65504)
-                self.records.flush()
-            after_block(first + len(block))
+            if self.features is not None and width:
+                rows = slice(first, first + len(block))
+                self.features[rows] = block[:, own:].numpy().clip(-_HALF, _HALF)
+            yield first, block[:, :own].contiguous()
+
+    def _pass(self, values: Tensor, *, last: bool) -> dict[str, Tensor]:
+        """(N, Q) values by name, as they are kept."""
+        found = dict(zip(self._measures.names, values.T, strict=True))
+        for name in self._measures.averaged:
+            if name != "loss":
+                found[name] = found[name].clamp(-_HALF, _HALF).half()
+        names = self._measures.names if last else self._measures.averaged
+        return {name: found[name].contiguous() for name in names}
+
+    def _has_features(self) -> bool:
+        """Whether none are wanted, or a killed scoring left them where they are written."""
+        path = self._scoring.workspace.place(f"{self._run}/{FEATURES}")
+        return not self._width or path is None or path.is_file()
+
+    def _open_features(self, *, keep: bool) -> None:
+        if self._main and self._width:
+            name, workspace = f"{self._run}/{FEATURES}", self._scoring.workspace
+            self.features = workspace.array(name, self._shape, keep=keep)
+
+    def _features_sum(self, rows: slice) -> dict[str, Tensor]:
+        """A checksum of features, after they are on the disk."""
+        if self.features is None:
+            return {}
+        if isinstance(self.features, np.memmap):
+            self.features.flush()
+        return {"features": torch.tensor(zlib.crc32(self.features[rows].data))}
+
+    def _check_features(self, rows: slice, kept: Mapping[str, Tensor]) -> None:
+        for name, wanted in self._features_sum(rows).items():
+            if not torch.equal(wanted, kept[name]):
+                workspace = self._scoring.workspace
+                path = workspace.place(f"{self._run}/{FEATURES}")
+                raise workspace.damaged(path, "it is not as it was written")
+
+    def column(self, name: str) -> Tensor:
+        """(N,) float32: the mean over epochs, or the last one's value."""
+        found = [one[name].float() for one in self.passes if name in one]
+        total = torch.zeros(self._shape[0])
+        for values in found:
+            total += values / len(found)
+        return total
 
     def columns(self, asked: Sequence[str], settings: Mapping[str, object]) -> Columns:
-        """Scores by the rules that look at this alone, on the main process."""
-        records = self.records
-        assert records is not None
-        measured = [name for name in self._measures.names if name in RULES or name == PREDICTED]
-        scores = {name: records.column(name) for name in measured}
-        derived = [n for n, rule in RULES.items() if rule.stage == "records" and self._trained]
+        """Scores by the rules that look at this alone."""
+        names = self._measures.names
+        scores = {name: self.column(name) for name in names if name in RULES or name == PREDICTED}
+        if self._run == GIVEN:
+            return scores
+        derived = [name for name, rule in RULES.items() if rule.stage == "records"]
         derived = [name for name in derived if RULES[name].free or name in asked]
-        scores |= {name: torch.zeros(records.count) for name in derived}
-        for some, values in records.chunks() if derived else ():
+        scores |= {name: torch.zeros(self._shape[0]) for name in derived}
+        for start in range(0, self._shape[0], _CHUNK):
+            some = slice(start, start + _CHUNK)
+            values: dict[str, object] = {
+                name: torch.stack([one[name][some] for one in self.passes]).float()
+                for name in self._measures.averaged
+            }
             for name in derived:
                 scores[name][some] = RULES[name]({**values, **settings})
         return scores
@@ -312,7 +395,6 @@ class Dynamics:
         folder = self._scoring.folder
         if folder is None or not isinstance(self.features, np.memmap):
             return None
-        self.features.flush()
         Path(str(self.features.filename)).replace(folder / FEATURES)
         return file_hash(folder / FEATURES)
 
@@ -336,16 +418,8 @@ def _given(scoring: Scoring, features: bool) -> Dynamics:
     _require_kind(scoring)
     classifier = given_scorer(scoring.scorer, scoring.train, scoring.input_normalization)
     _check_accuracy(scoring, classifier)
-    saved = scoring.workspace.load("given", beside=FEATURES if features else None)
-    measures, width = Measures(scoring.columns), classifier.width if features else 0
-    found = Dynamics(scoring, "given", measures, epochs=1, width=width, keep=saved is not None)
-
-    def save(rows: int) -> None:
-        scoring.workspace.save("given", {"rows": torch.tensor(rows)})
-
-    start = 0 if saved is None else int(saved["rows"])
-    if start < len(scoring.train):
-        found.observe(classifier, start=start, after_block=save)
+    found = Dynamics(scoring, GIVEN, Measures(scoring.columns), classifier.width if features else 0)
+    found.record_once(classifier)
     return found
 
 
@@ -373,7 +447,7 @@ def _trained(
         RunError: values that are not finite.
     """
     _require_kind(scoring)
-    train, workspace, (first, last) = scoring.train, scoring.workspace, window or scoring.window
+    train, (first, last) = scoring.train, window or scoring.window
     training = ScorerTraining(
         train,
         scoring.scorer,
@@ -383,27 +457,19 @@ def _trained(
         rows=rows,
     )
     classifier = training.classifier
-    saved = workspace.load(run, beside=FEATURES if features else None)
-    if saved is not None:
-        training.restore(saved)
     history = None
     if any("change" in RULES[name].inputs for name in asked):
         history = History(len(train), train.num_classes)
-        if first <= training.done < last:  # begun: note what it said last
-            _remember(history, classifier, scoring)
-    width = classifier.width if features else 0
-    found = Dynamics(
-        scoring,
-        run,
-        Measures(asked, history),
-        epochs=last - first + 1,
-        width=width,
-        keep=saved is not None,
-    )
+    found = Dynamics(scoring, run, Measures(asked, history), classifier.width if features else 0)
+    state = runtime.main_alone(scoring.accelerator, lambda: found.restore(first, last))
+    if state is not None:
+        training.restore(state)
+    if history is not None and first <= training.done < last:  # begun: note what it said last
+        _remember(history, classifier, scoring)
     for epoch in training.run(last):
         if epoch + 1 >= first:
-            found.observe(classifier, epoch=epoch + 1 - first, last=epoch + 1 == last)
-        workspace.save(run, training.state())
+            found.record(epoch + 1, classifier, last=epoch + 1 == last)
+        scoring.workspace.save(f"{run}/state", training.state())
     _check_accuracy(scoring, classifier)
     return found
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from latentdc import cli
 from latentdc.errors import InputError
+from latentdc.io import write_text
 from latentdc.plain_text import on_terminal
 from latentdc.recipe.fields import nearest
 
@@ -58,8 +59,7 @@ def _compare(options: argparse.Namespace) -> None:
             f"there are {', '.join(names)}."
         )
     text = on_terminal(to_markdown(frame, options.against, value))
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / TABLE).write_text(text + "\n", encoding="utf-8")
+    write_text(options.output / TABLE, text + "\n")
     print(f"{text}\n\ntables: {options.output / TABLE}")
     try:
         from latentdc.results.frontier import save_frontier

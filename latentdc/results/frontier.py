@@ -1,6 +1,5 @@
 """Accuracy against storage: which sets no other one beats in both, and a picture of it."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -8,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from latentdc.io import writing
 from latentdc.plain_text import in_picture
 from latentdc.results.comparison import columns, groups_of, lines_of, size_of
 from latentdc.results.frame import by_seed
@@ -66,9 +66,8 @@ def save_frontier(path: Path, frame: pd.DataFrame, value: str = "accuracy") -> i
     figure.legend(
         found.values(), found.keys(), loc="outside lower center", ncols=min(6, len(found))
     )
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png", dpi=130)
-    os.replace(part, path)
+    with writing(path) as part:
+        figure.savefig(part, format="png", dpi=130)
     return sum(len(named) for _, named in drawn)
 
 

@@ -1,19 +1,18 @@
 """What a sweep brings together from its finished cells: results.json, table.md and table.png."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from latentdc.io import write_text, writing
 from latentdc.plain_text import in_picture, markdown_table
 from latentdc.recipe import BASELINES
 from latentdc.results.frame import percent
 from latentdc.results.result import RESULTS, Result, save
 from latentdc.results.tables import to_markdown
-from latentdc.sweep import finished
-from latentdc.sweep.cells import Cells, place, runs
-from latentdc.sweep.spec import Axis, Point, Sweep
+from latentdc.sweep.run import cell_results, is_finished
+from latentdc.sweep.spec import Axis, Cells, Point, Sweep, cell_folder, shared_runs
 
 _FIXED = ("random", "full")  # rows that do not depend on the cell
 _PANEL = (3.4, 2.7)  # inches
@@ -28,9 +27,7 @@ def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
     text = table(sweep.axes, wanted, results)
     every = {id(result): result for found in results.values() for result in found}
     save(folder / RESULTS, every.values())
-    part = folder / f"table.md.{os.getpid()}.part"
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, folder / "table.md")
+    write_text(folder / "table.md", text + "\n")
     draw(sweep.axes, wanted, results, folder / "table.png")
     return text
 
@@ -41,14 +38,13 @@ def collect(cells: Cells, folder: Path) -> dict[Point, list[Result]]:
     `run` names these points, `seconds` are those of all distillation steps.
     """
     found: dict[Point, list[Result]] = {}
-    home = runs(cells, folder)
+    home = shared_runs(cells, folder)
     for first in dict.fromkeys(home[point] for point in cells):
-        target = place(folder, first)
-        results = finished.results(target) if finished.is_finished(cells[first], target) else []
+        target = cell_folder(folder, first)
+        results = cell_results(target) if is_finished(cells[first], target) else []
         points = [point for point in cells if home[point] == first]
         name = " and ".join(", ".join(point) for point in points)
-        seconds = finished.seconds(target) if results else None
-        named = [replace(result, run=name, seconds=seconds) for result in results]
+        named = [replace(result, run=name) for result in results]
         found |= dict.fromkeys(points, named) if named else {}
     return {point: found[point] for point in cells if point in found}
 
@@ -123,14 +119,19 @@ def _cell(results: Sequence[Result], student: str) -> str:
 
 
 def _baselines(results: Sequence[Result], student: str) -> list[str]:
-    """Of each baseline's sets once."""
+    """Of each baseline's sets once, as far as all cells under its protocol have the same."""
+    alike: dict[tuple[str, str], set[tuple[str, ...]]] = {}
+    for result in results:
+        alike.setdefault((result.set, result.protocol_hash), set()).add(result.hashes)
     found = {
         (result.set, result.hashes, result.protocol_hash): (
             f"{result.set}{'' if result.set == 'full' else f', ipc {result.ipc}'}: "
             f"{percent(result.accuracies)}"
         )
         for result in results
-        if result.set in _FIXED and result.student == student
+        if result.student == student
+        and result.set in BASELINES
+        and (result.set in _FIXED or len(alike[result.set, result.protocol_hash]) == 1)
     }
     return ["; ".join(found.values()) + ".", ""] if found else []
 
@@ -193,9 +194,8 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, pa
     if len(axes) > 1:
         curves = grid[0][0].get_legend_handles_labels()
         figure.legend(*curves, loc="outside right upper", fontsize="small")
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    figure.savefig(part, format="png", dpi=150)
-    os.replace(part, path)
+    with writing(path) as part:
+        figure.savefig(part, format="png", dpi=150)
     return True
 
 

@@ -1,16 +1,11 @@
 """What a compressed set costs to keep, in bytes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
-from safetensors import safe_open
 
-from latentdc.synthetic import folder as layout
-from latentdc.synthetic.files import VECTORS, encode, holds_vectors
+from latentdc.synthetic.files import encode
 
 if TYPE_CHECKING:
     from latentdc.priors.base import Prior
@@ -104,23 +99,3 @@ def decoder_bytes(prior: "Prior") -> int:
         if module is not space or not name.startswith(("encoder.", "quant_conv."))
     )
     return 4 * sum(weights)
-
-
-def stored_image_bytes(folder: Path) -> int:
-    """Bytes of the images in a set's folder, as students are trained on them; none is decoded.
-
-    Those of the PNGs (`images/png`), or of the float images where the set has them.
-    """
-    if (latents := folder / layout.LATENTS).is_file():
-        with safe_open(latents, "numpy") as file:
-            if "images" in file.keys():
-                return 4 * torch.Size(file.get_slice("images").get_shape()).numel()
-    return sum(_sample_bytes(path) for path in layout.shards(folder))
-
-
-def _sample_bytes(path: Path) -> int:
-    if holds_vectors(path):
-        lists = pq.read_table(path, columns=[VECTORS])[VECTORS]
-        return 4 * int(pc.sum(pc.list_value_length(lists)).as_py())
-    groups = pq.ParquetFile(path).iter_batches(columns=["image"])
-    return sum(pc.sum(pc.binary_length(g["image"].field("bytes"))).as_py() for g in groups)

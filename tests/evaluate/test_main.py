@@ -42,7 +42,8 @@ def wrong(capsys, *arguments):
 @pytest.mark.smoke
 def test_a_saved_set_is_scored_beside_random_images(run, capsys):
     main([str(run), *QUICK, "evaluate.rows=[distilled,random]", "data.resolution=8"])
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert "test data: digits, by the set's own recipe" in said
     assert re.search(r"distilled +[\d,]+ +\d+\.\d\nrandom +[\d,]+ +\d+\.\d\n", printed)
     assert "ipc 2, protocol quick" in printed and "2 steps" in printed
     results = json.loads((run / "evaluation.json").read_text())
@@ -82,6 +83,7 @@ def test_a_set_of_its_own_needs_a_recipe_and_writes_where_it_is_told(run, capsys
     mine = run / "mine.yaml"
     mine.write_text("data: {resolution: 8}\nevaluate: {rows: [random]}")
     main([str(run), *QUICK, "--recipe", str(mine), "--output", str(run / "there")])
+    assert "own recipe" not in capsys.readouterr().err
     assert (run / "there" / "evaluation.json").is_file()
 
 

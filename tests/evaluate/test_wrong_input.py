@@ -71,7 +71,7 @@ def test_a_test_split_of_other_classes_is_refused():
 @pytest.mark.parametrize("budget", [{"steps": 3}, {"steps": None, "epochs": 2}])
 def test_empty_sets_are_refused(budget):
     empty = stripes(6).select(torch.arange(0))
-    with pytest.raises(InputError, match=r"holds no images|got 0 images of 3 classes"):
+    with pytest.raises(InputError, match=r"holds no images|holds at least one image"):
         evaluate_sets(empty, TEST, protocol(**budget), **PLAIN)
     with pytest.raises(InputError, match="the test set holds no images"):
         evaluate_sets(stripes(6), empty, protocol(**budget), **PLAIN)

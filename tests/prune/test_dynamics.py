@@ -115,9 +115,9 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_scores(
     whole = scored()
     save, saved, epochs = dynamics.Workspace.save, [], []
 
-    def dying(self, run, state):
-        save(self, run, state)
-        saved.append(run)
+    def dying(self, name, tensors):
+        save(self, name, tensors)
+        saved.extend([name] if name.endswith("state") else [])
         if len(saved) == killed_after:
             raise KeyboardInterrupt
 
@@ -139,8 +139,8 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_scores(
 
 
 def test_what_another_scorer_left_is_not_continued(tmp_path, monkeypatch):
-    def dying(self, run, state):
-        saved(self, run, state)
+    def dying(self, name, tensors):
+        saved(self, name, tensors)
         raise KeyboardInterrupt
 
     saved = dynamics.Workspace.save
@@ -172,9 +172,9 @@ def test_a_killed_look_through_given_weights_goes_on_where_it_was(tmp_path, monk
     whole = scored(**keys)
     save = dynamics.Workspace.save
 
-    def dying(self, run, state):
-        save(self, run, state)
-        if int(state["rows"]) == 16:
+    def dying(self, name, tensors):
+        save(self, name, tensors)
+        if name == "given/rows-8":
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -182,11 +182,11 @@ def test_a_killed_look_through_given_weights_goes_on_where_it_was(tmp_path, monk
         with pytest.raises(KeyboardInterrupt):
             scored(folder=tmp_path, **keys)
     starts = []
-    take = dynamics.Dynamics.observe
+    blocks = dynamics.Dynamics._blocks
     monkeypatch.setattr(
         dynamics.Dynamics,
-        "observe",
-        lambda self, *a, **k: starts.append(k["start"]) or take(self, *a, **k),
+        "_blocks",
+        lambda self, *a, **k: starts.append(k["start"]) or blocks(self, *a, **k),
     )
     again = scored(folder=tmp_path, **keys)
     assert starts == [16]
@@ -207,7 +207,7 @@ def test_a_scorer_at_chance_is_refused_before_it_scores(tmp_path, monkeypatch):
     network = new_network("convnet3@8", "x", num_classes=2, resolution=8, seed=0)
     network.linear.weight.data.zero_()
     save_file(network.state_dict(), tmp_path / "w.safetensors")
-    monkeypatch.setattr(dynamics.Dynamics, "observe", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(dynamics.Dynamics, "_blocks", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(InputError, match=r"its class order or its normalisation"):
         scored(columns=["loss"], weights=str(tmp_path / "w.safetensors"))
 

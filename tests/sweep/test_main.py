@@ -6,12 +6,12 @@ import pytest
 from filelock import FileLock, Timeout
 
 from latentdc.errors import InputError
+from latentdc.io import write_json
 from latentdc.prune import prune as module
 from latentdc.prune.score_table import ScoreTable
 from latentdc.ranks import warn
 from latentdc.recipe import Evaluate, Recipe
 from latentdc.results.result import Result, load
-from latentdc.sweep import finished
 from latentdc.sweep import run as sweep_run
 from latentdc.sweep.__main__ import main
 
@@ -228,13 +228,27 @@ def test_what_it_would_run_is_said(tmp_path, monkeypatch, capsys):
     assert not Path("runs").exists()
 
 
+def test_another_recipe_may_be_varied_in_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(SWEEP)
+    (tmp_path / "other.yaml").write_text("ipc: 3\nseed: 7\n")
+    asked = []
+    monkeypatch.setattr(sweep_run, "carry_out", lambda *given: asked.append(given))
+    main(["mine.yaml", "--recipe", "other.yaml", "--only", "real=hard"])
+    ((wanted, cells, name, folder, words),) = asked
+    assert {recipe.seed for recipe in cells.values()} == {7} and len(wanted) == 2
+    assert (name, folder) == ("mine_other", Path("runs/mine_other"))
+    assert words["hard", "50 %"][0] == "other.yaml"
+    assert words["hard", "50 %"][-2:] == ["prune.order=hard", "prune.keep=0.5"]
+
+
 def test_a_finished_cell_whose_protocol_was_moved_says_so(tmp_path):
     protocol = tmp_path / "mine.yaml"
     protocol.write_text("{name: mine, students: [convnet3@4], steps: 2}")
     recipe = Recipe(evaluate=Evaluate(protocol=str(protocol), rows=[]))
-    finished.mark(recipe, tmp_path)
-    assert finished.is_finished(recipe, tmp_path)
+    write_json(tmp_path / sweep_run.MARK, {"recipe": sweep_run.identity(recipe)})
+    assert sweep_run.is_finished(recipe, tmp_path)
     protocol.rename(tmp_path / "elsewhere.yaml")
     with pytest.raises(InputError, match=r"^no file .*mine\.yaml") as error:
-        finished.is_finished(recipe, tmp_path)
+        sweep_run.is_finished(recipe, tmp_path)
     assert "remove" not in str(error.value)

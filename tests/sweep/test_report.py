@@ -37,6 +37,12 @@ def test_the_distilled_row_is_the_cells_and_baselines_are_said_once():
     row["full"] = (0.9, 0.9)
     found = {("easy", "1 %"): result(3.4, **row), ("easy", "10 %"): result(5, **row)}
     text = table(AXES, WANTED[:2], found)
+    assert "coreset, ipc 1: 80.0 ± 0.0" in text  # of the same images in both cells
+    found["easy", "10 %"] = [
+        replace(one, hashes=("x", "x")) if one.set == "coreset" else one
+        for one in found["easy", "10 %"]
+    ]
+    text = table(AXES, WANTED[:2], found)
     assert "| easy | 50.0 ± 0.0 (3 s) | 50.0 ± 0.0 (5 s) |" in text
     assert "random, ipc 1: 20.0 ± 0.0; full: 90.0 ± 0.0." in text and "80.0" not in text
     assert "in brackets the time of all distillation steps" in text

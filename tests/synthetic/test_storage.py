@@ -9,7 +9,6 @@ from latentdc.synthetic.storage import (
     decoder_bytes,
     image_bytes,
     soft_label_bytes,
-    stored_image_bytes,
 )
 from tests.synthetic.sets import float_images, random_set
 
@@ -20,13 +19,6 @@ def test_bytes_of_soft_labels_are_those_that_are_stored(precision, top):
     coded = encode(torch.randn(5, 7), precision, top)
     stored = sum(tensor.nbytes for tensor in coded.values())
     assert soft_label_bytes(5, 7, epochs=4, precision=precision, top=top) == 4 * stored
-
-
-def test_the_bytes_of_stored_images_are_found_without_decoding_them(tmp_path):
-    random_set().save_pretrained(tmp_path / "levels")
-    random_set(images=float_images()).save_pretrained(tmp_path / "floats")
-    assert stored_image_bytes(tmp_path / "levels") == random_set().storage()["images/png"]
-    assert stored_image_bytes(tmp_path / "floats") == float_images().nbytes
 
 
 def test_every_quality_of_jpeg_is_stated():
