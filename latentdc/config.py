@@ -142,11 +142,7 @@ def claim(recipe: object, folder: Path, *, may_change: Sequence[str] = ()) -> No
 
 
 def refuse_other(recipe: object, folder: Path, *, may_change: Sequence[str] = ()) -> None:
-    """What `claim` refuses, without writing anything.
-
-    Raises:
-        InputError: as `claim`.
-    """
+    """What `claim` refuses, without writing anything."""
     path = folder / RECIPE
     if not path.is_file():
         return

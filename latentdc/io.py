@@ -116,11 +116,7 @@ def put_back(folder: Path) -> None:
 
 
 def require_writable(folder: Path, key: str = "output") -> None:
-    """Refuse a place where no folder can be written; writes nothing. `key` names another.
-
-    Raises:
-        InputError: it is a file, below a file, closed to us, or has too long a name.
-    """
+    """Refuse a place where no folder can be written; writes nothing. `key` names another."""
     place = folder.absolute()
     try:
         existing = next(path for path in (place, *place.parents) if path.exists())
@@ -202,11 +198,7 @@ def reserve(file: IO[bytes]) -> None:
 
 
 def require_file(path: Path) -> None:
-    """Refuse a folder, pipe or device in the place of a file: a pipe would be waited for.
-
-    Raises:
-        OSError: it is one; of what does not exist, only opening it tells.
-    """
+    """Refuse a folder, pipe or device in the place of a file: a pipe would be waited for."""
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is no file")
 
@@ -372,12 +364,7 @@ def load_tensors(path: Path) -> "dict[str, Tensor]":
 
 
 def load_metadata(path: Path) -> dict[str, str]:
-    """The metadata that `save_tensors` wrote.
-
-    Raises:
-        OSError: as `load_tensors`.
-        ValueError: likewise.
-    """
+    """The metadata that `save_tensors` wrote."""
     return _read_tensors(path)[1]
 
 

@@ -101,11 +101,7 @@ def lock_owner(folder: Path) -> dict[str, str] | None:
 
 
 def _place(folder: Path) -> Path:
-    """Where a folder lies, or will be made, links followed.
-
-    Raises:
-        InputError: it is a link that leads nowhere.
-    """
+    """Where a folder lies, or will be made, links followed."""
     with suppress(RuntimeError):  # links in a circle
         if not folder.is_symlink() or folder.exists():
             return folder.resolve()

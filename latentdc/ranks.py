@@ -51,11 +51,7 @@ def warn(message: str) -> None:
 
 
 def check() -> None:
-    """Refuse variables that no launcher sets so.
-
-    Raises:
-        InputError: one of them is not a whole number.
-    """
+    """Refuse variables that no launcher sets so."""
     for name in (*_RANKS, *_SIZES, *_LOCAL):
         value = os.environ.get(name)
         if value is not None and _number(value) is None:

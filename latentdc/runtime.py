@@ -96,11 +96,7 @@ def start(
 
 
 def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:
-    """With all processes of the launcher, which are seen from then on.
-
-    Raises:
-        InputError: the launcher's environment, or Accelerate's config, cannot be used.
-    """
+    """With all processes of the launcher, which are seen from then on."""
     started = ranks.processes()
     if started > 1 and not torch.accelerator.is_available():
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # else each would work alone
@@ -137,11 +133,7 @@ def _end_group() -> None:
 
 
 def _require_shared(folder: Path, accelerator: Accelerator) -> None:
-    """Refuse nodes that have a folder of that name each; the main process's lock tells it.
-
-    Raises:
-        InputError: names the processes that do not see the main one's; all raise it together.
-    """
+    """Refuse nodes that have a folder of that name each; the main process's lock tells it."""
     owner = broadcast(accelerator, lock_owner(folder) if accelerator.is_main_process else None)
     if owner is None:  # called from Python, without a lock
         return
@@ -292,11 +284,7 @@ def _start_heartbeat(accelerator: Accelerator) -> None:
 
 
 def _silence() -> float:
-    """Seconds without a sign of life after which a process counts as stopped.
-
-    Raises:
-        InputError: LATENTDC_SILENCE is no such number.
-    """
+    """Seconds without a sign of life after which a process counts as stopped."""
     given = os.environ.get(SILENCE, "300")
     with suppress(ValueError):
         if 1 <= float(given) < math.inf:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -39,6 +38,7 @@ from latentdc.io import (
     writing,
 )
 from latentdc.plain_text import printable
+from latentdc.recipe import Data
 
 MEMORY_LIMIT = 2 * 2**30  # bytes
 _CHUNK = 64  # images per task of a thread
@@ -72,25 +72,23 @@ class EncodedSplit:
         return len(self.labels)
 
 
-def decoded(
-    split: EncodedSplit, *, resolution: int, unreadable: Literal["stop", "skip"], folder: str | None
-) -> Dataset:
-    """The split as levels, decoded now or found in the cache.
+def decoded(split: EncodedSplit, data: Data) -> Dataset:
+    """The split as levels at `data.resolution`, decoded now or found in the cache.
 
     Raises:
         InputError: an unreadable image (with `stop`), an empty class, an unusable cache folder.
     """
     require_members(split.labels, split.class_names, split.name)
-    home = cache_folder(folder) / _key(split, resolution, unreadable)
+    home = cache_folder(data.cache) / _key(split, data)
     if not os.path.isdir(home):  # one under its final name is whole, also in a read-only cache
         advice = "pass another data.cache=FOLDER"
         with locked(home, wait=True, every_process=True, advice=advice):
             if not home.is_dir():
                 with writing(home) as part:
                     part.mkdir()
-                    _decode_into(part, split, resolution, unreadable)
+                    _decode_into(part, split, data)
     try:
-        return _read(home, split, resolution)
+        return _read(home, split, data.resolution)
     except (OSError, ValueError) as error:
         if is_full(error):
             raise
@@ -106,19 +104,19 @@ def cache_folder(folder: str | None) -> Path:
     return Path(chosen).expanduser()
 
 
-def _key(split: EncodedSplit, resolution: int, unreadable: str) -> str:
+def _key(split: EncodedSplit, data: Data) -> str:
     digits = fingerprint(
         {
             "decoding": _decoding(),
             "files": split.fingerprint,
             "name": split.name,
             "class_names": split.class_names,
-            "resolution": resolution,
-            "unreadable": unreadable,
+            "resolution": data.resolution,
+            "unreadable": data.unreadable,
         }
     )
     words = printable(split.name).replace("/", " ").replace("\\", "_").split()
-    return "-".join([*(word[-40:] for word in words[-2:]), str(resolution), digits])
+    return "-".join([*(word[-40:] for word in words[-2:]), str(data.resolution), digits])
 
 
 @cache
@@ -137,17 +135,17 @@ def _decoding() -> str:
     return fingerprint(found)
 
 
-def _decode_into(part: Path, split: EncodedSplit, resolution: int, unreadable: str) -> None:
+def _decode_into(part: Path, split: EncodedSplit, data: Data) -> None:
     kept: list[int] = []
     hashes: list[int] = []
     with (part / _LEVELS).open("wb") as images:
-        for row, result in enumerate(_decode_all(split, resolution)):
+        for row, result in enumerate(_decode_all(split, data.resolution)):
             if not isinstance(result, str):
                 levels, hash_ = result
                 images.write(levels.tobytes())
                 kept.append(row)
                 hashes.append(hash_)
-            elif unreadable == "stop":
+            elif data.unreadable == "stop":
                 raise InputError(
                     f"cannot decode {split.locate(row)}: {result}; mend or remove it, or leave "
                     "such images out with data.unreadable=skip."

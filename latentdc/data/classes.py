@@ -89,9 +89,6 @@ def choose_classes(
 
     Returns:
         Labels (M,) into the names of the kept classes, these names, and ascending rows (M,).
-
-    Raises:
-        InputError: as `chosen_names`.
     """
     kept = chosen_names(names, data, source)
     places = {name: place for place, name in enumerate(kept)}
@@ -101,11 +98,7 @@ def choose_classes(
 
 
 def require_members(labels: Tensor, names: Sequence[str], source: str) -> None:
-    """Refuse a set in which a class has no image.
-
-    Raises:
-        InputError: naming the empty classes.
-    """
+    """Refuse a set in which a class has no image."""
     counts = torch.bincount(labels, minlength=len(names))
     empty = [name for name, count in zip(names, counts.tolist(), strict=True) if count == 0]
     if empty:

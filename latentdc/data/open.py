@@ -66,7 +66,7 @@ def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
         return open_vectors(data, split)
     if data.source == "digits":
         return open_digits(data, split)
-    return _decoded(data, encoded_split(data, split))
+    return decoded(encoded_split(data, split), data)
 
 
 @with_gradients
@@ -79,19 +79,14 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
         InputError: as `open_dataset`, and where the two splits have other classes.
     """
     require_a(Data, data, "data", "such as Data(source='digits')")
-    train, test = _splits(data)
+    if data.kind == "vectors" or data.source == "digits":
+        train, test = open_dataset(data, "train"), open_dataset(data, "test")
+    else:
+        encoded = encoded_split(data, "train"), encoded_split(data, "test")
+        _require_same_classes(*encoded)
+        train, test = (decoded(split, data) for split in encoded)
     note_repeats(train, test)
     return train, test
-
-
-def _splits(data: Data) -> tuple[Dataset, Dataset]:
-    if data.kind == "vectors":
-        return open_vectors(data, "train"), open_vectors(data, "test")
-    if data.source == "digits":
-        return open_digits(data, "train"), open_digits(data, "test")
-    train, test = encoded_split(data, "train"), encoded_split(data, "test")
-    _require_same_classes(train, test)
-    return _decoded(data, train), _decoded(data, test)
 
 
 def _require_same_classes(train: EncodedSplit, test: EncodedSplit) -> None:
@@ -108,10 +103,6 @@ def _require_same_classes(train: EncodedSplit, test: EncodedSplit) -> None:
         f"({len(test.class_names)}) have other classes: "
         f"{'; '.join(what) or 'their order differs'}{advice}."
     )
-
-
-def _decoded(data: Data, split: EncodedSplit) -> Dataset:
-    return decoded(split, resolution=data.resolution, unreadable=data.unreadable, folder=data.cache)
 
 
 def encoded_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:

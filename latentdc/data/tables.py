@@ -262,9 +262,6 @@ def require_all_shards(paths: Sequence[Path], source: Path) -> None:
     """Refuse files of which some are missing, or that are of two downloads.
 
     The Hub writes `train-00000-of-00002.parquet`, once with a hash of each before the suffix.
-
-    Raises:
-        InputError: says which is missing, or which two are one.
     """
     found: dict[tuple[Path, str], dict[int, tuple[int, Path]]] = defaultdict(dict)
     for path in paths:
@@ -291,11 +288,7 @@ def require_all_shards(paths: Sequence[Path], source: Path) -> None:
 
 
 def require_parquet(path: Path) -> None:
-    """Refuse a pointer, a damaged file, and one without rows.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse a pointer, a damaged file, and one without rows."""
     _require_content(path)
     try:
         count = pq.read_metadata(path).num_rows

@@ -74,11 +74,7 @@ def open_vectors(data: Data, split: Split) -> Dataset:
 
 
 def stored_split(data: Data, split: Split) -> Stored:
-    """The files of one split, checked as far as nothing has to be read.
-
-    Raises:
-        InputError: as `open_vectors`.
-    """
+    """The files of one split, checked as far as nothing has to be read."""
     source = Path(data.source).expanduser()
     if not exists(source):
         raise InputError(

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.images import kind_of
 from latentdc.io import fingerprint
 from latentdc.recipe.labels import Views
 from latentdc.recipe.protocol import EvalProtocol
-from latentdc.samples import kind_of
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 

@@ -53,11 +53,7 @@ def expand_home(spec: object, prefix: str, *paths: str) -> None:
 def require_normalization(
     mean: tuple[float, ...] | None, std: tuple[float, ...] | None, prefix: str
 ) -> None:
-    """Refuse a mean and std that are not of images in [0, 1], such as those of levels up to 255.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse a mean and std that are not of images in [0, 1], such as those of levels up to 255."""
     require(
         mean is None or all(0 <= value <= 1 for value in mean),
         f"{prefix}mean is of images in [0, 1], got {mean}; divide one of levels by 255.",

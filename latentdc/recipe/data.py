@@ -105,11 +105,7 @@ class Data:
 
 
 def refuse_image_keys(spec: Any, keys: tuple[str, ...], prefix: str) -> None:
-    """Refuse keys that are about images and are not at their defaults.
-
-    Raises:
-        InputError: the first of them.
-    """
+    """Refuse keys that are about images and are not at their defaults."""
     plain = {field.name: field.default for field in fields(spec)}
     for key in keys:
         value = getattr(spec, key)
@@ -120,11 +116,7 @@ def refuse_image_keys(spec: Any, keys: tuple[str, ...], prefix: str) -> None:
 
 
 def require_images(data: Data, command: str) -> None:
-    """Refuse a command that is about images alone.
-
-    Raises:
-        InputError: the data are vectors.
-    """
+    """Refuse a command that is about images alone."""
     require(
         data.kind == "images",
         f"{command} works on images, and data.kind is vectors; vectors can be pruned, distilled "

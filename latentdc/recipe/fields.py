@@ -124,10 +124,6 @@ def check_fields(spec: object, prefix: str = "") -> None:
     Args:
         spec: the instance.
         prefix: dotted keys that lead to it, with a dot at the end.
-
-    Raises:
-        InputError: another type than the field's; a number that is not finite, or beyond `MOST`;
-            text with interpolation or characters that no name has.
     """
     for field in fields(cast(Any, spec)):
         value = _field(field.type, getattr(spec, field.name), prefix + field.name)
@@ -223,11 +219,7 @@ def _text(value: Any, key: str) -> str:
 
 
 def check_text(text: str, key: str) -> None:
-    """Refuse text that no name, path or prompt has.
-
-    Raises:
-        InputError: interpolation, the mark of a missing value, control characters, too long.
-    """
+    """Refuse text that no name, path or prompt has."""
     if "${" in text:
         raise InputError(f"{key}: {INTERPOLATION}.")
     if text.strip() == "???":
