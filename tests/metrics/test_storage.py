@@ -2,15 +2,9 @@ import pytest
 import torch
 
 from latentdc.evaluate.label_store import encode
+from latentdc.metrics.storage import decoder_bytes, soft_label_bytes
 from latentdc.priors.load import load_prior
 from latentdc.recipe import PriorSettings
-from latentdc.synthetic import storage
-from latentdc.synthetic.storage import (
-    decoder_bytes,
-    image_bytes,
-    soft_label_bytes,
-)
-from tests.synthetic.sets import float_images, random_set
 
 
 @pytest.mark.parametrize("precision", ["float16", "uint8"])
@@ -19,11 +13,6 @@ def test_bytes_of_soft_labels_are_those_that_are_stored(precision, top):
     coded = encode(torch.randn(5, 7), precision, top)
     stored = sum(tensor.nbytes for tensor in coded.values())
     assert soft_label_bytes(5, 7, epochs=4, precision=precision, top=top) == 4 * stored
-
-
-def test_every_quality_of_jpeg_is_stated():
-    sizes = random_set().storage()
-    assert {"images/jpeg95", "images/jpeg75"} < sizes.keys()
 
 
 def test_a_decoder_is_counted_without_its_encoder():
@@ -39,12 +28,3 @@ def test_a_decoder_is_counted_without_its_encoder():
         for p in part.parameters()
     )
     assert decoder_bytes(prior) == 4 * expected
-
-
-def test_images_are_counted_as_png_and_floats_by_their_four_bytes(monkeypatch):
-    made = random_set()
-    assert image_bytes(made) == made.storage()["images/png"]
-    assert image_bytes(random_set(images=float_images())) == float_images().nbytes
-    assert image_bytes(random_set(images=torch.zeros(8, 7))) == 8 * 7 * 4
-    monkeypatch.setattr(storage, "MOST", made.images.numel() - 1)  # large sets are not counted
-    assert image_bytes(made) is None
