@@ -14,17 +14,16 @@ from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.settings import Views
 from latentdc.experts.training import train_expert
 from latentdc.images import Normalization, contiguous, from_uint8
-from latentdc.metrics.diversity import lpips_diversity
-from latentdc.metrics.kid import _Levels
 from latentdc.metrics.measure import seen_by
+from latentdc.metrics.measures import _Levels, lpips_diversity
 from latentdc.networks import new_network
 from latentdc.networks.build import NETWORKS
-from latentdc.networks.names import LIMITS
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.small import autoencoder_loss
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Experts, Loops, ObjectiveSettings, Trajectory
+from latentdc.recipe.networks import LIMITS
 from tests.evaluate.toys import pictures, protocol
 from tests.experts.toys import Wanderers
 from tests.priors import small

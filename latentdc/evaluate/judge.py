@@ -19,7 +19,6 @@ from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization
 from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network
-from latentdc.networks.torchvision_names import pretrained
 from latentdc.prune.scorers import (
     Classifier,
     ScorerTraining,
@@ -30,6 +29,7 @@ from latentdc.prune.scorers import (
 )
 from latentdc.ranks import say
 from latentdc.recipe import Data, Scorer
+from latentdc.recipe.networks import pretrained
 
 NETWORK, LARGEST = "convnet3@32", 32  # px
 BATCH, LR = 128, 0.02

@@ -26,8 +26,8 @@ from latentdc.images import (
     to_uint8,
 )
 from latentdc.io import fingerprint, write_json, write_text, writing
+from latentdc.pictures import save_grid
 from latentdc.published import published, published_yaml
-from latentdc.report import save_grid
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import dataset_card
 from latentdc.synthetic.files import (

@@ -6,11 +6,11 @@ from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
 from latentdc.errors import InputError
-from latentdc.networks import build_network, check_network, new_network
+from latentdc.networks import build_network, new_network
 from latentdc.networks.base import batch_norms, disable_dropout
 from latentdc.networks.build import NETWORKS
 from latentdc.networks.vit import Attention
-from latentdc.recipe.networks import LIMITS
+from latentdc.recipe.networks import LIMITS, check_network
 from tests.shared import shared_data
 
 OF_IMAGES = [name for name in NETWORKS if LIMITS[name].kind == "images"]

@@ -44,7 +44,7 @@ def test_a_resolution_that_patches_do_not_divide_is_refused():
 
 def test_checking_a_name_imports_no_torch():
     code = (
-        "import sys; from latentdc.networks import check_network; check_network('vit', 16); "
+        "import sys; from latentdc.recipe.networks import check_network; check_network('vit', 16); "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
