@@ -25,7 +25,7 @@ from latentdc.images import (
     save_whitening,
     to_uint8,
 )
-from latentdc.io import fingerprint, write_json, write_text, writing
+from latentdc.io import fingerprint, is_free, write_json, write_text, writing
 from latentdc.pictures import save_grid
 from latentdc.published import published, published_yaml
 from latentdc.synthetic import folder as layout
@@ -290,7 +290,7 @@ class SyntheticSet:
         _require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
         if results is not None:
             require_json(results, "results")
-        if not layout.is_free(folder) and not layout.is_set(folder):
+        if not is_free(folder) and not layout.is_set(folder):
             raise InputError(
                 f"{folder} holds something other than a synthetic set and is left as it is; "
                 "choose a new or empty folder."
