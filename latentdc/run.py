@@ -2,7 +2,6 @@
 
 import filecmp
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -19,6 +18,7 @@ from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.images import Whitening
+from latentdc.io import writing
 from latentdc.methods import find_method
 from latentdc.methods.context import Context
 from latentdc.methods.latents import check_fit
@@ -329,6 +329,5 @@ def _copy(source: Path, target: Path) -> None:
     """Whole or not at all; the same picture is left untouched."""
     if target.is_file() and filecmp.cmp(source, target, shallow=False):
         return
-    part = target.with_name(target.name + ".part")
-    shutil.copyfile(source, part)
-    os.replace(part, target)
+    with writing(target) as part:
+        shutil.copyfile(source, part)

@@ -397,6 +397,3 @@ def _end_process(rank: int, why: str) -> None:
         flush=True,
     )
     os._exit(1)  # the main thread waits inside a collective, which nothing interrupts
-
-
-agree = broadcast  # its name until all callers say broadcast
