@@ -1,4 +1,4 @@
-"""How far bf16 and `prior.truncate: k` are from the exact gradient, at the start of a recipe's run.
+"""How far bf16 is from the exact gradient, at the start of a recipe's run.
 
 Cosine and relative distance of dL/dz and dL/dc over all classes, for the recipe's own objective.
 
@@ -12,14 +12,13 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import config
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
-from latentdc.distill.latents import Latents, initial_latents
-from latentdc.distill.loop import image_gradient
-from latentdc.distill.parts import build_prior, recipe_objective
-from latentdc.distill.real import RealBatches
+from latentdc.data.open import open_splits, preprocessing
+from latentdc.methods.latents import Latents, initial_latents
+from latentdc.methods.matching import image_gradient
+from latentdc.methods.real import RealBatches
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import Recipe
+from latentdc.run import build_prior, recipe_objective
 
 
 def gradients(prior: DiffusionPrior, latents: Latents, at_images: torch.Tensor):
@@ -63,9 +62,6 @@ def main() -> None:
     print(
         f"  its images: {float(off.mean()):.3f} of 255 levels off, {float(off.max()):.1f} at most"
     )
-    for count in range(1, spec.steps):
-        prior.truncate = count
-        report(f"truncate {count}", gradients(prior, latents, wanted), exact)
 
 
 if __name__ == "__main__":

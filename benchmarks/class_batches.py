@@ -21,21 +21,21 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import MappedImages
-from latentdc.distill.classes import own_classes, step_classes
-from latentdc.distill.latents import initial_latents
-from latentdc.distill.loop import distill, make_optimizer
-from latentdc.distill.real import RealBatches
 from latentdc.draws import global_draws
-from latentdc.machine import device_name
+from latentdc.images import MappedImages
+from latentdc.methods.latents import initial_latents, own_classes, step_classes
+from latentdc.methods.matching import make_optimizer, match_steps
+from latentdc.methods.real import RealBatches
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.pixel import PixelPrior
-from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
+from latentdc.recipe import Matching, ObjectiveSettings, PriorSettings
+from latentdc.recipe.prior_training import AutoencoderTraining, UNetTraining
+from latentdc.runtime import device_name
 
 RESOLUTION, REAL = 32, 10  # pixels, and real images per class
 SETS = (10, 100, 1000)  # classes
@@ -50,7 +50,8 @@ def small_prior(kind: str, names: tuple[str, ...]) -> Prior:
         spec = UNetTraining(channels=[16, 32], heads=16)
         unet, embedding = build_unet(spec, space.latent_shape, names)
     denoiser = UNetDenoiser(unet, embedding)
-    return DiffusionPrior(space, denoiser, build_scheduler(), class_names=names, steps=2)
+    settings = PriorSettings(weights="small", steps=2, memory="fast")
+    return DiffusionPrior(space, denoiser, build_scheduler(), settings, class_names=names)
 
 
 def real_images(path: Path, classes: int) -> Dataset:
@@ -73,18 +74,18 @@ def measure(path: Path, kind: str, classes: int, per_step: int, ipc: int, steps:
     data = real_images(path, classes)
     prior = small_prior(kind, data.class_names)
     objective = build_objective(
-        "dm", network="convnet3@8", num_classes=classes, resolution=RESOLUTION
+        ObjectiveSettings(network="convnet3@8"), num_classes=classes, resolution=RESOLUTION
     )
     own = own_classes(classes, accelerator.process_index, accelerator.num_processes)
     held = in_memory()
     latents = initial_latents(data, prior, own, ipc=ipc, seed=0, from_noise=True)
     times = [time.process_time()]
-    for _ in distill(
+    for _ in match_steps(
         latents,
         prior,
         objective,
         RealBatches(data, own, batch=REAL, seed=0),
-        make_optimizer(latents, lr_z=0.1, lr_c=0.1, momentum=0.5),
+        make_optimizer(latents, Matching(lr_z=0.1, lr_c=0.1)),
         start=0,
         steps=steps,
         accelerator=accelerator,

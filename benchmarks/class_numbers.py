@@ -14,9 +14,14 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc.data.open import open_splits
-from latentdc.device import fetch
-from latentdc.evaluate.foreign.fit import beyond_chance, clearly_better, exchanged, mostly_exchanged
-from latentdc.evaluate.foreign.judge import open_judge
+from latentdc.evaluate.class_numbers import (
+    beyond_chance,
+    clearly_better,
+    exchanged,
+    mostly_exchanged,
+)
+from latentdc.evaluate.judge import open_judge
+from latentdc.images import fetch
 from latentdc.recipe import Data, Recipe
 
 TRIALS = 20

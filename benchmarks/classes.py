@@ -12,16 +12,16 @@ from accelerate import Accelerator
 
 from latentdc import draws
 from latentdc.data.dataset import Dataset
-from latentdc.distill.latents import initial_latents
-from latentdc.distill.loop import image_gradient, make_optimizer
-from latentdc.distill.real import RealBatches
-from latentdc.images import Normalization
+from latentdc.methods.latents import initial_latents
+from latentdc.methods.matching import image_gradient, make_optimizer
+from latentdc.methods.real import RealBatches
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
 from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
+from latentdc.recipe import Matching, ObjectiveSettings, PriorSettings
+from latentdc.recipe.prior_training import AutoencoderTraining, UNetTraining
 
 SIZE, EACH, STEPS, ROUNDS = 8, 4, 3, 3
 PARTS = ("decode", "objective", "way back", "update")
@@ -42,7 +42,8 @@ def prior(names: tuple[str, ...]) -> DiffusionPrior:
         unet, embedding = build_unet(spec, (2, SIZE // 2, SIZE // 2), names)
     space = AutoencoderPrior(vae, resolution=SIZE)
     denoiser = UNetDenoiser(unet, embedding)
-    return DiffusionPrior(space, denoiser, build_scheduler(), class_names=names, steps=STEPS)
+    settings = PriorSettings(weights="small", steps=STEPS, memory="fast")
+    return DiffusionPrior(space, denoiser, build_scheduler(), settings, class_names=names)
 
 
 def measured(classes: int) -> dict[str, float]:
@@ -51,11 +52,10 @@ def measured(classes: int) -> dict[str, float]:
     made = prior(data.class_names)
     latents = initial_latents(data, made, range(classes), ipc=1, seed=0)
     objective = build_objective(
-        "dm", network="convnet3@8", num_classes=classes, resolution=SIZE,
-        normalization=Normalization(),
-    )  # fmt: skip
+        ObjectiveSettings(network="convnet3@8"), num_classes=classes, resolution=SIZE
+    )
     real = RealBatches(data, range(classes), batch=EACH, seed=0)
-    optimizer = make_optimizer(latents, lr_z=0.1, lr_c=0.1, momentum=0.5)
+    optimizer = make_optimizer(latents, Matching(lr_z=0.1, lr_c=0.1))
     best: dict[str, float] = defaultdict(lambda: float("inf"))
     for step in range(ROUNDS):
         optimizer.zero_grad(set_to_none=True)

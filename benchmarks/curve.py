@@ -11,18 +11,19 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
-from latentdc import config, launch
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
-from latentdc.distill.dataset import distill_dataset
-from latentdc.distill.parts import build_prior, recipe_objective
-from latentdc.evaluate import evaluate, load_protocol
-from latentdc.evaluate.score import spread
-from latentdc.machine import device_name
+from latentdc import config, runtime
+from latentdc.checkpoint import in_folder
+from latentdc.data.open import open_splits, preprocessing
+from latentdc.evaluate import load_protocol
+from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.methods.context import Context
+from latentdc.methods.matching import match
 from latentdc.recipe import Recipe
 from latentdc.report import save_grid
+from latentdc.results.frame import percent
+from latentdc.run import build_prior, recipe_objective
+from latentdc.runtime import device_name
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     recipe = config.load(Recipe, config.find(sys.argv[3], "recipes"), sys.argv[4:])
     if not recipe.prune.keeps_all:
         sys.exit("a curve is of the whole training set; leave prune out of the recipe.")
-    accelerator = launch.start(threads=recipe.threads, precision=recipe.precision)
+    accelerator = runtime.start(threads=recipe.threads, precision=recipe.precision)
     own = replace(recipe, distill=replace(recipe.distill, steps=stages[-1]))
     config.claim(own, folder, may_change=("distill.steps", "evaluate", "threads"))
     train, test = open_splits(recipe.data)
@@ -46,35 +47,29 @@ def main() -> None:
             show(steps, **found[str(steps)])
             continue
         began = time.process_time()
-        made = distill_dataset(
+        context = Context(ipc=recipe.ipc, seed=recipe.seed, accelerator=accelerator)
+        made = match(
             train,
             build_prior(recipe, accelerator.device, normalization=normalization),
             recipe_objective(recipe, train, normalization),
-            ipc=recipe.ipc,
-            steps=steps,
-            lr_z=spec.lr_z,
-            lr_c=spec.lr_c,
-            momentum=spec.momentum,
+            replace(spec, steps=steps),
+            in_folder(folder, context),
             batch=recipe.objective.batch,
-            from_noise=spec.init == "noise",
-            seed=recipe.seed,
-            folder=folder,
-            checkpoint_every=spec.checkpoint_every,
-            accelerator=accelerator,
         )
         took = time.process_time() - began
         save_grid(folder / f"step-{steps:05d}.png", made.images, made.labels, made.class_names)
         rate = made.learned_lr
-        score = evaluate(
+        results = evaluate_sets(
             made,
             test,
             protocol.with_learned_lr(rate) if wanted.learned_lr else protocol,
             normalization=normalization,
-            rows=folder / "rows",
+            trainings=folder / "rows",
             accelerator=accelerator,
         )
-        own = {name: list(values) for name, values in score.accuracies.items()}
-        found[str(steps)] = {"accuracies": own, "seconds": took, "protocol": score.protocol.hash}
+        own = {result.student: list(result.accuracies) for result in results}
+        hashed = results[0].protocol_hash
+        found[str(steps)] = {"accuracies": own, "seconds": took, "protocol": hashed}
         if accelerator.is_main_process:
             kept.write_text(json.dumps(found, indent=1) + "\n")
             show(steps, **found[str(steps)])
@@ -85,7 +80,7 @@ def main() -> None:
 def show(steps: int, accuracies: dict[str, list[float]], seconds: float, protocol: str) -> None:
     """A line for each student; seconds are of the processor, for the distillation alone."""
     for student, values in accuracies.items():
-        score = f"{100 * fmean(values):.1f} ± {100 * (spread(values) or 0):.1f}"
+        score = percent(values)
         print(f"{steps:6d} steps  {student} {score}  {protocol}  ({seconds:.0f} s)", flush=True)
 
 

@@ -11,8 +11,8 @@ import torch
 from latentdc.data.decode import decode
 from latentdc.data.open import encoded_split, open_dataset
 from latentdc.images import from_uint8
-from latentdc.machine import device_name
 from latentdc.recipe import Data
+from latentdc.runtime import device_name
 
 BATCH = 256
 

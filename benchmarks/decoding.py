@@ -21,10 +21,10 @@ from released import CHUNK, NAME, Released
 from steps import Inputs, compare, inputs, our_step, plans, released_step
 
 from latentdc import draws
-from latentdc.images import Normalization
-from latentdc.machine import device_name
 from latentdc.objectives.build import build_objective
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.recipe import ObjectiveSettings
+from latentdc.runtime import device_name
 
 AIM = 0.55  # of the released time
 BATCH = 64  # real images per class of the objective
@@ -84,9 +84,8 @@ def measure(name: str, images: int, repeats: int) -> list[Row]:
 def objective(model: Model, images: int) -> Callable[[], object]:
     """What comes between decoding and the way back: distribution matching, class by class."""
     matching = build_objective(
-        "dm", network="convnet3", num_classes=10, resolution=model.resolution,
-        normalization=Normalization(),
-    )  # fmt: skip
+        ObjectiveSettings(network="convnet3"), num_classes=10, resolution=model.resolution
+    )
     source = draws.generator(0, "objective")
     shape = (3, model.resolution, model.resolution)
     real = torch.rand(BATCH, *shape, generator=source) * 2 - 1

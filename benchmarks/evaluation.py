@@ -26,13 +26,13 @@ from torchvision.transforms import v2
 
 from latentdc.data.dataset import Dataset
 from latentdc.data.decode import decode
-from latentdc.evaluate import evaluate
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.settings import Views
 from latentdc.evaluate.training import new_optimizer
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization
-from latentdc.machine import device_name
 from latentdc.networks import new_network
+from latentdc.runtime import device_name
 
 CLASSES, IMAGES, BATCH, REPEATS = 10, 256, 64, 2
 LABELS = torch.arange(IMAGES) % CLASSES
@@ -100,7 +100,7 @@ def bare(name: str, size: int, protocol: EvalProtocol) -> None:
 def ours(train: list[Path], test: list[Path], size: int, protocol: EvalProtocol) -> None:
     normalization, accelerator = Normalization(), Accelerator(cpu=True)
     sets = (decoded(train, size), decoded(test, size))
-    evaluate(*sets, protocol, normalization=normalization, accelerator=accelerator)
+    evaluate_sets(*sets, protocol, normalization=normalization, accelerator=accelerator)
 
 
 def decoded(paths: list[Path], size: int) -> Dataset:

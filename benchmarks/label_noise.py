@@ -11,14 +11,13 @@ from pathlib import Path
 
 import torch
 
-from latentdc import config, launch
+from latentdc import config, runtime
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.draws import choose, generator
-from latentdc.prune.rules.names import RULES
-from latentdc.prune.scoring import score_dataset
+from latentdc.prune.prune import score_dataset
 from latentdc.recipe import Recipe
+from latentdc.recipe.rules import RULES
 
 SHARE = 0.05
 
@@ -30,26 +29,23 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="continues a killed scoring")
     options = parser.parse_args()
     recipe = config.load(Recipe, config.find(options.recipe, "recipes"), options.overrides)
-    accelerator = launch.start(threads=recipe.threads)
+    accelerator = runtime.start(threads=recipe.threads)
     train, test = open_splits(recipe.data)
     noisy, wrong = plant(train, recipe.seed)
     table = score_dataset(
         noisy,
+        recipe.prune,
         test,
-        columns=[recipe.prune.score, *recipe.prune.columns],
-        scorer=recipe.prune.scorer,
-        window=recipe.prune.window,
-        rules=recipe.prune.rules,
-        normalization=plain(recipe.data, noisy),
+        normalization=plain_preprocessing(recipe.data, noisy),
         seed=recipe.seed,
         folder=options.folder,
         accelerator=accelerator,
     )
     print(f"{len(wrong)} of {len(train)} labels are wrong; found among the worst {2 * SHARE:.0%}:")
     for name in (name for name in table.columns if name in RULES):
-        column = table.columns[name]
-        hardness = column if RULES[name].hard == "high" else -column
-        worst = hardness.argsort(stable=True, descending=True)[: round(2 * SHARE * len(train))]
+        worst = table.hardness(name).argsort(stable=True, descending=True)[
+            : round(2 * SHARE * len(train))
+        ]
         print(f"{name:>18} {torch.isin(wrong, worst).float().mean():7.1%}")
 
 

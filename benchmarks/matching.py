@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from latentdc.machine import device_name, use_threads
 from latentdc.networks.base import Network
 from latentdc.networks.build import new_network
 from latentdc.objectives.distribution import match_distributions
 from latentdc.objectives.gradient import match_gradients, rowwise_cosine
+from latentdc.runtime import device_name, use_threads
 
 Images = tuple[Tensor, ...]  # of each class
 Way = Callable[[Network, Images, Images], Tensor]

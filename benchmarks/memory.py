@@ -28,7 +28,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         arguments = [*recipe, f"output={folder}/run"]
         before = peak("import torch")
-        after = peak(f"from latentdc.distill.__main__ import main; main({arguments!r})")
+        after = peak(f"from latentdc.distill import main; main({arguments!r})")
     print(
         f"import torch {before:.2f} GB, {recipe[0]} {after:.2f} GB: {after - before:.2f} GB above"
     )

@@ -16,6 +16,7 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.small import build_scheduler
+from latentdc.recipe import PriorSettings
 
 CLASSES = [str(label) for label in range(10)]
 CIN256 = Path(latentdc.priors.__file__).with_name("configs") / "cin256"
@@ -38,7 +39,8 @@ class Networks:
     def prior(self, resolution: int, *, precision="no", **options) -> DiffusionPrior:
         space = AutoencoderPrior(self.autoencoder, resolution=resolution, precision=precision)
         denoiser = UNetDenoiser(self.unet, self.embedding)
-        return DiffusionPrior(space, denoiser, self.scheduler, class_names=None, **options)
+        settings = PriorSettings(weights="measured", **{"memory": "fast", **options})
+        return DiffusionPrior(space, denoiser, self.scheduler, settings, class_names=None)
 
 
 @dataclass(frozen=True)

@@ -53,14 +53,12 @@ def measure(folder: Path, words: list[str]) -> None:
     from accelerate import Accelerator
 
     from latentdc import config
-    from latentdc.data.open import open_splits
-    from latentdc.data.preprocessing import preprocessing
-    from latentdc.distill.classes import own_classes
-    from latentdc.distill.latents import initial_latents
-    from latentdc.distill.loop import distill, make_optimizer
-    from latentdc.distill.parts import build_prior, recipe_objective
-    from latentdc.distill.real import RealBatches
+    from latentdc.data.open import open_splits, preprocessing
+    from latentdc.methods.latents import initial_latents, own_classes
+    from latentdc.methods.matching import make_optimizer, match_steps
+    from latentdc.methods.real import RealBatches
     from latentdc.recipe import Recipe
+    from latentdc.run import build_prior, recipe_objective
 
     torch.set_num_threads(1)
     recipe = config.load(Recipe, config.find(words[0], "recipes"), words[1:])
@@ -70,8 +68,8 @@ def measure(folder: Path, words: list[str]) -> None:
     classes = own_classes(train.num_classes, accelerator.process_index, accelerator.num_processes)
     latents = initial_latents(train, prior, classes, ipc=recipe.ipc, seed=recipe.seed)
     rates = recipe.distill
-    optimizer = make_optimizer(latents, lr_z=rates.lr_z, lr_c=rates.lr_c, momentum=rates.momentum)
-    steps = distill(
+    optimizer = make_optimizer(latents, rates)
+    steps = match_steps(
         latents,
         prior,
         recipe_objective(recipe, train, preprocessing(recipe.data, train)),

@@ -11,9 +11,9 @@ from models import MODELS, Model
 from released import NAME, Released
 from steps import inputs, our_step, released_step
 
+from latentdc.priors.base import Precision
+from latentdc.priors.load import tune
 from latentdc.priors.memory import Plan
-from latentdc.priors.precision import Precision
-from latentdc.priors.tuning import network_of, tune
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def ways(images: int) -> Iterator[Way]:
     for channels_last in (False, True):
         for compile in (False, True):
             yield Way(Plan("fast"), "bf16", channels_last, compile)
-    yield from (Way(Plan("replay", size), "bf16") for size in (images, 1))
+    yield from (Way(Plan("low", size), "bf16") for size in (images, 1))
 
 
 def measure_all(names: list[str], images: int, repeats: int) -> None:
@@ -82,7 +82,7 @@ def prepared(way: Way, model: Model, images: int, device: torch.device) -> Calla
         return partial(released_step, Released(networks, steps=model.steps), given)
     prior = networks.prior(model.resolution, steps=model.steps, precision=way.precision)
     tune(
-        [network_of(prior.denoiser), prior.autoencoder.autoencoder.decoder],
+        [prior.denoiser.network, prior.autoencoder.autoencoder.decoder],
         device,
         precision=way.precision,
         channels_last=way.channels_last,

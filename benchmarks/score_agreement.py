@@ -7,12 +7,11 @@ each rule of the second (Spearman, mean over classes, of hardness whatever the s
 import argparse
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from torch import Tensor
 
-from latentdc.prune.agreement import within_class_spearman
-from latentdc.prune.rules.names import RULES
+from latentdc.prune.report import within_class_spearman
 from latentdc.prune.score_table import ScoreTable
+from latentdc.recipe.rules import RULES
 
 
 def main() -> None:
@@ -30,7 +29,7 @@ def main() -> None:
 
 
 def read(path: Path) -> ScoreTable:
-    table = ScoreTable.from_arrow(pq.read_table(path))
+    table = ScoreTable.load(path)
     if table is None:
         raise SystemExit(f"{path} is no file of latentdc prune")
     return table
@@ -38,7 +37,7 @@ def read(path: Path) -> ScoreTable:
 
 def hardness(table: ScoreTable) -> dict[str, Tensor]:
     names = [name for name in table.columns if name in RULES]
-    return {n: table.columns[n] if RULES[n].hard == "high" else -table.columns[n] for n in names}
+    return {n: table.hardness(n) for n in names}
 
 
 if __name__ == "__main__":

@@ -23,14 +23,14 @@ import torch
 from measure import best_seconds
 from torch.nn import functional as F
 
-from latentdc import config, launch
+from latentdc import config, runtime
 from latentdc.data.decode import decode
 from latentdc.data.open import encoded_split, open_splits
 from latentdc.images import Normalization, from_uint8
-from latentdc.machine import device_name
-from latentdc.prune.scorer import given_scorer
-from latentdc.prune.scoring import score_dataset
-from latentdc.recipe import Recipe
+from latentdc.prune.prune import score_dataset
+from latentdc.prune.scorers import given_scorer
+from latentdc.recipe import Prune, Recipe
+from latentdc.runtime import device_name
 
 BATCHES = (8, 32, 128)
 SOME = 2048  # images of the bare passes
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     recipe = config.load(Recipe, config.find(options.recipe, "recipes"), options.overrides)
-    accelerator = launch.start(threads=recipe.threads)
+    accelerator = runtime.start(threads=recipe.threads)
     device, scorer, data = accelerator.device, recipe.prune.scorer, recipe.data
     normalization = Normalization(scorer.mean or data.mean, scorer.std or data.std)
     train, test = open_splits(data)
@@ -70,9 +70,13 @@ def main() -> None:
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            splits = open_splits(replace(data, cache=folder))
+            train, test = open_splits(replace(data, cache=folder))
             score_dataset(
-                *splits, scorer=scorer, normalization=normalization, accelerator=accelerator
+                train,
+                Prune(scorer=scorer),
+                test,
+                normalization=normalization,
+                accelerator=accelerator,
             )
 
     passes = {f"forward passes of {batch}": partial(forward, batch) for batch in BATCHES}

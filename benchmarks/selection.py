@@ -15,10 +15,9 @@ import psutil
 import torch
 
 from latentdc.prune.features import Features
-from latentdc.prune.rules.d2 import d2
-from latentdc.prune.rules.herding import herding
-from latentdc.prune.rules.kcenter import kcenter
-from latentdc.prune.selection import choose_rows
+from latentdc.prune.rules.features import d2, herding, kcenter
+from latentdc.prune.select import choose_rows
+from latentdc.recipe import Prune
 
 WIDTH, PER_CLASS, KEEP = 512, 1280, 0.1
 
@@ -46,7 +45,7 @@ def measure(folder: Path, labels: torch.Tensor, scope: str) -> None:
     }
     for name, choice in rules.items():
         before, began = private(), time.perf_counter()
-        chosen = choose_rows(choice, labels, keep=KEEP, count=None, scope=scope)
+        chosen = choose_rows(choice, labels, Prune(keep=KEEP, scope=scope))
         seconds = time.perf_counter() - began
         print(
             f"{name:>8} {scope:>6} {len(labels):8,} images, {len(chosen):7,} chosen: "

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
-from latentdc.machine import device_name
 from latentdc.networks import new_network
+from latentdc.runtime import device_name
 
 SEEDS, CLASSES, REPEATS = 3, 10, 5
 

@@ -8,7 +8,7 @@ import torch
 from released import CHUNK, Released
 
 from latentdc import draws
-from latentdc.priors.codebook import nearest_codes
+from latentdc.priors.autoencoder import nearest_codes
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan
 
@@ -16,8 +16,7 @@ Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # z, c, 
 
 
 def plans(images: int) -> dict[str, Plan]:
-    replays = [Plan("replay", size) for size in (10, 5, 2, 1) if size <= images]
-    bounded = [Plan("low", CHUNK), *replays]
+    bounded = [Plan("low", size) for size in (CHUNK, 5, 2, 1) if size <= images]
     return {"fast": Plan("fast")} | {f"{p.memory}, {p.chunk} at a time": p for p in bounded}
 
 
@@ -71,7 +70,7 @@ def compare(prior: DiffusionPrior, plain: Released, given: Inputs) -> None:
 
     flips: list[int] = []
     place = "latentdc.priors.autoencoder.nearest_codes"
-    for memory in ("fast", "low", "replay"):
+    for memory in ("fast", "low"):
         step = partial(our_step, prior, Plan(memory, CHUNK), given)
         with patch(place, counted):
             found = gradients(step, given)

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-LABELS = {"replay": "replay, n at a time"}
+LABELS = {"low": "low, n at a time"}
 Point = tuple[str, float, float]  # way, time and memory over those of the released schedule
 
 
@@ -21,12 +21,12 @@ def draw(found: Mapping[str, Sequence[Point]], aim: float, path: Path) -> None:
     figure = Figure(figsize=(4 * len(found), 3.6), layout="constrained")
     every = figure.subplots(1, len(found), squeeze=False)[0]
     for axes, (name, points) in zip(every, found.items(), strict=True):
-        for way, mark in (("fast", "*"), ("low", "o"), ("replay", "s"), ("released", "x")):
+        for way, mark in (("fast", "*"), ("low", "o"), ("released", "x")):
             own = [point for point in points if point[0].startswith(way)]
             axes.plot(
                 [p[2] for p in own], [p[1] for p in own], marker=mark, label=LABELS.get(way, way)
             )
-            if way == "replay":
+            if way == "low":
                 annotate(axes, own)
         axes.axhline(aim, color="grey", linewidth=0.7, linestyle=":")
         axes.set(xscale="log", xlabel="peak memory / released", title=name)

@@ -17,14 +17,14 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
+from latentdc.data.dataset import random_images
 from latentdc.data.open import open_dataset
-from latentdc.evaluate.baselines import random_images
 from latentdc.experts.training import train_expert
 from latentdc.images import Normalization, from_uint8
-from latentdc.machine import device_name
 from latentdc.objectives.build import build_objective
-from latentdc.objectives.inner_steps import FORMS
-from latentdc.recipe import Data, Experts, Trajectory
+from latentdc.objectives.unroll import FORMS
+from latentdc.recipe import Data, Experts, ObjectiveSettings, Trajectory
+from latentdc.runtime import device_name
 
 NETWORK, RESOLUTION, IPC, REPEATS = "convnet3@32", 16, 10, 3
 
@@ -71,10 +71,13 @@ def measure(form: str, steps: int, lr: float, folder: str) -> None:
     gradients, times = [], []
     before = resident("VmRSS")
     for step in range(REPEATS):
+        trajectory = Trajectory(syn_steps=steps, lr_student=lr, lr_lr=0.0, form=form)
         objective = build_objective(
-            "mtt", num_classes=10, resolution=RESOLUTION, network=NETWORK, experts=experts,
-            trajectory=Trajectory(syn_steps=steps, lr_student=lr, lr_lr=0.0, form=form),
-        )  # fmt: skip
+            ObjectiveSettings(kind="mtt", network=NETWORK, trajectory=trajectory),
+            num_classes=10,
+            resolution=RESOLUTION,
+            experts=experts,
+        )
         images = from_uint8(start["images"]).to(device).requires_grad_()
         began = time.perf_counter()
         objective.accumulate(step, images, start["labels"], None)

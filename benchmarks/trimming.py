@@ -20,12 +20,11 @@ from torch import Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_dataset
-from latentdc.distill.real import RealBatches
-from latentdc.distill.trimming import Trimming, in_tails, relative_levels, updated
 from latentdc.images import from_uint8
+from latentdc.methods.real import RealBatches, Trimming, in_tails, relative_levels, updated
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.classwise import Classwise
-from latentdc.recipe import Data, Loops, Trim
+from latentdc.recipe import Data, Loops, ObjectiveSettings, Trim
 
 T = TypeVar("T")
 KINDS = {"dm": "rowwise", "dc, rowwise": "rowwise", "dc, cosine": "cosine", "dc, mse": "mse"}
@@ -34,10 +33,12 @@ CLASSES, SIZE, SHARE = (1, 3, 8), 16, 0.2
 
 def objective(kind: str) -> Classwise:
     made = build_objective(
-        "dm" if kind == "dm" else "dc",
-        network="convnet3@32",
-        distance=KINDS[kind],  # type: ignore[arg-type]
-        loops=Loops(outer=1, inner=1),
+        ObjectiveSettings(
+            kind="dm" if kind == "dm" else "dc",
+            network="convnet3@32",
+            distance=KINDS[kind],  # type: ignore[arg-type]
+            loops=Loops(outer=1, inner=1),
+        ),
         num_classes=10,
         resolution=SIZE,
     )
@@ -110,7 +111,7 @@ def step_costs(digits: Dataset, ipc: int) -> None:
             ) -> None:  # fmt: skip
                 for step in range(10):
                     if look:
-                        kept.look(step, images, labels)
+                        kept.update(step, images, labels)
                     made.accumulate(step, images.clone().requires_grad_(), labels, real)
 
             cells.append(f"{timed(steps)[0] / 10:.2f} s")

@@ -7,50 +7,64 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from latentdc.checkpoint import in_folder as in_folder
     from latentdc.data.dataset import Dataset as Dataset
     from latentdc.data.open import open_dataset as open_dataset
     from latentdc.data.open import open_splits as open_splits
-    from latentdc.distill.dataset import distill_dataset as distill_dataset
-    from latentdc.evaluate.jobs import evaluate as evaluate_set  # noqa: F401
+    from latentdc.evaluate.evaluate import evaluate_sets as evaluate_sets
+    from latentdc.evaluate.evaluate import with_baselines as with_baselines
     from latentdc.evaluate.loading import load_protocol as load_protocol
     from latentdc.evaluate.protocol import EvalProtocol as EvalProtocol
-    from latentdc.evaluate.score import Score as Score
-    from latentdc.evaluate.scoring import score_table as score_table
     from latentdc.images import Normalization as Normalization
+    from latentdc.methods.context import Context as Context
+    from latentdc.methods.matching import match as match
     from latentdc.objectives.build import build_objective as build_objective
     from latentdc.priors.base import Prior as Prior
-    from latentdc.priors.loading import load_prior as load_prior
-    from latentdc.prune.choosing import choose_coreset as choose_coreset
+    from latentdc.priors.load import load_prior as load_prior
     from latentdc.prune.coreset import Coreset as Coreset
-    from latentdc.prune.pipeline import prune_dataset as prune_dataset
-    from latentdc.prune.scoring import score_dataset as score_dataset
+    from latentdc.prune.prune import choose_coreset as choose_coreset
+    from latentdc.prune.prune import prune_dataset as prune_dataset
+    from latentdc.prune.prune import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
+    from latentdc.recipe import Matching as Matching
+    from latentdc.recipe import ObjectiveSettings as ObjectiveSettings
+    from latentdc.recipe import PriorSettings as PriorSettings
+    from latentdc.recipe import Prune as Prune
+    from latentdc.recipe import RuleSettings as RuleSettings
     from latentdc.recipe import Scorer as Scorer
+    from latentdc.results.result import Result as Result
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Context": "latentdc.methods.context:Context",
     "Coreset": "latentdc.prune.coreset:Coreset",
     "Data": "latentdc.recipe:Data",
     "Dataset": "latentdc.data.dataset:Dataset",
     "EvalProtocol": "latentdc.evaluate.protocol:EvalProtocol",
+    "Matching": "latentdc.recipe:Matching",
     "Normalization": "latentdc.images:Normalization",
+    "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",
     "Prior": "latentdc.priors.base:Prior",
-    "Score": "latentdc.evaluate.score:Score",
+    "PriorSettings": "latentdc.recipe:PriorSettings",
+    "Prune": "latentdc.recipe:Prune",
+    "Result": "latentdc.results.result:Result",
+    "RuleSettings": "latentdc.recipe:RuleSettings",
     "Scorer": "latentdc.recipe:Scorer",
     "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
     "build_objective": "latentdc.objectives.build:build_objective",
-    "choose_coreset": "latentdc.prune.choosing:choose_coreset",
-    "distill_dataset": "latentdc.distill.dataset:distill_dataset",
-    "evaluate_set": "latentdc.evaluate.jobs:evaluate",
-    "load_prior": "latentdc.priors.loading:load_prior",
+    "choose_coreset": "latentdc.prune.prune:choose_coreset",
+    "evaluate_sets": "latentdc.evaluate.evaluate:evaluate_sets",
+    "in_folder": "latentdc.checkpoint:in_folder",
+    "load_prior": "latentdc.priors.load:load_prior",
     "load_protocol": "latentdc.evaluate.loading:load_protocol",
+    "match": "latentdc.methods.matching:match",
     "open_dataset": "latentdc.data.open:open_dataset",
     "open_splits": "latentdc.data.open:open_splits",
-    "prune_dataset": "latentdc.prune.pipeline:prune_dataset",
-    "score_dataset": "latentdc.prune.scoring:score_dataset",
-    "score_table": "latentdc.evaluate.scoring:score_table",
+    "prune_dataset": "latentdc.prune.prune:prune_dataset",
+    "score_dataset": "latentdc.prune.prune:score_dataset",
+    "with_baselines": "latentdc.evaluate.evaluate:with_baselines",
 }
 
 __all__ = [*_HOME, "__version__"]

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from latentdc.errors import InputError
-from latentdc.typed import show
+from latentdc.recipe.fields import show
 
 
 def require_a(kind: type, value: object, name: str, hint: str) -> None:
@@ -18,9 +18,6 @@ def require_a(kind: type, value: object, name: str, hint: str) -> None:
         value: of the argument.
         name: of the argument.
         hint: where such a thing comes from.
-
-    Raises:
-        InputError: it has another.
     """
     if not isinstance(value, kind):
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
@@ -28,26 +25,26 @@ def require_a(kind: type, value: object, name: str, hint: str) -> None:
 
 
 def require_able(methods: str, value: object, name: str, hint: str) -> None:
-    """Refuse an argument that lacks one of some attributes, whose names are divided by spaces.
-
-    Raises:
-        InputError: it lacks one.
-    """
+    """Refuse an argument that lacks one of some attributes, whose names are divided by spaces."""
     lacking = [method for method in methods.split() if not hasattr(value, method)]
     if lacking or isinstance(value, type):
         lacks = f", which has no {lacking[0]}" if lacking else ""
         raise InputError(f"{name} is {hint}, got {_what(value)}{lacks}.")
 
 
-def require_whole(value: object, name: str) -> int:
-    """A whole number of at least 1, such as one of NumPy, as Python's.
-
-    Raises:
-        InputError: it is none.
-    """
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
-        raise InputError(f"{name} is a whole number of at least 1, got {show(value)}.")
+def require_whole(value: object, name: str, *, least: int = 1) -> int:
+    """A whole number of at least `least`, such as one of NumPy, as Python's."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise InputError(f"{name} is a whole number of at least {least}, got {show(value)}.")
     return int(value)
+
+
+def require_seed(value: object) -> None:
+    """Refuse what is no seed of draws."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise InputError(f"seed takes a whole number, got {show(value)}.")
+    if not 0 <= int(value) < 2**63:
+        raise InputError(f"seed is at least 0 and below 2^63, got {show(value)}.")
 
 
 def folder_of(value: str | PathLike[str] | None, name: str) -> Path | None:
@@ -67,11 +64,7 @@ def path_of(value: str | PathLike[str], name: str) -> Path:
 
 
 def require_texts(value: object, name: str) -> None:
-    """Refuse what is no sequence of texts; a single text is none.
-
-    Raises:
-        InputError: it is none.
-    """
+    """Refuse what is no sequence of texts; a single text is none."""
     if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
         hint = f"; write [{value!r}]" if isinstance(value, str) else ""
         raise InputError(f"{name} is a list of texts, got {show(value)}{hint}.")
@@ -97,11 +90,7 @@ def class_names_of(value: object, what: str) -> tuple[str, ...]:
 
 
 def require_json(value: object, name: str) -> None:
-    """Refuse what is no mapping that JSON holds.
-
-    Raises:
-        InputError: it is none.
-    """
+    """Refuse what is no mapping that JSON holds."""
     if not isinstance(value, Mapping):
         raise InputError(f"{name} maps texts to what JSON holds, got {_what(value)}.")
     try:

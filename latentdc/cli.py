@@ -19,9 +19,10 @@ from typing import NoReturn, TypeVar
 from latentdc import config, ranks
 from latentdc.errors import InputError, RunError
 from latentdc.plain_text import on_terminal
+from latentdc.recipe.fields import nearest
 
 COMMANDS = {
-    "distill": ("latentdc.distill.__main__", "prune, distil and evaluate a recipe"),
+    "distill": ("latentdc.distill", "prune, distil and evaluate a recipe"),
     "ablate": ("latentdc.ablate.__main__", "run variants of a recipe that differ in one thing"),
     "sweep": ("latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe"),
     "prune": ("latentdc.prune.__main__", "choose and save the core set of a recipe"),
@@ -29,7 +30,7 @@ COMMANDS = {
     "experts": ("latentdc.experts.__main__", "train the experts that trajectory matching follows"),
     "evaluate": ("latentdc.evaluate.__main__", "score a synthetic set under a protocol"),
     "measure": ("latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set"),
-    "compare": ("latentdc.compare.__main__", "tables and a picture of any number of results"),
+    "compare": ("latentdc.results.__main__", "tables and a picture of any number of results"),
     "train-prior": ("latentdc.priors.train", "train a small latent diffusion prior"),
     "convert-prior": ("latentdc.priors.convert", "convert a CompVis checkpoint into a prior"),
     "push": ("latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"),
@@ -52,7 +53,7 @@ def _run(arguments: Sequence[str]) -> None:
         return
     command, *rest = arguments
     if command not in COMMANDS:
-        hint = config.nearest(command, COMMANDS)
+        hint = nearest(command, COMMANDS)
         raise InputError(f"unknown command {command!r}{hint}; known: {', '.join(COMMANDS)}.")
     import_module(COMMANDS[command][0]).main(rest)
 
@@ -97,6 +98,13 @@ EXIT = {"input": 2, "run": 1, "interrupt": 130, "closed pipe": 141}
 TRACEBACK = "LATENTDC_TRACEBACK"  # set, it shows where an error comes from
 
 
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What a command line names, and its overrides `key=value`; a path that exists is a name."""
+    named = ["=" not in word or os.path.exists(os.path.expanduser(word)) for word in words]
+    pairs = list(zip(words, named, strict=True))
+    return [word for word, name in pairs if name], [word for word, name in pairs if not name]
+
+
 def exits(work: Callable[[], None]) -> None:
     """Run a command's work; end with one line and the right code where it cannot go on.
 
@@ -125,11 +133,7 @@ def exits(work: Callable[[], None]) -> None:
 
 
 def one_process(command: str) -> None:
-    """Refuse a launcher that started a command more than once which does all of its work alone.
-
-    Raises:
-        InputError: it did.
-    """
+    """Refuse a launcher that started a command more than once which does all of its work alone."""
     if (processes := ranks.processes()) > 1:
         raise InputError(
             f"{command} runs on one process, and {processes} were started; start it without "

@@ -1,5 +1,6 @@
 """The two ways in which a command ends early, each told to the user in one line."""
 
+import errno
 from typing import TypeVar
 
 
@@ -32,3 +33,8 @@ def everywhere(error: Error) -> Error:
     """An error that all processes are about to raise together."""
     error.everywhere = True
     return error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a full disk is behind an error, which the command tells in its own words."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)

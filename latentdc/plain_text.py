@@ -35,10 +35,12 @@ def in_picture(name: str) -> str:
 
 def on_terminal(text: str) -> str:
     """Text of any lines in which what a terminal would act on is written as its code."""
-    return "".join(
-        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode()
-        for one in text
-    )
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def printable(text: object) -> str:
+    """Text that any terminal and file can hold: line breaks and odd characters are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def _cell(text: str) -> str:

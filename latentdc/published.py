@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import yaml
 
-from latentdc import config, plain_yaml
+from latentdc import config
 from latentdc.errors import InputError
 
 T = TypeVar("T")
@@ -50,9 +50,9 @@ def published_yaml(text: str) -> str:
         InputError: it is no YAML.
     """
     try:
-        tree = plain_yaml.parse(text)
+        tree = config.parse(text)
     except yaml.YAMLError as error:
-        raise InputError(f"the recipe of a set is YAML: {plain_yaml.reason(error)}.") from error
+        raise InputError(f"the recipe of a set is YAML: {config.reason(error)}.") from error
     named = published(tree)
     return text if named == tree and not re.search(r"(^|\s)#", text) else config.dump(named)
 

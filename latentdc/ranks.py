@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import cache
 
 from latentdc.errors import InputError
 
@@ -37,12 +38,20 @@ def say(kind: str, message: str) -> None:
         print(f"latentdc: {kind}: {message}", file=sys.stderr, flush=True)
 
 
-def check() -> None:
-    """Refuse variables that no launcher sets so.
+@cache
+def note(message: str) -> None:
+    """Say it once, on the main process, in one line."""
+    say("note", message)
 
-    Raises:
-        InputError: one of them is not a whole number.
-    """
+
+@cache
+def warn(message: str) -> None:
+    """Say it once, on the main process, in one line."""
+    say("warning", message)
+
+
+def check() -> None:
+    """Refuse variables that no launcher sets so."""
     for name in (*_RANKS, *_SIZES, *_LOCAL):
         value = os.environ.get(name)
         if value is not None and _number(value) is None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from latentdc import cli
-from latentdc.distill import __main__ as command
+from latentdc import distill as command
 from latentdc.errors import InputError, RunError
 
 what, rank, *words = sys.argv[1:]
@@ -41,9 +41,9 @@ FAULTS = {
 if what == "late" and mine:
     time.sleep(600)
 if what in FAULTS and mine:
-    from latentdc.distill import dataset
+    from latentdc.methods import matching
 
-    dataset.make_optimizer = FAULTS[what]
+    matching.make_optimizer = FAULTS[what]
 if what == "elsewhere" and mine:
     Path("node").mkdir()
     os.chdir("node")

@@ -1,9 +1,10 @@
 """What holds for all tests: no network, one thread that never spins, quick tests first."""
 
 import os
-import sys
 
 import pytest
+
+from latentdc import ranks
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more cost small tensors more than they bring
@@ -18,6 +19,5 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def told_anew():
     """Notes and warnings are told once in a process, and here once in a test."""
-    for module, name in (("latentdc.data.files", "note"), ("latentdc.launch", "warn")):
-        if module in sys.modules:
-            getattr(sys.modules[module], name).cache_clear()
+    ranks.note.cache_clear()
+    ranks.warn.cache_clear()

@@ -10,10 +10,10 @@ import latentdc
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Data, Loops, Scorer, Trajectory, Trim
-from tests.distill import setup
+from latentdc.recipe import Data, Loops, ObjectiveSettings, Prune, Scorer, Trajectory, Trim
 from tests.evaluate.toys import stripes
 from tests.experts.toys import Wanderers
+from tests.methods import setup
 from tests.priors import small
 from tests.prune.toys import colours
 
@@ -39,7 +39,7 @@ def weights(tmp_path_factory):
 PRIOR = [
     ({"kind": "difusion"}, "prior.kind takes one of 'pixel', 'autoencoder'"),
     ({"kind": None}, "prior.kind takes one of"),
-    ({"kind": "vector"}, "load_prior makes pixel, autoencoder and diffusion priors"),
+    ({"kind": "vector"}, "normalization is a Standardization, got null"),
     ({"weights": None}, "prior.kind diffusion needs prior.weights"),
     ({"weights": 5}, "prior.weights takes text"),
     ({"weights": ""}, "weights is a path"),
@@ -64,18 +64,21 @@ PRIOR = [
     ({"memory": "least"}, "prior.memory takes one of"),
     ({"chunk": 0}, "prior.chunk is at least 1 image, got 0"),
     ({"chunk": None}, "prior.chunk takes a whole number"),
-    ({"truncate": 10}, "prior.truncate is between 1 and prior.steps - 1 = 9, got 10"),
-    ({"truncate": 0}, "prior.truncate is between 1"),
-    ({"truncate": 1, "kind": "autoencoder"}, "prior.truncate counts denoising steps"),
     ({"autoencoder": "x", "kind": "autoencoder"}, "prior.autoencoder takes the place"),
-    ({"random_denoiser": -1}, "seed is at least 0, got -1"),
-    ({"random_denoiser": "a"}, "seed takes a whole number"),
-    ({"random_denoiser": 0, "kind": "pixel"}, "prior.denoiser=random is for prior.kind=diffusion"),
-    ({"prompts": "a cat"}, "prompts maps class names to texts"),
-    ({"prompts": {}}, "prompts maps class names to texts"),
-    ({"prompts": {"cat": 3}}, "prompts maps class names to texts"),
-    ({"prompts": ["a cat"]}, "prompts maps class names to texts"),
-    ({"whitening": 3, "kind": "pixel"}, "whitening is a Whitening, got 3"),
+    ({"denoiser": "random", "seed": -1}, "seed is at least 0, got -1"),
+    ({"denoiser": "random", "seed": "a"}, "seed takes a whole number"),
+    ({"denoiser": "random", "kind": "pixel"}, "prior.denoiser=random is for prior.kind=diffusion"),
+    ({"class_names": "cat"}, "class_names is a list of texts, got 'cat'; write ['cat']"),
+    ({"class_names": [3]}, "class_names is a list of texts, got [3]"),
+    ({"class_names": ["cat", "cat"]}, "class names are all different, got 'cat' twice"),
+    (
+        {"class_names": ["cat"], "names": {"car": "x"}},
+        "the data set has no class 'car'",
+    ),
+    (
+        {"normalization": 3, "kind": "pixel"},
+        "is a Normalization or a Whitening, got 3",
+    ),
     ({"precision": "fp16"}, "precision is one of ('no', 'bf16', 'float32'), got 'fp16'"),
     ({"precision": None}, "precision is one of"),
     ({"channels_last": "yes"}, "prior.channels_last takes true or false"),
@@ -90,12 +93,11 @@ PRIOR = [
 
 @pytest.mark.parametrize(("options", "told"), PRIOR)
 def test_load_prior_has_the_checks_of_a_recipe(weights, options, told):
-    given = {"kind": "diffusion", "weights": weights, "resolution": 8, **options}
-    refused(lambda: latentdc.load_prior(**given), told)
+    refused(lambda: small.load(**{"weights": weights, **options}), told)
 
 
 def test_a_folder_of_weights_may_be_a_path(weights):
-    assert latentdc.load_prior("diffusion", Path(weights), resolution=8).resolution == 8
+    assert small.load(Path(weights)).resolution == 8
 
 
 OBJECTIVE = [
@@ -111,10 +113,10 @@ OBJECTIVE = [
     ({"network": None}, "objective.network takes text"),
     ({"network": "convnet3@0"}, "the base width after '@'"),
     ({"distance": "l2"}, "objective.distance takes one of"),
-    ({"augmentation": "blur"}, "'blur' in 'blur' is unknown"),
-    ({"augmentation": 3}, "objective.augment takes text"),
+    ({"augment": "blur"}, "'blur' in 'blur' is unknown"),
+    ({"augment": 3}, "objective.augment takes text"),
     ({"loops": 3}, "objective.loops takes a mapping"),
-    ({"kind": "dc", "loops": Loops()}, "loops of build_objective have both numbers"),
+    ({"kind": "dc", "loops": Loops()}, "the loops of dc have both numbers"),
     ({"trajectory": "long"}, "objective.trajectory takes a mapping"),
     ({"normalization": (0.5, 0.5)}, "normalization is a Normalization, got a tuple"),
     ({"normalization": Normalization}, "normalization is a Normalization, got the class"),
@@ -126,14 +128,28 @@ OBJECTIVE = [
 
 @pytest.mark.parametrize(("options", "told"), OBJECTIVE)
 def test_build_objective_has_the_checks_of_a_recipe(options, told):
-    given = {"kind": "dm", "num_classes": 3, "resolution": 8, "network": "convnet3@8", **options}
-    refused(lambda: latentdc.build_objective(given.pop("kind"), **given), told)
+    facts = ("num_classes", "resolution", "normalization", "seed")
+    data = {key: value for key, value in options.items() if key in facts}
+    settings = {key: value for key, value in options.items() if key not in facts}
+
+    def build():
+        chosen = ObjectiveSettings(**{"network": "convnet3@8", **settings})
+        latentdc.build_objective(chosen, **{"num_classes": 3, "resolution": 8, **data})
+
+    refused(build, told)
 
 
-DISTILL = [
-    ({"ipc": 0}, "ipc is at least 1"),
-    ({"ipc": "2"}, "ipc takes a whole number"),
-    ({"ipc": 1.5}, "ipc takes a whole number"),
+def test_build_objective_takes_settings():
+    refused(
+        lambda: latentdc.build_objective("dm", num_classes=3, resolution=8),
+        "settings is an ObjectiveSettings, got 'dm'; such as latentdc.ObjectiveSettings(kind=",
+    )
+
+
+MATCH = [
+    ({"ipc": 0}, "ipc is a whole number of at least 1, got 0"),
+    ({"ipc": "2"}, "ipc is a whole number"),
+    ({"ipc": 1.5}, "ipc is a whole number"),
     ({"ipc": 7}, "is above the smallest class"),
     ({"steps": -1}, "distill.steps is at least 0"),
     ({"steps": 1e3}, "distill.steps takes a whole number"),
@@ -146,13 +162,12 @@ DISTILL = [
     ({"classes_per_step": 0}, "distill.classes_per_step is at least 1"),
     ({"classes_per_step": 4}, "distill.classes_per_step=4 is between"),
     ({"trim": 0.2}, "distill.trim takes a mapping"),
-    ({"seed": -1}, "seed is at least 0"),
-    ({"seed": None}, "seed takes a whole number"),
-    ({"folder": 3}, "folder is a folder, got 3"),
+    ({"seed": -1}, "seed is a whole number of at least 0, got -1"),
+    ({"seed": None}, "seed is a whole number"),
     ({"checkpoint_every": 0}, "distill.checkpoint_every is at least 1 step"),
     ({"grid_every": -1}, "distill.grid_every is at least 0"),
-    ({"provenance": {"when": object()}}, "provenance maps texts to what JSON holds"),
-    ({"provenance": 3}, "provenance maps texts to what JSON holds"),
+    ({"settings": {"steps": 3}}, "settings is a Matching, got a dict"),
+    ({"context": 3}, "context is a Context, got 3"),
     ({"accelerator": "cpu"}, "accelerator is an Accelerator, got 'cpu'"),
     ({"coreset": None}, "coreset is a Dataset, got null"),
     ({"coreset": torch.zeros(3, 3, 8, 8)}, "coreset is a Dataset, got a Tensor"),
@@ -164,47 +179,58 @@ DISTILL = [
 ]
 
 
-@pytest.mark.parametrize(("options", "told"), DISTILL)
-def test_distill_dataset_has_the_checks_of_a_recipe(options, told, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    given = {
-        "coreset": setup.dataset(),
-        "prior": PixelPrior(8),
-        "objective": setup.objective(),
-        "steps": 1,
-        **options,
-    }
-    refused(lambda: latentdc.distill_dataset(**given), told)
-    assert not [*tmp_path.iterdir()]
+@pytest.mark.parametrize(("options", "told"), MATCH)
+def test_match_has_the_checks_of_a_recipe(options, told):
+    def run():
+        of_context = ("ipc", "seed", "accelerator")
+        of_match = ("coreset", "prior", "objective", "batch", "settings", "context")
+        rest = {k: v for k, v in options.items() if k not in (*of_context, *of_match)}
+        given = {
+            "coreset": setup.dataset(),
+            "prior": PixelPrior(8),
+            "objective": setup.objective(),
+            "settings": latentdc.Matching(**{"steps": 1, **rest}),
+            "context": latentdc.Context(**{k: v for k, v in options.items() if k in of_context}),
+            **{k: v for k, v in options.items() if k in of_match},
+        }
+        latentdc.match(**given)
+
+    refused(run, told)
 
 
 @pytest.mark.parametrize("kind", ["dm", "dc", "mtt"])
 @pytest.mark.parametrize("other", [{"num_classes": 4}, {"resolution": 16}])
 def test_an_objective_for_other_samples_is_refused(kind, other):
     objective = latentdc.build_objective(
-        kind,
-        **{"num_classes": 3, "resolution": 8, "network": "convnet3@8", **other},
+        ObjectiveSettings(
+            kind=kind,
+            network="convnet3@8",
+            loops=Loops(outer=1, inner=1),
+            trajectory=Trajectory(syn_steps=1),
+        ),
+        **{"num_classes": 3, "resolution": 8, **other},
         experts=Wanderers() if kind == "mtt" else None,
-        trajectory=Trajectory(syn_steps=1),
     )
     [(name, value)] = other.items()
     refused(
-        lambda: latentdc.distill_dataset(setup.dataset(), PixelPrior(8), objective, steps=1),
+        lambda: latentdc.match(setup.dataset(), PixelPrior(8), objective),
         f"the objective was built with {name}={value}, and the core set has",
     )
 
 
 PROTOCOL = latentdc.load_protocol("quick", students=["convnet3@2"], seeds=1, steps=1)
 EVALUATE = [
-    ({"labelled": None}, "labelled is a Dataset or a SyntheticSet, got null"),
-    ({"labelled": "runs/x"}, "labelled is a Dataset or a SyntheticSet, got 'runs/x'"),
+    ({"sets": None}, "sets is a Dataset or a SyntheticSet, got null"),
+    ({"sets": "runs/x"}, "sets is a Dataset or a SyntheticSet, got 'runs/x'"),
     ({"test": 3}, "test is a Dataset or a SyntheticSet, got 3"),
     ({"train": [1]}, "train is a Dataset or a SyntheticSet, got a list"),
     ({"protocol": "quick"}, "protocol is an EvalProtocol, got 'quick'; such as load_protocol"),
     ({"protocol": None}, "protocol is an EvalProtocol, got null"),
     ({"normalization": None}, "normalization is a Normalization, got null"),
     ({"normalization": "imagenet"}, "normalization is a Normalization, got 'imagenet'"),
-    ({"rows": 3}, "rows is a folder, got 3"),
+    ({"trainings": 3}, "trainings is a folder, got 3"),
+    ({"sets": {}}, "there is no set to evaluate"),
+    ({"ipc": 0}, "ipc is at least 1"),
     ({"labels": True}, "labels is a folder, got True"),
     ({"accelerator": 1}, "accelerator is an Accelerator, got 1"),
 ]
@@ -213,13 +239,8 @@ EVALUATE = [
 @pytest.mark.parametrize(("options", "told"), EVALUATE)
 def test_evaluation_refuses_other_things(options, told):
     data = stripes(8)
-    given = {"labelled": data, "test": data, "protocol": PROTOCOL, "normalization": Normalization()}
-    given |= options
-    labelled, test, protocol = (given.pop(name) for name in ("labelled", "test", "protocol"))
-    refused(lambda: latentdc.evaluate_set(labelled, test, protocol, **given), told)
-    if "labelled" not in options:
-        train = given.pop("train", None)
-        refused(lambda: latentdc.score_table(data, train, test, protocol, ipc=1, **given), told)
+    given = {"sets": data, "test": data, "protocol": PROTOCOL, "normalization": Normalization()}
+    refused(lambda: latentdc.evaluate_sets(**{**given, **options}), told)
 
 
 @pytest.mark.parametrize(
@@ -227,64 +248,65 @@ def test_evaluation_refuses_other_things(options, told):
     [
         ({"ipc": 0}, "ipc is at least 1"),
         ({"ipc": "1"}, "ipc takes a whole number"),
-        ({"include": ["randm"]}, "no row 'randm'; did you mean 'random'?"),
-        ({"include": "random"}, "include is a list of texts, got 'random'"),
-        ({"include": []}, "none of the rows [] has images"),
+        ({"rows": ["randm"]}, "no row 'randm'; did you mean 'random'?"),
+        ({"rows": "random"}, "rows is a list of texts, got 'random'"),
+        ({"rows": []}, "none of the rows [] has images"),
         ({"coreset": 3}, "coreset is a Dataset or a SyntheticSet, got 3"),
+        ({"sets": {"mine": 3}}, "mine is a Dataset or a SyntheticSet, got 3"),
     ],
 )
-def test_a_table_refuses_rows_that_are_none(options, told):
-    data, given = stripes(8), {"ipc": 1, "normalization": Normalization(), **options}
-    refused(lambda: latentdc.score_table(data, data, data, PROTOCOL, **given), told)
+def test_baselines_that_are_none_are_refused(options, told):
+    data = stripes(8)
+    given = {"sets": {"mine": data}, "rows": ["distilled"], "ipc": 1, "train": data, **options}
+    refused(lambda: latentdc.with_baselines(**given), told)
 
 
 PRUNE = [
     ({"train": None}, "train is a Dataset, got null"),
     ({"train": "digits"}, "train is a Dataset, got 'digits'"),
     ({"test": 3}, "test is a Dataset, got 3"),
-    ({"score": "los"}, "did you mean 'loss'?"),
-    ({"score": None}, "prune.score takes text"),
-    ({"order": "easiest"}, "prune.order takes one of"),
-    ({"keep": 0}, "prune.keep is a share in (0, 1]"),
-    ({"keep": 20}, "prune.keep is a share in (0, 1], got 20"),
-    ({"keep": NAN}, "prune.keep is a finite number"),
-    ({"keep": 1.0, "count": 0}, "prune.count is at least 1"),
-    ({"keep": 1.0, "count": 2.5}, "prune.count takes a whole number"),
-    ({"scope": "all"}, "prune.scope takes one of"),
-    ({"scorer": "convnet3"}, "prune.scorer takes a mapping"),
-    ({"window": 3}, "prune.window takes a list of 2 whole numbers"),
-    ({"window": (5, 1)}, "prune.window is the first and the last"),
-    ({"columns": "loss"}, "prune.columns takes a list"),
-    ({"columns": [3]}, "prune.columns takes a list of texts"),
-    ({"scores": 5}, "prune.scores takes text"),
-    ({"rules": 5}, "prune.rules takes a mapping"),
+    ({"prune": None}, "prune is a Prune, got null; such as Prune(score='loss', keep=0.2)"),
+    ({"prune": colours()}, "prune is a Prune, got a Dataset"),
+    ({"prune": Prune(times_ipc=2)}, "prune.times_ipc is a multiple of a recipe's ipc"),
     ({"normalization": 1}, "normalization is a Normalization, got 1"),
     ({"seed": -3}, "seed is at least 0"),
+    ({"seed": "a"}, "seed takes a whole number"),
     ({"folder": 1}, "folder is a folder, got 1"),
     ({"accelerator": []}, "accelerator is an Accelerator, got a list"),
 ]
 
 
+@pytest.mark.parametrize("function", ["prune_dataset", "score_dataset"])
 @pytest.mark.parametrize(("options", "told"), PRUNE)
-def test_prune_dataset_has_the_checks_of_a_recipe(options, told):
-    given = {"train": colours(), "keep": 0.5, **options}
-    refused(lambda: latentdc.prune_dataset(**given), told)
+def test_pruning_refuses_arguments_of_another_kind(function, options, told):
+    given = {"train": colours(), "prune": Prune(keep=0.5), **options}
+    refused(lambda: getattr(latentdc, function)(**given), told)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("keys", "told"),
     [
-        ({"columns": []}, "columns names one rule or more"),
-        ({"columns": "loss"}, "columns is a list of texts, got 'loss'"),
+        ({"score": "los"}, "did you mean 'loss'?"),
+        ({"score": None}, "prune.score takes text"),
+        ({"order": "easiest"}, "prune.order takes one of"),
+        ({"keep": 0}, "prune.keep is a share in (0, 1]"),
+        ({"keep": 20}, "prune.keep is a share in (0, 1], got 20"),
+        ({"keep": NAN}, "prune.keep is a finite number"),
+        ({"keep": 1.0, "count": 0}, "prune.count is at least 1"),
+        ({"keep": 1.0, "count": 2.5}, "prune.count takes a whole number"),
+        ({"scope": "all"}, "prune.scope takes one of"),
+        ({"scorer": "convnet3"}, "prune.scorer takes a mapping"),
+        ({"window": 3}, "prune.window takes a list of 2 whole numbers"),
+        ({"window": (5, 1)}, "prune.window is the first and the last"),
+        ({"columns": "loss"}, "prune.columns takes a list"),
+        ({"columns": [3]}, "prune.columns takes a list of texts"),
         ({"columns": ["lss"]}, "lss"),
-        ({"scorer": 3}, "prune.scorer takes a mapping"),
-        ({"train": 3}, "train is a Dataset, got 3"),
-        ({"seed": "a"}, "seed takes a whole number"),
-        ({"window": "ab"}, "prune.window takes a list"),
+        ({"scores": 5}, "prune.scores takes text"),
+        ({"rules": 5}, "prune.rules takes a mapping"),
     ],
 )
-def test_score_dataset_has_the_checks_of_a_recipe(options, told):
-    refused(lambda: latentdc.score_dataset(**{"train": colours(), **options}), told)
+def test_settings_of_pruning_are_checked_where_they_are_made(keys, told):
+    refused(lambda: latentdc.Prune(**keys), told)
 
 
 @pytest.mark.parametrize(
@@ -293,29 +315,15 @@ def test_score_dataset_has_the_checks_of_a_recipe(options, told):
         ({"table": None}, "table is a ScoreTable, got null"),
         ({"table": "scores.parquet"}, "table is a ScoreTable"),
         ({"train": None}, "train is a Dataset, got null"),
-        ({"score": "lss"}, "lss"),
-        ({"order": "first"}, "prune.order takes one of"),
-        ({"keep": 2}, "prune.keep is a share"),
-        ({"count": -1}, "prune.count is at least 1"),
-        ({"scope": "set"}, "prune.scope takes one of"),
-        ({"settings": 4}, "prune.rules takes a mapping"),
+        ({"prune": "loss"}, "prune is a Prune, got 'loss'"),
         ({"seed": 1.5}, "seed takes a whole number"),
     ],
 )
-def test_choose_coreset_has_the_checks_of_a_recipe(options, told):
+def test_choosing_refuses_arguments_of_another_kind(options, told):
     data = colours(32)
-    scorer = Scorer(network="convnet3@16", epochs=1, batch=8, lr=0.1)
-    table = colours_table(data, scorer)
-    refused(lambda: latentdc.choose_coreset(**{"table": table, "train": data, **options}), told)
-
-
-TABLES: list[object] = []
-
-
-def colours_table(data, scorer):
-    if not TABLES:
-        TABLES.append(latentdc.score_dataset(data, columns=["random"], scorer=scorer))
-    return TABLES[0]
+    table = latentdc.score_dataset(data, Prune(score="random"))
+    given = {"table": table, "train": data, "prune": Prune(keep=0.5), **options}
+    refused(lambda: latentdc.choose_coreset(**given), told)
 
 
 @pytest.mark.parametrize("given", [None, "digits", {"source": "digits"}, 3, Data])
@@ -466,11 +474,5 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     numpys = {name: number(value) for name, value in options.items()}
     again = setup.run(tmp_path / "numpy", **numpys, seed=number(3), ipc=number(2))
     assert plain.images.equal(again.images) and plain.z.equal(again.z)
-    prior = latentdc.load_prior("pixel", resolution=number(data.resolution))
+    prior = small.load(None, "pixel", resolution=number(data.resolution))
     assert {*map(type, prior.latent_shape)} == {int}
-
-
-def test_a_score_names_its_students():
-    score = latentdc.Score(latentdc.load_protocol("quick"), {"mlp": (0.5, 0.7)}, ("x",))
-    refused(lambda: score.mean("resnet"), "no student 'resnet'; it has mlp")
-    refused(lambda: score.std("resnet"), "no student 'resnet'; it has mlp")

@@ -8,9 +8,9 @@ import latentdc
 from latentdc.data.dataset import Dataset
 from latentdc.draws import generator
 from latentdc.experts.training import train_experts
-from latentdc.priors.recipe import AutoencoderTraining, PriorRecipe, UNetTraining
 from latentdc.priors.training import train_prior
-from latentdc.recipe import Experts, Loops, Scorer, Trajectory
+from latentdc.recipe import Experts, Loops, ObjectiveSettings, Prune, Scorer, Trajectory
+from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
 from tests.experts.toys import Wanderers
 from tests.priors import small
 from tests.prune.toys import colours
@@ -26,18 +26,22 @@ def pictures(per_class: int = 6) -> Dataset:
 
 
 def distilled(folder, kind: str) -> torch.Tensor:
-    prior = latentdc.load_prior("diffusion", str(folder), resolution=8, steps=2, memory="auto")
+    prior = small.load(folder, steps=2, memory="auto")
     objective = latentdc.build_objective(
-        kind,
+        ObjectiveSettings(
+            kind=kind,
+            network="convnet3@8",
+            loops=Loops(outer=2, inner=1, batch_syn=4),
+            trajectory=Trajectory(syn_steps=2, batch_syn=4, lr_student=0.01, lr_lr=1e-5),
+        ),
         num_classes=3,
         resolution=8,
-        network="convnet3@8",
         normalization=NORMALIZATION,
-        loops=Loops(outer=2, inner=1, batch_syn=4),
         experts=Wanderers() if kind == "mtt" else None,
-        trajectory=Trajectory(syn_steps=2, batch_syn=4, lr_student=0.01, lr_lr=1e-5),
     )
-    made = latentdc.distill_dataset(pictures(), prior, objective, ipc=2, steps=2, batch=4)
+    made = latentdc.match(
+        pictures(), prior, objective, latentdc.Matching(steps=2), latentdc.Context(ipc=2), batch=4
+    )
     assert made.z is not None and made.c is not None
     return torch.cat([made.images.flatten().float(), made.z.flatten(), made.c.flatten()])
 
@@ -55,17 +59,15 @@ def test_distillation_moves_without_gradients_around_it(tmp_path, kind, mode):
 def accuracies() -> tuple[object, ...]:
     data = pictures()
     protocol = latentdc.load_protocol("quick", students=["convnet3@2"], seeds=2, steps=3)
-    score = latentdc.evaluate_set(data, data, protocol, normalization=NORMALIZATION)
-    table = latentdc.score_table(
-        data, data, data, protocol, ipc=2, normalization=NORMALIZATION, include=["random"]
-    )
-    return score.accuracies, table.scores["random"].accuracies
+    sets = latentdc.with_baselines({"mine": data}, ["distilled", "random"], 2, train=data)
+    results = latentdc.evaluate_sets(sets, data, protocol, normalization=NORMALIZATION)
+    return tuple(result.accuracies for result in results)
 
 
 def chosen() -> tuple[object, ...]:
     data, scorer = colours(32), Scorer(network="convnet3@16", epochs=5, batch=8, lr=0.1)
-    kept = latentdc.prune_dataset(data, score="el2n", keep=0.5, scorer=scorer)
-    scores = latentdc.score_dataset(data, columns=["loss", "aum"], scorer=scorer)
+    kept = latentdc.prune_dataset(data, Prune(score="el2n", keep=0.5, scorer=scorer))
+    scores = latentdc.score_dataset(data, Prune(columns=["aum"], scorer=scorer))
     return kept.hashes.tolist(), scores.column("loss").tolist(), scores.column("aum").tolist()
 
 
@@ -114,7 +116,10 @@ def test_a_prior_is_trained_without_gradients_around_it(tmp_path, mode):
 def test_a_loss_is_accumulated_without_gradients_around_it(mode):
     def gradient():
         objective = latentdc.build_objective(
-            "dm", num_classes=3, resolution=8, network="convnet3@8", normalization=NORMALIZATION
+            ObjectiveSettings(network="convnet3@8"),
+            num_classes=3,
+            resolution=8,
+            normalization=NORMALIZATION,
         )
         with torch.inference_mode(False):
             images = torch.randn(3, 3, 8, 8, generator=generator(1)).requires_grad_()

@@ -10,7 +10,7 @@ import pytest
 
 from latentdc import cli, config
 from latentdc.errors import InputError, RunError, everywhere
-from latentdc.recipe import PriorSpec, Recipe
+from latentdc.recipe import PriorSettings, Recipe
 
 
 def ends(capsys, work) -> tuple[int, str, str]:
@@ -172,9 +172,9 @@ def command(*words: str, module: bool = False, **options):
 ROOT = str(Path(__file__).parents[1])
 RUN = "import sys; from latentdc.cli import main; main(sys.argv[1:])"
 HOLDS = """
-import os, signal, sys, latentdc.distill.run, latentdc.cli
+import os, signal, sys, latentdc.run, latentdc.cli
 def work(*_): os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(9)
-latentdc.distill.run.run = work
+latentdc.run.run = work
 latentdc.cli.main(sys.argv[1:])
 """
 
@@ -407,7 +407,7 @@ for arguments, wanted in json.loads(sys.argv[1]):
 
 
 def test_help_configuration_and_refusals_come_without_importing_torch(tmp_path):
-    config.claim(Recipe(prior=PriorSpec(kind="pixel")), tmp_path / "another")
+    config.claim(Recipe(prior=PriorSettings(kind="pixel")), tmp_path / "another")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(TORCHLESS)],
         cwd=tmp_path,

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from latentdc.evaluate import evaluate
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.settings import Views
 from latentdc.experts.training import train_expert
@@ -19,12 +19,12 @@ from latentdc.metrics.kid import _Levels
 from latentdc.metrics.measure import seen_by
 from latentdc.networks import new_network
 from latentdc.networks.build import NETWORKS
-from latentdc.networks.names import LIMITS
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.losses import autoencoder_loss
-from latentdc.prune.classifier import Classifier
-from latentdc.recipe import Experts, Trajectory
+from latentdc.priors.small import autoencoder_loss
+from latentdc.prune.scorers import Classifier
+from latentdc.recipe import Experts, Loops, ObjectiveSettings, Trajectory
+from latentdc.recipe.networks import LIMITS
 from tests.evaluate.toys import pictures, protocol
 from tests.experts.toys import Wanderers
 from tests.priors import small
@@ -110,7 +110,7 @@ def test_a_network_runs_on_contiguous_images_and_gives_the_same_answer(layouts, 
 )
 def test_students_and_their_test_see_contiguous_images(layouts, views):
     some = protocol(students=["resnet18-bn@4"], seeds=1, batch=4, **views)
-    evaluate(pictures(resolution=16), pictures(resolution=16), some, normalization=PLAIN)
+    evaluate_sets(pictures(resolution=16), pictures(resolution=16), some, normalization=PLAIN)
     assert layouts and all(layouts)
 
 
@@ -119,7 +119,7 @@ def test_teachers_see_contiguous_images(layouts):
     labels = Labels(source="online", loss="kl", teachers=[teacher])
     some = protocol(students=["convnet3@4"], seeds=1, labels=labels, views=Views(flip=True))
     data = pictures(60)
-    evaluate(pictures(), data, some, normalization=PLAIN, train=data)
+    evaluate_sets(pictures(), data, some, normalization=PLAIN, train=data)
     assert layouts and all(layouts)
 
 
@@ -153,12 +153,15 @@ def test_experts_see_contiguous_images(layouts):
 @pytest.mark.parametrize("kind", ["dm", "dc", "mtt"])
 def test_objectives_compare_contiguous_images(layouts, kind):
     objective = build_objective(
-        kind,
-        network="convnet3@8",
+        ObjectiveSettings(
+            kind=kind,
+            network="convnet3@8",
+            loops=Loops(outer=1, inner=1),
+            trajectory=Trajectory(syn_steps=2, lr_student=0.05),
+        ),
         num_classes=3,
         resolution=8,
         experts=Wanderers(),
-        trajectory=Trajectory(syn_steps=2, lr_student=0.05),
     )
     images = from_uint8(pictures(6).images).requires_grad_()
     assert not images.is_contiguous()
@@ -186,7 +189,7 @@ def test_autoencoders_encode_and_decode_contiguous_images(model):
 
 def test_denoisers_see_contiguous_latents():
     prior, seen = small.prior(), []
-    prior.denoiser.unet.register_forward_pre_hook(
+    prior.denoiser.network.register_forward_pre_hook(
         lambda unet, given: seen.append(is_canonical(given[0]))
     )
     z = torch.randn(3, 4, 4, 2).permute(0, 3, 1, 2).requires_grad_()
@@ -212,13 +215,13 @@ def test_measures_of_other_packages_are_given_contiguous_images():
 def test_a_student_of_eight_channels_trains_on_pictures_of_64_pixels():
     """In torch 2.14 a CPU dies of the gradient of its shortcuts where images are channels-last."""
     code = (
-        "from latentdc.evaluate import evaluate\n"
+        "from latentdc.evaluate.evaluate import evaluate_sets\n"
         "from latentdc.evaluate.settings import Views\n"
         "from latentdc.images import Normalization\n"
         "from tests.evaluate.toys import pictures, protocol\n"
         "some = protocol(students=['resnet18@8'], seeds=1, steps=1, batch=2, views=Views(pad=2))\n"
         "large = pictures(3, resolution=64)\n"
-        "evaluate(large, large, some, normalization=Normalization())"
+        "evaluate_sets(large, large, some, normalization=Normalization())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

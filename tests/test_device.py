@@ -1,6 +1,6 @@
 import torch
 
-from latentdc.device import forward_batch
+from latentdc.images import forward_batch
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -9,8 +9,8 @@ import pytest
 
 from latentdc import cli, config
 from latentdc.errors import InputError
-from latentdc.priors.recipe import PriorRecipe
-from latentdc.recipe import Data, Distill, Hub, Prune, Recipe, Scorer
+from latentdc.recipe import Data, Hub, Matching, Prune, Recipe, Scorer
+from latentdc.recipe.prior_training import PriorRecipe
 from latentdc.sweep.spec import Sweep
 from tests.synthetic.sets import random_set
 
@@ -477,8 +477,8 @@ def test_anchors_repeat_what_they_name(folder):
         (Scorer, {"lr": float("inf")}, r"prune\.scorer\.lr is a finite number"),
         (Scorer, {"epochs": 10**400}, r"prune\.scorer\.epochs is at most 1,000,000"),
         (Scorer, {"epochs": 10**5000}, r"prune\.scorer\.epochs is at most 1,000,000"),
-        (Distill, {"steps": 10**23}, r"distill\.steps is at most 1,000,000,000"),
-        (Distill, {"lr_z": 10**400}, r"distill\.lr_z is a finite number"),
+        (Matching, {"steps": 10**23}, r"distill\.steps is at most 1,000,000,000"),
+        (Matching, {"lr_z": 10**400}, r"distill\.lr_z is a finite number"),
         (Hub, {"repo": "a/b/c"}, r"push\.repo is user/name"),
         (Recipe, {"seed": -1}, r"seed is at least 0, got -1"),
         (Recipe, {"seed": 2**63}, r"seed is at most"),
@@ -496,11 +496,11 @@ def test_python_has_the_checks_of_yaml(component, arguments, message):
 def test_python_may_pass_paths_lists_and_whole_numbers(folder):
     made = Data(source=folder, mean=[0, 0, 0], std=[1, 1, 1])
     assert made == Data(source=str(folder), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    assert Recipe(distill={"steps": 3}).distill == Distill(steps=3)
+    assert Recipe(distill={"steps": 3}).distill == Matching(steps=3)
 
 
 def test_a_repo_of_the_hub_may_be_called_like_a_folder_that_is_there(folder):
-    from latentdc.distill.provenance import shared_recipe
+    from latentdc.run import shared_recipe
 
     (folder / "user" / "name").mkdir(parents=True)
     assert "repo: user/name" in shared_recipe(Recipe(push=Hub(repo="user/name")))

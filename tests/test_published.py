@@ -6,19 +6,19 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from latentdc import config
-from latentdc.distill.provenance import shared_recipe
 from latentdc.errors import InputError
 from latentdc.recipe import (
     Data,
     Evaluate,
     Experts,
-    ObjectiveSpec,
-    PriorSpec,
+    ObjectiveSettings,
+    PriorSettings,
     Prune,
     Recipe,
     Scorer,
     Trajectory,
 )
+from latentdc.run import shared_recipe
 from latentdc.synthetic.push import main
 from tests.synthetic.sets import random_set
 from tests.synthetic.test_push import hub  # noqa: F401
@@ -156,8 +156,8 @@ def test_nothing_that_is_pushed_names_a_path(tmp_path, monkeypatch, hub):  # noq
             features="../jane.doe/c.npy",
             scorer=Scorer(weights="~/d.safetensors"),
         ),
-        prior=PriorSpec(weights=f"{home}/prior", autoencoder="vae/../vae"),
-        objective=ObjectiveSpec(trajectory=Trajectory(experts="~/experts")),
+        prior=PriorSettings(weights=f"{home}/prior", autoencoder="vae/../vae"),
+        objective=ObjectiveSettings(trajectory=Trajectory(experts="~/experts")),
         experts=Experts(epochs=3),
         evaluate=Evaluate(protocol=f"{home}/e.yaml"),
         output="~/run",

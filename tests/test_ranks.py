@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.distill.command import write_recipe
+from tests.methods.command import write_recipe
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -86,9 +86,9 @@ def test_a_process_that_stopped_ends_the_run_within_the_silence(rank):
 def test_a_process_that_works_alone_for_longer_than_the_silence_does_not(tmp_path):
     (tmp_path / "slow.py").write_text(
         "import time\n"
-        "from latentdc import launch\n"
-        "accelerator = launch.start(threads=1)\n"
-        "print(launch.main_alone(accelerator, lambda: time.sleep(6) or 'done'), flush=True)\n"
+        "from latentdc import runtime\n"
+        "accelerator = runtime.start(threads=1)\n"
+        "print(runtime.main_alone(accelerator, lambda: time.sleep(6) or 'done'), flush=True)\n"
         "if not accelerator.is_main_process: time.sleep(6)\n"  # the main one has ended by then
     )
     code, told, everything = two("slow.py", silence=2)
@@ -103,8 +103,8 @@ def test_a_process_that_does_not_start_does_not_hold_up_the_others():
 
 def test_processes_that_have_done_their_work_end_in_order(tmp_path):
     (tmp_path / "short.py").write_text(
-        "from latentdc import launch\n"
-        "launch.agree(launch.start(threads=1), 1)\n"  # whose threads aborted every second launch
+        "from latentdc import runtime\n"
+        "runtime.broadcast(runtime.start(threads=1), 1)\n"  # gloo aborted every second one
     )
     for _ in range(4):
         code, _, everything = two("short.py")

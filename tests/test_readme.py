@@ -12,8 +12,8 @@ import pytest
 
 from latentdc import cli, config
 from latentdc.evaluate import load_protocol
-from latentdc.priors.recipe import PriorRecipe
 from latentdc.recipe import Recipe
+from latentdc.recipe.prior_training import PriorRecipe
 from latentdc.synthetic import folder as layout
 
 ROOT = Path(__file__).parents[1]

@@ -6,17 +6,16 @@ import pytest
 from latentdc.errors import InputError
 from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.settings import Views
-from latentdc.priors.recipe import AutoencoderTraining, PriorRecipe, UNetTraining
 from latentdc.recipe import (
     Combine,
     Data,
-    Distill,
     Evaluate,
     Experts,
     Hub,
     Loops,
-    ObjectiveSpec,
-    PriorSpec,
+    Matching,
+    ObjectiveSettings,
+    PriorSettings,
     Prune,
     Rded,
     Recipe,
@@ -25,6 +24,7 @@ from latentdc.recipe import (
     Trajectory,
     Trim,
 )
+from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
 
 REFUSED = [
     (Data, {"resolution": 7}, r"data\.resolution is in pixels and at least 8, got 7"),
@@ -35,29 +35,30 @@ REFUSED = [
     (Prune, {"keep": 0.0}, r"share in \(0, 1\], got 0\.0"),
     (Prune, {"keep": 20.0}, r"got 20\.0; for 20 % write 0\.2"),
     (Prune, {"keep": float("nan")}, r"prune\.keep is a finite number .*, got nan"),
-    (PriorSpec, {"kind": "diffusion"}, r"prior\.kind diffusion needs prior\.weights"),
-    (PriorSpec, {"kind": "autoencoder"}, r"or choose prior\.kind=pixel"),
-    (PriorSpec, {"weights": "x", "steps": 1}, r"between 2 and 1000 with prior\.skip=x0, got 1"),
-    (PriorSpec, {"weights": "x", "steps": 1001}, r"got 1001"),
-    (PriorSpec, {"weights": "x", "guidance": -1.0}, r"prior\.guidance is at least 0, .* got -1"),
-    (PriorSpec, {"weights": "x", "guidance": float("nan")}, r"guidance is a finite number"),
-    (PriorSpec, {"kind": "pixel", "chunk": 0}, r"prior\.chunk is at least 1 image"),
-    (PriorSpec, {"weights": "x", "truncate": 0}, r"between 1 and prior\.steps - 1 = 9, got 0"),
-    (PriorSpec, {"weights": "x", "truncate": 10}, r"got 10; leave it out for the exact gradient"),
-    (PriorSpec, {"kind": "pixel", "truncate": 2}, r"prior\.kind=pixel has none; leave it out"),
-    (ObjectiveSpec, {"batch": 0}, r"objective\.batch is at least 1 image"),
-    (ObjectiveSpec, {"augment": "color_crob"}, r"'crob' in 'color_crob' is unknown"),
-    (ObjectiveSpec, {"augment": "color+crob"}, r"'crob' in 'color\+crob' is unknown"),
+    (PriorSettings, {"kind": "diffusion"}, r"prior\.kind diffusion needs prior\.weights"),
+    (PriorSettings, {"kind": "autoencoder"}, r"or choose prior\.kind=pixel"),
+    (PriorSettings, {"weights": "x", "steps": 1}, r"between 2 and 1000 with prior\.skip=x0, got 1"),
+    (PriorSettings, {"weights": "x", "steps": 1001}, r"got 1001"),
+    (PriorSettings, {"weights": "x", "guidance": -1.0}, r"guidance is at least 0, .* got -1"),
+    (PriorSettings, {"weights": "x", "guidance": float("nan")}, r"guidance is a finite number"),
+    (PriorSettings, {"kind": "pixel", "chunk": 0}, r"prior\.chunk is at least 1 image"),
+    (ObjectiveSettings, {"batch": 0}, r"objective\.batch is at least 1 image"),
+    (ObjectiveSettings, {"augment": "color_crob"}, r"'crob' in 'color_crob' is unknown"),
+    (ObjectiveSettings, {"augment": "color+crob"}, r"'crob' in 'color\+crob' is unknown"),
     (Loops, {"outer": 0}, r"objective\.loops\.outer is at least 1, got 0"),
     (Loops, {"inner": 0}, r"objective\.loops\.inner is at least 1, got 0"),
     (Loops, {"lr_student": 0.0}, r"objective\.loops\.lr_student is positive, got 0\.0"),
-    (Recipe, {"ipc": 5, "objective": ObjectiveSpec(kind="dc")}, r"none for ipc=5; give .*outer"),
+    (
+        Recipe,
+        {"ipc": 5, "objective": ObjectiveSettings(kind="dc")},
+        r"none for ipc=5; give .*outer",
+    ),
     (
         Recipe,
         {
             "ipc": 10,
-            "objective": ObjectiveSpec(kind="dc"),
-            "distill": Distill(classes_per_step=3),
+            "objective": ObjectiveSettings(kind="dc"),
+            "distill": Matching(classes_per_step=3),
         },
         r"outer=10 the student of dc is trained on all classes",
     ),
@@ -72,17 +73,17 @@ REFUSED = [
     (Experts, {"augment": "flap"}, r"experts\.augment .* 'flap'"),
     (
         Recipe,
-        {"objective": ObjectiveSpec(kind="mtt"), "experts": Experts(epochs=2)},
+        {"objective": ObjectiveSettings(kind="mtt"), "experts": Experts(epochs=2)},
         r"after up to 3 epochs .*experts\.epochs is 2",
     ),
     (Recipe, {"evaluate": Evaluate(learned_lr=True)}, r"objective\.kind=dm learns none"),
-    (Distill, {"steps": -1}, r"distill\.steps is at least 0, got -1"),
-    (Distill, {"lr_z": -0.1}, r"distill\.lr_z is between 0 and 1e38, got -0\.1"),
-    (Distill, {"lr_c": float("nan")}, r"distill\.lr_c is a finite number .*, got nan"),
-    (Distill, {"lr_c": float("inf")}, r"distill\.lr_c is a finite number .*, got inf"),
-    (Distill, {"momentum": 1.0}, r"distill\.momentum is in \[0, 1\), got 1\.0"),
-    (Distill, {"checkpoint_every": 0}, r"checkpoint_every is at least 1 step"),
-    (Distill, {"grid_every": -1}, r"distill\.grid_every is at least 0"),
+    (Matching, {"steps": -1}, r"distill\.steps is at least 0, got -1"),
+    (Matching, {"lr_z": -0.1}, r"distill\.lr_z is between 0 and 1e38, got -0\.1"),
+    (Matching, {"lr_c": float("nan")}, r"distill\.lr_c is a finite number .*, got nan"),
+    (Matching, {"lr_c": float("inf")}, r"distill\.lr_c is a finite number .*, got inf"),
+    (Matching, {"momentum": 1.0}, r"distill\.momentum is in \[0, 1\), got 1\.0"),
+    (Matching, {"checkpoint_every": 0}, r"checkpoint_every is at least 1 step"),
+    (Matching, {"grid_every": -1}, r"distill\.grid_every is at least 0"),
     (Evaluate, {"seeds": 0}, r"evaluate\.seeds is at least 1"),
     (Evaluate, {"steps": 0}, r"evaluate\.steps is at least 1"),
     (Evaluate, {"rows": ["distilled"]}, r"always has 'random'.*rows: \[\] to evaluate nothing"),
@@ -90,12 +91,12 @@ REFUSED = [
     (Hub, {"repo": "name"}, r"push\.repo is user/name, got 'name'"),
     (
         Recipe,
-        {"distill": Distill(lr_z=0.0, lr_c=0.0)},
+        {"distill": Matching(lr_z=0.0, lr_c=0.0)},
         r"lr_z=0 and distill\.lr_c=0 .* nothing would move in 1000 steps",
     ),
     (
         Recipe,
-        {"distill": Distill(lr_z=0.0), "prior": PriorSpec(kind="pixel")},
+        {"distill": Matching(lr_z=0.0), "prior": PriorSettings(kind="pixel")},
         r"lr_c=1 with prior\.kind=pixel: nothing would move",
     ),
     (Recipe, {"ipc": 0}, r"ipc is at least 1 image per class, got 0"),
@@ -124,16 +125,20 @@ def test_a_value_out_of_range_is_refused_with_the_range_and_what_came(
 
 def test_values_at_the_edges_of_their_ranges_are_taken():
     Prune(keep=1.0), Prune(keep=1e-6), Data(resolution=8)
-    PriorSpec(kind="pixel"), PriorSpec(weights="x", steps=2), ObjectiveSpec(augment=None)
-    PriorSpec(weights="x", steps=1, skip="none"), PriorSpec(weights="x", steps=1000)
-    Distill(steps=0, lr_z=0.0, lr_c=0.0, momentum=0.0, checkpoint_every=1), Evaluate(rows=[])
+    (
+        PriorSettings(kind="pixel"),
+        PriorSettings(weights="x", steps=2),
+        ObjectiveSettings(augment=None),
+    )
+    PriorSettings(weights="x", steps=1, skip="none"), PriorSettings(weights="x", steps=1000)
+    Matching(steps=0, lr_z=0.0, lr_c=0.0, momentum=0.0, checkpoint_every=1), Evaluate(rows=[])
 
 
 def test_a_recipe_may_move_one_thing_alone_or_nothing_in_no_steps():
-    Recipe(distill=Distill(lr_z=0.0)), Recipe(distill=Distill(lr_c=0.0))
-    Recipe(distill=Distill(steps=0, lr_z=0.0, lr_c=0.0))
-    still = Distill(lr_z=0.0, lr_c=0.0)
-    Recipe(distill=still, objective=ObjectiveSpec(kind="mtt"))  # learns its student's rate
+    Recipe(distill=Matching(lr_z=0.0)), Recipe(distill=Matching(lr_c=0.0))
+    Recipe(distill=Matching(steps=0, lr_z=0.0, lr_c=0.0))
+    still = Matching(lr_z=0.0, lr_c=0.0)
+    Recipe(distill=still, objective=ObjectiveSettings(kind="mtt"))  # learns its student's rate
 
 
 def test_a_recipe_cannot_be_changed_after_it_was_checked():
@@ -151,7 +156,7 @@ def test_a_path_may_begin_at_home(monkeypatch):
     recipe = Recipe(
         data=Data(source="~/imagenet"),
         prune=Prune(coreset="~/kept.parquet", scorer=Scorer(weights="~/net.safetensors")),
-        prior=PriorSpec(weights="~/prior"),
+        prior=PriorSettings(weights="~/prior"),
         output="~/run",
     )
     assert recipe.data.source == "/home/me/imagenet" and recipe.output == "/home/me/run"
@@ -162,16 +167,16 @@ def test_a_path_may_begin_at_home(monkeypatch):
 
 @pytest.mark.parametrize(("ipc", "loops"), [(1, (1, 1)), (10, (10, 50)), (50, (50, 10))])
 def test_gradient_matching_takes_its_papers_loops_unless_others_are_given(ipc, loops):
-    made = Recipe(ipc=ipc, objective=ObjectiveSpec(kind="dc")).objective.loops
+    made = Recipe(ipc=ipc, objective=ObjectiveSettings(kind="dc")).objective.loops
     assert (made.outer, made.inner) == loops
-    given = ObjectiveSpec(kind="dc", loops=Loops(outer=2))
+    given = ObjectiveSettings(kind="dc", loops=Loops(outer=2))
     made = Recipe(ipc=ipc, objective=given).objective.loops
     assert (made.outer, made.inner) == (2, loops[1])
     assert Recipe(ipc=ipc).objective.loops.outer is None, "other objectives have none"
 
 
 SETTINGS = [
-    *(Data, Trim, Distill, Evaluate, Hub, Combine, Rded, Loops, ObjectiveSpec, PriorSpec),
+    *(Data, Trim, Matching, Evaluate, Hub, Combine, Rded, Loops, ObjectiveSettings, PriorSettings),
     *(RuleSettings, Prune, Scorer, Trajectory, Experts, Recipe, Views, Labels, Teacher),
     *(AutoencoderTraining, UNetTraining, PriorRecipe),
 ]
@@ -185,7 +190,7 @@ WRONG = {
 
 @pytest.mark.parametrize("component", SETTINGS)
 def test_every_field_refuses_what_no_value_of_its_kind_is(component):
-    base = {"weights": "digits"} if component is PriorSpec else {}
+    base = {"weights": "digits"} if component is PriorSettings else {}
     tried = 0
     for field in fields(component):
         origin, arguments = get_origin(field.type), get_args(field.type)

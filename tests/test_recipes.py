@@ -9,13 +9,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdc import cli, config
-from latentdc.data.imagenet import wordnet_ids
-from latentdc.data.subsets import SUBSETS, subset_indices
-from latentdc.distill.__main__ import check
+from latentdc.distill import check
 from latentdc.errors import InputError
 from latentdc.networks import build_network
-from latentdc.priors.loading import load_prior
 from latentdc.recipe import Recipe
+from latentdc.recipe.subsets import SUBSETS, subset_indices, wordnet_ids
+from tests.priors import small
 
 SHIPPED = config.shipped_folder("recipes")
 PRIORS = sorted((SHIPPED / "priors").glob("*.yaml"), key=str)
@@ -138,14 +137,14 @@ def test_a_sample_of_the_grid_dry_runs(recipe, overrides, told, capsys):
 
 
 def test_the_outline_of_ld3ms_prior_has_the_published_size():
-    prior = load_prior("diffusion", "cin256", resolution=256, device="meta")
-    assert sum(p.numel() for p in prior.denoiser.unet.parameters()) == 400_920_579
+    prior = small.load("cin256", resolution=256, device="meta")
+    assert sum(p.numel() for p in prior.denoiser.network.parameters()) == 400_920_579
     assert prior.latent_shape == (3, 64, 64) and prior.class_names == wordnet_ids()
 
 
 def test_the_outline_of_the_faces_prior_has_the_published_size():
-    prior = load_prior("diffusion", "ffhq", resolution=256, guidance=1, device="meta")
-    assert sum(p.numel() for p in prior.denoiser.unet.parameters()) == 274_056_163
+    prior = small.load("ffhq", resolution=256, guidance=1, device="meta")
+    assert sum(p.numel() for p in prior.denoiser.network.parameters()) == 274_056_163
     assert prior.latent_shape == (3, 64, 64) and prior.class_names is None
 
 
@@ -155,7 +154,7 @@ def test_the_outline_of_the_faces_prior_has_the_published_size():
 def test_a_prior_that_is_to_be_converted_first_says_how(name, yaml):
     told = rf"convert-prior model\.ckpt --config {yaml} {name}.*=facebook/DiT-XL-2-256"
     with pytest.raises(InputError, match=told):
-        load_prior("diffusion", name, resolution=128)
+        small.load(name, resolution=128)
 
 
 @pytest.mark.parametrize("path", PRIORS, ids=name)
@@ -167,7 +166,7 @@ def test_the_recipe_of_a_prior_is_accepted_and_says_how_to_run_it(path, capsys):
 
 
 def test_a_sample_of_dit_xl_costs_what_its_authors_count():
-    prior = load_prior("diffusion", "facebook/DiT-XL-2-256", resolution=256, device="meta")
+    prior = small.load("facebook/DiT-XL-2-256", resolution=256, device="meta")
     z = torch.empty(1, *prior.latent_shape, device="meta")
     c = prior.condition(torch.zeros(1, dtype=torch.long, device="meta"))
     with FlopCounterMode(display=False) as counter:

@@ -5,11 +5,13 @@ Imports no torch before all variants are checked.
 
 from collections.abc import Sequence
 
-from latentdc import config, lock, ownership
+from latentdc import config
 from latentdc.ablate.variants import VARIANTS, expand
 from latentdc.cli import exits, recipe_parser, run_folder
-from latentdc.distill.__main__ import check
+from latentdc.distill import check
 from latentdc.errors import InputError
+from latentdc.io import locked
+from latentdc.run_folder import check_folder
 
 STEPS = (2, 5, 10, 20, 50)
 
@@ -49,16 +51,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             steps = _numbers(options.gradients)
             from latentdc.ablate.gradients import draw
 
-            with lock.hold(folder):
+            with locked(folder):
                 draw(unchanged, steps, folder)
             return
         for name, recipe in recipes.items():
-            ownership.check(recipe, folder / name)
-        from latentdc.ablate.early import check_variants
+            check_folder(recipe, folder / name)
         from latentdc.ablate.runs import compare
 
-        check_variants(recipes, options.recipe, options.overrides, folder)
-        compare(recipes, path.stem, folder)
+        compare(recipes, path.stem, folder, options.recipe, options.overrides)
 
     exits(work)
 

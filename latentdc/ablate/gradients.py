@@ -14,17 +14,15 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
-from latentdc.distill.latents import initial_latents
-from latentdc.distill.loop import image_gradient
-from latentdc.distill.memory import settle_memory
-from latentdc.distill.parts import build_prior, recipe_objective
-from latentdc.distill.real import RealBatches
+from latentdc.data.open import open_splits, preprocessing
 from latentdc.errors import InputError
+from latentdc.methods.latents import initial_latents
+from latentdc.methods.matching import image_gradient, settle_memory
+from latentdc.methods.real import RealBatches
 from latentdc.recipe import Loops, Recipe
+from latentdc.run import build_prior, recipe_objective
 
 Skip = Literal["none", "x0", "mean"]
 SKIPS: tuple[Skip, ...] = ("none", "x0", "mean")
@@ -46,8 +44,8 @@ def draw(recipe: Recipe, steps: Sequence[int], folder: Path) -> None:
         )
     most = replace(recipe, prior=replace(recipe.prior, steps=max(steps)))
     build_prior(most, "meta")  # refuses too many steps before any are measured
-    accelerator = launch.start(threads=recipe.threads, processes=recipe.processes)
-    train, _ = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    accelerator = runtime.start(threads=recipe.threads, processes=recipe.processes)
+    train, _ = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     norms = {
         skip: [gradient_norm(recipe, train, count, skip, accelerator) for count in steps]
         for skip in SKIPS

@@ -1,21 +1,27 @@
 """The runs of an ablation, a sweep along one axis, and their one table."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from accelerate import PartialState
 
-from latentdc.evaluate.render import to_markdown, to_text
-from latentdc.evaluate.score import Score
-from latentdc.evaluate.table import Table
-from latentdc.recipe import Recipe
-from latentdc.sweep import finished
-from latentdc.sweep.run import carry_out
+from latentdc.ablate.variants import VARIANTS
+from latentdc.recipe import BASELINES, Recipe
+from latentdc.results.result import Result, save
+from latentdc.results.tables import to_markdown, to_text
+from latentdc.sweep.run import carry_out, cell_results
+from latentdc.sweep.spec import Cells
 
 
-def compare(recipes: Mapping[str, Recipe], name: str, folder: Path) -> Table | None:
+def compare(
+    recipes: Mapping[str, Recipe],
+    name: str,
+    folder: Path,
+    given: str,
+    overrides: Sequence[str],
+) -> list[Result]:
     """Carry out, or continue, all variants; finished ones are not run again.
 
     Args:
@@ -23,37 +29,41 @@ def compare(recipes: Mapping[str, Recipe], name: str, folder: Path) -> Table | N
         name: of the recipe that they vary.
         folder: of the ablation: a run folder per variant, the rows of all trainings, and at the
             end `results.json` and `table.md`.
+        given: recipe as the user named it.
+        overrides: of all variants.
 
     Returns:
-        The distilled row of each variant above the baselines, or None where nothing is evaluated.
+        The distilled row of each variant above the baselines; empty where nothing is evaluated.
 
     Raises:
         InputError: what only the data or the weights show to be wrong with a variant.
         RunError: a run broke.
     """
-    carry_out({(variant,): recipe for variant, recipe in recipes.items()}, name, folder)
-    found = {variant: finished.table(folder / variant) for variant in recipes}
-    tables = {variant: table for variant, table in found.items() if table is not None}
-    if not tables:
-        return None
-    joint = _join(tables)
-    if PartialState().is_main_process:
-        joint.save(folder / "results.json")
+    cells: Cells = {(variant,): recipe for variant, recipe in recipes.items()}
+    words = {point: [given, *overrides, *VARIANTS[point[0]]] for point in cells}
+    carry_out(list(cells), cells, name, folder, words)
+    found = {variant: cell_results(folder / variant) for variant in recipes}
+    joint = _join({variant: results for variant, results in found.items() if results})
+    if joint and PartialState().is_main_process:
+        save(folder / "results.json", joint)
         _write(folder / "table.md", to_markdown(joint) + "\n")
         print(f"\n{to_text(joint)}\n\nresults: {folder / 'results.json'}")
     return joint
 
 
-def _join(tables: Mapping[str, Table]) -> Table:
+def _join(found: Mapping[str, list[Result]]) -> list[Result]:
     """The variants' distilled rows, then the first one's baselines."""
-    first = next(iter(tables.values()))
-    scores: dict[str, Score] = {
-        variant: table.scores["distilled"]
-        for variant, table in tables.items()
-        if "distilled" in table.scores
-    }
-    scores |= {row: score for row, score in first.scores.items() if row != "distilled"}
-    return replace(first, scores=scores)
+    first = next(iter(found.values()), [])
+    variants = [
+        replace(result, set=variant, seconds=None)
+        for variant, results in found.items()
+        for result in results
+        if result.set not in BASELINES
+    ]
+    return [
+        *variants,
+        *(replace(result, seconds=None) for result in first if result.set in BASELINES),
+    ]
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,10 +9,11 @@ pruning. Imports no torch.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from latentdc import config
 from latentdc.errors import InputError
 from latentdc.recipe import Recipe
-from latentdc.sweep import cells
+from latentdc.recipe.fields import nearest
+from latentdc.sweep.spec import Sweep
+from latentdc.sweep.spec import expand as expand_sweep
 
 UNCHANGED = "recipe"  # the variant that changes nothing; it runs first
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -59,11 +60,12 @@ def expand(
     wanted = list(VARIANTS if names is None else dict.fromkeys([UNCHANGED, *names]))
     for name in wanted:
         if name not in VARIANTS:
-            hint = config.nearest(name, VARIANTS)
+            hint = nearest(name, VARIANTS)
             raise InputError(f"unknown variant {name!r}{hint}; known: {', '.join(VARIANTS)}.")
     axes = {"variant": {name: list(VARIANTS[name]) for name in wanted}}
     expanded: dict[str, Recipe] = {}
-    for (name,), recipe in cells.expand(path, overrides, axes, check=check, word="variant").items():
+    cells = expand_sweep(Sweep(recipe=str(path), axes=axes), overrides, check=check)
+    for (name,), recipe in cells.items():
         if recipe not in expanded.values():
             expanded[name] = recipe
     return expanded

@@ -1,67 +1,96 @@
 """Every parquet or folder split is decoded once, into a folder of the cache, and read from there.
 
-Read into memory where the levels take at most `MEMORY_LIMIT` bytes, else memory-mapped. The
-folder's name holds a fingerprint of files, classes and resolution, so that changed data are decoded
-anew. One process decodes, with a progress bar, while the others wait; a killed one leaves nothing
-under a final name.
+Read into memory and compared with its checksum where the levels take at most `MEMORY_LIMIT` bytes,
+else memory-mapped and compared by size. The folder's name holds a fingerprint of files, classes,
+resolution and what decoding does, so that changed data are decoded anew. One process decodes, with
+a progress bar, while the others wait; a killed one leaves nothing under a final name.
 """
 
-import errno
-import hashlib
-import json
 import math
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 from tqdm import tqdm
 
 from latentdc import ranks
 from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.decode import UNREADABLE, decode
-from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import printable
-from latentdc.data.mapped import Images, MappedImages
-from latentdc.errors import InputError
+from latentdc.errors import InputError, is_full
+from latentdc.images import Images, MappedImages
+from latentdc.io import (
+    file_hash,
+    fingerprint,
+    load_metadata,
+    load_tensors,
+    locked,
+    save_tensors,
+    writing,
+)
+from latentdc.plain_text import printable
+from latentdc.recipe import Data
 
 MEMORY_LIMIT = 2 * 2**30  # bytes
-_FORMAT = 1  # raised when decoding or hashing changes, so that old folders are not read
 _CHUNK = 64  # images per task of a thread
 _BLOCK = 64 * 2**20  # bytes decoded between two writes
+_LEVELS, _SAMPLES = "images.bin", "samples.safetensors"
 
 Decoded = tuple[NDArray[np.uint8], int] | str  # levels and hash, or why there are none
 
 
-def decoded(
-    split: EncodedSplit, *, resolution: int, unreadable: Literal["stop", "skip"], folder: str | None
-) -> Dataset:
-    """The split as levels, decoded now or found in the cache.
+@dataclass(frozen=True)
+class EncodedSplit:
+    """The labelled image files of one split, before anything is decoded.
+
+    Attributes:
+        name: source and split, for messages.
+        labels: (N,) int64 indices into `class_names`.
+        class_names: in label order.
+        fingerprint: changes when the files change.
+        read: row -> the encoded image, callable from threads; OSError where there is none.
+        locate: row -> file or row, for messages.
+    """
+
+    name: str
+    labels: Tensor
+    class_names: tuple[str, ...]
+    fingerprint: str
+    read: Callable[[int], bytes]
+    locate: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def decoded(split: EncodedSplit, data: Data) -> Dataset:
+    """The split as levels at `data.resolution`, decoded now or found in the cache.
 
     Raises:
         InputError: an unreadable image (with `stop`), an empty class, an unusable cache folder.
     """
     require_members(split.labels, split.class_names, split.name)
-    home = cache_folder(folder) / _key(split, resolution, unreadable)
-    if not _is_there(home):  # a folder under its final name is whole, also in a read-only cache
-        with _one_process(home):
+    home = cache_folder(data.cache) / _key(split, data)
+    if not os.path.isdir(home):  # one under its final name is whole, also in a read-only cache
+        advice = "pass another data.cache=FOLDER"
+        with locked(home, wait=True, every_process=True, advice=advice):
             if not home.is_dir():
-                _decode_into(home, split, resolution, unreadable)
+                with writing(home) as part:
+                    part.mkdir()
+                    _decode_into(part, split, data)
     try:
-        return _read(home, split, resolution)
-    except (OSError, ValueError, SafetensorError) as error:
-        if _is_full(error):
+        return _read(home, split, data.resolution)
+    except (OSError, ValueError) as error:
+        if is_full(error):
             raise
         reason = str(error).partition("\n")[0]
         raise InputError(
@@ -75,74 +104,56 @@ def cache_folder(folder: str | None) -> Path:
     return Path(chosen).expanduser()
 
 
-@contextmanager
-def _one_process(home: Path) -> Iterator[None]:
-    """Hold the lock of one cache entry."""
-    lock = FileLock(f"{home}.lock")
-    try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except (OSError, NotImplementedError) as error:
-        if _is_full(error):
-            raise
-        reason = getattr(error, "strerror", None) or "it cannot be locked"
-        raise InputError(
-            f"cannot write to {printable(home.parent)} ({reason}); pass another data.cache=FOLDER."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _is_there(home: Path) -> bool:
-    try:
-        return home.is_dir()
-    except OSError:  # a name too long, a folder that may not be entered
-        return False
-
-
-def _is_full(error: BaseException) -> bool:
-    """Whether a full disk is behind it, which the command says in its own words."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _key(split: EncodedSplit, resolution: int, unreadable: str) -> str:
-    parts = [_FORMAT, split.fingerprint, split.name, split.class_names, resolution, unreadable]
-    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+def _key(split: EncodedSplit, data: Data) -> str:
+    digits = fingerprint(
+        {
+            "decoding": _decoding(),
+            "files": split.fingerprint,
+            "name": split.name,
+            "class_names": split.class_names,
+            "resolution": data.resolution,
+            "unreadable": data.unreadable,
+        }
+    )
     words = printable(split.name).replace("/", " ").replace("\\", "_").split()
-    return "-".join([*(word[-40:] for word in words[-2:]), str(resolution), digest])
+    return "-".join([*(word[-40:] for word in words[-2:]), str(data.resolution), digits])
 
 
-def _decode_into(home: Path, split: EncodedSplit, resolution: int, unreadable: str) -> None:
-    part = home.with_name(home.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        _write(part, split, resolution, unreadable)
-        os.replace(part, home)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+@cache
+def _decoding() -> str:
+    """What decoding makes of two pictures: another code or library that decodes otherwise shows."""
+    gradient = np.arange(24 * 20 * 4).reshape(20, 24, 4) * 7 % 256
+    picture = Image.fromarray(gradient.astype(np.uint8), "RGBA")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    found = []
+    for mode, kind in (("RGBA", "PNG"), ("L", "JPEG")):
+        content = BytesIO()
+        picture.convert(mode).save(content, kind, exif=exif)
+        levels, hash_ = decode(content.getvalue(), 8)
+        found.append((levels, hash_))
+    return fingerprint(found)
 
 
-def _write(part: Path, split: EncodedSplit, resolution: int, unreadable: str) -> None:
+def _decode_into(part: Path, split: EncodedSplit, data: Data) -> None:
     kept: list[int] = []
     hashes: list[int] = []
-    with (part / "images.bin").open("wb") as images:
-        for row, result in enumerate(_decode_all(split, resolution)):
+    with (part / _LEVELS).open("wb") as images:
+        for row, result in enumerate(_decode_all(split, data.resolution)):
             if not isinstance(result, str):
                 levels, hash_ = result
                 images.write(levels.tobytes())
                 kept.append(row)
                 hashes.append(hash_)
-            elif unreadable == "stop":
+            elif data.unreadable == "stop":
                 raise InputError(
                     f"cannot decode {split.locate(row)}: {result}; mend or remove it, or leave "
                     "such images out with data.unreadable=skip."
                 )
     labels = split.labels[torch.tensor(kept, dtype=torch.int64)]
     require_members(labels, split.class_names, split.name)
-    save_file({"labels": labels, "hashes": torch.tensor(hashes)}, part / "samples.safetensors")
+    samples = {"labels": labels, "hashes": torch.tensor(hashes)}
+    save_tensors(part / _SAMPLES, samples, {"images": file_hash(part / _LEVELS)})
 
 
 def _decode_all(split: EncodedSplit, resolution: int) -> Iterator[Decoded]:
@@ -175,24 +186,27 @@ def _decode_one(split: EncodedSplit, row: int, resolution: int) -> Decoded:
 
 
 def _read(home: Path, split: EncodedSplit, resolution: int) -> Dataset:
-    with safe_open(home / "samples.safetensors", framework="pt") as file:
-        labels, hashes = file.get_tensor("labels"), file.get_tensor("hashes")
+    samples, written = load_tensors(home / _SAMPLES), load_metadata(home / _SAMPLES)
+    labels = samples["labels"]
     missing = len(split) - len(labels)
     if missing and ranks.rank() == 0:
         name = printable(split.name)
         print(f"{name}: left out {missing} of {len(split)} images that cannot be decoded.")
     return Dataset(
-        images=_levels(home / "images.bin", (len(labels), 3, resolution, resolution)),
+        images=_levels(home / _LEVELS, (len(labels), 3, resolution, resolution), written),
         labels=labels,
         class_names=split.class_names,
-        hashes=hashes,
+        hashes=samples["hashes"],
         name=split.name,
     )
 
 
-def _levels(path: Path, shape: tuple[int, int, int, int]) -> Images:
-    if path.stat().st_size != math.prod(shape):
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes and not {math.prod(shape)}")
-    if path.stat().st_size <= MEMORY_LIMIT:
-        return torch.from_numpy(np.fromfile(path, dtype=np.uint8)).view(shape)
-    return MappedImages.open(path, shape)
+def _levels(path: Path, shape: tuple[int, int, int, int], written: dict[str, str]) -> Images:
+    size = path.stat().st_size
+    if size != math.prod(shape):
+        raise ValueError(f"{path.name} has {size} bytes and not {math.prod(shape)}")
+    if size > MEMORY_LIMIT:
+        return MappedImages.open(path, shape)
+    if file_hash(path) != written.get("images"):
+        raise ValueError(f"{path.name} is not as it was written")
+    return torch.from_numpy(np.fromfile(path, dtype=np.uint8)).view(shape)

@@ -1,7 +1,4 @@
-"""The card of a data set, README.md: which of its files make which split.
-
-A card is written by strangers: it may name files of its own folder or repository and no others.
-"""
+"""The card of a data set, README.md: which of its files make which split."""
 
 import re
 from pathlib import Path
@@ -9,74 +6,80 @@ from typing import Any
 
 import yaml
 
+from latentdc import config
 from latentdc.errors import InputError
+from latentdc.recipe.fields import nearest
 
-_LARGEST = 4 * 2**20  # bytes of a card
-_DEEPEST = 50  # mappings and lists inside of each other
+_LARGEST = 4 * 2**20  # bytes that are read of a card
 
 
-def read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path, named: Path | None = None) -> dict[str, Any]:
     """The YAML mapping at the head of a card, or all of a YAML file; empty where there is none.
 
+    A card is written by strangers: it may name files of its own folder or repository and no others.
+
+    Args:
+        path: of the card.
+        named: how messages call it.
+
     Raises:
-        InputError: it cannot be read, or is written to take long.
+        InputError: it cannot be read, is written to take long, has malformed `configs`, or names a
+            file elsewhere.
     """
+    named = named or path
     try:
-        if path.stat().st_size > _LARGEST:
-            raise InputError(f"{path} has more than {_LARGEST // 2**20} MiB; a card is short.")
-        text = path.read_text(encoding="utf-8", errors="replace")
+        with path.open("rb") as file:
+            text = file.read(_LARGEST).decode(errors="replace")
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}.") from error
+        raise InputError(f"cannot read {named}: {error.strerror}.") from error
     if path.suffix == ".md":
         found = re.match(r"\s*---[ \t]*\r?\n(.*?\n)---[ \t]*(\r?\n|$)", text, re.DOTALL)
         text = found[1] if found else ""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        depth = 0
-        for event in yaml.parse(text, loader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
-                raise InputError(
-                    f"{path}: its YAML refers to itself or is nested more than {_DEEPEST} deep, "
-                    "which the cards of data sets do not need; remove its head."
-                )
-        card = yaml.load(text, loader)
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot read {path}: {' '.join(str(error).split())[:200]}.") from error
-    return card if isinstance(card, dict) else {}
-
-
-def configurations(path: Path, card: dict[str, Any]) -> list[dict[str, Any]]:
-    """The `configs` of a card, all of whose files lie beside it.
-
-    Raises:
-        InputError: a malformed list, or a file elsewhere.
-    """
+        card = config.natural(config.parse(text))
+    except yaml.YAMLError as error:
+        raise InputError(f"cannot read {named}: {config.reason(error)}.") from error
+    if not isinstance(card, dict):
+        return {}
     configs = card.get("configs") or []
     if not isinstance(configs, list) or not all(isinstance(entry, dict) for entry in configs):
-        raise InputError(f"{path}: its configs are no list of mappings; mend or remove them.")
+        raise InputError(f"{named}: its configs are no list of mappings; mend or remove them.")
     for entry in configs:
         for key in ("data_files", "data_dir"):
             for pattern in _texts(entry.get(key)):
                 if not _is_inside(pattern):
                     raise InputError(
-                        f"{path}: its {key} names {pattern[:100]!r}, which lies outside of the "
+                        f"{named}: its {key} names {pattern[:100]!r}, which lies outside of the "
                         "data set; a card names files of its own folder, such as "
                         "data/train-*.parquet."
                     )
-    return configs
+    return card
 
 
-def require_own_files(path: Path, source: str) -> None:
-    """Refuse a card that names files elsewhere.
+def configuration(card: dict[str, Any], name: str | None, source: Path) -> dict[str, Any]:
+    """The one that is named, the default, or the only one; empty where the card has none.
 
     Raises:
-        InputError: it does, or it cannot be read.
+        InputError: there is no such one, or there are several and no default.
     """
-    configurations(Path(source) / path.name, read_card(path))
+    configs: list[dict[str, Any]] = card.get("configs") or []
+    known = [str(entry.get("config_name", "default")) for entry in configs] or ["default"]
+    if name is not None:
+        if name not in known:
+            raise InputError(
+                f"cannot open data.source={source}: it has no configuration {name!r}"
+                f"{nearest(name, known)}; data.config is one of {', '.join(known)}."
+            )
+        return configs[known.index(name)] if configs else {}
+    default = [entry for entry in configs if entry.get("default") is True]
+    default = default or [
+        e for e, known_as in zip(configs, known, strict=False) if known_as == "default"
+    ]
+    if len(configs) > 1 and not default:
+        raise InputError(
+            f"{source} has the configurations {', '.join(known)}; choose one with data.config=..."
+        )
+    return (default or configs or [{}])[0]
 
 
 def _texts(node: Any) -> list[str]:

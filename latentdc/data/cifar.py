@@ -6,17 +6,18 @@ sets, which read the Python version, and have the content hashes of the same ima
 copy.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from latentdc.data.classes import chosen_names, relabel
-from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import pointer
+from latentdc.data.cache import EncodedSplit
+from latentdc.data.classes import choose_classes
+from latentdc.data.decode import pointer
+from latentdc.data.files import files_fingerprint
 from latentdc.errors import InputError
+from latentdc.io import require_file
 from latentdc.recipe import Data
 
 _PIXELS = 3 * 32 * 32
@@ -115,9 +116,8 @@ def cifar_split(
             f"class names (up to {int(labels.max())}); a file is damaged, unpack it again."
         )
     name = f"{data.source} {split}"
-    kept = chosen_names(names, data, name)
-    labels = relabel(labels, names, kept)
-    places: list[int] = (labels >= 0).nonzero().squeeze(1).tolist()
+    labels, kept, rows_kept = choose_classes(labels, names, data, name)
+    places: list[int] = rows_kept.tolist()
     pixels = table[:, len(layout.names) :].reshape(-1, 3, 32, 32)
 
     def picture(row: int) -> bytes:
@@ -126,9 +126,9 @@ def cifar_split(
 
     return EncodedSplit(
         name=name,
-        labels=labels[places],
-        class_names=tuple(kept),
-        fingerprint=_fingerprint([folder / file for file in files], column),
+        labels=labels,
+        class_names=kept,
+        fingerprint=f"{column} {files_fingerprint([folder / file for file in files])}",
         read=picture,
         locate=lambda row: f"{name}, row {places[row]}",
     )
@@ -136,7 +136,7 @@ def cifar_split(
 
 def _names(path: Path) -> list[str]:
     try:
-        _require_regular(path)
+        require_file(path)
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
@@ -148,15 +148,10 @@ def _names(path: Path) -> list[str]:
     return names
 
 
-def _require_regular(path: Path) -> None:
-    if path.exists() and not path.is_file():
-        raise OSError("it is no regular file")
-
-
 def _rows(path: Path, labels: int) -> np.ndarray:
     """(N, labels + pixels) bytes of a file."""
     try:
-        _require_regular(path)
+        require_file(path)
         with path.open("rb") as file:
             why = pointer(file.read(64))
         size = path.stat().st_size
@@ -171,8 +166,3 @@ def _rows(path: Path, labels: int) -> np.ndarray:
         raise InputError(f"cannot read {path}: {why}.")
     rows: np.ndarray = content.reshape(-1, labels + _PIXELS)
     return rows
-
-
-def _fingerprint(paths: Sequence[Path], column: str) -> str:
-    stats = [(str(path.resolve()), path.stat()) for path in paths]
-    return f"{column} {[(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]}"

@@ -7,11 +7,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from latentdc.config import nearest
-from latentdc.data.imagenet import imagenet_index, wordnet_ids
-from latentdc.data.subsets import subset_names
 from latentdc.errors import InputError
 from latentdc.recipe import Data
+from latentdc.recipe.fields import nearest
+from latentdc.recipe.subsets import imagenet_index, subset_names, wordnet_ids
 
 
 def one_form(name: str) -> str:
@@ -77,19 +76,29 @@ def named_classes(names: list[str], data: Data) -> list[str]:
     return list(whole) if data.subset is not None or by_id else names
 
 
-def relabel(labels: Tensor, names: Sequence[str], kept: Sequence[str]) -> Tensor:
-    """(N,) labels into `names` -> (N,) labels into `kept`, -1 for classes that are left out."""
+def choose_classes(
+    labels: Tensor, names: Sequence[str], data: Data, source: str
+) -> tuple[Tensor, tuple[str, ...], Tensor]:
+    """The samples of the classes that a recipe keeps.
+
+    Args:
+        labels: (N,) indices into `names`.
+        names: of all classes.
+        data: chooses some of them.
+        source: for messages.
+
+    Returns:
+        Labels (M,) into the names of the kept classes, these names, and ascending rows (M,).
+    """
+    kept = chosen_names(names, data, source)
     places = {name: place for place, name in enumerate(kept)}
-    table = torch.tensor([places.get(name, -1) for name in names])
-    return table[labels]
+    relabelled = torch.tensor([places.get(name, -1) for name in names])[labels]
+    rows = (relabelled >= 0).nonzero().squeeze(1)
+    return relabelled[rows], tuple(kept), rows
 
 
 def require_members(labels: Tensor, names: Sequence[str], source: str) -> None:
-    """Refuse a set in which a class has no image.
-
-    Raises:
-        InputError: naming the empty classes.
-    """
+    """Refuse a set in which a class has no image."""
     counts = torch.bincount(labels, minlength=len(names))
     empty = [name for name, count in zip(names, counts.tolist(), strict=True) if count == 0]
     if empty:

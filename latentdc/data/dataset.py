@@ -1,16 +1,22 @@
-"""`Dataset`: labelled real images, decoded once; or feature vectors."""
+"""`Dataset`: labelled real images, decoded once, or feature vectors; each with a content hash.
 
+`latentdc.data.decode` says what of an image is hashed, so that it has the same hash in every copy
+of a data set.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from latentdc import ranks
 from latentdc.arguments import class_names_of
-from latentdc.data.mapped import Images, MappedImages
-from latentdc.data.repeats import different_rows
+from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.samples import Kind, kind_of
+from latentdc.images import Images, Kind, MappedImages, kind_of
+from latentdc.io import hash_bytes
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,82 @@ def different_counts(dataset: Dataset) -> Tensor:
     """(C,) number of different samples of each class, without exact repeats."""
     rows = different_rows(dataset.hashes, dataset.labels)
     return torch.bincount(dataset.labels[rows], minlength=dataset.num_classes)
+
+
+def random_images(dataset: Dataset, ipc: int | Sequence[int], seed: int) -> Dataset:
+    """Different images of each class (no exact repeats), drawn by (seed, class), ordered by class.
+
+    The row that every score stands beside.
+
+    Args:
+        dataset: to draw from.
+        ipc: images of every class, or of each one in label order.
+        seed: of the draw.
+
+    Raises:
+        InputError: a class has fewer different images.
+    """
+    counts = [ipc] * dataset.num_classes if isinstance(ipc, int) else ipc
+    picked = []
+    for label, (name, count) in enumerate(zip(dataset.class_names, counts, strict=True)):
+        members, rows = dataset.different(label), len(dataset.members(label))
+        if len(members) < count:
+            repeats = "" if len(members) == rows else f" ({len(members)} different ones)"
+            raise InputError(
+                f"{dataset.name} has {rows} images of class {name!r}{repeats}, a random row of ipc "
+                f"{count} needs as many. Choose a smaller ipc, or keep more images (prune.keep)."
+            )
+        source = generator(seed, "random images", label)
+        picked.append(members[choose(len(members), count, source)])
+    return dataset.select(torch.cat(picked))
+
+
+def hash_samples(hashes: Tensor, labels: Tensor, class_names: Sequence[str]) -> str:
+    """16 hex digits of a set of labelled samples, whatever their order; classes have an order.
+
+    Args:
+        hashes: (N,) int64 content hash of each sample.
+        labels: (N,) int64 indices into `class_names`.
+        class_names: in label order.
+    """
+    samples = sorted(zip(hashes.tolist(), labels.tolist(), strict=True))
+    return f"{hash_bytes(repr((tuple(class_names), samples)).encode()) % 2**64:016x}"
+
+
+def different_rows(hashes: Tensor, labels: Tensor) -> Tensor:
+    """(M,) ascending rows of different samples: of those with one content and one label the first.
+
+    Where images are counted (budgets, random rows, starts), different ones are.
+
+    Args:
+        hashes: (N,) int64 content hash of each sample.
+        labels: (N,) int64.
+    """
+    if len(labels) == 0:
+        return torch.arange(0)
+    order = hashes.argsort(stable=True)
+    order = order[labels[order].argsort(stable=True)]  # by label, then hash, then row
+    contents, classes = hashes[order], labels[order]
+    new = torch.ones(len(order), dtype=torch.bool)
+    new[1:] = (contents[1:] != contents[:-1]) | (classes[1:] != classes[:-1])
+    rows: Tensor = order[new].sort().values
+    return rows
+
+
+def note_repeats(train: Dataset, test: Dataset) -> None:
+    """Tell in one line how many images repeat exactly, in training or between the two splits."""
+    repeats, again = (len(d) - int(different_counts(d).sum()) for d in (train, test))
+    pairs = torch.unique(torch.stack([train.hashes, train.labels]), dim=1)
+    twice = int((pairs[0].unique(return_counts=True)[1] > 1).sum())
+    leaked = int(torch.isin(test.hashes, train.hashes).sum())
+    found = {
+        f"{leaked} of {len(test)} images of {test.name} are in {train.name} too": leaked,
+        f"{repeats} of {len(train)} images of {train.name} repeat another of their class": repeats,
+        f"{again} of {len(test)} images of {test.name} repeat another of their class": again,
+        f"{twice} images of {train.name} stand under more than one label": twice,
+    }
+    if told := [text for text, count in found.items() if count]:
+        ranks.say("note", f"exact repeats: {'; '.join(told)}.")
 
 
 def _require_samples(samples: Images, name: str) -> None:

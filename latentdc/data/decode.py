@@ -4,6 +4,11 @@ Greyscale, palette and CMYK images become RGB; transparent pixels are composited
 orientation is applied. An image of another size is cut to its central square and resized with
 antialiased bilinear interpolation (what torchvision's Resize and CenterCrop do). Images with more
 than 8 bits per channel are refused: Pillow would cut some of them to 8 without a word.
+
+Each image gets a 64-bit content hash, the same in every copy of a data set. Lossless images are
+hashed by their decoded RGB pixels at the original size, so that a re-compressed PNG or another
+container (parquet, folder, array) keeps its hash. Decoders of lossy formats differ by a level here
+and there, so JPEG and the like are hashed by the bytes of the file. Imports no torch.
 """
 
 import re
@@ -16,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from latentdc.data.files import pointer
-from latentdc.data.hashing import hash_file, hash_pixels
+from latentdc.io import hash_bytes
 
 # What Pillow raises on damaged or hostile files.
 UNREADABLE = (
@@ -46,8 +50,13 @@ def decode(content: bytes, resolution: int) -> tuple[NDArray[np.uint8], int]:
     with open_picture(content) as image:
         lossless = image.format in _LOSSLESS
         rgb = to_rgb(image)
-    hash_ = hash_pixels(np.asarray(rgb)) if lossless else hash_file(content)
+    hash_ = hash_pixels(np.asarray(rgb)) if lossless else hash_bytes(content)
     return fit(rgb, resolution), hash_
+
+
+def hash_pixels(pixels: NDArray[np.uint8]) -> int:
+    """Signed 64-bit hash of (H, W, 3) levels; depends on the shape too."""
+    return hash_bytes(repr(pixels.shape).encode() + pixels.tobytes())
 
 
 def open_picture(content: bytes) -> Image.Image:
@@ -67,6 +76,15 @@ def open_picture(content: bytes) -> Image.Image:
             "for example with `magick mogrify -depth 8`"
         )
     return image
+
+
+def pointer(content: bytes) -> str | None:
+    """What to do where a file holds a pointer of Git LFS or git-annex in place of its content."""
+    if content.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; run `git lfs pull` in its repository"
+    if content.startswith(b"/annex/objects/"):
+        return "it is a git-annex pointer; run `git annex get .` in its repository"
+    return None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -13,10 +13,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from latentdc.data.classes import chosen_names, relabel
+from latentdc.data.classes import choose_classes
 from latentdc.data.dataset import Dataset
-from latentdc.data.decode import fit
-from latentdc.data.hashing import hash_pixels
+from latentdc.data.decode import fit, hash_pixels
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 
@@ -33,15 +32,14 @@ def open_digits(data: Data, split: Literal["train", "test"]) -> Dataset:
     digits = load_digits()
     rows = split_rows(digits.target)[split]
     names = [str(name) for name in digits.target_names]
-    kept = chosen_names(names, data, "digits")
-    labels = relabel(torch.as_tensor(digits.target), names, kept)
-    rows = rows[labels[rows].numpy() >= 0]
+    labels, kept, some = choose_classes(torch.as_tensor(digits.target[rows]), names, data, "digits")
+    rows = rows[some.numpy()]
     originals = _rgb(digits.images[rows])
     images = np.stack([fit(Image.fromarray(pixels), data.resolution) for pixels in originals])
     return Dataset(
         images=torch.from_numpy(images),
-        labels=labels[rows],
-        class_names=tuple(kept),
+        labels=labels,
+        class_names=kept,
         hashes=torch.tensor([hash_pixels(pixels) for pixels in originals]),
         name=f"digits {split}",
     )

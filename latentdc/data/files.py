@@ -1,19 +1,22 @@
 """What a folder of data holds, without what operating systems and tools leave there.
 
 Links to files and folders are followed; a link back to a folder that is being read is not. Hidden
-names and the clutter of systems are skipped. Everything left out is counted, for `note`. Imports
-neither torch nor Pillow.
+names and the clutter of systems are skipped. Everything left out is counted, and told in one line.
+Imports neither torch nor Pillow.
 """
 
 import os
 from collections import Counter
-from collections.abc import Collection
-from functools import cache
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from latentdc import ranks
 from latentdc.errors import InputError
+from latentdc.io import fingerprint
+from latentdc.plain_text import printable
+from latentdc.ranks import note
 
+# Test splits, looked for in this order where none is named.
+TEST_SPLITS = ("test", "validation", "val", "valid", "dev", "eval")
 # Names, in lower case, that systems and tools make inside of people's folders.
 _CLUTTER = frozenset(
     {
@@ -120,24 +123,10 @@ def tell(name: str, left_out: LeftOut) -> None:
         note(f"{printable(name)}: left out {left_out.total()} ({listed}{more}).")
 
 
-@cache
-def note(line: str) -> None:
-    """Print one line for the user, once, from the main process."""
-    ranks.say("note", line)
-
-
-def printable(text: object) -> str:
-    """Text of a path that any terminal and file can hold: odd characters are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-
-
-def pointer(content: bytes) -> str | None:
-    """What to do where a file holds a pointer of Git LFS or git-annex in place of its content."""
-    if content.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer; run `git lfs pull` in its repository"
-    if content.startswith(b"/annex/objects/"):
-        return "it is a git-annex pointer; run `git annex get .` in its repository"
-    return None
+def files_fingerprint(paths: Sequence[Path]) -> str:
+    """Of files by their places, sizes and times: another one where one of them has changed."""
+    stats = [(os.fsencode(path.absolute()), path.stat()) for path in paths]
+    return fingerprint([(ascii(name), stat.st_size, stat.st_mtime_ns) for name, stat in stats])
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -1,19 +1,25 @@
 """Image folders: `<source>/<split>/<class>/*.jpg`."""
 
-import hashlib
-import os
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
-import torch
-
-from latentdc.data.classes import chosen_names, one_form
 from latentdc.data.decode import SUFFIXES
-from latentdc.data.encoded import TEST_SPLITS, EncodedSplit
-from latentdc.data.files import LeftOut, files_below, note, printable, subfolders, tell
+from latentdc.data.files import (
+    TEST_SPLITS,
+    LeftOut,
+    files_below,
+    files_fingerprint,
+    subfolders,
+    tell,
+)
 from latentdc.errors import InputError
+from latentdc.plain_text import printable
+from latentdc.ranks import note
 from latentdc.recipe import Data
+
+if TYPE_CHECKING:
+    from latentdc.data.cache import EncodedSplit
 
 _LARGEST = 2**30  # bytes of an image file
 
@@ -28,12 +34,17 @@ def is_class_tree(source: Path, split: str) -> bool:
     return bool(folders) and not (tables and not files_below(folders[0], SUFFIXES))
 
 
-def folder_split(data: Data, split: str | None) -> EncodedSplit:
+def folder_split(data: Data, split: str | None) -> "EncodedSplit":
     """The image files of one split; null looks for a test split.
 
     Raises:
         InputError: no such split, unknown or single class, or a class without images.
     """
+    import torch  # here alone: commands look into folders before they need torch
+
+    from latentdc.data.cache import EncodedSplit
+    from latentdc.data.classes import chosen_names, one_form
+
     source = Path(data.source).expanduser()
     split = split or _test_split(source, data.train)
     root, name = source / split, f"{data.source} {split}"
@@ -57,7 +68,7 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
         name=name,
         labels=torch.tensor(labels, dtype=torch.int64),
         class_names=tuple(kept),
-        fingerprint=_fingerprint(root, paths),
+        fingerprint=files_fingerprint(paths),
         read=lambda row: _content(paths[row]),
         locate=lambda row: printable(paths[row]),
     )
@@ -104,12 +115,3 @@ def _content(path: Path) -> bytes:
     if path.stat().st_size > _LARGEST:
         raise OSError(f"it has more than {_LARGEST // 2**20} MiB")
     return path.read_bytes()
-
-
-def _fingerprint(root: Path, paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256(os.fsencode(root.resolve()))
-    for path in paths:
-        stat = path.stat()
-        digest.update(os.fsencode(path.relative_to(root)))
-        digest.update(f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

@@ -1,29 +1,32 @@
 """Tables of images and labels: Hub data sets, and local folders in the Hub's layout."""
 
-import errno
-import hashlib
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
+from datasets import ClassLabel, Image, Value
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import logging as hub_logging
+from torch import Tensor
 
 from latentdc import ranks
-from latentdc.config import nearest
-from latentdc.data.card import require_own_files
-from latentdc.data.classes import chosen_names, named_classes, relabel
-from latentdc.data.columns import class_labels, image_column, label_column, with_images
-from latentdc.data.encoded import TEST_SPLITS, EncodedSplit
-from latentdc.data.files import note
-from latentdc.data.tables import local_tables
-from latentdc.errors import InputError
+from latentdc.data.cache import EncodedSplit
+from latentdc.data.card import read_card
+from latentdc.data.classes import choose_classes, named_classes, one_form
+from latentdc.data.files import TEST_SPLITS, files_fingerprint
+from latentdc.data.tables import Tables, local_tables
+from latentdc.errors import InputError, is_full
+from latentdc.ranks import note
 from latentdc.recipe import Data
+from latentdc.recipe.fields import nearest
 
-Tables = Mapping[str, Callable[[], Any]]  # by split: opens its table
+_LABEL_NAMES = ("label", "labels", "class", "class_id", "fine_label", "target", "y")
 
 
 def hub_split(data: Data, split: str | None) -> EncodedSplit:
@@ -51,18 +54,17 @@ def hub_split(data: Data, split: str | None) -> EncodedSplit:
             f"{name}: {int(missing.sum())} of {len(missing)} rows have no label, first row "
             f"{int(missing.nonzero()[0])}; leave such rows out, or name another split."
         )
-    names = named_classes(names, data)
-    kept = chosen_names(names, data, name)
-    labels = relabel(labels, names, kept)
-    rows = (labels >= 0).nonzero().squeeze(1)
+    labels, kept, rows = choose_classes(labels, named_classes(names, data), data, name)
     files = _as_bytes(table, image, name)
     positions: list[int] = rows.tolist()
     may_read = _own_files(table, data)
+    arrow = [Path(file["filename"]) for file in table.cache_files]
     return EncodedSplit(
         name=name,
-        labels=labels[rows],
-        class_names=tuple(kept),
-        fingerprint=f"{_fingerprint(table)} {image} {data.label}",
+        labels=labels,
+        class_names=kept,
+        # `datasets` makes new arrow files when the data set changes
+        fingerprint=f"{files_fingerprint(arrow)} {image} {data.label}",
         read=lambda row: _content(files[positions[row]][image], may_read),
         locate=lambda row: f"{name}, row {positions[row]}",
     )
@@ -83,7 +85,7 @@ def _tables(data: Data) -> Tables:
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise  # a full disk is not the data set's fault
         reason = " ".join(str(error).split())[:300]
         raise InputError(
@@ -104,7 +106,7 @@ def _check_card(data: Data) -> None:
             path = hf_hub_download(data.source, name, repo_type="dataset", revision=data.revision)
         except (OSError, ValueError, HfHubHTTPError):
             continue  # it has none, or `datasets` says why nothing can be had
-        require_own_files(Path(path), data.source)
+        read_card(Path(path), Path(data.source) / name)
 
 
 def _test_split(data: Data, tables: Tables) -> str:
@@ -152,15 +154,6 @@ def _as_bytes(table: Any, image: str, name: str) -> Any:
         ) from error
 
 
-def _fingerprint(table: Any) -> str:
-    """Of the arrow files that `datasets` made; it makes new ones when the data set changes."""
-    digest = hashlib.sha256()
-    for file in table.cache_files:
-        stat = Path(file["filename"]).stat()
-        digest.update(f"{file['filename']} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
 def _own_files(table: Any, data: Data) -> Callable[[Path], bool]:
     """Which files the rows of a table may name.
 
@@ -189,3 +182,139 @@ def _content(entry: dict[str, Any] | None, may_read: Callable[[Path], bool]) -> 
         "rows name are not read; write the table with the images inside (push_to_hub, or "
         "save_to_disk of `datasets`)"
     )
+
+
+def image_column(
+    features: Mapping[str, Any], named: str | None, source: str, advice: str = ""
+) -> str:
+    """The column of feature type Image.
+
+    Args:
+        features: by column.
+        named: the user's choice, None without.
+        source: for messages.
+        advice: what to do where none or several are found; by default `data.image`.
+
+    Raises:
+        InputError: the named one is unknown or holds something else; none or several were found.
+    """
+    found = [name for name, feature in features.items() if _is_image(feature)]
+    return _one("image", found, named, features, source, advice)
+
+
+def label_column(
+    features: Mapping[str, Any], named: str | None, source: str, advice: str = ""
+) -> str:
+    """The ClassLabel column, else an integer or string column with a usual name.
+
+    See `image_column`.
+
+    Raises:
+        InputError: the named one is unknown or holds something else; none or several were found.
+    """
+    usable = [name for name, feature in features.items() if _is_label(feature)]
+    if named is not None:
+        return _one("label", usable, named, features, source, advice)
+    classes = [name for name in usable if isinstance(features[name], ClassLabel)]
+    usual = [name for name in usable if name in _LABEL_NAMES]
+    return _one("label", classes or usual, None, features, source, advice)
+
+
+def with_images(features: Mapping[str, Any]) -> dict[str, Any]:
+    """The features, with images found where a file has lost the Hub's note of their type.
+
+    Where no column is of type Image, structs with `bytes` are images; where there is none of them
+    either, columns of plain bytes.
+    """
+    kinds: list[Callable[[Any], bool]] = [_is_image, _is_struct_of_bytes, _is_bytes]
+    for kind in kinds:
+        if found := [name for name, feature in features.items() if kind(feature)]:
+            return {**features, **{name: Image() for name in found}}
+    return dict(features)
+
+
+def class_labels(feature: Any, values: list[Any], name: str) -> tuple[Tensor, list[str]]:
+    """(N,) indices and class names of a label column; -1 where a row has no label.
+
+    A row has none where its value is missing, negative (-1 or "-1") or empty text. A ClassLabel
+    brings its names; integers are named by their digits and strings by themselves, in ascending
+    order.
+
+    Raises:
+        InputError: labels beyond the names of a ClassLabel.
+    """
+    given = [None if _is_missing(value) else value for value in values]
+    given = [one_form(value) if isinstance(value, str) else value for value in given]
+    if isinstance(feature, ClassLabel):
+        names = [one_form(name) for name in feature.names]
+        beyond = Counter(value for value in given if value is not None and value >= len(names))
+        if beyond:
+            listed = ", ".join(str(label) for label in sorted(beyond)[:5])
+            raise InputError(
+                f"{name}: {beyond.total()} of {len(values)} rows have labels beyond its "
+                f"{len(names)} class names ({listed}{', ...' if len(beyond) > 5 else ''}); mend "
+                "its class names or leave these rows out."
+            )
+        numbers = [-1 if value is None else value for value in given]
+        return torch.tensor(numbers, dtype=torch.int64), names
+    unique = sorted({value for value in given if value is not None})
+    places = {value: place for place, value in enumerate(unique)}
+    labels = torch.tensor([places.get(value, -1) for value in given], dtype=torch.int64)
+    return labels, [str(value) for value in unique]
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a row has no label: none, NaN, below zero (-1 or "-1"), or empty text."""
+    if isinstance(value, str):
+        return re.fullmatch(r"\s*(-[0-9]+\s*)?", value) is not None
+    return value is None or value != value or value < 0
+
+
+def _is_label(feature: Any) -> bool:
+    if isinstance(feature, ClassLabel):
+        return True
+    return isinstance(feature, Value) and bool(
+        re.fullmatch(r"u?int\d+|(large_)?string|string_view", feature.dtype)
+    )
+
+
+def _is_image(feature: Any) -> bool:
+    return isinstance(feature, Image)
+
+
+def _is_struct_of_bytes(feature: Any) -> bool:
+    return isinstance(feature, dict) and _is_bytes(feature.get("bytes"))
+
+
+def _is_bytes(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("binary", "large_binary", "binary_view")
+
+
+def _one(
+    kind: str,
+    found: list[str],
+    named: str | None,
+    features: Mapping[str, Any],
+    source: str,
+    advice: str,
+) -> str:
+    columns = f"its columns: {', '.join(f'{name} ({_type(f)})' for name, f in features.items())}"
+    if named is None and len(found) == 1:
+        return found[0]
+    if named in found:
+        return named
+    if named is not None and named in features:
+        wants = {"label": " (whole numbers or text)", "image": ""}[kind]
+        raise InputError(
+            f"data.{kind}: column {named!r} of {source} holds no {kind}s{wants}; {columns}."
+        )
+    if named is not None:
+        hint = nearest(named, features)
+        raise InputError(f"data.{kind}: {source} has no column {named!r}{hint}; {columns}.")
+    count = f"{len(found)} {kind} columns ({', '.join(found)})" if found else f"no {kind} column"
+    advice = advice or f"name it with data.{kind}=..."
+    raise InputError(f"{source} has {count}; {advice}; {columns}.")
+
+
+def _type(feature: Any) -> str:
+    return str(feature.dtype) if isinstance(feature, Value) else type(feature).__name__

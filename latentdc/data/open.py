@@ -1,24 +1,54 @@
-"""Open one split, or both, of any data set that a recipe can name."""
+"""Open one split, or both, of any data set that a recipe can name; count it; preprocess it."""
 
-import errno
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from latentdc.arguments import require_a
-from latentdc.autograd import with_gradients
-from latentdc.data.cache import decoded
+from latentdc.data.cache import EncodedSplit, cache_folder, decoded
 from latentdc.data.cifar import cifar_folder, cifar_split
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, hash_samples, note_repeats
 from latentdc.data.digits import open_digits
-from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import printable
+from latentdc.data.files import exists
 from latentdc.data.folder import folder_split, is_class_tree
-from latentdc.data.repeats import tell_repeats
-from latentdc.data.vectors import open_vectors
-from latentdc.errors import InputError
+from latentdc.data.vectors import class_names, open_vectors, stored_split
+from latentdc.errors import InputError, is_full
+from latentdc.images import (
+    EPS,
+    Normalization,
+    Plain,
+    Preprocessing,
+    fit_standardization,
+    fit_whitening,
+    load_whitening,
+    save_whitening,
+)
+from latentdc.io import cached
+from latentdc.plain_text import printable
 from latentdc.recipe import Data
-from latentdc.typed import show
+from latentdc.recipe.fields import show
+from latentdc.recipe.subsets import subset_indices
+from latentdc.runtime import with_gradients
+
+
+class Size(NamedTuple):
+    """Images of the training and of the labelled test split, and classes."""
+
+    train: int
+    test: int
+    classes: int
+
+
+KNOWN = {
+    "digits": Size(1437, 360, 10),
+    "ylecun/mnist": Size(60000, 10000, 10),
+    "zalando-datasets/fashion_mnist": Size(60000, 10000, 10),
+    "uoft-cs/cifar10": Size(50000, 10000, 10),
+    "uoft-cs/cifar100": Size(50000, 10000, 100),
+    "zh-plus/tiny-imagenet": Size(100000, 10000, 200),
+    "frgfm/imagenette": Size(9469, 3925, 10),
+    "ILSVRC/imagenet-1k": Size(1281167, 50000, 1000),
+}
 
 
 @with_gradients
@@ -36,7 +66,7 @@ def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
         return open_vectors(data, split)
     if data.source == "digits":
         return open_digits(data, split)
-    return _decoded(data, encoded_split(data, split))
+    return decoded(encoded_split(data, split), data)
 
 
 @with_gradients
@@ -49,19 +79,14 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
         InputError: as `open_dataset`, and where the two splits have other classes.
     """
     require_a(Data, data, "data", "such as Data(source='digits')")
-    train, test = _splits(data)
-    tell_repeats(train, test)
+    if data.kind == "vectors" or data.source == "digits":
+        train, test = open_dataset(data, "train"), open_dataset(data, "test")
+    else:
+        encoded = encoded_split(data, "train"), encoded_split(data, "test")
+        _require_same_classes(*encoded)
+        train, test = (decoded(split, data) for split in encoded)
+    note_repeats(train, test)
     return train, test
-
-
-def _splits(data: Data) -> tuple[Dataset, Dataset]:
-    if data.kind == "vectors":
-        return open_vectors(data, "train"), open_vectors(data, "test")
-    if data.source == "digits":
-        return open_digits(data, "train"), open_digits(data, "test")
-    train, test = encoded_split(data, "train"), encoded_split(data, "test")
-    _require_same_classes(train, test)
-    return _decoded(data, train), _decoded(data, test)
 
 
 def _require_same_classes(train: EncodedSplit, test: EncodedSplit) -> None:
@@ -80,10 +105,6 @@ def _require_same_classes(train: EncodedSplit, test: EncodedSplit) -> None:
     )
 
 
-def _decoded(data: Data, split: EncodedSplit) -> Dataset:
-    return decoded(split, resolution=data.resolution, unreadable=data.unreadable, folder=data.cache)
-
-
 def encoded_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
     """The files and labels of one split of a folder or of the Hub; nothing is decoded."""
     name = data.train if split == "train" else data.test
@@ -97,7 +118,7 @@ def encoded_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
                 "it into one. (A file of feature vectors: data.kind=vectors.)"
             )
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise  # a full disk is not the data set's fault
         place = printable(error.filename or data.source)
         raise InputError(
@@ -137,3 +158,75 @@ def _local_split(
 
 def _may_be_hub_id(source: str) -> bool:
     return re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", source) is not None and source[0] != "."
+
+
+def preprocessing(data: Data, train: Dataset) -> Preprocessing:
+    """Normalisation, and with `data.zca` the whitening of the whole training split.
+
+    The whitening is computed once and kept in the cache. Vectors are standardised.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
+    if not data.zca:
+        return plain_preprocessing(data, train)
+    normalization = Normalization(data.mean, data.std)
+    name = hash_samples(train.hashes, train.labels, train.class_names)
+    facts = {**normalization.facts(), "eps": EPS, "size": train.resolution, "images": name}
+    return cached(
+        cache_folder(data.cache),
+        facts,
+        lambda: fit_whitening(train.images, normalization, name=name),
+        load_whitening,
+        save_whitening,
+        name="zca-{}.safetensors",
+        advice="pass another data.cache=FOLDER",
+    )
+
+
+def plain_preprocessing(data: Data, train: Dataset) -> Plain:
+    """What scorers see: normalised images, never whitened; standardised vectors."""
+    if train.kind == "images":
+        return Normalization(data.mean, data.std)
+    name = hash_samples(train.hashes, train.labels, train.class_names)
+    return fit_standardization(train.images, name=name)
+
+
+def kept_size(data: Data) -> Size | None:
+    """Images and classes that a recipe keeps; None before the data set is downloaded.
+
+    Of well-known data sets about, if only some classes are kept; a local folder is looked through,
+    and nothing is decoded.
+
+    Raises:
+        InputError: a folder without such splits or classes.
+    """
+    known = KNOWN.get(data.source) if data.kind == "images" else None
+    if known is None:
+        return _counted(data) if exists(Path(data.source).expanduser()) else None
+    classes = _chosen(data) or known.classes
+    train, test = (round(count * classes / known.classes) for count in known[:2])
+    return Size(train, test, classes)
+
+
+def class_count(data: Data) -> int | None:
+    """How many classes a recipe keeps; None where only the data set knows."""
+    if (chosen := _chosen(data)) is not None:
+        return chosen
+    size = kept_size(data)
+    return None if size is None else size.classes
+
+
+def _chosen(data: Data) -> int | None:
+    if data.subset is not None:
+        return len(subset_indices(data.subset))
+    return None if data.classes is None else len(data.classes)
+
+
+def _counted(data: Data) -> Size:
+    if data.kind == "vectors":  # which are not read
+        samples, others = stored_split(data, "train"), stored_split(data, "test")
+        names = class_names(data, samples)
+        return Size(len(samples.labels), len(others.labels), len(names))
+    train, test = encoded_split(data, "train"), encoded_split(data, "test")
+    return Size(len(train), len(test), len(train.class_names))

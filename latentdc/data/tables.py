@@ -15,11 +15,13 @@ import pyarrow.parquet as pq
 from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.info import DatasetInfosDict
 
-from latentdc.config import nearest
-from latentdc.data.card import configurations, read_card
-from latentdc.data.files import LeftOut, files_below, note, pointer, printable, tell
-from latentdc.disk import read_json
+from latentdc.data.card import configuration, read_card
+from latentdc.data.decode import pointer
+from latentdc.data.files import LeftOut, files_below, tell
 from latentdc.errors import InputError
+from latentdc.io import read_json
+from latentdc.plain_text import printable
+from latentdc.ranks import note
 
 SAVED = ("dataset_dict.json", "state.json")  # of `save_to_disk`: several splits, one split
 _SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")
@@ -43,7 +45,7 @@ def holds_tables(source: Path) -> bool:
     return _is_saved(source) or bool(files_below(source, {".parquet"}))
 
 
-def local_tables(source: Path, config: str | None) -> Tables:
+def local_tables(source: Path, name: str | None) -> Tables:
     """The splits of a folder; each is read when it is opened.
 
     Raises:
@@ -56,8 +58,7 @@ def local_tables(source: Path, config: str | None) -> Tables:
     names = {path.relative_to(source).as_posix(): path for path in files}
     card = source / "README.md"
     content = read_card(card) if card.is_file() else {}
-    configs = configurations(card, content)
-    entry = _configuration(configs, config, source)
+    entry = configuration(content, name, source)
     if isinstance(folder := entry.get("data_dir"), str):
         names = {
             path.relative_to(source / folder).as_posix(): path
@@ -72,27 +73,6 @@ def local_tables(source: Path, config: str | None) -> Tables:
         tell(str(source), left_out)
     info = _info(source, content, str(entry.get("config_name", "default")))
     return {split: partial(_table, split, paths, info, source) for split, paths in splits.items()}
-
-
-def _configuration(configs: list[dict[str, Any]], name: str | None, source: Path) -> dict[str, Any]:
-    """The one that is named, the default, or the only one; empty where the card has none."""
-    known = [str(entry.get("config_name", "default")) for entry in configs] or ["default"]
-    if name is not None:
-        if name not in known:
-            raise InputError(
-                f"cannot open data.source={source}: it has no configuration {name!r}"
-                f"{nearest(name, known)}; data.config is one of {', '.join(known)}."
-            )
-        return configs[known.index(name)] if configs else {}
-    default = [entry for entry in configs if entry.get("default") is True]
-    default = default or [
-        e for e, known_as in zip(configs, known, strict=False) if known_as == "default"
-    ]
-    if len(configs) > 1 and not default:
-        raise InputError(
-            f"{source} has the configurations {', '.join(known)}; choose one with data.config=..."
-        )
-    return (default or configs or [{}])[0]
 
 
 def _named(data_files: Any, names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
@@ -282,9 +262,6 @@ def require_all_shards(paths: Sequence[Path], source: Path) -> None:
     """Refuse files of which some are missing, or that are of two downloads.
 
     The Hub writes `train-00000-of-00002.parquet`, once with a hash of each before the suffix.
-
-    Raises:
-        InputError: says which is missing, or which two are one.
     """
     found: dict[tuple[Path, str], dict[int, tuple[int, Path]]] = defaultdict(dict)
     for path in paths:
@@ -311,11 +288,7 @@ def require_all_shards(paths: Sequence[Path], source: Path) -> None:
 
 
 def require_parquet(path: Path) -> None:
-    """Refuse a pointer, a damaged file, and one without rows.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse a pointer, a damaged file, and one without rows."""
     _require_content(path)
     try:
         count = pq.read_metadata(path).num_rows

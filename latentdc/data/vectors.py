@@ -10,18 +10,18 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latentdc.data.cache import MEMORY_LIMIT
-from latentdc.data.classes import chosen_names, relabel, require_members
+from latentdc.data.classes import choose_classes, require_members
 from latentdc.data.dataset import Dataset
-from latentdc.data.encoded import TEST_SPLITS
-from latentdc.data.files import exists, note
-from latentdc.data.hashing import hash_vector
-from latentdc.data.mapped import Images, MappedImages
-from latentdc.data.sizes import Size
+from latentdc.data.files import TEST_SPLITS, exists
 from latentdc.errors import InputError
+from latentdc.images import Images, MappedImages
+from latentdc.io import hash_bytes
+from latentdc.ranks import note
 from latentdc.recipe import Data
 
 NAMES = "classes.txt"
@@ -61,27 +61,20 @@ def open_vectors(data: Data, split: Split) -> Dataset:
             f"classes (of {NAMES}, or of the training labels); "
             f"{int((found.labels >= len(names)).sum())} of {len(found.labels)} rows lie beyond."
         )
-    kept = chosen_names(names, data, data.source)
-    labels = relabel(found.labels, names, kept)
-    rows = None if bool((labels >= 0).all()) else (labels >= 0).nonzero().squeeze(1)
-    vectors = _placed(found.vectors, rows)
-    labels = labels if rows is None else labels[rows]
+    labels, kept, rows = choose_classes(found.labels, names, data, data.source)
+    vectors = _placed(found.vectors, None if len(rows) == len(found.labels) else rows)
     require_members(labels, kept, found.name)
     return Dataset(
         images=vectors,
         labels=labels,
-        class_names=tuple(kept),
+        class_names=kept,
         hashes=_hashes(vectors, found.name),
         name=found.name,
     )
 
 
 def stored_split(data: Data, split: Split) -> Stored:
-    """The files of one split, checked as far as nothing has to be read.
-
-    Raises:
-        InputError: as `open_vectors`.
-    """
+    """The files of one split, checked as far as nothing has to be read."""
     source = Path(data.source).expanduser()
     if not exists(source):
         raise InputError(
@@ -204,6 +197,11 @@ def _placed(vectors: Tensor, rows: Tensor | None) -> Images:
     return MappedImages(vectors, rows)
 
 
+def _hash_vector(values: NDArray[np.float32]) -> int:
+    """Signed 64-bit hash of a feature vector (D,); float16 ones are hashed as float32."""
+    return hash_bytes(repr(values.shape).encode() + values.tobytes())
+
+
 def _hashes(vectors: Images, name: str) -> Tensor:
     """(N,) content hash of each vector, all of which must be finite."""
     hashes: list[int] = []
@@ -215,20 +213,10 @@ def _hashes(vectors: Images, name: str) -> Tensor:
                 f"{name} has values that are not finite (NaN or infinity), first in row "
                 f"{first + int(broken[0])}; mend or leave out such vectors."
             )
-        hashes += [hash_vector(values) for values in block.numpy()]
+        hashes += [_hash_vector(values) for values in block.numpy()]
     return torch.tensor(hashes)
 
 
 def vector_width(data: Data) -> int:
     """D of the training vectors, which are not read."""
     return stored_split(data, "train").vectors.shape[1]
-
-
-def vector_size(data: Data) -> Size:
-    """Samples and classes, for a dry run; vectors are not read.
-
-    Raises:
-        InputError: as `open_vectors`, as far as nothing has to be read.
-    """
-    train, test = stored_split(data, "train"), stored_split(data, "test")
-    return Size(len(train.labels), len(test.labels), len(class_names(data, train)))

@@ -11,21 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from latentdc import config, lock
-from latentdc.cli import Parser, exits
+from latentdc import config
+from latentdc.cli import Parser, exits, split_words
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.numbers import Numbers
-from latentdc.evaluate.loading import load_protocol
-from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.sources import (
-    Place,
-    changes_for,
-    check_names,
-    find,
-    protocol_words,
-    split_words,
-)
+from latentdc.evaluate.loading import changes_for, check_names, load_protocol, protocol_words
+from latentdc.io import locked
+from latentdc.ranks import say
 from latentdc.recipe import Recipe
+from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.foreign.numbers import Numbers
+from latentdc.synthetic.open import Place, find
 
 CHANGEABLE = ("evaluate", "data", "threads", "precision", "processes")
 
@@ -91,9 +86,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.print_config:
         print("---\n".join(map(config.to_yaml, [recipe, *protocols])), end="")
         return
+    if named is None and not any(override.startswith("data.source=") for override in overrides):
+        say("note", f"test data: {recipe.data.source}, by the set's own recipe")
     labels = None if options.labels is None else Path(options.labels)
     output = _output(places, options.output)
-    with lock.hold(output):
+    with locked(output):
         from latentdc.evaluate.saved import score_saved
 
         score_saved(places, recipes, protocols, output, labels)

@@ -6,11 +6,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc.data.mapped import Images
-from latentdc.device import fetch, forward_batch, place, send
+from latentdc.augment.geometry import central_part
 from latentdc.errors import RunError
-from latentdc.evaluate.geometry import central_part
-from latentdc.images import Preprocessing
+from latentdc.images import Images, Preprocessing, fetch, forward_batch, place, send
 from latentdc.networks.base import Network
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.evaluate.sources import Place
-from latentdc.ownership import CORESET
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Prune, Recipe
+from latentdc.run_folder import CORESET
+from latentdc.synthetic.open import Place
 
 ROWS = ("coreset", "kept")
 

@@ -1,14 +1,20 @@
-"""Protocols by name: those that the package brings, and YAML files. Imports no torch."""
+"""Protocols by name: those that the package brings, YAML files, and the words that change them.
+
+Imports no torch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
+
+import yaml
 
 from latentdc import config
 from latentdc.arguments import require_texts
 from latentdc.errors import InputError
-from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.typed import show
+from latentdc.recipe.fields import Plain, show
+from latentdc.recipe.protocol import EvalProtocol
 
 FOLDER = "evaluate/protocols"  # of the protocols that the package brings
 # Settings that say the same in different ways, of which a protocol has one.
@@ -61,3 +67,59 @@ def load_protocol(
 def _replaced(keys: Sequence[str]) -> set[str]:
     """What a file says of changed keys, and in the other ways; a table is changed as a whole."""
     return {key for ways in _WAYS if not ways.isdisjoint(keys) for key in ways}
+
+
+def protocol_words(overrides: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Names of protocols, changes of their keys, and the overrides of the recipe.
+
+    `protocol=rdc-hard` and `protocol=[quick,rdc-hard]` name protocols, `protocol.epochs=30` changes
+    a key (see `changes_for`).
+    """
+    names: list[str] = []
+    changes, others = [], []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "protocol":
+            names += _named(value)
+        elif key.startswith("protocol."):
+            changes.append(override.removeprefix("protocol."))
+        else:
+            others.append(override)
+    return names, changes, others
+
+
+def _named(text: str) -> list[str]:
+    """One name, or several in brackets, with or without quotes; commas alone divide them too."""
+    try:
+        tree = config.parse(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"cannot read protocol={text}: {config.reason(error)}.") from error
+    named = tree.split(",") if isinstance(tree, Plain) else tree
+    named = named if isinstance(named, list) else [named]
+    if not all(isinstance(name, str) for name in named):
+        raise InputError(f"protocol= takes names, such as protocol=[quick,rdc-hard], got {text}.")
+    return [name.strip() for name in named] or [""]
+
+
+def changes_for(name: str, names: Sequence[str], changes: Sequence[str]) -> list[str]:
+    """The changes of one of several protocols: those of all, and those that name it alone.
+
+    `protocol.epochs=30` changes every protocol, `protocol.rdc-soft.labels.temperature=4` that one.
+    """
+    own = Path(name).stem
+    others = {Path(other).stem for other in names} - {own}
+    return [c.removeprefix(f"{own}.") for c in changes if c.partition(".")[0] not in others]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names of protocols that are empty or stand twice.
+
+    Raises:
+        InputError: says what is allowed.
+    """
+    if "" in names or len(set(names)) < len(names):
+        known = sorted(p.stem for p in config.shipped_folder(FOLDER).glob("*.yaml"))
+        raise InputError(
+            f"protocol= takes different names, such as protocol=[quick,rdc-hard], got {names}; "
+            f"latentdc brings {', '.join(known)}."
+        )

@@ -2,25 +2,26 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
-from latentdc.evaluate import cores, results
-from latentdc.evaluate.foreign.check import check_numbers
-from latentdc.evaluate.foreign.judge import open_judge
+from latentdc.data.open import open_splits, preprocessing
+from latentdc.evaluate import cores
+from latentdc.evaluate.class_numbers import check_numbers
+from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.judge import open_judge
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.render import to_text
-from latentdc.evaluate.scoring import score_table
-from latentdc.evaluate.sources import Opened, Place, open_set, row_names
-from latentdc.evaluate.table import Table
 from latentdc.images import Normalization, Preprocessing
+from latentdc.ranks import warn
 from latentdc.recipe import Recipe
+from latentdc.results.result import EVALUATION, Result, merge
+from latentdc.results.tables import to_text
+from latentdc.synthetic.open import Place, open_set, row_names
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
 @dataclass(frozen=True)
@@ -67,23 +68,24 @@ def score_saved(
         labels: a folder of stored soft labels of one of the sets; None makes them.
     """
     recipe = recipes[0]
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
         folder=output,
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     names = row_names(places)
     opened = {
         name: open_set(place, train, recipe.data) for name, place in zip(names, places, strict=True)
     }
     check_numbers(
-        {name: one.labelled for name, one in opened.items()},
+        opened,
         test,
         lambda: open_judge(recipe, protocols, train, test, accelerator),
         accelerator.device,
     )
+    sets = {name: one for name, (one, _) in opened.items()}
     needed = not set(cores.ROWS).isdisjoint(recipe.evaluate.rows)
     coreset, unshared = cores.shared_core(places, recipes, train) if needed else (None, None)
     networks = [
@@ -101,17 +103,20 @@ def score_saved(
         labels=labels,
         accelerator=accelerator,
     )
-    tables = [
-        _table(group, protocol, call) for protocol in protocols for group in _alike(opened, recipe)
+    results = [
+        result
+        for protocol in protocols
+        for group in _alike(sets, recipe)
+        for result in _results(group, protocol, call)
     ]
     if accelerator.is_main_process:
-        results.merge(output / results.NAME, tables)
-        print(f"\n{to_text(*tables)}\n\nresults: {output / results.NAME}")
+        merge(output / EVALUATION, results)
+        print(f"\n{to_text(results)}\n\nresults: {output / EVALUATION}")
 
 
-def _alike(opened: dict[str, Opened], recipe: Recipe) -> list[dict[str, Opened]]:
+def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, SyntheticSet]]:
     """Sets that share budget, random rows, preprocessing and learning rate, group by group."""
-    groups: dict[str, dict[str, Opened]] = {}
+    groups: dict[str, dict[str, SyntheticSet]] = {}
     for name, one in opened.items():
         zca = one.whitening.facts() if recipe.data.zca and one.whitening is not None else None
         rate = one.learned_lr if recipe.evaluate.learned_lr else None
@@ -120,37 +125,34 @@ def _alike(opened: dict[str, Opened], recipe: Recipe) -> list[dict[str, Opened]]
     return list(groups.values())
 
 
-def _counts(one: Opened) -> list[int]:
+def _counts(one: SyntheticSet) -> list[int]:
     """Images of each class."""
-    classes = len(one.labelled.class_names)
-    return one.labelled.labels.bincount(minlength=classes).tolist()
+    return one.labels.bincount(minlength=len(one.class_names)).tolist()
 
 
-def _table(group: dict[str, Opened], protocol: EvalProtocol, call: Call) -> Table:
-    """Sets that are alike, and their baselines, under one protocol."""
+def _results(group: dict[str, SyntheticSet], protocol: EvalProtocol, call: Call) -> list[Result]:
+    """Of sets that are alike, and their baselines, under one protocol."""
     one, recipe = next(iter(group.values())), call.recipe
     counts = _counts(one)
     if recipe.evaluate.learned_lr:
         protocol = protocol.with_learned_lr(one.learned_lr)
-    made = score_table(
-        {name: member.labelled for name, member in group.items()},
-        call.train,
+    rows = _rows(recipe)
+    for row in set(rows) & set(cores.ROWS) if call.unshared is not None else ():
+        warn(f"the row {row!r} is left out: {call.unshared}.")
+        rows.remove(row)
+    sets = with_baselines(group, rows, counts, train=call.train, coreset=call.coreset)
+    return evaluate_sets(
+        sets,
         call.test,
         protocol,
         ipc=-(-sum(counts) // len(counts)),
-        counts=counts,
         normalization=_preprocessing(recipe, one, call.train, call.accelerator),
-        coreset=call.coreset,
-        include=_rows(recipe),
+        train=call.train,
         seen=call.seen,
-        rows=call.output / "rows",
+        trainings=call.output / "rows",
         labels=call.labels,
         accelerator=call.accelerator,
     )
-    if call.unshared is None:
-        return made
-    why = {name: call.unshared for name in made.missing if name in cores.ROWS}
-    return replace(made, missing={**made.missing, **why})
 
 
 def _rows(recipe: Recipe) -> list[str]:
@@ -160,10 +162,10 @@ def _rows(recipe: Recipe) -> list[str]:
 
 
 def _preprocessing(
-    recipe: Recipe, one: Opened, train: Dataset, accelerator: Accelerator
+    recipe: Recipe, one: SyntheticSet, train: Dataset, accelerator: Accelerator
 ) -> Preprocessing:
     """The recipe's, its whitening as the set brings it where it does."""
     zca, plain = one.whitening, Normalization(recipe.data.mean, recipe.data.std)
     if recipe.data.zca and zca is not None and zca.normalization == plain:
         return zca
-    return launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    return runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))

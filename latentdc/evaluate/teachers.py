@@ -1,7 +1,9 @@
-"""Teachers: loaded and restricted to the set's classes, or trained."""
+"""Teachers: loaded and restricted to the set's classes, or trained; and checked on real images.
 
-import hashlib
-import json
+The commonest failure of soft labels is a teacher whose classes stand in another order than the
+set's: its accuracy on real test images is at chance then, and nothing is trained.
+"""
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,18 +11,25 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from latentdc import checked, launch
+from latentdc import runtime
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.evaluate.label_settings import Teacher
-from latentdc.evaluate.labelled import LabelledImages, set_hash
-from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.settings import Views
 from latentdc.evaluate.training import train_student
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
+from latentdc.io import cached, fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network
-from latentdc.networks.torchvision_names import pretrained
-from latentdc.prune.classifier import Classifier
-from latentdc.prune.scorer import load_scorer, preparation, torchvision_scorer
+from latentdc.prune.scorers import (
+    Classifier,
+    least_accuracy,
+    load_scorer,
+    preparation,
+    real_accuracy,
+    torchvision_scorer,
+)
+from latentdc.recipe.labels import Teacher, Views
+from latentdc.recipe.networks import pretrained
+from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 
 class Ensemble(nn.Module):
@@ -28,14 +37,14 @@ class Ensemble(nn.Module):
 
     Args:
         teachers: of the same classes in the same order.
-        seen: what each makes of an image before it looks, in JSON's types, for the hash.
+        inputs: how each prepares an image, in JSON's types, for the hash.
     """
 
     def __init__(
-        self, teachers: list[Classifier], seen: Sequence[Mapping[str, object]] = ()
+        self, teachers: list[Classifier], inputs: Sequence[Mapping[str, object]] = ()
     ) -> None:
         super().__init__()
-        self._seen = json.dumps(list(seen), sort_keys=True)
+        self._inputs = list(inputs)
         self.teachers = nn.ModuleList(teachers).eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -52,18 +61,121 @@ class Ensemble(nn.Module):
         return any(teacher.columns is not None for teacher in self.teachers)
 
     def hash(self) -> str:
-        """16 hex digits of the weights, of what they see and of the classes they speak of."""
-        digest = hashlib.sha256(self._seen.encode())
-        for name, tensor in self.state_dict().items():
-            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """16 hex digits of the weights, of their inputs and of the classes that they name."""
+        return fingerprint({"inputs": self._inputs, "weights": dict(self.state_dict())})
+
+
+def open_teachers(
+    protocol: EvalProtocol,
+    test: Dataset,
+    train: Dataset | None,
+    *,
+    normalization: Preprocessing,
+    folder: Path | None,
+    accelerator: Accelerator,
+) -> tuple[Ensemble, float]:
+    """The teachers of a protocol, and their accuracy on real images, which is beyond chance.
+
+    Args:
+        protocol: with its budget in steps.
+        test: real images on which they are tried together.
+        train: real images, on which teachers without weights are trained.
+        normalization: of the students.
+        folder: keeps trained teachers; None trains them each time.
+        accelerator: of this process.
+
+    Raises:
+        InputError: a teacher that does not fit, lacks a class or is at chance, or a protocol that
+            restricts teachers to other classes than the data set's.
+    """
+    _require_classes(protocol, test)
+    teachers, size = protocol.labels.teachers, test.images.shape[-1]
+    ensemble = Ensemble(
+        [
+            open_teacher(
+                teacher,
+                protocol,
+                test,
+                train,
+                normalization=normalization,
+                folder=folder,
+                accelerator=accelerator,
+                number=number,
+            )
+            for number, teacher in enumerate(teachers)
+        ],
+        [_input_facts(teacher, normalization, size) for teacher in teachers],
+    )
+    return ensemble, _known_accuracy(ensemble, test, protocol, accelerator)
+
+
+def require_given_teachers(
+    protocol: EvalProtocol,
+    test: Dataset,
+    *,
+    normalization: Preprocessing,
+    accelerator: Accelerator,
+) -> None:
+    """Refuse teachers whose weights could not teach, before hours of other work.
+
+    Those with weights are opened, and tried if there are no others. Arguments as of
+    `open_teachers`.
+
+    Raises:
+        InputError: likewise.
+    """
+    _require_classes(protocol, test)
+    options = {"normalization": normalization, "folder": None, "accelerator": accelerator}
+    given = [
+        open_teacher(teacher, protocol, test, None, **options)
+        for teacher in protocol.labels.teachers
+        if teacher.weights is not None
+    ]
+    if given and len(given) == len(protocol.labels.teachers):
+        _known_accuracy(Ensemble(given), test, protocol, accelerator)
+
+
+def _require_classes(protocol: EvalProtocol, test: Dataset) -> None:
+    named, classes = protocol.labels.restricted_to, list(test.class_names)
+    if named not in ([], classes):
+        raise InputError(
+            f"protocol {protocol.name}: labels.restricted_to names {len(named)} classes that are "
+            f"not the data set's {len(classes)} in their order; leave it out, and teachers are "
+            "restricted to the data set's."
+        )
+
+
+def _known_accuracy(
+    ensemble: Ensemble, test: Dataset, protocol: EvalProtocol, accelerator: Accelerator
+) -> float:
+    """Accuracy on real images, which is beyond chance."""
+    accuracy = real_accuracy(ensemble, test.images, test.labels, accelerator.device)
+    names = " and ".join(teacher.network for teacher in protocol.labels.teachers)
+    require_knowledge(accuracy, test, names)
+    return accuracy
+
+
+def require_knowledge(accuracy: float, test: Dataset, names: str) -> None:
+    """Refuse teachers that are at chance on real images.
+
+    Raises:
+        InputError: says the accuracy, and what is likely wrong.
+    """
+    chance, least = least_accuracy(test.labels.bincount().tolist())
+    if accuracy < least:
+        raise InputError(
+            f"the teacher {names} names {accuracy:.2%} of the real test images rightly; chance is "
+            f"{chance:.2%}, at least {least:.2%} is needed. Either its classes stand in another "
+            "order than the set's (data.classes), or its weights expect other images (mean, std, "
+            "resolution), or it was trained here for too few epochs."
+        )
 
 
 def open_teacher(
     teacher: Teacher,
     protocol: EvalProtocol,
-    test: LabelledImages,
-    train: LabelledImages | None,
+    test: Dataset,
+    train: Dataset | None,
     *,
     normalization: Preprocessing,
     folder: Path | None,
@@ -88,11 +200,11 @@ def open_teacher(
         InputError: weights that do not fit or lack a class, or nothing to train on.
     """
     size = test.images.shape[-1]
-    brought = pretrained(teacher.weights)
-    if brought is not None:
+    published = pretrained(teacher.weights)
+    if published is not None:
         return torchvision_scorer(
             teacher.network,
-            brought,
+            published,
             class_names=test.class_names,
             resolution=teacher.resolution or size,
             mean=teacher.mean,
@@ -117,9 +229,7 @@ def open_teacher(
     return _trained(teacher, protocol, train, plain, folder, accelerator, seed=seed)
 
 
-def preparation_facts(
-    teacher: Teacher, normalization: Preprocessing, size: int
-) -> dict[str, object]:
+def _input_facts(teacher: Teacher, normalization: Preprocessing, size: int) -> dict[str, object]:
     """What decides a teacher's input, given the students' normalisation and the images' size."""
     if pretrained(teacher.weights) is not None:  # null stands for what the weights come with
         mean, std = teacher.mean, teacher.std
@@ -139,7 +249,7 @@ def _plain(teacher: Teacher, normalization: Preprocessing) -> Normalization:
 def _trained(
     teacher: Teacher,
     protocol: EvalProtocol,
-    train: LabelledImages,
+    train: Dataset,
     plain: Normalization,
     folder: Path | None,
     accelerator: Accelerator,
@@ -158,35 +268,30 @@ def _trained(
         views=views,
     ).resolve(len(train.labels), len(train.class_names))
 
+    facts = {
+        "protocol": learning.hash,
+        "network": teacher.network,
+        "set": set_hash(train),
+        "normalization": plain.facts(),
+        "seed": seed,
+    }
+
     def weights() -> dict[str, Tensor]:
-        name = f"teacher-{_key(learning, train, plain, seed)}.safetensors"
-        path = None if folder is None else folder / name
-        if path is not None and path.is_file():
-            try:
-                return checked.load(path)
-            except ValueError as error:
-                launch.warn(f"{path} is damaged ({error}); the teacher is trained again.")
         network = train_student(
-            train.images,
-            train.labels,
-            network=teacher.network,
-            num_classes=len(train.class_names),
-            protocol=learning,
+            SyntheticSet.from_real(train),
+            teacher.network,
+            learning,
             seed=seed,
             normalization=plain,
             accelerator=accelerator,
         )
-        state = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
-        if path is not None and accelerator.is_main_process:
-            checked.save(state, path)
-        return state
+        return {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+
+    def kept_weights() -> dict[str, Tensor]:
+        name = "teacher-{}.safetensors"
+        return cached(folder, facts, weights, load_tensors, save_tensors, name=name)
 
     size = train.images.shape[-1]
     network = build_network(teacher.network, num_classes=len(train.class_names), resolution=size)
-    network.load_state_dict(launch.main_first(accelerator, weights))
+    network.load_state_dict(runtime.main_first(accelerator, kept_weights))
     return Classifier(network, preparation(size, plain)).to(accelerator.device)
-
-
-def _key(learning: EvalProtocol, train: LabelledImages, plain: Normalization, seed: int) -> str:
-    facts = [learning.hash, learning.students, set_hash(train), plain.facts(), seed]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

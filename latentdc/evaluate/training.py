@@ -1,34 +1,71 @@
 """Train one student on one set of labelled images."""
 
-import copy
 import math
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, Protocol, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel
 
-from latentdc.batches import joins
-from latentdc.data.mapped import Images
-from latentdc.draws import global_draws
-from latentdc.errors import RunError
-from latentdc.evaluate.lesson import Lesson, SoftLabels
-from latentdc.evaluate.pace import Pace
-from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.schedule import ema_decay, share_of_peak
-from latentdc.images import Preprocessing
+from latentdc.augment.dsa import augment
+from latentdc.augment.mixing import mix_targets
+from latentdc.augment.views import Draws, draw_views, view
+from latentdc.images import Preprocessing, place, send
 from latentdc.networks.base import Network
 from latentdc.networks.build import new_network
-from latentdc.objectives.augment import augment
+from latentdc.recipe.labels import Labels
+from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.training import (
+    Batch,
+    Forward,
+    InfoBatch,
+    Precision,
+    epoch_batches,
+    fit,
+    joins,
+    moving_average,
+    require_finite,
+)
+
+WARMUP_START = 1e-7  # share of the peak learning rate at which `warmup-cosine` begins
+
+
+class SoftLabels(Protocol):
+    """The teachers' logits of the views that a training sees."""
+
+    def replay(self, seed: int, epoch: int) -> tuple[int, int]:
+        """Seed and epoch of the views that training `seed` shows in its `epoch`."""
+
+    def logits(self, rows: Tensor, draws: Draws, views: Tensor) -> Tensor:
+        """(B, C) logits for the images at `rows` (B,), whose `views` are (B, 3, H, W)."""
+
+
+class Step(NamedTuple):
+    """What a student sees in one update.
+
+    Attributes:
+        number: of the last step of the budget that it stands for. These are consecutive, unless
+            InfoBatch or a joined batch shortens epochs: their fewer steps are spread over as much
+            of the schedule.
+        batch: images, their DSA augmentation and weights.
+        draws: views of all images in this epoch.
+    """
+
+    number: int
+    batch: Batch
+    draws: Draws
 
 
 def train_student(
-    images: Images,
-    labels: Tensor,
-    *,
+    labelled: SyntheticSet,
     network: str,
-    num_classes: int,
     protocol: EvalProtocol,
+    *,
     seed: int,
     normalization: Preprocessing,
     accelerator: Accelerator,
@@ -37,10 +74,8 @@ def train_student(
     """Train a new student to the end of the protocol's budget; no score selects anything.
 
     Args:
-        images: (N, 3, H, W) uint8, or floats in [-1, 1]; or (N, D) vectors.
-        labels: (N,) int64.
+        labelled: images (N, 3, H, W) uint8, or floats in [-1, 1], or vectors (N, D).
         network: name of the student.
-        num_classes: size of its logits.
         protocol: with its budget in steps (see `EvalProtocol.resolve`).
         seed: initial weights, batch order, views, augmentation and dropout follow from it.
         normalization: from images to the student's input.
@@ -55,47 +90,160 @@ def train_student(
         RunError: loss or weights ended as NaN or infinity.
     """
     assert protocol.steps is not None, "resolve() turns epochs into steps"
-    device, every = accelerator.device, protocol.update_every
-    student = new_network(
-        network, "student", num_classes=num_classes, resolution=images.shape[-1], seed=seed
-    ).to(device)
-    average = copy.deepcopy(student) if protocol.ema is not None else student
+    assert soft is not None or protocol.labels.source == "hard"
+    device, count, every = accelerator.device, len(labelled.labels), protocol.update_every
+    size = {"num_classes": len(labelled.class_names), "resolution": labelled.images.shape[-1]}
+    student = new_network(network, "student", seed=seed, **size).to(device)
     optimizer = new_optimizer(student, network, protocol)
-    scaler = torch.amp.GradScaler(device.type, enabled=accelerator.mixed_precision == "fp16")
+    average = None if protocol.ema is None else _new_average(student, protocol)
+    join = joins(network, count=count, batch=protocol.batch, **size)
+    images, labels = place(labelled.images, device), labelled.labels.to(device)
+    infobatch = None
+    if protocol.infobatch is not None:
+        epochs = math.ceil(protocol.steps / math.ceil(count / protocol.batch))
+        infobatch = InfoBatch(count, epochs, rho=protocol.infobatch, seed=seed)
     peak, updates = protocol.lr_for(network), math.ceil(protocol.steps / every)
-    join = joins(
-        network,
-        num_classes=num_classes,
-        resolution=images.shape[-1],
-        count=len(labels),
-        batch=protocol.batch,
+
+    def loss(forward: Forward, step: Step) -> Tensor:
+        views = view(images, step.batch.rows, step.draws, device)
+        logits = forward(augment(normalization(views), step.batch.draw))
+        if infobatch is not None:
+            own = labels[send(step.batch.rows, device)]
+            return infobatch.loss(step.batch, logits, own, protocol.labels.smoothing)
+        return label_loss(logits, labels, step, views, protocol.labels, soft)
+
+    trained = fit(
+        student,
+        training_steps(labelled, protocol, seed, join=join, infobatch=infobatch, soft=soft),
+        loss,
+        optimizer,
+        precision=Precision(accelerator),
+        lr=lambda step: peak * share_of_peak(protocol, step.number // every, updates),
+        dropout=(seed, "dropout"),
     )
-    pace = Pace(len(labels), protocol, seed, join=join)
-    lesson = Lesson(images, labels, protocol=protocol, seed=seed, device=device, soft=soft)
-    loss = torch.zeros(())
-    with global_draws(seed, "dropout"):
-        for step in pace.steps(lesson):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * share_of_peak(protocol, step.number // every, updates)
-            shown = lesson.show(step.rows)
-            inputs = augment(normalization(shown), step.draw)
-            with accelerator.autocast():
-                logits = student(inputs)
-            loss = pace.loss(step, lesson, logits.float(), shown)
-            optimizer.zero_grad()
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            if protocol.ema is not None:
-                _average(average, student, protocol, step.number)
-    state = [t for t in average.state_dict().values() if t.is_floating_point()]
-    if not math.isfinite(loss.item()) or not all(bool(t.isfinite().all()) for t in state):
-        raise RunError(
-            f"the training of {network} with seed {seed} ended with a loss of {loss.item()}"
-            f"{' and weights that are not finite' if math.isfinite(loss.item()) else ''}; "
-            f"a smaller lr than {peak} in the protocol may help."
+    last = torch.zeros(())
+    for step, last in trained:  # noqa: B007
+        if average is not None and (protocol.ema_every == "step" or not (step.number + 1) % every):
+            average.update_parameters(student)
+    final = student if average is None else cast(Network, average.module)
+    advice = f"a smaller lr than {peak} in the protocol may help."
+    require_finite(last, final, f"{network} with seed {seed}", advice)
+    return final.eval()
+
+
+def training_steps(
+    labelled: SyntheticSet,
+    protocol: EvalProtocol,
+    seed: int,
+    *,
+    join: bool = False,
+    infobatch: InfoBatch | None = None,
+    soft: SoftLabels | None = None,
+) -> Iterator[Step]:
+    """The steps of a training, drawn by (seed, epoch); `join` as of `epoch_batches`."""
+    assert protocol.steps is not None, "resolve() turns epochs into steps"
+    count, size = len(labelled.labels), labelled.images.shape[-1]
+    per_epoch = math.ceil(count / protocol.batch)
+    for epoch in range(math.ceil(protocol.steps / per_epoch)):
+        source = (seed, epoch) if soft is None else soft.replay(seed, epoch)
+        draws = draw_views(protocol.views, count=count, size=size, seed=source[0], epoch=source[1])
+        batches = epoch_batches(
+            count,
+            protocol.batch,
+            protocol.augment,
+            seed,
+            "epoch",
+            epoch,
+            join=join,
+            infobatch=infobatch,
         )
-    return average.eval()
+        for index, batch in enumerate(batches, start=1):
+            number = epoch * per_epoch + math.ceil(index * per_epoch / len(batches)) - 1
+            if number >= protocol.steps:
+                break
+            yield Step(number, batch, draws)
+
+
+def label_loss(
+    logits: Tensor,
+    labels: Tensor,
+    step: Step,
+    views: Tensor,
+    settings: Labels,
+    soft: SoftLabels | None,
+) -> Tensor:
+    """() loss of float32 logits (B, C) for the views (B, 3, H, W) of a step.
+
+    Args:
+        logits: of the student.
+        labels: (N,) of the whole set.
+        step: whose images they are.
+        views: what the student saw.
+        settings: of the protocol's labels.
+        soft: the teachers' logits, None for hard labels.
+    """
+    rows, draws = step.batch.rows, step.draws
+
+    def hard() -> Tensor:
+        own = labels[send(rows, labels.device)]
+        if "partner" not in draws:
+            return hard_loss(logits, own, smoothing=settings.smoothing)
+        partners = labels[send(draws["partner"][rows], labels.device)]
+        kept = send(draws["kept"][rows], labels.device)
+        return hard_loss(logits, own, partners, kept, settings.smoothing)
+
+    if soft is None:
+        return hard()
+    targets = soft.logits(rows, draws, views)
+    loss = soft_loss(logits, targets, settings.loss, settings.temperature)
+    if settings.soft_weight != 1:
+        loss = settings.soft_weight * loss
+    if settings.hard_weight:
+        loss = loss + settings.hard_weight * hard()
+    return loss
+
+
+def hard_loss(
+    logits: Tensor,
+    labels: Tensor,
+    partners: Tensor | None = None,
+    kept: Tensor | None = None,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """() cross-entropy with the classes of the images, mixed where the images are.
+
+    Args:
+        logits: (B, C).
+        labels: (B,).
+        partners: (B,) classes of the images that were mixed in, None where none was.
+        kept: (B,) share of the image itself.
+        smoothing: share of the target that is spread over all classes.
+    """
+    if partners is None or kept is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    own, other = (F.one_hot(y, logits.shape[1]).to(logits.dtype) for y in (labels, partners))
+    return F.cross_entropy(logits, mix_targets(own, other, kept), label_smoothing=smoothing)
+
+
+def soft_loss(
+    logits: Tensor, targets: Tensor, kind: Literal["ce", "kl", "mse"], temperature: float
+) -> Tensor:
+    """() loss of student logits (B, C) under the teacher's (B, C).
+
+    `kl` is the mean over images of KL(softmax(t / T) || softmax(s / T)), without the factor T^2 of
+    Hinton et al. (https://arxiv.org/abs/1503.02531), as SRe2L and its successors have it; `ce` is
+    the cross-entropy of softmax(s) with softmax(t / T); `mse` compares logits.
+    """
+    if kind == "mse":
+        return F.mse_loss(logits, targets)
+    if kind == "ce":
+        return F.cross_entropy(logits, (targets / temperature).softmax(dim=1))
+    return F.kl_div(
+        (logits / temperature).log_softmax(dim=1),
+        (targets / temperature).log_softmax(dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
 
 
 def new_optimizer(student: nn.Module, network: str, protocol: EvalProtocol) -> Optimizer:
@@ -120,15 +268,50 @@ def new_optimizer(student: nn.Module, network: str, protocol: EvalProtocol) -> O
     )
 
 
-@torch.no_grad()
-def _average(average: nn.Module, student: nn.Module, protocol: EvalProtocol, step: int) -> None:
-    """Move the averaged weights towards the student's; batch statistics are copied."""
+def share_of_peak(protocol: EvalProtocol, update: int, updates: int) -> float:
+    """Learning rate at `update` of `updates`, as a share of the peak.
+
+    With a `warmup`, it first rises linearly from `warmup_from` to the peak; the schedule then runs
+    over what is left of the budget.
+    """
+    rising = int(protocol.warmup * updates + 1e-6)
+    if update < rising:
+        return protocol.warmup_from + (1 - protocol.warmup_from) * update / rising
+    update, updates = update - rising, updates - rising
+    if protocol.schedule == "cosine":
+        return protocol.end + (1 - protocol.end) * _cosine(update, protocol.zeta * updates)
+    if protocol.schedule == "linear":
+        return 1 - update / (protocol.zeta * updates)
+    if protocol.schedule == "multistep":
+        passed = sum(update >= int(share * updates + 1e-6) for share in protocol.milestones)
+        return protocol.gamma**passed
+    if protocol.schedule == "warmup-cosine":
+        half = updates // 2
+        if update < half:
+            return WARMUP_START + (1 - WARMUP_START) * update / half
+        return _cosine(update - half, updates - half)
+    return 1.0
+
+
+def _cosine(update: int, updates: float) -> float:
+    """From 1 to 0 along a half cosine."""
+    return (1 + math.cos(math.pi * update / updates)) / 2
+
+
+def ema_decay(update: int, most: float) -> float:
+    """Decay of the averaged weights at their `update`-th update, counted from 0.
+
+    min(most, 1 - 1 / (1 + update)): first a copy, then a plain mean, then an exponential one.
+    """
+    return min(most, 1 - 1 / (1 + update))
+
+
+def _new_average(student: Network, protocol: EvalProtocol) -> AveragedModel:
+    """Moving average of the weights; batch statistics are copied."""
     assert protocol.ema is not None
-    decay = protocol.ema
+    most = protocol.ema
     if protocol.ema_every == "update":
-        if (step + 1) % protocol.update_every:
-            return
-        decay = ema_decay(step // protocol.update_every, protocol.ema)
-    torch._foreach_lerp_(list(average.parameters()), list(student.parameters()), 1 - decay)
-    for kept, latest in zip(average.buffers(), student.buffers(), strict=True):
-        kept.copy_(latest)
+        return moving_average(student, lambda update: ema_decay(update, most))
+    average = moving_average(student, lambda _: most)
+    average.n_averaged.fill_(1)  # the initial weights
+    return average

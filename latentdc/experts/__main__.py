@@ -7,23 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import lock, ranks
 from latentdc.cli import exits, read_recipe, recipe_parser
 from latentdc.errors import InputError
-from latentdc.experts.manifest import (
-    CORESET,
-    experts_folder,
-    facts_of,
-    pruning,
-    read_manifest,
-    require_same,
-    require_writable,
-    write_manifest,
-)
-from latentdc.networks.names import check_network
-from latentdc.prune.check import check_prune
+from latentdc.io import locked, require_writable
 from latentdc.recipe import Recipe
-from latentdc.recipe.vectors import require_images
+from latentdc.recipe.data import require_images
+from latentdc.recipe.networks import check_network
+from latentdc.recipe.prune import check_prune
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -44,23 +34,26 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def work() -> None:
         recipe, _ = read_recipe(Recipe, options, check)
-        if options.dry_run:
-            from latentdc.experts.dry_run import describe
+        from latentdc import ranks
+        from latentdc.experts.buffers import buffer_files
+        from latentdc.experts.files import experts_folder
 
-            text = describe(recipe)
+        folder = experts_folder(
+            recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
+        )
+        if options.dry_run:
+            text = _describe(recipe, folder)
             if ranks.rank() == 0:
                 print(text)
             return
-        folder = experts_folder(recipe)
-        require_writable(folder)
-        if any(folder.glob("replay_buffer_*.pt")):
+        require_writable(folder, "objective.trajectory.experts")
+        if buffer_files(folder):
             raise InputError(
                 f"{folder} holds replay buffers of MTT, which `latentdc distill` follows as they "
                 "are; name another folder with objective.trajectory.experts=..."
             )
-        if (manifest := read_manifest(folder)) is not None:
-            require_same(folder, manifest, _facts(recipe))
-        with lock.hold(folder):
+        _require_same(recipe, folder)
+        with locked(folder):
             _train(recipe, folder)
 
     exits(work)
@@ -81,36 +74,49 @@ def check(recipe: Recipe) -> None:
     check_prune(recipe.prune, recipe.data)
 
 
-def _facts(recipe: Recipe) -> dict[str, object]:
-    return {**facts_of(recipe), "seed": recipe.seed}
+def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, object]:
+    """Facts of the experts that are wanted; those that are there already have the same.
+
+    Raises:
+        InputError: they have others.
+    """
+    from latentdc.experts.files import pruning, read_manifest, require_same, training_facts
+
+    facts = training_facts(recipe.experts, recipe.objective, recipe.data)
+    facts |= {"seed": recipe.seed, **known}
+    compared = facts if recipe.prune.coreset else facts | {"pruning": pruning(recipe.prune)}
+    if (manifest := read_manifest(folder)) is not None:
+        require_same(folder, manifest, compared)
+    return facts | {"pruning": pruning(recipe.prune)}
 
 
 def _train(recipe: Recipe, folder: Path) -> None:
-    from latentdc import launch
-    from latentdc.data.open import open_splits
-    from latentdc.data.preprocessing import preprocessing
-    from latentdc.experts.files import data_facts, missing_experts
+    from latentdc import runtime
+    from latentdc.data.open import open_splits, preprocessing
+    from latentdc.experts.files import CORESET, data_facts, missing_experts, write_manifest
     from latentdc.experts.training import expert_bytes, train_experts
 
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
         folder=folder,
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     kept = _coreset(recipe, train, test, folder, accelerator)
     coreset = train.select(kept.indices(train))
-    facts = {**_facts(recipe), **data_facts(coreset, normalization)}
-    facts["precision"] = accelerator.mixed_precision
-    if (manifest := read_manifest(folder)) is not None:
-        require_same(folder, manifest, facts)
+    facts = _require_same(
+        recipe,
+        folder,
+        **data_facts(coreset, normalization),
+        precision=accelerator.mixed_precision,
+    )
+    settings, network = recipe.experts, recipe.objective.network
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         kept.save(folder / CORESET)
-        write_manifest(folder, {**facts, "pruning": pruning(recipe)})
-        settings, network = recipe.experts, recipe.objective.network
+        write_manifest(folder, facts)
         size = expert_bytes(settings, network, train.num_classes, train.resolution)
         lacking = len(missing_experts(folder, settings.count))
         print(
@@ -120,8 +126,8 @@ def _train(recipe: Recipe, folder: Path) -> None:
     train_experts(
         coreset,
         folder,
-        recipe.experts,
-        network=recipe.objective.network,
+        settings,
+        network=network,
         normalization=normalization,
         seed=recipe.seed,
         accelerator=accelerator,
@@ -135,19 +141,59 @@ def _coreset(
     recipe: Recipe, train: "Dataset", test: "Dataset", folder: Path, accelerator: "Accelerator"
 ) -> "Coreset":
     """The core set that is there already, or the one that the recipe asks for."""
-    from latentdc import launch
+    from latentdc import runtime
+    from latentdc.experts.files import CORESET
     from latentdc.images import Normalization
-    from latentdc.prune.pipeline import fitting, make_coreset
+    from latentdc.prune.coreset import Coreset
+    from latentdc.prune.prune import prune_dataset
 
-    if launch.agree(accelerator, (folder / CORESET).is_file()) and recipe.prune.coreset is None:
-        return fitting(folder / CORESET, train)
-    return make_coreset(
-        recipe.prune,
+    if (
+        runtime.broadcast(accelerator, (folder / CORESET).is_file())
+        and recipe.prune.coreset is None
+    ):
+        return Coreset.load(folder / CORESET, train)
+    return prune_dataset(
         train,
+        recipe.prune,
         test,
         normalization=Normalization(recipe.data.mean, recipe.data.std),
         seed=recipe.seed,
         accelerator=accelerator,
+    )
+
+
+def _describe(recipe: Recipe, folder: Path) -> str:
+    """What the training would take, in lines of `quantity: value`, without decoding or weights."""
+    import torch
+
+    from latentdc.data.open import kept_size
+    from latentdc.estimates import UNKNOWN, aligned, multiply_adds
+    from latentdc.experts.files import missing_experts
+    from latentdc.experts.training import expert_bytes
+    from latentdc.networks.build import outline
+
+    settings, network = recipe.experts, recipe.objective.network
+    size = kept_size(recipe.data)
+    lacking = len(missing_experts(folder, settings.count))
+    lines = {
+        "folder": str(folder),
+        "experts": f"{lacking} of {settings.count} to train, {network}, {settings.epochs} epochs",
+    }
+    if size is None:
+        return aligned(lines | {"disk": UNKNOWN, "work": UNKNOWN})
+    images = recipe.prune.expected(size.train, size.classes)
+    each = expert_bytes(settings, network, size.classes, recipe.data.resolution)
+    student = outline(network, num_classes=size.classes, resolution=recipe.data.resolution)
+    image = torch.empty(1, 3, recipe.data.resolution, recipe.data.resolution, device="meta")
+    forward = multiply_adds(lambda: student(image))
+    work = 3 * forward * images * settings.epochs  # a step is three forward passes
+    return aligned(
+        lines
+        | {
+            "core set": f"about {images:,} images",
+            "disk": f"{each:,} bytes each, {lacking * each:,} in all, {settings.dtype}",
+            "work": f"{work / 1e12:,.3g} TMAC each, {lacking * work / 1e12:,.3g} in all",
+        }
     )
 
 

@@ -19,11 +19,10 @@ from torch.func import functional_call
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.images import Preprocessing
+from latentdc.images import Preprocessing, as_floats
 from latentdc.networks.build import build_network, outline
-from latentdc.prune.check import least_accuracy
-from latentdc.recipe import Recipe
-from latentdc.samples import as_floats
+from latentdc.prune.scorers import least_accuracy
+from latentdc.recipe import ObjectiveSettings
 
 TRIED = 1000  # real images that an expert has to know something of
 Trajectory = Sequence[Sequence[Tensor]]
@@ -44,7 +43,8 @@ class ReplayBuffers:
 
     Args:
         files: of the folder.
-        recipe: whose network, images and epochs the experts must fit.
+        count: of experts that are followed.
+        objective: whose network and epochs they must fit.
 
     Raises:
         InputError: files that hold something else, too few experts or epochs, or other weights
@@ -53,8 +53,8 @@ class ReplayBuffers:
 
     coreset: Path | None = None  # they do not tell what they were trained on
 
-    def __init__(self, files: Sequence[Path], recipe: Recipe) -> None:
-        self.count, self._recipe = recipe.experts.count, recipe
+    def __init__(self, files: Sequence[Path], count: int, objective: ObjectiveSettings) -> None:
+        self.count, self._objective = count, objective
         self._experts: list[tuple[Path, Trajectory]] = []
         for path in files:
             if len(self._experts) < self.count:
@@ -66,13 +66,13 @@ class ReplayBuffers:
             )
         self._names: list[str] | None = None
 
-    def fit(self, train: Dataset, normalization: Preprocessing) -> None:
+    def check(self, train: Dataset, normalization: Preprocessing) -> None:
         """Refuse experts of another network, of too few epochs, or that know nothing of the images.
 
         Raises:
             InputError: says which.
         """
-        spec = self._recipe.objective
+        spec = self._objective
         plan = outline(spec.network, num_classes=train.num_classes, resolution=train.resolution)
         shapes = {name: tuple(weight.shape) for name, weight in plan.named_parameters()}
         last = spec.trajectory.max_start_epoch - 1 + spec.trajectory.expert_epochs
@@ -96,17 +96,17 @@ class ReplayBuffers:
 
     def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
         """Of one expert after so many epochs, by name, float32 on the CPU."""
-        assert self._names is not None, "fit() has looked at them"
+        assert self._names is not None, "check() has named them"
         weights = self._experts[expert][1][epoch]
         return {name: weight.float() for name, weight in zip(self._names, weights, strict=True)}
 
     def require_data(self, coreset: Dataset, normalization: Preprocessing) -> None:
-        """Nothing: they do not tell what they were trained on, and `fit` has tried them."""
+        """Nothing: they do not tell what they were trained on, and `check` has tried them."""
 
     def _require_knowledge(self, train: Dataset, normalization: Preprocessing) -> None:
         """Refuse a first expert that is at chance at its end: other images, classes or colours."""
         network = build_network(
-            self._recipe.objective.network,
+            self._objective.network,
             num_classes=train.num_classes,
             resolution=train.resolution,
         ).eval()

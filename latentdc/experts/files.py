@@ -4,28 +4,24 @@ Each weight is one tensor whose first dimension counts epochs, so that a step of
 reads the two epochs that it needs and no more.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from latentdc import checked
-from latentdc.data.dataset import Dataset
-from latentdc.data.hashing import hash_samples
+from latentdc.data.dataset import Dataset, hash_samples
 from latentdc.errors import InputError
 from latentdc.experts.buffers import ReplayBuffers, buffer_files
-from latentdc.experts.manifest import (
-    CORESET,
-    MANIFEST,
-    expert_path,
-    experts_folder,
-    facts_of,
-    read_manifest,
-    require_same,
-)
 from latentdc.images import Preprocessing
-from latentdc.recipe import Recipe
+from latentdc.io import file_hash, fingerprint, load_tensors, read_json, write_json
+from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune
+
+MANIFEST = "experts.json"
+CORESET = "coreset.parquet"  # what the experts were trained on
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class ExpertFiles:
         except (OSError, SafetensorError) as error:
             raise _damaged(path, error) from error
 
-    def fit(self, train: Dataset, normalization: Preprocessing) -> None:
+    def check(self, train: Dataset, normalization: Preprocessing) -> None:
         """Read every file once; what experts fit their manifest tells, see `require_data`.
 
         Raises:
@@ -70,7 +66,7 @@ class ExpertFiles:
         for expert in range(self.count):
             path = expert_path(self.folder, expert)
             try:
-                checked.load(path)
+                load_tensors(path)
             except (OSError, ValueError) as error:
                 raise _damaged(path, error) from error
 
@@ -85,20 +81,33 @@ class ExpertFiles:
         require_same(self.folder, manifest, data_facts(coreset, normalization))
 
 
-def open_experts(recipe: Recipe) -> ExpertFiles | ReplayBuffers:
+def open_experts(
+    settings: Experts, objective: ObjectiveSettings, data: Data, prune: Prune, seed: int
+) -> ExpertFiles | ReplayBuffers:
     """The experts that a recipe follows, checked by all that can be known without its data.
 
     A folder without a manifest of ours may hold replay buffers of MTT.
 
+    Args:
+        settings: of their trainings.
+        objective: whose network they are of, and whose trajectory names their folder.
+        data: that they were trained on.
+        prune: how its core set was chosen. Where it names a core set of its own, how the experts'
+            was chosen does not count, only (by `require_data`) whether it is the same.
+        seed: of their trainings, by which the folder is found.
+
     Raises:
         InputError: some are missing, or they were made otherwise.
     """
-    folder, count = experts_folder(recipe), recipe.experts.count
+    folder, count = experts_folder(settings, objective, data, prune, seed), settings.count
     manifest = read_manifest(folder)
     if manifest is not None:
-        require_same(folder, manifest, facts_of(recipe))
+        facts = training_facts(settings, objective, data)
+        if prune.coreset is None:
+            facts["pruning"] = pruning(prune)
+        require_same(folder, manifest, facts)
     elif buffers := buffer_files(folder):
-        return ReplayBuffers(buffers, recipe)
+        return ReplayBuffers(buffers, count, objective)
     if lacking := missing_experts(folder, count):
         raise InputError(
             f"{len(lacking)} of the {count} experts of this recipe are missing in {folder}; "
@@ -112,18 +121,112 @@ def open_experts(recipe: Recipe) -> ExpertFiles | ReplayBuffers:
     return ExpertFiles(folder, count)
 
 
+def experts_folder(
+    settings: Experts, objective: ObjectiveSettings, data: Data, prune: Prune, seed: int
+) -> Path:
+    """`objective.trajectory.experts`, or a folder of its own for all that experts depend on.
+
+    Recipes that differ elsewhere, in their prior for instance, so share their experts. A given core
+    set counts by its contents, in place of the rest of the pruning. Arguments as of `open_experts`.
+    """
+    if (named := objective.trajectory.experts) is not None:
+        return Path(named).expanduser()
+    training = training_facts(settings, objective, data)
+    facts = [training, pruning(prune), changed(replace(data, cache=None)), seed]
+    return Path("runs") / "experts" / fingerprint(facts, digits=12)
+
+
+def expert_path(folder: Path, index: int) -> Path:
+    """File of one expert."""
+    return folder / f"expert-{index:05d}.safetensors"
+
+
 def missing_experts(folder: Path, count: int) -> list[int]:
     """Those of the first `count` experts that are not in a folder."""
     return [index for index in range(count) if not expert_path(folder, index).is_file()]
 
 
-def data_facts(coreset: Dataset, normalization: Preprocessing) -> dict[str, object]:
+# ---- What experts depend on ----
+
+
+def training_facts(settings: Experts, objective: ObjectiveSettings, data: Data) -> dict[str, Any]:
+    """Facts of the trainings, but for their number."""
+    facts = {"network": objective.network, "resolution": data.resolution, **asdict(settings)}
+    del facts["count"]
+    return facts
+
+
+def pruning(prune: Prune) -> dict[str, Any]:
+    """How the core set comes about: settings that are not at their defaults, or the file's hash.
+
+    Raises:
+        InputError: the file of a given core set cannot be read.
+    """
+    if prune.coreset is None:
+        return changed(prune)
+    try:
+        return {"coreset": file_hash(Path(prune.coreset))[:16]}
+    except OSError as error:
+        raise InputError(f"cannot read prune.coreset={prune.coreset}: {error}.") from error
+
+
+def data_facts(coreset: Dataset, normalization: Preprocessing) -> dict[str, Any]:
     """Facts of experts that only the open data show."""
     return {
         "coreset": hash_samples(coreset.hashes, coreset.labels, coreset.class_names),
         "class_names": list(coreset.class_names),
         "normalization": normalization.facts(),
     }
+
+
+def changed(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not at their defaults, so that new ones change nothing."""
+    plain, found = type(settings)(), {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if value != getattr(plain, field.name):
+            found[field.name] = changed(value) if is_dataclass(value) else value
+    return found
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Facts of the experts in a folder; None where it has none."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        manifest = read_json(path)
+        if not isinstance(manifest, dict):
+            raise ValueError("it holds no mapping")
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); remove the folder.") from error
+    return manifest
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write it, whole or not at all; facts that are there already stay."""
+    write_json(folder / MANIFEST, {**facts, **(read_manifest(folder) or {})})
+
+
+def require_same(folder: Path, manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Refuse experts of another making.
+
+    Args:
+        folder: that they lie in, for the message.
+        manifest: their facts.
+        facts: that they should have.
+
+    Raises:
+        InputError: names the first fact that differs.
+    """
+    for key, value in json.loads(json.dumps(dict(facts))).items():
+        if manifest.get(key) != value:
+            raise InputError(
+                f"the experts in {folder} were trained with {key} {manifest.get(key)!r}, and this "
+                f"recipe has {value!r}; name others, or a new folder, with "
+                "objective.trajectory.experts=..., and train what it lacks with `latentdc experts "
+                "RECIPE` and the same overrides."
+            )
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

@@ -14,20 +14,17 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from tqdm import tqdm
 
-from latentdc import checked, launch
-from latentdc.autograd import with_gradients
-from latentdc.batches import epoch_batches, joins
+from latentdc import runtime
+from latentdc.augment.dsa import augment
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import Images
-from latentdc.device import fetch, place, send
-from latentdc.draws import global_draws
 from latentdc.errors import InputError, RunError
-from latentdc.experts.files import missing_experts
-from latentdc.experts.manifest import expert_path
-from latentdc.images import Preprocessing
+from latentdc.experts.files import expert_path, missing_experts
+from latentdc.images import Images, Preprocessing, fetch, place, send
+from latentdc.io import save_tensors
 from latentdc.networks.build import new_network, outline
-from latentdc.objectives.augment import augment
 from latentdc.recipe import Experts
+from latentdc.runtime import with_gradients
+from latentdc.training import Batch, Forward, Precision, epoch_batches, fit, joins
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -58,7 +55,7 @@ def train_experts(
         InputError: the disk has no room for them; before anything is trained.
         RunError: a training diverged.
     """
-    lacking = launch.agree(accelerator, missing_experts(folder, settings.count))
+    lacking = runtime.broadcast(accelerator, missing_experts(folder, settings.count))
     assert isinstance(lacking, list)
     size = len(lacking) * expert_bytes(settings, network, coreset.num_classes, coreset.resolution)
     free = shutil.disk_usage(folder).free
@@ -83,7 +80,7 @@ def train_experts(
             index=index,
             accelerator=accelerator,
         )
-        checked.save(snapshots, expert_path(folder, index))
+        save_tensors(expert_path(folder, index), snapshots)
     accelerator.wait_for_everyone()
 
 
@@ -128,28 +125,26 @@ def train_expert(
         count=len(labels),
         batch=settings.batch,
     )
-    scaler = torch.amp.GradScaler(device.type, enabled=accelerator.mixed_precision == "fp16")
+    precision = Precision(accelerator)
     optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
     kept = {
         name: torch.empty((settings.epochs + 1, *weight.shape), dtype=DTYPES[settings.dtype])
         for name, weight in expert.named_parameters()
     }
+
+    def loss(forward: Forward, batch: Batch) -> Tensor:
+        inputs = augment(normalization(fetch(images, batch.rows, device)), batch.draw)
+        return F.cross_entropy(forward(inputs), labels[send(batch.rows, device)])
+
     _keep(expert, kept, 0)
     for epoch in range(settings.epochs):
         keys = ("expert", index, epoch)
         batches = epoch_batches(
             len(labels), settings.batch, settings.augment, seed, *keys, join=join
         )
-        with global_draws(seed, "dropout", *keys):
-            for rows, draw in batches:
-                inputs = augment(normalization(fetch(images, rows, device)), draw)
-                with accelerator.autocast():
-                    logits = expert(inputs)
-                loss = F.cross_entropy(logits.float(), labels[send(rows, device)])
-                optimizer.zero_grad()
-                scaler.scale(loss).backward()
-                scaler.step(optimizer)
-                scaler.update()
+        dropout = (seed, "dropout", *keys)
+        for _ in fit(expert, batches, loss, optimizer, precision=precision, dropout=dropout):
+            pass
         _keep(expert, kept, epoch + 1)
     if not all(bool(weights.isfinite().all()) for weights in kept.values()):
         raise RunError(f"expert {index} diverged; experts before it are kept. Lower experts.lr.")

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from latentdc import cli, config, lock
+from latentdc import cli, config
+from latentdc.cli import split_words
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.numbers import Numbers
 from latentdc.evaluate.label_settings import Teacher
-from latentdc.evaluate.sources import Place, find, split_words
-from latentdc.networks.torchvision_names import PRETRAINED, pretrained
+from latentdc.io import locked
 from latentdc.recipe import Recipe
-from latentdc.recipe.vectors import require_images
+from latentdc.recipe.data import require_images
+from latentdc.recipe.networks import PRETRAINED, pretrained
+from latentdc.synthetic.foreign.numbers import Numbers
+from latentdc.synthetic.open import Place, find
 
 if TYPE_CHECKING:
     from latentdc.metrics.measure import Wanted
@@ -90,7 +92,7 @@ def _measure(options: argparse.Namespace) -> None:
     wanted = Wanted(network, options.lpips, options.kid)
     _check_extras(wanted)
     output = Path(options.output) if options.output else _output(place)
-    with lock.hold(output):
+    with locked(output):
         content = measure_saved(place, recipe, wanted, output)
     print(f"\n{to_text(content)}\n\nmetrics: {output / NAME}")
 

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from latentdc.data.mapped import Images
 from latentdc.errors import InputError
-from latentdc.images import contiguous, to_uint8
+from latentdc.images import Images, contiguous, to_uint8
 
 SUBSETS = 100
 

@@ -11,27 +11,24 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import launch
-from latentdc.data.dataset import Dataset
+from latentdc import runtime
+from latentdc.data.dataset import Dataset, random_images
 from latentdc.data.open import open_splits
-from latentdc.device import fetch
-from latentdc.distill.parts import build_prior
 from latentdc.errors import InputError
-from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.foreign.check import check_numbers
+from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.label_settings import Teacher
-from latentdc.evaluate.labelled import LabelledImages, require_comparable, set_hash
 from latentdc.evaluate.loading import load_protocol
-from latentdc.evaluate.sources import Place, open_set, row_names
-from latentdc.evaluate.teacher_check import real_accuracy, require_knowledge
-from latentdc.evaluate.teachers import open_teacher
-from latentdc.images import Normalization, to_uint8
+from latentdc.evaluate.sets import require_comparable
+from latentdc.evaluate.teachers import open_teacher, require_knowledge
+from latentdc.images import Normalization, fetch
 from latentdc.metrics import diversity, kid
 from latentdc.metrics.entropy import agreement, prediction_entropy
-from latentdc.prune.classifier import Classifier
+from latentdc.prune.scorers import Classifier, real_accuracy
 from latentdc.recipe import Recipe
-from latentdc.synthetic.storage import decoder_bytes, image_storage, soft_label_bytes, storage
-from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.run import build_prior
+from latentdc.synthetic.open import Place, open_set, row_names
+from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 NAME = "metrics.json"
 VERSION = 1
@@ -66,25 +63,26 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     Returns:
         The file's content.
     """
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    labelled = open_set(place, train, recipe.data).labelled
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    labelled, numbering = open_set(place, train, recipe.data)
     (name,) = row_names([place])
     require_comparable(labelled, test, name)
     counts = labelled.labels.bincount(minlength=len(test.class_names)).tolist()
     ipc = -(-sum(counts) // len(counts))
-    sets: dict[str, LabelledImages] = {name: labelled, "random": random_images(train, counts, 0)}
+    random = SyntheticSet.from_real(random_images(train, counts, 0))
+    sets = {name: labelled, "random": random}
     content: Facts = {"version": VERSION, "ipc": ipc, "classes": len(test.class_names)}
     decoder = _decoder_bytes(labelled, recipe, train)
     network = None
     if wanted.network is not None:
         network = _network(wanted.network, recipe, train, test, output, accelerator)
-        accuracy = real_accuracy(network, test, accelerator.device)
+        accuracy = real_accuracy(network, test.images, test.labels, accelerator.device)
         require_knowledge(accuracy, test, wanted.network.network)
         judge = f"the network {wanted.network.network}", network
-        check_numbers({name: labelled}, test, lambda: judge, accelerator.device)
+        check_numbers({name: (labelled, numbering)}, test, lambda: judge, accelerator.device)
         content["network"] = {**asdict(wanted.network), "real_accuracy": accuracy}
     content["sets"] = {
         key: measure_set(one, train, network, wanted, accelerator.device)
@@ -98,7 +96,7 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
 
 
 def measure_set(
-    labelled: LabelledImages,
+    labelled: SyntheticSet,
     train: Dataset,
     network: Classifier | None,
     wanted: Wanted,
@@ -120,7 +118,7 @@ def measure_set(
 
 
 @torch.no_grad()
-def seen_by(network: Classifier, labelled: LabelledImages, device: torch.device) -> Facts:
+def seen_by(network: Classifier, labelled: SyntheticSet, device: torch.device) -> Facts:
     """What a network that knows the real images makes of a set: entropy, agreement, diversity."""
     network.eval()
     parts = [
@@ -137,9 +135,9 @@ def seen_by(network: Classifier, labelled: LabelledImages, device: torch.device)
     }
 
 
-def _decoder_bytes(labelled: LabelledImages, recipe: Recipe, train: Dataset) -> int | None:
+def _decoder_bytes(labelled: SyntheticSet, recipe: Recipe, train: Dataset) -> int | None:
     """Of the weights that decode a set's latents; None of a set without, or where they are not."""
-    if not isinstance(labelled, SyntheticSet) or labelled.z is None:
+    if labelled.z is None:
         return None
     try:
         return decoder_bytes(build_prior(recipe, "meta", class_names=train.class_names))
@@ -168,21 +166,10 @@ def _network(
     ).eval()
 
 
-def _storage(labelled: LabelledImages) -> dict[str, int]:
+def _storage(labelled: SyntheticSet) -> dict[str, int]:
     """Of images, labels and latents, and what one epoch of soft labels would add."""
     count, classes = len(labelled.labels), len(labelled.class_names)
-    if isinstance(labelled, SyntheticSet):
-        sizes = storage(labelled)
-    else:
-        images = labelled.images[torch.arange(count)]
-        floats = images.is_floating_point()
-        sizes = image_storage(to_uint8(images) if floats else images)
-        if floats:
-            sizes["images/float32"] = 4 * images.numel()
-        sizes["labels/int64"] = labelled.labels.nbytes
-        if (soft := getattr(labelled, "soft", None)) is not None:
-            sizes["soft labels/float32"] = soft.nbytes
-    return sizes | {
+    return storage(labelled) | {
         "soft labels per epoch/float16": soft_label_bytes(count, classes),
         "soft labels per epoch/uint8": soft_label_bytes(count, classes, precision="uint8"),
         "soft labels per epoch/top10 float16": soft_label_bytes(count, classes, top=10),

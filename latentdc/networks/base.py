@@ -1,11 +1,15 @@
-"""`Network`: what every student, teacher and scorer has."""
+"""`Network`: what every student, teacher and scorer has, and the modes it is run in."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import TypeVar
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from latentdc.images import contiguous
+
+N = TypeVar("N", bound=nn.Module)
 
 
 class Network(nn.Module, ABC):
@@ -44,3 +48,20 @@ def he_normal(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    """All layers that normalise by a batch."""
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
+
+
+def disable_dropout(network: N) -> N:
+    """The network itself, with batch norms as in training and all else in eval mode.
+
+    Without dropout, attention's too, and stochastic depth it is the same function in two passes,
+    which a step that compares two of them, or takes one twice, needs.
+    """
+    network.eval()
+    for norm in batch_norms(network):
+        norm.train()
+    return network

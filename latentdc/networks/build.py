@@ -1,24 +1,21 @@
 """From a name to a network, its initial weights drawn by key."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from latentdc.draws import global_draws
-from latentdc.networks.alexnet import AlexNet
 from latentdc.networks.base import Network
 from latentdc.networks.convnet import ConvNet
 from latentdc.networks.mlp import MLP
-from latentdc.networks.names import check_network, parse_network
-from latentdc.networks.resnet import CifarResNet, ResNet18
-from latentdc.networks.resnet_ap import ResNetAP10
-from latentdc.networks.torchvision_names import PREFIX
-from latentdc.networks.vgg import VGG11
+from latentdc.networks.resnet import CifarResNet, ResNet18, ResNetAP10
+from latentdc.networks.vgg import VGG11, AlexNet
 from latentdc.networks.vit import ViT
+from latentdc.recipe.networks import LIMITS, PREFIX, SMALL_STEM, check_network, parse_network
 
-# The keys are those of names.LIMITS.
+# The keys are those of recipe.networks.LIMITS.
 NETWORKS: dict[str, Callable[..., Network]] = {
     "convnet": partial(ConvNet, depth=None),
     "convnet3": partial(ConvNet, depth=3),
@@ -60,8 +57,6 @@ def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
     check_network(name, resolution)
     base, width = parse_network(name)
     if base.startswith(PREFIX):
-        from latentdc.networks.torchvision_student import TorchvisionStudent  # takes a second
-
         return TorchvisionStudent(
             base.removeprefix(PREFIX), num_classes=num_classes, resolution=resolution
         )
@@ -85,3 +80,68 @@ def outline(name: str, *, num_classes: int, resolution: int) -> Network:
     except NotImplementedError:  # torchvision's RegNets compute with tensors how wide they are
         with torch.random.fork_rng(devices=[]):
             return build_network(name, **sizes).to("meta")
+
+
+@cache
+def needs_two_images(network: str, num_classes: int, resolution: int) -> bool:
+    """Whether one image alone cannot be trained on, tried on an outline without weights.
+
+    A batch norm refuses it where it sees a single value per channel.
+    """
+    limits = LIMITS.get(parse_network(network)[0])
+    if limits is not None and limits.kind == "vectors":
+        return False
+    tried = outline(network, num_classes=num_classes, resolution=resolution).train()
+    try:
+        with torch.device("meta"):
+            tried(torch.empty(1, 3, resolution, resolution))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        return True
+    return False
+
+
+class TorchvisionStudent(Network):
+    """An untrained torchvision classifier, its last linear layer set apart as `linear`."""
+
+    def __init__(self, name: str, *, num_classes: int, resolution: int) -> None:
+        from torchvision import models  # takes a second
+
+        super().__init__()
+        sized = {"image_size": resolution} if name.startswith("vit_") else {}
+        self.trunk: nn.Module = models.get_model(
+            name.removesuffix(SMALL_STEM), weights=None, num_classes=num_classes, **sized
+        )
+        if name.endswith(SMALL_STEM):
+            _shrink_stem(self.trunk)
+        self._head, self.linear = _take_last_linear(self.trunk)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D), what the classifier of torchvision's network sees."""
+        embedding: Tensor = self.trunk(images)
+        return embedding
+
+    def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Names of torchvision, such as `classifier.1.weight`, become this student's."""
+        if any(key.startswith("trunk.") for key in state):
+            return dict(state)
+        head = f"{self._head}."
+        return {
+            f"linear.{key.removeprefix(head)}" if key.startswith(head) else f"trunk.{key}": value
+            for key, value in state.items()
+        }
+
+
+def _shrink_stem(resnet: nn.Module) -> None:
+    """The "modified" ResNet of papers on small images: a 3x3 convolution in front, no pooling."""
+    resnet.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    resnet.maxpool = nn.Identity()
+
+
+def _take_last_linear(trunk: nn.Module) -> tuple[str, nn.Linear]:
+    """Name and module of the classifier, in whose place the trunk keeps an identity."""
+    name, linear = [(n, m) for n, m in trunk.named_modules() if isinstance(m, nn.Linear)][-1]
+    parent, _, last = name.rpartition(".")
+    setattr(trunk.get_submodule(parent), last, nn.Identity())
+    return name, linear

@@ -1,4 +1,4 @@
-"""ResNets of basic blocks: ResNet-18, mostly with instance norm, and CIFAR's ResNet-20 and -56.
+"""ResNets of basic blocks: ResNet-18, CIFAR's ResNet-20 and -56, and ResNetAP-10.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
 https://arxiv.org/abs/1512.03385. ResNet-18 follows the distillation literature: instance norm, or
@@ -8,7 +8,9 @@ stem follows the resolution (https://arxiv.org/abs/2205.14959, which Minimax sco
 EDC's, with batch norm (https://arxiv.org/abs/2404.13733). The "modified" ResNet-18 of SRe2L and
 RDED is torchvision's with another stem, `torchvision/resnet18-small`. ResNet-20 and -56 are those
 of the paper's section 4.2: batch norm and shortcuts without parameters (option A); their state
-dicts have the keys of https://github.com/akamaster/pytorch_resnet_cifar10.
+dicts have the keys of https://github.com/akamaster/pytorch_resnet_cifar10. ResNetAP-10 is IDC's
+student of the ImageNet subsets, with average pooling in place of strides, which Minimax
+(https://arxiv.org/abs/2311.15529) and its successors score with.
 """
 
 from collections.abc import Callable
@@ -136,4 +138,53 @@ class CifarResNet(Network):
         out = F.relu(self.bn1(self.conv1(images)))
         out = self.layer3(self.layer2(self.layer1(out)))
         embedding: Tensor = out.mean(dim=(2, 3))
+        return embedding
+
+
+class PooledBlock(nn.Module):
+    """Two 3x3 convolutions around which the input is added, with pooling where the map shrinks."""
+
+    def __init__(self, channels: int, width: int, pool: int) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(pool)
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.bn1 = instance_norm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = instance_norm(width)
+        self.shortcut: nn.Module = nn.Identity()
+        if channels != width:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels, width, 1, bias=False), nn.AvgPool2d(pool), instance_norm(width)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) -> (B, width, H / pool, W / pool)."""
+        out = self.pool(F.relu(self.bn1(self.conv1(x))))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class ResNetAP10(Network):
+    """Four stages of one block, instance norm; convolutions begin from He's normal distribution.
+
+    The stem follows the resolution: up to 64 px a 3x3 convolution, up to 128 px the same and 2x2
+    pooling, above a 7x7 convolution and 4x4 pooling.
+    """
+
+    def __init__(self, *, width: int, num_classes: int, resolution: int) -> None:
+        super().__init__()
+        kernel, pool = (3, 1) if resolution <= 64 else (3, 2) if resolution <= 128 else (7, 4)
+        self.trunk = nn.Sequential(
+            *(nn.Conv2d(3, width, kernel, padding=kernel // 2, bias=False), instance_norm(width)),
+            *(nn.ReLU(), nn.AvgPool2d(pool)),
+            PooledBlock(width, width, 1),
+            PooledBlock(width, 2 * width, 2),
+            PooledBlock(2 * width, 4 * width, 2),
+            PooledBlock(4 * width, 8 * width, 2),
+        )
+        self.linear = nn.Linear(8 * width, num_classes)
+        he_normal(self)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 8 * width), the mean over pixels of the last map."""
+        embedding: Tensor = self.trunk(images).mean(dim=(2, 3))
         return embedding

@@ -1,12 +1,16 @@
-"""VGG-11 with instance norm, as the distillation literature trains it.
+"""AlexNet and VGG-11 as the distillation literature trains them.
 
-Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR
-2015, https://arxiv.org/abs/1409.1556, in two forms. Under 64 px that of DC, DSA, DM and MTT
-(https://github.com/VICO-UoE/DatasetCondensation, at 32 px): the last pooling leaves one pixel, and
-one linear layer classifies it. From 64 px that of GLaD and LD3M (at 128 px): the last map is
-max-pooled to 7x7 whatever its size (a 4x4 map grows to 7x7) and classified by one linear layer.
-Ours alone: a pooling before the last that would leave a single pixel, which an instance norm turns
-into zero, is left out, so that images under 32 px work.
+AlexNet: Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks",
+NeurIPS 2012; here with stride 1, without norm or dropout, with one linear layer, as in
+https://github.com/VICO-UoE/DatasetCondensation.
+
+VGG-11: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
+Recognition", ICLR 2015, https://arxiv.org/abs/1409.1556, with instance norm, in two forms. Under
+64 px that of DC, DSA, DM and MTT (same link, at 32 px): the last pooling leaves one pixel, and one
+linear layer classifies it. From 64 px that of GLaD and LD3M (at 128 px): the last map is max-pooled
+to 7x7 whatever its size (a 4x4 map grows to 7x7) and classified by one linear layer. Ours alone: a
+pooling before the last that would leave a single pixel, which an instance norm turns into zero, is
+left out, so that images under 32 px work.
 """
 
 from torch import Tensor, nn
@@ -42,5 +46,27 @@ class VGG11(Network):
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 8 * width * 49), the flattened 7x7 map; or (B, 8 * width)."""
+        embedding: Tensor = self.trunk(images)
+        return embedding
+
+
+class AlexNet(Network):
+    """Five convolutions and three 2x2 max poolings. `width` is the first convolution's."""
+
+    def __init__(self, *, width: int, num_classes: int, resolution: int) -> None:
+        super().__init__()
+        middle = width * 3 // 2
+        self.trunk = nn.Sequential(
+            *(nn.Conv2d(3, width, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(width, middle, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(middle, 2 * width, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(2 * width, middle, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(middle, middle, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            nn.Flatten(),
+        )
+        self.linear = nn.Linear(middle * (resolution // 8) ** 2, num_classes)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 1.5 * width * (H / 8)**2), the flattened last map."""
         embedding: Tensor = self.trunk(images)
         return embedding

@@ -1,6 +1,10 @@
-"""The seam between the distillation loop and what it minimises."""
+"""The seam between a method and what it minimises, and how many images a network is given at once.
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+Networks here treat each image alone (their norms are by instance, or frozen), so that how images
+are cut changes results by rounding only.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -8,7 +12,13 @@ from torch import Tensor
 RealBatch = Callable[[int, int], Tensor]
 """(step, label) -> (B, 3, H, W) real images of one class in [-1, 1]."""
 
+EffectForm = Literal["taylor", "bound"]
+"""How far a real image moves the gradient, see `latentdc.objectives.effects`: to first order, or
+bounded up to a factor that all images of a class share."""
+
 LEARNED_LR = "learned_lr"  # in the state of an objective
+PIXELS_CPU = 2**15  # 32 images of 32 px, whose feature maps stay in the caches
+PIXELS_GPU = 2**21  # 32 images of 256 px: about 4 GB of a ConvNet's feature maps with a graph
 
 
 class Objective(Protocol):
@@ -46,7 +56,7 @@ class Objective(Protocol):
         """What the objective itself learns or trains, for checkpoints; {} for most.
 
         The same in every process. `LEARNED_LR`, () the learning rate of students, is also noted in
-        the journal and kept with the synthetic set.
+        the log and kept with the synthetic set.
         """
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -68,7 +78,7 @@ class Separable(Protocol):
         real: RealBatch,
         *,
         classes: Collection[int],
-        form: Literal["taylor", "bound"],
+        form: EffectForm,
     ) -> Iterator[Tensor]:
         """How far each real image of a step moves the gradient at the synthetic images.
 
@@ -78,10 +88,29 @@ class Separable(Protocol):
             step: as in `Objective.accumulate`, like the next three.
             synthetic: (N, 3, H, W).
             labels: (N,).
-            real: real images by step and class, at least two of each class.
-            classes: to look at.
-            form: see `latentdc.objectives.effects.Form`.
+            real: at least two images of each class.
+            classes: whose images are asked about.
+            form: of the effect.
 
         Yields:
             For each of `classes` (B,) lengths, in the order of its real images.
         """
+
+
+def at_once(images: Tensor) -> int:
+    """Images of this size (..., H, W), or vectors (N, D), that a network is given at once."""
+    pixels = PIXELS_CPU if images.device.type == "cpu" else PIXELS_GPU
+    height = images.shape[-2] if images.ndim > 2 else 1
+    return max(1, pixels // (images.shape[-1] * height))
+
+
+def packs(parts: Iterable[Tensor], limit: int) -> Iterator[list[Tensor]]:
+    """Neighbours of up to `limit` rows together; a part that has more rows comes alone."""
+    pack: list[Tensor] = []
+    for part in parts:
+        if pack and sum(map(len, pack)) + len(part) > limit:
+            yield pack
+            pack = []
+        pack.append(part)
+    if pack:
+        yield pack

@@ -1,4 +1,15 @@
-"""Objectives that are a sum over classes, each met by its real images under one random student."""
+"""Objectives that are a sum over classes, each met by its real images under one random student.
+
+A student is drawn anew at every step (DM; DC at one image per class; LD3M), or lives through DC's
+two loops, as in Alg. 1 of Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching",
+ICLR 2021, https://arxiv.org/abs/2006.05929: match and move the images (a step), train on the moved
+images for `inner` epochs, match again, and so on, until `outer` steps are done; as in the released
+code, the last of them is not followed by a training.
+
+Deviations: dropout is off. The released code freezes the statistics of batch norm as a running
+average that has seen one batch of 16 real images per class; here they are that batch's own, of
+fewer images where 16 of each class would exceed `PIXELS_GPU` pixels.
+"""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -7,16 +18,21 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from latentdc import draws
-from latentdc.autograd import with_gradients
+from latentdc.augment.dsa import Draw, augment, augment_classes, draw_augmentation
+from latentdc.errors import InputError
 from latentdc.images import Preprocessing
-from latentdc.networks.base import Network
-from latentdc.objectives.augment import Draw, augment, augment_classes, draw_augmentation
-from latentdc.objectives.base import RealBatch
-from latentdc.objectives.chunks import at_once, packs
-from latentdc.objectives.effects import Effects, Form
-from latentdc.objectives.students import Students
+from latentdc.networks.base import Network, batch_norms, disable_dropout
+from latentdc.networks.build import new_network, outline
+from latentdc.objectives.base import PIXELS_GPU, EffectForm, RealBatch, at_once, packs
+from latentdc.objectives.effects import Effects
+from latentdc.recipe import ObjectiveSettings
+from latentdc.runtime import with_gradients
+from latentdc.training import Batch, Forward, epoch_batches, fit, joins
+
+FROM_CLASS = 16  # real images of each class that fix the statistics of batch norm
 
 Match = Callable[[Network, Iterable[Tensor], Sequence[Tensor], Sequence[int]], Tensor]
 """(student, real, synthetic, labels) -> () loss of some classes, each with its entry in all three.
@@ -29,43 +45,46 @@ class Classwise:
     """Per class one real batch and one augmentation, for real and synthetic images alike.
 
     Args:
+        settings: network, augmentations and loops of the students.
         match: loss of some classes.
         effect: of each real image of a class on the gradient of that loss.
-        students: who compares.
+        num_classes: of the data set.
+        resolution: of the images, in pixels.
         normalization: of real and synthetic images alike.
-        augmentation: DSA strategy, or None.
         seed: of all draws.
+
+    Raises:
+        InputError: loops without numbers, or with batches that the network cannot train on.
     """
 
     sums_classes = True
 
     def __init__(
         self,
+        settings: ObjectiveSettings,
         match: Match,
         effect: Effects,
-        students: Students,
         *,
+        num_classes: int,
+        resolution: int,
         normalization: Preprocessing,
-        augmentation: str | None,
         seed: int,
     ) -> None:
         self.match = match
         self.effect = effect
-        self.ready: tuple[int, Network] | None = None  # the student of a step that has begun
-        self.students = students
+        self.num_classes = num_classes
+        self.resolution = resolution
         self.normalization = normalization
-        self.augmentation = augmentation
+        self.augmentation = settings.augment
         self.seed = seed
-
-    @property
-    def num_classes(self) -> int:
-        """Of the data set that it was built for."""
-        return self.students.num_classes
-
-    @property
-    def resolution(self) -> int:
-        """Of the images that it was built for, in pixels."""
-        return self.students.resolution
+        self.students = Students(
+            settings,
+            num_classes=num_classes,
+            resolution=resolution,
+            normalization=normalization,
+            seed=seed,
+        )
+        self.current: tuple[int, Network] | None = None  # the student of a step that has begun
 
     @property
     def scope(self) -> Literal["class", "set"]:
@@ -76,15 +95,20 @@ class Classwise:
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """See `Objective.accumulate`."""
         student = self._student(step, synthetic, labels, real)
-        self.ready = None
+        self.current = None
         total = torch.zeros((), device=synthetic.device)
         classes, counts = labels.unique_consecutive(return_counts=True)
         remaining = iter(classes.tolist())
-        for made in packs(synthetic.split(counts.tolist()), at_once(synthetic)):
-            together = list(islice(remaining, len(made)))
+        for parts in packs(synthetic.split(counts.tolist()), at_once(synthetic)):
+            together = list(islice(remaining, len(parts)))
             drawn = [self._draw(step, label) for label in together]
-            genuine = self._real(step, together, drawn, real)
-            loss = self.match(student, genuine, self._treated(made, drawn), together)
+            real_parts = (
+                self._treat(real(step, label), draw)
+                for label, draw in zip(together, drawn, strict=True)
+            )
+            sizes = [len(part) for part in parts]
+            inputs = augment_classes(self.normalization(torch.cat(parts)), drawn, sizes)
+            loss = self.match(student, real_parts, inputs.split(sizes), together)
             loss.backward(inputs=[synthetic])
             total += loss.detach()
         return total
@@ -98,31 +122,33 @@ class Classwise:
         real: RealBatch,
         *,
         classes: Collection[int],
-        form: Form,
+        form: EffectForm,
     ) -> Iterator[Tensor]:
         """See `Separable.effects`; in float32 under autocast too."""
         student = self._student(step, synthetic, labels, real)
-        self.ready = (step, student)
+        self.current = (step, student)
         for label in classes:
             treat = partial(self._treat, draw=self._draw(step, label))
-            made = synthetic.detach()[labels == label]
+            images = synthetic.detach()[labels == label]
             with torch.autocast(synthetic.device.type, enabled=False):
-                genuine = treat(real(step, label))
-                lengths = self.effect(student, genuine, made, treat, label, form)
+                lengths = self.effect(student, treat(real(step, label)), images, treat, label, form)
             yield lengths
 
     def state(self) -> dict[str, Tensor]:
-        """A student that lives on."""
-        return self.students.state()
+        """Weights of a student that goes on living after the last step."""
+        living = self.students.living
+        return {} if living is None else dict(living.state_dict())
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """See `Objective.restore`."""
-        self.students.restore(state)
+        if state:
+            self.students.living = self.students.new(0)
+            self.students.living.load_state_dict(dict(state))
 
     def _student(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Network:
         """Of a step, once: the one whose effects were looked at, or a new one."""
-        if self.ready is not None and self.ready[0] == step:
-            return self.ready[1]
+        if self.current is not None and self.current[0] == step:
+            return self.current[1]
         return self.students.of(step, synthetic.detach(), labels, real)
 
     def _treat(self, images: Tensor, draw: Draw | None) -> Tensor:
@@ -132,16 +158,118 @@ class Classwise:
         source = draws.generator(self.seed, "augment", step, label)
         return draw_augmentation(self.augmentation, source)
 
-    def _real(
-        self, step: int, labels: Sequence[int], drawn: Sequence[Draw | None], real: RealBatch
-    ) -> Iterator[Tensor]:
-        """Real images of each class, treated as its synthetic ones."""
-        for label, draw in zip(labels, drawn, strict=True):
-            yield self._treat(real(step, label), draw)
 
-    def _treated(self, parts: Sequence[Tensor], drawn: Sequence[Draw | None]) -> Sequence[Tensor]:
-        """Synthetic images of each class, normalised and augmented together."""
-        counts = [len(part) for part in parts]
-        together = self.normalization(torch.cat(list(parts)))
-        treated: Sequence[Tensor] = augment_classes(together, drawn, counts).split(counts)
-        return treated
+class Students:
+    """The student of each step, in eval mode; arguments as of `Classwise`."""
+
+    def __init__(
+        self,
+        settings: ObjectiveSettings,
+        *,
+        num_classes: int,
+        resolution: int,
+        normalization: Preprocessing,
+        seed: int,
+    ) -> None:
+        self.settings = settings
+        self.num_classes = num_classes
+        self.resolution = resolution
+        self.normalization = normalization
+        self.seed = seed
+        self.outer, self.inner = _numbers(settings)
+        network, sizes = settings.network, {"num_classes": num_classes, "resolution": resolution}
+        self.normalises_batches = bool(batch_norms(outline(network, **sizes)))
+        self.join = self.outer > 1 and joins(
+            network, **sizes, count=num_classes, batch=settings.loops.batch_syn
+        )
+        self.living: Network | None = None  # of a run that is not over
+
+    @property
+    def see_all_classes(self) -> bool:
+        """Whether the student of a step depends on images of classes other than the compared."""
+        return self.outer > 1 or self.normalises_batches
+
+    def of(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Network:
+        """The student of a step.
+
+        Args:
+            step: index of the distillation step.
+            synthetic: (N, 3, H, W) images in [-1, 1] as they are now, detached.
+            labels: (N,) their classes, on the CPU.
+            real: real images by step and class.
+
+        Raises:
+            InputError: in the middle of a run whose student was not kept.
+        """
+        run, place = divmod(step, self.outer)
+        if place == 0:
+            student = self.new(run)
+        elif self.living is None:
+            raise InputError(
+                f"step {step} goes on with a student that the checkpoint does not hold: it was "
+                "made with other objective.loops. Give this run a folder of its own."
+            )
+        else:
+            student = self.living
+        student.to(synthetic.device)
+        if place > 0:
+            self._train(student, step, synthetic, labels)
+        if self.normalises_batches:
+            self._fix_statistics(student, step, real)
+        self.living = student if place + 1 < self.outer else None
+        return student.eval()
+
+    def new(self, run: int) -> Network:
+        """The student that a run of steps begins with."""
+        return new_network(
+            self.settings.network,
+            run,
+            num_classes=self.num_classes,
+            resolution=self.resolution,
+            seed=self.seed,
+        )
+
+    def _train(self, student: Network, step: int, images: Tensor, labels: Tensor) -> None:
+        """`inner` epochs of SGD on all synthetic images."""
+        disable_dropout(student)
+        labels = labels.to(images.device)
+        loops, strategy = self.settings.loops, self.settings.augment
+
+        def loss(forward: Forward, batch: Batch) -> Tensor:
+            rows = batch.rows.to(images.device)
+            logits = forward(augment(self.normalization(images[rows]), batch.draw))
+            return cross_entropy(logits, labels[rows])
+
+        optimizer = torch.optim.SGD(student.parameters(), lr=loops.lr_student)
+        for epoch in range(self.inner):
+            keys = ("student", step, epoch)
+            batches = epoch_batches(
+                len(images), loops.batch_syn, strategy, self.seed, *keys, join=self.join
+            )
+            for _ in fit(student, batches, loss, optimizer):
+                pass
+
+    @torch.no_grad()
+    def _fix_statistics(self, student: Network, step: int, real: RealBatch) -> None:
+        """Give batch norms mean and variance of real images of all classes."""
+        room = PIXELS_GPU // (self.num_classes * self.resolution**2)
+        each = max(1, min(FROM_CLASS, room))
+        images = torch.cat([real(step, label)[:each] for label in range(self.num_classes)])
+        for norm in batch_norms(student):
+            norm.reset_running_stats()
+            norm.momentum = None  # the average over all batches since, of which there is one
+        disable_dropout(student)
+        student(self.normalization(images))
+
+
+def _numbers(settings: ObjectiveSettings) -> tuple[int, int]:
+    """Steps under one student, and epochs of its training between two of them."""
+    if settings.kind != "dc":
+        return 1, 1
+    outer, inner = settings.loops.outer, settings.loops.inner
+    if outer is None or inner is None:
+        raise InputError(
+            "the loops of dc have both numbers here, such as Loops(outer=1, inner=1), or "
+            f"Loops().resolve(ipc) for DC's own; got outer={outer} and inner={inner}."
+        )
+    return outer, inner

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentdc.networks.base import Network
-from latentdc.objectives.chunks import at_once, packs
+from latentdc.objectives.base import at_once, packs
 
 Features = Callable[[Tensor], Tensor]
 """A randomly initialised student without its head, (B, C, H, W) -> (B, D)."""

@@ -11,13 +11,14 @@ gradients. Leaving x out moves r by -(phi(x) - r) / (n - 1), so that, to first o
 
     ITE(x) = d^2 L / (dS dr) (phi(x) - r) / (n - 1),
 
-exact for distribution matching, whose L is quadratic in r. The paper's code of this level is not
+exact for distribution matching, whose L is quadratic in r. The form `taylor` of an effect is the
+length of that, `bound` the length of (phi(x) - r) / (n - 1) alone, which bounds it up to a factor
+that all images of a class share. The paper's code of this level is not
 public; what stands here is derived from that definition, with one product per image, where the
 paper speaks of one Hessian-vector product. S are the decoded images: no prior is differentiated.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,52 +28,48 @@ from torch.nn.functional import cross_entropy
 from torch.torch_version import TorchVersion
 
 from latentdc.networks.base import Network
-from latentdc.objectives.chunks import at_once
+from latentdc.objectives.base import EffectForm, at_once
 from latentdc.objectives.gradient import DISTANCES, Distance, class_gradient, real_gradient
 
 BATCHED = TorchVersion(torch.__version__) >= TorchVersion("2.14")  # vmap failed in backward before
 NUMBERS = 2**24  # of the gradients of single images that are in memory at once
 
-Form = Literal["taylor", "bound"]
-"""`taylor`: the length of ITE(x), to first order. `bound`: that of (phi(x) - r) / (n - 1) alone,
-which bounds it up to a factor that all images of a class share."""
+Effects = Callable[[Network, Tensor, Tensor, Callable[[Tensor], Tensor], int, EffectForm], Tensor]
+"""(student, real, synthetic, treat, label, form) -> (N,) lengths of effects of a class's images.
 
-Effects = Callable[[Network, Tensor, Tensor, Callable[[Tensor], Tensor], int, Form], Tensor]
-"""(student, real, made, treat, label, form) -> (N,) lengths of the effects of one class's images.
-
-`real` are (N, C, H, W) normalised and augmented, at least two; `made` (ipc, C, H, W) decoded images
-in [-1, 1]; `treat` normalises and augments them as the real ones were.
+`real` are (N, C, H, W) normalised and augmented, at least two; `synthetic` (ipc, C, H, W) decoded
+images in [-1, 1]; `treat` normalises and augments them as the real ones were.
 """
 
 
 def distribution_effects(
     student: Network,
     real: Tensor,
-    made: Tensor,
+    synthetic: Tensor,
     treat: Callable[[Tensor], Tensor],
     label: int,
-    form: Form = "taylor",
+    form: EffectForm = "taylor",
 ) -> Tensor:
     """Effects under distribution matching, -2 J^T (phi(x) - r) / (n - 1) with J = d mean / dS."""
     with torch.no_grad():
         parts = real.split(at_once(real))
         features = torch.cat([student.features(part) for part in parts]).float()  # (N, D)
     mean = features.mean(dim=0)
-    deviations = ((part - mean,) for part in features.split(_share(made)))
+    deviations = ((part - mean,) for part in features.split(_share(synthetic)))
 
     def loss(images: Tensor, means: Sequence[Tensor]) -> Tensor:
         return (student.features(treat(images)).float().mean(dim=0) - means[0]).square().sum()
 
-    return _lengths(loss, [mean], made, deviations, len(real), form)
+    return _lengths(loss, [mean], synthetic, deviations, len(real), form)
 
 
 def gradient_effects(
     student: Network,
     real: Tensor,
-    made: Tensor,
+    synthetic: Tensor,
     treat: Callable[[Tensor], Tensor],
     label: int,
-    form: Form = "taylor",
+    form: EffectForm = "taylor",
     *,
     distance: Distance = "rowwise",
 ) -> Tensor:
@@ -81,18 +78,18 @@ def gradient_effects(
     means = real_gradient(student, weights, real, label)
 
     def loss(images: Tensor, means: Sequence[Tensor]) -> Tensor:
-        given = class_gradient(student, weights, treat(images), label)
-        return DISTANCES[distance](given, means)
+        gradients = class_gradient(student, weights, treat(images), label)
+        return DISTANCES[distance](gradients, means)
 
-    size = max(1, min(_share(made), NUMBERS // sum(w.numel() for w in weights)))
+    size = max(1, min(_share(synthetic), NUMBERS // sum(w.numel() for w in weights)))
     singles = _single_gradients(student, real, label, size)
     deviations = ([g - mean for g, mean in zip(part, means, strict=True)] for part in singles)
-    return _lengths(loss, means, made, deviations, len(real), form)
+    return _lengths(loss, means, synthetic, deviations, len(real), form)
 
 
-def _share(made: Tensor) -> int:
-    """Real images whose products are formed at once: each costs a pass of all `made` ones."""
-    return max(1, at_once(made) // len(made))
+def _share(synthetic: Tensor) -> int:
+    """Real images whose products are formed at once: each costs a pass of all `synthetic` ones."""
+    return max(1, at_once(synthetic) // len(synthetic))
 
 
 def _single_gradients(
@@ -124,22 +121,22 @@ def _products(used: Sequence[Tensor], images: Tensor, rows: Sequence[Tensor]) ->
 def _lengths(
     loss: Callable[[Tensor, Sequence[Tensor]], Tensor],
     means: Sequence[Tensor],
-    made: Tensor,
+    synthetic: Tensor,
     deviations: Iterable[Sequence[Tensor]],
     count: int,
-    form: Form,
+    form: EffectForm,
 ) -> Tensor:
     """(N,) lengths of d^2 L / (dS dr) v / (n - 1), or of v / (n - 1), for rows v of `deviations`.
 
     Args:
         loss: L of S and r, the latter in one tensor or several.
         means: r.
-        made: S.
+        synthetic: S.
         deviations: phi(x) - r of some x, (B, ...) for each tensor of r; and of some more.
         count: n.
         form: of the effect.
     """
-    images = made.detach().clone().requires_grad_()
+    images = synthetic.detach().clone().requires_grad_()
     means = [mean.detach().clone().requires_grad_() for mean in means]
     lengths = []
     with sdpa_kernel(SDPBackend.MATH):  # fused attention cannot be differentiated twice

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from latentdc.objectives.chunks import at_once
+from latentdc.objectives.base import at_once
 
 Distance = Literal["rowwise", "cosine", "mse"]
 
@@ -29,8 +29,8 @@ def match_gradients(
 ) -> Tensor:
     """`gradient_matching` summed over classes; each has its entry in all three."""
     losses = [
-        gradient_matching(student, genuine, made, label, distance=distance)
-        for genuine, made, label in zip(real, synthetic, labels, strict=True)
+        gradient_matching(student, real_part, synthetic_part, label, distance=distance)
+        for real_part, synthetic_part, label in zip(real, synthetic, labels, strict=True)
     ]
     return torch.stack(losses).sum()
 
@@ -57,9 +57,9 @@ def gradient_matching(
     """
     weights = [p for p in student.parameters() if p.requires_grad]
     with sdpa_kernel(SDPBackend.MATH):  # fused attention cannot be differentiated twice
-        wanted = real_gradient(student, weights, real, label)
-        given = class_gradient(student, weights, synthetic, label)
-    return DISTANCES[distance](given, wanted)
+        targets = real_gradient(student, weights, real, label)
+        gradients = class_gradient(student, weights, synthetic, label)
+    return DISTANCES[distance](gradients, targets)
 
 
 def class_gradient(
@@ -90,10 +90,10 @@ def _summed_loss(student: nn.Module, images: Tensor, label: int) -> Tensor:
     return cross_entropy(student(images), labels, reduction="sum")
 
 
-def rowwise_cosine(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+def rowwise_cosine(synthetic: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """Sum over layers and output units of 1 - cosine; biases and norms are left out (Eq. 10)."""
-    total = given[0].new_zeros(())
-    for a, b in zip(given, wanted, strict=True):
+    total = synthetic[0].new_zeros(())
+    for a, b in zip(synthetic, real, strict=True):
         if a.ndim in (2, 4):
             a, b = a.flatten(1), b.flatten(1)  # (out, in * height * width)
             norms = a.norm(dim=1) * b.norm(dim=1)
@@ -101,15 +101,15 @@ def rowwise_cosine(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def whole_cosine(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+def whole_cosine(synthetic: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """1 - cosine between all gradients as one vector."""
-    a, b = (torch.cat([g.flatten() for g in side]) for side in (given, wanted))
+    a, b = (torch.cat([g.flatten() for g in side]) for side in (synthetic, real))
     return 1 - cosine_similarity(a, b, dim=0, eps=1e-6)
 
 
-def squared_error(given: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+def squared_error(synthetic: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
     """Sum of squared differences over all gradients."""
-    return torch.stack([(a - b).square().sum() for a, b in zip(given, wanted, strict=True)]).sum()
+    return torch.stack([(a - b).square().sum() for a, b in zip(synthetic, real, strict=True)]).sum()
 
 
 DISTANCES: dict[str, Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]] = {

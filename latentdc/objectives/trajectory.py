@@ -19,21 +19,21 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentdc import draws
-from latentdc.autograd import with_gradients
-from latentdc.batches import Batch, epoch_batches, joins
+from latentdc.augment.dsa import augment
 from latentdc.images import Preprocessing
+from latentdc.networks.base import disable_dropout
 from latentdc.networks.build import new_network
-from latentdc.networks.modes import without_chance
-from latentdc.objectives.augment import augment
 from latentdc.objectives.base import LEARNED_LR, RealBatch
-from latentdc.objectives.inner_steps import FORMS, InnerLoss, Weights
-from latentdc.recipe import Trajectory
+from latentdc.objectives.unroll import FORMS, InnerLoss, Weights
+from latentdc.recipe import ObjectiveSettings
+from latentdc.runtime import with_gradients
+from latentdc.training import Batch, epoch_batches, joins
 
 MOMENTUM = 0.5  # of the learning rate's own SGD
 RANGE = 100.0  # factor by which the learning rate may leave its start, either way
 
 
-class Experts(Protocol):
+class ExpertWeights(Protocol):
     """Weights of networks on their way through a training on real images."""
 
     @property
@@ -48,13 +48,11 @@ class TrajectoryMatching:
     """Trajectory matching as an objective; its loss is of the whole set, not of classes.
 
     Args:
+        settings: the experts' network, augmentations of the inner steps, and their trajectory.
         experts: to follow; each is taken once before any is taken again.
-        settings: numbers of epochs and steps, learning rates, form of the gradient.
-        network: name of the experts' network.
         num_classes: of the data set.
         resolution: of the images, in pixels.
         normalization: that the experts saw real images with.
-        augmentation: DSA strategy of the inner steps, or None.
         seed: of all draws.
     """
 
@@ -63,34 +61,27 @@ class TrajectoryMatching:
 
     def __init__(
         self,
-        experts: Experts,
-        settings: Trajectory,
+        settings: ObjectiveSettings,
+        experts: ExpertWeights,
         *,
-        network: str,
         num_classes: int,
         resolution: int,
         normalization: Preprocessing,
-        augmentation: str | None,
         seed: int,
     ) -> None:
         self.experts = experts
-        self.settings = settings
+        self.settings = settings.trajectory
         self.num_classes = num_classes
         self.resolution = resolution
         self.normalization = normalization
-        self.augmentation = augmentation
+        self.augmentation = settings.augment
         self.seed = seed
-        self.student = without_chance(
-            new_network(network, "inner", num_classes=num_classes, resolution=resolution, seed=seed)
-        )
+        network, sizes = settings.network, {"num_classes": num_classes, "resolution": resolution}
+        self.student = disable_dropout(new_network(network, "inner", **sizes, seed=seed))
         self.join = joins(
-            network,
-            num_classes=num_classes,
-            resolution=resolution,
-            count=num_classes,
-            batch=settings.batch_syn or num_classes,
+            network, **sizes, count=num_classes, batch=self.settings.batch_syn or num_classes
         )
-        self.lr = torch.tensor(settings.lr_student)
+        self.lr = torch.tensor(self.settings.lr_student)
         self.velocity = torch.zeros(())
 
     @with_gradients
@@ -142,7 +133,7 @@ class TrajectoryMatching:
         return islice((batch for lap in laps for batch in lap), self.settings.syn_steps)
 
     def _inner_loss(self, batch: Batch, labels: Tensor) -> InnerLoss:
-        rows, draw = batch[0].to(labels.device), batch[1]
+        rows, draw = batch.rows.to(labels.device), batch.draw
 
         def loss(weights: Weights, images: Tensor) -> Tensor:
             inputs = augment(self.normalization(images[rows]), draw)

@@ -6,13 +6,15 @@ Imports no torch before the recipe is checked.
 import argparse
 from collections.abc import Sequence
 
-from latentdc import cli, config, lock, ownership
-from latentdc.evaluate.sources import check_names, protocol_words
+from latentdc import cli, config
+from latentdc.evaluate.words import check_names, protocol_words
+from latentdc.io import locked
 from latentdc.pca.plan import protocols, runs
 from latentdc.pca.variants import VARIANTS, chosen
-from latentdc.prune.check import check_prune
 from latentdc.recipe import Recipe
-from latentdc.recipe.vectors import require_images
+from latentdc.recipe.data import require_images
+from latentdc.recipe.prune import check_prune
+from latentdc.run_folder import check_folder
 
 DEFAULT = "P+C+A"
 
@@ -57,8 +59,8 @@ def _work(options: argparse.Namespace) -> None:
         print("---\n".join(map(config.to_yaml, [each[0][0], *settings])), end="")
         return
     for one, place in each:
-        ownership.check(one, place)
-    with lock.hold(folder, *(place for _, place in each)):
+        check_folder(one, place)
+    with locked(folder, *(place for _, place in each)):
         from latentdc.pca.run import run
 
         run(each, path.stem, folder, variants, pairs)

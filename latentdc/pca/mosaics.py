@@ -41,7 +41,7 @@ def arrange(
 def mosaics(pictures: Iterable[Image.Image], grid: int, size: int, fit: Fit) -> Tensor:
     """(N, 3, size, size) uint8: every grid^2 RGB pictures become one image.
 
-    Cells begin at the pixels i * size // grid, where `latentdc.evaluate.geometry` cuts them.
+    Cells begin at the pixels i * size // grid, where `latentdc.augment.geometry` cuts them.
     """
     edges = [index * size // grid for index in range(grid + 1)]
     boxes = [

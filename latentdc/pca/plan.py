@@ -11,7 +11,7 @@ from pathlib import Path
 from latentdc.errors import InputError
 from latentdc.evaluate.loading import load_protocol
 from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.sources import changes_for
+from latentdc.evaluate.words import changes_for
 from latentdc.recipe import Recipe
 
 Pair = dict[bool, EvalProtocol]  # crops of whole images, and inside one cell (`True`)

@@ -7,12 +7,11 @@ class (https://arxiv.org/abs/2502.06434); here by any rule.
 import torch
 from torch import Tensor
 
-from latentdc.data.dataset import Dataset
-from latentdc.data.repeats import different_rows
+from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.ranking import Order, ranked
-from latentdc.prune.rules.names import RULES
+from latentdc.prune.select import Order, ranked
+from latentdc.recipe.rules import RULES
 
 
 def ranked_rows(coreset: Coreset, train: Dataset, count: int, order: Order) -> Tensor:

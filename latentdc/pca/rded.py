@@ -15,7 +15,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.draws import generator
 from latentdc.pca.crops import realistic_crops
 from latentdc.pca.mosaics import arrange, mosaics
-from latentdc.prune.check import least_accuracy
+from latentdc.prune.scorers import least_accuracy
 from latentdc.recipe import Rded
 
 

@@ -8,22 +8,20 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch, ownership
+from latentdc import runtime
 from latentdc.data.dataset import Dataset
-from latentdc.data.open import open_splits
-from latentdc.data.preprocessing import preprocessing
-from latentdc.evaluate import results
-from latentdc.evaluate.render import to_markdown, to_text
-from latentdc.evaluate.scoring import score_table
-from latentdc.evaluate.table import Table
-from latentdc.images import Normalization, Preprocessing
+from latentdc.data.open import open_splits, preprocessing
+from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.pca.plan import Pair
 from latentdc.pca.sets import Sets
 from latentdc.pca.teacher import trained_teacher
 from latentdc.pca.variants import Variant
 from latentdc.recipe import Recipe
+from latentdc.results.result import EVALUATION, Result, merge
+from latentdc.results.tables import to_markdown, to_text
+from latentdc.run_folder import CORESET, claim_folder
 from latentdc.synthetic import SyntheticSet
-from latentdc.whitening import Whitening
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def run(
     folder: Path,
     variants: Mapping[str, Variant],
     pairs: Sequence[Pair],
-) -> list[Table]:
+) -> list[Result]:
     """Make what is missing of the sets, score them, print and keep one table.
 
     Args:
@@ -56,7 +54,7 @@ def run(
         pairs: protocols with crops of whole images, and inside cells.
 
     Returns:
-        A table for each ipc, protocol and way to crop that is needed; empty where nothing is
+        Of each ipc, protocol and way to crop that is needed; empty where nothing is
         evaluated.
 
     Raises:
@@ -64,22 +62,22 @@ def run(
         RunError: a training diverged.
     """
     recipe = each[0][0]
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
         folder=folder,
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = launch.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     plain = Normalization(recipe.data.mean, recipe.data.std)
     teacher = cache(
         lambda: trained_teacher(recipe.prune.scorer, train, test, plain, recipe.seed, accelerator)
     )
-    tables: list[Table] = []
+    results: list[Result] = []
     for one, place in each:
         if accelerator.is_main_process:
-            ownership.claim(one, place)
+            claim_folder(one, place)
         accelerator.wait_for_everyone()
         maker = Sets(
             *(one, name, place, train, test),
@@ -89,18 +87,18 @@ def run(
         )
         made = _made(maker, place, variants, normalization, train, accelerator)
         for pair in pairs if one.evaluate.rows else ():
-            tables += _tables(
+            results += _evaluate(
                 *(one, made, variants, pair, train, test),
                 normalization=normalization,
                 rows=folder / "rows",
                 accelerator=accelerator,
             )
-    if tables and accelerator.is_main_process:
-        results.merge(folder / results.NAME, tables)
-        _write(folder / "table.md", to_markdown(*tables) + "\n")
-        print(f"\n{to_text(*tables)}\n\nresults: {folder / results.NAME}")
+    if results and accelerator.is_main_process:
+        merge(folder / EVALUATION, results)
+        _write(folder / "table.md", to_markdown(results) + "\n")
+        print(f"\n{to_text(results)}\n\nresults: {folder / EVALUATION}")
     accelerator.end_training()
-    return tables
+    return results
 
 
 def _made(
@@ -119,11 +117,11 @@ def _made(
     if accelerator.is_main_process:
         for kind in sets:
             print(f"set: {folder / kind} (picture: {folder / kind / 'grid.png'})")
-    kept = (folder / ownership.CORESET).is_file()
+    kept = (folder / CORESET).is_file()
     return Made(sets, train.select(maker.coreset().indices(train)) if kept else None)
 
 
-def _tables(
+def _evaluate(
     recipe: Recipe,
     made: Made,
     variants: Mapping[str, Variant],
@@ -134,30 +132,26 @@ def _tables(
     normalization: Preprocessing,
     rows: Path,
     accelerator: Accelerator,
-) -> list[Table]:
-    """Of one ipc under one protocol: a table for each way to crop that a variant asks for."""
-    tables: list[Table] = []
+) -> list[Result]:
+    """Of one ipc under one protocol, for each way to crop that a variant asks for."""
+    results: list[Result] = []
     for confined, protocol in pair.items():
         sets = {row: made.sets[v.folder] for row, v in variants.items() if v.confined == confined}
         if not sets:
             continue
         # Real images look the same under both ways to crop, so that their rows are said once.
-        include = ["distilled"] if tables else recipe.evaluate.rows
-        tables.append(
-            score_table(
-                sets,
-                train,
-                test,
-                protocol,
-                ipc=recipe.ipc,
-                normalization=normalization,
-                coreset=made.coreset,
-                include=include,
-                rows=rows,
-                accelerator=accelerator,
-            )
+        include = ["distilled"] if results else recipe.evaluate.rows
+        results += evaluate_sets(
+            with_baselines(sets, include, recipe.ipc, train=train, coreset=made.coreset),
+            test,
+            protocol,
+            ipc=recipe.ipc,
+            normalization=normalization,
+            train=train,
+            trainings=rows,
+            accelerator=accelerator,
         )
-    return tables
+    return results
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,20 +9,21 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import __version__, launch, ownership
+from latentdc import __version__, runtime
 from latentdc.data.dataset import Dataset
-from latentdc.distill.provenance import shared_recipe
 from latentdc.draws import generator
 from latentdc.images import Normalization
 from latentdc.pca.mosaics import arrange, mosaics
 from latentdc.pca.originals import decoded_pictures, whole_pictures
 from latentdc.pca.pruned import ranked_rows
 from latentdc.pca.rded import note_blindness, rded_images
-from latentdc.prune.classifier import Classifier
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.pipeline import fitting, make_coreset
+from latentdc.prune.prune import prune_dataset
+from latentdc.prune.scorers import Classifier
 from latentdc.published import without_paths
 from latentdc.recipe import Recipe
+from latentdc.run import shared_recipe
+from latentdc.run_folder import CORESET
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic import folder as layout
 
@@ -64,7 +65,7 @@ class Sets:
         made = {"pruned": self._pruned, "synthetic": self._combined, "rded": self._cropped}[kind]
         facts = self._facts(kind)
         path = self._folder / kind
-        if launch.agree(self._accelerator, layout.is_set(path)):
+        if runtime.broadcast(self._accelerator, layout.is_set(path)):
             kept = SyntheticSet.from_pretrained(path)
             if all(kept.provenance.get(key) == value for key, value in facts.items()):
                 return kept
@@ -77,19 +78,19 @@ class Sets:
 
     def coreset(self) -> Coreset:
         """The images that the mosaics are made of, kept in the run folder."""
-        path = self._folder / ownership.CORESET
-        if launch.agree(self._accelerator, path.is_file()):
-            return fitting(path, self._train)
+        path = self._folder / CORESET
+        if runtime.broadcast(self._accelerator, path.is_file()):
+            return Coreset.load(path, self._train)
         kept = self._chosen(self._recipe)
         if self._accelerator.is_main_process:
             kept.save(path)
         self._accelerator.wait_for_everyone()
-        return fitting(path, self._train)
+        return Coreset.load(path, self._train)
 
     def _chosen(self, recipe: Recipe) -> Coreset:
-        return make_coreset(
-            recipe.prune,
+        return prune_dataset(
             self._train,
+            recipe.prune,
             self._test,
             normalization=self._normalization,
             seed=recipe.seed,

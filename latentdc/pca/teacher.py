@@ -10,12 +10,14 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.evaluate.teacher_check import real_accuracy
 from latentdc.images import Normalization
-from latentdc.prune.check import refuse_chance
-from latentdc.prune.classifier import Classifier
-from latentdc.prune.scorer import given_scorer
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.scorers import (
+    Classifier,
+    ScorerTraining,
+    given_scorer,
+    real_accuracy,
+    refuse_chance,
+)
 from latentdc.recipe import Scorer
 
 
@@ -40,22 +42,17 @@ def trained_teacher(
     else:
         training = ScorerTraining(
             train,
-            network=scorer.network,
-            epochs=scorer.epochs,
-            lr=scorer.lr,
-            batch=scorer.batch,
-            resolution=scorer.resolution or train.resolution,
+            scorer,
             normalization=normalization,
             seed=seed,
             accelerator=accelerator,
-            infobatch=scorer.infobatch,
         )
         quiet = not accelerator.is_main_process
         for _ in tqdm(training.run(), "teacher", scorer.epochs, unit=" epochs", disable=quiet):
             pass
         teacher = training.classifier
     teacher.eval().requires_grad_(False)
-    accuracy = real_accuracy(teacher, test, accelerator.device)
+    accuracy = real_accuracy(teacher, test.images, test.labels, accelerator.device)
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
     refuse_chance(accuracy, class_counts(test).tolist(), advice)
     return teacher, accuracy

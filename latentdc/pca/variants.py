@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from latentdc.config import nearest
 from latentdc.errors import InputError
+from latentdc.recipe.fields import nearest
 
 
 @dataclass(frozen=True)

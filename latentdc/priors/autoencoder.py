@@ -1,6 +1,7 @@
-"""The latent space of a frozen autoencoder: z through the decoder alone, without diffusion."""
+"""The latent space of a frozen autoencoder: z through the decoder alone, without diffusion.
 
-from typing import Any
+Vector quantisation: van den Oord et al., https://arxiv.org/abs/1711.00937.
+"""
 
 import torch
 from diffusers import AutoencoderKL, VQModel
@@ -8,12 +9,10 @@ from torch import Tensor
 
 from latentdc.errors import InputError
 from latentdc.images import contiguous
-from latentdc.priors.codebook import nearest_codes, straight_through
-from latentdc.priors.gradients import run_steps
-from latentdc.priors.memory import MemoryChoice, Needs, Plan, fixed_plan, needed_bytes
-from latentdc.priors.precision import Precision, network_autocast
+from latentdc.priors.base import Autoencoder, Precision, network_autocast
+from latentdc.priors.memory import FAST, Needs, Plan, needed_bytes, run_steps
 
-Autoencoder = Any  # AutoencoderKL, AutoencoderTiny or VQModel of diffusers, which has no types
+ROWS = 4096  # positions that are compared with a codebook at once
 
 
 class AutoencoderPrior:
@@ -27,9 +26,7 @@ class AutoencoderPrior:
         autoencoder: frozen here and put into eval mode.
         resolution: of the images, which may differ from the one it was trained at.
         identity: of the weights.
-        memory: `fast` keeps all activations; `low` and `replay` decode in chunks and compute each
-            once more in backward; `auto` measures what fits.
-        chunk: images per chunk, but with `fast` and `auto`.
+        plan: how decoding trades memory for work; None where it is to be measured.
         precision: of the decoder; latents, codes and images are float32.
     """
 
@@ -42,14 +39,13 @@ class AutoencoderPrior:
         *,
         resolution: int,
         identity: str = "unnamed",
-        memory: MemoryChoice = "fast",
-        chunk: int = 10,
+        plan: Plan | None = FAST,
         precision: Precision = "no",
     ) -> None:
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.resolution = resolution
         self.identity = identity
-        self.plan = fixed_plan(memory, chunk)
+        self.plan = plan
         self.precision: Precision = precision
         self.grey = autoencoder.config.get("in_channels") == 1
         self.scale, self.shift = _units(autoencoder)
@@ -86,9 +82,9 @@ class AutoencoderPrior:
 
     def decode(self, z: Tensor, c: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """(B, *latent_shape) -> (B, 3, H, W) in [-1, 1]; a VQ model quantises z first."""
-        plan = self.plan or Plan("fast")
+        plan = self.plan or FAST
         parts = z.split(plan.together(len(z)))
-        return torch.cat([run_steps([self.draw], part, (), memory=plan.memory) for part in parts])
+        return torch.cat([run_steps([self.draw], part, memory=plan.memory) for part in parts])
 
     def draw(self, z: Tensor) -> Tensor:
         """`decode` all at once, with its graph."""
@@ -149,3 +145,34 @@ def luma(images: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 1, H, W), with the weights of ITU-R BT.601 that Pillow has."""
     weights = images.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
     return (images * weights).sum(dim=1, keepdim=True)
+
+
+@torch.no_grad()
+def nearest_codes(z: Tensor, codebook: Tensor) -> Tensor:
+    """Index of the nearest code at each position.
+
+    Distances are those of float32 under autocast too, where torch runs cdist in it.
+
+    Args:
+        z: (B, C, h, w) latents.
+        codebook: (K, C) codes.
+
+    Returns:
+        (B, h, w) indices below K.
+    """
+    rows = z.permute(0, 2, 3, 1).reshape(-1, codebook.shape[1])
+    codes = codebook.to(rows.dtype)
+    found = [torch.cdist(some, codes).argmin(dim=1) for some in rows.split(ROWS)]
+    return torch.cat(found).view(len(z), *z.shape[2:])
+
+
+def straight_through(z: Tensor, codes: Tensor, codebook: Tensor) -> Tensor:
+    """(B, C, h, w) codes in place of z, with z's gradient unchanged.
+
+    Args:
+        z: (B, C, h, w) latents.
+        codes: (B, h, w) indices.
+        codebook: (K, C) codes.
+    """
+    quantised = codebook[codes].permute(0, 3, 1, 2).to(z.dtype)
+    return z + (quantised - z).detach()

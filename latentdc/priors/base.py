@@ -1,8 +1,13 @@
-"""The seam between distillation and the space it optimises in."""
+"""The seam between distillation and the space it optimises in, and how its frozen networks run."""
 
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+Autoencoder = Any  # AutoencoderKL, AutoencoderTiny or VQModel of diffusers, which has no types
+Precision = Literal["no", "bf16", "float32"]
 
 
 class Prior(Protocol):
@@ -36,3 +41,44 @@ class Prior(Protocol):
 
         Output in [-1, 1], except from a pixel prior that does not clamp; or (B, D) vectors.
         """
+
+
+class Denoiser(Protocol):
+    """A frozen network that predicts noise under a condition of T tokens of width D."""
+
+    null: Tensor  # (1, T, D), the condition that stands for no class
+
+    @property
+    def network(self) -> nn.Module:
+        """What is called in every step."""
+
+    def condition(self, labels: Tensor) -> Tensor | None:
+        """(B,) labels -> (B, T, D) learned class embeddings, None if unconditional."""
+
+    def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
+        """Prediction at noisy latents (B, C, h, w), timestep (), conditions (B, T, D).
+
+        (B, C, h, w); or (B, 2C, h, w) where the network learned the noise's variance too.
+        """
+
+
+def network_autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """bf16 or float32 around a network; with `no`, whatever autocast is on already.
+
+    For the networks alone: latents, schedule, codes and images stay in float32.
+    """
+    if precision == "no" or device.type == "meta":  # where nothing is computed
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def keep_in_bf16(network: nn.Module) -> None:
+    """Store the weights of linear layers and convolutions as autocast would cast them.
+
+    Autocast remembers its casts of trainable weights alone; frozen ones it casts again at every
+    call, and a graph keeps each of these copies. Stored in bf16 they are cast once, and the
+    results are the same bits. Norms and embeddings stay in float32.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            layer.to(torch.bfloat16)

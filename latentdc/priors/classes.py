@@ -1,15 +1,23 @@
-"""Which label of a prior stands for which class of a data set, agreed by their names."""
+"""What classes are called: by a data set, by a prior, and in a prompt."""
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from latentdc.data.imagenet import imagenet_index, imagenet_indices, wordnet_ids
 from latentdc.errors import InputError
 from latentdc.priors.base import Prior
-from latentdc.priors.folder import read_json
+from latentdc.priors.files import read_json
+from latentdc.ranks import warn
+from latentdc.recipe.fields import nearest
+from latentdc.recipe.subsets import (
+    imagenet_index,
+    imagenet_indices,
+    imagenet_synonyms,
+    wordnet_ids,
+)
 
 
 def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
@@ -33,7 +41,10 @@ def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
     missing = [name for name, label in zip(names, labels, strict=True) if label is None]
     if missing:
         if len(of_imagenet) == len(wordnet_ids()):
-            _refuse_strangers(names)
+            try:
+                imagenet_indices(names)
+            except InputError as error:
+                raise InputError(f"the prior's classes are those of ImageNet: {error}") from error
         raise InputError(
             f"the prior knows {len(known)} classes ({', '.join(known[:5])}, ...), but not "
             f"{missing[:5]} of the data set; use a prior trained on these classes, or "
@@ -50,20 +61,10 @@ def _of_imagenet(known: tuple[str, ...]) -> dict[int | None, int]:
     return places
 
 
-def _refuse_strangers(names: tuple[str, ...]) -> None:
-    try:
-        imagenet_indices(names)
-    except InputError as error:
-        raise InputError(f"the prior's classes are those of ImageNet: {error}") from error
-
-
 def dit_classes(folder: Path, count: int) -> tuple[str, ...]:
     """Names of a DiT's classes by label, which its folder's model_index.json holds as `id2label`.
 
-    1000 classes without names are ImageNet's.
-
-    Raises:
-        InputError: names that are not those of `count` labels, or none.
+    1000 classes without names are ImageNet's; other names, or none, are refused.
     """
     return _named(folder, (count,), f"the transformer of {folder} knows {count} classes")
 
@@ -73,9 +74,6 @@ def unet_classes(folder: Path, rows: int) -> tuple[str, ...]:
 
     One name less than its class embedding has rows means that the last row stands for no class;
     1000 rows or 1001 without names are ImageNet's classes.
-
-    Raises:
-        InputError: other names, or none.
     """
     knows = f"the UNet of {folder} has {rows} class embeddings (the last one perhaps for no class)"
     return _named(folder, (rows, rows - 1), knows)
@@ -95,3 +93,46 @@ def _named(folder: Path, counts: tuple[int, ...], knows: str) -> tuple[str, ...]
             '"id2label": {"0": "...", ...}.'
         )
     return tuple(names[str(label)] for label in range(len(names)))
+
+
+def class_prompts(
+    class_names: Sequence[str], template: str, names: Mapping[str, str]
+) -> dict[str, str]:
+    """The prompt of every class of a data set, by its name there.
+
+    Args:
+        class_names: of the data set: words, synonyms divided by commas, or WordNet ids.
+        template: with `{}` in place of the class.
+        names: what to write for a class in place of its first synonym, by its name in the data set.
+
+    Raises:
+        InputError: `names` has a class that the data set has not.
+    """
+    for name in names:
+        if name not in class_names:
+            raise InputError(
+                f"prior.names: the data set has no class {name!r}{nearest(name, class_names)}; "
+                f"its classes are {', '.join(class_names[:10])}"
+                f"{', ...' if len(class_names) > 10 else ''}."
+            )
+    spoken = {name: names.get(name, spoken_name(name)) for name in class_names}
+    return {name: template.format(word) for name, word in spoken.items()}
+
+
+def spoken_name(class_name: str) -> str:
+    """The first synonym of a class, in words: `n01440764` and `tench, Tinca tinca` are `tench`."""
+    first = (imagenet_synonyms(class_name) or class_name).split(",")[0]
+    return " ".join(first.replace("_", " ").split())
+
+
+def warn_of_alike(prompts: Mapping[str, str]) -> None:
+    """Say which classes start from the same prompt, such as ImageNet's two cranes."""
+    classes: dict[str, list[str]] = {}
+    for name, prompt in prompts.items():
+        classes.setdefault(prompt, []).append(name)
+    for prompt, same in classes.items():
+        if len(same) > 1:
+            warn(
+                f"the classes {', '.join(same)} have the prompt {prompt!r} in common; tell them "
+                f'apart, as in prior.names={{{same[0]}: "..."}}.'
+            )

@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from latentdc.errors import InputError
-from latentdc.priors.components import load_component
-from latentdc.priors.folder import ENCODERS, TOKENIZERS, find_part, read_config, read_json
+from latentdc.priors.files import ENCODERS, TOKENIZERS, find_part, read_config, read_json
+from latentdc.priors.parts import load_component
 
 TOGETHER = 32  # prompts that enter an encoder at once
 
@@ -73,8 +73,8 @@ def load_text_conditions(
         return TextConditions(rows, rows[:1], pooled)
     if prompts is None:
         raise InputError(
-            f"the prior {folder} is conditioned on text: load_prior needs `prompts`, a text for "
-            'each class, such as {"cat": "a photo of a cat"}.'
+            f"the prior {folder} is conditioned on text: load_prior needs `class_names`, from "
+            "which its settings make a prompt for each class."
         )
     encoded = _encode(parts, [*prompts.values(), ""], device)
     null = encoded[-1:]

@@ -2,7 +2,8 @@
 
 Moser et al., "Unlocking Dataset Distillation with Diffusion Models", NeurIPS 2025,
 https://arxiv.org/abs/2403.03881. Deviations from the released code: the noise of each image is
-fixed and belongs to the set, and images enter the encoder in [-1, 1].
+fixed and belongs to the set, and images enter the encoder in [-1, 1]. A residual carries z through
+every step; both of its known forms are guides of the sampler.
 """
 
 from itertools import repeat
@@ -13,30 +14,21 @@ from torch import Tensor
 
 from latentdc.images import contiguous
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.denoisers import Denoiser
-from latentdc.priors.gradients import Memory, Step
-from latentdc.priors.memory import MemoryChoice, Needs, Plan, fixed_plan, needed_bytes
-from latentdc.priors.precision import Precision, network_autocast
-from latentdc.priors.sampler import Skip, make_schedule, sample
+from latentdc.priors.base import Denoiser, Precision, network_autocast
+from latentdc.priors.memory import FAST, Memory, Needs, fixed_plan, needed_bytes, run_steps
+from latentdc.priors.sampler import Guide, StepState, make_schedule, noised, sample
+from latentdc.recipe import PriorSettings
 
 
 class DiffusionPrior:
     """z and c through a guided, deterministic denoising process and the decoder.
 
     Args:
-        autoencoder: gives the latent space.
+        autoencoder: gives the latent space, and the identity of all weights.
         denoiser: the frozen conditional network.
         scheduler: the training schedule.
+        settings: steps, guidance, skip, memory and chunk.
         class_names: that the denoiser's labels stand for; None if unknown.
-        steps: denoising steps.
-        guidance: classifier-free guidance; 1 spends no call on the null condition.
-        skip: form of LD3M's residual.
-        memory: `fast` keeps the activations of the one forward sweep; `low` and `replay` work in
-            chunks of images and compute each step once more in backward; `auto` measures what fits.
-        chunk: images per chunk, but with `fast` and `auto`.
-        truncate: gradient through the skip and the network's last so many steps alone, an
-            approximation; None is exact.
-        identity: of all weights.
         precision: of the denoiser; None takes the autoencoder's.
     """
 
@@ -47,27 +39,20 @@ class DiffusionPrior:
         autoencoder: AutoencoderPrior,
         denoiser: Denoiser,
         scheduler: DDIMScheduler,
+        settings: PriorSettings,
         *,
         class_names: tuple[str, ...] | None,
-        steps: int = 10,
-        guidance: float = 3.0,
-        skip: Skip = "x0",
-        memory: MemoryChoice = "fast",
-        chunk: int = 10,
-        truncate: int | None = None,
-        identity: str = "unnamed",
         precision: Precision | None = None,
     ) -> None:
         self.autoencoder = autoencoder
         self.denoiser = denoiser
         self.class_names = class_names
-        self.schedule = make_schedule(scheduler, steps)
-        self.guidance = guidance
-        self.skip: Skip = skip
-        self.plan = fixed_plan(memory, chunk)
-        self.truncate = truncate
+        self.schedule = make_schedule(scheduler, settings.steps)
+        self.guidance = settings.guidance
+        self.skip = settings.skip
+        self.plan = fixed_plan(settings.memory, settings.chunk)
         self.precision = precision or autoencoder.precision
-        self.identity = identity
+        self.identity = autoencoder.identity
         self.latent_shape = autoencoder.latent_shape
         self.resolution = autoencoder.resolution
         device = autoencoder.device  # timesteps wait there, so that no step sends one
@@ -103,17 +88,32 @@ class DiffusionPrior:
     def decode(self, z: Tensor, c: Tensor | None, noise: Tensor | None) -> Tensor:
         """Denoise and decode: (B, *latent_shape), (B, T, D), noise like z -> (B, 3, H, W)."""
         assert noise is not None, "a diffusion prior decodes z and noise"
-        plan = self.plan or Plan("fast")
+        plan = self.plan or FAST
         size = plan.together(len(z))
         conditions = repeat(None) if c is None else c.split(size)
-        chunks = zip(z.split(size), conditions, noise.split(size), strict=False)
-        return torch.cat(
-            [self._run(*chunk, plan.memory, self.autoencoder.draw) for chunk in chunks]
-        )
+        images = []
+        for chunk in zip(z.split(size), conditions, noise.split(size), strict=False):
+            latents = self.denoise(*chunk, memory=plan.memory)
+            images.append(run_steps([self.autoencoder.draw], latents, memory=plan.memory))
+        return torch.cat(images)
 
-    def denoise(self, z: Tensor, c: Tensor | None, noise: Tensor) -> Tensor:
+    def denoise(
+        self, z: Tensor, c: Tensor | None, noise: Tensor, *, memory: Memory = "fast"
+    ) -> Tensor:
         """(B, *latent_shape) latents at the end of the denoising process, all at once."""
-        return self._run(z, c, noise, "fast")
+        clean = self.autoencoder.quantize(z) if self.skip == "x0" else z
+        context = self.context(c)
+        x_T = noised(z, noise, self.schedule)
+        count = len(self.schedule.timesteps)
+        guides = {"x0": [x0_skip(clean, count)], "mean": [mean_skip(x_T, count)], "none": []}
+        return sample(
+            lambda x, timestep: self.predict(x, timestep, context),
+            x_T.view_as(x_T),  # so that gradients are summed in the order of the steps
+            self.schedule,
+            start=int(self.skip == "mean"),  # whose first result is x_T, with weight 1
+            guides=guides[self.skip],
+            memory=memory,
+        )
 
     def needs(self) -> Needs:
         """What backward keeps of one image, measured on one step and the decoder."""
@@ -123,25 +123,9 @@ class DiffusionPrior:
         last = self.schedule.timesteps[-1]
         return needed_bytes(
             [
-                (lambda: self.predict(z, last, context), self.truncate or self.calls),
+                (lambda: self.predict(z, last, context), self.calls),
                 (lambda: self.autoencoder.draw(z), 1),
             ]
-        )
-
-    def _run(
-        self, z: Tensor, c: Tensor | None, noise: Tensor, memory: Memory, *finish: Step
-    ) -> Tensor:
-        return sample(
-            self.predict,
-            z,
-            noise,
-            self.schedule,
-            skip=self.skip,
-            clean=self.autoencoder.quantize(z) if self.skip == "x0" else None,
-            context=self.context(c),
-            memory=memory,
-            truncate=self.truncate,
-            finish=finish,
         )
 
     def context(self, c: Tensor | None) -> Tensor | None:
@@ -158,9 +142,30 @@ class DiffusionPrior:
         time = self.timesteps[timestep]
         guided = context is not None and self.guidance != 1
         with network_autocast(x.device, self.precision):
-            made = self.denoiser(contiguous(torch.cat([x, x]) if guided else x), time, context)
-        made = made.to(x.dtype)
+            both = torch.cat([x, x]) if guided else x
+            prediction = self.denoiser(contiguous(both), time, context)
+        prediction = prediction[:, : x.shape[1]].to(x.dtype)  # without a learned variance
         if not guided:
-            return made
-        without, under = made.chunk(2)
+            return prediction
+        without, under = prediction.chunk(2)
         return without + self.guidance * (under - without)
+
+
+def x0_skip(clean: Tensor, count: int) -> Guide:
+    """LD3M's residual of the released code: `clean` in the predicted x0, with weights 1, ..., 0."""
+
+    def mix(state: StepState) -> StepState:
+        weight = 1 - state.index / (count - 1)
+        return state.with_x0((1 - weight) * state.x0 + weight * clean)
+
+    return Guide(mix)
+
+
+def mean_skip(x_T: Tensor, count: int) -> Guide:
+    """LD3M's residual of the paper (Eq. 7): z_T in the mean of each step, with weights t/T."""
+
+    def mix(state: StepState) -> StepState:
+        weight = (count - state.index) / count  # 1, ..., 1/T
+        return state.with_mean((1 - weight) * state.mean + weight * x_T)
+
+    return Guide(mix)

@@ -1,7 +1,13 @@
 """How decoding trades memory for work, settled once: as asked for, or by measurement.
 
-All choices lead to the same gradients, but sums in another order round differently: a run keeps
-its choice (`Plan`) with its checkpoints.
+| memory | forward of a step | kept for backward |
+|---|---|---|
+| `fast` | once | all activations of all steps |
+| `low` | once, and once more in backward | what enters each step |
+
+LD3M (Moser et al., https://arxiv.org/abs/2403.03881) names the trade; its released code runs the
+network three times forward, a part of it four times. Both lead to the same gradients, but chunks of
+images round differently: a run keeps its choice (`Plan`) with its checkpoints.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +17,29 @@ from typing import Literal
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from latentdc import ranks
-from latentdc.priors.gradients import Memory
 
 SHARE = 0.6  # of the free memory that decoding may fill; the objective needs the rest
-MemoryChoice = Literal["auto", "fast", "low", "replay"]
+Memory = Literal["fast", "low"]
+MemoryChoice = Literal["auto", "fast", "low"]
+
+
+def run_steps(steps: Sequence[Callable[[Tensor], Tensor]], x: Tensor, *, memory: Memory) -> Tensor:
+    """The last of the steps' results, each made from the one before.
+
+    Args:
+        steps: x -> the next x; without draws of their own, so that they can be run again.
+        x: what enters the first step.
+        memory: how the gradient is made.
+    """
+    for step in steps:
+        if memory == "low":
+            x = checkpoint(step, x, use_reentrant=False, preserve_rng_state=False)
+        else:
+            x = step(x)
+    return x
 
 
 @dataclass(frozen=True)
@@ -36,6 +59,9 @@ class Plan:
         return self.chunk or max(images, 1)
 
 
+FAST = Plan("fast")
+
+
 @dataclass(frozen=True)
 class Needs:
     """Bytes that backward keeps of one image.
@@ -53,11 +79,11 @@ def fixed_plan(memory: MemoryChoice, chunk: int) -> Plan | None:
     """The plan that a choice stands for; None where it must be measured."""
     if memory == "auto":
         return None
-    return Plan("fast") if memory == "fast" else Plan(memory, chunk)
+    return FAST if memory == "fast" else Plan(memory, chunk)
 
 
 def choose_plan(needs: Needs, images: int, free: int) -> Plan:
-    """Keep everything if it fits, else replay as many images at a time as do.
+    """Keep everything if it fits, else compute again, as many images at a time as do.
 
     Args:
         needs: of one image.
@@ -66,8 +92,8 @@ def choose_plan(needs: Needs, images: int, free: int) -> Plan:
     """
     budget = SHARE * free
     if images * needs.whole <= budget:
-        return Plan("fast")
-    return Plan("replay", max(1, min(images, int(budget // max(needs.largest, 1)))))
+        return FAST
+    return Plan("low", max(1, min(images, int(budget // max(needs.largest, 1)))))
 
 
 def describe_plan(plan: Plan, needs: Needs, images: int, free: int) -> str:

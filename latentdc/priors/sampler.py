@@ -1,15 +1,12 @@
-"""LD3M's deterministic DDIM sampler with a residual that carries z through every step.
+"""The one denoising loop: DDIM with or without ancestral noise, corrected at each step by guides.
 
-Moser et al., "Unlocking Dataset Distillation with Diffusion Models", NeurIPS 2025,
-https://arxiv.org/abs/2403.03881; DDIM: Song et al., https://arxiv.org/abs/2010.02502 (eta = 0, so
-that decoding is a function). Two forms of the residual are known and both are here:
-
-- `x0`, the released code: the clean z is mixed into the predicted x0 with weights 1, ..., 0;
-- `mean`, Eq. 7 of the paper: the noisy z_T is mixed into the mean of each step with weights t/T.
+DDIM: Song et al., https://arxiv.org/abs/2010.02502; with eta = 0 decoding is a function of the
+noise, with eta = 1 it is ancestral sampling (DDPM, Ho et al., https://arxiv.org/abs/2006.11239).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -17,11 +14,14 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from latentdc import draws
 from latentdc.errors import InputError
-from latentdc.priors.gradients import Memory, Step, run_steps
+from latentdc.priors.memory import Memory, run_steps
 
-Skip = Literal["x0", "mean", "none"]
-Predict = Callable[[Tensor, int, Tensor | None], Tensor]
+Predict = Callable[[Tensor, int], Tensor]
+"""(x_t (B, C, h, w), timestep) -> the guided prediction, like x_t; or with 2C channels, the last C
+of which are a learned range of the noise's variance in [-1, 1]."""
+Through = Literal["none", "x0", "denoiser"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,93 @@ class Schedule:
     alphas: tuple[float, ...]
     previous: tuple[float, ...]
     prediction: Literal["epsilon", "v_prediction"]
+
+
+@dataclass(frozen=True)
+class StepState:
+    """One step before its noise is added: what a guide sees, and returns corrected.
+
+    Attributes:
+        x: (B, C, h, w) x_t, which the network saw; what `gradient` is taken with respect to.
+        x0: (B, C, h, w) predicted clean latents.
+        eps: (B, C, h, w) predicted noise.
+        std: of the noise that the step adds: 0 without ancestral noise, (B, C, h, w) where the
+            network learned it.
+        index: of the step, from 0 at the noisiest to S - 1 (published windows often count down).
+        schedule: of S steps.
+        sigma: the noise's standard deviation that the mean allows for (Eq. 16 of Song et al.).
+        moved: mean that a guide gave; None is the sampler's own.
+    """
+
+    x: Tensor
+    x0: Tensor
+    eps: Tensor
+    std: Tensor | float
+    index: int
+    schedule: Schedule
+    sigma: float = 0.0
+    moved: Tensor | None = None
+
+    @property
+    def timestep(self) -> int:
+        """Of the training schedule."""
+        return self.schedule.timesteps[self.index]
+
+    @property
+    def alpha(self) -> float:
+        """Cumulated alpha at x."""
+        return self.schedule.alphas[self.index]
+
+    @property
+    def mean(self) -> Tensor:
+        """(B, C, h, w) of x_(t-1): sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps."""
+        if self.moved is not None:
+            return self.moved
+        after = self.schedule.previous[self.index]
+        return after**0.5 * self.x0 + (1 - after - self.sigma**2) ** 0.5 * self.eps
+
+    def with_mean(self, mean: Tensor) -> "StepState":
+        """Another mean."""
+        return replace(self, moved=mean)
+
+    def with_x0(self, x0: Tensor, *, consistent: bool = False) -> "StepState":
+        """Other clean latents; if `consistent`, with the noise that leads from them to x."""
+        if not consistent:
+            return self._predicted(x0, self.eps)
+        return self._predicted(x0, (self.x - self.alpha**0.5 * x0) / (1 - self.alpha) ** 0.5)
+
+    def with_eps(self, eps: Tensor) -> "StepState":
+        """Other noise, and the clean latents that it leads to; not where alpha is 0."""
+        return self._predicted((self.x - (1 - self.alpha) ** 0.5 * eps) / self.alpha**0.5, eps)
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """(B, C, h, w) of a () loss with respect to x, by the way of the guide's `through`."""
+        return torch.autograd.grad(loss, self.x, retain_graph=True)[0]
+
+    def _predicted(self, x0: Tensor, eps: Tensor) -> "StepState":
+        """With another prediction; what guides before this one added to the mean is kept."""
+        own = replace(self, x0=x0, eps=eps, moved=None)
+        if self.moved is None:
+            return own
+        return own.with_mean(own.mean + (self.moved - replace(self, moved=None).mean))
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A correction of the steps.
+
+    Attributes:
+        correct: the state, with another mean, x0 or noise; in the latents' units, or by a factor
+            `state.std` in those of the step's noise (0 where eta is).
+        through: what `state.gradient` leads through: nothing (`none`), the predicted x0 with the
+            noise a constant (`x0`), or the network too (`denoiser`). Other than `none`, the
+            result of a step is a constant to its caller.
+        steps: indices of the steps that it corrects; None is all.
+    """
+
+    correct: Callable[[StepState], StepState]
+    through: Through = "none"
+    steps: Collection[int] | None = None
 
 
 def make_schedule(scheduler: DDIMScheduler, steps: int) -> Schedule:
@@ -75,109 +162,123 @@ def make_schedule(scheduler: DDIMScheduler, steps: int) -> Schedule:
 
 def sample(
     predict: Predict,
-    z: Tensor,
-    noise: Tensor,
+    x: Tensor,
     schedule: Schedule,
     *,
-    skip: Skip,
-    clean: Tensor | None = None,
-    context: Tensor | None = None,
+    start: int = 0,
+    eta: float = 0.0,
+    noise: Callable[[int], Tensor] | None = None,
+    guides: Sequence[Guide] = (),
     memory: Memory = "fast",
-    truncate: int | None = None,
-    finish: Sequence[Step] = (),
 ) -> Tensor:
-    """Noise z to the last timestep and denoise it again, z leading the way through the skip.
-
-    Args:
-        predict: the guided network, (x_t (B, C, h, w), timestep, context) -> prediction, like x_t.
-        z: (B, C, h, w) latents.
-        noise: (B, C, h, w) fixed standard normal draw of each image.
-        schedule: of S steps; S >= 2 with a skip.
-        skip: form of the residual.
-        clean: what the `x0` skip mixes in, where that is not z (a quantised z).
-        context: what `predict` sees in every step.
-        memory: how the gradient is made; all ways lead to the same.
-        truncate: take the network's predictions of all but the last so many steps for constants;
-            an approximation of the gradient, None is exact.
-        finish: steps that come after denoising, functions of x alone.
-
-    Returns:
-        (B, C, h, w) denoised latents, or what `finish` makes of them; differentiable in z and
-        context.
-    """
-    x_T = noised(z, noise, schedule)
-    x = x_T.view_as(x_T)  # so that gradients are summed in the order of the steps
-    lead = {"x0": z if clean is None else clean, "mean": x_T, "none": None}[skip]
-    count = len(schedule.timesteps)
-    indices = range(skip == "mean", count)  # whose first result is x_T, with weight 1
-    exact = count if truncate is None else truncate
-    steps = [
-        partial(denoising_step, predict, schedule, skip, index, index >= count - exact)
-        for index in indices
-    ]
-    fixed = sum(index < count - exact for index in indices)
-    x = run_steps(steps[:fixed], x, (lead, context), memory="fast")
-    last = [_alone(step) for step in finish]
-    return run_steps([*steps[fixed:], *last], x, (lead, context), memory=memory)
-
-
-def noised(z: Tensor, noise: Tensor, schedule: Schedule) -> Tensor:
-    """x_T = sqrt(a_T) z + sqrt(1 - a_T) noise."""
-    start = schedule.alphas[0]
-    return start**0.5 * z + (1 - start) ** 0.5 * noise
-
-
-def denoising_step(
-    predict: Predict,
-    schedule: Schedule,
-    skip: Skip,
-    index: int,
-    exact: bool,
-    x: Tensor,
-    lead: Tensor | None,
-    context: Tensor | None,
-) -> Tensor:
-    """x_(t-1) from x_t, in the precision of x whatever the network computes in.
+    """Denoise x.
 
     Args:
         predict: the guided network.
+        x: (B, C, h, w) latents as noisy as the step `start` expects them (`noised`).
         schedule: of S steps.
-        skip: form of the residual.
-        index: of the step, from 0 at the noisiest.
-        exact: whether gradients go through the network.
-        x: (B, C, h, w) x_t.
-        lead: what the skip mixes in: the clean z (`x0`) or x_T (`mean`).
-        context: what `predict` sees beside x.
+        start: index of the first step, 0 being the noisiest.
+        eta: share of ancestral noise, from 0 (DDIM) to 1 (DDPM).
+        noise: by index of a step, the standard normal draw like x that eta scales (`keyed_noise`).
+        guides: correct each step, one after the other.
+        memory: how the gradient is made; all ways lead to the same.
+
+    Returns:
+        (B, C, h, w) denoised latents, differentiable in all that `predict` and guides were made of.
     """
-    timestep = schedule.timesteps[index]
-    prediction = predict(x, timestep, context) if exact else _fixed(predict, x, timestep, context)
-    x0, epsilon = _split(prediction.to(x.dtype), x, schedule, index)
-    count = len(schedule.timesteps)
-    if skip == "x0" and lead is not None:
-        weight = 1 - index / (count - 1)  # 1, ..., 0
-        x0 = (1 - weight) * x0 + weight * lead
-    after = schedule.previous[index]
-    mean = after**0.5 * x0 + (1 - after) ** 0.5 * epsilon
-    if skip == "mean" and lead is not None:
-        weight = (count - index) / count  # t/T = 1, ..., 1/T (Eq. 7)
-        mean = (1 - weight) * mean + weight * lead
-    return mean
+    indices = range(start, len(schedule.timesteps))
+    steps = [partial(_step, predict, schedule, guides, eta, noise, index) for index in indices]
+    return run_steps(steps, x, memory=memory)
 
 
-@torch.no_grad()
-def _fixed(predict: Predict, x: Tensor, timestep: int, context: Tensor | None) -> Tensor:
-    """A prediction that no gradient goes through."""
-    return predict(x.detach(), timestep, None if context is None else context.detach())
+def noised(z: Tensor, noise: Tensor, schedule: Schedule, start: int = 0) -> Tensor:
+    """Z as noisy as the step `start` expects it: sqrt(a) z + sqrt(1 - a) noise."""
+    alpha = schedule.alphas[start]
+    return alpha**0.5 * z + (1 - alpha) ** 0.5 * noise
 
 
-def _alone(step: Step) -> Step:
-    """A step of x alone among steps that share more."""
-    return lambda x, lead, context: step(x)
+def keyed_noise(
+    seed: int, images: Sequence[tuple[str, int]], like: Tensor
+) -> Callable[[int], Tensor]:
+    """Ancestral noise by step, each image's its own whatever is denoised beside it.
+
+    Args:
+        seed: of all draws.
+        images: class and number of each image.
+        like: (B, C, h, w) latents.
+    """
+
+    def draw(index: int) -> Tensor:
+        sources = [draws.generator(seed, "ancestral", *image, index) for image in images]
+        drawn = [torch.randn(like.shape[1:], generator=source) for source in sources]
+        return torch.stack(drawn).to(like)
+
+    return draw
 
 
-def _split(prediction: Tensor, x: Tensor, schedule: Schedule, index: int) -> tuple[Tensor, Tensor]:
-    """The clean image and the noise that a prediction at x_t stands for."""
-    signal, sigma = schedule.alphas[index] ** 0.5, (1 - schedule.alphas[index]) ** 0.5
+def _step(
+    predict: Predict,
+    schedule: Schedule,
+    guides: Sequence[Guide],
+    eta: float,
+    noise: Callable[[int], Tensor] | None,
+    index: int,
+    x: Tensor,
+) -> Tensor:
+    """x_(t-1) from x_t, in the precision of x whatever the network computes in."""
+    acting = [guide for guide in guides if guide.steps is None or index in guide.steps]
+    through = {guide.through for guide in acting} - {"none"}
+    if not through:
+        return _next(_predicted(predict, schedule, eta, index, x), acting, noise)
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        network = predict if "denoiser" in through else torch.no_grad()(predict)
+        return _next(_predicted(network, schedule, eta, index, x), acting, noise).detach()
+
+
+def _predicted(
+    predict: Predict, schedule: Schedule, eta: float, index: int, x: Tensor
+) -> StepState:
+    """What the network says of x_t: the clean image, its noise, and how much the step adds."""
+    prediction, ranges = predict(x, schedule.timesteps[index]).to(x.dtype), None
+    if prediction.shape[1] != x.shape[1]:
+        prediction, ranges = prediction.chunk(2, dim=1)
+    alpha, after = schedule.alphas[index], schedule.previous[index]
+    signal, rest = alpha**0.5, (1 - alpha) ** 0.5
     if schedule.prediction == "v_prediction":
-        return signal * x - sigma * prediction, signal * prediction + sigma * x
-    return (x - sigma * prediction) / signal, prediction
+        x0, eps = signal * x - rest * prediction, signal * prediction + rest * x
+    else:
+        x0, eps = (x - rest * prediction) / signal, prediction
+    if eta == 0:
+        return StepState(x, x0, eps, 0.0, index, schedule)
+    beta = 1 - alpha / after
+    posterior = (1 - after) / (1 - alpha) * beta
+    sigma = eta * posterior**0.5
+    std: Tensor | float = sigma
+    if ranges is not None:
+        std = _learned_std(ranges, posterior, beta, last=index == len(schedule.timesteps) - 1)
+    return StepState(x, x0, eps, std, index, schedule, sigma)
+
+
+def _learned_std(ranges: Tensor, posterior: float, beta: float, *, last: bool) -> Tensor | float:
+    """Standard deviation between the posterior's and the step's (Eq. 15 of Nichol and Dhariwal).
+
+    "Improved Denoising Diffusion Probabilistic Models", ICML 2021,
+    https://arxiv.org/abs/2102.09672; the last step adds no noise.
+    """
+    if last:
+        return 0.0
+    least, most = math.log(max(posterior, 1e-20)), math.log(beta)
+    share = (ranges + 1) / 2
+    return (0.5 * (share * most + (1 - share) * least)).exp()
+
+
+def _next(
+    state: StepState, guides: Sequence[Guide], noise: Callable[[int], Tensor] | None
+) -> Tensor:
+    for guide in guides:
+        state = guide.correct(state)
+    if isinstance(state.std, float) and state.std == 0:
+        return state.mean
+    assert noise is not None, "ancestral steps need noise"
+    return state.mean + state.std * noise(state.index)

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from latentdc import cli, lock
-from latentdc.priors.recipe import PriorRecipe
+from latentdc import cli
+from latentdc.io import locked
+from latentdc.recipe.prior_training import PriorRecipe
 
 LOCAL = ("output=", "data.source=", "data.cache=", "threads=")  # say nothing about the weights
 
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         words = ["python -m latentdc.priors.train", options.recipe]
         words += [word for word in options.overrides if not word.startswith(LOCAL)]
         folder = cli.run_folder(recipe.output, f"priors/{name}")
-        with lock.hold(folder):
+        with locked(folder):
             from latentdc.priors.training import train_prior
 
             train_prior(recipe, name, folder, " ".join(words))

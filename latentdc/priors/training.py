@@ -5,25 +5,56 @@ https://arxiv.org/abs/2112.10752. Both see the training split alone; the autoenc
 adversarial loss, the kept weights are exponential moving averages.
 """
 
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from huggingface_hub import ModelCardData
 from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from tqdm.auto import tqdm
 
 from latentdc import config, draws
-from latentdc.autograd import with_gradients
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
-from latentdc.disk import replaced
-from latentdc.images import contiguous, from_uint8
-from latentdc.machine import use_threads
-from latentdc.priors.denoisers import ClassEmbedding
-from latentdc.priors.losses import autoencoder_loss, denoising_loss
-from latentdc.priors.portrait import describe
-from latentdc.priors.recipe import PriorRecipe
-from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
-from latentdc.priors.stage import Stage
+from latentdc.errors import InputError, RunError
+from latentdc.images import Images, contiguous, from_uint8, to_uint8
+from latentdc.io import load_metadata, load_tensors, save_tensors, write_json, write_text, writing
+from latentdc.plain_text import in_markdown, in_one_line
+from latentdc.priors.autoencoder import AutoencoderPrior
+from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.load import load_prior
+from latentdc.priors.small import (
+    autoencoder_loss,
+    build_autoencoder,
+    build_scheduler,
+    build_unet,
+    denoising_loss,
+)
+from latentdc.published import published, without_paths
+from latentdc.recipe import PriorSettings
+from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
+from latentdc.report import save_grid
+from latentdc.runtime import device_name, use_threads, with_gradients
+from latentdc.training import fit, moving_average
+
+PER_CLASS = 8  # images of each class in the sample grid
+GRID_STEPS = 50
+GRID_GUIDANCE = 2.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What became of one network's training: its steps, and the seconds that they took."""
+
+    steps: int
+    seconds: float
 
 
 @with_gradients
@@ -39,7 +70,8 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
         folder,
         may_change=["threads", "checkpoint_every", "licence", "data.source", "data.cache"],
     )
-    first = _train_autoencoder(recipe, train, autoencoder, folder / "checkpoints/autoencoder.pt")
+    states = folder / "checkpoints"
+    first = _train_autoencoder(recipe, train, autoencoder, states / "autoencoder.safetensors")
     latents, labels = _encode(recipe, train, autoencoder, device)
     shift, scale = float(latents.mean()), 1 / float(latents.std())
     autoencoder.register_to_config(scaling_factor=scale, shift_factor=shift)
@@ -49,14 +81,34 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
         unet, embedding = build_unet(recipe.unet, space, train.class_names)
     pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device)
     scheduler = build_scheduler()
-    second = _train_unet(recipe, latents, labels, pair, scheduler, folder / "checkpoints/unet.pt")
-    with replaced(folder / "prior") as part:
+    second = _train_unet(recipe, latents, labels, pair, scheduler, states / "unet.safetensors")
+    with writing(folder / "prior") as part:
+        part.mkdir()
         autoencoder.half().save_pretrained(part / "vae")
         unet.half().save_pretrained(part / "unet")
         embedding.half().save_pretrained(part / "class_embedding")
         scheduler.save_pretrained(part / "scheduler")
-        describe(recipe, name, part, test, device, first, second, command)
+        describe(recipe, name, part, test, device, [first, second], command)
     print(f"prior: {folder / 'prior'}")
+
+
+def _train_autoencoder(
+    recipe: PriorRecipe, train: Dataset, autoencoder: AutoencoderKL, path: Path
+) -> Training:
+    settings, device = recipe.autoencoder, autoencoder.device
+    size = recipe.data.resolution // 2 ** (len(settings.channels) - 1)
+
+    def loss(step: int) -> Tensor:
+        images = _draw_images(recipe, train, step, device)
+        shape = (len(images), settings.latent_channels, size, size)
+        noise = torch.randn(shape, generator=draws.generator(recipe.seed, "posterior", step))
+        return autoencoder_loss(
+            autoencoder, images, noise.to(device), kl=settings.kl, edges=settings.edges
+        )
+
+    return train_network(
+        autoencoder, loss, settings, path, every=recipe.checkpoint_every, title="autoencoder"
+    )
 
 
 def _draw_images(recipe: PriorRecipe, train: Dataset, step: int, device: torch.device) -> Tensor:
@@ -67,25 +119,6 @@ def _draw_images(recipe: PriorRecipe, train: Dataset, step: int, device: torch.d
         mirrored = (torch.rand(len(chosen), generator=source) < 0.5).to(device)
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     return images
-
-
-def _train_autoencoder(
-    recipe: PriorRecipe, train: Dataset, autoencoder: AutoencoderKL, path: Path
-) -> Stage:
-    spec = recipe.autoencoder
-    stage = Stage(autoencoder.train(), path, steps=spec.steps, lr=spec.lr, ema=spec.ema)
-    device = autoencoder.device
-    size = recipe.data.resolution // 2 ** (len(spec.channels) - 1)
-
-    def loss(step: int) -> Tensor:
-        images = _draw_images(recipe, train, step, device)
-        shape = (len(images), spec.latent_channels, size, size)
-        noise = torch.randn(shape, generator=draws.generator(recipe.seed, "posterior", step))
-        return autoencoder_loss(autoencoder, images, noise.to(device), kl=spec.kl, edges=spec.edges)
-
-    stage.run(loss, every=recipe.checkpoint_every, title="autoencoder")
-    autoencoder.eval().requires_grad_(False)
-    return stage
 
 
 @torch.no_grad()
@@ -110,22 +143,229 @@ def _train_unet(
     pair: nn.ModuleDict,
     scheduler: DDIMScheduler,
     path: Path,
-) -> Stage:
-    spec = recipe.unet
-    stage = Stage(pair.train(), path, steps=spec.steps, lr=spec.lr, ema=spec.ema)
+) -> Training:
+    settings, device = recipe.unet, latents.device
     unet, embedding = pair["unet"], pair["embedding"]
     assert isinstance(unet, UNet2DConditionModel) and isinstance(embedding, ClassEmbedding)
-    device, null = latents.device, len(embedding.config["class_names"])
+    null = len(embedding.config["class_names"])
 
     def loss(step: int) -> Tensor:
         source = draws.generator(recipe.seed, "unet", step)
-        chosen = torch.randint(len(latents), (spec.batch,), generator=source).to(device)
-        noise = torch.randn((spec.batch, *latents.shape[1:]), generator=source).to(device)
-        timesteps = torch.randint(1000, (spec.batch,), generator=source).to(device)
-        dropped = (torch.rand(spec.batch, generator=source) < spec.drop).to(device)
+        chosen = torch.randint(len(latents), (settings.batch,), generator=source).to(device)
+        noise = torch.randn((settings.batch, *latents.shape[1:]), generator=source).to(device)
+        timesteps = torch.randint(1000, (settings.batch,), generator=source).to(device)
+        dropped = (torch.rand(settings.batch, generator=source) < settings.drop).to(device)
         known = labels[chosen].masked_fill(dropped, null)
         return denoising_loss(unet, embedding, scheduler, latents[chosen], known, noise, timesteps)
 
-    stage.run(loss, every=recipe.checkpoint_every, title="unet")
-    pair.eval().requires_grad_(False)
-    return stage
+    return train_network(pair, loss, settings, path, every=recipe.checkpoint_every, title="unet")
+
+
+def train_network(
+    network: nn.Module,
+    loss: Callable[[int], Tensor],
+    settings: AutoencoderTraining | UNetTraining,
+    path: Path,
+    *,
+    every: int,
+    title: str,
+) -> Training:
+    """AdamW on a warm-up and cosine schedule; the network ends frozen, with averaged weights.
+
+    Args:
+        network: to train.
+        loss: () of a step, by its number.
+        settings: steps, peak learning rate and decay of the average.
+        path: of the state, saved each `every` steps; training goes on from it.
+        every: steps.
+        title: of the progress bar.
+
+    Raises:
+        InputError: the state is damaged.
+        RunError: the loss is no longer finite; the last state stays on disk.
+    """
+    steps = settings.steps
+    warmup = max(1, min(500, steps // 20))
+    optimizer = AdamW(network.train().parameters(), lr=settings.lr, weight_decay=0.01)
+    average = moving_average(network, lambda update: min(settings.ema, 1 - (1 + update) ** -0.75))
+    done, seconds = _load_state(path, network, average, optimizer)
+    bar = tqdm(total=steps, initial=done, desc=title, mininterval=5)
+    began = time.perf_counter()
+
+    def rate(step: int) -> float:
+        share = min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)))
+        return settings.lr * share
+
+    training = fit(
+        network, range(done, steps), lambda _, step: loss(step), optimizer, lr=rate, clip=1.0
+    )
+    for step, value in training:
+        average.update_parameters(network)
+        bar.update()
+        done = step + 1
+        if done % every == 0 or done == steps:
+            if not torch.isfinite(value):
+                raise RunError(f"the loss of {title} is {float(value)} at step {done}.")
+            bar.set_postfix(loss=f"{float(value):.4f}")
+            seconds += time.perf_counter() - began
+            began = time.perf_counter()
+            save_tensors(
+                path,
+                dict(_state(network, average, optimizer)),
+                {"done": str(done), "seconds": str(seconds)},
+            )
+    bar.close()
+    network.load_state_dict(average.module.state_dict())
+    network.eval().requires_grad_(False)
+    return Training(done, seconds)
+
+
+def _state(
+    network: nn.Module, average: nn.Module, optimizer: Optimizer
+) -> Iterator[tuple[str, Tensor]]:
+    """All tensors that a training goes on from, by name."""
+    for kind, module in (("network", network), ("average", average)):
+        for name, tensor in module.state_dict().items():
+            yield f"{kind} {name}", tensor.contiguous()
+    for index, slots in optimizer.state_dict()["state"].items():
+        for slot, tensor in slots.items():
+            yield f"optimizer {index} {slot}", tensor.contiguous()
+
+
+def _load_state(
+    path: Path, network: nn.Module, average: nn.Module, optimizer: Optimizer
+) -> tuple[int, float]:
+    """Steps that are done and their seconds, with the state that they left; 0 without a file."""
+    if not path.is_file():
+        return 0, 0.0
+    try:
+        tensors, facts = load_tensors(path), load_metadata(path)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({error}); bring back a copy, or remove it to train this network "
+            "from the start."
+        ) from error
+    groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        kind, _, key = name.partition(" ")
+        groups[kind][key] = tensor
+    network.load_state_dict(groups["network"])
+    average.load_state_dict(groups["average"])
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in groups["optimizer"].items():
+        index, _, slot = key.partition(" ")
+        slots.setdefault(int(index), {})[slot] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
+    return int(facts["done"]), float(facts["seconds"])
+
+
+def describe(
+    recipe: PriorRecipe,
+    name: str,
+    folder: Path,
+    test: Dataset,
+    device: torch.device,
+    trainings: list[Training],
+    command: str,
+) -> None:
+    """Measure the written half-precision prior, draw its grid, write its card."""
+    settings = PriorSettings(
+        weights=str(folder), steps=GRID_STEPS, guidance=GRID_GUIDANCE, skip="none", memory="fast"
+    )
+    prior = load_prior(settings, resolution=recipe.data.resolution, device=device)
+    assert isinstance(prior, DiffusionPrior) and isinstance(prior.denoiser, UNetDenoiser)
+    images, labels = sample_images(prior, recipe.seed, PER_CLASS)
+    save_grid(folder / "grid.png", images, labels, test.class_names)
+    weights = prior.autoencoder.autoencoder, prior.denoiser.network, prior.denoiser.embedding
+    facts = {
+        "psnr_db": round(reconstruction_psnr(prior.autoencoder, test.images), 2),
+        "held_out_images": len(test),
+        "parameters": [sum(p.numel() for p in part.parameters()) for part in weights],
+        "seconds": [round(training.seconds) for training in trainings],
+        "steps": [training.steps for training in trainings],
+        "machine": device_name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "command": published(command),
+    }
+    data = replace(recipe.data, cache=None)
+    shared = without_paths(replace(recipe, data=data, output=None, threads=None))
+    write_json(folder / "training.json", facts)
+    write_text(folder / "README.md", prior_card(shared, name, facts))
+    config.save(shared, folder / "recipe.yaml")
+
+
+@torch.no_grad()
+def reconstruction_psnr(space: AutoencoderPrior, images: Images) -> float:
+    """Mean PSNR in dB of the autoencoder's reconstructions of (N, 3, H, W) uint8 images."""
+    device = space.autoencoder.device
+    total = 0.0
+    for start in range(0, len(images), 500):
+        wanted = images[start : start + 500].to(device)
+        made = to_uint8(space.decode(space.encode(from_uint8(wanted))))
+        error = (made.float() - wanted.float()).square().mean(dim=(1, 2, 3)).clamp(min=1e-3)
+        total += float((10 * torch.log10(255**2 / error)).sum())
+    return total / len(images)
+
+
+@torch.no_grad()
+def sample_images(prior: DiffusionPrior, seed: int, per_class: int) -> tuple[Tensor, Tensor]:
+    """(C * per_class, 3, H, W) uint8 images drawn from noise alone, and their labels."""
+    assert prior.class_names is not None
+    device = prior.denoiser.null.device
+    labels = torch.arange(len(prior.class_names)).repeat_interleave(per_class)
+    made = []
+    for index, part in enumerate(labels.split(50)):
+        shape = (len(part), *prior.latent_shape)
+        noise = torch.randn(shape, generator=draws.generator(seed, "samples", index)).to(device)
+        images = prior.decode(torch.zeros_like(noise), prior.condition(part.to(device)), noise)
+        made.append(to_uint8(images).cpu())
+    return torch.cat(made), labels
+
+
+def prior_card(recipe: PriorRecipe, name: str, facts: Mapping[str, Any]) -> str:
+    """README.md with YAML front matter.
+
+    Args:
+        recipe: that was trained.
+        name: of the prior.
+        facts: what `training.json` holds.
+    """
+    front = ModelCardData(
+        license=recipe.licence,
+        library_name="diffusers",
+        tags=["latentdc", "latent-diffusion", "dataset-distillation"],
+    )
+    autoencoder, unet, embedding = facts["parameters"]
+    seconds = facts["seconds"]
+    return f"""---
+{front.to_yaml()}
+---
+
+# {name}: a small latent diffusion prior
+
+A class-conditional latent diffusion model for latentdc, of diffusers components: autoencoder
+({autoencoder:,} parameters), UNet ({unet:,}) and class embedding ({embedding:,}), in float16.
+
+| | |
+|---|---|
+| data | training split of {_code(recipe.data.source)} at {recipe.data.resolution} px |
+| reconstruction of {facts["held_out_images"]:,} held-out images | {facts["psnr_db"]:.2f} dB PSNR |
+| steps (autoencoder, UNet) | {facts["steps"][0]:,}, {facts["steps"][1]:,} |
+| compute | {seconds[0] / 60:.0f} + {seconds[1] / 60:.0f} minutes on {facts["machine"]}, \
+{facts["threads"]} threads, torch {facts["torch"]} |
+| command | {_code(facts["command"])} |
+| licence | {in_markdown(recipe.licence)} |
+
+Samples from noise alone, 50 steps, guidance 2:
+
+![samples](grid.png)
+
+Load it with `latentdc.load_prior(latentdc.PriorSettings(weights="{name}"), \
+resolution={recipe.data.resolution})`.
+"""
+
+
+def _code(text: str) -> str:
+    """A cell in the type of code, whatever stands in it."""
+    return f"`{in_one_line(text)}`".replace("|", r"\|") if "`" not in text else in_markdown(text)

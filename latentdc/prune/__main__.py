@@ -3,15 +3,20 @@
 Imports no torch before the recipe is checked.
 """
 
+import os
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import lock, ownership
 from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
-from latentdc.prune.check import check_prune, looked_at, require_folder, require_plots
-from latentdc.recipe import Recipe
+from latentdc.errors import InputError
+from latentdc.io import locked
+from latentdc.recipe import Prune, Recipe
+from latentdc.recipe.prune import check_prune
+from latentdc.run_folder import CORESET, check_folder, claim_folder
 
 if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset
@@ -27,78 +32,82 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--report",
         type=Path,
         metavar="FOLDER",
-        help="write pictures of what each rule finds easy and hard, and how rules agree",
-    )
-    parser.add_argument(
-        "--check-labels",
-        type=Path,
-        metavar="FOLDER",
-        help="write the images whose labels are most likely wrong: a list and a picture",
+        help="write what each rule finds easy and hard, how rules agree, and labels to check",
     )
     options = parser.parse_intermixed_args(argv)
 
     def work() -> None:
         recipe, name = read_recipe(Recipe, options, lambda recipe: _check(recipe, options))
         if options.report is not None:
-            require_plots()
-            require_folder(options.report, "--report")
-        if options.check_labels is not None:
-            require_folder(options.check_labels, "--check-labels")
+            _require_report(options.report)
         folder = run_folder(recipe.output, name)
-        ownership.check(recipe, folder)
-        with lock.hold(folder):
+        check_folder(recipe, folder)
+        with locked(folder):
             _prune(recipe, folder, options)
 
     exits(work)
 
 
 def _check(recipe: Recipe, options: Namespace) -> None:
-    """Refuse what cannot be scored, for the core set or to be looked at."""
+    """Refuse what cannot be scored, for the core set or for the report."""
     check_prune(recipe.prune, recipe.data)
-    if options.report is not None or options.check_labels is not None:
-        seen = looked_at(recipe.prune, labels=options.check_labels is not None)
-        check_prune(seen, recipe.data)
+    if options.report is not None:
+        check_prune(_reported(recipe.prune), recipe.data)
+
+
+def _reported(prune: Prune) -> Prune:
+    """What is scored to be reported, even if the core set needs no scores."""
+    return replace(prune, coreset=None, columns=[*prune.columns, prune.score])
+
+
+def _require_report(folder: Path) -> None:
+    """Refuse a report that could not be drawn or written, before anything is scored.
+
+    Raises:
+        InputError: matplotlib is not installed, or the folder cannot be written.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError('a report needs matplotlib; install it with pip install ".[plots]".')
+    place = folder.absolute()
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(f"cannot write to {folder}; name another folder with --report.")
 
 
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
-    from latentdc import launch
-    from latentdc.data.open import open_splits
-    from latentdc.data.preprocessing import plain
-    from latentdc.prune.labels import check_labels
-    from latentdc.prune.made import make_scores
-    from latentdc.prune.pipeline import fitting, make_coreset
+    from latentdc import runtime
+    from latentdc.data.open import open_splits, plain_preprocessing
+    from latentdc.prune.coreset import Coreset
+    from latentdc.prune.prune import prune_dataset, score_dataset
     from latentdc.prune.report import write_report
 
-    path = folder / ownership.CORESET
-    accelerator = launch.start(
+    path = folder / CORESET
+    accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
         folder=folder,
     )
-    train, test = launch.main_first(accelerator, lambda: open_splits(recipe.data))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     given = {
-        "normalization": plain(recipe.data, train),
+        "normalization": plain_preprocessing(recipe.data, train),
         "seed": recipe.seed,
         "accelerator": accelerator,
         "folder": folder,
     }
-    if launch.agree(accelerator, path.is_file()):
-        coreset = fitting(path, train)
+    if runtime.broadcast(accelerator, path.is_file()):
+        coreset = Coreset.load(path, train)
     else:
-        coreset = make_coreset(recipe.prune, train, test, **given)
+        coreset = prune_dataset(train, recipe.prune, test, **given)
     if accelerator.is_main_process:
-        ownership.claim(recipe, folder)
+        claim_folder(recipe, folder)
         coreset.save(path)
         print(_summary(coreset, train))
         print(f"core set: {path}")
-    if options.report is not None or options.check_labels is not None:
-        seen = looked_at(recipe.prune, labels=options.check_labels is not None)
-        table = make_scores(seen, train, test, **given)
-        if accelerator.is_main_process and options.report is not None:
+    if options.report is not None:
+        table = score_dataset(train, _reported(recipe.prune), test, **given)
+        if accelerator.is_main_process:
             print(f"report: {write_report(options.report, table, train, coreset)}")
-        if accelerator.is_main_process and options.check_labels is not None:
-            print(f"labels to check: {check_labels(options.check_labels, table, train)}")
     accelerator.end_training()
 
 

@@ -9,12 +9,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from latentdc import checked
 from latentdc.data.classes import require_members
-from latentdc.data.dataset import Dataset
-from latentdc.data.repeats import different_rows
+from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
-from latentdc.prune.rules.names import RULES
+from latentdc.io import read_table, save_table
+from latentdc.recipe.rules import RULES
 
 _KIND = "latentdc.coreset"  # of parquet file
 
@@ -117,17 +116,21 @@ class Coreset:
             "keep": self.keep,
             "dataset": self.dataset,
         }
-        checked.save_table(columns, about, _KIND, path)
+        save_table(path, columns, about, _KIND)
 
     @classmethod
-    def load(cls, path: Path) -> "Coreset":
+    def load(cls, path: Path, train: Dataset | None = None) -> "Coreset":
         """Read what `save` wrote.
 
+        Args:
+            path: of the file.
+            train: a data set that must hold all of its images.
+
         Raises:
-            InputError: no such file, or not the file of a core set.
+            InputError: no such file, not the file of a core set, or as `indices`.
         """
         try:
-            found = checked.read_table(pq.read_table(path), _KIND)
+            found = read_table(pq.read_table(path), _KIND)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"cannot read the core set {path}: {error}") from error
         except ValueError as error:
@@ -138,9 +141,12 @@ class Coreset:
                 "of others in parquet files is named by its folder."
             )
         columns, about = found
-        return cls(
+        coreset = cls(
             hashes=columns["hash"],
             scores=columns["score"],
             labels=columns["label"],
             **about | {"class_names": tuple(about["class_names"])},
         )
+        if train is not None:
+            coreset.indices(train)
+        return coreset

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import MappedImages
 from latentdc.errors import InputError
+from latentdc.images import MappedImages
 
+FEATURES = "features.npy"  # beside the scores of a scoring whose scorer made them
 BLOCK = 4096  # images
 _CACHED = 256 * 2**20  # bytes of float32 below which the rows are read only once
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,19 +15,21 @@ from torch import Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.prune import order
-from latentdc.prune.features import Features, read_features
-from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
+from latentdc.prune.select import class_rows, ranks
+from latentdc.ranks import say
+from latentdc.recipe.rules import RULES
 
-FEATURES = "features.npy"  # beside a scores.parquet of ours
 _OF_IMAGES = ("index", "hash", "label")  # columns that say which image a row is
 # What else the place in the data set is called, and how pandas writes it without being asked.
 _PLACES = ("index", "idx", "id", "", "unnamed: 0", "__index_level_0__")
-UNREADABLE = (
+_UNREADABLE = (
     *(OSError, ValueError, EOFError, MemoryError, RecursionError),
     *(BadZipFile, pa.ArrowException),
 )
+CHANCE = 0.01  # a list is warned about if a shuffled one would depend as much with this probability
+IMAGES, CLASSES = 1000, 5  # below which right orders often show no difference between classes
+WITH_LOSSES = 100  # images from which on losses tell
 
 
 def read_scores(path: Path, train: Dataset, rule: str, losses: Tensor | None = None) -> ScoreTable:
@@ -48,11 +50,8 @@ def read_scores(path: Path, train: Dataset, rule: str, losses: Tensor | None = N
         InputError: unreadable, another length or order, not finite, or no scores in it.
     """
     table = _read(path)
-    if isinstance(table, pa.Table) and (ours := _ours(table, path)) is not None:
-        beside = path.with_name(FEATURES)
-        own = beside.is_file() and _left_features(ours)
-        features = read_features(beside, len(ours)) if own else None
-        ours = ScoreTable(**{**vars(ours), "features": features})
+    ours = ScoreTable.from_arrow(table, path) if isinstance(table, pa.Table) else None
+    if ours is not None:
         _require_finite(ours.columns, path)
         return ours.fitted(train)
     columns = _columns(table, train.class_names, path)
@@ -75,16 +74,9 @@ def read_scores(path: Path, train: Dataset, rule: str, losses: Tensor | None = N
         )
     _require_finite(scores, path)
     if not known:
-        order.tell(scores, train, path, losses)
+        _tell_order(scores, train, path, losses)
     facts: dict[str, object] = {"file": path.name, "columns": []}  # no features lie beside it
     return ScoreTable(train.hashes, train.labels, train.class_names, scores, train.name, facts)
-
-
-def _left_features(ours: ScoreTable) -> bool:
-    """Whether this scoring left features; others beside it are of an earlier one."""
-    asked = cast(list[str] | None, ours.facts.get("columns"))
-    needs = asked is None or any(RULES[name].needs_features for name in asked if name in RULES)
-    return needs and ours.facts.get("features") is None
 
 
 def _read(path: Path) -> Any:
@@ -102,7 +94,7 @@ def _read(path: Path) -> Any:
                 return {name: loaded[name] for name in names or ()}
         if path.suffix == ".json":
             return _read_json(path)
-    except UNREADABLE as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"cannot read the scores {path}: {error or type(error).__name__}"
         ) from error
@@ -139,14 +131,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _ours(table: Any, path: Path) -> ScoreTable | None:
-    """What `ScoreTable.save` wrote; None where something else did."""
-    try:
-        return ScoreTable.from_arrow(table)
-    except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        raise InputError(f"the scores {path} are damaged ({error}); score anew.") from error
 
 
 def _columns(table: Any, class_names: Sequence[str], path: Path) -> dict[str, Tensor]:
@@ -250,6 +234,63 @@ def _require_finite(columns: Mapping[str, Tensor], path: Path) -> None:
             )
 
 
-def with_features(table: ScoreTable, features: Features | None) -> ScoreTable:
-    """The table with these features, in data-set order; unchanged without."""
-    return table if features is None else ScoreTable(**{**vars(table), "features": features})
+def _tell_order(
+    scores: Mapping[str, Tensor], train: Dataset, path: Path, losses: Tensor | None = None
+) -> None:
+    """Say on the main process that an order is taken on trust, and whether it looks wrong.
+
+    In the right order scores differ between classes, which have other difficulties, and inside
+    classes they go with a scorer's losses; in any other order both are chance. Both are tested on
+    ranks: by one-way analysis of variance (Kruskal and Wallis, 1952) and by Spearman's correlation.
+    Losses decide where they are given, for they show a wrong order inside classes too.
+
+    Args:
+        scores: (N,) columns of one file.
+        train: the images.
+        path: of the file, for the message.
+        losses: (N,) a scorer's losses of these images, None where there are none.
+    """
+    say(
+        "note",
+        f"{path.name} does not say which image each score is of, so the order of {train.name} is "
+        "taken on trust; a column `hash` or, where classes are mixed, `label` would be compared.",
+    )
+    if losses is not None and len(train) >= WITH_LOSSES:
+        chance = min(loss_chance(column, losses, train.labels) for column in scores.values())
+        shown = "on the scorer's losses inside classes"
+    elif len(train) >= IMAGES and train.num_classes >= CLASSES:
+        chance = min(class_chance(column, train.labels) for column in scores.values())
+        shown = "on the class"
+    else:
+        return
+    if chance > CHANCE / len(scores):
+        say(
+            "warning",
+            f"the scores in {path.name} depend no more {shown} than shuffled ones would (p = "
+            f"{chance:.2g}): they are likely in another order than {train.name}, so that the core "
+            "set would be random.",
+        )
+
+
+def class_chance(scores: Tensor, labels: Tensor) -> float:
+    """Probability of so large a difference between classes, if the order were random."""
+    from sklearn.feature_selection import f_classif  # takes a second
+
+    if len(scores.unique()) == 1 or len(labels.unique()) == 1:
+        return 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(f_classif(ranks(scores)[:, None].numpy(), labels.numpy())[1][0])
+
+
+def loss_chance(scores: Tensor, losses: Tensor, labels: Tensor) -> float:
+    """Probability of so strong a correlation inside classes, if the order were random."""
+    inside = torch.zeros(2, len(labels), dtype=torch.float64)
+    classes = [rows for rows in class_rows(labels) if len(rows) > 1]
+    for rows in classes:
+        for column, values in zip(inside, (scores, losses), strict=True):
+            column[rows] = (ranks(values[rows]) - (len(rows) + 1) / 2) / len(rows)
+    if bool((inside == 0).all(dim=1).any()):
+        return 1.0
+    freedom = sum(len(rows) - 1 for rows in classes)
+    z = torch.corrcoef(inside)[0, 1].abs() * freedom**0.5  # standard normal if the order is random
+    return float(torch.special.erfc(z / 2**0.5))

@@ -1,118 +1,108 @@
-"""`Records`: what a training leaves behind of every image after every epoch."""
+"""Where a scoring keeps what it has, so that a killed one goes on."""
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdc.data.mapped import reserve
-from latentdc.errors import RunError
+from latentdc.errors import InputError
+from latentdc.io import fingerprint, load_tensors, reserve, save_tensors, write_text
 
-_CHUNK = 2**18  # images looked at together when scores are made of records
+_NAME = "scoring"  # in a run folder, while it lasts
+_MARK = "fingerprint"
 
 
-class Records:
-    """Named (E, N) arrays, memory-mapped files where there is a folder.
-
-    Losses take 4 bytes, because easy images differ below half precision; the others take 2.
-    The last epoch alone is kept of what is not averaged.
+class Workspace:
+    """A folder that one scoring alone continues; the main process alone reads and writes it.
 
     Args:
-        folder: for the files; None keeps all in memory.
-        epochs: E.
-        count: N.
-        averaged: quantities of every epoch.
-        last: quantities of the last one.
-        keep: whether files of an earlier, killed scoring are continued.
+        folder: of the run; None keeps nothing.
+        facts: of the data, the scorer and whatever else decides the scores.
+        accelerator: of this process.
     """
 
     def __init__(
-        self,
-        folder: Path | None,
-        *,
-        epochs: int,
-        count: int,
-        averaged: tuple[str, ...],
-        last: tuple[str, ...],
-        keep: bool = False,
+        self, folder: Path | None, facts: Mapping[str, object], accelerator: Accelerator
     ) -> None:
-        self.epochs, self.count = epochs, count
-        self.averaged, self.last = averaged, last
-        self._arrays: dict[str, NDArray[np.floating]] = {}
-        for name in (*averaged, *last):
-            shape = (epochs if name in averaged else 1, count)
-            half = name in averaged and name != "loss"
-            self._arrays[name] = array_file(folder, name, shape, "<f2" if half else "<f4", keep)
+        self._home: Path | None = None
+        self._made: list[Path] = []  # folders above it, the innermost first
+        if folder is not None and accelerator.is_main_process:
+            self._home = folder / _NAME
+            self._made = [path for path in self._home.parents if not path.exists()]
+            self._identity = fingerprint(facts, digits=64)
+            mark = self._home / _MARK
+            if not mark.is_file() or mark.read_bytes() != self._identity.encode():
+                shutil.rmtree(self._home, ignore_errors=True)
 
-    def put(self, epoch: int, start: int, values: Tensor) -> None:
-        """Note (n, Q) values of consecutive images, in the order `averaged`, then `last`."""
-        for name, column in zip((*self.averaged, *self.last), values.T.numpy(), strict=True):
-            array = self._arrays[name]
-            largest = np.finfo(array.dtype).max
-            row = array[epoch if name in self.averaged else 0]
-            row[start : start + len(column)] = column.clip(-largest, largest)
+    def place(self, name: str) -> Path | None:
+        """Of a file; None where nothing is kept."""
+        if self._home is None:
+            return None
+        mark = self._home / _MARK
+        if not mark.is_file():  # without it, what was scored is discarded
+            write_text(mark, self._identity)
+        return self._home / name
 
-    def flush(self) -> None:
-        """Bring everything to the disk."""
-        for array in self._arrays.values():
-            if isinstance(array, np.memmap):
-                array.flush()
+    def save(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep tensors, whole or not at all."""
+        path = self.place(f"{name}.safetensors")
+        if path is not None:
+            save_tensors(path, tensors)
 
-    def column(self, name: str) -> Tensor:
-        """(N,) float32: the mean over epochs, or the last one's value."""
-        array = self._arrays[name]
-        total = torch.zeros(self.count)
-        for epoch in array:
-            total += torch.from_numpy(epoch.astype(np.float32)) / len(array)
-        return total
+    def load(self, name: str) -> dict[str, Tensor] | None:
+        """What was last saved under a name.
 
-    def chunks(self) -> Iterator[tuple[slice, Mapping[str, Tensor]]]:
-        """Some images at a time: their places, and (E, n) float32 of what is averaged."""
-        for start in range(0, self.count, _CHUNK):
-            some = slice(start, start + _CHUNK)
-            yield (
-                some,
-                {
-                    name: torch.from_numpy(self._arrays[name][:, some].astype(np.float32))
-                    for name in self.averaged
-                },
-            )
-
-
-def array_file(
-    folder: Path | None, name: str, shape: tuple[int, int], dtype: str, keep: bool
-) -> NDArray[np.floating]:
-    """An array of zeros in a file, in memory without a folder; with `keep`, the file's content.
-
-    Raises:
-        RunError: there is no such file to keep, or it is damaged.
-        OSError: the disk has no room for a new one.
-    """
-    if folder is None:
-        return np.zeros(shape, dtype)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.npy"
-    if keep:
-        if not path.is_file():
-            raise RunError(f"{path} is gone; delete {folder.parent} to score anew.")
+        Raises:
+            InputError: it is damaged.
+        """
+        path = self._home and self._home / f"{name}.safetensors"
         try:
-            found = np.lib.format.open_memmap(path, mode="r+")
-        except (ValueError, EOFError) as error:
-            raise RunError(_damaged(path, str(error))) from error
-        if (found.shape, found.dtype) != (shape, np.dtype(dtype)):
-            raise RunError(_damaged(path, f"{found.dtype} of shape {found.shape}"))
-        return found
-    path.unlink(missing_ok=True)
-    made: NDArray[np.floating] = np.lib.format.open_memmap(
-        path, mode="w+", dtype=dtype, shape=shape
-    )
-    with path.open("r+b") as file:
-        reserve(file)
-    return made
+            return None if path is None or not path.is_file() else load_tensors(path)
+        except (OSError, ValueError) as error:
+            raise self.damaged(path, str(error)) from error
 
+    def array(self, name: str, shape: tuple[int, int], *, keep: bool) -> NDArray[np.float16]:
+        """An array of zeros, in a file where there is a folder; with `keep`, the file's content.
 
-def _damaged(path: Path, why: str) -> str:
-    return f"{path} is damaged ({why}); delete {path.parent.parent} to score anew."
+        Raises:
+            InputError: the file to keep is damaged.
+            OSError: the disk has no room for a new one.
+        """
+        path = self.place(name)
+        if path is None:
+            return np.zeros(shape, np.float16)
+        if keep:
+            try:
+                found = np.lib.format.open_memmap(path, mode="r+")
+            except (OSError, ValueError, EOFError) as error:
+                raise self.damaged(path, str(error)) from error
+            if found.shape != shape or found.dtype != np.float16:
+                raise self.damaged(path, f"{found.dtype} of shape {found.shape}")
+            return found
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        made: NDArray[np.float16] = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        with path.open("r+b") as file:
+            reserve(file)
+        return made
+
+    def damaged(self, path: Path | None, why: str) -> InputError:
+        """The error that says so."""
+        return InputError(f"{path} is damaged ({why}); delete {self._home} to score anew.")
+
+    def clear(self) -> None:
+        """Delete it, when the scores are made."""
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
+
+    def refused(self) -> None:
+        """Delete it with the folders that it made: what is refused leaves no trace."""
+        self.clear()
+        with suppress(OSError):  # one holds more
+            for folder in self._made:
+                folder.rmdir()

@@ -1,24 +1,27 @@
-"""A report to look at: what each rule finds easy and hard, and how far rules agree."""
+"""A report: what each rule finds easy and hard, how far rules agree, which labels look wrong."""
 
-import os
 from collections.abc import Callable
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.prune.agreement import matrix, overlap, within_class_spearman
+from latentdc.io import write_text, writing
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.ranking import Order, ranked
-from latentdc.prune.rules.names import RULES
 from latentdc.prune.score_table import ScoreTable
+from latentdc.prune.select import Order, class_rows, ranked, ranks, select
+from latentdc.recipe import Prune
+from latentdc.recipe.rules import RULES
 from latentdc.report import save_grid
 
 SHOWN = 10  # images of each class and end
 CLASSES = 20  # classes shown, at most
 BOTH: tuple[tuple[Order, str], ...] = (("easy", "The easiest"), ("hard", "The hardest"))
+WRONG = 0.01  # share of the images whose labels are held for the likeliest to be wrong
+Compare = Callable[[Tensor, Tensor], float]
 ENDS = (0.01, 0.1, 0.3)  # shares of the easiest images that two rules are compared by
 
 
@@ -37,10 +40,10 @@ def write_report(folder: Path, table: ScoreTable, train: Dataset, coreset: Cores
     folder.mkdir(parents=True, exist_ok=True)
     kept = coreset.indices(train)
     columns = {name: column for name, column in table.columns.items() if name in RULES}
-    hardness = {n: c if RULES[n].hard == "high" else -c for n, c in columns.items()}
+    hardness = {name: table.hardness(name) for name in columns}
     lines = [f"# Pruning {train.name}", ""]
     lines += [f"{len(kept)} of {len(train)} images kept by {coreset.by}.", ""]
-    lines += [*_balance(train, kept), ""]
+    lines += [*_balance(train, kept, suspects(table)), ""]
     if coreset.rule in RULES and RULES[coreset.rule].chooses and train.kind == "images":
         _grid(folder / "kept.png", train, lambda rows: rows[torch.isin(rows, kept)])
         lines += [f"Some of each class that {coreset.rule} chose:", "", "![kept](kept.png)", ""]
@@ -53,21 +56,37 @@ def write_report(folder: Path, table: ScoreTable, train: Dataset, coreset: Cores
             _ends(folder / f"{name}-{order}.png", hardness[name], train, order)
             lines += [f"{title} of each class, from left to right:", ""]
             lines += [f"![{title.lower()} by {name}]({name}-{order}.png)", ""]
-    part = folder / "report.md.part"
-    part.write_text("\n".join(lines), encoding="utf-8")
-    os.replace(part, folder / "report.md")
+    write_text(folder / "report.md", "\n".join(lines))
     return folder / "report.md"
 
 
-def _balance(train: Dataset, kept: Tensor) -> list[str]:
-    """Of each class, how many there were and are, and the shares of the whole."""
-    before = class_counts(train)
-    after = torch.bincount(train.labels[kept], minlength=train.num_classes)
-    lines = ["| class | images | kept | share before | share after |"]
-    lines += ["| --- | ---: | ---: | ---: | ---: |"]
-    for name, old, new in zip(train.class_names, before.tolist(), after.tolist(), strict=True):
-        shares = f"{old / len(train):.2%} | {new / len(kept):.2%}"
-        lines.append(f"| {name} | {old} | {new} | {shares} |")
+def suspects(table: ScoreTable) -> Tensor | None:
+    """(M,) rows of the labels that are likeliest wrong, the worst first; None where nothing tells.
+
+    They are those whose label loses against another one throughout a training: Pleiss et al.,
+    "Identifying Mislabeled Data using the Area Under the Margin Ranking", NeurIPS 2020,
+    https://arxiv.org/abs/2001.10528. Where only given weights were looked through, their loss takes
+    the place of the area under the margin.
+    """
+    for rule in ("aum", "loss"):
+        if rule in table.columns:
+            rows = ranked(table.hardness(rule), "hard")
+            return rows[: max(1, round(WRONG * len(table)))]
+    return None
+
+
+def _balance(train: Dataset, kept: Tensor, wrong: Tensor | None) -> list[str]:
+    """Of each class, how many there were and are, its shares, and its suspicious labels."""
+    counts = [class_counts(train), train.labels[kept].bincount(minlength=train.num_classes)]
+    titles = ["class", "images", "kept", "share before", "share after"]
+    if wrong is not None:
+        titles.append("labels to check")
+        counts.append(train.labels[wrong].bincount(minlength=train.num_classes))
+    lines = [f"| {' | '.join(titles)} |", "| --- |" + " ---: |" * (len(titles) - 1)]
+    rows = torch.stack(counts, dim=1).tolist()
+    for name, (old, new, *suspicious) in zip(train.class_names, rows, strict=True):
+        cells = [name, old, new, f"{old / len(train):.2%}", f"{new / len(kept):.2%}", *suspicious]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 
 
@@ -105,6 +124,38 @@ def _histogram(path: Path, name: str, column: Tensor, kept: Tensor) -> None:
         axes.hist(some.clamp(edges[0], edges[-1]).numpy(), edges, label=label)
     axes.set(xlabel=name, ylabel="images", yscale="log")
     axes.legend()
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png", dpi=100)
-    os.replace(part, path)
+    with writing(path) as part:
+        figure.savefig(part, format="png", dpi=100)
+
+
+def within_class_spearman(a: Tensor, b: Tensor, labels: Tensor) -> float:
+    """Spearman's correlation of two (N,) scores, averaged over classes; equals share a rank.
+
+    Classes in which a score is the same for all images have none; NaN if that is all of them.
+    """
+    values = []
+    for rows in class_rows(labels):
+        if len(rows) == 0:
+            continue
+        both = torch.stack([ranks(a[rows]), ranks(b[rows])])
+        values.append(torch.corrcoef(both)[0, 1])
+    return float(torch.stack(values).nanmean())
+
+
+def overlap(a: Tensor, b: Tensor, labels: Tensor, keep: float) -> float:
+    """Share that the lowest `keep` of each class by two (N,) scores have in common."""
+    first, second = (select(x, labels, Prune(keep=keep)) for x in (a, b))
+    return len(set(first.tolist()) & set(second.tolist())) / len(first)
+
+
+def matrix(scores: dict[str, Tensor], compare: Compare) -> list[str]:
+    """Lines of a Markdown table that compares every score with every other, each two once."""
+    lines = [f"| | {' | '.join(scores)} |", "| --- |" + " ---: |" * len(scores)]
+    alike = {
+        frozenset(pair): f"{compare(scores[pair[0]], scores[pair[1]]):.2f}"
+        for pair in combinations(scores, 2)
+    }
+    for name in scores:
+        cells = [alike.get(frozenset((name, other)), "") for other in scores]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines

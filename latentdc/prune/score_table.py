@@ -5,16 +5,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from latentdc import checked
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.prune.features import Features
-from latentdc.prune.quantities import PREDICTED
+from latentdc.io import file_hash, read_table, save_table
+from latentdc.prune.features import FEATURES, Features, read_features
+from latentdc.recipe.rules import RULES
 
+PREDICTED = "predicted"  # column of the class that the scorer says, as it ends
 _KIND = "latentdc.scores"  # of parquet file
+_ABOUT = ("class_names", "dataset", "facts", "features_hash")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class ScoreTable:
         dataset: source and split.
         facts: how the scores were made, in JSON's types.
         features: of the samples, for rules that choose among features.
+        features_hash: of the file of features that the scoring left beside the scores, if any.
     """
 
     hashes: Tensor
@@ -39,6 +44,7 @@ class ScoreTable:
     dataset: str
     facts: dict[str, object] = field(default_factory=dict)
     features: Features | None = None
+    features_hash: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,32 +62,70 @@ class ScoreTable:
             )
         return self.columns[rule]
 
+    def hardness(self, rule: str) -> Tensor:
+        """(N,) scores of a rule, turned so that high is hard.
+
+        Raises:
+            InputError: as `column`.
+        """
+        column = self.column(rule)
+        return column if RULES[rule].hard == "high" else -column
+
+    def with_features(self, features: Features | None) -> "ScoreTable":
+        """The table with these features, in its order; unchanged without."""
+        return self if features is None else replace(self, features=features)
+
     def save(self, path: Path) -> None:
         """Write one parquet file without the features, whole or not at all."""
         columns = {"index": torch.arange(len(self)), "hash": self.hashes, "label": self.labels}
-        about = {"class_names": self.class_names, "dataset": self.dataset, "facts": self.facts}
-        checked.save_table({**columns, **self.columns}, about, _KIND, path)
+        about = {name: getattr(self, name) for name in _ABOUT}
+        save_table(path, {**columns, **self.columns}, about, _KIND)
 
     @classmethod
-    def from_arrow(cls, table: Any) -> "ScoreTable | None":
-        """What `save` wrote; None where something else did.
+    def load(cls, path: Path) -> "ScoreTable":
+        """What `save` wrote.
 
         Raises:
-            ValueError: it is not as it was written.
+            InputError: it is not as it was written, or something else.
         """
-        found = checked.read_table(table, _KIND)
-        if found is None:
-            return None
-        columns, told = found
-        del columns["index"]
-        return cls(
-            hashes=columns.pop("hash"),
-            labels=columns.pop("label"),
-            class_names=tuple(told["class_names"]),
-            columns=columns,
-            dataset=told["dataset"],
-            facts=told["facts"],
-        )
+        try:
+            table = cls.from_arrow(pq.read_table(path), path)
+        except (OSError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"cannot read the scores {path}: {reason}") from error
+        if table is None:
+            raise InputError(f"{path} holds no scores of latentdc; remove it to score anew.")
+        return table
+
+    @classmethod
+    def from_arrow(cls, table: Any, path: Path) -> "ScoreTable | None":
+        """What `save` wrote, with the features beside it; None where something else wrote it.
+
+        Raises:
+            InputError: one of them is not as it was written.
+        """
+        try:
+            found = read_table(table, _KIND)
+            if found is None:
+                return None
+            columns, about = found
+            del columns["index"]
+            hashes, labels = columns.pop("hash"), columns.pop("label")
+            about = {name: about[name] for name in _ABOUT}
+            about["class_names"] = tuple(about["class_names"])
+        except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"the scores {path} are damaged ({reason}); score anew.") from error
+        scores = cls(hashes=hashes, labels=labels, columns=columns, **about)
+        beside = path.with_name(FEATURES)
+        if scores.features_hash is None or not beside.is_file():
+            return scores
+        if file_hash(beside) != scores.features_hash:
+            raise InputError(
+                f"{beside} is damaged: it is not what was written with {path.name}; delete both to "
+                "score anew."
+            )
+        return scores.with_features(read_features(beside, len(scores)))
 
     def order_for(self, dataset: Dataset) -> Tensor:
         """(N,) row of this table for each sample of `dataset`, found by content and class name.
@@ -112,6 +156,7 @@ class ScoreTable:
             labels=self.labels[rows],
             columns={name: column[rows] for name, column in self.columns.items()},
             features=None if self.features is None else self.features.select(rows),
+            features_hash=None,  # the file has another order
         )
 
     def fitted(self, dataset: Dataset) -> "ScoreTable":
@@ -134,6 +179,7 @@ class ScoreTable:
                 for name, column in self.columns.items()
             },
             features=None if self.features is None else self.features.select(order),
+            features_hash=None,
         )
 
     def _renamed(self, predicted: Tensor, dataset: Dataset) -> Tensor:

@@ -6,15 +6,12 @@ YAML; only the commands (`main`s) and the pipelines they call know recipes.
 
 from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import LARGEST_ZCA, Data
-from latentdc.recipe.distill import Distill, Trim
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
-from latentdc.recipe.mosaics import Combine, Rded
-from latentdc.recipe.objective import LOOPS, Loops, ObjectiveSpec
-from latentdc.recipe.prior import PriorSpec
-from latentdc.recipe.prune import Prune, RuleSettings
+from latentdc.recipe.methods import Combine, Matching, Rded, Trim
+from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
+from latentdc.recipe.prior import PriorSettings
+from latentdc.recipe.prune import Prune, RuleSettings, Scorer
 from latentdc.recipe.run import Recipe
-from latentdc.recipe.scorer import Scorer
-from latentdc.recipe.trajectory import Experts, Trajectory
 
 __all__ = [
     "BASELINES",
@@ -22,13 +19,13 @@ __all__ = [
     "LOOPS",
     "Combine",
     "Data",
-    "Distill",
     "Evaluate",
     "Experts",
     "Hub",
     "Loops",
-    "ObjectiveSpec",
-    "PriorSpec",
+    "Matching",
+    "ObjectiveSettings",
+    "PriorSettings",
     "Prune",
     "Rded",
     "Recipe",

@@ -3,7 +3,9 @@
 import os
 
 from latentdc.errors import InputError
-from latentdc.typed import show
+from latentdc.recipe.fields import show
+
+AUGMENTATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")  # of DSA
 
 
 def require(condition: bool, message: str) -> None:
@@ -51,11 +53,7 @@ def expand_home(spec: object, prefix: str, *paths: str) -> None:
 def require_normalization(
     mean: tuple[float, ...] | None, std: tuple[float, ...] | None, prefix: str
 ) -> None:
-    """Refuse a mean and std that are not of images in [0, 1], such as those of levels up to 255.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse a mean and std that are not of images in [0, 1], such as those of levels up to 255."""
     require(
         mean is None or all(0 <= value <= 1 for value in mean),
         f"{prefix}mean is of images in [0, 1], got {mean}; divide one of levels by 255.",
@@ -69,3 +67,13 @@ def require_normalization(
         f"{prefix}std is of images in [0, 1] and at least 1e-4, got {std}; divide one of levels "
         "by 255.",
     )
+
+
+def check_augment(strategy: str | None, key: str) -> None:
+    """Refuse a DSA strategy that names an unknown augmentation."""
+    for name in [] if strategy is None else strategy.replace("+", "_").split("_"):
+        require(
+            name in AUGMENTATIONS,
+            f"{key} joins {', '.join(AUGMENTATIONS)} by '_' (one of them is drawn) or '+' (one "
+            f"after another); {name!r} in {strategy!r} is unknown.",
+        )

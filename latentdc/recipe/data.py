@@ -1,14 +1,17 @@
-"""The real images."""
+"""The real data, and what recipes over feature vectors cannot say because it is about images."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-from latentdc.data.subsets import subset_indices
 from latentdc.recipe.checks import expand_home, require, require_normalization
-from latentdc.recipe.vectors import OF_IMAGES, refuse_image_keys
-from latentdc.typed import check_fields, show
+from latentdc.recipe.fields import check_fields, show
+from latentdc.recipe.subsets import subset_indices
 
 LARGEST_ZCA = 64  # px: a matrix of 0.6 GB in float32
+OF_IMAGES = (
+    *("resolution", "config", "revision", "image", "label", "subset"),
+    *("unreadable", "mean", "std", "zca"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,3 +102,23 @@ class Data:
     def size(self) -> int | None:
         """What networks are built for: pixels of a side; of vectors only their files say it."""
         return self.resolution if self.kind == "images" else None
+
+
+def refuse_image_keys(spec: Any, keys: tuple[str, ...], prefix: str) -> None:
+    """Refuse keys that are about images and are not at their defaults."""
+    plain = {field.name: field.default for field in fields(spec)}
+    for key in keys:
+        value = getattr(spec, key)
+        require(
+            value == plain[key],
+            f"{prefix}.{key}={value} is about images, and data.kind is vectors; leave it out.",
+        )
+
+
+def require_images(data: Data, command: str) -> None:
+    """Refuse a command that is about images alone."""
+    require(
+        data.kind == "images",
+        f"{command} works on images, and data.kind is vectors; vectors can be pruned, distilled "
+        "and evaluated.",
+    )

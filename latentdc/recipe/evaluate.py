@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from latentdc.recipe.checks import require
-from latentdc.typed import check_fields
+from latentdc.recipe.fields import check_fields
 
 REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)
 BASELINES = ("random", "coreset", "kept", "full")  # rows beside those of the sets in question

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require
-from latentdc.typed import check_fields
+from latentdc.recipe.fields import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
-class PriorSpec:
+class PriorSettings:
     """The space in which synthetic images are optimised.
 
     Attributes:
@@ -27,12 +27,10 @@ class PriorSpec:
         skip: LD3M's residual: `x0` mixes the encoded latent into the predicted x0 (released code),
             `mean` mixes the noisy one into the mean of each step (paper, Eq. 7), `none` is without.
         clamp: limit pixel images to [-1, 1] (the published pixel methods do not).
-        memory: `fast` keeps activations (one forward sweep); `low` and `replay` recompute each
-            denoising step in backward (one forward more), in chunks of images, `replay` without a
-            graph between them; `auto` measures what fits and keeps its choice with the run.
-        chunk: images per chunk when memory is `low` or `replay`.
-        truncate: gradient through the skip and the denoiser's last so many steps alone, an
-            approximation; null is exact.
+        memory: `fast` keeps activations (one forward sweep); `low` recomputes each denoising step
+            in backward (one forward more), in chunks of images; `auto` measures what fits and keeps
+            its choice with the run.
+        chunk: images per chunk when memory is `low`.
         channels_last: layout of the networks, which GPUs may prefer.
         compile: run the networks through torch.compile.
     """
@@ -48,9 +46,8 @@ class PriorSpec:
     denoiser: Literal["pretrained", "random"] = "pretrained"
     skip: Literal["x0", "mean", "none"] = "x0"
     clamp: bool = True
-    memory: Literal["auto", "fast", "low", "replay"] = "auto"
+    memory: Literal["auto", "fast", "low"] = "auto"
     chunk: int = 10
-    truncate: int | None = None
     channels_last: bool = False
     compile: bool = False
 
@@ -78,11 +75,6 @@ class PriorSpec:
             f"prior.autoencoder takes the place of a diffusion prior's own; with prior.kind="
             f"{self.kind} give an autoencoder as prior.weights.",
         )
-        require(
-            self.kind == "diffusion" or self.truncate is None,
-            f"prior.truncate counts denoising steps, and prior.kind={self.kind} has none; leave it "
-            "out.",
-        )
         if self.kind != "diffusion":
             return
         least = 1 if self.skip == "none" else 2
@@ -94,9 +86,4 @@ class PriorSpec:
         require(
             self.guidance >= 0,
             f"prior.guidance is at least 0, and 1 turns it off; got {self.guidance}.",
-        )
-        require(
-            self.truncate is None or 1 <= self.truncate < self.steps,
-            f"prior.truncate is between 1 and prior.steps - 1 = {self.steps - 1}, got "
-            f"{self.truncate}; leave it out for the exact gradient.",
         )

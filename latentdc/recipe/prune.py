@@ -1,12 +1,67 @@
-"""The core set: scores, rules, budgets."""
+"""The core set: scorer, rules, budgets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-from latentdc.prune.rules.names import RULES, require_rule
-from latentdc.recipe.checks import expand_home, require
-from latentdc.recipe.scorer import Scorer
-from latentdc.typed import check_fields
+from latentdc.recipe.checks import expand_home, require, require_normalization
+from latentdc.recipe.data import Data, refuse_image_keys
+from latentdc.recipe.fields import check_fields
+from latentdc.recipe.networks import check_network, pretrained
+from latentdc.recipe.rules import RULES, require_rule
+
+SCORE_FILES = (".parquet", ".csv", ".json", ".npy", ".npz")
+FEATURE_FILES = (".npy", ".safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """The classifier whose loss ranks the training images.
+
+    Attributes:
+        network: a student of latentdc (`convnet3`, `convnet3@32` for base width 32, `resnet56`) or,
+            with `weights: torchvision`, a torchvision classifier (`resnet18`).
+        weights: null trains the network on the spot; a safetensors file; or `torchvision` for
+            torchvision's recommended weights on ImageNet, `torchvision/IMAGENET1K_V1` for others.
+        epochs: epochs of on-the-spot training; the loss is averaged over them.
+        lr: peak learning rate of on-the-spot training (SGD, momentum 0.9, cosine).
+        batch: images per step of training; at most so many are scored together.
+        mean: normalisation that given weights expect; null takes the data's.
+        std: likewise.
+        resolution: pixels that given weights expect; null takes the data's.
+        runs: independent trainings, over which scores are averaged.
+        infobatch: leave out, with this probability, each image that is easier than the mean of an
+            epoch of that training (InfoBatch); null sees all.
+    """
+
+    network: str = "convnet3"
+    weights: str | None = None
+    epochs: int = 10
+    lr: float = 0.01
+    batch: int = 256
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    resolution: int | None = None
+    runs: int = 1
+    infobatch: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "prune.scorer.")
+        expand_home(self, "prune.scorer.", "weights")
+        require_normalization(self.mean, self.std, "prune.scorer.")
+        require(self.epochs >= 1, f"prune.scorer.epochs is at least 1, got {self.epochs}.")
+        require(self.lr > 0, f"prune.scorer.lr is positive, got {self.lr}.")
+        require(self.batch >= 1, f"prune.scorer.batch is at least 1, got {self.batch}.")
+        require(self.runs >= 1, f"prune.scorer.runs is at least 1, got {self.runs}.")
+        require(
+            self.infobatch is None or 0 < self.infobatch < 1,
+            f"prune.scorer.infobatch is a probability in (0, 1), got {self.infobatch}.",
+        )
+        require(
+            self.resolution is None or self.resolution >= 8,
+            f"prune.scorer.resolution is in pixels and at least 8, got {self.resolution}.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,3 +221,41 @@ class Prune:
             f"tdds looks at windows of prune.rules.span={self.rules.span} epochs and there are "
             f"{last - first + 1}: train for more prune.scorer.epochs, or choose a smaller span.",
         )
+
+
+def check_prune(prune: Prune, data: Data) -> None:
+    """Refuse a core set, network or weights that cannot be used, before anything is loaded.
+
+    Raises:
+        InputError: a file that does not exist, an unknown network, or one too large for the images.
+    """
+    if prune.coreset is not None:
+        _require_file(prune.coreset, "prune.coreset")
+        return
+    if prune.keeps_all and not prune.columns:
+        return
+    if prune.features is not None:
+        _require_file(prune.features, "prune.features", FEATURE_FILES)
+    if prune.scores is not None:
+        _require_file(prune.scores, "prune.scores", SCORE_FILES)
+        return
+    scorer = prune.scorer
+    if data.kind == "vectors":
+        refuse_image_keys(scorer, ("mean", "std", "resolution"), "prune.scorer")
+        require(
+            pretrained(scorer.weights) is None,
+            f"prune.scorer.weights={scorer.weights} classifies images, and data.kind is vectors; "
+            "name a file, or leave it out to train the scorer.",
+        )
+    scored = any(RULES[name].stage != "contents" for name in (prune.score, *prune.columns))
+    if not scored or pretrained(scorer.weights) is not None:
+        return
+    check_network(scorer.network, scorer.resolution or data.size, data.kind)
+    if scorer.weights is not None:
+        _require_file(scorer.weights, "prune.scorer.weights")
+
+
+def _require_file(name: str, key: str, suffixes: Sequence[str] = ()) -> None:
+    require(Path(name).is_file(), f"{key}: there is no file {name}.")
+    known = not suffixes or Path(name).suffix in suffixes
+    require(known, f"{key}: {name} is none of {', '.join(suffixes)}.")

@@ -5,14 +5,12 @@ from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import Data
-from latentdc.recipe.distill import Distill
 from latentdc.recipe.evaluate import Evaluate, Hub
-from latentdc.recipe.mosaics import Combine, Rded
-from latentdc.recipe.objective import ObjectiveSpec
-from latentdc.recipe.prior import PriorSpec
+from latentdc.recipe.fields import check_fields
+from latentdc.recipe.methods import Combine, Matching, Rded
+from latentdc.recipe.objective import Experts, ObjectiveSettings
+from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune
-from latentdc.recipe.trajectory import Experts
-from latentdc.typed import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +31,9 @@ class Recipe:
     prune: Prune = field(default_factory=Prune)
     combine: Combine = field(default_factory=Combine)
     rded: Rded = field(default_factory=Rded)
-    prior: PriorSpec = field(default_factory=lambda: PriorSpec(weights="digits"))
-    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
-    distill: Distill = field(default_factory=Distill)
+    prior: PriorSettings = field(default_factory=lambda: PriorSettings(weights="digits"))
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    distill: Matching = field(default_factory=Matching)
     experts: Experts = field(default_factory=Experts)
     evaluate: Evaluate = field(default_factory=Evaluate)
     push: Hub = field(default_factory=Hub)
@@ -104,3 +102,38 @@ class Recipe:
             f"evaluate.learned_lr needs a learning rate that was learned with the set, and "
             f"objective.kind={kind} learns none; only mtt does.",
         )
+
+
+def check_vectors(recipe: Recipe) -> None:
+    """Refuse a distillation whose parts are not of one kind.
+
+    Raises:
+        InputError: images with a space of vectors, or vectors with what is about images.
+    """
+    if recipe.data.kind == "images":
+        require(
+            recipe.prior.kind != "vector",
+            "prior.kind=vector is the space of feature vectors, and data.kind is images; take "
+            "pixel, autoencoder or diffusion.",
+        )
+        return
+    require(
+        recipe.prior.kind == "vector",
+        f"prior.kind={recipe.prior.kind} makes images, and data.kind is vectors; write prior: "
+        "{kind: vector}.",
+    )
+    require(
+        recipe.objective.kind != "mtt",
+        "objective.kind=mtt follows experts that are trained on images, and data.kind is vectors; "
+        "take dm or dc.",
+    )
+    require(
+        recipe.objective.augment is None,
+        f"objective.augment={recipe.objective.augment} is about images, and data.kind is vectors; "
+        "write augment: null.",
+    )
+    require(
+        recipe.distill.grid_every == 0,
+        f"distill.grid_every={recipe.distill.grid_every} draws images, and data.kind is vectors; "
+        "leave it out.",
+    )

@@ -3,17 +3,22 @@
 Imports no torch before all cells are checked.
 """
 
+import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from latentdc import cli, config, ownership
-from latentdc.distill.__main__ import check
-from latentdc.errors import InputError
-from latentdc.sweep.cells import Cells, expand, place, runs
-from latentdc.sweep.spec import Sweep, known_names, slug
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from latentdc import cli, config
+from latentdc.distill import check
+from latentdc.run_folder import check_folder
+from latentdc.sweep.spec import (
+    Sweep,
+    cell_folder,
+    expand,
+    require_names,
+    shared_runs,
+    slug,
+    wanted_points,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -31,34 +36,40 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="AXIS=NAME,...",
         help="run these names of an axis alone; the table shows all that is finished",
     )
+    parser.add_argument(
+        "--recipe", dest="base", metavar="RECIPE", help="vary this recipe in place of the sweep's"
+    )
     options = parser.parse_intermixed_args(argv)
-
-    def work() -> None:
-        path = config.find(options.recipe, "recipes")
-        sweep = config.load(Sweep, path)
-        only = _chosen(options.only, sweep)
-        recipe = config.find(sweep.recipe, "recipes")
-        overrides = [*sweep.overrides, *options.overrides]
-        cells = expand(recipe, overrides, sweep.axes, skip=sweep.skip, check=check)
-        wanted = _only(cells, sweep, only)
-        if options.print_config:
-            _describe(wanted, sweep)
-            return
-        folder = cli.run_folder(next(iter(cells.values())).output, path.stem)
-        for point in set(runs(cells, folder).values()):
-            ownership.check(cells[point], place(folder, point))
-        _run(sweep, cells, wanted, path.stem, folder)
-
-    cli.exits(work)
+    cli.exits(lambda: _sweep(options))
 
 
-def _run(sweep: Sweep, cells: Cells, wanted: Cells, name: str, folder: "Path") -> None:
+def _sweep(options: argparse.Namespace) -> None:
+    path = config.find(options.recipe, "recipes")
+    sweep = config.load(Sweep, path)
+    stem = path.stem
+    if options.base is not None:
+        sweep = replace(sweep, recipe=options.base)
+        stem = f"{path.stem}_{config.find(options.base, 'recipes').stem}"
+    only = _chosen(options.only, sweep)
+    cells = expand(sweep, options.overrides, only=only, check=check)
+    wanted = wanted_points(cells, sweep, only)
+    if options.print_config:
+        for point in wanted:
+            print(f"{'/'.join(point)}: {' '.join(sweep.changes(point))}")
+        print(f"{len(wanted)} cells")
+        return
+    folder = cli.run_folder(next(iter(cells.values())).output, stem)
+    for point in set(shared_runs(cells, folder).values()):
+        check_folder(cells[point], cell_folder(folder, point))
+    given = [sweep.recipe, *sweep.overrides, *options.overrides]
+    words = {point: [*given, *sweep.changes(point)] for point in cells}
+
     from accelerate import PartialState
 
     from latentdc.sweep.report import write
     from latentdc.sweep.run import carry_out
 
-    carry_out(wanted, name, folder, every=cells)
+    carry_out(wanted, cells, stem, folder, words)
     if PartialState().is_main_process:
         print(f"\n{write(sweep, cells, folder)}\n\nresults: {folder / 'results.json'}")
 
@@ -74,32 +85,8 @@ def _chosen(given: Sequence[str], sweep: Sweep) -> dict[str, list[str]]:
         axis, _, names = one.partition("=")
         short = {slug(name): name for name in sweep.axes.get(axis, {})}
         chosen[axis] = [short.get(name, name) for name in names.split(",")]
-    known_names(chosen, sweep.axes, "--only")
+    require_names(chosen, sweep.axes, "--only")
     return chosen
-
-
-def _only(cells: Cells, sweep: Sweep, only: dict[str, list[str]]) -> Cells:
-    axes = list(sweep.axes)
-    wanted = {
-        point: recipe
-        for point, recipe in cells.items()
-        if all(point[axes.index(axis)] in names for axis, names in only.items())
-    }
-    if not wanted:
-        raise InputError("no cell is left; the sweep skips all that --only names, or everything.")
-    return wanted
-
-
-def _describe(cells: Cells, sweep: Sweep) -> None:
-    """Each cell and its overrides."""
-    for point in cells:
-        own = [
-            change
-            for axis, name in zip(sweep.axes, point, strict=True)
-            for change in sweep.axes[axis][name]
-        ]
-        print(f"{'/'.join(point)}: {' '.join(own)}")
-    print(f"{len(cells)} cells")
 
 
 if __name__ == "__main__":

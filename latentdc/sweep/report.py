@@ -1,40 +1,215 @@
-"""Bring together what the cells of a sweep left: results.json, table.md and table.png."""
+"""What a sweep brings together from its finished cells: results.json, table.md and table.png."""
 
-import json
-import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from latentdc.sweep import finished
-from latentdc.sweep.cells import Cells, place, runs
-from latentdc.sweep.picture import draw
-from latentdc.sweep.render import Result, to_json, to_markdown
-from latentdc.sweep.spec import Sweep
+from latentdc.io import write_text, writing
+from latentdc.plain_text import in_picture, markdown_table
+from latentdc.recipe import BASELINES
+from latentdc.results.frame import percent
+from latentdc.results.result import RESULTS, Result, save
+from latentdc.results.tables import to_markdown
+from latentdc.sweep.run import cell_results, is_finished
+from latentdc.sweep.spec import Axis, Cells, Point, Sweep, cell_folder, shared_runs
 
+_FIXED = ("random", "full")  # rows that do not depend on the cell
+_PANEL = (3.4, 2.7)  # inches
+_LEGEND = 1.3
 
-def collect(cells: Cells, folder: Path) -> dict[tuple[str, ...], Result]:
-    """The finished ones that have scores, by every point that shares their run."""
-    found = {}
-    home = runs(cells, folder)
-    for point in cells:
-        target = place(folder, home[point])
-        if finished.is_finished(cells[home[point]], target):
-            table = finished.table(target)
-            if table is not None:
-                run = place(Path(), home[point])
-                found[point] = Result(run, table, finished.seconds(target))
-    return found
+Results = Mapping[Point, Sequence[Result]]
 
 
 def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
     """Write the results of all finished cells, and return the table."""
     results, wanted = collect(cells, folder), list(cells)
-    text = to_markdown(sweep.axes, wanted, results)
-    for name, content in {
-        "results.json": json.dumps(to_json(sweep.axes, results), indent=2) + "\n",
-        "table.md": text + "\n",
-    }.items():
-        part = folder / f"{name}.{os.getpid()}.part"
-        part.write_text(content, encoding="utf-8")
-        os.replace(part, folder / name)
+    text = table(sweep.axes, wanted, results)
+    every = {id(result): result for found in results.values() for result in found}
+    save(folder / RESULTS, every.values())
+    write_text(folder / "table.md", text + "\n")
     draw(sweep.axes, wanted, results, folder / "table.png")
     return text
+
+
+def collect(cells: Cells, folder: Path) -> dict[Point, list[Result]]:
+    """The results of the finished cells that have some, by every point that shares their run.
+
+    `run` names these points, `seconds` are those of all distillation steps.
+    """
+    found: dict[Point, list[Result]] = {}
+    home = shared_runs(cells, folder)
+    for first in dict.fromkeys(home[point] for point in cells):
+        target = cell_folder(folder, first)
+        results = cell_results(target) if is_finished(cells[first], target) else []
+        points = [point for point in cells if home[point] == first]
+        name = " and ".join(", ".join(point) for point in points)
+        named = [replace(result, run=name) for result in results]
+        found |= dict.fromkeys(points, named) if named else {}
+    return {point: found[point] for point in cells if point in found}
+
+
+def of_cell(results: Sequence[Result], student: str) -> Result | None:
+    """Of the set that a cell is about, which is the first row that is no baseline but `kept`."""
+    own = [result for result in results if result.set not in (*_FIXED, "coreset")]
+    name = (own or results)[0].set
+    return next((r for r in results if (r.set, r.student) == (name, student)), None)
+
+
+def table(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results) -> str:
+    """A table for each student, baselines that all cells share, and what the numbers are.
+
+    The last axis runs across; a single axis runs down, and students across.
+
+    Args:
+        axes: of the sweep.
+        wanted: all of its points.
+        results: those that are there.
+    """
+    every = [result for found in results.values() for result in found]
+    students = list(dict.fromkeys(result.student for result in every))
+    lines: list[str] = []
+    if len(axes) == 1 and every:
+        lines.append(to_markdown(_of_one_axis(results)))
+    else:
+        for student in students:
+            lines += [f"**{student}**\n"] if len(students) > 1 else []
+            lines += [_grid(axes, wanted, results, student), "", *_baselines(every, student)]
+        lines += _captions(every)
+    missing = sum(point not in results for point in wanted)
+    if missing:
+        lines.append(f"\n{missing} of {len(wanted)} cells are not finished.")
+    return "\n".join(lines)
+
+
+def _of_one_axis(results: Results) -> list[Result]:
+    """The cells' own rows by their names, then their baselines, each of the same images once."""
+    own: list[Result] = []
+    baselines: dict[tuple[object, ...], Result] = {}
+    for found in {id(each): each for each in results.values()}.values():
+        for result in found:
+            if result is of_cell(found, result.student):
+                own.append(replace(result, set=result.run or result.set))
+            elif result.set in BASELINES:
+                key = (result.set, result.ipc, result.conditions, result.student, result.hashes)
+                baselines.setdefault(key, replace(result, seconds=None))
+    return [*own, *baselines.values()]
+
+
+def _grid(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, student: str) -> str:
+    *leading, last = axes
+    across = [name for name in axes[last] if any(point[-1] == name for point in wanted)]
+    rows = [[*leading, *across]]
+    for start in dict.fromkeys(point[:-1] for point in wanted):
+        cells = []
+        for name in across:
+            found = results.get((*start, name))
+            missing = "-" if (*start, name) in wanted else ""
+            cells.append(_cell(found, student) if found else missing)
+        rows.append([*start, *cells])
+    return markdown_table(rows, left=len(leading))
+
+
+def _cell(results: Sequence[Result], student: str) -> str:
+    result = of_cell(results, student)
+    if result is None:
+        return "-"
+    timed = "" if result.seconds is None else f" ({result.seconds:.0f} s)"
+    return percent(result.accuracies) + timed
+
+
+def _baselines(results: Sequence[Result], student: str) -> list[str]:
+    """Of each baseline's sets once, as far as all cells under its protocol have the same."""
+    alike: dict[tuple[str, str], set[tuple[str, ...]]] = {}
+    for result in results:
+        alike.setdefault((result.set, result.protocol_hash), set()).add(result.hashes)
+    found = {
+        (result.set, result.hashes, result.protocol_hash): (
+            f"{result.set}{'' if result.set == 'full' else f', ipc {result.ipc}'}: "
+            f"{percent(result.accuracies)}"
+        )
+        for result in results
+        if result.student == student
+        and result.set in BASELINES
+        and (result.set in _FIXED or len(alike[result.set, result.protocol_hash]) == 1)
+    }
+    return ["; ".join(found.values()) + ".", ""] if found else []
+
+
+def _captions(results: Sequence[Result]) -> list[str]:
+    timed = any(result.seconds is not None for result in results)
+    lines = []
+    for one in {result.protocol_hash: result for result in results}.values():
+        seeds = len(one.accuracies)
+        over = "1 seed" if seeds == 1 else f"mean ± sample std over {seeds} seeds"
+        lines.append(
+            f"Test accuracy in % after the last step, {over}, protocol {one.protocol} "
+            f"({one.protocol_hash}): {one.steps} steps for every cell"
+            + ("; in brackets the time of all distillation steps." if timed else ".")
+        )
+    return lines
+
+
+def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, path: Path) -> bool:
+    """Draw a panel for each combination of all axes but the last two, with a curve for each name.
+
+    The curves are those of the axis before the last. They are the first student's accuracies with
+    their standard deviation; a second row of panels shows the time of distillation.
+
+    Args:
+        axes: of the sweep.
+        wanted: all of its points.
+        results: those that are there; curves have gaps where there are none.
+        path: of the PNG.
+
+    Returns:
+        Whether it was drawn; it needs matplotlib and a finished cell.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    cells = {point: of_cell(found, found[0].student) for point, found in results.items()}
+    known = {point: result for point, result in cells.items() if result is not None}
+    if not known:
+        return False
+    panels = list(dict.fromkeys(point[:-2] for point in wanted))
+    timed = any(result.seconds is not None for result in known.values())
+    size = (_PANEL[0] * len(panels) + _LEGEND * (len(axes) > 1), _PANEL[1] * (1 + timed))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(1 + timed, len(panels), squeeze=False, sharex=True)
+    last = list(axes)[-1]
+    for column, panel in enumerate(panels):
+        for curve in dict.fromkeys(p[-2:-1] for p in wanted if p[:-2] == panel):
+            at = {n: (*panel, *curve, name) for n, name in enumerate(axes[last])}
+            _curve(grid, column, curve, {n: known[p] for n, p in at.items() if p in known})
+        grid[0][column].set_title(in_picture(", ".join(panel)))
+        grid[-1][column].set_xlabel(in_picture(last))
+        grid[-1][column].set_xticks(range(len(axes[last])), [*map(in_picture, axes[last])])
+    grid[0][0].set_ylabel("test accuracy in %")
+    if timed:
+        grid[1][0].set_ylabel("distillation in s")
+        for axis in grid[1]:
+            axis.set_ylim(bottom=0)
+    if len(axes) > 1:
+        curves = grid[0][0].get_legend_handles_labels()
+        figure.legend(*curves, loc="outside right upper", fontsize="small")
+    with writing(path) as part:
+        figure.savefig(part, format="png", dpi=150)
+    return True
+
+
+def _curve(grid: Any, column: int, name: Point, found: Mapping[int, Result]) -> None:
+    """Accuracies of the cells by their place on the last axis, and their times if shown."""
+    grid[0][column].errorbar(
+        list(found),
+        [100 * result.mean for result in found.values()],
+        yerr=[100 * (result.std or 0) for result in found.values()],
+        marker="o",
+        markersize=3,
+        capsize=2,
+        label=in_picture("".join(name)),
+    )
+    if len(grid) > 1:
+        seconds = [result.seconds or 0 for result in found.values()]
+        grid[1][column].plot(list(found), seconds, marker="o", markersize=3)

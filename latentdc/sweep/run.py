@@ -1,77 +1,88 @@
 """The runs of a sweep, of which the missing ones alone are carried out."""
 
-from collections.abc import Iterator, Mapping
+import json
+import math
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import launch, lock, ownership
-from latentdc.distill.run import run
-from latentdc.recipe import Recipe
-from latentdc.sweep import finished
-from latentdc.sweep.budgets import check_budgets
-from latentdc.sweep.cells import Cells, place, runs
-from latentdc.sweep.scores import share_scores
-from latentdc.sweep.spec import Point
+from latentdc import runtime
+from latentdc.data.dataset import different_counts
+from latentdc.data.open import open_splits, plain_preprocessing
+from latentdc.errors import InputError
+from latentdc.evaluate import load_protocol
+from latentdc.io import InUse, fingerprint, locked, read_json, write_json
+from latentdc.methods.matching import check_moves
+from latentdc.priors.files import WeightsMissing
+from latentdc.prune.prune import score_dataset
+from latentdc.prune.select import most_kept
+from latentdc.ranks import warn
+from latentdc.recipe import Data, Recipe
+from latentdc.results.result import RESULTS, Result, load
+from latentdc.run import build_prior, recipe_experts, run
+from latentdc.run_folder import check_folder
+from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
+
+MARK = "cell.json"  # names the recipe whose results a finished cell's folder holds
+_ELSEWHERE = ("output", "push", "threads", "processes", "trackers")  # say nothing about the result
+# How cells choose from scores, which is theirs alone.
+_CHOICE = ("score", "order", "keep", "count", "times_ipc", "scope", "columns")
 
 
-def carry_out(cells: Cells, name: str, folder: Path, *, every: Cells | None = None) -> None:
-    """Carry out, or continue, all cells; finished ones are not run again.
+def carry_out(
+    wanted: Sequence[Point],
+    cells: Cells,
+    name: str,
+    folder: Path,
+    words: Mapping[Point, Sequence[str]],
+) -> None:
+    """Carry out, or continue, the wanted cells; finished ones are not run again.
 
     Several commands may work on one sweep at a time: each takes cells that no other one holds, and
     waits at the end for those that are left. One that is killed lets go of its cell.
 
     Args:
-        cells: wanted ones.
+        wanted: points of these cells.
+        cells: all of the sweep, which are scored for together.
         name: of the sweep, for the provenance of its sets.
-        folder: of the sweep: run folders of the cells, their common scores, and the rows of all
+        folder: of the sweep: run folders of the cells, their common scores, and all finished
             trainings, so that no student is trained twice.
-        every: all cells of the sweep, which are scored for together; None means `cells`.
+        words: of each cell, the recipe and overrides that `latentdc distill` takes.
 
     Raises:
         InputError: what only the data or the weights show to be wrong with a cell.
         RunError: a run broke.
     """
-    every = every or cells
     first = next(iter(cells.values()))
-    accelerator = launch.start(
+    accelerator = runtime.start(
         threads=first.threads, precision=first.precision, processes=first.processes
     )
-    home = runs(every, folder)
-    points = list(dict.fromkeys(home[point] for point in cells))
-    missing = [p for p in points if not _done(every[p], place(folder, p), accelerator)]
-    check_budgets({point: every[point] for point in missing}, accelerator)
+    home = shared_runs(cells, folder)
+    points = list(dict.fromkeys(home[point] for point in wanted))
+    missing = [p for p in points if not _done(cells[p], cell_folder(folder, p), accelerator)]
+    check_cells({point: cells[point] for point in missing}, words, accelerator)
     for wait in (False, True):
         for number, point in enumerate(points, start=1):
-            target = place(folder, point)
+            recipe, target = cells[point], cell_folder(folder, point)
             with _held(target, wait, accelerator) as held:
-                if not held or _done(every[point], target, accelerator):
+                if not held or _done(recipe, target, accelerator):
                     continue
                 accelerator.print(f"\n== {'/'.join(point)} ({number} of {len(points)})", flush=True)
-                _carry_out(every[point], point, name, folder, every, accelerator)
-
-
-def _carry_out(
-    recipe: Recipe,
-    point: Point,
-    name: str,
-    folder: Path,
-    every: Mapping[Point, Recipe],
-    accelerator: Accelerator,
-) -> None:
-    target = place(folder, point)
-    ownership.check(recipe, target)
-    scores = share_scores(recipe, every.values(), folder, accelerator)
-    title = "_".join((name, *map(str, place(Path(), point).parts)))
-    run(recipe, title, target, rows=folder / "rows", scores=scores)
-    if accelerator.is_main_process:
-        finished.mark(recipe, target)
-    accelerator.wait_for_everyone()
+                check_folder(recipe, target)
+                scores = share_scores(recipe, cells.values(), folder, accelerator)
+                title = "_".join((name, *cell_folder(Path(), point).parts))
+                run(recipe, title, target, rows=folder / "rows", scores=scores)
+                if accelerator.is_main_process:
+                    write_json(target / MARK, {"recipe": identity(recipe)})
+                accelerator.wait_for_everyone()
 
 
 def _done(recipe: Recipe, target: Path, accelerator: Accelerator) -> bool:
-    return bool(launch.main_alone(accelerator, lambda: finished.is_finished(recipe, target)))
+    return bool(runtime.main_alone(accelerator, lambda: is_finished(recipe, target)))
 
 
 @contextmanager
@@ -81,7 +92,176 @@ def _held(target: Path, wait: bool, accelerator: Accelerator) -> Iterator[bool]:
     with ExitStack() as stack:
         if accelerator.is_main_process:
             try:
-                stack.enter_context(lock.held(target, wait=wait))
-            except lock.InUse:
+                stack.enter_context(locked(target, wait=wait))
+            except InUse:
                 held = False
-        yield bool(launch.agree(accelerator, held))
+        yield bool(runtime.broadcast(accelerator, held))
+
+
+# ---- What a finished cell leaves in its folder ----
+
+
+def identity(recipe: Recipe) -> str:
+    """16 hex digits of all that decides a cell's numbers."""
+    content = {key: value for key, value in asdict(recipe).items() if key not in _ELSEWHERE}
+    protocol = load_protocol(recipe.evaluate.protocol).hash  # of a file, its contents
+    return fingerprint({**content, "protocol": protocol})
+
+
+def is_finished(recipe: Recipe, folder: Path) -> bool:
+    """Whether the folder holds the results of this very recipe."""
+    try:
+        marked = read_json(folder / MARK)["recipe"]
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / MARK} is damaged ({error}); remove it.") from error
+    complete = not recipe.evaluate.rows or (folder / RESULTS).is_file()
+    return bool(marked == identity(recipe)) and complete
+
+
+def cell_results(folder: Path) -> list[Result]:
+    """Of a finished cell, with the time of its distillation; empty where it evaluates nothing."""
+    path = folder / RESULTS
+    if not path.is_file():
+        return []
+    took = _seconds(folder / "metrics.jsonl")
+    return [replace(result, seconds=took) for result in load(path)]
+
+
+def _seconds(path: Path) -> float | None:
+    """Of all distillation steps, over every start of the run; None where there were none.
+
+    Nor are they known from a damaged file, which is said.
+    """
+    if not path.is_file():
+        return None
+    try:
+        steps = [json.loads(line)["seconds"] for line in path.read_text().splitlines()]
+        if not all(type(step) in (int, float) and 0 <= step < math.inf for step in steps):
+            raise ValueError("a step took what is no number of seconds")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        warn(f"{path} is damaged ({error}); the table leaves out the time of this run.")
+        return None
+    return sum(steps) if steps else None
+
+
+# ---- What would go wrong once a cell's turn comes ----
+
+
+def check_cells(
+    cells: Cells, words: Mapping[Point, Sequence[str]], accelerator: Accelerator
+) -> None:
+    """Refuse what any cell would refuse when its turn comes; every data set is opened once.
+
+    Core sets that are brought, or that experts come with, are looked at when their turn comes.
+
+    Raises:
+        InputError: a budget that the data does not allow, a class that keeps fewer images than are
+            distilled of it, a cell that would move nothing, or whose experts are missing or were
+            made otherwise.
+    """
+    opened: list[tuple[Data, dict[str, int]]] = []
+    for point, recipe in cells.items():
+        try:
+            _check_moves(recipe)
+            _check_experts(recipe, words.get(point, ()))
+            if recipe.prune.coreset is not None or recipe.objective.kind == "mtt":
+                continue
+            sizes = next((sizes for data, sizes in opened if data == recipe.data), None)
+            if sizes is None:
+                sizes = _class_sizes(recipe.data, accelerator)
+                opened.append((recipe.data, sizes))
+            _check_budget(recipe, sizes)
+        except InputError as error:
+            raise InputError(f"cell {'/'.join(point)}: {error}") from error
+
+
+def _check_moves(recipe: Recipe) -> None:
+    """As the run will, as far as the outline of the prior is known."""
+    spec = recipe.distill
+    if spec.lr_z > 0 or recipe.prior.kind != "diffusion":
+        return  # the recipe itself was refused where it moves nothing
+    try:
+        prior = build_prior(recipe, "meta")
+    except WeightsMissing:
+        return
+    learns = recipe.objective.kind == "mtt"
+    check_moves(prior, spec, learns=learns, steps=spec.steps, device="meta")
+
+
+def _check_experts(recipe: Recipe, words: Sequence[str]) -> None:
+    try:
+        recipe_experts(recipe)
+    except InputError as error:
+        command = shlex.join(["latentdc", "experts", *words])
+        raise InputError(f"{error} Here that is: {command}") from error
+
+
+def _class_sizes(data: Data, accelerator: Accelerator) -> dict[str, int]:
+    train, _ = runtime.main_first(accelerator, lambda: open_splits(data))
+    return dict(zip(train.class_names, different_counts(train).tolist(), strict=True))
+
+
+def _check_budget(recipe: Recipe, sizes: dict[str, int]) -> None:
+    counts = most_kept(list(sizes.values()), recipe.prune)
+    kept, name = min(zip(counts, sizes, strict=True))
+    noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
+    if recipe.ipc > kept and not noise:
+        raise InputError(
+            f"ipc={recipe.ipc} is above the smallest class of the core set: {name!r} keeps {kept} "
+            "images; skip this cell, lower ipc or raise prune.keep."
+        )
+
+
+# ---- One scoring for all cells that ask the same scorer, whatever they keep by it ----
+
+
+def share_scores(
+    recipe: Recipe, others: Iterable[Recipe], folder: Path, accelerator: Accelerator
+) -> Path | None:
+    """Score by all rules that the sweep asks this recipe's scorer for, unless that is done.
+
+    Another process that scores the same is waited for.
+
+    Args:
+        recipe: of the cell that comes next.
+        others: of all cells.
+        folder: of the sweep.
+        accelerator: device, precision and processes.
+
+    Returns:
+        The folder of the scores; None where the cell needs none.
+
+    Raises:
+        InputError: as `score_dataset`.
+        RunError: likewise.
+    """
+    home = _scores_folder(recipe, folder)
+    if home is None:
+        return None
+    alike = [one.prune for one in others if _scores_folder(one, folder) == home]
+    columns = dict.fromkeys(name for prune in alike for name in (prune.score, *prune.columns))
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    with locked(home.with_suffix(".scoring"), wait=True):
+        score_dataset(
+            train,
+            replace(recipe.prune, columns=list(columns)),
+            test,
+            normalization=plain_preprocessing(recipe.data, train),
+            seed=recipe.seed,
+            accelerator=accelerator,
+            folder=home,
+        )
+    return home
+
+
+def _scores_folder(recipe: Recipe, folder: Path) -> Path | None:
+    """Where the scores behind a recipe's core set lie in a sweep; None where it needs none."""
+    prune = recipe.prune
+    given = prune.coreset is not None or prune.scores is not None
+    if given or recipe.objective.kind == "mtt" or (prune.keeps_all and not prune.columns):
+        return None
+    scored = {key: value for key, value in asdict(prune).items() if key not in _CHOICE}
+    facts = {"data": recipe.data, "scored": scored, "seed": recipe.seed}
+    return folder / "scores" / fingerprint({**facts, "precision": recipe.precision}, digits=8)

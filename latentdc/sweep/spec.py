@@ -1,17 +1,21 @@
-"""What a sweep's file may say. Imports no torch."""
+"""What a sweep's file may say, and the cells that it stands for. Imports no torch."""
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
 from math import prod
+from pathlib import Path
 
+from latentdc import config
 from latentdc.errors import InputError
-from latentdc.misfits import nearest
-from latentdc.recipe import require
-from latentdc.typed import check_fields, show
+from latentdc.recipe import Prune, Recipe, require
+from latentdc.recipe.fields import check_fields, nearest, show
 
 MOST_CELLS = 10_000
 Point = tuple[str, ...]  # a name on each axis
 Axis = dict[str, list[str]]  # overrides by name
+Cells = dict[Point, Recipe]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,7 @@ class Sweep:
         overrides: of every run.
         axes: what varies: by the axis's name and a name on it, the overrides that this stands for.
             The last axis makes the columns of the table and the horizontal of the picture, the one
-            before it the curves.
+            before it the curves. The names of a single axis are the rows of the table.
         skip: combinations that are not wanted, as lists of names by axis; an axis that is not
             listed has all of its names.
     """
@@ -57,7 +61,21 @@ class Sweep:
             f"axes make {cells:,} cells, and at most {MOST_CELLS:,} are run; leave some names out.",
         )
         for entry in self.skip:
-            known_names(entry, self.axes, "skip")
+            require_names(entry, self.axes, "skip")
+
+    def changes(self, point: Point) -> list[str]:
+        """The overrides that a point stands for."""
+        names = zip(self.axes, point, strict=True)
+        return [change for axis, name in names for change in self.axes[axis][name]]
+
+    def points(self) -> list[Point]:
+        """All that are wanted, the last axis running fastest."""
+        every = [dict(zip(self.axes, point, strict=True)) for point in product(*self.axes.values())]
+        return [tuple(names.values()) for names in every if not any(map(_named(names), self.skip))]
+
+
+def _named(names: Mapping[str, str]) -> Callable[[Mapping[str, Sequence[str]]], bool]:
+    return lambda entry: all(names[axis] in listed for axis, listed in entry.items())
 
 
 def slug(name: str) -> str:
@@ -65,7 +83,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.=+-]+", "-", name).strip("-.")
 
 
-def known_names(chosen: dict[str, list[str]], axes: dict[str, Axis], what: str) -> None:
+def require_names(chosen: dict[str, list[str]], axes: dict[str, Axis], what: str) -> None:
     """Refuse axes and names on them that a sweep does not have.
 
     Raises:
@@ -82,3 +100,82 @@ def known_names(chosen: dict[str, list[str]], axes: dict[str, Axis], what: str) 
                     f"{what}: {axis} has no {name!r}{nearest(name, axes[axis])}; known: "
                     f"{', '.join(axes[axis])}."
                 )
+
+
+def expand(
+    sweep: Sweep,
+    overrides: Sequence[str] = (),
+    *,
+    only: Mapping[str, Sequence[str]] | None = None,
+    check: Callable[[Recipe], None] = lambda recipe: None,
+) -> Cells:
+    """The recipe of every point, the last axis running fastest.
+
+    Args:
+        sweep: what varies.
+        overrides: of all cells alike, beside the sweep's; those of a point win over them.
+        only: names by axis of the wanted cells; others that the recipe does not allow are left out.
+        check: refuses what a recipe's parts say only together.
+
+    Raises:
+        InputError: a wanted point that the recipe does not allow, or a recipe that pushes.
+    """
+    path = config.find(sweep.recipe, "recipes")
+    cells: Cells = {}
+    for point in sweep.points():
+        own = sweep.changes(point)
+        try:
+            recipe = config.load(Recipe, path, [*sweep.overrides, *overrides, *own])
+            check(recipe)
+        except InputError as error:
+            if only and not _named(dict(zip(sweep.axes, point, strict=True)))(only):
+                continue
+            changed = f" ({' '.join(own)})" if own else ""
+            raise InputError(f"cell {'/'.join(point)}{changed}: {error}") from error
+        if recipe.push.repo is not None:
+            raise InputError(
+                f"push.repo={recipe.push.repo} would push every cell over the one before; leave "
+                "it out, and push the run you want with `latentdc push`."
+            )
+        cells[point] = recipe
+    return cells
+
+
+def wanted_points(cells: Cells, sweep: Sweep, only: Mapping[str, Sequence[str]]) -> list[Point]:
+    """Those of the cells whose names are listed.
+
+    Raises:
+        InputError: there is none.
+    """
+    points = [p for p in cells if _named(dict(zip(sweep.axes, p, strict=True)))(only)]
+    if not points:
+        raise InputError("no cell is left; the sweep skips all that --only names, or everything.")
+    return points
+
+
+def shared_runs(cells: Cells, folder: Path) -> dict[Point, Point]:
+    """The point whose run each one has: cells of the same recipe share one.
+
+    Of several it is the one whose folder is there, else the first.
+    """
+    alike: dict[str, list[Point]] = {}
+    for point, recipe in cells.items():
+        alike.setdefault(config.to_yaml(_plain(recipe)), []).append(point)
+    found: dict[Point, Point] = {}
+    for points in alike.values():
+        begun = [point for point in points if cell_folder(folder, point).is_dir()]
+        found |= dict.fromkeys(points, (begun or points)[0])
+    return found
+
+
+def cell_folder(folder: Path, point: Point) -> Path:
+    """The run folder of a point."""
+    return folder.joinpath(*map(slug, point))
+
+
+def _plain(recipe: Recipe) -> Recipe:
+    """Without settings of a pruning that keeps everything, which change nothing."""
+    prune = recipe.prune
+    if prune.keeps_all and prune.coreset is None and not prune.columns:
+        return replace(recipe, prune=Prune())
+    return recipe

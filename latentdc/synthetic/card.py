@@ -1,12 +1,14 @@
 """The data set card: README.md with the YAML front matter that the Hub and `datasets` read."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from latentdc.plain_text import in_markdown, in_one_line
+from latentdc.results.result import from_json
+from latentdc.results.tables import to_markdown
 
 if TYPE_CHECKING:
     from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -93,7 +95,7 @@ def dataset_card(
     Args:
         synthetic: the set.
         recipe: YAML of the resolved recipe.
-        results: scores; `rows` is a list of flat mappings, other plain values are listed.
+        results: as `latentdc.results.result.to_json` gives; other plain values are listed.
     """
     named = synthetic.provenance.get("dataset", "an image data set")
     source = in_markdown(named)
@@ -167,8 +169,8 @@ def _per_class(synthetic: "SyntheticSet") -> str:
 
 
 def _results(results: Mapping[str, object]) -> str:
-    rows = results.get("rows")
-    table = _table(rows) if isinstance(rows, Sequence) and rows else ""
+    """The table of results of this version, beside other plain values."""
+    table = to_markdown(from_json(results)) if results.get("results") else ""
     return "\n\n".join(filter(None, [table, _listed(results)]))
 
 
@@ -176,14 +178,6 @@ def _listed(values: Mapping[str, object]) -> str:
     """A Markdown list of the plain values of a mapping."""
     plain = {key: value for key, value in values.items() if _is_plain(value)}
     return "\n".join(f"- {in_markdown(key)}: {_cell(value)}" for key, value in plain.items())
-
-
-def _table(rows: Sequence[Mapping[str, object]]) -> str:
-    """A Markdown table of the plain values that the first row has."""
-    columns = [key for key, value in rows[0].items() if _is_plain(value)]
-    lines = [[in_markdown(column) for column in columns], ["---"] * len(columns)]
-    lines += [[_cell(row.get(column)) for column in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _is_plain(value: object) -> bool:

@@ -10,17 +10,14 @@ pt: a dictionary for torch.load with `images`, (N, 3, H, W) float32 in [0, 1], n
 
 import argparse
 import io
-import os
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import cli, lock
-from latentdc.disk import replaced
+from latentdc import cli
 from latentdc.errors import InputError
+from latentdc.io import locked, write_bytes, writing
 from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:
@@ -33,7 +30,7 @@ def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
     Raises:
         InputError: `out` is not an empty folder, or the images do not fit into 8 bits.
     """
-    from latentdc.synthetic.rows import encode
+    from latentdc.synthetic.files import encode
 
     synthetic.require_images("--format imagefolder")
     if synthetic.images.is_floating_point():
@@ -42,9 +39,10 @@ def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
         )
     if not layout.is_free(out):
         raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
-    folders = folder_names(synthetic.class_names)
+    folders = layout.folder_names(synthetic.class_names)
     count: Counter[int] = Counter()
-    with replaced(out) as part:
+    with writing(out) as part:
+        part.mkdir()
         for image, label in zip(synthetic.levels(), synthetic.labels.tolist(), strict=True):
             path = part / folders[label] / f"{count[label]:05d}.png"
             path.parent.mkdir(exist_ok=True)
@@ -76,31 +74,7 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
         content["images"] = (samples + 1) / 2
     buffer = io.BytesIO()  # torch.save to a file does not raise OSError when the disk is full
     torch.save(content, buffer)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    try:
-        part.write_bytes(buffer.getbuffer())
-        os.replace(part, out)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def folder_names(class_names: Sequence[str]) -> list[str]:
-    """A name for each class that every file system takes, with its label where two would meet."""
-    safe = [re.sub(r"[^\w .+-]", "_", name)[:60].strip(" .") or "_" for name in class_names]
-    alike = [unicodedata.normalize("NFKD", name).casefold() for name in safe]
-    met = Counter(alike)
-    if len(met) == len(safe):
-        return safe
-    names = [
-        name if met[key] == 1 else f"{name}_{label}"
-        for label, (name, key) in enumerate(zip(safe, alike, strict=True))
-    ]
-    folded = {unicodedata.normalize("NFKD", name).casefold() for name in names}
-    if len(folded) == len(names):
-        return names
-    return [f"{name}_{label}" for label, name in enumerate(safe)]  # such as a, A and a_1
+    write_bytes(out, buffer.getvalue())
 
 
 FORMATS = {"imagefolder": export_imagefolder, "pt": export_pt}
@@ -122,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cli.one_process("latentdc export")
         from latentdc.synthetic import SyntheticSet
 
-        with lock.hold(options.out):
+        with locked(options.out):
             FORMATS[options.format](SyntheticSet.from_pretrained(options.run), options.out)
         print(options.out)
 

@@ -1,25 +1,51 @@
-"""The files in the folder of a synthetic set, written and read."""
+"""The files in the folder of a synthetic set, written and read.
 
-import json
-from collections.abc import Mapping
+Images and labels are parquet files of lossless PNGs and class labels, as on the Hub; feature
+vectors are lists of float32 in place of the PNGs.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import safetensors.torch
+import torch
+from datasets import ClassLabel, Features, List, Value
+from datasets import Image as ImageFeature
+from PIL import Image
 from torch import Tensor
 
-from latentdc.disk import read_json
+from latentdc.images import load_whitening, save_whitening
+from latentdc.io import read_json, write_json, write_text
 from latentdc.published import published, published_yaml
 from latentdc.report import save_grid
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import dataset_card
-from latentdc.synthetic.rows import read_rows, rows_per_shard, write_rows
-from latentdc.synthetic.vector_rows import holds_vectors, read_vectors, write_vectors
-from latentdc.whitening import read_whitening, to_bytes
 
 if TYPE_CHECKING:
     from latentdc.synthetic.synthetic_set import SyntheticSet
+
+LARGEST = 4096  # pixels along a side of an image
+GROUP = 100  # rows encoded at a time; small row groups also let the Hub show single rows
+SHARD = 500_000_000  # bytes of samples in a file, before compression
+VECTORS = "features"  # column
+PARTS = ("z", "c", "noise", "soft_labels", "weights")  # tensors with an entry for each image
+TENSORS = {*PARTS, "images", "learned_lr", "grid"}
+
+
+def encode(image: Tensor, codec: Literal["PNG", "JPEG"] = "PNG", quality: int = 95) -> bytes:
+    """(3, H, W) uint8 -> the bytes of its lossless PNG, or of a JPEG of some quality."""
+    buffer = io.BytesIO()
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    picture.save(buffer, codec, quality=quality)
+    return buffer.getvalue()
 
 
 def write_files(
@@ -32,36 +58,20 @@ def write_files(
     synthetic = replace(synthetic, provenance=published(synthetic.provenance))
     recipe = None if recipe is None else published_yaml(recipe)
     results = None if results is None else published(results)
-    texts = {
-        layout.PROVENANCE: _json(synthetic.provenance),
-        layout.CARD: dataset_card(synthetic, recipe, results),
-    }
+    write_json(folder / layout.PROVENANCE, dict(synthetic.provenance))
+    write_text(folder / layout.CARD, dataset_card(synthetic, recipe, results))
     if recipe is not None:
-        texts[layout.RECIPE] = recipe
+        write_text(folder / layout.RECIPE, recipe)
     if results is not None:
-        texts[layout.RESULTS] = _json(results)
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-    (folder / layout.ROWS).parent.mkdir()
-    if synthetic.kind == "vectors":
-        write_vectors(folder / layout.ROWS, synthetic)
-    else:
-        _write_images(folder, synthetic)
+        write_json(folder / layout.RESULTS, dict(results))
+    _write_rows(synthetic, folder)
     # As bytes: safetensors' own writer does not raise OSError when the disk is full.
     (folder / layout.LATENTS).write_bytes(safetensors.torch.save(synthetic.tensors()))
     if synthetic.whitening is not None:
-        (folder / layout.WHITENING).write_bytes(to_bytes(synthetic.whitening))
-
-
-def _write_images(folder: Path, synthetic: "SyntheticSet") -> None:
-    images, labels = synthetic.levels(), synthetic.labels.cpu()
-    size = rows_per_shard(images)
-    starts = range(0, len(labels), size)
-    for start, name in zip(starts, layout.shard_names(len(starts)), strict=True):
-        here = slice(start, start + size)
-        write_rows(folder / name, images[here], labels[here], synthetic.class_names, first=start)
-    save_grid(folder / layout.GRID, images, labels, synthetic.class_names)
+        save_whitening(folder / layout.WHITENING, synthetic.whitening)
+    if synthetic.kind == "images":
+        images, labels = synthetic.levels(), synthetic.labels.cpu()
+        save_grid(folder / layout.GRID, images, labels, synthetic.class_names)
 
 
 def read_files(folder: Path) -> dict[str, Any]:
@@ -70,38 +80,157 @@ def read_files(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: a file is damaged or missing; the line names it.
     """
-    shards = layout.shards(folder)
-    with layout.reading(shards[0]):
-        read = read_vectors if holds_vectors(shards[0]) else read_rows
-    images, labels, class_names = read(shards)
+    images, labels, class_names = _read_rows(layout.shards(folder))
     with layout.reading(folder / layout.PROVENANCE):
         provenance = read_json(folder / layout.PROVENANCE)
         if not isinstance(provenance, dict):
             raise ValueError(f"it holds a {type(provenance).__name__}, not facts by their names")
     with layout.reading(folder / layout.LATENTS):
-        tensors = _latents(folder / layout.LATENTS, images)
+        tensors = _read_tensors(folder / layout.LATENTS, images)
     whitening = None
     if (folder / layout.WHITENING).is_file():
         with layout.reading(folder / layout.WHITENING):
-            whitening = read_whitening(folder / layout.WHITENING)
+            whitening = load_whitening(folder / layout.WHITENING)
     return {
-        "whitening": whitening,
         "images": images,
         "labels": labels,
         "class_names": class_names,
         "provenance": provenance,
+        "whitening": whitening,
         **tensors,
     }
 
 
-def _latents(path: Path, images: Tensor) -> dict[str, Any]:
+def holds_vectors(path: Path) -> bool:
+    """Whether a parquet file of a set is one of vectors."""
+    return VECTORS in pq.read_schema(path).names
+
+
+def _write_rows(synthetic: "SyntheticSet", folder: Path) -> None:
+    """The samples and labels in their order, in files of about `SHARD` bytes."""
+    vectors, labels = synthetic.kind == "vectors", synthetic.labels.cpu()
+    samples = synthetic.floats().cpu() if vectors else synthetic.levels()
+    feature = {VECTORS: List(Value("float32"))} if vectors else {"image": ImageFeature()}
+    names = ClassLabel(names=list(synthetic.class_names))
+    schema = Features({**feature, "label": names}).arrow_schema
+    size = max(GROUP, SHARD // samples[0].nbytes)
+    starts = range(0, len(labels), size)
+    (folder / layout.ROWS).parent.mkdir()
+    for start, name in zip(starts, layout.shard_names(len(starts)), strict=True):
+        end = min(start + size, len(labels))
+        path = (folder / name).absolute()  # a:b would be taken for an address
+        with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
+            for first in range(start, end, GROUP):
+                rows = slice(first, min(first + GROUP, end))
+                column = _lists(samples[rows]) if vectors else _pngs(samples[rows], first)
+                columns = [column.cast(schema.field(0).type), pa.array(labels[rows].numpy())]
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _lists(vectors: Tensor) -> pa.Array:
+    ends = torch.arange(len(vectors) + 1, dtype=torch.int32) * vectors.shape[1]
+    return pa.ListArray.from_arrays(ends.numpy(), vectors.flatten().numpy())
+
+
+def _pngs(images: Tensor, first: int) -> pa.Array:
+    return pa.array(
+        [
+            {"bytes": encode(image), "path": f"{index:05d}.png"}
+            for index, image in enumerate(images, first)
+        ]
+    )
+
+
+def _read_rows(paths: Sequence[Path]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """The samples, labels and class names that `_write_rows` wrote.
+
+    Raises:
+        InputError: a file is missing or damaged, has no rows, or samples that are none of a set.
+    """
+    with layout.reading(paths[0]):
+        of = int(paths[0].stem.rpartition("-")[2])
+        if len(paths) != of:
+            raise ValueError(f"{len(paths)} of its {of} parquet files are there")
+        class_names = _class_names(paths[0])
+        count = sum(pq.read_metadata(path).num_rows for path in paths)
+    samples, labels = torch.empty(0), torch.empty(count, dtype=torch.int64)
+    done = 0
+    for path in paths:
+        with layout.reading(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
+            if _class_names(path) != class_names:
+                raise ValueError(f"it has other classes than {paths[0].name}")
+            for part, theirs in _parts(path):
+                if not done:
+                    samples = _room(count, part)
+                if part.shape[1:] != samples.shape[1:]:
+                    what = "picture" if part.ndim == 4 else "vector"
+                    raise ValueError(
+                        f"{what} {done} is {_size(part)}, the first is {_size(samples)}"
+                    )
+                samples[done : done + len(part)] = part
+                labels[done : done + len(part)] = torch.tensor(theirs)
+                done += len(part)
+            if not done:
+                raise ValueError("it has no rows")
+    return samples, labels, class_names
+
+
+def _room(count: int, part: Tensor) -> Tensor:
+    try:
+        return part.new_empty((count, *part.shape[1:]))
+    except RuntimeError as error:
+        raise MemoryError(f"{count:,} samples of {_size(part)} do not fit") from error
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    label = Features.from_arrow_schema(pq.read_schema(path)).get("label")
+    if not isinstance(label, ClassLabel):
+        raise ValueError("it has no column `label` of class labels")
+    return tuple(label.names)
+
+
+def _parts(path: Path) -> Iterator[tuple[Tensor, list[int]]]:
+    """Some samples (B, ...) at a time, and their labels."""
+    vectors = holds_vectors(path)
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for rows in file.iter_batches(batch_size=GROUP):
+            labels = rows["label"].to_pylist()
+            if vectors:
+                widths = set(pc.list_value_length(rows[VECTORS]).to_pylist())
+                if len(widths) > 1:
+                    raise ValueError(f"vectors of {', '.join(sorted(map(str, widths)))} values")
+                values = torch.tensor(rows[VECTORS].flatten().to_numpy())
+                yield values.view(len(labels), -1), labels
+                continue
+            for image, label in zip(rows["image"].to_pylist(), labels, strict=True):
+                yield _decode(image["bytes"])[None], [label]
+
+
+def _decode(data: bytes) -> Tensor:
+    picture = Image.open(io.BytesIO(data), formats=["PNG"])
+    if picture.mode != "RGB" or max(picture.size) > LARGEST:
+        raise ValueError(
+            f"a picture is {picture.width} x {picture.height} px of mode {picture.mode}; a set's "
+            f"are RGB and have sides of at most {LARGEST} px"
+        )
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def _size(samples: Tensor) -> str:
+    if samples.ndim == 2:
+        return f"{samples.shape[1]} values"
+    return f"{samples.shape[3]} x {samples.shape[2]} px"
+
+
+def _read_tensors(path: Path, images: Tensor) -> dict[str, Any]:
     """What `SyntheticSet.tensors` gave.
 
     Raises:
         ValueError: other tensors than those, or not of their form.
     """
     tensors: dict[str, Any] = safetensors.torch.load_file(path)
-    if strange := sorted(tensors.keys() - {"z", "c", "noise", "images", "learned_lr", "grid"}):
+    if strange := sorted(tensors.keys() - TENSORS):
         raise ValueError(f"it holds {', '.join(strange)}, which no set has")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
@@ -115,7 +244,3 @@ def _latents(path: Path, images: Tensor) -> dict[str, Any]:
             raise ValueError(f"grid is a whole number, got {float(grid)}")
         tensors["grid"] = int(grid)
     return tensors
-
-
-def _json(content: Mapping[str, object]) -> str:
-    return json.dumps(dict(content), indent=2) + "\n"

@@ -1,12 +1,15 @@
 """The folder of a synthetic set: its files, and where it is found."""
 
 import os
-from collections.abc import Iterator
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from latentdc.disk import put_back
 from latentdc.errors import InputError
+from latentdc.io import put_back
 
 ROWS = "data/train-00000-of-00001.parquet"  # the Hub's name for the only file of a train split
 SHARDS = "data/train-*-of-*.parquet"  # its files, of which a large set has several
@@ -39,6 +42,23 @@ def shard_names(count: int) -> list[str]:
 def is_free(folder: Path) -> bool:
     """Whether nothing stands at `folder` but perhaps an empty folder."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def folder_names(class_names: Sequence[str]) -> list[str]:
+    """A name for each class that every file system takes, with its label where two would meet."""
+    safe = [re.sub(r"[^\w .+-]", "_", name)[:60].strip(" .") or "_" for name in class_names]
+    alike = [unicodedata.normalize("NFKD", name).casefold() for name in safe]
+    met = Counter(alike)
+    if len(met) == len(safe):
+        return safe
+    names = [
+        name if met[key] == 1 else f"{name}_{label}"
+        for label, (name, key) in enumerate(zip(safe, alike, strict=True))
+    ]
+    folded = {unicodedata.normalize("NFKD", name).casefold() for name in names}
+    if len(folded) == len(names):
+        return names
+    return [f"{name}_{label}" for label, name in enumerate(safe)]  # such as a, A and a_1
 
 
 def find_local(name: str | Path) -> Path | None:

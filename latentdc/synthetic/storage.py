@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from safetensors import safe_open
 
 from latentdc.synthetic import folder as layout
-from latentdc.synthetic.rows import encode
-from latentdc.synthetic.vector_rows import COLUMN, holds_vectors
+from latentdc.synthetic.files import VECTORS, encode, holds_vectors
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from latentdc.priors.base import Prior
     from latentdc.synthetic.synthetic_set import SyntheticSet
 
 QUALITIES = (95, 75)  # of JPEG, by Pillow's scale
+MOST = 20 * 10**9  # levels; more take a quarter of an hour to encode, and are not counted
+CHUNK = 1024  # images at once, so that a memory-mapped set stays on disk
 
 
 def storage(synthetic: "SyntheticSet", qualities: Sequence[int] = QUALITIES) -> dict[str, int]:
@@ -32,7 +32,11 @@ def storage(synthetic: "SyntheticSet", qualities: Sequence[int] = QUALITIES) -> 
     if synthetic.kind == "vectors":
         sizes = {"vectors/float32": synthetic.images.nbytes}
     else:
-        sizes = image_storage(synthetic.levels(), qualities)
+        levels = synthetic.levels()
+        sizes = {"images/png": sum(len(encode(image)) for image in levels)}
+        for quality in qualities:
+            encoded = (encode(image, "JPEG", quality=quality) for image in levels)
+            sizes[f"images/jpeg{quality}"] = sum(map(len, encoded))
     sizes["labels/int64"] = synthetic.labels.nbytes
     if (zca := synthetic.whitening) is not None:
         sizes["zca/float32"] = zca.mean.nbytes + zca.matrix.nbytes
@@ -43,13 +47,19 @@ def storage(synthetic: "SyntheticSet", qualities: Sequence[int] = QUALITIES) -> 
     }
 
 
-def image_storage(levels: "Tensor", qualities: Sequence[int] = QUALITIES) -> dict[str, int]:
-    """Bytes of (N, 3, H, W) uint8 images as PNG, and as JPEG at each quality."""
-    sizes = {"images/png": sum(len(encode(image)) for image in levels)}
-    for quality in qualities:
-        encoded = (encode(image, "JPEG", quality=quality) for image in levels)
-        sizes[f"images/jpeg{quality}"] = sum(map(len, encoded))
-    return sizes
+def image_bytes(synthetic: "SyntheticSet") -> int | None:
+    """Bytes of the images as PNG, of floats (images or vectors) as float32, without containers.
+
+    None where the set is so large that counting would take long.
+    """
+    images = synthetic.images
+    values = images.shape.numel()
+    if images.is_floating_point():
+        return 4 * values
+    if values > MOST:
+        return None
+    chunks = (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+    return sum(len(encode(image)) for chunk in chunks for image in chunk.cpu())
 
 
 def soft_label_bytes(
@@ -60,7 +70,7 @@ def soft_label_bytes(
     precision: Literal["float16", "uint8"] = "float16",
     top: int | None = None,
 ) -> int:
-    """Bytes of soft labels as `latentdc.evaluate.store` keeps them, without safetensors' headers.
+    """Bytes of soft labels as `label_store` keeps them, without safetensors' headers.
 
     2 bytes per logit, or 1 and a range (8 bytes) per image; with `top`, those of the largest
     logits, 4 for the class of each and 2 for the mean of the others.
@@ -85,18 +95,15 @@ def decoder_bytes(prior: "Prior") -> int:
     space = getattr(prior, "autoencoder", None)
     space = getattr(space, "autoencoder", space)
     denoiser = getattr(prior, "denoiser", None)
-    modules = [part for part in (space, *vars(denoiser or object).values()) if _has_weights(part)]
-    count: int = sum(
+    modules = [space, *vars(denoiser or object).values()]
+    weights = (
         weight.numel()
         for module in modules
+        if isinstance(module, torch.nn.Module)
         for name, weight in module.named_parameters()
         if module is not space or not name.startswith(("encoder.", "quant_conv."))
     )
-    return 4 * count
-
-
-def _has_weights(part: object) -> bool:
-    return hasattr(part, "named_parameters")
+    return 4 * sum(weights)
 
 
 def stored_image_bytes(folder: Path) -> int:
@@ -107,14 +114,13 @@ def stored_image_bytes(folder: Path) -> int:
     if (latents := folder / layout.LATENTS).is_file():
         with safe_open(latents, "numpy") as file:
             if "images" in file.keys():
-                count, *rest = file.get_slice("images").get_shape()
-                return 4 * int(count) * int(rest[0] * rest[1] * rest[2])
+                return 4 * torch.Size(file.get_slice("images").get_shape()).numel()
     return sum(_sample_bytes(path) for path in layout.shards(folder))
 
 
 def _sample_bytes(path: Path) -> int:
     if holds_vectors(path):
-        lists = pq.read_table(path, columns=[COLUMN])[COLUMN]
+        lists = pq.read_table(path, columns=[VECTORS])[VECTORS]
         return 4 * int(pc.sum(pc.list_value_length(lists)).as_py())
     groups = pq.ParquetFile(path).iter_batches(columns=["image"])
     return sum(pc.sum(pc.binary_length(g["image"].field("bytes"))).as_py() for g in groups)

@@ -1,8 +1,9 @@
-"""`SyntheticSet`: what every method leaves behind, and everyone scores."""
+"""`SyntheticSet`: what every method leaves behind, what others made, and what is scored."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -10,30 +11,36 @@ import torch
 from torch import Tensor
 
 from latentdc.arguments import class_names_of, path_of, require_a, require_json
-from latentdc.disk import replaced
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.images import to_uint8
-from latentdc.samples import Kind, as_floats, kind_of
+from latentdc.images import Images, Kind, MappedImages, Whitening, as_floats, kind_of, to_uint8
+from latentdc.io import fingerprint, writing
 from latentdc.synthetic import folder as layout
-from latentdc.synthetic.files import read_files, write_files
+from latentdc.synthetic.files import PARTS, read_files, write_files
 from latentdc.synthetic.push import push_folder
 from latentdc.synthetic.storage import storage
-from latentdc.whitening import Whitening
+
+LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
+CHUNK = 1024  # images hashed at once, so that a memory-mapped set stays on disk
 
 
 @dataclass(frozen=True, eq=False)
 class SyntheticSet:
-    """A compressed set of labelled images, and the latents that they were decoded from.
+    """A compressed set of labelled images, and what else students or further work need of it.
 
     Attributes:
         images: (N, 3, H, W) uint8; or float32, nominally in [-1, 1], where 8 bits do not hold
             them (the pixel prior without clamping). These are scored, never a new decoding. Of a
-            set of feature vectors: (N, D) float32, in the units of its data set.
+            set of feature vectors: (N, D) float32, in the units of its data set. Real ones may be
+            memory-mapped.
         labels: (N,) int64 indices into `class_names`, in any order.
         class_names: in label order, all different.
-        z: (N, ...) float32 latents.
+        z: (N, ...) float32 latents that the images were decoded from.
         c: (N, ...) float32 class conditions.
         noise: (N, ...) float32 noise of the sampler, one per image.
+        soft_labels: (N, C) float32 logits that were made with the images (TESLA, DATM): students
+            learn from these in place of `labels`.
+        weights: (N,) float32, what each image's loss is multiplied by; positive.
         learned_lr: learning rate of students (SGD) that was learned with the images.
         grid: whole pictures along each side of an image that is a mosaic, 1 for single pictures;
             None where it is not known. Views of mosaics stay inside one picture by it.
@@ -44,12 +51,14 @@ class SyntheticSet:
         InputError: the parts do not fit together.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     class_names: tuple[str, ...]
     z: Tensor | None = None
     c: Tensor | None = None
     noise: Tensor | None = None
+    soft_labels: Tensor | None = None
+    weights: Tensor | None = None
     learned_lr: float | None = None
     grid: int | None = None
     whitening: Whitening | None = None
@@ -59,68 +68,59 @@ class SyntheticSet:
         names = class_names_of(self.class_names, "a synthetic set")
         object.__setattr__(self, "class_names", names)
         require_json(self.provenance, "provenance")
+        _require_images(self.images)
+        count, shape = len(self.images), tuple(self.images.shape)
+        labels = _tensor(self.labels, "labels")
+        _require(
+            labels.dtype == torch.int64 and labels.shape == (count,),
+            f"{count} images need as many int64 labels, got {tuple(labels.shape)} of "
+            f"{labels.dtype}",
+        )
+        _require(count > 0, "it holds at least one image, got none")
+        _require(
+            0 <= int(labels.min()) and int(labels.max()) < len(names),
+            f"labels are indices into {len(names)} class names, got {int(labels.min())} to "
+            f"{int(labels.max())}",
+        )
+        shapes = {"soft_labels": (count, len(names)), "weights": (count,)}
+        for name in PARTS:
+            if getattr(self, name) is None:
+                continue
+            part = _tensor(getattr(self, name), name)
+            wanted = shapes.get(name)
+            _require(
+                part.dtype == torch.float32
+                and len(part) == count
+                and (wanted is None or part.shape == wanted),
+                f"{name} is float32 with {f'a shape of {wanted}' if wanted else 'one entry'} for "
+                f"{'' if wanted else 'each of '}{count} images, got {tuple(part.shape)} of "
+                f"{part.dtype}",
+            )
+            _require(bool(part.isfinite().all()), f"{name} has values that are not finite")
+        _require(
+            self.weights is None or float(self.weights.min()) > 0,
+            "weights are what the losses of images are multiplied by, all above 0",
+        )
+        lr, grid = self.learned_lr, self.grid
+        _require(
+            lr is None or (isinstance(lr, Real) and 0 < lr < float("inf")),
+            f"learned_lr is a positive number, got {lr!r}",
+        )
+        _require(
+            grid is None
+            or (
+                isinstance(grid, Integral)
+                and not isinstance(grid, bool)
+                and 1 <= grid <= (shape[-1] if len(shape) == 4 else 1)
+            ),
+            f"grid is the number of pictures along a side of an image, got {grid!r}",
+        )
         if self.whitening is not None:
             require_a(Whitening, self.whitening, "whitening", "such as fit_whitening makes")
-        for name in ("images", "labels", "z", "c", "noise"):
-            part = getattr(self, name)
+            values, fitted = torch.Size(shape[1:]).numel(), len(self.whitening.mean)
             _require(
-                isinstance(part, Tensor) or (part is None and name not in ("images", "labels")),
-                f"{name} is a tensor, got a {type(part).__name__}",
-            )
-        vectors = self.images.ndim == 2 and self.images.dtype == torch.float32
-        _require(
-            vectors
-            or (
-                self.images.ndim == 4
-                and self.images.shape[1] == 3
-                and self.images.shape[2] == self.images.shape[3] > 0
-                and self.images.dtype in (torch.uint8, torch.float32)
-            ),
-            "images are (N, 3, H, H) of uint8 or float32, or vectors (N, D) of float32, got "
-            f"{tuple(self.images.shape)} of {self.images.dtype}",
-        )
-        _require(
-            self.labels.dtype == torch.int64 and self.labels.shape == (len(self.images),),
-            f"{len(self.images)} images need as many int64 labels, got "
-            f"{tuple(self.labels.shape)} of {self.labels.dtype}",
-        )
-        _require(len(self.labels) > 0, "it holds at least one image, got none")
-        _require(
-            0 <= int(self.labels.min()) and int(self.labels.max()) < len(self.class_names),
-            f"labels are indices into {len(self.class_names)} class names, got "
-            f"{int(self.labels.min())} to {int(self.labels.max())}",
-        )
-        _require(
-            self.learned_lr is None
-            or (isinstance(self.learned_lr, Real) and 0 < self.learned_lr < float("inf")),
-            f"learned_lr is a positive number, got {self.learned_lr!r}",
-        )
-        _require(
-            self.grid is None
-            or (
-                isinstance(self.grid, Integral)
-                and not isinstance(self.grid, bool)
-                and 1 <= self.grid <= self.images.shape[-1]
-            ),
-            f"grid is the number of pictures along a side of an image, got {self.grid!r}",
-        )
-        values = self.images[0].numel()
-        _require(
-            self.whitening is None or len(self.whitening.mean) == values,
-            f"the whitening is of images of {values} values, got one of "
-            f"{0 if self.whitening is None else len(self.whitening.mean)}",
-        )
-        for name, part in {"z": self.z, "c": self.c, "noise": self.noise}.items():
-            _require(
-                part is None or (part.dtype == torch.float32 and len(part) == len(self)),
-                f"{name} is float32 with one entry for each of {len(self)} images, got "
-                f"{part if part is None else (tuple(part.shape), part.dtype)}",
-            )
-        for name in ("images", "z", "c", "noise"):
-            part = getattr(self, name)
-            _require(
-                part is None or not part.is_floating_point() or bool(part.isfinite().all()),
-                f"{name} has values that are not finite",
+                fitted == values,
+                f"the whitening is of images of {values} values, got one of {fitted}",
             )
 
     def __len__(self) -> int:
@@ -142,57 +142,49 @@ class SyntheticSet:
 
     def levels(self) -> Tensor:
         """(N, 3, H, W) uint8 on the CPU: what PNGs hold; rounded where the images are float."""
-        images = self.images.cpu()
+        images = self.images[:].cpu()
         return to_uint8(images) if images.is_floating_point() else images
 
     def floats(self) -> Tensor:
         """(N, 3, H, W) float32, nominally in [-1, 1], or vectors: what students are trained on."""
-        return as_floats(self.images)
+        return as_floats(self.images[:])
 
     def tensors(self) -> dict[str, Tensor]:
-        """What PNGs and labels do not hold: z, c, noise, grid, float images, a learned lr."""
-        parts = {"z": self.z, "c": self.c, "noise": self.noise}
+        """What PNGs and labels do not hold: latents, soft labels, grid, float images, ..."""
+        parts: dict[str, Tensor | None] = {name: getattr(self, name) for name in PARTS}
         if self.learned_lr is not None:
             parts["learned_lr"] = torch.tensor(self.learned_lr, dtype=torch.float64)
         if self.grid is not None:
             parts["grid"] = torch.tensor(self.grid)
         if self.images.is_floating_point() and self.kind == "images":
-            parts["images"] = self.images
+            parts["images"] = self.images[:]
         return {name: part.cpu().contiguous() for name, part in parts.items() if part is not None}
+
+    def first_of_each(self, ipc: int) -> "SyntheticSet":
+        """The first `ipc` images of each class, in their order."""
+        rows = first_of_each(self.labels, ipc)
+        parts = {name: getattr(self, name) for name in PARTS}
+        return replace(
+            self,
+            images=self.images[torch.tensor(rows)],
+            labels=self.labels[rows],
+            **{name: part[rows] for name, part in parts.items() if part is not None},
+        )
 
     def storage(self) -> dict[str, int]:
         """Bytes by `part/codec`; see `latentdc.synthetic.storage`."""
         return storage(self)
 
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        recipe: str | None = None,
-        results: Mapping[str, object] | None = None,
-    ) -> None:
-        """Write the set, whole or not at all; an older set at `folder` is replaced if it differs.
-
-        Args:
-            folder: laid out as a data set repo of the Hub; `datasets.load_dataset` reads it.
-            recipe: YAML of the resolved recipe.
-            results: scores, in JSON's types; `rows`, a list of flat mappings, becomes the table
-                of the card. Like the recipe, they belong to the folder, not to the set.
+    @classmethod
+    def from_real(cls, dataset: Dataset) -> "SyntheticSet":
+        """Real images, or vectors, as a set; memory-mapped ones stay on disk.
 
         Raises:
-            InputError: `folder` holds something other than a synthetic set.
+            InputError: there are none.
         """
-        folder = path_of(folder, "folder")
-        _require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
-        if results is not None:
-            require_json(results, "results")
-        if not layout.is_free(folder) and not layout.is_set(folder):
-            raise InputError(
-                f"{folder} holds something other than a synthetic set and is left as it is; "
-                "choose a new or empty folder."
-            )
-        with replaced(folder) as part:
-            write_files(self, part, recipe, results)
+        if len(dataset.labels) == 0:
+            raise InputError(f"{dataset.name} holds no {kind_of(dataset.images)}.")
+        return cls(dataset.images, dataset.labels, dataset.class_names, grid=1)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "SyntheticSet":
@@ -212,6 +204,37 @@ class SyntheticSet:
         except InputError as error:
             raise InputError(f"{folder} is damaged: {error}") from error
 
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        recipe: str | None = None,
+        results: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write the set, whole or not at all; an older set at `folder` is replaced if it differs.
+
+        Args:
+            folder: laid out as a data set repo of the Hub; `datasets.load_dataset` reads it.
+            recipe: YAML of the resolved recipe.
+            results: as `latentdc.results.result.to_json` gives, which becomes the table
+                of the card. Like the recipe, they belong to the folder, not to the set.
+
+        Raises:
+            InputError: `folder` holds something other than a synthetic set.
+        """
+        folder = path_of(folder, "folder")
+        _require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
+        if results is not None:
+            require_json(results, "results")
+        if not layout.is_free(folder) and not layout.is_set(folder):
+            raise InputError(
+                f"{folder} holds something other than a synthetic set and is left as it is; "
+                "choose a new or empty folder."
+            )
+        with writing(folder) as part:
+            part.mkdir()
+            write_files(self, part, recipe, results)
+
     def push_to_hub(
         self,
         repo_id: str,
@@ -228,6 +251,61 @@ class SyntheticSet:
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, recipe=recipe, results=results)
             return push_folder(Path(folder), repo_id, private=private, token=token)
+
+
+def set_hash(one: SyntheticSet | Dataset) -> str:
+    """16 hex digits of what students learn from: images, labels, class names, in their order."""
+    starts = range(0, len(one.labels), CHUNK)
+    facts: dict[str, object] = {
+        "images": [fingerprint(one.images[start : start + CHUNK], digits=64) for start in starts],
+        "labels": one.labels,
+        "class_names": one.class_names,
+    }
+    if isinstance(one, SyntheticSet):
+        extras = {"soft_labels": one.soft_labels, "weights": one.weights}
+        facts |= {name: part for name, part in extras.items() if part is not None}
+    return fingerprint(facts)
+
+
+def first_of_each(labels: Tensor, ipc: int) -> list[int]:
+    """Ascending rows of the first `ipc` labels of each class."""
+    seen: Counter[int] = Counter()
+    rows = []
+    for row, label in enumerate(labels.tolist()):
+        seen[label] += 1
+        if seen[label] <= ipc:
+            rows.append(row)
+    return rows
+
+
+def _require_images(images: object) -> None:
+    mapped = isinstance(images, MappedImages)
+    samples = images if mapped else _tensor(images, "images")
+    assert isinstance(samples, Tensor | MappedImages)
+    shape, dtype = tuple(samples.shape), samples.dtype
+    vectors = len(shape) == 2 and dtype in (torch.float16, torch.float32)
+    pictures = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3] > 0
+    _require(
+        vectors or (pictures and dtype in (torch.uint8, torch.float32)),
+        "images are (N, 3, H, H) of uint8 or float32, or vectors (N, D) of float32, got "
+        f"{shape} of {dtype}",
+    )
+    if not isinstance(samples, Tensor) or dtype == torch.uint8 or samples.numel() == 0:
+        return
+    _require(bool(samples.isfinite().all()), "images has values that are not finite")
+    low, high = float(samples.min()), float(samples.max())
+    _require(
+        vectors or low < 0 or high <= LEVELS,
+        f"float images are nominally in [-1, 1], got {low:.3g} to {high:.3g}, which look like "
+        "levels 0 to 255; make them uint8, or scale them by x / 127.5 - 1",
+    )
+
+
+def _tensor(part: object, name: str) -> Tensor:
+    if not isinstance(part, Tensor):
+        _require(False, f"{name} is a tensor, got a {type(part).__name__}")
+    assert isinstance(part, Tensor)
+    return part
 
 
 def _require(condition: bool, message: str) -> None:

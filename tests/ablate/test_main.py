@@ -32,11 +32,11 @@ def ablation(tmp_path_factory: pytest.TempPathFactory):
 
 def test_one_table_holds_each_variant_above_the_baselines(ablation, monkeypatch):
     monkeypatch.chdir(ablation)
-    rows = [row["set"] for row in json.loads((OUT / "results.json").read_text())["rows"]]
+    rows = [row["set"] for row in json.loads((OUT / "results.json").read_text())["results"]]
     assert rows == ["recipe", "c-only", "no-pruning", "random", "coreset", "full"]
     assert (OUT / "table.md").read_text().count("\n| ") == 7
-    alone = json.loads((OUT / "c-only" / "results.json").read_text())["rows"][0]
-    joint = json.loads((OUT / "results.json").read_text())["rows"][1]
+    alone = json.loads((OUT / "c-only" / "results.json").read_text())["results"][0]
+    joint = json.loads((OUT / "results.json").read_text())["results"][1]
     assert alone["set"] == "distilled" and alone["accuracies"] == joint["accuracies"]
 
 
@@ -89,9 +89,9 @@ def test_gradients_follow_the_memory_that_is_free(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr("latentdc.ablate.gradients.STUDENTS", 1)
     whole = one_norm()
     assert "memory: fast" in capsys.readouterr().out
-    monkeypatch.setattr("latentdc.distill.memory.free_bytes", lambda device: 10_000_000)
+    monkeypatch.setattr("latentdc.methods.matching.free_bytes", lambda device: 10_000_000)
     assert one_norm() == pytest.approx(whole, rel=1e-4)
-    assert "memory: replay" in capsys.readouterr().out
+    assert "memory: low" in capsys.readouterr().out
 
 
 def test_gradients_that_see_all_classes_are_refused_on_several_processes():
@@ -108,7 +108,7 @@ def test_experts_of_all_variants_are_looked_for_before_the_first_runs(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("latentdc.ablate.runs.compare", lambda *_: pytest.fail("began"))
+    monkeypatch.setattr("latentdc.sweep.run.run", lambda *_, **__: pytest.fail("began"))
     tiny = [
         "prune.score=random", "experts.count=1", "experts.epochs=3", "objective.kind=mtt",
         "data.resolution=8", "prior.kind=pixel", "prior.weights=null", *SMALL,
@@ -118,7 +118,7 @@ def test_experts_of_all_variants_are_looked_for_before_the_first_runs(
     with pytest.raises(SystemExit) as stop:
         main(["digits_ipc1", *tiny, "--variants", "from-noise,no-pruning"])
     told = capsys.readouterr().err
-    assert stop.value.code == 2 and "variant no-pruning: 1 of the 1 experts" in told
+    assert stop.value.code == 2 and "cell no-pruning: 1 of the 1 experts" in told
     assert "latentdc experts digits_ipc1 prune.score=random" in told
     command = shlex.split(told.partition("Here that is: latentdc experts ")[2])
     train_experts(command)
@@ -130,7 +130,7 @@ def test_conditions_alone_of_a_prior_without_any_are_refused_before_the_first_va
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("latentdc.ablate.runs.compare", lambda *_: pytest.fail("began"))
+    monkeypatch.setattr("latentdc.sweep.run.run", lambda *_, **__: pytest.fail("began"))
     small.autoencoder().save_pretrained("faces/vae")
     unet().save_pretrained("faces/unet")
     small.build_scheduler().save_pretrained("faces/scheduler")
@@ -138,7 +138,7 @@ def test_conditions_alone_of_a_prior_without_any_are_refused_before_the_first_va
     with pytest.raises(SystemExit) as stop:
         main(["digits_ipc1", "--variants", "c-only,no-skip", *faces, *SMALL])
     told = capsys.readouterr().err
-    assert stop.value.code == 2 and "variant c-only: " in told and "nothing would move" in told
+    assert stop.value.code == 2 and "cell c-only: " in told and "nothing would move" in told
     with pytest.raises(pytest.fail.Exception, match="began"):
         main(["digits_ipc1", "--variants", "no-skip", *faces, *SMALL])
 

@@ -2,7 +2,7 @@ import pytest
 
 from latentdc import config
 from latentdc.ablate.variants import UNCHANGED, VARIANTS, expand
-from latentdc.distill.__main__ import check
+from latentdc.distill import check
 from latentdc.errors import InputError
 
 DIGITS = config.find("digits_ipc1", "recipes")
@@ -29,7 +29,7 @@ def test_an_unknown_variant_is_refused_with_the_nearest_name():
 
 
 def test_what_a_variant_makes_of_a_recipe_is_refused_in_its_name():
-    with pytest.raises(InputError, match=r"variant no-diffusion \(prior.kind=autoencoder\).*needs"):
+    with pytest.raises(InputError, match=r"cell no-diffusion \(prior.kind=autoencoder\).*needs"):
         expand(DIGITS, ["prior.kind=pixel", "prior.weights=null"], ["no-diffusion"])
 
 

@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
@@ -65,7 +66,7 @@ def test_an_interrupted_decoding_leaves_nothing_under_a_final_name(tree, monkeyp
     monkeypatch.setattr(cache, "decode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_tree(tree)
-    assert not [path for path in cache.cache_folder(None).iterdir() if path.is_dir()]
+    assert not cache.cache_folder(None).exists()
     monkeypatch.setattr(cache, "decode", decode.decode)
     assert len(open_tree(tree)) == 6
 
@@ -105,7 +106,7 @@ def test_a_decoded_split_is_read_from_a_cache_that_cannot_be_written(tree, monke
     def read_only(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(cache, "FileLock", read_only)
+    monkeypatch.setattr(filelock, "FileLock", read_only)
     monkeypatch.setattr(cache, "decode", lambda *_: pytest.fail("decoded again"))
     assert torch.equal(open_tree(tree).images, first.images)
 
@@ -136,11 +137,32 @@ def test_a_damaged_cache_is_one_line_that_says_what_to_remove(tree, name, conten
         open_tree(tree)
 
 
+def test_a_changed_byte_of_the_decoded_images_is_found(tree):
+    open_tree(tree)
+    path = next(cache.cache_folder(None).rglob("images.bin"))
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"decoded images .* are damaged \(images\.bin is not as"):
+        open_tree(tree)
+
+
+def test_what_decodes_otherwise_has_a_cache_of_its_own(tree, monkeypatch):
+    before = open_tree(tree)
+    darker = lambda content, size: (decode.decode(content, size)[0] // 2, 7)  # noqa: E731
+    monkeypatch.setattr(cache, "decode", darker)
+    cache._decoding.cache_clear()
+    assert torch.equal(open_tree(tree).images, before.images // 2)
+    monkeypatch.undo()
+    cache._decoding.cache_clear()
+    assert torch.equal(open_tree(tree).images, before.images)
+
+
 def test_a_full_disk_is_not_blamed_on_the_cache(tree, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cache, "save_file", full)
+    monkeypatch.setattr(cache, "save_tensors", full)
     with pytest.raises(OSError, match="No space left"):
         open_tree(tree)
     monkeypatch.undo()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from latentdc.data.decode import UNREADABLE, decode
-from latentdc.data.hashing import hash_file
+from latentdc.io import hash_bytes
 from tests.data.conftest import picture
 
 
@@ -171,7 +171,7 @@ def test_one_changed_level_changes_the_hash():
 
 def test_jpeg_is_hashed_by_the_bytes_of_its_file():
     content = encoded(picture(0), "JPEG")
-    assert decode(content, 8)[1] == hash_file(content)
+    assert decode(content, 8)[1] == hash_bytes(content)
 
 
 def test_a_photo_with_a_film_behind_it_is_a_photo_and_one_of_many_scans_is_not():

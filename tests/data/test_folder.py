@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from latentdc import config
-from latentdc.data.open import open_dataset, open_splits
-from latentdc.data.sizes import kept_size
+from latentdc.data.open import kept_size, open_dataset, open_splits
 from latentdc.errors import InputError
 from latentdc.recipe import Data, Recipe
 from tests.data.conftest import picture

@@ -2,10 +2,8 @@ import pytest
 import torch
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.mapped import MappedImages
-from latentdc.device import fetch, place
-from latentdc.evaluate.labelled import set_hash
-from latentdc.images import from_uint8
+from latentdc.images import MappedImages, fetch, from_uint8, place
+from latentdc.synthetic.synthetic_set import set_hash
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from datasets import ClassLabel, Features, Image
 
 from latentdc import cli, open_dataset, open_splits
 from latentdc.data import hub
-from latentdc.data.imagenet import imagenet_indices, wordnet_ids
 from latentdc.errors import InputError
 from latentdc.recipe import Data
+from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
 from tests.data.conftest import picture
 
 

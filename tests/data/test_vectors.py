@@ -4,13 +4,10 @@ import torch
 from safetensors.torch import save_file
 
 from latentdc.data import vectors as module
-from latentdc.data.mapped import MappedImages
-from latentdc.data.open import open_dataset, open_splits
-from latentdc.data.preprocessing import preprocessing
+from latentdc.data.open import open_dataset, open_splits, preprocessing
 from latentdc.errors import InputError
-from latentdc.images import Normalization
+from latentdc.images import MappedImages, Normalization, fit_standardization
 from latentdc.recipe import Data
-from latentdc.standardization import fit_standardization
 from tests.clusters import WIDTH, clusters, write
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
-from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.recipe.protocol import EvalProtocol
 from tests.evaluate.toys import protocol
 
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from latentdc.config import to_yaml
+from latentdc.data.dataset import random_images
 from latentdc.data.open import open_splits
 from latentdc.evaluate.__main__ import main
-from latentdc.evaluate.baselines import random_images
-from latentdc.evaluate.labelled import set_hash
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Data, Evaluate, ObjectiveSpec, Prune, Recipe
+from latentdc.recipe import Data, Evaluate, ObjectiveSettings, Prune, Recipe
 from latentdc.synthetic import SyntheticSet
+from latentdc.synthetic.synthetic_set import set_hash
 
 QUICK = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
 DATA = Data(resolution=8)
@@ -42,11 +42,12 @@ def wrong(capsys, *arguments):
 @pytest.mark.smoke
 def test_a_saved_set_is_scored_beside_random_images(run, capsys):
     main([str(run), *QUICK, "evaluate.rows=[distilled,random]", "data.resolution=8"])
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert "test data: digits, by the set's own recipe" in said
     assert re.search(r"distilled +[\d,]+ +\d+\.\d\nrandom +[\d,]+ +\d+\.\d\n", printed)
     assert "ipc 2, protocol quick" in printed and "2 steps" in printed
     results = json.loads((run / "evaluation.json").read_text())
-    assert [row["set"] for row in results["rows"]] == ["distilled", "random"]
+    assert [row["set"] for row in results["results"]] == ["distilled", "random"]
     assert len(list((run / "rows").iterdir())) == 2
 
 
@@ -67,7 +68,8 @@ def keep(kept, run):
 def test_the_core_set_of_the_run_is_found_and_its_absence_said(run, capsys):
     arguments = [str(run / "synthetic"), *QUICK, "evaluate.rows=[random,coreset]"]
     main(arguments)
-    assert "coreset: missing, no core set was given." in capsys.readouterr().out
+    said = "the row 'coreset' is left out: no core set was given."
+    assert said in capsys.readouterr().err
     train, _ = open_splits(DATA)
     kept = random_images(train, 50, seed=1)
     keep(kept, run)
@@ -81,6 +83,7 @@ def test_a_set_of_its_own_needs_a_recipe_and_writes_where_it_is_told(run, capsys
     mine = run / "mine.yaml"
     mine.write_text("data: {resolution: 8}\nevaluate: {rows: [random]}")
     main([str(run), *QUICK, "--recipe", str(mine), "--output", str(run / "there")])
+    assert "own recipe" not in capsys.readouterr().err
     assert (run / "there" / "evaluation.json").is_file()
 
 
@@ -115,10 +118,10 @@ def test_several_sets_and_protocols_give_one_table_and_each_row_is_kept(run, cap
         for name in (run.name, "selected", "random")
     ]
     assert "The sources do not settle its seeds." in printed
-    rows = json.loads((run / "both" / "evaluation.json").read_text())["rows"]
+    rows = json.loads((run / "both" / "evaluation.json").read_text())["results"]
     assert len(rows) == 6
     main([*calls, "evaluate.rows=[distilled,random]", "evaluate.steps=3"])
-    rows = json.loads((run / "both" / "evaluation.json").read_text())["rows"]
+    rows = json.loads((run / "both" / "evaluation.json").read_text())["results"]
     assert len(rows) == 9 and {row["steps"] for row in rows} == {2, 3}
 
 
@@ -140,12 +143,12 @@ def test_an_uneven_core_set_stands_beside_as_many_random_images_of_each_class(ru
     call = [str(run / "coreset.parquet"), "--recipe", str(run / "synthetic/recipe.yaml"), *QUICK]
     main([*call, "evaluate.rows=[distilled,random]", "--output", str(run / "core")])
     assert "ipc 2, protocol quick" in capsys.readouterr().out  # 14 images of 10 classes
-    rows = json.loads((run / "core" / "evaluation.json").read_text())["rows"]
-    assert rows[1]["sets"] == [set_hash(random_images(train, counts, seed=0))]
+    rows = json.loads((run / "core" / "evaluation.json").read_text())["results"]
+    assert rows[1]["hashes"] == [set_hash(random_images(train, counts, seed=0))]
     main([str(run), *call, "evaluate.rows=[distilled,random]", "--output", str(run / "both")])
-    rows = json.loads((run / "both" / "evaluation.json").read_text())["rows"]
+    rows = json.loads((run / "both" / "evaluation.json").read_text())["results"]
     assert [row["ipc"] for row in rows] == [2] * 4  # both sets, and both random rows
-    drawn = [row["sets"][0] for row in rows if row["set"] == "random"]
+    drawn = [row["hashes"][0] for row in rows if row["set"] == "random"]
     assert drawn == [set_hash(random_images(train, each, seed=0)) for each in ([2] * 10, counts)]
 
 
@@ -157,7 +160,7 @@ def left_by(folder, network, seed):
         data=DATA,
         ipc=2,
         prune=Prune(keep=0.5),
-        objective=ObjectiveSpec(network=network),
+        objective=ObjectiveSettings(network=network),
         evaluate=Evaluate(rows=["kept"]),
     )
     made = SyntheticSet(drawn.images, drawn.labels, drawn.class_names)
@@ -173,8 +176,9 @@ def test_each_of_several_runs_has_its_own_network_and_a_core_set_if_they_share_o
     students = "evaluate.students=[convnet3@2,alexnet@2]"
     call = [*runs, *QUICK[1:], students, "--output", str(tmp_path)]
     main(call)
-    assert "kept: missing, the runs of the sets kept different images" in capsys.readouterr().out
-    rows = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+    said = capsys.readouterr().err
+    assert "the row 'kept' is left out: the runs of the sets kept different images" in said
+    rows = json.loads((tmp_path / "evaluation.json").read_text())["results"]
     unseen = {(row["set"], row["student"]): row["unseen"] for row in rows}
     assert unseen == {
         ("a", "convnet3@2"): False,
@@ -186,7 +190,7 @@ def test_each_of_several_runs_has_its_own_network_and_a_core_set_if_they_share_o
     }
     shutil.copy(tmp_path / "a" / "coreset.parquet", tmp_path / "b")
     main(call)
-    rows = json.loads((tmp_path / "evaluation.json").read_text())["rows"]
+    rows = json.loads((tmp_path / "evaluation.json").read_text())["results"]
     assert [row["set"] for row in rows[::2]] == ["a", "b", "random", "kept"]
 
 

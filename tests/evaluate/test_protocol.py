@@ -7,8 +7,7 @@ import pytest
 
 from latentdc.errors import InputError
 from latentdc.evaluate import EvalProtocol, load_protocol
-from latentdc.evaluate.label_settings import Labels, Teacher
-from latentdc.evaluate.settings import Views
+from latentdc.recipe.labels import Labels, Teacher, Views
 from tests.evaluate.toys import protocol
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR
 
-from latentdc.evaluate.schedule import ema_decay, share_of_peak
+from latentdc.evaluate.training import ema_decay, share_of_peak
 from tests.evaluate.toys import protocol
 
 

@@ -1,21 +1,22 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
+from latentdc.augment.dsa import augment, draw_augmentation
+from latentdc.augment.geometry import central_part
+from latentdc.augment.views import draw_views, view
 from latentdc.draws import generator
 from latentdc.errors import RunError
 from latentdc.evaluate.accuracy import accuracy
-from latentdc.evaluate.geometry import central_part
-from latentdc.evaluate.label_settings import Labels, Teacher
-from latentdc.evaluate.lesson import Lesson
-from latentdc.evaluate.settings import Views
-from latentdc.evaluate.soft import Fixed
-from latentdc.evaluate.training import new_optimizer, train_student
-from latentdc.evaluate.views import draw_views, look
+from latentdc.evaluate.soft_labels import Fixed
+from latentdc.evaluate.training import Step, label_loss, new_optimizer, train_student
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import build_network, new_network
-from latentdc.objectives.augment import augment, draw_augmentation
+from latentdc.recipe.labels import Labels, Teacher, Views
+from latentdc.training import Batch
 from tests.evaluate.toys import protocol, stripes
 
 NORMALIZATION = Normalization()
@@ -23,11 +24,9 @@ NORMALIZATION = Normalization()
 
 def train(dataset, *, network="convnet3@4", seed=0, **changes):
     return train_student(
-        dataset.images,
-        dataset.labels,
-        network=network,
-        num_classes=3,
-        protocol=protocol(**changes),
+        dataset,
+        network,
+        protocol(**changes),
         seed=seed,
         normalization=NORMALIZATION,
         accelerator=Accelerator(),
@@ -116,17 +115,8 @@ def test_students_learn_stripes_and_floats_teach_what_levels_do(optimizer, lr):
         trained, test.images, test.labels, normalization=NORMALIZATION, accelerator=Accelerator()
     )
     assert share.top1 > 0.9
-    floats = train_student(
-        from_uint8(data.images),
-        data.labels,
-        network="convnet3@8",
-        num_classes=3,
-        protocol=protocol(**settings),
-        seed=0,
-        normalization=NORMALIZATION,
-        accelerator=Accelerator(),
-    )
-    assert_same(trained, floats)
+    floats = SimpleNamespace(**vars(data) | {"images": from_uint8(data.images)})
+    assert_same(trained, train(floats, network="convnet3@8", **settings))
 
 
 def test_a_training_that_diverges_ends_with_a_word_about_the_learning_rate():
@@ -217,16 +207,8 @@ def test_a_soft_weight_multiplies_the_soft_loss_alone():
 
     def loss(**settings):
         own = Labels(source="fixed", loss="kl", temperature=2, teachers=[Teacher()], **settings)
-        lesson = Lesson(
-            torch.zeros(2, 3, 8, 8),
-            labels,
-            protocol=protocol(labels=own),
-            seed=0,
-            device=torch.device("cpu"),
-            soft=Fixed(taught, own),
-        )
-        lesson.start(0)
-        return lesson.loss(logits, torch.arange(2), torch.zeros(2, 3, 8, 8))
+        step = Step(0, Batch(torch.arange(2), None), {})
+        return label_loss(logits, labels, step, torch.zeros(2, 3, 8, 8), own, Fixed(taught, own))
 
     p, q = (taught / 2).softmax(1), (logits / 2).softmax(1)
     divergence = (p * (p / q).log()).sum() / 2
@@ -262,7 +244,7 @@ def test_students_see_the_views_of_their_seed_and_epoch_with_mixed_targets():
         for rows in order.split(5):
             kept = draws["kept"][rows, None]
             target = kept * classes[rows] + (1 - kept) * classes[draws["partner"][rows]]
-            shown = look(data.images, rows, draws, torch.device("cpu"))
+            shown = view(data.images, rows, draws, torch.device("cpu"))
             optimizer.zero_grad()
             logs = student(NORMALIZATION(shown)).log_softmax(dim=1)
             (-(target * logs).sum(dim=1).mean()).backward()

@@ -8,7 +8,8 @@ import torch
 
 from latentdc import cli, config
 from latentdc.errors import InputError, RunError
-from latentdc.evaluate import evaluate, job, load_protocol, score_table
+from latentdc.evaluate import evaluate, load_protocol
+from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.images import Normalization
 from tests.evaluate.toys import TEST, protocol, stripes
 
@@ -19,7 +20,7 @@ PLAIN = {"normalization": Normalization()}
 def trained(request, monkeypatch):
     """No training starts, but in tests of how one ends."""
     if "diverges" not in request.node.name:
-        monkeypatch.setattr(job, "train_student", lambda *_, **__: pytest.fail("trained"))
+        monkeypatch.setattr(evaluate, "train_student", lambda *_, **__: pytest.fail("trained"))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_students_and_seeds_that_nobody_means_are_refused(changes, message):
 @pytest.mark.parametrize("student", ["convnet5", "convnet4-bn", "resnet18", "torchvision/resnet18"])
 def test_a_student_that_is_too_deep_for_the_images_is_refused(student):
     with pytest.raises(InputError, match="px or more, got 8 px; at this resolution use one of"):
-        evaluate(stripes(6), TEST, protocol(students=["convnet3@4", student]), **PLAIN)
+        evaluate_sets(stripes(6), TEST, protocol(students=["convnet3@4", student]), **PLAIN)
 
 
 def of_classes(data, names):
@@ -57,38 +58,41 @@ def of_classes(data, names):
 
 def test_a_test_split_of_other_classes_is_refused():
     two = of_classes(TEST, ["rows", "columns"])
-    with pytest.raises(InputError, match="given set has 3 classes, the test set 2"):
-        evaluate(stripes(6), two, protocol(), **PLAIN)
-    with pytest.raises(InputError, match="given set has 2 classes, the test set 3"):
-        evaluate(of_classes(stripes(6), ["rows", "columns"]), TEST, protocol(), **PLAIN)
-    with pytest.raises(InputError, match="class 1 is 'columns' in the given set and 'x'"):
-        evaluate(stripes(6), of_classes(TEST, ["rows", "x", "chessboard"]), protocol(), **PLAIN)
+    with pytest.raises(InputError, match="distilled set has 3 classes, the test set 2"):
+        evaluate_sets(stripes(6), two, protocol(), **PLAIN)
+    with pytest.raises(InputError, match="distilled set has 2 classes, the test set 3"):
+        evaluate_sets(of_classes(stripes(6), ["rows", "columns"]), TEST, protocol(), **PLAIN)
+    with pytest.raises(InputError, match="class 1 is 'columns' in the distilled set and 'x'"):
+        evaluate_sets(
+            stripes(6), of_classes(TEST, ["rows", "x", "chessboard"]), protocol(), **PLAIN
+        )
 
 
 @pytest.mark.parametrize("budget", [{"steps": 3}, {"steps": None, "epochs": 2}])
 def test_empty_sets_are_refused(budget):
     empty = stripes(6).select(torch.arange(0))
-    with pytest.raises(InputError, match=r"holds no images|got 0 images of 3 classes"):
-        evaluate(empty, TEST, protocol(**budget), **PLAIN)
+    with pytest.raises(InputError, match=r"holds no images|holds at least one image"):
+        evaluate_sets(empty, TEST, protocol(**budget), **PLAIN)
     with pytest.raises(InputError, match="the test set holds no images"):
-        evaluate(stripes(6), empty, protocol(**budget), **PLAIN)
+        evaluate_sets(stripes(6), empty, protocol(**budget), **PLAIN)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"include": ["randm"]}, "there is no row 'randm'; did you mean 'random'"),
-        ({"include": []}, "none of the rows"),
+        ({"rows": ["randm"]}, "there is no row 'randm'; did you mean 'random'"),
+        ({"rows": []}, "none of the rows"),
         ({"ipc": 0}, "ipc is at least 1"),
         ({"ipc": -2}, "ipc is at least 1"),
         ({"ipc": 1000}, "a random row of ipc 1000 needs as many"),
-        ({"counts": [1, 1]}, "counts has the images of 2 classes, and the test set has 3"),
+        ({"ipc": [1, 1]}, "ipc is that of 2 classes, and stripes has 3"),
     ],
 )
 def test_rows_that_no_table_has_are_refused(changes, message):
-    settings = {"ipc": 2, "include": ["distilled", "random"], **PLAIN, **changes}
+    settings = {"ipc": 2, "rows": ["distilled", "random"], "train": stripes(30), **changes}
     with pytest.raises(InputError, match=message):
-        score_table(stripes(6), stripes(30), TEST, protocol(), **settings)
+        sets = with_baselines({"distilled": stripes(6)}, **settings)
+        evaluate_sets(sets, TEST, protocol(), **PLAIN)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -96,21 +100,21 @@ def test_a_training_that_diverges_in_its_last_step_gives_no_number(tmp_path, opt
     """Its loss is of the weights before that step, and finite."""
     some = protocol(steps=1, seeds=1, lr=1e38, optimizer=optimizer, weight_decay=1e3)
     with pytest.raises(RunError, match="convnet3@4 with seed 0 ended with a loss of"):
-        evaluate(stripes(9), TEST, some, rows=tmp_path, **PLAIN)
+        evaluate_sets(stripes(9), TEST, some, trainings=tmp_path, **PLAIN)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_student_that_diverges_on_test_images_gives_no_number(tmp_path, monkeypatch):
-    train = job.train_student
+    train = evaluate.train_student
 
     def overflowing(*arguments, **settings):
         network = train(*arguments, **settings)
         network.linear.weight.data.fill_(3e38)
         return network
 
-    monkeypatch.setattr(job, "train_student", overflowing)
+    monkeypatch.setattr(evaluate, "train_student", overflowing)
     with pytest.raises(RunError, match="logits of test images are NaN or infinite"):
-        evaluate(stripes(9), TEST, protocol(seeds=1), rows=tmp_path, **PLAIN)
+        evaluate_sets(stripes(9), TEST, protocol(seeds=1), trainings=tmp_path, **PLAIN)
     assert list(tmp_path.iterdir()) == []
 
 

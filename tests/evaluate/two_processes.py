@@ -1,4 +1,4 @@
-"""Run by torchrun from test_jobs: evaluate in two processes, then again with one row missing."""
+"""Run by torchrun from test_evaluate: evaluate in two processes, then again what is missing."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentdc.evaluate import evaluate, job
+from latentdc.evaluate import evaluate
 from latentdc.images import Normalization
 from tests.evaluate.toys import TEST, TWO, stripes
 
@@ -15,25 +15,27 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     accelerator = Accelerator(cpu=True)
     assert accelerator.num_processes == 2
-    done, train = [], job.train_student
+    done, train = [], evaluate.train_student
 
-    def counting(images, labels, *, network, seed, **others):
+    def counting(labelled, network, protocol, *, seed, **others):
         done.append((network, seed))
-        return train(images, labels, network=network, seed=seed, **others)
+        return train(labelled, network, protocol, seed=seed, **others)
 
-    job.train_student = counting
+    evaluate.train_student = counting
     call = {
-        "rows": folder / "rows",
+        "trainings": folder / "rows",
         "accelerator": accelerator,
         "normalization": Normalization(),
     }
-    score = evaluate(stripes(12), TEST, TWO, **call)
-    (folder / f"{accelerator.process_index}.txt").write_text(f"{done}{score.accuracies}")
+    results = evaluate.evaluate_sets(stripes(12), TEST, TWO, **call)
+    found = [one.accuracies for one in results]
+    (folder / f"{accelerator.process_index}.txt").write_text(f"{done}{found}")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         next((folder / "rows").iterdir()).unlink()
     accelerator.wait_for_everyone()
-    assert evaluate(stripes(12), TEST, TWO, **call) == score
+    again = evaluate.evaluate_sets(stripes(12), TEST, TWO, **call)
+    assert [one.accuracies for one in again] == found
     accelerator.end_training()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from latentdc.data.open import open_splits
-from latentdc.distill.__main__ import main as distill
+from latentdc.distill import main as distill
 from latentdc.experts.__main__ import main as experts
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks.build import new_network

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from latentdc import config
-from latentdc.distill.__main__ import main as distill
+from latentdc.distill import main as distill
 from latentdc.experts.__main__ import main
-from latentdc.experts.manifest import changed, experts_folder
+from latentdc.experts.files import changed, experts_folder
 from latentdc.recipe import Data, Prune, Recipe, Scorer
-from tests.distill.command import contents
+from tests.methods.command import contents
 
 RECIPE = """
 data: {source: digits, resolution: 8}
@@ -49,10 +49,14 @@ def load(*overrides: str) -> Recipe:
     return config.load(Recipe, Path("toy.yaml"), overrides)
 
 
+def folder_of(recipe: Recipe) -> Path:
+    return experts_folder(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
+
+
 @pytest.mark.smoke
 def test_a_run_follows_the_experts_that_the_command_trained_and_their_core_set(capsys):
     main(["toy.yaml"])
-    folder = experts_folder(load())
+    folder = folder_of(load())
     assert f"experts: {folder}" in capsys.readouterr().out
     assert sorted(path.name for path in folder.iterdir()) == [
         "coreset.parquet", "expert-00000.safetensors", "expert-00001.safetensors", "experts.json",
@@ -69,7 +73,7 @@ def test_a_run_follows_the_experts_that_the_command_trained_and_their_core_set(c
 @pytest.mark.parametrize("place", [9, 0.5, -1])
 def test_a_changed_byte_of_an_expert_is_refused_and_trained_away(capsys, place):
     main(["toy.yaml"])
-    path = experts_folder(load()) / "expert-00001.safetensors"
+    path = folder_of(load()) / "expert-00001.safetensors"
     content = path.read_bytes()
     at = int(place * len(content)) if place == 0.5 else place % len(content)
     path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
@@ -84,7 +88,7 @@ def test_a_changed_byte_of_an_expert_is_refused_and_trained_away(capsys, place):
 @pytest.mark.parametrize("content", ["[]", "null", "7", "[" * 9000, '"text"', "{", "\x00"])
 def test_a_damaged_manifest_of_experts_is_told_in_one_line(capsys, content):
     main(["toy.yaml", "experts.count=1"])
-    (experts_folder(load()) / "experts.json").write_text(content)
+    (folder_of(load()) / "experts.json").write_text(content)
     capsys.readouterr()
     for command in (main, distill):
         assert "experts.json is damaged" in refused(capsys, command)
@@ -122,7 +126,7 @@ def test_experts_of_another_making_are_refused(capsys, override, told):
 def test_experts_of_another_core_set_are_refused(capsys):
     main(["toy.yaml", HERE, "prune.keep=0.5", "prune.score=random"])
     main(["toy.yaml", "prune.keep=0.5", "prune.score=random", "seed=1"])
-    other = experts_folder(load("prune.keep=0.5", "prune.score=random", "seed=1"))
+    other = folder_of(load("prune.keep=0.5", "prune.score=random", "seed=1"))
     capsys.readouterr()
     line = refused(capsys, distill, HERE, f"prune.coreset={other / 'coreset.parquet'}")
     assert f"the experts in {FOLDER} were trained with coreset" in line
@@ -131,29 +135,16 @@ def test_experts_of_another_core_set_are_refused(capsys):
 def test_a_core_set_that_was_given_has_experts_of_its_own(capsys):
     pruned = ["prune.keep=0.5", "prune.score=random"]
     main(["toy.yaml", *pruned, "experts.count=1"])
-    Path("given.parquet").write_bytes(
-        (experts_folder(load(*pruned)) / "coreset.parquet").read_bytes()
-    )
+    Path("given.parquet").write_bytes((folder_of(load(*pruned)) / "coreset.parquet").read_bytes())
     given = "prune.coreset=given.parquet"
     main(["toy.yaml", given])
-    folder = experts_folder(load(given))
-    assert folder not in (experts_folder(load()), experts_folder(load(*pruned)))
+    folder = folder_of(load(given))
+    assert folder not in (folder_of(load()), folder_of(load(*pruned)))
     distill(["toy.yaml", given, "output=given"])
     capsys.readouterr()
     line = refused(capsys, distill, f"objective.trajectory.experts={folder}", "prune.keep=0.6")
     assert f"the experts in {folder} were trained with pruning {{'coreset': '" in line
     assert "and this recipe has {'keep': 0.6}" in line
-
-
-def test_a_manifest_without_a_pruning_fits_no_recipe_that_prunes(capsys):
-    """As of experts that were trained on a given core set, before that was noted."""
-    main(["toy.yaml", HERE])
-    path = FOLDER / "experts.json"
-    facts = json.loads(path.read_text())
-    path.write_text(json.dumps({name: facts[name] for name in facts if name != "pruning"}))
-    capsys.readouterr()
-    assert "pruning {'coreset': 'not recorded'}" in refused(capsys, distill, HERE)
-    distill(["toy.yaml", HERE, f"prune.coreset={FOLDER / 'coreset.parquet'}"])
 
 
 def test_training_the_rest_forgets_nothing_of_the_first_experts(capsys):
@@ -206,13 +197,13 @@ def test_a_place_that_cannot_be_a_folder_is_refused(capsys):
 
 
 def test_recipes_share_experts_where_these_do_not_depend_on_what_differs():
-    same = experts_folder(load())
+    same = folder_of(load())
     for override in ("prior.clamp=false", "ipc=5", "experts.count=9", "data.cache=x",
                      "objective.trajectory.syn_steps=7"):  # fmt: skip
-        assert experts_folder(load(override)) == same
+        assert folder_of(load(override)) == same
     for override in ("objective.network=convnet3", "seed=1", "prune.keep=0.5", "data.zca=true",
                      "experts.epochs=3", "experts.augment=null"):  # fmt: skip
-        assert experts_folder(load(override)) != same
+        assert folder_of(load(override)) != same
 
 
 def test_only_what_is_not_at_its_default_counts():

@@ -3,16 +3,15 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional as F
 
+from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.data.dataset import Dataset
 from latentdc.draws import generator
 from latentdc.errors import InputError, RunError
 from latentdc.experts import training
-from latentdc.experts.files import ExpertFiles
-from latentdc.experts.manifest import expert_path
+from latentdc.experts.files import ExpertFiles, expert_path
 from latentdc.experts.training import expert_bytes, train_experts
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks.build import new_network
-from latentdc.objectives.augment import augment, draw_augmentation
 from latentdc.recipe import Experts
 
 NETWORK, NORMALIZATION = "convnet3@4", Normalization()

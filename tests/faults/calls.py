@@ -64,7 +64,7 @@ def warm() -> None:
     torch.set_num_threads(1)
     for module, _ in cli.COMMANDS.values():
         import_module(module)
-    for module in ("distill.run", "evaluate.scoring", "priors.diffusion", "experts.training"):
+    for module in ("run", "evaluate.evaluate", "priors.diffusion", "experts.training"):
         import_module(f"latentdc.{module}")
 
 

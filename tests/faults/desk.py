@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from tests.evaluate.foreign.layouts import named
 from tests.faults.calls import call, kill_near, watch_files
 from tests.priors.compvis.yamls import CIN256
+from tests.synthetic.foreign.layouts import named
 
 SCORED = "prune: {keep: 0.5, scorer: {network: convnet3@8, epochs: 3, lr: 0.2, batch: 64}}\n"
 REST = """

@@ -8,13 +8,12 @@ from torch import nn
 
 from latentdc import config
 from latentdc.errors import InputError
-from latentdc.evaluate.foreign.foreign_set import ForeignSet
-from latentdc.evaluate.sources import Place
 from latentdc.metrics.__main__ import main
 from latentdc.metrics.measure import Wanted, measure_saved, measure_set
 from latentdc.metrics.render import to_text
-from latentdc.prune.classifier import Classifier
-from latentdc.recipe import Data, PriorSpec, Recipe
+from latentdc.prune.scorers import Classifier
+from latentdc.recipe import Data, PriorSettings, Recipe
+from latentdc.synthetic.open import Place
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from tests.evaluate.toys import stripes
 
@@ -33,7 +32,7 @@ class Blank(nn.Module):
 
 
 def test_a_set_is_measured_under_the_given_network():
-    train, made = stripes(30), stripes(6, seed=2)
+    train, made = stripes(30), SyntheticSet.from_real(stripes(6, seed=2))
     network = Classifier(Blank(), lambda images: images)
     facts = measure_set(made, train, network, Wanted(), torch.device("cpu"))
     assert facts["entropy"] == pytest.approx(math.log(3))
@@ -49,10 +48,11 @@ def test_a_set_is_measured_under_the_given_network():
 
 def test_float_images_and_soft_labels_of_others_are_counted_as_they_came():
     train, soft = stripes(30), torch.zeros(6, 3)
-    brought = ForeignSet(torch.zeros(6, 3, 8, 8), train.labels[:6], train.class_names, soft)
+    images = torch.zeros(6, 3, 8, 8)
+    brought = SyntheticSet(images, train.labels[:6], train.class_names, soft_labels=soft)
     sizes = measure_set(brought, train, None, Wanted(), torch.device("cpu"))["storage"]
     assert sizes["images/float32"] == 6 * 3 * 8 * 8 * 4
-    assert sizes["soft labels/float32"] == 6 * 3 * 4
+    assert sizes["soft_labels/float32"] == 6 * 3 * 4
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_saved_set_stands_beside_random_images_and_its_decoder(saved):
 
 def test_a_set_whose_prior_is_not_here_is_measured_without_its_decoder(saved, capsys):
     folder, recipe = saved
-    away = replace(recipe, prior=PriorSpec(kind="diffusion", weights="away"))
+    away = replace(recipe, prior=PriorSettings(kind="diffusion", weights="away"))
     content = measure_saved(Place(str(folder), folder / "synthetic"), away, Wanted(), folder)
     assert "decoder/float32" not in content["sets"]["distilled"]["storage"]
     assert content["sets"]["distilled"]["storage"]["images/png"] > 0

@@ -3,15 +3,17 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 from latentdc.errors import InputError
 from latentdc.networks import build_network, new_network
+from latentdc.networks.base import batch_norms, disable_dropout
 from latentdc.networks.build import NETWORKS
-from latentdc.networks.names import LIMITS
 from latentdc.networks.vit import Attention
+from latentdc.recipe.networks import LIMITS, check_network
 from tests.shared import shared_data
 
-OF_IMAGES = [name for name in NETWORKS if LIMITS[name].kind == "images"]  # others: test_mlp.py
+OF_IMAGES = [name for name in NETWORKS if LIMITS[name].kind == "images"]
 
 
 @pytest.mark.parametrize(
@@ -159,3 +161,61 @@ def test_the_stem_of_idcs_resnet_follows_the_resolution(resolution, last):
     with torch.no_grad():
         network(torch.zeros(1, 3, resolution, resolution))
     assert maps[0].shape[2:] == (last, last)
+
+
+def chancy() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(4, 4), nn.Dropout(0.5), nn.BatchNorm1d(4), StochasticDepth(0.5, "row")
+    )
+
+
+def test_two_passes_are_the_same_and_look_at_the_batch():
+    student = disable_dropout(chancy())
+    inputs = 5 + torch.randn(6, 4)
+    first, second = student(inputs), student(inputs)
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first.mean(dim=0), torch.zeros(4), rtol=0, atol=1e-5)
+    assert [norm is student[2] for norm in batch_norms(student)] == [True]
+
+
+def test_attention_drops_nothing_either():
+    attention = disable_dropout(nn.MultiheadAttention(4, 1, dropout=0.9))
+    x = torch.randn(3, 1, 4)
+    assert torch.equal(attention(x, x, x)[0], attention(x, x, x)[0])
+
+
+def test_the_linear_student_is_a_matrix_and_a_bias():
+    network = new_network("linear", num_classes=3, resolution=5, seed=0)
+    x = torch.randn(4, 5)
+    assert torch.equal(network.features(x), x)
+    torch.testing.assert_close(network(x), x @ network.linear.weight.T + network.linear.bias)
+    assert sum(p.numel() for p in network.parameters()) == 5 * 3 + 3
+
+
+def test_the_mlp_has_two_hidden_layers_of_its_width():
+    network = new_network("mlp@7", num_classes=3, resolution=5, seed=0)
+    x = torch.randn(4, 5)
+    a, b = network.trunk[0], network.trunk[2]
+    hidden = (F.relu(x @ a.weight.T + a.bias) @ b.weight.T + b.bias).clamp(min=0)
+    torch.testing.assert_close(network.features(x), hidden)
+    assert hidden.shape == (4, 7) and network(x).shape == (4, 3)
+    assert build_network("mlp", num_classes=2, resolution=5).linear.in_features == 512
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp@8"])
+def test_a_gradient_of_vectors_can_be_differentiated_again(name):
+    network = new_network(name, num_classes=3, resolution=5, seed=0)
+    x = torch.randn(2, 5, requires_grad=True)
+    loss = F.cross_entropy(network(x), torch.tensor([0, 2]))
+    gradients = torch.autograd.grad(loss, list(network.parameters()), create_graph=True)
+    sum(g.square().sum() for g in gradients).backward()
+    assert x.grad.isfinite().all() and x.grad.abs().max() > 0
+
+
+def test_networks_and_samples_of_different_kinds_are_refused():
+    with pytest.raises(InputError, match=r"convnet3@8 .* of images.* has vectors; .*'linear', 'ml"):
+        check_network("convnet3@8", kind="vectors")
+    with pytest.raises(InputError, match="mlp is a network of vectors, and the data set has image"):
+        check_network("mlp", 32, "images")
+    with pytest.raises(InputError, match="linear has no hidden layer, and so no width"):
+        check_network("linear@8")

@@ -3,9 +3,8 @@ import torch
 from torchvision import models
 
 from latentdc.networks import build_network, new_network
-from latentdc.networks.build import outline
-from latentdc.networks.modes import needs_company
-from latentdc.networks.torchvision_names import SMALL_STEM, SMALLEST
+from latentdc.networks.build import needs_two_images, outline
+from latentdc.recipe.networks import SMALL_STEM, SMALLEST
 
 
 def count(network):
@@ -73,7 +72,7 @@ def test_every_family_has_an_outline_that_draws_nothing(name):
     found = outline(f"torchvision/{name}", num_classes=3, resolution=resolution)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert {weight.device.type for weight in found.parameters()} == {"meta"}
-    needs_company(f"torchvision/{name}", 3, resolution)
+    needs_two_images(f"torchvision/{name}", 3, resolution)
 
 
 @pytest.mark.smoke

@@ -2,12 +2,13 @@ import pytest
 import torch
 
 from latentdc import draws
+from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.images import Normalization
 from latentdc.networks.build import new_network
-from latentdc.objectives.augment import augment, draw_augmentation
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.distribution import distribution_matching
 from latentdc.objectives.gradient import gradient_matching
+from latentdc.recipe import Loops, ObjectiveSettings
 
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 NORMALIZATION = Normalization((0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
@@ -18,15 +19,15 @@ def batch(step, label):
 
 
 def objective(kind, **options):
-    return build_objective(
-        kind,
+    settings = ObjectiveSettings(
+        kind=kind,
         network="convnet3@8",
-        num_classes=3,
-        resolution=8,
-        augmentation=STRATEGY,
-        normalization=NORMALIZATION,
-        seed=4,
+        augment=STRATEGY,
+        loops=Loops(outer=1, inner=1),
         **options,
+    )
+    return build_objective(
+        settings, num_classes=3, resolution=8, normalization=NORMALIZATION, seed=4
     )
 
 

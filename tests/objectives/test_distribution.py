@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from latentdc.objectives import chunks
+from latentdc.objectives import base
 from latentdc.objectives.distribution import distribution_matching
 
 
@@ -34,7 +34,7 @@ def test_distribution_matching_is_zero_where_the_means_coincide():
 
 @pytest.mark.parametrize("at_once", [1, 4, 100])
 def test_how_many_images_the_network_sees_at_once_changes_nothing(at_once, monkeypatch):
-    monkeypatch.setattr(chunks, "PIXELS_CPU", 16 * at_once)
+    monkeypatch.setattr(base, "PIXELS_CPU", 16 * at_once)
     real = [images(n, 3, 4, 4, seed=n) for n in (3, 1, 7)]
     synthetic = [images(2, 3, 4, 4, seed=n) for n in range(3)]
     seen = []

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from latentdc import draws
+from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.networks.build import new_network
-from latentdc.objectives import chunks, effects
-from latentdc.objectives.augment import augment, draw_augmentation
+from latentdc.objectives import base, effects
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.distribution import distribution_matching
 from latentdc.objectives.effects import distribution_effects, gradient_effects
 from latentdc.objectives.gradient import DISTANCES, gradient_matching
-from latentdc.recipe import Loops
+from latentdc.recipe import Loops, ObjectiveSettings
 
 COUNT, IPC, LABEL = 24, 2, 1
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
@@ -147,7 +147,7 @@ def test_how_many_images_are_taken_at_once_changes_nothing(kind, at_once, monkey
     network, made = student(), images(IPC, 5)
     effect = {"dm": distribution_effects, "dc": gradient_effects}[kind]
     expected = effect(network, real(), made, treat, LABEL)
-    monkeypatch.setattr(chunks, "PIXELS_CPU", 64 * at_once)
+    monkeypatch.setattr(base, "PIXELS_CPU", 64 * at_once)
     monkeypatch.setattr(effects, "NUMBERS", 64 * at_once)
     torch.testing.assert_close(effect(network, real(), made, treat, LABEL), expected)
 
@@ -155,13 +155,15 @@ def test_how_many_images_are_taken_at_once_changes_nothing(kind, at_once, monkey
 def objective(kind, augmentation=STRATEGY, network="convnet3@8", distance="rowwise"):
     outer = 2 if kind == "dc loops" else 1
     return build_objective(
-        kind.split()[0],
-        network=network,
+        ObjectiveSettings(
+            kind=kind.split()[0],
+            network=network,
+            augment=augmentation,
+            distance=distance,
+            loops=Loops(outer=outer, inner=1),
+        ),
         num_classes=3,
         resolution=8,
-        augmentation=augmentation,
-        distance=distance,
-        loops=Loops(outer=outer, inner=1),
     )
 
 
@@ -188,11 +190,11 @@ def test_an_objective_tells_the_effects_on_its_own_gradient(kind, network):
 
     def gradient(real):
         leaf = images(6, 4).float().requires_grad_()
-        made.ready = (step, student_of_the_step)
+        made.current = (step, student_of_the_step)
         made.accumulate(step, leaf, LABELS, real)
         return leaf.grad
 
-    student_of_the_step = made.ready[1]
+    student_of_the_step = made.current[1]
     for label, lengths in zip((2, 0), found, strict=True):
 
         def without(x, label=label):
@@ -234,8 +236,8 @@ def test_every_augmentation_has_effects_without_a_slow_fallback(kind, augmentati
 @pytest.mark.parametrize("network", ["alexnet@8", "vgg11@4", "resnet18@4", "vit@16"])
 def test_other_students_have_effects(network):
     for kind in ("dm", "dc"):
-        made = build_objective(kind, network=network, num_classes=3, resolution=16,
-                               loops=Loops(outer=1, inner=1))  # fmt: skip
+        settings = ObjectiveSettings(kind=kind, network=network, loops=Loops(outer=1, inner=1))
+        made = build_objective(settings, num_classes=3, resolution=16)
 
         def real(step, label):
             return images(4, label, size=16).float()

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from latentdc.objectives import chunks
+from latentdc.objectives import base
 from latentdc.objectives.gradient import (
     DISTANCES,
     gradient_matching,
@@ -80,7 +80,7 @@ def test_gradients_reach_the_synthetic_images_alone():
 
 @pytest.mark.parametrize("at_once", [1, 4, 100])
 def test_the_real_gradient_does_not_depend_on_how_images_are_cut(at_once, monkeypatch):
-    monkeypatch.setattr(chunks, "PIXELS_CPU", 16 * at_once)
+    monkeypatch.setattr(base, "PIXELS_CPU", 16 * at_once)
     network, real = student(), images(7, 3, 4, 4)
     weights = list(network.parameters())
     loss = cross_entropy(network(real), torch.full((7,), 2))

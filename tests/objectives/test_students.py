@@ -5,19 +5,20 @@ import torch
 from torch.nn import functional as F
 
 from latentdc import draws
-from latentdc.batches import epoch_batches
+from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks.build import new_network
-from latentdc.objectives.augment import augment, draw_augmentation
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.gradient import gradient_matching
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Loops
-from tests.distill import setup
+from latentdc.recipe import Loops, ObjectiveSettings
+from latentdc.training import epoch_batches
+from tests.methods import setup
 
 STRATEGY, NORMALIZATION = "color_flip", Normalization()
 LOOPS = Loops(outer=3, inner=2, lr_student=0.3, batch_syn=4)
+ONE = Loops(outer=1, inner=1)
 LABELS = torch.arange(3).repeat_interleave(2)
 
 
@@ -27,12 +28,9 @@ def real(step, label):
 
 def objective(kind="dc", network="convnet3@4", loops=LOOPS):
     return build_objective(
-        kind,
-        network=network,
+        ObjectiveSettings(kind=kind, network=network, loops=loops, augment=STRATEGY),
         num_classes=3,
         resolution=8,
-        loops=loops,
-        augmentation=STRATEGY,
         seed=4,
     )
 
@@ -67,7 +65,7 @@ def algorithm(images, outer, inner, runs, rate=0.2):
             if place == outer - 1:
                 break
             for epoch in range(inner):
-                for rows, draw in epoch_batches(6, 4, STRATEGY, 4, "student", step, epoch):
+                for rows, draw, _ in epoch_batches(6, 4, STRATEGY, 4, "student", step, epoch):
                     logits = student(augment(NORMALIZATION(images[rows]), draw))
                     weights = list(student.parameters())
                     loss = F.cross_entropy(logits, LABELS[rows])
@@ -114,21 +112,21 @@ def test_a_checkpoint_without_the_student_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "network", "loops", "scope"),
     [
-        ("dc", "convnet3@4", None, "class"),
+        ("dc", "convnet3@4", ONE, "class"),
         ("dc", "convnet3@4", LOOPS, "set"),
         ("dm", "convnet3@4", LOOPS, "class"),
-        ("dm", "convnet3-bn@4", None, "set"),
-        ("dc", "convnet3-bn@4", None, "set"),
+        ("dm", "convnet3-bn@4", ONE, "set"),
+        ("dc", "convnet3-bn@4", ONE, "set"),
     ],
 )
 def test_all_images_are_asked_for_only_where_the_student_sees_them(kind, network, loops, scope):
     assert objective(kind, network, loops).scope == scope
 
 
-@pytest.mark.parametrize("loops", [None, LOOPS])
+@pytest.mark.parametrize("loops", [ONE, LOOPS])
 def test_batch_norms_use_statistics_of_real_images_of_all_classes(loops):
     made = objective("dc", "convnet3-bn@4", loops)
-    steps = 1 if loops is None else 2
+    steps = 1 if loops.outer == 1 else 2
     moved(start(), range(steps), made)
     student = made.students.of(steps, start(), LABELS, real)
     images = torch.cat([NORMALIZATION(real(steps, label)) for label in range(3)])
@@ -163,14 +161,14 @@ def test_batch_norms_and_half_precision_go_together():
     for enabled in (True, False):
         leaf = start().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            objective("dc", "convnet3-bn@8", None).accumulate(0, leaf, LABELS, real)
+            objective("dc", "convnet3-bn@8", ONE).accumulate(0, leaf, LABELS, real)
         gradients.append(leaf.grad.flatten())
     assert torch.cosine_similarity(*gradients, dim=0) > 0.9
 
 
 @pytest.mark.parametrize("kind", ["dm", "dc"])
 def test_dropout_does_not_make_a_step_depend_on_the_global_stream(kind):
-    made = objective(kind, "vit@8", None)
+    made = objective(kind, "vit@8", ONE)
     gradients = []
     for seed in range(2):
         leaf = start().requires_grad_()

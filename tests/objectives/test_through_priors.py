@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from latentdc import draws
+from latentdc.augment.dsa import augment_classes, draw_augmentation
 from latentdc.networks.build import new_network
-from latentdc.objectives.augment import augment_classes, draw_augmentation
 from latentdc.objectives.distribution import distribution_matching
 from latentdc.objectives.gradient import match_gradients
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -32,9 +32,8 @@ def double_prior(kind):
         AutoencoderPrior(small.autoencoder().double(), resolution=8),
         UNetDenoiser(small.unet().double(), small.embedding().double()),
         build_scheduler(),
+        small.settings(steps=3, guidance=2.0),
         class_names=small.CLASSES,
-        steps=3,
-        guidance=2.0,
     )
 
 

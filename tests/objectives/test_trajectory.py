@@ -6,13 +6,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.draws import generator, global_draws
 from latentdc.errors import InputError
 from latentdc.images import Normalization
-from latentdc.objectives.augment import augment, draw_augmentation
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.trajectory import MOMENTUM, RANGE
-from latentdc.recipe import Trajectory
+from latentdc.recipe import ObjectiveSettings, Trajectory
 from tests.experts.toys import Wanderers
 
 NORMALIZATION = Normalization((0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
@@ -20,15 +20,13 @@ STRATEGY = "color_crop_cutout_flip_scale_rotate"
 
 
 def objective(experts=None, *, network="convnet3@8", **settings):
+    trajectory = Trajectory(**{"syn_steps": 3, "lr_student": 0.05, "lr_lr": 1e-4, **settings})
     return build_objective(
-        "mtt",
-        network=network,
+        ObjectiveSettings(kind="mtt", network=network, augment=STRATEGY, trajectory=trajectory),
         num_classes=3,
         resolution=8,
-        augmentation=STRATEGY,
         normalization=NORMALIZATION,
         experts=experts or Wanderers(),
-        trajectory=Trajectory(**{"syn_steps": 3, "lr_student": 0.05, "lr_lr": 1e-4, **settings}),
         seed=4,
     )
 
@@ -175,7 +173,7 @@ def test_networks_with_fused_attention_are_unrolled_with_its_plain_kernel():
 
 def test_experts_are_asked_for_at_once():
     with pytest.raises(InputError, match="mtt follows experts"):
-        build_objective("mtt", num_classes=3, resolution=8)
+        build_objective(ObjectiveSettings(kind="mtt"), num_classes=3, resolution=8)
 
 
 def test_another_step_draws_other_batches_and_the_same_step_the_same():

@@ -5,13 +5,12 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from latentdc.draws import generator
-from latentdc.images import Normalization
+from latentdc.images import Normalization, fit_whitening
 from latentdc.networks.build import new_network
 from latentdc.objectives.build import build_objective
-from latentdc.objectives.inner_steps import replayed, unrolled
+from latentdc.objectives.unroll import replayed, unrolled
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Trajectory
-from latentdc.whitening import fit_whitening
+from latentdc.recipe import ObjectiveSettings, Trajectory
 from tests.experts.toys import Wanderers
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -30,13 +29,15 @@ def whitening():
 def test_the_loss_is_that_of_image_space_and_its_gradient_the_one_at_the_whitened_image():
     zca = whitening()
     objective = build_objective(
-        "mtt",
+        ObjectiveSettings(
+            kind="mtt",
+            network="convnet3@8",
+            trajectory=Trajectory(syn_steps=3, lr_student=0.05, lr_lr=0.0),
+        ),
         num_classes=3,
         resolution=8,
-        network="convnet3@8",
         normalization=zca,
         experts=Wanderers(),
-        trajectory=Trajectory(syn_steps=3, lr_student=0.05, lr_lr=0.0),
     )
     start = torch.rand(6, 3, 8, 8, generator=generator(1)) * 2 - 1
     losses, gradients = [], []

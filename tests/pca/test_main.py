@@ -31,7 +31,7 @@ def made(tmp_path_factory):
 
 @pytest.mark.smoke
 def test_one_table_holds_the_ablation_rded_and_random_images(made):
-    rows = json.loads((made / "run/evaluation.json").read_text())["rows"]
+    rows = json.loads((made / "run/evaluation.json").read_text())["results"]
     assert [row["set"] for row in rows] == ["P", "P+C", "RDED", "random", "P+C+A", "RDED+A"]
     assert len({row["protocol_hash"] for row in rows}) == 2
     assert (made / "run/table.md").read_text().count("\n| ") == 7

@@ -4,8 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
+from latentdc.augment.geometry import draw_boxes
 from latentdc.draws import generator
-from latentdc.evaluate.geometry import draw_boxes
 from latentdc.pca.mosaics import GREY, arrange, mosaics, shaped
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]

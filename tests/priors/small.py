@@ -7,7 +7,9 @@ from latentdc.draws import global_draws
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.load import load_prior
 from latentdc.priors.small import build_scheduler
+from latentdc.recipe import PriorSettings
 
 CLASSES = ("zero", "one", "two")
 
@@ -84,14 +86,16 @@ def embedding(seed: int = 0) -> ClassEmbedding:
         return ClassEmbedding(list(CLASSES), 6)
 
 
+def settings(**options) -> PriorSettings:
+    """Settings of a prior that is built here and not loaded."""
+    return PriorSettings(**{"weights": "small", "memory": "fast", "steps": 4, **options})
+
+
 def prior(precision: str = "no", **options: object) -> DiffusionPrior:
     space = AutoencoderPrior(autoencoder(), resolution=8, precision=precision)
+    denoiser = UNetDenoiser(unet(), embedding())
     return DiffusionPrior(
-        space,
-        UNetDenoiser(unet(), embedding()),
-        build_scheduler(),
-        class_names=CLASSES,
-        **{"steps": 4, **options},
+        space, denoiser, build_scheduler(), settings(**options), class_names=CLASSES
     )
 
 
@@ -100,3 +104,14 @@ def save(folder) -> None:
     unet().half().save_pretrained(folder / "unet")
     embedding().half().save_pretrained(folder / "class_embedding")
     build_scheduler().save_pretrained(folder / "scheduler")
+
+
+FACTS = ("resolution", "class_names", "normalization", "seed", "precision", "device")
+
+
+def load(weights, kind: str = "diffusion", **options):
+    """`load_prior` of a folder; `prompts` are the texts of classes by name."""
+    if prompts := options.pop("prompts", None):
+        options |= {"class_names": [*prompts], "prompt": "{}", "names": prompts}
+    facts = {"resolution": 8} | {key: options.pop(key) for key in FACTS if key in options}
+    return load_prior(PriorSettings(kind=kind, weights=weights, **options), **facts)

@@ -1,8 +1,8 @@
 import yaml
 
-from latentdc.priors.card import prior_card
-from latentdc.priors.recipe import PriorRecipe
+from latentdc.priors.training import prior_card
 from latentdc.recipe import Data
+from latentdc.recipe.prior_training import PriorRecipe
 
 FACTS = {
     "parameters": [1, 2, 3],

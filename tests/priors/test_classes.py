@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from latentdc.data.imagenet import imagenet_synonyms, wordnet_ids
 from latentdc.errors import InputError
 from latentdc.priors.classes import match_classes
+from latentdc.recipe.subsets import imagenet_synonyms, wordnet_ids
 
 HUMAN = tuple(str(imagenet_synonyms(name)) for name in wordnet_ids())  # as DiT names its classes
 FIRST = tuple(name.split(",")[0] for name in HUMAN)

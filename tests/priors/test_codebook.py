@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from latentdc.priors import codebook
-from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.codebook import nearest_codes, straight_through
+from latentdc.draws import generator
+from latentdc.priors import autoencoder
+from latentdc.priors.autoencoder import AutoencoderPrior, nearest_codes, straight_through
 from tests.priors import small
 
 CODES = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
@@ -17,7 +17,7 @@ def test_each_position_gets_its_nearest_code():
 def test_blocks_of_positions_change_nothing(monkeypatch):
     z, codes = torch.randn(3, 4, 5, 5), torch.randn(40, 4)
     whole = nearest_codes(z, codes)
-    monkeypatch.setattr(codebook, "ROWS", 7)
+    monkeypatch.setattr(autoencoder, "ROWS", 7)
     assert torch.equal(nearest_codes(z, codes), whole)
 
 
@@ -41,8 +41,9 @@ def test_the_gradient_passes_straight_through():
 @pytest.mark.smoke
 def test_a_vq_prior_decodes_as_its_model_does():
     model, prior = small.vq(), AutoencoderPrior(small.vq(), resolution=8)
-    z = torch.randn(3, *prior.latent_shape).requires_grad_()
-    weight = torch.randn(3, 3, 8, 8)
+    source = generator(0)
+    z = torch.randn(3, *prior.latent_shape, generator=source).requires_grad_()
+    weight = torch.randn(3, 3, 8, 8, generator=source)
     (to_z,) = torch.autograd.grad((prior.decode(z) * weight).sum(), z)
     made = model.eval().decode(z).sample.clamp(-1, 1)
     torch.testing.assert_close(prior.decode(z), made)

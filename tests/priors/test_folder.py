@@ -10,7 +10,6 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from latentdc.errors import InputError
-from latentdc.priors.loading import load_prior
 from tests.priors import small, text_models
 
 UNET, TEXT = "unet/diffusion_pytorch_model", "text_encoder/model"
@@ -51,13 +50,11 @@ def write(unet: UNet2DConditionModel, folder: Path, form: str) -> None:
 
 
 def load(weights, **options):
-    return load_prior(
-        "diffusion", str(weights), **{"resolution": 8, "prompts": PROMPTS, "steps": 2, **options}
-    )
+    return small.load(weights, **{"prompts": PROMPTS, "steps": 2, **options})
 
 
 def weight(prior) -> torch.Tensor:
-    return prior.denoiser.unet.conv_out.weight
+    return prior.denoiser.network.conv_out.weight
 
 
 @pytest.fixture
@@ -179,13 +176,13 @@ def test_the_identity_is_of_what_is_read_alone(tmp_path):
 
 def test_an_autoencoder_does_not_depend_on_the_denoiser_beside_it(tmp_path):
     small.save(tmp_path)
-    space = load_prior("autoencoder", str(tmp_path), resolution=8)
-    whole = load_prior("diffusion", str(tmp_path), resolution=8)
+    space = small.load(tmp_path, "autoencoder")
+    whole = small.load(tmp_path)
     small.unet(seed=1).save_pretrained(tmp_path / "unet")
-    assert load_prior("autoencoder", str(tmp_path), resolution=8).identity == space.identity
+    assert small.load(tmp_path, "autoencoder").identity == space.identity
     assert len({space.identity, whole.identity}) == 2
     small.autoencoder(seed=1).save_pretrained(tmp_path / "vae")
-    assert load_prior("autoencoder", str(tmp_path), resolution=8).identity != space.identity
+    assert small.load(tmp_path, "autoencoder").identity != space.identity
 
 
 def test_what_lies_in_the_cache_does_not_choose_what_is_read(hub, tmp_path):

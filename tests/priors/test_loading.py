@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from latentdc.draws import global_draws
 from latentdc.errors import InputError
 from latentdc.priors.classes import match_classes
-from latentdc.priors.loading import load_prior
 from latentdc.priors.small import build_scheduler
 from tests.priors import small
 
@@ -26,21 +25,21 @@ from tests.priors import small
 @pytest.mark.smoke
 def test_a_folder_in_diffusers_layout_loads_and_decodes(tmp_path):
     small.save(tmp_path)
-    prior = load_prior("diffusion", str(tmp_path), resolution=8, steps=2)
+    prior = small.load(tmp_path, steps=2)
     z = prior.encode(torch.zeros(2, 3, 8, 8))
     images = prior.decode(z, prior.condition(torch.tensor([0, 1])), torch.zeros_like(z))
     assert images.shape == (2, 3, 8, 8) and prior.class_names == small.CLASSES
-    assert all(not p.requires_grad for p in prior.denoiser.unet.parameters())
-    assert prior.denoiser.unet.dtype == torch.float32
+    assert all(not p.requires_grad for p in prior.denoiser.network.parameters())
+    assert prior.denoiser.network.dtype == torch.float32
 
 
 def test_the_identity_follows_the_weights(tmp_path):
     small.save(tmp_path / "a")
     small.save(tmp_path / "b")
-    names = [load_prior("diffusion", str(tmp_path / x), resolution=8).identity for x in "ab"]
+    names = [small.load(tmp_path / x).identity for x in "ab"]
     assert names[0] == names[1]
     small.unet(seed=1).half().save_pretrained(tmp_path / "b/unet")
-    assert load_prior("diffusion", str(tmp_path / "b"), resolution=8).identity != names[0]
+    assert small.load(tmp_path / "b").identity != names[0]
 
 
 def test_a_dit_folder_loads_with_its_class_names(tmp_path):
@@ -49,14 +48,14 @@ def test_a_dit_folder_loads_with_its_class_names(tmp_path):
     small.build_scheduler().save_pretrained(tmp_path / "scheduler")
     names = {"id2label": {"0": "a", "1": "b", "2": "c"}}
     (tmp_path / "model_index.json").write_text(json.dumps(names))
-    prior = load_prior("diffusion", str(tmp_path), resolution=8, steps=2)
+    prior = small.load(tmp_path, steps=2)
     assert prior.class_names == ("a", "b", "c")
     assert match_classes(("c", "a"), prior).tolist() == [2, 0]
 
 
 def test_classes_that_the_prior_does_not_know_are_named(tmp_path):
     small.save(tmp_path)
-    prior = load_prior("diffusion", str(tmp_path), resolution=8)
+    prior = small.load(tmp_path)
     with pytest.raises(InputError, match=r"not \['nine'\] of the data set"):
         match_classes(("one", "nine"), prior)
 
@@ -64,7 +63,7 @@ def test_classes_that_the_prior_does_not_know_are_named(tmp_path):
 def test_a_resolution_that_the_latents_cannot_have_is_refused(tmp_path):
     small.save(tmp_path)
     with pytest.raises(InputError, match="steps of 2 pixels"):
-        load_prior("diffusion", str(tmp_path), resolution=9)
+        small.load(tmp_path, resolution=9)
 
 
 @pytest.mark.parametrize("part", ["unet", "class_embedding", "vae"])
@@ -72,7 +71,7 @@ def test_a_missing_part_is_named(tmp_path, part):
     small.save(tmp_path)
     (tmp_path / part / "config.json").unlink()
     with pytest.raises(InputError, match=part):
-        load_prior("diffusion", str(tmp_path), resolution=8)
+        small.load(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "\N{SNOWMAN}"])
@@ -83,7 +82,7 @@ def test_a_config_that_is_cut_off_or_something_else_is_named(tmp_path, name, con
     small.save(tmp_path)
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=f"the prior's .*{name}"):
-        load_prior("diffusion", str(tmp_path), resolution=8)
+        small.load(tmp_path)
 
 
 def test_a_missing_schedule_is_named(tmp_path):
@@ -91,7 +90,7 @@ def test_a_missing_schedule_is_named(tmp_path):
     (tmp_path / "scheduler/scheduler_config.json").unlink()
     (tmp_path / "scheduler").rmdir()
     with pytest.raises(InputError, match=r"lacks scheduler/scheduler_config\.json"):
-        load_prior("diffusion", str(tmp_path), resolution=8)
+        small.load(tmp_path)
 
 
 def write_schedule(folder, **values):
@@ -114,7 +113,7 @@ def test_the_betas_are_those_of_diffusers_own_scheduler(tmp_path, kind, own):
     values = {"beta_schedule": kind, "beta_start": 0.0005, "beta_end": 0.03}
     values |= {"num_train_timesteps": 400}
     write_schedule(tmp_path, **values)
-    prior = load_prior("diffusion", str(tmp_path), resolution=8, steps=7)
+    prior = small.load(tmp_path, steps=7)
     cumulated = own(**values).alphas_cumprod
     wanted = [float(cumulated[t]) for t in prior.schedule.timesteps]
     assert prior.schedule.alphas == pytest.approx(wanted, rel=1e-6)
@@ -155,7 +154,7 @@ def test_a_schedule_of_nonsense_is_one_line(tmp_path, values):
     small.save(tmp_path)
     write_schedule(tmp_path, **{"beta_start": 0.0005, "beta_end": 0.03, **values})
     with pytest.raises(InputError, match=r"scheduler_config\.json has no schedule") as error:
-        load_prior("diffusion", str(tmp_path), resolution=8, steps=2)
+        small.load(tmp_path, steps=2)
     assert "\n" not in str(error.value)
 
 
@@ -173,7 +172,7 @@ def test_what_a_config_leaves_out_is_what_its_own_scheduler_takes(tmp_path, own,
     values = {"beta_start": 0.0005, "beta_end": 0.03, "beta_schedule": "scaled_linear"}
     values = {key: value for key, value in values.items() if key not in left_out}
     write_schedule(tmp_path, **{"_class_name": own.__name__, **values})
-    prior = load_prior("diffusion", str(tmp_path), resolution=8, steps=7)
+    prior = small.load(tmp_path, steps=7)
     cumulated = own(**values).alphas_cumprod
     wanted = [float(cumulated[t]) for t in prior.schedule.timesteps]
     assert prior.schedule.alphas == pytest.approx(wanted, rel=1e-6)
@@ -183,7 +182,7 @@ def test_flow_matching_has_no_betas_whatever_its_config_keeps(tmp_path):
     small.save(tmp_path)
     write_schedule(tmp_path, _class_name="FlowMatchEulerDiscreteScheduler", beta_start=0.0005)
     with pytest.raises(InputError, match="FlowMatchEulerDiscreteScheduler and has no betas"):
-        load_prior("diffusion", str(tmp_path), resolution=8, steps=2)
+        small.load(tmp_path, steps=2)
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
@@ -195,7 +194,7 @@ def test_a_schedule_is_walked_as_diffusers_walks_it(tmp_path, spacing, end):
     del config["_use_default_values"]  # keys that diffusers would pass over
     write_schedule(tmp_path, **config)
     options = {"resolution": 8, "steps": 7, "guidance": 1, "skip": "none"}
-    prior = load_prior("diffusion", str(tmp_path), **options)
+    prior = small.load(tmp_path, **options)
     draws = torch.Generator().manual_seed(0)
     z, noise = (torch.randn(2, 2, 4, 4, generator=draws) for _ in range(2))
     c = prior.condition(torch.tensor([0, 2]))
@@ -215,18 +214,18 @@ def test_weights_that_are_no_numbers_are_told_when_they_are_loaded(tmp_path):
     broken.conv_in.bias.data[0] = float("nan")
     broken.save_pretrained(tmp_path / "unet")
     with pytest.raises(InputError, match=r"denoiser of .* not finite .* fetch them again"):
-        load_prior("diffusion", str(tmp_path), resolution=8)
+        small.load(tmp_path)
     broken = small.autoencoder()
     broken.decoder.conv_out.bias.data[0] = float("nan")
     broken.save_pretrained(tmp_path / "vae")
     with pytest.raises(InputError, match=r"autoencoder of .* not finite .* fetch them again"):
-        load_prior("autoencoder", str(tmp_path), resolution=8)
+        small.load(tmp_path, "autoencoder")
 
 
 def test_channels_that_have_a_mean_and_a_deviation_are_encoded_in_these_units(tmp_path):
     own = grey(3, scaling_factor=0.5, latents_mean=[0.1, -2.0], latents_std=[2.0, 5.0]).eval()
     own.save_pretrained(tmp_path)
-    prior = load_prior("autoencoder", str(tmp_path), resolution=8)
+    prior = small.load(tmp_path, "autoencoder")
     images = torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)
     mean, std = torch.tensor([0.1, -2.0]).view(2, 1, 1), torch.tensor([2.0, 5.0]).view(2, 1, 1)
     with torch.no_grad():
@@ -254,7 +253,7 @@ def test_units_of_latents_that_are_no_numbers_are_refused(tmp_path, values):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | values))
     with pytest.raises(InputError, match=r"autoencoder's config has .* finite numbers"):
-        load_prior("autoencoder", str(tmp_path), resolution=8)
+        small.load(tmp_path, "autoencoder")
 
 
 @pytest.mark.parametrize("name", ["time_embedding.cond_proj.weight", "conv_in.weight_scale"])
@@ -264,13 +263,13 @@ def test_tensors_that_the_config_has_no_place_for_are_refused(tmp_path, name):
     path = tmp_path / "unet/diffusion_pytorch_model.safetensors"
     save_file(load_file(path) | {name: torch.ones(8, 8)}, path)
     with pytest.raises(InputError, match=rf"have 1 tensors \({name}\) that its config.json has no"):
-        load_prior("diffusion", str(tmp_path), resolution=8)
+        small.load(tmp_path)
 
 
 def test_weights_of_the_old_attention_layers_of_autoencoders_are_read(tmp_path):
     own = grey(3, mid_block_add_attention=True).eval()
     own.save_pretrained(tmp_path)
-    before = load_prior("autoencoder", str(tmp_path), resolution=8)
+    before = small.load(tmp_path, "autoencoder")
     path = tmp_path / "diffusion_pytorch_model.safetensors"
     tensors = load_file(path)
     old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
@@ -278,7 +277,7 @@ def test_weights_of_the_old_attention_layers_of_autoencoders_are_read(tmp_path):
         tensors = {key.replace(new, name): tensor for key, tensor in tensors.items()}
     assert any("proj_attn" in key for key in tensors)
     save_file(tensors, path)
-    after = load_prior("autoencoder", str(tmp_path), resolution=8)
+    after = small.load(tmp_path, "autoencoder")
     z = torch.ones(1, 2, 4, 4)
     assert after.decode(z).equal(before.decode(z))
 
@@ -301,21 +300,21 @@ def test_sizes_and_names_in_a_config_have_their_types(tmp_path, part, values, to
     path = tmp_path / part / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
     with pytest.raises(InputError, match=re.escape(told)):
-        load_prior("diffusion", str(tmp_path), resolution=8)
+        small.load(tmp_path)
 
 
 def test_a_prior_of_pixels_is_told_apart(tmp_path):
     small.save(tmp_path)
     shutil.rmtree(tmp_path / "vae")
     with pytest.raises(InputError, match=r"no autoencoder: .* One that denoises pixels has none"):
-        load_prior("diffusion", str(tmp_path), resolution=8)
+        small.load(tmp_path)
 
 
 def test_a_damaged_file_of_weights_is_named_where_it_lies(tmp_path):
     small.save(tmp_path)
     (tmp_path / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match=r"unet/diffusion_pytorch_model\.safetensors'") as error:
-        load_prior("diffusion", str(tmp_path), resolution=8)
+        small.load(tmp_path)
     assert "latentdc-weights" not in str(error.value)
 
 
@@ -329,7 +328,7 @@ def test_an_autoencoder_that_makes_images_of_another_size_is_refused(tmp_path):
             latent_channels=2,
         ).save_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"images of 4 pixels and makes \(8, 8\) of them"):
-        load_prior("autoencoder", str(tmp_path), resolution=8)
+        small.load(tmp_path, "autoencoder")
 
 
 def grey(channels=1, **more):
@@ -350,7 +349,7 @@ def grey(channels=1, **more):
 def test_an_autoencoder_of_grey_images_sees_and_decodes_grey(tmp_path):
     own = grey(scaling_factor=1.0).eval()
     own.save_pretrained(tmp_path)
-    prior = load_prior("autoencoder", str(tmp_path), resolution=8)
+    prior = small.load(tmp_path, "autoencoder")
     shades = torch.rand(2, 1, 8, 8) * 2 - 1
     with torch.no_grad():
         wanted = own.encode(shades).latent_dist.mode()
@@ -372,13 +371,13 @@ def test_an_autoencoder_of_grey_images_sees_and_decodes_grey(tmp_path):
 def test_an_autoencoder_of_other_channels_is_refused(tmp_path):
     grey(4).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="is of images with 4 channels; latentdc has images of 3"):
-        load_prior("autoencoder", str(tmp_path), resolution=8)
+        small.load(tmp_path, "autoencoder")
 
 
 def test_a_checkpoint_in_place_of_a_folder_says_how_to_convert_it(tmp_path):
     (tmp_path / "model.ckpt").write_bytes(b"weights")
     with pytest.raises(InputError, match=r"is a file, .*`latentdc convert-prior`"):
-        load_prior("diffusion", str(tmp_path / "model.ckpt"), resolution=8)
+        small.load(tmp_path / "model.ckpt")
 
 
 @pytest.mark.smoke
@@ -390,9 +389,9 @@ def test_missing_weights_say_what_to_download(monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(InputError, match="hf download someone/prior"):
-        load_prior("diffusion", "someone/prior", resolution=8)
+        small.load("someone/prior")
 
 
 def test_an_unknown_shipped_name_lists_what_is_shipped():
     with pytest.raises(InputError, match="latentdc ships"):
-        load_prior("diffusion", "digitz", resolution=16)
+        small.load("digitz", resolution=16)

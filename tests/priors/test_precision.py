@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.precision import keep_in_bf16, network_autocast
+from latentdc.priors.base import keep_in_bf16, network_autocast
 from tests.priors import small
 
 
@@ -19,7 +19,7 @@ def gradients(prior):
 @pytest.mark.smoke
 def test_weights_kept_in_bf16_give_the_bits_of_autocast():
     plain, kept = small.prior(precision="bf16"), small.prior(precision="bf16")
-    keep_in_bf16(kept.denoiser.unet)
+    keep_in_bf16(kept.denoiser.network)
     keep_in_bf16(kept.autoencoder.autoencoder.decoder)
     for one, other in zip(gradients(plain), gradients(kept), strict=True):
         assert torch.equal(one, other)
@@ -35,7 +35,7 @@ def test_norms_and_embeddings_stay_in_float32():
 
 def test_latents_guidance_and_images_are_float32_around_bf16_networks():
     prior, inside = small.prior(precision="bf16", steps=2), []
-    prior.denoiser.unet.register_forward_hook(lambda *a: inside.append(a[-1].sample.dtype))
+    prior.denoiser.network.register_forward_hook(lambda *a: inside.append(a[-1].sample.dtype))
     prior.autoencoder.autoencoder.decoder.register_forward_hook(
         lambda *a: inside.append(a[-1].dtype)
     )
@@ -45,7 +45,7 @@ def test_latents_guidance_and_images_are_float32_around_bf16_networks():
     x = torch.randn(3, *prior.latent_shape)
     c = prior.condition(torch.arange(3))
     calls = []
-    prior.denoiser.unet.register_forward_hook(lambda *a: calls.append(a[-1].sample))
+    prior.denoiser.network.register_forward_hook(lambda *a: calls.append(a[-1].sample))
     guided = prior.predict(x, prior.schedule.timesteps[0], prior.context(c))
     without, under = calls[0].double().chunk(2)
     torch.testing.assert_close(guided.double(), without + 3 * (under - without))

@@ -1,8 +1,8 @@
 import pytest
 
-from latentdc.data.imagenet import wordnet_ids
 from latentdc.errors import InputError
-from latentdc.priors.prompts import class_prompts, spoken_name, warn_of_alike
+from latentdc.priors.classes import class_prompts, spoken_name, warn_of_alike
+from latentdc.recipe.subsets import wordnet_ids
 
 
 @pytest.mark.parametrize(

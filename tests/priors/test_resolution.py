@@ -8,7 +8,6 @@ from diffusers import AutoencoderTiny
 
 from latentdc.draws import global_draws
 from latentdc.errors import InputError
-from latentdc.priors.loading import load_prior
 from tests.priors import small
 
 
@@ -26,7 +25,7 @@ def tiny(channels: int = 2, halvings: int = 1) -> AutoencoderTiny:
 
 
 def load(folder, resolution=8, **options):
-    return load_prior("diffusion", str(folder), resolution=resolution, **options)
+    return small.load(folder, resolution=resolution, **options)
 
 
 @pytest.mark.parametrize("value", [-1, {"a": 1}, "wide", True])

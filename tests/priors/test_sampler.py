@@ -1,16 +1,17 @@
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 
 from latentdc.errors import InputError
-from latentdc.priors.sampler import make_schedule, sample
+from latentdc.priors.diffusion import mean_skip, x0_skip
+from latentdc.priors.sampler import Guide, keyed_noise, make_schedule, noised, sample
 from latentdc.priors.small import build_scheduler
 
 
 def toy_network(seed=0):
     weight = torch.randn(2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
-    def predict(x, timestep, context=None):
+    def predict(x, timestep):
         return torch.tanh(torch.einsum("oc,bchw->bohw", weight, x) + timestep / 1000)
 
     return predict
@@ -19,6 +20,20 @@ def toy_network(seed=0):
 def draw(*keys, count=2):
     source = torch.Generator().manual_seed(sum(keys))
     return torch.randn(count, 2, 3, 3, dtype=torch.float64, generator=source)
+
+
+def decode(predict, z, noise, schedule, *, skip, clean=None, memory="fast"):
+    """As LD3M: z noised to the last timestep, and denoised with a skip."""
+    x, count = noised(z, noise, schedule), len(schedule.timesteps)
+    guides = {"x0": [x0_skip(z if clean is None else clean, count)], "mean": [mean_skip(x, count)]}
+    return sample(
+        predict,
+        x.view_as(x),
+        schedule,
+        start=int(skip == "mean"),
+        guides=guides.get(skip, []),
+        memory=memory,
+    )
 
 
 @pytest.mark.parametrize("steps", [2, 5, 10, 20])
@@ -63,7 +78,7 @@ def test_sampling_without_skip_is_diffusers_ddim(prediction, options, steps):
         beta_schedule="scaled_linear", clip_sample=False, prediction_type=prediction, **options
     )
     predict, z, noise = toy_network(), draw(1), draw(2)
-    ours = sample(predict, z, noise, make_schedule(scheduler, steps), skip="none")
+    ours = decode(predict, z, noise, make_schedule(scheduler, steps), skip="none")
     scheduler.set_timesteps(steps)
     x = scheduler.add_noise(z, noise, scheduler.timesteps[:1])
     for timestep in scheduler.timesteps:
@@ -74,7 +89,7 @@ def test_sampling_without_skip_is_diffusers_ddim(prediction, options, steps):
 def test_x0_skip_follows_the_released_code():
     schedule, predict = make_schedule(build_scheduler(), 5), toy_network()
     z, noise, clean = draw(1), draw(2), draw(3)
-    ours = sample(predict, z, noise, schedule, skip="x0", clean=clean)
+    ours = decode(predict, z, noise, schedule, skip="x0", clean=clean)
     abar = build_scheduler().alphas_cumprod.double()
     tau = [1 + i * 200 for i in range(5)]
     x = abar[tau[4]].sqrt() * z + (1 - abar[tau[4]]).sqrt() * noise
@@ -90,7 +105,7 @@ def test_x0_skip_follows_the_released_code():
 def test_mean_skip_follows_equation_7():
     schedule, predict = make_schedule(build_scheduler(), 5), toy_network()
     z, noise = draw(1), draw(2)
-    ours = sample(predict, z, noise, schedule, skip="mean")
+    ours = decode(predict, z, noise, schedule, skip="mean")
     abar = build_scheduler().alphas_cumprod.double()
     tau = [1 + i * 200 for i in range(5)]
     z_T = abar[tau[4]].sqrt() * z + (1 - abar[tau[4]]).sqrt() * noise
@@ -110,11 +125,11 @@ def test_the_mean_skip_begins_at_z_T_to_the_bit():
     z, noise = draw(1).float().requires_grad_(), draw(2).float()
     asked = []
 
-    def watched(x, timestep, context=None):
+    def watched(x, timestep):
         asked.append(timestep)
         return predict(x.double(), timestep).float()
 
-    made = sample(watched, z, noise, schedule, skip="mean")
+    made = decode(watched, z, noise, schedule, skip="mean")
     assert asked == list(schedule.timesteps[1:])
     alphas, before = schedule.alphas, schedule.previous
     x = x_T = alphas[0] ** 0.5 * z + (1 - alphas[0]) ** 0.5 * noise
@@ -139,7 +154,7 @@ def test_noise_predicted_where_nothing_else_is_left_is_refused():
         make_schedule(DDIMScheduler(10, trained_betas=[0.01] * 9 + [1.0]), 10)
     schedule = make_schedule(zero_snr(prediction_type="v_prediction"), 10)
     assert schedule.alphas[0] == 0
-    made = sample(toy_network(), draw(1), draw(2), schedule, skip="x0")
+    made = decode(toy_network(), draw(1), draw(2), schedule, skip="x0")
     assert made.isfinite().all()
     leading = DDIMScheduler(rescale_betas_zero_snr=True)  # whose steps do not come there
     assert make_schedule(leading, 10).alphas[0] > 0
@@ -150,43 +165,140 @@ def test_gradients_agree_with_finite_differences(skip):
     schedule, predict, noise = make_schedule(build_scheduler(), 3), toy_network(), draw(2, count=1)
     z = draw(1, count=1).requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda z: sample(predict, z, noise, schedule, skip=skip), (z,), atol=1e-6
+        lambda z: decode(predict, z, noise, schedule, skip=skip), (z,), atol=1e-6
     )
-
-
-def test_truncation_takes_early_predictions_for_constants():
-    schedule, predict = make_schedule(build_scheduler(), 4), toy_network()
-    noise, context = draw(2), draw(3).requires_grad_()
-    z = draw(1).requires_grad_()
-    abar = build_scheduler().alphas_cumprod.double()
-    x = abar[751].sqrt() * z + (1 - abar[751]).sqrt() * noise
-    for i in (3, 2, 1, 0):
-        e = predict(x, 1 + 250 * i) + context
-        e = e if i < 2 else e.detach()  # the last two steps are exact
-        t, before = abar[1 + 250 * i], abar[1 + 250 * (i - 1)] if i > 0 else abar[0]
-        x0 = (1 - i / 3) * (x - (1 - t).sqrt() * e) / t.sqrt() + (i / 3) * z
-        x = before.sqrt() * x0 + (1 - before).sqrt() * e
-    wanted = torch.autograd.grad(x.sin().sum(), (z, context))
-    for memory in ("fast", "low", "replay"):
-        ours = sample(
-            lambda x, timestep, context: predict(x, timestep) + context,
-            z,
-            noise,
-            schedule,
-            skip="x0",
-            context=context,
-            memory=memory,
-            truncate=2,
-        )
-        torch.testing.assert_close(ours, x)
-        found = torch.autograd.grad(ours.sin().sum(), (z, context))
-        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9)
 
 
 def test_sampler_arithmetic_keeps_the_precision_of_the_latents():
     schedule, z, noise = make_schedule(build_scheduler(), 4), draw(1).float(), draw(2).float()
     coarse = torch.randn(2, 2, 3, 3).bfloat16()
-    made = sample(lambda x, *_: coarse, z, noise, schedule, skip="x0")
-    exact = sample(lambda x, *_: coarse.double(), z.double(), noise.double(), schedule, skip="x0")
+    made = decode(lambda x, *_: coarse, z, noise, schedule, skip="x0")
+    exact = decode(lambda x, *_: coarse.double(), z.double(), noise.double(), schedule, skip="x0")
     assert made.dtype == torch.float32
     torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+@pytest.mark.parametrize("options", [{"steps_offset": 1, "set_alpha_to_one": False}, {}])
+def test_ancestral_sampling_is_diffusers_ddim_with_eta(prediction, eta, options):
+    scheduler = DDIMScheduler(clip_sample=False, prediction_type=prediction, **options)
+    predict, x = toy_network(), draw(1)
+    noises = [draw(10, i) for i in range(5)]
+    schedule = make_schedule(scheduler, 5)
+    ours = sample(predict, x, schedule, eta=eta, noise=noises.__getitem__)
+    scheduler.set_timesteps(5)
+    for index, t in enumerate(scheduler.timesteps):
+        made, noise = predict(x, int(t)), noises[index]
+        x = scheduler.step(made, t, x, eta=eta, variance_noise=noise).prev_sample
+    torch.testing.assert_close(ours, x, atol=1e-5, rtol=1e-5)
+
+
+def test_a_learned_variance_is_diffusers_ddpm(monkeypatch):
+    scheduler = DDPMScheduler(clip_sample=False, variance_type="learned_range")
+    mean, x, noises = toy_network(), draw(1), [draw(10, i) for i in range(5)]
+
+    def predict(x, timestep):
+        return torch.cat([mean(x, timestep), torch.cos(3 * x)], dim=1)
+
+    scheduler.set_timesteps(5)
+    schedule = make_schedule(DDIMScheduler(), 5)
+    assert schedule.timesteps == tuple(map(int, scheduler.timesteps))
+    ours = sample(predict, x, schedule, eta=1.0, noise=noises.__getitem__)
+    drawn = iter(noises)
+    monkeypatch.setattr(
+        "diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *a, **k: next(drawn)
+    )
+    for t in scheduler.timesteps:
+        x = scheduler.step(predict(x, int(t)), t, x).prev_sample
+    torch.testing.assert_close(ours, x, atol=1e-5, rtol=1e-5)
+
+
+def test_a_later_start_goes_on_where_the_whole_way_passes():
+    schedule, predict, x = make_schedule(build_scheduler(), 6), toy_network(), draw(1)
+    states = []
+    watch = Guide(lambda state: states.append(state) or state)
+    whole = sample(predict, x, schedule, guides=[watch])
+    assert [state.index for state in states] == [0, 1, 2, 3, 4, 5]
+    assert whole.equal(sample(predict, states[4].x, schedule, start=4))
+    z, noise = draw(2), draw(3)
+    alpha = schedule.alphas[4]
+    torch.testing.assert_close(
+        noised(z, noise, schedule, 4), alpha**0.5 * z + (1 - alpha) ** 0.5 * noise
+    )
+
+
+def test_an_images_noise_is_its_own_whatever_is_denoised_beside_it():
+    like = torch.zeros(3, 2, 3, 3)
+    together = keyed_noise(0, [("cat", 0), ("cat", 1), ("dog", 0)], like)
+    alone = keyed_noise(0, [("dog", 0)], like[:1])
+    assert together(4)[2:].equal(alone(4)) and not together(3)[2:].equal(alone(4))
+    assert len({float(one.sum()) for one in together(0)}) == 3
+
+
+def test_a_pull_in_units_of_the_noise_adds_to_the_mean():
+    """MGD3's form: mean - lambda (x0 - mode) std; it vanishes with eta."""
+    schedule, predict, x = make_schedule(build_scheduler(), 4), toy_network(), draw(1)
+    mode, noises = draw(5), [draw(10, i) for i in range(4)]
+    guide = Guide(lambda s: s.with_mean(s.mean - 0.1 * (s.x0 - mode) * s.std), steps=range(1, 3))
+    options = {"eta": 1.0, "noise": noises.__getitem__}
+    states = []
+    watch = Guide(lambda state: states.append(state) or state)
+    guided = sample(predict, x, schedule, guides=[guide, watch], **options)
+    for index, state in enumerate(states):
+        after = schedule.previous[index]
+        mean = after**0.5 * state.x0 + (1 - after - state.std**2) ** 0.5 * state.eps
+        if index in (1, 2):
+            mean = mean - 0.1 * state.std * (state.x0 - mode)
+        torch.testing.assert_close(state.mean, mean)
+    assert not guided.equal(sample(predict, x, schedule, **options))
+    assert sample(predict, x, schedule, guides=[guide]).equal(sample(predict, x, schedule))
+
+
+def test_corrections_of_x0_and_of_the_noise_agree_with_x():
+    schedule, predict, x = make_schedule(build_scheduler(), 3), toy_network(), draw(1)
+    seen = []
+
+    def correct(state):
+        pulled = state.with_x0(state.x0 - 0.5 * state.x0, consistent=True)
+        seen.extend([state, pulled, state.with_eps(pulled.eps), state.with_x0(pulled.x0)])
+        return pulled
+
+    sample(predict, x, schedule, guides=[Guide(correct)])
+    for state, pulled, by_eps, kept in zip(*[iter(seen)] * 4, strict=True):
+        rebuilt = state.alpha**0.5 * pulled.x0 + (1 - state.alpha) ** 0.5 * pulled.eps
+        torch.testing.assert_close(rebuilt, state.x)
+        torch.testing.assert_close(by_eps.x0, pulled.x0)
+        torch.testing.assert_close(by_eps.mean, pulled.mean)
+        assert kept.eps is state.eps and kept.x0 is pulled.x0
+
+
+def test_what_a_guide_added_to_the_mean_stays_when_a_later_one_changes_x0():
+    schedule, predict, x = make_schedule(build_scheduler(), 3), toy_network(), draw(1)
+    add = Guide(lambda s: s.with_mean(s.mean + 0.25))
+    pull = Guide(lambda s: s.with_x0(0.5 * s.x0))
+    one, other = (sample(predict, x, schedule, guides=some) for some in ([add, pull], [pull, add]))
+    torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("through", ["x0", "denoiser"])
+def test_a_gradient_leads_through_what_a_guide_says(through):
+    """The Jacobian of x0 = (x - s e(x)) / r, with e a constant or not."""
+    schedule, predict, x = make_schedule(build_scheduler(), 3), toy_network(), draw(1)
+    found, direction = [], draw(7)
+
+    def correct(state):
+        found.append((state, state.gradient((state.x0 * direction).sum())))
+        return state.with_mean(state.mean - found[-1][1])
+
+    with torch.no_grad():
+        made = sample(predict, x, schedule, guides=[Guide(correct, through)])
+    assert not made.requires_grad
+    for state, gradient in found:
+        wanted = direction / state.alpha**0.5
+        if through == "denoiser":
+            x = state.x.detach().requires_grad_()
+            inner = (predict(x, state.timestep) * direction).sum()
+            [jacobian] = torch.autograd.grad(inner, x)
+            wanted = (direction - (1 - state.alpha) ** 0.5 * jacobian) / state.alpha**0.5
+        torch.testing.assert_close(gradient, wanted)

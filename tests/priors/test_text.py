@@ -7,17 +7,15 @@ import torch
 from diffusers import DDIMScheduler
 
 from latentdc.errors import InputError
+from latentdc.priors.denoisers import TextDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.loading import load_prior
-from latentdc.priors.text import TextDenoiser
 from tests.priors import small, text_models
 
 PROMPTS = {"feline": "a cat", "n01440764": "a tench", "c": "c"}
 
 
 def load(folder, **options) -> DiffusionPrior:
-    options = {"resolution": 8, "prompts": PROMPTS, **options}
-    prior = load_prior("diffusion", str(folder), **options)
+    prior = small.load(folder, **{"prompts": PROMPTS, **options})
     assert isinstance(prior, DiffusionPrior) and isinstance(prior.denoiser, TextDenoiser)
     return prior
 
@@ -112,13 +110,13 @@ def test_classes_are_those_of_the_prompts_and_the_encoders_are_gone(tmp_path):
     prior = load(tmp_path)
     assert prior.class_names == tuple(PROMPTS)
     modules = [v for v in vars(prior.denoiser).values() if isinstance(v, torch.nn.Module)]
-    assert modules == [prior.denoiser.unet]
+    assert modules == [prior.denoiser.network]
 
 
 def test_sdxls_decoder_stays_in_float32(tmp_path):
     text_models.save_sdxl(tmp_path)
     prior, seen = load(tmp_path, steps=2, precision="bf16"), []
-    prior.denoiser.unet.conv_in.register_forward_hook(lambda *a: seen.append(a[-1].dtype))
+    prior.denoiser.network.conv_in.register_forward_hook(lambda *a: seen.append(a[-1].dtype))
     decoder = prior.autoencoder.autoencoder.decoder
     decoder.conv_in.register_forward_hook(lambda *a: seen.append(a[-1].dtype))
     z, noise = draws(prior, 1)
@@ -134,9 +132,9 @@ def test_half_precision_weights_serve_where_there_are_no_others(tmp_path):
     pipeline.to(dtype=torch.float16).save_pretrained(tmp_path, variant="fp16")
     text_models.tokenizer(tmp_path / "tokenizer", pad="<|endoftext|>")
     prior = load(tmp_path)
-    assert prior.denoiser.unet.dtype == prior.autoencoder.autoencoder.dtype == torch.float32
+    assert prior.denoiser.network.dtype == prior.autoencoder.autoencoder.dtype == torch.float32
     wanted = pipeline.unet.conv_in.weight.float()
-    assert prior.denoiser.unet.conv_in.weight.equal(wanted)
+    assert prior.denoiser.network.conv_in.weight.equal(wanted)
 
 
 @pytest.mark.smoke
@@ -154,7 +152,7 @@ def test_on_meta_shapes_are_known_without_weights_tokenizers_or_prompts(tmp_path
 
 def test_a_text_prior_without_prompts_says_what_it_needs(tmp_path):
     text_models.save_sd(tmp_path)
-    with pytest.raises(InputError, match=r"load_prior needs `prompts`.*a photo of a cat"):
+    with pytest.raises(InputError, match=r"load_prior needs `class_names`, from which its"):
         load(tmp_path, prompts=None)
 
 
@@ -227,7 +225,7 @@ def test_a_class_token_alone_is_fed(tmp_path, values, told):
     small.save(tmp_path)
     change(tmp_path / "unet/config.json", **values)
     with pytest.raises(InputError, match=told):
-        load(tmp_path, random_denoiser=0)
+        load(tmp_path, denoiser="random")
 
 
 @pytest.mark.parametrize("kind", ["timestep", "identity"])
@@ -279,7 +277,7 @@ PUBLISHED = {  # parameters of UNet and autoencoder, and shape of a condition
 def test_outlines_have_the_published_sizes(name):
     prior = load(name, resolution=512, prompts=None, device="meta")
     parameters, shape = PUBLISHED[name]
-    assert sum(p.numel() for p in prior.denoiser.unet.parameters()) == parameters
+    assert sum(p.numel() for p in prior.denoiser.network.parameters()) == parameters
     assert sum(p.numel() for p in prior.autoencoder.autoencoder.parameters()) == 83_653_863
     assert prior.condition(torch.zeros(1, dtype=torch.long, device="meta")).shape[1:] == shape
 

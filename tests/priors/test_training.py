@@ -4,16 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from latentdc.errors import InputError
+from latentdc.errors import InputError, RunError
 from latentdc.priors import training
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.loading import load_prior
-from latentdc.priors.losses import autoencoder_loss, denoising_loss
-from latentdc.priors.portrait import reconstruction_psnr
-from latentdc.priors.recipe import AutoencoderTraining, UNetTraining
-from latentdc.priors.small import build_autoencoder, build_scheduler, build_unet
-from latentdc.priors.stage import Stage
+from latentdc.priors.small import (
+    autoencoder_loss,
+    build_autoencoder,
+    build_scheduler,
+    build_unet,
+    denoising_loss,
+)
 from latentdc.priors.train import main
+from latentdc.priors.training import reconstruction_psnr, train_network
+from latentdc.recipe.prior_training import AutoencoderTraining, UNetTraining
 from tests.priors import small
 
 TINY = [
@@ -69,57 +72,58 @@ def test_psnr_of_a_known_error():
     assert reconstruction_psnr(Shifted(), images) == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_a_continued_stage_ends_bitwise_as_an_uninterrupted_one(tmp_path):
-    def train(path, *lengths):
-        for steps in lengths:
-            torch.manual_seed(0)
-            module = nn.Linear(4, 2)
-            stage = Stage(module, path, steps=6, lr=0.1, ema=0.9)
-            stage.steps = steps
-
-            def loss(step, module=module):
-                return module(torch.full((1, 4), 0.1 * step)).square().sum()
-
-            stage.run(loss, every=2, title="test")
-        return module.weight.detach()
-
-    whole = train(tmp_path / "a.pt", 6)
-    assert torch.equal(whole, train(tmp_path / "b.pt", 4, 6))
+SETTINGS = AutoencoderTraining(steps=6, lr=0.1, ema=0.9)
 
 
-def stage(path):
+def trained(path, *, stop=None):
+    """A linear layer after its training, or none where that was stopped at a step."""
     torch.manual_seed(0)
-    return Stage(nn.Linear(4, 2), path, steps=4, lr=0.1, ema=0.9)
+    network = nn.Linear(4, 2)
+
+    def loss(step):
+        if step == stop:
+            raise KeyboardInterrupt
+        return network(torch.full((1, 4), 0.1 * step)).square().sum()
+
+    train_network(network, loss, SETTINGS, path, every=2, title="test")
+    return network.weight.detach()
 
 
-def test_no_changed_byte_of_a_stage_is_gone_on_from(tmp_path):
-    path = tmp_path / "unet.pt"
-    begun = stage(path)
-    begun.run(lambda _: begun.module(torch.ones(1, 4)).square().sum(), every=4, title="test")
-    content, expected = path.read_bytes(), stage(path)
+def test_a_continued_training_ends_bitwise_as_an_uninterrupted_one(tmp_path):
+    whole = trained(tmp_path / "a.safetensors")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "b.safetensors", stop=4)
+    assert torch.equal(whole, trained(tmp_path / "b.safetensors", stop=3))  # it is not run again
+    assert torch.equal(whole, trained(tmp_path / "b.safetensors", stop=0))
+
+
+def test_no_changed_byte_of_a_state_is_gone_on_from(tmp_path):
+    path = tmp_path / "unet.safetensors"
+    expected, content = trained(path), path.read_bytes()
     for place in range(0, len(content), 13):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         try:
-            found = stage(path)
+            assert torch.equal(trained(path, stop=0), expected)
         except InputError as error:
-            assert "unet.pt is damaged" in str(error) and "\n" not in str(error)
-            continue
-        assert found.done == 4
-        for name, tensor in expected.module.state_dict().items():
-            assert torch.equal(found.module.state_dict()[name], tensor)
-        for one, other in zip(
-            found.average.shadow_params, expected.average.shadow_params, strict=True
-        ):
-            assert torch.equal(one, other)
-        momenta = [
-            [slot["exp_avg"] for slot in some.optimizer.state.values()]
-            for some in (found, expected)
-        ]
-        assert all(map(torch.equal, *momenta))
+            assert "unet.safetensors is damaged" in str(error) and "\n" not in str(error)
     for damaged in (b"", b"text", content[:-50], content[: len(content) // 2]):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"unet\.pt is damaged .* or remove it to train"):
-            stage(path)
+        with pytest.raises(InputError, match=r"is damaged .* or remove it to train this network"):
+            trained(path)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
+    network, path = nn.Linear(4, 2), tmp_path / "a.safetensors"
+    with pytest.raises(RunError, match=r"the loss of test is -?(inf|nan) at step 2"):
+        train_network(
+            network,
+            lambda _: network(torch.ones(1, 4)).sum() * torch.inf,
+            SETTINGS,
+            path,
+            every=2,
+            title="test",
+        )
+    assert not path.exists()
 
 
 def test_latents_of_the_shapes_that_were_asked_for():
@@ -146,9 +150,9 @@ def test_a_prior_is_trained_continued_and_loaded(tmp_path, monkeypatch):
     ended = (tmp_path / "run/prior").stat().st_ino
     main(arguments)
     assert (tmp_path / "run/prior").stat().st_ino == ended  # the same prior is left untouched
-    (tmp_path / "run/checkpoints/unet.pt").unlink()
+    (tmp_path / "run/checkpoints/unet.safetensors").unlink()
     (tmp_path / "run/prior").rename(tmp_path / "run/.prior.old")  # as a kill may leave it
-    load_prior("diffusion", "run/prior", resolution=16, steps=2)
+    small.load("run/prior", resolution=16, steps=2)
     (tmp_path / "run/prior").rename(tmp_path / "run/.prior.old")
     monkeypatch.setattr(training, "describe", stop)
     with pytest.raises(SystemExit):
@@ -161,7 +165,7 @@ def test_a_prior_is_trained_continued_and_loaded(tmp_path, monkeypatch):
     facts = json.loads((tmp_path / "run/prior/training.json").read_text())
     assert facts["steps"] == [2, 4] and facts["held_out_images"] == 360 and facts["psnr_db"] > 0
     assert "output" not in facts["command"]
-    prior = load_prior("diffusion", "run/prior", resolution=16, steps=2)
+    prior = small.load("run/prior", resolution=16, steps=2)
     z = prior.encode(torch.zeros(1, 3, 16, 16))
     assert prior.decode(z, prior.condition(torch.tensor([9])), z).shape == (1, 3, 16, 16)
     assert prior.class_names == tuple("0123456789")

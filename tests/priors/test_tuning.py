@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.priors import tuning
+from latentdc.priors import load as loading
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.loading import load_prior
-from latentdc.priors.tuning import network_of, tune
+from latentdc.priors.load import tune
+from latentdc.priors.memory import Plan
 from tests.priors import small
 
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ def test_channels_last_changes_the_layout_and_not_the_images():
     prior, z = small.prior(steps=2), torch.randn(2, 2, 4, 4)
     c, noise = prior.condition(torch.arange(2)), torch.randn(2, 2, 4, 4)
     wanted = prior.decode(z, c, noise)
-    networks = [network_of(prior.denoiser), prior.autoencoder.autoencoder.decoder]
+    networks = [prior.denoiser.network, prior.autoencoder.autoencoder.decoder]
     tune(networks, CPU, **PLAIN | {"channels_last": True})
     weight = networks[0].conv_in.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
@@ -32,7 +32,7 @@ def test_compiling_without_a_compiler_is_one_clear_line(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(tuning.torch, "compile", broken)
+    monkeypatch.setattr(loading.torch, "compile", broken)
     with pytest.raises(InputError, match=r"not work on this machine's cpu \(InvalidCxx.*leave p"):
         tune([], CPU, **PLAIN | {"compile": True})
 
@@ -40,14 +40,12 @@ def test_compiling_without_a_compiler_is_one_clear_line(monkeypatch):
 def test_loading_tunes_denoiser_and_decoder_alike(tmp_path, monkeypatch):
     small.save(tmp_path)
     asked = []
-    monkeypatch.setattr(tuning, "_require_compiler", lambda device: None)
+    monkeypatch.setattr(loading, "_require_compiler", lambda device: None)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **k: asked.append(type(self)))
-    prior = load_prior(
-        "diffusion", str(tmp_path), resolution=8, steps=2, precision="bf16", compile=True
-    )
+    prior = small.load(tmp_path, steps=2, precision="bf16", compile=True)
     assert [kind.__name__ for kind in asked] == ["Decoder", "UNet2DConditionModel"]
     assert prior.precision == prior.autoencoder.precision == "bf16"
-    assert network_of(prior.denoiser).conv_in.weight.dtype == torch.bfloat16
+    assert prior.denoiser.network.conv_in.weight.dtype == torch.bfloat16
 
 
 @pytest.mark.slow
@@ -56,7 +54,7 @@ def test_a_compiled_decoder_gives_the_same_gradients():
     z = torch.randn(2, 2, 4, 4).requires_grad_()
     found = []
     for compile in (False, True):
-        prior = AutoencoderPrior(small.autoencoder(), resolution=8, memory="replay")
+        prior = AutoencoderPrior(small.autoencoder(), resolution=8, plan=Plan("low", 2))
         tune([prior.autoencoder.decoder], CPU, **PLAIN | {"compile": compile})
         images = prior.decode(z)
         found.append((images, *torch.autograd.grad(images.square().sum(), z)))

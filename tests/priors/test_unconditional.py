@@ -9,7 +9,6 @@ from diffusers import UNet2DModel
 from latentdc.draws import generator, global_draws
 from latentdc.errors import InputError
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.loading import load_prior
 from tests.priors import small
 
 
@@ -39,7 +38,7 @@ def folder(tmp_path):
 
 
 def load(folder, **options) -> DiffusionPrior:
-    prior = load_prior("diffusion", str(folder), resolution=8, steps=3, guidance=1, **options)
+    prior = small.load(folder, steps=3, guidance=1, **options)
     assert isinstance(prior, DiffusionPrior)
     return prior
 
@@ -73,12 +72,12 @@ def test_guidance_on_an_unconditional_prior_is_refused_before_its_weights_are_re
     with pytest.raises(
         InputError, match=r"guidance on an unconditional prior: .* prior.guidance=1"
     ):
-        load_prior("diffusion", str(folder), resolution=8, guidance=3.0)
+        small.load(folder, guidance=3.0)
 
 
 def test_a_random_denoiser_follows_from_the_seed_and_keeps_the_autoencoder(folder):
     (folder / "unet/diffusion_pytorch_model.safetensors").unlink()  # not even looked at
-    first, again, other = (load(folder, random_denoiser=seed) for seed in (0, 0, 1))
+    first, again, other = (load(folder, denoiser="random", seed=seed) for seed in (0, 0, 1))
     z, noise = draw(0), draw(1)
     images = [prior.decode(z, None, noise) for prior in (first, again, other)]
     assert images[0].equal(images[1]) and not images[0].allclose(images[2])
@@ -87,7 +86,7 @@ def test_a_random_denoiser_follows_from_the_seed_and_keeps_the_autoencoder(folde
     names = {
         first.identity,
         other.identity,
-        load_prior("autoencoder", str(folder), resolution=8).identity,
+        small.load(folder, "autoencoder").identity,
     }
     assert len(names) == 3 and first.identity == again.identity
 
@@ -95,7 +94,7 @@ def test_a_random_denoiser_follows_from_the_seed_and_keeps_the_autoencoder(folde
 def test_the_network_of_a_class_conditional_prior_can_be_random_too(tmp_path):
     small.save(tmp_path)
     c = torch.randn(3, 1, 6, generator=generator(0, "c"))
-    trained, random = (load(tmp_path, random_denoiser=seed) for seed in (None, 0))
+    trained, random = (load(tmp_path, denoiser=which) for which in ("pretrained", "random"))
     assert trained.condition(torch.tensor([1])).equal(random.condition(torch.tensor([1])))
     images = [prior.decode(draw(0), c, draw(1)) for prior in (trained, random)]
     assert not images[0].allclose(images[1])
@@ -126,7 +125,7 @@ def with_classes(folder, rows: int, names: object = NAMES) -> UNet2DModel:
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_a_class_conditional_unet_decodes_as_diffusers_own_call_does(folder, guidance):
     network = with_classes(folder, rows=4)
-    prior = load_prior("diffusion", str(folder), resolution=8, steps=3, guidance=guidance)
+    prior = small.load(folder, steps=3, guidance=guidance)
     assert prior.class_names == ("a", "b", "c")
     z, noise, labels = draw(0), draw(1), torch.tensor([0, 2, 1])
     c = prior.condition(labels).detach().requires_grad_()
@@ -152,7 +151,7 @@ def test_a_class_conditional_unet_decodes_as_diffusers_own_call_does(folder, gui
 def test_classes_without_a_null_one_are_not_guided(folder):
     with_classes(folder, rows=3)
     with pytest.raises(InputError, match=r"all 3 rows .* got prior.guidance=3; set prior.guid"):
-        load_prior("diffusion", str(folder), resolution=8)
+        small.load(folder)
     prior = load(folder)
     images = prior.decode(draw(0), prior.condition(torch.tensor([0, 1, 2])), draw(1))
     assert images.isfinite().all()
@@ -210,8 +209,8 @@ def test_a_unet_that_cannot_be_called_with_timesteps_is_refused(folder, rows, va
 
 def test_the_gradient_of_a_class_condition_is_that_of_finite_differences(folder):
     with_classes(folder, rows=4)
-    prior = load_prior("diffusion", str(folder), resolution=8, steps=3, guidance=3.0)
-    prior.denoiser.unet.double()
+    prior = small.load(folder, steps=3, guidance=3.0)
+    prior.denoiser.network.double()
     prior.denoiser.null = prior.denoiser.null.double()
     prior.autoencoder.autoencoder.double()
     z, noise = draw(0).double(), draw(1).double()

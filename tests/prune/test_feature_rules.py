@@ -7,13 +7,15 @@ from sklearn.metrics import pairwise_distances
 
 from latentdc.prune import features as module
 from latentdc.prune.features import Features
-from latentdc.prune.rules.ccs import ccs
-from latentdc.prune.rules.d2 import d2, neighbour_graph
-from latentdc.prune.rules.distance import distance
-from latentdc.prune.rules.herding import herding
-from latentdc.prune.rules.kcenter import kcenter
-from latentdc.prune.rules.moderate import moderate
-from latentdc.prune.rules.prototypes import prototypes
+from latentdc.prune.rules.features import (
+    d2,
+    distance,
+    herding,
+    kcenter,
+    neighbour_graph,
+    prototypes,
+)
+from latentdc.prune.rules.sampling import ccs, moderate
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(size=(40, 6)).astype(np.float16)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
+from latentdc.io import file_hash
 from latentdc.prune.__main__ import main as prune
 from latentdc.prune.features import Features, read_features
 from latentdc.prune.foreign import read_scores
@@ -107,8 +109,9 @@ def test_scores_of_ours_are_found_by_content_in_another_order(tmp_path):
     ours = ScoreTable(
         train.hashes, train.labels, train.class_names, {"loss": torch.arange(20.0)}, train.name
     )
-    ours.save(tmp_path / "scores.parquet")
     np.save(tmp_path / "features.npy", np.arange(20, dtype=np.float16)[:, None])
+    beside = file_hash(tmp_path / "features.npy")
+    dataclasses.replace(ours, features_hash=beside).save(tmp_path / "scores.parquet")
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
     table = read_scores(tmp_path / "scores.parquet", train.select(order), "loss")
     assert torch.equal(table.columns["loss"], order.float())

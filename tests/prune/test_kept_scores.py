@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune import made
+from latentdc.prune import prune as module
 from latentdc.prune.foreign import read_scores
-from latentdc.prune.pipeline import prune_dataset
-from latentdc.recipe import Scorer
+from latentdc.prune.prune import prune_dataset
+from latentdc.prune.score_table import ScoreTable
+from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 
 QUICK = Scorer(network="convnet3@16", epochs=5, lr=0.1, batch=8)
@@ -20,7 +21,7 @@ RENAMED = replace(SMALL, class_names=("crimson", "azure"))
 
 
 def prune(train, folder=None, score="loss"):
-    return prune_dataset(train, score=score, keep=0.5, scorer=QUICK, folder=folder)
+    return prune_dataset(train, Prune(score=score, keep=0.5, scorer=QUICK), folder=folder)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_other_images_are_scored_anew(tmp_path, before, now):
 def test_brought_scores_may_be_of_more_images(tmp_path):
     prune(SMALL, tmp_path)
     scores = str(tmp_path / "scores.parquet")
-    brought = prune_dataset(FEWER, keep=0.5, scores=scores)
+    brought = prune_dataset(FEWER, Prune(keep=0.5, scores=scores))
     loss = read_scores(tmp_path / "scores.parquet", SMALL, "loss").column("loss")
     assert torch.equal(brought.scores, loss[4:][brought.indices(FEWER)])
 
@@ -47,21 +48,43 @@ def test_features_of_an_earlier_scoring_are_left_alone(tmp_path, monkeypatch):
     assert read_scores(path, SMALL, "herding").features is not None
     prune(FEWER, tmp_path)
     assert (tmp_path / "features.npy").is_file()  # of 64 images, beside the scores of 60
-    monkeypatch.setattr(made, "score_by_plan", None)  # the scores are there
+    monkeypatch.setattr(module, "compute_scores", None)  # the scores are there
     prune(FEWER, tmp_path)
     assert read_scores(path, FEWER, "loss").features is None
 
 
-@pytest.mark.parametrize("place", [0.1, 0.4, 0.6, 1])
-def test_damaged_scores_are_neither_taken_nor_replaced_in_silence(tmp_path, place):
-    prune(SMALL, tmp_path)
+def test_damaged_scores_are_neither_taken_nor_replaced_in_silence(tmp_path):
+    prune(SMALL, tmp_path, score="herding")
     path = tmp_path / "scores.parquet"
-    sound = path.read_bytes()
-    content = bytearray(sound)
-    content[int(place * (len(content) - 1))] ^= 1
-    path.write_bytes(bytes(content))
-    with pytest.raises(InputError, match=r"scores\.parquet.*(damaged|cannot read)"):
+    sound, whole = path.read_bytes(), ScoreTable.load(path)
+    refused = []
+    for place in range(0, len(sound), 97):
+        content = bytearray(sound)
+        content[place] ^= 1
+        path.write_bytes(bytes(content))
+        try:
+            found = ScoreTable.load(path)
+        except InputError as error:
+            refused.append(str(error))
+        else:  # of a byte that is not read
+            assert found.facts == whole.facts and torch.equal(found.hashes, whole.hashes)
+            assert all(torch.equal(found.column(n), c) for n, c in whole.columns.items())
+    assert len(refused) > len(sound) // 97 / 2
+    assert all("scores.parquet" in line and line.count("\n") == 0 for line in refused)
+    path.write_bytes(sound[: len(sound) // 2])
+    with pytest.raises(InputError, match=r"cannot read the scores .*scores\.parquet"):
         prune(SMALL, tmp_path)
-    path.unlink()
-    prune(SMALL, tmp_path)
-    assert path.read_bytes() == sound
+
+
+def test_features_that_are_not_those_of_the_scores_are_refused(tmp_path):
+    prune(SMALL, tmp_path, score="herding")
+    path = tmp_path / "features.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"features\.npy is damaged.*scores\.parquet; delete both"):
+        prune(SMALL, tmp_path, score="herding")
+    for name in ("features.npy", "scores.parquet"):
+        (tmp_path / name).unlink()
+    prune(SMALL, tmp_path, score="herding")
+    assert ScoreTable.load(tmp_path / "scores.parquet").features is not None

@@ -6,9 +6,11 @@ import pytest
 
 import latentdc
 from latentdc.data.open import open_dataset
+from latentdc.errors import InputError
 from latentdc.prune.__main__ import main
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Data
+from latentdc.recipe import Data, Prune, Scorer
+from latentdc.recipe.prune import check_prune
 
 QUICK = """
 data: {resolution: 8}
@@ -70,38 +72,25 @@ def test_scores_are_kept_and_ten_budgets_need_no_scorer(recipe, tmp_path, capsys
 
 
 @pytest.mark.smoke
-def test_a_report_and_a_list_of_labels_to_check_are_written(recipe, tmp_path, capsys):
+def test_a_report_counts_the_labels_to_check_of_each_class(recipe, tmp_path, capsys):
     (tmp_path / "aum.csv").write_text("aum\n" + "\n".join(str(i % 97) for i in range(1437)))
-    given = ["prune.scores=aum.csv", "prune.score=aum"]
-    main([recipe, *given, "--report", "pictures", "--check-labels", "labels"])
-    output = capsys.readouterr().out
-    assert "report: pictures/report.md" in output
-    assert "labels to check: labels/labels.csv" in output
-    assert len((tmp_path / "labels/labels.csv").read_text().splitlines()) == 15  # 1 % of 1437
+    main([recipe, "prune.scores=aum.csv", "prune.score=aum", "--report", "pictures"])
+    assert "report: pictures/report.md" in capsys.readouterr().out
+    head, _, *rows = (tmp_path / "pictures/report.md").read_text().split("\n\n")[2].splitlines()
+    assert head.endswith("| labels to check |") and len(rows) == 10
+    assert sum(int(row.split("|")[-2]) for row in rows) == 14  # 1 % of 1437
 
 
-def test_labels_are_checked_by_a_classifier_even_if_the_core_set_needs_none(
-    recipe, tmp_path, capsys
-):
-    main([recipe, "prune.score=random", "--check-labels", "labels"])
-    assert "kept 287 of 1437 images (random, easy)" in capsys.readouterr().out
-    head, *rows = (tmp_path / "labels/labels.csv").read_text().splitlines()
-    assert head.endswith("scorer_says,aum") and len(rows) == 14
-
-
-def test_brought_scores_that_say_nothing_of_labels_list_none(recipe, tmp_path, capsys):
+def test_scores_that_say_nothing_of_labels_count_none(recipe, tmp_path):
     (tmp_path / "s.csv").write_text("entropy\n" + "\n".join(str(i) for i in range(1437)))
-    with pytest.raises(SystemExit):
-        main([recipe, "prune.scores=s.csv", "prune.score=entropy", "--check-labels", "labels"])
-    assert "have no column 'loss', only entropy" in capsys.readouterr().err
-    assert not (tmp_path / "labels").exists()
+    main([recipe, "prune.scores=s.csv", "prune.score=entropy", "--report", "pictures"])
+    assert "labels to check" not in (tmp_path / "pictures/report.md").read_text()
 
 
 def test_a_scorer_that_is_only_looked_at_is_checked_before_anything(recipe, tmp_path, capsys):
-    for override in ("prune.keep=1.0", "prune.score=random"):
-        with pytest.raises(SystemExit):
-            main([recipe, override, "prune.scorer.network=convet3", "--check-labels", "labels"])
-        assert "did you mean 'convnet3'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([recipe, "prune.keep=1.0", "prune.scorer.network=convet3", "--report", "pictures"])
+    assert "did you mean 'convnet3'" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
@@ -147,7 +136,7 @@ def test_a_multiple_of_ipc_is_resolved_in_the_recipe(recipe, capsys):
         ("prune.scorer.lr=nan", "prune.scorer.lr is a finite number"),
         ("prune.scorer.std=[0.1,0.1,0]", "prune.scorer.std must be positive"),
         ("prune.scorer.mean=[nan,0,0]", "prune.scorer.mean is a finite number"),
-        ("prune.scorer.resolution=0", "prune.scorer.resolution is at least 1"),
+        ("prune.scorer.resolution=0", "prune.scorer.resolution is in pixels and at least 8"),
         ("prune.rules.gamma=inf", "prune.rules.gamma is a finite number"),
         ("prune.keep=nan", "prune.keep is a finite number"),
         ("experts.lr=inf", "experts.lr is a finite number"),
@@ -162,13 +151,29 @@ def test_silly_values_are_refused_in_one_line_before_anything_is_opened(capsys, 
     assert stop.value.code == 2 and message in line
 
 
-@pytest.mark.parametrize("option", ["--report", "--check-labels"])
-def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_scored(
-    tmp_path, capsys, option
-):
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_scored(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as stop:
-        main(["digits_ipc1", f"output={tmp_path}/run", option, f"{tmp_path}/file/deep"])
+        main(["digits_ipc1", f"output={tmp_path}/run", "--report", f"{tmp_path}/file/deep"])
     (line,) = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 2 and f"name another folder with {option}" in line
+    assert stop.value.code == 2 and "name another folder with --report" in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"scorer": Scorer(network="convet3")}, "did you mean 'convnet3'"),
+        ({"scorer": Scorer(network="convnet5")}, "takes images of 32 px or more"),
+        ({"scorer": Scorer(weights="nowhere.safetensors")}, r"prune\.scorer\.weights: .*nowhere"),
+        ({"coreset": "nowhere.parquet"}, r"prune\.coreset: there is no file nowhere"),
+    ],
+)
+def test_what_a_recipe_names_wrongly_is_found_before_anything_is_loaded(keys, message):
+    with pytest.raises(InputError, match=message):
+        check_prune(Prune(keep=0.5, **keys), Data())
+
+
+def test_a_scorer_that_is_not_used_is_not_checked():
+    check_prune(Prune(keep=1, scorer=Scorer(network="unknown")), Data())
+    check_prune(Prune(keep=0.5, score="random", scorer=Scorer(network="unknown")), Data())

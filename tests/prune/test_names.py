@@ -1,29 +1,36 @@
 """The list of rules: each exists, says its direction truly, and is documented."""
 
-import inspect
-from importlib import import_module
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from latentdc.errors import InputError
-from latentdc.prune.choosing import choose_coreset
-from latentdc.prune.rules.names import RULES, require_rule
-from latentdc.prune.scoring import score_dataset
-from latentdc.recipe import RuleSettings, Scorer
+from latentdc.prune.prune import choose_coreset, score_dataset
+from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.recipe.rules import RULES, require_rule
 from tests.prune.toys import colours
 
 ROOT = Path(__file__).parents[2]
 
 
+SETTINGS = {field.name for field in dataclasses.fields(RuleSettings)}
+SEEN = {
+    "contents": {"hashes", "labels", "seed", *SETTINGS},
+    "predictions": {"logits", "labels", "features", "images", "classifier", "rows"},
+    "last": {"logits", "labels", "features", "images", "classifier", "rows"},
+    "records": {"loss", "logit_margin", "change", *SETTINGS},
+    "subsets": {"loss", "held_out"},
+    "features": {"features", "labels", "seed", *SETTINGS},
+    "choice": {"features", "hardness", "draws", "count", *SETTINGS},
+}
+
+
 @pytest.mark.parametrize("name", RULES)
-def test_every_rule_has_a_function_that_takes_its_inputs(name):
-    module, function = RULES[name].function.split(":")
-    made = getattr(import_module(f"latentdc.prune.rules.{module}"), function)
-    assert len(inspect.signature(made).parameters) == len(RULES[name].inputs)
-    assert made.__doc__
+def test_every_rule_asks_for_what_its_stage_may_see(name):
+    rule = RULES[name]
+    assert {*rule.inputs} <= SEEN[rule.stage] and rule._implementation.__doc__
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -42,13 +49,12 @@ def table():
     train = colours(64)
     train.images[-8:] = (train.images[-8:].float() * 0.2 + 40).byte()
     train.labels[54:56] = 1 - train.labels[54:56]
-    return train, score_dataset(
-        train,
+    prune = Prune(
         columns=list(RULES),
         scorer=Scorer(network="convnet3@16", epochs=6, lr=0.03, batch=8, runs=2),
         rules=RuleSettings(span=3, strata=4, neighbours=3),
-        accelerator=Accelerator(),
     )
+    return train, score_dataset(train, prune)
 
 
 def test_all_rules_are_scored_in_one_go(table):
@@ -69,16 +75,18 @@ def test_wrong_labels_are_hard_and_not_easy(name, table):
     train, scores = table
     wrong = {54, 55}
     for order, expected in (("hard", wrong), ("easy", set())):
-        chosen = choose_coreset(scores, train, score=name, order=order, count=12, scope="global")
+        chosen = choose_coreset(
+            scores, train, Prune(score=name, order=order, count=12, scope="global")
+        )
         assert set(chosen.indices(train).tolist()) & wrong == expected
 
 
 @pytest.mark.parametrize("name", ["entropy", "margin", "least_confidence"])
 def test_dim_images_are_uncertain(name, table):
     train, scores = table
-    hard = choose_coreset(scores, train, score=name, order="hard", count=20, scope="global")
-    easy = choose_coreset(scores, train, score=name, order="easy", count=20, scope="global")
-    dim = [sum(row >= 56 for row in c.indices(train).tolist()) for c in (hard, easy)]
+    given = {"score": name, "count": 20, "scope": "global"}
+    chosen = (choose_coreset(scores, train, Prune(**given, order=end)) for end in ("hard", "easy"))
+    dim = [int((coreset.indices(train) >= 56).sum()) for coreset in chosen]
     assert dim[0] > dim[1]
 
 
@@ -87,11 +95,9 @@ def test_dim_images_are_uncertain(name, table):
 def test_rules_that_choose_meet_the_budget_and_are_the_same_again(name, scope, table):
     train, scores = table
     count = {"class": 9, "global": 17}[scope]
-    settings = RuleSettings(strata=4, neighbours=3)
-    one, again = (
-        choose_coreset(scores, train, score=name, count=count, scope=scope, settings=settings)
-        for _ in range(2)
-    )
+    rules = RuleSettings(strata=4, neighbours=3)
+    prune = Prune(score=name, count=count, scope=scope, rules=rules)
+    one, again = (choose_coreset(scores, train, prune) for _ in range(2))
     assert len(one) == {"class": 18, "global": 17}[scope]
     assert len(set(one.indices(train).tolist())) == len(one)
     assert torch.equal(one.hashes, again.hashes)
@@ -102,6 +108,6 @@ def test_the_order_of_the_images_changes_no_choice(table):
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     moved = train.select(order)
     for name in ("loss", "random", "ccs", "herding", "moderate"):
-        one = choose_coreset(scores, train, score=name, keep=0.2)
-        other = choose_coreset(scores, moved, score=name, keep=0.2)
+        one = choose_coreset(scores, train, Prune(score=name, keep=0.2))
+        other = choose_coreset(scores, moved, Prune(score=name, keep=0.2))
         assert set(one.hashes.tolist()) == set(other.hashes.tolist())

@@ -6,14 +6,16 @@ from torch.nn import functional as F
 
 from latentdc.images import Normalization
 from latentdc.networks import new_network
-from latentdc.prune.classifier import Classifier
-from latentdc.prune.rules.el2n import el2n
-from latentdc.prune.rules.entropy import entropy
-from latentdc.prune.rules.grand import full, last_layer
-from latentdc.prune.rules.least_confidence import least_confidence
-from latentdc.prune.rules.loss import cross_entropy
-from latentdc.prune.rules.margin import margin
-from latentdc.prune.scorer import preparation
+from latentdc.prune.rules.predictions import (
+    cross_entropy,
+    el2n,
+    entropy,
+    grand,
+    grand_full,
+    least_confidence,
+    margin,
+)
+from latentdc.prune.scorers import Classifier, preparation
 
 LOGITS = 4 * torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(50) % 7
@@ -74,7 +76,7 @@ def test_grand_of_the_last_layer_is_what_autograd_gives_image_by_image():
     expected = gradient_norms(
         list(linear.parameters()), F.cross_entropy(logits, labels, reduction="none")
     )
-    torch.testing.assert_close(last_layer(logits.detach(), labels, features), expected)
+    torch.testing.assert_close(grand(logits.detach(), labels, features), expected)
 
 
 def test_grand_of_all_layers_is_what_autograd_gives_image_by_image():
@@ -86,7 +88,7 @@ def test_grand_of_all_layers_is_what_autograd_gives_image_by_image():
         losses = F.cross_entropy(classifier(images), labels, reduction="none")
         expected = gradient_norms(list(network.parameters()), losses)
         with torch.no_grad():
-            torch.testing.assert_close(full(classifier, images, labels), expected)
+            torch.testing.assert_close(grand_full(classifier, images, labels), expected)
 
 
 def test_grand_does_not_depend_on_the_batch():
@@ -94,5 +96,7 @@ def test_grand_does_not_depend_on_the_batch():
     network = new_network("convnet3@4", "a", num_classes=4, resolution=8, seed=0)
     classifier = Classifier(network, preparation(8, Normalization())).eval()
     images, labels = torch.rand(5, 3, 8, 8) * 2 - 1, torch.tensor([0, 1, 2, 0, 1])
-    alone = torch.cat([full(classifier, images[i : i + 1], labels[i : i + 1]) for i in range(5)])
-    torch.testing.assert_close(full(classifier, images, labels), alone)
+    alone = torch.cat(
+        [grand_full(classifier, images[i : i + 1], labels[i : i + 1]) for i in range(5)]
+    )
+    torch.testing.assert_close(grand_full(classifier, images, labels), alone)

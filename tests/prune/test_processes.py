@@ -3,9 +3,9 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.pipeline import prune_dataset
+from latentdc.prune.prune import prune_dataset
 from latentdc.prune.score_table import ScoreTable
-from latentdc.recipe import RuleSettings, Scorer
+from latentdc.recipe import Prune, RuleSettings, Scorer
 from tests.processes import run_two
 from tests.prune.toys import colours
 
@@ -18,15 +18,13 @@ CALLS = {
 
 
 def score_once(prune, call, folder, accelerator) -> Coreset:
-    return prune(colours(50), scorer=SCORER, folder=folder, accelerator=accelerator, **call)
+    return prune(colours(50), Prune(scorer=SCORER, **call), folder=folder, accelerator=accelerator)
 
 
 @pytest.mark.slow
 def test_two_processes_choose_what_one_does(tmp_path):
     run_two("tests.prune.two_processes", tmp_path)
     torch.set_num_threads(1)
-    import pyarrow.parquet as pq
-
     for name, call in CALLS.items():
         one = score_once(prune_dataset, call, tmp_path / f"{name}-alone", Accelerator())
         for rank in (0, 1):
@@ -35,7 +33,7 @@ def test_two_processes_choose_what_one_does(tmp_path):
             assert torch.equal(one.scores, other.scores), name
         for scores in [name, "drift"] if name == "loss" else [name]:
             ours, theirs = (
-                ScoreTable.from_arrow(pq.read_table(tmp_path / made / "scores.parquet"))
+                ScoreTable.load(tmp_path / made / "scores.parquet")
                 for made in (scores, f"{name}-alone")
             )
             for column, values in ours.columns.items():

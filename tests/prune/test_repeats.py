@@ -2,20 +2,16 @@
 
 import pytest
 import torch
-from accelerate import Accelerator
 from PIL import Image
 
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
 from latentdc.evaluate.__main__ import main as evaluate
-from latentdc.evaluate.baselines import random_images
 from latentdc.prune.__main__ import main as prune
-from latentdc.prune.choosing import choose_coreset
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.pipeline import prune_dataset
-from latentdc.prune.rules.names import RULES
-from latentdc.prune.scoring import score_dataset
-from latentdc.recipe import RuleSettings, Scorer
+from latentdc.prune.prune import choose_coreset, prune_dataset, score_dataset
+from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.recipe.rules import RULES
 from tests.prune.toys import colours
 
 SCORER = Scorer(network="convnet3@16", epochs=12, lr=0.1, batch=4)
@@ -30,9 +26,8 @@ def repeated(different: int = 12, times: int = 5) -> Dataset:
 
 @pytest.fixture(scope="module")
 def table():
-    return score_dataset(
-        repeated(), columns=list(RULES), scorer=SCORER, rules=SETTINGS, accelerator=Accelerator()
-    )
+    prune = Prune(columns=list(RULES), scorer=SCORER, rules=SETTINGS)
+    return score_dataset(repeated(), prune)
 
 
 @pytest.mark.parametrize("score", RULES)
@@ -41,15 +36,15 @@ def test_no_rule_keeps_an_image_twice_and_the_budget_counts_different_ones(table
         for scope in ("class", "global"):
             if scope == "global" and "count" in budget:
                 budget = {"count": size}
-            given = {"score": score, "settings": SETTINGS, "scope": scope, **budget}
-            chosen = choose_coreset(table, repeated(), **given)
+            given = {"score": score, "rules": SETTINGS, "scope": scope, **budget}
+            chosen = choose_coreset(table, repeated(), Prune(**given))
             assert len(chosen.hashes.unique()) == len(chosen) == size
 
 
 @pytest.mark.parametrize("score", RULES)
 def test_keep_one_keeps_every_row(table, score):
     for scope in ("class", "global"):
-        chosen = choose_coreset(table, repeated(), score=score, settings=SETTINGS, scope=scope)
+        chosen = choose_coreset(table, repeated(), Prune(score=score, rules=SETTINGS, scope=scope))
         assert len(chosen) == len(repeated()) == 22
 
 
@@ -57,16 +52,17 @@ def test_without_repeats_in_it_a_set_chooses_as_before_and_repeats_change_no_cho
     plain = colours()
     first = torch.tensor([0, 1, *range(12, 22)])  # the different rows of `repeated`
     for score in ("loss", "herding", "kcenter", "d2", "ccs", "moderate"):
-        own = choose_coreset(table.select(first), plain, score=score, settings=SETTINGS, keep=0.5)
-        other = choose_coreset(table, repeated(), score=score, settings=SETTINGS, keep=0.5)
+        prune = Prune(score=score, rules=SETTINGS, keep=0.5)
+        own = choose_coreset(table.select(first), plain, prune)
+        other = choose_coreset(table, repeated(), prune)
         assert torch.equal(own.hashes.sort().values, other.hashes.sort().values), score
 
 
 def test_a_budget_above_the_different_images_names_both_counts():
     with pytest.raises(InputError, match=r"smallest class has 6 different ones among 11"):
-        prune_dataset(repeated(), score="random", count=7)
+        prune_dataset(repeated(), Prune(score="random", count=7))
     with pytest.raises(InputError, match=r"the budget is 13 of 12 different ones among 22 images"):
-        prune_dataset(repeated(), score="random", count=13, scope="global")
+        prune_dataset(repeated(), Prune(score="random", count=13, scope="global"))
 
 
 def test_random_rows_hold_no_image_twice_and_a_class_that_is_too_small_names_both_counts():
@@ -80,7 +76,7 @@ def test_an_image_under_two_labels_is_a_sample_of_each_class():
     data = colours(4)
     both = data.select(torch.tensor([0, 1, 2, 3, 0]))
     both.labels[4] = 1
-    kept = prune_dataset(both, score="random", count=2)
+    kept = prune_dataset(both, Prune(score="random", count=2))
     assert kept.labels.bincount().tolist() == [2, 2]
 
 
@@ -132,7 +128,7 @@ def test_data_without_repeats_say_nothing(desk, capsys):
 
 
 def test_a_synthetic_set_starts_from_different_images(desk, capsys):
-    from latentdc.distill.__main__ import main as distill
+    from latentdc.distill import main as distill
 
     folder(desk / "images", repeats=20, leaks=0)
     given = [

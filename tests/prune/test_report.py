@@ -1,4 +1,3 @@
-import csv
 import dataclasses
 import re
 from math import isnan
@@ -6,12 +5,10 @@ from math import isnan
 import pytest
 import torch
 
-from latentdc.prune import labels
-from latentdc.prune.agreement import overlap, within_class_spearman
-from latentdc.prune.choosing import choose_coreset
-from latentdc.prune.labels import check_labels
-from latentdc.prune.report import write_report
+from latentdc.prune.prune import choose_coreset
+from latentdc.prune.report import overlap, suspects, within_class_spearman, write_report
 from latentdc.prune.score_table import ScoreTable
+from latentdc.recipe import Prune
 from tests.prune.toys import colours
 
 LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
@@ -25,7 +22,7 @@ def test_spearman_is_within_classes_and_knows_only_ranks():
     assert within_class_spearman(RISING, half, LABELS) == pytest.approx(0)
 
 
-def test_what_the_scorer_says_is_told_by_the_name_of_the_class(tmp_path):
+def test_what_the_scorer_says_keeps_the_name_of_its_class():
     made = colours(8, names=("red", "blue"))
     said = torch.tensor([0.0, 1, 1, 0, 0, 1, 0, 1])
     scores = {"aum": torch.arange(8.0), "predicted": said}
@@ -35,19 +32,8 @@ def test_what_the_scorer_says_is_told_by_the_name_of_the_class(tmp_path):
     for train, wanted in ((turned, [1.0, 0, 0, 1, 1, 0, 1, 0]), (alone, [0.0, -1, 0, 0])):
         fitted = whole.fitted(train)
         assert fitted.columns["predicted"].tolist() == wanted
-        assert (
-            fitted.fitted(train.select(torch.arange(2))).columns["predicted"].tolist()
-            == (wanted[:2])
-        )
-    listed = _listed(tmp_path, whole.fitted(alone), alone).read_text()
-    rows = list(csv.DictReader(listed.splitlines()))
-    assert [row["scorer_says"] for row in rows] == ["red", "", "red", "red"]
-
-
-def _listed(folder, table, train):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(labels, "SHARE", 1.0)
-        return check_labels(folder, table, train)
+        again = fitted.fitted(train.select(torch.arange(2)))
+        assert again.columns["predicted"].tolist() == wanted[:2]
 
 
 def test_equal_scores_share_a_rank():
@@ -85,33 +71,29 @@ def table() -> tuple:
 
 def test_a_report_shows_every_rule_and_names_only_pictures_that_exist(tmp_path):
     train, scores = table()
-    page = write_report(tmp_path / "r", scores, train, choose_coreset(scores, train, keep=0.5))
+    page = write_report(
+        tmp_path / "r", scores, train, choose_coreset(scores, train, Prune(keep=0.5))
+    )
     text = page.read_text()
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     assert len(pictures) == 9
     assert "150 of 300 images kept by loss, easy.\n" in text
     assert {path.name for path in page.parent.iterdir()} == {*pictures, "report.md"}
-    assert "| red | 150 | 75 | 50.00% | 50.00% |" in text
+    assert "| red | 150 | 75 | 50.00% | 50.00% | 1 |" in text
     assert re.search(r"\| loss \|  \| 1.00 \| nan \|", text)  # aum agrees, whatever its sign
 
 
 def test_a_report_shows_what_a_rule_chose_that_ranks_no_image(tmp_path):
     train, scores = table()
-    kept = choose_coreset(scores, train, score="ccs", count=20)
+    kept = choose_coreset(scores, train, Prune(score="ccs", count=20))
     text = write_report(tmp_path, scores, train, kept).read_text()
     assert "40 of 300 images kept by ccs.\n" in text
     assert "![kept](kept.png)" in text and (tmp_path / "kept.png").is_file()
 
 
-def test_suspicious_labels_are_those_with_the_lowest_aum(tmp_path):
-    train, scores = table()
-    with check_labels(tmp_path, scores, train).open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["index"]) for row in rows] == [299, 298, 297]
-    assert (rows[0]["label"], rows[0]["scorer_says"], rows[0]["aum"]) == (
-        "blue",
-        "red",
-        "-299.0000",
-    )
-    assert int(rows[1]["hash"]) == int(train.hashes[298])
-    assert (tmp_path / "labels.png").is_file()
+def test_suspicious_labels_are_those_with_the_lowest_aum_or_else_the_largest_loss():
+    _, scores = table()
+    assert suspects(scores).tolist() == [299, 298, 297]
+    for column, rows in (("loss", [299, 298, 297]), ("forgetting", None)):
+        found = suspects(dataclasses.replace(scores, columns={column: scores.column(column)}))
+        assert (None if found is None else found.tolist()) == rows

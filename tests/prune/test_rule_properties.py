@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from latentdc.networks import new_network
-from latentdc.prune.classifier import Classifier
 from latentdc.prune.features import Features
-from latentdc.prune.rules.names import RULES
-from latentdc.prune.rules.random import random_scores
+from latentdc.prune.rules.sampling import random_scores
+from latentdc.prune.scorers import Classifier
+from latentdc.recipe.rules import RULES
 
 
 def draws(*shape, seed=0):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from latentdc.prune.classifier import Classifier
 from latentdc.prune.features import Features
-from latentdc.prune.rules.names import RULES
-from latentdc.prune.rules.random import random_scores
+from latentdc.prune.rules.sampling import random_scores
+from latentdc.prune.scorers import Classifier
+from latentdc.recipe.rules import RULES
 
 P = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
 PREDICTED = {

@@ -10,17 +10,15 @@ from torchvision import models
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.data.imagenet import wordnet_ids
 from latentdc.data.open import open_dataset
-from latentdc.data.subsets import subset_indices, subset_names
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
-from latentdc.networks.torchvision_names import pretrained
-from latentdc.prune.check import refuse_chance
-from latentdc.prune.predictions import accuracy
-from latentdc.prune.scorer import given_scorer, load_scorer, torchvision_scorer
+from latentdc.prune.measures import accuracy
+from latentdc.prune.scorers import given_scorer, load_scorer, refuse_chance, torchvision_scorer
 from latentdc.recipe import Data, Scorer
+from latentdc.recipe.networks import pretrained
+from latentdc.recipe.subsets import subset_indices, subset_names, wordnet_ids
 from tests.shared import shared_data
 
 

@@ -5,19 +5,21 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.images import Normalization
-from latentdc.prune.predictions import accuracy
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.measures import accuracy
+from latentdc.prune.scorers import ScorerTraining
+from latentdc.recipe import Scorer
 from tests.prune.toys import colours
 
 
 def training(**keys) -> ScorerTraining:
-    given = {"network": "convnet3@4", "epochs": 3, "lr": 0.05, "batch": 8, "seed": 0, **keys}
+    given = {"network": "convnet3@4", "epochs": 3, "lr": 0.05, "batch": 8, **keys}
+    own = {"seed": given.pop("seed", 0), "rows": given.pop("rows", None)}
     return ScorerTraining(
         colours(32),
-        resolution=8,
+        Scorer(**given),
         normalization=Normalization(),
         accelerator=Accelerator(),
-        **given,
+        **own,
     )
 
 
@@ -78,7 +80,7 @@ def test_a_training_that_was_put_away_goes_on_bit_by_bit(keys):
 def test_only_the_given_rows_are_trained_on(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "latentdc.prune.training.fetch",
+        "latentdc.prune.scorers.fetch",
         lambda images, rows, device: seen.append(rows) or images[rows].float(),
     )
     list(training(rows=torch.tensor([3, 9, 20])).run(1))
@@ -91,19 +93,19 @@ def test_only_the_given_rows_are_trained_on(monkeypatch):
 def test_a_single_image_left_over_joins_the_last_batch(batch, sizes):
     run = training(batch=batch)
     batches = run._batches(0)
-    assert [len(places) for places, _ in batches] == sizes
-    assert torch.cat([places for places, _ in batches]).sort().values.tolist() == list(range(32))
+    assert [len(batch.rows) for batch in batches] == sizes
+    assert torch.cat([batch.rows for batch in batches]).sort().values.tolist() == list(range(32))
 
 
 def test_infobatch_sees_fewer_images_in_the_middle_and_all_at_the_end(monkeypatch):
     run = training(infobatch=0.5, epochs=8)
     seen = []
-    step = ScorerTraining._step
+    loss = ScorerTraining._loss
     monkeypatch.setattr(
         ScorerTraining,
-        "_step",
-        lambda self, places, *rest: (
-            seen.append((self.done, len(places))) or step(self, places, *rest)
+        "_loss",
+        lambda self, forward, step: (
+            seen.append((self.done, len(step[1].rows))) or loss(self, forward, step)
         ),
     )
     list(run.run())

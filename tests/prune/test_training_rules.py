@@ -4,10 +4,16 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune.rules.aum import aum, aum_probability, logit_margin
-from latentdc.prune.rules.forgetting import forgetting
-from latentdc.prune.rules.memorization import held_out_parts, memorization
-from latentdc.prune.rules.tdds import change, tdds
+from latentdc.prune.rules.dynamics import (
+    aum,
+    aum_probability,
+    change_of,
+    forgetting,
+    held_out_parts,
+    margin_of,
+    memorization,
+    tdds,
+)
 
 
 def draws(*shape, seed=0):
@@ -29,7 +35,7 @@ def test_what_is_never_learned_is_hardest_and_what_is_never_forgotten_easiest():
 
 def test_logit_margin_and_aum_are_those_of_the_paper():
     logits, labels = draws(4, 6, 5), torch.tensor([0, 1, 2, 3, 4, 0])
-    margins = torch.stack([logit_margin(epoch, labels) for epoch in logits])
+    margins = torch.stack([margin_of(epoch, labels) for epoch in logits])
     probabilities = logits.double().softmax(dim=2)
     for image, label in enumerate(labels.tolist()):
         own, others = logits[:, image, label], logits[:, image].clone()
@@ -51,7 +57,7 @@ def test_tdds_is_the_sum_over_windows_written_as_loops():
     log_p = draws(epochs, images, classes).log_softmax(dim=2)
     changes = torch.zeros(epochs, images)
     for t in range(1, epochs):
-        changes[t] = change(log_p[t - 1], log_p[t])
+        changes[t] = change_of(log_p[t - 1], log_p[t])
     for image in range(images):
         k = [
             sum(

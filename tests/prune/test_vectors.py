@@ -5,16 +5,14 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from latentdc.data import vectors as module
-from latentdc.data.mapped import MappedImages
-from latentdc.data.preprocessing import plain
+from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
+from latentdc.images import MappedImages
 from latentdc.networks import new_network
-from latentdc.prune.labels import check_labels
-from latentdc.prune.pipeline import prune_dataset
-from latentdc.prune.report import write_report
-from latentdc.prune.rules.names import RULES
-from latentdc.prune.scoring import score_dataset
-from latentdc.recipe import Data, Scorer
+from latentdc.prune.prune import prune_dataset, score_dataset
+from latentdc.prune.report import suspects, write_report
+from latentdc.recipe import Data, Prune, Scorer
+from latentdc.recipe.rules import RULES
 from tests.clusters import CLASSES, clusters, opened
 
 SCORER = Scorer(network="mlp@32", epochs=10, lr=0.05, batch=32)
@@ -35,14 +33,15 @@ def noisy(tmp_path_factory):
 def scores(noisy):
     train, test, _ = noisy
     wanted = [name for name, rule in RULES.items() if rule.stage in ("predictions", "features")]
-    return score_dataset(train, test, columns=[*wanted, "tdds", "random", "d2"], scorer=SCORER)
+    return score_dataset(
+        train, Prune(columns=[*wanted, "tdds", "random", "d2"], scorer=SCORER), test
+    )
 
 
 @pytest.mark.parametrize("rule", ["loss", "aum", "el2n"])
 def test_wrong_labels_are_among_the_hardest_tenth(noisy, scores, rule):
     _, _, wrong = noisy
-    column = scores.column(rule)
-    hardest = (column if RULES[rule].hard == "high" else -column).argsort(descending=True)[:80]
+    hardest = scores.hardness(rule).argsort(descending=True)[:80]
     assert torch.isin(wrong, hardest).float().mean() >= 0.8
 
 
@@ -56,7 +55,7 @@ def test_every_rule_that_ranks_has_finite_scores_that_differ(scores):
 
 def test_herding_follows_the_vectors_themselves_and_trains_nothing(tmp_path, capsys):
     train, test = opened(tmp_path / "set", per_class=20)
-    kept = prune_dataset(train, test, score="herding", count=3).indices(train)
+    kept = prune_dataset(train, Prune(score="herding", count=3), test).indices(train)
     wanted = []
     for label in range(CLASSES):
         members = train.members(label)
@@ -75,19 +74,17 @@ def test_herding_follows_the_vectors_themselves_and_trains_nothing(tmp_path, cap
 @pytest.mark.parametrize("rule", ["kcenter", "moderate", "d2"])
 def test_rules_that_choose_keep_as_many_as_asked_of_each_class(tmp_path, rule):
     train, test = opened(tmp_path / "set", per_class=20)
-    kept = prune_dataset(train, test, score=rule, count=4, scorer=SCORER)
+    kept = prune_dataset(train, Prune(score=rule, count=4, scorer=SCORER), test)
     assert kept.labels.bincount().tolist() == [4] * CLASSES
 
 
-def test_wrong_labels_are_listed_and_reports_written_without_pictures(noisy, scores, tmp_path):
+def test_wrong_labels_are_found_and_reports_written_without_pictures(noisy, scores, tmp_path):
     train, test, wrong = noisy
-    listed = check_labels(tmp_path / "labels", scores, train).read_text().splitlines()[1:]
-    found = torch.tensor([int(line.split(",")[0]) for line in listed])
+    found = suspects(scores)
     assert len(found) == 8 and torch.isin(found, wrong).float().mean() >= 0.75
-    kept = prune_dataset(train, test, score="random", keep=0.5)
+    kept = prune_dataset(train, Prune(score="random", keep=0.5), test)
     page = write_report(tmp_path / "report", scores, train, kept).read_text()
     assert "![histogram of loss](loss.png)" in page and "easiest by" not in page
-    assert not (tmp_path / "labels" / "labels.png").exists()
 
 
 def test_vectors_on_disk_give_the_same_scores_and_choices(tmp_path, monkeypatch):
@@ -96,9 +93,9 @@ def test_vectors_on_disk_give_the_same_scores_and_choices(tmp_path, monkeypatch)
     far = opened(tmp_path / "set", per_class=20)
     assert isinstance(far[0].images, MappedImages)
     part = far[0].select(torch.arange(30, 70))  # a view of a mapped file
-    columns = [score_dataset(*pair, scorer=SCORER).column("loss") for pair in (near, far)]
+    columns = [score_dataset(a, Prune(scorer=SCORER), b).column("loss") for a, b in (near, far)]
     chosen = [
-        prune_dataset(some, score="herding", count=3).hashes.sort().values
+        prune_dataset(some, Prune(score="herding", count=3)).hashes.sort().values
         for some in (near[0].select(torch.arange(30, 70)), part)
     ]
     assert torch.equal(*columns) and torch.equal(*chosen)
@@ -106,7 +103,7 @@ def test_vectors_on_disk_give_the_same_scores_and_choices(tmp_path, monkeypatch)
 
 def test_weights_of_an_mlp_score_vectors(tmp_path):
     train, test = opened(tmp_path / "set", per_class=40)
-    standard = plain(Data(), train)
+    standard = plain_preprocessing(Data(), train)
     network = new_network("linear", num_classes=CLASSES, resolution=train.resolution, seed=0)
     means = torch.stack([standard(train.images)[train.labels == c].mean(0) for c in range(CLASSES)])
     with torch.no_grad():  # the classifier of the nearest mean
@@ -114,7 +111,7 @@ def test_weights_of_an_mlp_score_vectors(tmp_path):
         network.linear.bias.copy_(-means.square().sum(1) / 2)
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     given = Scorer(network="linear", weights=str(tmp_path / "weights.safetensors"))
-    loss = score_dataset(train, test, scorer=given).column("loss")
+    loss = score_dataset(train, Prune(scorer=given), test).column("loss")
     logits = standard(train.images) @ means.T - means.square().sum(1) / 2
     wanted = F.cross_entropy(logits, train.labels, reduction="none")
     torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-5)
@@ -123,12 +120,12 @@ def test_weights_of_an_mlp_score_vectors(tmp_path):
 def test_a_scorer_of_images_is_refused_before_training(tmp_path):
     train, test = opened(tmp_path / "set", per_class=5)
     with pytest.raises(InputError, match="convnet3 is a network of images"):
-        prune_dataset(train, test, keep=0.5)
+        prune_dataset(train, Prune(keep=0.5), test)
 
 
 def test_scores_do_not_depend_on_whether_vectors_are_half_precision(tmp_path):
     half = clusters(20, seed=1)[0].half().numpy()
     one = opened(tmp_path / "half", per_class=20, train=half)
     two = opened(tmp_path / "full", per_class=20, train=half.astype(np.float32))
-    columns = [score_dataset(*pair, scorer=SCORER).column("loss") for pair in (one, two)]
+    columns = [score_dataset(a, Prune(scorer=SCORER), b).column("loss") for a, b in (one, two)]
     assert torch.equal(*columns)

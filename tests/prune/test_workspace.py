@@ -1,5 +1,6 @@
 """What a scoring keeps while it lasts: room on the disk, its mark, and what damage to it says."""
 
+import dataclasses
 import errno
 import os
 from pathlib import Path
@@ -8,32 +9,53 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import save_file
 
-from latentdc.errors import InputError, RunError
+from latentdc.errors import InputError
+from latentdc.images import Normalization
+from latentdc.prune import dynamics
 from latentdc.prune.__main__ import main as prune
-from latentdc.prune.records import array_file
-from latentdc.prune.scoring import score_dataset
-from latentdc.prune.workspace import Workspace
-from latentdc.recipe import Scorer
+from latentdc.prune.dynamics import Dynamics
+from latentdc.prune.prune import score_dataset
+from latentdc.prune.records import Workspace
+from latentdc.prune.scorers import ScorerTraining
+from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 
 QUICK = Scorer(network="convnet3@8", epochs=4, lr=0.1, batch=8)
 
 
-def scored(folder):
-    return score_dataset(
-        colours(32), columns=["loss", "distance"], scorer=QUICK, folder=folder,
-        accelerator=Accelerator(),
-    )  # fmt: skip
+COLUMNS = ["distance", "prototypes", "herding"]
+
+
+def scored(folder=None, weights=None):
+    prune = Prune(columns=COLUMNS, scorer=dataclasses.replace(QUICK, weights=weights))
+    return score_dataset(colours(32), prune, folder=folder)
+
+
+def raising(error):
+    def refuse(*_, **__):
+        raise error
+
+    return refuse
+
+
+def saved_weights(folder) -> str:
+    """Of a network that tells the colours apart."""
+    given = {"normalization": Normalization(), "accelerator": Accelerator(), "seed": 0}
+    run = ScorerTraining(colours(32), QUICK, **given)
+    list(run.run())
+    save_file(run.classifier.network.state_dict(), folder / "w.safetensors")
+    return str(folder / "w.safetensors")
 
 
 def begun(folder, monkeypatch) -> Path:
     """The folder of a scoring that was stopped after two epochs."""
     save, saved = Workspace.save, []
 
-    def stopped(self, run, state):
-        save(self, run, state)
-        saved.append(run)
+    def stopped(self, name, tensors):
+        save(self, name, tensors)
+        saved.extend([name] if name.endswith("state") else [])
         if len(saved) == 2:
             raise KeyboardInterrupt
 
@@ -45,14 +67,15 @@ def begun(folder, monkeypatch) -> Path:
 
 
 def test_files_of_a_scoring_have_their_room_on_the_disk_before_they_are_mapped(tmp_path):
-    array_file(tmp_path, "loss", (4, 100_000), "<f4", keep=False)
-    state = (tmp_path / "loss.npy").stat()
-    assert state.st_blocks * 512 >= state.st_size > 1_600_000
-    assert not np.load(tmp_path / "loss.npy").any()
+    workspace = Workspace(tmp_path, {}, Accelerator())
+    workspace.array("run-0/features.npy", (100_000, 8), keep=False)
+    path = tmp_path / "scoring/run-0/features.npy"
+    assert path.stat().st_blocks * 512 >= path.stat().st_size > 1_600_000
+    assert not np.load(path).any()
 
 
 def test_a_disk_that_is_too_small_ends_a_scoring_in_one_line(tmp_path, monkeypatch, capsys):
-    room = [20_000]
+    room = [1000]
 
     def allocate(file, start, size):
         room[0] -= size
@@ -63,7 +86,7 @@ def test_a_disk_that_is_too_small_ends_a_scoring_in_one_line(tmp_path, monkeypat
     monkeypatch.setattr(os, "posix_fallocate", allocate)
     Path("toy.yaml").write_text(
         "data: {source: digits, resolution: 8}\nprior: {kind: pixel}\nthreads: 1\n"
-        "prune: {count: 5, scorer: {network: convnet3@8, epochs: 4, lr: 0.2, batch: 64}}\n"
+        "prune: {count: 5, columns: [distance], scorer: {network: convnet3@8, epochs: 4, lr: 0.2}}"
     )
     with pytest.raises(SystemExit) as stop:
         prune(["toy.yaml", "output=run"])
@@ -77,16 +100,16 @@ def test_a_disk_that_is_too_small_ends_a_scoring_in_one_line(tmp_path, monkeypat
 
 def test_a_kill_while_the_mark_is_written_loses_no_epoch(tmp_path, monkeypatch):
     whole, home = scored(None), begun(tmp_path, monkeypatch)
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def killed(self, text, *given, **options):
-        if self.name.startswith("fingerprint"):
-            write(self, text[:7])
+    def killed(self, content):
+        if "fingerprint" in self.name:
+            write(self, content[:7])
             raise KeyboardInterrupt
-        return write(self, text, *given, **options)
+        return write(self, content)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", killed)
+        patched.setattr(Path, "write_bytes", killed)
         try:
             scored(tmp_path)
         except KeyboardInterrupt:
@@ -96,23 +119,45 @@ def test_a_kill_while_the_mark_is_written_loses_no_epoch(tmp_path, monkeypatch):
     assert all(torch.equal(column, again.columns[name]) for name, column in whole.columns.items())
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "loss.npy", "features.npy"])
+@pytest.mark.parametrize("name", ["state.safetensors", "epoch-1.safetensors", "features.npy"])
 @pytest.mark.parametrize("damage", [b"", b"text", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'"])
 def test_damage_to_what_a_scoring_left_is_told_in_one_line(tmp_path, monkeypatch, name, damage):
     home = begun(tmp_path, monkeypatch)
     assert (home / "run-0" / name).is_file()
     (home / "run-0" / name).write_bytes(damage)
-    with pytest.raises((InputError, RunError), match=rf"{name} is damaged .*; delete .*scoring"):
+    with pytest.raises(InputError, match=rf"{name} is damaged .*; delete .*scoring"):
         scored(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["state", "epoch-1"])
 @pytest.mark.parametrize("place", [40, -1])
-def test_a_changed_byte_of_a_killed_scoring_is_not_gone_on_from(tmp_path, monkeypatch, place):
-    state = begun(tmp_path, monkeypatch) / "run-0/state.safetensors"
-    content = bytearray(state.read_bytes())
+def test_a_changed_byte_of_a_killed_scoring_is_not_gone_on_from(tmp_path, monkeypatch, name, place):
+    path = begun(tmp_path, monkeypatch) / f"run-0/{name}.safetensors"
+    content = bytearray(path.read_bytes())
     content[place] ^= 1
-    state.write_bytes(bytes(content))
-    with pytest.raises(InputError, match=r"state.safetensors is damaged .*; delete .*scoring"):
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match=rf"{name}.safetensors is damaged .*; delete .*scoring"):
+        scored(tmp_path)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_changed_features_of_a_killed_scoring_are_not_gone_on_from(tmp_path, monkeypatch, weights):
+    given = saved_weights(tmp_path) if weights else None
+    with monkeypatch.context() as patched:
+        patched.setattr(dynamics, "_of_features", raising(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            scored(tmp_path, given)
+    (path,) = tmp_path.glob("scoring/*/features.npy")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match=r"features.npy is damaged .*; delete .*scoring"):
+        scored(tmp_path, given)
+
+
+def test_epochs_that_are_gone_are_not_taken_for_zeros(tmp_path, monkeypatch):
+    (begun(tmp_path, monkeypatch) / "run-0/epoch-1.safetensors").unlink()
+    with pytest.raises(InputError, match=r"epoch-1.safetensors is damaged \(it is gone\); delete"):
         scored(tmp_path)
 
 
@@ -124,7 +169,34 @@ def test_a_mark_of_other_bytes_is_no_ones_and_scoring_starts_anew(tmp_path, monk
     assert all(torch.equal(column, again.columns[name]) for name, column in whole.columns.items())
 
 
-def test_records_of_another_shape_are_not_continued(tmp_path):
-    array_file(tmp_path, "loss", (4, 10), "<f4", keep=False)
-    with pytest.raises(RunError, match=r"damaged \(float32 of shape \(4, 10\)\)"):
-        array_file(tmp_path, "loss", (3, 10), "<f4", keep=True)
+def test_features_of_another_shape_are_not_continued(tmp_path):
+    workspace = Workspace(tmp_path, {}, Accelerator())
+    workspace.array("features.npy", (4, 10), keep=False)
+    with pytest.raises(InputError, match=r"damaged \(float16 of shape \(4, 10\)\)"):
+        workspace.array("features.npy", (3, 10), keep=True)
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(
+    ("place", "name", "looks_again"),
+    [(dynamics, "_of_features", False), (dynamics.Workspace, "clear", True)],
+)
+def test_features_outlive_a_kill_after_the_last_look(
+    tmp_path, monkeypatch, place, name, looks_again, given
+):
+    weights = saved_weights(tmp_path) if given else None
+    whole = scored(weights=weights)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, raising(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            scored(tmp_path, weights)
+    looks, blocks = [], Dynamics._blocks
+    monkeypatch.setattr(Dynamics, "_blocks", lambda *a, **k: looks.append(1) or blocks(*a, **k))
+    again = scored(tmp_path, weights)
+    for column, scores in whole.columns.items():
+        assert torch.equal(scores, again.columns[column]), column
+    assert torch.equal(again.features.mean(), whole.features.mean())
+    kept = np.load(tmp_path / "features.npy").astype(np.float32).mean(0)
+    np.testing.assert_allclose(kept, whole.features.mean(), atol=1e-5)
+    assert bool(looks) == looks_again

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from latentdc.data.dataset import Dataset
-from latentdc.data.hashing import hash_pixels
-from latentdc.prune.classifier import Classifier
+from latentdc.data.decode import hash_pixels
+from latentdc.prune.scorers import Classifier
 
 
 def colours(count: int = 12, *, seed: int = 0, names: tuple[str, ...] = ("red", "blue")) -> Dataset:

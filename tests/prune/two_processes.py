@@ -7,19 +7,19 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from latentdc.prune.pipeline import prune_dataset
-from latentdc.prune.training import ScorerTraining
+from latentdc.prune.prune import prune_dataset
+from latentdc.prune.scorers import ScorerTraining
 from tests.prune.test_processes import CALLS, score_once
 
-step = ScorerTraining._step
+loss = ScorerTraining._loss
 
 
-def drifting(self: ScorerTraining, *given: Any) -> None:
-    """A step after which the weights are a little beside, as on a GPU that rounds otherwise."""
-    step(self, *given)
+def drifting(self: ScorerTraining, *given: Any) -> torch.Tensor:
+    """A step before which the weights are a little beside, as on a GPU that rounds otherwise."""
     with torch.no_grad():
         for weight in self.classifier.parameters():
             weight.mul_(1.01)
+    return loss(self, *given)
 
 
 def main(folder: Path) -> None:
@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
         coreset = score_once(prune_dataset, call, folder / name, accelerator)
         coreset.save(folder / f"{name}-{accelerator.process_index}.parquet")
     if not accelerator.is_main_process:
-        ScorerTraining._step = drifting  # type: ignore[method-assign]
+        ScorerTraining._loss = drifting  # type: ignore[method-assign]
     score_once(prune_dataset, CALLS["loss"], folder / "drift", accelerator)
     accelerator.end_training()
 

@@ -5,14 +5,12 @@ from dataclasses import replace
 import pytest
 from accelerate import Accelerator
 
-from latentdc import config
-from latentdc.distill.__main__ import check
+from latentdc.distill import check
 from latentdc.errors import InputError
 from latentdc.recipe import Prune
-from latentdc.sweep import budgets
 from latentdc.sweep import run as sweep_run
 from latentdc.sweep.__main__ import main
-from latentdc.sweep.cells import expand
+from latentdc.sweep.spec import Sweep, expand
 
 GRID = """
 recipe: digits_ipc1
@@ -42,15 +40,15 @@ def test_a_cell_that_keeps_too_few_images_stops_the_sweep_before_its_first_run(
 
 
 def test_data_that_cells_share_is_opened_once_and_budgets_of_other_kinds_are_checked(monkeypatch):
-    opened, original = [], budgets.open_splits
-    monkeypatch.setattr(budgets, "open_splits", lambda d: opened.append(d) or original(d))
-    digits = config.find("digits_ipc1", "recipes")
+    opened, original = [], sweep_run.open_splits
+    monkeypatch.setattr(sweep_run, "open_splits", lambda d: opened.append(d) or original(d))
     axes = {
         "ipc": {"1": ["ipc=1"], "8": ["ipc=8"]},
         "kept": {"60 %": [], "9 %": ["prune.keep=0.09"]},
     }
-    cells = expand(digits, ["data.resolution=8"], axes, check=check)
-    budgets.check_budgets(cells, Accelerator())
+    sweep = Sweep(recipe="digits_ipc1", axes=axes)
+    cells = expand(sweep, ["data.resolution=8"], check=check)
+    sweep_run.check_cells(cells, {}, Accelerator())
     assert len(opened) == 1
     first = next(iter(cells.values()))
     for prune, message in (
@@ -58,6 +56,6 @@ def test_data_that_cells_share_is_opened_once_and_budgets_of_other_kinds_are_che
         (Prune(count=5, scope="global"), "cell a: the budget is 5 of 1437 images"),
     ):
         with pytest.raises(InputError, match=message):
-            budgets.check_budgets({("a",): replace(first, prune=prune)}, Accelerator())
+            sweep_run.check_cells({("a",): replace(first, prune=prune)}, {}, Accelerator())
     brought = {("a",): replace(first, ipc=10**4, prune=Prune(coreset="c.parquet"))}
-    budgets.check_budgets(brought, Accelerator())
+    sweep_run.check_cells(brought, {}, Accelerator())

@@ -1,16 +1,18 @@
 import pytest
 
 from latentdc import config
-from latentdc.distill.__main__ import check
+from latentdc.distill import check
 from latentdc.errors import InputError
-from latentdc.sweep.cells import expand, place, runs
-from latentdc.sweep.spec import Sweep, slug
+from latentdc.sweep.spec import Sweep, cell_folder, expand, shared_runs, slug, wanted_points
 
-DIGITS = config.find("digits_ipc1", "recipes")
 AXES = {
     "real": {"easy": [], "hard": ["prune.order=hard"]},
     "kept": {"100 %": ["prune.keep=1.0"], "50 %": ["prune.keep=0.5"]},
 }
+
+
+def digits(**settings) -> Sweep:
+    return Sweep(**{"recipe": "digits_ipc1", "axes": AXES, **settings})
 
 
 def written(tmp_path, text: str) -> Sweep:
@@ -20,7 +22,7 @@ def written(tmp_path, text: str) -> Sweep:
 
 
 def test_cells_are_all_combinations_with_the_overrides_of_their_names():
-    cells = expand(DIGITS, ["seed=3", "prune.order=middle"], AXES, check=check)
+    cells = expand(digits(overrides=["seed=3"]), ["prune.order=middle"], check=check)
     assert list(cells) == [
         *(("easy", "100 %"), ("easy", "50 %")),
         *(("hard", "100 %"), ("hard", "50 %")),
@@ -32,35 +34,51 @@ def test_cells_are_all_combinations_with_the_overrides_of_their_names():
 
 
 def test_points_of_an_entry_of_skip_are_left_out():
-    cells = expand(DIGITS, [], AXES, skip=[{"real": ["hard"], "kept": ["100 %"]}])
+    cells = expand(digits(skip=[{"real": ["hard"], "kept": ["100 %"]}]))
     assert set(cells) == {("easy", "100 %"), ("easy", "50 %"), ("hard", "50 %")}
-    assert set(expand(DIGITS, [], AXES, skip=[{"kept": ["50 %"]}])) == {
+    assert set(expand(digits(skip=[{"kept": ["50 %"]}]))) == {
         ("easy", "100 %"),
         ("hard", "100 %"),
     }
 
 
 def test_cells_that_keep_everything_are_one_run_whatever_their_order(tmp_path):
-    cells = expand(DIGITS, [], AXES)
-    shared = runs(cells, tmp_path)
+    cells = expand(digits())
+    shared = shared_runs(cells, tmp_path)
     assert shared["hard", "100 %"] == shared["easy", "100 %"] == ("easy", "100 %")
     assert shared["hard", "50 %"] == ("hard", "50 %")
 
 
 def test_a_run_that_was_begun_under_another_name_is_gone_on_with(tmp_path):
-    place(tmp_path, ("hard", "100 %")).mkdir(parents=True)
-    assert runs(expand(DIGITS, [], AXES), tmp_path)["easy", "100 %"] == ("hard", "100 %")
+    cell_folder(tmp_path, ("hard", "100 %")).mkdir(parents=True)
+    assert shared_runs(expand(digits()), tmp_path)["easy", "100 %"] == ("hard", "100 %")
 
 
 def test_a_coreset_that_is_brought_is_no_run_on_everything(tmp_path):
     axes = {"core": {"a": ["prune.coreset=a.parquet"], "b": ["prune.coreset=b.parquet"]}}
-    assert len(set(runs(expand(DIGITS, ["prune.keep=1.0"], axes), tmp_path).values())) == 2
+    assert (
+        len(set(shared_runs(expand(digits(axes=axes), ["prune.keep=1.0"]), tmp_path).values())) == 2
+    )
 
 
 def test_what_a_point_makes_of_a_recipe_is_refused_in_its_name():
     axes = {"ipc": {"none": ["ipc=0"]}}
     with pytest.raises(InputError, match=r"cell none \(ipc=0\): .*ipc is at least 1"):
-        expand(DIGITS, [], axes)
+        expand(digits(axes=axes))
+
+
+def test_what_a_recipe_does_not_allow_is_left_out_where_it_is_not_wanted():
+    sweep = digits(axes={"ipc": {"none": ["ipc=0"], "one": [], "two": ["ipc=2"]}})
+    cells = expand(sweep, only={"ipc": ["two"]})
+    assert list(cells) == [("one",), ("two",)]
+    assert wanted_points(cells, sweep, {"ipc": ["two"]}) == [("two",)]
+    with pytest.raises(InputError, match="no cell is left"):
+        wanted_points(cells, sweep, {"ipc": ["none"]})
+
+
+def test_a_sweep_pushes_nothing():
+    with pytest.raises(InputError, match="latentdc push"):
+        expand(digits(), ["push.repo=user/name"])
 
 
 def test_names_become_folders():

@@ -1,15 +1,17 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from filelock import FileLock, Timeout
 
 from latentdc.errors import InputError
-from latentdc.launch import warn
-from latentdc.prune import made
+from latentdc.io import write_json
+from latentdc.prune import prune as module
 from latentdc.prune.score_table import ScoreTable
+from latentdc.ranks import warn
 from latentdc.recipe import Evaluate, Recipe
-from latentdc.sweep import finished
+from latentdc.results.result import Result, load
 from latentdc.sweep import run as sweep_run
 from latentdc.sweep.__main__ import main
 
@@ -50,15 +52,15 @@ def swept(tmp_path_factory: pytest.TempPathFactory):
     """A folder in which a sweep of five points, four runs, was carried out; and its scorings."""
     folder, scored = tmp_path_factory.mktemp("sweep"), []
     (folder / "mine.yaml").write_text(SWEEP)
-    original = made.score_by_plan
+    original = module.compute_scores
 
-    def counted(plan, *given, **named) -> ScoreTable:
-        scored.append(plan)
-        return original(plan, *given, **named)
+    def counted(scoring, *given, **named) -> ScoreTable:
+        scored.append(scoring)
+        return original(scoring, *given, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(made, "score_by_plan", counted)
+        patch.setattr(module, "compute_scores", counted)
         main(["mine.yaml"])
     return folder, scored
 
@@ -69,19 +71,25 @@ def written(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in files if path.suffix != ".lock"}
 
 
-def cells(folder: Path) -> dict[tuple[str, ...], dict]:
-    content = json.loads((folder / OUT / "results.json").read_text())
-    return {tuple(cell["point"].values()): cell for cell in content["cells"]}
+def found(folder: Path) -> list[Result]:
+    return load(folder / OUT / "results.json")
 
 
 @pytest.mark.smoke
 def test_every_point_has_the_accuracies_of_its_own_run(swept):
-    found = cells(swept[0])
-    assert len(found) == 5
-    for cell in found.values():
-        own = json.loads((swept[0] / OUT / cell["run"] / "results.json").read_text())
-        assert cell["rows"] == own["rows"] and cell["seconds"] > 0
-    assert found["hard", "100 %"]["run"] == found["easy", "100 %"]["run"] == "easy/100"
+    runs = {
+        "easy, 100 % and hard, 100 %": "easy/100",
+        "easy, 50 %": "easy/50",
+        "hard, 50 %": "hard/50",
+        "herding, 50 %": "herding/50",
+    }
+    results = found(swept[0])
+    for run, folder in runs.items():
+        own = [result for result in results if result.run == run]
+        assert min(result.seconds for result in own) > 0
+        alone = [replace(result, run=None, seconds=None) for result in own]
+        assert alone == load(swept[0] / OUT / folder / "results.json")
+    assert {result.run for result in results} == runs.keys()
     table = (swept[0] / OUT / "table.md").read_text()
     assert table.startswith("| real | 100 % | 50 % |") and "| herding |  | " in table
 
@@ -108,16 +116,15 @@ DAMAGED = ["x", "{}", "[]", '{"seconds": null}', '{"seconds": NaN}', '{"seconds"
 def test_damaged_metrics_of_a_cell_leave_out_its_time_alone(swept, monkeypatch, capsys, line):
     monkeypatch.chdir(swept[0])
     monkeypatch.setattr(sweep_run, "run", None)
-    path, before = OUT / "easy/50/metrics.jsonl", cells(swept[0])
+    path, before = OUT / "easy/50/metrics.jsonl", found(swept[0])
     content = path.read_bytes()
     path.write_text(line + "\n")
     warn.cache_clear()
     main(["mine.yaml"])
     assert "metrics.jsonl is damaged" in capsys.readouterr().err
-    found = cells(swept[0])
-    assert found["easy", "50 %"].pop("seconds") is None
-    before["easy", "50 %"].pop("seconds")
-    assert found == before
+    assert found(swept[0]) == [
+        replace(result, seconds=None) if result.run == "easy, 50 %" else result for result in before
+    ]
     path.write_bytes(content)
     main(["mine.yaml"])
 
@@ -126,24 +133,24 @@ def test_a_cell_without_its_results_is_scored_again_and_edited_ones_are_refused(
     swept, monkeypatch, capsys
 ):
     monkeypatch.chdir(swept[0])
-    path, before = OUT / "easy/50/results.json", cells(swept[0])
+    path, before = OUT / "easy/50/results.json", found(swept[0])
     content = path.read_text()
     path.unlink()
     main(["mine.yaml"])
-    assert cells(swept[0]) == before and path.read_text() == content
+    assert found(swept[0]) == before and path.read_text() == content
     edited = json.loads(content)
-    edited["rows"][0]["accuracies"][0] = 0.99
+    edited["results"][0]["accuracies"][0] = 0.99
     path.write_text(json.dumps(edited))
     with pytest.raises(SystemExit):
         main(["mine.yaml"])
-    assert "that of its accuracies is" in capsys.readouterr().err.splitlines()[-1]
+    assert "and that of its values" in capsys.readouterr().err.splitlines()[-1]
     path.write_text(content)
 
 
 def test_it_grows_by_what_is_missing_alone(swept, monkeypatch):
     folder, _ = swept
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(made, "score_by_plan", None)  # the scores are there
+    monkeypatch.setattr(module, "compute_scores", None)  # the scores are there
     grown = SWEEP.replace("    50 %:", "    25 %: [prune.keep=0.25]\n    50 %:")
     (folder / "mine.yaml").write_text(grown)
     before = written(folder)
@@ -221,13 +228,27 @@ def test_what_it_would_run_is_said(tmp_path, monkeypatch, capsys):
     assert not Path("runs").exists()
 
 
+def test_another_recipe_may_be_varied_in_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(SWEEP)
+    (tmp_path / "other.yaml").write_text("ipc: 3\nseed: 7\n")
+    asked = []
+    monkeypatch.setattr(sweep_run, "carry_out", lambda *given: asked.append(given))
+    main(["mine.yaml", "--recipe", "other.yaml", "--only", "real=hard"])
+    ((wanted, cells, name, folder, words),) = asked
+    assert {recipe.seed for recipe in cells.values()} == {7} and len(wanted) == 2
+    assert (name, folder) == ("mine_other", Path("runs/mine_other"))
+    assert words["hard", "50 %"][0] == "other.yaml"
+    assert words["hard", "50 %"][-2:] == ["prune.order=hard", "prune.keep=0.5"]
+
+
 def test_a_finished_cell_whose_protocol_was_moved_says_so(tmp_path):
     protocol = tmp_path / "mine.yaml"
     protocol.write_text("{name: mine, students: [convnet3@4], steps: 2}")
     recipe = Recipe(evaluate=Evaluate(protocol=str(protocol), rows=[]))
-    finished.mark(recipe, tmp_path)
-    assert finished.is_finished(recipe, tmp_path)
+    write_json(tmp_path / sweep_run.MARK, {"recipe": sweep_run.identity(recipe)})
+    assert sweep_run.is_finished(recipe, tmp_path)
     protocol.rename(tmp_path / "elsewhere.yaml")
     with pytest.raises(InputError, match=r"^no file .*mine\.yaml") as error:
-        finished.is_finished(recipe, tmp_path)
+        sweep_run.is_finished(recipe, tmp_path)
     assert "remove" not in str(error.value)

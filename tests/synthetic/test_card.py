@@ -1,6 +1,8 @@
 from huggingface_hub import DatasetCard
 
+from latentdc.results.result import to_json
 from latentdc.synthetic.card import dataset_card
+from tests.results.toys import table
 from tests.synthetic.sets import NAMES, float_images, random_set
 
 
@@ -30,13 +32,11 @@ def test_the_card_tells_how_the_set_was_made_and_how_to_load_it():
 
 
 def test_results_become_a_table_beside_their_plain_values():
-    rows = [
-        {"set": "distilled", "mean": 0.912345, "runs": [1, 2, 3]},
-        {"set": "full|all", "mean": None, "runs": []},
-    ]
-    card = dataset_card(random_set(), results={"protocol": "quick", "rows": rows})
-    assert "| set | mean |\n| --- | --- |\n| distilled | 0.9123 |\n| full\\|all |  |" in card
-    assert "- protocol: quick" in card
+    rows = table(**{"distilled": ((0.5, 0.75),), "full|all": ((0.75, 0.75),)})
+    card = dataset_card(random_set(), results={"note": "mine", **to_json(rows)})
+    assert "| set | convnet3@4 |\n| --- | ---: |\n| distilled | 62.5 ± 17.7 |\n" in card
+    assert "| full\\|all | 75.0 ± 0.0 |" in card and "Test accuracy in %, mean" in card
+    assert "- note: mine" in card
 
 
 def test_the_card_says_when_pngs_do_not_hold_the_images():

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdc.synthetic.export import export_pt, folder_names, main
+from latentdc.synthetic.export import export_pt, main
+from latentdc.synthetic.folder import folder_names
 from tests.synthetic.sets import NAMES, float_images, random_set
 
 

@@ -1,9 +1,16 @@
 import pytest
 import torch
 
-from latentdc.evaluate.store import encode
-from latentdc.priors.loading import load_prior
-from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, stored_image_bytes
+from latentdc.evaluate.label_store import encode
+from latentdc.priors.load import load_prior
+from latentdc.recipe import PriorSettings
+from latentdc.synthetic import storage
+from latentdc.synthetic.storage import (
+    decoder_bytes,
+    image_bytes,
+    soft_label_bytes,
+    stored_image_bytes,
+)
 from tests.synthetic.sets import float_images, random_set
 
 
@@ -28,8 +35,8 @@ def test_every_quality_of_jpeg_is_stated():
 
 
 def test_a_decoder_is_counted_without_its_encoder():
-    assert decoder_bytes(load_prior("pixel", resolution=16)) == 0
-    prior = load_prior("diffusion", "digits", resolution=16)
+    assert decoder_bytes(load_prior(PriorSettings(kind="pixel"), resolution=16)) == 0
+    prior = load_prior(PriorSettings(weights="digits"), resolution=16)
     space = prior.autoencoder.autoencoder
     parts = [space.decoder, space.post_quant_conv]
     expected = sum(p.numel() for part in parts if part is not None for p in part.parameters())
@@ -40,3 +47,12 @@ def test_a_decoder_is_counted_without_its_encoder():
         for p in part.parameters()
     )
     assert decoder_bytes(prior) == 4 * expected
+
+
+def test_images_are_counted_as_png_and_floats_by_their_four_bytes(monkeypatch):
+    made = random_set()
+    assert image_bytes(made) == made.storage()["images/png"]
+    assert image_bytes(random_set(images=float_images())) == float_images().nbytes
+    assert image_bytes(random_set(images=torch.zeros(8, 7))) == 8 * 7 * 4
+    monkeypatch.setattr(storage, "MOST", made.images.numel() - 1)  # large sets are not counted
+    assert image_bytes(made) is None

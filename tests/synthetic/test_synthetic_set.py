@@ -11,7 +11,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from latentdc.errors import InputError
-from latentdc.synthetic import SyntheticSet, files, rows
+from latentdc.synthetic import SyntheticSet, files
 from latentdc.synthetic import folder as layout
 from tests.synthetic.sets import NAMES, float_images, random_set
 
@@ -46,8 +46,8 @@ def test_more_images_than_one_row_group_keep_their_order(tmp_path):
 @pytest.fixture
 def small_files(monkeypatch):
     """Three parquet files where there would be one."""
-    monkeypatch.setattr(rows, "GROUP", 2)
-    monkeypatch.setattr(rows, "SHARD", 3 * 3 * 8 * 8)
+    monkeypatch.setattr(files, "GROUP", 2)
+    monkeypatch.setattr(files, "SHARD", 3 * 3 * 8 * 8)
 
 
 def test_a_large_set_has_several_files_and_comes_back_in_its_order(tmp_path, small_files):
@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_older_set_whole(tmp_path, monkeypatch, place):
 def test_a_save_killed_between_the_renames_loses_nothing_to_the_next_one(tmp_path):
     random_set().save_pretrained(tmp_path / "set")
     (tmp_path / "set").rename(tmp_path / ".set.old")
-    (tmp_path / ".set.part").mkdir()
+    (tmp_path / ".set.123.part").mkdir()
     newer = random_set(ipc=1)
     newer.save_pretrained(tmp_path / "set")
     assert_equal(SyntheticSet.from_pretrained(tmp_path / "set"), newer)

@@ -1,14 +1,17 @@
-"""What students of a set need beside its images: a learned learning rate, and a whitening."""
+"""What students of a set need beside its images: soft labels, a learning rate, a whitening, ..."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.images import Normalization
+from latentdc.images import Normalization, Whitening
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.card import dataset_card
 from latentdc.synthetic.folder import FILES, WHITENING
-from latentdc.whitening import Whitening
+from latentdc.synthetic.synthetic_set import set_hash
+from tests.evaluate.toys import stripes
 from tests.synthetic.sets import random_set
 
 
@@ -53,9 +56,54 @@ def test_the_card_says_how_students_are_to_be_trained():
     [
         ({"learned_lr": 0.0}, "learned_lr is a positive number, got 0.0"),
         ({"learned_lr": float("nan")}, "got nan"),
+        ({"soft_labels": torch.zeros(8, 3)}, r"soft_labels is float32 with a shape of \(8, 4\)"),
+        ({"weights": torch.zeros(8)}, "weights are what .* all above 0"),
+        ({"images": torch.rand(8, 3, 8, 8) * 255}, "look like levels 0 to 255; make them uint8"),
+        ({"grid": 0}, "grid is the number of pictures along a side"),
         ({"whitening": whitening(12)}, "images of 192 values, got one of 12"),
     ],
 )
 def test_what_does_not_fit_the_images_is_refused(changes, told):
     with pytest.raises(InputError, match=told):
         random_set(**changes)
+
+
+def test_soft_labels_and_weights_come_back_and_are_counted(tmp_path):
+    parts = {"soft_labels": torch.randn(8, 4), "weights": torch.rand(8) + 0.1}
+    made = random_set(**parts)
+    made.save_pretrained(tmp_path / "set")
+    found = SyntheticSet.from_pretrained(tmp_path / "set")
+    assert all(torch.equal(getattr(found, name), part) for name, part in parts.items())
+    sizes = made.storage()
+    assert (sizes["soft_labels/float32"], sizes["weights/float32"]) == (8 * 4 * 4, 8 * 4)
+    first = made.first_of_each(1)
+    rows = [made.labels.tolist().index(label) for label in first.labels.tolist()]
+    assert sorted(first.labels.tolist()) == [0, 1, 2, 3] and torch.equal(first.z, made.z[rows])
+    assert torch.equal(first.soft_labels, made.soft_labels[rows])
+
+
+def test_the_grid_is_saved_with_the_set(tmp_path):
+    for grid in (2, None):
+        random_set(grid=grid).save_pretrained(tmp_path / "set")
+        assert SyntheticSet.from_pretrained(tmp_path / "set").grid == grid
+
+
+def test_a_hash_follows_from_what_students_learn_from_alone():
+    data = stripes(2000)
+    assert len(set_hash(data)) == 16
+    assert set_hash(data) == set_hash(replace(data, images=data.images.clone(), name="copy"))
+    made = SyntheticSet.from_real(data)
+    assert set_hash(data) == set_hash(made) == set_hash(replace(made, provenance={"seed": 1}))
+    last = data.images.clone()
+    last[-1, 0, 0, 0] ^= 1
+    others = [
+        replace(data, images=last),
+        replace(made, images=data.images.float() - 1),
+        replace(made, images=data.images.float().view(2000, 192)),
+        replace(data, labels=data.labels.flip(0)),
+        replace(data, class_names=("columns", "rows", "chessboard")),
+        data.select(torch.arange(1999)),
+        replace(made, soft_labels=torch.zeros(2000, 3)),
+        replace(made, weights=torch.ones(2000)),
+    ]
+    assert len({set_hash(other) for other in [data, *others]}) == 9

@@ -64,8 +64,8 @@ checkpoint's.
 | scaling factor | {facts.scaling_factor} |
 | left out | {"; ".join(facts.left_out) or "nothing"} |
 
-Load it with `latentdc.load_prior("diffusion", "{name}", resolution={facts.resolution}\
-{"" if facts.classes else ", guidance=1"})`.
+Load it with `latentdc.load_prior(latentdc.PriorSettings(weights="{name}"\
+{"" if facts.classes else ", guidance=1"}), resolution={facts.resolution})`.
 """
 
 

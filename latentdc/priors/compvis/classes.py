@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from latentdc.data.imagenet import wordnet_ids
 from latentdc.errors import InputError
 from latentdc.priors.compvis.model import Classes
+from latentdc.recipe.subsets import wordnet_ids
 
 IMAGENET = 1000
 

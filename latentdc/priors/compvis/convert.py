@@ -15,8 +15,8 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from latentdc.disk import replaced
 from latentdc.errors import InputError
+from latentdc.io import writing
 from latentdc.priors.compvis.card import Facts, card
 from latentdc.priors.compvis.checkpoint import file_hash, read_checkpoint
 from latentdc.priors.compvis.keys import CLASSES, Source, first_stage_sources, unet_sources
@@ -73,7 +73,8 @@ def convert(
         parameters={name: count(part.network) for name, part in parts.items()},
         left_out=_left_out(weights, found.beside),
     )
-    with replaced(out) as folder:
+    with writing(out) as folder:
+        folder.mkdir()
         networks: dict[str, Any] = {name: part.network for name, part in parts.items()}
         for name, component in {**networks, "scheduler": scheduler}.items():
             component.save_pretrained(folder / name)

@@ -5,7 +5,7 @@ from typing import Any
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, UNet2DModel, VQModel
 
 from latentdc.errors import InputError
-from latentdc.priors.autoencoder import Autoencoder
+from latentdc.priors.base import Autoencoder
 from latentdc.priors.compvis.model import Process
 from latentdc.priors.compvis.shape import FirstStage, UNetShape
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from latentdc import plain_yaml
+from latentdc import config
 from latentdc.errors import InputError
 from latentdc.priors.compvis.model import Classes, LatentDiffusion, Process
 from latentdc.priors.compvis.shape import CoderShape, FirstStage, UNetShape
-from latentdc.typed import build
+from latentdc.recipe.fields import build
 
 T = TypeVar("T")
 UNCONDITIONAL = "__is_unconditional__"
@@ -22,7 +22,7 @@ def read_yaml(path: Path) -> LatentDiffusion:
     Raises:
         InputError: unreadable, of another kind of model, or with a part that cannot be converted.
     """
-    loaded = plain_yaml.natural(plain_yaml.read(path))
+    loaded = config.natural(config.read(path))
     try:
         return _model(loaded)
     except InputError as error:

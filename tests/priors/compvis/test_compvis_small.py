@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentdc.priors.convert import main
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.loading import load_prior
+from tests.priors import small
 from tests.shared import shared_data
 
 LABELS = torch.tensor([3, 7])
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 def both(request, folder) -> tuple[DiffusionPrior, dict[str, Tensor]]:
     """The prior with S steps, and what the original modules gave."""
     steps = request.param
-    prior = load_prior("diffusion", str(folder), resolution=64, steps=steps, guidance=3.0)
+    prior = small.load(folder, resolution=64, steps=steps, guidance=3.0)
     assert isinstance(prior, DiffusionPrior)
     return prior, load_file(shared_data("compvis_small") / f"expected_steps{steps}.safetensors")
 

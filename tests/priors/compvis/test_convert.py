@@ -14,7 +14,7 @@ from latentdc.priors.compvis.networks import build_scheduler
 from latentdc.priors.compvis.read_yaml import read_yaml
 from latentdc.priors.convert import main
 from latentdc.priors.denoisers import ClassEmbedding
-from latentdc.priors.folder import CONFIGS
+from latentdc.priors.files import CONFIGS
 from tests.priors.compvis import reference, toy, yamls
 
 

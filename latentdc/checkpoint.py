@@ -1,0 +1,289 @@
+"""What a run folder does for a method: checkpoints, measures of its steps, pictures, large tensors.
+
+A checkpoint is the folder `step-00000100`: safetensors files that each process writes of its own
+classes, so that another number of processes can go on, one of what all processes share,
+`state.json`, and the checksums of all of them. It is written under a temporary name, brought to the
+disk and renamed. The last two are kept: a run goes on from the newest one that is as it was
+written.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors import safe_open
+from torch import Tensor
+
+from latentdc import runtime
+from latentdc.errors import InputError
+from latentdc.io import read_json, require_file, reserve, sync
+from latentdc.methods.context import ByClass, Context, Fill, State
+from latentdc.report import save_grid
+
+STATE, SHARED, CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
+FILE = 100  # classes in a file, so that writing needs little memory beside the latents
+KEPT = 2  # checkpoints
+METRICS = "metrics.jsonl"
+DECODED = "decoded.bin"  # in the run folder until all processes have mapped it
+
+
+def in_folder(folder: Path, context: Context) -> Context:
+    """A context that keeps the state of a method in a folder, and goes on from what is there.
+
+    Args:
+        folder: of the run, all processes' alike; made with the first file.
+        context: of the method.
+    """
+    accelerator = context.accelerator or Accelerator()
+    metrics = _Metrics(folder / METRICS, accelerator)
+
+    def show(step: int, images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
+        path = folder / "grids" / f"step-{step:08d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_grid(path, images, labels, class_names)
+
+    return replace(
+        context,
+        accelerator=accelerator,
+        load_state=lambda: load(folder / "checkpoints", accelerator),
+        save_state=lambda state: save(folder / "checkpoints", state, accelerator),
+        on_step=metrics,
+        show=show,
+        large=lambda shape, dtype, fill: _mapped(folder / DECODED, shape, dtype, accelerator, fill),
+    )
+
+
+class _Metrics:
+    """Writes the measures of each step as a line of JSON, and tells Accelerate's trackers."""
+
+    def __init__(self, path: Path, accelerator: Accelerator) -> None:
+        self.path, self.accelerator, self.begun = path, accelerator, False
+
+    def __call__(self, measures: Mapping[str, Any]) -> None:
+        shown = {name: value for name, value in measures.items() if name in ("loss", "learned_lr")}
+        if self.accelerator.trackers:
+            shown["seconds_per_step"] = measures["seconds"]
+            self.accelerator.log(shown, step=measures["step"])
+        if not self.accelerator.is_main_process:
+            return
+        if not self.begun:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _cut(self.path, measures["step"])
+            self.begun = True
+        with self.path.open("a") as file:
+            file.write(json.dumps(measures) + "\n")
+
+
+def _cut(path: Path, start: int) -> None:
+    """Remove the lines of steps from `start` on, which are computed again."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = [line for line in lines if _step_of_line(line) < start]
+    part = path.with_name(path.name + ".part")
+    part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    os.replace(part, path)
+
+
+def _step_of_line(line: str) -> float:
+    """Step of a line; a line that a kill or a full disk cut short counts as later than all."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return float("inf")
+
+
+def _mapped(
+    path: Path, shape: torch.Size, dtype: torch.dtype, accelerator: Accelerator, fill: Fill
+) -> Tensor:
+    """A tensor that the main process fills in a file, mapped by all; the file's name is gone."""
+
+    def mapped(*, write: bool) -> Tensor:
+        flat = torch.from_file(str(path), shared=write, size=shape.numel(), dtype=dtype)
+        return flat.view(shape)
+
+    if accelerator.is_main_process:
+        with path.open("w+b") as file:
+            file.truncate(shape.numel() * dtype.itemsize)
+            try:
+                reserve(file)
+            except OSError:
+                path.unlink()
+                raise
+    fill(mapped(write=True) if accelerator.is_main_process else None)
+    accelerator.wait_for_everyone()
+    images = mapped(write=False)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        path.unlink()
+    return images
+
+
+def save(folder: Path, state: State, accelerator: Accelerator) -> None:
+    """Write a state; all processes call this together.
+
+    Args:
+        folder: `checkpoints` of the run.
+        state: of the classes that this process owns.
+        accelerator: names the process.
+
+    Raises:
+        OSError: the disk is full; the former checkpoints stay, and nothing of this one.
+    """
+    final = folder / f"step-{state.step:08d}"
+    part = folder / f"{final.name}.part"
+    try:
+        _write(part, state, accelerator)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    if accelerator.is_main_process:
+        shutil.rmtree(final, ignore_errors=True)  # a damaged one
+        os.replace(part, final)
+        sync(folder)
+        kept = [path for path in whole(folder) if _step(path) <= state.step][-KEPT:]
+        for old in folder.glob("step-*"):
+            if old not in kept:  # those further on are damaged, or this run would be there too
+                shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def _write(part: Path, state: State, accelerator: Accelerator) -> None:
+    """Fill the folder `part` with what `save` keeps."""
+    written: list[tuple[str, str]] = []  # names and checksums
+
+    def put(name: str, content: bytes) -> None:
+        # As bytes: safetensors' own writer does not raise OSError when the disk is full.
+        (part / name).write_bytes(content)
+        sync(part / name)
+        written.append((name, hashlib.sha256(content).hexdigest()))
+
+    if accelerator.is_main_process:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        put(STATE, _json({"step": state.step, **state.facts}))
+        put(SHARED, safetensors.torch.save(dict(state.shared)))
+    accelerator.wait_for_everyone()
+    for number, start in enumerate(range(0, len(state.classes), FILE)):
+        tensors = {
+            f"{label:05d}.{name}": tensor
+            for label, named in state.tensors(state.classes[start : start + FILE]).items()
+            for name, tensor in named.items()
+        }
+        name = f"process-{accelerator.process_index:04d}-{number:04d}.safetensors"
+        put(name, safetensors.torch.save(tensors))
+    files = dict(sorted(gather_object(written)))  # after which all processes have written theirs
+    if accelerator.is_main_process:
+        put(CHECKSUMS, _json({"files": files, "list": _of_list(files)}))
+        sync(part)
+
+
+def load(folder: Path, accelerator: Accelerator) -> State | None:
+    """The newest state that is as it was written, on all processes the same; None: no one yet.
+
+    One that is damaged is passed over, which a warning says.
+
+    Raises:
+        InputError: there are some, and all are damaged.
+    """
+
+    def newest() -> str | None:
+        wrong: list[str] = []
+        for path in reversed(whole(folder)):
+            if (damage := damage_of(path)) is None:
+                if wrong:
+                    told = f"{folder}: {'; '.join(wrong)}; going on from {path.name}."
+                    print(f"latentdc: warning: {told}", file=sys.stderr)
+                return path.name
+            wrong.append(f"{path.name} is damaged ({damage})")
+        if wrong:
+            raise InputError(
+                f"{folder}: {'; '.join(wrong)}; bring back a copy, or remove this folder to distil "
+                "from the start."
+            )
+        return None
+
+    name = runtime.main_alone(accelerator, newest)
+    return None if name is None else read(folder / name)
+
+
+def read(checkpoint: Path) -> State:
+    """The state in a sound checkpoint; its tensors are read when they are asked for."""
+
+    def tensors(classes: Sequence[int]) -> ByClass:
+        """Read from whichever files hold them; those that lie beside the listed ones are left."""
+        found: ByClass = {label: {} for label in classes}
+        for name in _files(checkpoint):
+            if name.startswith("process-"):
+                with safe_open(checkpoint / name, "pt") as file:
+                    for key in file.keys():
+                        if (label := int(key[:5])) in found:
+                            found[label][key[6:]] = file.get_tensor(key)
+        return found
+
+    facts = read_json(checkpoint / STATE)
+    shared = safetensors.torch.load_file(checkpoint / SHARED)
+    return State(int(facts["step"]), facts, (), tensors, shared, str(checkpoint))
+
+
+def whole(folder: Path) -> list[Path]:
+    """All checkpoints that were written to the end, ascending by step."""
+    named = (path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name))
+    return sorted(named, key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def damage_of(checkpoint: Path) -> str | None:
+    """What is not as `save` wrote it, None where all of it is."""
+    try:
+        files = _files(checkpoint)
+        for name, checksum in files.items():
+            require_file(checkpoint / name)
+            with (checkpoint / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
+                    return f"{name} is not as it was written"
+        step = read_json(checkpoint / STATE)["step"]
+        return None if step == _step(checkpoint) else f"{STATE} is of step {step}"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return f"{Path(error.filename or checkpoint).name}: {error.strerror or error}"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return f"{CHECKSUMS} is not as it was written"
+
+
+def _files(checkpoint: Path) -> dict[str, str]:
+    """Checksums of the files of a checkpoint, by their names.
+
+    Raises:
+        OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError: the list is
+            damaged or absent.
+    """
+    content = read_json(checkpoint / CHECKSUMS)
+    files: dict[str, str] = content["files"]
+    if content["list"] != _of_list(files):
+        raise ValueError(f"{CHECKSUMS} is not as it was written")
+    return files
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _of_list(files: Mapping[str, str]) -> str:
+    """Checksum of the checksums."""
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()

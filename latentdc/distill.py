@@ -1,0 +1,64 @@
+"""The main job: `accelerate launch -m latentdc.distill recipes/digits_ipc1.yaml [key=value]`."""
+
+from collections.abc import Sequence
+
+from latentdc import cli, ranks
+from latentdc.evaluate.loading import load_protocol
+from latentdc.io import locked
+from latentdc.recipe import Recipe
+from latentdc.recipe.networks import check_network
+from latentdc.recipe.prune import check_prune
+from latentdc.recipe.run import check_vectors
+from latentdc.run_folder import check_folder
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prune, distil and evaluate as a recipe says, or say what that would take."""
+    parser = cli.recipe_parser("latentdc distill", "Prune, distil and evaluate as a recipe says.")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print work, memory and disk; load no weights"
+    )
+    options = parser.parse_intermixed_args(argv)
+
+    def work() -> None:
+        recipe, name = cli.read_recipe(Recipe, options, check)
+        if options.dry_run:
+            from latentdc.cost import describe
+
+            text = describe(recipe)
+            if ranks.rank() == 0:
+                print(text)
+            return
+        folder = cli.run_folder(recipe.output, name)
+        check_folder(recipe, folder)
+        with locked(folder):
+            from latentdc.run import run
+
+            run(recipe, name, folder)
+
+    cli.exits(work)
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse what a recipe's parts say only together.
+
+    Raises:
+        InputError: unknown networks or protocol, or networks that cannot take the resolution.
+    """
+    check_vectors(recipe)
+    size, kind = recipe.data.size, recipe.data.kind
+    check_network(recipe.objective.network, size, kind)
+    check_prune(recipe.prune, recipe.data)
+    protocol = load_protocol(
+        recipe.evaluate.protocol,
+        students=recipe.evaluate.students,
+        seeds=recipe.evaluate.seeds,
+        steps=recipe.evaluate.steps,
+    )
+    protocol.check_students(size, kind)
+    if recipe.evaluate.learned_lr:
+        protocol.with_learned_lr(recipe.objective.trajectory.lr_student)
+
+
+if __name__ == "__main__":
+    main()

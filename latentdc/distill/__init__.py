@@ -1,1 +1,0 @@
-"""Distillation: the loop, its state on disk, and the whole run of a recipe."""

@@ -1,0 +1,205 @@
+"""Whether the class numbers of foreign sets fit their images, before students are trained on them.
+
+A network that knows the real images (see `judge`) names some images of each set. Under the right
+reading of the numbers it names more of them as they are labelled than under a wrong one, as far as
+the images look real. Soft labels are left alone: they say more than a class.
+
+Two readings are compared by sign tests, as paired data are: what both name rightly or wrongly says
+nothing, and of the rest half would speak for each, were they equally good. Images of one class are
+alike, so the classes are counted first, each for the reading under which more of its images are
+named rightly. The other reading is *clearly better* if that many votes for it have a probability
+below `SURE`; or, for readings that differ in a few classes, if more than half of these vote for it
+and as many single images have such a probability.
+
+A reading is *beyond chance* if, with a probability below `SURE`, a network that always says the
+largest class, or one that says any class of each class, would do as well: by images, and by
+classes for which the right name is the commonest, unless these are more than half.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import torch
+from scipy.stats import binom  # type: ignore[import-untyped]  # scipy comes with scikit-learn
+from torch import Tensor
+
+from latentdc.data.dataset import Dataset
+from latentdc.draws import choose, generator
+from latentdc.errors import InputError
+from latentdc.evaluate.sets import require_comparable
+from latentdc.images import fetch
+from latentdc.prune.scorers import Classifier
+from latentdc.ranks import say
+from latentdc.synthetic.foreign.naming import Read
+from latentdc.synthetic.foreign.numbers import Numbering, classes_advice
+from latentdc.synthetic.synthetic_set import SyntheticSet
+
+LOOKED_AT = 2000  # images of a set, drawn by key
+BATCH = 256
+SURE = 0.01
+
+Judge = tuple[str, Classifier]  # what messages call it, and the network
+
+
+def check_numbers(
+    sets: Mapping[str, Read],
+    test: Dataset,
+    judge: Callable[[], Judge | None],
+    device: torch.device,
+) -> None:
+    """Refuse sets whose images fit another reading of their class numbers clearly better.
+
+    Args:
+        sets: by the names of their rows; those without numbers are passed over.
+        test: real images.
+        judge: gives the network, or None where there is no good one; called where it is needed.
+        device: for the network.
+
+    Raises:
+        InputError: names the reading that fits, and what to say to have it. Where the user has
+            said what the numbers are, that is a warning.
+    """
+    numbered = {
+        name: (one, numbering)
+        for name, (one, numbering) in sets.items()
+        if numbering is not None and one.soft_labels is None
+    }
+    for name, (one, _) in numbered.items():
+        require_comparable(one, test, name)
+    if not numbered:
+        return
+    known = judge()
+    if known is None:
+        say(
+            "warning",
+            f"whether the class numbers of {', '.join(numbered)} fit the images cannot be told: no "
+            "network that is here names the real test images beyond chance.",
+        )
+        return
+    for name, (one, numbering) in numbered.items():
+        _check(name, one, numbering, known, device)
+
+
+def _check(
+    name: str, one: SyntheticSet, numbering: Numbering, judge: Judge, device: torch.device
+) -> None:
+    called, network = judge
+    rows = choose(len(one.labels), LOOKED_AT, generator(0, "numbers"))
+    labels, named = one.labels[rows], _named(one, rows, network, device)
+    classes, hits = len(one.class_names), right(named, labels)
+    tables = {what: torch.tensor(other) for what, other in numbering.others.items()}
+    better = {what: t for what, t in tables.items() if clearly_better(named, labels, t)}
+    found = f"{called} names {hits:,} of {len(rows):,} images of {name} as their class numbers do"
+    if better:
+        what = max(better, key=lambda w: right(named, better[w][labels]))
+        text = (
+            f"{found}, read as {numbering.what}, and {right(named, better[what][labels]):,} if the "
+            f"numbers are {what}"
+        )
+        if not numbering.given:
+            raise InputError(
+                f"{text}. For that say {numbering.advice[what]}; to keep the reading, "
+                f"--numbers {_plain(numbering.what)}."
+            )
+        say("warning", f"{text}; they are read as was said.")
+        return
+    if (order := exchanged(named, labels, classes)) is not None:
+        moved = (order != torch.arange(classes)).nonzero().flatten().tolist()
+        pairs = ", ".join(f"{one.class_names[k]} as {one.class_names[order[k]]}" for k in moved[:3])
+        text = (
+            f"{found}; it mostly names {pairs}{', ...' if len(moved) > 3 else ''}, as if the "
+            "numbers counted the classes in another order: compare with the set's class list "
+            f"({classes_advice([one.class_names[k] for k in order])})"
+        )
+        if not numbering.given and mostly_exchanged(order, labels):
+            raise InputError(f"{text}; to keep the reading, --numbers {_plain(numbering.what)}.")
+        say("warning", f"{text}.")
+    elif not beyond_chance(named, labels, classes):
+        best = max(tables, key=lambda w: right(named, tables[w][labels]), default="")
+        most = right(named, tables[best][labels]) if best else 0
+        others = f" (the best, {best}: {most:,})" if most > hits else ""
+        say(
+            "warning",
+            f"{found}, which is not beyond chance ({1 / classes:.1%}), and no other reading that "
+            f"is known fits clearly better{others}: the classes may stand in another order "
+            "(data.classes), or the images do not look real.",
+        )
+
+
+def _plain(what: str) -> str:
+    return what if what == "names" else "positions"
+
+
+@torch.no_grad()
+def _named(one: SyntheticSet, rows: Tensor, network: Classifier, device: torch.device) -> Tensor:
+    """(n,) classes that the network names."""
+    network.to(device).eval()
+    parts = [network(fetch(one.images, some, device)).argmax(dim=1) for some in rows.split(BATCH)]
+    return torch.cat(parts).cpu()
+
+
+def right(named: Tensor, labels: Tensor) -> int:
+    """Images that are named as they are labelled."""
+    return int((named == labels).sum())
+
+
+def clearly_better(named: Tensor, labels: Tensor, other: Tensor) -> bool:
+    """Whether `other` fits what is named clearly better than the labels do.
+
+    Args:
+        named: (N,) classes, as the network names the images.
+        labels: (N,) classes.
+        other: (C,) the class that another reading gives to each class.
+    """
+    for_other = (named == other[labels]).long()
+    against = (named == labels).long()
+    balance = for_other - against  # of each image
+    by_class = torch.zeros(len(other), dtype=torch.long).index_add(0, labels, balance).sign()
+    votes, disputed = int((by_class > 0).sum()), int((other != torch.arange(len(other))).sum())
+    if _tail(votes, int(by_class.abs().sum()), 0.5) < SURE:
+        return True
+    images = _tail(int((balance > 0).sum()), int(balance.abs().sum()), 0.5)
+    return 2 * votes > disputed and images < SURE
+
+
+def beyond_chance(named: Tensor, labels: Tensor, classes: int) -> bool:
+    """Whether more images and classes are named as they are labelled than chance would have it."""
+    hits, counts = right(named, labels), labels.bincount(minlength=classes)
+    if hits == len(labels):
+        return True
+    most = int(counts.max()) / len(labels)
+    found = int((_commonest(named, labels, classes) == torch.arange(classes)).sum())
+    seen = int((counts > 0).sum())
+    by_class = 2 * found > seen or _tail(found, seen, 1 / classes) < SURE
+    return by_class and _tail(hits, len(labels), most) < SURE
+
+
+def exchanged(named: Tensor, labels: Tensor, classes: int) -> Tensor | None:
+    """(C,) the commonest name of each class, if these are the classes in another order.
+
+    None where they are not, or where that order is not clearly better.
+    """
+    commonest, order = _commonest(named, labels, classes), torch.arange(classes)
+    if not torch.equal(commonest.sort().values, order) or torch.equal(commonest, order):
+        return None
+    return commonest if clearly_better(named, labels, commonest) else None
+
+
+def mostly_exchanged(order: Tensor, labels: Tensor) -> bool:
+    """Whether an order moves more than half of the classes, seen in two images of each or more."""
+    classes = len(order)
+    return 2 * int((order != torch.arange(classes)).sum()) > classes <= len(labels) / 2
+
+
+def _commonest(named: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """(C,) the name that most images of each class have, the lower of equals; -1 without any."""
+    found = torch.full((classes,), -1)
+    pairs = Counter(zip(labels.tolist(), named.tolist(), strict=True))
+    for (label, name), _ in sorted(pairs.items(), key=lambda pair: (pair[1], -pair[0][1])):
+        found[label] = name  # the last one stays
+    return found
+
+
+def _tail(hits: int, trials: int, share: float) -> float:
+    """Probability of at least so many hits, by chance."""
+    return float(binom.sf(hits - 1, trials, share)) if trials else 1.0

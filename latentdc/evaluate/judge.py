@@ -1,0 +1,157 @@
+"""A network that knows the real images: one that is there, else a small one, trained and kept."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from latentdc import runtime
+from latentdc.data.cache import cache_folder
+from latentdc.data.dataset import Dataset, hash_samples
+from latentdc.draws import choose, generator
+from latentdc.errors import InputError
+from latentdc.estimates import in_time, multiply_adds, seconds_for
+from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.evaluate.teachers import open_teacher
+from latentdc.images import Normalization
+from latentdc.io import load_tensors, save_tensors
+from latentdc.networks import build_network
+from latentdc.prune.scorers import (
+    Classifier,
+    ScorerTraining,
+    given_scorer,
+    least_accuracy,
+    preparation,
+    real_accuracy,
+)
+from latentdc.ranks import say
+from latentdc.recipe import Recipe, Scorer
+from latentdc.recipe.networks import pretrained
+
+NETWORK, LARGEST = "convnet3@32", 32  # px
+BATCH, LR = 128, 0.02
+ROWS, PER_CLASS = 10_000, 20  # real images, at least so many of each class on average
+STEPS = 320  # at least, in two epochs or more
+
+
+def open_judge(
+    recipe: Recipe,
+    protocols: Sequence[EvalProtocol],
+    train: Dataset,
+    test: Dataset,
+    accelerator: Accelerator,
+) -> tuple[str, Classifier] | None:
+    """Name and network that name real test images beyond chance; None if none does.
+
+    A teacher of the protocols or the recipe's scorer, where their weights are given; else a small
+    network from the cache; else one that is trained now and put there.
+    """
+    for name, network in _given(recipe, protocols, train, test, accelerator):
+        if _knows(network, test, accelerator):
+            return name, network
+    network = _small(recipe, train, accelerator)
+    return (NETWORK, network) if _knows(network, test, accelerator) else None
+
+
+def _knows(network: Classifier, test: Dataset, accelerator: Accelerator) -> bool:
+    network.to(accelerator.device).eval()
+    _, least = least_accuracy(test.labels.bincount().tolist())
+    with torch.no_grad():
+        return real_accuracy(network, test.images, test.labels, accelerator.device) >= least
+
+
+def _given(
+    recipe: Recipe,
+    protocols: Sequence[EvalProtocol],
+    train: Dataset,
+    test: Dataset,
+    accelerator: Accelerator,
+) -> list[tuple[str, Classifier]]:
+    plain, found = Normalization(recipe.data.mean, recipe.data.std), []
+    for protocol in protocols:
+        for teacher in protocol.labels.teachers:
+            if teacher.weights is not None:
+                opened = open_teacher(
+                    teacher,
+                    protocol,
+                    test,
+                    None,
+                    normalization=plain,
+                    folder=None,
+                    accelerator=accelerator,
+                )
+                found.append((f"the teacher {teacher.network}", opened))
+    scorer = recipe.prune.scorer
+    if scorer.weights is not None and pretrained(scorer.weights) is None:
+        own = Normalization(scorer.mean or plain.mean, scorer.std or plain.std)
+        with suppress(InputError):  # evaluation does not need it
+            found.append((f"the scorer {scorer.network}", given_scorer(scorer, train, own)))
+    return found
+
+
+def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifier:
+    """Trained on a part of the real images at a low resolution, or found from before."""
+    size, plain = min(train.resolution, LARGEST), Normalization()
+    count = min(len(train), max(ROWS, PER_CLASS * train.num_classes))
+    epochs = max(2, -(-STEPS // -(-count // BATCH)))
+    content = hash_samples(train.hashes, train.labels, train.class_names)
+    facts = [content, NETWORK, size, plain.facts(), count, epochs, BATCH, LR]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    path = cache_folder(recipe.data.cache) / f"judge-{key}.safetensors"
+    network = build_network(NETWORK, num_classes=train.num_classes, resolution=size)
+    state = runtime.main_alone(accelerator, lambda: _kept(path, network))
+    if state is None:
+        work = 3 * epochs * count * multiply_adds(lambda: network(torch.zeros(1, 3, size, size)))
+        say(
+            "note",
+            f"{NETWORK} is trained once on {count:,} real images, {epochs} epochs, to see whether "
+            f"class numbers fit the images (about {in_time(seconds_for(work))}); kept as {path}.",
+        )
+        training = ScorerTraining(
+            train,
+            Scorer(
+                network=NETWORK,
+                epochs=epochs,
+                lr=LR,
+                batch=BATCH,
+                resolution=size if size < train.resolution else None,
+            ),
+            normalization=plain,
+            seed=0,
+            accelerator=accelerator,
+            rows=choose(len(train), count, generator(0, "judge")),
+        )
+        for _ in training.run():
+            pass
+        trained = training.classifier.network.state_dict()
+        state = {key: value.cpu().contiguous() for key, value in trained.items()}
+        if accelerator.is_main_process:
+            _keep(path, state)
+    network.load_state_dict(state)
+    return Classifier(network, preparation(size, plain))
+
+
+def _kept(path: Path, network: nn.Module) -> dict[str, Tensor] | None:
+    """Weights from before; None where there are none, or the file is damaged."""
+    try:
+        state = load_tensors(path)
+        network.load_state_dict(state)
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return state if all(bool(value.isfinite().all()) for value in state.values()) else None
+
+
+def _keep(path: Path, state: dict[str, Tensor]) -> None:
+    """Whole or not at all; a cache that cannot be written costs the next evaluation a training."""
+    try:
+        save_tensors(path, state)
+    except OSError as error:
+        say(
+            "warning",
+            f"cannot keep {path}: {error.strerror or error}; pass another data.cache=FOLDER.",
+        )

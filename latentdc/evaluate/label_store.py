@@ -1,0 +1,161 @@
+"""Soft labels on disk: the teachers' logits of every image's view in each of some epochs.
+
+Shen and Xing, "FKD", ECCV 2022, https://arxiv.org/abs/2112.01528, store them so for ImageNet and
+SRe2L (https://arxiv.org/abs/2306.13092) for distilled sets, by batch and with the coordinates of
+every crop. Here they are kept by image, and the view is replayed from (seed, epoch): no batch size,
+order or worker count has to be the same later, and an epoch costs 2 bytes per class and image, or
+less. One safetensors file for each epoch, read through a memory map. Fewer epochs than a training
+has are drawn from again, as LPLD (https://arxiv.org/abs/2410.15919) prunes labels, whole epochs at
+a time.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from latentdc.draws import generator
+from latentdc.errors import InputError
+from latentdc.io import fingerprint, load_tensors, read_json, save_tensors, write_json
+
+FACTS = "labels.json"
+VERSION = 2  # of the files
+STORE_SEED = 0  # of the views whose labels are stored
+Coded = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LabelStore:
+    """A folder of stored labels.
+
+    Attributes:
+        folder: holds `labels.json` and `epoch-*.safetensors`.
+        facts: what the labels depend on, in JSON's types.
+    """
+
+    folder: Path
+    facts: Mapping[str, object]
+
+    @classmethod
+    def under(cls, parent: Path, facts: Mapping[str, object]) -> "LabelStore":
+        """The store of these facts, in a folder named by their hash."""
+        facts = {"version": VERSION, **facts}
+        return cls(parent / fingerprint(facts), facts)
+
+    def same(self, given: Path) -> bool:
+        """Whether the folder `given` holds these labels.
+
+        Raises:
+            InputError: it holds no stored labels.
+        """
+        return not self._differing(given)
+
+    def require_same(self, given: Path) -> None:
+        """Refuse a folder with the labels of something else.
+
+        Raises:
+            InputError: says of what.
+        """
+        differing = self._differing(given)
+        if differing:
+            key, (theirs, ours) = next(iter(differing.items()))
+            raise InputError(
+                f"the stored labels {given} are of another {', '.join(differing)}: {key} is "
+                f"{theirs} there and {ours} here; take those that were made for this set and "
+                "protocol, or leave --labels out to make them."
+            )
+
+    def _differing(self, given: Path) -> dict[str, tuple[object, object]]:
+        """By name, the facts of `given` and of this store that differ."""
+        try:
+            found = dict(read_json(given / FACTS))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{given} holds no stored labels: {error}.") from error
+        ours = json.loads(json.dumps(self.facts))
+        return {key: (found.get(key), ours[key]) for key in ours if found.get(key) != ours[key]}
+
+    def path(self, epoch: int) -> Path:
+        """The file of one epoch."""
+        return self.folder / f"epoch-{epoch:05d}.safetensors"
+
+    def write(self, epoch: int, coded: Coded) -> None:
+        """Keep the labels of one epoch, whole or not at all."""
+        if not (self.folder / FACTS).is_file():
+            write_json(self.folder / FACTS, self.facts)
+        save_tensors(self.path(epoch), coded)
+
+    def read(self, epoch: int) -> Coded:
+        """The labels of one epoch, memory-mapped.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        path = self.path(epoch)
+        try:
+            return load_tensors(path)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot read the stored labels {path}: {error}; delete the file to have it made "
+                "again."
+            ) from error
+
+    def bytes(self) -> int:
+        """On disk; 0 where the labels have been removed. What a kill left half written is none.
+
+        Raises:
+            InputError: the store is damaged.
+        """
+        if not self.folder.exists():
+            return 0
+        self.require_same(self.folder)
+        files = sorted(self.folder.glob("epoch-?????.safetensors"))
+        for path in files:
+            self.read(int(path.stem.removeprefix("epoch-")))
+        return sum(path.stat().st_size for path in (self.folder / FACTS, *files))
+
+
+def encode(logits: Tensor, precision: Literal["float16", "uint8"], top: int | None) -> Coded:
+    """Logits (N, C) as they are stored, on the CPU.
+
+    Args:
+        logits: float32.
+        precision: `uint8` divides the range of each image into 255 steps.
+        top: keep this many of the largest logits of each image, and the mean of the others, which
+            at a high temperature is all that matters of them; None keeps all.
+    """
+    kept, coded = logits.float().cpu(), {}
+    if top is not None and top < logits.shape[1]:
+        values, classes = kept.topk(top, dim=1)
+        rest = (kept.sum(dim=1) - values.sum(dim=1)) / (logits.shape[1] - top)
+        coded = {"classes": classes.to(torch.int32), "rest": rest.half()}
+        kept = values
+    if precision == "float16":
+        return {**coded, "logits": kept.half().contiguous()}
+    low, high = kept.aminmax(dim=1)
+    step = ((high - low) / 255).clamp(min=1e-12)
+    levels = ((kept - low[:, None]) / step[:, None]).round().to(torch.uint8)
+    return {**coded, "levels": levels, "low": low, "step": step}
+
+
+def decode(coded: Coded, rows: Tensor, classes: int) -> Tensor:
+    """Logits (B, classes) float32 of the images at `rows` (B,), on the CPU."""
+    part = {key: tensor[rows] for key, tensor in coded.items()}
+    if "logits" in part:
+        logits = part["logits"].float()
+    else:
+        logits = part["low"][:, None] + part["levels"].float() * part["step"][:, None]
+    if "classes" not in part:
+        return logits
+    whole = part["rest"].float()[:, None].repeat(1, classes)
+    return whole.scatter_(1, part["classes"].long(), logits)
+
+
+def replayed_epoch(epoch: int, stored: int, epochs: int, seed: int) -> int:
+    """The stored epoch that a training's `epoch` sees: its own, or one drawn from fewer."""
+    if stored >= epochs:
+        return epoch
+    return int(torch.randint(stored, (), generator=generator(seed, "stored epoch", epoch)))

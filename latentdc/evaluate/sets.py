@@ -1,0 +1,100 @@
+"""What evaluation asks of a set before students are trained on it, and how a protocol sees it.
+
+Mosaics show several pictures in a grid. A crop inside one cell is the third step of PCA
+(https://arxiv.org/abs/2502.06434). It is defined by the grid of a mosaic, so that sets that know
+their grid are seen by no other, and single images, which have no cells, are cropped as a whole.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
+from latentdc.images import kind_of
+from latentdc.io import fingerprint
+from latentdc.recipe.labels import Views
+from latentdc.recipe.protocol import EvalProtocol
+from latentdc.synthetic.synthetic_set import SyntheticSet
+
+
+def require_comparable(one: SyntheticSet | Dataset, test: Dataset, name: str) -> None:
+    """Refuse an empty set, or one whose classes or size of samples are not those of the test set.
+
+    Raises:
+        InputError: says where they first differ.
+    """
+    for what, some in ((f"the {name} set", one), ("the test set", test)):
+        if len(some.labels) == 0:
+            raise InputError(f"{what} holds no {kind_of(some.images)}.")
+    ours, theirs = one.class_names, test.class_names
+    if len(ours) != len(theirs):
+        raise InputError(
+            f"the {name} set has {len(ours)} classes, the test set {len(theirs)}; name the same "
+            "ones in the same order with data.classes=[...]."
+        )
+    for label, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        if mine != other:
+            raise InputError(
+                f"class {label} is {mine!r} in the {name} set and {other!r} in the test set; both "
+                "need the same classes in the same order (data.classes=[...])."
+            )
+    kind, wanted = kind_of(one.images), kind_of(test.images)
+    if kind != wanted:
+        raise InputError(
+            f"the {name} set holds {kind}, and the test set {wanted}; open the data with "
+            f"data.kind={kind}."
+        )
+    size, tested = one.images.shape[-1], test.images.shape[-1]
+    if kind == "vectors" and size != tested:
+        raise InputError(
+            f"the {name} set has vectors of {size} values, the test set {tested}; extract both by "
+            "the same network."
+        )
+    if size != tested:
+        raise InputError(
+            f"the {name} set has images of {size}x{size} px, the test set {tested}x{tested}; open "
+            f"the test set with data.resolution={size}."
+        )
+
+
+def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> None:
+    """Refuse what a protocol and the parts of a set make of each other.
+
+    Raises:
+        InputError: mosaics of another grid than the protocol's cells, soft labels under InfoBatch,
+            which judges images by their hard ones, or weights, which no training uses.
+    """
+    cells = protocol.views.cells
+    if cells is not None and one.grid not in (None, 1, cells):
+        raise InputError(
+            f"the {name} set has mosaics of {one.grid} x {one.grid} and the protocol crops in "
+            f"cells of {cells} x {cells}; set protocol.views.cells={one.grid}, or null to crop "
+            "from whole mosaics."
+        )
+    if protocol.infobatch is not None and one.soft_labels is not None:
+        raise InputError(
+            f"the {name} set has soft labels, and infobatch judges images by their hard ones; "
+            "take protocol.infobatch=null."
+        )
+    if one.weights is not None:
+        raise InputError(
+            f"the {name} set weighs its images, and students are trained on images that all weigh "
+            "the same; leave its weights out (dataclasses.replace(set, weights=None))."
+        )
+
+
+def views_for(views: Views, one: SyntheticSet) -> Views:
+    """The views of a set under a protocol: single images have no cells."""
+    return replace(views, cells=None) if one.grid == 1 else views
+
+
+def protocol_for(protocol: EvalProtocol, one: SyntheticSet) -> EvalProtocol:
+    """The protocol as a set meets it; its hash is that of what is trained."""
+    if protocol.views.cells is None:
+        return protocol
+    return replace(protocol, views=views_for(protocol.views, one))
+
+
+def counts_hash(counts: Sequence[int]) -> str | None:
+    """8 hex digits of the images of each class; None where all classes have as many."""
+    return fingerprint(list(counts), digits=8) if len(set(counts)) > 1 else None

@@ -1,0 +1,67 @@
+"""What a method may use beside its core set, prior and settings."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from latentdc.arguments import require_a, require_whole
+
+ByClass = dict[int, dict[str, Tensor]]  # tensors by class and name
+Fill = Callable[[Tensor | None], None]
+
+
+class State(NamedTuple):
+    """How far a method has come, by class, so that another number of processes can go on.
+
+    Attributes:
+        step: steps that are done.
+        facts: in JSON's types, about what the state belongs to.
+        classes: that this process owns, and saves.
+        tensors: classes -> their tensors by name, on the CPU; of a state that was found, whoever
+            owned them.
+        shared: tensors that are the same in every process.
+        place: where it was found, for messages.
+    """
+
+    step: int
+    facts: Mapping[str, Any]
+    classes: Sequence[int]
+    tensors: Callable[[Sequence[int]], ByClass]
+    shared: Mapping[str, Tensor]
+    place: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What surrounds a method: numbers of the whole run, and what its caller does for it.
+
+    Attributes:
+        ipc: synthetic images per class.
+        seed: of all draws.
+        accelerator: of this process; None makes one.
+        load_state: the last saved state, or None; all processes call it together.
+        save_state: keeps a state; all processes call it together.
+        on_step: is told the measures of each finished step (`step`, `loss`, ...), on every process.
+        show: (step, images, labels, class names) -> a picture; called on the main process.
+        large: (shape, dtype, fill) -> a tensor above what memory should hold, which the main
+            process fills and all of them read; None keeps everything in memory.
+    """
+
+    ipc: int = 1
+    seed: int = 0
+    accelerator: Accelerator | None = None
+    load_state: Callable[[], State | None] | None = None
+    save_state: Callable[[State], None] | None = None
+    on_step: Callable[[Mapping[str, Any]], None] | None = None
+    show: Callable[[int, Tensor, Tensor, tuple[str, ...]], None] | None = None
+    large: Callable[[torch.Size, torch.dtype, Fill], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ipc", require_whole(self.ipc, "ipc"))
+        object.__setattr__(self, "seed", require_whole(self.seed, "seed", least=0))
+        if self.accelerator is not None:
+            require_a(Accelerator, self.accelerator, "accelerator", "make one, or leave it out")

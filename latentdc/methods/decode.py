@@ -1,0 +1,176 @@
+"""The synthetic set of all processes' latents, decoded class by class.
+
+Every process decodes a few classes of its own, the levels are exchanged, and so on, so that no
+process holds the set in floats. Latents are gathered for the main process alone, which writes them.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from latentdc.data.cache import MEMORY_LIMIT
+from latentdc.images import to_uint8
+from latentdc.methods.context import Context
+from latentdc.methods.latents import Latents, Parts
+from latentdc.priors.base import Prior
+from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
+from latentdc.synthetic.synthetic_set import SyntheticSet
+
+AT_ONCE = 16  # images of a process that are decoded together, but at least one class
+SHOWN = (20, 10)  # classes of a picture, and images of each
+
+
+def synthetic_set(
+    latents: Latents,
+    prior: Prior,
+    class_names: tuple[str, ...],
+    accelerator: Accelerator,
+    context: Context,
+) -> SyntheticSet:
+    """The set of all processes' latents.
+
+    Args:
+        latents: of the classes that this process owns.
+        prior: decodes them.
+        class_names: of all classes.
+        accelerator: names the other processes.
+        context: keeps a set that is too large for memory.
+
+    Returns:
+        Images and labels everywhere; z, c and noise on the main process.
+    """
+    classes = len(class_names)
+
+    def on_main(part: Callable[[Latents], Parts | None]) -> Tensor | None:
+        own = part(latents)
+        if own is None:
+            return None
+        rows = torch.empty((classes, *own[0].shape)) if accelerator.is_main_process else None
+        empty = own[0].new_empty((0, *own[0].shape))
+        gather_classes(
+            latents, lambda some: torch.stack(part(some) or ()), rows, empty, accelerator
+        )
+        return None if rows is None else rows.flatten(0, 1)
+
+    images = decode_latents(latents, prior, classes, accelerator, context)
+    return SyntheticSet(
+        images=images,
+        labels=torch.arange(classes).repeat_interleave(latents.ipc),
+        class_names=class_names,
+        z=on_main(lambda some: some.z),
+        c=on_main(lambda some: some.c),
+        noise=on_main(lambda some: some.noise),
+        grid=1 if images.ndim == 4 else None,  # of vectors there is none
+    )
+
+
+def show_latents(
+    step: int,
+    latents: Latents,
+    prior: Prior,
+    class_names: tuple[str, ...],
+    accelerator: Accelerator,
+    context: Context,
+) -> None:
+    """Show the first images of the first classes, whoever owns them; nothing else is decoded."""
+    if context.show is None:
+        return
+    classes, each = min(SHOWN[0], len(class_names)), min(SHOWN[1], latents.ipc)
+
+    def first(parts: Parts | None) -> Parts | None:
+        return None if parts is None else tuple(part[:each] for part in parts)
+
+    own = latents.pick(range(classes))
+    shown = Latents(own.classes, each, first(own.z) or (), first(own.c), first(own.noise))
+    images = decode_latents(shown, prior, classes, accelerator, Context())
+    if accelerator.is_main_process:
+        context.show(step, images, torch.arange(classes).repeat_interleave(each), class_names)
+
+
+@torch.no_grad()
+def decode_latents(
+    latents: Latents, prior: Prior, classes: int, accelerator: Accelerator, context: Context
+) -> Tensor:
+    """(classes * ipc, *sample) everywhere: uint8, or float32 where that does not hold them."""
+    whole = _fit_levels(latents.z, prior, accelerator)
+    dtype = torch.uint8 if whole else torch.float32
+    shape = torch.Size((classes, latents.ipc, *sample_shape(prior)))
+
+    def decode(some: Latents) -> Tensor:
+        with accelerator.autocast():
+            images = some.decode(prior)
+        levels = to_uint8(images.float()) if whole else images.float()
+        return levels.view(-1, *shape[1:])
+
+    def fill(target: Tensor | None) -> None:
+        empty = torch.empty((0, *shape[1:]), dtype=dtype, device=accelerator.device)
+        gather_classes(latents, decode, target, empty, accelerator)
+
+    if context.large is not None and shape.numel() * dtype.itemsize > MEMORY_LIMIT:
+        return context.large(shape, dtype, fill).flatten(0, 1)
+    images = torch.empty(shape, dtype=dtype)
+    fill(images)
+    return images.flatten(0, 1)
+
+
+def gather_classes(
+    latents: Latents,
+    make: Callable[[Latents], Tensor],
+    target: Tensor | None,
+    empty: Tensor,
+    accelerator: Accelerator,
+) -> None:
+    """Fill `target` with what `make` gives for every process's classes, some classes at a time.
+
+    Args:
+        latents: of the classes that this process owns.
+        make: latents of n classes -> (n, ipc, ...).
+        target: (classes, ipc, ...) on the CPU, by label; None where it is not wanted.
+        empty: (0, ipc, ...), what a process without classes gives.
+        accelerator: names the other processes.
+    """
+    device, step = empty.device, max(1, AT_ONCE // latents.ipc)
+    most = accelerator.gather(torch.tensor([len(latents.classes)], device=device)).max()
+    for start in range(0, int(most), step):
+        some = latents.pick(latents.classes[start : start + step])
+        labels = torch.tensor(some.classes, dtype=torch.int64, device=device)
+        labels, _ = gather_rows(labels, accelerator)
+        rows, _ = gather_rows(make(some) if some.classes else empty, accelerator)
+        if target is not None:
+            target[labels.cpu()] = rows.cpu()
+
+
+def gather_rows(rows: Tensor, accelerator: Accelerator) -> tuple[Tensor, int]:
+    """All processes' rows in the order of processes, whose counts may differ, without graphs.
+
+    Args:
+        rows: (N, ...) of this process.
+        accelerator: names the others.
+
+    Returns:
+        (sum of N, ...) and the index of this process's first row.
+    """
+    rows = rows.detach()
+    if accelerator.num_processes == 1:
+        return rows, 0
+    count = torch.tensor([len(rows)], device=rows.device)
+    counts = accelerator.gather(count).tolist()
+    padded = accelerator.gather(accelerator.pad_across_processes(rows))
+    kept = torch.cat([torch.arange(n) + max(counts) * i for i, n in enumerate(counts)])
+    return padded[kept.to(rows.device)], sum(counts[: accelerator.process_index])
+
+
+def _fit_levels(z: Sequence[Tensor], prior: Prior, accelerator: Accelerator) -> bool:
+    """Whether 8 bits hold the decoded images; only pixels without clamp may leave [-1, 1].
+
+    Levels of whitened ones would be rounded by more in the space that students see.
+    """
+    if not isinstance(prior, PixelPrior) or prior.clamp:
+        return not isinstance(prior, VectorPrior)
+    if prior.whitening is not None:
+        return False
+    largest = max((float(part.detach().abs().max()) for part in z), default=0.0)
+    beyond = torch.tensor(float(largest > 1 + 1e-3), device=accelerator.device)
+    return bool(accelerator.reduce(beyond, "sum") == 0)

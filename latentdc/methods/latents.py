@@ -1,0 +1,257 @@
+"""What matching optimises: latents, conditions and fixed noise, and which classes have their turn.
+
+Mini-batches of classes are stratified: the classes, in label order, are cut into as many runs of
+neighbours as a step has classes, and a step takes one class of each run. Inside a run the order is
+drawn anew for each epoch, an epoch being as many steps as meet every class once. The choice is
+keyed by (seed, step) and knows nothing of processes, so that any number of them computes the same;
+and because a process owns neighbours too, its share of every step is its share of the classes, to
+within one at either end. Objectives of scope `class` are sums over classes, so that it does not
+matter which of them meet.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from latentdc import draws
+from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
+from latentdc.images import as_floats
+from latentdc.priors.base import Prior
+from latentdc.priors.classes import match_classes
+
+ENCODED = 16  # images that enter the encoder at once
+
+Parts = tuple[Tensor, ...]  # one tensor per class
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """The synthetic images of the classes that one process owns.
+
+    Every class has leaves of its own, so that a step over some classes costs nothing for the
+    others, and their momentum stays as it is.
+
+    Attributes:
+        classes: ascending labels.
+        ipc: images of each.
+        z: for each class (ipc, *latent_shape), a float32 leaf.
+        c: for each class (ipc, T, D), a float32 leaf; None where the prior has no condition.
+        noise: for each class (ipc, *latent_shape), fixed; None where the prior needs none.
+    """
+
+    classes: tuple[int, ...]
+    ipc: int
+    z: Parts
+    c: Parts | None
+    noise: Parts | None
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) class of each image, in class-major order, on the CPU."""
+        return torch.tensor(self.classes, dtype=torch.int64).repeat_interleave(self.ipc)
+
+    def pick(self, classes: Collection[int]) -> "Latents":
+        """Those of `classes` that are here; the tensors are shared."""
+        wanted = set(classes)
+        here = [place for place, label in enumerate(self.classes) if label in wanted]
+
+        def some(parts: Parts | None) -> Parts | None:
+            return None if parts is None else tuple(parts[place] for place in here)
+
+        picked = some(self.z)
+        assert picked is not None
+        labels = tuple(self.classes[place] for place in here)
+        return Latents(labels, self.ipc, picked, some(self.c), some(self.noise))
+
+    def decode(self, prior: Prior) -> Tensor:
+        """(N, 3, H, W) images in [-1, 1], or (N, D) vectors."""
+        return prior.decode(torch.cat(self.z), joined(self.c), joined(self.noise))
+
+
+def joined(parts: Parts | None) -> Tensor | None:
+    """The tensors of all classes as one."""
+    return None if parts is None else torch.cat(parts)
+
+
+def check_fit(
+    names: tuple[str, ...],
+    counts: Sequence[int],
+    prior: Prior,
+    *,
+    ipc: int,
+    processes: int,
+    noise: bool = False,
+) -> None:
+    """Refuse what can only be known once the data and the prior are open.
+
+    Args:
+        names: of the classes.
+        counts: different images of each class in the core set.
+        prior: must know the classes.
+        ipc: wanted images per class.
+        processes: that share the classes.
+        noise: whether latents start from noise, which needs no image of their own.
+
+    Raises:
+        InputError: fewer core-set images in a class than `ipc`, more processes than classes,
+            or classes that the prior does not know.
+    """
+    smallest = min(range(len(names)), key=lambda label: counts[label])
+    if noise and not counts[smallest]:
+        raise InputError(
+            f"the core set has no image of {names[smallest]!r}, and synthetic images are matched "
+            "with real ones of their class; raise prune.keep."
+        )
+    if ipc > counts[smallest] and not noise:
+        raise InputError(
+            f"ipc={ipc} is above the smallest class of the core set: {names[smallest]!r} has "
+            f"{counts[smallest]} images (exact repeats count once); lower ipc or raise prune.keep."
+        )
+    if processes > len(names):
+        raise InputError(
+            f"{processes} processes share {len(names)} classes; start at most {len(names)}."
+        )
+    match_classes(names, prior)
+
+
+@torch.no_grad()
+def initial_latents(
+    coreset: Dataset,
+    prior: Prior,
+    classes: Sequence[int],
+    *,
+    ipc: int,
+    seed: int,
+    from_noise: bool = False,
+    device: torch.device | str = "cpu",
+) -> Latents:
+    """Encoded core-set images, no image twice, and rows of the class embedding.
+
+    Every draw is keyed by its class, so that a process needs to know only its own.
+
+    Args:
+        coreset: real images to start from.
+        prior: encodes them.
+        classes: to start.
+        ipc: images per class.
+        seed: of all draws.
+        from_noise: draw z from a standard normal instead of encoding.
+        device: of the latents.
+    """
+    place = match_classes(coreset.class_names, prior)
+
+    def normal(key: str) -> Parts:
+        shape = (ipc, *prior.latent_shape)
+        return tuple(
+            torch.randn(shape, generator=draws.generator(seed, key, label)).to(device)
+            for label in classes
+        )
+
+    def start(label: int) -> Tensor | None:
+        return prior.condition(place[label].repeat(ipc).to(device))
+
+    z = normal("z") if from_noise else _encoded(coreset, prior.encode, classes, ipc, seed, device)
+    starts = [condition for label in classes if (condition := start(label)) is not None]
+    return Latents(
+        classes=tuple(classes),
+        ipc=ipc,
+        z=leaves(z),
+        c=leaves(starts) if starts else None,
+        noise=normal("noise") if prior.has_noise else None,
+    )
+
+
+def _encoded(
+    coreset: Dataset,
+    encode: Callable[[Tensor], Tensor],
+    classes: Sequence[int],
+    ipc: int,
+    seed: int,
+    device: torch.device | str,
+) -> Parts:
+    """`ipc` different images of each class, encoded some at a time whatever their classes."""
+    rows = []
+    for label in classes:
+        members = coreset.different(label)
+        rows.append(members[draws.choose(len(members), ipc, draws.generator(seed, "start", label))])
+    latents = [
+        encode(as_floats(coreset.images[some].to(device)))
+        for some in torch.cat(rows).split(ENCODED)
+    ]
+    parts: Parts = torch.cat(latents).split(ipc)
+    return parts
+
+
+def leaves(parts: Sequence[Tensor]) -> Parts:
+    """Copies of their own that an optimizer can move."""
+    dense = torch.contiguous_format  # a convolution over one point may give channels-last latents
+    return tuple(p.detach().float().clone(memory_format=dense).requires_grad_() for p in parts)
+
+
+def own_classes(num_classes: int, process: int, processes: int) -> range:
+    """The contiguous share of the classes that a process owns; shares differ by one at most."""
+    share = torch.arange(num_classes).tensor_split(processes)[process]
+    return range(int(share[0]), int(share[-1]) + 1)
+
+
+def step_classes(num_classes: int, per_step: int | None, step: int, seed: int) -> tuple[int, ...]:
+    """Ascending labels of the classes that a step moves.
+
+    Args:
+        num_classes: of the data set.
+        per_step: at most so many; the last step of an epoch may have fewer. None: all, always.
+        step: index of the distillation step.
+        seed: of the draws.
+    """
+    if per_step is None:
+        return tuple(range(num_classes))
+    epoch, place = divmod(step, -(-num_classes // per_step))
+    return _epoch(num_classes, per_step, epoch, seed)[place]
+
+
+@lru_cache(maxsize=2)
+def _epoch(num_classes: int, per_step: int, epoch: int, seed: int) -> tuple[tuple[int, ...], ...]:
+    """The classes of every step of an epoch, each class once."""
+    source = draws.generator(seed, "classes", epoch)
+    strata = torch.arange(num_classes).tensor_split(per_step)
+    orders = [run[torch.randperm(len(run), generator=source)].tolist() for run in strata]
+    return tuple(
+        tuple(order[place] for order in orders if place < len(order))
+        for place in range(-(-num_classes // per_step))
+    )
+
+
+def most_together(num_classes: int, per_step: int | None, processes: int) -> int:
+    """Classes that a process moves in one step, at most: its own, and one of each run at most."""
+    shares = [own_classes(num_classes, process, processes) for process in range(processes)]
+    runs = torch.arange(num_classes).tensor_split(per_step or num_classes)
+    ends = [(int(run[0]), int(run[-1])) for run in runs]
+    return max(sum(own.start <= e and s < own.stop for s, e in ends) for own in shares)
+
+
+def check_classes_per_step(
+    per_step: int | None, *, num_classes: int, processes: int, scope: str
+) -> None:
+    """Refuse mini-batches of classes that cannot be.
+
+    Raises:
+        InputError: more than there are, fewer than processes, or an objective whose classes act on
+            each other.
+    """
+    if per_step is None:
+        return
+    if scope == "set":
+        raise InputError(
+            f"distill.classes_per_step={per_step}, but the objective compares all classes at once; "
+            "take null, or an objective that is a sum over classes (dm, dc without inner steps, "
+            "of networks without batch norm)."
+        )
+    if not processes <= per_step <= num_classes:
+        raise InputError(
+            f"distill.classes_per_step={per_step} is between the number of processes, {processes}, "
+            f"and that of classes, {num_classes}; null takes all classes in every step."
+        )

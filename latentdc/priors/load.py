@@ -1,0 +1,221 @@
+"""A prior by name, folder or Hub id: its parts loaded and put together."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import torch
+from torch import nn
+
+from latentdc.arguments import class_names_of, require_a, require_whole
+from latentdc.errors import InputError
+from latentdc.images import Normalization, Preprocessing, Standardization, Whitening
+from latentdc.priors.autoencoder import AutoencoderPrior
+from latentdc.priors.base import Precision, Prior, keep_in_bf16
+from latentdc.priors.checks import (
+    check_denoiser,
+    downsampling,
+    refuse_guidance,
+    refuse_unfed,
+    require_multiple,
+    try_autoencoder,
+    try_denoiser,
+)
+from latentdc.priors.classes import class_prompts
+from latentdc.priors.denoisers import load_denoiser
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.files import (
+    autoencoder_part,
+    content_hash,
+    denoiser_parts,
+    find_part,
+    outline_folder,
+    prior_folder,
+    read_config,
+)
+from latentdc.priors.memory import fixed_plan
+from latentdc.priors.parts import load_autoencoder, load_scheduler
+from latentdc.priors.pixel import PixelPrior, VectorPrior
+from latentdc.recipe import PriorSettings, Recipe
+from latentdc.recipe.fields import show
+from latentdc.runtime import with_gradients
+
+
+@with_gradients
+def load_prior(
+    settings: PriorSettings,
+    *,
+    resolution: int,
+    class_names: Sequence[str] | None = None,
+    normalization: Preprocessing | None = None,
+    seed: int = 0,
+    precision: Precision = "no",
+    device: torch.device | str = "cpu",
+) -> Prior:
+    """A frozen prior for a data set.
+
+    Args:
+        settings: which one, and how it decodes.
+        resolution: of the data set's images; feature vectors have none.
+        class_names: of the data set, from which a text-conditional prior makes its prompts; others
+            know their classes.
+        normalization: what networks see of images. If it whitens, pixels are whitened ones; the
+            space of vectors is what they see of these.
+        seed: of a denoiser whose weights are drawn.
+        precision: `bf16` runs denoiser and decoder in it.
+        device: where the weights go, in float32; `meta` builds the networks from their configs
+            alone, those that are on this disk or travel with the package.
+
+    Raises:
+        WeightsMissing: a Hub id that cannot be downloaded, or with `meta` is not here yet.
+        InputError: weights incomplete, of an unknown kind or not of one model, a resolution that
+            they cannot have, guidance without classes, texts without class names.
+    """
+    require_a(PriorSettings, settings, "settings", 'such as PriorSettings(weights="digits")')
+    _check_device(device)
+    if precision not in get_args(Precision):
+        raise InputError(f"precision is one of {get_args(Precision)}, got {show(precision)}.")
+    if settings.kind == "vector":
+        hint = "it is fitted on a data set of vectors"
+        require_a(Standardization, normalization, "normalization", hint)
+        assert isinstance(normalization, Standardization)
+        return VectorPrior(normalization)
+    resolution = require_whole(resolution, "resolution")
+    prompts = None
+    if class_names is not None:
+        names = class_names_of(class_names, "load_prior")
+        prompts = class_prompts(names, settings.prompt, settings.names)
+    if not isinstance(normalization, Normalization | Whitening | None):
+        raise InputError(
+            f"normalization is a Normalization or a Whitening, got {show(normalization)}; "
+            "it is what networks see of images."
+        )
+    if settings.kind == "pixel":
+        whitening = normalization if isinstance(normalization, Whitening) else None
+        return PixelPrior(resolution, clamp=settings.clamp, whitening=whitening)
+    return _load(settings, resolution, prompts, seed, precision, device)
+
+
+def _load(
+    settings: PriorSettings,
+    resolution: int,
+    prompts: Mapping[str, str] | None,
+    seed: int,
+    precision: Precision,
+    device: torch.device | str,
+) -> Prior:
+    """A prior that has weights."""
+    kind, weights, autoencoder = settings.kind, settings.weights, settings.autoencoder
+    assert weights is not None
+    drawn = Recipe(seed=seed).seed if settings.denoiser == "random" else None
+    outline = torch.device(device).type == "meta"
+    folder = _folder(weights, settings.revision, outline=outline)
+    space_folder = folder if autoencoder is None else _folder(autoencoder, outline=outline)
+    networks = read_config(find_part(folder, "unet", "transformer")) if kind == "diffusion" else {}
+    if kind == "diffusion":
+        refuse_unfed(folder, networks)
+        refuse_guidance(folder, networks, settings.guidance)
+    model = load_autoencoder(space_folder, device)
+    factor = downsampling(model)
+    require_multiple(autoencoder or weights, resolution, factor)
+    space = AutoencoderPrior(
+        model,
+        resolution=resolution,
+        identity="outline" if outline else _identity(kind, folder, space_folder, drawn),
+        plan=fixed_plan(settings.memory, settings.chunk),
+        precision="float32" if networks.get("addition_embed_type") == "text_time" else precision,
+    )
+    if not outline:
+        try_autoencoder(autoencoder or weights, space, factor)
+    tuned = partial(
+        tune,
+        device=space.device,
+        channels_last=settings.channels_last,
+        compile=settings.compile and not outline,
+    )
+    tuned([model.decoder], precision=space.precision)
+    if kind == "autoencoder":
+        return space
+    check_denoiser(weights, networks, space.latent_shape[0], space.latent_shape[1], factor)
+    denoiser, class_names = load_denoiser(folder, space, seed=drawn, prompts=prompts)
+    scheduler = load_scheduler(folder)
+    prior = DiffusionPrior(
+        space, denoiser, scheduler, settings, class_names=class_names, precision=precision
+    )
+    if not outline:
+        try_denoiser(weights, prior)
+    tuned([denoiser.network], precision=precision)
+    return prior
+
+
+def _check_device(device: torch.device | str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # of many kinds, with pages of text
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"device={show(device)} cannot be used here: {reason}") from error
+
+
+def _folder(weights: str, revision: str | None = None, *, outline: bool) -> Path:
+    known = outline_folder(weights) if outline else None
+    return known or prior_folder(weights, revision, local_only=outline)
+
+
+def _identity(kind: str, folder: Path, space: Path, seed: int | None) -> str:
+    """Of all files that are read, and of the seed that weights are drawn from."""
+    own = autoencoder_part(space)
+    if kind == "autoencoder":
+        return content_hash(space, [own])
+    denoiser, *beside = denoiser_parts(folder)
+    parts = [denoiser, *beside, folder / "scheduler", *([own] if space == folder else [])]
+    identity = content_hash(folder, parts, drawn=[] if seed is None else [denoiser])
+    if space != folder:
+        identity = f"{identity}, autoencoder {content_hash(space, [own])}"
+    return identity if seed is None else f"{identity}, denoiser random from {seed}"
+
+
+def tune(
+    networks: Sequence[nn.Module],
+    device: torch.device,
+    *,
+    precision: Precision,
+    channels_last: bool,
+    compile: bool,
+) -> None:
+    """Change how `networks` run, in place; what they compute stays the same but for rounding.
+
+    Args:
+        networks: the denoiser and the decoder.
+        device: where they run.
+        precision: of the autocast that they will run under.
+        channels_last: keep the weights of convolutions, and with them activations, in that layout.
+        compile: run them through torch.compile.
+
+    Raises:
+        InputError: torch.compile does not work here.
+    """
+    if compile:
+        _require_compiler(device)
+    for network in networks:
+        if precision == "bf16":
+            keep_in_bf16(network)
+        if channels_last:
+            network.to(memory_format=torch.channels_last)
+        if compile:
+            network.compile(dynamic=False)  # one image is measured, many are decoded
+
+
+def _require_compiler(device: torch.device) -> None:
+    """Compile something small, which needs all that compiling something large does."""
+    probe = torch.compile(lambda x: (x + 1).sin())
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            probe(torch.ones(8, device=device))
+    except Exception as error:  # the compiler's own, of many kinds
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f"prior.compile: torch.compile does not work on this machine's {device.type} "
+            f"({reason[0]}); install the C++ compiler that it needs, or leave prior.compile out."
+        ) from error

@@ -1,0 +1,190 @@
+"""The parts of a prior, each from the sub-folder that holds its config and weights."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    DDPMScheduler,
+    HeunDiscreteScheduler,
+    VQModel,
+)
+from diffusers.models.modeling_utils import ModelMixin
+
+from latentdc import draws
+from latentdc.errors import InputError
+from latentdc.priors.base import Autoencoder
+from latentdc.priors.files import SHOWN, autoencoder_part, exactly, read_config, read_json
+from latentdc.recipe.fields import show
+
+AUTOENCODERS = {
+    "AutoencoderKL": AutoencoderKL,
+    "AutoencoderTiny": AutoencoderTiny,
+    "VQModel": VQModel,
+}
+PREDICTIONS = ("epsilon", "v_prediction")
+OTHER_BETAS = {  # that diffusers' DDIM does not know, by its schedulers that do
+    "sigmoid": DDPMScheduler,
+    "laplace": DDPMScheduler,
+    "exp": HeunDiscreteScheduler,
+}
+TRAINED = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
+MOST_TIMESTEPS = 100_000  # of a schedule; more are a slip, and all of them would be computed
+
+
+def load_autoencoder(folder: Path, device: torch.device | str) -> Autoencoder:
+    """The autoencoder of a prior's folder, or the folder's own.
+
+    Raises:
+        InputError: missing, incomplete or of another class.
+    """
+    part = autoencoder_part(folder)
+    config = read_config(part)
+    name = config.get("_class_name")
+    if name not in AUTOENCODERS:
+        raise InputError(f"{part} is a {name}; an autoencoder is one of {sorted(AUTOENCODERS)}.")
+    channels = {config.get(key, 3) for key in ("in_channels", "out_channels")}
+    if channels not in ({1}, {3}):
+        raise InputError(
+            f"the autoencoder {part} is of images with {' and '.join(map(str, sorted(channels)))} "
+            "channels; latentdc has images of 3, and grey ones of 1."
+        )
+    return load_component(AUTOENCODERS[name], part, device)
+
+
+def load_scheduler(folder: Path) -> DDIMScheduler:
+    """The training schedule, sampled deterministically without clipping, as LD3M does.
+
+    Of a config for another sampler (PNDM, Euler, ...) the betas, the kind of prediction and what
+    DDIM shares with it count.
+
+    Raises:
+        InputError: missing, without betas, or of a network that predicts something else.
+    """
+    path = folder / "scheduler" / "scheduler_config.json"
+    if not path.is_file():
+        raise InputError(f"the prior {folder} lacks scheduler/scheduler_config.json.")
+    given = read_json(path)
+    defaults = _default_betas(given.get("_class_name"))
+    given = defaults | given
+    if not defaults or (given["beta_start"] is None and given.get("trained_betas") is None):
+        raise InputError(
+            f"{path} is of a {given.get('_class_name')} and has no betas; LD3M needs a model of "
+            "noise prediction, such as Stable Diffusion 1.5 or DiT, and flow matching is none."
+        )
+    _check_numbers(path, given)
+    known = inspect.signature(DDIMScheduler.__init__).parameters
+    shared = {key: value for key, value in given.items() if key in known}
+    try:
+        other = OTHER_BETAS.get(given.get("beta_schedule", ""))
+        if other is not None and given.get("trained_betas") is None:
+            plain = other.from_config(given | {"rescale_betas_zero_snr": False})
+            shared["trained_betas"] = plain.betas.tolist()
+        scheduler = DDIMScheduler.from_config(shared, clip_sample=False)
+        scheduler.set_timesteps(1)  # fails where its numbers are none
+        scheduler.alphas_cumprod[int(scheduler.timesteps[0])]
+    except Exception as error:  # of many kinds, for values of many kinds
+        raise InputError(f"{path} has no schedule: {one_line(error)}") from error
+    _check_betas(path, scheduler)
+    prediction = scheduler.config.prediction_type
+    if prediction not in PREDICTIONS:
+        raise InputError(
+            f"the prior {folder} predicts {prediction}, not {' or '.join(PREDICTIONS)}."
+        )
+    return scheduler
+
+
+def _default_betas(name: object) -> dict[str, Any]:
+    """What a scheduler of diffusers takes where its config is silent; empty if it has no betas."""
+    scheduler = getattr(diffusers, str(name), None)
+    if not isinstance(scheduler, type) or hasattr(scheduler, "_backends"):
+        return {"beta_start": None}  # unknown, or lacking what it needs here
+    parameters = inspect.signature(scheduler).parameters
+    if "beta_start" not in parameters:
+        return {}
+    return {key: parameters[key].default for key in TRAINED if key in parameters}
+
+
+def _check_numbers(path: Path, given: Mapping[str, Any]) -> None:
+    """Refuse what diffusers would take for something else, or compute for minutes."""
+    for key, most in (("num_train_timesteps", MOST_TIMESTEPS), ("steps_offset", MOST_TIMESTEPS)):
+        value = given.get(key, 1)
+        if type(value) is not int or not 0 <= value <= most:
+            raise InputError(
+                f"{path} has no schedule: {key} is a whole number from 0 to {most:,}, got "
+                f"{show(value)}."
+            )
+    for key in ("set_alpha_to_one", "rescale_betas_zero_snr"):
+        if type(given.get(key, True)) is not bool:
+            raise InputError(
+                f"{path} has no schedule: {key} is true or false, got {show(given[key])}."
+            )
+
+
+def _check_betas(path: Path, scheduler: DDIMScheduler) -> None:
+    """Refuse betas that do not lead from an image to noise.
+
+    Raises:
+        InputError: not between 0 and 1, all of them 0, or not as many as timesteps.
+    """
+    betas, count = scheduler.betas, scheduler.config.num_train_timesteps
+    sound = bool((betas >= 0).all() and (betas <= 1).all() and scheduler.alphas_cumprod[-1] < 1)
+    if betas.shape != (count,) or not sound:
+        raise InputError(
+            f"{path} has no schedule: betas are {count} numbers, one for each timestep, between 0 "
+            f"and 1 and not all 0; here are {tuple(betas.shape)} between {float(betas.min()):.3g} "
+            f"and {float(betas.max()):.3g}."
+        )
+
+
+def load_component(
+    component: Any, folder: Path, device: torch.device | str, seed: int | None = None
+) -> Any:
+    """A network of diffusers or transformers in float32 from its folder; on `meta`, its outline.
+
+    With a seed, weights are drawn and none are read.
+
+    Raises:
+        InputError: files or weights that are missing or do not fit together.
+    """
+    try:
+        if torch.device(device).type == "meta":
+            with torch.device("meta"):
+                return component.from_config(component.load_config(folder))
+        if seed is not None:
+            with draws.global_draws(seed, "denoiser"):
+                return component.from_config(component.load_config(folder)).to(device)
+        with exactly(folder) as (shown, safe):
+            loaded, report = component.from_pretrained(
+                shown, torch_dtype=torch.float32, use_safetensors=safe, output_loading_info=True
+            )
+    except InputError:
+        raise
+    except Exception as error:  # of many kinds; whatever it is, the files are not fit to load
+        told = re.sub(SHOWN, str(folder), one_line(error))
+        raise InputError(f"cannot load the prior's {folder}: {told}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(
+            f"cannot load the prior's {folder}: its weights lack {len(missing)} tensors "
+            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})."
+        )
+    unknown = sorted(report["unexpected_keys"]) if isinstance(loaded, ModelMixin) else []
+    if unknown:
+        raise InputError(
+            f"cannot load the prior's {folder}: its weights have {len(unknown)} tensors "
+            f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}) that its config.json "
+            "has no place for; take the config.json that belongs to them."
+        )
+    return loaded.to(device)
+
+
+def one_line(error: Exception) -> str:
+    """The beginning of what a library says, which may be a page."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

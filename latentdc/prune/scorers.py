@@ -1,0 +1,419 @@
+"""Classifiers of real data: with given weights, or trained on the images that they will rank."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast
+from urllib.error import URLError
+
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD
+from torchvision import models
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from latentdc import runtime
+from latentdc.data.dataset import Dataset
+from latentdc.draws import choose, generator
+from latentdc.errors import InputError
+from latentdc.images import (
+    Images,
+    Plain,
+    Standardization,
+    contiguous,
+    fetch,
+    kind_of,
+    place,
+    send,
+)
+from latentdc.networks import build_network, new_network
+from latentdc.recipe import Scorer
+from latentdc.recipe.fields import nearest
+from latentdc.recipe.networks import pretrained
+from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
+from latentdc.training import Batch, Forward, InfoBatch, Precision, epoch_batches, fit, joins
+
+CHECKED = 2000  # real test images, drawn by key, on which a teacher must beat chance
+State = dict[str, Tensor]
+
+
+class Classifier(nn.Module):
+    """Images in [-1, 1] to logits of the data set's classes.
+
+    Args:
+        network: (B, 3, H, W) input -> (B, K) logits.
+        prepare: (B, 3, H, W) images in [0, 1], or (B, D) vectors -> the network's input.
+        columns: position of each class of the data set among the K; None where they are the same.
+    """
+
+    columns: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        prepare: Callable[[Tensor], Tensor],
+        columns: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.prepare = prepare
+        self.register_buffer("columns", None if columns is None else torch.tensor(columns))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) images in [-1, 1], or (B, D) vectors -> (B, C) logits."""
+        logits: Tensor = self.network(self.input_of(images))
+        return self.restrict(logits)
+
+    def input_of(self, images: Tensor) -> Tensor:
+        """What the network sees of images in [-1, 1], or of vectors."""
+        seen = self.prepare(images if kind_of(images) == "vectors" else (images + 1) / 2)
+        return contiguous(seen)
+
+    def restrict(self, logits: Tensor) -> Tensor:
+        """(B, K) logits of the network -> (B, C) of the data set's classes."""
+        return logits if self.columns is None else logits[:, self.columns]
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) images -> (B, C) logits and the (B, D) features that the last layer sees.
+
+        Raises:
+            InputError: the network does not end in a linear layer.
+        """
+        seen: list[Tensor] = []
+        hook = self._head().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            logits = self(images)
+        finally:
+            hook.remove()
+        return logits, seen[-1].flatten(start_dim=1)
+
+    @property
+    def width(self) -> int:
+        """D of `embed`."""
+        return self._head().in_features
+
+    def _head(self) -> nn.Linear:
+        linear = [module for module in self.network.modules() if isinstance(module, nn.Linear)]
+        if not linear:
+            raise InputError(
+                f"the scorer {type(self.network).__name__} has no linear layer whose input could "
+                "be its features; choose another prune.scorer.network, or bring prune.features."
+            )
+        return linear[-1]
+
+
+def given_scorer(scorer: Scorer, train: Dataset, normalization: Plain) -> Classifier:
+    """The scorer whose weights a recipe names, for the classes of `train`.
+
+    Raises:
+        InputError: as `load_scorer` and `torchvision_scorer`.
+    """
+    assert scorer.weights is not None
+    brought = pretrained(scorer.weights)
+    if brought is not None:
+        return torchvision_scorer(
+            scorer.network,
+            brought,
+            class_names=train.class_names,
+            resolution=scorer.resolution,
+            mean=scorer.mean,
+            std=scorer.std,
+        )
+    return load_scorer(
+        scorer.network,
+        Path(scorer.weights),
+        class_names=train.class_names,
+        resolution=scorer.resolution or train.resolution,
+        normalization=normalization,
+    )
+
+
+def load_scorer(
+    network: str,
+    weights: Path,
+    *,
+    class_names: Sequence[str],
+    resolution: int,
+    normalization: Plain,
+    key: str = "prune.scorer",
+) -> Classifier:
+    """One of latentdc's networks with the weights of a safetensors file.
+
+    Args:
+        network: its name, such as `resnet56` or `torchvision/mobilenet_v2`.
+        weights: the file; its keys and shapes must be those of the network, or torchvision's own.
+        class_names: of the data set, in whose class order the weights were trained; of weights for
+            all 1000 classes of ImageNet, a smaller set's are found by WordNet id or name.
+        resolution: in pixels, to which images are resized.
+        normalization: that the weights expect.
+        key: of the recipe or protocol that named them, for messages.
+
+    Raises:
+        InputError: no such file, weights of another network or number of classes, or weights for
+            ImageNet, which lacks a class.
+    """
+    count, columns = len(class_names), None
+    model = build_network(network, num_classes=count, resolution=resolution)
+    try:
+        state = model.named(load_file(weights))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{key}: cannot read the weights {weights}: {error}") from error
+    if _outputs(state) == len(wordnet_ids()) != count:
+        columns, count = imagenet_indices(class_names), len(wordnet_ids())
+        model = build_network(network, num_classes=count, resolution=resolution)
+    if differences := _differences(model.state_dict(), state):
+        raise InputError(
+            f"{weights} does not fit {network} with {count} classes: {differences}; name the "
+            f"network of these weights in {key}."
+        )
+    model.load_state_dict(state)
+    return Classifier(model, preparation(resolution, normalization), columns)
+
+
+def _outputs(state: Mapping[str, Tensor]) -> int | None:
+    """Classes of weights, as far as their last layer says."""
+    last = state.get("linear.weight")
+    return None if last is None else last.shape[0]
+
+
+def torchvision_scorer(
+    name: str,
+    weights: str = "DEFAULT",
+    *,
+    class_names: Sequence[str],
+    resolution: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Classifier:
+    """A torchvision classifier with its ImageNet weights, restricted to the given classes.
+
+    Args:
+        name: as torchvision knows it, such as `resnet18`.
+        weights: as torchvision knows them, such as `IMAGENET1K_V1`.
+        class_names: of the data set: WordNet ids or names of ImageNet classes.
+        resolution: in pixels; None resizes and crops as the weights were evaluated.
+        mean: None takes that of the weights.
+        std: likewise.
+
+    Raises:
+        InputError: unknown model, weights or class, or weights that are neither here nor to be had.
+    """
+    known = models.list_models(module=models)
+    if name not in known:
+        raise InputError(f"torchvision has no classifier {name!r}{nearest(name, known)}.")
+    columns = imagenet_indices(class_names)
+    brought = models.get_model_weights(name).__members__  # DEFAULT is one name more of one of them
+    if weights not in brought:
+        raise InputError(
+            f"torchvision has no weights {weights!r} of {name}{nearest(weights, brought)}; it has "
+            f"{', '.join(brought)}."
+        )
+    given_weights = brought[weights]
+    model = _with_weights(name, given_weights)
+    given = {"crop_size": resolution, "resize_size": resolution, "mean": mean, "std": std}
+    prepare = given_weights.transforms(**{key: v for key, v in given.items() if v is not None})
+    whole = columns == list(range(len(wordnet_ids())))
+    return Classifier(model, prepare, None if whole else columns)
+
+
+def preparation(resolution: int, normalization: Plain) -> Callable[[Tensor], Tensor]:
+    """From (B, 3, H, W) images in [0, 1], or from vectors, to the input of one of our networks."""
+    if isinstance(normalization, Standardization):
+        return normalization
+    resize = v2.Resize([resolution, resolution], antialias=True)
+    prepare: Callable[[Tensor], Tensor]
+    prepare = v2.Compose([resize, v2.Normalize(normalization.mean, normalization.std)])
+    return prepare
+
+
+def _with_weights(name: str, weights: models.WeightsEnum) -> nn.Module:
+    try:
+        model: nn.Module = models.get_model(name, weights=weights)
+    except (URLError, OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise InputError(
+            f"cannot load the weights of {name}: {error}; download {weights.url} and put it into "
+            f"{folder}."
+        ) from error
+    return model
+
+
+def _differences(ours: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+    """In words, or empty where the weights fit."""
+    counters = {key for key in ours if key.endswith("num_batches_tracked")}  # older files lack them
+    missing = sorted(ours.keys() - given.keys() - counters)
+    surplus = sorted(given.keys() - ours.keys())
+    shapes = [
+        f"{key} has shape {tuple(given[key].shape)} instead of {tuple(ours[key].shape)}"
+        for key in ours
+        if key in given and given[key].shape != ours[key].shape
+    ]
+    found = [f"{len(missing)} weights are missing ({', '.join(missing[:3])})"] if missing else []
+    found += [f"{len(surplus)} are unknown ({', '.join(surplus[:3])})"] if surplus else []
+    return ", ".join(found + shapes[:3])
+
+
+class ScorerTraining:
+    """A training that can be looked at after each epoch, put away and continued.
+
+    SGD with momentum 0.9, cosine schedule, no augmentation: scores are of the images as they are.
+    Every process trains the same network on all of the data, and takes the main one's after each
+    epoch, so that all look at the images with the same weights.
+
+    Args:
+        train: images to learn and, later, to rank.
+        scorer: network and training.
+        normalization: of the images.
+        seed: initial weights, batch order and dropout follow from it.
+        accelerator: its device and precision are used.
+        rows: (n,) images to train on; None takes all.
+    """
+
+    def __init__(
+        self,
+        train: Dataset,
+        scorer: Scorer,
+        *,
+        normalization: Plain,
+        seed: int,
+        accelerator: Accelerator,
+        rows: Tensor | None = None,
+    ) -> None:
+        rows = torch.arange(len(train)) if rows is None else rows
+        resolution = scorer.resolution or train.resolution
+        sizes = {"num_classes": train.num_classes, "resolution": resolution}
+        joins(scorer.network, count=len(rows), batch=scorer.batch, **sizes)  # refuses ones of one
+        model = new_network(scorer.network, "scorer", seed=seed, **sizes)
+        device = accelerator.device
+        self.classifier = Classifier(model, preparation(resolution, normalization)).to(device)
+        self.done, self._scorer = 0, scorer
+        self._optimizer = SGD(self.classifier.parameters(), lr=scorer.lr, momentum=0.9)
+        self._precision = Precision(accelerator)
+        self._images, self._labels = place(train.images, device), train.labels.to(device)
+        self._rows = rows
+        self._sampler = None
+        if scorer.infobatch is not None:
+            self._sampler = InfoBatch(len(rows), scorer.epochs, rho=scorer.infobatch, seed=seed)
+        self._seed, self._accelerator = seed, accelerator
+
+    def run(self, until: int | None = None) -> Iterator[int]:
+        """Train on to the end, or to epoch `until` of it, yielding each when it is over."""
+        epochs = self._scorer.epochs
+        for epoch in range(self.done, until or epochs):
+            self.classifier.train()
+            batches = self._batches(epoch)
+            steps = fit(
+                self.classifier,
+                enumerate(batches, start=epoch * len(batches)),
+                self._loss,
+                self._optimizer,
+                precision=self._precision,
+                lr=partial(self._lr, steps=epochs * len(batches)),
+                dropout=(self._seed, "dropout", "scorer", epoch),
+            )
+            for _ in tqdm(
+                steps,
+                total=len(batches),
+                desc=f"training the scorer, epoch {epoch + 1} of {epochs}",
+                leave=False,
+                delay=2,  # seconds
+                disable=not self._accelerator.is_main_process,
+            ):
+                pass
+            self.done = epoch + 1
+            if self._accelerator.num_processes > 1:
+                self._share()
+            yield epoch
+
+    def _share(self) -> None:
+        """Go on from the main process's copy, from which GPUs may drift by rounding."""
+        self.restore(cast(State, runtime.broadcast(self._accelerator, self.state())))
+
+    def _batches(self, epoch: int) -> list[Batch]:
+        """Of an epoch; their rows are places among `rows`."""
+        count, batch, keys = len(self._rows), self._scorer.batch, ("scorer", epoch)
+        sampler = self._sampler
+        return epoch_batches(count, batch, None, self._seed, *keys, join=True, infobatch=sampler)
+
+    def _lr(self, step: tuple[int, Batch], *, steps: int) -> float:
+        return self._scorer.lr * ((1 + math.cos(math.pi * step[0] / steps)) / 2)
+
+    def _loss(self, forward: Forward, step: tuple[int, Batch]) -> Tensor:
+        device, batch = self._accelerator.device, step[1]
+        rows = self._rows[batch.rows]
+        logits = forward(fetch(self._images, rows, device))
+        labels = self._labels[send(rows, device)]
+        if self._sampler is None:
+            return F.cross_entropy(logits, labels)
+        return self._sampler.loss(batch, logits, labels)
+
+    def state(self) -> State:
+        """All that `restore` needs, on the CPU."""
+        state = {f"model.{key}": value for key, value in self.classifier.state_dict().items()}
+        for index, slot in self._optimizer.state_dict()["state"].items():
+            state[f"momentum.{index}"] = slot["momentum_buffer"]
+        if self._sampler is not None:
+            state["losses"] = self._sampler.losses
+        state["done"] = torch.tensor(self.done)
+        return {key: value.detach().cpu().contiguous() for key, value in state.items()}
+
+    def restore(self, state: State) -> None:
+        """Go on where `state` was taken."""
+        self.classifier.load_state_dict(
+            {key.removeprefix("model."): v for key, v in state.items() if key[:6] == "model."}
+        )
+        slots = {
+            int(k[9:]): {"momentum_buffer": v} for k, v in state.items() if k[:9] == "momentum."
+        }
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": slots})
+        if self._sampler is not None:
+            self._sampler.losses = state["losses"].clone()
+        self.done = int(state["done"])
+
+
+def real_accuracy(
+    classifier: nn.Module, images: Images, labels: Tensor, device: torch.device
+) -> float:
+    """Share of up to `CHECKED` real images (N, ...) that a classifier names rightly."""
+    chosen = choose(len(labels), CHECKED, generator(0, "teacher check"))
+    placed, right = place(images, device), 0
+    for rows in chosen.split(256):
+        logits = classifier(fetch(placed, rows, device))
+        right += int((logits.argmax(dim=1).cpu() == labels[rows]).sum())
+    return right / len(chosen)
+
+
+def refuse_chance(accuracy: float, class_counts: Sequence[int], advice: str) -> None:
+    """Refuse to score with a classifier that does hardly better than always naming one class.
+
+    Args:
+        accuracy: of the scorer, in [0, 1].
+        class_counts: images of each class that it was measured on.
+        advice: what to do about it.
+
+    Raises:
+        InputError: the scorer is at chance.
+    """
+    chance, least = least_accuracy(class_counts)
+    if accuracy < least:
+        raise InputError(
+            f"the scorer is right on {accuracy:.2%} of the images and chance is {chance:.2%}, so "
+            f"its losses say nothing (at least {least:.2%} is needed): {advice}."
+        )
+
+
+def least_accuracy(class_counts: Sequence[int]) -> tuple[float, float]:
+    """The accuracy of always naming the largest class, and the least of a classifier to be used.
+
+    A wrong class order or normalisation leaves a good classifier near the share of the largest
+    class. It has to reach twice that share; with few classes, where twice would be too much to ask,
+    a tenth of the way from it to 1 is enough.
+    """
+    chance = max(class_counts) / sum(class_counts)
+    return chance, min(2 * chance, chance + 0.1 * (1 - chance))

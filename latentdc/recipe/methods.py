@@ -1,0 +1,134 @@
+"""The settings of each method."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latentdc.recipe.checks import require
+from latentdc.recipe.fields import check_fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trim:
+    """Leaving real images out of mini-batches by their effect on the synthetic ones (BiLP).
+
+    Attributes:
+        share: of a batch that is left out, half of it at either end of the effects, in [0, 1); 0
+            leaves out none.
+        refresh: effects of a class are looked at whenever it is met for so many more times; in
+            between what is known of its images holds.
+        effect: `taylor` takes the effect itself, to first order; `bound` is cheaper.
+    """
+
+    share: float = 0.0
+    refresh: int = 10
+    effect: Literal["taylor", "bound"] = "taylor"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "distill.trim.")
+        require(
+            0 <= self.share < 1,
+            f"distill.trim.share is a share of a batch in [0, 1), got {self.share}; for 20 % write "
+            "0.2.",
+        )
+        require(self.refresh >= 1, f"distill.trim.refresh is at least 1, got {self.refresh}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matching:
+    """The optimisation of latents and conditions (`distill` in a recipe).
+
+    Attributes:
+        steps: updates of z and c.
+        lr_z: learning rate of the latents (pixels, for the pixel prior).
+        lr_c: learning rate of the class conditions; 0 keeps them as they are.
+        momentum: of SGD, for both.
+        classes_per_step: move at most so many classes in a step; an epoch of steps meets each once.
+            null moves all classes in every step.
+        trim: of real mini-batches.
+        init: start from encoded core-set images (`real`) or from `noise`.
+        checkpoint_every: steps between checkpoints.
+        grid_every: steps between pictures of the synthetic images; 0 draws none.
+    """
+
+    steps: int = 1000
+    lr_z: float = 1.0
+    lr_c: float = 1.0
+    momentum: float = 0.5
+    classes_per_step: int | None = None
+    trim: Trim = field(default_factory=Trim)
+    init: Literal["real", "noise"] = "real"
+    checkpoint_every: int = 100
+    grid_every: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "distill.")
+        require(self.steps >= 0, f"distill.steps is at least 0, got {self.steps}.")
+        for name in ("lr_z", "lr_c"):
+            value = getattr(self, name)
+            require(0 <= value <= 1e38, f"distill.{name} is between 0 and 1e38, got {value}.")
+        require(0 <= self.momentum < 1, f"distill.momentum is in [0, 1), got {self.momentum}.")
+        require(
+            self.classes_per_step is None or self.classes_per_step >= 1,
+            f"distill.classes_per_step is at least 1, got {self.classes_per_step}.",
+        )
+        require(
+            self.checkpoint_every >= 1,
+            f"distill.checkpoint_every is at least 1 step, got {self.checkpoint_every}.",
+        )
+        require(self.grid_every >= 0, f"distill.grid_every is at least 0, got {self.grid_every}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combine:
+    """Mosaics of whole training images (`latentdc pca`).
+
+    Attributes:
+        grid: images along each side of a mosaic.
+        fit: how an image takes the square shape of a cell: `squash` it, `pad` it with grey, or keep
+            its `center`, which crops images that are not square.
+        order: `stride` deals the ranked images out, so that each mosaic has easy and less easy
+            ones; `rank` fills one mosaic after the other; `random` shuffles them.
+    """
+
+    grid: int = 2
+    fit: Literal["squash", "pad", "center"] = "squash"
+    order: Literal["stride", "rank", "random"] = "stride"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "combine.")
+        require(
+            2 <= self.grid <= 16,
+            f"combine.grid is the number of images along a side, from 2 to 16, got {self.grid}.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rded:
+    """Mosaics of realistic crops (RDED), which `latentdc pca` makes beside its own.
+
+    Attributes:
+        pool: images of each class that are drawn at random and cropped; all of a smaller class.
+        crops: of each image, of which the most realistic one is kept.
+        scale: smallest and largest share of the area that a crop has.
+        mosaic: n^2 crops make an image; false keeps single ones at full size, as published for
+            CIFAR and Tiny ImageNet.
+        canvas: the teacher sees a crop of a mosaic amid a canvas of the mean colour, as in the
+            released code; false shows it enlarged to the whole image.
+    """
+
+    pool: int = 300
+    crops: int = 5
+    scale: tuple[float, float] = (0.08, 1.0)
+    mosaic: bool = True
+    canvas: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self, "rded.")
+        for name in ("pool", "crops"):
+            value = getattr(self, name)
+            require(value >= 1, f"rded.{name} is at least 1, got {value}.")
+        require(
+            0 < self.scale[0] <= self.scale[1] <= 1,
+            f"rded.scale is a range of shares in (0, 1], got {list(self.scale)}; such as "
+            "[0.08, 1.0].",
+        )

@@ -1,0 +1,141 @@
+"""What the recipe of a small prior may say, checked when it is built; imports no torch."""
+
+from dataclasses import dataclass, field
+
+from latentdc.recipe.checks import expand_home, require
+from latentdc.recipe.data import Data, require_images
+from latentdc.recipe.fields import check_fields
+
+
+def _check_widths(widths: list[int], key: str) -> None:
+    """Refuse widths that the group normalisation of small priors cannot have."""
+    require(
+        bool(widths) and all(width > 0 and width % 16 == 0 for width in widths),
+        f"{key} has a positive multiple of 16 for each level, got {widths}.",
+    )
+
+
+def _check_training(
+    spec: "AutoencoderTraining | UNetTraining", key: str, counts: tuple[str, ...]
+) -> None:
+    for name in counts:
+        value = getattr(spec, name)
+        require(value >= 1, f"{key}.{name} is at least 1, got {value}.")
+    rate = spec.lr
+    require(rate > 0, f"{key}.lr is positive, got {rate}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderTraining:
+    """Shape and training of a small autoencoder (diffusers' AutoencoderKL).
+
+    Attributes:
+        channels: width of each level; every level after the first halves the resolution.
+        latent_channels: channels of a latent.
+        layers: residual blocks per level.
+        steps: training steps.
+        batch: images per step.
+        lr: peak learning rate (AdamW, cosine).
+        kl: weight of the KL term, per latent element.
+        edges: weight of the distance between image gradients, which sharpens edges.
+        ema: decay of the averaged weights that are kept.
+    """
+
+    channels: list[int] = field(default_factory=lambda: [32, 64])
+    latent_channels: int = 4
+    layers: int = 1
+    steps: int = 4000
+    batch: int = 128
+    lr: float = 2e-3
+    kl: float = 1e-4
+    edges: float = 0.5
+    ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        check_fields(self, "autoencoder.")
+        _check_widths(self.channels, "autoencoder.channels")
+        _check_training(self, "autoencoder", ("latent_channels", "layers", "steps", "batch"))
+        for name in ("kl", "edges"):
+            value = getattr(self, name)
+            require(value >= 0, f"autoencoder.{name} is at least 0, got {value}.")
+        require(0 <= self.ema < 1, f"autoencoder.ema is in [0, 1), got {self.ema}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetTraining:
+    """Shape and training of a small class-conditional UNet (diffusers' UNet2DConditionModel).
+
+    Attributes:
+        channels: width of each level.
+        attention: whether a level attends to the condition, one flag per level.
+        condition: width of the class embedding.
+        layers: residual blocks per level.
+        heads: channels per attention head.
+        steps: training steps.
+        batch: latents per step.
+        lr: peak learning rate (AdamW, cosine).
+        drop: share of labels replaced by the null class, for classifier-free guidance.
+        ema: decay of the averaged weights that are kept.
+    """
+
+    channels: list[int] = field(default_factory=lambda: [64, 128])
+    attention: list[bool] = field(default_factory=lambda: [True, True])
+    condition: int = 64
+    layers: int = 1
+    heads: int = 32
+    steps: int = 10000
+    batch: int = 128
+    lr: float = 1e-3
+    drop: float = 0.1
+    ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        check_fields(self, "unet.")
+        _check_widths(self.channels, "unet.channels")
+        _check_training(self, "unet", ("condition", "layers", "heads", "steps", "batch"))
+        require(
+            all(width % self.heads == 0 for width in self.channels),
+            f"unet.channels are multiples of unet.heads={self.heads}, got {self.channels}.",
+        )
+        require(
+            len(self.channels) == len(self.attention),
+            f"unet.attention has one flag per level of unet.channels, got "
+            f"{len(self.attention)} flags for {len(self.channels)} levels.",
+        )
+        require(0 < self.drop < 1, f"unet.drop is a share in (0, 1), got {self.drop}.")
+        require(0 <= self.ema < 1, f"unet.ema is in [0, 1), got {self.ema}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorRecipe:
+    """Training of a small latent diffusion prior on the training split of a data set.
+
+    Attributes:
+        flip: mirror images at random (not for digits).
+        licence: of the weights, for the card.
+        output: folder of the prior; null makes `runs/priors/<name of the recipe>`.
+    """
+
+    data: Data = field(default_factory=Data)
+    autoencoder: AutoencoderTraining = field(default_factory=AutoencoderTraining)
+    unet: UNetTraining = field(default_factory=UNetTraining)
+    flip: bool = False
+    licence: str = "apache-2.0"
+    seed: int = 0
+    output: str | None = None
+    threads: int | None = None
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        expand_home(self, "", "output")
+        require(self.seed >= 0, f"seed is at least 0, got {self.seed}.")
+        require(
+            self.threads is None or self.threads >= 1,
+            f"threads is at least 1, got {self.threads}.",
+        )
+        require(
+            self.checkpoint_every >= 1,
+            f"checkpoint_every is at least 1 step, got {self.checkpoint_every}.",
+        )
+        require_images(self.data, "latentdc train-prior")

@@ -1,0 +1,115 @@
+"""Every rule of pruning: what computes it, what that sees, and which end of it is hard.
+
+The only place that lists them, read by recipes without importing torch. A new rule is a function
+in latentdc/prune/rules/, its line here and a test.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from inspect import signature
+from typing import Any, Literal
+
+from latentdc.errors import InputError
+from latentdc.recipe.fields import nearest
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way to rank or to choose images.
+
+    Attributes:
+        function: `module:name` below latentdc.prune.rules; its arguments are named as what its
+            stage may see.
+        stage: when it is computed, and so what it may see: of `contents` alone (hashes, labels,
+            seed); from the `predictions` of a scorer, then averaged over epochs and runs, or of the
+            `last` epoch only (logits, labels, features, images, classifier); from the `records` of
+            a training (loss, logit_margin, change); from `subsets`, trainings on parts of the data
+            (loss, held_out); from `features` (and labels, seed, clusters); or as a `choice` of a
+            set, which needs the budget (count, features, hardness, draws). A stage but those of
+            predictions and subsets also sees all of `RuleSettings`.
+        hard: whether hard images have `high` or `low` scores; of choices without a sense.
+        free: needs nothing that scoring does not compute anyway, so that it is always kept.
+        base: of a choice, the rule whose column it ranks by; `*` takes `prune.rules.base`.
+    """
+
+    function: str
+    stage: Literal["contents", "predictions", "last", "records", "subsets", "features", "choice"]
+    hard: Literal["high", "low"] = "high"
+    free: bool = False
+    base: str | None = None
+
+    def __call__(self, available: Mapping[str, Any]) -> Any:
+        """The function on its arguments, picked from what is available."""
+        return self._implementation(**{name: available[name] for name in self.inputs})
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the function's arguments."""
+        return _arguments(self._implementation)
+
+    @property
+    def _implementation(self) -> Callable[..., Any]:
+        module, _, name = self.function.partition(":")
+        function: Callable[..., Any] = getattr(
+            import_module(f"latentdc.prune.rules.{module}"), name
+        )
+        return function
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it chooses a set and ranks no image by itself."""
+        return self.stage == "choice"
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether it looks at a training, so that given weights do not do."""
+        return self.stage in ("records", "subsets")
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether it looks at the features of all images at once."""
+        return self.stage == "features" or (self.chooses and "features" in self.inputs)
+
+
+@cache
+def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(signature(function).parameters)
+
+
+RULES = {
+    "loss": Rule("predictions:cross_entropy", "predictions", free=True),
+    "random": Rule("sampling:random_scores", "contents"),
+    "el2n": Rule("predictions:el2n", "predictions", free=True),
+    "grand": Rule("predictions:grand", "predictions"),
+    "grand_full": Rule("predictions:grand_full", "predictions"),
+    "entropy": Rule("predictions:entropy", "last", free=True),
+    "margin": Rule("predictions:margin", "last", free=True),
+    "least_confidence": Rule("predictions:least_confidence", "last", free=True),
+    "forgetting": Rule("dynamics:forgetting", "records", free=True),
+    "aum": Rule("dynamics:aum", "records", hard="low", free=True),
+    "aum_probability": Rule("dynamics:aum_probability", "records", hard="low", free=True),
+    "tdds": Rule("dynamics:tdds", "records"),
+    "memorization": Rule("dynamics:memorization", "subsets"),
+    "distance": Rule("features:distance", "features"),
+    "prototypes": Rule("features:prototypes", "features"),
+    "moderate": Rule("sampling:moderate", "choice", base="distance"),
+    "herding": Rule("features:herding", "choice"),
+    "kcenter": Rule("features:kcenter", "choice"),
+    "ccs": Rule("sampling:ccs", "choice", base="*"),
+    "d2": Rule("features:d2", "choice", base="*"),
+}
+
+
+def require_rule(name: str, key: str) -> Rule:
+    """The rule of that name.
+
+    Raises:
+        InputError: there is none; the nearest name is said.
+    """
+    if name not in RULES:
+        raise InputError(
+            f"{key}: there is no rule {name!r}{nearest(name, RULES)}; known: {', '.join(RULES)}."
+        )
+    return RULES[name]

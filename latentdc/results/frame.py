@@ -1,0 +1,81 @@
+"""Results as a pandas frame, and the one way in which a mean and its deviation are written."""
+
+import json
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+import pandas as pd
+
+from latentdc.results.result import Result, deviation
+
+UNSEEN = "unseen"  # the column of the mean over several students that no distillation used
+
+
+def to_frame(results: Iterable[Result]) -> pd.DataFrame:
+    """A row for each training: what it is of, its seed, the hash of its set, and its accuracies.
+
+    Facts of the machine have columns `machine.*`; `preprocessing` and `settings`, of the protocol,
+    are JSON text.
+    """
+    rows = []
+    for order, result in enumerate(results):
+        protocol_hash, test, preprocessing = result.conditions
+        shared = {
+            "result": order,
+            "set": result.set,
+            "run": result.run,
+            "ipc": result.ipc,
+            "classes": result.classes,
+            "counts": result.counts or "",
+            "student": result.student,
+            "unseen": result.unseen,
+            "protocol": result.protocol,
+            "protocol_hash": protocol_hash,
+            "steps": result.steps,
+            "data": result.data,
+            "test": test,
+            "preprocessing": preprocessing,
+            "settings": json.dumps(result.settings, sort_keys=True),
+            "labels": result.labels.get("source", "hard"),
+            "bytes": result.bytes,
+            "seconds": result.seconds,
+            **{f"machine.{key}": value for key, value in result.machine.items()},
+        }
+        top5: Sequence[float | None] = result.top5 or [None] * len(result.accuracies)
+        for seed, values in enumerate(zip(result.hashes, result.accuracies, top5, strict=True)):
+            rows.append({**shared, "seed": seed, **dict(zip(VALUES, values, strict=True))})
+    return pd.DataFrame(rows)
+
+
+VALUES = ("hash", "accuracy", "top5")  # of one training
+
+
+def by_seed(frame: pd.DataFrame, students: Sequence[str], value: str = "accuracy") -> list[float]:
+    """Mean over students for each seed that all of them have; empty where one is missing.
+
+    Args:
+        frame: of one set under one protocol.
+        students: to average over.
+        value: `accuracy` or `top5`.
+    """
+    wide = frame.pivot(index="seed", columns="student", values=value)
+    if not students or not set(students) <= set(wide.columns):
+        return []
+    return [float(one) for one in wide[list(students)].dropna().mean(axis=1)]
+
+
+def unseen_students(frame: pd.DataFrame) -> list[str]:
+    """Students that no distillation of the frame's sets used; empty unless there are several."""
+    unseen = frame.groupby("student", sort=False)["unseen"].all()
+    students = [str(student) for student in unseen.index[unseen]]
+    return students if len(students) > 1 else []
+
+
+def percent(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation of shares, in %; the mean alone of a single one."""
+    return plus_minus(fmean(values), deviation(values)) if values else "-"
+
+
+def plus_minus(mean: float, error: float | None, sign: str = "") -> str:
+    """Shares in % with one decimal."""
+    return f"{100 * mean:{sign}.1f}" + ("" if error is None else f" ± {100 * error:.1f}")

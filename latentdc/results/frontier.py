@@ -1,0 +1,114 @@
+"""Accuracy against storage: which sets no other one beats in both, and a picture of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from latentdc.io import writing
+from latentdc.plain_text import in_picture
+from latentdc.results.comparison import columns, groups_of, lines_of, size_of
+from latentdc.results.frame import by_seed
+
+MARKS = "osD^vP*X"
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (bytes, accuracy) points that no other beats, by growing bytes.
+
+    A point is beaten by one with fewer bytes and no less accuracy, or with more accuracy and no
+    more bytes.
+    """
+    kept: list[int] = []
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if not kept or points[index][1] > points[kept[-1]][1]:
+            kept.append(index)
+    return kept
+
+
+def save_frontier(path: Path, frame: pd.DataFrame, value: str = "accuracy") -> int:
+    """Draw a panel for each protocol (rows) and student (columns), whole or not at all.
+
+    Sets whose bytes are not known are left out.
+
+    Args:
+        path: of the PNG.
+        frame: of `read_runs`.
+        value: `accuracy` or `top5`.
+
+    Returns:
+        Panels that were drawn; without any there is no picture.
+    """
+    from matplotlib.figure import Figure
+
+    known = frame[frame.groupby(["name", "ipc"])["bytes"].transform("max") > 0]
+    drawn = [(group, columns(group)) for _, group in groups_of(known, value)]
+    if not drawn:
+        return 0
+    wide = max(len(named) for _, named in drawn)
+    figure = Figure(figsize=(2.9 * wide + 0.6, 3.1 * len(drawn) + 0.4), layout="constrained")
+    axes = figure.subplots(len(drawn), wide, squeeze=False)
+    names = list(known["name"].unique())
+    for (group, named), row in zip(drawn, axes, strict=True):
+        for panel in row[len(named) :]:
+            panel.set_axis_off()
+        for (name, students), panel in zip(named, row, strict=False):
+            _panel(panel, group, students, names, value)
+            panel.set(title=in_picture(name), xlabel="images and stored soft labels")
+            _scale(panel, group["bytes"].dropna())
+        first = group.iloc[0]
+        protocol = in_picture(f"{first['protocol']} ({first['protocol_hash']})")
+        what = "top-5 test accuracy" if value == "top5" else "test accuracy"
+        row[0].set_ylabel(f"{protocol}\n{what} in %")
+    found = {h.get_label(): h for row in axes for panel in row for h in _handles(panel)}
+    figure.legend(
+        found.values(), found.keys(), loc="outside lower center", ncols=min(6, len(found))
+    )
+    with writing(path) as part:
+        figure.savefig(part, format="png", dpi=130)
+    return sum(len(named) for _, named in drawn)
+
+
+def _panel(
+    panel: Any, group: pd.DataFrame, students: Sequence[str], names: Sequence[str], value: str
+) -> None:
+    """Every set a mark with its range, and a step line along the frontier."""
+    points = []
+    for line in lines_of(group):
+        values = by_seed(line, students, value)
+        if not values:
+            continue
+        mean, size = 100 * fmean(values), size_of(line) or 0
+        points.append((float(size), mean))
+        place = names.index(line["name"].iloc[0])
+        panel.errorbar(
+            [size],
+            [mean],
+            [[max(0, mean - 100 * min(values))], [max(0, 100 * max(values) - mean)]],
+            fmt=MARKS[place % len(MARKS)],
+            color=f"C{place % 10}",
+            capsize=2,
+            label=in_picture(names[place]),
+        )
+    best = [points[index] for index in frontier(points)]
+    if best:
+        panel.step(*zip(*best, strict=True), where="post", color="grey", zorder=0, label="frontier")
+    panel.margins(0.15)
+
+
+def _scale(panel: Any, sizes: "pd.Series[float]") -> None:
+    """Logarithmic where sizes are far apart; in kB, MB, ... and with few marks, so all fit."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
+
+    if max(sizes) > 5 * min(sizes):
+        panel.set_xscale("log")
+    else:
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+    panel.xaxis.set_major_formatter(EngFormatter("B"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _handles(panel: Any) -> list[Any]:
+    return list(panel.get_legend_handles_labels()[0])

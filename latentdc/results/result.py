@@ -1,0 +1,271 @@
+"""`Result`: the accuracies of one student on one set under one protocol, and files of them.
+
+It is the only type that holds accuracies, and its file has one form for every command. Imports no
+torch.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from latentdc.errors import InputError
+from latentdc.io import locked, read_json, write_json
+from latentdc.recipe import BASELINES
+from latentdc.recipe.fields import show
+
+VERSION = 5  # of files; no released version wrote another one
+RESULTS, EVALUATION = "results.json", "evaluation.json"  # of a run, and of later evaluations
+# What reading a file can raise whose values are anything that JSON has.
+_UNFIT = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Accuracies of a student after its last step, one for each of the seeds 0, 1, ...
+
+    Attributes:
+        set: name of the set: `distilled`, the name that the user gave it, or one of `BASELINES`.
+        run: run or cell of a sweep that it is of; None takes the folder that its file lies in.
+        hashes: of the set that each seed trained on; all the same unless it was drawn by seed.
+        ipc: images per class, of the sets that a baseline stands beside.
+        classes: of the data set.
+        counts: hash of the images of each class; None where all classes have as many.
+        student: name of the network.
+        unseen: whether no distillation used the student's network.
+        accuracies: in [0, 1].
+        top5: in [0, 1], of the right class among five; None with five classes or fewer.
+        protocol: its name.
+        protocol_hash: 12 hex digits of all that decides one training.
+        settings: all of the protocol, its budget in steps; kept once for each hash of a file.
+        test: hash of the test set.
+        data: name of the test set.
+        preprocessing: facts of how students see images.
+        labels: what soft labels are made of and cost; empty where they are hard.
+        image_bytes: of the images, of a set that is drawn by seed those of seed 0; None for large
+            sets.
+        seconds: of the distillation; None where there was none.
+        machine: where it was computed: versions, device, threads, processes, precision, commit.
+    """
+
+    set: str
+    run: str | None = None
+    hashes: tuple[str, ...]
+    ipc: int
+    classes: int
+    counts: str | None = None
+    student: str
+    unseen: bool = False
+    accuracies: tuple[float, ...]
+    top5: tuple[float, ...] | None = None
+    protocol: str
+    protocol_hash: str
+    settings: Mapping[str, Any]
+    test: str
+    data: str | None = None
+    preprocessing: Mapping[str, Any]
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    image_bytes: int | None = None
+    seconds: float | None = None
+    machine: Mapping[str, Any]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over seeds."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over seeds (divided by n - 1), None for a single seed."""
+        return deviation(self.accuracies)
+
+    @property
+    def steps(self) -> int:
+        """Of every training."""
+        return int(self.settings["steps"])
+
+    @property
+    def bytes(self) -> int | None:
+        """Of images and of soft labels that are stored or the set brings; None if not counted."""
+        if self.image_bytes is None:
+            return None
+        return self.image_bytes + int(self.labels.get("label_bytes", 0))
+
+    @property
+    def conditions(self) -> tuple[str, str, str]:
+        """Protocol hash, test set and preprocessing: only under the same ones numbers compare."""
+        return self.protocol_hash, self.test, json.dumps(self.preprocessing, sort_keys=True)
+
+    def is_again(self, other: "Result") -> bool:
+        """Whether both are of one student on one set, as far as the seeds of both go."""
+        counts = self.set not in BASELINES or self.counts == other.counts
+        return (
+            (self.set, self.run, self.ipc, self.student, self.conditions)
+            == (other.set, other.run, other.ipc, other.student, other.conditions)
+            and counts
+            and all(a == b for a, b in zip(self.hashes, other.hashes, strict=False))
+        )
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Sample standard deviation (divided by n - 1), None for a single value."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def save(path: Path, results: Iterable[Result]) -> None:
+    """Write a file of results, whole or not at all."""
+    write_json(path, to_json(results))
+
+
+def merge(path: Path, results: Iterable[Result]) -> list[Result]:
+    """Add results to a file, in the place of those that are of the same student on the same set.
+
+    Two sets of one name and different contents stand side by side.
+
+    Returns:
+        All that the file now holds.
+
+    Raises:
+        InputError: the file is none of ours.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path, wait=True):
+        known = load(path) if path.exists() else []
+        for result in from_json(to_json(results)):
+            again = [place for place, old in enumerate(known) if result.is_again(old)]
+            known = [old for place, old in enumerate(known) if place not in again[1:]]
+            at = again[0] if again else len(known)
+            known[at : at + 1] = [result]
+        save(path, known)
+    return known
+
+
+def load(path: Path) -> list[Result]:
+    """The results of a file, whose accuracies and means fit each other.
+
+    Raises:
+        InputError: the file is none of this version's.
+    """
+    try:
+        return from_json(read_json(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except _UNFIT as error:
+        raise InputError(
+            f"{path} is no {RESULTS} or {EVALUATION} of latentdc ({error!r}); mend or remove it."
+        ) from error
+
+
+def to_json(results: Iterable[Result]) -> dict[str, Any]:
+    """The content of a file of results: flat rows, and each protocol once."""
+    results = list(results)
+    content = {
+        "version": VERSION,
+        "protocols": {result.protocol_hash: dict(result.settings) for result in results},
+        "results": [_row(result) for result in results],
+    }
+    return dict(json.loads(json.dumps(content)))  # lists in the place of tuples
+
+
+def _row(result: Result) -> dict[str, Any]:
+    row = {key: value for key, value in asdict(result).items() if key != "settings"}
+    row |= {"steps": result.steps, "mean": result.mean, "std": result.std}
+    return row if result.top5 is None else row | {"top5_mean": statistics.fmean(result.top5)}
+
+
+def from_json(content: Mapping[str, Any]) -> list[Result]:
+    """The results that `to_json` wrote.
+
+    Raises:
+        InputError: they are of another version.
+        ValueError, TypeError, KeyError: what `to_json` never writes.
+    """
+    version = _checked("version", content["version"], int)
+    if version != VERSION:
+        do = "install a newer one" if version > VERSION else "remove it and run its command again"
+        raise InputError(f"it has version {version} and this latentdc reads {VERSION}; {do}.")
+    protocols = _checked("protocols", content["protocols"], dict)
+    rows = _checked("results", content["results"], list)
+    results = [_result(_checked("a result", row, dict), protocols) for row in rows]
+    if any(one.is_again(other) for n, one in enumerate(results) for other in results[:n]):
+        raise ValueError("a result stands there twice")
+    return results
+
+
+_TEXTS = ("set", "student", "protocol", "protocol_hash", "test", "run", "counts", "data")
+_OPTIONAL = ("run", "counts", "data", "top5", "image_bytes", "seconds")
+
+
+def _result(row: Mapping[str, Any], protocols: Mapping[str, Any]) -> Result:
+    """A row of a file whose every value is of the kind that latentdc writes."""
+    values = {each.name: row[each.name] for each in fields(Result) if each.name != "settings"}
+    given = {key: v for key, v in values.items() if not (key in _OPTIONAL and v is None)}
+    kinds = {
+        **dict.fromkeys(_TEXTS, (str,)),
+        **dict.fromkeys(("ipc", "classes", "image_bytes"), (int,)),
+        **dict.fromkeys(("preprocessing", "labels", "machine"), (dict,)),
+        **dict.fromkeys(("hashes", "accuracies", "top5"), (list,)),
+        "unseen": (bool,),
+        "seconds": (int, float),
+    }
+    for key, value in given.items():
+        _checked(key, value, *kinds[key])
+    for key in ("ipc", "classes"):
+        if row[key] < 1:
+            raise ValueError(f"{key} is {row[key]}")
+    for key, value in {**given, "label_bytes": row["labels"].get("label_bytes", 0)}.items():
+        if key in ("image_bytes", "label_bytes", "seconds"):
+            number = _checked(key, value, int, *([float] if key == "seconds" else []))
+            if not 0 <= number < math.inf:
+                raise ValueError(f"{key} is {number!r}")
+    settings = _checked("settings of the protocol", protocols[row["protocol_hash"]], dict)
+    if _checked("steps", settings["steps"], int) < 1 or row["steps"] != settings["steps"]:
+        raise ValueError(f"steps is {settings['steps']} and {row['steps']}")
+    for part in ("views", "labels"):
+        _checked(part, settings[part], dict)
+    hashes = tuple(_checked("a hash", each, str) for each in row["hashes"])
+    values["accuracies"] = _accuracies(row["accuracies"], row["mean"], hashes)
+    if row["top5"] is not None:
+        values["top5"] = _accuracies(row["top5"], row["top5_mean"], hashes)
+        if any(map(float.__lt__, values["top5"], values["accuracies"])):
+            raise ValueError("a top-5 accuracy is below the accuracy")
+    return Result(**{**values, "hashes": hashes, "settings": settings})
+
+
+def _checked(key: str, value: Any, *kinds: type) -> Any:
+    """A value of one of the kinds; true and false are no numbers."""
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise TypeError(f"{key} is {show(value)}")
+    return value
+
+
+def _accuracies(values: Sequence[object], mean: object, hashes: Sequence[str]) -> tuple[float, ...]:
+    """Shares by seed, as many as sets, with the mean that is written beside them."""
+    found = tuple(map(share, values))
+    if not found or len(found) != len(hashes):
+        raise ValueError(f"a result has {len(found)} accuracies of {len(hashes)} sets")
+    if not abs(statistics.fmean(found) - _checked("mean", mean, int, float)) < 1e-9:
+        raise ValueError(f"a mean is {mean!r}, and that of its values {statistics.fmean(found)!r}")
+    return found
+
+
+def share(value: object) -> float:
+    """An accuracy as a file holds it.
+
+    Raises:
+        ValueError: it is none: no number, or outside of [0, 1].
+    """
+    if isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise ValueError(f"an accuracy is a share in [0, 1], not {value!r}")  # NaN neither

@@ -1,0 +1,194 @@
+"""DD-Ranking's scores: how much of an accuracy is the set's own, not its labels' or its views'.
+
+Li et al., "DD-Ranking: Rethinking the Evaluation of Dataset Distillation", 2025,
+https://github.com/NUS-HPC-AI-Lab/DD-Ranking. All accuracies are of one student on one test set.
+
+Here they are shares in [0, 1], which is the range that the exponential is scaled for. Version
+0.2.0 of the package feeds percentage points into it, so its values leave [0, 1] and are not
+comparable with these. It also picks learning rates by test accuracy and trains the real row in
+full; which accuracies go in here is the caller's choice and has to be said beside the number. The
+weights of 1/2 are the package's defaults; the sources do not argue for another.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from latentdc.errors import InputError
+from latentdc.recipe import BASELINES
+
+NOT_TRAINING = ("name", "students", "seeds", "unsettled", "augment", "views")
+Row = Any  # of one result: columns of `to_frame` and the mean accuracy, as attributes
+
+
+def hard_label_recovery(real_hard: float, synthetic_hard: float) -> float:
+    """HLR = Acc(real, hard) - Acc(synthetic, hard), in [-1, 1]: the smaller, the better.
+
+    Args:
+        real_hard: all real images, hard labels.
+        synthetic_hard: the set, hard labels.
+    """
+    return _share(real_hard) - _share(synthetic_hard)
+
+
+def improvement_over_random(synthetic: float, random: float) -> float:
+    """IOR = Acc(synthetic, any) - Acc(random, any), in [-1, 1]: the larger, the better.
+
+    Args:
+        synthetic: the set, with labels of any kind.
+        random: as many real images per class, with labels of the same kind.
+    """
+    return _share(synthetic) - _share(random)
+
+
+def label_robust_score(hlr: float, ior: float, *, weight: float = 0.5) -> float:
+    """LRS: alpha = w IOR - (1 - w) HLR, brought to [0, 1].
+
+    Args:
+        hlr: `hard_label_recovery`.
+        ior: `improvement_over_random`.
+        weight: w in [0, 1].
+    """
+    return _scaled(_weight(weight) * ior - (1 - weight) * hlr)
+
+
+def augmentation_robust_score(augmented: float, plain: float, *, weight: float = 0.5) -> float:
+    """ARS: beta = g IOR(augmented) + (1 - g) IOR(plain), brought to [0, 1].
+
+    Args:
+        augmented: `improvement_over_random` where students see augmented views.
+        plain: the same without augmentation.
+        weight: g in [0, 1].
+    """
+    return _scaled(_weight(weight) * augmented + (1 - weight) * plain)
+
+
+def _scaled(value: float) -> float:
+    """(e^x - e^-1) / (e - e^-1): [-1, 1] -> [0, 1], no difference (0) at 0.269."""
+    lowest = math.exp(-1)
+    return (math.exp(value) - lowest) / (math.e - lowest)
+
+
+def _share(accuracy: float) -> float:
+    if not 0 <= accuracy <= 1:
+        raise InputError(f"accuracies are shares in [0, 1], got {accuracy}; for 56.5 % pass 0.565.")
+    return accuracy
+
+
+def _weight(weight: float) -> float:
+    if not 0 <= weight <= 1:
+        raise InputError(f"a weight is in [0, 1], got {weight}; the usual one is 0.5.")
+    return weight
+
+
+def robustness(frame: pd.DataFrame) -> pd.DataFrame:
+    """The scores of the sets in a comparison, as far as the rows for them are there.
+
+    HLR needs the set and all real images under a protocol with hard labels: its own, or the only
+    one; IOR the set and random images under any; ARS both under two protocols that differ in
+    augmentation alone, one of them without any. A set that brings soft labels of its own is
+    trained on neither hard ones nor the labels of random images.
+
+    Args:
+        frame: of `read_runs`.
+
+    Returns:
+        A row for every set and student whose HLR or ARS can be told; IOR alone is in the tables.
+    """
+    means = frame.groupby("result")["accuracy"].mean()
+    first = frame.drop_duplicates("result")
+    rows = list(first.assign(mean=first["result"].map(means)).itertuples())
+    once: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        key = (row.name, row.ipc, row.student, row.protocol_hash, row.test, row.preprocessing)
+        once.setdefault(key, row)
+    found = [_scores(row, rows) for row in once.values() if row.set not in BASELINES]
+    return pd.DataFrame([one for one in found if one is not None])
+
+
+def _scores(row: Row, rows: Sequence[Row]) -> dict[str, object] | None:
+    kept = (row.student, row.test, row.preprocessing)
+    near = [each for each in rows if (each.student, each.test, each.preprocessing) == kept]
+    ior, plain = _ior(row, near), _plain(row, near)
+    hlr, other = _hlr(row, near), None if plain is None else _ior(plain, near)
+    if ior is None or (hlr is None and other is None):
+        return None
+    return {
+        "set": row.name,
+        "ipc": row.ipc,
+        "student": row.student,
+        "protocol": row.protocol,
+        "HLR": hlr,
+        "IOR": ior,
+        "LRS": None if hlr is None else label_robust_score(hlr, ior),
+        "IOR augmented": None if other is None else ior,
+        "IOR plain": other,
+        "ARS": None if other is None else augmentation_robust_score(ior, other),
+    }
+
+
+def _ior(row: Row, near: Sequence[Row]) -> float | None:
+    """Against random images of as many per class, under the same protocol.
+
+    None for a set with soft labels of its own, which no random images have.
+    """
+    same = (row.ipc, row.counts, row.protocol_hash, row.labels == "brought")
+    random = [
+        each
+        for each in near
+        if each.set == "random"
+        and (each.ipc, each.counts, each.protocol_hash, each.labels == "brought") == same
+    ]
+    own = [each for each in random if each.origin == row.origin] or random
+    names = {each.name: each.mean for each in own}  # rows that several runs share count once
+    return improvement_over_random(row.mean, fmean(names.values())) if own else None
+
+
+def _hlr(row: Row, near: Sequence[Row]) -> float | None:
+    """Of the row's own protocol where its labels are hard, else of the only hard one."""
+    hard = {each.protocol_hash: each for each in near if _same_set(each, row) and _hard(each)}
+    chosen = hard.get(row.protocol_hash) or (next(iter(hard.values())) if len(hard) == 1 else None)
+    if chosen is None:
+        return None
+    real = [e for e in near if e.set == "full" and e.protocol_hash == chosen.protocol_hash]
+    own = [each for each in real if each.origin == row.origin] or real
+    return hard_label_recovery(own[0].mean, chosen.mean) if own else None
+
+
+def _plain(row: Row, near: Sequence[Row]) -> Row | None:
+    """The same set under the only protocol that is this one without its augmentation."""
+    settings = json.loads(row.settings)
+    if not _augments(settings):
+        return None
+    alike = {
+        each.protocol_hash: each
+        for each in near
+        if _same_set(each, row)
+        and not _augments(json.loads(each.settings))
+        and _training(json.loads(each.settings)) == _training(settings)
+    }
+    return next(iter(alike.values())) if len(alike) == 1 else None
+
+
+def _same_set(one: Row, other: Row) -> bool:
+    return (one.name, one.ipc, one.hash) == (other.name, other.ipc, other.hash)
+
+
+def _hard(row: Row) -> bool:
+    """By its protocol, and by what it brings."""
+    source = json.loads(row.settings)["labels"].get("source")
+    return bool(source == "hard" and row.labels != "brought")
+
+
+def _augments(settings: Mapping[str, Any]) -> bool:
+    views = {k: v for k, v in settings["views"].items() if k not in ("mix_alpha", "pad_mode")}
+    return settings.get("augment") is not None or any(views.values())
+
+
+def _training(settings: Mapping[str, Any]) -> str:
+    kept = {key: value for key, value in settings.items() if key not in NOT_TRAINING}
+    return json.dumps(kept, sort_keys=True)

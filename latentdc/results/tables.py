@@ -1,0 +1,106 @@
+"""Tables of results as aligned text for the terminal, and as Markdown."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from latentdc.plain_text import markdown_table
+from latentdc.results.frame import UNSEEN, by_seed, percent, to_frame, unseen_students
+from latentdc.results.result import Result
+
+MANY = 100  # classes from which publications report top-5 beside top-1
+
+
+def to_text(results: Sequence[Result]) -> str:
+    """Aligned columns under lines that say what the numbers are."""
+    cells = _cells(results)
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    cells.insert(1, ["-" * width for width in widths])
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in cells
+    ]
+    return "\n".join([*_captions(results), "", *lines])
+
+
+def to_markdown(results: Sequence[Result]) -> str:
+    """A Markdown table over lines that say what the numbers are."""
+    return "\n\n".join([markdown_table(_cells(results)), *_captions(results)])
+
+
+def _cells(results: Sequence[Result]) -> list[list[str]]:
+    """Header and a row for each set.
+
+    Columns for ipc and protocol stand where these differ. Bytes are those of images and soft
+    labels, seconds those of the distillation, as far as they are known. With several students, a
+    last column holds the mean of the unseen ones; a data set of many classes has a column of top-5
+    beside each student's.
+    """
+    frame = to_frame(results)
+    table = ["ipc", "protocol", "protocol_hash", "test", "preprocessing", "counts"]
+    tables = frame.groupby(table, sort=False, dropna=False)
+    frame["table"] = tables.ngroup()
+    students = list(dict.fromkeys(frame["student"]))
+    unseen = {number: unseen_students(one) for number, one in frame.groupby("table")}
+    five = bool((frame["classes"] >= MANY).any() and frame["top5"].notna().any())
+    shown = {"bytes": frame["bytes"], "seconds": frame["seconds"]}
+    facts = [name for name, values in shown.items() if values.notna().any()]
+    key = ["ipc", "protocol"] if tables.ngroups > 1 else []
+    named = [name for s in students for name in ([s, f"{s} top-5"] if five else [s])]
+    extra = [UNSEEN] if any(unseen.values()) else []
+    cells = [["set", *key, *facts, *named, *extra]]
+    sets = frame.assign(first=frame.groupby("result")["hash"].transform("first"))
+    for (number, name, _), one in sets.groupby(["table", "set", "first"], sort=False):
+        about = [str(one[column].iloc[0]) for column in key]
+        numbers = [_number(one[fact].iloc[0]) for fact in facts]
+        kinds = ("accuracy", "top5") if five else ("accuracy",)
+        values = [percent(by_seed(one, [student], kind)) for student in students for kind in kinds]
+        values += [percent(by_seed(one, unseen[number]))] if extra else []
+        cells.append([name, *about, *numbers, *values])
+    return cells
+
+
+def _number(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:,.0f}"
+
+
+def _captions(results: Sequence[Result]) -> list[str]:
+    """What the numbers are: one line for each protocol and ipc, and what its labels are."""
+    lines = []
+    tables = {(r.ipc, r.protocol, *r.conditions, len(r.accuracies)): r for r in reversed(results)}
+    for one in reversed(tables.values()):
+        settings, seeds = one.settings, len(one.accuracies)
+        over = "1 seed" if seeds == 1 else f"mean ± sample std over {seeds} seeds"
+        fewer = " at most, less what InfoBatch leaves out" if settings.get("infobatch") else ""
+        lines.append(
+            f"Test accuracy in %, {over}, ipc {one.ipc}, protocol {one.protocol} "
+            f"({one.protocol_hash}): {one.steps} steps for every row{fewer}."
+        )
+        if one.ipc * one.classes < settings["batch"]:
+            lines.append(
+                f"At ipc {one.ipc} a set is smaller than the batch of {settings['batch']}: its "
+                "epochs are one full batch each."
+            )
+        if settings.get("unsettled"):
+            lines.append(f"The sources do not settle its {', '.join(settings['unsettled'])}.")
+        alike = [r for r in results if (r.ipc, r.conditions) == (one.ipc, one.conditions)]
+        lines += _labels(alike)
+    return list(dict.fromkeys(lines))
+
+
+def _labels(results: Sequence[Result]) -> list[str]:
+    """Of what soft labels are made, what they cost, and how far they agree with the sets'."""
+    facts = results[0].labels
+    if not facts:
+        return []
+    if facts["source"] == "brought":
+        return [f"Sets with soft labels of their own: {facts['label_bytes']:,} bytes."]
+    cost = f", {facts['label_bytes']:,} bytes" if "label_bytes" in facts else ""
+    shares = {result.set: result.labels.get("teacher_accuracy_on_views") for result in results}
+    told = [f"{100 * share:.1f} % ({name})" for name, share in shares.items() if share is not None]
+    views = f" and on what students see of the sets: {', '.join(told)}" if told else ""
+    return [
+        f"Soft labels ({facts['source']}{cost}) of {' and '.join(facts['teachers'])}, right on "
+        f"{100 * facts['teacher_accuracy']:.1f} % of real test images{views}; "
+        f"{facts['teacher_bytes']:,} bytes."
+    ]

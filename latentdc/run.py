@@ -1,0 +1,411 @@
+"""A whole run of a recipe: prune, make the synthetic set, keep it, evaluate, push."""
+
+import filecmp
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from latentdc import __version__, checkpoint, config, runtime
+from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
+from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
+from latentdc.errors import InputError
+from latentdc.evaluate import load_protocol
+from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.protocol import EvalProtocol
+from latentdc.evaluate.teachers import require_given_teachers
+from latentdc.experts.buffers import ReplayBuffers
+from latentdc.experts.files import ExpertFiles, open_experts
+from latentdc.images import Preprocessing, Whitening
+from latentdc.methods.context import Context
+from latentdc.methods.latents import check_classes_per_step, check_fit
+from latentdc.methods.matching import check_moves, check_precision, match
+from latentdc.objectives.base import LEARNED_LR, Objective
+from latentdc.objectives.build import build_objective
+from latentdc.priors.base import Precision, Prior
+from latentdc.priors.load import load_prior
+from latentdc.priors.pixel import VectorPrior
+from latentdc.prune.coreset import Coreset
+from latentdc.prune.prune import prune_dataset
+from latentdc.prune.select import most_kept
+from latentdc.published import without_paths
+from latentdc.recipe import Recipe
+from latentdc.results.result import RESULTS, Result, save, to_json
+from latentdc.results.tables import to_text
+from latentdc.run_folder import CORESET, claim_folder
+from latentdc.synthetic import SyntheticSet
+from latentdc.synthetic.folder import is_set
+from latentdc.synthetic.push import push_folder, require_login
+
+SET, GRID = "synthetic", "grid.png"  # in a run folder
+# Provenance of a set that another name of the recipe, or another version, does not change.
+_NAMES = ("recipe", "latentdc")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run has before it has scored or trained anything.
+
+    Attributes:
+        train: real images, all of them.
+        test: to evaluate on.
+        normalization: what networks see of images.
+        prior: the space to optimise in.
+        objective: what to match.
+        experts: that trajectory matching follows; None for other objectives.
+    """
+
+    train: Dataset
+    test: Dataset
+    normalization: Preprocessing
+    prior: Prior
+    objective: Objective
+    experts: ExpertFiles | ReplayBuffers | None
+
+
+def run(
+    recipe: Recipe,
+    name: str,
+    folder: Path,
+    *,
+    rows: Path | None = None,
+    scores: Path | None = None,
+) -> list[Result]:
+    """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
+
+    What can be refused is refused before anything is scored, trained or written.
+
+    Args:
+        recipe: what to do.
+        name: of the recipe.
+        folder: of the run.
+        rows: folder of finished trainings; None takes the run's own.
+        scores: folder of the scores that the core set is chosen by; likewise.
+
+    Returns:
+        Of all rows; empty where the recipe evaluates nothing.
+
+    Raises:
+        InputError: what only the data, the weights or the launcher show to be wrong.
+        RunError: the run broke.
+    """
+    accelerator = _start(recipe, folder)
+    parts = open_parts(recipe, accelerator)
+    if recipe.evaluate.rows:
+        require_given_teachers(
+            _protocol(recipe),
+            parts.test,
+            normalization=parts.normalization,
+            accelerator=accelerator,
+        )
+    if not checkpoint.whole(folder / "checkpoints"):
+        check_moves(
+            parts.prior,
+            recipe.distill,
+            learns=LEARNED_LR in parts.objective.state(),
+            steps=recipe.distill.steps,
+            device=accelerator.device,
+        )
+    kept = _coreset(recipe, parts, folder, scores, accelerator)
+    coreset = parts.train.select(kept.indices(parts.train))
+    if parts.experts is not None:
+        parts.experts.require_data(coreset, parts.normalization)
+    if accelerator.is_main_process:
+        claim_folder(recipe, folder)
+        kept.save(folder / CORESET)
+    if recipe.trackers:
+        accelerator.init_trackers("latentdc", config={"recipe": shared_recipe(recipe)})
+    facts = provenance(recipe, name, parts.prior, kept, accelerator.mixed_precision)
+    synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
+    if synthetic is None:
+        context = Context(ipc=recipe.ipc, seed=recipe.seed, accelerator=accelerator)
+        synthetic = match(
+            coreset,
+            parts.prior,
+            parts.objective,
+            recipe.distill,
+            checkpoint.in_folder(folder, context),
+            batch=recipe.objective.batch,
+        )
+        seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
+        synthetic = replace(synthetic, whitening=seen, provenance=facts)
+        if accelerator.is_main_process:
+            synthetic.save_pretrained(folder / SET, recipe=shared_recipe(recipe))
+    if accelerator.is_main_process and synthetic.kind == "images":
+        _copy(folder / SET / GRID, folder / GRID)
+    results: list[Result] = []
+    if recipe.evaluate.rows:
+        results = _evaluate(recipe, synthetic, coreset, parts, rows or folder / "rows", accelerator)
+    if accelerator.is_main_process:
+        _publish(synthetic, results, recipe, folder)
+    for tracker in accelerator.trackers:  # end_training() would end the processes' group too
+        tracker.finish()
+    return results
+
+
+def _start(recipe: Recipe, folder: Path) -> Accelerator:
+    accelerator = runtime.start(
+        threads=recipe.threads,
+        precision=recipe.precision,
+        processes=recipe.processes,
+        trackers=recipe.trackers,
+        folder=folder,
+    )
+    check_precision(accelerator)
+    if recipe.push.repo is not None:
+        runtime.main_first(accelerator, require_login)
+    return accelerator
+
+
+def _coreset(
+    recipe: Recipe, parts: Parts, folder: Path, scores: Path | None, accelerator: Accelerator
+) -> Coreset:
+    """The run's core set: kept from before, brought by the user, the experts', or scored now."""
+    train, experts, prune = parts.train, parts.experts, recipe.prune
+    path: Path | None = folder / CORESET
+    if not runtime.broadcast(accelerator, (folder / CORESET).is_file()):
+        path = experts.coreset if experts is not None else None
+        path = path if prune.coreset is None else Path(prune.coreset)
+    if path is not None:
+        kept = Coreset.load(path, train)
+        names, counts = kept.class_names, kept.different_counts()
+    else:
+        kept, names, sizes = None, train.class_names, different_counts(train).tolist()
+        counts = most_kept(sizes, prune, class_counts(train).tolist())
+    noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
+    check_fit(
+        names,
+        counts,
+        parts.prior,
+        ipc=recipe.ipc,
+        processes=accelerator.num_processes,
+        noise=noise,
+    )
+    if noise and "random" in recipe.evaluate.rows:
+        random_images(train, recipe.ipc, recipe.seed)
+    return kept or prune_dataset(
+        train,
+        prune,
+        parts.test,
+        normalization=plain_preprocessing(recipe.data, train),
+        seed=recipe.seed,
+        accelerator=accelerator,
+        folder=scores or folder,
+    )
+
+
+def _protocol(recipe: Recipe) -> EvalProtocol:
+    wanted = recipe.evaluate
+    return load_protocol(
+        wanted.protocol, students=wanted.students, seeds=wanted.seeds, steps=wanted.steps
+    )
+
+
+def _evaluate(
+    recipe: Recipe,
+    synthetic: SyntheticSet,
+    coreset: Dataset,
+    parts: Parts,
+    rows: Path,
+    accelerator: Accelerator,
+) -> list[Result]:
+    """Train the students of all rows that are not there yet."""
+    wanted, protocol = recipe.evaluate, _protocol(recipe)
+    if wanted.learned_lr:
+        protocol = protocol.with_learned_lr(synthetic.learned_lr)
+    sets = with_baselines(
+        {"distilled": synthetic}, wanted.rows, recipe.ipc, train=parts.train, coreset=coreset
+    )
+    return evaluate_sets(
+        sets,
+        parts.test,
+        protocol,
+        ipc=recipe.ipc,
+        normalization=parts.normalization,
+        train=parts.train,
+        seen=recipe.objective.network,
+        trainings=rows,
+        accelerator=accelerator,
+    )
+
+
+def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
+    """Read the data and the weights; the main process first, so that each file is made once.
+
+    Raises:
+        InputError: what only the data, the weights or the number of processes show to be wrong.
+    """
+    experts = recipe_experts(recipe)
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    precision: Precision = "bf16" if accelerator.mixed_precision == "bf16" else "no"
+    prior = runtime.main_first(
+        accelerator,
+        lambda: build_prior(
+            recipe,
+            accelerator.device,
+            class_names=train.class_names,
+            normalization=normalization,
+            precision=precision,
+        ),
+    )
+    if experts is not None:
+        experts.check(train, normalization)
+    objective = recipe_objective(recipe, train, normalization, experts)
+    check_classes_per_step(
+        recipe.distill.classes_per_step,
+        num_classes=train.num_classes,
+        processes=accelerator.num_processes,
+        scope=objective.scope,
+    )
+    return Parts(train, test, normalization, prior, objective, experts)
+
+
+def build_prior(
+    recipe: Recipe,
+    device: torch.device | str,
+    *,
+    class_names: Sequence[str] | None = None,
+    normalization: Preprocessing | None = None,
+    precision: Precision = "no",
+) -> Prior:
+    """The space to optimise in.
+
+    Args:
+        recipe: its prior and resolution.
+        device: of the weights; on `meta` there are none.
+        class_names: of the data set, which a text-conditional prior starts from.
+        normalization: what networks see of images; if it whitens, pixels are whitened ones. The
+            space of vectors is what they see of these.
+        precision: of the networks.
+
+    Raises:
+        InputError: weights missing or of an unknown kind.
+    """
+    return load_prior(
+        recipe.prior,
+        resolution=recipe.data.resolution,
+        class_names=class_names,
+        normalization=normalization,
+        seed=recipe.seed,
+        precision=precision,
+        device=device,
+    )
+
+
+def recipe_experts(recipe: Recipe) -> ExpertFiles | ReplayBuffers | None:
+    """The experts that a recipe follows; None where its objective follows none.
+
+    Raises:
+        InputError: some are missing, or they were made otherwise.
+    """
+    if recipe.objective.kind != "mtt":
+        return None
+    return open_experts(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
+
+
+def recipe_objective(
+    recipe: Recipe,
+    train: Dataset,
+    normalization: Preprocessing,
+    experts: ExpertFiles | ReplayBuffers | None = None,
+) -> Objective:
+    """What to match; experts are opened unless they are given.
+
+    Raises:
+        InputError: experts that are missing or were made otherwise.
+    """
+    spec = recipe.objective
+    if experts is None and (experts := recipe_experts(recipe)) is not None:
+        experts.check(train, normalization)
+    return build_objective(
+        spec,
+        num_classes=train.num_classes,
+        resolution=train.resolution,
+        normalization=normalization,
+        experts=experts,
+        seed=recipe.seed,
+    )
+
+
+def provenance(
+    recipe: Recipe, name: str, prior: Prior, coreset: Coreset, precision: str
+) -> dict[str, object]:
+    """The facts that a set keeps of its making, in JSON's types.
+
+    Args:
+        recipe: of the run.
+        name: of the recipe.
+        prior: that was optimised in.
+        coreset: that was matched, which need not be of the recipe's own pruning.
+        precision: that Accelerate runs in.
+    """
+    shared = without_paths(recipe)
+    return {
+        "dataset": shared.data.source,
+        "subset": shared.data.subset,
+        "values" if isinstance(prior, VectorPrior) else "resolution": prior.resolution,
+        "recipe": name,
+        "prior": shared.prior.kind,
+        "weights": None if isinstance(prior, VectorPrior) else shared.prior.weights,
+        "prior_hash": prior.identity,
+        "objective": shared.objective.kind,
+        "network": shared.objective.network,
+        "ipc": shared.ipc,
+        "steps": shared.distill.steps,
+        "rule": coreset.rule,
+        "order": coreset.order,
+        "keep": round(coreset.keep, 6),
+        "core_set": len(coreset),
+        "precision": precision,
+        "seed": shared.seed,
+        "latentdc": __version__,
+    }
+
+
+def shared_recipe(recipe: Recipe) -> str:
+    """YAML of the recipe as the set carries it."""
+    data = replace(recipe.data, cache=None)
+    return config.to_yaml(without_paths(replace(recipe, data=data, output=None)))
+
+
+def _finished(folder: Path, facts: Mapping[str, object]) -> SyntheticSet | None:
+    """The set that a run ended with before, which is not made again; None where there is none.
+
+    Other processes, threads or chunks would round some pixels otherwise, and so make another set
+    of the one that has been scored or pushed. A damaged one, or one of other facts, is none.
+    """
+    try:
+        kept = SyntheticSet.from_pretrained(folder / SET) if is_set(folder / SET) else None
+    except InputError:
+        return None
+    same = {name: value for name, value in facts.items() if name not in _NAMES}
+    return kept if kept is not None and same.items() <= dict(kept.provenance).items() else None
+
+
+def _publish(synthetic: SyntheticSet, results: list[Result], recipe: Recipe, folder: Path) -> None:
+    """Write and print the table, name the files, push the set if the recipe asks for it."""
+    if results:
+        save(folder / RESULTS, results)
+        text = shared_recipe(recipe)
+        synthetic.save_pretrained(folder / SET, recipe=text, results=to_json(results))
+        print(f"\n{to_text(results)}\n")
+        print(f"results: {folder / RESULTS}")
+    if synthetic.kind == "images":
+        print(f"grid: {folder / GRID}")
+    if recipe.push.repo is not None:
+        url = push_folder(folder / SET, recipe.push.repo, private=recipe.push.private)
+        print(f"pushed: {url}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Whole or not at all; the same picture is left untouched."""
+    if target.is_file() and filecmp.cmp(source, target, shallow=False):
+        return
+    part = target.with_name(target.name + ".part")
+    shutil.copyfile(source, part)
+    os.replace(part, target)

@@ -1,0 +1,65 @@
+"""A run folder: whose it is, and what it keeps of a run.
+
+A run whose latents have not been saved yet leaves a core set and nothing else of worth, so that a
+recipe with the same data, pruning and seed may go on from there.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+
+from latentdc import config
+from latentdc.errors import InputError
+from latentdc.io import require_writable
+from latentdc.recipe import Recipe
+
+CORESET = "coreset.parquet"
+MAY_CHANGE = (  # when a run is continued: they do not touch the synthetic set
+    "evaluate.",
+    "push.",
+    "output",
+    "trackers",
+    "threads",
+    "processes",
+    "data.cache",
+    "prior.memory",
+    "prior.chunk",
+    "distill.checkpoint_every",
+    "distill.grid_every",
+)
+DECIDE_CORESET = ("data", "prune", "seed")
+
+
+def check_folder(recipe: Recipe, folder: Path) -> None:
+    """Refuse a folder that the recipe can neither begin nor continue; writes nothing.
+
+    Raises:
+        InputError: it cannot be written, holds a run of another recipe, or files of a run whose
+            recipe is missing.
+    """
+    require_writable(folder)
+    orphans = [name for name in (CORESET, "checkpoints", "synthetic") if (folder / name).exists()]
+    if orphans and not (folder / config.RECIPE).is_file():
+        raise InputError(
+            f"{folder} holds {', '.join(orphans)} but no {config.RECIPE} that says how they were "
+            "made; name another folder with output=..."
+        )
+    config.refuse_other(recipe, folder, may_change=_may_change(folder))
+
+
+def claim_folder(recipe: Recipe, folder: Path) -> None:
+    """Write the recipe into its folder, which is made if need be.
+
+    Raises:
+        InputError: as `check_folder`.
+    """
+    check_folder(recipe, folder)
+    config.claim(recipe, folder, may_change=_may_change(folder))
+
+
+def _may_change(folder: Path) -> tuple[str, ...]:
+    begun = (folder / "synthetic").exists() or any(folder.glob("checkpoints/step-*[0-9]"))
+    if begun or not (folder / CORESET).is_file():
+        return MAY_CHANGE
+    return MAY_CHANGE + tuple(
+        field.name for field in fields(Recipe) if field.name not in DECIDE_CORESET
+    )

@@ -1,0 +1,386 @@
+"""Processes under Accelerate, whose launcher and config decide their number and precision.
+
+Starting them, work of the main process that all share, the machine they compute on, and signs of
+life between them: how long a process may work alone while the others wait (a download, a teacher's
+training, a cell of a sweep that another command holds) cannot be told beforehand, so that waits
+have no limit of their own. Instead a thread of each process counts up in the launcher's store,
+every few seconds. A process that is stopped, or whose machine is gone, counts no more, and ends the
+run within minutes.
+"""
+
+import atexit
+import logging
+import math
+import os
+import platform
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
+
+from latentdc import __version__, ranks
+from latentdc.errors import InputError, everywhere
+from latentdc.io import lock_owner
+
+PATIENCE = timedelta(days=7)  # of processes that wait for one that works
+VISIBLE = 10  # seconds in which a file of one node is seen on the others
+ENDED = b"ended"
+SILENCE = "LATENTDC_SILENCE"
+IMPORTS = 30.0  # seconds
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., object])
+_hearts: list["_Heart"] = []
+
+
+# ---- Processes ----
+
+
+def start(
+    *,
+    threads: int | None = None,
+    precision: str | None = None,
+    processes: int | None = None,
+    trackers: Sequence[str] = (),
+    folder: Path | None = None,
+) -> Accelerator:
+    """This process's Accelerator, with torch's threads set.
+
+    Args:
+        threads: CPU threads; None takes this process's share of the cores.
+        precision: that the launcher must have set, or None.
+        processes: that the launcher must have started, or None.
+        trackers: names of experiment trackers that Accelerate knows.
+        folder: of the run, where trackers that write files write them, too.
+
+    Raises:
+        InputError: the launcher's settings contradict `precision` or `processes`, a tracker is not
+            installed, or some processes do not see the main one's folder.
+    """
+    installed = [tracker.value for tracker in get_available_trackers()]
+    if missing := [tracker for tracker in trackers if tracker not in installed]:
+        raise InputError(
+            f"trackers: {', '.join(missing)} cannot be used here; installed of those that "
+            f"Accelerate knows: {', '.join(installed) or 'none'}."
+        )
+    accelerator = _accelerator(trackers, folder)
+    use_threads(threads)
+    if folder is not None and accelerator.num_processes > 1:
+        _require_shared(folder, accelerator)
+    if precision is not None and precision != accelerator.mixed_precision:
+        raise InputError(
+            f"the recipe has precision={precision}, but Accelerate runs in "
+            f"{accelerator.mixed_precision}; launch with --mixed_precision {precision}, or leave "
+            "precision out of the recipe."
+        )
+    if processes is not None and processes != accelerator.num_processes:
+        raise InputError(
+            f"the recipe has processes={processes}, but {accelerator.num_processes} run; "
+            f"{_how_to_start(processes)}"
+        )
+    if not accelerator.is_main_process:
+        logging.disable(logging.WARNING)
+        warnings.simplefilter("ignore")
+    return accelerator
+
+
+def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:
+    """With all processes of the launcher, which are seen from then on."""
+    started = ranks.processes()
+    if started > 1 and not torch.accelerator.is_available():
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # else each would work alone
+    with _meeting():
+        try:
+            accelerator = Accelerator(
+                log_with=list(trackers) or None,
+                project_dir=folder,
+                kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+            )
+        except ValueError as error:
+            raise InputError(
+                f"Accelerate cannot start as its launcher, environment or config says: {error}"
+            ) from error
+        if accelerator.num_processes < started:
+            raise InputError(
+                f"{started} processes were started (WORLD_SIZE), and Accelerate takes each for the "
+                f"only one; {_how_to_start(started)} For one process unset WORLD_SIZE and RANK."
+            )
+        if started > 1:
+            atexit.register(_end_group)
+        _start_heartbeat(accelerator)
+    return accelerator
+
+
+def _end_group() -> None:
+    """End the threads of the processes' group, which else abort a process that has done its work.
+
+    In torch 2.14 those of gloo do so in every second launch: they need Python, which is gone. After
+    an error of our own they are left alone, for they may wait for others.
+    """
+    if torch.distributed.is_initialized() and not hasattr(sys, "last_type"):
+        torch.distributed.destroy_process_group()
+
+
+def _require_shared(folder: Path, accelerator: Accelerator) -> None:
+    """Refuse nodes that have a folder of that name each; the main process's lock tells it."""
+    owner = broadcast(accelerator, lock_owner(folder) if accelerator.is_main_process else None)
+    if owner is None:  # called from Python, without a lock
+        return
+    end = time.monotonic() + VISIBLE
+    while not (seen := lock_owner(folder) == owner) and time.monotonic() < end:
+        time.sleep(0.1)
+    here = f"rank {accelerator.process_index} on {socket.gethostname()} ({folder.resolve()})"
+    blind = [name for name in gather_object([None if seen else here]) if name is not None]
+    if blind:
+        raise everywhere(
+            InputError(
+                f"{folder} of the main process is not what {', '.join(blind[:4])} sees there; all "
+                "nodes need one shared folder: name it by its whole path, with output=..."
+            )
+        )
+
+
+def _how_to_start(processes: int) -> str:
+    if torch.cuda.is_available():
+        return f"launch with --multi_gpu --num_processes {processes}."
+    return (
+        "on a CPU start them with ACCELERATE_USE_CPU=true torchrun --nproc_per_node "
+        f"{processes} -m latentdc.distill ... (accelerate launch starts one)."
+    )
+
+
+def broadcast(accelerator: Accelerator, value: object) -> object:
+    """What the main process has as `value`, on every process."""
+    shared = [value]
+    broadcast_object_list(shared)
+    return shared[0]
+
+
+def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """The result of `work`, which the main process does before the others.
+
+    Raises:
+        InputError: what the main process refuses, all processes refuse together.
+    """
+    refusal = result = None
+    if accelerator.is_main_process:
+        try:
+            result = work()
+        except InputError as error:
+            refusal = str(error)
+    if (reason := broadcast(accelerator, refusal)) is not None:
+        raise everywhere(InputError(str(reason)))
+    return cast(T, result) if accelerator.is_main_process else work()
+
+
+def main_alone(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """The result of `work` on every process; the main process alone does it.
+
+    Raises:
+        InputError: what the main process refuses, all processes refuse together.
+    """
+    result: tuple[T | None, str | None] = (None, None)
+    if accelerator.is_main_process:
+        try:
+            result = (work(), None)
+        except InputError as error:
+            result = (None, str(error))
+    result = cast(tuple[T | None, str | None], broadcast(accelerator, result))
+    if result[1] is not None:
+        raise everywhere(InputError(result[1]))
+    return cast(T, result[0])
+
+
+# ---- The machine ----
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Versions and hardware, for results.json."""
+
+    latentdc: str  # version
+    torch: str  # version
+    device: str  # type, and model of the GPU or the processor
+    threads: int  # of the CPU, for each process
+    processes: int  # of the launch
+    precision: str  # Accelerate's mixed precision
+    system: str  # operating system and processor type
+
+
+def this_machine(accelerator: Accelerator) -> Machine:
+    """The machine of this process."""
+    device = accelerator.device
+    return Machine(
+        latentdc=__version__,
+        torch=torch.__version__,
+        device=f"{device.type} ({device_name(device)})",
+        threads=torch.get_num_threads(),
+        processes=accelerator.num_processes,
+        precision=accelerator.mixed_precision,
+        system=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """Model of the GPU, or of the processor where the system tells it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def use_threads(threads: int | None) -> int:
+    """Let torch compute with `threads`, or this process's share of the cores; returns them.
+
+    `accelerate launch` sets one thread per process, which leaves cores idle.
+    """
+    if threads is None:
+        local = ranks.local_processes()
+        threads = max(1, _cores() // local)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def _cores() -> int:
+    """Cores that this process may use; not every system can tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def with_gradients(function: F) -> F:
+    """The function as it is outside of `torch.no_grad()` and `torch.inference_mode()`.
+
+    Tensors that are made in inference mode can never be trained with, so that loading has it too.
+    """
+    return torch.inference_mode(False)(torch.enable_grad()(function))
+
+
+# ---- Signs of life ----
+
+
+def _start_heartbeat(accelerator: Accelerator) -> None:
+    """Give signs of life, and listen for those of the others, until this process ends."""
+    if accelerator.num_processes == 1 or _hearts or "MASTER_ADDR" not in os.environ:
+        return
+    heart = _Heart(accelerator.process_index, accelerator.num_processes, _silence())
+    accelerator.wait_for_everyone()  # all have counted once
+    heart.start()
+    _hearts.append(heart)
+    atexit.register(heart.end)
+
+
+def _silence() -> float:
+    """Seconds without a sign of life after which a process counts as stopped."""
+    given = os.environ.get(SILENCE, "300")
+    with suppress(ValueError):
+        if 1 <= float(given) < math.inf:
+            return float(given)
+    raise everywhere(
+        InputError(f"{SILENCE} is a number of seconds from 1 on, such as 300, got {given[:40]!r}.")
+    )
+
+
+@contextmanager
+def _meeting() -> Iterator[None]:
+    """End this process if the block, in which all processes meet, takes longer than the silence.
+
+    Some seconds are given in any case: imports take that long on a busy machine.
+    """
+    seconds = max(_silence(), IMPORTS)
+    why = f"the other processes have not all started after {seconds:.0f} seconds"
+    late = threading.Timer(seconds, _end_process, [ranks.rank(), why])
+    late.daemon = True
+    if ranks.processes() > 1:
+        late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
+
+
+class _Heart(threading.Thread):
+    """Counts up for its process, and ends it where another one is silent for too long.
+
+    Args:
+        rank: of this process.
+        processes: of the launch.
+        silence: seconds that are too long.
+    """
+
+    def __init__(self, rank: int, processes: int, silence: float) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self.rank, self.silence, self.every = rank, silence, min(5.0, silence / 4)
+        self.over = threading.Event()
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+        self.store = TCPStore(  # a connection of its own, which no collective blocks
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            is_master=False,
+            timeout=timedelta(seconds=silence),
+        )
+        self.keys = [f"latentdc/beat/{index}" for index in range(processes)]
+        self.store.set(self.keys[rank], "0")
+
+    def run(self) -> None:
+        """Count and listen."""
+        # Silence is counted in own beats, not by the clock: where all are stopped together, and go
+        # on together, nobody was silent.
+        missed, heard, beat = [0] * len(self.keys), [b""] * len(self.keys), 0
+        lost = 0
+        while not self.over.wait(self.every):
+            beat += 1
+            try:
+                self.store.set(self.keys[self.rank], str(beat))
+                found = self.store.multi_get(self.keys)
+                lost = 0
+            except Exception:  # of another type in each release of torch
+                lost += 1
+                if lost * self.every >= self.silence:
+                    self._end_process("the process that started the others is gone")
+                continue
+            for index, told in enumerate(found):
+                same = told == heard[index] and told != ENDED and index != self.rank
+                missed[index] = missed[index] + 1 if same else 0
+                if missed[index] * self.every >= self.silence:
+                    self._end_process(f"rank {index} has given no sign of life")
+            heard = found
+
+    def end(self) -> None:
+        """Tell the others that this process ends by itself."""
+        self.over.set()
+        self.join(timeout=1)
+        with suppress(Exception):  # the launcher may be gone
+            self.store.set(self.keys[self.rank], ENDED.decode())
+
+    def _end_process(self, why: str) -> None:
+        cause = "it was stopped, or its machine is gone"
+        _end_process(self.rank, f"{why} for {self.silence:.0f} seconds: {cause}")
+
+
+def _end_process(rank: int, why: str) -> None:
+    time.sleep(2 if rank > 0 else 0)  # what the main one tells is told
+    print(
+        f"\nlatentdc: error: rank {rank}: {why}; finished files are whole, start the run again to "
+        "go on.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)  # the main thread waits inside a collective, which nothing interrupts
+
+
+agree = broadcast  # its name until all callers say broadcast

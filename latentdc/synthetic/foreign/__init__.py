@@ -1,0 +1,1 @@
+"""Readers of sets that were made elsewhere: image folders, columns of tables, tensors."""

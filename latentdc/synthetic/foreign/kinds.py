@@ -1,0 +1,79 @@
+"""What a path holds that latentdc did not write. Imports no torch."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from latentdc.config import RECIPE
+from latentdc.data.decode import SUFFIXES
+from latentdc.data.files import LeftOut, files_below, is_clutter, subfolders
+from latentdc.synthetic.folder import PROVENANCE
+
+Kind = Literal["images", "rows", "tensors"]
+TENSORS = (".pt", ".pth", ".npz")
+BEST = "images_best.pt"  # beside labels_best.pt, in the folder of an MTT run
+SPLIT = "train"
+
+
+def kind_of(path: Path) -> Kind | None:
+    """`images`: folders of image files; `rows`: tables; `tensors`: torch.save or npz.
+
+    None where it is none of them, or a run of latentdc.
+    """
+    if path.is_file():
+        return "tensors" if path.suffix.lower() in TENSORS else None
+    if not path.is_dir() or (path / RECIPE).is_file():
+        return None
+    found: Mapping[Kind, Callable[[Path], bool]] = {
+        "tensors": lambda folder: (folder / BEST).is_file(),
+        "rows": lambda folder: is_saved(folder) or bool(parquet_files(folder)),
+        "images": lambda folder: any(_holds_images(one, 1) for one in class_folders(folder)),
+    }
+    return next((kind for kind, holds in found.items() if holds(path)), None)
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """One for each class, in lexicographic order: of the folder, or of its split `train`.
+
+    A `train` with pictures of its own, or beside folders with pictures, is a class of that name.
+    """
+    found = subfolders(folder)
+    split = folder / SPLIT
+    if split in found and not any(map(_holds_images, found)):
+        inside = subfolders(split)
+        if any(_holds_images(one, 1) for one in inside):
+            return inside
+    return found
+
+
+def image_files(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
+    """Files with the suffix of an image format, at any depth, in lexicographic order."""
+    return files_below(folder, SUFFIXES, left_out)
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Those of its own and of its `data/` or `train/`, as Hub data sets have them."""
+    found = [
+        file for place in ("", "data/", f"{SPLIT}/") for file in folder.glob(f"{place}*.parquet")
+    ]
+    return sorted(file for file in found if file.is_file() and not is_clutter(file.name))
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` of `datasets` wrote it: several splits, or one."""
+    one = all((folder / name).is_file() for name in ("state.json", "dataset_info.json"))
+    return one or (folder / "dataset_dict.json").is_file()
+
+
+def _holds_images(folder: Path, below: int = 0) -> bool:
+    """Whether pictures lie in a folder, or in folders of it so far below; none of our sets."""
+    if os.path.lexists(folder / PROVENANCE):
+        return False
+    if any(_is_image(file) and not is_clutter(file.name) for file in folder.iterdir()):
+        return True
+    return below > 0 and any(_holds_images(one, below - 1) for one in subfolders(folder))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()

@@ -1,0 +1,153 @@
+"""Which class of the test set a name in a foreign set stands for.
+
+Folders and columns name classes by name (`ant`, `0_ant`), by WordNet id, or by number (see
+`numbers`).
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from latentdc.errors import InputError
+from latentdc.recipe.subsets import imagenet_index
+from latentdc.synthetic.folder import folder_names
+from latentdc.synthetic.foreign.numbers import (
+    Numbering,
+    Numbers,
+    Places,
+    number_places,
+    numbers_of,
+)
+from latentdc.synthetic.synthetic_set import SyntheticSet
+
+# A set in the class order of the test set, and how the numbers of its classes were read: None
+# where it names them.
+Read = tuple[SyntheticSet, Numbering | None]
+
+
+def class_places(
+    names: Sequence[str],
+    class_names: Sequence[str],
+    source: str,
+    numbers: Numbers | None = None,
+) -> tuple[list[int], Numbering | None]:
+    """Label of the test set for each name, and how numbers were read; None for names.
+
+    Args:
+        names: of the set's classes, as it spells them.
+        class_names: of the test set.
+        source: for messages.
+        numbers: the user's answer to whether numbers are names or positions; None without.
+
+    Raises:
+        InputError: names that are none of its classes, classes without a name, or numbers that
+            could be names as well as positions.
+    """
+    by_name, numbering = _by_name(names, class_names), None
+    digits = all(name.isdecimal() for name in names)
+    spelled = None not in by_name and not digits  # class_0 where the test set has a class_0
+    if numbers_of(names) is not None and (numbers is not None or not spelled):
+        best, numbering = number_places(names, class_names, source, numbers, spelled=by_name)
+    else:
+        counted = [re.fullmatch(r"[0-9]+[ _.-]+(.*[^0-9].*)", name) for name in names]  # 0_ant
+        bare = [match[1] for match in counted if match]
+        spellings = [names, bare] if len(bare) == len(names) else [names]
+        readings = [f(some, class_names) for some in spellings for f in (_by_name, _by_wordnet)]
+        best = max(readings, key=lambda places: len(places) - places.count(None))  # the first
+    surplus = [name for name, place in zip(names, best, strict=True) if place is None]
+    if surplus:
+        strange = [name for name in surplus if numbers_of([name]) is None]
+        if len(surplus) == len(names) and len(strange) < len(names) / 2:
+            surplus = strange or surplus  # logs beside 00000 to 00009
+        raise InputError(
+            f"{source} has {len(surplus)} classes that the test set has not: "
+            f"{', '.join(map(_shown, surplus[:5]))}; its {len(class_names)} classes: "
+            f"{', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}. Open the data "
+            "that it was made from (data.source, data.subset, data.classes), or name its classes "
+            f"by these names or by 0 to {len(class_names) - 1}."
+        )
+    places = [place for place in best if place is not None]
+    missing = [name for label, name in enumerate(class_names) if label not in set(places)]
+    if missing or len(set(places)) < len(places):
+        what = f"lacks {len(missing)} of" if missing else "names one twice of"
+        raise InputError(
+            f"{source} {what} the test set's {len(class_names)} classes"
+            f"{': ' + ', '.join(missing[:10]) if missing else ''}; name the ones that it has with "
+            "data.classes=[...]."
+        )
+    return places, numbering
+
+
+def label_places(
+    labels: Tensor, class_names: Sequence[str], source: str, numbers: Numbers | None = None
+) -> tuple[Tensor, Numbering | None]:
+    """(N,) numbers of classes -> (N,) labels of the test set, and how they were read.
+
+    Raises:
+        InputError: as `class_places`.
+    """
+    found = labels.unique().tolist()
+    if len(found) != len(class_names) or found[0] < 0 or found[-1] >= 10**9:
+        require_classes(labels, class_names, source)
+    names = [str(number) for number in found]
+    places, numbering = number_places(names, class_names, source, numbers, spelled=None)
+    if None in places:
+        require_classes(labels, class_names, source)
+        raise InputError(
+            f"{source} has labels {found[0]} to {found[-1]}, and the test set's classes are "
+            f"{', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}."
+        )
+    table = torch.tensor([-1 if place is None else place for place in places])
+    return table[torch.searchsorted(torch.tensor(found), labels)], numbering
+
+
+def require_classes(labels: Tensor, class_names: Sequence[str], source: str) -> None:
+    """Refuse labels that leave classes out or go beyond them.
+
+    Raises:
+        InputError: says which.
+    """
+    classes = len(class_names)
+    if len(labels) == 0 or int(labels.min()) < 0 or int(labels.max()) >= classes:
+        got = f"{int(labels.min())} to {int(labels.max())}" if len(labels) else "none at all"
+        raise InputError(
+            f"{source} has labels {got}, and the test set's {classes} classes are 0 to "
+            f"{classes - 1}; open the data that it was made from (data.source, data.subset)."
+        )
+    counts = torch.bincount(labels, minlength=classes).tolist()
+    if empty := [name for name, count in zip(class_names, counts, strict=True) if not count]:
+        raise InputError(
+            f"{source} has no images of {len(empty)} of the test set's {classes} classes: "
+            f"{', '.join(empty[:10])}; name the ones that it has with data.classes=[...]."
+        )
+
+
+def _shown(name: str) -> str:
+    """In one line that can be read."""
+    return json.dumps(name[:40], ensure_ascii=False)[1:-1] + ("..." if len(name) > 40 else "")
+
+
+def _by_name(names: Sequence[str], class_names: Sequence[str]) -> Places:
+    """As the test set writes them, or as `latentdc export` writes folders, or nearly so."""
+    known = {name: label for label, name in enumerate(folder_names(class_names))}
+    known |= {name: label for label, name in enumerate(class_names)}
+    near = {_near(name): label for label, name in enumerate(class_names)}
+    if len(near) < len(class_names) or len(set(map(_near, names))) < len(names):
+        near = {}  # such as Cardigan, a dog, and cardigan, a coat
+    return [known.get(name, near.get(_near(name))) for name in names]
+
+
+def _near(name: str) -> str:
+    """Without upper case, and whatever stands between words, or how accents are written."""
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip()
+
+
+def _by_wordnet(names: Sequence[str], class_names: Sequence[str]) -> Places:
+    """One side by WordNet id, the other by id or by ImageNet's name."""
+    known = {imagenet_index(name, label): label for label, name in enumerate(class_names)}
+    known.pop(None, None)
+    return [known.get(imagenet_index(name, place)) for place, name in enumerate(names)]

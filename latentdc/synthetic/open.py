@@ -1,0 +1,209 @@
+"""What can be scored by name: synthetic sets, core sets as they are, and sets made elsewhere.
+
+Finding imports no torch, so that a wrong name is refused at once.
+"""
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentdc.errors import InputError
+from latentdc.recipe import BASELINES, Data
+from latentdc.recipe.data import require_images
+from latentdc.run_folder import CORESET
+from latentdc.synthetic import folder as layout
+from latentdc.synthetic.foreign.kinds import Kind, kind_of
+from latentdc.synthetic.foreign.numbers import NAMES, POSITIONS, Numbers
+
+if TYPE_CHECKING:
+    from latentdc.data.dataset import Dataset
+    from latentdc.synthetic.foreign.naming import Read
+
+_TAKEN = ("distilled", *BASELINES)  # names of rows
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a set lies.
+
+    Attributes:
+        given: what the user called it.
+        path: folder of a synthetic set, file of a core set, or a set made elsewhere.
+        kind: what a set made elsewhere is; None for our own.
+        ipc: images of each class that are read of a set made elsewhere; None for all.
+        numbers: whether the class numbers of a set made elsewhere are names or positions; None
+            asks where the set leaves it open.
+    """
+
+    given: str
+    path: Path
+    kind: Kind | None = None
+    ipc: int | None = None
+    numbers: Numbers | None = None
+
+    @property
+    def run(self) -> Path:
+        """The run folder in which it may lie."""
+        return self.path.parent if self.path.name in ("synthetic", CORESET) else self.path
+
+    @property
+    def name(self) -> str:
+        """The last part of what the user called it, or of the run that it lies in."""
+        path = Path(os.path.abspath(Path(self.given).expanduser()))
+        return (path.parent if path.name in ("synthetic", CORESET) else path).name
+
+    @property
+    def is_core(self) -> bool:
+        """Whether it is the file of a core set."""
+        return self.kind is None and self.path.is_file()
+
+    @property
+    def own_recipe(self) -> Path | None:
+        """The recipe that lies with it, if one does."""
+        candidates = (self.run / layout.RECIPE, self.path / layout.RECIPE)
+        return next((path for path in candidates if path.is_file()), None)
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe that lies with it.
+
+        Raises:
+            InputError: none does.
+        """
+        if (found := self.own_recipe) is not None:
+            return found
+        raise InputError(
+            f"no {layout.RECIPE} lies with the set {self.path}; name the recipe whose data and "
+            "evaluation apply: --recipe RECIPE."
+        )
+
+
+def find(given: str, ipc: int | None = None, numbers: Numbers | None = None) -> Place:
+    """The set of a run folder, a set's folder, a core set's file, a Hub id, or one made elsewhere.
+
+    A run folder without a synthetic set, which `latentdc prune` leaves, stands for its core set.
+
+    Args:
+        given: path or Hub id.
+        ipc: images of each class to read of a set made elsewhere.
+        numbers: `names` or `positions`: what class numbers in a set made elsewhere are.
+
+    Raises:
+        InputError: there is no such set, it cannot be read, or `ipc` is given for one of our own.
+    """
+    if numbers not in (None, NAMES, POSITIONS):
+        raise InputError(f"numbers is {NAMES!r} or {POSITIONS!r}, got {numbers!r}.")
+    try:
+        return _find(given, ipc, numbers)
+    except (PermissionError, NotADirectoryError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot read the set {given!r}: {error}.") from error
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        raise InputError(f"there is no set {given[:80]!r}...: {error.strerror}.") from error
+
+
+def _find(given: str, ipc: int | None, numbers: Numbers | None) -> Place:
+    if not given:
+        raise InputError("a set is named by its folder, file or Hub id, got ''.")
+    path = Path(given).expanduser()
+    is_set = layout.is_set(path) or layout.is_set(path / "synthetic")
+    if not path.exists():
+        path = layout.download(given)
+        is_set = layout.is_set(path)
+    core = path / CORESET
+    if not is_set and not core.is_file() and (kind := kind_of(path)) is not None:
+        return Place(given, path, kind, ipc, numbers)
+    if path.is_dir() and not is_set and not core.is_file():
+        raise InputError(
+            f"{given} holds no synthetic set: it is neither a finished run nor a folder written by "
+            "save_pretrained nor a set of others, which has CLASS/*.jpg or train/CLASS/*.jpg, or "
+            "parquet files (here, in data/ or in train/), or images_best.pt beside labels_best.pt, "
+            "or was written by save_to_disk. Name the folder, or the .pt file, that does."
+        )
+    if path.is_file() and path.suffix.lower() != ".parquet":
+        raise InputError(
+            f"{given} is a file of no kind that can be scored: coreset.parquet, or .pt, .pth or "
+            ".npz of others; unpack archives, and save .npy files as one .npz."
+        )
+    if ipc is not None:
+        raise InputError(f"--ipc shortens sets of others, and {given} is one of latentdc's own.")
+    if path.is_file() or (core.is_file() and not is_set):
+        return Place(given, path if path.is_file() else core)
+    return Place(given, layout.find(path))
+
+
+def row_names(places: Sequence[Place]) -> list[str]:
+    """Names of the sets in a table: `distilled` for a single one, else their short names.
+
+    Names that two sets would share, or that other rows have, get as much as the user gave.
+    """
+    if len(places) == 1 and places[0].kind is None and not places[0].is_core:
+        return ["distilled"]
+    short = [place.name for place in places]
+    return [
+        name if short.count(name) == 1 and name not in _TAKEN else _longer(place.given)
+        for name, place in zip(short, places, strict=True)
+    ]
+
+
+def _longer(given: str) -> str:
+    return f"./{given}" if given.rstrip("/") in _TAKEN else given
+
+
+def open_set(place: Place, train: "Dataset", data: Data | None = None) -> "Read":
+    """Its images: stored ones, or those of `train` that a core set names.
+
+    Args:
+        place: where it lies.
+        train: real training images; their classes are those of a set made elsewhere, and tensors
+            that were whitened need the images.
+        data: how these are opened; needed for a set made elsewhere alone, whose tensors were made
+            with its preprocessing.
+
+    Returns:
+        The set, and how the class numbers of a set made elsewhere were read, which
+        `evaluate.class_numbers` checks.
+
+    Raises:
+        InputError: a damaged set, a core set of other images, or other classes than those of
+            `train`.
+    """
+    from latentdc.synthetic.synthetic_set import SyntheticSet
+
+    if place.kind is not None:
+        assert data is not None, "a set made elsewhere is read by the recipe's data"
+        return _open_foreign(place, train, data)
+    if place.is_core:
+        from latentdc.prune.coreset import Coreset
+
+        rows = Coreset.load(place.path).indices(train)
+        return SyntheticSet.from_real(train.select(rows)), None
+    return SyntheticSet.from_pretrained(place.path), None
+
+
+def _open_foreign(place: Place, train: "Dataset", data: Data) -> "Read":
+    require_images(data, f"reading {place.given}, a set of others,")
+    path, ipc, numbers, names = place.path, place.ipc, place.numbers, train.class_names
+    try:  # Readers are imported where they are needed: `datasets` takes a second.
+        if place.kind == "images":
+            from latentdc.synthetic.foreign.images import read_images
+
+            return read_images(path, names, ipc, numbers, train.resolution)
+        if place.kind == "rows":
+            from latentdc.synthetic.foreign.rows import read_rows
+
+            return read_rows(path, names, ipc, numbers, train.resolution, data.label)
+        from latentdc.data.open import preprocessing
+        from latentdc.synthetic.foreign.tensors import read_tensors
+
+        return read_tensors(path, names, ipc, numbers, preprocessing(data, train))
+    except MemoryError as error:
+        raise InputError(f"{path} does not fit into memory; read less of it with --ipc.") from error
+    except (PermissionError, RecursionError) as error:  # folders in folders without end
+        raise InputError(f"cannot read {path}: {error}.") from error

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+from latentdc.data.digits import open_digits
+from latentdc.data.open import KNOWN, Size, class_count, kept_size
+from latentdc.recipe import Data
+
+
+def test_the_known_size_of_digits_is_right():
+    train, test = (open_digits(Data(), split) for split in ("train", "test"))
+    assert KNOWN["digits"] == (len(train), len(test), train.num_classes)
+
+
+def test_a_local_folder_is_counted_without_decoding(tmp_path: Path):
+    for split, count in (("train", 3), ("val", 2)):
+        for name in "abc":
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(count):
+                (tmp_path / split / name / f"{index}.png").write_bytes(b"no image")
+    assert kept_size(Data(source=str(tmp_path))) == Size(9, 6, 3)
+    assert kept_size(Data(source=str(tmp_path), classes=["a", "c"])) == Size(6, 4, 2)
+
+
+def test_some_classes_of_a_known_data_set_are_counted_in_proportion():
+    data = Data(source="ILSVRC/imagenet-1k", resolution=64, subset="imagenette")
+    assert kept_size(data) == Size(12812, 500, 10)
+
+
+def test_a_data_set_to_be_downloaded_has_the_classes_that_the_recipe_names():
+    named = Data(source="user/unknown", classes=["a", "b"])
+    assert (kept_size(named), class_count(named)) == (None, 2)
+    assert class_count(Data(source="user/unknown")) is None

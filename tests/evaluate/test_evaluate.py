@@ -1,0 +1,223 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from latentdc.data.dataset import random_images
+from latentdc.errors import InputError
+from latentdc.evaluate import evaluate
+from latentdc.evaluate.accuracy import Accuracy
+from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.images import Normalization
+from latentdc.ranks import warn
+from latentdc.synthetic.files import encode
+from latentdc.synthetic.synthetic_set import set_hash
+from tests.evaluate.toys import TEST, TWO, protocol, stripes
+from tests.processes import run_two
+
+OPTIONS = {"normalization": Normalization()}
+TRAIN = stripes(60, seed=3)
+ONE = protocol(seeds=1, steps=1)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """(student, seed) of every training, in order."""
+    done = []
+    train = evaluate.train_student
+
+    def counting(labelled, network, protocol, *, seed, **others):
+        done.append((network, seed))
+        return train(labelled, network, protocol, seed=seed, **others)
+
+    monkeypatch.setattr(evaluate, "train_student", counting)
+    return done
+
+
+def drawn(seed):
+    return stripes(9, seed=10 + seed)
+
+
+def by_set(results):
+    """The first student's result of each set."""
+    return {result.set: result for result in reversed(results)}
+
+
+def test_there_is_a_result_for_each_student_with_an_accuracy_for_each_seed(trainings):
+    data = stripes(12)
+    results = evaluate_sets(data, TEST, TWO, **OPTIONS)
+    assert sorted(trainings) == [(s, i) for s in ("alexnet@2", "convnet3@4") for i in (0, 1)]
+    assert [(one.set, one.student) for one in results] == [("distilled", s) for s in TWO.students]
+    for one in results:
+        assert len(one.accuracies) == 2 and one.hashes == (set_hash(data),) * 2
+        assert (one.protocol_hash, one.test) == (TWO.hash, set_hash(TEST))
+        assert (one.ipc, one.classes, one.counts, one.data) == (4, 3, None, "stripes")
+    assert results == evaluate_sets(data, TEST, TWO, **OPTIONS)
+
+
+def test_epochs_are_counted_on_the_first_set_that_is_no_baseline():
+    sets = {"random": stripes(3), "mine": stripes(9, seed=5), "other": stripes(30)}
+    epochs = protocol(steps=None, epochs=2, batch=4, seeds=1)
+    results = evaluate_sets(sets, TEST, epochs, **OPTIONS)
+    assert {one.steps for one in results} == {6}  # 2 epochs of 9 by 4
+    (alone,) = evaluate_sets({"random": drawn}, TEST, epochs, ipc=1, **OPTIONS)
+    assert (alone.steps, alone.ipc) == (2, 1)
+
+
+def test_a_restarted_evaluation_trains_only_what_is_missing(tmp_path, trainings):
+    first = evaluate_sets(stripes(12), TEST, TWO, trainings=tmp_path, **OPTIONS)
+    (lost,) = tmp_path.glob("*-alexnet@2-1.json")
+    lost.unlink()
+    trainings.clear()
+    assert evaluate_sets(stripes(12), TEST, TWO, trainings=tmp_path, **OPTIONS) == first
+    assert trainings == [("alexnet@2", 1)]
+    assert lost.exists()
+
+
+def test_top_5_of_a_student_is_kept_where_every_seed_has_it(monkeypatch):
+    every = [Accuracy(0.1, 0.5), Accuracy(0.2, 0.6)] * 2
+    found = iter([*every, *every[:3], Accuracy(0.2)])  # of five classes or fewer
+    monkeypatch.setattr(evaluate, "accuracy", lambda *args, **kwargs: next(found))
+    first, second = (evaluate_sets(stripes(12), TEST, TWO, **OPTIONS) for _ in range(2))
+    assert [one.top5 for one in first] == [(0.5, 0.5), (0.6, 0.6)]
+    assert [one.top5 for one in second] == [(0.5, 0.5), None]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sets": stripes(12, seed=5)},
+        {"test": stripes(30, seed=2)},
+        {"protocol": replace(TWO, lr=0.06)},
+        {"normalization": Normalization(mean=(0.5, 0.5, 0.5))},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_trainings_of_something_else_are_not_taken(tmp_path, trainings, changed):
+    call = {"sets": stripes(12), "test": TEST, "protocol": TWO, **OPTIONS}
+    evaluate_sets(**call, trainings=tmp_path)
+    trainings.clear()
+    evaluate_sets(**{**call, **changed}, trainings=tmp_path)
+    assert len(trainings) == 4
+
+
+def test_a_killed_evaluation_keeps_the_trainings_that_were_finished(tmp_path, monkeypatch):
+    train, calls = evaluate.train_student, []
+
+    def killed(*args, **kwargs):
+        calls.append(kwargs["seed"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(evaluate, "train_student", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_sets(stripes(12), TEST, TWO, trainings=tmp_path, **OPTIONS)
+    assert len(list(tmp_path.glob("*.json"))) == 2
+
+
+def test_a_set_may_be_drawn_for_each_seed_and_equal_sets_are_trained_on_once(trainings):
+    sets = {"one": drawn, "again": drawn, "fixed": drawn(0)}
+    found = by_set(evaluate_sets(sets, TEST, protocol(), **OPTIONS))
+    assert found["one"] == replace(found["again"], set="one")
+    assert found["one"].hashes == (set_hash(drawn(0)), set_hash(drawn(1)))
+    assert found["fixed"].accuracies[0] == found["one"].accuracies[0]
+    assert sorted(trainings) == [("convnet3@4", 0), ("convnet3@4", 1), ("convnet3@4", 1)]
+
+
+def test_wrong_classes_or_students_are_refused_before_anything_is_trained(trainings):
+    other = replace(stripes(6), class_names=("columns", "rows", "chessboard"))
+    with pytest.raises(InputError, match="class 0 is 'columns' in the distilled set"):
+        evaluate_sets(other, TEST, TWO, **OPTIONS)
+    large = protocol(students=["convnet3@4", "resnet18@2"])
+    with pytest.raises(InputError, match="resnet18@2 takes images of 16 px or more, got 8 px"):
+        evaluate_sets(stripes(6), TEST, large, **OPTIONS)
+    assert trainings == []
+
+
+@pytest.mark.smoke
+@pytest.mark.slow
+def test_two_processes_share_the_trainings_and_agree_with_one(tmp_path, trainings):
+    alone = [one.accuracies for one in evaluate_sets(stripes(12), TEST, TWO, **OPTIONS)]
+    run_two("tests.evaluate.two_processes", tmp_path)
+    assert (tmp_path / "0.txt").read_text() == f"{trainings[::2]}{alone}"
+    assert (tmp_path / "1.txt").read_text() == f"{trainings[1::2]}{alone}"
+    assert len(list((tmp_path / "rows").glob("*.json"))) == 4
+
+
+def test_random_rows_are_drawn_by_seed_and_full_is_all():
+    coreset = TRAIN.select((TRAIN.hashes < 30).nonzero().squeeze(1))
+    rows = ["distilled", "random", "coreset", "kept", "full"]
+    sets = with_baselines({"distilled": stripes(6)}, rows, 2, train=TRAIN, coreset=coreset)
+    assert list(sets) == rows
+    found = by_set(evaluate_sets(sets, TEST, protocol(steps=1), **OPTIONS))
+    for name, source in [("random", TRAIN), ("coreset", coreset)]:
+        hashes = tuple(set_hash(random_images(source, 2, seed)) for seed in (0, 1))
+        assert found[name].hashes == hashes
+    assert found["full"].hashes == (set_hash(TRAIN),) * 2
+    assert found["kept"].hashes == (set_hash(coreset),) * 2
+
+
+def test_the_sets_in_question_stand_in_the_place_of_distilled():
+    sets = {"one": stripes(6, seed=5), "two": stripes(6, seed=6)}
+    rows = ["random", "distilled", "full"]
+    assert list(with_baselines(sets, rows, 2, train=TRAIN)) == ["random", "one", "two", "full"]
+
+
+@pytest.mark.parametrize("name", ["random", "coreset", "kept", "full"])
+def test_a_set_with_the_name_of_a_baseline_is_refused(name):
+    with pytest.raises(InputError, match=f"a set is called '{name}', and so is a row beside it"):
+        with_baselines({name: stripes(6)}, ["distilled"], 2)
+
+
+def test_without_pruning_the_core_set_row_costs_nothing(tmp_path):
+    sets = with_baselines({}, ["random", "coreset"], 2, train=TRAIN, coreset=TRAIN)
+    found = by_set(evaluate_sets(sets, TEST, protocol(), trainings=tmp_path, **OPTIONS))
+    assert found["random"] == replace(found["coreset"], set="random")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_row_without_images_is_left_out_and_said(capsys):
+    warn.cache_clear()
+    rows = ["distilled", "random", "coreset", "full"]
+    assert list(with_baselines({"distilled": stripes(6)}, rows, 2)) == ["distilled"]
+    said = capsys.readouterr().err
+    assert "the row 'random' is left out: no real training images were given." in said
+    assert "the row 'coreset' is left out: no core set was given." in said
+    with pytest.raises(InputError, match="none of the rows"):
+        with_baselines({}, rows, 2)
+
+
+def test_random_rows_have_as_many_images_of_each_class_as_the_set():
+    uneven = TRAIN.select(torch.cat([TRAIN.members(0)[:1], TRAIN.members(2)[:3]]))
+    sets = with_baselines({"uneven": uneven}, ["distilled", "random"], [1, 0, 3], train=TRAIN)
+    found = by_set(evaluate_sets(sets, TEST, ONE, **OPTIONS))
+    assert found["random"].hashes == (set_hash(random_images(TRAIN, [1, 0, 3], 0)),)
+    assert found["random"].counts == found["uneven"].counts is not None
+    assert found["random"].ipc == 2  # 4 images of 3 classes
+
+
+def test_bytes_of_small_sets_stand_beside_their_numbers():
+    one = stripes(6, seed=5)
+    sets = with_baselines({"distilled": one}, ["distilled", "random", "full"], 2, train=TRAIN)
+    found = by_set(evaluate_sets(sets, TEST, ONE, **OPTIONS))
+    png = sum(len(encode(image)) for image in one.images)
+    random = sum(len(encode(image)) for image in random_images(TRAIN, 2, 0).images)
+    assert [result.image_bytes for result in found.values()][::-1] == [png, random, None]
+
+
+def test_students_of_the_distilling_network_are_seen_at_any_width():
+    some = protocol(students=["convnet3@4", "convnet3@2", "alexnet@2"], seeds=1, steps=1)
+    results = evaluate_sets(stripes(6), TEST, some, seen="convnet3", **OPTIONS)
+    assert [one.unseen for one in results] == [False, False, True]
+
+
+def test_each_set_has_students_of_its_own_that_it_was_not_distilled_with():
+    some = protocol(students=["convnet3@4", "alexnet@2", "vgg11@2"], seeds=1, steps=1)
+    sets = {"one": stripes(6), "two": stripes(6, seed=1), "random": drawn}
+    seen = {"one": "convnet3", "two": "alexnet@8"}
+    results = evaluate_sets(sets, TEST, some, seen=seen, **OPTIONS)
+    unseen = {name: [r.student for r in results if r.unseen and r.set == name] for name in sets}
+    assert unseen["random"] == ["vgg11@2"]
+    assert unseen["one"] == ["alexnet@2", "vgg11@2"]
+    assert unseen["two"] == ["convnet3@4", "vgg11@2"]

@@ -1,0 +1,131 @@
+import json
+import math
+import os
+import re
+from dataclasses import asdict, replace
+
+import pytest
+
+from latentdc.evaluate.accuracy import Accuracy
+from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.evaluate.trainings import Training, read, write
+from latentdc.images import Normalization
+from latentdc.ranks import warn
+from tests.evaluate.toys import TEST, protocol, stripes
+
+ROW = Training(images="a1", protocol="b2", setting="c3", student="resnet18@8", seed=0)
+
+
+def test_a_row_is_found_by_all_that_it_depends_on(tmp_path):
+    folder = tmp_path / "rows"
+    assert read(folder, ROW) is None
+    write(folder, ROW, Accuracy(1 / 3, 2 / 3))
+    assert read(folder, ROW) == (1 / 3, 2 / 3)
+    for change in [
+        {"images": "x"},
+        {"protocol": "x"},
+        {"setting": "x"},
+        {"student": "resnet18"},
+        {"seed": 1},
+    ]:
+        assert read(folder, replace(ROW, **change)) is None
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_two_commands_may_write_the_same_row_at_once(tmp_path, monkeypatch):
+    replaced, turns = os.replace, []
+
+    def meanwhile(part, path):
+        if not turns:
+            turns.append(part)
+            monkeypatch.setattr(os, "getpid", lambda: 1)  # another process
+            write(tmp_path, ROW, Accuracy(0.5))
+        replaced(part, path)
+
+    monkeypatch.setattr(os, "replace", meanwhile)
+    write(tmp_path, ROW, Accuracy(0.5))
+    assert read(tmp_path, ROW).top1 == 0.5 and len(list(tmp_path.iterdir())) == 1
+
+
+SOUND = {**asdict(ROW), "accuracy": 0.5, "top5": 0.75, "checksum": "4c53752465f69b8d"}
+
+
+def changed(**changes):
+    return json.dumps({**SOUND, **changes})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (changed(accuracy=math.nan), "a share in \\[0, 1\\], not nan"),
+        (changed(accuracy=math.inf).replace("Infinity", "1e999"), "not inf"),
+        (changed(accuracy=-math.inf), "not -inf"),
+        (changed(accuracy=250), "not 250"),
+        (changed(accuracy=43.7), "not 43.7"),
+        (changed(accuracy=-0.1), "not -0.1"),
+        (changed(accuracy=True), "not True"),
+        (changed(accuracy=False), "not False"),
+        (changed(accuracy="0.5"), "not '0.5'"),
+        (changed(accuracy=None), "not None"),
+        (changed(accuracy=[0.5]), r"not \[0.5\]"),
+        (changed(top5=math.nan), "not nan"),
+        (changed(top5="0.75"), "not '0.75'"),
+        (changed(accuracy=0.625), "its accuracy is not as it was written"),
+        (changed(top5=0.875), "not as it was written"),
+        (changed(top5=None), "not as it was written"),
+        (changed(checksum="x"), "not as it was written"),
+        (changed(top5=0.25), "top5 of 0.25 is below its accuracy of 0.5"),
+        (changed(seed=1), "its seed is 1 and not 0"),
+        (changed(seed=False), "its seed is False and not 0"),
+        (changed(seed="0"), "its seed is '0' and not 0"),
+        (changed(protocol="x"), "its protocol is 'x' and not 'b2'"),
+        (changed(images="x"), "its images is 'x'"),
+        (changed(setting="x"), "its setting is 'x'"),
+        (changed(student="vit"), "its student is 'vit'"),
+        (json.dumps({"accuracy": 0.5}), "it lacks 'images'"),
+        (json.dumps({k: v for k, v in SOUND.items() if k != "top5"}), "it lacks 'top5'"),
+        (json.dumps([SOUND]), "it holds no mapping"),
+        ("0.5", "it holds no mapping"),
+        ("null", "it holds no mapping"),
+        ("", "Expecting value"),
+        ("{", "Expecting property name"),
+        ("\0" * 40, "Expecting value"),
+        ("[" * 100_000, "too deep"),
+    ],
+)
+def test_a_row_that_cannot_be_right_is_said_and_not_believed(tmp_path, capsys, content, reason):
+    write(tmp_path, ROW, Accuracy(0.5, 0.75))
+    assert read(tmp_path, ROW) == (0.5, 0.75)
+    assert json.loads((tmp_path / ROW.file).read_text()) == SOUND
+    (tmp_path / ROW.file).write_text(content)
+    warn.cache_clear()
+    assert read(tmp_path, ROW) is None
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and re.search(reason, said)
+    assert "resnet18@8-0.json is no finished training (" in said and "it is trained again." in said
+    write(tmp_path, ROW, Accuracy(0.25))
+    assert read(tmp_path, ROW) == (0.25, None)
+
+
+def test_bytes_that_are_no_text_are_not_believed(tmp_path, capsys):
+    (tmp_path / ROW.file).write_bytes(b"\xff\xfe\x00{")
+    assert read(tmp_path, ROW) is None
+    assert "is no finished training" in capsys.readouterr().err
+
+
+def test_an_evaluation_trains_a_row_again_that_is_not_believed(tmp_path, capsys):
+    def score():
+        some = protocol(seeds=2)
+        options = {"normalization": Normalization(), "trainings": tmp_path}
+        (made,) = evaluate_sets(stripes(9), TEST, some, **options)
+        return made.accuracies
+
+    wanted = score()
+    first, second = sorted(tmp_path.glob("*.json"), key=lambda path: path.stem[-1])
+    first.write_text(first.read_text().replace('"accuracy": ', '"accuracy": 1'))
+    second.write_text(second.read_text().replace('"seed": 1', '"seed": 0'))
+    assert score() == wanted
+    said = capsys.readouterr().err
+    assert said.count("it is trained again") == 2
+    assert json.loads(first.read_text())["accuracy"] == wanted[0]
+    assert json.loads(second.read_text())["seed"] == 1

@@ -1,0 +1,147 @@
+import re
+from dataclasses import replace
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from torch.utils.flop_counter import FlopCounterMode
+
+from latentdc.cost import describe, sweep
+from latentdc.errors import InputError
+from latentdc.priors.pixel import PixelPrior
+from latentdc.recipe import Data, Loops, Matching, ObjectiveSettings, PriorSettings, Prune, Recipe
+from tests.priors import small
+
+PIXEL = Recipe(
+    data=Data(resolution=8),
+    prior=PriorSettings(kind="pixel"),
+    objective=ObjectiveSettings(network="convnet3@8"),
+    ipc=3,
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prior")
+    small.save(folder)
+    return str(folder)
+
+
+def lines(recipe: Recipe) -> dict[str, str]:
+    """Values by name."""
+    pairs = [line.split(":", 1) for line in describe(recipe).splitlines()]
+    return {name: value.strip() for name, value in pairs}
+
+
+def diffusion(weights: str, **options) -> Recipe:
+    spec = PriorSettings(weights=weights, **{"steps": 4, "guidance": 2.0, **options})
+    return replace(PIXEL, prior=spec)
+
+
+def prior_gmac(recipe: Recipe) -> float:
+    return float(re.search(r"([\d.,]+) of them", lines(recipe)["work per step"])[1])
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("skip", ["x0", "mean"])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_a_sweep_counted_by_its_parts_is_one_counted_whole(guidance, skip):
+    prior = small.prior(steps=3, guidance=guidance, skip=skip)
+    z = torch.zeros(1, *prior.latent_shape)
+    inputs = (z, prior.condition(torch.tensor([0])), z)
+    with FlopCounterMode(display=False) as counter:
+        prior.decode(*inputs)
+    assert sweep(prior, inputs) == counter.get_total_flops() / 2 > 0
+
+
+def test_pixels_cost_nothing_to_decode():
+    image = torch.zeros(1, 3, 8, 8)
+    assert sweep(PixelPrior(8), (image, None, None)) == 0
+
+
+def test_training_students_between_steps_is_counted():
+    def gmac(**options):
+        spec = ObjectiveSettings(kind="dc", network="convnet3@64", batch=8, **options)
+        told = lines(replace(PIXEL, ipc=50, objective=spec))["work per step"]
+        return float(told.partition(" GMAC")[0].replace(",", ""))
+
+    passes = 3 * 10 * 8 + 6 * 500
+    single, trained = (gmac(loops=Loops(outer=n, inner=10)) for n in (1, 50))
+    assert trained / single == pytest.approx(1 + 3 * 500 * 10 * 49 / 50 / passes, rel=0.05)
+
+
+def test_images_latents_and_core_set_are_counted():
+    told = lines(replace(PIXEL, prune=Prune(keep=0.5), distill=Matching(steps=1500)))
+    assert told["data"] == "digits, 8 px"
+    assert told["training images"] == "1,437 of 10 classes"
+    assert told["core set"] == "about 718 images"
+    assert told["synthetic images"] == "30 (3 per class)"
+    assert told["latents"] == "z (3, 8, 8) per image, 23 kB in all"  # 30 * 3 * 8 * 8 * 4 bytes
+    assert told["steps"] == "1,500" and "denoiser" not in told
+
+
+def test_chosen_classes_are_counted_alone():
+    told = lines(replace(PIXEL, data=Data(resolution=8, classes=["1", "7"])))
+    assert told["training images"] == "287 of 2 classes"
+    assert told["synthetic images"] == "6 (3 per class)"
+
+
+def test_a_named_subset_is_counted_alone():
+    data = Data(source="ILSVRC/imagenet-1k", subset="a", resolution=8)
+    told = lines(replace(PIXEL, data=data))
+    assert told["training images"] == "12,812 of 10 classes"
+    assert told["decoded images"] == "2.56 MB"  # (1,281,167 + 50,000) / 100 * 192 bytes
+
+
+def test_mini_batches_of_classes_cost_their_share():
+    whole = lines(PIXEL)
+    part = lines(replace(PIXEL, distill=Matching(steps=1000, classes_per_step=2)))
+    assert part["classes per step"] == "2, so that each class is moved 200 times"
+    assert "classes per step" not in whole and part["latents"] == whole["latents"]
+
+    def gmac(told):
+        return float(told["work per step"].split()[0])
+
+    assert gmac(part) == pytest.approx(gmac(whole) / 5, abs=0.06)
+    # z and its momentum: 30 images of 192 floats, twice
+    assert part["memory per process"].startswith("46.1 kB of latents")
+
+
+def test_denoiser_calls_are_counted_with_guidance_and_without(weights):
+    assert lines(diffusion(weights))["denoiser"] == (
+        "4 calls per sweep, 240 samples with guidance; 1 sweep forward and 1 back per step"
+    )
+    assert "120 samples" in lines(diffusion(weights, guidance=1.0))["denoiser"]
+
+
+def test_low_memory_costs_one_more_forward_sweep(weights):
+    fast, low = (replace(diffusion(weights, memory=m), ipc=1000) for m in ("fast", "low"))
+    assert "2 sweeps forward and 1 back" in lines(low)["denoiser"]
+    assert prior_gmac(low) == pytest.approx(1.5 * prior_gmac(fast), abs=0.2)
+
+
+def test_what_only_a_download_shows_is_said_to_be_unknown():
+    there = lines(replace(PIXEL, data=Data(source="someone/pictures", resolution=8)))
+    assert there["training images"] == "unknown until downloaded"
+    assert "synthetic images" not in there
+
+
+def test_a_prior_of_the_hub_is_looked_for_on_this_disk_alone(monkeypatch):
+    asked = []
+
+    def not_here(repo, **options):
+        asked.append((repo, options["local_files_only"]))
+        raise LocalEntryNotFoundError("not here")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", not_here)
+    told = lines(diffusion("someone/prior"))
+    assert told["prior"] == "someone/prior: unknown until downloaded"
+    assert asked == [("someone/prior", True)]
+
+
+def test_a_prior_that_is_wrong_is_refused_and_not_called_unknown(weights):
+    with pytest.raises(InputError, match="latentdc ships"):
+        describe(diffusion("digitz"))
+    with pytest.raises(InputError, match="steps of 2 pixels"):
+        describe(replace(diffusion(weights), data=Data(resolution=9)))

@@ -1,0 +1,84 @@
+"""A run killed at any time and started again ends as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from latentdc.distill import main
+from latentdc.evaluate import evaluate
+from tests.methods.command import RUN, contents, write_recipe
+
+ROOT = Path(__file__).parents[2]
+STEPS = ["distill.steps=60", "distill.checkpoint_every=5", "data.resolution=16", "ipc=3"]
+PATIENCE = 120  # seconds for a process to start, or to end
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_recipe(tmp_path)
+
+
+def start(log: Path, *overrides: str) -> subprocess.Popen:
+    with log.open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "latentdc.distill", "quick.yaml", *STEPS, *overrides],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def wait_for_a_checkpoint(process: subprocess.Popen, log: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while not any(RUN.glob("checkpoints/step-????????")):
+        assert process.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", ["null", "3"])
+def test_a_killed_run_ends_with_the_bitwise_same_set_as_one_that_was_not(tmp_path, classes):
+    log, override = tmp_path / "log", f"distill.classes_per_step={classes}"
+    process = start(log, override)
+    wait_for_a_checkpoint(process, log)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (RUN / "synthetic").exists(), "it was too fast to be killed; give it more steps"
+    again = start(log, override)
+    assert again.wait(PATIENCE) == 0, log.read_text()
+    main(["quick.yaml", *STEPS, override, "output=whole"])
+    continued, whole = contents(RUN / "synthetic"), contents(Path("whole") / "synthetic")
+    assert continued.keys() == whole.keys()
+    assert [path for path in whole if continued[path] != whole[path]] == []
+    steps = (RUN / "metrics.jsonl").read_text().splitlines()
+    assert [line.split(",")[0] for line in steps] == [f'{{"step": {i}' for i in range(60)]
+
+
+@pytest.mark.smoke
+def test_an_evaluation_that_goes_on_trains_only_the_rows_that_are_missing(monkeypatch, capsys):
+    trained = []
+    train = evaluate.train_student
+
+    def counted(*args, **options):
+        trained.append(options["seed"])
+        return train(*args, **options)
+
+    monkeypatch.setattr(evaluate, "train_student", counted)
+    rows = "evaluate.rows=[distilled, random]"
+    main(["quick.yaml", rows])
+    results, table = (RUN / "results.json").read_bytes(), capsys.readouterr().out
+    assert sorted(trained) == [0, 0, 1, 1] and len(contents(RUN / "rows")) == 4
+    next(RUN.glob("rows/*-1.json")).unlink()
+    trained.clear()
+    main(["quick.yaml", rows])
+    assert trained == [1]
+    assert (RUN / "results.json").read_bytes() == results
+    assert capsys.readouterr().out == table
+    main(["quick.yaml", rows, "evaluate.seeds=3"])
+    assert sorted(trained) == [1, 2, 2]

@@ -1,0 +1,50 @@
+from dataclasses import replace
+
+from latentdc.priors.pixel import PixelPrior
+from latentdc.prune.coreset import Coreset
+from latentdc.prune.prune import prune_dataset
+from latentdc.recipe import Data, Evaluate, PriorSettings, Prune, Recipe, Scorer
+from latentdc.run import provenance, shared_recipe
+from tests.methods import setup
+
+
+def kept() -> Coreset:
+    """Two images of six of each of three classes."""
+    return prune_dataset(setup.dataset(), Prune(score="random", count=2))
+
+
+def test_no_path_of_this_machine_is_published(tmp_path):
+    for name in ("pets", "prior"):
+        (tmp_path / name).mkdir()
+    for name in ("kept.parquet", "mine.yaml", "net.safetensors"):
+        (tmp_path / name).write_text("")
+    recipe = Recipe(
+        data=Data(source=str(tmp_path / "pets"), cache=str(tmp_path)),
+        prune=Prune(
+            coreset=str(tmp_path / "kept.parquet"),
+            scorer=Scorer(weights=str(tmp_path / "net.safetensors")),
+        ),
+        prior=PriorSettings(weights=str(tmp_path / "prior")),
+        evaluate=Evaluate(protocol=str(tmp_path / "mine.yaml")),
+        output=str(tmp_path / "run"),
+    )
+    shared = shared_recipe(recipe)
+    assert str(tmp_path) not in shared
+    assert "source: pets" in shared and "coreset: kept.parquet" in shared
+    facts = provenance(recipe, "mine", PixelPrior(16), kept(), "no")
+    assert facts["dataset"] == "pets" and facts["weights"] == "prior"
+
+
+def test_names_stay_as_they_are():
+    recipe = Recipe(data=Data(source="uoft-cs/cifar10"))
+    assert provenance(recipe, "x", PixelPrior(16), kept(), "no")["dataset"] == "uoft-cs/cifar10"
+    assert shared_recipe(recipe) == shared_recipe(replace(recipe, output="elsewhere"))
+
+
+def test_what_is_told_of_the_core_set_is_the_core_set_s_and_not_the_recipe_s():
+    recipe = Recipe(prune=Prune(keep=0.5, order="hard"))
+    facts = provenance(recipe, "x", PixelPrior(16), kept(), "bf16")
+    told = {name: facts[name] for name in ("rule", "order", "keep", "core_set", "precision")}
+    assert told == {
+        "rule": "random", "order": "easy", "keep": 0.333333, "core_set": 6, "precision": "bf16",
+    }  # fmt: skip

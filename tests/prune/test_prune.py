@@ -1,0 +1,144 @@
+import pytest
+import torch
+
+from latentdc.errors import InputError
+from latentdc.prune import prune as module
+from latentdc.prune.prune import prune_dataset
+from latentdc.prune.rules.sampling import random_scores
+from latentdc.recipe import Prune, Scorer
+from tests.prune.toys import colours
+
+QUICK = Scorer(network="convnet3@16", epochs=5, lr=0.1, batch=8)
+HALF = Prune(keep=0.5, scorer=QUICK)
+RANDOM = Prune(score="random", keep=0.5)
+
+
+def test_keep_one_keeps_everything_and_scores_nothing(monkeypatch):
+    monkeypatch.setattr(module, "compute_scores", lambda *_, **__: pytest.fail("scored"))
+    coreset = prune_dataset(colours(), Prune(keep=1))
+    assert coreset.indices(colours()).tolist() == list(range(12))
+    assert (coreset.rule, coreset.scores.abs().sum()) == ("all", 0)
+
+
+def test_a_scorer_is_trained_on_the_spot_and_its_accuracy_printed(capsys):
+    coreset = prune_dataset(colours(32), HALF, colours(16, seed=1))
+    assert coreset.labels.bincount().tolist() == [8, 8]
+    assert "scorer convnet3@16: 100.00% right on colours train" in capsys.readouterr().out
+
+
+def test_the_random_rule_chooses_the_same_images_in_every_copy_of_the_set():
+    dataset = colours(20)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(3))
+    copy = dataset.select(order)
+    assert torch.equal(random_scores(copy.hashes, 0), random_scores(dataset.hashes, 0)[order])
+    assert not torch.equal(random_scores(dataset.hashes, 0), random_scores(dataset.hashes, 1))
+    one, other = (prune_dataset(d, RANDOM) for d in (dataset, copy))
+    assert set(one.hashes.tolist()) == set(other.hashes.tolist())
+
+
+def test_a_saved_core_set_stands_in_for_scoring_and_must_fit(tmp_path):
+    dataset = colours(20)
+    prune_dataset(dataset, RANDOM).save(tmp_path / "c.parquet")
+    spec = Prune(keep=0.5, coreset=str(tmp_path / "c.parquet"))
+    assert prune_dataset(dataset, spec).rule == "random"
+    with pytest.raises(InputError, match="are missing from colours train"):
+        prune_dataset(colours(20, seed=9), spec)
+
+
+def test_ten_budgets_cost_one_scoring(tmp_path, monkeypatch):
+    dataset, calls = colours(32), []
+    scoring = module.compute_scores
+    monkeypatch.setattr(module, "compute_scores", lambda *a: calls.append(1) or scoring(*a))
+    first = prune_dataset(dataset, HALF, folder=tmp_path)
+    again = prune_dataset(dataset, HALF, folder=tmp_path)
+    assert torch.equal(first.hashes, again.hashes)
+    kept = str(tmp_path / "scores.parquet")
+    for count in range(1, 10):
+        assert len(prune_dataset(dataset, Prune(count=count, scores=kept))) == 2 * count
+    for rule in ("aum", "entropy"):
+        prune_dataset(dataset, Prune(score=rule, keep=0.5, scores=kept))
+    assert len(calls) == 1
+
+
+def test_scores_of_another_scorer_in_the_folder_are_not_taken(tmp_path):
+    dataset = colours(32)
+    other = Scorer(network="convnet3@8", epochs=4, lr=0.1, batch=8)
+    prune_dataset(dataset, Prune(keep=0.5, scorer=other), folder=tmp_path)
+    anew = prune_dataset(dataset, HALF, folder=tmp_path)
+    assert torch.equal(anew.scores, prune_dataset(dataset, HALF).scores)
+
+
+def test_scores_of_other_features_of_the_same_name_are_not_taken(tmp_path):
+    import numpy as np
+
+    dataset, path = colours(20), tmp_path / "f.npy"
+    prune = Prune(score="distance", count=4, features=str(path))
+    for values in (np.arange(20.0), np.arange(20.0) ** 3):
+        np.save(path, values[:, None])
+        coreset = prune_dataset(dataset, prune, folder=tmp_path / "run")
+    rows = torch.tensor([r for r in range(20) if dataset.hashes[r] in coreset.hashes])
+    mean = torch.stack([(torch.arange(20.0)[i::2] ** 3).mean() for i in (0, 1)])
+    torch.testing.assert_close(coreset.scores, (rows**3 - mean[rows % 2]).abs())
+
+
+def test_a_share_that_would_empty_classes_says_so_once(capsys):
+    dataset = colours(32)
+    coreset = prune_dataset(dataset, Prune(score="random", keep=0.01))
+    assert coreset.labels.bincount().tolist() == [1, 1]
+    notes = capsys.readouterr().err
+    assert notes.count("would leave 2 of 2 classes empty") == 1
+
+
+def test_an_impossible_budget_is_refused_before_anything_is_scored(monkeypatch):
+    monkeypatch.setattr(module, "compute_scores", lambda *_, **__: pytest.fail("scored"))
+    with pytest.raises(InputError, match="the smallest class has 6"):
+        prune_dataset(colours(), Prune(count=7))
+    with pytest.raises(InputError, match="the budget is 1 of 12 images, and with 2 classes"):
+        prune_dataset(colours(), Prune(count=1, scope="global"))
+
+
+@pytest.mark.parametrize("score", ["ccs", "d2", "moderate"])
+def test_a_list_of_scores_is_what_a_choice_ranks_by(tmp_path, score):
+    import json
+
+    import numpy as np
+
+    dataset, hardest = colours(20), [4, 5]
+    values = [float(i not in hardest) for i in range(20)]  # as AUM, low is hard
+    if score == "moderate":  # distances, of which the middle is kept
+        values = [9.0 if i in hardest else float(i % 3) for i in range(20)]
+    (tmp_path / "s.json").write_text(json.dumps(values))
+    np.save(tmp_path / "f.npy", np.random.default_rng(0).normal(size=(20, 3)))
+    files = {"scores": f"{tmp_path}/s.json", "features": f"{tmp_path}/f.npy"}
+    coreset = prune_dataset(dataset, Prune(score=score, count=8, **files))
+    assert len(coreset) == 16 and not {*hardest} & {*coreset.indices(dataset).tolist()}
+
+
+def test_a_set_keeps_the_hardness_that_it_was_chosen_by(tmp_path):
+    dataset = colours(8)
+    (tmp_path / "s.csv").write_text("aum\n" + "\n".join(str(i) for i in range(8)))
+    coreset = prune_dataset(dataset, Prune(score="ccs", count=4, scores=f"{tmp_path}/s.csv"))
+    assert coreset.scores.tolist() == [-float(i) for i in range(8)]  # of AUM, low is hard
+
+
+def test_a_global_ranking_that_would_empty_classes_says_so_once(tmp_path, capsys):
+    dataset = colours(20)
+    (tmp_path / "s.csv").write_text("aum\n" + "\n".join(str(i % 2) for i in range(20)))
+    given = {"score": "aum", "scores": f"{tmp_path}/s.csv", "scope": "global"}
+    coreset = prune_dataset(dataset, Prune(count=10, **given))
+    assert coreset.labels.bincount().tolist() == [1, 9]
+    note = "note: the global ranking would leave 1 of 2 classes empty; each of them keeps its one"
+    assert capsys.readouterr().err.count(note) == 1
+    prune_dataset(dataset, Prune(count=12, **given))
+    assert "would leave" not in capsys.readouterr().err
+
+
+def test_features_can_be_brought(tmp_path, capsys):
+    import numpy as np
+
+    dataset = colours(20)
+    np.save(tmp_path / "f.npy", np.arange(20, dtype=np.float32)[:, None])
+    prune = Prune(score="kcenter", count=2, features=str(tmp_path / "f.npy"))
+    chosen = prune_dataset(dataset, prune).indices(dataset)
+    assert "f.npy does not say which image each row is of" in capsys.readouterr().err
+    assert chosen.tolist() == [8, 9, 18, 19]  # next to the means, then the farthest

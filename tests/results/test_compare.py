@@ -1,0 +1,309 @@
+import math
+import statistics
+from dataclasses import replace
+
+import pytest
+
+from latentdc import cli
+from latentdc.recipe.labels import Labels, Teacher
+from latentdc.results.__main__ import main
+from latentdc.results.comparison import groups_of, paired_difference, to_markdown
+from latentdc.results.frame import by_seed, to_frame, unseen_students
+from latentdc.results.frontier import frontier, save_frontier
+from latentdc.results.robustness import (
+    augmentation_robust_score,
+    label_robust_score,
+    robustness,
+)
+from latentdc.results.runs import read_runs
+from tests.results.toys import evaluation, result, run, table
+
+RANDOM = ((0.2, 0.3),)
+
+
+def names(frame):
+    """Of the sets in each table."""
+    return [list(group["name"].unique()) for _, group in groups_of(frame, "accuracy")]
+
+
+def values(frame, student="convnet3@4"):
+    """By the names of the sets in the only table."""
+    ((_, group),) = groups_of(frame, "accuracy")
+    return {name: by_seed(line, [student]) for name, line in group.groupby("name", sort=False)}
+
+
+def test_a_difference_is_paired_by_seed_with_the_standard_error_of_its_mean():
+    one, other, single = (
+        to_frame([result(accuracies=each)]) for each in ((0.5, 0.7, 0.9), (0.4, 0.5, 0.6), (0.5,))
+    )
+    found = paired_difference(one, other, ["convnet3@4"])
+    differences = [0.1, 0.2, 0.3]
+    assert found.mean == pytest.approx(0.2) and found.seeds == 3
+    variance = sum((d - 0.2) ** 2 for d in differences) / 2
+    assert found.error == pytest.approx(math.sqrt(variance / 3))
+    assert paired_difference(single, other, ["convnet3@4"]).error is None
+    assert paired_difference(single, other, ["vit"]) is None
+
+
+def test_the_seeds_that_both_have_are_paired(tmp_path):
+    given = [
+        run(tmp_path / "a", table(distilled=((0.1, 0.2),))),
+        run(tmp_path / "b", table(distilled=((0.3, 0.6, 0.9),))),
+    ]
+    text = to_markdown(read_runs(given))
+    assert "| b | 1 | - | 60.0 ± 30.0 |" in text
+    assert "| b | 1 | +30.0 ± 10.0 (2 seeds) |" in text and "over 2 or 3 seeds" in text
+
+
+def test_a_row_that_several_runs_share_stands_once_and_every_set_has_a_name(tmp_path):
+    given = [
+        run(tmp_path / "a", table(distilled=((0.5, 0.6),), random=RANDOM)),
+        run(tmp_path / "b", table(distilled=((0.5, 0.6),), random=RANDOM)),
+        run(tmp_path / "c", table(distilled=((0.4, 0.6),), random=((0.1, 0.3),))),
+    ]
+    assert names(read_runs(given)) == [["a", "random (a)", "b", "c", "random (c)"]]
+
+
+def test_runs_whose_folders_have_one_name_are_told_apart_by_their_paths(tmp_path):
+    given = [run(tmp_path / top / "a", table(distilled=((0.5, 0.6),))) for top in "xy"]
+    assert names(read_runs(given)) == [[f"distilled ({folder})" for folder in given]]
+
+
+def test_sets_of_one_name_in_one_file_are_told_apart_by_their_hash(tmp_path):
+    one, two = (result("set", (0.5,), hashes=(digest,)) for digest in ("0a" * 8, "0b" * 8))
+    given = evaluation(tmp_path, [one, two])
+    assert names(read_runs([given])) == [["set (0a0a0a0a)", "set (0b0b0b0b)"]]
+
+
+def cells(text, name):
+    """The numbers of a set, in each table that has it."""
+    return [line.split(" | ")[2:] for line in text.splitlines() if line.startswith(f"| {name} |")]
+
+
+@pytest.mark.parametrize("order", [("few", "many"), ("many", "few")])
+def test_a_random_row_that_two_runs_share_is_compared_by_every_student_of_either(
+    tmp_path, capsys, order
+):
+    """Whichever run has more students, and whichever is named first."""
+    drawn = ((0.2, 0.3), (0.1, 0.1))
+    given = {
+        "few": run(tmp_path / "few", table(distilled=((0.5, 0.7),), random=drawn[:1])),
+        "many": run(tmp_path / "many", table(distilled=((0.6, 0.8), (0.4, 0.4)), random=drawn)),
+    }
+    main([*(given[name] for name in order), "--against", "random", "--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    (row,) = cells(printed, "random")
+    assert row == ["-", "25.0 ± 7.1", "10.0 ± 0.0 |"]
+    assert cells(printed, "few")[1] == ["+35.0 ± 5.0", "- |"]
+    assert cells(printed, "many")[1] == ["+45.0 ± 5.0", "+30.0 ± 0.0 |"]
+
+
+def test_a_random_row_with_more_seeds_is_the_same_row(tmp_path):
+    given = [
+        run(tmp_path / "a", table(distilled=((0.5, 0.6),), random=((0.2, 0.3),))),
+        run(tmp_path / "b", table(distilled=((0.5, 0.6, 0.7),), random=((0.2, 0.3, 0.4),))),
+        run(tmp_path / "c", table(distilled=((0.5, 0.6),), random=((0.2, 0.4),))),
+    ]
+    frame = read_runs(given)
+    lines = values(frame)
+    assert lines.pop("random (a)") == [0.2, 0.3, 0.4] and lines.pop("random (c)") == [0.2, 0.4]
+    assert lines.keys() == {"a", "b", "c"}
+    assert "| b | 1 | +30.0 ± 0.0 |" in to_markdown(frame, "random (a)")
+
+
+def test_the_file_of_a_sweep_is_compared_by_its_cells(tmp_path, capsys):
+    found = []
+    for number, name in enumerate(("easy, 1 %", "hard, 1 % and random, 1 %")):
+        rows = table(distilled=((0.5 + number / 10, 0.6),), random=RANDOM)
+        found += [replace(row, run=name) for row in rows]
+    main([run(tmp_path / "sweep", found), "--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "| easy, 1 % | 1 | - | 55.0 ± 7.1 |" in printed
+    assert "| hard, 1 % and random, 1 % | 1 | +5.0 ± 5.0 |" in printed
+    assert printed.count("| random |") == 2  # once in each table
+
+
+def test_no_seed_of_a_row_that_two_files_of_a_run_hold_is_dropped(tmp_path):
+    folder = tmp_path / "a"
+    run(folder, table(distilled=((0.5, 0.6, 0.7),), random=((0.25, 0.5, 0.75),)))
+    evaluation(folder, table(other=((0.5,),), random=((0.25,),)))
+    found = values(read_runs([str(folder)]))
+    assert found == {"a": [0.5, 0.6, 0.7], "random": [0.25, 0.5, 0.75], "other": [0.5]}
+    (folder / "evaluation.json").unlink()
+    evaluation(folder, table(other=((0.5,),), random=((0.375,),)))  # which contradicts the other
+    found = values(read_runs([str(folder)]))
+    assert found["random (a/results.json)"] == [0.25, 0.5, 0.75]
+    assert found["random (a/evaluation.json)"] == [0.375]
+
+
+def test_a_copy_of_the_results_beside_the_set_adds_nothing(tmp_path):
+    made = table(distilled=((0.5, 0.6),), random=RANDOM)
+    given = run(tmp_path / "a", made)
+    copy = run(tmp_path / "a/synthetic", made)
+    assert names(read_runs([given, copy, str(tmp_path / "a/results.json")])) == [["a", "random"]]
+
+
+def test_other_protocols_and_test_sets_never_share_a_table(tmp_path):
+    given = [
+        run(tmp_path / "a", table(distilled=((0.5, 0.6),))),
+        run(tmp_path / "b", table({"lr": 0.5}, distilled=((0.5, 0.6),))),
+        run(tmp_path / "c", table(None, {"all": {"test": "t2"}}, distilled=((0.5, 0.6),))),
+    ]
+    frame = read_runs(given)
+    assert names(frame) == [["a"], ["b"], ["c"]]
+    text = to_markdown(frame)
+    assert text.startswith("3 tables: protocols, test sets or preprocessing differ")
+    assert "minus" not in text
+
+
+def test_other_preprocessing_is_another_table(tmp_path):
+    white = {"all": {"preprocessing": {"mean": [0.5], "zca": {"images": "0a"}}}}
+    given = [
+        evaluation(tmp_path / "plain", table(a=((0.5,),))),
+        evaluation(tmp_path / "white", table(None, white, b=((0.6,),))),
+    ]
+    frame = read_runs(given)
+    assert names(frame) == [["a"], ["b"]]
+    text = to_markdown(frame)
+    assert "test set t1, mean [0.5]:" in text and ", zca of 0a:" in text
+    alone = to_markdown(read_runs(given[:1]))
+    assert "mean" not in alone.splitlines()[0].replace("mean ±", "")
+
+
+def test_the_unseen_mean_is_over_students_that_no_set_was_distilled_with(tmp_path):
+    rows = ((0.9, 0.9), (0.2, 0.4), (0.4, 0.8))
+    given = [run(tmp_path / "a", table(distilled=rows))]
+    frame = read_runs(given)
+    assert unseen_students(frame) == ["alexnet@2", "vit"]
+    spread = 100 * statistics.stdev([0.3, 0.6])
+    assert f"| 45.0 ± {spread:.1f} |" in to_markdown(frame)
+    other = table(distilled=((0.125, 0.25), *rows[1:]))
+    given.append(run(tmp_path / "b", [replace(r, unseen=r.student != "alexnet@2") for r in other]))
+    both = read_runs(given)
+    assert unseen_students(both) == [] and "unseen" not in to_markdown(both)  # vit alone
+
+
+def test_the_frontier_holds_what_no_other_set_beats():
+    points = [(5.0, 0.5), (1.0, 0.2), (2.0, 0.2), (3.0, 0.6), (1.0, 0.1), (9.0, 0.9)]
+    assert frontier(points) == [1, 3, 5]
+
+
+SAME = {name: {"hashes": (name, name)} for name in ("mine", "random", "full")}
+LABELS = {"source": "brought", "label_bytes": 8}
+BROUGHT = {**SAME, "mine": {**SAME["mine"], "labels": LABELS}}
+
+
+def test_scores_of_robustness_come_from_the_rows_that_define_them(tmp_path):
+    soft = {"labels": Labels(source="online", teachers=[Teacher(network="resnet20")])}
+    folder = evaluation(
+        tmp_path,
+        table({}, SAME, mine=((0.5, 0.5),), random=((0.3, 0.3),), full=((0.9, 0.9),)),
+        table({"augment": "flip"}, SAME, mine=((0.6, 0.6),), random=((0.2, 0.2),)),
+        table(soft, SAME, mine=((0.7, 0.7),), random=((0.6, 0.6),)),
+    )
+    frame = read_runs([folder])
+    found = robustness(frame)
+    first = found[found["LRS"].notna()].iloc[0]
+    assert (first["HLR"], first["IOR"]) == pytest.approx((0.4, 0.2))
+    assert first["LRS"] == pytest.approx(label_robust_score(0.4, 0.2))
+    views = found[found["ARS"].notna()].iloc[0]
+    assert (views["IOR augmented"], views["IOR plain"]) == pytest.approx((0.4, 0.2))
+    assert views["ARS"] == pytest.approx(augmentation_robust_score(0.4, 0.2))
+    assert "| full | all |" in to_markdown(frame)
+    assert len(found) == 2  # two hard protocols: which HLR goes with soft labels is not told
+
+
+def test_a_set_with_soft_labels_of_its_own_is_no_hard_one(tmp_path):
+    rows = {"mine": ((0.5, 0.5),), "random": ((0.3, 0.3),), "full": ((0.9, 0.9),)}
+    hard, brought = table(None, SAME, **rows), table(None, BROUGHT, **rows)
+
+    def scores(name, *tables):
+        return robustness(read_runs([evaluation(tmp_path / name, *tables)]))
+
+    (score,) = scores("hard", hard).to_dict("records")
+    assert (score["HLR"], score["IOR"]) == pytest.approx((0.4, 0.2))
+    assert scores("brought", brought).empty
+    flip, other = {"augment": "flip"}, {"mine": ((0.6, 0.6),), "random": ((0.2, 0.2),)}
+    assert scores("plain", hard, table(flip, SAME, **other))["ARS"].notna().any()
+    assert scores("both", brought, table(flip, BROUGHT, **other)).empty
+
+
+def test_baselines_of_sets_with_other_class_sizes_are_lines_of_their_own(tmp_path):
+    odd = {"all": {"counts": "0123abcd"}, "random": {"hashes": ("x",)}}
+    one = table(even=((0.5,),), random=((0.2,),), full=((0.9,),))
+    two = table(None, odd, odd=((0.6,),), random=((0.1,),), full=((0.9,),))
+    frame = read_runs([evaluation(tmp_path, one, two)])
+    assert names(frame) == [["even", "random beside even", "full", "odd", "random beside odd"]]
+    assert [round(one["IOR"], 3) for one in robustness(frame).to_dict("records")] == [0.3, 0.5]
+
+
+def test_a_picture_has_a_panel_for_each_student_of_sets_of_known_bytes(tmp_path):
+    pytest.importorskip("matplotlib")
+    known = {"distilled": {"image_bytes": 1000}}
+    given = [
+        run(tmp_path / "a", table(None, known, distilled=((0.5, 0.6),))),
+        evaluation(tmp_path / "b", table(others=((0.5, 0.6), (0.1, 0.2)))),
+    ]
+    assert save_frontier(tmp_path / "picture.png", read_runs(given)) == 1
+    assert save_frontier(tmp_path / "none.png", read_runs(given[1:])) == 0
+
+
+@pytest.mark.smoke
+def test_the_command_writes_tables_and_a_picture_of_known_bytes(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    rows = {"mosaics": ((0.5, 0.6),), "random": RANDOM, "kept": ((0.8, 0.9),)}
+    labels = {"source": "brought", "label_bytes": 50}
+    known = {"mosaics": {"image_bytes": 1000, "labels": labels}, "random": {"image_bytes": 2000}}
+    out = tmp_path / "out"
+    given = evaluation(tmp_path / "x", table(None, {"all": {"ipc": 3}, **known}, **rows))
+    main([given, "--output", str(out)])
+    printed = capsys.readouterr().out
+    assert "| mosaics | 3 | 1,050 |" in printed and "| random | 3 | 2,000 |" in printed
+    assert "| kept | kept | - |" in printed
+    assert (out / "comparison.md").read_text().strip() in printed
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("content", ["{", '{"rows": [{"set": "x"}]}', '{"version": 5}', "[]"])
+def test_other_files_are_refused_in_one_line(tmp_path, capsys, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path)])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1 and "is no results.json" in error
+
+
+def test_names_stand_for_themselves_in_tables_pictures_and_on_terminals(tmp_path, capsys):
+    odd = ("a|b", "$\\frac{x$", "_c", "\x1b[31mred")
+    known = {"all": {"image_bytes": 1000}}
+    given = evaluation(tmp_path, table(None, known, **{name: ((0.5, 0.625),) for name in odd}))
+    main([given, "--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    for name in ("a\\|b", "$\\frac{x$", "_c", "\\x1b[31mred"):
+        assert f"| {name} | 1 | 1,000 |" in printed
+    assert (tmp_path / "comparison.png").is_file()
+    with pytest.raises(SystemExit):
+        cli.main(["compare", "\x1b[31mred"])
+    assert "error: \\x1b[31mred holds no" in capsys.readouterr().err
+
+
+def test_missing_results_and_sets_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path)])
+    assert "holds no results.json or evaluation.json" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main([run(tmp_path / "a", table(distilled=RANDOM)), "--against", "b"])
+    assert end.value.code == 2 and "there is no such set; there are a" in capsys.readouterr().err
+
+
+def test_top_5_is_compared_on_demand_and_rows_without_it_are_left_out(tmp_path, capsys):
+    five = {"distilled": {"top5": (0.8, 0.9)}}
+    made = table(None, five, distilled=((0.5, 0.6),), random=RANDOM)
+    main([run(tmp_path / "a", made), "--output", str(tmp_path), "--top5"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("Top-5 test accuracy in %")
+    assert "| a | 1 | - | 85.0 ± 7.1 |" in printed and "random" not in printed
+    with pytest.raises(SystemExit) as end:
+        main([run(tmp_path / "b", table(distilled=RANDOM)), "--top5"])
+    assert end.value.code == 2
+    assert "no result of these files holds top-5" in capsys.readouterr().err

@@ -1,0 +1,94 @@
+from dataclasses import replace
+
+import pytest
+
+from latentdc.sweep.report import draw, of_cell, table
+from tests.results import toys
+
+AXES = {"rule": {"easy": [], "hard": []}, "kept": {"1 %": [], "10 %": []}}
+WANTED = [("easy", "1 %"), ("easy", "10 %"), ("hard", "1 %")]
+
+
+def result(seconds=None, **rows):
+    """A cell with two students, of which the second is 0.1 better."""
+    both = {name: (v, tuple(x + 0.1 for x in v)) for name, v in rows.items()}
+    changes = {name: {"hashes": (name,) * 2} for name in rows}
+    return toys.table({"steps": 7}, {"all": {"seconds": seconds}, **changes}, **both)
+
+
+def test_the_last_axis_runs_across_and_what_is_missing_is_said():
+    found = {("easy", "1 %"): result(kept=(0.2, 0.4)), ("hard", "1 %"): result(kept=(0.1, 0.1))}
+    lines = table(AXES, WANTED, found).splitlines()
+    assert lines[:6] == [
+        "**convnet3@4**",
+        "",
+        "| rule | 1 % | 10 % |",
+        "| --- | ---: | ---: |",
+        "| easy | 30.0 ± 14.1 | - |",  # wanted, and not there
+        "| hard | 10.0 ± 0.0 |  |",  # skipped
+    ]
+    assert "| easy | 40.0 ± 14.1 | - |" in lines  # of the other student
+    assert lines[-1] == "1 of 3 cells are not finished."
+    assert "7 steps for every cell." in lines[-3]
+
+
+def test_the_distilled_row_is_the_cells_and_baselines_are_said_once():
+    row = {"distilled": (0.5, 0.5), "random": (0.2, 0.2), "coreset": (0.8, 0.8)}
+    row["full"] = (0.9, 0.9)
+    found = {("easy", "1 %"): result(3.4, **row), ("easy", "10 %"): result(5, **row)}
+    text = table(AXES, WANTED[:2], found)
+    assert "coreset, ipc 1: 80.0 ± 0.0" in text  # of the same images in both cells
+    found["easy", "10 %"] = [
+        replace(one, hashes=("x", "x")) if one.set == "coreset" else one
+        for one in found["easy", "10 %"]
+    ]
+    text = table(AXES, WANTED[:2], found)
+    assert "| easy | 50.0 ± 0.0 (3 s) | 50.0 ± 0.0 (5 s) |" in text
+    assert "random, ipc 1: 20.0 ± 0.0; full: 90.0 ± 0.0." in text and "80.0" not in text
+    assert "in brackets the time of all distillation steps" in text
+    assert "not finished" not in text
+
+
+def test_a_cell_without_a_row_of_its_own_shows_its_first_one():
+    found = of_cell(result(random=(0.2, 0.4), full=(0.9, 0.9)), "convnet3@4")
+    assert found.accuracies == (0.2, 0.4)
+
+
+def test_the_names_of_a_single_axis_run_down_above_their_baselines():
+    found = {}
+    for name, value in {"plain": 0.5, "other": 0.25}.items():
+        rows = toys.table(distilled=((value, value), (0.25, 0.25)), random=((0.125, 0.125),) * 2)
+        found[name,] = [replace(row, run=name) for row in rows]
+    lines = table({"variant": {"plain": [], "other": []}}, list(found), found).splitlines()
+    assert lines[:5] == [
+        "| set | convnet3@4 | alexnet@2 |",
+        "| --- | ---: | ---: |",
+        "| plain | 50.0 ± 0.0 | 25.0 ± 0.0 |",
+        "| other | 25.0 ± 0.0 | 25.0 ± 0.0 |",
+        "| random | 12.5 ± 0.0 | 12.5 ± 0.0 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axes", "point"),
+    [
+        ({"kept": {"1 %": []}}, ("1 %",)),
+        (AXES, ("easy", "1 %")),
+        ({"method": {"DM": [], "DC": []}, **AXES}, ("DC", "easy", "10 %")),
+    ],
+)
+@pytest.mark.parametrize("seconds", [None, 2.0])
+def test_a_picture_is_drawn_of_any_number_of_axes(tmp_path, axes, point, seconds):
+    path = tmp_path / "table.png"
+    assert draw(axes, [point], {point: result(seconds, kept=(0.1, 0.2))}, path)
+    assert path.read_bytes()[:4] == b"\x89PNG"
+    assert not draw(axes, [point], {}, path)
+
+
+def test_names_that_matplotlib_takes_for_mathematics_are_drawn(tmp_path):
+    axes = {"panel $x_{$": {"$\\frac{$": []}, "kept": {"_a": []}, "b|": {"$^$": [], "|": []}}
+    wanted = [("$\\frac{$", "_a", "$^$"), ("$\\frac{$", "_a", "|")]
+    found = dict.fromkeys(wanted, result(kept=(0.2, 0.4)))
+    assert draw(axes, wanted, found, tmp_path / "table.png")
+    header = table(axes, wanted, found).splitlines()[2]
+    assert header == "| panel $x_{$ | kept | $^$ | \\| |"

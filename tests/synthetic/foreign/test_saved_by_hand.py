@@ -1,0 +1,494 @@
+"""What people save with torch.save and numpy.savez, through the command line."""
+
+import io
+import os
+import struct
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from latentdc.data.open import open_dataset
+from latentdc.errors import InputError
+from latentdc.images import IMAGENET_MEAN, IMAGENET_STD
+from latentdc.recipe import Data
+from latentdc.synthetic.open import find, open_set
+from tests.synthetic.foreign.test_numbers import (
+    distilled,
+    evaluate,
+    real,
+    refused,
+    trained_on,
+    write,
+)
+
+CLASSES = ["ant", "bee", "cat"]
+LEVELS = np.concatenate([distilled(kind) for kind in range(3)])  # (6, 8, 8, 3), by class
+FIRST = np.ascontiguousarray(LEVELS.transpose(0, 3, 1, 2))  # channels first
+IMAGES, LABELS = torch.from_numpy(FIRST), torch.tensor([0, 0, 1, 1, 2, 2])
+PLAIN = IMAGES.float() / 255
+NORMALISED = (PLAIN - torch.tensor(IMAGENET_MEAN).view(-1, 1, 1)) / torch.tensor(IMAGENET_STD).view(
+    -1, 1, 1
+)
+RAW = ["data.mean=[0,0,0]", "data.std=[1,1,1]"]
+
+
+@pytest.fixture
+def three(tmp_path, monkeypatch):
+    """Three classes with names, and the pictures of a distilled set in folders of these names."""
+    monkeypatch.chdir(tmp_path)
+    real(tmp_path, CLASSES)
+    for kind, name in enumerate(CLASSES):
+        write(tmp_path / "folders" / name, distilled(kind))
+    return tmp_path
+
+
+SAVED = {
+    "tuple": (IMAGES, LABELS),
+    "list": [IMAGES, LABELS],
+    "dictionary": {"images": IMAGES, "labels": LABELS},
+    "other words": {"data": IMAGES, "targets": LABELS},
+    "dictionary of x and y": {"X_train": IMAGES, "y_train": LABELS.int()},
+    "labels in a column": (IMAGES, LABELS[:, None]),
+    "labels as floats": (IMAGES, LABELS.float()),
+    "labels as a list": (IMAGES, LABELS.tolist()),
+    "one-hot labels": (IMAGES, torch.eye(3)[LABELS]),
+    "one-hot labels of whole numbers": (IMAGES, torch.eye(3).long()[LABELS]),
+    "levels as int64": (IMAGES.long(), LABELS),
+    "channels last": (torch.from_numpy(LEVELS), LABELS),
+    "numpy": (FIRST, LABELS.numpy()),
+    "numpy of int32": {"images": LEVELS, "labels": LABELS.numpy().astype(np.int32)},
+    "big-endian labels": (FIRST, LABELS.numpy().astype(">i8")),
+    "pairs of single images": list(zip(IMAGES, LABELS.tolist(), strict=True)),
+    "a list of images": {"images": list(IMAGES), "labels": LABELS},
+    "experiments in a list": [[IMAGES, LABELS]],
+    "names of classes as labels": (IMAGES, [CLASSES[k] for k in LABELS]),
+    "class names in another order": {
+        "images": IMAGES,
+        "labels": 2 - LABELS,
+        "class_names": CLASSES[::-1],
+    },
+    "indices of classes": {
+        "images": IMAGES,
+        "labels": 2 - LABELS,
+        "class_to_idx": {"ant": 2, "bee": 1, "cat": 0},
+    },
+    "a count of classes": {"images": IMAGES, "labels": LABELS, "classes": 3},
+    "numbers of classes": {"images": IMAGES, "labels": LABELS, "classes": torch.arange(3)},
+    "words of papers' code": {"image_syn": IMAGES, "label_syn": LABELS},
+    "a learned rate beside them": (IMAGES, LABELS, 0.01),
+    "images of each class by name": {name: IMAGES[2 * k :][:2] for k, name in enumerate(CLASSES)},
+    "images of each class by number": {k: FIRST[2 * k :][:2] for k in range(3)},
+    "requires grad": (IMAGES, torch.nn.Parameter(LABELS.float())),
+}
+
+
+@pytest.mark.parametrize("content", SAVED.values(), ids=SAVED)
+def test_levels_and_labels_are_read_in_all_the_forms_that_people_save(three, capsys, content):
+    torch.save(content, "set.pt")
+    evaluate("set.pt")
+    evaluate("folders")
+    assert trained_on("set.pt") == trained_on("folders")
+    assert "warning" not in capsys.readouterr().err
+
+
+GREY = IMAGES[:, :1]
+
+
+@pytest.mark.parametrize("images", [GREY, GREY[:, 0], GREY.movedim(1, 3)])
+def test_grey_images_become_rgb_as_real_ones_do(three, images):
+    torch.save((images, LABELS), "set.pt")
+    data = Data(source="real", resolution=8)
+    opened = open_set(find("set.pt"), open_dataset(data, "train"), data)[0]
+    assert torch.equal(opened.images, GREY.expand(-1, 3, -1, -1))
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"images": FIRST, "labels": LABELS},
+        {"x_train": LEVELS, "y_train": LABELS[:, None], "x_test": LEVELS},
+        {"arr_0": LEVELS, "arr_1": LABELS},
+        {"images": LEVELS, "labels": np.array([CLASSES[k] for k in LABELS])},
+        {name: LEVELS[2 * k :][:2] for k, name in enumerate(CLASSES)},
+    ],
+)
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_files_are_read(three, arrays, save):
+    save("set.npz", **arrays)
+    evaluate("set.npz")
+    evaluate("folders")
+    assert trained_on("set.npz") == trained_on("folders")
+
+
+def test_class_folders_under_train_are_the_set_and_hidden_ones_are_not(three):
+    for kind, name in enumerate(CLASSES):
+        write(Path("split", "train", name), distilled(kind))
+        write(Path("split", "val", name), distilled(kind)[:1])
+        Path("folders", name, f"._{name}.png").write_bytes(b"what a file system left")
+        write(Path("folders", name, ".ipynb_checkpoints"), distilled(kind))
+    write(Path("folders", "@eaDir"), distilled(0))
+    Path("split", "train", ".ipynb_checkpoints").mkdir()
+    evaluate("split")
+    evaluate("folders")
+    assert trained_on("split") == trained_on("folders")
+
+
+def test_pictures_may_lie_one_folder_below_their_class(three):
+    for kind, name in enumerate(CLASSES):
+        write(Path("deep", name, "images"), distilled(kind))
+        write(Path("deep_train", "train", name, "images"), distilled(kind))
+        write(Path("wrapped", "ipc2", name), distilled(kind))
+    data = Data(source="real", resolution=8)
+    train = open_dataset(data, "train")
+    for name in ("deep", "deep_train", "wrapped/ipc2"):
+        assert torch.equal(open_set(find(name), train, data)[0].images, IMAGES)
+    with pytest.raises(InputError, match="1 classes that the test set has not: ipc2"):
+        open_set(find("wrapped"), train, data)
+
+
+@pytest.mark.parametrize("name", ["set.npy", "set.tar", "set.zip", "set.pkl", "set.pth.tar", "set"])
+def test_files_of_other_kinds_and_folders_without_sets_say_what_is_one(three, name):
+    Path(name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"no kind that can be scored: .* \.npz of others; unpack"):
+        find(name)
+    Path("logged").mkdir()
+    torch.save(IMAGES, "logged/images_5000.pt")
+    with pytest.raises(InputError, match=r"images_best\.pt beside .* Name the folder, or the \.pt"):
+        find("logged")
+
+
+def test_a_class_may_be_called_train(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    real(tmp_path, ["car", "train"])
+    for kind, name in enumerate(["car", "train"]):
+        write(Path("set", name), distilled(kind))
+    evaluate("set")
+
+
+def test_normalised_images_are_silent_and_unclamped_ones_too(three, capsys):
+    torch.save((NORMALISED, LABELS), "a.pt")
+    torch.save((3 * NORMALISED, LABELS), "b.pt")
+    evaluate("a.pt", "b.pt")
+    assert "within" not in capsys.readouterr().err
+
+
+def test_images_that_nobody_normalised_are_warned_of_with_the_keys_that_help(three, capsys):
+    torch.save((PLAIN, LABELS), "plain.pt")
+    signed = PLAIN * 2 - 1
+    signed[0, :, 0, 0], signed[0, :, 0, 1] = -1, 1
+    torch.save((signed.half(), LABELS), "signed.pt")
+    for name, scale, keys in (
+        ("plain.pt", "[0, 1]", RAW),
+        ("signed.pt", "[-1, 1]", ["data.mean=[0.5,0.5,0.5]", "data.std=[0.5,0.5,0.5]"]),
+    ):
+        evaluate(name)
+        said = capsys.readouterr().err
+        assert f"values all lie within {scale}" in said and " ".join(keys) in said
+        evaluate(name, *keys)
+        assert "within" not in capsys.readouterr().err
+
+
+def test_values_of_a_range_that_normalised_images_never_have_are_warned_of(three, capsys):
+    torch.save((PLAIN * 8, LABELS), "dark.pt")
+    evaluate("dark.pt")
+    assert "its values all lie within [0, 7." in capsys.readouterr().err
+    signed = PLAIN * 2 - 1
+    signed[0, :, 0, 0], signed[0, :, 0, 1] = -1, 1
+    torch.save((signed, LABELS), "signed.pt")
+    evaluate("signed.pt", *RAW)
+    assert "its values all lie within [-1, 1]" in capsys.readouterr().err
+    for images, warned in ((NORMALISED, True), (PLAIN * 1.2 - 0.1, False)):
+        torch.save({"images": images, "labels": LABELS, "class_names": CLASSES}, "named.pt")
+        evaluate("named.pt")
+        said = capsys.readouterr().err
+        assert ("plain pictures in [0, 1], since class names lie with them" in said) == warned
+
+
+@pytest.mark.parametrize(
+    ("images", "advice"),
+    [
+        (PLAIN * 255, "They look like levels 0 to 255: save them as uint8."),
+        (NORMALISED * 1000, "Give the data.mean, data.std and data.zca"),
+        (-PLAIN * 255, "Give the data.mean, data.std and data.zca"),
+    ],
+)
+def test_values_beyond_ten_times_white_are_refused(three, capsys, images, advice):
+    torch.save((images, LABELS), "set.pt")
+    error = refused(capsys, "set.pt")
+    assert "times white" in error and advice in error
+    torch.save({"images": images, "labels": LABELS, "class_names": CLASSES}, "set.pt")
+    assert "times white" in refused(capsys, "set.pt")
+
+
+class Code:
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+NOT_SETS = {
+    "a number": 3,
+    "a word": "images",
+    "none": None,
+    "an empty list": [],
+    "an empty dictionary": {},
+    "numbers for keys": {0: IMAGES, 1: LABELS},
+    "three parts": (IMAGES, LABELS, LABELS),
+    "data that is no list": {"data": 3},
+    "data of nothing": {"data": []},
+    "data of one part": {"data": [[IMAGES]]},
+    "code": (IMAGES, Code()),
+    "an object array": (np.array([None] * 6), LABELS),
+    "a sparse tensor": (IMAGES.float().to_sparse(), LABELS),
+    "complex images": (IMAGES.to(torch.complex64), LABELS),
+    "no pixels": (IMAGES[:, :, :0], LABELS),
+    "no images": (IMAGES[:0], LABELS[:0]),
+    "true and false": (IMAGES > 3, LABELS),
+    "levels beyond 255": (IMAGES.long() * 2, LABELS),
+    "five dimensions": (IMAGES[None], LABELS),
+    "images of two sizes": ([IMAGES[0], IMAGES[0, :, :4]] * 3, LABELS),
+    "not a number": (NORMALISED / 0, LABELS),
+    "labels in between": (IMAGES, LABELS + 0.5),
+    "labels that are not numbers": (IMAGES, LABELS / 0.0),
+    "labels below zero": (IMAGES, LABELS - 1),
+    "labels of true and false": (IMAGES, LABELS > 0),
+    "one label": (IMAGES, torch.tensor(3)),
+    "labels of three dimensions": (IMAGES, LABELS[:, None, None]),
+    "half of the labels": (IMAGES, LABELS[:3]),
+    "other words for labels": (IMAGES, ["wasp"] * 6),
+    "class names that are none": {"images": IMAGES, "labels": LABELS, "class_names": IMAGES},
+    "classes that are not numbered": {
+        "images": IMAGES,
+        "labels": LABELS,
+        "class_to_idx": {"ant": 1, "bee": 2, "cat": 3},
+    },
+    "pictures in [0, 1] as whole numbers": ((IMAGES > 127).byte(), LABELS),
+    "labels beyond the class names": {"images": IMAGES, "labels": LABELS, "class_names": ["ant"]},
+    "a picture that is repeated": (IMAGES[:1].expand(10**9, 3, 8, 8), LABELS),
+}
+
+
+NOT_SETS["classes of two sizes"] = {"ant": IMAGES, "bee": IMAGES[:, :, :4], "cat": IMAGES}
+NOT_SETS["images that are no squares"] = (IMAGES[:, :, :4], LABELS)
+NOT_SETS["one class many times"] = {"ant": IMAGES[:1].expand(10**9, 3, 8, 8), "bee": IMAGES}
+NOT_SETS["one picture many times"] = ([torch.zeros(3, 256, 256)] * 2000, LABELS)
+LAUGHS: list = [IMAGES[0]]
+for _ in range(40):  # 2**40 pictures, had anybody looked at them all
+    LAUGHS = [LAUGHS, LAUGHS]
+NOT_SETS["lists of lists for images"] = (LAUGHS, LABELS)
+NOT_SETS["lists of lists for labels"] = (IMAGES, LAUGHS)
+NOT_SETS["lists of lists for pairs"] = LAUGHS
+NOT_SETS["numbers without end"] = (IMAGES, [10**30] * 6)
+
+
+@pytest.mark.parametrize("content", NOT_SETS.values(), ids=NOT_SETS)
+def test_what_is_no_set_is_refused_in_one_line(three, capsys, content):
+    torch.save(content, "set.pt")
+    assert "set.pt" in refused(capsys, "set.pt")
+    assert "run\n" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rate", [float("nan"), -0.1, 0.0, torch.ones(3), "fast", None])
+def test_learning_rates_that_are_none_are_refused(three, capsys, rate):
+    Path("logged").mkdir()
+    torch.save(NORMALISED, "logged/images_best.pt")
+    torch.save(LABELS, "logged/labels_best.pt")
+    torch.save(rate, "logged/lr_best.pt")
+    assert "lr_best.pt" in refused(capsys, "logged")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".npz"])
+def test_damaged_files_are_refused_in_one_line(three, suffix):
+    torch.save((IMAGES, LABELS), "whole.pt")
+    np.savez("whole.npz", images=FIRST, labels=LABELS)
+    content, path = Path(f"whole{suffix}").read_bytes(), Path(f"damaged{suffix}")
+    damaged = [b"", b"PK\x03\x04", content[:100], content[: len(content) // 2], content[:-30]]
+    for place in range(0, len(content), 31):
+        damaged.append(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+    data = Data(source="real", resolution=8)
+    train, refusals = open_dataset(data, "train"), []
+    for part in damaged:
+        path.write_bytes(part)
+        try:
+            opened = open_set(find(str(path)), train, data)[0]
+            assert opened.images.shape == (6, 3, 8, 8) and len(opened.labels) == 6
+        except InputError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 5 and not any("\n" in refusal for refusal in refusals)
+
+
+def npz_bomb(path: str) -> None:
+    """More than 2**28 zeros in a 1000th of that, and a header that says so."""
+    header = io.BytesIO()
+    shape = (17 * 2**24 // 192, 3, 8, 8)
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("images.npy", "w") as member:
+            member.write(header.getvalue())
+            for _ in range(17):
+                member.write(bytes(2**24))
+        archive.writestr("labels.npy", b"")
+
+
+def png_bomb(path: Path, width: int, height: int) -> None:
+    """A header of this size, before what little there is."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(bytes(10**6))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(9, 8), (8000, 8000), (60000, 60000), (2**30, 8)])
+def test_pictures_of_another_size_are_refused_by_their_headers(three, capsys, width, height):
+    png_bomb(Path("folders", "bee", "0.png"), width, height)
+    began = time.monotonic()
+    error = refused(capsys, "folders")
+    assert "bee" in error and "0.png" in error and time.monotonic() - began < 5
+    png_bomb(Path("folders", "ant", "0.png"), width, height)
+    assert "8x8 px" in (error := refused(capsys, "folders")) or "cannot decode" in error
+
+
+def test_small_files_that_claim_gigabytes_are_refused(three, capsys):
+    npz_bomb("bomb.npz")
+    assert "would unpack" in refused(capsys, "bomb.npz")
+    Path("bomb.npz").rename("bomb.pt")
+    assert "would unpack" in refused(capsys, "bomb.pt")
+    shape = (10**7, 3, 64, 64)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": shape}
+    )
+    with zipfile.ZipFile("header.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue() + bytes(100))
+        archive.writestr("labels.npy", b"")
+    assert "header.npz" in refused(capsys, "header.npz")
+
+
+def test_what_only_looks_like_a_picture_is_refused_or_passed_over(three, capsys):
+    os.mkfifo("folders/ant/pipe.png")  # reading it would never end
+    Path("folders/ant/folder.png").mkdir()
+    evaluate("folders")
+    for content in (b"", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", b"GIF89a"):
+        Path("folders/ant/x.png").write_bytes(content)
+        with pytest.raises(SystemExit):
+            evaluate("folders")
+        error = capsys.readouterr().err
+        assert "cannot decode" in error and "Traceback" not in error
+    Path("folders/ant/x.png").unlink()
+    with Path("folders/ant/x.png").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(SystemExit):
+        evaluate("folders")
+    assert "too many for a picture" in capsys.readouterr().err
+
+
+def rows_file(path: str, images: object, labels: object, note: bytes | None = None) -> None:
+    table = pa.table({"image": images, "label": labels})
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.replace_schema_metadata({b"huggingface": note} if note else None), path)
+
+
+def encoded() -> list[bytes]:
+    found = []
+    for image in LEVELS:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        found.append(buffer.getvalue())
+    return found
+
+
+def test_parquet_files_with_bare_bytes_are_read(three):
+    rows_file("rows/train/0000.parquet", pa.array(encoded(), pa.binary()), LABELS.tolist())
+    evaluate("rows")
+    evaluate("folders")
+    assert trained_on("rows") == trained_on("folders")
+
+
+IMAGE, LABEL = '"image": {"_type": "Image"}', '"label": {"_type": "ClassLabel", "names": ["ant"]}'
+ROWS = {
+    "deep notes": (
+        encoded(),
+        LABELS.tolist(),
+        b'{"info":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ),
+    "broken notes": (encoded(), LABELS.tolist(), b'{"info":'),
+    "notes of something else": (encoded(), LABELS.tolist(), b'{"info": {"features": 3}}'),
+    "fewer names than labels": (
+        encoded(),
+        LABELS.tolist(),
+        f'{{"info": {{"features": {{{IMAGE}, {LABEL}}}}}}}'.encode(),
+    ),
+    "a path for an image": (
+        [{"bytes": None, "path": "/etc/hostname"}] * 6,
+        LABELS.tolist(),
+        None,
+    ),
+    "words for images": (["ant"] * 6, LABELS.tolist(), None),
+    "no label in a row": (encoded(), [0, None, 1, 1, 2, 2], None),
+    "labels below zero": (encoded(), [0, -1, 1, 1, 2, 2], None),
+    "numbers without end": (encoded(), ["9" * 5000] * 6, None),
+    "labels in between": (encoded(), [0.5] * 6, None),
+    "no rows": ([], [], None),
+}
+
+
+@pytest.mark.parametrize(("images", "labels", "note"), ROWS.values(), ids=ROWS)
+def test_parquet_files_that_do_not_fit_are_refused_in_one_line(three, capsys, images, labels, note):
+    rows_file("rows/train.parquet", images, labels, note)
+    assert "rows" in refused(capsys, "rows")
+
+
+def test_damaged_parquet_files_and_rows_without_end_are_refused(three, capsys):
+    rows_file("rows/train.parquet", encoded(), LABELS.tolist())
+    content = Path("rows/train.parquet").read_bytes()
+    for damaged in (
+        b"",
+        b"PAR1",
+        content[:-4],
+        content[:200] + content[-400:],
+        content[:-1] + b"x",
+    ):
+        Path("rows/train.parquet").write_bytes(damaged)
+        assert "rows" in refused(capsys, "rows")
+    many = 10**7
+    Path("rows/train.parquet").unlink()
+    rows_file(
+        "rows/train.parquet",
+        pa.array([b""]).take(pa.array(np.zeros(many, int))),
+        np.zeros(many, int),
+    )
+    began = time.monotonic()
+    assert "claims 10,000,000 images" in refused(capsys, "rows")
+    assert time.monotonic() - began < 5
+
+
+def test_a_column_that_unpacks_to_gigabytes_is_refused(three, capsys):
+    Path("rows").mkdir()
+    pq.write_table(
+        pa.table({"image": pa.array([bytes(2**28 + 1)], pa.binary()), "label": [0]}),
+        "rows/train.parquet",
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+    )
+    assert "would unpack" in refused(capsys, "rows")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "x" * 300 + ".pt", "no/such/set", "~nobody/x"])
+def test_names_that_no_file_has_are_refused_in_one_line(three, capsys, name):
+    assert refused(capsys, name)

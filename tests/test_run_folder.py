@@ -1,0 +1,99 @@
+from dataclasses import replace
+
+import pytest
+
+from latentdc import run_folder
+from latentdc.errors import InputError
+from latentdc.recipe import Evaluate, Matching, PriorSettings, Prune, Recipe
+
+RECIPE = Recipe(prior=PriorSettings(kind="pixel"), prune=Prune(keep=0.5))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run that has its core set and has saved no latents."""
+    folder = tmp_path / "runs" / "mine"
+    run_folder.claim_folder(RECIPE, folder)
+    (folder / run_folder.CORESET).write_bytes(b"hashes")
+    return folder
+
+
+def begun(folder):
+    (folder / "checkpoints" / "step-00000005").mkdir(parents=True)
+    return folder
+
+
+def test_checking_writes_nothing(tmp_path):
+    run_folder.check_folder(RECIPE, tmp_path / "runs" / "mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(RECIPE, distill=Matching(lr_z=0.1)),
+        replace(RECIPE, prior=PriorSettings(weights="digits")),
+        replace(RECIPE, ipc=5),
+    ],
+)
+def test_a_corrected_recipe_takes_over_a_run_that_saved_no_latents(run, changed):
+    run_folder.claim_folder(changed, run)
+    with pytest.raises(InputError, match="another recipe"):
+        run_folder.check_folder(RECIPE, begun(run))
+    run_folder.check_folder(changed, run)
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        (replace(RECIPE, prune=Prune(keep=0.25)), r"prune\.keep is 0\.25 and was 0\.5"),
+        (replace(RECIPE, seed=1), "seed is 1 and was 0"),
+    ],
+)
+def test_a_core_set_is_not_lost_to_a_recipe_that_would_choose_another(run, changed, key):
+    with pytest.raises(InputError, match=key):
+        run_folder.check_folder(changed, run)
+
+
+def test_half_a_checkpoint_does_not_count(run):
+    (run / "checkpoints" / "step-00000005.part").mkdir(parents=True)
+    run_folder.check_folder(replace(RECIPE, distill=Matching(lr_z=0.1)), run)
+
+
+@pytest.mark.parametrize("saved", ["checkpoints/step-00000005", "synthetic"])
+def test_saved_latents_belong_to_their_recipe(run, saved):
+    (run / saved).mkdir(parents=True)
+    with pytest.raises(InputError, match=r"distill\.lr_z is 0\.1 and was 1\.0"):
+        run_folder.check_folder(replace(RECIPE, distill=Matching(lr_z=0.1)), run)
+
+
+def test_what_does_not_touch_the_set_may_change_when_a_run_goes_on(run):
+    changed = replace(
+        RECIPE,
+        evaluate=Evaluate(seeds=9),
+        distill=Matching(checkpoint_every=7),
+        threads=2,
+        output=str(run),
+    )
+    run_folder.claim_folder(changed, begun(run))
+
+
+def test_files_of_a_run_without_their_recipe_are_refused(run):
+    (run / "recipe.yaml").unlink()
+    with pytest.raises(InputError, match=r"holds coreset\.parquet but no recipe\.yaml"):
+        run_folder.check_folder(RECIPE, run)
+
+
+def test_a_recipe_of_the_users_own_is_not_overwritten(tmp_path):
+    mine = "ipc: 1  # my notes\n"
+    (tmp_path / "recipe.yaml").write_text(mine)
+    with pytest.raises(InputError, match="another recipe"):
+        run_folder.claim_folder(RECIPE, tmp_path)
+    assert (tmp_path / "recipe.yaml").read_text() == mine
+
+
+@pytest.mark.parametrize("place", ["file", "file/run"])
+def test_a_place_that_cannot_hold_a_folder_is_refused(tmp_path, place):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write to .*output="):
+        run_folder.check_folder(RECIPE, tmp_path / place)

@@ -1,0 +1,87 @@
+import os
+
+import pytest
+import torch
+
+from latentdc import runtime
+from latentdc.errors import InputError
+from latentdc.runtime import use_threads
+
+
+@pytest.fixture(autouse=True)
+def same_threads_afterwards():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_threads_of_the_recipe_are_used():
+    runtime.start(threads=3)
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(("local", "expected"), [(None, 6), (1, 6), (2, 3), (4, 1), (9, 1)])
+def test_the_local_processes_share_the_cores(monkeypatch, local, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    if local is None:
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    else:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
+    assert use_threads(None) == torch.get_num_threads() == expected
+
+
+def test_a_precision_that_the_launcher_did_not_set_is_refused():
+    with pytest.raises(InputError, match=r"precision=bf16, .* runs in no; .*mixed_precision bf16"):
+        runtime.start(threads=1, precision="bf16")
+    runtime.start(threads=1, precision="no")
+
+
+def test_processes_that_the_launcher_did_not_start_are_refused():
+    with pytest.raises(InputError, match=r"processes=2, but 1 run; .*2"):
+        runtime.start(threads=1, processes=2)
+    runtime.start(threads=1, processes=1)
+
+
+def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
+    monkeypatch.setattr(runtime, "get_available_trackers", lambda: [])
+    with pytest.raises(InputError, match=r"trackers: tensorbord cannot be used here; .* none"):
+        runtime.start(threads=1, trackers=["tensorbord"])
+
+
+@pytest.mark.parametrize("given", ["", "abc", "0", "-5", "0.5", "nan", "inf", "1e400", "5m", "5,0"])
+def test_a_silence_that_is_no_number_of_seconds_is_refused(monkeypatch, given):
+    monkeypatch.setenv("LATENTDC_SILENCE", given)
+    with pytest.raises(InputError, match="LATENTDC_SILENCE is a number of seconds from 1 on"):
+        runtime.start(threads=1)
+
+
+def test_processes_that_would_each_work_alone_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "false")
+    with pytest.raises(InputError, match=r"2 processes were started .* each for the only one"):
+        runtime.start(threads=1)
+
+
+def test_an_environment_that_accelerate_cannot_use_is_refused(monkeypatch):
+    monkeypatch.setattr(runtime, "Accelerator", no_accelerator)
+    with pytest.raises(InputError, match=r"Accelerate cannot start as .* says: no such mode"):
+        runtime.start(threads=1)
+
+
+def no_accelerator(**_: object) -> None:
+    raise ValueError("no such mode")
+
+
+def test_the_main_process_decides_and_hands_its_result_on():
+    accelerator = runtime.start(threads=1)
+    assert runtime.broadcast(accelerator, {"kept": True}) == {"kept": True}
+    assert runtime.main_first(accelerator, lambda: [1, 2]) == [1, 2]
+    assert runtime.main_first(accelerator, lambda: None) is None
+
+
+def test_what_the_main_process_refuses_is_refused():
+    def refuse():
+        raise InputError("no such split")
+
+    with pytest.raises(InputError, match="no such split"):
+        runtime.main_first(runtime.start(threads=1), refuse)

@@ -1,0 +1,256 @@
+"""Every training loop: a last batch of one image, dropout drawn by key, small gradients in fp16."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.nn import functional
+
+from latentdc.data.dataset import Dataset
+from latentdc.draws import generator
+from latentdc.errors import InputError
+from latentdc.evaluate import EvalProtocol
+from latentdc.evaluate.training import train_student
+from latentdc.experts.training import train_expert
+from latentdc.images import Normalization
+from latentdc.methods.context import Context
+from latentdc.methods.matching import match
+from latentdc.networks.build import needs_two_images, new_network
+from latentdc.objectives.build import build_objective
+from latentdc.priors.pixel import PixelPrior
+from latentdc.prune.scorers import ScorerTraining
+from latentdc.recipe import Experts, Loops, Matching, ObjectiveSettings, Scorer, Trajectory
+from latentdc.training import InfoBatch, split
+from tests.experts.toys import Wanderers
+
+NARROW = "torchvision/shufflenet_v2_x0_5"  # whose batch norms see one value per channel at 32 px
+DROPS = "torchvision/mobilenet_v2"  # likewise, and it has dropout
+NORMALIZATION = Normalization()
+
+
+def noise(count: int, size: int = 32) -> Dataset:
+    images = torch.randint(0, 256, (count, 3, size, size), generator=generator(0)).byte()
+    return Dataset(images, torch.arange(count) % 2, ("a", "b"), torch.arange(count), "noise")
+
+
+def scorer(network: str, count: int, batch: int, size: int = 32, **keys):
+    run = ScorerTraining(
+        noise(count, size), Scorer(network=network, epochs=1, lr=0.1, batch=batch, **keys),
+        normalization=NORMALIZATION, seed=3, accelerator=Accelerator(),
+    )  # fmt: skip
+    list(run.run())
+    return run.classifier.network
+
+
+def student(network: str, count: int, batch: int, size: int = 32, **keys):
+    data, accelerator = noise(count, size), keys.pop("accelerator", Accelerator())
+    chosen = EvalProtocol(name="toy", students=[network], epochs=2, batch=batch, **keys)
+    return train_student(
+        data, network, chosen.resolve(count, 2), seed=3, normalization=NORMALIZATION,
+        accelerator=accelerator,
+    )  # fmt: skip
+
+
+def expert(network: str, count: int, batch: int, size: int = 32, **keys):
+    data, accelerator = noise(count, size), keys.pop("accelerator", Accelerator())
+    settings = Experts(epochs=1, batch=batch, augment="flip", **keys)
+    return train_expert(
+        data.images, data.labels, settings, network=network, num_classes=2, seed=3, index=0,
+        normalization=NORMALIZATION, accelerator=accelerator,
+    )  # fmt: skip
+
+
+def dc(network: str, ipc: int, batch: int, size: int = 32):
+    """Two steps, between which the student is trained on `2 * ipc` images."""
+    made = build_objective(
+        ObjectiveSettings(
+            kind="dc",
+            network=network,
+            augment=None,
+            loops=Loops(outer=2, inner=1, batch_syn=batch),
+        ),
+        num_classes=2,
+        resolution=size,
+        seed=3,
+    )
+    settings, context = Matching(steps=2, lr_z=0.1), Context(ipc=ipc)
+    data = noise(4 * ipc, size)
+    return match(data, PixelPrior(size), made, settings, context, batch=2).images
+
+
+def mtt(network: str, ipc: int, batch: int, size: int = 32):
+    experts = Wanderers(network=network, num_classes=2, size=size)
+    made = build_objective(
+        ObjectiveSettings(
+            kind="mtt",
+            network=network,
+            augment=None,
+            trajectory=Trajectory(syn_steps=3, batch_syn=batch, expert_epochs=1, max_start_epoch=1),
+        ),
+        num_classes=2,
+        resolution=size,
+        normalization=NORMALIZATION,
+        experts=experts,
+        seed=3,
+    )
+    settings, context = Matching(steps=1, lr_z=0.1), Context(ipc=ipc)
+    data = noise(4 * ipc, size)
+    return match(data, PixelPrior(size), made, settings, context, batch=2).images
+
+
+LOOPS = {
+    "scorer": lambda network, **size: scorer(network, 5, 4, **size),
+    "student": lambda network, **size: student(network, 5, 4, **size),
+    "expert": lambda network, **size: expert(network, 5, 4, **size),
+    "dc": lambda network, **size: dc(network, 2, 3, **size),
+    "mtt": lambda network, **size: mtt(network, 2, 3, **size),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_single_image_left_over_breaks_no_batch_norm(loop):
+    LOOPS[loop](NARROW)
+
+
+@pytest.mark.parametrize("infobatch", [0.3, 0.7])
+def test_nor_does_one_that_infobatch_leaves_over(infobatch):
+    for count in (8, 9):
+        student(NARROW, count, 3, infobatch=infobatch)
+        scorer(NARROW, count, 3, infobatch=infobatch)
+
+
+@pytest.mark.parametrize("train", [scorer, student, expert])
+def test_batches_of_one_image_are_refused_for_such_a_network_alone(train):
+    for count, batch in ((5, 1), (1, 4)):
+        with pytest.raises(InputError, match=r"shufflenet_v2_x0_5 cannot learn from one image .*;"):
+            train(NARROW, count, batch)
+    train("convnet3@2", 5, 1, size=8)
+
+
+def test_only_networks_that_need_it_join_a_single_image():
+    assert [len(part) for part in split(torch.arange(129), 128, join=True)] == [129]
+    assert [len(part) for part in split(torch.arange(129), 128, join=False)] == [128, 1]
+    assert [len(part) for part in split(torch.arange(130), 128, join=True)] == [128, 2]
+    assert [len(part) for part in split(torch.arange(3), 1, join=True)] == [1, 1, 1]
+    assert needs_two_images(NARROW, 10, 32) and needs_two_images("torchvision/resnet18", 10, 32)
+    for network, size in (("convnet3-bn", 32), ("resnet18-bn", 16), ("convnet3", 8), ("mlp", 64)):
+        assert not needs_two_images(network, 10, size)
+
+
+def different(one, other) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return any(not torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("loop", ["scorer", "student"])
+def test_dropout_follows_from_the_seed_and_leaves_the_global_stream_alone(loop):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one = LOOPS[loop](DROPS)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    assert not different(one, LOOPS[loop](DROPS))
+
+
+def test_dropout_of_experts_follows_from_the_seed():
+    torch.manual_seed(1)
+    one = expert(DROPS, 4, 4)
+    torch.manual_seed(2)
+    other = expert(DROPS, 4, 4)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_dropping_scorer_that_was_put_away_goes_on_bit_by_bit():
+    def begun() -> ScorerTraining:
+        return ScorerTraining(
+            noise(4), Scorer(network=DROPS, epochs=2, lr=0.1, batch=4),
+            normalization=NORMALIZATION, seed=3, accelerator=Accelerator(),
+        )  # fmt: skip
+
+    whole, first, second = begun(), begun(), begun()
+    list(whole.run())
+    list(first.run(1))
+    second.restore(first.state())
+    torch.manual_seed(9)
+    list(second.run())
+    assert not different(whole.classifier, second.classifier)
+
+
+def half() -> SimpleNamespace:
+    """fp16 as Accelerate has it on a GPU, on this CPU."""
+    return SimpleNamespace(
+        device=torch.device("cpu"),
+        mixed_precision="fp16",
+        autocast=lambda: torch.autocast("cpu", torch.float16),
+    )
+
+
+@pytest.mark.parametrize("train", [student, expert])
+def test_gradients_below_the_range_of_fp16_move_weights_as_those_of_float32(train, monkeypatch):
+    """The loss is divided by 2**28, which makes gradients that fp16 would take for zero."""
+    loss = functional.cross_entropy
+    monkeypatch.setattr(functional, "cross_entropy", lambda *a, **k: loss(*a, **k) * 2**-28)
+    given = {"size": 8, "lr": 2.0**28} | ({"weight_decay": 0.0} if train is student else {})
+    ends = [train("convnet3@2", 4, 4, **given, accelerator=a) for a in (half(), Accelerator())]
+    if train is expert:
+        start, *ends = ends[1]["linear.weight"][0], *(end["linear.weight"][-1] for end in ends)
+    else:
+        new = new_network("convnet3@2", "student", num_classes=2, resolution=8, seed=3)
+        start, *ends = (network.linear.weight.detach() for network in (new, *ends))
+    moved = [end - start for end in ends]
+    assert float(moved[1].abs().max()) > 0.02
+    torch.testing.assert_close(moved[0], moved[1], rtol=0.1, atol=0.01)
+
+
+def test_distilling_in_fp16_is_refused_in_python_too(monkeypatch):
+    monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
+    made = build_objective(ObjectiveSettings(network="convnet3@2"), num_classes=2, resolution=8)
+    with pytest.raises(InputError, match="gradients that pass through a prior vanish; launch"):
+        context = Context(accelerator=Accelerator(cpu=True))
+        match(noise(4, 8), PixelPrior(8), made, context=context)
+
+
+def sampler(**keys):
+    made = InfoBatch(1000, 8, seed=0, **keys)
+    made.update(torch.arange(1000), torch.arange(1000.0))
+    return made
+
+
+def test_the_first_epoch_sees_everything():
+    rows, weights = InfoBatch(10, 8).epoch(0)
+    assert rows.tolist() == list(range(10)) and (weights == 1).all()
+
+
+def test_only_images_below_the_mean_loss_are_left_out_and_the_rest_of_them_count_more():
+    rows, weights = sampler(rho=0.75).epoch(3)
+    assert set(range(500, 1000)) <= set(rows.tolist())
+    easy = rows < 500
+    assert (weights[easy] == 4).all() and (weights[~easy] == 1).all()
+    assert 90 < int(easy.sum()) < 160  # 125 expected
+
+
+def test_the_weighted_sum_of_gradients_has_the_mean_of_the_whole():
+    values = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    made = InfoBatch(1000, 10**6, rho=0.5, delta=1, seed=0)
+    made.update(torch.arange(1000), values)
+    sums = []
+    for epoch in range(400):
+        rows, weights = made.epoch(epoch)
+        sums.append(float((weights * values[rows]).sum()))
+    assert abs(sum(sums) / 400 / float(values.sum()) - 1) < 0.005
+
+
+def test_the_last_epochs_see_everything_with_weight_one_for_any_number_of_epochs():
+    for epochs in (8, 9, 90, 100):
+        made = InfoBatch(20, epochs, delta=0.875)
+        made.update(torch.arange(20), torch.arange(20.0))
+        rows, weights = made.epoch(epochs - 1)
+        assert len(rows) == 20 and (weights == 1).all()
+        assert len(made.epoch(epochs // 2)[0]) < 20
+
+
+def test_draws_follow_from_seed_and_epoch():
+    one = sampler()
+    assert torch.equal(one.epoch(2)[0], sampler().epoch(2)[0])
+    assert not torch.equal(one.epoch(2)[0], one.epoch(3)[0])
