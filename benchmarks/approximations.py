@@ -16,9 +16,9 @@ from latentdc.data.open import open_splits, preprocessing
 from latentdc.methods.latents import Latents, initial_latents
 from latentdc.methods.matching import image_gradient
 from latentdc.methods.real import RealBatches
+from latentdc.parts import build_prior, recipe_objective
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import Recipe
-from latentdc.run import build_prior, recipe_objective
 
 
 def gradients(prior: DiffusionPrior, latents: Latents, at_images: torch.Tensor):

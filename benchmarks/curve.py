@@ -19,10 +19,10 @@ from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
+from latentdc.parts import build_prior, recipe_objective
+from latentdc.pictures import save_grid
 from latentdc.recipe import Recipe
-from latentdc.report import save_grid
 from latentdc.results.frame import percent
-from latentdc.run import build_prior, recipe_objective
 from latentdc.runtime import device_name
 
 

@@ -57,8 +57,8 @@ def measure(folder: Path, words: list[str]) -> None:
     from latentdc.methods.latents import initial_latents, own_classes
     from latentdc.methods.matching import make_optimizer, match_steps
     from latentdc.methods.real import RealBatches
+    from latentdc.parts import build_prior, recipe_objective
     from latentdc.recipe import Recipe
-    from latentdc.run import build_prior, recipe_objective
 
     torch.set_num_threads(1)
     recipe = config.load(Recipe, config.find(words[0], "recipes"), words[1:])

@@ -29,7 +29,7 @@ from latentdc import runtime
 from latentdc.errors import InputError
 from latentdc.io import read_json, require_file, reserve, sync
 from latentdc.methods.context import ByClass, Context, Fill, State
-from latentdc.report import save_grid
+from latentdc.pictures import save_grid
 
 STATE, SHARED, CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
 FILE = 100  # classes in a file, so that writing needs little memory beside the latents

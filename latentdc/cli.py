@@ -23,10 +23,8 @@ from latentdc.recipe.fields import nearest
 
 COMMANDS = {
     "distill": ("latentdc.distill", "prune, distil and evaluate a recipe"),
-    "ablate": ("latentdc.ablate.__main__", "run variants of a recipe that differ in one thing"),
     "sweep": ("latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe"),
     "prune": ("latentdc.prune.__main__", "choose and save the core set of a recipe"),
-    "pca": ("latentdc.pca.__main__", "prune, combine into mosaics and evaluate a recipe"),
     "experts": ("latentdc.experts.__main__", "train the experts that trajectory matching follows"),
     "evaluate": ("latentdc.evaluate.__main__", "score a synthetic set under a protocol"),
     "measure": ("latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set"),

@@ -17,6 +17,7 @@ from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_time, multiply_add
 from latentdc.images import unread_standardization
 from latentdc.methods.latents import most_together
 from latentdc.networks.build import build_network
+from latentdc.parts import build_prior
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
@@ -24,7 +25,6 @@ from latentdc.priors.files import WeightsMissing
 from latentdc.priors.memory import Plan, choose_plan, fixed_plan, free_bytes
 from latentdc.priors.pixel import sample_shape
 from latentdc.recipe import ObjectiveSettings, Recipe
-from latentdc.run import build_prior
 
 Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise
 
@@ -50,12 +50,14 @@ def describe(recipe: Recipe) -> str:
         lines["core set"] = f"about {kept:,} images"
         if unread is None:
             lines["decoded images"] = in_bytes((size.train + size.test) * 3 * side**2)
+    if not recipe.method.needs_prior:
+        return aligned(lines)
     try:
         prior = build_prior(recipe, "meta", normalization=unread)
     except WeightsMissing:
         prior = None
         lines["prior"] = f"{recipe.prior.weights}: {UNKNOWN}"
-    if prior is not None and classes is not None:
+    if prior and classes is not None and recipe.method.kind == "matching":
         lines |= _costs(recipe, prior, classes)
     return aligned(lines)
 

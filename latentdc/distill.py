@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from latentdc import cli, ranks
 from latentdc.evaluate.loading import load_protocol
 from latentdc.io import locked
-from latentdc.recipe import Recipe
+from latentdc.recipe import Recipe, require
+from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune
 from latentdc.recipe.run import check_vectors
@@ -47,15 +48,27 @@ def check(recipe: Recipe) -> None:
     """
     check_vectors(recipe)
     size, kind = recipe.data.size, recipe.data.kind
-    check_network(recipe.objective.network, size, kind)
+    if recipe.method.kind in ("mosaic", "rded"):
+        require_images(recipe.data, f"method.kind={recipe.method.kind}")
+    if recipe.method.kind == "matching":
+        check_network(recipe.objective.network, size, kind)
     check_prune(recipe.prune, recipe.data)
     protocol = load_protocol(
         recipe.evaluate.protocol,
         students=recipe.evaluate.students,
         seeds=recipe.evaluate.seeds,
         steps=recipe.evaluate.steps,
+        changes=recipe.evaluate.changes,
     )
     protocol.check_students(size, kind)
+    grids = {"mosaic": recipe.mosaic.grid, "rded": recipe.rded.grid}
+    grid, cells = grids.get(recipe.method.kind, 1), protocol.views.cells
+    require(
+        grid == 1 or cells in (None, grid),
+        f"method.kind={recipe.method.kind} makes mosaics of {grid} x {grid} and the protocol "
+        f"{protocol.name} crops in cells of {cells} x {cells}; write evaluate.changes="
+        f"[views.cells={grid}], or views.cells=null to crop from whole mosaics.",
+    )
     if recipe.evaluate.learned_lr:
         protocol.with_learned_lr(recipe.objective.trajectory.lr_student)
 

@@ -1,39 +1,37 @@
 """A whole run of a recipe: prune, make the synthetic set, keep it, evaluate, push."""
 
 import filecmp
+import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 
 from latentdc import __version__, checkpoint, config, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
-from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
+from latentdc.data.open import plain_preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teachers import require_given_teachers
-from latentdc.experts.buffers import ReplayBuffers
-from latentdc.experts.files import ExpertFiles, open_experts
-from latentdc.images import Preprocessing, Whitening
+from latentdc.images import Whitening
+from latentdc.methods import find_method
 from latentdc.methods.context import Context
-from latentdc.methods.latents import check_classes_per_step, check_fit
-from latentdc.methods.matching import check_moves, check_precision, match
-from latentdc.objectives.base import LEARNED_LR, Objective
-from latentdc.objectives.build import build_objective
-from latentdc.priors.base import Precision, Prior
-from latentdc.priors.load import load_prior
+from latentdc.methods.latents import check_fit
+from latentdc.methods.matching import check_moves, check_precision
+from latentdc.objectives.base import LEARNED_LR
+from latentdc.parts import Parts, open_parts, real_classifier
+from latentdc.priors.base import Prior
 from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
-from latentdc.recipe import Recipe
+from latentdc.recipe import METHODS, Recipe
 from latentdc.results.result import RESULTS, Result, save, to_json
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CORESET, claim_folder
@@ -44,27 +42,6 @@ from latentdc.synthetic.push import push_folder, require_login
 SET, GRID = "synthetic", "grid.png"  # in a run folder
 # Provenance of a set that another name of the recipe, or another version, does not change.
 _NAMES = ("recipe", "latentdc")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a run has before it has scored or trained anything.
-
-    Attributes:
-        train: real images, all of them.
-        test: to evaluate on.
-        normalization: what networks see of images.
-        prior: the space to optimise in.
-        objective: what to match.
-        experts: that trajectory matching follows; None for other objectives.
-    """
-
-    train: Dataset
-    test: Dataset
-    normalization: Preprocessing
-    prior: Prior
-    objective: Objective
-    experts: ExpertFiles | ReplayBuffers | None
 
 
 def run(
@@ -102,7 +79,7 @@ def run(
             normalization=parts.normalization,
             accelerator=accelerator,
         )
-    if not checkpoint.whole(folder / "checkpoints"):
+    if parts.prior and parts.objective and not checkpoint.whole(folder / "checkpoints"):
         check_moves(
             parts.prior,
             recipe.distill,
@@ -110,6 +87,8 @@ def run(
             steps=recipe.distill.steps,
             device=accelerator.device,
         )
+    make = find_method(recipe.method.kind)
+    context = _context(recipe, parts, folder, rows, accelerator)
     kept = _coreset(recipe, parts, folder, scores, accelerator)
     coreset = parts.train.select(kept.indices(parts.train))
     if parts.experts is not None:
@@ -122,19 +101,15 @@ def run(
     facts = provenance(recipe, name, parts.prior, kept, accelerator.mixed_precision)
     synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
     if synthetic is None:
-        context = Context(ipc=recipe.ipc, seed=recipe.seed, accelerator=accelerator)
-        synthetic = match(
-            coreset,
-            parts.prior,
-            parts.objective,
-            recipe.distill,
-            checkpoint.in_folder(folder, context),
-            batch=recipe.objective.batch,
-        )
+        synthetic = make(kept, parts.prior, _settings(recipe), context)
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
+        facts = {**facts, **synthetic.provenance}
         synthetic = replace(synthetic, whitening=seen, provenance=facts)
         if accelerator.is_main_process:
             synthetic.save_pretrained(folder / SET, recipe=shared_recipe(recipe))
+        accelerator.wait_for_everyone()
+        if accelerator.num_processes > 1:  # the main process's, to the last bit
+            synthetic = SyntheticSet.from_pretrained(folder / SET)
     if accelerator.is_main_process and synthetic.kind == "images":
         _copy(folder / SET / GRID, folder / GRID)
     results: list[Result] = []
@@ -176,17 +151,12 @@ def _coreset(
     else:
         kept, names, sizes = None, train.class_names, different_counts(train).tolist()
         counts = most_kept(sizes, prune, class_counts(train).tolist())
-    noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
-    check_fit(
-        names,
-        counts,
-        parts.prior,
-        ipc=recipe.ipc,
-        processes=accelerator.num_processes,
-        noise=noise,
-    )
-    if noise and "random" in recipe.evaluate.rows:
-        random_images(train, recipe.ipc, recipe.seed)
+    if parts.prior is not None:
+        noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
+        processes = accelerator.num_processes
+        check_fit(names, counts, parts.prior, ipc=recipe.ipc, processes=processes, noise=noise)
+        if noise and "random" in recipe.evaluate.rows:
+            random_images(train, recipe.ipc, recipe.seed)
     return kept or prune_dataset(
         train,
         prune,
@@ -198,10 +168,44 @@ def _coreset(
     )
 
 
+def _settings(recipe: Recipe) -> object:
+    """Of the method, whole."""
+    method = recipe.method
+    if method.kind not in METHODS:
+        return method.options
+    return None if method.section is None else getattr(recipe, method.section)
+
+
+def _context(
+    recipe: Recipe, parts: Parts, folder: Path, rows: Path | None, accelerator: Accelerator
+) -> Context:
+    """What the method may use of the run."""
+    kind, picture = recipe.method.kind, None
+    if kind == "mosaic" and recipe.mosaic.fit != "center":
+        picture = runtime.main_first(accelerator, lambda: whole_pictures(recipe.data, parts.train))
+    home = (rows or folder / "rows").parent / "classifiers"
+    context = Context(
+        ipc=recipe.ipc,
+        seed=recipe.seed,
+        accelerator=accelerator,
+        train=parts.train,
+        picture=picture,
+        mean=recipe.prune.scorer.mean or recipe.data.mean,
+        classifier=lambda: real_classifier(recipe, parts, home, accelerator),
+        objective=parts.objective,
+        batch=recipe.objective.batch,
+    )
+    return checkpoint.in_folder(folder, context)
+
+
 def _protocol(recipe: Recipe) -> EvalProtocol:
     wanted = recipe.evaluate
     return load_protocol(
-        wanted.protocol, students=wanted.students, seeds=wanted.seeds, steps=wanted.steps
+        wanted.protocol,
+        students=wanted.students,
+        seeds=wanted.seeds,
+        steps=wanted.steps,
+        changes=wanted.changes,
     )
 
 
@@ -227,136 +231,53 @@ def _evaluate(
         ipc=recipe.ipc,
         normalization=parts.normalization,
         train=parts.train,
-        seen=recipe.objective.network,
+        seen=recipe.objective.network if parts.objective else None,
         trainings=rows,
         accelerator=accelerator,
     )
 
 
-def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
-    """Read the data and the weights; the main process first, so that each file is made once.
-
-    Raises:
-        InputError: what only the data, the weights or the number of processes show to be wrong.
-    """
-    experts = recipe_experts(recipe)
-    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
-    precision: Precision = "bf16" if accelerator.mixed_precision == "bf16" else "no"
-    prior = runtime.main_first(
-        accelerator,
-        lambda: build_prior(
-            recipe,
-            accelerator.device,
-            class_names=train.class_names,
-            normalization=normalization,
-            precision=precision,
-        ),
-    )
-    if experts is not None:
-        experts.check(train, normalization)
-    objective = recipe_objective(recipe, train, normalization, experts)
-    check_classes_per_step(
-        recipe.distill.classes_per_step,
-        num_classes=train.num_classes,
-        processes=accelerator.num_processes,
-        scope=objective.scope,
-    )
-    return Parts(train, test, normalization, prior, objective, experts)
-
-
-def build_prior(
-    recipe: Recipe,
-    device: torch.device | str,
-    *,
-    class_names: Sequence[str] | None = None,
-    normalization: Preprocessing | None = None,
-    precision: Precision = "no",
-) -> Prior:
-    """The space to optimise in.
-
-    Args:
-        recipe: its prior and resolution.
-        device: of the weights; on `meta` there are none.
-        class_names: of the data set, which a text-conditional prior starts from.
-        normalization: what networks see of images; if it whitens, pixels are whitened ones. The
-            space of vectors is what they see of these.
-        precision: of the networks.
-
-    Raises:
-        InputError: weights missing or of an unknown kind.
-    """
-    return load_prior(
-        recipe.prior,
-        resolution=recipe.data.resolution,
-        class_names=class_names,
-        normalization=normalization,
-        seed=recipe.seed,
-        precision=precision,
-        device=device,
-    )
-
-
-def recipe_experts(recipe: Recipe) -> ExpertFiles | ReplayBuffers | None:
-    """The experts that a recipe follows; None where its objective follows none.
-
-    Raises:
-        InputError: some are missing, or they were made otherwise.
-    """
-    if recipe.objective.kind != "mtt":
-        return None
-    return open_experts(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
-
-
-def recipe_objective(
-    recipe: Recipe,
-    train: Dataset,
-    normalization: Preprocessing,
-    experts: ExpertFiles | ReplayBuffers | None = None,
-) -> Objective:
-    """What to match; experts are opened unless they are given.
-
-    Raises:
-        InputError: experts that are missing or were made otherwise.
-    """
-    spec = recipe.objective
-    if experts is None and (experts := recipe_experts(recipe)) is not None:
-        experts.check(train, normalization)
-    return build_objective(
-        spec,
-        num_classes=train.num_classes,
-        resolution=train.resolution,
-        normalization=normalization,
-        experts=experts,
-        seed=recipe.seed,
-    )
-
-
 def provenance(
-    recipe: Recipe, name: str, prior: Prior, coreset: Coreset, precision: str
+    recipe: Recipe, name: str, prior: Prior | None, coreset: Coreset, precision: str
 ) -> dict[str, object]:
     """The facts that a set keeps of its making, in JSON's types.
 
     Args:
         recipe: of the run.
         name: of the recipe.
-        prior: that was optimised in.
-        coreset: that was matched, which need not be of the recipe's own pruning.
+        prior: that was worked in, if one was.
+        coreset: that was replaced, which need not be of the recipe's own pruning.
         precision: that Accelerate runs in.
     """
-    shared = without_paths(recipe)
-    return {
+    shared, size = (
+        without_paths(recipe),
+        recipe.data.resolution if prior is None else prior.resolution,
+    )
+    facts: dict[str, object] = {
         "dataset": shared.data.source,
         "subset": shared.data.subset,
-        "values" if isinstance(prior, VectorPrior) else "resolution": prior.resolution,
+        "values" if recipe.data.kind == "vectors" else "resolution": size,
         "recipe": name,
-        "prior": shared.prior.kind,
-        "weights": None if isinstance(prior, VectorPrior) else shared.prior.weights,
-        "prior_hash": prior.identity,
-        "objective": shared.objective.kind,
-        "network": shared.objective.network,
+        "method": shared.method.kind,
+    }
+    if prior is not None:
+        facts |= {
+            "prior": shared.prior.kind,
+            "weights": None if isinstance(prior, VectorPrior) else shared.prior.weights,
+            "prior_hash": prior.identity,
+        }
+    if shared.method.kind == "matching":
+        facts |= {
+            "objective": shared.objective.kind,
+            "network": shared.objective.network,
+            "steps": shared.distill.steps,
+        }
+    elif shared.method.kind not in METHODS:
+        facts["settings"] = dict(shared.method.options)
+    elif shared.method.section is not None:
+        facts["settings"] = json.loads(json.dumps(asdict(getattr(shared, shared.method.section))))
+    return facts | {
         "ipc": shared.ipc,
-        "steps": shared.distill.steps,
         "rule": coreset.rule,
         "order": coreset.order,
         "keep": round(coreset.keep, 6),

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 
-def run_two(module: str, folder: Path) -> None:
-    """Run `python -m module folder` in two processes that torchrun starts; its output is shown."""
+def run_two(module: str, *words: object) -> None:
+    """Run `python -m module words` in two processes that torchrun starts; its output is shown."""
     subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc_per_node", "2", "-m", module, str(folder)),
+            *("--nproc_per_node", "2", "-m", module, *map(str, words)),
         ],
         cwd=Path(__file__).parents[1],
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},

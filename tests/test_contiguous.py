@@ -14,9 +14,8 @@ from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.settings import Views
 from latentdc.experts.training import train_expert
 from latentdc.images import Normalization, contiguous, from_uint8
-from latentdc.metrics.diversity import lpips_diversity
-from latentdc.metrics.kid import _Levels
 from latentdc.metrics.measure import seen_by
+from latentdc.metrics.measures import _Levels, lpips_diversity
 from latentdc.networks import new_network
 from latentdc.networks.build import NETWORKS
 from latentdc.objectives.build import build_objective

@@ -58,7 +58,6 @@ def holder():
 COMMANDS = {
     "distill": (["distill", "quick.yaml"], "runs/quick"),
     "prune": (["prune", "quick.yaml"], "runs/quick"),
-    "pca": (["pca", "quick.yaml", "protocol=pca"], "runs/quick"),
     "experts": (
         ["experts", "quick.yaml", "objective.kind=mtt", "objective.trajectory.experts=mine"],
         "mine",

@@ -7,13 +7,13 @@ from latentdc.errors import InputError
 from latentdc.evaluate.label_settings import Labels, Teacher
 from latentdc.evaluate.settings import Views
 from latentdc.recipe import (
-    Combine,
     Data,
     Evaluate,
     Experts,
     Hub,
     Loops,
     Matching,
+    Mosaic,
     ObjectiveSettings,
     PriorSettings,
     Prune,
@@ -176,7 +176,7 @@ def test_gradient_matching_takes_its_papers_loops_unless_others_are_given(ipc, l
 
 
 SETTINGS = [
-    *(Data, Trim, Matching, Evaluate, Hub, Combine, Rded, Loops, ObjectiveSettings, PriorSettings),
+    *(Data, Trim, Matching, Evaluate, Hub, Mosaic, Rded, Loops, ObjectiveSettings, PriorSettings),
     *(RuleSettings, Prune, Scorer, Trajectory, Experts, Recipe, Views, Labels, Teacher),
     *(AutoencoderTraining, UNetTraining, PriorRecipe),
 ]

@@ -1,13 +1,17 @@
 """Open one split, or both, of any data set that a recipe can name; count it; preprocess it."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from PIL import Image
 
 from latentdc.arguments import require_a
 from latentdc.data.cache import EncodedSplit, cache_folder, decoded
 from latentdc.data.cifar import cifar_folder, cifar_split
 from latentdc.data.dataset import Dataset, hash_samples, note_repeats
+from latentdc.data.decode import open_picture, to_rgb
 from latentdc.data.digits import open_digits
 from latentdc.data.files import exists
 from latentdc.data.folder import folder_split, is_class_tree
@@ -230,3 +234,28 @@ def _counted(data: Data) -> Size:
         return Size(len(samples.labels), len(others.labels), len(names))
     train, test = encoded_split(data, "train"), encoded_split(data, "test")
     return Size(len(train), len(test), len(train.class_names))
+
+
+def whole_pictures(data: Data, train: Dataset) -> Callable[[int], Image.Image] | None:
+    """Training images as their files hold them, before they were cut to a square.
+
+    Returns:
+        Row of `train` -> upright RGB; None where they were square already, as digits are.
+
+    Raises:
+        InputError: files were left out of `train`, so that rows are not files.
+    """
+    if data.source == "digits":
+        return None
+    split = encoded_split(data, "train")
+    if len(split) != len(train):
+        raise InputError(
+            f"{split.name} has {len(split) - len(train)} images that cannot be decoded, and whole "
+            "images are read from their files again; remove those, or set mosaic.fit=center."
+        )
+
+    def picture(row: int) -> Image.Image:
+        with open_picture(split.read(row)) as image:
+            return to_rgb(image)
+
+    return picture

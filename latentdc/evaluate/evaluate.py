@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -27,8 +28,9 @@ from latentdc.evaluate.soft_labels import (
     own_labels,
 )
 from latentdc.evaluate.training import train_student
-from latentdc.evaluate.trainings import Done, Training, finished, gathered, setting_hash, write
+from latentdc.evaluate.trainings import Done, Training, finished, gathered, kept
 from latentdc.images import Preprocessing, kind_of
+from latentdc.io import fingerprint
 from latentdc.ranks import warn
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.fields import nearest
@@ -164,13 +166,13 @@ def evaluate_sets(
     accelerator = accelerator or Accelerator()
     classes = len(test.class_names)
     first = next((name for name in named if name not in BASELINES), next(iter(named)))
-    images = len(drawn(named[first], 0).labels)
-    images = classes * ipc if first in BASELINES and ipc is not None else images
+    one = drawn(named[first], 0)
+    images = classes * ipc if first in BASELINES and ipc is not None else len(one.labels)
     protocol = protocol.resolve(images, classes)
     protocol.check_students(test.images.shape[-1], kind_of(test.images))
-    hashes = {name: _hashes(one, protocol, test, name) for name, one in named.items()}
+    hashes = {name: _hashes(each, protocol, test, name) for name, each in named.items()}
     if labels is not None and protocol.labels.source == "stored":
-        _require_stored(labels, named, hashes, protocol)
+        Stores(protocol, None, Path(), labels).require_given(_by_hash(named, hashes))
     labelling = open_labelling(
         protocol,
         test,
@@ -181,30 +183,21 @@ def evaluate_sets(
         accelerator=accelerator,
     )
     protocol = protocol if labelling is None else labelling.protocol
-    setting = setting_hash(test, normalization, accelerator.mixed_precision, labelling)
-    plan = {
-        name: {
-            student: [
-                Training(digest, protocol_for(protocol, drawn(one, 0)).hash, setting, student, seed)
-                for seed, digest in enumerate(hashes[name])
-            ]
-            for student in protocol.students
-        }
-        for name, one in named.items()
-    }
-    jobs = {
-        training: named[name]
-        for name in plan
-        for seed in range(protocol.seeds)
-        for training in (plan[name][student][seed] for student in protocol.students)
-    }
-    done = _train(jobs, test, protocol, normalization, labelling, trainings, accelerator)
+    work = _Work(test, protocol, normalization, labelling, accelerator)
+    accuracies = work.accuracies(named, hashes, trainings)
     unseen = _unseen(seen, named, protocol)
-    counts = counts_hash(_class_counts(drawn(named[first], 0), classes))
-    tested = {
+    even = first in ("kept", "full")  # stand beside no set
+    counts = None if even else counts_hash(one.labels.bincount(minlength=classes).tolist())
+    shared = {
+        "ipc": ipc or -(-images // classes),
+        "classes": classes,
+        "counts": counts,
+        "protocol": protocol.name,
+        "protocol_hash": protocol.hash,
+        "settings": json.loads(json.dumps(asdict(protocol))),  # as it is read back
         "test": set_hash(test),
-        "data": getattr(test, "name", None),
-        "preprocessing": json.loads(json.dumps(normalization.facts())),  # as it is read back
+        "data": test.name,
+        "preprocessing": json.loads(json.dumps(normalization.facts())),
         "machine": asdict(this_machine(accelerator)),
     }
     results = []
@@ -213,25 +206,18 @@ def evaluate_sets(
         facts = own_label_facts(one) if labelling is None else labelling.facts(hashes[name], one)
         size = None if name in ("kept", "full") else image_bytes(one)
         for student in protocol.students:
-            found = [done[training] for training in plan[name][student]]
-            five = tuple(each.top5 for each in found if each.top5 is not None)
+            top1, top5 = zip(*accuracies[name, student], strict=True)
             results.append(
                 Result(
                     set=name,
                     hashes=hashes[name],
-                    ipc=ipc or -(-images // classes),
-                    classes=classes,
-                    counts=None if first in ("kept", "full") else counts,
                     student=student,
                     unseen=student in unseen[name],
-                    accuracies=tuple(each.top1 for each in found),
-                    top5=five if len(five) == len(found) else None,
-                    protocol=protocol.name,
-                    protocol_hash=protocol.hash,
-                    settings=json.loads(json.dumps(asdict(protocol))),
+                    accuracies=top1,
+                    top5=None if None in top5 else top5,
                     labels=facts,
                     image_bytes=size,
-                    **tested,
+                    **shared,
                 )
             )
     return results
@@ -241,6 +227,93 @@ def drawn(candidate: Candidate, seed: int) -> SyntheticSet:
     """The set that a training of this seed sees."""
     one = candidate(seed) if callable(candidate) else candidate
     return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all trainings of one call share.
+
+    Attributes:
+        test: real images.
+        protocol: with its budget in steps.
+        normalization: of training and test images.
+        labelling: the teachers' soft labels; None where labels are hard or the sets' own.
+        accelerator: devices, precision and processes.
+    """
+
+    test: Dataset
+    protocol: EvalProtocol
+    normalization: Preprocessing
+    labelling: Labelling | None
+    accelerator: Accelerator
+
+    def accuracies(
+        self,
+        sets: Mapping[str, Candidate],
+        hashes: Mapping[str, Sequence[str]],
+        folder: Path | None,
+    ) -> dict[tuple[str, str], list[Accuracy]]:
+        """By set and student, of each seed; what is not finished is shared out and done."""
+        setting = self._setting()
+        jobs: dict[Training, Candidate] = {}
+        plan: dict[tuple[str, str], list[Training]] = {}
+        for name, candidate in sets.items():
+            protocol = protocol_for(self.protocol, drawn(candidate, 0)).hash
+            for seed, digest in enumerate(hashes[name]):
+                for student in self.protocol.students:
+                    training = Training(digest, protocol, setting, student, seed)
+                    jobs[training] = candidate
+                    plan.setdefault((name, student), []).append(training)
+        done = finished(list(jobs), folder, self.accelerator)
+        missing = [training for training in jobs if training not in done]
+        if self.labelling is not None:
+            wanted = {training.images for training in missing}
+            self.labelling.prepare(_by_hash(sets, hashes), wanted)
+        mine = missing[self.accelerator.process_index :: self.accelerator.num_processes]
+        silent = not self.accelerator.is_main_process
+        trained: Done = {}
+        for training in tqdm(mine, "evaluating", unit=" trainings", disable=silent):
+            one = drawn(jobs[training], training.seed)
+            trained[training] = kept(training, folder, partial(self._train, training, one))
+        for part in gathered(trained, self.accelerator):
+            done |= part
+        return {key: [done[training] for training in each] for key, each in plan.items()}
+
+    def _setting(self) -> str:
+        """8 hex digits of what all trainings share beside the protocol."""
+        facts = {
+            "test": set_hash(self.test),
+            "preprocessing": self.normalization.facts(),
+            "precision": self.accelerator.mixed_precision,
+            "labels": None if self.labelling is None else self.labelling.hash,
+        }
+        return fingerprint(facts, digits=8)
+
+    def _train(self, training: Training, one: SyntheticSet) -> Accuracy:
+        """Accuracy of the student after its last step."""
+        protocol = protocol_for(self.protocol, one)
+        soft = (
+            own_labels(one, protocol.labels, self.accelerator.device)
+            if self.labelling is None
+            else self.labelling.soft_labels(one, training.images)
+        )
+        network = train_student(
+            one,
+            training.student,
+            protocol,
+            seed=training.seed,
+            normalization=self.normalization,
+            accelerator=self.accelerator,
+            soft=soft,
+        )
+        return accuracy(
+            network,
+            self.test.images,
+            self.test.labels,
+            normalization=self.normalization,
+            accelerator=self.accelerator,
+            crop=protocol.test_crop,
+        )
 
 
 def _require_sets(sets: Mapping[str, object]) -> None:
@@ -262,83 +335,14 @@ def _hashes(
     return tuple(hashes) if callable(candidate) else tuple(hashes * protocol.seeds)
 
 
-def _require_stored(
-    labels: Path,
-    sets: Mapping[str, Candidate],
-    hashes: Mapping[str, Sequence[str]],
-    protocol: EvalProtocol,
-) -> None:
-    known = {
+def _by_hash(
+    sets: Mapping[str, Candidate], hashes: Mapping[str, Sequence[str]]
+) -> dict[str, SyntheticSet]:
+    return {
         digest: drawn(sets[name], seed)
         for name, digests in hashes.items()
         for seed, digest in enumerate(digests)
     }
-    Stores(protocol, None, Path(), labels).require_given(known)
-
-
-def _train(
-    jobs: Mapping[Training, Candidate],
-    test: Dataset,
-    protocol: EvalProtocol,
-    normalization: Preprocessing,
-    labelling: Labelling | None,
-    folder: Path | None,
-    accelerator: Accelerator,
-) -> Done:
-    """The accuracy of every training; those that are not finished are shared out and done."""
-    done = finished(list(jobs), folder, accelerator)
-    missing = [training for training in jobs if training not in done]
-    if labelling is not None:
-        sets = {training.images: drawn(one, training.seed) for training, one in jobs.items()}
-        labelling.prepare(sets, {training.images for training in missing})
-    mine = missing[accelerator.process_index :: accelerator.num_processes]
-    trained: Done = {}
-    silent = not accelerator.is_main_process
-    for training in tqdm(mine, "evaluating", unit=" trainings", disable=silent):
-        labelled = drawn(jobs[training], training.seed)
-        trained[training] = _accuracy(
-            training, labelled, test, protocol, normalization, labelling, accelerator
-        )
-        if folder is not None:
-            write(folder, training, trained[training])
-    for part in gathered(trained, accelerator):
-        done |= part
-    return done
-
-
-def _accuracy(
-    training: Training,
-    labelled: SyntheticSet,
-    test: Dataset,
-    protocol: EvalProtocol,
-    normalization: Preprocessing,
-    labelling: Labelling | None,
-    accelerator: Accelerator,
-) -> Accuracy:
-    """Of the student after its last step."""
-    protocol = protocol_for(protocol, labelled)
-    soft = (
-        own_labels(labelled, protocol.labels, accelerator.device)
-        if labelling is None
-        else labelling.soft_labels(labelled, training.images)
-    )
-    network = train_student(
-        labelled,
-        training.student,
-        protocol,
-        seed=training.seed,
-        normalization=normalization,
-        accelerator=accelerator,
-        soft=soft,
-    )
-    return accuracy(
-        network,
-        test.images,
-        test.labels,
-        normalization=normalization,
-        accelerator=accelerator,
-        crop=protocol.test_crop,
-    )
 
 
 def _unseen(
@@ -346,18 +350,14 @@ def _unseen(
 ) -> dict[str, set[str]]:
     """By set, students that it was not distilled with at any width; by baseline, that none was."""
     networks = seen if isinstance(seen, Mapping) else dict.fromkeys(sets, seen)
-    every = {base_name(network) for network in networks.values()}
+    every = {_base_name(network) for network in networks.values()}
     unseen = {}
     for name in sets:
-        own = {base_name(networks[name])} if name in networks else every
-        unseen[name] = {student for student in protocol.students if base_name(student) not in own}
+        own = {_base_name(networks[name])} if name in networks else every
+        unseen[name] = {student for student in protocol.students if _base_name(student) not in own}
     return unseen
 
 
-def base_name(network: str | None) -> str | None:
+def _base_name(network: str | None) -> str | None:
     """Of a network at any width."""
     return None if network is None else network.partition("@")[0]
-
-
-def _class_counts(labelled: SyntheticSet, classes: int) -> list[int]:
-    return labelled.labels.bincount(minlength=classes).tolist()

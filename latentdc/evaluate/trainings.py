@@ -1,8 +1,7 @@
 """Finished trainings, one small file each, so that a restarted evaluation trains only the rest."""
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,14 +10,10 @@ from typing import cast
 from accelerate import Accelerator
 from torch import distributed
 
-from latentdc.data.dataset import Dataset
 from latentdc.evaluate.accuracy import Accuracy
-from latentdc.evaluate.soft_labels import Labelling
-from latentdc.images import Preprocessing
-from latentdc.io import read_json, write_json
+from latentdc.io import cached, fingerprint, read_json, write_json
 from latentdc.ranks import warn
 from latentdc.results.result import share
-from latentdc.synthetic.synthetic_set import set_hash
 
 PATIENCE = timedelta(days=30)  # between the first process to finish and the last
 
@@ -30,7 +25,7 @@ class Training:
     Attributes:
         images: hash of the training set.
         protocol: hash of the protocol, its budget in steps.
-        setting: hash of test set, normalisation and precision.
+        setting: hash of test set, normalisation, precision and teachers.
         student: name of the network.
         seed: of the training.
     """
@@ -47,74 +42,66 @@ class Training:
         student = self.student.replace("/", "-")  # torchvision/resnet18
         return f"{self.images}-{self.protocol}-{self.setting}-{student}-{self.seed}.json"
 
+    def read(self, path: Path) -> Accuracy:
+        """Its accuracy, from a file that says whose it is.
+
+        Raises:
+            OSError: there is no such file.
+            ValueError: it is another training's, or not as it was written.
+        """
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no mapping")
+        for key, value in {**asdict(self), "accuracy": None, "top5": None}.items():
+            if key not in content:
+                raise ValueError(f"it lacks {key!r}")
+            if value is not None and (content[key], type(content[key])) != (value, type(value)):
+                raise ValueError(f"its {key} is {content[key]!r} and not {value!r}")
+        top1, top5 = share(content["accuracy"]), content["top5"]
+        if top5 is not None and share(top5) < top1:
+            raise ValueError(f"its top5 of {top5!r} is below its accuracy of {top1!r}")
+        if content != self._content(Accuracy(top1, top5)):
+            raise ValueError("its accuracy is not as it was written")
+        return Accuracy(top1, top5)
+
+    def write(self, path: Path, accuracy: Accuracy) -> None:
+        """Write its file, whole or not at all."""
+        write_json(path, self._content(accuracy))
+
+    def _content(self, accuracy: Accuracy) -> dict[str, object]:
+        content = {**asdict(self), "accuracy": accuracy.top1, "top5": accuracy.top5}
+        return {**content, "checksum": fingerprint(content)}
+
 
 Done = dict[Training, Accuracy]
 
 
-def setting_hash(
-    test: Dataset, normalization: Preprocessing, precision: str, labelling: Labelling | None
-) -> str:
-    """8 hex digits of what all trainings of one call share."""
-    facts = [set_hash(test), normalization.facts(), precision]
-    text = json.dumps(facts + ([] if labelling is None else [labelling.hash]))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def kept(training: Training, folder: Path | None, train: Callable[[], Accuracy]) -> Accuracy:
+    """The accuracy that a folder keeps of a training, or what `train` finds; None keeps nothing.
 
-
-def read(folder: Path, training: Training) -> Accuracy | None:
-    """Its accuracy; None if it is not finished, or if its file is not what it is named as.
-
-    Such a file is said, and replaced when the training is done again.
+    Another command that does the same training is waited for.
     """
-    path = folder / training.file
-    try:
-        return _accuracy(read_json(path), training)
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, RecursionError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        warn(f"{path} is no finished training ({reason}); it is trained again.")
-        return None
-
-
-def _accuracy(content: object, training: Training) -> Accuracy:
-    """Of a file's content, which says whose it is.
-
-    Raises:
-        ValueError: it is another training's, or holds what is no accuracy.
-        KeyError: it lacks a part.
-    """
-    if not isinstance(content, dict):
-        raise ValueError("it holds no mapping")
-    for key, value in asdict(training).items():
-        if content[key] != value or type(content[key]) is not type(value):
-            raise ValueError(f"its {key} is {content[key]!r} and not {value!r}")
-    top1, top5 = share(content["accuracy"]), content["top5"]
-    if top5 is not None and share(top5) < top1:
-        raise ValueError(f"its top5 of {top5!r} is below its accuracy of {top1!r}")
-    accuracy = Accuracy(top1, top5)
-    if content["checksum"] != _checksum(training, accuracy):
-        raise ValueError("its accuracy is not as it was written")
-    return accuracy
-
-
-def _checksum(training: Training, accuracy: Accuracy) -> str:
-    text = json.dumps([asdict(training), accuracy.top1, accuracy.top5], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def write(folder: Path, training: Training, accuracy: Accuracy) -> None:
-    """Write it, whole or not at all."""
-    numbers = {"accuracy": accuracy.top1, "top5": accuracy.top5}
-    content = {**asdict(training), **numbers, "checksum": _checksum(training, accuracy)}
-    write_json(folder / training.file, content)
+    facts = asdict(training)
+    return cached(folder, facts, train, training.read, training.write, name=training.file)
 
 
 def finished(wanted: Sequence[Training], folder: Path | None, accelerator: Accelerator) -> Done:
-    """Those that need not be done: as the main process finds them, so that all processes agree."""
+    """Those that need not be done: as the main process finds them, so that all processes agree.
+
+    A damaged file is said, and removed.
+    """
     found: Done = {}
-    if folder is not None and accelerator.is_main_process:
-        every = {training: read(folder, training) for training in wanted}
-        found = {training: value for training, value in every.items() if value is not None}
+    for training in wanted if folder is not None and accelerator.is_main_process else ():
+        assert folder is not None
+        path = folder / training.file
+        try:
+            found[training] = training.read(path)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            warn(f"{path} is no finished training ({error}); it is trained again.")
+            with suppress(OSError):
+                path.unlink()
     return gathered(found, accelerator)[0]
 
 

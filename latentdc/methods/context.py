@@ -6,12 +6,18 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
 from latentdc.arguments import require_a, require_whole
+from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
+from latentdc.images import Normalization
+from latentdc.objectives.base import Objective
 
 ByClass = dict[int, dict[str, Tensor]]  # tensors by class and name
 Fill = Callable[[Tensor | None], None]
+Picture = Callable[[int], Image.Image]  # row of a data set -> upright RGB
 
 
 class State(NamedTuple):
@@ -43,6 +49,13 @@ class Context:
         ipc: synthetic images per class.
         seed: of all draws.
         accelerator: of this process; None makes one.
+        train: all real images of the training split.
+        picture: row of `train` -> the image as its file holds it, before it was cut to a square;
+            None where only the decoded one is there.
+        mean: colour of the real images, in [0, 1].
+        classifier: makes a classifier of the real images, (B, 3, H, W) in [-1, 1] -> (B, C) logits,
+            in eval mode, that was found to know them, and tells its accuracy.
+        objective: what a method that matches matches, on `batch` real images per class and step.
         load_state: the last saved state, or None; all processes call it together.
         save_state: keeps a state; all processes call it together.
         on_step: is told the measures of each finished step (`step`, `loss`, ...), on every process.
@@ -54,6 +67,12 @@ class Context:
     ipc: int = 1
     seed: int = 0
     accelerator: Accelerator | None = None
+    train: Dataset | None = None
+    picture: Picture | None = None
+    mean: tuple[float, ...] = Normalization().mean
+    classifier: Callable[[], tuple[nn.Module, float]] | None = None
+    objective: Objective | None = None
+    batch: int = 256
     load_state: Callable[[], State | None] | None = None
     save_state: Callable[[State], None] | None = None
     on_step: Callable[[Mapping[str, Any]], None] | None = None
@@ -65,3 +84,23 @@ class Context:
         object.__setattr__(self, "seed", require_whole(self.seed, "seed", least=0))
         if self.accelerator is not None:
             require_a(Accelerator, self.accelerator, "accelerator", "make one, or leave it out")
+
+    def real_images(self) -> Dataset:
+        """The training split, of which a core set names images.
+
+        Raises:
+            InputError: the context has none.
+        """
+        if self.train is None:
+            raise InputError("this method takes real images; give Context(train=...).")
+        return self.train
+
+    def real_classifier(self) -> tuple[nn.Module, float]:
+        """A classifier of the real images, and its accuracy.
+
+        Raises:
+            InputError: the context has none, or it is at chance.
+        """
+        if self.classifier is None:
+            raise InputError("this method takes a classifier; give Context(classifier=...).")
+        return self.classifier()

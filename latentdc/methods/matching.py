@@ -38,6 +38,7 @@ from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
 from latentdc.priors.pixel import VectorPrior
+from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching, ObjectiveSettings
 from latentdc.runtime import with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -45,6 +46,16 @@ from latentdc.synthetic.synthetic_set import SyntheticSet
 # Facts that a continued run need not share with its start.
 MAY_CHANGE = ("memory", "chunk", "processes", "threads", "torch")
 KNOWN = "known."  # of the real images of a class, in names of saved tensors
+
+
+def matching(
+    coreset: Coreset, prior: Prior | None, settings: Matching, context: Context
+) -> SyntheticSet:
+    """`match`, as a method: the images of the core set are matched by the context's objective."""
+    assert prior is not None and context.objective is not None
+    train = context.real_images()
+    real = train.select(coreset.indices(train))
+    return match(real, prior, context.objective, settings, context, batch=context.batch)
 
 
 @with_gradients
@@ -321,7 +332,7 @@ def check_precision(accelerator: Accelerator) -> None:
     if accelerator.mixed_precision not in ("no", "bf16"):
         raise InputError(
             f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "
-            "pass through a prior vanish; runtime with --mixed_precision bf16 or no."
+            "pass through a prior vanish; launch with --mixed_precision bf16 or no."
         )
 
 

@@ -86,8 +86,7 @@ def _measure(options: argparse.Namespace) -> None:
     network = _network(options)
     if network is not None:
         network.check_size(recipe.data.resolution)
-    from latentdc.metrics.measure import NAME, Wanted, measure_saved
-    from latentdc.metrics.render import to_text
+    from latentdc.metrics.measure import NAME, Wanted, measure_saved, to_text
 
     wanted = Wanted(network, options.lpips, options.kid)
     _check_extras(wanted)
@@ -134,8 +133,7 @@ def _check_network(options: argparse.Namespace) -> None:
 
 
 def _check_extras(wanted: "Wanted") -> None:
-    from latentdc.metrics.diversity import lpips_distance
-    from latentdc.metrics.kid import require_fidelity
+    from latentdc.metrics.measures import lpips_distance, require_fidelity
 
     if wanted.kid:
         require_fidelity()

@@ -1,8 +1,7 @@
 """Measure one set beside as many random real images: the work of `python -m latentdc.metrics`."""
 
-import json
-import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from latentdc.evaluate.loading import load_protocol
 from latentdc.evaluate.sets import require_comparable
 from latentdc.evaluate.teachers import open_teacher, require_knowledge
 from latentdc.images import Normalization, fetch
-from latentdc.metrics import diversity, kid
-from latentdc.metrics.entropy import agreement, prediction_entropy
+from latentdc.io import write_json
+from latentdc.metrics import measures
+from latentdc.parts import build_prior
 from latentdc.prune.scorers import Classifier, real_accuracy
 from latentdc.recipe import Recipe
-from latentdc.run import build_prior
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
@@ -91,7 +90,12 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     if decoder is not None:
         content["sets"][name]["storage"]["decoder/float32"] = decoder
     if accelerator.is_main_process:
-        _write(output / NAME, content)
+        try:
+            write_json(output / NAME, content)
+        except PermissionError as error:
+            raise InputError(
+                f"cannot write {output / NAME}; name a folder: --output FOLDER."
+            ) from error
     return content
 
 
@@ -109,10 +113,10 @@ def measure_set(
         facts |= seen_by(network, labelled, device)
     if wanted.lpips:
         images = _enlarged(fetch(labelled.images, torch.arange(len(labelled.labels)), device))
-        found = diversity.lpips_diversity(images, labelled.labels, diversity.lpips_distance(device))
+        found = measures.lpips_diversity(images, labelled.labels, measures.lpips_distance(device))
         facts["lpips_diversity"] = None if found is None else asdict(found)
     if wanted.kid:
-        mean, std = kid.kernel_distance(labelled.images, train.images, device=device)
+        mean, std = measures.kernel_distance(labelled.images, train.images, device=device)
         facts["kid"] = {"mean": mean, "std": std}
     return facts
 
@@ -127,10 +131,10 @@ def seen_by(network: Classifier, labelled: SyntheticSet, device: torch.device) -
     ]
     logits = torch.cat([part[0] for part in parts]).float().cpu()
     features = torch.cat([part[1] for part in parts]).float().cpu()
-    found = diversity.feature_diversity(features, labelled.labels)
+    found = measures.feature_diversity(features, labelled.labels)
     return {
-        "entropy": float(prediction_entropy(logits).mean()),
-        "agreement": agreement(logits, labelled.labels),
+        "entropy": float(measures.prediction_entropy(logits).mean()),
+        "agreement": measures.agreement(logits, labelled.labels),
         "feature_diversity": None if found is None else asdict(found),
     }
 
@@ -184,11 +188,47 @@ def _enlarged(images: Tensor) -> Tensor:
     return torch.nn.functional.interpolate(images, scale_factor=-(-64 // side), mode="nearest")
 
 
-def _write(path: Path, content: Facts) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(json.dumps(content, indent=2) + "\n")
-        os.replace(part, path)
-    except PermissionError as error:
-        raise InputError(f"cannot write {path}; name a folder: --output FOLDER.") from error
+def to_text(content: Mapping[str, Any]) -> str:
+    """A line per measure, a column per set."""
+    sets = content["sets"]
+    columns = {name: _flat(facts) for name, facts in sets.items()}
+    keys = list(dict.fromkeys(key for facts in columns.values() for key in facts))
+    table = [["", *columns]]
+    table += [[key, *(_shown(facts.get(key)) for facts in columns.values())] for key in keys]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in table
+    ]
+    return "\n".join([*_captions(content), "", *lines])
+
+
+def _captions(content: Mapping[str, Any]) -> list[str]:
+    lines = [f"{content['classes']} classes, ipc {content['ipc']}; storage in bytes."]
+    if (network := content.get("network")) is not None:
+        lines.append(
+            f"Entropy (nats), agreement with the labels and feature distances under "
+            f"{network['network']}, right on {100 * network['real_accuracy']:.1f} % of real test "
+            "images."
+        )
+    return lines
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, object]:
+    """Nested measures as `name mean`; storage by its `part/codec`."""
+    flat: dict[str, object] = {}
+    for key, value in facts.items():
+        if key == "hash":
+            continue
+        if isinstance(value, Mapping):
+            prefix = "" if key == "storage" else f"{key} "
+            flat |= {f"{prefix}{name}": number for name, number in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

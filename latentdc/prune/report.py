@@ -10,12 +10,12 @@ from torch import Tensor
 
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.io import write_text, writing
+from latentdc.pictures import save_grid
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.select import Order, class_rows, ranked, ranks, select
 from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
-from latentdc.report import save_grid
 
 SHOWN = 10  # images of each class and end
 CLASSES = 20  # classes shown, at most

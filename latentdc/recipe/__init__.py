@@ -7,7 +7,7 @@ YAML; only the commands (`main`s) and the pipelines they call know recipes.
 from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
-from latentdc.recipe.methods import Combine, Matching, Rded, Trim
+from latentdc.recipe.methods import METHODS, Matching, Method, Mosaic, Rded, Trim
 from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
@@ -17,13 +17,15 @@ __all__ = [
     "BASELINES",
     "LARGEST_ZCA",
     "LOOPS",
-    "Combine",
+    "METHODS",
     "Data",
     "Evaluate",
     "Experts",
     "Hub",
     "Loops",
     "Matching",
+    "Method",
+    "Mosaic",
     "ObjectiveSettings",
     "PriorSettings",
     "Prune",

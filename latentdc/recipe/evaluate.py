@@ -20,6 +20,7 @@ class Evaluate:
         students: networks to train; null takes the protocol's.
         seeds: independent trainings per student; null takes the protocol's.
         steps: training steps per student; null takes the protocol's budget.
+        changes: other keys of the protocol, such as `views.cells=3`; its name then says so.
         learned_lr: train all students with the learning rate that `mtt` learned with the set.
         rows: sets in the table: the `distilled` one, `random` images, random images of the
             `coreset`, all that pruning `kept`, and the `full` training set.
@@ -29,6 +30,7 @@ class Evaluate:
     students: list[str] | None = None
     seeds: int | None = None
     steps: int | None = None
+    changes: list[str] = field(default_factory=list)
     learned_lr: bool = False
     rows: list[Literal["distilled", "random", "coreset", "kept", "full"]] = field(
         default_factory=lambda: ["distilled", "random", "coreset", "full"]

@@ -1,10 +1,10 @@
 """The settings of each method."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from latentdc.recipe.checks import require
-from latentdc.recipe.fields import check_fields
+from latentdc.recipe.fields import check_fields, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ class Matching:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Combine:
-    """Mosaics of whole training images (`latentdc pca`).
+class Mosaic:
+    """Mosaics of whole real images, the easiest of each class (PCA's first two steps).
 
     Attributes:
         grid: images along each side of a mosaic.
@@ -95,35 +95,39 @@ class Combine:
     order: Literal["stride", "rank", "random"] = "stride"
 
     def __post_init__(self) -> None:
-        check_fields(self, "combine.")
+        check_fields(self, "mosaic.")
         require(
             2 <= self.grid <= 16,
-            f"combine.grid is the number of images along a side, from 2 to 16, got {self.grid}.",
+            f"mosaic.grid is the number of images along a side, from 2 to 16, got {self.grid}.",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rded:
-    """Mosaics of realistic crops (RDED), which `latentdc pca` makes beside its own.
+    """Mosaics of the most realistic crops (RDED).
 
     Attributes:
+        grid: crops along each side of an image; 1 keeps single ones at full size, as published for
+            CIFAR and Tiny ImageNet.
         pool: images of each class that are drawn at random and cropped; all of a smaller class.
         crops: of each image, of which the most realistic one is kept.
         scale: smallest and largest share of the area that a crop has.
-        mosaic: n^2 crops make an image; false keeps single ones at full size, as published for
-            CIFAR and Tiny ImageNet.
-        canvas: the teacher sees a crop of a mosaic amid a canvas of the mean colour, as in the
-            released code; false shows it enlarged to the whole image.
+        canvas: the classifier sees a crop amid a canvas of the mean colour, as in the released
+            code; false shows it enlarged to the whole image.
     """
 
+    grid: int = 2
     pool: int = 300
     crops: int = 5
     scale: tuple[float, float] = (0.08, 1.0)
-    mosaic: bool = True
     canvas: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self, "rded.")
+        require(
+            1 <= self.grid <= 16,
+            f"rded.grid is the number of crops along a side, from 1 to 16, got {self.grid}.",
+        )
         for name in ("pool", "crops"):
             value = getattr(self, name)
             require(value >= 1, f"rded.{name} is at least 1, got {value}.")
@@ -132,3 +136,63 @@ class Rded:
             f"rded.scale is a range of shares in (0, 1], got {list(self.scale)}; such as "
             "[0.08, 1.0].",
         )
+
+
+class MethodKind(NamedTuple):
+    """What a recipe has to know of a method.
+
+    Attributes:
+        function: `module:function`, see `latentdc.methods.Method`.
+        settings: section of a recipe that the method takes whole; None if it has no settings.
+        prior: whether it works in the space of a prior.
+    """
+
+    function: str
+    settings: str | None
+    prior: bool = False
+
+
+METHODS = {
+    "matching": MethodKind("latentdc.methods.matching:matching", "distill", prior=True),
+    "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", "mosaic"),
+    "rded": MethodKind("latentdc.methods.rded:rded", "rded"),
+    "selection": MethodKind("latentdc.methods.selection:selection", None),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What makes the synthetic set of the core set.
+
+    Attributes:
+        kind: `matching` (LD3M and its spaces), `mosaic` (PCA), `rded`, `selection` (the core set's
+            best images as they are); or `module:function` of a method of your own.
+        options: settings of a method of your own.
+    """
+
+    kind: str = "matching"
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "method.")
+        known = ", ".join(METHODS)
+        require(
+            self.kind in METHODS or ":" in self.kind,
+            f"method.kind is one of {known} or module:function, got {self.kind!r}"
+            f"{nearest(self.kind, METHODS)}.",
+        )
+        require(
+            self.kind not in METHODS or not self.options,
+            f"method.options are those of a method of your own; {self.kind} is set in "
+            f"{self.section or 'prune'}.",
+        )
+
+    @property
+    def section(self) -> str | None:
+        """Of the recipe, that the method takes whole."""
+        return METHODS[self.kind].settings if self.kind in METHODS else None
+
+    @property
+    def needs_prior(self) -> bool:
+        """Whether it works in the space of a prior."""
+        return self.kind not in METHODS or METHODS[self.kind].prior

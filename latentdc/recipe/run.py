@@ -7,7 +7,7 @@ from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import Data
 from latentdc.recipe.evaluate import Evaluate, Hub
 from latentdc.recipe.fields import check_fields
-from latentdc.recipe.methods import Combine, Matching, Rded
+from latentdc.recipe.methods import Matching, Method, Mosaic, Rded
 from latentdc.recipe.objective import Experts, ObjectiveSettings
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune
@@ -15,7 +15,7 @@ from latentdc.recipe.prune import Prune
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole run: prune, distil, evaluate.
+    """A whole run: prune, make the synthetic set, evaluate.
 
     Attributes:
         ipc: synthetic images per class.
@@ -29,11 +29,12 @@ class Recipe:
 
     data: Data = field(default_factory=Data)
     prune: Prune = field(default_factory=Prune)
-    combine: Combine = field(default_factory=Combine)
-    rded: Rded = field(default_factory=Rded)
     prior: PriorSettings = field(default_factory=lambda: PriorSettings(weights="digits"))
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    method: Method = field(default_factory=Method)
     distill: Matching = field(default_factory=Matching)
+    mosaic: Mosaic = field(default_factory=Mosaic)
+    rded: Rded = field(default_factory=Rded)
     experts: Experts = field(default_factory=Experts)
     evaluate: Evaluate = field(default_factory=Evaluate)
     push: Hub = field(default_factory=Hub)
@@ -61,6 +62,35 @@ class Recipe:
             self.processes is None or self.processes >= 1,
             f"processes is at least 1, got {self.processes}.",
         )
+        if self.method.kind == "matching":
+            self._check_matching()
+            return
+        require(
+            not self.evaluate.learned_lr,
+            f"evaluate.learned_lr needs a learning rate that was learned with the set, and "
+            f"method.kind={self.method.kind} learns none; only matching by mtt does.",
+        )
+        if self.method.kind in ("mosaic", "selection"):
+            self._count_images()
+
+    def _count_images(self) -> None:
+        """Let pruning keep the images that are shown: n^2 for each mosaic."""
+        grid = self.mosaic.grid if self.method.kind == "mosaic" else 1
+        size, prune, needed = self.data.resolution, self.prune, grid**2 * self.ipc
+        shown = f"mosaics of {grid} x {grid}" if grid > 1 else "images as they are"
+        require(
+            prune.keep == 1 and prune.scope == "class" and prune.count in (None, needed),
+            f"{shown} at ipc {self.ipc} take exactly {needed} images of each class; leave "
+            "prune.keep, prune.count, prune.times_ipc and prune.scope out.",
+        )
+        require(
+            size >= 2 * grid or grid == 1,
+            f"data.resolution={size} leaves cells of {size // grid} px in a grid of {grid}; take a "
+            "smaller mosaic.grid.",
+        )
+        object.__setattr__(self, "prune", replace(prune, count=needed))
+
+    def _check_matching(self) -> None:
         kind, trajectory = self.objective.kind, self.objective.trajectory
         if kind == "dc":
             loops = self.objective.loops.resolve(self.ipc)

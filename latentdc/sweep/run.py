@@ -17,13 +17,14 @@ from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.io import InUse, fingerprint, locked, read_json, write_json
 from latentdc.methods.matching import check_moves
+from latentdc.parts import build_prior, recipe_experts
 from latentdc.priors.files import WeightsMissing
 from latentdc.prune.prune import score_dataset
 from latentdc.prune.select import most_kept
 from latentdc.ranks import warn
 from latentdc.recipe import Data, Recipe
 from latentdc.results.result import RESULTS, Result, load
-from latentdc.run import build_prior, recipe_experts, run
+from latentdc.run import run
 from latentdc.run_folder import check_folder
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
 
@@ -180,7 +181,7 @@ def check_cells(
 def _check_moves(recipe: Recipe) -> None:
     """As the run will, as far as the outline of the prior is known."""
     spec = recipe.distill
-    if spec.lr_z > 0 or recipe.prior.kind != "diffusion":
+    if recipe.method.kind != "matching" or spec.lr_z > 0 or recipe.prior.kind != "diffusion":
         return  # the recipe itself was refused where it moves nothing
     try:
         prior = build_prior(recipe, "meta")

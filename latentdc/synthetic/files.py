@@ -24,8 +24,8 @@ from torch import Tensor
 
 from latentdc.images import load_whitening, save_whitening
 from latentdc.io import read_json, write_json, write_text
+from latentdc.pictures import save_grid
 from latentdc.published import published, published_yaml
-from latentdc.report import save_grid
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import dataset_card
 

@@ -1,14 +1,14 @@
 import json
 import math
-import os
 import re
 from dataclasses import asdict, replace
 
 import pytest
+from accelerate import Accelerator
 
 from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.evaluate import evaluate_sets
-from latentdc.evaluate.trainings import Training, read, write
+from latentdc.evaluate.trainings import Training, finished, kept
 from latentdc.images import Normalization
 from latentdc.ranks import warn
 from tests.evaluate.toys import TEST, protocol, stripes
@@ -16,7 +16,16 @@ from tests.evaluate.toys import TEST, protocol, stripes
 ROW = Training(images="a1", protocol="b2", setting="c3", student="resnet18@8", seed=0)
 
 
-def test_a_row_is_found_by_all_that_it_depends_on(tmp_path):
+def write(folder, training, accuracy):
+    training.write(folder / training.file, accuracy)
+
+
+def read(folder, training):
+    """As an evaluation finds it."""
+    return finished([training], folder, Accelerator()).get(training)
+
+
+def test_a_training_is_found_by_all_that_it_depends_on(tmp_path):
     folder = tmp_path / "rows"
     assert read(folder, ROW) is None
     write(folder, ROW, Accuracy(1 / 3, 2 / 3))
@@ -32,22 +41,13 @@ def test_a_row_is_found_by_all_that_it_depends_on(tmp_path):
     assert len(list(folder.iterdir())) == 1
 
 
-def test_two_commands_may_write_the_same_row_at_once(tmp_path, monkeypatch):
-    replaced, turns = os.replace, []
-
-    def meanwhile(part, path):
-        if not turns:
-            turns.append(part)
-            monkeypatch.setattr(os, "getpid", lambda: 1)  # another process
-            write(tmp_path, ROW, Accuracy(0.5))
-        replaced(part, path)
-
-    monkeypatch.setattr(os, "replace", meanwhile)
+def test_a_training_that_another_command_has_just_done_is_not_done_again(tmp_path):
     write(tmp_path, ROW, Accuracy(0.5))
-    assert read(tmp_path, ROW).top1 == 0.5 and len(list(tmp_path.iterdir())) == 1
+    assert kept(ROW, tmp_path, lambda: pytest.fail("trained")) == (0.5, None)
+    assert kept(ROW, None, lambda: Accuracy(0.25)) == (0.25, None)
 
 
-SOUND = {**asdict(ROW), "accuracy": 0.5, "top5": 0.75, "checksum": "4c53752465f69b8d"}
+SOUND = {**asdict(ROW), "accuracy": 0.5, "top5": 0.75, "checksum": "a3da2405dc62892e"}
 
 
 def changed(**changes):

@@ -136,10 +136,10 @@ def test_a_folder_that_exists_is_no_override(tmp_path, monkeypatch, capsys, comm
     assert "runs/lr" in said and "changes nothing" in said  # it is not there: an override
 
 
-@pytest.mark.parametrize("command", ["distill", "prune", "pca", "experts"])
+@pytest.mark.parametrize("command", ["distill", "prune", "experts"])
 def test_a_recipe_may_lie_in_a_folder_with_an_equals_sign(tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
-    shipped = {"pca": "pca_digits", "experts": "mtt_cifar10"}
+    shipped = {"experts": "mtt_cifar10"}
     source = config.find(shipped.get(command, "digits_ipc1"), "recipes")
     (tmp_path / "lr=0.1").mkdir()
     shutil.copy(source, tmp_path / "lr=0.1" / "recipe.yaml")

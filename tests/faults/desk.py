@@ -185,6 +185,7 @@ class Lab:
         self.root = root
         self._desks: dict[Former, Path] = {}
         self._undisturbed: dict[str, Undisturbed] = {}
+        self.two_processes: dict[str, tuple[dict[str, object], float]] = {}  # of signals
 
     def copy(self, former: Former = ()) -> Path:
         """A desk for one fault, on which commands were run."""

@@ -14,7 +14,6 @@ from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.metrics.__main__ import main as measure
 from latentdc.objectives.build import build_objective
-from latentdc.pca.__main__ import main as pca
 from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.__main__ import main as prune
 from latentdc.recipe import Data, Loops, Matching, ObjectiveSettings, Trim
@@ -167,7 +166,8 @@ def test_scorers_and_commands_of_images_are_refused(recipe, capsys):
     assert "prune.scorer.resolution=8 is about images" in told
     told = refused(capsys, prune, recipe, keep, "prune.scorer.weights=torchvision")
     assert "weights=torchvision classifies images, and data.kind is vectors" in told
-    assert "latentdc pca works on images" in refused(capsys, pca, recipe)
+    told = refused(capsys, main, recipe, "method.kind=mosaic")
+    assert "method.kind=mosaic works on images" in told
     told = refused(capsys, experts, recipe, "objective.kind=mtt")
     assert "latentdc experts works on images" in told
 

@@ -3,8 +3,13 @@ import math
 import pytest
 import torch
 
-from latentdc.metrics.diversity import PAIRS, feature_diversity, lpips_diversity
-from latentdc.metrics.entropy import agreement, prediction_entropy
+from latentdc.metrics.measures import (
+    PAIRS,
+    agreement,
+    feature_diversity,
+    lpips_diversity,
+    prediction_entropy,
+)
 
 
 def test_entropy_is_that_of_the_softmax():

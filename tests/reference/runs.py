@@ -119,7 +119,7 @@ def sweep() -> None:
 
 
 def mosaics() -> None:
-    latentdc("pca", "pca_digits", "--variants", "all", "output=run", f"threads={THREADS}")
+    latentdc("sweep", "sweeps/pca", "output=run", f"threads={THREADS}")
 
 
 def stored_labels() -> None:
@@ -140,7 +140,7 @@ RUNS = {
     "cifar10_pixels": Run(pixels_of_cifar10, *DISTILLED, real=True),
     "cifar10_latents": Run(latents_of_cifar10, *DISTILLED, real=True),
     "sweep": Run(sweep, ("run/*/*/synthetic",), ("run/*/*/results.json",)),
-    "mosaics": Run(mosaics, ("run/pruned", "run/synthetic", "run/rded"), ("run/evaluation.json",)),
+    "mosaics": Run(mosaics, ("run/*/*/synthetic",), ("run/*/*/results.json",)),
     "stored_labels": Run(stored_labels, (), ("run/evaluation.json",)),
 }
 

@@ -5,8 +5,11 @@ import torch
 from PIL import Image
 
 from latentdc.augment.geometry import draw_boxes
+from latentdc.data.open import open_splits, whole_pictures
 from latentdc.draws import generator
-from latentdc.pca.mosaics import GREY, arrange, mosaics, shaped
+from latentdc.errors import InputError
+from latentdc.methods.mosaics import GREY, arrange, decoded_pictures, mosaics, shaped
+from latentdc.recipe import Data
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
 
@@ -49,3 +52,30 @@ def test_pictures_fill_rows_of_the_grid_first():
     assert made.shape == (2, 3, 8, 8) and made.dtype == torch.uint8
     corners = [tuple(made[1, :, y, x].tolist()) for y, x in ((0, 0), (0, 7), (7, 0), (7, 7))]
     assert corners == COLOURS
+
+
+@pytest.fixture
+def data(tmp_path):
+    for split in ("train", "test"):
+        for shade, name in ((40, "cat"), (200, "dog")):
+            folder = tmp_path / "set" / split / name
+            folder.mkdir(parents=True)
+            wide = Image.new("RGB", (60, 20), (shade, 0, 0))
+            wide.paste((0, 0, 255), (50, 0, 60, 20))
+            wide.save(folder / "a.png")
+    return Data(source=str(tmp_path / "set"), resolution=8, cache=str(tmp_path / "cache"))
+
+
+def test_a_whole_picture_has_the_ends_that_decoding_cut_off(data):
+    train, _ = open_splits(data)
+    whole = whole_pictures(data, train)
+    assert whole(1).size == (60, 20) and whole(1).getpixel((55, 10)) == (0, 0, 255)
+    assert whole(1).getpixel((0, 0)) == (200, 0, 0) and whole(0).getpixel((0, 0)) == (40, 0, 0)
+    cut = decoded_pictures(train)(1)
+    assert cut.size == (8, 8) and cut.getpixel((7, 4))[2] == 0
+
+
+def test_rows_that_are_no_files_are_refused(data):
+    train, _ = open_splits(data)
+    with pytest.raises(InputError, match=r"1 images that cannot be decoded.*mosaic\.fit=center"):
+        whole_pictures(data, train.select(train.labels.argsort()[:1]))

@@ -1,9 +1,10 @@
-"""The second step of PCA: whole images, scaled into the cells of mosaics.
+"""Mosaics: whole images of the core set, scaled into the cells of fewer images.
 
-Xiao et al., "Unifying Dataset Pruning and Distillation", https://arxiv.org/abs/2502.06434: pruned
-images are tiled complete, because cropping can lower the loss of an image without lowering the
-entropy of its prediction. No code was released. How an image becomes square and in which order the
-images meet are choices made here (docs/pca.md).
+The second step of PCA (Xiao et al., "Unifying Dataset Pruning and Distillation",
+https://arxiv.org/abs/2502.06434): pruned images are tiled complete, because cropping can lower the
+loss of an image without lowering the entropy of its prediction. No code was released. How an image
+becomes square and in which order the images meet are choices made here (docs/pca.md). The third
+step, crops inside one cell, is the protocol's (`views.cells`).
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,8 +16,54 @@ import torch
 from PIL import Image, ImageOps
 from torch import Generator, Tensor
 
+from latentdc.data.dataset import Dataset
+from latentdc.draws import generator
+from latentdc.methods.context import Context, Picture
+from latentdc.methods.selection import best_rows
+from latentdc.priors.base import Prior
+from latentdc.prune.coreset import Coreset
+from latentdc.recipe import Mosaic
+from latentdc.synthetic.synthetic_set import SyntheticSet
+
 GREY = (124, 116, 104)  # ImageNet's mean colour
 Fit = Literal["squash", "pad", "center"]
+
+
+def mosaic(
+    coreset: Coreset, prior: Prior | None, settings: Mosaic, context: Context
+) -> SyntheticSet:
+    """Mosaics of the best n^2 `context.ipc` images of each class of the core set.
+
+    Raises:
+        InputError: a class of the core set has fewer.
+    """
+    train, grid = context.real_images(), settings.grid
+    best = best_rows(coreset, train, grid**2 * context.ipc)
+    cells = []
+    for label, ranks in enumerate(best):
+        source = generator(context.seed, "mosaic order", label)
+        cells.append(arrange(ranks, grid, settings.order, source))
+    picture = context.picture
+    if picture is None or settings.fit == "center":
+        picture = decoded_pictures(train)
+    pictures = map(picture, torch.cat(cells).flatten().tolist())
+    images = mosaics(pictures, grid, train.resolution, settings.fit)
+    labels = torch.arange(train.num_classes).repeat_interleave(context.ipc)
+    return SyntheticSet(images, labels, train.class_names, grid=grid)
+
+
+def decoded_pictures(train: Dataset) -> Picture:
+    """Training images as they were decoded: square, of `data.resolution`."""
+
+    def picture(row: int) -> Image.Image:
+        return as_picture(train.images[row : row + 1][0])
+
+    return picture
+
+
+def as_picture(levels: Tensor) -> Image.Image:
+    """One image (3, H, W) uint8 as Pillow's."""
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
 
 def arrange(

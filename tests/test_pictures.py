@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdc.report import CAPTION, GAP, image_grid, save_grid
+from latentdc.pictures import CAPTION, GAP, image_grid, save_grid
 
 
 def flat(levels: list[int], side: int = 16) -> torch.Tensor:

@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
-from latentdc.pca.crops import amid, enlarged, realism, realistic_crops
-from latentdc.pca.rded import note_blindness, rded_images
+from latentdc.methods.context import Context
+from latentdc.methods.rded import amid, enlarged, rded, rded_images, realism, realistic_crops
+from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Rded
 from tests.evaluate.toys import stripes
 
@@ -23,10 +24,11 @@ class Mean(nn.Module):
         return images.mean(dim=(2, 3))
 
 
-def crops(**changes):
-    settings = {"count": 6, "cell": 8, "pool": 10, "crops": 4, "scale": (0.08, 1.0)}
-    settings |= {"mean": MEAN, "seed": 0, "device": torch.device("cpu"), **changes}
-    return realistic_crops(TRAIN, 1, Mean(), **settings)
+def crops(ipc=6, seed=0, **changes):
+    """Of single pictures, at full size; as cells of 8 px with `grid=2`."""
+    settings = Rded(**{"grid": 1, "pool": 10, "crops": 4, **changes})
+    context = Context(ipc=ipc, seed=seed, mean=MEAN)
+    return realistic_crops(TRAIN, 1, Mean(), settings, context)
 
 
 def test_realism_is_the_cross_entropy_of_a_crop_amid_the_mean_colour():
@@ -45,28 +47,28 @@ def test_a_teacher_without_canvas_sees_the_crop_alone_as_large_as_an_image():
     shown = enlarged(flat, 16)
     assert shown.shape == (1, 3, 16, 16)
     torch.testing.assert_close(shown, from_uint8(flat)[..., :1, :1].expand(1, 3, 16, 16))
-    best = crops(canvas=False, crops=16)
+    best = crops(canvas=False, crops=16, grid=2, ipc=2)
     again, _ = realism(Mean(), enlarged(best.images, 16), 1)
     torch.testing.assert_close(best.losses, again)
-    assert not torch.equal(best.losses, crops(crops=16).losses)
+    assert not torch.equal(best.losses, crops(crops=16, grid=2, ipc=2).losses)
 
 
 def test_each_image_gives_its_best_crop_and_the_class_its_best_images():
     few, many = crops(crops=1), crops(crops=16)
     for found in (few, many):
-        assert found.images.shape == (6, 3, 8, 8) and len(set(found.rows.tolist())) == 6
+        assert found.images.shape == (6, 3, 16, 16) and len(set(found.rows.tolist())) == 6
         assert (TRAIN.labels[found.rows] == 1).all()
         assert torch.equal(found.losses, found.losses.sort().values)
         again, _ = realism(Mean(), amid(found.images, MEAN, 16), 1)
         torch.testing.assert_close(found.losses, again)
-    every = crops(crops=16, count=10)
+    every = crops(crops=16, ipc=10)
     assert torch.equal(every.losses[:6], many.losses)
     assert many.losses.mean() < few.losses.mean()
 
 
 def test_the_pool_is_a_part_of_the_class_or_all_of_a_small_one():
     assert set(crops(pool=7).rows.tolist()) < set(TRAIN.members(1).tolist())
-    assert set(crops(pool=300, count=20).rows.tolist()) == set(TRAIN.members(1).tolist())
+    assert set(crops(pool=300, ipc=20).rows.tolist()) == set(TRAIN.members(1).tolist())
     with pytest.raises(InputError, match=r"its pool has 5; raise rded\.pool"):
         crops(pool=5)
 
@@ -84,31 +86,26 @@ class Blind(nn.Module):
 
 
 @pytest.mark.parametrize(("grid", "size"), [(1, 16), (2, 8)])
-def test_rded_images_hold_the_crops_and_say_what_the_teacher_recognises(grid, size):
-    images, recognised = rded_images(
-        TRAIN,
-        Blind(),
-        Rded(pool=10, crops=2),
-        grid=grid,
-        ipc=2,
-        mean=MEAN,
-        seed=0,
-        device=torch.device("cpu"),
-    )
+def test_rded_images_hold_the_crops_and_say_what_the_classifier_recognises(grid, size):
+    settings, context = Rded(grid=grid, pool=10, crops=2), Context(ipc=2, mean=MEAN)
+    images, recognised = rded_images(TRAIN, Blind(), settings, context)
     assert images.shape == (6, 3, 16, 16) and recognised == pytest.approx(1 / 3)
-    flat = realistic_crops(
-        TRAIN,
-        0,
-        Blind(),
-        **{"count": 2 * grid**2, "cell": size, "pool": 10, "crops": 2, "scale": (0.08, 1.0)},
-        **{"mean": MEAN, "seed": 0, "device": torch.device("cpu")},
-    ).images
+    flat = realistic_crops(TRAIN, 0, Blind(), settings, context).images
+    assert flat.shape == (2 * grid**2, 3, size, size)
     assert torch.equal(images[0, :, :size, :size], flat[0])
     assert torch.equal(images[1, :, :size, :size], flat[1])  # dealt out in strides
 
 
-def test_a_teacher_that_recognises_nothing_is_said(capsys):
-    note_blindness(0.39, 3)
-    assert "names 39.0% of RDED's crops rightly (chance 33.3%)" in capsys.readouterr().err
-    note_blindness(0.9, 3)
-    assert capsys.readouterr().err == ""
+@pytest.mark.parametrize("accuracy", [0.9, 0.34])
+def test_a_classifier_that_recognises_nothing_is_said(capsys, accuracy):
+    class Knows(nn.Module):
+        def forward(self, images):
+            self.known = getattr(self, "known", -1) + 1  # the class whose turn it is
+            named = self.known if accuracy > 0.5 else 2
+            return F.one_hot(torch.full((len(images),), named), 3).float()
+
+    context = Context(ipc=2, train=TRAIN, classifier=lambda: (Knows(), accuracy))
+    made = rded(Coreset.whole(TRAIN, "easy"), None, Rded(pool=10, crops=2), context)
+    assert made.grid == 2 and made.provenance["teacher_accuracy"] == accuracy
+    told = capsys.readouterr().err
+    assert ("names 33.3% of RDED's crops rightly (chance 33.3%)" in told) == (accuracy < 0.5)

@@ -1,1 +1,0 @@
-"""Ablations of a recipe: one thing changed at a time, and the gradients that reach the latents."""

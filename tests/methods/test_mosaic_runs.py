@@ -1,0 +1,224 @@
+"""Mosaics, RDED and selection by the command, on digits; and the sweep that compares them."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import nn
+from torchvision import models
+
+from latentdc import config, parts
+from latentdc.data.open import open_splits
+from latentdc.distill import check, main
+from latentdc.errors import InputError
+from latentdc.evaluate.__main__ import main as evaluate
+from latentdc.evaluate.loading import load_protocol
+from latentdc.methods import find_method
+from latentdc.methods.mosaics import decoded_pictures, shaped
+from latentdc.prune.foreign import read_scores
+from latentdc.recipe import Data, Evaluate, Method, Mosaic, Prune, Rded, Recipe, Scorer
+from latentdc.sweep.__main__ import main as sweep
+from latentdc.synthetic import SyntheticSet
+from tests.evaluate.toys import TEST
+from tests.processes import run_two
+
+FAST = ["prune.scorer.epochs=2", "prune.scorer.network=convnet3@8", "prune.scorer.batch=64"]
+SMALL = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
+CALL = [*FAST, *SMALL, "evaluate.rows=[distilled,random]"]
+SETS = {"P/whole": 1, "P+C/whole": 2, "P+C/one-cell": 2, "RDED/whole": 2, "RDED/one-cell": 2}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A folder in which the sweep of all variants ran once."""
+    folder = tmp_path_factory.mktemp("pca") / "run"
+    sweep(["sweeps/pca", *CALL, f"output={folder}"])
+    return folder
+
+
+@pytest.mark.smoke
+def test_one_sweep_holds_the_ablation_rded_and_random_images(swept):
+    grids = {place: SyntheticSet.from_pretrained(swept / place).grid for place in SETS}
+    assert grids == SETS
+    table = (swept / "table.md").read_text()
+    assert all(name in table for name in ("P+C", "RDED", "random", "one cell"))
+    classifiers = list((swept / "classifiers").iterdir())
+    assert len([path for path in classifiers if path.suffix == ".safetensors"]) == 1
+
+
+def test_the_mosaics_hold_the_easiest_images_of_each_class_whole(swept):
+    train, _ = open_splits(Data(resolution=16))
+    mosaics = SyntheticSet.from_pretrained(swept / "P+C/whole")
+    assert mosaics.grid == 2 and mosaics.provenance["settings"]["fit"] == "squash"
+    (path,) = swept.glob("scores/*/scores.parquet")
+    scores = read_scores(path, train, "el2n").fitted(train).column("el2n")
+    picture = decoded_pictures(train)
+    for label, image in zip(mosaics.labels.tolist(), mosaics.images, strict=True):
+        members = train.members(label)
+        easiest = members[scores[members].argsort(stable=True)[:4]].tolist()
+        cells = [image[:, y : y + 8, x : x + 8] for y in (0, 8) for x in (0, 8)]
+        for row, cell in zip(easiest, cells, strict=True):
+            whole = shaped(picture(row), (8, 8), "squash")
+            shown = Image.fromarray(cell.permute(1, 2, 0).contiguous().numpy())
+            assert shown.tobytes() == whole.tobytes()
+    pruned = SyntheticSet.from_pretrained(swept / "P/whole")
+    first = [train.members(k)[scores[train.members(k)].argmin()] for k in range(10)]
+    assert pruned.grid == 1 and torch.equal(pruned.images, train.images[torch.stack(first)])
+
+
+def test_started_again_a_set_is_not_made_again(swept, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in swept.glob("*/*/synthetic/*")}
+    monkeypatch.setattr("latentdc.methods.mosaics.mosaic", lambda *_: pytest.fail("made"))
+    (swept / "P+C/whole/cell.json").unlink()
+    rows = {path: path.stat().st_mtime_ns for path in (swept / "rows").iterdir()}
+    sweep(["sweeps/pca", *CALL, f"output={swept}"])
+    assert {path: path.stat().st_mtime_ns for path in (swept / "rows").iterdir()} == rows
+    images = [path for path in before if path.suffix == ".parquet"]
+    assert [path.stat().st_mtime_ns for path in images] == [before[path] for path in images]
+
+
+def test_single_crops_of_rded_are_no_mosaics(tmp_path):
+    main(["pca_digits", *CALL, "method.kind=rded", "rded.grid=1", f"output={tmp_path}"])
+    made = SyntheticSet.from_pretrained(tmp_path)
+    assert made.grid == 1 and made.provenance["teacher_accuracy_on_crops"] > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mosaic", "rded", "selection"])
+def test_two_processes_make_the_same_sets_and_rows_as_one(tmp_path, kind):
+    words = ["pca_digits", *CALL, f"method.kind={kind}"]
+    main([*words, f"output={tmp_path / 'one'}"])
+    run_two("latentdc.distill", *words, f"output={tmp_path / 'two'}")
+    alone, both = (SyntheticSet.from_pretrained(tmp_path / name) for name in ("one", "two"))
+    assert torch.equal(alone.images, both.images) and alone.provenance == both.provenance
+
+    def rows(folder):
+        return {p.name: p.read_bytes() for p in (folder / "rows").glob("*.json")}
+
+    assert rows(tmp_path / "one") == rows(tmp_path / "two") and len(rows(tmp_path / "one")) == 2
+
+
+def test_the_sets_can_be_evaluated_and_no_other_grid_is_taken(swept, tmp_path, capsys):
+    made = str(swept / "RDED/whole")
+    call = [made, *SMALL, "evaluate.rows=[distilled,random]", "protocol=pca"]
+    evaluate([*call, "--output", str(tmp_path)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        evaluate([*call, "protocol.views.cells=3", "--output", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert "mosaics of 2 x 2 and the protocol crops in cells of 3 x 3" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mosaic.gird=2"], "did you mean 'mosaic.grid'"),
+        (["ipc=40"], "prune.count keeps 160 images of each class"),
+        (["method.kind=mosiac"], "got 'mosiac'; did you mean 'mosaic'"),
+        (["method.kind=json:nothing"], "method.kind=json:nothing: module 'json' has no attribute"),
+        (["rded.pool=2", "method.kind=rded"], "its pool has 2"),
+        (["mosaic.grid=3"], "write evaluate.changes=[views.cells=3]"),
+        (["method.options={a: b}"], "mosaic is set in mosaic"),
+        (["evaluate.learned_lr=true"], "method.kind=mosaic learns none"),
+    ],
+)
+def test_wrong_calls_end_with_one_line(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as end:
+        main(["pca_digits", *CALL, *arguments, f"output={tmp_path / 'run'}"])
+    assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+MOSAICS = Method(kind="mosaic")
+
+
+def test_mosaics_take_grid_squared_images_for_each_and_a_selection_one():
+    assert Recipe(ipc=3, method=MOSAICS).prune.count == 12
+    recipe = Recipe(ipc=2, method=MOSAICS, mosaic=Mosaic(grid=3), prune=Prune(times_ipc=9))
+    assert recipe.prune.count == 18
+    assert Recipe(ipc=3, method=Method(kind="selection")).prune.count == 3
+
+
+def test_without_cells_pca_is_the_hard_protocol_of_the_benchmark():
+    pca, hard = load_protocol("pca"), load_protocol("rdc-hard")
+    assert load_protocol("pca", changes=["views.cells=null"]).hash == hard.hash
+    assert load_protocol("rdc-hard", changes=["views.cells=2"]).hash == pca.hash
+    check(
+        Recipe(
+            data=Data(resolution=64),
+            method=MOSAICS,
+            mosaic=Mosaic(grid=3),
+            evaluate=Evaluate(protocol="pca", changes=["views.cells=3"]),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Recipe(method=MOSAICS, prune=Prune(keep=0.5)), "take exactly 4 images of each"),
+        (lambda: Recipe(method=MOSAICS, prune=Prune(count=5)), "take exactly 4 images of each"),
+        (lambda: Recipe(method=MOSAICS, mosaic=Mosaic(grid=9)), "leaves cells of 1 px"),
+        (lambda: Mosaic(grid=1), "from 2 to 16, got 1"),
+        (lambda: Rded(grid=0), "from 1 to 16, got 0"),
+        (lambda: Rded(pool=0), r"rded\.pool is at least 1, got 0"),
+        (lambda: Rded(scale=(0.5, 0.2)), r"rded\.scale is a range of shares"),
+        (lambda: find_method("nowhere.at.all:it"), "No module named 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("path", sorted(config.shipped_folder("recipes").glob("pca_*.yaml")))
+def test_a_shipped_recipe_of_mosaics_is_taken_and_says_how_to_run_it(path):
+    recipe = config.load(Recipe, path)
+    check(recipe)
+    assert load_protocol(recipe.evaluate.protocol).views.cells == recipe.mosaic.grid
+    assert recipe.prune.score == "el2n" and recipe.prune.order == "easy"
+    assert f"latentdc.distill recipes/{path.name}" in path.read_text()
+
+
+def own_method(coreset, prior, settings, context):
+    """A method of someone's own: black images."""
+    shape = (10 * context.ipc, 3, 16, 16)
+    return SyntheticSet(
+        torch.zeros(shape, dtype=torch.uint8),
+        torch.arange(10).repeat_interleave(context.ipc),
+        context.train.class_names,
+        provenance={"colour": settings["colour"]},
+    )
+
+
+def test_a_method_of_ones_own_is_named_by_its_module(tmp_path):
+    kind = f"method={{kind: '{__name__}:own_method', options: {{colour: black}}}}"
+    main(["digits_ipc1", kind, "prior.kind=pixel", "prior.weights=null", "prune.keep=1",
+          "evaluate.rows=[]", "threads=1", f"output={tmp_path}"])  # fmt: skip
+    made = SyntheticSet.from_pretrained(tmp_path)
+    assert made.images.max() == 0 and made.provenance["colour"] == "black"
+
+
+class Blank(nn.Module):
+    """Notes what it sees."""
+
+    def forward(self, images):
+        self.seen = images
+        return torch.zeros(len(images), 1000)
+
+
+def test_a_torchvision_classifier_sees_whole_images_at_their_size(monkeypatch, tmp_path):
+    """Its own preparation would enlarge them and crop the centre, and so cut a canvas."""
+    network = Blank()
+    monkeypatch.setattr(models, "get_model", lambda *_, **__: network)
+    monkeypatch.setattr(parts, "real_accuracy", lambda *_: 1.0)
+    names = {"class_names": ("tench", "parachute", "chain saw"), "resolution": 8, "kind": "images"}
+    scorer = Scorer(network="resnet18", weights="torchvision", mean=(0.5,) * 3, std=(0.5,) * 3)
+    opened = SimpleNamespace(train=SimpleNamespace(**names), test=TEST)
+    recipe = Recipe(prune=Prune(scorer=scorer))
+    classifier, _ = parts.real_classifier(recipe, opened, tmp_path, Accelerator())
+    images = torch.rand(2, 3, 8, 8) * 2 - 1
+    classifier(images)
+    torch.testing.assert_close(network.seen, images)
