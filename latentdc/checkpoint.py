@@ -7,9 +7,7 @@ disk and renamed. The last two are kept: a run goes on from the newest one that 
 written.
 """
 
-import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -27,7 +25,15 @@ from torch import Tensor
 
 from latentdc import runtime
 from latentdc.errors import InputError
-from latentdc.io import read_json, require_file, reserve, sync
+from latentdc.io import (
+    file_hash,
+    fingerprint,
+    move_into_place,
+    read_json,
+    reserve,
+    sync,
+    write_text,
+)
 from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.pictures import save_grid
 
@@ -91,9 +97,7 @@ def _cut(path: Path, start: int) -> None:
         return
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     kept = [line for line in lines if _step_of_line(line) < start]
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def _step_of_line(line: str) -> float:
@@ -150,8 +154,7 @@ def save(folder: Path, state: State, accelerator: Accelerator) -> None:
         raise
     if accelerator.is_main_process:
         shutil.rmtree(final, ignore_errors=True)  # a damaged one
-        os.replace(part, final)
-        sync(folder)
+        move_into_place(part, final)
         kept = [path for path in whole(folder) if _step(path) <= state.step][-KEPT:]
         for old in folder.glob("step-*"):
             if old not in kept:  # those further on are damaged, or this run would be there too
@@ -167,7 +170,7 @@ def _write(part: Path, state: State, accelerator: Accelerator) -> None:
         # As bytes: safetensors' own writer does not raise OSError when the disk is full.
         (part / name).write_bytes(content)
         sync(part / name)
-        written.append((name, hashlib.sha256(content).hexdigest()))
+        written.append((name, file_hash(part / name)))
 
     if accelerator.is_main_process:
         shutil.rmtree(part, ignore_errors=True)
@@ -252,10 +255,8 @@ def damage_of(checkpoint: Path) -> str | None:
     try:
         files = _files(checkpoint)
         for name, checksum in files.items():
-            require_file(checkpoint / name)
-            with (checkpoint / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
-                    return f"{name} is not as it was written"
+            if file_hash(checkpoint / name) != checksum:
+                return f"{name} is not as it was written"
         step = read_json(checkpoint / STATE)["step"]
         return None if step == _step(checkpoint) else f"{STATE} is of step {step}"
     except FileNotFoundError as error:
@@ -286,4 +287,4 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 def _of_list(files: Mapping[str, str]) -> str:
     """Checksum of the checksums."""
-    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
+    return fingerprint(files)

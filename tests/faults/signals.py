@@ -15,7 +15,7 @@ from tests.faults.calls import ERROR, End
 from tests.faults.desk import WORKS, Lab, Trial, contents, difference
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("run", "prune", "labels", "experts", "sweep")
+GROUPS = ("run", "prune", "labels", "experts", "sweep", "mosaics")
 SIGNALS = ("SIGTERM", "SIGINT", "SIGSTOP", "SIGKILL")
 SILENCE = 4.0  # seconds after which a process that was stopped is given up
 LIMIT = 150.0  # seconds: a launcher waits for half a minute before it kills what was stopped

@@ -142,7 +142,7 @@ def test_trimming_momentum_and_a_living_student_go_on_bitwise_from_the_one_befor
 
 def test_files_and_folder_are_on_the_disk_before_the_checkpoint_has_its_name(monkeypatch):
     done = []
-    fsync, replace = os.fsync, os.replace
+    fsync, rename = os.fsync, Path.rename
 
     def synced(descriptor):
         done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
@@ -150,10 +150,10 @@ def test_files_and_folder_are_on_the_disk_before_the_checkpoint_has_its_name(mon
 
     def renamed(source, target):
         done.append(f"to {Path(target).name}")
-        replace(source, target)
+        return rename(source, target)
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(Path, "rename", renamed)
     main(["quick.yaml"])
     at = done.index("to step-00000002")
     assert set(done[:at]) >= {*FILES, "step-00000002.part"} and done[at - 1] == "step-00000002.part"

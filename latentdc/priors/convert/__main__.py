@@ -1,0 +1,60 @@
+"""`python -m latentdc.priors.convert model.ckpt --config cin256-v2.yaml OUT`.
+
+Turns a latent diffusion checkpoint in CompVis' layout into a prior in the layout of diffusers. The
+checkpoint's own code and packages are not needed, and nothing in it is run.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from latentdc import cli
+from latentdc.errors import InputError
+from latentdc.priors.convert.shape import class_names, read_yaml
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert a checkpoint and say what became of it."""
+    parser = cli.Parser(
+        prog="latentdc convert-prior",
+        description="Convert a CompVis latent diffusion checkpoint into a prior for latentdc.",
+    )
+    parser.add_argument("checkpoint", type=Path, help="torch file, such as model.ckpt")
+    parser.add_argument("out", type=Path, metavar="OUT", help="new folder")
+    parser.add_argument("--config", type=Path, required=True, help="the YAML that belongs to it")
+    parser.add_argument("--classes", type=Path, help="file with a class name per line")
+    parser.add_argument("--ema", action="store_true", help="take the UNet's averaged weights")
+    options = parser.parse_args(argv)
+    cli.exits(lambda: _convert(options))
+
+
+def _convert(options: argparse.Namespace) -> None:
+    cli.one_process("latentdc convert-prior")
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise InputError(f"{options.out} exists and is not an empty folder; choose a new one.")
+    model = read_yaml(options.config)
+    if model.classes is None and options.classes:
+        raise InputError("--classes names the classes of a model that has none.")
+    names = class_names(model.classes, options.classes) if model.classes else None
+    from latentdc.priors.convert.weights import convert
+
+    words = ["latentdc convert-prior", options.checkpoint.name, "--config", options.config.name]
+    words += ["--classes", options.classes.name] if options.classes else []
+    words += [*["--ema"] * options.ema, options.out.name]
+    facts = convert(
+        options.checkpoint,
+        options.config,
+        options.out,
+        model=model,
+        class_names=names,
+        command=" ".join(words),
+        ema=options.ema,
+    )
+    numbers = (f"{name} {number:,}" for name, number in facts.parameters.items())
+    print(f"parameters: {', '.join(numbers)}")
+    print(f"left out: {'; '.join(facts.left_out) or 'nothing'}")
+    print(f"prior: {options.out}")
+
+
+if __name__ == "__main__":
+    main()
