@@ -12,7 +12,6 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,15 @@ from torch import Tensor
 
 from latentdc import runtime
 from latentdc.errors import InputError
-from latentdc.io import file_hash, fingerprint, read_json, reserve, write_json, write_text, writing
+from latentdc.io import (
+    file_hash,
+    fingerprint,
+    move_into_place,
+    read_json,
+    reserve,
+    sync,
+    write_text,
+)
 from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.pictures import save_grid
 
@@ -139,13 +146,17 @@ def save(folder: Path, state: State, accelerator: Accelerator) -> None:
         OSError: the disk is full; the former checkpoints stay, and nothing of this one.
     """
     final = folder / f"step-{state.step:08d}"
-    with writing(final) if accelerator.is_main_process else nullcontext() as own:
-        part = runtime.broadcast(accelerator, own)
-        assert isinstance(part, Path)
+    part = folder / f"{final.name}.part"
+    try:
         _write(part, state, accelerator)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     if accelerator.is_main_process:
+        shutil.rmtree(final, ignore_errors=True)  # a damaged one
+        move_into_place(part, final)
         kept = [path for path in whole(folder) if _step(path) <= state.step][-KEPT:]
-        for old in (*folder.glob("step-*"), *folder.glob(".step-*")):
+        for old in folder.glob("step-*"):
             if old not in kept:  # those further on are damaged, or this run would be there too
                 shutil.rmtree(old)
     accelerator.wait_for_everyone()
@@ -155,16 +166,17 @@ def _write(part: Path, state: State, accelerator: Accelerator) -> None:
     """Fill the folder `part` with what `save` keeps."""
     written: list[tuple[str, str]] = []  # names and checksums
 
-    def put(name: str, tensors: Mapping[str, Tensor]) -> None:
+    def put(name: str, content: bytes) -> None:
         # As bytes: safetensors' own writer does not raise OSError when the disk is full.
-        (part / name).write_bytes(safetensors.torch.save(dict(tensors)))
+        (part / name).write_bytes(content)
+        sync(part / name)
         written.append((name, file_hash(part / name)))
 
     if accelerator.is_main_process:
+        shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        write_json(part / STATE, {"step": state.step, **state.facts})
-        written.append((STATE, file_hash(part / STATE)))
-        put(SHARED, state.shared)
+        put(STATE, _json({"step": state.step, **state.facts}))
+        put(SHARED, safetensors.torch.save(dict(state.shared)))
     accelerator.wait_for_everyone()
     for number, start in enumerate(range(0, len(state.classes), FILE)):
         tensors = {
@@ -172,10 +184,12 @@ def _write(part: Path, state: State, accelerator: Accelerator) -> None:
             for label, named in state.tensors(state.classes[start : start + FILE]).items()
             for name, tensor in named.items()
         }
-        put(f"process-{accelerator.process_index:04d}-{number:04d}.safetensors", tensors)
+        name = f"process-{accelerator.process_index:04d}-{number:04d}.safetensors"
+        put(name, safetensors.torch.save(tensors))
     files = dict(sorted(gather_object(written)))  # after which all processes have written theirs
     if accelerator.is_main_process:
-        write_json(part / CHECKSUMS, {"files": files, "list": fingerprint(files)})
+        put(CHECKSUMS, _json({"files": files, "list": _of_list(files)}))
+        sync(part)
 
 
 def load(folder: Path, accelerator: Accelerator) -> State | None:
@@ -226,10 +240,21 @@ def read(checkpoint: Path) -> State:
     return State(int(facts["step"]), facts, (), tensors, shared, str(checkpoint))
 
 
+def whole(folder: Path) -> list[Path]:
+    """All checkpoints that were written to the end, ascending by step."""
+    named = (path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name))
+    return sorted(named, key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def damage_of(checkpoint: Path) -> str | None:
     """What is not as `save` wrote it, None where all of it is."""
     try:
-        for name, checksum in _files(checkpoint).items():
+        files = _files(checkpoint)
+        for name, checksum in files.items():
             if file_hash(checkpoint / name) != checksum:
                 return f"{name} is not as it was written"
         step = read_json(checkpoint / STATE)["step"]
@@ -251,16 +276,15 @@ def _files(checkpoint: Path) -> dict[str, str]:
     """
     content = read_json(checkpoint / CHECKSUMS)
     files: dict[str, str] = content["files"]
-    if content["list"] != fingerprint(files):
+    if content["list"] != _of_list(files):
         raise ValueError(f"{CHECKSUMS} is not as it was written")
     return files
 
 
-def whole(folder: Path) -> list[Path]:
-    """All checkpoints that were written to the end, ascending by step."""
-    named = (path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name))
-    return sorted(named, key=_step)
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step-"))
+def _of_list(files: Mapping[str, str]) -> str:
+    """Checksum of the checksums."""
+    return fingerprint(files)

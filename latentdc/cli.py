@@ -30,7 +30,10 @@ COMMANDS = {
     "measure": ("latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set"),
     "compare": ("latentdc.results.__main__", "tables and a picture of any number of results"),
     "train-prior": ("latentdc.priors.train", "train a small latent diffusion prior"),
-    "convert-prior": ("latentdc.priors.convert", "convert a CompVis checkpoint into a prior"),
+    "convert-prior": (
+        "latentdc.priors.convert.__main__",
+        "make a prior of a CompVis checkpoint",
+    ),
     "push": ("latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"),
     "export": ("latentdc.synthetic.export", "write a synthetic set as an image folder or .pt file"),
 }

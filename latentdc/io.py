@@ -57,19 +57,24 @@ def writing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield part
-        if not part.is_dir():
-            sync(part)
-            os.replace(part, path)
-        elif not _same_folders(part, path):
-            _sync_all(part)
-            _exchange(part, path)
-            sync(path.parent)
+        move_into_place(part, path)
     finally:
         put_back(path)
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+
+
+def move_into_place(part: Path, path: Path) -> None:
+    """Let a finished file or folder take the place of `path`, once it is on the disk."""
+    if not part.is_dir():
+        sync(part)
+        os.replace(part, path)
+    elif not _same_folders(part, path):
+        _sync_all(part)
+        _exchange(part, path)
+        sync(path.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -13,7 +13,6 @@ from latentdc.arguments import folder_of, require_a, require_able, require_texts
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
 from latentdc.evaluate.accuracy import Accuracy, accuracy
-from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.sets import (
     counts_hash,
     protocol_for,
@@ -22,10 +21,10 @@ from latentdc.evaluate.sets import (
 )
 from latentdc.evaluate.soft_labels import (
     Labelling,
-    Stores,
     open_labelling,
     own_label_facts,
     own_labels,
+    require_given_labels,
 )
 from latentdc.evaluate.training import train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, kept
@@ -34,6 +33,7 @@ from latentdc.io import fingerprint
 from latentdc.ranks import warn
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.fields import nearest
+from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result
 from latentdc.runtime import this_machine, with_gradients
 from latentdc.synthetic.storage import image_bytes
@@ -172,7 +172,7 @@ def evaluate_sets(
     protocol.check_students(test.images.shape[-1], kind_of(test.images))
     hashes = {name: _hashes(each, protocol, test, name) for name, each in named.items()}
     if labels is not None and protocol.labels.source == "stored":
-        Stores(protocol, None, Path(), labels).require_given(_by_hash(named, hashes))
+        require_given_labels(labels, protocol, _by_hash(named, hashes))
     labelling = open_labelling(
         protocol,
         test,

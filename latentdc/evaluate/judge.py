@@ -1,7 +1,5 @@
 """A network that knows the real images: one that is there, else a small one, trained and kept."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +17,7 @@ from latentdc.estimates import in_time, multiply_adds, seconds_for
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization
-from latentdc.io import load_tensors, save_tensors
+from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network
 from latentdc.prune.scorers import (
     Classifier,
@@ -101,8 +99,7 @@ def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifi
     epochs = max(2, -(-STEPS // -(-count // BATCH)))
     content = hash_samples(train.hashes, train.labels, train.class_names)
     facts = [content, NETWORK, size, plain.facts(), count, epochs, BATCH, LR]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    path = cache_folder(recipe.data.cache) / f"judge-{key}.safetensors"
+    path = cache_folder(recipe.data.cache) / f"judge-{fingerprint(facts)}.safetensors"
     network = build_network(NETWORK, num_classes=train.num_classes, resolution=size)
     state = runtime.main_alone(accelerator, lambda: _kept(path, network))
     if state is None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from latentdc.augment.mixing import mix_targets
@@ -28,7 +28,7 @@ from latentdc.evaluate.sets import views_for
 from latentdc.evaluate.teachers import Ensemble, open_teachers
 from latentdc.evaluate.training import SoftLabels
 from latentdc.images import Preprocessing, place, send
-from latentdc.recipe.labels import Labels, Views, changed
+from latentdc.recipe.labels import Labels, changed
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -132,96 +132,57 @@ def own_label_facts(labelled: SyntheticSet) -> dict[str, object]:
     return {} if soft is None else {"source": "brought", "label_bytes": soft.nbytes}
 
 
-def view_logits(
-    teachers: nn.Module,
-    labelled: SyntheticSet,
-    views: Views,
-    epoch: int | None,
-    *,
-    device: torch.device,
-    rows: Tensor | None = None,
-) -> Tensor:
-    """Logits (N, C) of the views of an epoch of stored labels, on the CPU.
+def require_given_labels(
+    given: Path,
+    protocol: EvalProtocol,
+    sets: Mapping[str, SyntheticSet],
+    teachers: str | None = None,
+) -> None:
+    """Refuse a folder of stored labels that fits none of the sets, in the words of the first.
 
     Args:
-        teachers: on the device.
-        labelled: the set.
-        views: the protocol's.
-        epoch: None takes the images as they are.
-        device: where the views are made.
-        rows: (N,) of the images wanted; None means all.
-    """
-    images, draws = labelled.images, Draws()
-    count, size = len(images), images.shape[-1]
-    if epoch is not None:
-        own = views_for(views, labelled)
-        draws = draw_views(own, count=count, size=size, seed=STORE_SEED, epoch=epoch)
-    placed = place(images, device)
-    wanted = torch.arange(count) if rows is None else rows
-    return torch.cat(
-        [teachers(view(placed, some, draws, device)).cpu() for some in wanted.split(BATCH)]
-    )
-
-
-class Stores:
-    """Where the stored labels of a protocol's sets lie: in a folder of stores, or given.
-
-    Args:
+        given: the folder.
         protocol: with its budget in steps and stored labels.
-        teachers: hash of those that label; None compares given labels without it, before there
-            are any.
-        folder: of stores.
-        given: a folder of stored labels for one of the sets, None without.
+        sets: by hash.
+        teachers: hash of those that label; None compares without it, before there are any.
+
+    Raises:
+        InputError: says the first difference, or that the folder holds no stored labels.
     """
+    stores = [
+        LabelStore.under(Path(), _store_facts(protocol, digest, labelled, teachers))
+        for digest, labelled in sets.items()
+    ]
+    if not any(store.same(given) for store in stores):
+        stores[0].require_same(given)
 
-    def __init__(
-        self, protocol: EvalProtocol, teachers: str | None, folder: Path, given: Path | None
-    ) -> None:
-        self._protocol, self._teachers = protocol, teachers
-        self._folder, self._given = folder, given
 
-    def epochs(self, count: int) -> int:
-        """Of a training on `count` images."""
-        assert self._protocol.steps is not None
-        return math.ceil(self._protocol.steps / math.ceil(count / self._protocol.batch))
+def _store_facts(
+    protocol: EvalProtocol, digest: str, labelled: SyntheticSet, teachers: str | None
+) -> dict[str, object]:
+    """What the stored labels of a set with this hash depend on."""
+    labels = protocol.labels
+    facts: dict[str, object] = {
+        "set": digest,
+        "views": changed(views_for(protocol.views, labelled)),
+        "seed": STORE_SEED,
+        "epochs": _stored_epochs(protocol, len(labelled.labels)),
+        "precision": labels.precision,
+        "top": labels.top,
+    }
+    return facts if teachers is None else {**facts, "teachers": teachers}
 
-    def stored(self, count: int) -> int:
-        """Of these epochs, how many are stored."""
-        epochs = self.epochs(count)
-        return min(self._protocol.labels.epochs or epochs, epochs)
 
-    def of(self, digest: str, labelled: SyntheticSet) -> LabelStore:
-        """The store of a set with this hash, where it lies or will lie."""
-        store = self._own(digest, labelled)
-        if self._given is not None and store.same(self._given):
-            return LabelStore(self._given, store.facts)
-        return store
+def _epochs(protocol: EvalProtocol, count: int) -> int:
+    """Of a training on `count` images."""
+    assert protocol.steps is not None, "resolve() turns epochs into steps"
+    return math.ceil(protocol.steps / math.ceil(count / protocol.batch))
 
-    def require_given(self, sets: Mapping[str, SyntheticSet]) -> None:
-        """Refuse given labels that fit none of the sets (by hash), in the words of the first.
 
-        Raises:
-            InputError: says the first difference.
-        """
-        stores = [self._own(digest, labelled) for digest, labelled in sets.items()]
-        if self._given is not None and not any(store.same(self._given) for store in stores):
-            stores[0].require_same(self._given)
-
-    require_brought = require_given
-
-    def _own(self, digest: str, labelled: SyntheticSet) -> LabelStore:
-        labels = self._protocol.labels
-        facts: dict[str, object] = {
-            "set": digest,
-            "views": changed(views_for(self._protocol.views, labelled)),
-            "seed": STORE_SEED,
-            "epochs": self.stored(len(labelled.labels)),
-            "precision": labels.precision,
-            "top": labels.top,
-        }
-        if self._teachers is not None:
-            facts["teachers"] = self._teachers
-        return LabelStore.under(self._folder, facts)
+def _stored_epochs(protocol: EvalProtocol, count: int) -> int:
+    """Of them, those that are stored."""
+    epochs = _epochs(protocol, count)
+    return min(protocol.labels.epochs or epochs, epochs)
 
 
 class Labelling:
@@ -252,10 +213,17 @@ class Labelling:
         self.protocol, self._teachers, self._classes = protocol, teachers, classes
         self._accelerator = accelerator
         self.accuracy, self.hash = accuracy, teachers.hash()
-        self._stores = None
-        if protocol.labels.source == "stored":
-            assert folder is not None, "open_labelling() refuses stored labels without one"
-            self._stores = Stores(protocol, self.hash, folder, given)
+        self._stored = protocol.labels.source == "stored"
+        assert folder is not None or not self._stored, "open_labelling() refuses it"
+        self._folder, self._given = folder or Path(), given
+
+    def store(self, digest: str, labelled: SyntheticSet) -> LabelStore:
+        """Where the stored labels of a set with this hash lie, or will lie."""
+        facts = _store_facts(self.protocol, digest, labelled, self.hash)
+        store = LabelStore.under(self._folder, facts)
+        if self._given is not None and store.same(self._given):
+            return LabelStore(self._given, store.facts)
+        return store
 
     def prepare(self, sets: Mapping[str, SyntheticSet], wanted: Collection[str]) -> None:
         """Store the labels that are missing, each process its share.
@@ -267,52 +235,43 @@ class Labelling:
         Raises:
             InputError: labels were given that fit none of the sets, or some are damaged.
         """
-        if self._stores is None:
+        if not self._stored:
             return
-        self._stores.require_given(sets)
-        stores = {digest: self._stores.of(digest, sets[digest]) for digest in sets}
-        present: list[tuple[str, int]] = []
-        missing: list[tuple[str, int]] = []
-        for digest in sets:
-            if digest in wanted:
-                for epoch in range(self._stores.stored(len(sets[digest].labels))):
-                    there = stores[digest].path(epoch).is_file()
-                    (present if there else missing).append((digest, epoch))
+        if self._given is not None:
+            require_given_labels(self._given, self.protocol, sets, self.hash)
+        stores = {digest: self.store(digest, sets[digest]) for digest in sets if digest in wanted}
+        needed = [
+            (digest, epoch, store.path(epoch).is_file())
+            for digest, store in stores.items()
+            for epoch in range(_stored_epochs(self.protocol, len(sets[digest].labels)))
+        ]
         self._accelerator.wait_for_everyone()  # so that all have seen the same ones missing
         share = slice(self._accelerator.process_index, None, self._accelerator.num_processes)
-        for digest, epoch in present[share]:
+        for digest, epoch, _ in [one for one in needed if one[2]][share]:
             stores[digest].read(epoch)  # refuses a damaged one now, not in the midst of a training
-        mine = missing[share]
-        quiet = not self._accelerator.is_main_process
-        for digest, epoch in tqdm(mine, "labelling", unit=" epochs", disable=quiet, leave=False):
-            labels = self.protocol.labels
-            logits = view_logits(
-                self._teachers,
-                sets[digest],
-                self.protocol.views,
-                epoch,
-                device=self._accelerator.device,
-            )
-            coded = encode(logits, labels.precision, labels.top)
-            stores[digest].write(epoch, coded)
+        missing = [one for one in needed if not one[2]][share]
+        quiet, labels = not self._accelerator.is_main_process, self.protocol.labels
+        for digest, epoch, _ in tqdm(
+            missing, "labelling", unit=" epochs", disable=quiet, leave=False
+        ):
+            logits = self._logits(sets[digest], epoch)
+            stores[digest].write(epoch, encode(logits, labels.precision, labels.top))
         self._accelerator.wait_for_everyone()
 
     def soft_labels(self, labelled: SyntheticSet, digest: str) -> SoftLabels:
         """The labels of a set with this hash, for one training."""
-        labels, count = self.protocol.labels, len(labelled.labels)
-        if self._stores is not None:
+        protocol, count, device = self.protocol, len(labelled.labels), self._accelerator.device
+        if self._stored:
             return Stored(
-                self._stores.of(digest, labelled),
-                stored=self._stores.stored(count),
-                epochs=self._stores.epochs(count),
+                self.store(digest, labelled),
+                stored=_stored_epochs(protocol, count),
+                epochs=_epochs(protocol, count),
                 classes=self._classes,
-                device=self._accelerator.device,
+                device=device,
             )
-        if labels.source == "online" and self.protocol.views.change:
+        if protocol.labels.source == "online" and protocol.views.change:
             return Online(self._teachers)
-        device = self._accelerator.device
-        table = view_logits(self._teachers, labelled, self.protocol.views, None, device=device)
-        return Fixed(table.to(device), labels)
+        return Fixed(self._logits(labelled, None).to(device), protocol.labels)
 
     def facts(self, digests: tuple[str, ...], labelled: SyntheticSet) -> dict[str, object]:
         """What the labels of a set (or the first of several) are and cost, in JSON's types."""
@@ -323,8 +282,8 @@ class Labelling:
             "teacher_accuracy_on_views": self._accuracy_on_views(labelled),
             "teacher_bytes": sum(p.nbytes for p in self._teachers.state_dict().values()),
         }
-        if self._stores is not None:
-            facts["label_bytes"] = self._stores.of(digests[0], labelled).bytes()
+        if self._stored:
+            facts["label_bytes"] = self.store(digests[0], labelled).bytes()
         return facts
 
     def _accuracy_on_views(self, labelled: SyntheticSet) -> float:
@@ -333,17 +292,34 @@ class Labelling:
         Views are crops and mixtures, harder than real images whole, and a mixture counts as the
         image whose row it is. Near chance, soft labels say nothing of the set's classes.
         """
-        views, device = self.protocol.views, self._accelerator.device
         rows = choose(len(labelled.labels), COMPARED, generator(0, "teacher check"))
         epochs: list[int | None] = [None]
-        if views.change and self.protocol.labels.source != "fixed":
+        if self.protocol.views.change and self.protocol.labels.source != "fixed":
             epochs = list(range(math.ceil(COMPARED / len(rows))))
-        named = [
-            view_logits(self._teachers, labelled, views, epoch, device=device, rows=rows)
-            for epoch in epochs
-        ]
+        named = [self._logits(labelled, epoch, rows) for epoch in epochs]
         right = torch.stack(named).argmax(dim=-1) == labelled.labels[rows]
         return right.float().mean().item()
+
+    def _logits(
+        self, labelled: SyntheticSet, epoch: int | None, rows: Tensor | None = None
+    ) -> Tensor:
+        """Logits (N, C) of the views of an epoch of stored labels, on the CPU.
+
+        Args:
+            labelled: the set.
+            epoch: None takes the images as they are.
+            rows: (N,) of the images wanted; None means all.
+        """
+        device, images, draws = self._accelerator.device, labelled.images, Draws()
+        if epoch is not None:
+            views, size = views_for(self.protocol.views, labelled), images.shape[-1]
+            draws = draw_views(views, count=len(images), size=size, seed=STORE_SEED, epoch=epoch)
+        placed = place(images, device)
+        wanted = torch.arange(len(images)) if rows is None else rows
+        parts = wanted.split(BATCH)
+        return torch.cat(
+            [self._teachers(view(placed, some, draws, device)).cpu() for some in parts]
+        )
 
 
 def open_labelling(

@@ -5,6 +5,7 @@ set's: its accuracy on real test images is at chance then, and nothing is traine
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,11 +21,10 @@ from latentdc.io import cached, fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network
 from latentdc.prune.scorers import (
     Classifier,
+    given_scorer,
     least_accuracy,
-    load_scorer,
     preparation,
     real_accuracy,
-    torchvision_scorer,
 )
 from latentdc.recipe.labels import Teacher, Views
 from latentdc.recipe.networks import pretrained
@@ -200,26 +200,10 @@ def open_teacher(
         InputError: weights that do not fit or lack a class, or nothing to train on.
     """
     size = test.images.shape[-1]
-    published = pretrained(teacher.weights)
-    if published is not None:
-        return torchvision_scorer(
-            teacher.network,
-            published,
-            class_names=test.class_names,
-            resolution=teacher.resolution or size,
-            mean=teacher.mean,
-            std=teacher.std,
-        ).to(accelerator.device)
     plain = _plain(teacher, normalization)
     if teacher.weights is not None:
-        return load_scorer(
-            teacher.network,
-            Path(teacher.weights),
-            class_names=test.class_names,
-            resolution=teacher.resolution or size,
-            normalization=plain,
-            key=key,
-        ).to(accelerator.device)
+        sized = replace(teacher, resolution=teacher.resolution or size)
+        return given_scorer(sized, test, plain, key).to(accelerator.device)
     if train is None:
         raise InputError(
             f"the teacher {teacher.network} has no weights and there are no real training images "

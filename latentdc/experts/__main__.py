@@ -75,7 +75,7 @@ def check(recipe: Recipe) -> None:
 
 
 def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, object]:
-    """Facts of the experts that are wanted; those that are there already have the same.
+    """Facts of the experts to train, which those that are there already share.
 
     Raises:
         InputError: they have others.

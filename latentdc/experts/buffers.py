@@ -39,7 +39,7 @@ def buffer_files(folder: Path) -> list[Path]:
 
 
 class ReplayBuffers:
-    """The first `experts.count` experts of a folder, read from the disk where they are wanted.
+    """The first `experts.count` experts of a folder, read from the disk when they are asked for.
 
     Args:
         files: of the folder.
@@ -154,15 +154,15 @@ def _read(path: Path) -> list[Trajectory]:
 
 
 def _require_shapes(
-    weights: Sequence[Tensor], wanted: Mapping[str, tuple[int, ...]], path: Path, network: str
+    weights: Sequence[Tensor], expected: Mapping[str, tuple[int, ...]], path: Path, network: str
 ) -> None:
     shapes = [tuple(weight.shape) for weight in weights]
-    if shapes == list(wanted.values()) and all(weight.is_floating_point() for weight in weights):
+    if shapes == list(expected.values()) and all(weight.is_floating_point() for weight in weights):
         return
-    pairs = zip(shapes, wanted.items(), strict=False)
+    pairs = zip(shapes, expected.items(), strict=False)
     other = next((f"{s} for {name} {w}" for s, (name, w) in pairs if s != w), "")
     raise InputError(
         f"{path} has experts of {len(shapes)} weights{f', of shape {other}' if other else ''}, "
-        f"which do not fit {network} ({len(wanted)} weights); name the network of these experts "
+        f"which do not fit {network} ({len(expected)} weights); name the network of these experts "
         "(objective.network), and data of their classes and resolution."
     )

@@ -100,7 +100,7 @@ def train_expert(
     """Weights by name, (epochs + 1, ...): before the training and after each epoch.
 
     Args:
-        images: (N, 3, H, W) uint8, placed (see `latentdc.device`).
+        images: (N, 3, H, W) uint8, as `latentdc.images.place` gives them.
         labels: (N,) int64 on the accelerator's device.
         settings: of the training.
         network: its name.
@@ -127,7 +127,7 @@ def train_expert(
     )
     precision = Precision(accelerator)
     optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
-    kept = {
+    snapshots = {
         name: torch.empty((settings.epochs + 1, *weight.shape), dtype=DTYPES[settings.dtype])
         for name, weight in expert.named_parameters()
     }
@@ -136,7 +136,7 @@ def train_expert(
         inputs = augment(normalization(fetch(images, batch.rows, device)), batch.draw)
         return F.cross_entropy(forward(inputs), labels[send(batch.rows, device)])
 
-    _keep(expert, kept, 0)
+    _copy_weights(expert, snapshots, 0)
     for epoch in range(settings.epochs):
         keys = ("expert", index, epoch)
         batches = epoch_batches(
@@ -145,16 +145,16 @@ def train_expert(
         dropout = (seed, "dropout", *keys)
         for _ in fit(expert, batches, loss, optimizer, precision=precision, dropout=dropout):
             pass
-        _keep(expert, kept, epoch + 1)
-    if not all(bool(weights.isfinite().all()) for weights in kept.values()):
+        _copy_weights(expert, snapshots, epoch + 1)
+    if not all(bool(weights.isfinite().all()) for weights in snapshots.values()):
         raise RunError(f"expert {index} diverged; experts before it are kept. Lower experts.lr.")
-    return kept
+    return snapshots
 
 
-def _keep(expert: nn.Module, kept: dict[str, Tensor], epoch: int) -> None:
-    """Copy the weights as they are now: the optimiser goes on to change them in place."""
+def _copy_weights(expert: nn.Module, snapshots: dict[str, Tensor], epoch: int) -> None:
+    """The weights as they are now: the optimiser goes on to change them in place."""
     for name, weight in expert.named_parameters():
-        kept[name][epoch].copy_(weight.detach())
+        snapshots[name][epoch].copy_(weight.detach())
 
 
 def expert_bytes(settings: Experts, network: str, num_classes: int, resolution: int) -> int:

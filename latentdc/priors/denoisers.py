@@ -6,6 +6,7 @@ replaced by a condition of T tokens of width D, which starts from that class's o
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiTTransformer2DModel, UNet2DConditionModel, UNet2DModel
@@ -101,19 +102,23 @@ class TextDenoiser:
 
 
 class ClassDenoiser:
-    """UNet2DModel with classes, whose rows are added to the embedding of the timestep.
+    """A network with a row of a table for each class: UNet2DModel, or a DiT.
+
+    In a UNet2DModel the row is added to the embedding of the timestep. The released DiTs (Peebles
+    and Xie, ICCV 2023, https://arxiv.org/abs/2212.09748) hold one table, repeated in every block;
+    the condition enters where that table's rows entered: in each block and, through the first
+    block's copy, in the output layer.
 
     Args:
-        unet: with a class embedding.
-        null: whether the last row of its class embedding stands for no class; without one, there is
-            nothing to guide by.
+        network: without its table, see `without_table`.
+        table: (rows, D).
+        null: whether its last row stands for no class; without one, there is nothing to guide by.
     """
 
-    def __init__(self, unet: UNet2DModel, *, null: bool) -> None:
-        self.network = unet.eval().requires_grad_(False)
-        self.table: Tensor = unet.class_embedding.weight
-        unet.class_embedding = nn.Identity()
-        last = self.table[-1] if null else torch.zeros_like(self.table[-1])
+    def __init__(self, network: nn.Module, table: Tensor, *, null: bool = True) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.table = table
+        last = table[-1] if null else torch.zeros_like(table[-1])
         self.null = last.view(1, 1, -1)
 
     def condition(self, labels: Tensor) -> Tensor:
@@ -121,9 +126,10 @@ class ClassDenoiser:
         return self.table[labels][:, None]
 
     def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
-        """One UNet call."""
+        """One call of the network."""
         assert context is not None
-        prediction: Tensor = self.network(x, timestep, class_labels=context[:, 0]).sample
+        timesteps = timestep.expand(len(x))
+        prediction: Tensor = self.network(x, timesteps, class_labels=context[:, 0]).sample
         return prediction
 
 
@@ -140,33 +146,6 @@ class UnconditionalDenoiser:
     def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
         """One UNet call."""
         prediction: Tensor = self.network(x, timestep).sample
-        return prediction
-
-
-class DiTDenoiser:
-    """DiTTransformer2DModel (Peebles and Xie, ICCV 2023, https://arxiv.org/abs/2212.09748).
-
-    The released checkpoints hold one embedding table, repeated in every block; the condition
-    enters where that table's rows entered: in each block and, through the first block's copy, in
-    the output layer.
-    """
-
-    def __init__(self, transformer: DiTTransformer2DModel) -> None:
-        self.network = transformer.eval().requires_grad_(False)
-        self.table = _tables(transformer)[0]
-        for block in transformer.transformer_blocks:
-            block.norm1.emb.class_embedder = nn.Identity()
-        self.null = self.table[-1].view(1, 1, -1)
-
-    def condition(self, labels: Tensor) -> Tensor:
-        """(B,) labels -> (B, 1, D)."""
-        return self.table[labels][:, None]
-
-    def __call__(self, x: Tensor, timestep: Tensor, context: Tensor | None) -> Tensor:
-        """One transformer call."""
-        assert context is not None
-        timesteps = timestep.expand(len(x))
-        prediction: Tensor = self.network(x, timesteps, class_labels=context[:, 0]).sample
         return prediction
 
 
@@ -196,14 +175,14 @@ def load_denoiser(
             return UnconditionalDenoiser(load_component(UNet2DModel, part, device, seed)), None
         classes = unet_classes(folder, rows)
         unet = load_component(UNet2DModel, part, device, seed)
-        return ClassDenoiser(unet, null=len(classes) < rows), classes
+        return ClassDenoiser(*without_table(unet), null=len(classes) < rows), classes
     if config.get("_class_name") in ("DiTTransformer2DModel", "Transformer2DModel"):
         classes = dit_classes(folder, config["num_embeds_ada_norm"])
         transformer = load_component(DiTTransformer2DModel, part, device, seed)
         if seed is None:
             _require_one_table(transformer)
         place_patches(transformer.pos_embed, space.latent_shape[1])
-        return DiTDenoiser(transformer), classes
+        return ClassDenoiser(*without_table(transformer)), classes
     if (folder / "text_encoder").is_dir():
         texts = load_text_conditions(folder, config, prompts, device)
         warn_of_alike(prompts or {})
@@ -225,6 +204,18 @@ def load_denoiser(
             "which are a list of texts."
         )
     return UNetDenoiser(unet, embedding), tuple(names)
+
+
+def without_table(network: Any) -> tuple[Any, Tensor]:
+    """A UNet2DModel or a DiT that takes rows in place of labels, and the table of these rows."""
+    if isinstance(network, UNet2DModel):
+        table: Tensor = network.class_embedding.weight
+        network.class_embedding = nn.Identity()
+        return network, table
+    table = _tables(network)[0]
+    for block in network.transformer_blocks:
+        block.norm1.emb.class_embedder = nn.Identity()
+    return network, table
 
 
 def place_patches(patches: PatchEmbed, size: int) -> None:

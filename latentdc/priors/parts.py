@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,26 +114,18 @@ def _default_betas(name: object) -> dict[str, Any]:
 
 def _check_numbers(path: Path, given: Mapping[str, Any]) -> None:
     """Refuse what diffusers would take for something else, or compute for minutes."""
-    for key, most in (("num_train_timesteps", MOST_TIMESTEPS), ("steps_offset", MOST_TIMESTEPS)):
+    for key in ("num_train_timesteps", "steps_offset"):
         value = given.get(key, 1)
-        if type(value) is not int or not 0 <= value <= most:
-            raise InputError(
-                f"{path} has no schedule: {key} is a whole number from 0 to {most:,}, got "
-                f"{show(value)}."
-            )
+        if type(value) is not int or not 0 <= value <= MOST_TIMESTEPS:
+            allowed = f"a whole number from 0 to {MOST_TIMESTEPS:,}"
+            raise InputError(f"{path} has no schedule: {key} is {allowed}, got {show(value)}.")
     for key in ("set_alpha_to_one", "rescale_betas_zero_snr"):
-        if type(given.get(key, True)) is not bool:
-            raise InputError(
-                f"{path} has no schedule: {key} is true or false, got {show(given[key])}."
-            )
+        if type(value := given.get(key, True)) is not bool:
+            raise InputError(f"{path} has no schedule: {key} is true or false, got {show(value)}.")
 
 
 def _check_betas(path: Path, scheduler: DDIMScheduler) -> None:
-    """Refuse betas that do not lead from an image to noise.
-
-    Raises:
-        InputError: not between 0 and 1, all of them 0, or not as many as timesteps.
-    """
+    """Refuse betas that do not lead from an image to noise."""
     betas, count = scheduler.betas, scheduler.config.num_train_timesteps
     sound = bool((betas >= 0).all() and (betas <= 1).all() and scheduler.alphas_cumprod[-1] < 1)
     if betas.shape != (count,) or not sound:
@@ -170,19 +162,19 @@ def load_component(
     except Exception as error:  # of many kinds; whatever it is, the files are not fit to load
         told = re.sub(SHOWN, str(folder), one_line(error))
         raise InputError(f"cannot load the prior's {folder}: {told}") from error
-    if missing := sorted(report["missing_keys"]):
+    if missing := report["missing_keys"]:
+        raise InputError(f"cannot load the prior's {folder}: its weights lack {_some(missing)}.")
+    if isinstance(loaded, ModelMixin) and (unknown := report["unexpected_keys"]):
         raise InputError(
-            f"cannot load the prior's {folder}: its weights lack {len(missing)} tensors "
-            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})."
-        )
-    unknown = sorted(report["unexpected_keys"]) if isinstance(loaded, ModelMixin) else []
-    if unknown:
-        raise InputError(
-            f"cannot load the prior's {folder}: its weights have {len(unknown)} tensors "
-            f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}) that its config.json "
-            "has no place for; take the config.json that belongs to them."
+            f"cannot load the prior's {folder}: its weights have {_some(unknown)} that its "
+            "config.json has no place for; take the config.json that belongs to them."
         )
     return loaded.to(device)
+
+
+def _some(names: Collection[str]) -> str:
+    shown = ", ".join(sorted(names)[:3])
+    return f"{len(names)} tensors ({shown}{', ...' if len(names) > 3 else ''})"
 
 
 def one_line(error: Exception) -> str:

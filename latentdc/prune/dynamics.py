@@ -1,32 +1,27 @@
 """Scores of every image, from a scorer's training or under given weights."""
 
-import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdc import runtime
-from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.dataset import class_counts
 from latentdc.draws import key_seed
 from latentdc.errors import InputError, RunError
-from latentdc.images import Normalization, Plain, forward_batch
-from latentdc.io import file_hash, fingerprint
+from latentdc.io import file_hash
 from latentdc.prune.features import FEATURES, Features
 from latentdc.prune.measures import Batch, History, Measures, accuracy, measure
-from latentdc.prune.records import Workspace
 from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score_table import PREDICTED, ScoreTable
 from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, refuse_chance
-from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.prune.scoring import Scoring
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.rules import RULES
 from latentdc.runtime import with_gradients
@@ -37,96 +32,6 @@ WHOLE = "run-0"  # the first training on all images, which has the recipe's own 
 GIVEN = "given"  # the one pass under given weights
 _HALF = 65504.0  # the largest number of half precision
 _CHUNK = 2**18  # images whose scores are made together of all epochs
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """All that decides the scores of a data set, and where they are made.
-
-    Attributes:
-        train: images to score.
-        test: shows whether a scorer is any good; chooses nothing.
-        prune: rules, scorer and window.
-        normalization: of the images, unless the scorer has its own.
-        seed: of the first training; the others' follow from it.
-        folder: where a killed scoring is continued, and features are kept; None keeps nothing.
-        accelerator: device, precision and processes.
-    """
-
-    train: Dataset
-    test: Dataset
-    prune: Prune
-    normalization: Plain
-    seed: int
-    folder: Path | None
-    accelerator: Accelerator
-
-    @property
-    def scorer(self) -> Scorer:
-        """Network, weights and training."""
-        return self.prune.scorer
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The rules asked for and those that they rank by, in the order of the list of rules."""
-        named = {self.prune.score, *self.prune.columns}
-        wanted = {*named, *(base_of(name, self.prune.rules) for name in named)}
-        return tuple(name for name in RULES if name in wanted)
-
-    @property
-    def window(self) -> tuple[int, int]:
-        """First and last epoch of a training to look at, counted from 1."""
-        return self.prune.window or (1, self.scorer.epochs)
-
-    @property
-    def batch(self) -> int:
-        """Images in one forward pass."""
-        return forward_batch(self.train.images, self.scorer.batch, self.accelerator.device)
-
-    @property
-    def input_normalization(self) -> Plain:
-        """What the scorer expects of images."""
-        own, scorer = self.normalization, self.scorer
-        if not isinstance(own, Normalization):
-            return own
-        return Normalization(scorer.mean or own.mean, scorer.std or own.std)
-
-    @cached_property
-    def workspace(self) -> Workspace:
-        """For what has been done."""
-        return Workspace(self.folder, self.facts, self.accelerator)
-
-    @cached_property
-    def facts(self) -> dict[str, object]:
-        """What tells these scores from others, in JSON's types and without paths."""
-        train, weights, features = self.train, self.scorer.weights, self.prune.features
-        images = [train.hashes, train.labels, train.class_names]  # in order, as records are by row
-        if weights is not None and Path(weights).is_file():
-            weights = _identity(Path(weights))
-        facts = {
-            "columns": self.columns,
-            "scorer": asdict(self.scorer) | {"weights": weights},
-            "window": self.window,
-            "settings": asdict(self.prune.rules),
-            "normalization": self.normalization.facts(),
-            "seed": self.seed,
-            "precision": self.accelerator.mixed_precision,
-            "features": None if features is None else _identity(Path(features)),
-            "resolution": train.resolution,
-            "images": fingerprint(images),
-        }
-        return dict(json.loads(json.dumps(facts)))
-
-
-def base_of(name: str, settings: RuleSettings) -> str | None:
-    """The rule by whose column a choice ranks; None of rules that rank by none."""
-    base = RULES[name].base
-    return settings.base if base == "*" else base
-
-
-def _identity(path: Path) -> str:
-    """Name and content of a file, wherever it lies."""
-    return f"{path.name} {file_hash(path)[:16]}"
 
 
 @with_gradients

@@ -17,11 +17,12 @@ from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.images import Plain
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.dynamics import Scoring, base_of, compute_scores
+from latentdc.prune.dynamics import compute_scores
 from latentdc.prune.features import own_features, read_features
 from latentdc.prune.foreign import read_scores
 from latentdc.prune.rules.sampling import random_scores
 from latentdc.prune.score_table import ScoreTable
+from latentdc.prune.scoring import Scoring, base_of
 from latentdc.prune.select import choose_rows, most_kept, saved_classes, select
 from latentdc.ranks import say
 from latentdc.recipe import Data, Prune

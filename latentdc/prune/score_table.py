@@ -127,12 +127,26 @@ class ScoreTable:
             )
         return scores.with_features(read_features(beside, len(scores)))
 
-    def order_for(self, dataset: Dataset) -> Tensor:
-        """(N,) row of this table for each sample of `dataset`, found by content and class name.
+    def select(self, rows: Tensor) -> "ScoreTable":
+        """The scores at `rows` (M,), in that order."""
+        return replace(
+            self,
+            hashes=self.hashes[rows],
+            labels=self.labels[rows],
+            columns={name: column[rows] for name, column in self.columns.items()},
+            features=None if self.features is None else self.features.select(rows),
+            features_hash=None,  # the file has another order
+        )
+
+    def fitted(self, dataset: Dataset) -> "ScoreTable":
+        """The scores in the order of `dataset`, found by content and class name.
 
         Raises:
-            InputError: samples of the data set that have no scores here.
+            InputError: samples of the data set have no scores here.
         """
+        if self.class_names == dataset.class_names and torch.equal(self.hashes, dataset.hashes):
+            if torch.equal(self.labels, dataset.labels):
+                return self
         rows: dict[tuple[int, str], list[int]] = defaultdict(list)
         for row in range(len(self) - 1, -1, -1):
             rows[int(self.hashes[row]), self.class_names[int(self.labels[row])]].append(row)
@@ -146,41 +160,11 @@ class ScoreTable:
                 f"{missing} of the {len(dataset)} images of {dataset.name} have no score among "
                 f"those of {self.dataset}; they are of another data set, or it has changed."
             )
-        return torch.tensor(order)
-
-    def select(self, rows: Tensor) -> "ScoreTable":
-        """The scores at `rows` (M,), in that order."""
-        return replace(
-            self,
-            hashes=self.hashes[rows],
-            labels=self.labels[rows],
-            columns={name: column[rows] for name, column in self.columns.items()},
-            features=None if self.features is None else self.features.select(rows),
-            features_hash=None,  # the file has another order
-        )
-
-    def fitted(self, dataset: Dataset) -> "ScoreTable":
-        """The scores in the order of `dataset`.
-
-        Raises:
-            InputError: as `order_for`.
-        """
-        if self.class_names == dataset.class_names and torch.equal(self.hashes, dataset.hashes):
-            if torch.equal(self.labels, dataset.labels):
-                return self
-        order = self.order_for(dataset)
-        return replace(
-            self,
-            hashes=dataset.hashes,
-            labels=dataset.labels,
-            class_names=dataset.class_names,
-            columns={
-                name: column[order] if name != PREDICTED else self._renamed(column[order], dataset)
-                for name, column in self.columns.items()
-            },
-            features=None if self.features is None else self.features.select(order),
-            features_hash=None,
-        )
+        table = self.select(torch.tensor(order))
+        if PREDICTED in table.columns:
+            said = self._renamed(table.columns[PREDICTED], dataset)
+            table = replace(table, columns={**table.columns, PREDICTED: said})
+        return replace(table, labels=dataset.labels, class_names=dataset.class_names)
 
     def _renamed(self, predicted: Tensor, dataset: Dataset) -> Tensor:
         """(N,) labels of this table as those of the data set's classes."""

@@ -1,7 +1,7 @@
 """Classifiers of real data: with given weights, or trained on the images that they will rank."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -35,6 +35,7 @@ from latentdc.images import (
 from latentdc.networks import build_network, new_network
 from latentdc.recipe import Scorer
 from latentdc.recipe.fields import nearest
+from latentdc.recipe.labels import Teacher
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
 from latentdc.training import Batch, Forward, InfoBatch, Precision, epoch_batches, fit, joins
@@ -108,116 +109,74 @@ class Classifier(nn.Module):
         return linear[-1]
 
 
-def given_scorer(scorer: Scorer, train: Dataset, normalization: Plain) -> Classifier:
-    """The scorer whose weights a recipe names, for the classes of `train`.
-
-    Raises:
-        InputError: as `load_scorer` and `torchvision_scorer`.
-    """
-    assert scorer.weights is not None
-    brought = pretrained(scorer.weights)
-    if brought is not None:
-        return torchvision_scorer(
-            scorer.network,
-            brought,
-            class_names=train.class_names,
-            resolution=scorer.resolution,
-            mean=scorer.mean,
-            std=scorer.std,
-        )
-    return load_scorer(
-        scorer.network,
-        Path(scorer.weights),
-        class_names=train.class_names,
-        resolution=scorer.resolution or train.resolution,
-        normalization=normalization,
-    )
-
-
-def load_scorer(
-    network: str,
-    weights: Path,
-    *,
-    class_names: Sequence[str],
-    resolution: int,
-    normalization: Plain,
-    key: str = "prune.scorer",
+def given_scorer(
+    settings: Scorer | Teacher, data: Dataset, normalization: Plain, key: str = "prune.scorer"
 ) -> Classifier:
-    """One of latentdc's networks with the weights of a safetensors file.
+    """A classifier with given weights, for the classes of a data set.
+
+    Of weights for all 1000 classes of ImageNet, a smaller set's are found by WordNet id or name;
+    others were trained in the class order of the data set.
 
     Args:
-        network: its name, such as `resnet56` or `torchvision/mobilenet_v2`.
-        weights: the file; its keys and shapes must be those of the network, or torchvision's own.
-        class_names: of the data set, in whose class order the weights were trained; of weights for
-            all 1000 classes of ImageNet, a smaller set's are found by WordNet id or name.
-        resolution: in pixels, to which images are resized.
-        normalization: that the weights expect.
+        settings: network and weights; torchvision's are given images that are resized and cropped
+            as the weights were evaluated, unless `resolution` says otherwise.
+        data: for names of classes, and the size of its images.
+        normalization: that weights of a file expect; torchvision's have their own.
         key: of the recipe or protocol that named them, for messages.
 
     Raises:
-        InputError: no such file, weights of another network or number of classes, or weights for
-            ImageNet, which lacks a class.
+        InputError: no such network or weights, weights of another network or number of classes, or
+            weights for ImageNet, which lacks a class.
     """
-    count, columns = len(class_names), None
-    model = build_network(network, num_classes=count, resolution=resolution)
+    assert settings.weights is not None
+    published = pretrained(settings.weights)
+    if published is not None:
+        return _torchvision_classifier(settings, published, data.class_names)
+    count, columns = data.num_classes, None
+    resolution = settings.resolution or data.resolution
+    model = build_network(settings.network, num_classes=count, resolution=resolution)
     try:
-        state = model.named(load_file(weights))
+        state = model.named(load_file(settings.weights))
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{key}: cannot read the weights {weights}: {error}") from error
-    if _outputs(state) == len(wordnet_ids()) != count:
-        columns, count = imagenet_indices(class_names), len(wordnet_ids())
-        model = build_network(network, num_classes=count, resolution=resolution)
+        raise InputError(f"{key}: cannot read the weights {settings.weights}: {error}") from error
+    last = state.get("linear.weight")
+    if last is not None and last.shape[0] == len(wordnet_ids()) != count:
+        columns, count = imagenet_indices(data.class_names), len(wordnet_ids())
+        model = build_network(settings.network, num_classes=count, resolution=resolution)
     if differences := _differences(model.state_dict(), state):
         raise InputError(
-            f"{weights} does not fit {network} with {count} classes: {differences}; name the "
-            f"network of these weights in {key}."
+            f"{settings.weights} does not fit {settings.network} with {count} classes: "
+            f"{differences}; name the network of these weights in {key}."
         )
     model.load_state_dict(state)
     return Classifier(model, preparation(resolution, normalization), columns)
 
 
-def _outputs(state: Mapping[str, Tensor]) -> int | None:
-    """Classes of weights, as far as their last layer says."""
-    last = state.get("linear.weight")
-    return None if last is None else last.shape[0]
-
-
-def torchvision_scorer(
-    name: str,
-    weights: str = "DEFAULT",
-    *,
-    class_names: Sequence[str],
-    resolution: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+def _torchvision_classifier(
+    settings: Scorer | Teacher, published: str, class_names: Sequence[str]
 ) -> Classifier:
-    """A torchvision classifier with its ImageNet weights, restricted to the given classes.
-
-    Args:
-        name: as torchvision knows it, such as `resnet18`.
-        weights: as torchvision knows them, such as `IMAGENET1K_V1`.
-        class_names: of the data set: WordNet ids or names of ImageNet classes.
-        resolution: in pixels; None resizes and crops as the weights were evaluated.
-        mean: None takes that of the weights.
-        std: likewise.
-
-    Raises:
-        InputError: unknown model, weights or class, or weights that are neither here nor to be had.
-    """
-    known = models.list_models(module=models)
+    """With `published` weights for ImageNet, restricted to the classes of a data set."""
+    name, known = settings.network, models.list_models(module=models)
     if name not in known:
         raise InputError(f"torchvision has no classifier {name!r}{nearest(name, known)}.")
     columns = imagenet_indices(class_names)
-    brought = models.get_model_weights(name).__members__  # DEFAULT is one name more of one of them
-    if weights not in brought:
+    members = models.get_model_weights(name).__members__  # DEFAULT is one name more of one of them
+    if published not in members:
         raise InputError(
-            f"torchvision has no weights {weights!r} of {name}{nearest(weights, brought)}; it has "
-            f"{', '.join(brought)}."
+            f"torchvision has no weights {published!r} of {name}{nearest(published, members)}; it "
+            f"has {', '.join(members)}."
         )
-    given_weights = brought[weights]
-    model = _with_weights(name, given_weights)
-    given = {"crop_size": resolution, "resize_size": resolution, "mean": mean, "std": std}
-    prepare = given_weights.transforms(**{key: v for key, v in given.items() if v is not None})
+    weights, size = members[published], settings.resolution
+    try:
+        model: nn.Module = models.get_model(name, weights=weights)
+    except (URLError, OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise InputError(
+            f"cannot load the weights of {name}: {error}; download {weights.url} and put it into "
+            f"{folder}."
+        ) from error
+    changes = {"crop_size": size, "resize_size": size, "mean": settings.mean, "std": settings.std}
+    prepare = weights.transforms(**{key: v for key, v in changes.items() if v is not None})
     whole = columns == list(range(len(wordnet_ids())))
     return Classifier(model, prepare, None if whole else columns)
 
@@ -230,18 +189,6 @@ def preparation(resolution: int, normalization: Plain) -> Callable[[Tensor], Ten
     prepare: Callable[[Tensor], Tensor]
     prepare = v2.Compose([resize, v2.Normalize(normalization.mean, normalization.std)])
     return prepare
-
-
-def _with_weights(name: str, weights: models.WeightsEnum) -> nn.Module:
-    try:
-        model: nn.Module = models.get_model(name, weights=weights)
-    except (URLError, OSError, RuntimeError) as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise InputError(
-            f"cannot load the weights of {name}: {error}; download {weights.url} and put it into "
-            f"{folder}."
-        ) from error
-    return model
 
 
 def _differences(ours: dict[str, Tensor], given: dict[str, Tensor]) -> str:

@@ -30,7 +30,7 @@ class Rule:
             set, which needs the budget (count, features, hardness, draws). A stage but those of
             predictions and subsets also sees all of `RuleSettings`.
         hard: whether hard images have `high` or `low` scores; of choices without a sense.
-        free: needs nothing that scoring does not compute anyway, so that it is always kept.
+        free: needs nothing that scoring does not compute anyway, so that it is always computed.
         base: of a choice, the rule whose column it ranks by; `*` takes `prune.rules.base`.
     """
 
@@ -64,12 +64,12 @@ class Rule:
 
     @property
     def needs_training(self) -> bool:
-        """Whether it looks at a training, so that given weights do not do."""
+        """Whether it needs records of a training, which weights of the user do not have."""
         return self.stage in ("records", "subsets")
 
     @property
     def needs_features(self) -> bool:
-        """Whether it looks at the features of all images at once."""
+        """Whether it needs the features of all images at once."""
         return self.stage == "features" or (self.chooses and "features" in self.inputs)
 
 

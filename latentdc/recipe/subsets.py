@@ -87,20 +87,20 @@ def subset_names(names: Sequence[str], subset: str, source: str) -> list[str]:
         index = imagenet_index(name, position)
         if index is not None:
             called.setdefault(index, []).append(name)
-    wanted = subset_indices(subset)
-    missing = [wordnet_ids()[index] for index in wanted if index not in called]
+    indices = subset_indices(subset)
+    missing = [wordnet_ids()[index] for index in indices if index not in called]
     if missing:
         raise InputError(
-            f"data.subset={subset}: {source} lacks {len(missing)} of its {len(wanted)} classes "
+            f"data.subset={subset}: {source} lacks {len(missing)} of its {len(indices)} classes "
             f"({', '.join(missing)}); classes are found by WordNet id or by ImageNet's names."
         )
-    for index in wanted:
+    for index in indices:
         if len(called[index]) > 1:
             raise InputError(
                 f"data.subset={subset}: {source} has the class {wordnet_ids()[index]} under "
                 f"several names, {called[index]}."
             )
-    return [called[index][0] for index in wanted]
+    return [called[index][0] for index in indices]
 
 
 def imagenet_indices(class_names: Sequence[str]) -> list[int]:

@@ -79,7 +79,7 @@ def test_a_training_is_named_by_what_it_saw(tmp_path):
 def test_stored_labels_of_single_images_are_of_whole_crops(tmp_path):
     def store(views, labelled):
         teaching = opened(replace(softly("stored"), views=views), tmp_path / "rows")
-        return teaching._stores.of("a", labelled)
+        return teaching.store("a", labelled)
 
     assert store(CONFINED.views, mosaics(1)) == store(OPEN.views, mosaics(1))
     assert store(CONFINED.views, mosaics(2)) != store(OPEN.views, mosaics(2))

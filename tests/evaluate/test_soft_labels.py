@@ -70,12 +70,12 @@ def test_stored_labels_are_the_teachers_of_the_replayed_views_whatever_the_batch
 
 
 def test_a_store_depends_on_set_views_and_teachers_but_not_on_loss_or_batch(folder):
-    one = opened(softly("stored"), folder)._stores.of("a", SMALL)
+    one = opened(softly("stored"), folder).store("a", SMALL)
     other_loss = replace(softly("stored"), labels=replace(softly("stored").labels, loss="mse"))
-    assert opened(other_loss, folder)._stores.of("a", SMALL) == one
+    assert opened(other_loss, folder).store("a", SMALL) == one
     flipped = replace(softly("stored"), views=replace(VIEWS, flip=False))
-    assert opened(flipped, folder)._stores.of("a", SMALL) != one
-    assert opened(softly("stored"), folder)._stores.of("b", SMALL) != one
+    assert opened(flipped, folder).store("a", SMALL) != one
+    assert opened(softly("stored"), folder).store("b", SMALL) != one
 
 
 def test_a_store_depends_on_what_teachers_see(folder, tmp_path):
@@ -87,7 +87,7 @@ def test_a_store_depends_on_what_teachers_see(folder, tmp_path):
         given = Teacher(network="convnet3@8", weights=str(path), **changes)
         some = softly("stored")
         some = replace(some, labels=replace(some.labels, teachers=[given]))
-        return opened(some, tmp_path / "rows", normalization=normalization)._stores.of("a", SMALL)
+        return opened(some, tmp_path / "rows", normalization=normalization).store("a", SMALL)
 
     plain = store()
     assert store() == plain
@@ -139,7 +139,7 @@ def test_pruned_labels_come_from_the_stored_epochs(folder):
     labelling.prepare({digest: SMALL}, [digest])
     soft = labelling.soft_labels(SMALL, digest)
     assert {soft.replay(7, epoch) for epoch in range(4)} <= {(0, 0), (0, 1)}
-    store = labelling._stores.of(digest, SMALL)
+    store = labelling.store(digest, SMALL)
     assert sorted(p.name for p in store.folder.glob("epoch*")) == [
         "epoch-00000.safetensors",
         "epoch-00001.safetensors",
@@ -193,7 +193,7 @@ def test_students_learn_from_soft_labels_and_restart_without_training(folder):
 def test_damaged_labels_are_refused_before_any_training(folder, monkeypatch):
     labelling, digest = opened(softly("stored", epochs=2), folder), set_hash(SMALL)
     labelling.prepare({digest: SMALL}, [digest])
-    path = labelling._stores.of(digest, SMALL).path(1)
+    path = labelling.store(digest, SMALL).path(1)
     content = path.read_bytes()
     path.write_bytes(content[:-3] + bytes([content[-3] ^ 4]) + content[-2:])
     monkeypatch.setattr(evaluate, "train_student", None)
@@ -217,7 +217,7 @@ def test_a_damaged_teacher_is_said_and_trained_again(tmp_path, capsys):
 def test_given_labels_of_another_set_are_refused_before_any_training(folder, tmp_path, monkeypatch):
     labelling, digest = opened(softly("stored"), folder), set_hash(SMALL)
     labelling.prepare({digest: SMALL}, [digest])
-    lying = labelling._stores.of(digest, SMALL).folder
+    lying = labelling.store(digest, SMALL).folder
     monkeypatch.setattr(evaluate, "train_student", None)
     monkeypatch.setattr(teachers, "train_student", None)
     options = {"normalization": Normalization(), "train": TRAIN, "labels": lying}

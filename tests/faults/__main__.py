@@ -1,8 +1,8 @@
 """`python -m tests.faults KIND[/GROUP] --count N --seed S`: try faults, a line for each group.
 
-Kinds: kills, interrupts, disk, damages, hostile, recipes. Exit code 1 where one was not held. A
-fault is drawn from kind, group, seed and number alone: `--only NUMBER` repeats one, and `--keep
-FOLDER` leaves its files there.
+Kinds: kills, interrupts, disk, damages, hostile, recipes, signals. Exit code 1 where one was not
+held. A fault is drawn from kind, group, seed and number alone: `--only NUMBER` repeats one, and
+`--keep FOLDER` leaves its files there.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults import calls, damages, disk, hostile, interrupts, kills, recipes
+from tests.faults import calls, damages, disk, hostile, interrupts, kills, recipes, signals
 from tests.faults.desk import Lab, Skip, Trial
 
 KINDS = {
@@ -21,6 +21,7 @@ KINDS = {
     "damages": damages,
     "hostile": hostile,
     "recipes": recipes,
+    "signals": signals,
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tests.faults.calls import call, kill_near, watch_files
-from tests.priors.compvis.yamls import CIN256
+from tests.priors.convert.yamls import CIN256
 from tests.synthetic.foreign.layouts import named
 
 SCORED = "prune: {keep: 0.5, scorer: {network: convnet3@8, epochs: 3, lr: 0.2, batch: 64}}\n"
@@ -36,6 +36,13 @@ objective:
 experts: {count: 2, epochs: 1}
 distill: {steps: 2, lr_z: 1.0}
 evaluate: {rows: []}
+threads: 1
+""",
+    "mosaic.yaml": f"""
+data: {{source: digits, resolution: 8}}
+{SCORED.replace("keep: 0.5, ", "")}method: {{kind: mosaic}}
+mosaic: {{grid: 2, fit: squash}}
+evaluate: {{students: [convnet3@2], seeds: 2, steps: 2, rows: [distilled, random]}}
 threads: 1
 """,
     "sweep.yaml": """
@@ -62,6 +69,7 @@ DIFFUSION = (*PLAIN, *PRIOR, "output=runs/prior")
 SOFT = ("evaluate", "runs/plain", "protocol=soft.yaml")
 EXPERTS, FOLLOW = ("experts", "mtt.yaml"), ("distill", "mtt.yaml")
 SWEEP = ("sweep", "sweep.yaml")
+MOSAIC = ("distill", "mosaic.yaml")
 COMPARE = ("compare", "runs/plain", "runs/run", "--output", "compared")
 SET = ["synthetic/**/*", "results.json"]
 
@@ -97,6 +105,7 @@ WORKS = {
     "diffusion": Work(DIFFUSION, under("runs/prior", SET)),
     "labels": Work(SOFT, ["runs/plain/evaluation.json"], ((PLAIN, None),)),
     "experts": Work(EXPERTS, ["runs/experts/**/*.safetensors", "runs/experts/**/*.json"]),
+    "mosaics": Work(MOSAIC, under("runs/mosaic", SET)),
     "sweep": Work(SWEEP, ["runs/sweep/results.json", "runs/sweep/*/synthetic/**/*"]),
     "folder": Work(FOLDER, under("runs/folder", SET)),
     "again": Work(PLAIN, under("runs/plain", SET), ((PLAIN, None),)),
@@ -185,6 +194,7 @@ class Lab:
         self.root = root
         self._desks: dict[Former, Path] = {}
         self._undisturbed: dict[str, Undisturbed] = {}
+        self.two_processes: dict[str, tuple[dict[str, object], float]] = {}  # of signals
 
     def copy(self, former: Former = ()) -> Path:
         """A desk for one fault, on which commands were run."""

@@ -45,3 +45,8 @@ def test_damaged_files_change_no_result():
 @pytest.mark.slow
 def test_hostile_files_are_refused_quickly():
     held("hostile", "--count", "8", "--seed", "1")
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_ends_both_and_loses_nothing():
+    held("signals", "--count", "1", "--seed", "2")

@@ -138,3 +138,23 @@ def test_trimming_momentum_and_a_living_student_go_on_bitwise_from_the_one_befor
     again = setup.run(tmp_path / "damaged", steps=6, **options)
     for name in ("images", "z", "c", "noise"):
         assert getattr(whole, name).equal(getattr(again, name)), name
+
+
+def test_files_and_folder_are_on_the_disk_before_the_checkpoint_has_its_name(monkeypatch):
+    done = []
+    fsync, rename = os.fsync, Path.rename
+
+    def synced(descriptor):
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def renamed(source, target):
+        done.append(f"to {Path(target).name}")
+        return rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    main(["quick.yaml"])
+    at = done.index("to step-00000002")
+    assert set(done[:at]) >= {*FILES, "step-00000002.part"} and done[at - 1] == "step-00000002.part"
+    assert done[at + 1] == "checkpoints"

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.denoisers import DiTDenoiser
+from latentdc.priors.denoisers import ClassDenoiser, without_table
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.small import build_scheduler
@@ -145,7 +145,7 @@ def test_the_dit_condition_reaches_what_the_class_label_reached():
     labels, x = torch.tensor([0, 2]), torch.randn(2, 2, 4, 4)
     with torch.no_grad():
         wanted = small.dit().eval()(x, torch.full((2,), 401), class_labels=labels).sample
-    denoiser = DiTDenoiser(small.dit())
+    denoiser = ClassDenoiser(*without_table(small.dit()))
     torch.testing.assert_close(denoiser(x, torch.tensor(401), denoiser.condition(labels)), wanted)
     assert denoiser.null.shape == (1, 1, 8)
 
@@ -154,7 +154,11 @@ def test_a_dit_prior_decodes_at_another_resolution():
     space = AutoencoderPrior(small.autoencoder(), resolution=16)
     settings = small.settings(steps=2)
     prior = DiffusionPrior(
-        space, DiTDenoiser(small.dit()), build_scheduler(), settings, class_names=None
+        space,
+        ClassDenoiser(*without_table(small.dit())),
+        build_scheduler(),
+        settings,
+        class_names=None,
     )
     z, c, noise = inputs(prior)
     images = prior.decode(z, c, noise)

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from latentdc.errors import InputError
-from latentdc.priors.denoisers import DiTDenoiser, place_patches
+from latentdc.priors.denoisers import ClassDenoiser, place_patches
 from tests.priors import small
 
 NULL = 3  # the label after those of the three classes
@@ -94,7 +94,7 @@ def test_blocks_with_embeddings_of_their_own_are_refused(folder):
     transformer.save_pretrained(folder / "transformer")
     with pytest.raises(InputError, match="class embeddings that differ"):
         load(folder)
-    assert isinstance(load(folder, denoiser="random").denoiser, DiTDenoiser)
+    assert isinstance(load(folder, denoiser="random").denoiser, ClassDenoiser)
 
 
 @pytest.mark.parametrize("names", [None, {"0": "a"}, {"0": "a", "1": "b", "3": "c"}])

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from latentdc.errors import InputError, RunError
@@ -15,8 +16,9 @@ from latentdc.priors.small import (
     denoising_loss,
 )
 from latentdc.priors.train import main
-from latentdc.priors.training import reconstruction_psnr, train_network
-from latentdc.recipe.prior_training import AutoencoderTraining, UNetTraining
+from latentdc.priors.training import prior_card, reconstruction_psnr, train_network
+from latentdc.recipe import Data
+from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
 from tests.priors import small
 
 TINY = [
@@ -180,3 +182,28 @@ def test_another_recipe_is_refused_in_the_same_folder(tmp_path, monkeypatch, cap
         main([*arguments, "unet.lr=0.5"])
     assert stop.value.code == 2
     assert "unet.lr is 0.5 and was 0.001" in capsys.readouterr().err
+
+
+FACTS = {
+    "parameters": [1, 2, 3],
+    "seconds": [60, 120],
+    "held_out_images": 5,
+    "psnr_db": 20.0,
+    "steps": [4, 6],
+    "machine": "cpu",
+    "threads": 1,
+    "torch": "2",
+}
+
+
+def test_what_people_write_stays_in_its_cell_of_the_card():
+    recipe = PriorRecipe(
+        data=Data(source="`a`|<b>"), licence="mine | yours\n---\n<script>x</script> `y`"
+    )
+    card = prior_card(recipe, "small", {**FACTS, "command": "train x [a|b]\n| y | z |"})
+    head, _, body = card.removeprefix("---\n").partition("\n---\n")
+    assert yaml.safe_load(head)["license"] == recipe.licence
+    rows = [line for line in body.splitlines() if line.startswith("| ")]
+    assert [row.replace(r"\|", "").count("|") for row in rows] == [3] * 7
+    assert "<script>" not in body and "<b>" not in body.replace(r"\<b\>", "")
+    assert r"| command | `train x [a\|b] \| y \| z \|` |" in body

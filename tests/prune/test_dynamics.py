@@ -14,6 +14,7 @@ from latentdc.prune import dynamics, measures
 from latentdc.prune.prune import score_dataset
 from latentdc.prune.rules.predictions import cross_entropy
 from latentdc.prune.scorers import ScorerTraining
+from latentdc.prune.scoring import Workspace
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES, Rule
 from tests.prune.toys import colours
@@ -113,7 +114,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_scores(
     tmp_path, monkeypatch, killed_after
 ):
     whole = scored()
-    save, saved, epochs = dynamics.Workspace.save, [], []
+    save, saved, epochs = Workspace.save, [], []
 
     def dying(self, name, tensors):
         save(self, name, tensors)
@@ -122,7 +123,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_scores(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(dynamics.Workspace, "save", dying)
+        patched.setattr(Workspace, "save", dying)
         with pytest.raises(KeyboardInterrupt):
             scored(folder=tmp_path)
     loss = ScorerTraining._loss
@@ -143,9 +144,9 @@ def test_what_another_scorer_left_is_not_continued(tmp_path, monkeypatch):
         saved(self, name, tensors)
         raise KeyboardInterrupt
 
-    saved = dynamics.Workspace.save
+    saved = Workspace.save
     with monkeypatch.context() as patched:
-        patched.setattr(dynamics.Workspace, "save", dying)
+        patched.setattr(Workspace, "save", dying)
         with pytest.raises(KeyboardInterrupt):
             scored(folder=tmp_path, lr=0.1)
     assert torch.equal(scored(folder=tmp_path).columns["loss"], scored().columns["loss"])
@@ -170,7 +171,7 @@ def test_a_killed_look_through_given_weights_goes_on_where_it_was(tmp_path, monk
     monkeypatch.setattr(measures, "BLOCK", 1)
     keys = {"columns": ["loss", "herding"], "weights": weights}
     whole = scored(**keys)
-    save = dynamics.Workspace.save
+    save = Workspace.save
 
     def dying(self, name, tensors):
         save(self, name, tensors)
@@ -178,7 +179,7 @@ def test_a_killed_look_through_given_weights_goes_on_where_it_was(tmp_path, monk
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(dynamics.Workspace, "save", dying)
+        patched.setattr(Workspace, "save", dying)
         with pytest.raises(KeyboardInterrupt):
             scored(folder=tmp_path, **keys)
     starts = []

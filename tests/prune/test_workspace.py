@@ -17,8 +17,8 @@ from latentdc.prune import dynamics
 from latentdc.prune.__main__ import main as prune
 from latentdc.prune.dynamics import Dynamics
 from latentdc.prune.prune import score_dataset
-from latentdc.prune.records import Workspace
 from latentdc.prune.scorers import ScorerTraining
+from latentdc.prune.scoring import Workspace
 from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 
@@ -179,7 +179,7 @@ def test_features_of_another_shape_are_not_continued(tmp_path):
 @pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize(
     ("place", "name", "looks_again"),
-    [(dynamics, "_of_features", False), (dynamics.Workspace, "clear", True)],
+    [(dynamics, "_of_features", False), (Workspace, "clear", True)],
 )
 def test_features_outlive_a_kill_after_the_last_look(
     tmp_path, monkeypatch, place, name, looks_again, given

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from latentdc import cli
 from latentdc.errors import InputError
-from latentdc.priors.compvis.classes import class_names
-from latentdc.priors.compvis.read_yaml import read_yaml
+from latentdc.priors.convert.shape import class_names, read_yaml
 from latentdc.synthetic.folder import is_free
 
 
@@ -38,7 +37,7 @@ def _convert(options: argparse.Namespace) -> None:
     if model.classes is None and options.classes:
         raise InputError("--classes names the classes of a model that has none.")
     names = class_names(model.classes, options.classes) if model.classes else None
-    from latentdc.priors.compvis.convert import convert
+    from latentdc.priors.convert.weights import convert
 
     words = ["latentdc convert-prior", options.checkpoint.name, "--config", options.config.name]
     words += ["--classes", options.classes.name] if options.classes else []

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.priors.compvis.checkpoint import read_checkpoint
+from latentdc.priors.convert.checkpoint import read_checkpoint
 from tests.shared import shared_data
 
 OLD = {"_use_new_zipfile_serialization": False}

@@ -21,7 +21,7 @@ import torch
 from omegaconf import OmegaConf
 
 from latentdc.errors import InputError
-from latentdc.priors.compvis.checkpoint import read_checkpoint
+from latentdc.priors.convert.checkpoint import read_checkpoint
 
 LAYOUTS = {"zipped": True, "before torch 1.6": False}
 

@@ -6,16 +6,14 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, UNet2DModel, VQModel
 
 from latentdc.draws import generator
-from latentdc.priors.compvis.checkpoint import file_hash
-from latentdc.priors.compvis.convert import build_parts, count
-from latentdc.priors.compvis.keys import FIRST_STAGE, UNET
-from latentdc.priors.compvis.model import LatentDiffusion
-from latentdc.priors.compvis.networks import build_scheduler
-from latentdc.priors.compvis.read_yaml import read_yaml
-from latentdc.priors.convert import main
+from latentdc.io import file_hash
+from latentdc.priors.convert.__main__ import main
+from latentdc.priors.convert.networks import FIRST_STAGE, UNET, build_scheduler
+from latentdc.priors.convert.shape import LatentDiffusion, read_yaml
+from latentdc.priors.convert.weights import build_parts, count
 from latentdc.priors.denoisers import ClassEmbedding
 from latentdc.priors.files import CONFIGS
-from tests.priors.compvis import reference, toy, yamls
+from tests.priors.convert import reference, toy, yamls
 
 
 def convert(folder: Path, yaml: dict, state: dict, *flags: str, **changes: object) -> Path:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from latentdc.priors.convert import main
+from latentdc.priors.convert.__main__ import main
 from latentdc.priors.diffusion import DiffusionPrior
 from tests.priors import small
 from tests.shared import shared_data

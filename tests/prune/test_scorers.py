@@ -1,4 +1,5 @@
 import dataclasses
+from itertools import pairwise
 from urllib.error import URLError
 
 import pytest
@@ -15,10 +16,11 @@ from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
 from latentdc.prune.measures import accuracy
-from latentdc.prune.scorers import given_scorer, load_scorer, refuse_chance, torchvision_scorer
+from latentdc.prune.scorers import ScorerTraining, given_scorer, refuse_chance
 from latentdc.recipe import Data, Scorer
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import subset_indices, subset_names, wordnet_ids
+from tests.prune.toys import colours
 from tests.shared import shared_data
 
 
@@ -29,14 +31,23 @@ def weights(tmp_path):
     return network, tmp_path / "model.safetensors"
 
 
-def load(path, network="convnet3@4", num_classes=5, resolution=8):
-    return load_scorer(
-        network,
-        path,
-        class_names=[str(label) for label in range(num_classes)],
-        resolution=resolution,
-        normalization=Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-    )
+HALF = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # cancels the way to [0, 1]
+
+
+def of_classes(names, size=8) -> Dataset:
+    """A blank image of each class."""
+    count, images = len(names), torch.zeros(len(names), 3, size, size, dtype=torch.uint8)
+    return Dataset(images, torch.arange(count), tuple(names), torch.arange(count), "blank")
+
+
+def load(path, network="convnet3@4", num_classes=5):
+    data = of_classes([str(label) for label in range(num_classes)])
+    return given_scorer(Scorer(network=network, weights=str(path)), data, HALF)
+
+
+def published(names, network="resnet18", weights="torchvision", **keys):
+    scorer = Scorer(network=network, weights=weights, **keys)
+    return given_scorer(scorer, of_classes(names), Normalization())
 
 
 @pytest.mark.smoke
@@ -89,24 +100,17 @@ def imagenet(tmp_path_factory):
 
 def test_weights_for_imagenet_are_restricted_to_the_classes_of_a_set_by_name(imagenet):
     network, path = imagenet
-    half = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # cancels the way to [0, 1]
-    options = {"resolution": 32, "normalization": half}
-    name = "torchvision/shufflenet_v2_x0_5"
-    scorer = load_scorer(name, path, class_names=["n03888257", "tench", "chain saw"], **options)
+    scorer = Scorer(network="torchvision/shufflenet_v2_x0_5", weights=str(path), resolution=32)
+    three = of_classes(["n03888257", "tench", "chain saw"])
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.no_grad():
-        torch.testing.assert_close(scorer.eval()(images), network(images)[:, [701, 0, 491]])
+        found = given_scorer(scorer, three, HALF).eval()(images)
+        torch.testing.assert_close(found, network(images)[:, [701, 0, 491]])
     with pytest.raises(InputError, match="ImageNet-1k has no class 'airplane'"):
-        load_scorer(name, path, class_names=["airplane", "tench"], **options)
-
-
-def test_weights_for_all_of_imagenets_classes_are_taken_as_they_are(imagenet):
-    name = "torchvision/shufflenet_v2_x0_5"
-    whole = load_scorer(
-        name, imagenet[1], class_names=wordnet_ids(), resolution=32, normalization=Normalization()
-    )
+        given_scorer(scorer, of_classes(["airplane", "tench"]), HALF)
+    whole = given_scorer(scorer, of_classes(wordnet_ids()), Normalization())
     assert whole.columns is None
-    assert torch.equal(whole.network.linear.weight, imagenet[0].fc.weight)
+    assert torch.equal(whole.network.linear.weight, network.fc.weight)
 
 
 @pytest.mark.slow
@@ -117,13 +121,8 @@ def test_a_public_resnet20_scores_cifar10_and_a_wrong_class_order_is_refused():
         resolution=32,
     )
     test = open_dataset(data, "test").select(torch.arange(300))
-    scorer = load_scorer(
-        "resnet20",
-        shared_data("cifar10_resnet20") / "model.safetensors",
-        class_names=test.class_names,
-        resolution=32,
-        normalization=Normalization(),
-    )
+    path = str(shared_data("cifar10_resnet20") / "model.safetensors")
+    scorer = given_scorer(Scorer(network="resnet20", weights=path), test, Normalization())
     assert accuracy(scorer, test, batch=100, accelerator=Accelerator()) > 0.88
     shifted = dataclasses.replace(test, labels=(test.labels + 1) % 10)
     right = accuracy(scorer, shifted, batch=100, accelerator=Accelerator())
@@ -136,6 +135,9 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path):
     for name in ("absent", "text"):
         with pytest.raises(InputError, match=rf"cannot read .*{name}\.safetensors"):
             load(tmp_path / f"{name}.safetensors")
+
+
+FISH = ["tench", "goldfish"]
 
 
 class Counting(nn.Module):
@@ -155,28 +157,28 @@ def counting(monkeypatch) -> Counting:
 
 @pytest.mark.smoke
 def test_a_torchvision_scorer_is_restricted_to_the_classes_of_the_set_by_name(counting):
-    scorer = torchvision_scorer("resnet18", class_names=["n03888257", "tench", "chain saw"])
+    scorer = published(["n03888257", "tench", "chain saw"])
     assert scorer(torch.zeros(2, 3, 8, 8)).tolist() == [[701, 0, 491]] * 2
 
 
 def test_a_torchvision_scorer_of_all_classes_is_not_restricted(counting):
-    scorer = torchvision_scorer("resnet18", class_names=wordnet_ids())
+    scorer = published(wordnet_ids())
     assert scorer.columns is None
     assert scorer(torch.zeros(1, 3, 8, 8)).tolist() == [list(range(1000))]
-    turned = torchvision_scorer("resnet18", class_names=wordnet_ids()[::-1])
+    turned = published(wordnet_ids()[::-1])
     assert turned(torch.zeros(1, 3, 8, 8)).tolist() == [list(range(1000))[::-1]]
 
 
 @pytest.mark.parametrize("subset", ["imagewoof", "a", "alyosha"])
 def test_a_torchvision_scorer_has_the_classes_of_a_named_subset_in_its_order(counting, subset):
-    published = ResNet18_Weights.DEFAULT.meta["categories"]  # names, as a Hub data set has them
-    for names in (list(wordnet_ids()), published):
-        scorer = torchvision_scorer("resnet18", class_names=subset_names(names, subset, "it"))
+    categories = ResNet18_Weights.DEFAULT.meta["categories"]  # names, as a Hub data set has them
+    for names in (list(wordnet_ids()), categories):
+        scorer = published(subset_names(names, subset, "it"))
         assert scorer(torch.zeros(1, 3, 8, 8)).tolist() == [list(subset_indices(subset))]
 
 
 def test_a_torchvision_scorer_prepares_images_as_its_weights_expect(counting):
-    scorer = torchvision_scorer("resnet18", class_names=["tench", "goldfish"])
+    scorer = published(FISH)
     scorer(torch.zeros(1, 3, 64, 64))
     grey = (0.5 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     assert counting.seen.shape == (1, 3, 224, 224)
@@ -184,22 +186,16 @@ def test_a_torchvision_scorer_prepares_images_as_its_weights_expect(counting):
 
 
 def test_a_recipe_may_change_what_the_weights_expect(counting):
-    scorer = torchvision_scorer(
-        "resnet18",
-        class_names=["tench", "goldfish"],
-        resolution=32,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-    )
+    scorer = published(FISH, resolution=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     scorer(torch.ones(1, 3, 64, 64))
     torch.testing.assert_close(counting.seen, torch.full((1, 3, 32, 32), 2.0))
 
 
 def test_an_unknown_torchvision_model_and_class_are_named(counting):
     with pytest.raises(InputError, match="no classifier 'resnet19'; did you mean 'resnet1"):
-        torchvision_scorer("resnet19", class_names=["tench", "goldfish"])
+        published(FISH, "resnet19")
     with pytest.raises(InputError, match="no class 'airplane'"):
-        torchvision_scorer("resnet18", class_names=["airplane", "tench"])
+        published(["airplane", "tench"])
 
 
 @pytest.mark.parametrize(
@@ -212,21 +208,13 @@ def test_an_unknown_torchvision_model_and_class_are_named(counting):
 def test_a_recipe_chooses_among_torchvisions_weights(monkeypatch, weights, found):
     asked = []
     monkeypatch.setattr(models, "get_model", lambda _, weights: asked.append(weights) or Counting())
-    spec = Scorer(network="resnet50", weights=weights)
-    fish = Dataset(
-        images=torch.zeros(2, 3, 8, 8, dtype=torch.uint8),
-        labels=torch.arange(2),
-        class_names=("tench", "goldfish"),
-        hashes=torch.arange(2),
-        name="fish",
-    )
-    given_scorer(spec, fish, Normalization())
+    published(FISH, "resnet50", weights)
     assert asked == [found]
 
 
 def test_unknown_weights_of_torchvision_are_refused_with_those_there_are(counting):
     with pytest.raises(InputError, match="no weights 'IMAGENET1K_V3' of resnet50; did you mean"):
-        torchvision_scorer("resnet50", "IMAGENET1K_V3", class_names=["tench", "goldfish"])
+        published(FISH, "resnet50", "torchvision/IMAGENET1K_V3")
 
 
 def test_a_file_in_a_folder_named_torchvision_is_a_file():
@@ -241,4 +229,124 @@ def test_weights_that_cannot_be_had_say_what_to_download_and_where_to_put_it(mon
 
     monkeypatch.setattr(models, "get_model", offline)
     with pytest.raises(InputError, match=r"download https://.*resnet18.*\.pth .*checkpoints"):
-        torchvision_scorer("resnet18", class_names=["tench", "goldfish"])
+        published(FISH)
+
+
+@pytest.mark.parametrize(
+    ("counts", "chance", "enough"),
+    [([100] * 10, 0.18, 0.20), ([5, 5], 0.5, 0.56), ([1] * 1000, 0.0019, 0.0021)],
+)
+def test_a_scorer_near_chance_is_refused(counts, chance, enough):
+    refuse_chance(enough, counts, "")
+    with pytest.raises(InputError, match="its losses say nothing"):
+        refuse_chance(chance, counts, "")
+
+
+def test_always_naming_the_largest_class_is_chance():
+    with pytest.raises(InputError, match=r"90\.00% of the images and chance is 90\.00%"):
+        refuse_chance(0.9, [90, 10], "")
+
+
+# ---- Trained on the spot ----
+
+
+def training(**keys) -> ScorerTraining:
+    given = {"network": "convnet3@4", "epochs": 3, "lr": 0.05, "batch": 8, **keys}
+    own = {"seed": given.pop("seed", 0), "rows": given.pop("rows", None)}
+    return ScorerTraining(
+        colours(32),
+        Scorer(**given),
+        normalization=Normalization(),
+        accelerator=Accelerator(),
+        **own,
+    )
+
+
+def first_layer(run: ScorerTraining) -> torch.Tensor:
+    return next(run.classifier.parameters()).detach().clone()
+
+
+def weights_after(**keys) -> list[torch.Tensor]:
+    """The first convolution after each epoch."""
+    run = training(**keys)
+    return [first_layer(run) for _ in run.run()]
+
+
+def test_training_follows_from_the_seed_and_not_from_the_global_stream():
+    torch.manual_seed(1)
+    first = weights_after()
+    torch.manual_seed(2)
+    again, other = weights_after(), weights_after(seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+
+
+def test_scoring_between_epochs_does_not_change_the_training():
+    run = training(network="resnet20@2", epochs=2)
+    epochs = run.run()
+    next(epochs)
+    accuracy(run.classifier, colours(8), batch=8, accelerator=Accelerator())
+    assert not run.classifier.training
+    next(epochs)
+    assert run.classifier.training
+
+
+def test_the_last_step_of_the_cosine_hardly_moves():
+    moves = [float((b - a).norm()) for a, b in pairwise(weights_after(epochs=12))]
+    assert moves[-1] < 0.2 * moves[0]
+
+
+def test_a_trained_scorer_tells_the_classes_apart():
+    run = training(network="convnet3@16", epochs=5, lr=0.1)
+    assert list(run.run()) == [0, 1, 2, 3, 4]
+    right = accuracy(run.classifier, colours(64, seed=1), batch=64, accelerator=Accelerator())
+    assert right == 1
+
+
+@pytest.mark.parametrize("keys", [{}, {"network": "resnet20@2"}, {"infobatch": 0.5, "epochs": 5}])
+def test_a_training_that_was_put_away_goes_on_bit_by_bit(keys):
+    whole = training(**keys)
+    list(whole.run())
+    begun, other = training(**keys), training(**keys)
+    assert list(begun.run(2)) == [0, 1]
+    other.restore({key: value.clone() for key, value in begun.state().items()})
+    assert next(other.run()) == 2
+    list(other.run())
+    ended = other.classifier.state_dict()
+    assert all(torch.equal(v, ended[key]) for key, v in whole.classifier.state_dict().items())
+
+
+def test_only_the_given_rows_are_trained_on(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "latentdc.prune.scorers.fetch",
+        lambda images, rows, device: seen.append(rows) or images[rows].float(),
+    )
+    list(training(rows=torch.tensor([3, 9, 20])).run(1))
+    assert torch.cat(seen).sort().values.tolist() == [3, 9, 20]
+
+
+@pytest.mark.parametrize(
+    ("batch", "sizes"), [(31, [32]), (8, [8] * 4), (30, [30, 2]), (1, [1] * 32)]
+)
+def test_a_single_image_left_over_joins_the_last_batch(batch, sizes):
+    run = training(batch=batch)
+    batches = run._batches(0)
+    assert [len(batch.rows) for batch in batches] == sizes
+    assert torch.cat([batch.rows for batch in batches]).sort().values.tolist() == list(range(32))
+
+
+def test_infobatch_sees_fewer_images_in_the_middle_and_all_at_the_end(monkeypatch):
+    run = training(infobatch=0.5, epochs=8)
+    seen = []
+    loss = ScorerTraining._loss
+    monkeypatch.setattr(
+        ScorerTraining,
+        "_loss",
+        lambda self, forward, step: (
+            seen.append((self.done, len(step[1].rows))) or loss(self, forward, step)
+        ),
+    )
+    list(run.run())
+    counts = [sum(n for epoch, n in seen if epoch == e) for e in range(8)]
+    assert counts[0] == counts[7] == 32 and max(counts[1:7]) < 32

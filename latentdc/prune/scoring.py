@@ -1,8 +1,11 @@
-"""Where a scoring keeps what it has, so that a killed one goes on."""
+"""What a scoring is made of, and where it keeps what it has, so that a killed one goes on."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,12 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.io import fingerprint, load_tensors, reserve, save_tensors, write_text
+from latentdc.images import Normalization, Plain, forward_batch
+from latentdc.io import file_hash, fingerprint, load_tensors, reserve, save_tensors, write_text
+from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.recipe.rules import RULES
 
 _NAME = "scoring"  # in a run folder, while it lasts
 _MARK = "fingerprint"
@@ -106,3 +113,93 @@ class Workspace:
         with suppress(OSError):  # one holds more
             for folder in self._made:
                 folder.rmdir()
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """All that decides the scores of a data set, and where they are made.
+
+    Attributes:
+        train: images to score.
+        test: shows whether a scorer is any good; chooses nothing.
+        prune: rules, scorer and window.
+        normalization: of the images, unless the scorer has its own.
+        seed: of the first training; the others' follow from it.
+        folder: where a killed scoring is continued, and features are kept; None keeps nothing.
+        accelerator: device, precision and processes.
+    """
+
+    train: Dataset
+    test: Dataset
+    prune: Prune
+    normalization: Plain
+    seed: int
+    folder: Path | None
+    accelerator: Accelerator
+
+    @property
+    def scorer(self) -> Scorer:
+        """Network, weights and training."""
+        return self.prune.scorer
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The rules asked for and those that they rank by, in the order of the list of rules."""
+        named = {self.prune.score, *self.prune.columns}
+        wanted = {*named, *(base_of(name, self.prune.rules) for name in named)}
+        return tuple(name for name in RULES if name in wanted)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First and last epoch of a training to look at, counted from 1."""
+        return self.prune.window or (1, self.scorer.epochs)
+
+    @property
+    def batch(self) -> int:
+        """Images in one forward pass."""
+        return forward_batch(self.train.images, self.scorer.batch, self.accelerator.device)
+
+    @property
+    def input_normalization(self) -> Plain:
+        """What the scorer expects of images."""
+        own, scorer = self.normalization, self.scorer
+        if not isinstance(own, Normalization):
+            return own
+        return Normalization(scorer.mean or own.mean, scorer.std or own.std)
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """For what has been done."""
+        return Workspace(self.folder, self.facts, self.accelerator)
+
+    @cached_property
+    def facts(self) -> dict[str, object]:
+        """What tells these scores from others, in JSON's types and without paths."""
+        train, weights, features = self.train, self.scorer.weights, self.prune.features
+        images = [train.hashes, train.labels, train.class_names]  # in order, as records are by row
+        if weights is not None and Path(weights).is_file():
+            weights = _identity(Path(weights))
+        facts = {
+            "columns": self.columns,
+            "scorer": asdict(self.scorer) | {"weights": weights},
+            "window": self.window,
+            "settings": asdict(self.prune.rules),
+            "normalization": self.normalization.facts(),
+            "seed": self.seed,
+            "precision": self.accelerator.mixed_precision,
+            "features": None if features is None else _identity(Path(features)),
+            "resolution": train.resolution,
+            "images": fingerprint(images),
+        }
+        return dict(json.loads(json.dumps(facts)))
+
+
+def base_of(name: str, settings: RuleSettings) -> str | None:
+    """The rule by whose column a choice ranks; None of rules that rank by none."""
+    base = RULES[name].base
+    return settings.base if base == "*" else base
+
+
+def _identity(path: Path) -> str:
+    """Name and content of a file, wherever it lies."""
+    return f"{path.name} {file_hash(path)[:16]}"

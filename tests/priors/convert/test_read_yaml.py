@@ -1,8 +1,8 @@
 import pytest
 
 from latentdc.errors import InputError
-from latentdc.priors.compvis.read_yaml import read_yaml
-from tests.priors.compvis import yamls
+from latentdc.priors.convert.shape import read_yaml
+from tests.priors.convert import yamls
 
 
 def test_the_shape_of_the_papers_prior_is_read(tmp_path):

@@ -1,2 +1,0 @@
-# moved  # noqa: D100
-from latentdc.evaluate.soft_labels import Stores as Stores

@@ -1,2 +1,0 @@
-# moved  # noqa: D100
-from latentdc.training import InfoBatch as InfoBatch

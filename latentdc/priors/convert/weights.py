@@ -1,0 +1,335 @@
+"""A CompVis checkpoint as a folder in the layout of diffusers.
+
+Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022,
+https://arxiv.org/abs/2112.10752. Networks are filled with the checkpoint's tensors: none missing,
+none left over, shapes as the YAML says.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from huggingface_hub import ModelCardData
+from torch import Size, Tensor, nn
+
+from latentdc.errors import InputError
+from latentdc.io import file_hash, write_json, write_text, writing
+from latentdc.priors.convert.checkpoint import read_checkpoint
+from latentdc.priors.convert.networks import (
+    CLASSES,
+    FIRST_STAGE,
+    UNET,
+    Source,
+    build_first_stage,
+    build_scheduler,
+    build_unet,
+    first_stage_sources,
+    unet_sources,
+)
+from latentdc.priors.convert.shape import LatentDiffusion
+from latentdc.priors.denoisers import ClassEmbedding
+
+AVERAGED = "model_ema."
+LEFT_OUT = {  # beginnings of keys that are no weights of the model, and what they are
+    f"{FIRST_STAGE}loss.": "the first stage's training loss",
+    f"{FIRST_STAGE}{AVERAGED}": "averaged weights of the first stage",
+    AVERAGED: "averaged weights of the UNet",
+}
+BUFFERS = {  # of the diffusion process, which the YAML describes
+    *("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod"),
+    *("sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod"),
+    *("sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance"),
+    *("posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"),
+    *("lvlb_weights", "logvar", "cond_ids", "scale_factor"),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network of unfilled tensors, with a source for each of them."""
+
+    network: nn.Module
+    sources: Mapping[str, Source]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the card says of a conversion.
+
+    Attributes:
+        source: the converted file, and the YAML of its shape.
+        command: that made the prior, without folders.
+        ema: whether the UNet's averaged weights were taken.
+        classes: names in label order; None for an unconditional model.
+        resolution: of the images that it was trained on.
+        scaling_factor: between the first stage's latents and the UNet's.
+        parameters: of each network.
+        left_out: what of the checkpoint is not here.
+    """
+
+    source: tuple[Path, Path]
+    command: str
+    ema: bool
+    classes: tuple[str, ...] | None
+    resolution: int
+    scaling_factor: float
+    parameters: Mapping[str, int]
+    left_out: tuple[str, ...]
+
+
+def convert(
+    checkpoint: Path,
+    config: Path,
+    out: Path,
+    *,
+    model: LatentDiffusion,
+    class_names: tuple[str, ...] | None,
+    command: str,
+    ema: bool = False,
+) -> Facts:
+    """Write the prior of a checkpoint to the folder `out`, whole or not at all.
+
+    Args:
+        checkpoint: torch file; no code in it is run.
+        config: the YAML that `model` was read from.
+        out: new folder.
+        model: shape of the networks.
+        class_names: of a class-conditional model; None for an unconditional one.
+        command: for the card.
+        ema: take the averaged weights of the UNet instead of the last ones.
+
+    Returns:
+        What the card says.
+
+    Raises:
+        InputError: the checkpoint cannot be read or does not fit the YAML.
+    """
+    found = read_checkpoint(checkpoint)
+    refuse_other_kind(found.weights)
+    weights = averaged(found.weights) if ema else found.weights
+    scheduler = build_scheduler(model.process)
+    _check_schedule(weights, scheduler)
+    parts = build_parts(model, _scale(model, weights), class_names)
+    fill(parts.values(), weights)
+    facts = Facts(
+        source=(checkpoint, config),
+        command=command,
+        ema=ema,
+        classes=class_names,
+        resolution=model.first_stage.coder.resolution,
+        scaling_factor=_scale(model, weights),
+        parameters={name: count(part.network) for name, part in parts.items()},
+        left_out=_left_out(weights, found.beside),
+    )
+    with writing(out) as folder:
+        folder.mkdir()
+        networks: dict[str, Any] = {name: part.network for name, part in parts.items()}
+        for name, component in {**networks, "scheduler": scheduler}.items():
+            component.save_pretrained(folder / name)
+        write_json(folder / "model_index.json", _index(networks))
+        write_text(folder / "README.md", card(facts, out.name))
+    return facts
+
+
+def build_parts(
+    model: LatentDiffusion, scaling_factor: float, class_names: tuple[str, ...] | None
+) -> dict[str, Part]:
+    """The networks without weights, by the name of their folder, and where their weights stand.
+
+    Raises:
+        InputError: diffusers cannot build networks of this shape.
+    """
+    try:
+        with torch.device("meta"):
+            unet = build_unet(model.unet)
+            first_stage = build_first_stage(model.first_stage, scaling_factor)
+    except ValueError as error:
+        raise InputError(f"networks of the YAML's shape cannot be built: {error}") from error
+    coder = model.first_stage.coder
+    parts = {
+        "vae" if model.first_stage.n_embed is None else "vqvae": Part(
+            first_stage, first_stage_sources(first_stage.state_dict(), coder)
+        ),
+        "unet": Part(unet, unet_sources(unet.state_dict(), model.unet)),
+    }
+    if model.classes is not None and class_names is not None:
+        with torch.device("meta"):
+            embedding = ClassEmbedding(list(class_names), model.classes.embed_dim)
+        key = "embedding.weight"
+        parts["class_embedding"] = Part(embedding, {key: Source(CLASSES + key)})
+    return parts
+
+
+def count(network: torch.nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _scale(model: LatentDiffusion, weights: Mapping[str, Tensor]) -> float:
+    """The factor between the first stage's latents and the UNet's."""
+    if not model.process.scale_by_std:
+        return model.process.scale_factor
+    if "scale_factor" not in weights:
+        raise InputError("the YAML says scale_by_std, but the checkpoint has no scale_factor.")
+    return float(weights["scale_factor"])
+
+
+def _check_schedule(weights: Mapping[str, Tensor], scheduler: DDIMScheduler) -> None:
+    """Compare the YAML's noise schedule with the one that the checkpoint was trained with."""
+    stored = weights.get("alphas_cumprod")
+    if stored is None:
+        return
+    ours = scheduler.alphas_cumprod
+    if stored.shape != ours.shape or not torch.allclose(stored.float(), ours, rtol=1e-3, atol=1e-6):
+        raise InputError(
+            "the checkpoint and the YAML are not of one model. Its alphas_cumprod "
+            f"({len(stored)}, ending at {float(stored[-1]):.3g}) is not what timesteps, "
+            f"linear_start and linear_end say ({len(ours)}, ending at {float(ours[-1]):.3g})."
+        )
+
+
+def _left_out(weights: Mapping[str, Tensor], beside: tuple[str, ...]) -> tuple[str, ...]:
+    """What of the checkpoint the prior has no use for, in words."""
+    known = Counter(what for key in weights if (what := left_out(key)))
+    tensors = tuple(f"{what} ({number} tensors)" for what, number in known.items())
+    return tensors + ((f"of the trainer: {', '.join(beside)}",) if beside else ())
+
+
+def _index(networks: Mapping[str, Any]) -> dict[str, Any]:
+    """model_index.json; an unconditional VQ model is an LDMPipeline of diffusers."""
+    pipeline = "LDMPipeline" if set(networks) == {"unet", "vqvae"} else "DiffusionPipeline"
+    kinds = {name: type(network).__name__ for name, network in networks.items()}
+    kinds = {**kinds, "scheduler": "DDIMScheduler"}
+    index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": version("diffusers")}
+    shown = {part: kind for part, kind in kinds.items() if kind != "ClassEmbedding"}
+    return index | {part: ["diffusers", kind] for part, kind in shown.items()}
+
+
+def fill(parts: Iterable[Part], weights: Mapping[str, Tensor]) -> None:
+    """Give every network its tensors, if they fit exactly.
+
+    Raises:
+        InputError: naming every key that is missing, unexpected or misshapen.
+    """
+    shapes = [(p, {t: v.shape for t, v in p.network.state_dict().items()}) for p in parts]
+    wanted = [(part.sources[t], shape) for part, inside in shapes for t, shape in inside.items()]
+    used = {source.key for source, _ in wanted}
+    shapes_off = {source.key: _shape_off(source, shape, weights) for source, shape in wanted}
+    wrong = {
+        "missing": sorted(key for key in used if key not in weights),
+        "unexpected": sorted(k for k in weights if k not in used and left_out(k) is None),
+        "misshapen": [f"{key} {off}" for key, off in shapes_off.items() if off],
+    }
+    if any(wrong.values()):
+        lists = "; ".join(f"{len(v)} {k}: {', '.join(v)}" for k, v in wrong.items() if v)
+        raise InputError(f"the checkpoint and the YAML are not of one model. {lists}.")
+    for part, inside in shapes:
+        taken = {t: _take(part.sources[t], shape, weights) for t, shape in inside.items()}
+        part.network.load_state_dict(taken, assign=True)
+
+
+def left_out(key: str) -> str | None:
+    """What a key is, if it is knowingly no part of a converted model."""
+    if key in BUFFERS:
+        return "buffers of the diffusion process"
+    return next((what for start, what in LEFT_OUT.items() if key.startswith(start)), None)
+
+
+def averaged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with the UNet's averages in place of its last ones.
+
+    Raises:
+        InputError: the checkpoint has no averages of some of them.
+    """
+    unet = [key for key in weights if key.startswith(UNET)]
+    places = {key: AVERAGED + key.removeprefix("model.").replace(".", "") for key in unet}
+    without = [key for key, place in places.items() if place not in weights]
+    if without:
+        raise InputError(
+            f"--ema: the checkpoint has no averages ({AVERAGED}...) of {len(without)} of "
+            f"{len(places)} weights of the UNet, such as {without[0]}; leave --ema away."
+        )
+    others = {key: tensor for key, tensor in weights.items() if not key.startswith(AVERAGED)}
+    return others | {key: weights[place] for key, place in places.items()}
+
+
+def refuse_other_kind(weights: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint that is no latent diffusion model at all.
+
+    Raises:
+        InputError: without a single key of a UNet or a first stage.
+    """
+    for start, what in ((UNET, "UNet"), (FIRST_STAGE, "first stage")):
+        if not any(key.startswith(start) for key in weights):
+            raise InputError(
+                f"the checkpoint is no latent diffusion model: it has no {what} ({start}...), but "
+                f"{len(weights)} tensors such as {', '.join(list(weights)[:3])}."
+            )
+
+
+def _shape_off(source: Source, wanted: Size, weights: Mapping[str, Tensor]) -> str | None:
+    """The two shapes, if a source that is there has another shape than its target."""
+    if source.key not in weights:
+        return None
+    thirds = 1 if source.third is None else 3
+    expected, came = (wanted[0] * thirds, *wanted[1:]), tuple(weights[source.key].shape)
+    if _pointwise(came) == _pointwise(expected):
+        return None
+    return f"is {list(came)} where the YAML says {list(expected)}"
+
+
+def _pointwise(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A convolution over one point is a linear map: its weight without the trailing ones."""
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _take(source: Source, wanted: Size, weights: Mapping[str, Tensor]) -> Tensor:
+    """A tensor of its own; of a joint projection, each head's q, k and v follow one another."""
+    tensor = weights[source.key]
+    if source.third is not None:
+        heads = tensor.reshape(source.heads, 3, wanted[0] // source.heads, *wanted[1:])
+        tensor = heads[:, source.third]
+    return tensor.reshape(wanted).clone()
+
+
+def card(facts: Facts, name: str) -> str:
+    """README.md with YAML front matter; `name` is the folder's."""
+    checkpoint, config = facts.source
+    classes = "none (unconditional)"
+    if facts.classes is not None:
+        first, last = facts.classes[0], facts.classes[-1]
+        classes = f"{len(facts.classes):,}, from `{first}` to `{last}`"
+    front = ModelCardData(
+        library_name="diffusers", tags=["latentdc", "latent-diffusion", "dataset-distillation"]
+    )
+    return f"""---
+{front.to_yaml()}
+---
+
+# {name}: a latent diffusion prior, converted from CompVis' layout
+
+The same weights as the checkpoint's under the names of diffusers' components. Their licence is the
+checkpoint's.
+
+| | |
+|---|---|
+| checkpoint | `{checkpoint.name}`, SHA-256 `{file_hash(checkpoint)}` |
+| shape | `{config.name}`, SHA-256 `{file_hash(config)}` |
+| command | `{facts.command}` |
+| parameters | {", ".join(f"{part} {number:,}" for part, number in facts.parameters.items())} |
+| weights of the UNet | {"averaged (EMA)" if facts.ema else "last of the training"} |
+| classes | {classes} |
+| resolution | {facts.resolution} px |
+| scaling factor | {facts.scaling_factor} |
+| left out | {"; ".join(facts.left_out) or "nothing"} |
+
+Load it with `latentdc.load_prior(latentdc.PriorSettings(weights="{name}"\
+{"" if facts.classes else ", guidance=1"}), resolution={facts.resolution})`.
+"""
