@@ -56,7 +56,7 @@ def compute_scores(scoring: Scoring, features: Features | None = None) -> ScoreT
         try:
             trainings = _observed(scoring, wants_features)
         except InputError:
-            workspace.refused()
+            workspace.discard()
             raise
         if scoring.accelerator.is_main_process:
             scores |= _means([one.columns(asked, settings) for one in trainings])
@@ -159,7 +159,7 @@ class Dynamics:
         for epoch in range(first, 0 if state is None else int(state["done"]) + 1):
             found = workspace.load(f"{run}/epoch-{epoch}")
             if found is None:
-                path = workspace.place(f"{run}/epoch-{epoch}.safetensors")
+                path = workspace.path(f"{run}/epoch-{epoch}.safetensors")
                 raise workspace.damaged(path, "it is gone")
             self.passes.append(found)
             if epoch == last:
@@ -245,7 +245,7 @@ class Dynamics:
 
     def _has_features(self) -> bool:
         """Whether none are wanted, or a killed scoring left them where they are written."""
-        path = self._scoring.workspace.place(f"{self._run}/{FEATURES}")
+        path = self._scoring.workspace.path(f"{self._run}/{FEATURES}")
         return not self._width or path is None or path.is_file()
 
     def _open_features(self, *, keep: bool) -> None:
@@ -265,7 +265,7 @@ class Dynamics:
         for name, wanted in self._features_sum(rows).items():
             if not torch.equal(wanted, kept[name]):
                 workspace = self._scoring.workspace
-                path = workspace.place(f"{self._run}/{FEATURES}")
+                path = workspace.path(f"{self._run}/{FEATURES}")
                 raise workspace.damaged(path, "it is not as it was written")
 
     def column(self, name: str) -> Tensor:

@@ -61,7 +61,7 @@ def read_scores(path: Path, train: Dataset, rule: str, losses: Tensor | None = N
                 f"{path} has {len(column)} rows ({name}) and {train.name} has {len(train)} images; "
                 "one score per image is needed, in data-set order."
             )
-    known = _in_order(columns, train, path)
+    known = _sort_and_compare(columns, train, path)
     found = {name: column for name, column in columns.items() if name in RULES}
     others = [name for name in columns if name not in RULES]
     if not found and len(others) == 1:
@@ -74,7 +74,7 @@ def read_scores(path: Path, train: Dataset, rule: str, losses: Tensor | None = N
         )
     _require_finite(scores, path)
     if not known:
-        _tell_order(scores, train, path, losses)
+        _warn_about_order(scores, train, path, losses)
     facts: dict[str, object] = {"file": path.name, "columns": []}  # no features lie beside it
     return ScoreTable(train.hashes, train.labels, train.class_names, scores, train.name, facts)
 
@@ -168,7 +168,7 @@ def _columns(table: Any, class_names: Sequence[str], path: Path) -> dict[str, Te
     return columns
 
 
-def _in_order(columns: dict[str, Tensor], train: Dataset, path: Path) -> bool:
+def _sort_and_compare(columns: dict[str, Tensor], train: Dataset, path: Path) -> bool:
     """Sort by `index`, and compare what says of which image a row is; takes these columns out.
 
     Returns:
@@ -234,7 +234,7 @@ def _require_finite(columns: Mapping[str, Tensor], path: Path) -> None:
             )
 
 
-def _tell_order(
+def _warn_about_order(
     scores: Mapping[str, Tensor], train: Dataset, path: Path, losses: Tensor | None = None
 ) -> None:
     """Say on the main process that an order is taken on trust, and whether it looks wrong.

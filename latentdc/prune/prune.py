@@ -122,7 +122,7 @@ def score_dataset(
             f"{train.name} is taken on trust.",
         )
     if prune.scores is not None:
-        table = _read_given(prune, train, kept)
+        table = _read_score_file(prune, train, kept)
         if kept is not None and accelerator.is_main_process and not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             replace(table, features_hash=None).save(kept)  # by content, so that it fits every copy
@@ -136,8 +136,10 @@ def score_dataset(
         folder=folder,
         accelerator=accelerator,
     )
-    if kept is not None and runtime.broadcast(accelerator, _is_kept(kept, scoring)):
-        return ScoreTable.load(kept).fitted(train).with_features(features)
+    earlier = None if kept is None else _kept_scores(kept, scoring)
+    if kept is not None and runtime.broadcast(accelerator, earlier is not None):
+        earlier = earlier if earlier is not None else ScoreTable.load(kept)
+        return earlier.fitted(train).with_features(features)
     table = compute_scores(scoring, features)
     if kept is not None and accelerator.is_main_process:
         kept.parent.mkdir(parents=True, exist_ok=True)  # no training may have made it
@@ -255,7 +257,7 @@ def _check_budget(prune: Prune, train: Dataset) -> None:
         )
 
 
-def _read_given(prune: Prune, train: Dataset, kept: Path | None) -> ScoreTable:
+def _read_score_file(prune: Prune, train: Dataset, kept: Path | None) -> ScoreTable:
     """The scores of the file that a recipe names, held against losses of an earlier scoring."""
     losses = None
     if kept is not None and kept.is_file():
@@ -267,15 +269,15 @@ def _read_given(prune: Prune, train: Dataset, kept: Path | None) -> ScoreTable:
     return read_scores(Path(cast(str, prune.scores)), train, ranks_by, losses)
 
 
-def _is_kept(path: Path, scoring: Scoring) -> bool:
-    """Whether these scores lie there already, among others or alone.
+def _kept_scores(path: Path, scoring: Scoring) -> ScoreTable | None:
+    """The scores that lie there, where they are these, among others or alone.
 
     Raises:
         InputError: what lies there is damaged.
     """
     if not path.is_file():
-        return False
+        return None
     kept = ScoreTable.load(path)
     scored = {*cast(Sequence[str], kept.facts.get("columns", [])), *kept.columns}
     same = kept.facts | {"columns": None} == scoring.facts | {"columns": None}
-    return same and scored.issuperset(scoring.columns)
+    return kept if same and scored.issuperset(scoring.columns) else None

@@ -46,7 +46,7 @@ class Workspace:
             if not mark.is_file() or mark.read_bytes() != self._identity.encode():
                 shutil.rmtree(self._home, ignore_errors=True)
 
-    def place(self, name: str) -> Path | None:
+    def path(self, name: str) -> Path | None:
         """Of a file; None where nothing is kept."""
         if self._home is None:
             return None
@@ -57,7 +57,7 @@ class Workspace:
 
     def save(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep tensors, whole or not at all."""
-        path = self.place(f"{name}.safetensors")
+        path = self.path(f"{name}.safetensors")
         if path is not None:
             save_tensors(path, tensors)
 
@@ -80,7 +80,7 @@ class Workspace:
             InputError: the file to keep is damaged.
             OSError: the disk has no room for a new one.
         """
-        path = self.place(name)
+        path = self.path(name)
         if path is None:
             return np.zeros(shape, np.float16)
         if keep:
@@ -107,7 +107,7 @@ class Workspace:
         if self._home is not None:
             shutil.rmtree(self._home, ignore_errors=True)
 
-    def refused(self) -> None:
+    def discard(self) -> None:
         """Delete it with the folders that it made: what is refused leaves no trace."""
         self.clear()
         with suppress(OSError):  # one holds more

@@ -12,7 +12,7 @@ from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES, require_rule
 from tests.prune.toys import colours
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 SETTINGS = {field.name for field in dataclasses.fields(RuleSettings)}
