@@ -134,6 +134,11 @@ def require_writable(folder: Path, key: str = "output") -> None:
         raise InputError(f"cannot write to {folder}; name another folder with {key}=...")
 
 
+def is_free(folder: Path) -> bool:
+    """Whether nothing stands at `folder` but perhaps an empty folder."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def _sync_all(folder: Path) -> None:
     paths = [*folder.rglob("*"), folder]
     if len(paths) > MANY and hasattr(os, "sync"):

@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 from torch import nn
 
-from latentdc.arguments import class_names_of, require_a, require_whole
+from latentdc.arguments import class_names_of, require_a, require_seed, require_whole
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing, Standardization, Whitening
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -38,7 +38,7 @@ from latentdc.priors.files import (
 from latentdc.priors.memory import fixed_plan
 from latentdc.priors.parts import load_autoencoder, load_scheduler
 from latentdc.priors.pixel import PixelPrior, VectorPrior
-from latentdc.recipe import PriorSettings, Recipe
+from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
 from latentdc.runtime import with_gradients
 
@@ -109,7 +109,8 @@ def _load(
     """A prior that has weights."""
     kind, weights, autoencoder = settings.kind, settings.weights, settings.autoencoder
     assert weights is not None
-    drawn = Recipe(seed=seed).seed if settings.denoiser == "random" else None
+    require_seed(seed)
+    drawn = int(seed) if settings.denoiser == "random" else None
     outline = torch.device(device).type == "meta"
     folder = _folder(weights, settings.revision, outline=outline)
     space_folder = folder if autoencoder is None else _folder(autoencoder, outline=outline)

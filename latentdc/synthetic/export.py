@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from latentdc import cli
 from latentdc.errors import InputError
-from latentdc.io import locked, write_bytes, writing
+from latentdc.io import is_free, locked, write_bytes, writing
 from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
         raise InputError(
             "the images of this set are float and PNGs would round them; use --format pt."
         )
-    if not layout.is_free(out):
+    if not is_free(out):
         raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
     folders = layout.folder_names(synthetic.class_names)
     count: Counter[int] = Counter()

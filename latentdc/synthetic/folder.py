@@ -39,11 +39,6 @@ def shard_names(count: int) -> list[str]:
     return [f"data/train-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
 
 
-def is_free(folder: Path) -> bool:
-    """Whether nothing stands at `folder` but perhaps an empty folder."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-
-
 def folder_names(class_names: Sequence[str]) -> list[str]:
     """A name for each class that every file system takes, with its label where two would meet."""
     safe = [re.sub(r"[^\w .+-]", "_", name)[:60].strip(" .") or "_" for name in class_names]

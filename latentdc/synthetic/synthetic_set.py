@@ -14,7 +14,7 @@ from latentdc.arguments import class_names_of, path_of, require_a, require_json
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Images, Kind, MappedImages, Whitening, as_floats, kind_of, to_uint8
-from latentdc.io import fingerprint, writing
+from latentdc.io import fingerprint, is_free, writing
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.files import PARTS, read_files, write_files
 from latentdc.synthetic.push import push_folder
@@ -226,7 +226,7 @@ class SyntheticSet:
         _require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
         if results is not None:
             require_json(results, "results")
-        if not layout.is_free(folder) and not layout.is_set(folder):
+        if not is_free(folder) and not layout.is_set(folder):
             raise InputError(
                 f"{folder} holds something other than a synthetic set and is left as it is; "
                 "choose a new or empty folder."

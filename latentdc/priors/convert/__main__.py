@@ -10,8 +10,8 @@ from pathlib import Path
 
 from latentdc import cli
 from latentdc.errors import InputError
+from latentdc.io import is_free
 from latentdc.priors.convert.shape import class_names, read_yaml
-from latentdc.synthetic.folder import is_free
 
 
 def main(argv: Sequence[str] | None = None) -> None:
