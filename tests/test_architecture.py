@@ -32,7 +32,7 @@ KNOWN: Mapping[str, Mapping[str, str]] = {
         "evaluate.saved": "reads the recipe inside of a set",
         "metrics.measure": "takes data and prior from the recipe",
     },
-    "too long": {"methods.matching": "steps, latents and objective in one loop"},
+    "too long": {},
     "imports": {"7.5 %": "files of the first edition that are still short"},
 }
 
