@@ -44,7 +44,7 @@ def main(source: str) -> None:
     accelerator = Accelerator()
     recipe = Recipe(data=Data(source=source, resolution=64, test="val"))
     train, test = open_splits(recipe.data)
-    found = open_judge(recipe, [], train, test, accelerator)
+    found = open_judge(recipe.data, recipe.prune.scorer, [], train, test, accelerator)
     assert found is not None, "the small network learns these images"
     network, classes = found[1], test.num_classes
     draws = torch.Generator().manual_seed(0)

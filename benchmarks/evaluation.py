@@ -27,11 +27,11 @@ from torchvision.transforms import v2
 from latentdc.data.dataset import Dataset
 from latentdc.data.decode import decode
 from latentdc.evaluate.evaluate import evaluate_sets
-from latentdc.evaluate.protocol import EvalProtocol
-from latentdc.evaluate.settings import Views
 from latentdc.evaluate.training import new_optimizer
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization
 from latentdc.networks import new_network
+from latentdc.recipe.labels import Views
+from latentdc.recipe.protocol import EvalProtocol
 from latentdc.runtime import device_name
 
 CLASSES, IMAGES, BATCH, REPEATS = 10, 256, 64, 2

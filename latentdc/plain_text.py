@@ -1,19 +1,26 @@
 """Names that people chose, where something would act on them: Markdown, matplotlib, terminals."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
-def markdown_table(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def markdown_table(
+    rows: Sequence[Sequence[str]], *, left: int = 1, cell: Callable[[str], str] = _cell
+) -> str:
     """A Markdown table, whose first row is the header.
 
     Args:
         rows: cells, as many in each.
         left: columns of names, which stand to the left; numbers stand to the right.
+        cell: of a text; `in_markdown` where others' names are published.
     """
     header, *body = rows
     align = ["---"] * left + ["---:"] * (len(header) - left)
-    lines = [[_cell(cell) for cell in row] for row in (header, *body)]
+    lines = [[cell(text) for text in row] for row in (header, *body)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], align, *lines[1:]))
 
 
@@ -41,7 +48,3 @@ def on_terminal(text: str) -> str:
 def printable(text: object) -> str:
     """Text that any terminal and file can hold: line breaks and odd characters are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")

@@ -18,8 +18,10 @@ from latentdc.recipe import (
     Scorer,
     Trajectory,
 )
+from latentdc.results.result import to_json
 from latentdc.run import shared_recipe
 from latentdc.synthetic.push import main
+from tests.results.toys import table
 from tests.synthetic.sets import random_set
 from tests.synthetic.test_push import hub  # noqa: F401
 
@@ -201,15 +203,15 @@ HOSTILE = (
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_no_text_breaks_the_card(tmp_path, text):
     plain = random_set(class_names=("a", "b", "c", "d"), provenance={"dataset": "x", "rule": "y"})
-    rows = [{"set": "z", "mean": 0.5}]
-    plain.save_pretrained(tmp_path / "plain", recipe="output: x\n", results={"rows": rows})
+    rows = to_json(table(z=((0.5, 0.5),)))
+    plain.save_pretrained(tmp_path / "plain", recipe="output: x\n", results=rows)
     hostile = random_set(
         class_names=(text, "b", "c", "d"), provenance={"dataset": text, "rule": text, text: "y"}
     )
     hostile.save_pretrained(
         tmp_path / "hostile",
         recipe=config.dump({"output": text, text: [text]}),
-        results={"rows": [{"set": text, "mean": 0.5}], text: text},
+        results={**to_json(table(**{text: ((0.5, 0.5),)})), text: text},
     )
     one, other = (DatasetCard.load(tmp_path / name / "README.md") for name in ("plain", "hostile"))
     data, usual = other.data.to_dict(), one.data.to_dict()
@@ -221,7 +223,7 @@ def test_no_text_breaks_the_card(tmp_path, text):
     assert len(headings) == 5 and headings[1:] == [
         "## How it was made", "## Results", "## How to load it", "## Limits and licence",
     ]  # fmt: skip
-    [row] = [line for line in other.text.splitlines() if line.endswith("| 0.5 |")]
+    [row] = [line for line in other.text.splitlines() if line.endswith("| 50.0 ± 0.0 |")]
     assert row.replace("\\\\", "").replace("\\|", "").count("|") == 3
     for line in _outside_code(other.text):
         assert "<script" not in line.replace("\\<", "") and "\x1b" not in line

@@ -36,7 +36,6 @@ from latentdc.recipe.fields import nearest
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result
 from latentdc.runtime import this_machine, with_gradients
-from latentdc.synthetic.storage import image_bytes
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 Labelled = SyntheticSet | Dataset
@@ -204,7 +203,7 @@ def evaluate_sets(
     for name, candidate in named.items():
         one = drawn(candidate, 0)
         facts = own_label_facts(one) if labelling is None else labelling.facts(hashes[name], one)
-        size = None if name in ("kept", "full") else image_bytes(one)
+        size = None if name in ("kept", "full") else one.image_bytes()
         for student in protocol.students:
             top1, top5 = zip(*accuracies[name, student], strict=True)
             results.append(

@@ -28,7 +28,7 @@ from latentdc.prune.scorers import (
     real_accuracy,
 )
 from latentdc.ranks import say
-from latentdc.recipe import Recipe, Scorer
+from latentdc.recipe import Data, Scorer
 from latentdc.recipe.networks import pretrained
 
 NETWORK, LARGEST = "convnet3@32", 32  # px
@@ -38,7 +38,8 @@ STEPS = 320  # at least, in two epochs or more
 
 
 def open_judge(
-    recipe: Recipe,
+    data: Data,
+    scorer: Scorer,
     protocols: Sequence[EvalProtocol],
     train: Dataset,
     test: Dataset,
@@ -46,13 +47,13 @@ def open_judge(
 ) -> tuple[str, Classifier] | None:
     """Name and network that name real test images beyond chance; None if none does.
 
-    A teacher of the protocols or the recipe's scorer, where their weights are given; else a small
-    network from the cache; else one that is trained now and put there.
+    A teacher of the protocols or the scorer of pruning, where their weights are given; else a
+    small network from the cache; else one that is trained now and put there.
     """
-    for name, network in _given(recipe, protocols, train, test, accelerator):
+    for name, network in _given(data, scorer, protocols, train, test, accelerator):
         if _knows(network, test, accelerator):
             return name, network
-    network = _small(recipe, train, accelerator)
+    network = _small(data, train, accelerator)
     return (NETWORK, network) if _knows(network, test, accelerator) else None
 
 
@@ -64,13 +65,14 @@ def _knows(network: Classifier, test: Dataset, accelerator: Accelerator) -> bool
 
 
 def _given(
-    recipe: Recipe,
+    data: Data,
+    scorer: Scorer,
     protocols: Sequence[EvalProtocol],
     train: Dataset,
     test: Dataset,
     accelerator: Accelerator,
 ) -> list[tuple[str, Classifier]]:
-    plain, found = Normalization(recipe.data.mean, recipe.data.std), []
+    plain, found = Normalization(data.mean, data.std), []
     for protocol in protocols:
         for teacher in protocol.labels.teachers:
             if teacher.weights is not None:
@@ -84,7 +86,6 @@ def _given(
                     accelerator=accelerator,
                 )
                 found.append((f"the teacher {teacher.network}", opened))
-    scorer = recipe.prune.scorer
     if scorer.weights is not None and pretrained(scorer.weights) is None:
         own = Normalization(scorer.mean or plain.mean, scorer.std or plain.std)
         with suppress(InputError):  # evaluation does not need it
@@ -92,14 +93,14 @@ def _given(
     return found
 
 
-def _small(recipe: Recipe, train: Dataset, accelerator: Accelerator) -> Classifier:
+def _small(data: Data, train: Dataset, accelerator: Accelerator) -> Classifier:
     """Trained on a part of the real images at a low resolution, or found from before."""
     size, plain = min(train.resolution, LARGEST), Normalization()
     count = min(len(train), max(ROWS, PER_CLASS * train.num_classes))
     epochs = max(2, -(-STEPS // -(-count // BATCH)))
     content = hash_samples(train.hashes, train.labels, train.class_names)
-    facts = [content, NETWORK, size, plain.facts(), count, epochs, BATCH, LR]
-    path = cache_folder(recipe.data.cache) / f"judge-{fingerprint(facts)}.safetensors"
+    key = fingerprint([content, NETWORK, size, plain.facts(), count, epochs, BATCH, LR])
+    path = cache_folder(data.cache) / f"judge-{key}.safetensors"
     network = build_network(NETWORK, num_classes=train.num_classes, resolution=size)
     state = runtime.main_alone(accelerator, lambda: _kept(path, network))
     if state is None:

@@ -5,23 +5,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
-from latentdc.evaluate import cores
 from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.judge import open_judge
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.images import Normalization, Preprocessing
+from latentdc.prune.coreset import Coreset
 from latentdc.ranks import warn
-from latentdc.recipe import Recipe
+from latentdc.recipe import Prune, Recipe
 from latentdc.results.result import EVALUATION, Result, merge
 from latentdc.results.tables import to_text
+from latentdc.run_folder import CORESET
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet
+
+OF_CORESET = ("coreset", "kept")  # rows
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def score_saved(
         places: where the sets lie.
         recipes: of the runs that they come from; data, rows and launch settings are the first's.
         protocols: each scores every set.
-        output: gets `evaluation.json`, the finished trainings in `rows/` and stored soft labels.
+        output: gets `evaluation.json`, finished trainings and stored soft labels.
         labels: a folder of stored soft labels of one of the sets; None makes them.
     """
     recipe = recipes[0]
@@ -82,12 +87,12 @@ def score_saved(
     check_numbers(
         opened,
         test,
-        lambda: open_judge(recipe, protocols, train, test, accelerator),
+        lambda: open_judge(recipe.data, recipe.prune.scorer, protocols, train, test, accelerator),
         accelerator.device,
     )
     sets = {name: one for name, (one, _) in opened.items()}
-    needed = not set(cores.ROWS).isdisjoint(recipe.evaluate.rows)
-    coreset, unshared = cores.shared_core(places, recipes, train) if needed else (None, None)
+    needed = not set(OF_CORESET).isdisjoint(recipe.evaluate.rows)
+    coreset, unshared = _shared_core(places, recipes, train) if needed else (None, None)
     networks = [
         None if place.is_core else one.objective.network
         for place, one in zip(places, recipes, strict=True)
@@ -137,7 +142,7 @@ def _results(group: dict[str, SyntheticSet], protocol: EvalProtocol, call: Call)
     if recipe.evaluate.learned_lr:
         protocol = protocol.with_learned_lr(one.learned_lr)
     rows = _rows(recipe)
-    for row in set(rows) & set(cores.ROWS) if call.unshared is not None else ():
+    for row in set(rows) & set(OF_CORESET) if call.unshared is not None else ():
         warn(f"the row {row!r} is left out: {call.unshared}.")
         rows.remove(row)
     sets = with_baselines(group, rows, counts, train=call.train, coreset=call.coreset)
@@ -149,7 +154,7 @@ def _results(group: dict[str, SyntheticSet], protocol: EvalProtocol, call: Call)
         normalization=_preprocessing(recipe, one, call.train, call.accelerator),
         train=call.train,
         seen=call.seen,
-        trainings=call.output / "rows",
+        trainings=call.output / "trainings",
         labels=call.labels,
         accelerator=call.accelerator,
     )
@@ -169,3 +174,34 @@ def _preprocessing(
     if recipe.data.zca and zca is not None and zca.normalization == plain:
         return zca
     return runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+
+
+def _shared_core(
+    places: Sequence[Place], recipes: Sequence[Recipe], train: Dataset
+) -> tuple[Dataset | None, str | None]:
+    """The training images that the runs kept, or None and why there are none that all of them kept.
+
+    Core sets that are scored themselves and sets of others have a say only among themselves.
+
+    Args:
+        places: where the sets lie.
+        recipes: of the runs that they come from.
+        train: all training images.
+    """
+    pairs = list(zip(places, recipes, strict=True))
+    runs = [(p, r) for p, r in pairs if p.kind is None and not p.is_core] or pairs
+    kept = [_kept(place, recipe.prune, train) for place, recipe in runs]
+    if len({None if one is None else one.numpy().tobytes() for one in kept}) > 1:
+        return None, "the runs of the sets kept different images; evaluate each set alone"
+    first = kept[0]
+    if first is None:
+        return None, None
+    return (train if len(first) == len(train.labels) else train.select(first)), None
+
+
+def _kept(place: Place, prune: Prune, train: Dataset) -> Tensor | None:
+    """Ascending indices of the training images that a run kept, None where nothing says which."""
+    if prune.keeps_all and prune.coreset is None:
+        return torch.arange(len(train.labels))
+    path = place.run / CORESET if prune.coreset is None else Path(prune.coreset)
+    return Coreset.load(path).indices(train) if path.is_file() else None

@@ -26,8 +26,8 @@ from latentdc.images import from_uint8
 from latentdc.methods.context import Context
 from latentdc.methods.mosaics import arrange, as_picture, mosaics
 from latentdc.priors.base import Prior
-from latentdc.prune.check import least_accuracy
 from latentdc.prune.coreset import Coreset
+from latentdc.prune.scorers import least_accuracy
 from latentdc.ranks import say
 from latentdc.recipe import Rded
 from latentdc.synthetic.synthetic_set import SyntheticSet

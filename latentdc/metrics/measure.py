@@ -22,11 +22,11 @@ from latentdc.evaluate.teachers import open_teacher, require_knowledge
 from latentdc.images import Normalization, fetch
 from latentdc.io import write_json
 from latentdc.metrics import measures
+from latentdc.metrics.storage import decoder_bytes, soft_label_bytes
 from latentdc.parts import build_prior
 from latentdc.prune.scorers import Classifier, real_accuracy
 from latentdc.recipe import Recipe
 from latentdc.synthetic.open import Place, open_set, row_names
-from latentdc.synthetic.storage import decoder_bytes, soft_label_bytes, storage
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 NAME = "metrics.json"
@@ -164,7 +164,7 @@ def _network(
         test,
         train,
         normalization=Normalization(recipe.data.mean, recipe.data.std),
-        folder=output / "rows",
+        folder=output / "trainings",
         accelerator=accelerator,
         key="--network",
     ).eval()
@@ -173,7 +173,7 @@ def _network(
 def _storage(labelled: SyntheticSet) -> dict[str, int]:
     """Of images, labels and latents, and what one epoch of soft labels would add."""
     count, classes = len(labelled.labels), len(labelled.class_names)
-    return storage(labelled) | {
+    return labelled.storage() | {
         "soft labels per epoch/float16": soft_label_bytes(count, classes),
         "soft labels per epoch/uint8": soft_label_bytes(count, classes, precision="uint8"),
         "soft labels per epoch/top10 float16": soft_label_bytes(count, classes, top=10),

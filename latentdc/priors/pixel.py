@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from latentdc.images import Standardization, Whitening
+from latentdc.io import fingerprint
 from latentdc.priors.base import Prior
 
 
@@ -27,8 +28,8 @@ class PixelPrior:
         self.resolution = resolution
         self.clamp = clamp
         self.whitening = whitening
-        parts = ["pixel", *(["whitened"] if whitening else []), *(["clamped"] if clamp else [])]
-        self.identity = "-".join(parts)
+        zca = [] if whitening is None else ["whitened", fingerprint(whitening.facts(), digits=8)]
+        self.identity = "-".join(["pixel", *zca, *(["clamped"] if clamp else [])])
 
     def encode(self, images: Tensor) -> Tensor:
         """The images themselves, whitened where the space is."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from latentdc.plain_text import markdown_table
+from latentdc.plain_text import in_markdown, markdown_table
 from latentdc.results.frame import UNSEEN, by_seed, percent, to_frame, unseen_students
 from latentdc.results.result import Result
 
@@ -25,7 +25,9 @@ def to_text(results: Sequence[Result]) -> str:
 
 def to_markdown(results: Sequence[Result]) -> str:
     """A Markdown table over lines that say what the numbers are."""
-    return "\n\n".join([markdown_table(_cells(results)), *_captions(results)])
+    return "\n\n".join(
+        [markdown_table(_cells(results), cell=in_markdown), *map(in_markdown, _captions(results))]
+    )
 
 
 def _cells(results: Sequence[Result]) -> list[list[str]]:

@@ -1,17 +1,15 @@
 """The data set card: README.md with the YAML front matter that the Hub and `datasets` read."""
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from huggingface_hub import DatasetCard, DatasetCardData
+from torch import Tensor
 
+from latentdc.images import Images, Kind, Whitening, kind_of
 from latentdc.plain_text import in_markdown, in_one_line
 from latentdc.results.result import from_json
 from latentdc.results.tables import to_markdown
-
-if TYPE_CHECKING:
-    from latentdc.synthetic.synthetic_set import SyntheticSet
 
 TEMPLATE = """\
 # {title}
@@ -86,49 +84,64 @@ Learned with the images: a learning rate of {lr:.6g} for students trained by SGD
 
 
 def dataset_card(
-    synthetic: "SyntheticSet",
+    images: Images,
+    labels: Tensor,
+    class_names: Sequence[str],
+    *,
+    provenance: Mapping[str, object],
+    learned_lr: float | None = None,
+    whitening: Whitening | None = None,
     recipe: str | None = None,
     results: Mapping[str, object] | None = None,
 ) -> str:
     """The card of a set: front matter and text.
 
     Args:
-        synthetic: the set.
+        images: as of `SyntheticSet`, like the other parts.
+        labels: of them.
+        class_names: that labels index.
+        provenance: where the set comes from.
+        learned_lr: learning rate that was learned with it.
+        whitening: that it was made for.
         recipe: YAML of the resolved recipe.
         results: as `latentdc.results.result.to_json` gives; other plain values are listed.
     """
-    named = synthetic.provenance.get("dataset", "an image data set")
+    named = provenance.get("dataset", "an image data set")
     source = in_markdown(named)
-    per_class = _per_class(synthetic)
-    kind = synthetic.kind
+    counts = labels.bincount(minlength=len(class_names))
+    least, most = int(counts.min()), int(counts.max())
+    per_class = f"{least}" if least == most else f"{least} to {most}"
+    kind, count = kind_of(images), len(labels)
     size = f"{per_class} {kind[:-1] if per_class == '1' else kind} per class"
     text = TEMPLATE.format(
         title=f"{source}, {size}",
         source=source,
-        contents=CONTENTS[kind].format(count=len(synthetic), size=synthetic.images.shape[-1]),
+        contents=CONTENTS[kind].format(count=count, size=images.shape[-1]),
         picture="" if kind == "vectors" else "\n\n![Images of the set](grid.png)",
         column="features" if kind == "vectors" else "image",
         samples=kind,
         limits=LIMITS[kind],
         per_class=per_class,
-        classes=len(synthetic.class_names),
-        provenance=_listed(synthetic.provenance) or "It was not recorded.",
-        training=_training(synthetic),
+        classes=len(class_names),
+        provenance=_listed(provenance) or "It was not recorded.",
+        training=_training(learned_lr, whitening),
         recipe="" if recipe is None else _fenced(recipe.strip()),
         results="Not measured." if results is None else _results(results),
-        floats=FLOATS if kind == "images" and synthetic.images.is_floating_point() else "",
+        floats=FLOATS if kind == "images" and images.is_floating_point() else "",
     )
-    front = _front_matter(synthetic, f"{in_one_line(named)}, {size}").to_yaml()
+    front = _front_matter(f"{in_one_line(named)}, {size}", kind, count, class_names).to_yaml()
     return str(DatasetCard(f"---\n{front}\n---\n\n{text}"))
 
 
-def _front_matter(synthetic: "SyntheticSet", title: str) -> DatasetCardData:
-    names = {str(label): name for label, name in enumerate(synthetic.class_names)}
+def _front_matter(
+    title: str, kind: Kind, count: int, class_names: Sequence[str]
+) -> DatasetCardData:
+    names = {str(label): name for label, name in enumerate(class_names)}
     return DatasetCardData(
         pretty_name=title,
         license="unknown",
-        task_categories=[TASKS[synthetic.kind]],
-        size_categories=[_size_category(len(synthetic))],
+        task_categories=[TASKS[kind]],
+        size_categories=[_size_category(count)],
         tags=["dataset-distillation", "latentdc"],
         configs=[
             {
@@ -138,21 +151,21 @@ def _front_matter(synthetic: "SyntheticSet", title: str) -> DatasetCardData:
         ],
         dataset_info={
             "features": [
-                FEATURE if synthetic.kind == "vectors" else {"name": "image", "dtype": "image"},
+                FEATURE if kind == "vectors" else {"name": "image", "dtype": "image"},
                 {"name": "label", "dtype": {"class_label": {"names": names}}},
             ],
         },
     )
 
 
-def _training(synthetic: "SyntheticSet") -> str:
+def _training(learned_lr: float | None, whitening: Whitening | None) -> str:
     """What students of the set need beside its images."""
     text = ""
-    if (zca := synthetic.whitening) is not None:
-        mean, std = zca.normalization.mean, zca.normalization.std
+    if whitening is not None:
+        mean, std = whitening.normalization.mean, whitening.normalization.std
         text += WHITENED.format(mean=list(mean), std=list(std))
-    if synthetic.learned_lr is not None:
-        text += LEARNED_LR.format(lr=synthetic.learned_lr)
+    if learned_lr is not None:
+        text += LEARNED_LR.format(lr=learned_lr)
     return text
 
 
@@ -160,12 +173,6 @@ def _size_category(count: int) -> str:
     """The Hub's name for a number of rows."""
     bounds = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
     return next((name for bound, name in bounds.items() if count < bound), "1M<n<10M")
-
-
-def _per_class(synthetic: "SyntheticSet") -> str:
-    counts = synthetic.labels.bincount(minlength=len(synthetic.class_names)).tolist()
-    least, most = min(counts), max(counts)
-    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def _results(results: Mapping[str, object]) -> str:

@@ -3,8 +3,9 @@
 imagefolder: OUT/<class name>/00000.png, as torchvision and `datasets` read it. Both number the
     classes by the names of their folders, so labels differ where class names are not sorted.
 pt: a dictionary for torch.load with `images`, (N, 3, H, W) float32 in [0, 1], not normalised;
-    `labels`, (N,) int64; and `class_names`. Images are ordered by class, as the evaluators of
-    DC, DM and MTT expect: normalise the images with the mean and std that your students use.
+    `labels`, (N,) int64, or (N, C) logits of a set with soft labels; and `class_names`. Images are
+    ordered by class, as the evaluators of DC, DM and MTT expect: normalise them with the mean and
+    std that your students use.
     A set of feature vectors has `vectors`, (N, D) float32 in the data's units, in their place.
 """
 
@@ -63,8 +64,9 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
     if out.exists():
         raise InputError(f"{out} exists; choose a new file.")
     by_class = synthetic.labels.argsort(stable=True)
+    labels = synthetic.labels if synthetic.soft_labels is None else synthetic.soft_labels
     content = {
-        "labels": synthetic.labels[by_class].cpu(),
+        "labels": labels[by_class].cpu(),
         "class_names": list(synthetic.class_names),
     }
     samples = synthetic.floats()[by_class].cpu()

@@ -6,10 +6,9 @@ vectors are lists of float32 in place of the PNGs.
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,15 +21,8 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from torch import Tensor
 
-from latentdc.images import load_whitening, save_whitening
-from latentdc.io import read_json, write_json, write_text
-from latentdc.pictures import save_grid
-from latentdc.published import published, published_yaml
+from latentdc.io import read_json
 from latentdc.synthetic import folder as layout
-from latentdc.synthetic.card import dataset_card
-
-if TYPE_CHECKING:
-    from latentdc.synthetic.synthetic_set import SyntheticSet
 
 LARGEST = 4096  # pixels along a side of an image
 GROUP = 100  # rows encoded at a time; small row groups also let the Hub show single rows
@@ -48,70 +40,18 @@ def encode(image: Tensor, codec: Literal["PNG", "JPEG"] = "PNG", quality: int = 
     return buffer.getvalue()
 
 
-def write_files(
-    synthetic: "SyntheticSet",
-    folder: Path,
-    recipe: str | None,
-    results: Mapping[str, object] | None,
-) -> None:
-    """Write all files of a set into an empty folder; see `SyntheticSet.save_pretrained`."""
-    synthetic = replace(synthetic, provenance=published(synthetic.provenance))
-    recipe = None if recipe is None else published_yaml(recipe)
-    results = None if results is None else published(results)
-    write_json(folder / layout.PROVENANCE, dict(synthetic.provenance))
-    write_text(folder / layout.CARD, dataset_card(synthetic, recipe, results))
-    if recipe is not None:
-        write_text(folder / layout.RECIPE, recipe)
-    if results is not None:
-        write_json(folder / layout.RESULTS, dict(results))
-    _write_rows(synthetic, folder)
-    # As bytes: safetensors' own writer does not raise OSError when the disk is full.
-    (folder / layout.LATENTS).write_bytes(safetensors.torch.save(synthetic.tensors()))
-    if synthetic.whitening is not None:
-        save_whitening(folder / layout.WHITENING, synthetic.whitening)
-    if synthetic.kind == "images":
-        images, labels = synthetic.levels(), synthetic.labels.cpu()
-        save_grid(folder / layout.GRID, images, labels, synthetic.class_names)
+def write_rows(folder: Path, samples: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:
+    """Write samples and labels in their order, in files of about `SHARD` bytes.
 
-
-def read_files(folder: Path) -> dict[str, Any]:
-    """The fields of a `SyntheticSet`: float images, where there are any, in place of the PNGs.
-
-    Raises:
-        InputError: a file is damaged or missing; the line names it.
+    Args:
+        folder: of the set.
+        samples: (N, 3, H, W) uint8, or vectors (N, D) float32, on the CPU.
+        labels: (N,) int64, on the CPU.
+        class_names: that labels index.
     """
-    images, labels, class_names = _read_rows(layout.shards(folder))
-    with layout.reading(folder / layout.PROVENANCE):
-        provenance = read_json(folder / layout.PROVENANCE)
-        if not isinstance(provenance, dict):
-            raise ValueError(f"it holds a {type(provenance).__name__}, not facts by their names")
-    with layout.reading(folder / layout.LATENTS):
-        tensors = _read_tensors(folder / layout.LATENTS, images)
-    whitening = None
-    if (folder / layout.WHITENING).is_file():
-        with layout.reading(folder / layout.WHITENING):
-            whitening = load_whitening(folder / layout.WHITENING)
-    return {
-        "images": images,
-        "labels": labels,
-        "class_names": class_names,
-        "provenance": provenance,
-        "whitening": whitening,
-        **tensors,
-    }
-
-
-def holds_vectors(path: Path) -> bool:
-    """Whether a parquet file of a set is one of vectors."""
-    return VECTORS in pq.read_schema(path).names
-
-
-def _write_rows(synthetic: "SyntheticSet", folder: Path) -> None:
-    """The samples and labels in their order, in files of about `SHARD` bytes."""
-    vectors, labels = synthetic.kind == "vectors", synthetic.labels.cpu()
-    samples = synthetic.floats().cpu() if vectors else synthetic.levels()
+    vectors = samples.ndim == 2
     feature = {VECTORS: List(Value("float32"))} if vectors else {"image": ImageFeature()}
-    names = ClassLabel(names=list(synthetic.class_names))
+    names = ClassLabel(names=list(class_names))
     schema = Features({**feature, "label": names}).arrow_schema
     size = max(GROUP, SHARD // samples[0].nbytes)
     starts = range(0, len(labels), size)
@@ -141,12 +81,13 @@ def _pngs(images: Tensor, first: int) -> pa.Array:
     )
 
 
-def _read_rows(paths: Sequence[Path]) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """The samples, labels and class names that `_write_rows` wrote.
+def read_rows(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """The samples, labels and class names that `write_rows` wrote.
 
     Raises:
         InputError: a file is missing or damaged, has no rows, or samples that are none of a set.
     """
+    paths = layout.shards(folder)
     with layout.reading(paths[0]):
         of = int(paths[0].stem.rpartition("-")[2])
         if len(paths) != of:
@@ -192,7 +133,7 @@ def _class_names(path: Path) -> tuple[str, ...]:
 
 def _parts(path: Path) -> Iterator[tuple[Tensor, list[int]]]:
     """Some samples (B, ...) at a time, and their labels."""
-    vectors = holds_vectors(path)
+    vectors = VECTORS in pq.read_schema(path).names
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for rows in file.iter_batches(batch_size=GROUP):
             labels = rows["label"].to_pylist()
@@ -223,13 +164,36 @@ def _size(samples: Tensor) -> str:
     return f"{samples.shape[3]} x {samples.shape[2]} px"
 
 
-def _read_tensors(path: Path, images: Tensor) -> dict[str, Any]:
-    """What `SyntheticSet.tensors` gave.
+def write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Write what rows do not hold, of which `TENSORS` are the names."""
+    # As bytes: safetensors' own writer does not raise OSError when the disk is full.
+    (folder / layout.LATENTS).write_bytes(safetensors.torch.save(tensors))
+
+
+def read_tensors(folder: Path, images: Tensor) -> dict[str, Any]:
+    """What `write_tensors` wrote, beside these images; learned_lr and grid as numbers.
 
     Raises:
-        ValueError: other tensors than those, or not of their form.
+        InputError: the file is damaged or missing, or holds other tensors.
     """
-    tensors: dict[str, Any] = safetensors.torch.load_file(path)
+    with layout.reading(folder / layout.LATENTS):
+        return _checked(safetensors.torch.load_file(folder / layout.LATENTS), images)
+
+
+def read_provenance(folder: Path) -> dict[str, object]:
+    """Where a set comes from.
+
+    Raises:
+        InputError: the file is damaged or missing.
+    """
+    with layout.reading(folder / layout.PROVENANCE):
+        provenance = read_json(folder / layout.PROVENANCE)
+        if not isinstance(provenance, dict):
+            raise ValueError(f"it holds a {type(provenance).__name__}, not facts by their names")
+        return provenance
+
+
+def _checked(tensors: dict[str, Any], images: Tensor) -> dict[str, Any]:
     if strange := sorted(tensors.keys() - TENSORS):
         raise ValueError(f"it holds {', '.join(strange)}, which no set has")
     for name, tensor in tensors.items():

@@ -2,10 +2,11 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,15 +14,36 @@ from torch import Tensor
 from latentdc.arguments import class_names_of, path_of, require_a, require_json
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.images import Images, Kind, MappedImages, Whitening, as_floats, kind_of, to_uint8
-from latentdc.io import fingerprint, is_free, writing
+from latentdc.images import (
+    Images,
+    Kind,
+    MappedImages,
+    Whitening,
+    as_floats,
+    kind_of,
+    load_whitening,
+    save_whitening,
+    to_uint8,
+)
+from latentdc.io import fingerprint, is_free, write_json, write_text, writing
+from latentdc.pictures import save_grid
+from latentdc.published import published, published_yaml
 from latentdc.synthetic import folder as layout
-from latentdc.synthetic.files import PARTS, read_files, write_files
+from latentdc.synthetic.card import dataset_card
+from latentdc.synthetic.files import (
+    PARTS,
+    encode,
+    read_provenance,
+    read_rows,
+    read_tensors,
+    write_rows,
+    write_tensors,
+)
 from latentdc.synthetic.push import push_folder
-from latentdc.synthetic.storage import storage
 
 LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
-CHUNK = 1024  # images hashed at once, so that a memory-mapped set stays on disk
+MOST = 20 * 10**9  # levels; more take a quarter of an hour to encode, and are not counted
+CHUNK = 1024  # images hashed or counted at once, so that a memory-mapped set stays on disk
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,9 +193,46 @@ class SyntheticSet:
             **{name: part[rows] for name, part in parts.items() if part is not None},
         )
 
-    def storage(self) -> dict[str, int]:
-        """Bytes by `part/codec`; see `latentdc.synthetic.storage`."""
-        return storage(self)
+    def storage(self, qualities: Sequence[int] = (95, 75)) -> dict[str, int]:
+        """Bytes by `part/codec`, without the containers around them.
+
+        The images count once for each codec (choose one): PNG is how they are stored; JPEG is lossy
+        and measured by encoding. Images that 8 bits do not hold also have their `images/float32`.
+        `z`, `c` and `noise` are what a user of the prior needs in place of images, beside its
+        decoder; `zca` is the whitening that students need beside them.
+
+        Args:
+            qualities: of JPEG, by Pillow's scale.
+        """
+        if self.kind == "vectors":
+            sizes = {"vectors/float32": self.images.nbytes}
+        else:
+            levels = self.levels()
+            sizes = {"images/png": sum(len(encode(image)) for image in levels)}
+            for quality in qualities:
+                encoded = (encode(image, "JPEG", quality=quality) for image in levels)
+                sizes[f"images/jpeg{quality}"] = sum(map(len, encoded))
+        sizes["labels/int64"] = self.labels.nbytes
+        if (zca := self.whitening) is not None:
+            sizes["zca/float32"] = zca.mean.nbytes + zca.matrix.nbytes
+        return sizes | {
+            f"{name}/{str(part.dtype).removeprefix('torch.')}": part.nbytes
+            for name, part in self.tensors().items()
+            if name != "grid"  # says how to look at them, as provenance does
+        }
+
+    def image_bytes(self) -> int | None:
+        """Bytes of the images as PNG, of floats (images or vectors) as float32.
+
+        None where the set is so large that counting would take long.
+        """
+        images, values = self.images, self.images.shape.numel()
+        if images.is_floating_point():
+            return 4 * values
+        if values > MOST:
+            return None
+        chunks = (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+        return sum(len(encode(image)) for chunk in chunks for image in chunk.cpu())
 
     @classmethod
     def from_real(cls, dataset: Dataset) -> "SyntheticSet":
@@ -198,9 +257,14 @@ class SyntheticSet:
             InputError: there is no such set, the Hub cannot be reached, or a file is damaged.
         """
         folder = layout.find(str(path_of(name, "name")), revision)
-        fields = read_files(folder)
+        images, labels, class_names = read_rows(folder)
+        fields: dict[str, Any] = {"provenance": read_provenance(folder), "images": images}
+        fields |= read_tensors(folder, images)  # float images in place of the PNGs
+        if (folder / layout.WHITENING).is_file():
+            with layout.reading(folder / layout.WHITENING):
+                fields["whitening"] = load_whitening(folder / layout.WHITENING)
         try:
-            return cls(**fields)
+            return cls(labels=labels, class_names=class_names, **fields)
         except InputError as error:
             raise InputError(f"{folder} is damaged: {error}") from error
 
@@ -233,7 +297,41 @@ class SyntheticSet:
             )
         with writing(folder) as part:
             part.mkdir()
-            write_files(self, part, recipe, results)
+            self._write(
+                part,
+                None if recipe is None else published_yaml(recipe),
+                None if results is None else published(results),
+            )
+
+    def _write(
+        self, folder: Path, recipe: str | None, results: Mapping[str, object] | None
+    ) -> None:
+        """All files, into an empty folder; nothing in them tells a path of this machine."""
+        provenance = published(self.provenance)
+        write_json(folder / layout.PROVENANCE, provenance)
+        if recipe is not None:
+            write_text(folder / layout.RECIPE, recipe)
+        if results is not None:
+            write_json(folder / layout.RESULTS, results)
+        card = dataset_card(
+            self.images,
+            self.labels,
+            self.class_names,
+            provenance=provenance,
+            learned_lr=self.learned_lr,
+            whitening=self.whitening,
+            recipe=recipe,
+            results=results,
+        )
+        write_text(folder / layout.CARD, card)
+        vectors, labels = self.kind == "vectors", self.labels.cpu()
+        samples = self.floats().cpu() if vectors else self.levels()
+        write_rows(folder, samples, labels, self.class_names)
+        write_tensors(folder, self.tensors())
+        if self.whitening is not None:
+            save_whitening(folder / layout.WHITENING, self.whitening)
+        if not vectors:
+            save_grid(folder / layout.GRID, samples, labels, self.class_names)
 
     def push_to_hub(
         self,

@@ -1,5 +1,7 @@
 """Small synthetic sets for the tests."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -28,3 +30,10 @@ def random_set(*, ipc: int = 2, side: int = 8, **changes: Any) -> SyntheticSet:
 def float_images(count: int = 8) -> torch.Tensor:
     """(count, 3, 8, 8) floats that leave [-1, 1]."""
     return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2
+
+
+def card_of(made: SyntheticSet, **texts: Any) -> str:
+    """The card that is saved with a set."""
+    with TemporaryDirectory() as folder:
+        made.save_pretrained(folder, **texts)
+        return (Path(folder) / "README.md").read_text()

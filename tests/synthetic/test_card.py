@@ -1,13 +1,12 @@
 from huggingface_hub import DatasetCard
 
 from latentdc.results.result import to_json
-from latentdc.synthetic.card import dataset_card
 from tests.results.toys import table
-from tests.synthetic.sets import NAMES, float_images, random_set
+from tests.synthetic.sets import NAMES, card_of, float_images, random_set
 
 
 def test_the_front_matter_is_what_the_hub_and_datasets_read():
-    data = DatasetCard(dataset_card(random_set())).data.to_dict()
+    data = DatasetCard(card_of(random_set())).data.to_dict()
     assert data["license"] == "unknown"
     assert data["task_categories"] == ["image-classification"]
     assert data["size_categories"] == ["n<1K"]
@@ -17,12 +16,12 @@ def test_the_front_matter_is_what_the_hub_and_datasets_read():
 
 
 def test_the_size_category_follows_the_number_of_images():
-    data = DatasetCard(dataset_card(random_set(ipc=250, side=1, z=None, c=None, noise=None))).data
+    data = DatasetCard(card_of(random_set(ipc=250, side=1, z=None, c=None, noise=None))).data
     assert data.size_categories == ["1K<n<10K"]
 
 
 def test_the_card_tells_how_the_set_was_made_and_how_to_load_it():
-    card = dataset_card(random_set(), recipe="ipc: 2\n")
+    card = card_of(random_set(), recipe="ipc: 2\n")
     assert "# noise, 2 images per class" in card
     assert "- steps: 10" in card
     assert "```yaml\nipc: 2\n```" in card
@@ -33,12 +32,12 @@ def test_the_card_tells_how_the_set_was_made_and_how_to_load_it():
 
 def test_results_become_a_table_beside_their_plain_values():
     rows = table(**{"distilled": ((0.5, 0.75),), "full|all": ((0.75, 0.75),)})
-    card = dataset_card(random_set(), results={"note": "mine", **to_json(rows)})
+    card = card_of(random_set(), results={"note": "mine", **to_json(rows)})
     assert "| set | convnet3@4 |\n| --- | ---: |\n| distilled | 62.5 ± 17.7 |\n" in card
     assert "| full\\|all | 75.0 ± 0.0 |" in card and "Test accuracy in %, mean" in card
     assert "- note: mine" in card
 
 
 def test_the_card_says_when_pngs_do_not_hold_the_images():
-    assert "rounded and clamped" in dataset_card(random_set(images=float_images()))
-    assert "rounded and clamped" not in dataset_card(random_set())
+    assert "rounded and clamped" in card_of(random_set(images=float_images()))
+    assert "rounded and clamped" not in card_of(random_set())

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from latentdc.errors import InputError
-from latentdc.synthetic import SyntheticSet, files
+from latentdc.synthetic import SyntheticSet, files, synthetic_set
 from latentdc.synthetic import folder as layout
 from tests.synthetic.sets import NAMES, float_images, random_set
 
@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_the_older_set_whole(tmp_path, monkeypatch, place):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files, "save_grid", full)
+    monkeypatch.setattr(synthetic_set, "save_grid", full)
     with pytest.raises(OSError, match="No space left"):
         random_set(ipc=1).save_pretrained(tmp_path / "set")
     assert_equal(SyntheticSet.from_pretrained(tmp_path / "set"), older)
@@ -235,3 +235,17 @@ def test_storage_counts_bytes_of_each_part_and_codec(tmp_path):
     assert "images/float32" not in sizes
     assert random_set(images=float_images()).storage()["images/float32"] == 8 * 3 * 8 * 8 * 4
     assert random_set(grid=1).storage() == random_set().storage()
+
+
+def test_every_quality_of_jpeg_is_stated():
+    sizes = random_set().storage()
+    assert {"images/jpeg95", "images/jpeg75"} < sizes.keys()
+
+
+def test_images_are_counted_as_png_and_floats_by_their_four_bytes(monkeypatch):
+    made = random_set()
+    assert made.image_bytes() == made.storage()["images/png"]
+    assert random_set(images=float_images()).image_bytes() == float_images().nbytes
+    assert random_set(images=torch.zeros(8, 7)).image_bytes() == 8 * 7 * 4
+    monkeypatch.setattr(synthetic_set, "MOST", made.images.numel() - 1)
+    assert made.image_bytes() is None

@@ -8,11 +8,10 @@ import torch
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Whitening
 from latentdc.synthetic import SyntheticSet
-from latentdc.synthetic.card import dataset_card
 from latentdc.synthetic.folder import FILES, WHITENING
 from latentdc.synthetic.synthetic_set import set_hash
 from tests.evaluate.toys import stripes
-from tests.synthetic.sets import random_set
+from tests.synthetic.sets import card_of, random_set
 
 
 def whitening(values: int = 3 * 8 * 8) -> Whitening:
@@ -45,10 +44,10 @@ def test_the_whitening_is_pushed_and_counted(tmp_path):
 
 
 def test_the_card_says_how_students_are_to_be_trained():
-    card = dataset_card(random_set(learned_lr=0.0123, whitening=whitening()))
+    card = card_of(random_set(learned_lr=0.0123, whitening=whitening()))
     assert "learning rate of 0.0123 for students trained by SGD" in card
     assert "mean [0.485, 0.456, 0.406]" in card and "`zca.safetensors`" in card
-    assert "zca" not in dataset_card(random_set()) and "SGD" not in dataset_card(random_set())
+    assert "zca" not in card_of(random_set()) and "SGD" not in card_of(random_set())
 
 
 @pytest.mark.parametrize(

@@ -279,12 +279,11 @@ def _warn_of_scale(low: float, high: float, path: Path, preprocessing: Preproces
     whitened = isinstance(preprocessing, Whitening)
     if low >= 0 and (whitened or black < -0.25 or (high <= 1 and white > 1.25)):
         scale = "[0, 1]" if high <= 1 else f"[0, {high:.3g}]"
-        _warn_once(path, scale, RAW if high <= 1 else "the keys that they were made with", whitened)
+        keys = RAW if high <= 1 else "the keys that they were made with"
     elif -1 <= low <= -0.9 and 0.9 <= high <= 1 and (whitened or abs(black + 1) > 0.25):
-        _warn_once(path, "[-1, 1]", "data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5]", whitened)
-
-
-def _warn_once(path: Path, scale: str, keys: str, whitened: bool) -> None:
+        scale, keys = "[-1, 1]", "data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.5]"
+    else:
+        return
     say(
         "warning",
         f"{path}: its values all lie within {scale}, and are read as normalised by data.mean and "

@@ -1,2 +1,0 @@
-# moved  # noqa: D100
-from latentdc.prune.scorers import ScorerTraining as ScorerTraining
