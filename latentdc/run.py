@@ -49,7 +49,7 @@ def run(
     name: str,
     folder: Path,
     *,
-    rows: Path | None = None,
+    trainings: Path | None = None,
     scores: Path | None = None,
 ) -> list[Result]:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
@@ -60,7 +60,7 @@ def run(
         recipe: what to do.
         name: of the recipe.
         folder: of the run.
-        rows: folder of finished trainings; None takes the run's own.
+        trainings: folder of finished trainings; None takes the run's own.
         scores: folder of the scores that the core set is chosen by; likewise.
 
     Returns:
@@ -88,7 +88,7 @@ def run(
             device=accelerator.device,
         )
     make = find_method(recipe.method.kind)
-    context = _context(recipe, parts, folder, rows, accelerator)
+    context = _context(recipe, parts, folder, trainings, accelerator)
     kept = _coreset(recipe, parts, folder, scores, accelerator)
     coreset = parts.train.select(kept.indices(parts.train))
     if parts.experts is not None:
@@ -114,7 +114,9 @@ def run(
         _copy(folder / SET / GRID, folder / GRID)
     results: list[Result] = []
     if recipe.evaluate.rows:
-        results = _evaluate(recipe, synthetic, coreset, parts, rows or folder / "rows", accelerator)
+        results = _evaluate(
+            recipe, synthetic, coreset, parts, trainings or folder / "trainings", accelerator
+        )
     if accelerator.is_main_process:
         _publish(synthetic, results, recipe, folder)
     for tracker in accelerator.trackers:  # end_training() would end the processes' group too
@@ -177,13 +179,13 @@ def _settings(recipe: Recipe) -> object:
 
 
 def _context(
-    recipe: Recipe, parts: Parts, folder: Path, rows: Path | None, accelerator: Accelerator
+    recipe: Recipe, parts: Parts, folder: Path, trainings: Path | None, accelerator: Accelerator
 ) -> Context:
     """What the method may use of the run."""
     kind, picture = recipe.method.kind, None
     if kind == "mosaic" and recipe.mosaic.fit != "center":
         picture = runtime.main_first(accelerator, lambda: whole_pictures(recipe.data, parts.train))
-    home = (rows or folder / "rows").parent / "classifiers"
+    home = (trainings or folder / "trainings").parent / "classifiers"
     context = Context(
         ipc=recipe.ipc,
         seed=recipe.seed,
@@ -214,7 +216,7 @@ def _evaluate(
     synthetic: SyntheticSet,
     coreset: Dataset,
     parts: Parts,
-    rows: Path,
+    trainings: Path,
     accelerator: Accelerator,
 ) -> list[Result]:
     """Train the students of all rows that are not there yet."""
@@ -232,7 +234,7 @@ def _evaluate(
         normalization=parts.normalization,
         train=parts.train,
         seen=recipe.objective.network if parts.objective else None,
-        trainings=rows,
+        trainings=trainings,
         accelerator=accelerator,
     )
 

@@ -1,2 +1,0 @@
-# moved  # noqa: D100
-from latentdc.runtime import with_gradients as with_gradients

@@ -1,2 +1,0 @@
-# moved  # noqa: D100
-from latentdc.data.open import preprocessing as preprocessing
