@@ -1,8 +1,6 @@
 """A whole run of a recipe: prune, make the synthetic set, keep it, evaluate, push."""
 
-import filecmp
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.images import Whitening
-from latentdc.io import writing
+from latentdc.io import write_bytes
 from latentdc.methods import find_method
 from latentdc.methods.context import Context
 from latentdc.methods.latents import check_fit
@@ -49,7 +47,7 @@ def run(
     name: str,
     folder: Path,
     *,
-    rows: Path | None = None,
+    trainings: Path | None = None,
     scores: Path | None = None,
 ) -> list[Result]:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
@@ -60,7 +58,7 @@ def run(
         recipe: what to do.
         name: of the recipe.
         folder: of the run.
-        rows: folder of finished trainings; None takes the run's own.
+        trainings: folder of finished trainings; None takes the run's own.
         scores: folder of the scores that the core set is chosen by; likewise.
 
     Returns:
@@ -88,7 +86,7 @@ def run(
             device=accelerator.device,
         )
     make = find_method(recipe.method.kind)
-    context = _context(recipe, parts, folder, rows, accelerator)
+    context = _context(recipe, parts, folder, trainings, accelerator)
     kept = _coreset(recipe, parts, folder, scores, accelerator)
     coreset = parts.train.select(kept.indices(parts.train))
     if parts.experts is not None:
@@ -111,10 +109,14 @@ def run(
         if accelerator.num_processes > 1:  # the main process's, to the last bit
             synthetic = SyntheticSet.from_pretrained(folder / SET)
     if accelerator.is_main_process and synthetic.kind == "images":
-        _copy(folder / SET / GRID, folder / GRID)
+        grid = (folder / SET / GRID).read_bytes()
+        if not (folder / GRID).is_file() or (folder / GRID).read_bytes() != grid:
+            write_bytes(folder / GRID, grid)
     results: list[Result] = []
     if recipe.evaluate.rows:
-        results = _evaluate(recipe, synthetic, coreset, parts, rows or folder / "rows", accelerator)
+        results = _evaluate(
+            recipe, synthetic, coreset, parts, trainings or folder / "trainings", accelerator
+        )
     if accelerator.is_main_process:
         _publish(synthetic, results, recipe, folder)
     for tracker in accelerator.trackers:  # end_training() would end the processes' group too
@@ -177,13 +179,13 @@ def _settings(recipe: Recipe) -> object:
 
 
 def _context(
-    recipe: Recipe, parts: Parts, folder: Path, rows: Path | None, accelerator: Accelerator
+    recipe: Recipe, parts: Parts, folder: Path, trainings: Path | None, accelerator: Accelerator
 ) -> Context:
     """What the method may use of the run."""
     kind, picture = recipe.method.kind, None
     if kind == "mosaic" and recipe.mosaic.fit != "center":
         picture = runtime.main_first(accelerator, lambda: whole_pictures(recipe.data, parts.train))
-    home = (rows or folder / "rows").parent / "classifiers"
+    home = (trainings or folder / "trainings").parent / "classifiers"
     context = Context(
         ipc=recipe.ipc,
         seed=recipe.seed,
@@ -193,7 +195,6 @@ def _context(
         mean=recipe.prune.scorer.mean or recipe.data.mean,
         classifier=lambda: real_classifier(recipe, parts, home, accelerator),
         objective=parts.objective,
-        batch=recipe.objective.batch,
     )
     return checkpoint.in_folder(folder, context)
 
@@ -214,7 +215,7 @@ def _evaluate(
     synthetic: SyntheticSet,
     coreset: Dataset,
     parts: Parts,
-    rows: Path,
+    trainings: Path,
     accelerator: Accelerator,
 ) -> list[Result]:
     """Train the students of all rows that are not there yet."""
@@ -232,7 +233,7 @@ def _evaluate(
         normalization=parts.normalization,
         train=parts.train,
         seen=recipe.objective.network if parts.objective else None,
-        trainings=rows,
+        trainings=trainings,
         accelerator=accelerator,
     )
 
@@ -321,11 +322,3 @@ def _publish(synthetic: SyntheticSet, results: list[Result], recipe: Recipe, fol
     if recipe.push.repo is not None:
         url = push_folder(folder / SET, recipe.push.repo, private=recipe.push.private)
         print(f"pushed: {url}")
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Whole or not at all; the same picture is left untouched."""
-    if target.is_file() and filecmp.cmp(source, target, shallow=False):
-        return
-    with writing(target) as part:
-        shutil.copyfile(source, part)

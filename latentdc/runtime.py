@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -216,6 +218,7 @@ class Machine:
     processes: int  # of the launch
     precision: str  # Accelerate's mixed precision
     system: str  # operating system and processor type
+    commit: str | None  # of the checkout that latentdc is imported from; None of an installed one
 
 
 def this_machine(accelerator: Accelerator) -> Machine:
@@ -229,7 +232,20 @@ def this_machine(accelerator: Accelerator) -> Machine:
         processes=accelerator.num_processes,
         precision=accelerator.mixed_precision,
         system=f"{platform.system()} {platform.machine()}",
+        commit=_commit(),
     )
+
+
+@cache
+def _commit() -> str | None:
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).strip()
+    except (OSError, subprocess.SubprocessError):  # no git, or a checkout of another user
+        return None
 
 
 def device_name(device: torch.device) -> str:

@@ -52,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=get_args(Numbers),
         help="what class numbers in sets of others are: names of classes, or positions among them",
     )
-    parser.add_argument("--output", help="folder of evaluation.json and rows/ (default: the run's)")
+    parser.add_argument(
+        "--output", help="folder of evaluation.json and trainings/ (default: the run's)"
+    )
     parser.add_argument("--labels", help="folder of stored soft labels of a set (default: made)")
     parser.add_argument("--print-config", action="store_true", help="print recipe and protocols")
     return parser

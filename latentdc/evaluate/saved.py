@@ -69,7 +69,7 @@ def score_saved(
         places: where the sets lie.
         recipes: of the runs that they come from; data, rows and launch settings are the first's.
         protocols: each scores every set.
-        output: gets `evaluation.json`, the finished trainings in `rows/` and stored soft labels.
+        output: gets `evaluation.json`, finished trainings and stored soft labels.
         labels: a folder of stored soft labels of one of the sets; None makes them.
     """
     recipe = recipes[0]
@@ -154,7 +154,7 @@ def _results(group: dict[str, SyntheticSet], protocol: EvalProtocol, call: Call)
         normalization=_preprocessing(recipe, one, call.train, call.accelerator),
         train=call.train,
         seen=call.seen,
-        trainings=call.output / "rows",
+        trainings=call.output / "trainings",
         labels=call.labels,
         accelerator=call.accelerator,
     )

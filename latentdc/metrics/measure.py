@@ -164,7 +164,7 @@ def _network(
         test,
         train,
         normalization=Normalization(recipe.data.mean, recipe.data.std),
-        folder=output / "rows",
+        folder=output / "trainings",
         accelerator=accelerator,
         key="--network",
     ).eval()

@@ -85,12 +85,12 @@ def load_text_conditions(
 
 def _check_sizes(folder: Path, unet: Mapping[str, Any], pooled: int) -> None:
     """Refuse a UNet that is told other numbers than SDXL's: three sizes, of two numbers each."""
-    wanted = unet.get("projection_class_embeddings_input_dim")
-    if wanted != (given := pooled + 6 * int(unet.get("addition_time_embed_dim") or 0)):
+    expected = unet.get("projection_class_embeddings_input_dim")
+    if expected != (given := pooled + 6 * int(unet.get("addition_time_embed_dim") or 0)):
         raise InputError(
-            f"the UNet of {folder} takes {wanted} numbers beside the tokens, where SDXL takes the "
-            f"pooled embedding and six numbers of size, {given} here; use SDXL's base model, not "
-            "its refiner."
+            f"the UNet of {folder} takes {expected} numbers beside the tokens, where SDXL takes "
+            f"the pooled embedding and six numbers of size, {given} here; use SDXL's base model, "
+            "not its refiner."
         )
 
 
@@ -100,20 +100,20 @@ def _configs(folder: Path, parts: Sequence[Path], unet: Mapping[str, Any]) -> li
         if (kind := read_config(part).get("model_type")) != "clip_text_model":
             raise InputError(f"{part} is a {kind}; texts are encoded by a clip_text_model.")
     configs = [CLIPTextConfig.from_pretrained(part) for part in parts]
-    width, wanted = sum(config.hidden_size for config in configs), unet.get("cross_attention_dim")
-    if wanted != width:
+    width, expected = sum(c.hidden_size for c in configs), unet.get("cross_attention_dim")
+    if expected != width:
         raise InputError(
-            f"the UNet of {folder} attends to tokens of width {wanted}, and its text encoders make "
-            f"them {width} wide; they are not of one model."
+            f"the UNet of {folder} attends to tokens of width {expected}, and its text encoders "
+            f"make them {width} wide; they are not of one model."
         )
     return configs
 
 
 def _encode(parts: Sequence[Path], texts: list[str], device: torch.device | str) -> Tensor:
     """(len(texts), T, D) on the CPU; with two encoders the last token is the pooled embedding."""
-    made = [_run(part, texts, device, before_last=len(parts) == 2) for part in parts]
-    tokens = torch.cat([tokens for tokens, _ in made], dim=-1)
-    pooled = made[-1][1]
+    encoded = [_run(part, texts, device, before_last=len(parts) == 2) for part in parts]
+    tokens = torch.cat([tokens for tokens, _ in encoded], dim=-1)
+    pooled = encoded[-1][1]
     if pooled is None:
         return tokens
     last = pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))
@@ -130,10 +130,11 @@ def _run(
     ids = _ids(part.with_name(TOKENIZERS[place]), texts, encoder.config.max_position_embeddings)
     tokens, pooled = [], []
     for some in ids.split(TOGETHER):
-        made = encoder(some.to(device), output_hidden_states=before_last)
-        tokens.append((made.hidden_states[-2] if before_last else made.last_hidden_state).cpu())
+        output = encoder(some.to(device), output_hidden_states=before_last)
+        last = output.hidden_states[-2] if before_last else output.last_hidden_state
+        tokens.append(last.cpu())
         if place == 1:
-            pooled.append(made.text_embeds.cpu())
+            pooled.append(output.text_embeds.cpu())
     return torch.cat(tokens), torch.cat(pooled) if pooled else None
 
 

@@ -52,19 +52,12 @@ class Weights:
     def index(self) -> Path:
         """Of the shards; diffusers once had the variant elsewhere."""
         older = self.folder / f"{self.name}{self.suffix}{self.variant}.index.json"
-        return (
-            older
-            if older.is_file()
-            else older.with_name(f"{self.name}{self.suffix}.index{self.variant}.json")
-        )
+        newer = self.folder / f"{self.name}{self.suffix}.index{self.variant}.json"
+        return older if older.is_file() else newer
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """That hold the tensors, there or not.
-
-        Raises:
-            InputError: an index that names none, or files elsewhere.
-        """
+        """That hold the tensors, there or not."""
         if not self.sharded:
             return (self.folder / f"{self.name}{self.variant}{self.suffix}",)
         named = read_json(self.index).get("weight_map")
@@ -261,11 +254,7 @@ def _part_files(part: Path, *, weights: bool = True) -> list[Path]:
 
 
 def autoencoder_part(folder: Path) -> Path:
-    """Where the autoencoder of a prior lies, or `folder` itself if it is an autoencoder's own.
-
-    Raises:
-        InputError: nowhere.
-    """
+    """Where the autoencoder of a prior lies, or `folder` itself if it is an autoencoder's own."""
     inside = any((folder / name / "config.json").is_file() for name in NETWORKS)
     alone = (folder / "config.json").is_file() and not inside
     if not alone and not any((folder / name / "config.json").is_file() for name in AUTOENCODERS):
@@ -278,11 +267,7 @@ def autoencoder_part(folder: Path) -> Path:
 
 
 def denoiser_parts(folder: Path) -> list[Path]:
-    """The parts of a prior that its denoiser and conditions are made of, that one first.
-
-    Raises:
-        InputError: one is missing.
-    """
+    """The parts of a prior that its denoiser and conditions are made of, that one first."""
     part = find_part(folder, "unet", "transformer")
     config = read_config(part)
     if config.get("_class_name") != "UNet2DConditionModel":
@@ -295,11 +280,7 @@ def denoiser_parts(folder: Path) -> list[Path]:
 
 
 def find_part(folder: Path, *names: str) -> Path:
-    """The sub-folder of one component, which may have one of several names.
-
-    Raises:
-        InputError: none of them holds a config.json.
-    """
+    """The sub-folder of one component, which may have one of several names."""
     for name in names:
         if (folder / name / "config.json").is_file():
             return folder / name
@@ -307,16 +288,12 @@ def find_part(folder: Path, *names: str) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a component; raises as `read_json`."""
+    """The config.json of a component."""
     return read_json(folder / "config.json")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a file of a prior's folder says.
-
-    Raises:
-        InputError: it is cut off, or something else.
-    """
+    """What a file of a prior's folder says."""
     try:
         loaded = io.read_json(path)
     except (OSError, ValueError) as error:

@@ -83,6 +83,7 @@ def load_prior(
         assert isinstance(normalization, Standardization)
         return VectorPrior(normalization)
     resolution = require_whole(resolution, "resolution")
+    require_seed(seed)
     prompts = None
     if class_names is not None:
         names = class_names_of(class_names, "load_prior")
@@ -109,7 +110,6 @@ def _load(
     """A prior that has weights."""
     kind, weights, autoencoder = settings.kind, settings.weights, settings.autoencoder
     assert weights is not None
-    require_seed(seed)
     drawn = int(seed) if settings.denoiser == "random" else None
     outline = torch.device(device).type == "meta"
     folder = _folder(weights, settings.revision, outline=outline)

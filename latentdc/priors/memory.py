@@ -134,9 +134,9 @@ def kept_bytes(forward: Callable[[], object]) -> int:
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        made = forward()  # held until all is counted, so that no address is used twice
+        result = forward()  # held until all is counted, so that no address is used twice
     size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    del made
+    del result
     return size
 
 

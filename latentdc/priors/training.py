@@ -301,9 +301,9 @@ def reconstruction_psnr(space: AutoencoderPrior, images: Images) -> float:
     device = space.autoencoder.device
     total = 0.0
     for start in range(0, len(images), 500):
-        wanted = images[start : start + 500].to(device)
-        made = to_uint8(space.decode(space.encode(from_uint8(wanted))))
-        error = (made.float() - wanted.float()).square().mean(dim=(1, 2, 3)).clamp(min=1e-3)
+        real = images[start : start + 500].to(device)
+        decoded = to_uint8(space.decode(space.encode(from_uint8(real))))
+        error = (decoded.float() - real.float()).square().mean(dim=(1, 2, 3)).clamp(min=1e-3)
         total += float((10 * torch.log10(255**2 / error)).sum())
     return total / len(images)
 
@@ -314,13 +314,13 @@ def sample_images(prior: DiffusionPrior, seed: int, per_class: int) -> tuple[Ten
     assert prior.class_names is not None
     device = prior.denoiser.null.device
     labels = torch.arange(len(prior.class_names)).repeat_interleave(per_class)
-    made = []
+    samples = []
     for index, part in enumerate(labels.split(50)):
         shape = (len(part), *prior.latent_shape)
         noise = torch.randn(shape, generator=draws.generator(seed, "samples", index)).to(device)
         images = prior.decode(torch.zeros_like(noise), prior.condition(part.to(device)), noise)
-        made.append(to_uint8(images).cpu())
-    return torch.cat(made), labels
+        samples.append(to_uint8(images).cpu())
+    return torch.cat(samples), labels
 
 
 def prior_card(recipe: PriorRecipe, name: str, facts: Mapping[str, Any]) -> str:

@@ -7,22 +7,20 @@ from latentdc.recipe.data import Data, require_images
 from latentdc.recipe.fields import check_fields
 
 
-def _check_widths(widths: list[int], key: str) -> None:
-    """Refuse widths that the group normalisation of small priors cannot have."""
+def _check(
+    settings: "AutoencoderTraining | UNetTraining", key: str, counts: tuple[str, ...]
+) -> None:
+    """Refuse counts and rates that no training has, and widths beside groups of 16 channels."""
+    for name in (*counts, "layers", "steps", "batch"):
+        value = getattr(settings, name)
+        require(value >= 1, f"{key}.{name} is at least 1, got {value}.")
+    widths = settings.channels
     require(
         bool(widths) and all(width > 0 and width % 16 == 0 for width in widths),
-        f"{key} has a positive multiple of 16 for each level, got {widths}.",
+        f"{key}.channels has a positive multiple of 16 for each level, got {widths}.",
     )
-
-
-def _check_training(
-    spec: "AutoencoderTraining | UNetTraining", key: str, counts: tuple[str, ...]
-) -> None:
-    for name in counts:
-        value = getattr(spec, name)
-        require(value >= 1, f"{key}.{name} is at least 1, got {value}.")
-    rate = spec.lr
-    require(rate > 0, f"{key}.lr is positive, got {rate}.")
+    require(settings.lr > 0, f"{key}.lr is positive, got {settings.lr}.")
+    require(0 <= settings.ema < 1, f"{key}.ema is in [0, 1), got {settings.ema}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +51,10 @@ class AutoencoderTraining:
 
     def __post_init__(self) -> None:
         check_fields(self, "autoencoder.")
-        _check_widths(self.channels, "autoencoder.channels")
-        _check_training(self, "autoencoder", ("latent_channels", "layers", "steps", "batch"))
+        _check(self, "autoencoder", ("latent_channels",))
         for name in ("kl", "edges"):
             value = getattr(self, name)
             require(value >= 0, f"autoencoder.{name} is at least 0, got {value}.")
-        require(0 <= self.ema < 1, f"autoencoder.ema is in [0, 1), got {self.ema}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +87,7 @@ class UNetTraining:
 
     def __post_init__(self) -> None:
         check_fields(self, "unet.")
-        _check_widths(self.channels, "unet.channels")
-        _check_training(self, "unet", ("condition", "layers", "heads", "steps", "batch"))
+        _check(self, "unet", ("condition", "heads"))
         require(
             all(width % self.heads == 0 for width in self.channels),
             f"unet.channels are multiples of unet.heads={self.heads}, got {self.channels}.",
@@ -103,7 +98,6 @@ class UNetTraining:
             f"{len(self.attention)} flags for {len(self.channels)} levels.",
         )
         require(0 < self.drop < 1, f"unet.drop is a share in (0, 1), got {self.drop}.")
-        require(0 <= self.ema < 1, f"unet.ema is in [0, 1), got {self.ema}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ def carry_out(
                 check_folder(recipe, target)
                 scores = share_scores(recipe, cells.values(), folder, accelerator)
                 title = "_".join((name, *cell_folder(Path(), point).parts))
-                run(recipe, title, target, rows=folder / "rows", scores=scores)
+                run(recipe, title, target, trainings=folder / "trainings", scores=scores)
                 if accelerator.is_main_process:
                     write_json(target / MARK, {"recipe": identity(recipe)})
                 accelerator.wait_for_everyone()

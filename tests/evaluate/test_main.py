@@ -48,7 +48,7 @@ def test_a_saved_set_is_scored_beside_random_images(run, capsys):
     assert "ipc 2, protocol quick" in printed and "2 steps" in printed
     results = json.loads((run / "evaluation.json").read_text())
     assert [row["set"] for row in results["results"]] == ["distilled", "random"]
-    assert len(list((run / "rows").iterdir())) == 2
+    assert len(list((run / "trainings").iterdir())) == 2
 
 
 def keep(kept, run):

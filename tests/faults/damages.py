@@ -42,7 +42,9 @@ TARGETS = {
     "checkpoint": Target(
         ["runs/plain/checkpoints/step-*/*"], _run(desk.PLAIN, "plain", ((desk.PLAIN, HALF),))
     ),
-    "rows": Target(["runs/plain/rows/*.json"], _run(desk.PLAIN, "plain", ((desk.PLAIN, None),))),
+    "trainings": Target(
+        ["runs/plain/trainings/*.json"], _run(desk.PLAIN, "plain", ((desk.PLAIN, None),))
+    ),
     "core set": Target(["runs/run/coreset.parquet"], _run(desk.RUN, "run", ((desk.RUN, HALF),))),
     "ended run": Target(
         ["runs/plain/*.*", "runs/plain/synthetic/**/*"],
@@ -69,7 +71,7 @@ TARGETS = {
         Work(("evaluate", "runs/plain"), ["runs/plain/evaluation.json"], ((desk.PLAIN, None),)),
     ),
     "labels": Target(
-        ["runs/plain/labels/**/*", "runs/plain/rows/*"],
+        ["runs/plain/labels/**/*", "runs/plain/trainings/*"],
         Work(
             (*desk.SOFT, "evaluate.seeds=2"),
             ["runs/plain/evaluation.json"],

@@ -75,7 +75,7 @@ def run(tmp_path_factory):
 def test_the_run_folder_is_complete(run):
     folder, _ = run
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    rows = {path for path in files if path.startswith("rows/")}
+    rows = {path for path in files if path.startswith("trainings/")}
     assert files - rows == FILES
     assert len(rows) == len(ROWS) * 2 * 2  # two students, two seeds
     recipe = config.load(Recipe, folder / "recipe.yaml")

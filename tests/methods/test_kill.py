@@ -73,8 +73,8 @@ def test_an_evaluation_that_goes_on_trains_only_the_rows_that_are_missing(monkey
     rows = "evaluate.rows=[distilled, random]"
     main(["quick.yaml", rows])
     results, table = (RUN / "results.json").read_bytes(), capsys.readouterr().out
-    assert sorted(trained) == [0, 0, 1, 1] and len(contents(RUN / "rows")) == 4
-    next(RUN.glob("rows/*-1.json")).unlink()
+    assert sorted(trained) == [0, 0, 1, 1] and len(contents(RUN / "trainings")) == 4
+    next(RUN.glob("trainings/*-1.json")).unlink()
     trained.clear()
     main(["quick.yaml", rows])
     assert trained == [1]

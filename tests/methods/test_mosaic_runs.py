@@ -72,9 +72,9 @@ def test_started_again_a_set_is_not_made_again(swept, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in swept.glob("*/*/synthetic/*")}
     monkeypatch.setattr("latentdc.methods.mosaics.mosaic", lambda *_: pytest.fail("made"))
     (swept / "P+C/whole/cell.json").unlink()
-    rows = {path: path.stat().st_mtime_ns for path in (swept / "rows").iterdir()}
+    rows = {path: path.stat().st_mtime_ns for path in (swept / "trainings").iterdir()}
     sweep(["sweeps/pca", *CALL, f"output={swept}"])
-    assert {path: path.stat().st_mtime_ns for path in (swept / "rows").iterdir()} == rows
+    assert {path: path.stat().st_mtime_ns for path in (swept / "trainings").iterdir()} == rows
     images = [path for path in before if path.suffix == ".parquet"]
     assert [path.stat().st_mtime_ns for path in images] == [before[path] for path in images]
 
@@ -95,7 +95,7 @@ def test_two_processes_make_the_same_sets_and_rows_as_one(tmp_path, kind):
     assert torch.equal(alone.images, both.images) and alone.provenance == both.provenance
 
     def rows(folder):
-        return {p.name: p.read_bytes() for p in (folder / "rows").glob("*.json")}
+        return {p.name: p.read_bytes() for p in (folder / "trainings").glob("*.json")}
 
     assert rows(tmp_path / "one") == rows(tmp_path / "two") and len(rows(tmp_path / "one")) == 2
 

@@ -29,7 +29,7 @@ def test_a_set_brings_its_whitening_to_whoever_evaluates_it(monkeypatch):
     main(["quick.yaml", "data.zca=true", ROWS])
     made = SyntheticSet.from_pretrained(RUN)
     assert made.whitening is not None and made.whitening.matrix.shape == (192, 192)
-    rows = sorted(path.name for path in (RUN / "rows").iterdir())
+    rows = sorted(path.name for path in (RUN / "trainings").iterdir())
 
     def refuse(*_, **__):
         raise AssertionError("the set has what is needed")
@@ -38,7 +38,7 @@ def test_a_set_brings_its_whitening_to_whoever_evaluates_it(monkeypatch):
     monkeypatch.setattr(open, "fit_whitening", refuse)
     monkeypatch.setattr(evaluation, "train_student", refuse)
     evaluate([str(RUN), ROWS])
-    assert sorted(path.name for path in (RUN / "rows").iterdir()) == rows
+    assert sorted(path.name for path in (RUN / "trainings").iterdir()) == rows
 
 
 def test_a_saved_set_of_whitened_pixels_shows_students_the_latents(monkeypatch):
@@ -63,7 +63,9 @@ class Seen(Exception):
 def test_whitened_and_plain_trainings_are_told_apart():
     main(["quick.yaml", ROWS, "output=plain"])
     main(["quick.yaml", "data.zca=true", ROWS, "output=zca"])
-    names = [{path.name for path in (Path(run) / "rows").iterdir()} for run in ("plain", "zca")]
+    names = [
+        {path.name for path in (Path(run) / "trainings").iterdir()} for run in ("plain", "zca")
+    ]
     assert names[0].isdisjoint(names[1])
     losses = [
         json.loads((Path(run) / "metrics.jsonl").read_text().splitlines()[0])["loss"]

@@ -1,6 +1,8 @@
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +34,7 @@ def test_a_frame_has_a_row_for_each_training():
     assert set(frame["machine.device"]) == {"cpu"} and set(frame["steps"]) == {3}
 
 
+DOCS = Path(__file__).parents[2] / "docs"
 FULL = [
     result(
         labels={"source": "brought", "label_bytes": 3},
@@ -175,3 +178,10 @@ def test_a_damaged_file_is_not_replaced(tmp_path):
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(InputError, match="mend or remove it"):
         merge(tmp_path / "results.json", [result()])
+
+
+def test_the_page_lists_every_key_of_a_row():
+    page = (DOCS / "metrics.md").read_text().split("## The files of results")[1]
+    content = to_json(FULL)
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == content["results"][1].keys()
+    assert all(f"`{key}`" in page for key in content) and f"version {content['version']}" in page

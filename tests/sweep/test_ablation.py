@@ -49,7 +49,7 @@ def test_started_again_it_trains_nothing(ablation, monkeypatch):
     monkeypatch.chdir(ablation)
 
     def written():
-        rows = (OUT / "rows").iterdir()
+        rows = (OUT / "trainings").iterdir()
         return {path: path.stat().st_mtime_ns for path in [*rows, *OUT.glob("*/checkpoints/*")]}
 
     before = written()

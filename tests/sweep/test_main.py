@@ -158,7 +158,7 @@ def test_it_grows_by_what_is_missing_alone(swept, monkeypatch):
     after = written(folder)
     assert {path: after[path] for path in before} == before
     new = {path.relative_to(folder / OUT).parts[:2] for path in after.keys() - before.keys()}
-    assert {part for part in new if part[0] != "rows"} == {("easy", "25"), ("hard", "25")}
+    assert {part for part in new if part[0] != "trainings"} == {("easy", "25"), ("hard", "25")}
     assert "1 of 8 cells are not finished." in (folder / OUT / "table.md").read_text()
 
 

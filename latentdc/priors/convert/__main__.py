@@ -10,7 +10,6 @@ from pathlib import Path
 
 from latentdc import cli
 from latentdc.errors import InputError
-from latentdc.io import is_free
 from latentdc.priors.convert.shape import class_names, read_yaml
 
 
@@ -31,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _convert(options: argparse.Namespace) -> None:
     cli.one_process("latentdc convert-prior")
-    if not is_free(options.out):
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise InputError(f"{options.out} exists and is not an empty folder; choose a new one.")
     model = read_yaml(options.config)
     if model.classes is None and options.classes:
