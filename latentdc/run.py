@@ -13,7 +13,6 @@ from latentdc.data.open import plain_preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
-from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.images import Whitening
 from latentdc.io import write_bytes
@@ -30,6 +29,7 @@ from latentdc.prune.prune import prune_dataset
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
 from latentdc.recipe import METHODS, Recipe
+from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import RESULTS, Result, save, to_json
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CORESET, claim_folder
