@@ -54,7 +54,6 @@ def main() -> None:
             recipe_objective(recipe, train, normalization),
             replace(spec, steps=steps),
             in_folder(folder, context),
-            batch=recipe.objective.batch,
         )
         took = time.process_time() - began
         save_grid(folder / f"step-{steps:05d}.png", made.images, made.labels, made.class_names)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from latentdc.evaluate.evaluate import evaluate_sets as evaluate_sets
     from latentdc.evaluate.evaluate import with_baselines as with_baselines
     from latentdc.evaluate.loading import load_protocol as load_protocol
-    from latentdc.evaluate.protocol import EvalProtocol as EvalProtocol
     from latentdc.images import Normalization as Normalization
     from latentdc.methods.context import Context as Context
     from latentdc.methods.matching import match as match
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from latentdc.recipe import Prune as Prune
     from latentdc.recipe import RuleSettings as RuleSettings
     from latentdc.recipe import Scorer as Scorer
+    from latentdc.recipe.protocol import EvalProtocol as EvalProtocol
     from latentdc.results.result import Result as Result
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
 
@@ -42,7 +42,7 @@ _HOME = {
     "Coreset": "latentdc.prune.coreset:Coreset",
     "Data": "latentdc.recipe:Data",
     "Dataset": "latentdc.data.dataset:Dataset",
-    "EvalProtocol": "latentdc.evaluate.protocol:EvalProtocol",
+    "EvalProtocol": "latentdc.recipe.protocol:EvalProtocol",
     "Matching": "latentdc.recipe:Matching",
     "Normalization": "latentdc.images:Normalization",
     "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",

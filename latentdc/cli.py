@@ -157,7 +157,8 @@ def _told(error: BaseException) -> tuple[str, int] | None:
     everything = list(_chain(error, implied=True))
     again = "finished files are whole, start again"
     if any(isinstance(one, KeyboardInterrupt) for one in everything):
-        return f"interrupted; {again} to go on.", EXIT["interrupt"]
+        told = f"interrupted; {again} to go on."  # all processes are, and the main one tells it
+        return "" if ranks.rank() > 0 else told, EXIT["interrupt"]
     if any(map(_disk_full, everything)):
         return f"the disk is full; {again} after making room.", EXIT["run"]
     for one in _chain(error, implied=False):

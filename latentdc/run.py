@@ -1,8 +1,6 @@
 """A whole run of a recipe: prune, make the synthetic set, keep it, evaluate, push."""
 
-import filecmp
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,10 +13,9 @@ from latentdc.data.open import plain_preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
-from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.images import Whitening
-from latentdc.io import writing
+from latentdc.io import write_bytes
 from latentdc.methods import find_method
 from latentdc.methods.context import Context
 from latentdc.methods.latents import check_fit
@@ -32,6 +29,7 @@ from latentdc.prune.prune import prune_dataset
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
 from latentdc.recipe import METHODS, Recipe
+from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import RESULTS, Result, save, to_json
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CORESET, claim_folder
@@ -111,7 +109,9 @@ def run(
         if accelerator.num_processes > 1:  # the main process's, to the last bit
             synthetic = SyntheticSet.from_pretrained(folder / SET)
     if accelerator.is_main_process and synthetic.kind == "images":
-        _copy(folder / SET / GRID, folder / GRID)
+        grid = (folder / SET / GRID).read_bytes()
+        if not (folder / GRID).is_file() or (folder / GRID).read_bytes() != grid:
+            write_bytes(folder / GRID, grid)
     results: list[Result] = []
     if recipe.evaluate.rows:
         results = _evaluate(
@@ -195,7 +195,6 @@ def _context(
         mean=recipe.prune.scorer.mean or recipe.data.mean,
         classifier=lambda: real_classifier(recipe, parts, home, accelerator),
         objective=parts.objective,
-        batch=recipe.objective.batch,
     )
     return checkpoint.in_folder(folder, context)
 
@@ -323,11 +322,3 @@ def _publish(synthetic: SyntheticSet, results: list[Result], recipe: Recipe, fol
     if recipe.push.repo is not None:
         url = push_folder(folder / SET, recipe.push.repo, private=recipe.push.private)
         print(f"pushed: {url}")
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Whole or not at all; the same picture is left untouched."""
-    if target.is_file() and filecmp.cmp(source, target, shallow=False):
-        return
-    with writing(target) as part:
-        shutil.copyfile(source, part)

@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OF_SETS = "methods of SyntheticSet import what they call, which takes a SyntheticSet"
 LONGEST = 450  # lines of a file
 IMPORTS = 0.07  # share of lines that import
 # What reads recipes as a whole, beside the commands: reading them, and what a run is made of.
@@ -17,22 +16,16 @@ RECIPE_READERS = {
 
 # What does not hold yet, each with its reason; to be emptied, never to grow.
 KNOWN: Mapping[str, Mapping[str, str]] = {
-    "file circles": {
-        "synthetic.card -> synthetic.synthetic_set -> synthetic.files -> synthetic.card": OF_SETS,
-        "synthetic.files -> synthetic.synthetic_set -> synthetic.files": OF_SETS,
-        "synthetic.storage -> synthetic.synthetic_set -> synthetic.storage": OF_SETS,
-    },
+    "file circles": {},
     "folder circles": {},
     "beyond recipe/": {},
     "methods know": {},
     "knows Recipe": {
-        "evaluate.cores": "scores core sets as the recipe of their run says",
         "evaluate.evaluate": "takes data and protocol from the recipe",
-        "evaluate.judge": "takes its scorer and data from the recipe",
         "evaluate.saved": "reads the recipe inside of a set",
         "metrics.measure": "takes data and prior from the recipe",
     },
-    "too long": {"methods.matching": "steps, latents and objective in one loop"},
+    "too long": {},
     "imports": {"7.5 %": "files of the first edition that are still short"},
 }
 

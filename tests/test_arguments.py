@@ -112,6 +112,8 @@ OBJECTIVE = [
     ({"network": "convnet33"}, "unknown network 'convnet33'"),
     ({"network": None}, "objective.network takes text"),
     ({"network": "convnet3@0"}, "the base width after '@'"),
+    ({"batch": 0}, "objective.batch is at least 1 image, got 0"),
+    ({"batch": None}, "objective.batch takes a whole number"),
     ({"distance": "l2"}, "objective.distance takes one of"),
     ({"augment": "blur"}, "'blur' in 'blur' is unknown"),
     ({"augment": 3}, "objective.augment takes text"),
@@ -157,8 +159,6 @@ MATCH = [
     ({"lr_z": -0.1}, "distill.lr_z is between 0"),
     ({"lr_c": "0.1"}, "distill.lr_c takes a number"),
     ({"momentum": 1.0}, "distill.momentum is in [0, 1), got 1.0"),
-    ({"batch": 0}, "objective.batch is at least 1 image, got 0"),
-    ({"batch": None}, "objective.batch takes a whole number"),
     ({"classes_per_step": 0}, "distill.classes_per_step is at least 1"),
     ({"classes_per_step": 4}, "distill.classes_per_step=4 is between"),
     ({"trim": 0.2}, "distill.trim takes a mapping"),
@@ -183,7 +183,7 @@ MATCH = [
 def test_match_has_the_checks_of_a_recipe(options, told):
     def run():
         of_context = ("ipc", "seed", "accelerator")
-        of_match = ("coreset", "prior", "objective", "batch", "settings", "context")
+        of_match = ("coreset", "prior", "objective", "settings", "context")
         rest = {k: v for k, v in options.items() if k not in (*of_context, *of_match)}
         given = {
             "coreset": setup.dataset(),

@@ -31,6 +31,7 @@ def distilled(folder, kind: str) -> torch.Tensor:
         ObjectiveSettings(
             kind=kind,
             network="convnet3@8",
+            batch=4,
             loops=Loops(outer=2, inner=1, batch_syn=4),
             trajectory=Trajectory(syn_steps=2, batch_syn=4, lr_student=0.01, lr_lr=1e-5),
         ),
@@ -40,7 +41,7 @@ def distilled(folder, kind: str) -> torch.Tensor:
         experts=Wanderers() if kind == "mtt" else None,
     )
     made = latentdc.match(
-        pictures(), prior, objective, latentdc.Matching(steps=2), latentdc.Context(ipc=2), batch=4
+        pictures(), prior, objective, latentdc.Matching(steps=2), latentdc.Context(ipc=2)
     )
     assert made.z is not None and made.c is not None
     return torch.cat([made.images.flatten().float(), made.z.flatten(), made.c.flatten()])

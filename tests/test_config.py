@@ -2,8 +2,8 @@ import pytest
 
 from latentdc import config
 from latentdc.errors import InputError
-from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.recipe import Recipe
+from latentdc.recipe.protocol import EvalProtocol
 
 
 @pytest.fixture

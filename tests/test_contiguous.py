@@ -10,8 +10,6 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from latentdc.evaluate.evaluate import evaluate_sets
-from latentdc.evaluate.label_settings import Labels, Teacher
-from latentdc.evaluate.settings import Views
 from latentdc.experts.training import train_expert
 from latentdc.images import Normalization, contiguous, from_uint8
 from latentdc.metrics.measure import seen_by
@@ -23,6 +21,7 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.small import autoencoder_loss
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Experts, Loops, ObjectiveSettings, Trajectory
+from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.recipe.networks import LIMITS
 from tests.evaluate.toys import pictures, protocol
 from tests.experts.toys import Wanderers
@@ -215,7 +214,7 @@ def test_a_student_of_eight_channels_trains_on_pictures_of_64_pixels():
     """In torch 2.14 a CPU dies of the gradient of its shortcuts where images are channels-last."""
     code = (
         "from latentdc.evaluate.evaluate import evaluate_sets\n"
-        "from latentdc.evaluate.settings import Views\n"
+        "from latentdc.recipe.labels import Views\n"
         "from latentdc.images import Normalization\n"
         "from tests.evaluate.toys import pictures, protocol\n"
         "some = protocol(students=['resnet18@8'], seeds=1, steps=1, batch=2, views=Views(pad=2))\n"

@@ -18,7 +18,7 @@ from latentdc.synthetic import folder as layout
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 MODULES = {module.removesuffix(".__main__"): name for name, (module, _) in cli.COMMANDS.items()}
 
 

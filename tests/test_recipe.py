@@ -4,8 +4,6 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from latentdc.errors import InputError
-from latentdc.evaluate.label_settings import Labels, Teacher
-from latentdc.evaluate.settings import Views
 from latentdc.recipe import (
     Data,
     Evaluate,
@@ -24,6 +22,7 @@ from latentdc.recipe import (
     Trajectory,
     Trim,
 )
+from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
 
 REFUSED = [

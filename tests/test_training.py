@@ -68,6 +68,7 @@ def dc(network: str, ipc: int, batch: int, size: int = 32):
             kind="dc",
             network=network,
             augment=None,
+            batch=2,
             loops=Loops(outer=2, inner=1, batch_syn=batch),
         ),
         num_classes=2,
@@ -76,7 +77,7 @@ def dc(network: str, ipc: int, batch: int, size: int = 32):
     )
     settings, context = Matching(steps=2, lr_z=0.1), Context(ipc=ipc)
     data = noise(4 * ipc, size)
-    return match(data, PixelPrior(size), made, settings, context, batch=2).images
+    return match(data, PixelPrior(size), made, settings, context).images
 
 
 def mtt(network: str, ipc: int, batch: int, size: int = 32):
@@ -96,7 +97,7 @@ def mtt(network: str, ipc: int, batch: int, size: int = 32):
     )
     settings, context = Matching(steps=1, lr_z=0.1), Context(ipc=ipc)
     data = noise(4 * ipc, size)
-    return match(data, PixelPrior(size), made, settings, context, batch=2).images
+    return match(data, PixelPrior(size), made, settings, context).images
 
 
 LOOPS = {

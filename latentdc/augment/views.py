@@ -73,7 +73,7 @@ def view(images: Images, rows: Tensor, draws: Draws, device: torch.device) -> Te
     """The views (B, 3, H, W) in [-1, 1] of the images at `rows` (B,), on the device.
 
     Args:
-        images: (N, 3, H, W) of the whole set, placed (see `latentdc.device`).
+        images: (N, 3, H, W) of the whole set, placed (see `images.place`).
         rows: on the CPU.
         draws: of the whole set, for one epoch.
         device: that computes.

@@ -14,7 +14,6 @@ from latentdc.data.dataset import Dataset, hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.estimates import in_time, multiply_adds, seconds_for
-from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.evaluate.teachers import open_teacher
 from latentdc.images import Normalization
 from latentdc.io import fingerprint, load_tensors, save_tensors
@@ -30,6 +29,7 @@ from latentdc.prune.scorers import (
 from latentdc.ranks import say
 from latentdc.recipe import Data, Scorer
 from latentdc.recipe.networks import pretrained
+from latentdc.recipe.protocol import EvalProtocol
 
 NETWORK, LARGEST = "convnet3@32", 32  # px
 BATCH, LR = 128, 0.02

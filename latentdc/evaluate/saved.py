@@ -15,11 +15,11 @@ from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.judge import open_judge
-from latentdc.evaluate.protocol import EvalProtocol
 from latentdc.images import Normalization, Preprocessing
 from latentdc.prune.coreset import Coreset
 from latentdc.ranks import warn
 from latentdc.recipe import Prune, Recipe
+from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import EVALUATION, Result, merge
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CORESET

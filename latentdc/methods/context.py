@@ -55,7 +55,7 @@ class Context:
         mean: colour of the real images, in [0, 1].
         classifier: makes a classifier of the real images, (B, 3, H, W) in [-1, 1] -> (B, C) logits,
             in eval mode, that was found to know them, and tells its accuracy.
-        objective: what a method that matches matches, on `batch` real images per class and step.
+        objective: what a method that matches matches.
         load_state: the last saved state, or None; all processes call it together.
         save_state: keeps a state; all processes call it together.
         on_step: is told the measures of each finished step (`step`, `loss`, ...), on every process.
@@ -72,7 +72,6 @@ class Context:
     mean: tuple[float, ...] = Normalization().mean
     classifier: Callable[[], tuple[nn.Module, float]] | None = None
     objective: Objective | None = None
-    batch: int = 256
     load_state: Callable[[], State | None] | None = None
     save_state: Callable[[State], None] | None = None
     on_step: Callable[[Mapping[str, Any]], None] | None = None

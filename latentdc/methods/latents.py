@@ -20,10 +20,12 @@ from latentdc import draws
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import as_floats
+from latentdc.methods.context import ByClass, State
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
 
 ENCODED = 16  # images that enter the encoder at once
+KNOWN = "known."  # of the real images of a class, in names of saved tensors
 
 Parts = tuple[Tensor, ...]  # one tensor per class
 
@@ -190,6 +192,57 @@ def leaves(parts: Sequence[Tensor]) -> Parts:
     """Copies of their own that an optimizer can move."""
     dense = torch.contiguous_format  # a convolution over one point may give channels-last latents
     return tuple(p.detach().float().clone(memory_format=dense).requires_grad_() for p in parts)
+
+
+def tensors_by_class(latents: Latents, optimizer: torch.optim.Optimizer, known: ByClass) -> ByClass:
+    """What is saved of each class: latents, momentum, and what is known of its real images."""
+    saved: ByClass = {
+        label: {KNOWN + name: tensor for name, tensor in known.get(label, {}).items()}
+        for label in latents.classes
+    }
+    for name, parts in (("z", latents.z), ("c", latents.c), ("noise", latents.noise)):
+        for label, part in zip(latents.classes, parts or (), strict=False):
+            velocity = optimizer.state.get(part, {}).get("momentum_buffer")
+            saved[label][name] = part
+            if velocity is not None:
+                saved[label][f"{name}_momentum"] = velocity
+    return {
+        label: {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        for label, tensors in saved.items()
+    }
+
+
+def restored_latents(
+    saved: State, classes: range, device: torch.device
+) -> tuple[Latents, dict[tuple[str, int], Tensor]]:
+    """The saved latents of `classes`, and the momentum of those that a step has met."""
+    found = saved.tensors(classes)
+
+    def parts(name: str) -> tuple[Tensor, ...] | None:
+        here = [found[label].get(name) for label in classes]
+        return None if None in here else tuple(t.to(device) for t in here if t is not None)
+
+    z, c = parts("z"), parts("c")
+    assert z is not None, f"{saved.place} lacks a class"
+    momentum = {
+        (name, label): found[label][f"{name}_momentum"].to(device)
+        for name in ("z", "c")
+        for label in classes
+        if f"{name}_momentum" in found[label]
+    }
+    return Latents(tuple(classes), len(z[0]), leaves(z), c and leaves(c), parts("noise")), momentum
+
+
+def known_images(saved: State, classes: range) -> ByClass:
+    """What is known of the real images of `classes`."""
+    return {
+        label: {
+            name.removeprefix(KNOWN): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(KNOWN)
+        }
+        for label, tensors in saved.tensors(classes).items()
+    }
 
 
 def own_classes(num_classes: int, process: int, processes: int) -> range:

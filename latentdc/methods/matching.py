@@ -25,10 +25,12 @@ from latentdc.methods.latents import (
     check_classes_per_step,
     check_fit,
     initial_latents,
-    leaves,
+    known_images,
     most_together,
     own_classes,
+    restored_latents,
     step_classes,
+    tensors_by_class,
 )
 from latentdc.methods.log import StepLog, diverged
 from latentdc.methods.real import RealBatches, Trimming, separable
@@ -39,13 +41,13 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
 from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Matching, ObjectiveSettings
+from latentdc.recipe import Matching
 from latentdc.runtime import with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
+BATCH = 256  # real images per class and step of an objective that does not say
 # Facts that a continued run need not share with its start.
 MAY_CHANGE = ("memory", "chunk", "processes", "threads", "torch")
-KNOWN = "known."  # of the real images of a class, in names of saved tensors
 
 
 def matching(
@@ -55,7 +57,7 @@ def matching(
     assert prior is not None and context.objective is not None
     train = context.real_images()
     real = train.select(coreset.indices(train))
-    return match(real, prior, context.objective, settings, context, batch=context.batch)
+    return match(real, prior, context.objective, settings, context)
 
 
 @with_gradients
@@ -65,18 +67,15 @@ def match(
     objective: Objective,
     settings: Matching | None = None,
     context: Context | None = None,
-    *,
-    batch: int = 256,
 ) -> SyntheticSet:
     """Optimise `context.ipc` images per class so that they replace `coreset`.
 
     Args:
         coreset: real images to start from and to match; all of a data set or a pruned part.
         prior: the space to optimise in.
-        objective: what to match.
+        objective: what to match, and on how many real images per class and step.
         settings: of the optimisation; None takes the defaults.
         context: ipc, seed, and what the caller does for the run; None keeps no state.
-        batch: real images per class and step.
 
     Returns:
         The set, class by class: decoded images, and on the main process the z, c and noise
@@ -90,7 +89,7 @@ def match(
     settings = Matching() if settings is None else settings
     context = Context() if context is None else context
     _check_parts(coreset, prior, objective, settings, context)
-    batch = ObjectiveSettings(batch=batch).batch
+    batch = getattr(objective, "batch", BATCH)
     ipc, seed, steps = context.ipc, context.seed, settings.steps
     accelerator = context.accelerator or Accelerator()
     check_precision(accelerator)
@@ -131,7 +130,7 @@ def match(
     else:
         _require_same(saved, facts, steps)
         start = saved.step
-        latents, velocity = _restored(saved, classes, device)
+        latents, velocity = restored_latents(saved, classes, device)
         objective.restore(saved.shared)
     optimizer = make_optimizer(latents, settings)
     for (name, label), momentum in velocity.items():
@@ -143,7 +142,7 @@ def match(
     real = RealBatches(coreset, needed, batch=batch, seed=seed, device=device)
     trimming = None if trimmed is None else Trimming(settings.trim, trimmed, real)
     if trimming is not None and saved is not None:
-        trimming.restore(_known(saved, needed))
+        trimming.restore(known_images(saved, needed))
 
     def moved(step: int) -> tuple[int, ...]:
         return step_classes(num_classes, per_step, step, seed)
@@ -152,7 +151,7 @@ def match(
         known = {} if trimming is None else trimming.state(classes)
 
         def tensors(some: Collection[int]) -> ByClass:
-            return _by_class(latents.pick(some), optimizer, known)
+            return tensors_by_class(latents.pick(some), optimizer, known)
 
         return State(done, facts, classes, tensors, objective.state())
 
@@ -428,57 +427,6 @@ def _require_same(saved: State, facts: dict[str, Any], steps: int) -> None:
             f"{saved.place} is {saved.step} steps on, and steps={steps} lie behind it; ask for as "
             "many or more, or give the run another folder."
         )
-
-
-def _by_class(latents: Latents, optimizer: torch.optim.Optimizer, known: ByClass) -> ByClass:
-    """What is saved of each class: latents, momentum, and what is known of its real images."""
-    saved: ByClass = {
-        label: {KNOWN + name: tensor for name, tensor in known.get(label, {}).items()}
-        for label in latents.classes
-    }
-    for name, parts in (("z", latents.z), ("c", latents.c), ("noise", latents.noise)):
-        for label, part in zip(latents.classes, parts or (), strict=False):
-            velocity = optimizer.state.get(part, {}).get("momentum_buffer")
-            saved[label][name] = part
-            if velocity is not None:
-                saved[label][f"{name}_momentum"] = velocity
-    return {
-        label: {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        for label, tensors in saved.items()
-    }
-
-
-def _restored(
-    saved: State, classes: range, device: torch.device
-) -> tuple[Latents, dict[tuple[str, int], Tensor]]:
-    """The saved latents of `classes`, and the momentum of those that a step has met."""
-    found = saved.tensors(classes)
-
-    def parts(name: str) -> tuple[Tensor, ...] | None:
-        here = [found[label].get(name) for label in classes]
-        return None if None in here else tuple(t.to(device) for t in here if t is not None)
-
-    z, c = parts("z"), parts("c")
-    assert z is not None, f"{saved.place} lacks a class"
-    momentum = {
-        (name, label): found[label][f"{name}_momentum"].to(device)
-        for name in ("z", "c")
-        for label in classes
-        if f"{name}_momentum" in found[label]
-    }
-    return Latents(tuple(classes), len(z[0]), leaves(z), c and leaves(c), parts("noise")), momentum
-
-
-def _known(saved: State, classes: range) -> ByClass:
-    """What is known of the real images of `classes`."""
-    return {
-        label: {
-            name.removeprefix(KNOWN): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(KNOWN)
-        }
-        for label, tensors in saved.tensors(classes).items()
-    }
 
 
 def _require_finite(latents: Latents, done: int, accelerator: Accelerator) -> None:

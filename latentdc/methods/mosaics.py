@@ -3,7 +3,7 @@
 The second step of PCA (Xiao et al., "Unifying Dataset Pruning and Distillation",
 https://arxiv.org/abs/2502.06434): pruned images are tiled complete, because cropping can lower the
 loss of an image without lowering the entropy of its prediction. No code was released. How an image
-becomes square and in which order the images meet are choices made here (docs/pca.md). The third
+becomes square and in which order the images meet are choices made here (docs/methods.md). The third
 step, crops inside one cell, is the protocol's (`views.cells`).
 """
 

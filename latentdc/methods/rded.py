@@ -6,7 +6,7 @@ crops are scaled to the size of a cell; the realism of a crop is -log p_y of a t
 on a canvas of the mean colour; each image gives its best crop, each class its best images.
 Deviations: crops are cut from images as they were decoded (square, at the resolution of the set),
 all draws are keyed by class and image, and the teacher may see crops enlarged in place of the
-canvas, on which networks for small images recognise nothing (docs/pca.md).
+canvas, on which networks for small images recognise nothing (docs/records/mosaics.md).
 """
 
 from collections.abc import Iterator

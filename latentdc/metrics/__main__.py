@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, get_args
 from latentdc import cli, config
 from latentdc.cli import split_words
 from latentdc.errors import InputError
-from latentdc.evaluate.label_settings import Teacher
 from latentdc.io import locked
 from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
+from latentdc.recipe.labels import Teacher
 from latentdc.recipe.networks import PRETRAINED, pretrained
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.open import Place, find

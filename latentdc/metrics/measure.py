@@ -15,7 +15,6 @@ from latentdc.data.dataset import Dataset, random_images
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers
-from latentdc.evaluate.label_settings import Teacher
 from latentdc.evaluate.loading import load_protocol
 from latentdc.evaluate.sets import require_comparable
 from latentdc.evaluate.teachers import open_teacher, require_knowledge
@@ -26,6 +25,7 @@ from latentdc.metrics.storage import decoder_bytes, soft_label_bytes
 from latentdc.parts import build_prior
 from latentdc.prune.scorers import Classifier, real_accuracy
 from latentdc.recipe import Recipe
+from latentdc.recipe.labels import Teacher
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 

@@ -5,9 +5,14 @@ are cut changes results by rounding only.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
+
+from latentdc.images import Preprocessing
+from latentdc.io import fingerprint
+from latentdc.recipe import ObjectiveSettings
 
 RealBatch = Callable[[int, int], Tensor]
 """(step, label) -> (B, 3, H, W) real images of one class in [-1, 1]."""
@@ -21,11 +26,22 @@ PIXELS_CPU = 2**15  # 32 images of 32 px, whose feature maps stay in the caches
 PIXELS_GPU = 2**21  # 32 images of 256 px: about 4 GB of a ConvNet's feature maps with a graph
 
 
+def identity_of(settings: ObjectiveSettings, normalization: Preprocessing, seed: int) -> str:
+    """16 hex digits of what decides the loss of an objective; experts by their own files."""
+    facts = asdict(
+        replace(settings, batch=1, trajectory=replace(settings.trajectory, experts=None))
+    )
+    return fingerprint({"settings": facts, "seen": normalization.facts(), "seed": seed})
+
+
 class Objective(Protocol):
     """A loss that synthetic images get for behaving unlike real ones.
 
     Attributes:
         sums_classes: whether the loss is a sum over classes, and so noted per class.
+
+    Those that `build_objective` makes also have `batch`, real images per class and step, and
+    `identity`, of what decides the loss: a run is continued with the same alone.
     """
 
     sums_classes: bool

@@ -26,7 +26,7 @@ from latentdc.errors import InputError
 from latentdc.images import Preprocessing
 from latentdc.networks.base import Network, batch_norms, disable_dropout
 from latentdc.networks.build import new_network, outline
-from latentdc.objectives.base import PIXELS_GPU, EffectForm, RealBatch, at_once, packs
+from latentdc.objectives.base import PIXELS_GPU, EffectForm, RealBatch, at_once, identity_of, packs
 from latentdc.objectives.effects import Effects
 from latentdc.recipe import ObjectiveSettings
 from latentdc.runtime import with_gradients
@@ -76,6 +76,8 @@ class Classwise:
         self.resolution = resolution
         self.normalization = normalization
         self.augmentation = settings.augment
+        self.batch = settings.batch
+        self.identity = identity_of(settings, normalization, seed)
         self.seed = seed
         self.students = Students(
             settings,

@@ -23,7 +23,7 @@ from latentdc.augment.dsa import augment
 from latentdc.images import Preprocessing
 from latentdc.networks.base import disable_dropout
 from latentdc.networks.build import new_network
-from latentdc.objectives.base import LEARNED_LR, RealBatch
+from latentdc.objectives.base import LEARNED_LR, RealBatch, identity_of
 from latentdc.objectives.unroll import FORMS, InnerLoss, Weights
 from latentdc.recipe import ObjectiveSettings
 from latentdc.runtime import with_gradients
@@ -75,6 +75,8 @@ class TrajectoryMatching:
         self.resolution = resolution
         self.normalization = normalization
         self.augmentation = settings.augment
+        self.batch = settings.batch
+        self.identity = identity_of(settings, normalization, seed)
         self.seed = seed
         network, sizes = settings.network, {"num_classes": num_classes, "resolution": resolution}
         self.student = disable_dropout(new_network(network, "inner", **sizes, seed=seed))

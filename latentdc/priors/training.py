@@ -25,6 +25,7 @@ from latentdc.data.open import open_splits
 from latentdc.errors import InputError, RunError
 from latentdc.images import Images, contiguous, from_uint8, to_uint8
 from latentdc.io import load_metadata, load_tensors, save_tensors, write_json, write_text, writing
+from latentdc.pictures import save_grid
 from latentdc.plain_text import in_markdown, in_one_line
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
@@ -40,7 +41,6 @@ from latentdc.priors.small import (
 from latentdc.published import published, without_paths
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
-from latentdc.report import save_grid
 from latentdc.runtime import device_name, use_threads, with_gradients
 from latentdc.training import fit, moving_average
 

@@ -20,7 +20,7 @@ class Data:
 
     Attributes:
         kind: of samples: `images`, or `vectors` of features from the files of `source`
-            (docs/features.md), to which the keys of images do not apply.
+            (docs/data.md), to which the keys of images do not apply.
         source: `digits` (bundled with scikit-learn), a local folder (parquet files in the Hub's
             layout, what `save_to_disk` wrote, one folder per class, or CIFAR's binary files) or a
             Hub data set id.

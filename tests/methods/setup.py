@@ -26,13 +26,15 @@ def dataset(per_class: int = 6) -> Dataset:
     return Dataset(images, labels, CLASSES, torch.arange(count), "toy")
 
 
-def objective(kind: str = "dm"):
+def objective(kind: str = "dm", batch: int = 4, **changes):
     loops = Loops(outer=3, inner=2, batch_syn=4) if kind == "dc loops" else Loops(outer=1, inner=1)
     return build_objective(
         ObjectiveSettings(
             kind=kind.split()[0],
             network="convnet3@8",
+            batch=batch,
             loops=loops,
+            **changes,
             trajectory=Trajectory(syn_steps=3, batch_syn=4, lr_student=0.01, lr_lr=1e-5),
         ),
         num_classes=3,
@@ -43,6 +45,7 @@ def objective(kind: str = "dm"):
 
 
 def run(folder: Path | None = None, *, prior=None, kind: str = "dm", **options):
+    changes = {name: options.pop(name) for name in ("batch", "augment") if name in options}
     given = {"steps": 10, "lr_z": 0.1, "lr_c": 0.1, "checkpoint_every": 5, **options}
     context = Context(
         ipc=given.pop("ipc", 2),
@@ -52,8 +55,7 @@ def run(folder: Path | None = None, *, prior=None, kind: str = "dm", **options):
     return match(
         dataset(),
         prior or small.prior(steps=2),
-        objective(kind),
-        batch=given.pop("batch", 4),
+        objective(kind, **changes),
         settings=Matching(**given),
         context=context if folder is None else checkpoint.in_folder(folder, context),
     )

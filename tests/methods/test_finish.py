@@ -8,13 +8,13 @@ from accelerate import Accelerator
 
 from latentdc import checkpoint
 from latentdc.evaluate.sets import views_for
-from latentdc.evaluate.settings import Views
 from latentdc.images import Normalization, fit_whitening
 from latentdc.methods import decode
 from latentdc.methods.context import Context
 from latentdc.methods.decode import show_latents, synthetic_set
 from latentdc.methods.latents import initial_latents
 from latentdc.priors.pixel import PixelPrior
+from latentdc.recipe.labels import Views
 from tests.methods import setup
 
 

@@ -181,7 +181,7 @@ def test_a_damaged_file_is_not_replaced(tmp_path):
 
 
 def test_the_page_lists_every_key_of_a_row():
-    page = (DOCS / "metrics.md").read_text().split("## The files of results")[1]
+    page = (DOCS / "comparison.md").read_text().split("## The file of results")[1].split("\n## ")[0]
     content = to_json(FULL)
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == content["results"][1].keys()
     assert all(f"`{key}`" in page for key in content) and f"version {content['version']}" in page
