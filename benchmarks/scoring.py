@@ -14,6 +14,7 @@ python benchmarks/scoring.py RECIPE prune.scorer.weights=FILE [key=value ...]
 """
 
 import argparse
+import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -46,6 +47,8 @@ def main() -> None:
     recipe = config.load(Recipe, config.find(options.recipe, "recipes"), options.overrides)
     accelerator = runtime.start(threads=recipe.threads)
     device, scorer, data = accelerator.device, recipe.prune.scorer, recipe.data
+    if scorer.weights is None:
+        sys.exit("give the scorer's weights: prune.scorer.weights=FILE.")
     normalization = Normalization(scorer.mean or data.mean, scorer.std or data.std)
     train, test = open_splits(data)
     images = len(train) + len(test)
