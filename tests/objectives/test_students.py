@@ -105,7 +105,7 @@ def test_a_checkpoint_holds_the_student(tmp_path):
 
 def test_a_checkpoint_without_the_student_is_refused(tmp_path):
     setup.run(tmp_path, kind="dc", prior=PixelPrior(8), steps=5)
-    with pytest.raises(InputError, match=r"step-0+5 was made with objective .* a folder of its own"):
+    with pytest.raises(InputError, match=r"step-0+5 was made with objective .* of its own"):
         setup.run(tmp_path, kind="dc loops", prior=PixelPrior(8))
 
 
