@@ -115,7 +115,7 @@ def sync(path: Path) -> None:
 def put_back(folder: Path) -> None:
     """Undo the first of the two renames of a folder where the second did not come."""
     with suppress(OSError, ValueError):  # a name that cannot be one, a place that cannot be written
-        folder = folder.resolve()
+        folder = Path(os.path.realpath(folder))  # Path.resolve fails on links in a circle
         if not folder.exists() and _aside(folder).is_dir():
             _aside(folder).rename(folder)
 

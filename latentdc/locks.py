@@ -93,7 +93,7 @@ def _locked(folder: Path, wait: bool, advice: str) -> Iterator[None]:
 
 def lock_owner(folder: Path) -> dict[str, str] | None:
     """Host, process, command and start of the command that holds a folder, as far as it is told."""
-    mark = _beside(folder.resolve(), "owner")
+    mark = _beside(Path(os.path.realpath(folder)), "owner")
     try:
         return dict(json.loads(mark.read_text(encoding="utf-8"))) if mark.is_file() else None
     except (OSError, ValueError, TypeError):

@@ -241,3 +241,10 @@ def test_a_place_that_cannot_hold_a_folder_is_refused(tmp_path, place):
 def test_importing_it_imports_no_torch():
     code = "import sys, latentdc.io; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_link_to_itself_gives_way_to_a_file(tmp_path):
+    path = tmp_path / "x.json"
+    path.symlink_to(path)
+    io.write_json(path, {"a": 1})
+    assert io.read_json(path) == {"a": 1} and not path.is_symlink()
