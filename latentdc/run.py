@@ -141,7 +141,7 @@ def _start(recipe: Recipe, folder: Path) -> Accelerator:
 def _coreset(
     recipe: Recipe, parts: Parts, folder: Path, scores: Path | None, accelerator: Accelerator
 ) -> Coreset:
-    """The run's core set: kept from before, brought by the user, the experts', or scored now."""
+    """The run's core set: kept from before, given by the user, the experts', or scored now."""
     train, experts, prune = parts.train, parts.experts, recipe.prune
     path: Path | None = folder / CORESET
     if not runtime.broadcast(accelerator, (folder / CORESET).is_file()):

@@ -28,7 +28,7 @@ from latentdc.evaluate.sets import views_for
 from latentdc.evaluate.teachers import Ensemble, open_teachers
 from latentdc.evaluate.training import SoftLabels
 from latentdc.images import Preprocessing, place, send
-from latentdc.recipe.labels import Labels, changed
+from latentdc.recipe.labels import OWN, Labels, changed
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -129,7 +129,7 @@ def own_labels(labelled: SyntheticSet, labels: Labels, device: torch.device) -> 
 def own_label_facts(labelled: SyntheticSet) -> dict[str, object]:
     """What a set's own soft labels are and cost, in JSON's types; empty where there are none."""
     soft = labelled.soft_labels
-    return {} if soft is None else {"source": "brought", "label_bytes": soft.nbytes}
+    return {} if soft is None else {"source": OWN, "label_bytes": soft.nbytes}
 
 
 def require_given_labels(

@@ -15,6 +15,7 @@ from latentdc.recipe.fields import check_fields
 from latentdc.recipe.networks import PRETRAINED, check_network, pretrained
 
 SOFT = ("fixed", "online", "stored")  # sources of labels that come from teachers
+OWN = "own"  # the source of soft labels that a set has itself, whatever its protocol says
 
 
 @dataclass(frozen=True, kw_only=True)

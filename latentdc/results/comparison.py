@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from latentdc.plain_text import markdown_table
-from latentdc.results.frame import UNSEEN, by_seed, percent, plus_minus, unseen_students
+from latentdc.results.frame import UNSEEN, by_seed, over_seeds, percent, plus_minus, unseen_students
 from latentdc.results.result import deviation
 from latentdc.results.robustness import robustness
 
@@ -107,8 +107,8 @@ def _caption(group: pd.DataFrame, value: str) -> str:
     seeds = sorted(set(group.groupby(["name", "ipc", "student"])["seed"].nunique()))
     first = group.iloc[0]
     return (
-        f"{what} in %, mean ± sample std over {' or '.join(map(str, seeds))} "
-        f"seed{'s' if seeds != [1] else ''}, protocol {' or '.join(group['protocol'].unique())} "
+        f"{what} in %, {over_seeds(*seeds)}, "
+        f"protocol {' or '.join(group['protocol'].unique())} "
         f"({first['protocol_hash']}), {first['steps']} steps, test set {first['test']}"
     )
 

@@ -76,6 +76,13 @@ def percent(values: Sequence[float]) -> str:
     return plus_minus(fmean(values), deviation(values)) if values else "-"
 
 
+def over_seeds(*counts: int) -> str:
+    """What a mean and its deviation are of, for captions."""
+    if counts == (1,):
+        return "1 seed"
+    return f"mean ± sample std over {' or '.join(map(str, counts))} seeds"
+
+
 def plus_minus(mean: float, error: float | None, sign: str = "") -> str:
     """Shares in % with one decimal."""
     return f"{100 * mean:{sign}.1f}" + ("" if error is None else f" ± {100 * error:.1f}")

@@ -20,6 +20,7 @@ import pandas as pd
 
 from latentdc.errors import InputError
 from latentdc.recipe import BASELINES
+from latentdc.recipe.labels import OWN
 
 NOT_TRAINING = ("name", "students", "seeds", "unsettled", "augment", "views")
 Row = Any  # of one result: columns of `to_frame` and the mean accuracy, as attributes
@@ -136,12 +137,12 @@ def _ior(row: Row, near: Sequence[Row]) -> float | None:
 
     None for a set with soft labels of its own, which no random images have.
     """
-    same = (row.ipc, row.counts, row.protocol_hash, row.labels == "brought")
+    same = (row.ipc, row.counts, row.protocol_hash, row.labels == OWN)
     random = [
         each
         for each in near
         if each.set == "random"
-        and (each.ipc, each.counts, each.protocol_hash, each.labels == "brought") == same
+        and (each.ipc, each.counts, each.protocol_hash, each.labels == OWN) == same
     ]
     own = [each for each in random if each.origin == row.origin] or random
     names = {each.name: each.mean for each in own}  # rows that several runs share count once
@@ -179,9 +180,9 @@ def _same_set(one: Row, other: Row) -> bool:
 
 
 def _hard(row: Row) -> bool:
-    """By its protocol, and by what it brings."""
+    """By its protocol, unless the set has soft labels of its own."""
     source = json.loads(row.settings)["labels"].get("source")
-    return bool(source == "hard" and row.labels != "brought")
+    return bool(source == "hard" and row.labels != OWN)
 
 
 def _augments(settings: Mapping[str, Any]) -> bool:

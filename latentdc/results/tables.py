@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from latentdc.plain_text import in_markdown, markdown_table
-from latentdc.results.frame import UNSEEN, by_seed, percent, to_frame, unseen_students
+from latentdc.recipe.labels import OWN
+from latentdc.results.frame import UNSEEN, by_seed, over_seeds, percent, to_frame, unseen_students
 from latentdc.results.result import Result
 
 MANY = 100  # classes from which publications report top-5 beside top-1
@@ -72,10 +73,9 @@ def _captions(results: Sequence[Result]) -> list[str]:
     tables = {(r.ipc, r.protocol, *r.conditions, len(r.accuracies)): r for r in reversed(results)}
     for one in reversed(tables.values()):
         settings, seeds = one.settings, len(one.accuracies)
-        over = "1 seed" if seeds == 1 else f"mean ± sample std over {seeds} seeds"
         fewer = " at most, less what InfoBatch leaves out" if settings.get("infobatch") else ""
         lines.append(
-            f"Test accuracy in %, {over}, ipc {one.ipc}, protocol {one.protocol} "
+            f"Test accuracy in %, {over_seeds(seeds)}, ipc {one.ipc}, protocol {one.protocol} "
             f"({one.protocol_hash}): {one.steps} steps for every row{fewer}."
         )
         if one.ipc * one.classes < settings["batch"]:
@@ -95,7 +95,7 @@ def _labels(results: Sequence[Result]) -> list[str]:
     facts = results[0].labels
     if not facts:
         return []
-    if facts["source"] == "brought":
+    if facts["source"] == OWN:
         return [f"Sets with soft labels of their own: {facts['label_bytes']:,} bytes."]
     cost = f", {facts['label_bytes']:,} bytes" if "label_bytes" in facts else ""
     shares = {result.set: result.labels.get("teacher_accuracy_on_views") for result in results}

@@ -8,7 +8,7 @@ from typing import Any
 from latentdc.io import write_text, writing
 from latentdc.plain_text import in_picture, markdown_table
 from latentdc.recipe import BASELINES
-from latentdc.results.frame import percent
+from latentdc.results.frame import over_seeds, percent
 from latentdc.results.result import RESULTS, Result, save
 from latentdc.results.tables import to_markdown
 from latentdc.sweep.run import cell_results, is_finished
@@ -141,9 +141,8 @@ def _captions(results: Sequence[Result]) -> list[str]:
     lines = []
     for one in {result.protocol_hash: result for result in results}.values():
         seeds = len(one.accuracies)
-        over = "1 seed" if seeds == 1 else f"mean ± sample std over {seeds} seeds"
         lines.append(
-            f"Test accuracy in % after the last step, {over}, protocol {one.protocol} "
+            f"Test accuracy in % after the last step, {over_seeds(seeds)}, protocol {one.protocol} "
             f"({one.protocol_hash}): {one.steps} steps for every cell"
             + ("; in brackets the time of all distillation steps." if timed else ".")
         )

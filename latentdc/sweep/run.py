@@ -155,7 +155,7 @@ def check_cells(
 ) -> None:
     """Refuse what any cell would refuse when its turn comes; every data set is opened once.
 
-    Core sets that are brought, or that experts come with, are looked at when their turn comes.
+    Given core sets, and those of experts, are checked when their turn comes.
 
     Raises:
         InputError: a budget that the data does not allow, a class that keeps fewer images than are

@@ -189,7 +189,7 @@ def test_the_frontier_holds_what_no_other_set_beats():
 
 
 SAME = {name: {"hashes": (name, name)} for name in ("mine", "random", "full")}
-LABELS = {"source": "brought", "label_bytes": 8}
+LABELS = {"source": "own", "label_bytes": 8}
 BROUGHT = {**SAME, "mine": {**SAME["mine"], "labels": LABELS}}
 
 
@@ -252,7 +252,7 @@ def test_a_picture_has_a_panel_for_each_student_of_sets_of_known_bytes(tmp_path)
 def test_the_command_writes_tables_and_a_picture_of_known_bytes(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     rows = {"mosaics": ((0.5, 0.6),), "random": RANDOM, "kept": ((0.8, 0.9),)}
-    labels = {"source": "brought", "label_bytes": 50}
+    labels = {"source": "own", "label_bytes": 50}
     known = {"mosaics": {"image_bytes": 1000, "labels": labels}, "random": {"image_bytes": 2000}}
     out = tmp_path / "out"
     given = evaluation(tmp_path / "x", table(None, {"all": {"ipc": 3}, **known}, **rows))

@@ -37,7 +37,7 @@ def test_a_frame_has_a_row_for_each_training():
 DOCS = Path(__file__).parents[2] / "docs"
 FULL = [
     result(
-        labels={"source": "brought", "label_bytes": 3},
+        labels={"source": "own", "label_bytes": 3},
         settings={"views": Views(crop=(0.5, 1.0))},
         counts="0123abcd",
         image_bytes=77,

@@ -56,7 +56,7 @@ def test_bytes_and_seconds_stand_beside_the_numbers_where_they_are_known():
     assert lines[0] == "| set | bytes | seconds | convnet3@4 |"
     assert lines[2] == "| distilled | 7,000 | 2 | 60.0 ± 14.1 |"
     assert lines[3] == "| full | - | - | 60.0 ± 14.1 |"
-    labels = {"source": "brought", "label_bytes": 5}
+    labels = {"source": "own", "label_bytes": 5}
     assert "| distilled | 7,005 |" in to_markdown([result(image_bytes=7000, labels=labels)])
 
 
