@@ -123,10 +123,11 @@ def _baselines(results: Sequence[Result], student: str) -> list[str]:
     alike: dict[tuple[str, str], set[tuple[str, ...]]] = {}
     for result in results:
         alike.setdefault((result.set, result.protocol_hash), set()).add(result.hashes)
+    several = len({result.protocol_hash for result in results}) > 1
     found = {
         (result.set, result.hashes, result.protocol_hash): (
-            f"{result.set}{'' if result.set == 'full' else f', ipc {result.ipc}'}: "
-            f"{percent(result.accuracies)}"
+            f"{result.set}{'' if result.set == 'full' else f', ipc {result.ipc}'}"
+            f"{f', {result.protocol}' if several else ''}: {percent(result.accuracies)}"
         )
         for result in results
         if result.student == student
