@@ -164,6 +164,15 @@ def test_a_folder_is_replaced_when_the_block_ends_well_and_only_then(tmp_path):
     assert names(folder / "deep") == ["two"] and names(tmp_path) == ["set"]
 
 
+def test_a_folder_that_is_being_written_is_left_alone_by_one_whose_name_it_begins_with(tmp_path):
+    with io.writing(tmp_path / "set.v2") as part:
+        part.mkdir()
+        (part / "a").write_text("1")
+        with io.writing(tmp_path / "set") as other:
+            other.mkdir()
+    assert (tmp_path / "set.v2" / "a").read_text() == "1"
+
+
 def test_a_folder_is_put_back_where_the_second_rename_did_not_come(tmp_path):
     (tmp_path / ".set.old").mkdir()
     io.put_back(tmp_path / "set")
