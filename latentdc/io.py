@@ -136,7 +136,7 @@ def require_writable(folder: Path, key: str = "output") -> None:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether nothing stands at `folder`, no link to nowhere either, but perhaps an empty folder."""
+    """Whether nothing stands at `folder`, no broken link either, but perhaps an empty folder."""
     return not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))
 
 

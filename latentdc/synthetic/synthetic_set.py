@@ -284,7 +284,8 @@ class SyntheticSet:
                 of the card. Like the recipe, they belong to the folder, not to the set.
 
         Raises:
-            InputError: `folder` holds something other than a synthetic set.
+            InputError: `folder` holds something other than a synthetic set, or `results` do not fit
+                together.
         """
         folder = path_of(folder, "folder")
         _require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")

@@ -264,7 +264,7 @@ HIDDEN = {
 def test_a_card_hides_no_file_from_the_check_that_datasets_would_read(tmp_path, how):
     save(tmp_path, [0, 1])
     (tmp_path / "README.md").write_bytes(HIDDEN[how].encode())
-    with pytest.raises(InputError, match="lies outside of the data set|a card is short"):
+    with pytest.raises(InputError, match=r"lies outside of the data set|a card is short"):
         opened(tmp_path)
 
 
