@@ -331,13 +331,15 @@ def cached(
         return make()
     path = folder / name.format(fingerprint(facts))
     with ExitStack() as stack:
-        if not path.exists():
-            stack.enter_context(locked(path, wait=True, every_process=True, advice=advice))
-        if path.exists():
-            try:
-                return read(path)
-            except (OSError, ValueError) as error:
-                ranks.say("warning", f"{path} is damaged ({error}) and is made again.")
+        for alone in (False, True):  # another process may be making it
+            if alone:
+                stack.enter_context(locked(path, wait=True, every_process=True, advice=advice))
+            if path.exists():
+                try:
+                    return read(path)
+                except (OSError, ValueError) as error:
+                    if alone:
+                        ranks.say("warning", f"{path} is damaged ({error}) and is made again.")
         value = make()
         write(path, value)
     return value

@@ -217,9 +217,13 @@ def test_a_path_among_facts_stands_for_the_files_content(tmp_path):
 def test_what_is_cached_is_made_once_and_again_where_it_is_damaged(tmp_path, capsys):
     made = []
 
+    def path_of(seed: int) -> Path:
+        return tmp_path / "cache" / f"classifier-{io.fingerprint({'seed': seed})}.safetensors"
+
     def kept(seed: int, folder: Path | None = tmp_path / "cache") -> dict[str, torch.Tensor]:
         def make() -> dict[str, torch.Tensor]:
             made.append(seed)
+            assert folder is None or io.lock_owner(path_of(seed)) is not None  # others wait
             return {"weights": torch.full((2,), float(seed))}
 
         return io.cached(
@@ -233,8 +237,7 @@ def test_what_is_cached_is_made_once_and_again_where_it_is_damaged(tmp_path, cap
 
     assert kept(1)["weights"].tolist() == kept(1)["weights"].tolist() == [1.0, 1.0]
     assert kept(2)["weights"].tolist() == [2.0, 2.0] and made == [1, 2]
-    (path,) = (tmp_path / "cache").glob(f"classifier-{io.fingerprint({'seed': 1})}.safetensors")
-    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    path_of(1).write_bytes(path_of(1).read_bytes()[:-1] + b"\xff")
     assert kept(1)["weights"].tolist() == [1.0, 1.0] and made == [1, 2, 1]
     assert "is damaged" in capsys.readouterr().err and len(names(tmp_path / "cache")) == 2
     assert kept(1, None)["weights"].tolist() == [1.0, 1.0] and made == [1, 2, 1, 1]
