@@ -211,6 +211,8 @@ def test_a_damaged_file_is_refused(tmp_path, file):
         ({"labels": torch.full((8,), 4)}, "indices into 4 class names, got 4 to 4"),
         ({"class_names": ("a", "a", "b", "c")}, "all different"),
         ({"z": torch.zeros(7, 4)}, "z is float32 with one entry for each of 8 images"),
+        ({"z": torch.tensor(1.0)}, "z is float32 with one entry for each of 8 images"),
+        ({"images": torch.zeros(8, 0)}, r"vectors \(N, D\) of float32, got \(8, 0\)"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(changes, message):
