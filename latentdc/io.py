@@ -51,7 +51,8 @@ def writing(path: Path) -> Iterator[Path]:
     put_back(path)
     path = path.resolve() if path.is_dir() else path.absolute()  # a link to a folder stays one
     for left in path.parent.glob(f".{_escaped(path.name)}.*.part"):
-        if left.is_dir():  # of a run that was killed
+        process = left.name.removeprefix(f".{path.name}.").removesuffix(".part")
+        if process.isdecimal() and left.is_dir():  # of a run that was killed
             shutil.rmtree(left, ignore_errors=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,8 +136,8 @@ def require_writable(folder: Path, key: str = "output") -> None:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether nothing stands at `folder` but perhaps an empty folder."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    """Whether nothing stands at `folder`, no broken link either, but perhaps an empty folder."""
+    return not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _sync_all(folder: Path) -> None:
@@ -330,13 +331,15 @@ def cached(
         return make()
     path = folder / name.format(fingerprint(facts))
     with ExitStack() as stack:
-        if not path.exists():
-            stack.enter_context(locked(path, wait=True, every_process=True, advice=advice))
-        if path.exists():
-            try:
-                return read(path)
-            except (OSError, ValueError) as error:
-                ranks.say("warning", f"{path} is damaged ({error}) and is made again.")
+        for alone in (False, True):  # another process may be making it
+            if alone:
+                stack.enter_context(locked(path, wait=True, every_process=True, advice=advice))
+            if path.exists():
+                try:
+                    return read(path)
+                except (OSError, ValueError) as error:
+                    if alone:
+                        ranks.say("warning", f"{path} is damaged ({error}) and is made again.")
         value = make()
         write(path, value)
     return value

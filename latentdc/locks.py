@@ -48,7 +48,7 @@ def locked(
     """
     with ExitStack() as stack:
         if every_process or ranks.rank() == 0:
-            for path in dict.fromkeys(map(_place, paths)):
+            for path in dict.fromkeys(_place(path, advice) for path in paths):
                 stack.enter_context(_locked(path, wait, advice))
         yield
 
@@ -100,11 +100,16 @@ def lock_owner(folder: Path) -> dict[str, str] | None:
         return None
 
 
-def _place(folder: Path) -> Path:
+def _place(folder: Path, advice: str) -> Path:
     """Where a folder lies, or will be made, links followed."""
-    with suppress(RuntimeError):  # links in a circle
+    try:
         if not folder.is_symlink() or folder.exists():
             return folder.resolve()
+    except OSError as error:  # a name that is too long
+        place = printable(folder)[:200]
+        raise InputError(f"cannot write to {place}: {error.strerror}; {advice}.") from error
+    except RuntimeError:  # links in a circle
+        pass
     raise InputError(
         f"{folder} is a link to {os.readlink(folder)}, which does not exist; make that folder, or "
         "name another one."

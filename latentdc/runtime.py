@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
@@ -77,6 +79,12 @@ def start(
             f"Accelerate knows: {', '.join(installed) or 'none'}."
         )
     accelerator = _accelerator(trackers, folder)
+    asked = _asked_processes()
+    if asked > accelerator.num_processes:
+        ranks.warn(
+            f"{asked} processes were asked for and {accelerator.num_processes} runs; "
+            f"{_how_to_start(asked)}"
+        )
     use_threads(threads)
     if folder is not None and accelerator.num_processes > 1:
         _require_shared(folder, accelerator)
@@ -151,6 +159,16 @@ def _require_shared(folder: Path, accelerator: Accelerator) -> None:
                 "nodes need one shared folder: name it by its whole path, with output=..."
             )
         )
+
+
+def _asked_processes() -> int:
+    """What `accelerate launch --num_processes N`, our parent, was asked for; 1 if it was not."""
+    try:
+        line = " ".join(psutil.Process(os.getppid()).cmdline())
+    except psutil.Error:
+        return 1
+    asked = re.search(r"--num[-_]processes[= ](\d+)", line)
+    return int(asked[1]) if asked and "accelerate" in line else 1
 
 
 def _how_to_start(processes: int) -> str:

@@ -164,6 +164,15 @@ def test_a_folder_is_replaced_when_the_block_ends_well_and_only_then(tmp_path):
     assert names(folder / "deep") == ["two"] and names(tmp_path) == ["set"]
 
 
+def test_a_folder_that_is_being_written_is_left_alone_by_one_whose_name_it_begins_with(tmp_path):
+    with io.writing(tmp_path / "set.v2") as part:
+        part.mkdir()
+        (part / "a").write_text("1")
+        with io.writing(tmp_path / "set") as other:
+            other.mkdir()
+    assert (tmp_path / "set.v2" / "a").read_text() == "1"
+
+
 def test_a_folder_is_put_back_where_the_second_rename_did_not_come(tmp_path):
     (tmp_path / ".set.old").mkdir()
     io.put_back(tmp_path / "set")
@@ -208,9 +217,13 @@ def test_a_path_among_facts_stands_for_the_files_content(tmp_path):
 def test_what_is_cached_is_made_once_and_again_where_it_is_damaged(tmp_path, capsys):
     made = []
 
+    def path_of(seed: int) -> Path:
+        return tmp_path / "cache" / f"classifier-{io.fingerprint({'seed': seed})}.safetensors"
+
     def kept(seed: int, folder: Path | None = tmp_path / "cache") -> dict[str, torch.Tensor]:
         def make() -> dict[str, torch.Tensor]:
             made.append(seed)
+            assert folder is None or io.lock_owner(path_of(seed)) is not None  # others wait
             return {"weights": torch.full((2,), float(seed))}
 
         return io.cached(
@@ -224,8 +237,7 @@ def test_what_is_cached_is_made_once_and_again_where_it_is_damaged(tmp_path, cap
 
     assert kept(1)["weights"].tolist() == kept(1)["weights"].tolist() == [1.0, 1.0]
     assert kept(2)["weights"].tolist() == [2.0, 2.0] and made == [1, 2]
-    (path,) = (tmp_path / "cache").glob(f"classifier-{io.fingerprint({'seed': 1})}.safetensors")
-    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    path_of(1).write_bytes(path_of(1).read_bytes()[:-1] + b"\xff")
     assert kept(1)["weights"].tolist() == [1.0, 1.0] and made == [1, 2, 1]
     assert "is damaged" in capsys.readouterr().err and len(names(tmp_path / "cache")) == 2
     assert kept(1, None)["weights"].tolist() == [1.0, 1.0] and made == [1, 2, 1, 1]

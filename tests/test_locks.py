@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from latentdc.cli import main
+from latentdc.errors import InputError
 from latentdc.io import InUse, lock_owner, locked
 from tests.methods.command import write_recipe
 from tests.synthetic.sets import random_set
@@ -212,3 +213,9 @@ def test_a_sweep_waits_for_a_cell_that_another_command_holds(holder):
     assert not Path("runs/sweep/low/cell.json").exists()
     process.kill()
     assert sweep.wait(60) == 0 and Path("runs/sweep/low/cell.json").is_file()
+
+
+def test_a_name_that_is_too_long_is_refused_in_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"cannot write to .*File name too long; choose another"):
+        with locked(tmp_path / ("x" * 300), advice="choose another"):
+            pytest.fail("locked")

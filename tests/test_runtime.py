@@ -1,9 +1,10 @@
 import os
 
+import psutil
 import pytest
 import torch
 
-from latentdc import runtime
+from latentdc import ranks, runtime
 from latentdc.errors import InputError
 from latentdc.runtime import use_threads
 
@@ -34,6 +35,37 @@ def test_a_precision_that_the_launcher_did_not_set_is_refused():
     with pytest.raises(InputError, match=r"precision=bf16, .* runs in no; .*mixed_precision bf16"):
         runtime.start(threads=1, precision="bf16")
     runtime.start(threads=1, precision="no")
+
+
+class Parent:
+    def __init__(self, line: str) -> None:
+        self.line = line
+
+    def cmdline(self) -> list[str]:
+        return self.line.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("python accelerate launch --cpu --num_processes 2 -m latentdc.distill x.yaml", 2),
+        ("python accelerate-launch --num-processes=16 -m latentdc.distill x.yaml", 16),
+        ("python accelerate launch -m latentdc.distill x.yaml", 1),
+        ("bash run.sh --num_processes 2", 1),
+    ],
+)
+def test_fewer_processes_than_asked_for_are_told_with_the_way_to_start_them(
+    monkeypatch, capsys, line, asked
+):
+    ranks.warn.cache_clear()
+    monkeypatch.setattr(psutil, "Process", lambda _: Parent(line))
+    runtime.start(threads=1)
+    told = capsys.readouterr().err
+    if asked == 1:
+        assert told == ""
+    else:
+        assert f"warning: {asked} processes were asked for and 1 runs; " in told
+        assert f"torchrun --nproc_per_node {asked} -m latentdc.distill" in told
 
 
 def test_processes_that_the_launcher_did_not_start_are_refused():

@@ -116,7 +116,8 @@ def _key(split: EncodedSplit, data: Data) -> str:
         }
     )
     words = printable(split.name).replace("/", " ").replace("\\", "_").split()
-    return "-".join([*(word[-40:] for word in words[-2:]), str(data.resolution), digits])
+    short = [word[-40:].encode()[-80:].decode(errors="ignore") for word in words[-2:]]
+    return "-".join([*short, str(data.resolution), digits])
 
 
 @cache

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-from latentdc import config
 from latentdc.errors import InputError
 from latentdc.recipe.fields import nearest
 
-_LARGEST = 4 * 2**20  # bytes that are read of a card
+_LARGEST = 4 * 2**20  # bytes of a card
+_DEEPEST = 50  # mappings and lists inside of each other
 
 
 def read_card(path: Path, named: Path | None = None) -> dict[str, Any]:
@@ -29,16 +30,16 @@ def read_card(path: Path, named: Path | None = None) -> dict[str, Any]:
     named = named or path
     try:
         with path.open("rb") as file:
-            text = file.read(_LARGEST).decode(errors="replace")
+            content = file.read(_LARGEST + 1)
     except OSError as error:
         raise InputError(f"cannot read {named}: {error.strerror}.") from error
+    if len(content) > _LARGEST:
+        raise InputError(f"{named} has more than {_LARGEST // 2**20} MiB; a card is short.")
+    text = content.decode("utf-8-sig", errors="replace")
     if path.suffix == ".md":
-        found = re.match(r"\s*---[ \t]*\r?\n(.*?\n)---[ \t]*(\r?\n|$)", text, re.DOTALL)
-        text = found[1] if found else ""
-    try:
-        card = config.natural(config.parse(text))
-    except yaml.YAMLError as error:
-        raise InputError(f"cannot read {named}: {config.reason(error)}.") from error
+        found = REGEX_YAML_BLOCK.search(text)
+        text = found[2] if found else ""
+    card = _parsed(text, named)
     if not isinstance(card, dict):
         return {}
     configs = card.get("configs") or []
@@ -54,6 +55,26 @@ def read_card(path: Path, named: Path | None = None) -> dict[str, Any]:
                         "data/train-*.parquet."
                     )
     return card
+
+
+def _parsed(text: str, named: Path) -> Any:
+    """YAML as `datasets` and the Hub's client read it, merged keys and all, but not for long."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        depth = 0
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
+                raise InputError(
+                    f"{named}: its YAML refers to itself or is nested more than {_DEEPEST} deep, "
+                    "which the cards of data sets do not need; remove its head."
+                )
+        return yaml.load(text, loader)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot read {named}: {' '.join(str(error).split())[:200]}.") from error
 
 
 def configuration(card: dict[str, Any], name: str | None, source: Path) -> dict[str, Any]:

@@ -124,8 +124,12 @@ def tell(name: str, left_out: LeftOut) -> None:
 
 
 def files_fingerprint(paths: Sequence[Path]) -> str:
-    """Of files by their places, sizes and times: another one where one of them has changed."""
-    stats = [(os.fsencode(path.absolute()), path.stat()) for path in paths]
+    """Of files by their places, sizes and times: another one where one of them has changed.
+
+    A link to a folder stands for that folder, since it may come to lead to another one.
+    """
+    homes = {home: os.path.realpath(home) for home in {path.parent for path in paths}}
+    stats = [(os.fsencode(f"{homes[path.parent]}/{path.name}"), path.stat()) for path in paths]
     return fingerprint([(ascii(name), stat.st_size, stat.st_mtime_ns) for name, stat in stats])
 
 

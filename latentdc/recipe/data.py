@@ -36,8 +36,8 @@ class Data:
         subset: keep the classes of a named ImageNet subset, such as `imagenette` or `a`, in its
             order; they are found by WordNet id, whatever the data set calls them.
         unreadable: an image that cannot be decoded stops the run, or is counted and left out.
-        cache: folder for decoded images that are too large for memory; null means
-            `$LATENTDC_CACHE` or `~/.cache/latentdc`.
+        cache: folder for decoded images and whitenings; null means `$LATENTDC_CACHE` or
+            `~/.cache/latentdc`.
         mean: per channel, of images in [0, 1]; real, synthetic and test images share it.
         std: per channel, likewise.
         zca: whiten normalised images (ZCA, fitted on the training split); students of distillation

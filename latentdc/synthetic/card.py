@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from huggingface_hub import DatasetCard, DatasetCardData
 from torch import Tensor
 
+from latentdc.errors import InputError
 from latentdc.images import Images, Kind, Whitening, kind_of
 from latentdc.plain_text import in_markdown, in_one_line
 from latentdc.results.result import from_json
@@ -105,6 +106,9 @@ def dataset_card(
         whitening: that it was made for.
         recipe: YAML of the resolved recipe.
         results: as `latentdc.results.result.to_json` gives; other plain values are listed.
+
+    Raises:
+        InputError: results that are neither.
     """
     named = provenance.get("dataset", "an image data set")
     source = in_markdown(named)
@@ -177,8 +181,14 @@ def _size_category(count: int) -> str:
 
 def _results(results: Mapping[str, object]) -> str:
     """The table of results of this version, beside other plain values."""
-    table = to_markdown(from_json(results)) if results.get("results") else ""
-    return "\n\n".join(filter(None, [table, _listed(results)]))
+    try:
+        table = to_markdown(from_json(results)) if results.get("results") else ""
+    except (LookupError, TypeError, ValueError) as error:
+        why = error if isinstance(error, InputError) else repr(error)
+        raise InputError(
+            f"results are plain values, or what latentdc.results.result.to_json gives: {why}"
+        ) from error
+    return "\n\n".join(filter(None, [table, _listed(results)])) or "Not measured."
 
 
 def _listed(values: Mapping[str, object]) -> str:

@@ -112,7 +112,7 @@ class SyntheticSet:
             wanted = shapes.get(name)
             _require(
                 part.dtype == torch.float32
-                and len(part) == count
+                and part.shape[:1] == (count,)
                 and (wanted is None or part.shape == wanted),
                 f"{name} is float32 with {f'a shape of {wanted}' if wanted else 'one entry'} for "
                 f"{'' if wanted else 'each of '}{count} images, got {tuple(part.shape)} of "
@@ -284,7 +284,8 @@ class SyntheticSet:
                 of the card. Like the recipe, they belong to the folder, not to the set.
 
         Raises:
-            InputError: `folder` holds something other than a synthetic set.
+            InputError: `folder` holds something other than a synthetic set, or `results` do not fit
+                together.
         """
         folder = path_of(folder, "folder")
         _require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
@@ -381,7 +382,7 @@ def _require_images(images: object) -> None:
     samples = images if mapped else _tensor(images, "images")
     assert isinstance(samples, Tensor | MappedImages)
     shape, dtype = tuple(samples.shape), samples.dtype
-    vectors = len(shape) == 2 and dtype in (torch.float16, torch.float32)
+    vectors = len(shape) == 2 and shape[1] > 0 and dtype in (torch.float16, torch.float32)
     pictures = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3] > 0
     _require(
         vectors or (pictures and dtype in (torch.uint8, torch.float32)),

@@ -7,6 +7,7 @@ from pathlib import Path
 import filelock
 import pytest
 import torch
+from PIL import Image
 
 from latentdc.data import cache, decode
 from latentdc.data.open import open_dataset
@@ -174,3 +175,24 @@ def test_long_and_odd_names_of_a_source_are_kept_in_the_cache(tree):
     tree.rename(odd)
     assert len(open_tree(odd)) == 6
     assert all(len(path.name) < 150 for path in cache.cache_folder(None).iterdir())
+
+
+def test_names_of_large_letters_are_shortened_by_their_bytes(tree):
+    odd = tree.parent / ("\U0001f600" * 60)
+    tree.rename(odd)
+    (odd / "train").rename(odd / odd.name)
+    assert len(open_dataset(Data(source=str(odd), resolution=8, train=odd.name), "train")) == 6
+
+
+def test_a_link_that_leads_to_another_copy_of_like_files_is_decoded_anew(tree):
+    link = tree.parent / "link"
+    for number in range(2):
+        copy = tree.parent / str(number)
+        for path in tree.rglob("*.png"):
+            place = copy / path.relative_to(tree)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(place, "BMP")
+            os.utime(place, (0, 0))
+        link.unlink(missing_ok=True)
+        link.symlink_to(copy)
+        assert int(open_tree(link).images[0].max()) == number

@@ -15,6 +15,7 @@ from datasets import ClassLabel, Features, Image
 
 from latentdc import cli, open_dataset, open_splits
 from latentdc.data import hub
+from latentdc.data.card import read_card
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
@@ -247,6 +248,33 @@ def test_a_cache_of_datasets_that_cannot_be_written_is_one_line(tmp_path, monkey
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "x" / ("y" * 300)))
     with pytest.raises(InputError, match="set HF_DATASETS_CACHE to another folder"):
         opened(save(tmp_path / "set", [0, 1]))
+
+
+EVIL = "configs: [{data_files: /etc/passwd}]"
+HIDDEN = {
+    "merged": "---\nconfigs:\n- {<<: {data_files: /etc/passwd}}\n---\n",
+    "merged at the top": f"---\n<<: {{{EVIL}}}\n---\n",
+    "far below": f"---\n{'# nothing' * 500_000}\n{EVIL}\n---\n",
+    "after a mark": f"\ufeff---\n{EVIL}\n---\n",
+    "old line breaks": f"---\r{EVIL}\r---\n",
+}
+
+
+@pytest.mark.parametrize("how", HIDDEN)
+def test_a_card_hides_no_file_from_the_check_that_datasets_would_read(tmp_path, how):
+    save(tmp_path, [0, 1])
+    (tmp_path / "README.md").write_bytes(HIDDEN[how].encode())
+    with pytest.raises(InputError, match=r"lies outside of the data set|a card is short"):
+        opened(tmp_path)
+
+
+def test_a_card_of_many_classes_and_configurations_is_read(tmp_path):
+    names = {str(label): f"class {label}" for label in range(20_000)}
+    label = {"name": "label", "dtype": {"class_label": {"names": names}}}
+    info = [{"config_name": name, "features": [label]} for name in ("a", "b", "c")]
+    path = tmp_path / "README.md"
+    path.write_text(f"---\ndataset_info: {json.dumps(info)}\n---\n")
+    assert len(read_card(path)["dataset_info"]) == 3
 
 
 BOMBS = {

@@ -1,5 +1,7 @@
+import pytest
 from huggingface_hub import DatasetCard
 
+from latentdc.errors import InputError
 from latentdc.results.result import to_json
 from tests.results.toys import table
 from tests.synthetic.sets import NAMES, card_of, float_images, random_set
@@ -36,6 +38,19 @@ def test_results_become_a_table_beside_their_plain_values():
     assert "| set | convnet3@4 |\n| --- | ---: |\n| distilled | 62.5 ± 17.7 |\n" in card
     assert "| full\\|all | 75.0 ± 0.0 |" in card and "Test accuracy in %, mean" in card
     assert "- note: mine" in card
+
+
+def test_results_without_a_plain_value_are_said_not_to_be_measured():
+    assert "## Results\n\nNot measured.\n" in card_of(random_set(), results={"rows": []})
+
+
+@pytest.mark.parametrize(
+    "results", [{"results": [1]}, {"version": 5, "protocols": {}, "results": 1}]
+)
+def test_results_that_do_not_fit_together_are_refused_in_one_line(results, tmp_path):
+    with pytest.raises(InputError, match=r"or what latentdc\.results\.result\.to_json gives"):
+        random_set().save_pretrained(tmp_path / "set", results=results)
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_card_says_when_pngs_do_not_hold_the_images():

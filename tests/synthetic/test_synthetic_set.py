@@ -116,6 +116,13 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+def test_a_link_to_nowhere_is_not_written_over(tmp_path):
+    (tmp_path / "set").symlink_to("gone")
+    with pytest.raises(InputError, match="left as it is; choose a new or empty folder"):
+        random_set().save_pretrained(tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 @pytest.mark.parametrize("place", ["set", ".set.old"], ids=["in place", "moved by a killed save"])
 def test_a_full_disk_leaves_the_older_set_whole(tmp_path, monkeypatch, place):
     older = random_set()
@@ -204,6 +211,8 @@ def test_a_damaged_file_is_refused(tmp_path, file):
         ({"labels": torch.full((8,), 4)}, "indices into 4 class names, got 4 to 4"),
         ({"class_names": ("a", "a", "b", "c")}, "all different"),
         ({"z": torch.zeros(7, 4)}, "z is float32 with one entry for each of 8 images"),
+        ({"z": torch.tensor(1.0)}, "z is float32 with one entry for each of 8 images"),
+        ({"images": torch.zeros(8, 0)}, r"vectors \(N, D\) of float32, got \(8, 0\)"),
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(changes, message):
