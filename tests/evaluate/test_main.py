@@ -87,6 +87,17 @@ def test_a_set_of_its_own_needs_a_recipe_and_writes_where_it_is_told(run, capsys
     assert (run / "there" / "evaluation.json").is_file()
 
 
+def test_the_recipes_own_protocol_is_taken_with_the_recipes_changes(run, capsys):
+    changes = ["evaluate.changes=[lr=0.5,batch=9]", "protocol.batch=8"]
+    main([str(run), *QUICK, *changes, "protocol=[quick,ld3m]", "--print-config"])
+    _, quick, ld3m = capsys.readouterr().out.split("---\n")
+    assert "name: quick with other lr, batch\n" in quick and "\nlr: 0.5\n" in quick
+    assert "\nbatch: 8\n" in quick  # what the command says wins
+    assert "name: ld3m with other batch\n" in ld3m and "\nlr: 0.001\n" in ld3m
+    said = wrong(capsys, str(run), *QUICK, *changes, "protocol=ld3m")
+    assert "evaluate.changes is of the recipe's protocol, quick, and not of ld3m" in said
+
+
 def test_several_sets_and_protocols_give_one_table_and_each_row_is_kept(run, capsys):
     train, _ = open_splits(DATA)
     kept = random_images(train, 2, seed=1)
