@@ -12,7 +12,7 @@ from latentdc.data.dataset import random_images
 from latentdc.data.open import open_splits
 from latentdc.evaluate.__main__ import main
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Data, Evaluate, ObjectiveSettings, Prune, Recipe
+from latentdc.recipe import Data, Evaluate, Method, ObjectiveSettings, Prune, Recipe
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.synthetic_set import set_hash
 
@@ -203,6 +203,15 @@ def test_each_of_several_runs_has_its_own_network_and_a_core_set_if_they_share_o
     main(call)
     rows = json.loads((tmp_path / "evaluation.json").read_text())["results"]
     assert [row["set"] for row in rows[::2]] == ["a", "b", "random", "kept"]
+
+
+def test_every_student_is_unseen_by_a_set_that_no_network_made(run):
+    recipe = Recipe(data=DATA, ipc=2, method=Method(kind="selection"))
+    (run / "synthetic" / "recipe.yaml").write_text(to_yaml(recipe))
+    students = "evaluate.students=[convnet3@2,alexnet@2]"
+    main([str(run), *QUICK[1:], students, "evaluate.rows=[distilled,random]"])
+    rows = json.loads((run / "evaluation.json").read_text())["results"]
+    assert len(rows) == 4 and all(row["unseen"] for row in rows)
 
 
 @pytest.mark.smoke
