@@ -79,7 +79,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     path = places[0].recipe if named is None else config.find(named, "recipes")
     recipe = config.load(Recipe, path, _allowed(overrides))
     recipes = _recipes(places, recipe, named)
-    protocols = _protocols(names or [recipe.evaluate.protocol], changes, recipe)
+    names = names or [recipe.evaluate.protocol]
+    changed = any(override.startswith("evaluate.changes=") for override in overrides)
+    if changed and recipe.evaluate.protocol not in names:
+        raise InputError(
+            f"evaluate.changes is of the recipe's protocol, {recipe.evaluate.protocol}, and not of "
+            f"{', '.join(names)}; write protocol.KEY=VALUE."
+        )
+    protocols = _protocols(names, changes, recipe)
     if options.labels is not None and all(p.labels.source != "stored" for p in protocols):
         raise InputError(
             "--labels names stored soft labels, and the protocol stores none; add "
@@ -99,16 +106,17 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _protocols(names: Sequence[str], changes: Sequence[str], recipe: Recipe) -> list[EvalProtocol]:
-    """Checked against the images' size."""
+    """Checked against the images' size; the recipe's own protocol with its `evaluate.changes`."""
     wanted = recipe.evaluate
     protocols = []
     for name in names:
+        own = wanted.changes if name == wanted.protocol else []
         protocol = load_protocol(
             name,
             students=wanted.students,
             seeds=wanted.seeds,
             steps=wanted.steps,
-            changes=changes_for(name, names, changes),
+            changes=[*own, *changes_for(name, names, changes)],
         )
         protocol.check_students(recipe.data.size, recipe.data.kind)
         protocols.append(protocol)

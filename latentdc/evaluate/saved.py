@@ -39,7 +39,7 @@ class Call:
         test: real images.
         coreset: those of `train` that the runs of the sets kept.
         unshared: why there is no core set, although a run has one.
-        seen: networks that the sets were distilled with, by name.
+        seen: networks that the sets were distilled with, by name; None of those by no network.
         output: folder of scores and finished trainings.
         labels: a folder of stored soft labels.
         accelerator: devices, precision and processes.
@@ -94,7 +94,7 @@ def score_saved(
     needed = not set(OF_CORESET).isdisjoint(recipe.evaluate.rows)
     coreset, unshared = _shared_core(places, recipes, train) if needed else (None, None)
     networks = [
-        None if place.is_core else one.objective.network
+        one.objective.network if one.method.kind == "matching" and not place.is_core else None
         for place, one in zip(places, recipes, strict=True)
     ]
     call = Call(

@@ -53,11 +53,7 @@ def compute_scores(scoring: Scoring, features: Features | None = None) -> ScoreT
     trainings: list[Dynamics] = []
     wants_features = features is None and any(RULES[name].needs_features for name in asked)
     if wants_features or {RULES[name].stage for name in asked} & PASSES:
-        try:
-            trainings = _observed(scoring, wants_features)
-        except InputError:
-            workspace.discard()
-            raise
+        trainings = _observed(scoring, wants_features)
         if scoring.accelerator.is_main_process:
             scores |= _means([one.columns(asked, settings) for one in trainings])
             if features is None and trainings[0].features is not None:
@@ -400,7 +396,7 @@ def _require_kind(scoring: Scoring) -> None:
 
 
 def _check_accuracy(scoring: Scoring, classifier: Classifier) -> None:
-    """Print the scorer's accuracy, and refuse one that is at chance."""
+    """Print the scorer's accuracy, and refuse one that is at chance, with all that it left."""
     accelerator, test, scorer = scoring.accelerator, scoring.test, scoring.scorer
     right = accuracy(classifier, test, batch=scoring.batch, accelerator=accelerator)
     accelerator.print(f"scorer {scorer.network}: {right:.2%} right on {test.name}")
@@ -409,4 +405,8 @@ def _check_accuracy(scoring: Scoring, classifier: Classifier) -> None:
         if scorer.weights is None
         else "its class order or its normalisation (prune.scorer.mean, .std) is not the data set's"
     )
-    refuse_chance(right, class_counts(test).tolist(), advice)
+    try:
+        refuse_chance(right, class_counts(test).tolist(), advice)
+    except InputError:
+        scoring.workspace.discard()
+        raise

@@ -82,6 +82,11 @@ def read_runs(given: Iterable[str]) -> pd.DataFrame:
             else:
                 same.results += line.results
                 same.files += line.files
+    if not lines:
+        raise InputError(
+            "these files hold no results yet; finish a cell of the sweep, with evaluate.rows that "
+            "are not empty."
+        )
     _name_apart(lines)
     frame = to_frame(result for line in lines for result in line.results)
     names = [line.name for line in lines for _ in line.results]

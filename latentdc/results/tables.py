@@ -92,11 +92,16 @@ def _captions(results: Sequence[Result]) -> list[str]:
 
 def _labels(results: Sequence[Result]) -> list[str]:
     """Of what soft labels are made, what they cost, and how far they agree with the sets'."""
+    own = {
+        result.set: f"{result.labels['label_bytes']:,} bytes ({result.set})"
+        for result in results
+        if result.labels.get("source") == OWN
+    }
+    if own:
+        return [f"Sets with soft labels of their own: {', '.join(own.values())}."]
     facts = results[0].labels
     if not facts:
         return []
-    if facts["source"] == OWN:
-        return [f"Sets with soft labels of their own: {facts['label_bytes']:,} bytes."]
     cost = f", {facts['label_bytes']:,} bytes" if "label_bytes" in facts else ""
     shares = {result.set: result.labels.get("teacher_accuracy_on_views") for result in results}
     told = [f"{100 * share:.1f} % ({name})" for name, share in shares.items() if share is not None]

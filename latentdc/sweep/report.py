@@ -1,5 +1,6 @@
 """What a sweep brings together from its finished cells: results.json, table.md and table.png."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,17 +84,25 @@ def table(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results) -
 
 
 def _of_one_axis(results: Results) -> list[Result]:
-    """The cells' own rows by their names, then their baselines, each of the same images once."""
+    """The cells' own rows by their names, then their baselines, each of the same images once.
+
+    A baseline of which cells have different images is named after the cells as well.
+    """
     own: list[Result] = []
-    baselines: dict[tuple[object, ...], Result] = {}
+    baselines: dict[tuple[object, ...], list[Result]] = {}
     for found in {id(each): each for each in results.values()}.values():
         for result in found:
             if result is of_cell(found, result.student):
                 own.append(replace(result, set=result.run or result.set))
             elif result.set in BASELINES:
-                key = (result.set, result.ipc, result.conditions, result.student, result.hashes)
-                baselines.setdefault(key, replace(result, seconds=None))
-    return [*own, *baselines.values()]
+                kind = (result.set, result.ipc, result.conditions, result.student)
+                baselines.setdefault((*kind, result.hashes), []).append(result)
+    kinds = Counter(key[:-1] for key in baselines)
+    for key, (first, *others) in baselines.items():
+        more = f" and {len(others)} more" if others else ""
+        name = f"{first.set} of {first.run}{more}" if kinds[key[:-1]] > 1 else first.set
+        own.append(replace(first, set=name, seconds=None))
+    return own
 
 
 def _grid(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, student: str) -> str:

@@ -12,7 +12,7 @@ from latentdc.data.dataset import random_images
 from latentdc.data.open import open_splits
 from latentdc.evaluate.__main__ import main
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Data, Evaluate, ObjectiveSettings, Prune, Recipe
+from latentdc.recipe import Data, Evaluate, Method, ObjectiveSettings, Prune, Recipe
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.synthetic_set import set_hash
 
@@ -85,6 +85,17 @@ def test_a_set_of_its_own_needs_a_recipe_and_writes_where_it_is_told(run, capsys
     main([str(run), *QUICK, "--recipe", str(mine), "--output", str(run / "there")])
     assert "own recipe" not in capsys.readouterr().err
     assert (run / "there" / "evaluation.json").is_file()
+
+
+def test_the_recipes_own_protocol_is_taken_with_the_recipes_changes(run, capsys):
+    changes = ["evaluate.changes=[lr=0.5,batch=9]", "protocol.batch=8"]
+    main([str(run), *QUICK, *changes, "protocol=[quick,ld3m]", "--print-config"])
+    _, quick, ld3m = capsys.readouterr().out.split("---\n")
+    assert "name: quick with other lr, batch\n" in quick and "\nlr: 0.5\n" in quick
+    assert "\nbatch: 8\n" in quick  # what the command says wins
+    assert "name: ld3m with other batch\n" in ld3m and "\nlr: 0.001\n" in ld3m
+    said = wrong(capsys, str(run), *QUICK, *changes, "protocol=ld3m")
+    assert "evaluate.changes is of the recipe's protocol, quick, and not of ld3m" in said
 
 
 def test_several_sets_and_protocols_give_one_table_and_each_row_is_kept(run, capsys):
@@ -192,6 +203,15 @@ def test_each_of_several_runs_has_its_own_network_and_a_core_set_if_they_share_o
     main(call)
     rows = json.loads((tmp_path / "evaluation.json").read_text())["results"]
     assert [row["set"] for row in rows[::2]] == ["a", "b", "random", "kept"]
+
+
+def test_every_student_is_unseen_by_a_set_that_no_network_made(run):
+    recipe = Recipe(data=DATA, ipc=2, method=Method(kind="selection"))
+    (run / "synthetic" / "recipe.yaml").write_text(to_yaml(recipe))
+    students = "evaluate.students=[convnet3@2,alexnet@2]"
+    main([str(run), *QUICK[1:], students, "evaluate.rows=[distilled,random]"])
+    rows = json.loads((run / "evaluation.json").read_text())["results"]
+    assert len(rows) == 4 and all(row["unseen"] for row in rows)
 
 
 @pytest.mark.smoke

@@ -125,8 +125,10 @@ def test_damage_to_what_a_scoring_left_is_told_in_one_line(tmp_path, monkeypatch
     home = begun(tmp_path, monkeypatch)
     assert (home / "run-0" / name).is_file()
     (home / "run-0" / name).write_bytes(damage)
+    left = sorted(home.rglob("*"))
     with pytest.raises(InputError, match=rf"{name} is damaged .*; delete .*scoring"):
         scored(tmp_path)
+    assert sorted(home.rglob("*")) == left  # what it says to delete is not gone already
 
 
 @pytest.mark.parametrize("name", ["state", "epoch-1"])

@@ -291,6 +291,9 @@ def test_missing_results_and_sets_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path)])
     assert "holds no results.json or evaluation.json" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([run(tmp_path / "begun", [])])  # a sweep without a finished cell
+    assert "these files hold no results yet" in capsys.readouterr().err
     with pytest.raises(SystemExit) as end:
         main([run(tmp_path / "a", table(distilled=RANDOM)), "--against", "b"])
     assert end.value.code == 2 and "there is no such set; there are a" in capsys.readouterr().err

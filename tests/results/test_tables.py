@@ -93,6 +93,13 @@ def test_a_caption_says_what_is_unsettled_and_what_the_labels_are():
     )
 
 
+def test_a_set_with_soft_labels_of_its_own_is_named_wherever_it_stands():
+    soft = result("soft", labels={"source": "own", "label_bytes": 4000})
+    said = "Sets with soft labels of their own: 4,000 bytes (soft)."
+    assert said in to_text([result("hard"), soft]) and said in to_text([soft, result("hard")])
+    assert "soft labels" not in to_text([result("hard")])
+
+
 def test_markdown_is_a_table_with_the_protocol_under_it():
     lines = to_markdown(table(changes=PLENTY, distilled=((0.9, 0.7),))).splitlines()
     assert lines[:4] == [

@@ -35,7 +35,9 @@ def test_one_table_holds_each_variant_above_the_baselines(ablation, monkeypatch)
     lines = (OUT / "table.md").read_text().splitlines()
     names = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
     assert [name.split(" and ")[0] for name in names[2:5]] == ["recipe", "c-only", "no-pruning"]
-    assert names[5:] == ["random", "coreset", "full", "coreset"]  # pruned, and not
+    assert names[5::2] == ["random", "full"]
+    assert names[6].startswith("coreset of recipe") and names[6].endswith(" and 1 more")
+    assert names[8] == "coreset of no-pruning"
 
 
 def test_pruning_is_shared_by_the_variants_that_prune_alike(ablation):

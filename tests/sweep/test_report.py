@@ -69,6 +69,20 @@ def test_the_names_of_a_single_axis_run_down_above_their_baselines():
     ]
 
 
+def test_baselines_of_cells_with_other_images_are_told_apart():
+    found = {}
+    for name, kept in {"plain": "a", "other": "b", "third": "a"}.items():
+        rows = result(distilled=(0.5, 0.5), random=(0.1, 0.1), coreset=(0.2, 0.2))
+        found[name,] = [
+            replace(row, run=name, hashes=(kept,) * 2 if row.set == "coreset" else row.hashes)
+            for row in rows
+        ]
+    axes = {"variant": {"plain": [], "other": [], "third": []}}
+    lines = table(axes, list(found), found)
+    named = [line.split(" |")[0] for line in lines.splitlines() if line.startswith("| ")]
+    assert named[-3:] == ["| random", "| coreset of plain and 1 more", "| coreset of other"]
+
+
 @pytest.mark.parametrize(
     ("axes", "point"),
     [
