@@ -10,10 +10,11 @@ from tqdm import tqdm
 
 from latentdc import runtime
 from latentdc.data.dataset import Dataset, class_counts, hash_samples
-from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
+from latentdc.data.open import open_splits, preprocessing
+from latentdc.errors import InputError
 from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
-from latentdc.images import Preprocessing
+from latentdc.images import Normalization, Preprocessing
 from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.methods.latents import check_classes_per_step
 from latentdc.objectives.base import Objective
@@ -165,7 +166,8 @@ def real_classifier(
         InputError: weights that do not fit, or a classifier at chance.
     """
     scorer, train, test, seed = recipe.prune.scorer, parts.train, parts.test, recipe.seed
-    plain = plain_preprocessing(recipe.data, train)
+    data = recipe.data
+    plain = Normalization(scorer.mean or data.mean, scorer.std or data.std)
     if scorer.weights is not None:
         size = scorer.resolution or train.resolution  # torchvision's own preparation would crop
         classifier = given_scorer(replace(scorer, resolution=size), train, plain)
@@ -184,7 +186,8 @@ def real_classifier(
         }
         path = folder / f"{fingerprint(facts)}.safetensors"
         if runtime.broadcast(accelerator, path.is_file()):
-            classifier.load_state_dict(runtime.main_first(accelerator, lambda: load_tensors(path)))
+            state = runtime.main_first(accelerator, lambda: _kept_classifier(path))
+            classifier.load_state_dict(state)
         else:
             quiet = not accelerator.is_main_process
             epochs = tqdm(training.run(), "classifier", scorer.epochs, disable=quiet)
@@ -197,3 +200,12 @@ def real_classifier(
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
     refuse_chance(accuracy, class_counts(test).tolist(), advice)
     return classifier, accuracy
+
+
+def _kept_classifier(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_tensors(path)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({error}); remove it to train this classifier again."
+        ) from error

@@ -16,12 +16,13 @@ from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.images import Whitening
 from latentdc.io import write_bytes
-from latentdc.methods import find_method
+from latentdc.methods import find_method, require_set
 from latentdc.methods.context import Context
 from latentdc.methods.latents import check_fit
 from latentdc.methods.matching import check_moves, check_precision
 from latentdc.objectives.base import LEARNED_LR
 from latentdc.parts import Parts, open_parts, real_classifier
+from latentdc.pictures import save_grid
 from latentdc.priors.base import Prior
 from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
@@ -68,6 +69,7 @@ def run(
         InputError: what only the data, the weights or the launcher show to be wrong.
         RunError: the run broke.
     """
+    make = find_method(recipe.method.kind)
     accelerator = _start(recipe, folder)
     parts = open_parts(recipe, accelerator)
     if recipe.evaluate.rows:
@@ -85,7 +87,6 @@ def run(
             steps=recipe.distill.steps,
             device=accelerator.device,
         )
-    make = find_method(recipe.method.kind)
     context = _context(recipe, parts, folder, trainings, accelerator)
     kept = _coreset(recipe, parts, folder, scores, accelerator)
     coreset = parts.train.select(kept.indices(parts.train))
@@ -96,10 +97,12 @@ def run(
         kept.save(folder / CORESET)
     if recipe.trackers:
         accelerator.init_trackers("latentdc", config={"recipe": shared_recipe(recipe)})
-    facts = provenance(recipe, name, parts.prior, kept, accelerator.mixed_precision)
+    size, precision = parts.train.resolution, accelerator.mixed_precision
+    facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
     if synthetic is None:
         synthetic = make(kept, parts.prior, _settings(recipe), context)
+        require_set(synthetic, recipe.method.kind, parts.train.class_names, recipe.ipc)
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
         facts = {**facts, **synthetic.provenance}
         synthetic = replace(synthetic, whitening=seen, provenance=facts)
@@ -109,9 +112,7 @@ def run(
         if accelerator.num_processes > 1:  # the main process's, to the last bit
             synthetic = SyntheticSet.from_pretrained(folder / SET)
     if accelerator.is_main_process and synthetic.kind == "images":
-        grid = (folder / SET / GRID).read_bytes()
-        if not (folder / GRID).is_file() or (folder / GRID).read_bytes() != grid:
-            write_bytes(folder / GRID, grid)
+        _keep_grid(synthetic, folder)
     results: list[Result] = []
     if recipe.evaluate.rows:
         results = _evaluate(
@@ -239,7 +240,7 @@ def _evaluate(
 
 
 def provenance(
-    recipe: Recipe, name: str, prior: Prior | None, coreset: Coreset, precision: str
+    recipe: Recipe, name: str, prior: Prior | None, coreset: Coreset, precision: str, *, size: int
 ) -> dict[str, object]:
     """The facts that a set keeps of its making, in JSON's types.
 
@@ -249,11 +250,9 @@ def provenance(
         prior: that was worked in, if one was.
         coreset: that was replaced, which need not be of the recipe's own pruning.
         precision: that Accelerate runs in.
+        size: pixels along a side of an image, or values of a vector.
     """
-    shared, size = (
-        without_paths(recipe),
-        recipe.data.resolution if prior is None else prior.resolution,
-    )
+    shared = without_paths(recipe)
     facts: dict[str, object] = {
         "dataset": shared.data.source,
         "subset": shared.data.subset,
@@ -307,6 +306,15 @@ def _finished(folder: Path, facts: Mapping[str, object]) -> SyntheticSet | None:
         return None
     same = {name: value for name, value in facts.items() if name not in _NAMES}
     return kept if kept is not None and same.items() <= dict(kept.provenance).items() else None
+
+
+def _keep_grid(synthetic: SyntheticSet, folder: Path) -> None:
+    """Leave the set's picture in the run folder too; one that was deleted is drawn again."""
+    if not (folder / SET / GRID).is_file():
+        save_grid(folder / SET / GRID, synthetic.levels(), synthetic.labels, synthetic.class_names)
+    grid = (folder / SET / GRID).read_bytes()
+    if not (folder / GRID).is_file() or (folder / GRID).read_bytes() != grid:
+        write_bytes(folder / GRID, grid)
 
 
 def _publish(synthetic: SyntheticSet, results: list[Result], recipe: Recipe, folder: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from latentdc.arguments import require_a
 from latentdc.errors import InputError
 from latentdc.methods.context import Context
 from latentdc.priors.base import Prior
@@ -23,11 +24,32 @@ def find_method(kind: str) -> Method:
     """The method of a name in `METHODS`, or of `module:function`.
 
     Raises:
-        InputError: there is no such module or function.
+        InputError: there is no such module or function, or it is none.
     """
     module, _, name = (METHODS[kind].function if kind in METHODS else kind).partition(":")
     try:
         found: Method = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"method.kind={kind}: {error}.") from error
+    if not callable(found):
+        raise InputError(f"method.kind={kind} is no function, but {found!r}.")
     return found
+
+
+def require_set(made: object, kind: str, class_names: tuple[str, ...], ipc: int) -> None:
+    """Refuse what a method of one's own returned and a table would show under a wrong ipc.
+
+    Raises:
+        InputError: it is no synthetic set, of other classes, or of another number of images.
+    """
+    name = f"what method.kind={kind} returned"
+    require_a(SyntheticSet, made, name, "such as SyntheticSet(images, labels, class_names)")
+    assert isinstance(made, SyntheticSet)
+    if made.class_names != class_names:
+        raise InputError(f"{name} has not the classes of the data set in their order.")
+    counts = set(made.labels.bincount(minlength=len(class_names)).tolist())
+    if counts != {ipc}:
+        raise InputError(
+            f"{name} has {' or '.join(map(str, sorted(counts)))} samples of a class, and ipc is "
+            f"{ipc}; make Context.ipc of each."
+        )

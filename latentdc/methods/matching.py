@@ -53,8 +53,13 @@ MAY_CHANGE = ("memory", "chunk", "processes", "threads", "torch")
 def matching(
     coreset: Coreset, prior: Prior | None, settings: Matching, context: Context
 ) -> SyntheticSet:
-    """`match`, as a method: the images of the core set are matched by the context's objective."""
-    assert prior is not None and context.objective is not None
+    """`match`, as a method: the images of the core set are matched by the context's objective.
+
+    Raises:
+        InputError: there is no prior or objective, or as `match`.
+    """
+    if prior is None or context.objective is None:
+        raise InputError("matching takes a prior and Context(objective=...); give both.")
     train = context.real_images()
     real = train.select(coreset.indices(train))
     return match(real, prior, context.objective, settings, context)

@@ -54,6 +54,8 @@ def rded(coreset: Coreset, prior: Prior | None, settings: Rded, context: Context
     """
     train = context.real_images()
     real = train.select(coreset.indices(train))
+    for label in range(real.num_classes):  # before a classifier is trained for hours
+        _pool(real, label, settings, context)
     classifier, accuracy = context.real_classifier()
     images, recognised = rded_images(real, classifier, settings, context)
     chance, least = least_accuracy([1] * real.num_classes)
@@ -111,14 +113,7 @@ def realistic_crops(
     """
     count, cell = settings.grid**2 * context.ipc, -(-train.resolution // settings.grid)
     seed, device = context.seed, next(iter(classifier.parameters()), torch.empty(0)).device
-    members = train.different(label)
-    rows = members[choose(len(members), settings.pool, generator(seed, "rded pool", label))]
-    if len(rows) < count:
-        raise InputError(
-            f"RDED chooses {count} crops of different images of class "
-            f"{train.class_names[label]!r}, and its pool has {len(rows)}; raise rded.pool, or "
-            "choose a smaller ipc or rded.grid."
-        )
+    rows = _pool(train, label, settings, context)
     kept, losses, known = [], [], []
     for row in rows.split(max(1, BATCH // settings.crops)):
         source = [generator(seed, "rded crops", int(train.hashes[index])) for index in row]
@@ -140,6 +135,24 @@ def realistic_crops(
     first = loss.argsort(stable=True)[:count]
     recognised = float(torch.cat(known).double().mean())
     return Crops(torch.cat(kept)[first], loss[first], rows[first], recognised)
+
+
+def _pool(train: Dataset, label: int, settings: Rded, context: Context) -> Tensor:
+    """Training images of a class that are cropped.
+
+    Raises:
+        InputError: they are fewer than the crops that are wanted.
+    """
+    count, members = settings.grid**2 * context.ipc, train.different(label)
+    source = generator(context.seed, "rded pool", label)
+    rows = members[choose(len(members), settings.pool, source)]
+    if len(rows) < count:
+        raise InputError(
+            f"RDED chooses {count} crops of different images of class "
+            f"{train.class_names[label]!r}, and its pool has {len(rows)}; raise rded.pool, or "
+            "choose a smaller ipc or rded.grid."
+        )
+    return rows
 
 
 @torch.no_grad()

@@ -70,23 +70,28 @@ class Recipe:
             f"evaluate.learned_lr needs a learning rate that was learned with the set, and "
             f"method.kind={self.method.kind} learns none; only matching by mtt does.",
         )
+        if self.method.kind in ("mosaic", "rded"):
+            self._check_cells(getattr(self, self.method.kind).grid)
         if self.method.kind in ("mosaic", "selection"):
             self._count_images()
+
+    def _check_cells(self, grid: int) -> None:
+        size = self.data.resolution
+        require(
+            size >= 2 * grid or grid == 1,
+            f"data.resolution={size} leaves cells of {size // grid} px in a grid of {grid}; take a "
+            f"smaller {self.method.kind}.grid.",
+        )
 
     def _count_images(self) -> None:
         """Let pruning keep the images that are shown: n^2 for each mosaic."""
         grid = self.mosaic.grid if self.method.kind == "mosaic" else 1
-        size, prune, needed = self.data.resolution, self.prune, grid**2 * self.ipc
+        prune, needed = self.prune, grid**2 * self.ipc
         shown = f"mosaics of {grid} x {grid}" if grid > 1 else "images as they are"
         require(
             prune.keep == 1 and prune.scope == "class" and prune.count in (None, needed),
             f"{shown} at ipc {self.ipc} take exactly {needed} images of each class; leave "
             "prune.keep, prune.count, prune.times_ipc and prune.scope out.",
-        )
-        require(
-            size >= 2 * grid or grid == 1,
-            f"data.resolution={size} leaves cells of {size // grid} px in a grid of {grid}; take a "
-            "smaller mosaic.grid.",
         )
         object.__setattr__(self, "prune", replace(prune, count=needed))
 
@@ -135,23 +140,26 @@ class Recipe:
 
 
 def check_vectors(recipe: Recipe) -> None:
-    """Refuse a distillation whose parts are not of one kind.
+    """Refuse parts of a run, as far as its method uses them, that are not of one kind.
 
     Raises:
         InputError: images with a space of vectors, or vectors with what is about images.
     """
+    in_prior = recipe.method.needs_prior
     if recipe.data.kind == "images":
         require(
-            recipe.prior.kind != "vector",
+            recipe.prior.kind != "vector" or not in_prior,
             "prior.kind=vector is the space of feature vectors, and data.kind is images; take "
             "pixel, autoencoder or diffusion.",
         )
         return
     require(
-        recipe.prior.kind == "vector",
+        recipe.prior.kind == "vector" or not in_prior,
         f"prior.kind={recipe.prior.kind} makes images, and data.kind is vectors; write prior: "
         "{kind: vector}.",
     )
+    if recipe.method.kind != "matching":
+        return
     require(
         recipe.objective.kind != "mtt",
         "objective.kind=mtt follows experts that are trained on images, and data.kind is vectors; "

@@ -13,7 +13,7 @@ from latentdc.data.open import open_dataset
 from latentdc.distill import main
 from latentdc.errors import InputError, RunError
 from latentdc.methods.context import Context
-from latentdc.methods.matching import match
+from latentdc.methods.matching import match, matching
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Data, Matching
@@ -329,3 +329,8 @@ def test_a_run_folder_may_be_named_as_a_url_begins():
     main(["quick.yaml", "output=a:b"])
     main(["quick.yaml", "output=a:b"])
     assert contents(Path("a:b")).keys() >= {"coreset.parquet", "recipe.yaml"}
+
+
+def test_matching_without_an_objective_is_refused():
+    with pytest.raises(InputError, match="takes a prior and Context"):
+        matching(None, None, Matching(), Context())

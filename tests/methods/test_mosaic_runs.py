@@ -1,5 +1,7 @@
 """Mosaics, RDED and selection by the command, on digits; and the sweep that compares them."""
 
+import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -119,7 +121,11 @@ def test_the_sets_can_be_evaluated_and_no_other_grid_is_taken(swept, tmp_path, c
         (["ipc=40"], "prune.count keeps 160 images of each class"),
         (["method.kind=mosiac"], "got 'mosiac'; did you mean 'mosaic'"),
         (["method.kind=json:nothing"], "method.kind=json:nothing: module 'json' has no attribute"),
+        (["method.kind=:it"], "method.kind=:it: Empty module name"),
+        (["method.kind=.relative:it"], "method.kind=.relative:it: "),
+        (["method.kind=math:pi"], "method.kind=math:pi is no function, but 3.14"),
         (["rded.pool=2", "method.kind=rded"], "its pool has 2"),
+        (["rded.grid=9", "method.kind=rded"], "leaves cells of 1 px in a grid of 9"),
         (["mosaic.grid=3"], "write evaluate.changes=[views.cells=3]"),
         (["method.options={a: b}"], "mosaic is set in mosaic"),
         (["evaluate.learned_lr=true"], "method.kind=mosaic learns none"),
@@ -199,6 +205,76 @@ def test_a_method_of_ones_own_is_named_by_its_module(tmp_path):
           "evaluate.rows=[]", "threads=1", f"output={tmp_path}"])  # fmt: skip
     made = SyntheticSet.from_pretrained(tmp_path)
     assert made.images.max() == 0 and made.provenance["colour"] == "black"
+
+
+def no_set(*_):
+    return 3
+
+
+def two_of_each(coreset, prior, settings, context):
+    return own_method(coreset, prior, {"colour": ""}, replace(context, ipc=2 * context.ipc))
+
+
+def other_names(coreset, prior, settings, context):
+    made = own_method(coreset, prior, {"colour": ""}, context)
+    return replace(made, class_names=tuple("abcdefghij"))
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (no_set, "no_set returned is a SyntheticSet, got 3"),
+        (two_of_each, "two_of_each returned has 2 samples of a class, and ipc is 1"),
+        (other_names, "other_names returned has not the classes of the data set"),
+    ],
+)
+def test_what_a_method_of_ones_own_returns_is_checked(tmp_path, capsys, method, message):
+    words = ["prior.kind=pixel", "prune.score=random", f"output={tmp_path}", *SMALL]
+    with pytest.raises(SystemExit) as end:
+        main(["digits_ipc1", f"method.kind={__name__}:{method.__name__}", *words])
+    assert end.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "synthetic").exists()
+
+
+def test_a_picture_that_was_deleted_is_drawn_again(tmp_path):
+    words = ["prune.score=random", "evaluate.rows=[]", "threads=1", f"output={tmp_path}"]
+    main(["pca_digits", *words])
+    picture = tmp_path / "synthetic" / "grid.png"
+    before = picture.read_bytes()
+    for path in (picture, tmp_path / "grid.png"):
+        path.unlink()
+        main(["pca_digits", *words])
+        assert picture.read_bytes() == (tmp_path / "grid.png").read_bytes() == before
+
+
+def test_too_small_a_class_is_found_before_a_classifier_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("latentdc.run.real_classifier", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit):
+        main(["pca_digits", *CALL, "method.kind=rded", "ipc=40", f"output={tmp_path}"])
+    assert "RDED chooses 160 crops" in capsys.readouterr().err
+
+
+def test_a_damaged_classifier_is_named(tmp_path, capsys):
+    call = ["pca_digits", *CALL, "method.kind=rded", "evaluate.rows=[]", f"output={tmp_path}"]
+    main(call)
+    (path,) = (tmp_path / "classifiers").glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-9])
+    shutil.rmtree(tmp_path / "synthetic")
+    with pytest.raises(SystemExit) as end:
+        main(call)
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and f"{path} is damaged" in told and "remove it" in told
+
+
+def test_a_given_classifier_sees_what_its_weights_expect(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(parts, "given_scorer", lambda _, __, plain: seen.append(plain) or Blank())
+    monkeypatch.setattr(parts, "real_accuracy", lambda *_: 1.0)
+    scorer = Scorer(weights=str(tmp_path), mean=(0.25,) * 3, std=(0.125,) * 3)
+    opened = SimpleNamespace(train=SimpleNamespace(resolution=8), test=TEST)
+    recipe = Recipe(prune=Prune(scorer=scorer))
+    parts.real_classifier(recipe, opened, tmp_path, Accelerator())
+    assert (seen[0].mean, seen[0].std) == (scorer.mean, scorer.std)
 
 
 class Blank(nn.Module):

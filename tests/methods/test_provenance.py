@@ -31,19 +31,22 @@ def test_no_path_of_this_machine_is_published(tmp_path):
     shared = shared_recipe(recipe)
     assert str(tmp_path) not in shared
     assert "source: pets" in shared and "coreset: kept.parquet" in shared
-    facts = provenance(recipe, "mine", PixelPrior(16), kept(), "no")
+    facts = provenance(recipe, "mine", PixelPrior(16), kept(), "no", size=16)
     assert facts["dataset"] == "pets" and facts["weights"] == "prior"
 
 
 def test_names_stay_as_they_are():
     recipe = Recipe(data=Data(source="uoft-cs/cifar10"))
-    assert provenance(recipe, "x", PixelPrior(16), kept(), "no")["dataset"] == "uoft-cs/cifar10"
+    assert (
+        provenance(recipe, "x", PixelPrior(16), kept(), "no", size=16)["dataset"]
+        == "uoft-cs/cifar10"
+    )
     assert shared_recipe(recipe) == shared_recipe(replace(recipe, output="elsewhere"))
 
 
 def test_what_is_told_of_the_core_set_is_the_core_set_s_and_not_the_recipe_s():
     recipe = Recipe(prune=Prune(keep=0.5, order="hard"))
-    facts = provenance(recipe, "x", PixelPrior(16), kept(), "bf16")
+    facts = provenance(recipe, "x", PixelPrior(16), kept(), "bf16", size=16)
     told = {name: facts[name] for name in ("rule", "order", "keep", "core_set", "precision")}
     assert told == {
         "rule": "random", "order": "easy", "keep": 0.333333, "core_set": 6, "precision": "bf16",

@@ -18,7 +18,7 @@ from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.__main__ import main as prune
 from latentdc.recipe import Data, Loops, Matching, ObjectiveSettings, Trim
 from latentdc.synthetic import SyntheticSet
-from tests.clusters import CLASSES, WIDTH, opened, write
+from tests.clusters import CLASSES, WIDTH, clusters, opened, write
 
 RECIPE = """
 data: {kind: vectors, source: moves}
@@ -136,6 +136,21 @@ def test_a_dry_run_counts_vectors(recipe, capsys):
     printed = capsys.readouterr().out
     assert "moves, vectors of 16 values" in printed and "160 of 4 classes" in printed
     assert "z (16,) per image" in printed and not RUN.exists()
+
+
+def test_a_selection_of_vectors_needs_no_space_to_match_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    narrow = {
+        split: clusters(40, seed)[0][:, :6].numpy() for split, seed in (("train", 1), ("test", 2))
+    }
+    write(tmp_path / "six", **narrow)
+    (tmp_path / "six.yaml").write_text(
+        "data: {kind: vectors, source: six}\nprune: {score: random}\nipc: 3\n"
+        "method: {kind: selection}\nevaluate: {protocol: vectors, rows: []}\nthreads: 1\n"
+    )
+    main(["six.yaml"])
+    made = SyntheticSet.from_pretrained("runs/six")
+    assert made.provenance["values"] == 6 and made.images.shape == (3 * CLASSES, 6)
 
 
 REFUSED = {
