@@ -341,7 +341,10 @@ def test_two_processes_store_and_learn_what_one_does(tmp_path):
     some = softly("stored")
     options = {"normalization": Normalization(), "train": TRAIN}
     options["trainings"] = tmp_path / "one" / "rows"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the two, since labels are named by their teachers' weights
     (alone,) = evaluate_sets(SMALL, TEST, some, **options)
+    torch.set_num_threads(threads)
     run_two("tests.evaluate.two_labelling", tmp_path)
     for index in (0, 1):
         assert (tmp_path / f"{index}.txt").read_text() == str(alone.accuracies)
