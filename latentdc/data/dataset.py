@@ -203,6 +203,13 @@ def _require_samples(samples: Images, name: str) -> None:
                 f"{name}: {allowed} (float16 or float32), got {dtype} of shape {shape}; convert "
                 "with .float()."
             )
+        if shape[1] == 0:
+            raise InputError(f"{name}: {allowed}, D at least 1, got {shape}.")
+        if isinstance(samples, Tensor) and not bool(samples.isfinite().all()):
+            raise InputError(
+                f"{name} has values that are not finite (NaN or infinity); mend or leave out such "
+                "vectors."
+            )
         return
     if samples.dtype != torch.uint8:
         raise InputError(
