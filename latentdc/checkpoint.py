@@ -2,7 +2,7 @@
 
 A checkpoint is the folder `step-00000100`: safetensors files that each process writes of its own
 classes, so that another number of processes can go on, one of what all processes share,
-`state.json`, and the checksums of all of them. It is written under a temporary name, brought to the
+`state.json`, and the checksums of all of them. It is written under a temporary name, forced to the
 disk and renamed. The last two are kept: a run goes on from the newest one that is as it was
 written.
 """

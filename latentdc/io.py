@@ -1,7 +1,6 @@
 """Files and folders that are written whole or not at all, locked, checked, and named by facts.
 
-Every file of latentdc is written through `writing`, and every hash of facts comes from
-`fingerprint`. Importing this module imports no torch.
+Every file is written through `writing`, every hash of facts is a `fingerprint`. Imports no torch.
 """
 
 import errno
@@ -226,6 +225,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError("lists and keys are too deep inside each other") from error
+
+
+def as_read_back(value: Any) -> Any:
+    """A value as `read_json` gives it back once it is written: lists in the place of tuples."""
+    return json.loads(json.dumps(value))
 
 
 # ---- Facts and their fingerprints ----

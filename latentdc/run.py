@@ -1,6 +1,5 @@
 """A whole run of a recipe: prune, make the synthetic set, keep it, evaluate, push."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.images import Whitening
-from latentdc.io import write_bytes
+from latentdc.io import as_read_back, write_bytes
 from latentdc.methods import find_method, require_set
 from latentdc.methods.context import Context
 from latentdc.methods.latents import check_fit
@@ -275,7 +274,7 @@ def provenance(
     elif shared.method.kind not in METHODS:
         facts["settings"] = dict(shared.method.options)
     elif shared.method.section is not None:
-        facts["settings"] = json.loads(json.dumps(asdict(getattr(shared, shared.method.section))))
+        facts["settings"] = as_read_back(asdict(getattr(shared, shared.method.section)))
     return facts | {
         "ipc": shared.ipc,
         "rule": coreset.rule,

@@ -1,6 +1,5 @@
 """Score any sets on real test images: one training for each set, student and seed."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,7 +28,7 @@ from latentdc.evaluate.soft_labels import (
 from latentdc.evaluate.training import train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, kept
 from latentdc.images import Preprocessing, kind_of
-from latentdc.io import fingerprint
+from latentdc.io import as_read_back, fingerprint
 from latentdc.ranks import warn
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.fields import nearest
@@ -193,10 +192,10 @@ def evaluate_sets(
         "counts": counts,
         "protocol": protocol.name,
         "protocol_hash": protocol.hash,
-        "settings": json.loads(json.dumps(asdict(protocol))),  # as it is read back
+        "settings": as_read_back(asdict(protocol)),
         "test": set_hash(test),
         "data": test.name,
-        "preprocessing": json.loads(json.dumps(normalization.facts())),
+        "preprocessing": as_read_back(normalization.facts()),
         "machine": asdict(this_machine(accelerator)),
     }
     results = []

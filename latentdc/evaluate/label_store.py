@@ -9,7 +9,6 @@ has are drawn from again, as LPLD (https://arxiv.org/abs/2410.15919) prunes labe
 a time.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from latentdc.draws import generator
 from latentdc.errors import InputError
-from latentdc.io import fingerprint, load_tensors, read_json, save_tensors, write_json
+from latentdc.io import as_read_back, fingerprint, load_tensors, read_json, save_tensors, write_json
 
 FACTS = "labels.json"
 VERSION = 2  # of the files
@@ -75,7 +74,7 @@ class LabelStore:
             found = dict(read_json(given / FACTS))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{given} holds no stored labels: {error}.") from error
-        ours = json.loads(json.dumps(self.facts))
+        ours = as_read_back(self.facts)
         return {key: (found.get(key), ours[key]) for key in ours if found.get(key) != ours[key]}
 
     def path(self, epoch: int) -> Path:

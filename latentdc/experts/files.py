@@ -4,7 +4,6 @@ Each weight is one tensor whose first dimension counts epochs, so that a step of
 reads the two epochs that it needs and no more.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from latentdc.data.dataset import Dataset, hash_samples
 from latentdc.errors import InputError
 from latentdc.experts.buffers import ReplayBuffers, buffer_files
 from latentdc.images import Preprocessing
-from latentdc.io import file_hash, fingerprint, load_tensors, read_json, write_json
+from latentdc.io import as_read_back, file_hash, fingerprint, load_tensors, read_json, write_json
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune
 
 MANIFEST = "experts.json"
@@ -219,7 +218,7 @@ def require_same(folder: Path, manifest: Mapping[str, Any], facts: Mapping[str, 
     Raises:
         InputError: names the first fact that differs.
     """
-    for key, value in json.loads(json.dumps(dict(facts))).items():
+    for key, value in as_read_back(dict(facts)).items():
         if manifest.get(key) != value:
             raise InputError(
                 f"the experts in {folder} were trained with {key} {manifest.get(key)!r}, and this "

@@ -1,6 +1,5 @@
 """What a scoring is made of, and where it keeps what it has, so that a killed one goes on."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +15,15 @@ from torch import Tensor
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Plain, forward_batch
-from latentdc.io import file_hash, fingerprint, load_tensors, reserve, save_tensors, write_text
+from latentdc.io import (
+    as_read_back,
+    file_hash,
+    fingerprint,
+    load_tensors,
+    reserve,
+    save_tensors,
+    write_text,
+)
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES
 
@@ -191,7 +198,7 @@ class Scoring:
             "resolution": train.resolution,
             "images": fingerprint(images),
         }
-        return dict(json.loads(json.dumps(facts)))
+        return dict(as_read_back(facts))
 
 
 def base_of(name: str, settings: RuleSettings) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from latentdc.errors import InputError
-from latentdc.io import locked, read_json, write_json
+from latentdc.io import as_read_back, locked, read_json, write_json
 from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import show
 
@@ -175,7 +175,7 @@ def to_json(results: Iterable[Result]) -> dict[str, Any]:
         "protocols": {result.protocol_hash: dict(result.settings) for result in results},
         "results": [_row(result) for result in results],
     }
-    return dict(json.loads(json.dumps(content)))  # lists in the place of tuples
+    return dict(as_read_back(content))
 
 
 def _row(result: Result) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def improvement_over_random(synthetic: float, random: float) -> float:
 
 
 def label_robust_score(hlr: float, ior: float, *, weight: float = 0.5) -> float:
-    """LRS: alpha = w IOR - (1 - w) HLR, brought to [0, 1].
+    """LRS: alpha = w IOR - (1 - w) HLR, scaled to [0, 1].
 
     Args:
         hlr: `hard_label_recovery`.
@@ -58,7 +58,7 @@ def label_robust_score(hlr: float, ior: float, *, weight: float = 0.5) -> float:
 
 
 def augmentation_robust_score(augmented: float, plain: float, *, weight: float = 0.5) -> float:
-    """ARS: beta = g IOR(augmented) + (1 - g) IOR(plain), brought to [0, 1].
+    """ARS: beta = g IOR(augmented) + (1 - g) IOR(plain), scaled to [0, 1].
 
     Args:
         augmented: `improvement_over_random` where students see augmented views.
