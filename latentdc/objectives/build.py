@@ -6,7 +6,7 @@ from latentdc.arguments import require_a, require_able, require_seed, require_wh
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
 from latentdc.objectives.base import Objective
-from latentdc.objectives.classwise import Classwise, Match
+from latentdc.objectives.classwise import Classwise, Match, Students
 from latentdc.objectives.distribution import match_distributions
 from latentdc.objectives.effects import Effects, distribution_effects, gradient_effects
 from latentdc.objectives.gradient import match_gradients
@@ -63,4 +63,4 @@ def build_objective(
         ),
     }
     match, effects = matches[settings.kind]
-    return Classwise(settings, match, effects, **sizes, normalization=seen, seed=seed)
+    return Classwise(Students(settings, **sizes, normalization=seen, seed=seed), match, effects)

@@ -78,8 +78,9 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing
     from latentdc.prune.coreset import Coreset
-    from latentdc.prune.prune import prune_dataset, score_dataset
+    from latentdc.prune.prune import prune_dataset
     from latentdc.prune.report import write_report
+    from latentdc.prune.score import score_dataset
 
     path = folder / CORESET
     accelerator = runtime.start(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
+from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Plain, forward_batch
 from latentdc.io import (
@@ -24,7 +25,7 @@ from latentdc.io import (
     save_tensors,
     write_text,
 )
-from latentdc.recipe import Prune, RuleSettings, Scorer
+from latentdc.recipe import Data, Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES
 
 _NAME = "scoring"  # in a run folder, while it lasts
@@ -90,20 +91,19 @@ class Workspace:
         path = self.path(name)
         if path is None:
             return np.zeros(shape, np.float16)
+        array: NDArray[np.float16]
         if keep:
             try:
-                found = np.lib.format.open_memmap(path, mode="r+")
+                array = np.lib.format.open_memmap(path, mode="r+")
             except (OSError, ValueError, EOFError) as error:
                 raise self.damaged(path, str(error)) from error
-            if found.shape != shape or found.dtype != np.float16:
-                raise self.damaged(path, f"{found.dtype} of shape {found.shape}")
-            return found
+            return array
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
-        made: NDArray[np.float16] = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
         with path.open("r+b") as file:
             reserve(file)
-        return made
+        return array
 
     def damaged(self, path: Path | None, why: str) -> InputError:
         """The error that says so."""
@@ -130,7 +130,7 @@ class Scoring:
         train: images to score.
         test: shows whether a scorer is any good; chooses nothing.
         prune: rules, scorer and window.
-        normalization: of the images, unless the scorer has its own.
+        given_normalization: of the images, unless the scorer has its own; None takes the default.
         seed: of the first training; the others' follow from it.
         folder: where a killed scoring is continued, and features are kept; None keeps nothing.
         accelerator: device, precision and processes.
@@ -139,7 +139,7 @@ class Scoring:
     train: Dataset
     test: Dataset
     prune: Prune
-    normalization: Plain
+    given_normalization: Plain | None
     seed: int
     folder: Path | None
     accelerator: Accelerator
@@ -149,7 +149,7 @@ class Scoring:
         """Network, weights and training."""
         return self.prune.scorer
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """The rules asked for and those that they rank by, in the order of the list of rules."""
         named = {self.prune.score, *self.prune.columns}
@@ -161,10 +161,15 @@ class Scoring:
         """First and last epoch of a training to look at, counted from 1."""
         return self.prune.window or (1, self.scorer.epochs)
 
-    @property
+    @cached_property
     def batch(self) -> int:
         """Images in one forward pass."""
         return forward_batch(self.train.images, self.scorer.batch, self.accelerator.device)
+
+    @cached_property
+    def normalization(self) -> Plain:
+        """Of the images."""
+        return self.given_normalization or plain_preprocessing(Data(), self.train)
 
     @property
     def input_normalization(self) -> Plain:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune import prune as module
+from latentdc.prune import score as module
 from latentdc.prune.foreign import read_scores
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.score_table import ScoreTable

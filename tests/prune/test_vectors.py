@@ -9,8 +9,9 @@ from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.images import MappedImages
 from latentdc.networks import new_network
-from latentdc.prune.prune import prune_dataset, score_dataset
+from latentdc.prune.prune import prune_dataset
 from latentdc.prune.report import suspects, write_report
+from latentdc.prune.score import score_dataset
 from latentdc.recipe import Data, Prune, Scorer
 from latentdc.recipe.rules import RULES
 from tests.clusters import CLASSES, clusters, opened
