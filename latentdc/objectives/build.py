@@ -55,12 +55,9 @@ def build_objective(
                 "recipe_experts(recipe)."
             )
         return TrajectoryMatching(settings, experts, **sizes, normalization=seen, seed=seed)
-    matches: dict[str, tuple[Match, Effects]] = {
-        "dm": (match_distributions, distribution_effects),
-        "dc": (
-            partial(match_gradients, distance=settings.distance),
-            partial(gradient_effects, distance=settings.distance),
-        ),
-    }
-    match, effects = matches[settings.kind]
+    match: Match = match_distributions
+    effects: Effects = distribution_effects
+    if settings.kind == "dc":
+        match = partial(match_gradients, distance=settings.distance)
+        effects = partial(gradient_effects, distance=settings.distance)
     return Classwise(Students(settings, **sizes, normalization=seen, seed=seed), match, effects)

@@ -166,13 +166,7 @@ class Students:
         return self.outer > 1 or self.normalises_batches
 
     def of(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Network:
-        """The student of a step.
-
-        Args:
-            step: index of the distillation step.
-            synthetic: (N, 3, H, W) images in [-1, 1] as they are now, detached.
-            labels: (N,) their classes, on the CPU.
-            real: real images by step and class.
+        """The student of a step; arguments as of `Objective.accumulate`, `synthetic` detached.
 
         Raises:
             InputError: in the middle of a run whose student was not kept.

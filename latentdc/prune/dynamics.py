@@ -1,27 +1,125 @@
-"""What a training, or a pass under given weights, says of every image, epoch by epoch."""
+"""What a training, or a pass under given weights, says of every image, and where that is kept.
 
+A scoring that was killed goes on from its folder.
+"""
+
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdc import runtime
-from latentdc.errors import RunError
-from latentdc.io import file_hash
+from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError, RunError
+from latentdc.io import file_hash, fingerprint, load_tensors, reserve, save_tensors, write_text
 from latentdc.prune.features import FEATURES
 from latentdc.prune.measures import Batch, Measures, measure
 from latentdc.prune.score_table import PREDICTED
 from latentdc.prune.scorers import Classifier
-from latentdc.prune.scoring import Scoring
 from latentdc.recipe.rules import RULES
 
 Columns = dict[str, Tensor]
 GIVEN = "given"  # the one pass under given weights
 _HALF = 65504.0  # the largest number of half precision
+_NAME = "scoring"  # in a run folder, while it lasts
+_MARK = "fingerprint"
 _CHUNK = 2**18  # images whose scores are made together of all epochs
+
+
+class Workspace:
+    """A folder that one scoring alone continues; the main process alone reads and writes it.
+
+    Args:
+        folder: of the run; None keeps nothing.
+        facts: of all that decides the scores.
+        accelerator: of this process.
+    """
+
+    def __init__(
+        self, folder: Path | None, facts: Mapping[str, object], accelerator: Accelerator
+    ) -> None:
+        self._home: Path | None = None
+        self._made: list[Path] = []  # folders above it, the innermost first
+        if folder is not None and accelerator.is_main_process:
+            self._home = folder / _NAME
+            self._made = [path for path in self._home.parents if not path.exists()]
+            self._identity = fingerprint(facts, digits=64)
+            mark = self._home / _MARK
+            if not mark.is_file() or mark.read_bytes() != self._identity.encode():
+                shutil.rmtree(self._home, ignore_errors=True)
+
+    def path(self, name: str) -> Path | None:
+        """Of a file; None where nothing is kept."""
+        if self._home is None:
+            return None
+        mark = self._home / _MARK
+        if not mark.is_file():  # without it, what was scored is discarded
+            write_text(mark, self._identity)
+        return self._home / name
+
+    def save(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep tensors, whole or not at all."""
+        path = self.path(f"{name}.safetensors")
+        if path is not None:
+            save_tensors(path, tensors)
+
+    def load(self, name: str) -> dict[str, Tensor] | None:
+        """What was last saved under a name.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        path = self._home and self._home / f"{name}.safetensors"
+        try:
+            return None if path is None or not path.is_file() else load_tensors(path)
+        except (OSError, ValueError) as error:
+            raise self.damaged(path, str(error)) from error
+
+    def array(self, name: str, shape: tuple[int, int], *, keep: bool) -> NDArray[np.float16]:
+        """An array of zeros, in a file where there is a folder; with `keep`, the file's content.
+
+        Raises:
+            InputError: the file to keep is damaged.
+            OSError: the disk has no room for a new one.
+        """
+        path = self.path(name)
+        if path is None:
+            return np.zeros(shape, np.float16)
+        array: NDArray[np.float16]
+        if keep:
+            try:
+                array = np.lib.format.open_memmap(path, mode="r+")
+            except (OSError, ValueError, EOFError) as error:
+                raise self.damaged(path, str(error)) from error
+            return array
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        with path.open("r+b") as file:
+            reserve(file)
+        return array
+
+    def damaged(self, path: Path | None, why: str) -> InputError:
+        """The error that says so."""
+        return InputError(f"{path} is damaged ({why}); delete {self._home} to score anew.")
+
+    def clear(self) -> None:
+        """Delete it, when the scores are made."""
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Delete it with the folders that it made: what is refused leaves no trace."""
+        self.clear()
+        with suppress(OSError):  # one holds more
+            for folder in self._made:
+                folder.rmdir()
 
 
 class Dynamics:
@@ -31,8 +129,11 @@ class Dynamics:
     averaged over epochs take 2. Of what is not averaged, the last epoch alone is kept.
 
     Args:
-        scoring: images, device and folder.
         run: name of its folder.
+        workspace: where that is.
+        train: the images.
+        batch: images in one forward pass.
+        accelerator: device, precision and processes.
         measures: what to measure.
         width: of features to keep from the last pass; 0 keeps none.
 
@@ -41,9 +142,20 @@ class Dynamics:
         features: (N, width) float16; likewise.
     """
 
-    def __init__(self, scoring: Scoring, run: str, measures: Measures, width: int) -> None:
-        self._scoring, self._run, self._measures, self._width = scoring, run, measures, width
-        self._main, self._shape = scoring.accelerator.is_main_process, (len(scoring.train), width)
+    def __init__(
+        self,
+        run: str,
+        workspace: Workspace,
+        train: Dataset,
+        *,
+        batch: int,
+        accelerator: Accelerator,
+        measures: Measures,
+        width: int,
+    ) -> None:
+        self._run, self._workspace, self._train, self._batch = run, workspace, train, batch
+        self._accelerator, self._main = accelerator, accelerator.is_main_process
+        self._measures, self._width = measures, width
         self.passes: list[Mapping[str, Tensor]] = []
         self.features: NDArray[np.float16] | None = None
 
@@ -51,13 +163,14 @@ class Dynamics:
         """The state of a killed training, whose epochs from `first` on are taken up; None without.
 
         Raises:
-            InputError: a file is damaged.
+            InputError: a file is damaged or gone.
         """
-        workspace, run = self._scoring.workspace, self._run
+        workspace, run = self._workspace, self._run
         state = workspace.load(f"{run}/state")
         for epoch in range(first, 0 if state is None else int(state["done"]) + 1):
-            found = workspace.load(f"{run}/epoch-{epoch}")
-            assert found is not None, "a state is saved after its epochs"
+            found, name = workspace.load(f"{run}/epoch-{epoch}"), f"{run}/epoch-{epoch}.safetensors"
+            if found is None:
+                raise workspace.damaged(workspace.path(name), "it is gone")
             self.passes.append(found)
         return state
 
@@ -73,12 +186,12 @@ class Dynamics:
         values = torch.cat([block for _, block in self._blocks(classifier, features=last)])
         if self._main:
             found, name = self._pass(values, last=last), f"{self._run}/epoch-{epoch}"
-            self._scoring.workspace.save(name, found)
-            self.passes.append(self._scoring.workspace.load(name) or found)  # mapped from its file
+            self._workspace.save(name, found)
+            self.passes.append(self._workspace.load(name) or found)  # mapped from its file
 
     def record_once(self, classifier: Classifier) -> None:
         """Measure every image under given weights, from where a killed pass ended."""
-        workspace, blocks = self._scoring.workspace, list[Tensor]()
+        workspace, blocks = self._workspace, list[Tensor]()
 
         def restore() -> int:
             features, rows = workspace.path(f"{self._run}/{FEATURES}"), 0
@@ -91,8 +204,8 @@ class Dynamics:
                 found = workspace.load(f"{self._run}/rows-{rows}")
             return rows
 
-        start = runtime.main_alone(self._scoring.accelerator, restore)
-        if start < self._shape[0]:
+        start = runtime.main_alone(self._accelerator, restore)
+        if start < len(self._train):
             for first, block in self._blocks(classifier, features=True, start=start):
                 blocks.append(block)
                 if isinstance(self.features, np.memmap):
@@ -117,11 +230,11 @@ class Dynamics:
 
         for first, block in measure(
             classifier,
-            self._scoring.train,
+            self._train,
             values,
             width=own + width,
-            batch=self._scoring.batch,
-            accelerator=self._scoring.accelerator,
+            batch=self._batch,
+            accelerator=self._accelerator,
             start=start,
             embed=self._measures.embed or width > 0,
         ):
@@ -146,13 +259,13 @@ class Dynamics:
 
     def _open_features(self, *, keep: bool) -> None:
         if self._main and self._width:
-            name, workspace = f"{self._run}/{FEATURES}", self._scoring.workspace
-            self.features = workspace.array(name, self._shape, keep=keep)
+            name, shape = f"{self._run}/{FEATURES}", (len(self._train), self._width)
+            self.features = self._workspace.array(name, shape, keep=keep)
 
     def column(self, name: str) -> Tensor:
         """(N,) float32: the mean over epochs, or the last one's value."""
         found = [one[name].float() for one in self.passes if name in one]
-        total = torch.zeros(self._shape[0])
+        total = torch.zeros(len(self._train))
         for values in found:
             total += values / len(found)
         return total
@@ -165,8 +278,8 @@ class Dynamics:
             return scores
         derived = [name for name, rule in RULES.items() if rule.stage == "records"]
         derived = [name for name in derived if RULES[name].free or name in asked]
-        scores |= {name: torch.zeros(self._shape[0]) for name in derived}
-        for start in range(0, self._shape[0], _CHUNK):
+        scores |= {name: torch.zeros(len(self._train)) for name in derived}
+        for start in range(0, len(self._train), _CHUNK):
             some = slice(start, start + _CHUNK)
             values: dict[str, object] = {
                 name: torch.stack([one[name][some] for one in self.passes]).float()
@@ -176,9 +289,8 @@ class Dynamics:
                 scores[name][some] = RULES[name]({**values, **settings})
         return scores
 
-    def keep_features(self) -> str | None:
+    def keep_features(self, folder: Path | None) -> str | None:
         """Move those in a file to the run folder, and say the file's hash; they stay open there."""
-        folder = self._scoring.folder
         if folder is None or not isinstance(self.features, np.memmap):
             return None
         Path(str(self.features.filename)).replace(folder / FEATURES)

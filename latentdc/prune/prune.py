@@ -14,9 +14,8 @@ from latentdc.errors import InputError
 from latentdc.images import Plain
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.rules.sampling import random_scores
-from latentdc.prune.score import check_arguments, open_scoring, scored
+from latentdc.prune.score import Scoring, base_of, check_arguments, scored
 from latentdc.prune.score_table import ScoreTable
-from latentdc.prune.scoring import base_of
 from latentdc.prune.select import Choice, best_first, choose_rows, most_kept
 from latentdc.ranks import say
 from latentdc.recipe import Prune
@@ -50,7 +49,7 @@ def prune_dataset(
         InputError: a rule, budget, scorer or file that cannot be used, or a scorer at chance.
         RunError: losses that are not finite.
     """
-    scoring = open_scoring(train, prune, test, normalization, seed, folder, accelerator)
+    scoring = Scoring(train, prune, test, normalization, seed, folder, accelerator)
     if prune.coreset is not None:
         return Coreset.load(Path(prune.coreset), train)
     if prune.keeps_all:

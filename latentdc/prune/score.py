@@ -4,6 +4,7 @@ The way is `score_dataset` -> `Scoring` -> `scored` -> `compute_scores` -> `Scor
 """
 
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -14,19 +15,20 @@ from torch import Tensor
 from latentdc import runtime
 from latentdc.arguments import folder_of, require_a, require_able, require_seed
 from latentdc.data.dataset import Dataset, class_counts
+from latentdc.data.open import plain_preprocessing
 from latentdc.draws import key_seed
 from latentdc.errors import InputError
-from latentdc.images import Plain
-from latentdc.prune.dynamics import GIVEN, Columns, Dynamics
+from latentdc.images import Normalization, Plain, forward_batch
+from latentdc.io import as_read_back, file_hash, fingerprint
+from latentdc.prune.dynamics import GIVEN, Columns, Dynamics, Workspace
 from latentdc.prune.features import Features, own_features, read_features
 from latentdc.prune.foreign import read_scores
 from latentdc.prune.measures import History, Measures, accuracy
 from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score_table import PREDICTED, ScoreTable
 from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, refuse_chance
-from latentdc.prune.scoring import Scoring, base_of
 from latentdc.ranks import say
-from latentdc.recipe import Prune
+from latentdc.recipe import Data, Prune, RuleSettings
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.rules import RULES
 from latentdc.runtime import with_gradients
@@ -34,6 +36,100 @@ from latentdc.runtime import with_gradients
 SCORES = "scores.parquet"  # in a run folder
 PASSES = {"predictions", "last", "records"}  # stages that need a pass over the images
 WHOLE = "run-0"  # the first training on all images, which has the recipe's own seed
+
+
+class Scoring:
+    """All that decides the scores of a data set, and where they are made.
+
+    Arguments of `prune_dataset`, with their defaults.
+
+    Raises:
+        InputError: one is of another kind.
+    """
+
+    def __init__(
+        self,
+        train: Dataset,
+        prune: Prune,
+        test: Dataset | None = None,
+        normalization: Plain | None = None,
+        seed: int = 0,
+        folder: Path | None = None,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        check_arguments(train, prune, seed)
+        if test is not None:
+            require_a(Dataset, test, "test", "such as one of open_splits(Data())")
+        if normalization is not None:
+            require_able("__call__ facts", normalization, "normalization", "a Normalization")
+        if accelerator is not None:
+            require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
+        self.train, self.prune, self.scorer, self.seed = train, prune, prune.scorer, seed
+        self.window = prune.window or (1, prune.scorer.epochs)  # epochs to look at, from 1
+        self.test, self._normalization = train if test is None else test, normalization
+        self.folder, self.accelerator = folder_of(folder, "folder"), accelerator or Accelerator()
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The rules asked for and those that they rank by, in the order of the list of rules."""
+        named = {self.prune.score, *self.prune.columns}
+        wanted = {*named, *(base_of(name, self.prune.rules) for name in named)}
+        return tuple(name for name in RULES if name in wanted)
+
+    @cached_property
+    def batch(self) -> int:
+        """Images in one forward pass."""
+        return forward_batch(self.train.images, self.scorer.batch, self.accelerator.device)
+
+    @cached_property
+    def normalization(self) -> Plain:
+        """Of the images."""
+        return self._normalization or plain_preprocessing(Data(), self.train)
+
+    @property
+    def input_normalization(self) -> Plain:
+        """What the scorer expects of images."""
+        own, scorer = self.normalization, self.scorer
+        if not isinstance(own, Normalization):
+            return own
+        return Normalization(scorer.mean or own.mean, scorer.std or own.std)
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """For what has been done."""
+        return Workspace(self.folder, self.facts, self.accelerator)
+
+    @cached_property
+    def facts(self) -> dict[str, object]:
+        """What tells these scores from others, in JSON's types and without paths."""
+        train, weights, features = self.train, self.scorer.weights, self.prune.features
+        images = [train.hashes, train.labels, train.class_names]  # in order, as records are by row
+        if weights is not None and Path(weights).is_file():
+            weights = _identity(Path(weights))
+        facts = {
+            "columns": self.columns,
+            "scorer": asdict(self.scorer) | {"weights": weights},
+            "window": self.window,
+            "settings": asdict(self.prune.rules),
+            "normalization": self.normalization.facts(),
+            "seed": self.seed,
+            "precision": self.accelerator.mixed_precision,
+            "features": None if features is None else _identity(Path(features)),
+            "resolution": train.resolution,
+            "images": fingerprint(images),
+        }
+        return dict(as_read_back(facts))
+
+
+def base_of(name: str, settings: RuleSettings) -> str | None:
+    """The rule by whose column a choice ranks; None of rules that rank by none."""
+    base = RULES[name].base
+    return settings.base if base == "*" else base
+
+
+def _identity(path: Path) -> str:
+    """Name and content of a file, wherever it lies."""
+    return f"{path.name} {file_hash(path)[:16]}"
 
 
 @with_gradients
@@ -58,39 +154,7 @@ def score_dataset(
         InputError: as `prune_dataset`.
         RunError: likewise.
     """
-    return scored(open_scoring(train, prune, test, normalization, seed, folder, accelerator))
-
-
-def open_scoring(
-    train: Dataset,
-    prune: Prune,
-    test: Dataset | None,
-    normalization: Plain | None,
-    seed: int,
-    folder: Path | None,
-    accelerator: Accelerator | None,
-) -> Scoring:
-    """The arguments of `prune_dataset` together, with their defaults.
-
-    Raises:
-        InputError: one is of another kind.
-    """
-    check_arguments(train, prune, seed)
-    if test is not None:
-        require_a(Dataset, test, "test", "such as one of open_splits(Data())")
-    if normalization is not None:
-        require_able("__call__ facts", normalization, "normalization", "a Normalization")
-    if accelerator is not None:
-        require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
-    return Scoring(
-        train=train,
-        test=train if test is None else test,
-        prune=prune,
-        given_normalization=normalization,
-        seed=seed,
-        folder=folder_of(folder, "folder"),
-        accelerator=accelerator or Accelerator(),
-    )
+    return scored(Scoring(train, prune, test, normalization, seed, folder, accelerator))
 
 
 def check_arguments(train: object, prune: object, seed: object) -> None:
@@ -196,7 +260,7 @@ def compute_scores(scoring: Scoring, features: Features | None = None) -> ScoreT
         scores |= by("features", features=features)
     scores = cast(Columns, runtime.broadcast(scoring.accelerator, scores))
     # Not before the rest is there: a restart looks for the features.
-    features_hash = trainings[0].keep_features() if trainings else None
+    features_hash = trainings[0].keep_features(scoring.folder) if trainings else None
     scoring.workspace.clear()
     contents = (train.hashes, train.labels, train.class_names)
     return ScoreTable(*contents, scores, train.name, scoring.facts, features, features_hash)
@@ -211,7 +275,7 @@ def _observed(scoring: Scoring, features: bool) -> list[Dynamics]:
         ]
     classifier = given_scorer(scoring.scorer, scoring.train, scoring.input_normalization)
     _check_accuracy(scoring, classifier)
-    found = Dynamics(scoring, GIVEN, Measures(scoring.columns), classifier.width if features else 0)
+    found = _dynamics(scoring, GIVEN, Measures(scoring.columns), classifier, features)
     found.record_once(classifier)
     return [found]
 
@@ -268,7 +332,7 @@ def _trained(
     history = None
     if any("change" in RULES[name].inputs for name in asked):
         history = History(len(train), train.num_classes)
-    found = Dynamics(scoring, run, Measures(asked, history), classifier.width if features else 0)
+    found = _dynamics(scoring, run, Measures(asked, history), classifier, features)
     state = runtime.main_alone(scoring.accelerator, lambda: found.restore(first))
     if state is not None:
         training.restore(state)
@@ -282,6 +346,20 @@ def _trained(
             scoring.workspace.save(f"{run}/state", training.state())
     _check_accuracy(scoring, classifier)
     return found
+
+
+def _dynamics(
+    scoring: Scoring, run: str, measures: Measures, classifier: Classifier, features: bool
+) -> Dynamics:
+    return Dynamics(
+        run,
+        scoring.workspace,
+        scoring.train,
+        batch=scoring.batch,
+        accelerator=scoring.accelerator,
+        measures=measures,
+        width=classifier.width if features else 0,
+    )
 
 
 def _require_kind(scoring: Scoring) -> None:

@@ -146,7 +146,7 @@ def given_scorer(
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        why = " ".join(str(error).split())
+        why = " ".join(str(error).split()).partition(": ")[2]
         raise InputError(
             f"{settings.weights} does not fit {settings.network} with {count} classes; name the "
             f"network of these weights in {key}: {why[:300]}"

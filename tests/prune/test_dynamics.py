@@ -11,10 +11,10 @@ from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
 from latentdc.prune import dynamics, measures, score
+from latentdc.prune.dynamics import Workspace
 from latentdc.prune.rules.predictions import cross_entropy
 from latentdc.prune.score import score_dataset
 from latentdc.prune.scorers import ScorerTraining
-from latentdc.prune.scoring import Workspace
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES, Rule
 from tests.prune.toys import colours

@@ -128,6 +128,7 @@ def test_data_without_repeats_say_nothing(desk, capsys):
     assert "repeats" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_synthetic_set_starts_from_different_images(desk, capsys):
     from latentdc.distill import main as distill
 

@@ -14,10 +14,9 @@ from safetensors.torch import save_file
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.prune.__main__ import main as prune
-from latentdc.prune.dynamics import Dynamics
+from latentdc.prune.dynamics import Dynamics, Workspace
 from latentdc.prune.score import score_dataset
 from latentdc.prune.scorers import ScorerTraining
-from latentdc.prune.scoring import Workspace
 from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 
