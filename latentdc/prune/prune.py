@@ -23,7 +23,14 @@ from latentdc.prune.foreign import read_scores
 from latentdc.prune.rules.sampling import random_scores
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.scoring import Scoring, base_of
-from latentdc.prune.select import choose_rows, most_kept, saved_classes, select
+from latentdc.prune.select import (
+    choose_rows,
+    class_budgets,
+    class_rows,
+    most_kept,
+    saved_classes,
+    select,
+)
 from latentdc.ranks import say
 from latentdc.recipe import Data, Prune
 from latentdc.recipe.rules import RULES
@@ -171,7 +178,8 @@ def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int
     if rule.chooses:
         choice = _Choice(table, prune, seed)
         scores, kept_order = choice.hardness, "middle" if name == "moderate" else "easy"
-        chosen = choose_rows(choice, table.labels, prune)
+        at_once = rule.stage == "groups"
+        chosen = choice.groups() if at_once else choose_rows(choice, table.labels, prune)
     else:
         scores, kept_order = table.column(name), prune.order
         chosen = select(scores, table.labels, prune, rule.hard)
@@ -192,6 +200,7 @@ class _Choice:
 
     def __init__(self, table: ScoreTable, prune: Prune, seed: int) -> None:
         self._rule, self._features = RULES[prune.score], table.features
+        self._table, self._prune, self._seed = table, prune, seed
         self.hardness = torch.zeros(len(table))  # what looks at features alone needs no other
         base = base_of(prune.score, prune.rules)
         if base is not None:
@@ -213,6 +222,22 @@ class _Choice:
             "features": self._features and self._features.select(rows),
         }
         return rows[self._rule(available)]
+
+    def groups(self) -> Tensor:
+        """(M,) ascending rows that a rule chooses of all classes at once."""
+        table, rows = self._table, class_rows(self._table.labels)
+        names = table.class_names[: len(rows)]
+        by_content = [own[table.hashes[own].argsort(stable=True)] for own in rows]
+        counts = class_budgets([len(own) for own in rows], self._prune)
+        available = {
+            **self._settings,
+            "features": self._features,
+            "members": dict(zip(names, by_content, strict=True)),
+            "counts": dict(zip(names, counts, strict=True)),
+            "seed": self._seed,
+        }
+        chosen: Tensor = self._rule(available).sort().values
+        return chosen
 
 
 def _check_arguments(
