@@ -16,7 +16,14 @@ from latentdc.prune.coreset import Coreset
 from latentdc.prune.rules.sampling import random_scores
 from latentdc.prune.score import Scoring, base_of, check_arguments, scored
 from latentdc.prune.score_table import ScoreTable
-from latentdc.prune.select import Choice, best_first, choose_rows, most_kept
+from latentdc.prune.select import (
+    Choice,
+    best_first,
+    choose_rows,
+    class_budgets,
+    class_rows,
+    most_kept,
+)
 from latentdc.ranks import say
 from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
@@ -87,7 +94,10 @@ def _chosen(table: ScoreTable, train: Dataset, prune: Prune, seed: int) -> Cores
         rows = different_rows(train.hashes, train.labels)
         table = table.select(rows) if len(rows) < len(train) else table
     scores, choice = _choice(table, prune, seed)
-    chosen = choose_rows(choice, table.labels, prune, counts)
+    if RULES[prune.score].stage == "groups":
+        chosen = _groups(table, prune, seed, counts)
+    else:
+        chosen = choose_rows(choice, table.labels, prune, counts)
     name, order = prune.score, prune.order
     if RULES[name].chooses:
         order = "middle" if name == "moderate" else "easy"
@@ -130,6 +140,21 @@ def _choice(table: ScoreTable, prune: Prune, seed: int) -> tuple[Tensor, Choice]
         return chosen
 
     return hardness, choose
+
+
+def _groups(table: ScoreTable, prune: Prune, seed: int, every: list[int]) -> Tensor:
+    """(M,) ascending rows that a rule chooses of all classes at once; `every` of `most_kept`."""
+    rows, names = class_rows(table.labels), table.class_names
+    by_content = [own[table.hashes[own].argsort(stable=True)] for own in rows]
+    counts = class_budgets([len(own) for own in rows], prune, every)
+    seen = {
+        "features": table.features,
+        "members": dict(zip(names, by_content, strict=True)),
+        "counts": dict(zip(names, counts, strict=True)),
+        "seed": seed,
+    }
+    chosen: Tensor = RULES[prune.score](asdict(prune.rules) | seen)
+    return chosen.sort().values
 
 
 def _check_budget(prune: Prune, train: Dataset) -> None:
