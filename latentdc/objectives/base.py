@@ -40,8 +40,9 @@ class Objective(Protocol):
     Attributes:
         sums_classes: whether the loss is a sum over classes, and so noted per class.
 
-    Those that `build_objective` makes also have `batch`, real images per class and step, and
-    `identity`, of what decides the loss: a run is continued with the same alone.
+    Those that `build_objective` makes also have `batch`, real images per class and step,
+    `num_classes` and `resolution`, which the core set's are compared with, and `identity`, of what
+    decides the loss: a run is continued with the same alone.
     """
 
     sums_classes: bool

@@ -54,7 +54,8 @@ class Classwise:
 
     def __init__(self, students: "Students", match: Match, effect: Effects) -> None:
         self.students, self.match, self.effect = students, match, effect
-        self.batch = students.settings.batch
+        self.batch, self.num_classes = students.settings.batch, students.sizes["num_classes"]
+        self.resolution = students.sizes["resolution"]
         self.identity = identity_of(students.settings, students.normalization, students.seed)
         self.current: tuple[int, Network] | None = None  # the student of a step that has begun
 

@@ -71,6 +71,7 @@ class TrajectoryMatching:
     ) -> None:
         self.experts = experts
         self.settings = settings.trajectory
+        self.num_classes, self.resolution = num_classes, resolution
         self.normalization = normalization
         self.augmentation = settings.augment
         self.batch = settings.batch
