@@ -12,6 +12,7 @@ from latentdc.data.open import plain_preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.images import Whitening
 from latentdc.io import as_read_back, write_bytes
@@ -28,7 +29,7 @@ from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
-from latentdc.recipe import METHODS, Recipe
+from latentdc.recipe import Recipe
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import RESULTS, Result, save, to_json
 from latentdc.results.tables import to_text
@@ -72,12 +73,10 @@ def run(
     accelerator = _start(recipe, folder)
     parts = open_parts(recipe, accelerator)
     if recipe.evaluate.rows:
-        require_given_teachers(
-            _protocol(recipe),
-            parts.test,
-            normalization=parts.normalization,
-            accelerator=accelerator,
+        setting = Setting(
+            test=parts.test, normalization=parts.normalization, accelerator=accelerator
         )
+        require_given_teachers(_protocol(recipe), setting)
     if parts.prior and parts.objective and not checkpoint.whole(folder / "checkpoints"):
         check_moves(
             parts.prior,
@@ -100,7 +99,7 @@ def run(
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
     if synthetic is None:
-        synthetic = make(kept, parts.prior, _settings(recipe), context)
+        synthetic = make(kept, parts.prior, recipe.settings, context)
         require_set(synthetic, recipe.method.kind, parts.train.class_names, recipe.ipc)
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
         facts = {**facts, **synthetic.provenance}
@@ -170,14 +169,6 @@ def _coreset(
     )
 
 
-def _settings(recipe: Recipe) -> object:
-    """Of the method, whole."""
-    method = recipe.method
-    if method.kind not in METHODS:
-        return method.options
-    return None if method.section is None else getattr(recipe, method.section)
-
-
 def _context(
     recipe: Recipe, parts: Parts, folder: Path, trainings: Path | None, accelerator: Accelerator
 ) -> Context:
@@ -232,7 +223,6 @@ def _evaluate(
         ipc=recipe.ipc,
         normalization=parts.normalization,
         train=parts.train,
-        seen=recipe.objective.network if parts.objective else None,
         trainings=trainings,
         accelerator=accelerator,
     )
@@ -271,10 +261,9 @@ def provenance(
             "network": shared.objective.network,
             "steps": shared.distill.steps,
         }
-    elif shared.method.kind not in METHODS:
-        facts["settings"] = dict(shared.method.options)
-    elif shared.method.section is not None:
-        facts["settings"] = as_read_back(asdict(getattr(shared, shared.method.section)))
+    elif shared.settings is not None:
+        named = shared.settings if isinstance(shared.settings, dict) else asdict(shared.settings)
+        facts["settings"] = as_read_back(named)
     return facts | {
         "ipc": shared.ipc,
         "rule": coreset.rule,
