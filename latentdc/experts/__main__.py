@@ -14,6 +14,7 @@ from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune
+from latentdc.run_folder import CORESET
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -93,7 +94,7 @@ def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, ob
 def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, preprocessing
-    from latentdc.experts.files import CORESET, data_facts, missing_experts, write_manifest
+    from latentdc.experts.files import data_facts, missing_experts, write_manifest
     from latentdc.experts.training import expert_bytes, train_experts
 
     accelerator = runtime.start(
@@ -142,7 +143,6 @@ def _coreset(
 ) -> "Coreset":
     """The core set that is there already, or the one that the recipe asks for."""
     from latentdc import runtime
-    from latentdc.experts.files import CORESET
     from latentdc.images import Normalization
     from latentdc.prune.coreset import Coreset
     from latentdc.prune.prune import prune_dataset

@@ -18,9 +18,9 @@ from latentdc.experts.buffers import ReplayBuffers, buffer_files
 from latentdc.images import Preprocessing
 from latentdc.io import as_read_back, file_hash, fingerprint, load_tensors, read_json, write_json
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune
+from latentdc.run_folder import CORESET
 
 MANIFEST = "experts.json"
-CORESET = "coreset.parquet"  # what the experts were trained on
 
 
 @dataclass(frozen=True)

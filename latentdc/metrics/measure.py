@@ -22,7 +22,7 @@ from latentdc.images import Normalization, fetch
 from latentdc.io import write_json
 from latentdc.metrics import measures
 from latentdc.metrics.storage import decoder_bytes, soft_label_bytes
-from latentdc.parts import build_prior
+from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import Classifier, real_accuracy
 from latentdc.recipe import Recipe
 from latentdc.recipe.labels import Teacher
@@ -144,7 +144,14 @@ def _decoder_bytes(labelled: SyntheticSet, recipe: Recipe, train: Dataset) -> in
     if labelled.z is None:
         return None
     try:
-        return decoder_bytes(build_prior(recipe, "meta", class_names=train.class_names))
+        return decoder_bytes(
+            load_prior(
+                recipe.prior,
+                resolution=recipe.data.resolution,
+                class_names=train.class_names,
+                device="meta",
+            )
+        )
     except InputError as error:
         print(f"latentdc: note: the decoder's bytes are left out: {error}", file=sys.stderr)
         return None

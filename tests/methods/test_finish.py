@@ -20,7 +20,7 @@ from tests.methods import setup
 
 def ends_with(latents, prior, folder=None):
     context = Context() if folder is None else checkpoint.in_folder(folder, Context())
-    return synthetic_set(latents, prior, setup.CLASSES, Accelerator(), context)
+    return synthetic_set(latents, prior, setup.CLASSES, context)
 
 
 def ends(prior, folder=None, ipc=3):
