@@ -20,8 +20,7 @@ def require_a(kind: type, value: object, name: str, hint: str) -> None:
         hint: where such a thing comes from.
     """
     if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise InputError(f"{name} is {article} {kind.__name__}, got {_what(value)}; {hint}.")
+        raise InputError(f"{name} is {_article(kind)}, got {_what(value)}; {hint}.")
 
 
 def require_able(methods: str, value: object, name: str, hint: str) -> None:
@@ -103,4 +102,8 @@ def _what(value: object) -> str:
     """A value in few words."""
     if value is None or isinstance(value, str | int | float):
         return show(value)
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    return f"the class {value.__name__}" if isinstance(value, type) else _article(type(value))
+
+
+def _article(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from latentdc.io import load_metadata, load_tensors, save_tensors
+from latentdc.io import load_with_metadata, save_tensors
 from latentdc.recipe.checks import require_normalization
 from latentdc.recipe.fields import check_fields
 
@@ -394,7 +394,7 @@ def load_whitening(path: Path) -> Whitening:
         OSError: it cannot be read.
         ValueError: it is not as it was written.
     """
-    tensors, metadata = load_tensors(path), load_metadata(path)
+    tensors, metadata = load_with_metadata(path)
     facts = json.loads(metadata["facts"])
     normalization = Normalization(tuple(facts["mean"]), tuple(facts["std"]))
     return Whitening(

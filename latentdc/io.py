@@ -377,15 +377,11 @@ def load_tensors(path: Path) -> "dict[str, Tensor]":
         OSError: there is no such file, or it cannot be read.
         ValueError: it is not as it was written.
     """
-    return _read_tensors(path)[0]
+    return load_with_metadata(path)[0]
 
 
-def load_metadata(path: Path) -> dict[str, str]:
-    """The metadata that `save_tensors` wrote."""
-    return _read_tensors(path)[1]
-
-
-def _read_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
+def load_with_metadata(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Tensors and metadata that `save_tensors` wrote; raises as `load_tensors`."""
     from safetensors import SafetensorError, safe_open
 
     require_file(path)

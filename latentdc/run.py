@@ -18,7 +18,7 @@ from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.io import as_read_back, write_bytes
 from latentdc.methods import find_method, require_set, takes_prior
-from latentdc.methods.context import Context
+from latentdc.methods.context import Context, Picture
 from latentdc.methods.latents import require_images
 from latentdc.methods.matching import check_match, check_precision
 from latentdc.objectives.base import Objective
@@ -73,7 +73,7 @@ def run(
     """
     make = find_method(recipe.method.kind)
     accelerator = _start(recipe, folder)
-    parts = open_parts(recipe, accelerator)
+    parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator))
     protocol = _protocol(recipe)
     if recipe.evaluate.rows:
         require_given_teachers(
@@ -160,6 +160,7 @@ class Parts:
         prior: the space that a method works in; None where it needs none.
         objective: what to match; None for methods that match nothing.
         experts: that trajectory matching follows; None for other objectives.
+        picture: see `Context`.
     """
 
     train: Dataset
@@ -168,10 +169,11 @@ class Parts:
     prior: Prior | None
     objective: Objective | None
     experts: ExpertFiles | ReplayBuffers | None
+    picture: Picture | None = None
 
 
 def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
-    """Read the data and the weights; the main process first, so that each file is made once.
+    """Read the data and the weights.
 
     Raises:
         InputError: what only the data or the weights show to be wrong.
@@ -181,22 +183,24 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         experts = open_experts(
             recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
         )
-    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
-    prior, objective = None, None
+    train, test = open_splits(recipe.data)
+    normalization = preprocessing(recipe.data, train)
+    prior, objective, picture = None, None, None
     if takes_prior(recipe.method.kind):
-        prior = runtime.main_first(
-            accelerator,
-            lambda: load_prior(
-                recipe.prior,
-                resolution=recipe.data.resolution,
-                class_names=train.class_names,
-                normalization=normalization,
-                seed=recipe.seed,
-                precision="bf16" if accelerator.mixed_precision == "bf16" else "no",
-                device=accelerator.device,
-            ),
+        prior = load_prior(
+            recipe.prior,
+            resolution=recipe.data.resolution,
+            class_names=train.class_names,
+            normalization=normalization,
+            seed=recipe.seed,
+            precision="bf16" if accelerator.mixed_precision == "bf16" else "no",
+            device=accelerator.device,
         )
+        if (train.kind == "vectors") != isinstance(prior, VectorPrior):
+            raise InputError(
+                f"prior.kind={recipe.prior.kind} does not go with data.kind={train.kind}; a prior "
+                "of kind vector goes with vectors, the others go with images."
+            )
     if experts is not None:
         experts.check(train, normalization)
     if recipe.method.kind == "matching":
@@ -208,23 +212,23 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
             experts=experts,
             seed=recipe.seed,
         )
-    return Parts(train, test, normalization, prior, objective, experts)
+    if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
+        picture = whole_pictures(recipe.data, train)
+    return Parts(train, test, normalization, prior, objective, experts, picture)
 
 
 def _context(
     recipe: Recipe, parts: Parts, folder: Path, trainings: Path | None, accelerator: Accelerator
 ) -> Context:
     """What the method may use of the run."""
-    data, scorer, picture = recipe.data, recipe.prune.scorer, None
-    if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
-        picture = runtime.main_first(accelerator, lambda: whole_pictures(data, parts.train))
+    data, scorer = recipe.data, recipe.prune.scorer
     mean = scorer.mean or data.mean
     context = Context(
         ipc=recipe.ipc,
         seed=recipe.seed,
         accelerator=accelerator,
         train=parts.train,
-        picture=picture,
+        picture=parts.picture,
         mean=mean,
         classifier=lambda: real_classifier(
             scorer,

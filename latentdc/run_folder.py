@@ -53,7 +53,8 @@ def claim_folder(recipe: Recipe, folder: Path) -> None:
         InputError: as `check_folder`.
     """
     check_folder(recipe, folder)
-    config.claim(recipe, folder, may_change=_may_change(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save(recipe, folder / config.RECIPE)
 
 
 def _may_change(folder: Path) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from latentdc.data.dataset import Dataset, class_counts
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing, as_floats
+from latentdc.io import fingerprint
 from latentdc.networks.build import build_network, outline
 from latentdc.prune.scorers import least_accuracy
 from latentdc.recipe import ObjectiveSettings
@@ -65,6 +66,8 @@ class ReplayBuffers:
                 f"buffers, and experts.count is {self.count}; set it to what there is, or less."
             )
         self._names: list[str] | None = None
+        told = [(path.name, path.stat().st_size) for path in files]
+        self.identity = fingerprint([count, told])  # by names and sizes: they are large
 
     def check(self, train: Dataset, normalization: Preprocessing) -> None:
         """Refuse experts of another network, of too few epochs, or that know nothing of the images.

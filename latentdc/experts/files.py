@@ -40,6 +40,11 @@ class ExpertFiles:
         """File of the core set that they were trained on."""
         return self.folder / CORESET
 
+    @property
+    def identity(self) -> str:
+        """16 hex digits of their number and of how they were trained."""
+        return fingerprint([self.count, read_manifest(self.folder)])
+
     def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
         """Of one expert after so many epochs, by name, float32 on the CPU.
 

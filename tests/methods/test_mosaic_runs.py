@@ -191,8 +191,9 @@ def test_a_shipped_recipe_of_mosaics_is_taken_and_says_how_to_run_it(path):
     assert f"latentdc.distill recipes/{path.name}" in path.read_text()
 
 
-def own_method(coreset, prior, settings, context):
+def own_method(coreset, prior: None, settings, context):
     """A method of someone's own: black images."""
+    assert prior is None
     shape = (10 * context.ipc, 3, 16, 16)
     return SyntheticSet(
         torch.zeros(shape, dtype=torch.uint8),
@@ -204,21 +205,22 @@ def own_method(coreset, prior, settings, context):
 
 def test_a_method_of_ones_own_is_named_by_its_module(tmp_path):
     kind = f"method={{kind: '{__name__}:own_method', options: {{colour: black}}}}"
-    main(["digits_ipc1", kind, "prior.kind=pixel", "prior.weights=null", "prune.keep=1",
-          "evaluate.rows=[]", "threads=1", f"output={tmp_path}"])  # fmt: skip
+    words = ["prune.keep=1", "evaluate.rows=[]", "threads=1", f"output={tmp_path}"]
+    main(["digits_ipc1", kind, *words])
     made = SyntheticSet.from_pretrained(tmp_path)
     assert made.images.max() == 0 and made.provenance["colour"] == "black"
+    assert "prior" not in made.provenance
 
 
-def no_set(*_):
+def no_set(coreset, prior: None, settings, context):
     return 3
 
 
-def two_of_each(coreset, prior, settings, context):
+def two_of_each(coreset, prior: None, settings, context):
     return own_method(coreset, prior, {"colour": ""}, replace(context, ipc=2 * context.ipc))
 
 
-def other_names(coreset, prior, settings, context):
+def other_names(coreset, prior: None, settings, context):
     made = own_method(coreset, prior, {"colour": ""}, context)
     return replace(made, class_names=tuple("abcdefghij"))
 
@@ -232,7 +234,7 @@ def other_names(coreset, prior, settings, context):
     ],
 )
 def test_what_a_method_of_ones_own_returns_is_checked(tmp_path, capsys, method, message):
-    words = ["prior.kind=pixel", "prune.score=random", f"output={tmp_path}", *SMALL]
+    words = ["prune.score=random", f"output={tmp_path}", *SMALL]
     with pytest.raises(SystemExit) as end:
         main(["digits_ipc1", f"method.kind={__name__}:{method.__name__}", *words])
     assert end.value.code == 2 and message in capsys.readouterr().err
