@@ -18,9 +18,9 @@ from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.io import as_read_back, write_bytes
 from latentdc.methods import find_method, require_set, takes_prior
+from latentdc.methods.checks import check_match, check_precision
 from latentdc.methods.context import Context, Picture
 from latentdc.methods.latents import require_images
-from latentdc.methods.matching import check_match, check_precision
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
 from latentdc.pictures import save_grid

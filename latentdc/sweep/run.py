@@ -17,7 +17,7 @@ from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.experts.files import open_experts
 from latentdc.io import InUse, fingerprint, locked, read_json, write_json
-from latentdc.methods.matching import check_moves
+from latentdc.methods.checks import check_moves
 from latentdc.priors.files import WeightsMissing
 from latentdc.priors.load import load_prior
 from latentdc.prune.prune import score_dataset

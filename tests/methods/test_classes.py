@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from latentdc import checkpoint
 from latentdc.errors import InputError
+from latentdc.methods.checks import check_match
 from latentdc.methods.context import Context
 from latentdc.methods.latents import (
     initial_latents,
@@ -16,7 +17,7 @@ from latentdc.methods.latents import (
     own_classes,
     step_classes,
 )
-from latentdc.methods.matching import Work, check_match, make_optimizer, match, match_steps
+from latentdc.methods.matching import Work, make_optimizer, match, match_steps
 from latentdc.methods.real import RealBatches
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Matching, ObjectiveSettings, Recipe
