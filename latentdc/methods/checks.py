@@ -1,6 +1,7 @@
-"""What matching refuses before it begins, and a run before it scores: parts that do not go together.
+"""What matching refuses before it begins, and a run before it scores.
 
-A recipe's own contradictions are refused in `latentdc.recipe`; here is what only data and prior show.
+A recipe's own contradictions are refused in `latentdc.recipe`; here are those that only data and
+prior show.
 """
 
 from collections.abc import Sequence
