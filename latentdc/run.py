@@ -12,6 +12,7 @@ from latentdc.data.open import open_splits, plain_preprocessing, preprocessing, 
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
@@ -76,9 +77,10 @@ def run(
     parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator))
     protocol = _protocol(recipe)
     if recipe.evaluate.rows:
-        require_given_teachers(
-            protocol, parts.test, normalization=parts.normalization, accelerator=accelerator
+        setting = Setting(
+            test=parts.test, normalization=parts.normalization, accelerator=accelerator
         )
+        require_given_teachers(protocol, setting)
     context = _context(recipe, parts, folder, trainings, accelerator)
     kept = _coreset(recipe, parts, context, folder, scores)
     coreset = parts.train.select(kept.indices(parts.train))
@@ -124,7 +126,6 @@ def run(
             ipc=recipe.ipc,
             normalization=parts.normalization,
             train=parts.train,
-            seen=recipe.objective.network if parts.objective else None,
             trainings=trainings or folder / "trainings",
             accelerator=accelerator,
         )
