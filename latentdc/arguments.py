@@ -11,14 +11,7 @@ from latentdc.recipe.fields import show
 
 
 def require_a(kind: type, value: object, name: str, hint: str) -> None:
-    """Refuse an argument of another class.
-
-    Args:
-        kind: its class.
-        value: of the argument.
-        name: of the argument.
-        hint: where such a thing comes from.
-    """
+    """Refuse an argument of another class."""
     if not isinstance(value, kind):
         raise InputError(f"{name} is {_article(kind)}, got {_what(value)}; {hint}.")
 
@@ -71,10 +64,6 @@ def require_texts(value: object, name: str) -> None:
 
 def class_names_of(value: object, what: str) -> tuple[str, ...]:
     """Names of classes in label order.
-
-    Args:
-        value: given as such.
-        what: they are of, to tell.
 
     Raises:
         InputError: no sequence of texts, or one of them twice.

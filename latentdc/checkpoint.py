@@ -46,12 +46,7 @@ DECODED = "decoded.bin"  # in the run folder until all processes have mapped it
 
 
 def in_folder(folder: Path, context: Context) -> Context:
-    """A context that keeps the state of a method in a folder, and goes on from what is there.
-
-    Args:
-        folder: of the run, all processes' alike; made with the first file.
-        context: of the method.
-    """
+    """A context that keeps the state of a method in a folder, and goes on from what is there."""
     accelerator = context.accelerator
     metrics = _Metrics(folder / METRICS, accelerator)
 
@@ -136,11 +131,6 @@ def _mapped(
 
 def save(folder: Path, state: State, accelerator: Accelerator) -> None:
     """Write a state; all processes call this together.
-
-    Args:
-        folder: `checkpoints` of the run.
-        state: of the classes that this process owns.
-        accelerator: names the process.
 
     Raises:
         OSError: the disk is full; the former checkpoints stay, and nothing of this one.

@@ -271,12 +271,7 @@ Plain = Normalization | Standardization  # what scorers see, of images and of ve
 
 
 def fit_standardization(vectors: Images, *, name: str) -> Standardization:
-    """Of a training split, computed in float64.
-
-    Args:
-        vectors: (N, D) floats.
-        name: hash of the vectors.
-    """
+    """Of the vectors (N, D) of a training split, whose hash is `name`, computed in float64."""
     width = vectors.shape[1]
     chunks = [slice(first, first + _CHUNK) for first in range(0, len(vectors), _CHUNK)]
     total = torch.zeros(width, dtype=torch.float64)

@@ -304,16 +304,7 @@ def _protocol(recipe: Recipe) -> EvalProtocol:
 def provenance(
     recipe: Recipe, name: str, prior: Prior | None, coreset: Coreset, precision: str, *, size: int
 ) -> dict[str, object]:
-    """The facts that a set keeps of its making, in JSON's types.
-
-    Args:
-        recipe: of the run.
-        name: of the recipe.
-        prior: that was worked in, if one was.
-        coreset: that was replaced, which need not be of the recipe's own pruning.
-        precision: that Accelerate runs in.
-        size: pixels along a side of an image, or values of a vector.
-    """
+    """The facts that a set keeps of its making, in JSON's types."""
     shared = without_paths(recipe)
     facts: dict[str, object] = {
         "dataset": shared.data.source,

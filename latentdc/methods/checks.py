@@ -73,14 +73,7 @@ def check_match(
 ) -> None:
     """Refuse what does not go together, as soon as data and prior are open.
 
-    Args:
-        names: of the classes.
-        counts: different images of each class in the core set.
-        prior: to decode with.
-        objective: to match.
-        settings: of the optimisation.
-        context: ipc and processes.
-        steps: that are left.
+    `counts` are the different images of each class in the core set, `steps` those that are left.
 
     Raises:
         InputError: a class with fewer images than are needed, more processes than classes, classes
@@ -120,14 +113,7 @@ def check_match(
 def check_moves(
     prior: Prior, settings: Matching, *, learns: bool, steps: int, device: torch.device | str
 ) -> None:
-    """Refuse steps that would leave everything as it is.
-
-    Args:
-        prior: whose conditions, where it has any, move beside z.
-        settings: learning rates of the latents and of the class conditions.
-        learns: whether the objective learns something itself, such as a learning rate.
-        steps: that are left.
-        device: of the prior.
+    """Refuse steps that would leave everything as it is, where the objective `learns` nothing too.
 
     Raises:
         InputError: nothing has a rate to move at.

@@ -32,12 +32,6 @@ def synthetic_set(
 ) -> SyntheticSet:
     """The set of all processes' latents.
 
-    Args:
-        latents: of the classes that this process owns.
-        prior: decodes them.
-        class_names: of all classes.
-        context: names the other processes, and keeps a set that is too large for memory.
-
     Returns:
         Images and labels everywhere; z, c and noise on the main process.
     """
