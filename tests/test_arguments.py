@@ -231,7 +231,6 @@ EVALUATE = [
     ({"trainings": 3}, "trainings is a folder, got 3"),
     ({"sets": {}}, "there is no set to evaluate"),
     ({"ipc": 0}, "ipc is at least 1"),
-    ({"labels": True}, "labels is a folder, got True"),
     ({"accelerator": 1}, "accelerator is an Accelerator, got 1"),
 ]
 

@@ -20,7 +20,7 @@ from latentdc.io import InUse, fingerprint, locked, read_json, write_json
 from latentdc.methods.checks import check_moves
 from latentdc.priors.files import WeightsMissing
 from latentdc.priors.load import load_prior
-from latentdc.prune.prune import score_dataset
+from latentdc.prune.score import score_dataset
 from latentdc.prune.select import most_kept
 from latentdc.ranks import warn
 from latentdc.recipe import Data, Recipe
