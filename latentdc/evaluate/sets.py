@@ -83,7 +83,7 @@ def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> N
 
 
 def protocol_for(protocol: EvalProtocol, one: SyntheticSet) -> EvalProtocol:
-    """The protocol as a set meets it, whose hash names its trainings: single images have no cells."""
+    """The protocol as a set meets it, with a hash of its own: single images have no cells."""
     if protocol.views.cells is None or one.grid != 1:
         return protocol
     return replace(protocol, views=replace(protocol.views, cells=None))

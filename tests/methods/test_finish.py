@@ -4,7 +4,6 @@ import os
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from latentdc import checkpoint
 from latentdc.images import Normalization, fit_whitening
@@ -18,7 +17,7 @@ from tests.methods import setup
 
 def ends_with(latents, prior, folder=None):
     context = Context() if folder is None else checkpoint.in_folder(folder, Context())
-    return synthetic_set(latents, prior, setup.CLASSES, Accelerator(), context)
+    return synthetic_set(latents, prior, setup.CLASSES, context)
 
 
 def ends(prior, folder=None, ipc=3):
@@ -104,5 +103,5 @@ def test_a_picture_decodes_what_it_shows_alone(tmp_path, monkeypatch):
     prior = PixelPrior(8)
     latents = initial_latents(setup.dataset(), prior, range(3), ipc=3, seed=0)
     context = checkpoint.in_folder(tmp_path, Context())
-    show_latents(7, latents, prior, setup.CLASSES, Accelerator(), context)
+    show_latents(7, latents, prior, setup.CLASSES, context)
     assert sum(decoded) == 2 and (tmp_path / "grids" / "step-00000007.png").is_file()
