@@ -6,14 +6,12 @@ import pytest
 import torch
 
 from latentdc import checkpoint
-from latentdc.evaluate.sets import views_for
 from latentdc.images import Normalization, fit_whitening
 from latentdc.methods import decode
 from latentdc.methods.context import Context
 from latentdc.methods.decode import show_latents, synthetic_set
 from latentdc.methods.latents import initial_latents
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe.labels import Views
 from tests.methods import setup
 
 
@@ -56,7 +54,6 @@ def test_images_of_a_distilled_set_are_no_mosaics():
     """So that views that cut mosaics into cells crop them whole, as they do the random images."""
     _, made = ends(PixelPrior(8))
     assert made.grid == 1
-    assert views_for(Views(crop=(0.08, 1.0), cells=2), made).cells is None
 
 
 def test_few_images_are_decoded_at_a_time_and_each_once(monkeypatch):
