@@ -13,6 +13,7 @@ import yaml
 from latentdc import config
 from latentdc.arguments import require_texts
 from latentdc.errors import InputError
+from latentdc.recipe.evaluate import Evaluate
 from latentdc.recipe.fields import Plain, show
 from latentdc.recipe.protocol import EvalProtocol
 
@@ -62,6 +63,17 @@ def load_protocol(
     if steps is not None:
         protocol = replace(protocol, steps=steps, epochs=None, epochs_of_ipc={})
     return protocol
+
+
+def recipe_protocol(settings: Evaluate) -> EvalProtocol:
+    """The protocol that a recipe names, with the parts that it replaces; see `load_protocol`."""
+    return load_protocol(
+        settings.protocol,
+        students=settings.students,
+        seeds=settings.seeds,
+        steps=settings.steps,
+        changes=settings.changes,
+    )
 
 
 def _replaced(keys: Sequence[str]) -> set[str]:
