@@ -65,14 +65,23 @@ def load_protocol(
     return protocol
 
 
-def recipe_protocol(settings: Evaluate) -> EvalProtocol:
-    """The protocol that a recipe names, with the parts that it replaces; see `load_protocol`."""
+def recipe_protocol(
+    wanted: Evaluate, name: str | None = None, changes: Sequence[str] = ()
+) -> EvalProtocol:
+    """The protocol as a recipe changes it, or another one with its students, seeds and steps.
+
+    Args:
+        wanted: of the recipe.
+        name: of another protocol, to which `wanted.changes` do not apply.
+        changes: further keys, as of `load_protocol`.
+    """
+    own = wanted.changes if name in (None, wanted.protocol) else []
     return load_protocol(
-        settings.protocol,
-        students=settings.students,
-        seeds=settings.seeds,
-        steps=settings.steps,
-        changes=settings.changes,
+        name or wanted.protocol,
+        students=wanted.students,
+        seeds=wanted.seeds,
+        steps=wanted.steps,
+        changes=[*own, *changes],
     )
 
 
