@@ -6,7 +6,6 @@ from latentdc import cli, ranks
 from latentdc.evaluate.loading import load_protocol
 from latentdc.io import locked
 from latentdc.recipe import Recipe, require
-from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune
 from latentdc.recipe.run import check_vectors
@@ -48,8 +47,6 @@ def check(recipe: Recipe) -> None:
     """
     check_vectors(recipe)
     size, kind = recipe.data.size, recipe.data.kind
-    if recipe.method.kind in ("mosaic", "rded"):
-        require_images(recipe.data, f"method.kind={recipe.method.kind}")
     if recipe.method.kind == "matching":
         check_network(recipe.objective.network, size, kind)
     check_prune(recipe.prune, recipe.data)
@@ -61,8 +58,7 @@ def check(recipe: Recipe) -> None:
         changes=recipe.evaluate.changes,
     )
     protocol.check_students(size, kind)
-    grids = {"mosaic": recipe.mosaic.grid, "rded": recipe.rded.grid}
-    grid, cells = grids.get(recipe.method.kind, 1), protocol.views.cells
+    grid, cells = getattr(recipe.settings, "grid", 1), protocol.views.cells
     require(
         grid == 1 or cells in (None, grid),
         f"method.kind={recipe.method.kind} makes mosaics of {grid} x {grid} and the protocol "

@@ -28,7 +28,7 @@ from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
-from latentdc.recipe import METHODS, Recipe
+from latentdc.recipe import Recipe
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import RESULTS, Result, save, to_json
 from latentdc.results.tables import to_text
@@ -100,7 +100,7 @@ def run(
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
     if synthetic is None:
-        synthetic = make(kept, parts.prior, _settings(recipe), context)
+        synthetic = make(kept, parts.prior, recipe.settings, context)
         require_set(synthetic, recipe.method.kind, parts.train.class_names, recipe.ipc)
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
         facts = {**facts, **synthetic.provenance}
@@ -168,14 +168,6 @@ def _coreset(
         accelerator=accelerator,
         folder=scores or folder,
     )
-
-
-def _settings(recipe: Recipe) -> object:
-    """Of the method, whole."""
-    method = recipe.method
-    if method.kind not in METHODS:
-        return method.options
-    return None if method.section is None else getattr(recipe, method.section)
 
 
 def _context(
@@ -271,10 +263,9 @@ def provenance(
             "network": shared.objective.network,
             "steps": shared.distill.steps,
         }
-    elif shared.method.kind not in METHODS:
-        facts["settings"] = dict(shared.method.options)
-    elif shared.method.section is not None:
-        facts["settings"] = as_read_back(asdict(getattr(shared, shared.method.section)))
+    elif shared.settings is not None:
+        named = shared.settings if isinstance(shared.settings, dict) else asdict(shared.settings)
+        facts["settings"] = as_read_back(named)
     return facts | {
         "ipc": shared.ipc,
         "rule": coreset.rule,

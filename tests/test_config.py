@@ -46,7 +46,7 @@ def test_a_written_recipe_reads_as_the_same_recipe(tmp_path):
         ("data.sorce=x", "unknown key 'data.sorce'; did you mean 'data.source'?"),
         ("prune.scorer.epoch=1", "did you mean 'prune.scorer.epochs'?"),
         ("keep=0.2", "unknown key 'keep'; did you mean 'prune.keep'?"),
-        ("steps=9", "'prior.steps' or 'distill.steps' or 'evaluate.steps'?"),
+        ("steps=9", "'distill.steps' or 'prior.steps' or 'evaluate.steps'?"),
         ("evaluate={seds: 1}", "unknown key 'evaluate.seds'; did you mean 'evaluate.seeds'?"),
         ("prior.xyz=1", "unknown key 'prior.xyz'; known here: ['kind', 'weights', 'revision',"),
     ],

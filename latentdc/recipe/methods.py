@@ -1,9 +1,11 @@
 """The settings of each method."""
 
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 from latentdc.recipe.checks import require
+from latentdc.recipe.data import require_images
 from latentdc.recipe.fields import check_fields, nearest
 
 
@@ -138,25 +140,118 @@ class Rded:
         )
 
 
+# ---- Checks: what a recipe says beside the settings, in parts that the method reads ----
+
+
+def _check_matching(recipe: Any) -> dict[str, Any]:
+    """Refuse objectives, rates and experts that do not go together; the loops of `dc` are set."""
+    distill, objective, prior = recipe.distill, recipe.objective, recipe.prior
+    kind, changes = objective.kind, {}
+    if kind == "dc":
+        loops = objective.loops.resolve(recipe.ipc)
+        changes["objective"] = replace(objective, loops=loops)
+        require(
+            loops.outer == 1 or distill.classes_per_step is None,
+            f"distill.classes_per_step={distill.classes_per_step}, but with "
+            f"objective.loops.outer={loops.outer} the student of dc is trained on all classes; "
+            "take classes_per_step=null, or objective.loops.outer=1.",
+        )
+    require(
+        kind != "mtt" or distill.classes_per_step is None,
+        f"distill.classes_per_step={distill.classes_per_step}, but objective.kind=mtt "
+        "trains students on all classes at once; take null, or dm or dc.",
+    )
+    require(
+        kind != "mtt" or distill.trim.share == 0,
+        f"distill.trim.share={distill.trim.share}, but objective.kind=mtt looks at no "
+        "real images, only at experts that were trained on all of them, so that none can be "
+        "left out of a step. Take 0 and prune before the experts are trained (prune.keep), or "
+        "take dm or dc.",
+    )
+    moves = distill.lr_z > 0 or (prior.kind == "diffusion" and distill.lr_c > 0)
+    require(
+        moves or distill.steps == 0 or kind == "mtt",  # which learns a rate all the same
+        f"distill.lr_z=0 and distill.lr_c={distill.lr_c:g} with prior.kind="
+        f"{prior.kind}: nothing would move in {distill.steps} steps. Give one that "
+        "moves something a rate (only a diffusion prior has conditions), or take "
+        "distill.steps=0 for the images as they start.",
+    )
+    trajectory = objective.trajectory
+    last = trajectory.max_start_epoch - 1 + trajectory.expert_epochs
+    require(
+        kind != "mtt" or last <= recipe.experts.epochs,
+        f"objective.trajectory wants weights of experts after up to {last} epochs "
+        f"(max_start_epoch - 1 + expert_epochs), and experts.epochs is {recipe.experts.epochs}.",
+    )
+    require(
+        kind == "mtt" or not recipe.evaluate.learned_lr,
+        f"evaluate.learned_lr needs a learning rate that was learned with the set, and "
+        f"objective.kind={kind} learns none; only mtt does.",
+    )
+    return changes
+
+
+def _check_mosaics(recipe: Any) -> dict[str, Any]:
+    _check_cells(recipe, recipe.mosaic.grid)
+    grid = recipe.mosaic.grid
+    return _count(recipe, grid**2 * recipe.ipc, f"mosaics of {grid} x {grid}")
+
+
+def _check_rded(recipe: Any) -> dict[str, Any]:
+    _check_cells(recipe, recipe.rded.grid)
+    return {}
+
+
+def _check_selection(recipe: Any) -> dict[str, Any]:
+    return _count(recipe, recipe.ipc, "images as they are")
+
+
+def _check_cells(recipe: Any, grid: int) -> None:
+    size, kind = recipe.data.resolution, recipe.method.kind
+    require_images(recipe.data, f"method.kind={kind}")
+    require(
+        size >= 2 * grid or grid == 1,
+        f"data.resolution={size} leaves cells of {size // grid} px in a grid of {grid}; take a "
+        f"smaller {kind}.grid.",
+    )
+
+
+def _count(recipe: Any, images: int, shown: str) -> dict[str, Any]:
+    """Let pruning keep just the images of a class that are shown."""
+    prune = recipe.prune
+    require(
+        prune.keep == 1 and prune.scope == "class" and prune.count in (None, images),
+        f"{shown} at ipc {recipe.ipc} take exactly {images} images of each class; leave "
+        "prune.keep, prune.count, prune.times_ipc and prune.scope out.",
+    )
+    return {"prune": replace(prune, count=images)}
+
+
+# ---- The methods ----
+
+
 class MethodKind(NamedTuple):
     """What a recipe has to know of a method.
 
     Attributes:
         function: `module:function`, see `latentdc.methods.Method`.
-        settings: section of a recipe that the method takes whole; None if it has no settings.
+        section: of a recipe (`MethodSections`) that the method takes whole; None if it has none.
         prior: whether it works in the space of a prior.
+        check: of a whole recipe: refuses what does not go with the method, and returns the parts
+            that follow from it by their names in the recipe.
     """
 
     function: str
-    settings: str | None
+    section: str | None = None
     prior: bool = False
+    check: Callable[[Any], dict[str, Any]] = lambda recipe: {}
 
 
 METHODS = {
-    "matching": MethodKind("latentdc.methods.matching:matching", "distill", prior=True),
-    "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", "mosaic"),
-    "rded": MethodKind("latentdc.methods.rded:rded", "rded"),
-    "selection": MethodKind("latentdc.methods.selection:selection", None),
+    "matching": MethodKind("latentdc.methods.matching:matching", "distill", True, _check_matching),
+    "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", "mosaic", check=_check_mosaics),
+    "rded": MethodKind("latentdc.methods.rded:rded", "rded", check=_check_rded),
+    "selection": MethodKind("latentdc.methods.selection:selection", check=_check_selection),
 }
 
 
@@ -175,24 +270,38 @@ class Method:
 
     def __post_init__(self) -> None:
         check_fields(self, "method.")
-        known = ", ".join(METHODS)
         require(
             self.kind in METHODS or ":" in self.kind,
-            f"method.kind is one of {known} or module:function, got {self.kind!r}"
+            f"method.kind is one of {', '.join(METHODS)} or module:function, got {self.kind!r}"
             f"{nearest(self.kind, METHODS)}.",
         )
-        require(
-            self.kind not in METHODS or not self.options,
-            f"method.options are those of a method of your own; {self.kind} is set in "
-            f"{self.section or 'prune'}.",
-        )
-
-    @property
-    def section(self) -> str | None:
-        """Of the recipe, that the method takes whole."""
-        return METHODS[self.kind].settings if self.kind in METHODS else None
+        if self.kind in METHODS:
+            require(
+                not self.options,
+                f"method.options are those of a method of your own; {self.kind} is set in "
+                f"{METHODS[self.kind].section or 'prune'}.",
+            )
 
     @property
     def needs_prior(self) -> bool:
         """Whether it works in the space of a prior."""
         return self.kind not in METHODS or METHODS[self.kind].prior
+
+    def check(self, recipe: Any) -> dict[str, Any]:
+        """Refuse a recipe that does not go with the method; see `MethodKind.check`."""
+        require(
+            self.kind == "matching" or not recipe.evaluate.learned_lr,
+            f"evaluate.learned_lr needs a learning rate that was learned with the set, and "
+            f"method.kind={self.kind} learns none; only matching by mtt does.",
+        )
+        return METHODS[self.kind].check(recipe) if self.kind in METHODS else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSections:
+    """The parts of a recipe that are about methods: which one, and the settings of each."""
+
+    method: Method = field(default_factory=Method)
+    distill: Matching = field(default_factory=Matching)
+    mosaic: Mosaic = field(default_factory=Mosaic)
+    rded: Rded = field(default_factory=Rded)
