@@ -17,6 +17,7 @@ from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.images import Normalization, Preprocessing
 from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.methods.latents import check_classes_per_step
+from latentdc.networks.build import build_network
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
 from latentdc.priors.base import Precision, Prior
@@ -41,7 +42,7 @@ class Parts:
         normalization: what networks see of images.
         prior: the space that a method works in; None where it needs none.
         objective: what to match; None for methods that match nothing.
-        experts: that trajectory matching follows; None for other objectives.
+        experts: that trajectory matching or a guide follows; None where nothing does.
     """
 
     train: Dataset
@@ -120,12 +121,16 @@ def build_prior(
 
 
 def recipe_experts(recipe: Recipe) -> ExpertFiles | ReplayBuffers | None:
-    """The experts that a recipe follows; None where its objective follows none.
+    """The experts that a recipe follows; None where its objective or guides follow none.
 
     Raises:
         InputError: some are missing, or they were made otherwise.
     """
-    if recipe.method.kind != "matching" or recipe.objective.kind != "mtt":
+    follows = {
+        "matching": recipe.objective.kind == "mtt",
+        "sampling": "influence" in recipe.sampling.guides,
+    }
+    if not follows.get(recipe.method.kind, False):
         return None
     return open_experts(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
 
@@ -152,6 +157,28 @@ def recipe_objective(
         experts=experts,
         seed=recipe.seed,
     )
+
+
+def expert_snapshots(
+    recipe: Recipe, parts: Parts, epochs: Sequence[int], device: torch.device
+) -> list[torch.nn.Module]:
+    """The first expert after some epochs, (B, 3, H, W) images in [-1, 1] -> (B, C) logits.
+
+    Raises:
+        InputError: the experts are damaged, or have fewer epochs.
+    """
+    assert parts.experts is not None, "open_parts opens them"
+    seen, size, snapshots = parts.normalization, parts.train.resolution, []
+    for epoch in epochs:
+        network = build_network(
+            recipe.objective.network, num_classes=parts.train.num_classes, resolution=size
+        )
+        try:
+            network.load_state_dict(parts.experts.weights(0, epoch), strict=False)
+        except IndexError:
+            raise InputError(f"the experts have no weights after {epoch} epochs.") from None
+        snapshots.append(Classifier(network, lambda shown: seen(2 * shown - 1)).eval().to(device))
+    return snapshots
 
 
 def real_classifier(

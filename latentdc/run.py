@@ -20,7 +20,7 @@ from latentdc.methods.context import Context
 from latentdc.methods.latents import check_fit
 from latentdc.methods.matching import check_moves, check_precision
 from latentdc.objectives.base import LEARNED_LR
-from latentdc.parts import Parts, open_parts, real_classifier
+from latentdc.parts import Parts, expert_snapshots, open_parts, real_classifier
 from latentdc.pictures import save_grid
 from latentdc.priors.base import Prior
 from latentdc.priors.pixel import VectorPrior
@@ -154,7 +154,8 @@ def _coreset(
         kept, names, sizes = None, train.class_names, different_counts(train).tolist()
         counts = most_kept(sizes, prune, class_counts(train).tolist())
     if parts.prior is not None:
-        noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
+        noise = recipe.method.kind == "sampling" or recipe.distill.init == "noise"
+        noise = noise and "coreset" not in recipe.evaluate.rows
         processes = accelerator.num_processes
         check_fit(names, counts, parts.prior, ipc=recipe.ipc, processes=processes, noise=noise)
         if noise and "random" in recipe.evaluate.rows:
@@ -186,6 +187,7 @@ def _context(
         picture=picture,
         mean=recipe.prune.scorer.mean or recipe.data.mean,
         classifier=lambda: real_classifier(recipe, parts, home, accelerator),
+        snapshots=lambda epochs: expert_snapshots(recipe, parts, epochs, accelerator.device),
         objective=parts.objective,
     )
     return checkpoint.in_folder(folder, context)

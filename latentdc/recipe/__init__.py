@@ -12,6 +12,7 @@ from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, 
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
 from latentdc.recipe.run import Recipe
+from latentdc.recipe.sampling import Sampling
 
 __all__ = [
     "BASELINES",
@@ -32,6 +33,7 @@ __all__ = [
     "Rded",
     "Recipe",
     "RuleSettings",
+    "Sampling",
     "Scorer",
     "Trajectory",
     "Trim",
