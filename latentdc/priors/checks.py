@@ -204,7 +204,7 @@ def try_denoiser(weights: str, prior: DiffusionPrior) -> None:
         x = torch.zeros(1, *prior.latent_shape, device=prior.device)
         c = prior.condition(torch.zeros(1, dtype=torch.int64, device=prior.device))
         prediction = prior.predict(x, prior.schedule.timesteps[0], prior.context(c))
-    _require_finite(what, prediction)
+    _require_finite(what, prediction.guided)
 
 
 @contextmanager

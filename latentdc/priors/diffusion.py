@@ -6,18 +6,35 @@ fixed and belongs to the set, and images enter the encoder in [-1, 1]. A residua
 every step; both of its known forms are guides of the sampler.
 """
 
+import math
+from collections.abc import Sequence
+from functools import partial
 from itertools import repeat
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from latentdc.errors import InputError
 from latentdc.images import contiguous
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Denoiser, Precision, network_autocast
 from latentdc.priors.memory import FAST, Memory, Needs, fixed_plan, needed_bytes, run_steps
-from latentdc.priors.sampler import Guide, StepState, make_schedule, noised, sample
+from latentdc.priors.sampler import (
+    Guide,
+    Predict,
+    Prediction,
+    StepState,
+    joined,
+    keyed_draw,
+    keyed_noise,
+    make_schedule,
+    noised,
+    sample,
+)
 from latentdc.recipe import PriorSettings
+from latentdc.recipe.fields import show
 
 
 class DiffusionPrior:
@@ -49,6 +66,8 @@ class DiffusionPrior:
         self.class_names = class_names
         self.schedule = make_schedule(scheduler, settings.steps)
         self.guidance = settings.guidance
+        self.guided_channels = settings.guided_channels
+        self.scale = _scale(settings, autoencoder)
         self.skip = settings.skip
         self.plan = fixed_plan(settings.memory, settings.chunk)
         self.precision = precision or autoencoder.precision
@@ -66,11 +85,14 @@ class DiffusionPrior:
     @property
     def settings(self) -> dict[str, object]:
         """What decides, beside the weights, which images latents stand for, in JSON's types."""
-        return {
+        settings: dict[str, object] = {
             "steps": len(self.schedule.timesteps),
             "guidance": self.guidance,
             "skip": self.skip,
         }
+        if self.guided_channels is not None:
+            settings["guided_channels"] = self.guided_channels
+        return settings
 
     @property
     def calls(self) -> int:
@@ -115,6 +137,135 @@ class DiffusionPrior:
             memory=memory,
         )
 
+    def render(self, z: Tensor) -> Tensor:
+        """(B, *latent_shape) clean latents -> (B, 3, H, W), differentiable; no denoising."""
+        plan = self.plan or FAST
+        parts = z.split(plan.together(len(z)))
+        draw = [self.autoencoder.draw]
+        return torch.cat([run_steps(draw, part, memory=plan.memory) for part in parts])
+
+    def start_index(self, strength: float) -> int:
+        """Index of the first step (0 the noisiest) if a share of the schedule is walked.
+
+        Args:
+            strength: share in (0, 1]; 1 is the whole. Of S steps floor(S * strength) are walked,
+                as in diffusers, and at least one.
+
+        Raises:
+            InputError: no such share.
+        """
+        if not 0 < strength <= 1:
+            raise InputError(
+                f"strength is a share of the schedule in (0, 1], got {show(strength)}; "
+                "1 starts from noise alone."
+            )
+        steps = len(self.schedule.timesteps)
+        return steps - max(1, math.floor(steps * strength + 1e-9))
+
+    def noised(
+        self, z: Tensor, images: Sequence[tuple[str, int]], *, seed: int = 0, start: int = 0
+    ) -> Tensor:
+        """Clean latents as noisy as a step expects them, by the draws that `sample` starts from.
+
+        Args:
+            z: (B, *latent_shape).
+            images: class name and number of each image.
+            seed: of all draws.
+            start: index of the step, 0 being the noisiest.
+        """
+        self._check_start(z, images, start)
+        noise = keyed_draw(seed, "sample", images, self.latent_shape).to(z)
+        return noised(z, noise, self.schedule, start)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        labels: Tensor,
+        images: Sequence[tuple[str, int]],
+        *,
+        seed: int = 0,
+        start: int = 0,
+        z: Tensor | None = None,
+        x: Tensor | None = None,
+        eta: float = 1.0,
+        guides: Sequence[Guide] = (),
+    ) -> Tensor:
+        """Clean latents of classes: ancestral sampling, or DDIM's, without LD3M's skip.
+
+        The network sees as many images at once as `plan` says; guides see all of them.
+
+        Args:
+            labels: (B,) of this prior's classes.
+            images: class name and number of each image, the keys of all its draws: an image is the
+                same in any batch and process, up to rounding.
+            seed: of all draws.
+            start: index of the first step, 0 being the noisiest.
+            z: (B, *latent_shape) clean latents that are noised to `start` (SDEdit, Meng et al.,
+                https://arxiv.org/abs/2108.01073).
+            x: (B, *latent_shape) latents that are as noisy as `start` expects already. With
+                neither, all start from standard normal noise at step 0.
+            eta: share of ancestral noise, from 0 (DDIM) to 1 (DDPM, with the variance that the
+                network learned where it did).
+            guides: correct each step, one after the other.
+
+        Returns:
+            (B, *latent_shape) latents, without a graph.
+
+        Raises:
+            InputError: arguments that do not go together.
+        """
+        if not 0 <= eta <= 1:
+            raise InputError(f"eta is a share of ancestral noise in [0, 1], got {show(eta)}.")
+        if z is not None and x is not None:
+            raise InputError("sample starts from clean latents z or from noisy ones x, not both.")
+        if z is None and x is None and start != 0:
+            raise InputError(f"start={start} needs z or x; noise alone is what step 0 starts from.")
+        labels = labels.to(self.device)
+        if z is not None:
+            x = self.noised(z.to(self.device), images, seed=seed, start=start)
+        elif x is None:
+            x = keyed_draw(seed, "sample", images, self.latent_shape).to(self.device)
+        x = x.to(self.device)
+        self._check_start(x, images, start)
+        if len(labels) != len(images):
+            raise InputError(f"sample has a label per image, got {len(labels)} of {len(images)}.")
+        return sample(
+            self._in_chunks(self.condition(labels), len(x)),
+            x,
+            self.schedule,
+            start=start,
+            eta=eta,
+            noise=keyed_noise(seed, images, x),
+            guides=guides,
+        )
+
+    def _check_start(self, x: Tensor, images: Sequence[tuple[str, int]], start: int) -> None:
+        steps, shape = len(self.schedule.timesteps), (len(images), *self.latent_shape)
+        if not 0 <= start < steps:
+            raise InputError(f"start is the index of a step, 0 to {steps - 1}, got {show(start)}.")
+        if x.shape != shape:
+            raise InputError(
+                f"latents of {len(images)} images have the shape {shape}, got {tuple(x.shape)}."
+            )
+
+    def _in_chunks(self, c: Tensor | None, count: int) -> Predict:
+        """`predict` of `count` images under conditions, as many at once as the plan says."""
+        plan = self.plan or FAST
+        size = plan.together(count)
+        contexts = repeat(None) if c is None else [self.context(part) for part in c.split(size)]
+
+        def predict(x: Tensor, timestep: int) -> Prediction:
+            parts = []
+            for part, context in zip(x.split(size), contexts, strict=False):
+                if torch.is_grad_enabled() and plan.memory == "low":
+                    call = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+                    parts.append(call(self.predict, part, timestep, context))
+                else:
+                    parts.append(self.predict(part, timestep, context))
+            return joined(parts)
+
+        return predict
+
     def needs(self) -> Needs:
         """What backward keeps of one image, measured on one step and the decoder."""
         c = self.condition(torch.zeros(1, dtype=torch.long, device=self.device))
@@ -123,7 +274,7 @@ class DiffusionPrior:
         last = self.schedule.timesteps[-1]
         return needed_bytes(
             [
-                (lambda: self.predict(z, last, context), self.calls),
+                (lambda: self.predict(z, last, context).guided, self.calls),
                 (lambda: self.autoencoder.draw(z), 1),
             ]
         )
@@ -137,18 +288,34 @@ class DiffusionPrior:
             return c
         return torch.cat([self.denoiser.null.expand_as(c), c])
 
-    def predict(self, x: Tensor, timestep: int, context: Tensor | None) -> Tensor:
-        """The guided prediction at x_t: e(x, 0) + s (e(x, c) - e(x, 0)), like x."""
-        time = self.timesteps[timestep]
+    def predict(self, x: Tensor, timestep: int, context: Tensor | None) -> Prediction:
+        """The guided prediction at x_t, e(x, 0) + s (e(x, c) - e(x, 0)), and what it is made of."""
+        time, channels = self.timesteps[timestep], x.shape[1]
         guided = context is not None and self.guidance != 1
         with network_autocast(x.device, self.precision):
             both = torch.cat([x, x]) if guided else x
-            prediction = self.denoiser(contiguous(both), time, context)
-        prediction = prediction[:, : x.shape[1]].to(x.dtype)  # without a learned variance
+            told = self.denoiser(contiguous(both), time, context)
+        ranges = told[-len(x) :, channels:].to(x.dtype) if told.shape[1] > channels else None
+        prediction = told[:, :channels].to(x.dtype)
         if not guided:
-            return prediction
+            return Prediction(prediction, ranges)
         without, under = prediction.chunk(2)
-        return without + self.guidance * (under - without)
+        return Prediction(without + self.scale * (under - without), ranges, under, self.scale)
+
+
+def _scale(settings: PriorSettings, space: AutoencoderPrior) -> Tensor | float:
+    """Scale of guidance; where it acts in the first channels alone, (C, 1, 1) with 1 in others."""
+    some, channels = settings.guided_channels, space.latent_shape[0]
+    if some is None:
+        return settings.guidance
+    if some > channels:
+        raise InputError(
+            f"prior.guided_channels is at most the {channels} channels of a latent, got {some}; "
+            "leave it out to guide all of them."
+        )
+    scale = torch.ones(channels, 1, 1, device=space.device)
+    scale[:some] = settings.guidance
+    return scale
 
 
 def x0_skip(clean: Tensor, count: int) -> Guide:

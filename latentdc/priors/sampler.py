@@ -18,10 +18,42 @@ from latentdc import draws
 from latentdc.errors import InputError
 from latentdc.priors.memory import Memory, run_steps
 
-Predict = Callable[[Tensor, int], Tensor]
-"""(x_t (B, C, h, w), timestep) -> the guided prediction, like x_t; or with 2C channels, the last C
-of which are a learned range of the noise's variance in [-1, 1]."""
 Through = Literal["none", "x0", "denoiser"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of x_t.
+
+    Attributes:
+        guided: (B, C, h, w) noise or v, after classifier-free guidance.
+        ranges: (B, C, h, w) learned range of the noise's variance in [-1, 1], if it has one.
+        text: (B, C, h, w) of the conditional branch before guidance; None where nothing guides.
+        guidance: scale of guidance; (C, 1, 1) where it is 1 in some channels.
+    """
+
+    guided: Tensor
+    ranges: Tensor | None = None
+    text: Tensor | None = None
+    guidance: Tensor | float = 1.0
+
+
+def joined(parts: Sequence[Prediction]) -> Prediction:
+    """One prediction of all images from those of some."""
+    first = parts[0]
+
+    def cat(name: str) -> Tensor | None:
+        tensors = [getattr(part, name) for part in parts]
+        return None if tensors[0] is None else torch.cat(tensors)
+
+    return Prediction(
+        torch.cat([part.guided for part in parts]), cat("ranges"), cat("text"), first.guidance
+    )
+
+
+Predict = Callable[[Tensor, int], Prediction | Tensor]
+"""(x_t (B, C, h, w), timestep) -> its prediction; a tensor is a guided one, like x_t or with 2C
+channels, the last C of which are the range of the noise's variance."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +72,13 @@ class Schedule:
     previous: tuple[float, ...]
     prediction: Literal["epsilon", "v_prediction"]
 
+    def clean_and_noise(self, index: int, x: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, h, w) clean latents and noise that a prediction at x of a step stands for."""
+        signal, rest = self.alphas[index] ** 0.5, (1 - self.alphas[index]) ** 0.5
+        if self.prediction == "v_prediction":
+            return signal * x - rest * prediction, signal * prediction + rest * x
+        return (x - rest * prediction) / signal, prediction
+
 
 @dataclass(frozen=True)
 class StepState:
@@ -55,6 +94,10 @@ class StepState:
         schedule: of S steps.
         sigma: the noise's standard deviation that the mean allows for (Eq. 16 of Song et al.).
         moved: mean that a guide gave; None is the sampler's own.
+        text_eps: (B, C, h, w) noise that the conditional branch predicts, before classifier-free
+            guidance; None where guidance is 1.
+        text_x0: (B, C, h, w) clean latents of that branch, or None.
+        guidance: scale of guidance; (C, 1, 1) where it is 1 in some channels.
     """
 
     x: Tensor
@@ -65,6 +108,9 @@ class StepState:
     schedule: Schedule
     sigma: float = 0.0
     moved: Tensor | None = None
+    text_eps: Tensor | None = None
+    text_x0: Tensor | None = None
+    guidance: Tensor | float = 1.0
 
     @property
     def timestep(self) -> int:
@@ -97,6 +143,14 @@ class StepState:
     def with_eps(self, eps: Tensor) -> "StepState":
         """Other noise, and the clean latents that it leads to; not where alpha is 0."""
         return self._predicted((self.x - (1 - self.alpha) ** 0.5 * eps) / self.alpha**0.5, eps)
+
+    def with_text_eps(self, eps: Tensor) -> "StepState":
+        """Other noise of the conditional branch, and what guidance makes of it; see `with_eps`."""
+        if self.text_eps is None:
+            return self.with_eps(eps)
+        state = self.with_eps(self.eps + self.guidance * (eps - self.text_eps))
+        clean = (self.x - (1 - self.alpha) ** 0.5 * eps) / self.alpha**0.5
+        return replace(state, text_eps=eps, text_x0=clean)
 
     def gradient(self, loss: Tensor) -> Tensor:
         """(B, C, h, w) of a () loss with respect to x, by the way of the guide's `through`."""
@@ -176,9 +230,12 @@ def sample(
     Args:
         predict: the guided network.
         x: (B, C, h, w) latents as noisy as the step `start` expects them (`noised`).
-        schedule: of S steps.
+        schedule: of S steps. The last one adds no noise, and leads to the cumulated alpha
+            `previous[-1]`: 1, or alpha of timestep 0 where the scheduler says so
+            (`set_alpha_to_one: false`).
         start: index of the first step, 0 being the noisiest.
-        eta: share of ancestral noise, from 0 (DDIM) to 1 (DDPM).
+        eta: share of ancestral noise, from 0 (DDIM) to 1 (DDPM, and only then with the variance
+            that the network learned).
         noise: by index of a step, the standard normal draw like x that eta scales (`keyed_noise`).
         guides: correct each step, one after the other.
         memory: how the gradient is made; all ways lead to the same.
@@ -200,20 +257,30 @@ def noised(z: Tensor, noise: Tensor, schedule: Schedule, start: int = 0) -> Tens
 def keyed_noise(
     seed: int, images: Sequence[tuple[str, int]], like: Tensor
 ) -> Callable[[int], Tensor]:
-    """Ancestral noise by step, each image's its own whatever is denoised beside it.
+    """Ancestral noise by index of a step (0 the noisiest), each image's its own.
 
     Args:
         seed: of all draws.
         images: class and number of each image.
         like: (B, C, h, w) latents.
     """
+    return lambda index: keyed_draw(seed, "ancestral", images, like.shape[1:], index).to(like)
 
-    def draw(index: int) -> Tensor:
-        sources = [draws.generator(seed, "ancestral", *image, index) for image in images]
-        drawn = [torch.randn(like.shape[1:], generator=source) for source in sources]
-        return torch.stack(drawn).to(like)
 
-    return draw
+def keyed_draw(
+    seed: int, what: str, images: Sequence[tuple[str, int]], shape: Sequence[int], *keys: int
+) -> Tensor:
+    """(B, *shape) standard normal, of each image its own whatever is drawn beside it.
+
+    Args:
+        seed: of all draws.
+        what: they are for.
+        images: class and number of each image.
+        shape: of one latent.
+        keys: such as a step's index.
+    """
+    sources = (draws.generator(seed, what, *image, *keys) for image in images)
+    return torch.stack([torch.randn(tuple(shape), generator=source) for source in sources])
 
 
 def _step(
@@ -240,37 +307,34 @@ def _predicted(
     predict: Predict, schedule: Schedule, eta: float, index: int, x: Tensor
 ) -> StepState:
     """What the network says of x_t: the clean image, its noise, and how much the step adds."""
-    prediction, ranges = predict(x, schedule.timesteps[index]).to(x.dtype), None
-    if prediction.shape[1] != x.shape[1]:
-        prediction, ranges = prediction.chunk(2, dim=1)
+    told = predict(x, schedule.timesteps[index])
+    if isinstance(told, Tensor):
+        told = Prediction(*told.split(x.shape[1], dim=1))
     alpha, after = schedule.alphas[index], schedule.previous[index]
-    signal, rest = alpha**0.5, (1 - alpha) ** 0.5
-    if schedule.prediction == "v_prediction":
-        x0, eps = signal * x - rest * prediction, signal * prediction + rest * x
-    else:
-        x0, eps = (x - rest * prediction) / signal, prediction
-    if eta == 0:
-        return StepState(x, x0, eps, 0.0, index, schedule)
+    x0, eps = schedule.clean_and_noise(index, x, told.guided.to(x.dtype))
+    state = StepState(x, x0, eps, 0.0, index, schedule, guidance=told.guidance)
+    if told.text is not None:
+        text_x0, text_eps = schedule.clean_and_noise(index, x, told.text.to(x.dtype))
+        state = replace(state, text_eps=text_eps, text_x0=text_x0)
+    if eta == 0 or index == len(schedule.timesteps) - 1:
+        return state
     beta = 1 - alpha / after
     posterior = (1 - after) / (1 - alpha) * beta
     sigma = eta * posterior**0.5
     std: Tensor | float = sigma
-    if ranges is not None:
-        std = _learned_std(ranges, posterior, beta, last=index == len(schedule.timesteps) - 1)
-    return StepState(x, x0, eps, std, index, schedule, sigma)
+    if told.ranges is not None and eta == 1:
+        std = _learned_std(told.ranges.to(x.dtype), posterior, beta)
+    return replace(state, std=std, sigma=sigma)
 
 
-def _learned_std(ranges: Tensor, posterior: float, beta: float, *, last: bool) -> Tensor | float:
+def _learned_std(ranges: Tensor, posterior: float, beta: float) -> Tensor:
     """Standard deviation between the posterior's and the step's (Eq. 15 of Nichol and Dhariwal).
 
     "Improved Denoising Diffusion Probabilistic Models", ICML 2021,
-    https://arxiv.org/abs/2102.09672; the last step adds no noise.
+    https://arxiv.org/abs/2102.09672.
     """
-    if last:
-        return 0.0
-    least, most = math.log(max(posterior, 1e-20)), math.log(beta)
     share = (ranges + 1) / 2
-    return (0.5 * (share * most + (1 - share) * least)).exp()
+    return (0.5 * (share * math.log(beta) + (1 - share) * math.log(max(posterior, 1e-20)))).exp()
 
 
 def _next(

@@ -9,6 +9,7 @@ from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.methods import METHODS, Matching, Method, Mosaic, Rded, Trim
 from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
+from latentdc.recipe.pools import Select
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
 from latentdc.recipe.run import Recipe
@@ -35,6 +36,7 @@ __all__ = [
     "RuleSettings",
     "Sampling",
     "Scorer",
+    "Select",
     "Trajectory",
     "Trim",
     "expand_home",

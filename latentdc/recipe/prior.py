@@ -19,6 +19,8 @@ class PriorSettings:
         revision: branch, tag or commit of a Hub id.
         steps: denoising steps of the sampler.
         guidance: scale of classifier-free guidance; 1 turns it off.
+        guided_channels: of a latent that guidance acts in, the first ones; null is all. Released
+            DiT code, and the distillation methods built on it, guides 3 of 4.
         prompt: of a text-conditional prior: the text that a class starts from, `{}` being its name.
         names: what its classes are called there, where that is not their first synonym.
         autoencoder: folder or Hub id of an autoencoder to take in place of a diffusion prior's own.
@@ -40,6 +42,7 @@ class PriorSettings:
     revision: str | None = None
     steps: int = 10
     guidance: float = 3.0
+    guided_channels: int | None = None
     prompt: str = "a photo of a {}"
     names: dict[str, str] = field(default_factory=dict)
     autoencoder: str | None = None
@@ -86,4 +89,9 @@ class PriorSettings:
         require(
             self.guidance >= 0,
             f"prior.guidance is at least 0, and 1 turns it off; got {self.guidance}.",
+        )
+        require(
+            self.guided_channels is None or self.guided_channels >= 1,
+            f"prior.guided_channels is at least 1, or null for all, got {self.guided_channels}; "
+            "prior.guidance=1 turns guidance off.",
         )

@@ -46,7 +46,7 @@ def test_latents_guidance_and_images_are_float32_around_bf16_networks():
     c = prior.condition(torch.arange(3))
     calls = []
     prior.denoiser.network.register_forward_hook(lambda *a: calls.append(a[-1].sample))
-    guided = prior.predict(x, prior.schedule.timesteps[0], prior.context(c))
+    guided = prior.predict(x, prior.schedule.timesteps[0], prior.context(c)).guided
     without, under = calls[0].double().chunk(2)
     torch.testing.assert_close(guided.double(), without + 3 * (under - without))
 

@@ -188,22 +188,25 @@ def test_ancestral_sampling_is_diffusers_ddim_with_eta(prediction, eta, options)
     schedule = make_schedule(scheduler, 5)
     ours = sample(predict, x, schedule, eta=eta, noise=noises.__getitem__)
     scheduler.set_timesteps(5)
-    for index, t in enumerate(scheduler.timesteps):
-        made, noise = predict(x, int(t)), noises[index]
-        x = scheduler.step(made, t, x, eta=eta, variance_noise=noise).prev_sample
+    for index, t in enumerate(scheduler.timesteps):  # the last step adds no noise
+        made, noise, share = predict(x, int(t)), noises[index], eta if index < 4 else 0.0
+        x = scheduler.step(made, t, x, eta=share, variance_noise=noise).prev_sample
     torch.testing.assert_close(ours, x, atol=1e-5, rtol=1e-5)
 
 
-def test_a_learned_variance_is_diffusers_ddpm(monkeypatch):
-    scheduler = DDPMScheduler(clip_sample=False, variance_type="learned_range")
+@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
+def test_ancestral_sampling_is_diffusers_ddpm(variance, monkeypatch):
+    """Where the last step leads to an alpha of 1, as DDPMScheduler's always does."""
+    scheduler = DDPMScheduler(clip_sample=False, variance_type=variance)
     mean, x, noises = toy_network(), draw(1), [draw(10, i) for i in range(5)]
 
     def predict(x, timestep):
-        return torch.cat([mean(x, timestep), torch.cos(3 * x)], dim=1)
+        ranges = [torch.cos(3 * x)] if variance == "learned_range" else []
+        return torch.cat([mean(x, timestep), *ranges], dim=1)
 
     scheduler.set_timesteps(5)
     schedule = make_schedule(DDIMScheduler(), 5)
-    assert schedule.timesteps == tuple(map(int, scheduler.timesteps))
+    assert schedule.timesteps == tuple(map(int, scheduler.timesteps)) and schedule.previous[-1] == 1
     ours = sample(predict, x, schedule, eta=1.0, noise=noises.__getitem__)
     drawn = iter(noises)
     monkeypatch.setattr(
@@ -212,6 +215,28 @@ def test_a_learned_variance_is_diffusers_ddpm(monkeypatch):
     for t in scheduler.timesteps:
         x = scheduler.step(predict(x, int(t)), t, x).prev_sample
     torch.testing.assert_close(ours, x, atol=1e-5, rtol=1e-5)
+
+
+def test_a_learned_range_lies_between_posterior_and_beta_and_counts_for_eta_1_alone():
+    """std = exp((v log beta + (1 - v) log posterior) / 2), with v = (range + 1) / 2."""
+    schedule, mean, x = make_schedule(build_scheduler(), 4), toy_network(), draw(1)
+    ranges = torch.linspace(-1, 1, 36, dtype=torch.float64).view(2, 2, 3, 3)
+    for eta in (1.0, 0.5, 0.0):
+        states = []
+        watch = Guide(lambda state, seen=states: seen.append(state) or state)
+        predict = lambda x, t: torch.cat([mean(x, t), ranges], dim=1)  # noqa: E731
+        sample(predict, x, schedule, eta=eta, noise=lambda _: draw(2), guides=[watch])
+        for i, state in enumerate(states):
+            a, after = schedule.alphas[i], schedule.previous[i]
+            beta = 1 - a / after
+            posterior, share = (1 - after) / (1 - a) * beta, (ranges + 1) / 2
+            expected = eta * posterior**0.5
+            if eta == 1:
+                expected = (beta**share * posterior ** (1 - share)) ** 0.5
+            expected = expected if i < 3 else 0.0
+            torch.testing.assert_close(
+                torch.as_tensor(state.std).double(), torch.as_tensor(expected).double()
+            )
 
 
 def test_a_later_start_goes_on_where_the_whole_way_passes():
@@ -248,6 +273,7 @@ def test_a_pull_in_units_of_the_noise_adds_to_the_mean():
     for index, state in enumerate(states):
         after = schedule.previous[index]
         mean = after**0.5 * state.x0 + (1 - after - state.std**2) ** 0.5 * state.eps
+        assert (state.std > 0) == (index < 3)
         if index in (1, 2):
             mean = mean - 0.1 * state.std * (state.x0 - mode)
         torch.testing.assert_close(state.mean, mean)

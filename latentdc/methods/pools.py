@@ -1,0 +1,254 @@
+"""Selection: which candidates of a class stand for it, where there are more than are wanted.
+
+A pool is made by a sampler, or is any folder of images. What is known of its candidates is told
+class by class, by class name, so that no choice depends on the order of the classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentdc.draws import choose, generator
+from latentdc.errors import InputError
+from latentdc.images import Images, fetch, forward_batch
+from latentdc.prune.rules.predictions import cross_entropy
+from latentdc.prune.rules.sets import best_groups
+from latentdc.prune.scorers import Classifier
+from latentdc.recipe import Select
+
+BATCH = 256  # images that the classifier sees at once
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What is known of the candidates of one class, in the order in which they were made.
+
+    Groups are `ipc` neighbours: of n candidates group g has g ipc to (g + 1) ipc - 1, and what is
+    left over belongs to none.
+
+    Attributes:
+        count: n.
+        loss: (n,) -log p_y by a classifier of the real images.
+        right: (n,) whether that classifier names y first.
+        student_loss: (n,) -log p_y by a student of the images that there are so far.
+        places: (n, D) where they lie: features of the classifier, or flat latents.
+        mean: (D,) of the real images of the class, there.
+        std: (D,) of these.
+        anchors: (ipc, D) points there that each want a candidate of their own; None takes the mean.
+    """
+
+    count: int
+    loss: Tensor | None = None
+    right: Tensor | None = None
+    student_loss: Tensor | None = None
+    places: Tensor | None = None
+    mean: Tensor | None = None
+    std: Tensor | None = None
+    anchors: Tensor | None = None
+
+
+def select(
+    pool: Mapping[str, Candidates], ipc: int, settings: Select, seed: int = 0
+) -> dict[str, Tensor]:
+    """By class name (ipc,) positions of the candidates that stay, the best first where one is.
+
+    Args:
+        pool: candidates by class name, of all classes where `centroids` choose.
+        ipc: images that each class keeps.
+        settings: the kind of choice, and its numbers.
+        seed: of random choices, which are keyed by class name.
+
+    Raises:
+        InputError: a class has fewer candidates than `ipc`.
+    """
+    for name, one in pool.items():
+        if one.count < ipc:
+            raise InputError(
+                f"the pool has {one.count} candidates of class {name!r}, and ipc={ipc} are chosen; "
+                "bring more (select.groups of a sampler), or choose a smaller ipc."
+            )
+    if settings.kind == "centroids":
+        return _by_centroids(pool, ipc, settings)
+    return {name: _of_class(name, one, ipc, settings, seed) for name, one in pool.items()}
+
+
+def _of_class(name: str, one: Candidates, ipc: int, settings: Select, seed: int) -> Tensor:
+    kind = settings.kind
+    if kind is None:
+        return torch.arange(ipc)
+    if kind == "random":
+        return choose(one.count, ipc, generator(seed, "pool", name))
+    if kind == "confidence":
+        return most_confident(_of(one.loss), _of(one.right), ipc, order=settings.order)
+    if kind == "learnability":
+        return most_learnable(_of(one.student_loss), _of(one.loss), ipc, teacher=settings.teacher)
+    if kind == "nearest":
+        return nearest(_of(one.places), _of(one.mean) if one.anchors is None else one.anchors, ipc)
+    groups = in_groups(_of(one.places), ipc)
+    misfit = moments_misfit(groups, _of(one.mean), _of(one.std), skew=settings.skew)
+    return rows_of(int(misfit.argmin()), ipc)
+
+
+def _of(known: Tensor | None) -> Tensor:
+    assert known is not None, "the caller finds out what the kind of choice asks for"
+    return known
+
+
+def _by_centroids(pool: Mapping[str, Candidates], ipc: int, settings: Select) -> dict[str, Tensor]:
+    """Classes have as many groups as the one with the fewest candidates."""
+    names = sorted(pool)
+    count = min(one.count for one in pool.values()) // ipc
+    centres = [in_groups(_of(pool[name].places), ipc)[:count].mean(dim=1) for name in names]
+    best = best_groups(
+        torch.stack(centres),
+        torch.stack([_of(pool[name].mean) for name in names]),
+        alpha=settings.alpha,
+        beta=settings.beta,
+        sweeps=settings.sweeps,
+    )
+    return {name: rows_of(group, ipc) for name, group in zip(names, best.tolist(), strict=True)}
+
+
+def in_groups(places: Tensor, ipc: int) -> Tensor:
+    """(n, ...) candidates -> (G, ipc, D) neighbours, without those that are left over."""
+    flat = places.flatten(start_dim=1)
+    return flat[: len(flat) // ipc * ipc].view(-1, ipc, flat.shape[1])
+
+
+def rows_of(group: int, ipc: int) -> Tensor:
+    """(ipc,) positions of a group's candidates."""
+    return torch.arange(group * ipc, (group + 1) * ipc)
+
+
+def most_confident(loss: Tensor, right: Tensor, count: int, *, order: str) -> Tensor:
+    """(count,) candidates that a classifier names rightly, the most (or least) confident first.
+
+    Wang et al., "CaO2: Rectifying Inconsistencies in Diffusion-Based Dataset Distillation", ICCV
+    2025, https://arxiv.org/abs/2506.22637. Where they are too few, wrong ones fill up, the most
+    probable first.
+
+    Args:
+        loss: (n,) -log p_y.
+        right: (n,) whether y is named first.
+        count: to choose.
+        order: `most` or `least`.
+    """
+    ranks = loss.argsort(stable=True)
+    own = ranks[right[ranks]]
+    own = own if order == "most" else own.flip(0)
+    return torch.cat([own, ranks[~right[ranks]]])[:count]
+
+
+def most_learnable(
+    student_loss: Tensor, teacher_loss: Tensor, count: int, *, teacher: float
+) -> Tensor:
+    """(count,) for each slot the candidate with the highest student CE - w teacher CE.
+
+    Chan-Santiago and Shah, "Learnability-Guided Diffusion for Dataset Distillation", CVPR 2026,
+    https://arxiv.org/abs/2604.00519: what the student of the images so far does not know yet, but a
+    classifier of real images does. The candidates of slot k are the k-th of each group.
+
+    Args:
+        student_loss: (n,) -log p_y of the student.
+        teacher_loss: (n,) -log p_y of the classifier of real images.
+        count: slots.
+        teacher: w.
+    """
+    score = in_groups((student_loss - teacher * teacher_loss)[:, None], count).squeeze(2)
+    return score.argmax(dim=0) * count + torch.arange(count)
+
+
+def nearest(places: Tensor, to: Tensor, count: int) -> Tensor:
+    """(count,) candidates (n, ...) nearest to a point (D,), or one for each of `count` anchors.
+
+    Anchors (count, D) get different candidates, so that the distances are smallest in sum, in the
+    anchors' order.
+    """
+    flat, to = places.flatten(start_dim=1).double(), to.double()
+    if to.ndim == 1:
+        ranks: Tensor = (flat - to).norm(dim=1).argsort(stable=True)
+        return ranks[:count]
+    # It comes with scikit-learn, and takes a while.
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+
+    chosen: Tensor = torch.from_numpy(linear_sum_assignment(torch.cdist(to, flat).numpy())[1])
+    return chosen
+
+
+def moments_misfit(groups: Tensor, mean: Tensor, std: Tensor, *, skew: float) -> Tensor:
+    """(G,) how badly the moments of each group fit those of its class.
+
+    Zhao et al., "Taming Diffusion for Dataset Distillation with High Representativeness" (D3HR),
+    ICML 2025, https://arxiv.org/abs/2505.18399:
+    ||mean - mu|| + ||std - sigma|| + w ||skewness||, w = 0.1. As in the released code the skewness
+    is one sample's, over its D features, in place of one feature's over the samples. A group of one
+    image has no std, and the second term is 0.
+
+    Args:
+        groups: (G, K, D).
+        mean: (D,) of the class.
+        std: (D,) of it.
+        skew: w.
+    """
+    misfit: Tensor = (groups.mean(dim=1) - mean).norm(dim=1)
+    if groups.shape[1] > 1:
+        misfit = misfit + (groups.std(dim=1) - std).norm(dim=1)
+    centred = groups - groups.mean(dim=2, keepdim=True)
+    variance = centred.square().mean(dim=2).clamp_min(1e-12)
+    skewness = centred.pow(3).mean(dim=2) / variance.pow(1.5)  # (G, K)
+    misfit += skew * skewness.norm(dim=1)
+    return misfit
+
+
+def gaussian_group(
+    mean: Tensor,
+    std: Tensor,
+    ipc: int,
+    *,
+    groups: int,
+    skew: float,
+    source: torch.Generator,
+) -> Tensor:
+    """(ipc, ...) of many groups drawn from N(mean, std^2), the one that fits best (D3HR).
+
+    Args:
+        mean: (...) of a class.
+        std: likewise.
+        ipc: samples of a group.
+        groups: to draw.
+        skew: weight of the skewness, see `moments_misfit`.
+        source: of the draws, on the CPU.
+    """
+    mu, sigma = mean.flatten().cpu(), std.flatten().cpu()
+    best, least = mu.expand(ipc, -1), torch.inf
+    for some in torch.arange(groups).split(max(1, 2**22 // (ipc * len(mu)))):
+        drawn = mu + sigma * torch.randn(len(some), ipc, len(mu), generator=source)
+        misfit = moments_misfit(drawn, mu, sigma, skew=skew)
+        if float(misfit.min()) < least:
+            best, least = drawn[misfit.argmin()], float(misfit.min())
+    return best.view(ipc, *mean.shape).to(mean)
+
+
+@torch.no_grad()
+def judged(classifier: Classifier, images: Images, label: int) -> Candidates:
+    """What a classifier of the real images says of the candidates of a class.
+
+    Args:
+        classifier: in eval mode.
+        images: (n, 3, H, W) uint8 levels, or floats in [-1, 1]; or vectors.
+        label: of them all.
+
+    Returns:
+        Loss, whether it is right, and features as places; on the CPU.
+    """
+    device = next(iter(classifier.parameters()), torch.empty(0)).device
+    losses, right, features = [], [], []
+    for rows in torch.arange(len(images)).split(forward_batch(images, BATCH, device)):
+        logits, seen = classifier.embed(fetch(images, rows, device))
+        labels = torch.full((len(rows),), label, device=device)
+        losses.append(cross_entropy(logits.float(), labels).cpu())
+        right.append((logits.argmax(dim=1) == labels).cpu())
+        features.append(seen.float().cpu())
+    return Candidates(len(images), torch.cat(losses), torch.cat(right), places=torch.cat(features))

@@ -1,0 +1,70 @@
+"""Which candidates of a class stay, where more are made or found than are wanted."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from latentdc.recipe.checks import require
+from latentdc.recipe.fields import check_fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select:
+    """The choice of a class's images from a pool of candidates (`latentdc.methods.pools`).
+
+    Attributes:
+        kind: null takes the first ones and needs no pool; `random` any; `confidence` those that a
+            classifier of the real images names rightly, by its confidence (CaO2); `centroids` one
+            whole group per class, near the real mean and far from the other classes' groups (S3);
+            `moments` the group whose moments fit the class's (D3HR); `learnability` what a student
+            of the images so far has yet to learn (LGD); `nearest` those next to the class's mean,
+            or to its anchors.
+        groups: candidates of a class as a multiple of ipc, where a sampler makes them; a pool that
+            is there already has what it has.
+        space: what distances are taken in: `features` that the classifier's last layer sees, or
+            `latents`; null takes latents for `moments`, else features.
+        order: of `confidence`: the `most` confident first, or the `least`.
+        alpha: of `centroids`, weight of the real mean.
+        beta: of `centroids`, weight of the distance to other classes.
+        sweeps: of `centroids` over all classes, at most.
+        skew: of `moments`, weight of the skewness.
+        teacher: of `learnability`, weight of the loss of the classifier of the real images.
+    """
+
+    kind: (
+        Literal["random", "confidence", "centroids", "moments", "learnability", "nearest"] | None
+    ) = None
+    groups: int = 5
+    space: Literal["features", "latents"] | None = None
+    order: Literal["most", "least"] = "most"
+    alpha: float = 0.4
+    beta: float = 0.9
+    sweeps: int = 5
+    skew: float = 0.1
+    teacher: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(self, "select.")
+        require(
+            self.groups >= 2,
+            f"select.groups is at least 2 candidates for each image, got {self.groups}; for no "
+            "pool write select.kind=null.",
+        )
+        require(self.sweeps >= 1, f"select.sweeps is at least 1, got {self.sweeps}.")
+        for name in ("alpha", "beta", "skew", "teacher"):
+            value = getattr(self, name)
+            require(value >= 0, f"select.{name} is a weight of at least 0, got {value}.")
+
+    def candidates(self, ipc: int) -> int:
+        """Of each class, that a sampler makes."""
+        return ipc if self.kind is None else self.groups * ipc
+
+    @property
+    def sees(self) -> Literal["features", "latents"]:
+        """What distances are taken in."""
+        return self.space or ("latents" if self.kind == "moments" else "features")
+
+    @property
+    def needs_classifier(self) -> bool:
+        """Of the real images: for what it says of the candidates, or for its features."""
+        in_space = self.kind in ("centroids", "moments", "nearest") and self.sees == "features"
+        return in_space or self.kind in ("confidence", "learnability")
