@@ -161,7 +161,7 @@ def recipe_objective(
 
 def expert_snapshots(
     recipe: Recipe, parts: Parts, epochs: Sequence[int], device: torch.device
-) -> list[torch.nn.Module]:
+) -> list[Classifier]:
     """The first expert after some epochs, (B, 3, H, W) images in [-1, 1] -> (B, C) logits.
 
     Raises:

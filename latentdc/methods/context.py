@@ -88,7 +88,7 @@ class Context:
     picture: Picture | None = None
     mean: tuple[float, ...] = Normalization().mean
     classifier: Callable[[], tuple[nn.Module, float]] | None = None
-    snapshots: Callable[[Sequence[int]], list[nn.Module]] | None = None
+    snapshots: Callable[[Sequence[int]], Sequence[nn.Module]] | None = None
     objective: Objective | None = None
     load_state: Callable[[], State | None] | None = None
     save_state: Callable[[State], None] | None = None

@@ -60,8 +60,9 @@ def text_mode(anchors: Tensor, scale: float, steps: Steps) -> Guide:
     """
 
     def pull(state: StepState) -> StepState:
-        alone = state.text_eps is None
-        eps, x0 = (state.eps, state.x0) if alone else (state.text_eps, state.text_x0)
+        eps, x0 = state.text_eps, state.text_x0
+        if eps is None or x0 is None:
+            eps, x0 = state.eps, state.x0
         return state.with_text_eps(eps - scale * (anchors - x0))
 
     return Guide(pull, steps=steps)
@@ -181,8 +182,9 @@ def entropy(
     """
 
     def total(x0: Tensor) -> Tensor:
-        log = classifier(decode(x0)).to(x0.dtype).log_softmax(dim=1)
-        return -(log.exp() * log).sum()
+        log: Tensor = classifier(decode(x0)).to(x0.dtype).log_softmax(dim=1)
+        negative: Tensor = (log.exp() * log).sum()
+        return -negative
 
     def push(state: StepState) -> StepState:
         gradient = _gradient_by_x0(state, total)
@@ -277,7 +279,8 @@ def diversity(
     def crowding(x0: Tensor) -> Tensor:
         rows = F.normalize(torch.cat([x0, finished]).flatten(1), dim=1)
         kernel = rows @ rows.T + epsilon * torch.eye(len(rows), device=rows.device).to(rows)
-        return -torch.logdet(kernel)
+        volume: Tensor = kernel.logdet()
+        return -volume
 
     def push(state: StepState) -> StepState:
         off = state.x.mean(dim=0) - state.alpha**0.5 * mean
@@ -298,10 +301,12 @@ def _gradient_by_x0(state: StepState, loss: Callable[[Tensor], Tensor]) -> Tenso
 def _squared(points: Tensor, others: Tensor) -> Tensor:
     """(n, m) mean squared differences of values."""
     distances = torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
-    return distances.square() / points.shape[1]
+    squared: Tensor = distances.square() / points.shape[1]
+    return squared
 
 
 def _rms(values: Tensor) -> Tensor:
     """(B, 1, 1, 1) root mean square of each image's values, never 0."""
     dims = tuple(range(1, values.ndim))
-    return values.square().mean(dim=dims, keepdim=True).sqrt().clamp_min(1e-12)
+    rms: Tensor = values.square().mean(dim=dims, keepdim=True).sqrt()
+    return rms.clamp_min(1e-12)

@@ -6,7 +6,7 @@ of classes matter. z of the set is what the sampler left, which the decoder turn
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -22,7 +22,7 @@ from latentdc.clusters import inliers
 from latentdc.data.dataset import Dataset, different_counts, hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.images import as_floats, to_uint8
+from latentdc.images import Images, as_floats, to_uint8
 from latentdc.io import as_read_back
 from latentdc.methods import guides
 from latentdc.methods.anchors import AT_ONCE, class_rows, clustered, encoded, moments
@@ -36,6 +36,7 @@ from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.sampler import Guide, noised
 from latentdc.prune.coreset import Coreset
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Sampling
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -176,7 +177,7 @@ class _Maker:
             )
         if "features" in on:
             blank = torch.zeros(1, *self.prior.latent_shape, device=self.prior.device)
-            self.prior.features(blank, 0, one)
+            self.prior.features(blank, 0, one)  # refuses where there is no middle block
         if settings.anchors.kind in ("centres", "medoids"):
             for name, count in zip(
                 self.real.class_names, different_counts(self.real).tolist(), strict=True
@@ -212,7 +213,7 @@ class _Maker:
         return self.context.real_classifier()[0]
 
     @cached_property
-    def networks(self) -> list[nn.Module]:
+    def networks(self) -> Sequence[nn.Module]:
         """Snapshots of a training."""
         if self.context.snapshots is None:
             raise InputError("sampling.influence follows experts; give Context(snapshots=...).")
@@ -371,27 +372,25 @@ class _Maker:
             chosen = select(pool, self.context.ipc, self.choice, self.context.seed)
             return {label: chosen[names[label]] for label in finished}
 
+    def _judged(self, images: Images, label: int) -> Candidates:
+        assert isinstance(self.classifier, Classifier)
+        return judged(self.classifier, images, label)
+
     def _candidates(self, label: int, z: Tensor) -> Candidates:
         """What the choice asks of the candidates of a class."""
         choice, found = self.choice, Candidates(len(z))
-        real = torch.empty(0)
         if choice.needs_classifier:
             parts = [to_uint8(self.prior.render(some)).cpu() for some in z.split(AT_ONCE)]
-            found = judged(self.classifier, torch.cat(parts), label)
+            found = self._judged(torch.cat(parts), label)
         if choice.kind in ("random", "confidence", None):
             return found
         if choice.sees == "features":
             rows = class_rows(self.real, label)
-            real = judged(self.classifier, self.real.images[rows], label).places
+            real = self._judged(self.real.images[rows], label).places
             assert real is not None
-            return replace(found, mean=real.mean(dim=0), std=real.std(dim=0))
-        known = self.known(label)
-        real = known.latents.flatten(1)
-        anchors = known.anchors.cpu().flatten(1) if len(known.anchors) else None
-        return replace(
-            found,
-            places=z.cpu().flatten(1),
-            mean=real.mean(dim=0),
-            std=real.std(dim=0),
-            anchors=anchors,
-        )
+        else:
+            known = self.known(label)
+            real = known.latents.flatten(1)
+            anchors = known.anchors.cpu().flatten(1) if len(known.anchors) else None
+            found = replace(found, places=z.cpu().flatten(1), anchors=anchors)
+        return replace(found, mean=real.mean(dim=0), std=real.std(dim=0))

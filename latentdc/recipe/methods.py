@@ -277,8 +277,9 @@ class Method:
     """What makes the synthetic set of the core set.
 
     Attributes:
-        kind: `matching` (LD3M and its spaces), `sampling` (D4M, MGD3, ...), `mosaic` (PCA), `rded`, `selection` (the core set's
-            best images as they are); or `module:function` of a method of your own.
+        kind: `matching` (LD3M and its spaces), `sampling` (D4M, MGD3, ...), `mosaic` (PCA),
+            `rded`, `selection` (the core set's best images as they are); or `module:function` of
+            a method of your own.
         options: settings of a method of your own.
     """
 

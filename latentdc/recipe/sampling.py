@@ -194,6 +194,11 @@ class Sampling:
             "sampling.weights=true takes the masses of clusters, one for each image; take centres "
             "or medoids and sampling.select.kind=null.",
         )
+        require(
+            self.select.kind != "learnability",
+            "sampling.select.kind=learnability compares what a student has yet to learn, and "
+            "sampling trains no student; take confidence, centroids, moments, nearest or random.",
+        )
         for name, guide in on.items():
             first, after = guide.window or (0, 1)
             require(
@@ -210,8 +215,8 @@ class Sampling:
             ("diversity.epsilon", 1e-6),
             ("diversity.mean_scale", 0),
         ):
-            guide, _, key = name.partition(".")
-            value = getattr(getattr(self, guide), key)
+            section, _, key = name.partition(".")
+            value = getattr(getattr(self, section), key)
             require(value >= least, f"sampling.{name} is at least {least:g}, got {value}.")
         epochs = self.influence.epochs
         require(
