@@ -295,7 +295,8 @@ def _gradient_by_x0(state: StepState, loss: Callable[[Tensor], Tensor]) -> Tenso
     x0 = state.x0.detach().requires_grad_()
     with torch.enable_grad():
         [gradient] = torch.autograd.grad(loss(x0), x0)
-    return gradient / state.alpha**0.5
+    moved: Tensor = gradient / state.alpha**0.5
+    return moved
 
 
 def _squared(points: Tensor, others: Tensor) -> Tensor:
