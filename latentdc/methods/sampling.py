@@ -55,7 +55,7 @@ def sampling(
     """
     train = context.real_images()
     real = train.select(coreset.indices(train))
-    accelerator = context.accelerator or Accelerator()
+    accelerator = context.accelerator
     if not isinstance(prior, DiffusionPrior):
         raise InputError("sampling takes a diffusion prior; write prior.kind=diffusion.")
     maker = _Maker(real, prior, settings, context)
@@ -65,7 +65,7 @@ def sampling(
     rows = maker.choose(finished)
     parts = tuple(finished[label][rows[label]] for label in own)
     latents = Latents(tuple(own), context.ipc, parts, None, None)
-    made = synthetic_set(latents, prior.autoencoder, real.class_names, accelerator, context)
+    made = synthetic_set(latents, prior.autoencoder, real.class_names, context)
     seconds = {name: round(maker.seconds[name], 2) for name in STAGES}
     made = replace(made, provenance={"seconds": seconds})
     if not settings.weights:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from latentdc import checkpoint
 from latentdc.errors import InputError
@@ -36,7 +37,7 @@ def run(folder=None, data=None, prior=None, accelerator=None, ipc=3, **settings)
     context = Context(
         ipc=ipc,
         train=data,
-        accelerator=accelerator,
+        accelerator=accelerator or Accelerator(),
         classifier=lambda: (network.requires_grad_(False), 1.0),
         snapshots=lambda epochs: [classifier() for _ in epochs],
     )
