@@ -70,11 +70,7 @@ class Workspace:
             save_tensors(path, tensors)
 
     def load(self, name: str) -> dict[str, Tensor] | None:
-        """What was last saved under a name.
-
-        Raises:
-            InputError: it is damaged.
-        """
+        """What was last saved under a name."""
         path = self._home and self._home / f"{name}.safetensors"
         try:
             return None if path is None or not path.is_file() else load_tensors(path)

@@ -158,11 +158,7 @@ def score_dataset(
 
 
 def check_arguments(train: object, prune: object, seed: object) -> None:
-    """Refuse what every function of pruning takes, where it is of another kind.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse what every function of pruning takes, where it is of another kind."""
     require_a(Dataset, train, "train", "such as one of open_splits(Data())")
     require_a(Prune, prune, "prune", "such as Prune(score='loss', keep=0.2)")
     assert isinstance(prune, Prune)
@@ -204,11 +200,7 @@ def scored(scoring: Scoring) -> ScoreTable:
 
 
 def _kept_scores(path: Path, scoring: Scoring) -> ScoreTable | None:
-    """The scores that lie there, where they are these, among others or alone.
-
-    Raises:
-        InputError: what lies there is damaged.
-    """
+    """The scores that lie there, where they are these, among others or alone."""
     if not path.is_file():
         return None
     kept = ScoreTable.load(path)
