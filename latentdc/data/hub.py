@@ -58,8 +58,8 @@ def open_tables(data: Data) -> Tables:
     """The splits of a folder or of a Hub data set; each is read when it is opened.
 
     Raises:
-        InputError: an unknown configuration, a card that names files elsewhere, no split at all, no
-            such data set or no network.
+        InputError: no such data set or configuration, no network, a card that names files
+            elsewhere.
     """
     if ranks.rank() != 0:
         datasets.disable_progress_bars()
@@ -77,10 +77,9 @@ def open_tables(data: Data) -> Tables:
         if is_full(error):
             raise  # a full disk is not the data set's fault
         raise InputError(
-            f"cannot open data.source={data.source}: {in_short(error, 300)}; it is neither a "
-            "folder here nor a data set that the Hub gives us. Without network, download it "
-            "elsewhere (hf download REPO --repo-type dataset --local-dir FOLDER), copy the folder "
-            "here and pass data.source=FOLDER."
+            f"cannot open data.source={data.source}: {in_short(error, 300)}; it is no folder here, "
+            "and the Hub does not give it. Without network, download it elsewhere (hf download "
+            "REPO --repo-type dataset --local-dir FOLDER) and pass data.source=FOLDER."
         ) from error
     finally:
         hub_logging.set_verbosity(verbosity)
@@ -104,15 +103,8 @@ def _check_card(data: Data) -> None:
 
 def _info(source: Path, card: dict[str, Any], config: str) -> Any:
     """What the card says of a configuration's columns and splits; None where it says nothing."""
-    older = source / "dataset_infos.json"
     try:
-        if "dataset_info" in card:
-            return DatasetInfosDict.from_dataset_card_data(card).get(config)
-        if older.is_file() and (found := _json(older).get(config)) is not None:
-            return datasets.DatasetInfo.from_dict(found)
-        return None
-    except InputError:
-        raise
+        return DatasetInfosDict.from_dataset_card_data(card).get(config)
     except _UNREADABLE as error:
         raise InputError(f"cannot read the dataset_info of {source}: {in_short(error)}.") from error
 
@@ -198,10 +190,6 @@ def _require_inside(path: Path, source: Path) -> None:
 def split_files(names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
     """Files by the split in their names and folders, "" where these say none.
 
-    Args:
-        names: files by their path inside of the data set.
-        source: for messages.
-
     Raises:
         InputError: files of one split lie in several folders, as those of several data sets do.
     """
@@ -251,11 +239,7 @@ def read_parquet(
 ) -> datasets.Dataset:
     """The rows of the parquet files of a split, by way of an arrow file in the cache of `datasets`.
 
-    Args:
-        paths: of the files, in order.
-        source: for messages.
-        split: which `info` may promise a number of rows.
-        info: what the card says of columns and splits.
+    `info` is what the card says of columns and of the rows in each split.
 
     Raises:
         InputError: files that are missing, damaged, pointers, or claim more than they can hold.
@@ -326,9 +310,8 @@ def _require_all_shards(paths: Sequence[Path], source: Path) -> None:
         if absent is not None:
             raise InputError(
                 f"{source} has {len(shards)} of the {count} files of {split}; "
-                f"{split}-{absent:05d}-of-{count:05d} is missing. Download it again (hf download "
-                "REPO --repo-type dataset --local-dir FOLDER), or rename the files to use these "
-                "alone."
+                f"{split}-{absent:05d}-of-{count:05d} is missing. Download it again (hf download), "
+                "or rename the files to use these alone."
             )
 
 
