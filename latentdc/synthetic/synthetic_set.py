@@ -28,13 +28,7 @@ from latentdc.pictures import save_grid
 from latentdc.published import published, published_yaml
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import dataset_card
-from latentdc.synthetic.files import (
-    PARTS,
-    encode,
-    read_set,
-    write_rows,
-    write_tensors,
-)
+from latentdc.synthetic.files import PARTS, encode, read_set, write_rows, write_tensors
 from latentdc.synthetic.push import push_folder
 
 LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
