@@ -46,11 +46,7 @@ class ExpertFiles:
         return fingerprint([self.count, read_manifest(self.folder)])
 
     def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
-        """Of one expert after so many epochs, by name, float32 on the CPU.
-
-        Raises:
-            InputError: its file is damaged.
-        """
+        """Of one expert after so many epochs, by name, float32 on the CPU."""
         path = expert_path(self.folder, expert)
         try:
             with safe_open(path, "pt") as file:
@@ -155,11 +151,7 @@ def training_facts(settings: Experts, objective: ObjectiveSettings, data: Data) 
 
 
 def pruning(prune: Prune) -> dict[str, Any]:
-    """How the core set comes about: settings that are not at their defaults, or the file's hash.
-
-    Raises:
-        InputError: the file of a given core set cannot be read.
-    """
+    """How the core set comes about: settings that are not at their defaults, or the file's hash."""
     if prune.coreset is None:
         return changed(prune)
     try:
@@ -207,11 +199,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def require_same(folder: Path, manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Refuse experts whose `manifest` has other facts than these.
-
-    Raises:
-        InputError: names the first that differs.
-    """
+    """Refuse experts whose `manifest` has other facts than these."""
     for key, value in as_read_back(dict(facts)).items():
         if manifest.get(key) != value:
             raise InputError(
