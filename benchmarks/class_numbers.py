@@ -21,7 +21,8 @@ from latentdc.evaluate.class_numbers import (
     mostly_exchanged,
 )
 from latentdc.evaluate.judge import open_judge
-from latentdc.images import fetch
+from latentdc.evaluate.setting import Setting
+from latentdc.images import Normalization, fetch
 from latentdc.recipe import Data, Recipe
 
 TRIALS = 20
@@ -44,7 +45,8 @@ def main(source: str) -> None:
     accelerator = Accelerator()
     recipe = Recipe(data=Data(source=source, resolution=64, test="val"))
     train, test = open_splits(recipe.data)
-    found = open_judge(recipe.data, recipe.prune.scorer, [], train, test, accelerator)
+    setting = Setting(test=test, normalization=Normalization(), accelerator=accelerator)
+    found = open_judge(recipe.data, recipe.prune.scorer, [], train, setting)
     assert found is not None, "the small network learns these images"
     network, classes = found[1], test.num_classes
     draws = torch.Generator().manual_seed(0)

@@ -12,6 +12,7 @@ from latentdc.data.open import plain_preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.images import Whitening
 from latentdc.io import as_read_back, write_bytes
@@ -72,12 +73,10 @@ def run(
     accelerator = _start(recipe, folder)
     parts = open_parts(recipe, accelerator)
     if recipe.evaluate.rows:
-        require_given_teachers(
-            _protocol(recipe),
-            parts.test,
-            normalization=parts.normalization,
-            accelerator=accelerator,
+        setting = Setting(
+            test=parts.test, normalization=parts.normalization, accelerator=accelerator
         )
+        require_given_teachers(_protocol(recipe), setting)
     if parts.prior and parts.objective and not checkpoint.whole(folder / "checkpoints"):
         check_moves(
             parts.prior,
@@ -224,7 +223,6 @@ def _evaluate(
         ipc=recipe.ipc,
         normalization=parts.normalization,
         train=parts.train,
-        seen=recipe.objective.network if parts.objective else None,
         trainings=trainings,
         accelerator=accelerator,
     )

@@ -1,7 +1,7 @@
 """Score any sets on real test images: one training for each set, student and seed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -11,24 +11,24 @@ from tqdm import tqdm
 from latentdc.arguments import folder_of, require_a, require_able, require_texts
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
-from latentdc.evaluate.accuracy import Accuracy, accuracy
 from latentdc.evaluate.sets import (
     counts_hash,
     protocol_for,
     require_comparable,
     require_trainable,
 )
+from latentdc.evaluate.setting import Accuracy, Setting, accuracy
 from latentdc.evaluate.soft_labels import (
     Labelling,
+    fitting_store,
     open_labelling,
     own_label_facts,
     own_labels,
-    require_given_labels,
 )
-from latentdc.evaluate.training import train_student
+from latentdc.evaluate.training import SoftLabels, train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, kept
 from latentdc.images import Preprocessing, kind_of
-from latentdc.io import as_read_back, fingerprint
+from latentdc.io import as_read_back
 from latentdc.ranks import warn
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.fields import nearest
@@ -105,7 +105,6 @@ def with_baselines(
     return found
 
 
-@with_gradients
 def evaluate_sets(
     sets: Labelled | Mapping[str, Candidate],
     test: Dataset,
@@ -114,15 +113,14 @@ def evaluate_sets(
     normalization: Preprocessing,
     ipc: int | None = None,
     train: Dataset | None = None,
-    seen: str | Mapping[str, str | None] | None = None,
     trainings: Path | None = None,
-    labels: Path | None = None,
     accelerator: Accelerator | None = None,
 ) -> list[Result]:
     """Train every student of the protocol on each set, once per seed, and test it.
 
     All sets have the same number of steps: a budget of epochs is one of the first set that is no
-    baseline. Trainings are shared out to Accelerate's processes.
+    baseline. Trainings are shared out to Accelerate's processes. Students are unseen by a set whose
+    provenance names another `network`, or none, and by baselines if they are by all other sets.
 
     Args:
         sets: a `Dataset`, a `SyntheticSet` or the like, or several by name (see `with_baselines`).
@@ -131,12 +129,8 @@ def evaluate_sets(
         normalization: the same for training and test images.
         ipc: images per class that the results stand for; None takes the first set's.
         train: real training images, for teachers without weights alone.
-        seen: network that all sets were distilled with, or networks by the names of the sets;
-            students of other networks are unseen.
         trainings: folder of finished trainings; those found there are not repeated. None keeps
             none.
-        labels: a folder of stored soft labels of one of the sets; None makes them beside the
-            trainings.
         accelerator: devices, precision and processes; None makes one.
 
     Returns:
@@ -149,8 +143,6 @@ def evaluate_sets(
     """
     named: Mapping[str, Candidate]
     named = sets if isinstance(sets, Mapping) else {"distilled": sets}
-    if not named:
-        raise InputError("there is no set to evaluate; name one or more.")
     fixed = {name: one for name, one in named.items() if not callable(one)}
     _require_sets(fixed if isinstance(sets, Mapping) else {"sets": sets})
     _require_sets({"test": test} if train is None else {"test": test, "train": train})
@@ -158,48 +150,66 @@ def evaluate_sets(
     require_able("__call__ facts", normalization, "normalization", "a Normalization")
     if accelerator is not None:
         require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
-    trainings, labels = folder_of(trainings, "trainings"), folder_of(labels, "labels")
     if ipc is not None:
         Recipe(ipc=ipc)
-    accelerator = accelerator or Accelerator()
-    classes = len(test.class_names)
-    first = next((name for name in named if name not in BASELINES), next(iter(named)))
-    one = drawn(named[first], 0)
+    setting = Setting(
+        test=test,
+        normalization=normalization,
+        accelerator=accelerator or Accelerator(),
+        train=train,
+        folder=folder_of(trainings, "trainings"),
+    )
+    return score_sets(named, protocol, setting, ipc=ipc)
+
+
+@with_gradients
+def score_sets(
+    sets: Mapping[str, Candidate],
+    protocol: EvalProtocol,
+    setting: Setting,
+    *,
+    ipc: int | None = None,
+    labels: Path | None = None,
+) -> list[Result]:
+    """What `evaluate_sets` does.
+
+    Args:
+        sets: by name.
+        protocol: students, seeds and budget.
+        setting: real images, preprocessing, processes and the folder of finished trainings.
+        ipc: images per class that the results stand for; None takes the first set's.
+        labels: a folder of stored soft labels of one of the sets; None makes them.
+    """
+    if not sets:
+        raise InputError("there is no set to evaluate; name one or more.")
+    test, classes = setting.test, len(setting.test.class_names)
+    first = next((name for name in sets if name not in BASELINES), next(iter(sets)))
+    one = drawn(sets[first], 0)
     images = classes * ipc if first in BASELINES and ipc is not None else len(one.labels)
     protocol = protocol.resolve(images, classes)
     protocol.check_students(test.images.shape[-1], kind_of(test.images))
-    hashes = {name: _hashes(each, protocol, test, name) for name, each in named.items()}
+    hashes = {name: _hashes(each, protocol, test, name) for name, each in sets.items()}
     if labels is not None and protocol.labels.source == "stored":
-        require_given_labels(labels, protocol, _by_hash(named, hashes))
-    labelling = open_labelling(
-        protocol,
-        test,
-        train,
-        normalization=normalization,
-        rows=trainings,
-        given=labels,
-        accelerator=accelerator,
-    )
+        fitting_store(labels, protocol, _by_hash(sets, hashes))
+    labelling = open_labelling(protocol, setting)
     protocol = protocol if labelling is None else labelling.protocol
-    work = _Work(test, protocol, normalization, labelling, accelerator)
-    accuracies = work.accuracies(named, hashes, trainings)
-    unseen = _unseen(seen, named, protocol)
+    accuracies = _accuracies(sets, hashes, protocol, setting, labelling, labels)
+    unseen = _unseen(sets, protocol.students)
     even = first in ("kept", "full")  # stand beside no set
-    counts = None if even else counts_hash(one.labels.bincount(minlength=classes).tolist())
     shared = {
         "ipc": ipc or -(-images // classes),
         "classes": classes,
-        "counts": counts,
+        "counts": None if even else counts_hash(one.labels.bincount(minlength=classes).tolist()),
         "protocol": protocol.name,
         "protocol_hash": protocol.hash,
         "settings": as_read_back(asdict(protocol)),
         "test": set_hash(test),
         "data": test.name,
-        "preprocessing": as_read_back(normalization.facts()),
-        "machine": asdict(this_machine(accelerator)),
+        "preprocessing": as_read_back(setting.normalization.facts()),
+        "machine": asdict(this_machine(setting.accelerator)),
     }
     results = []
-    for name, candidate in named.items():
+    for name, candidate in sets.items():
         one = drawn(candidate, 0)
         facts = own_label_facts(one) if labelling is None else labelling.facts(hashes[name], one)
         size = None if name in ("kept", "full") else one.image_bytes()
@@ -227,91 +237,65 @@ def drawn(candidate: Candidate, seed: int) -> SyntheticSet:
     return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What all trainings of one call share.
+def _accuracies(
+    sets: Mapping[str, Candidate],
+    hashes: Mapping[str, Sequence[str]],
+    protocol: EvalProtocol,
+    setting: Setting,
+    labelling: Labelling | None,
+    labels: Path | None,
+) -> dict[tuple[str, str], list[Accuracy]]:
+    """By set and student, of each seed; what is not finished is shared out and done."""
+    accelerator = setting.accelerator
+    shared = setting.hash(None if labelling is None else labelling.hash)
+    jobs: dict[Training, Candidate] = {}
+    plan: dict[tuple[str, str], list[Training]] = {}
+    for name, candidate in sets.items():
+        seen_by = protocol_for(protocol, drawn(candidate, 0)).hash
+        for seed, digest in enumerate(hashes[name]):
+            for student in protocol.students:
+                training = Training(digest, seen_by, shared, student, seed)
+                jobs[training] = candidate
+                plan.setdefault((name, student), []).append(training)
+    done = finished(list(jobs), setting.folder, accelerator)
+    missing = [training for training in jobs if training not in done]
+    if labelling is not None:
+        wanted = {training.images for training in missing}
+        labelling.prepare(_by_hash(sets, hashes), wanted, labels)
+    mine = missing[accelerator.process_index :: accelerator.num_processes]
+    silent = not accelerator.is_main_process
+    trained: Done = {}
+    for training in tqdm(mine, "evaluating", unit=" trainings", disable=silent):
+        one = drawn(jobs[training], training.seed)
+        work = partial(_train, training, one, protocol_for(protocol, one), setting, labelling)
+        trained[training] = kept(training, setting.folder, work)
+    for part in gathered(trained, accelerator):
+        done |= part
+    return {key: [done[training] for training in each] for key, each in plan.items()}
 
-    Attributes:
-        test: real images.
-        protocol: with its budget in steps.
-        normalization: of training and test images.
-        labelling: the teachers' soft labels; None where labels are hard or the sets' own.
-        accelerator: devices, precision and processes.
-    """
 
-    test: Dataset
-    protocol: EvalProtocol
-    normalization: Preprocessing
-    labelling: Labelling | None
-    accelerator: Accelerator
-
-    def accuracies(
-        self,
-        sets: Mapping[str, Candidate],
-        hashes: Mapping[str, Sequence[str]],
-        folder: Path | None,
-    ) -> dict[tuple[str, str], list[Accuracy]]:
-        """By set and student, of each seed; what is not finished is shared out and done."""
-        setting = self._setting()
-        jobs: dict[Training, Candidate] = {}
-        plan: dict[tuple[str, str], list[Training]] = {}
-        for name, candidate in sets.items():
-            protocol = protocol_for(self.protocol, drawn(candidate, 0)).hash
-            for seed, digest in enumerate(hashes[name]):
-                for student in self.protocol.students:
-                    training = Training(digest, protocol, setting, student, seed)
-                    jobs[training] = candidate
-                    plan.setdefault((name, student), []).append(training)
-        done = finished(list(jobs), folder, self.accelerator)
-        missing = [training for training in jobs if training not in done]
-        if self.labelling is not None:
-            wanted = {training.images for training in missing}
-            self.labelling.prepare(_by_hash(sets, hashes), wanted)
-        mine = missing[self.accelerator.process_index :: self.accelerator.num_processes]
-        silent = not self.accelerator.is_main_process
-        trained: Done = {}
-        for training in tqdm(mine, "evaluating", unit=" trainings", disable=silent):
-            one = drawn(jobs[training], training.seed)
-            trained[training] = kept(training, folder, partial(self._train, training, one))
-        for part in gathered(trained, self.accelerator):
-            done |= part
-        return {key: [done[training] for training in each] for key, each in plan.items()}
-
-    def _setting(self) -> str:
-        """8 hex digits of what all trainings share beside the protocol."""
-        facts = {
-            "test": set_hash(self.test),
-            "preprocessing": self.normalization.facts(),
-            "precision": self.accelerator.mixed_precision,
-            "labels": None if self.labelling is None else self.labelling.hash,
-        }
-        return fingerprint(facts, digits=8)
-
-    def _train(self, training: Training, one: SyntheticSet) -> Accuracy:
-        """Accuracy of the student after its last step."""
-        protocol = protocol_for(self.protocol, one)
-        soft = (
-            own_labels(one, protocol.labels, self.accelerator.device)
-            if self.labelling is None
-            else self.labelling.soft_labels(one, training.images)
-        )
-        network = train_student(
-            one,
-            training.student,
-            protocol,
-            seed=training.seed,
-            normalization=self.normalization,
-            accelerator=self.accelerator,
-            soft=soft,
-        )
-        return accuracy(
-            network,
-            self.test.images,
-            self.test.labels,
-            normalization=self.normalization,
-            accelerator=self.accelerator,
-            crop=protocol.test_crop,
-        )
+def _train(
+    training: Training,
+    one: SyntheticSet,
+    protocol: EvalProtocol,
+    setting: Setting,
+    labelling: Labelling | None,
+) -> Accuracy:
+    """Accuracy of the student after its last step."""
+    if labelling is None:
+        soft: SoftLabels | None = own_labels(one, protocol.labels, setting.accelerator.device)
+    else:
+        soft = labelling.soft_labels(one, training.images)
+    network = train_student(
+        one,
+        training.student,
+        protocol,
+        seed=training.seed,
+        normalization=setting.normalization,
+        accelerator=setting.accelerator,
+        soft=soft,
+    )
+    return accuracy(network, setting, crop=protocol.test_crop)
 
 
 def _require_sets(sets: Mapping[str, object]) -> None:
@@ -343,19 +327,15 @@ def _by_hash(
     }
 
 
-def _unseen(
-    seen: str | Mapping[str, str | None] | None, sets: Mapping[str, object], protocol: EvalProtocol
-) -> dict[str, set[str]]:
+def _unseen(sets: Mapping[str, Candidate], students: Sequence[str]) -> dict[str, set[str]]:
     """By set, students that it was not distilled with at any width; by baseline, that none was."""
-    networks = seen if isinstance(seen, Mapping) else dict.fromkeys(sets, seen)
-    every = {_base_name(network) for network in networks.values()}
-    unseen = {}
-    for name in sets:
-        own = {_base_name(networks[name])} if name in networks else every
-        unseen[name] = {student for student in protocol.students if _base_name(student) not in own}
-    return unseen
-
-
-def _base_name(network: str | None) -> str | None:
-    """Of a network at any width."""
-    return None if network is None else network.partition("@")[0]
+    own = {
+        name: str(drawn(one, 0).provenance.get("network")).partition("@")[0]
+        for name, one in sets.items()
+        if name not in BASELINES
+    }
+    seen = {name: {own[name]} if name in own else set(own.values()) for name in sets}
+    return {
+        name: {student for student in students if student.partition("@")[0] not in networks}
+        for name, networks in seen.items()
+    }

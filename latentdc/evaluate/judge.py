@@ -14,7 +14,8 @@ from latentdc.data.dataset import Dataset, hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.estimates import in_time, multiply_adds, seconds_for
-from latentdc.evaluate.teachers import open_teacher
+from latentdc.evaluate.setting import Setting
+from latentdc.evaluate.teachers import known_accuracy, open_teacher
 from latentdc.images import Normalization
 from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network
@@ -22,9 +23,7 @@ from latentdc.prune.scorers import (
     Classifier,
     ScorerTraining,
     given_scorer,
-    least_accuracy,
     preparation,
-    real_accuracy,
 )
 from latentdc.ranks import say
 from latentdc.recipe import Data, Scorer
@@ -38,56 +37,39 @@ STEPS = 320  # at least, in two epochs or more
 
 
 def open_judge(
-    data: Data,
-    scorer: Scorer,
-    protocols: Sequence[EvalProtocol],
-    train: Dataset,
-    test: Dataset,
-    accelerator: Accelerator,
+    data: Data, scorer: Scorer, protocols: Sequence[EvalProtocol], train: Dataset, setting: Setting
 ) -> tuple[str, Classifier] | None:
     """Name and network that name real test images beyond chance; None if none does.
 
     A teacher of the protocols or the scorer of pruning, where their weights are given; else a
     small network from the cache; else one that is trained now and put there.
     """
-    for name, network in _given(data, scorer, protocols, train, test, accelerator):
-        if _knows(network, test, accelerator):
+    for name, network in _given(data, scorer, protocols, train, setting):
+        if _knows(network, setting):
             return name, network
-    network = _small(data, train, accelerator)
-    return (NETWORK, network) if _knows(network, test, accelerator) else None
+    network = _small(data, train, setting.accelerator)
+    return (NETWORK, network) if _knows(network, setting) else None
 
 
-def _knows(network: Classifier, test: Dataset, accelerator: Accelerator) -> bool:
-    network.to(accelerator.device).eval()
-    _, least = least_accuracy(test.labels.bincount().tolist())
-    with torch.no_grad():
-        return real_accuracy(network, test.images, test.labels, accelerator.device) >= least
+def _knows(network: Classifier, setting: Setting) -> bool:
+    try:
+        known_accuracy(network.to(setting.accelerator.device).eval(), setting, "")
+    except InputError:
+        return False
+    return True
 
 
 def _given(
-    data: Data,
-    scorer: Scorer,
-    protocols: Sequence[EvalProtocol],
-    train: Dataset,
-    test: Dataset,
-    accelerator: Accelerator,
+    data: Data, scorer: Scorer, protocols: Sequence[EvalProtocol], train: Dataset, setting: Setting
 ) -> list[tuple[str, Classifier]]:
-    plain, found = Normalization(data.mean, data.std), []
-    for protocol in protocols:
-        for teacher in protocol.labels.teachers:
-            if teacher.weights is not None:
-                opened = open_teacher(
-                    teacher,
-                    protocol,
-                    test,
-                    None,
-                    normalization=plain,
-                    folder=None,
-                    accelerator=accelerator,
-                )
-                found.append((f"the teacher {teacher.network}", opened))
+    found = [
+        (f"the teacher {teacher.network}", open_teacher(teacher, protocol, setting))
+        for protocol in protocols
+        for teacher in protocol.labels.teachers
+        if teacher.weights is not None
+    ]
     if scorer.weights is not None and pretrained(scorer.weights) is None:
-        own = Normalization(scorer.mean or plain.mean, scorer.std or plain.std)
+        own = Normalization(scorer.mean or data.mean, scorer.std or data.std)
         with suppress(InputError):  # evaluation does not need it
             found.append((f"the scorer {scorer.network}", given_scorer(scorer, train, own)))
     return found

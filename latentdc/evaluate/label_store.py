@@ -32,7 +32,7 @@ class LabelStore:
     """A folder of stored labels.
 
     Attributes:
-        folder: holds `labels.json` and `epoch-*.safetensors`.
+        folder: holds `labels.json` and `epoch-*.safetensors`, or is a link to such a folder.
         facts: what the labels depend on, in JSON's types.
     """
 
@@ -45,37 +45,35 @@ class LabelStore:
         facts = {"version": VERSION, **facts}
         return cls(parent / fingerprint(facts), facts)
 
-    def same(self, given: Path) -> bool:
-        """Whether the folder `given` holds these labels.
+    def misfit(self, given: Path) -> str | None:
+        """How the labels in the folder `given` are others than these; None where they are the same.
 
         Raises:
             InputError: it holds no stored labels.
         """
-        return not self._differing(given)
-
-    def require_same(self, given: Path) -> None:
-        """Refuse a folder with the labels of something else.
-
-        Raises:
-            InputError: says of what.
-        """
-        differing = self._differing(given)
-        if differing:
-            key, (theirs, ours) = next(iter(differing.items()))
-            raise InputError(
-                f"the stored labels {given} are of another {', '.join(differing)}: {key} is "
-                f"{theirs} there and {ours} here; take those that were made for this set and "
-                "protocol, or leave --labels out to make them."
-            )
-
-    def _differing(self, given: Path) -> dict[str, tuple[object, object]]:
-        """By name, the facts of `given` and of this store that differ."""
         try:
             found = dict(read_json(given / FACTS))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{given} holds no stored labels: {error}.") from error
         ours = as_read_back(self.facts)
-        return {key: (found.get(key), ours[key]) for key in ours if found.get(key) != ours[key]}
+        differing = [key for key in ours if found.get(key) != ours[key]]
+        if not differing:
+            return None
+        key = differing[0]
+        return (
+            f"the stored labels {given} are of another {', '.join(differing)}: {key} is "
+            f"{found.get(key)} there and {ours[key]} here; take those that were made for this set "
+            "and protocol, or leave --labels out to make them."
+        )
+
+    def link(self, given: Path | None = None) -> None:
+        """Let the folder lead to `given`, where no labels lie in it; a link to nowhere goes."""
+        target = None if given is None else given.resolve()
+        if self.folder.is_symlink() and (target is not None or not self.folder.exists()):
+            self.folder.unlink()
+        if target is not None and not self.folder.exists():
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.symlink_to(target, target_is_directory=True)
 
     def path(self, epoch: int) -> Path:
         """The file of one epoch."""
@@ -110,7 +108,8 @@ class LabelStore:
         """
         if not self.folder.exists():
             return 0
-        self.require_same(self.folder)
+        if (misfit := self.misfit(self.folder)) is not None:
+            raise InputError(misfit)
         files = sorted(self.folder.glob("epoch-?????.safetensors"))
         for path in files:
             self.read(int(path.stem.removeprefix("epoch-")))

@@ -1,8 +1,8 @@
 """Score saved sets by a recipe's data: the work of `python -m latentdc.evaluate`."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,47 +13,21 @@ from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate.class_numbers import check_numbers
-from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.evaluate import score_sets, with_baselines
 from latentdc.evaluate.judge import open_judge
+from latentdc.evaluate.setting import Setting
 from latentdc.images import Normalization, Preprocessing
 from latentdc.prune.coreset import Coreset
 from latentdc.ranks import warn
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.protocol import EvalProtocol
-from latentdc.results.result import EVALUATION, Result, merge
+from latentdc.results.result import EVALUATION, merge
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CORESET
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 OF_CORESET = ("coreset", "kept")  # rows
-
-
-@dataclass(frozen=True)
-class Call:
-    """What all tables of one call share.
-
-    Attributes:
-        recipe: its data, rows and launch settings are used.
-        train: all training images.
-        test: real images.
-        coreset: those of `train` that the runs of the sets kept.
-        unshared: why there is no core set, although a run has one.
-        seen: networks that the sets were distilled with, by name; None of those by no network.
-        output: folder of scores and finished trainings.
-        labels: a folder of stored soft labels.
-        accelerator: devices, precision and processes.
-    """
-
-    recipe: Recipe
-    train: Dataset
-    test: Dataset
-    coreset: Dataset | None
-    unshared: str | None
-    seen: Mapping[str, str | None]
-    output: Path
-    labels: Path | None
-    accelerator: Accelerator
 
 
 def score_saved(
@@ -80,43 +54,58 @@ def score_saved(
         folder=output,
     )
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
-    names = row_names(places)
     opened = {
-        name: open_set(place, train, recipe.data) for name, place in zip(names, places, strict=True)
+        name: open_set(place, train, recipe.data)
+        for name, place in zip(row_names(places), places, strict=True)
     }
+    setting = Setting(
+        test=test,
+        normalization=Normalization(recipe.data.mean, recipe.data.std),
+        accelerator=accelerator,
+        train=train,
+        folder=output / "trainings",
+    )
     check_numbers(
         opened,
         test,
-        lambda: open_judge(recipe.data, recipe.prune.scorer, protocols, train, test, accelerator),
+        lambda: open_judge(recipe.data, recipe.prune.scorer, protocols, train, setting),
         accelerator.device,
     )
-    sets = {name: one for name, (one, _) in opened.items()}
-    needed = not set(OF_CORESET).isdisjoint(recipe.evaluate.rows)
-    coreset, unshared = _shared_core(places, recipes, train) if needed else (None, None)
-    networks = [
-        one.objective.network if one.method.kind == "matching" and not place.is_core else None
-        for place, one in zip(places, recipes, strict=True)
-    ]
-    call = Call(
-        recipe=recipe,
-        train=train,
-        test=test,
-        coreset=coreset,
-        unshared=unshared,
-        seen=dict(zip(names, networks, strict=True)),
-        output=output,
-        labels=labels,
-        accelerator=accelerator,
-    )
-    results = [
-        result
-        for protocol in protocols
-        for group in _alike(sets, recipe)
-        for result in _results(group, protocol, call)
-    ]
+    sets = {
+        name: _with_network(one, place, own)
+        for (name, (one, _)), place, own in zip(opened.items(), places, recipes, strict=True)
+    }
+    coreset, rows = None, _rows(recipe)
+    if not set(OF_CORESET).isdisjoint(rows):
+        coreset, unshared = _shared_core(places, recipes, train)
+        if unshared is not None:
+            for row in set(rows) & set(OF_CORESET):
+                warn(f"the row {row!r} is left out: {unshared}.")
+            rows = [row for row in rows if row not in OF_CORESET]
+    results = []
+    for protocol in protocols:
+        for group in _alike(sets, recipe):
+            one, scored = next(iter(group.values())), protocol
+            if recipe.evaluate.learned_lr:
+                scored = protocol.with_learned_lr(one.learned_lr)
+            counts = _counts(one)
+            results += score_sets(
+                with_baselines(group, rows, counts, train=train, coreset=coreset),
+                scored,
+                replace(setting, normalization=_preprocessing(recipe, one, train, accelerator)),
+                ipc=-(-sum(counts) // len(counts)),
+                labels=labels,
+            )
     if accelerator.is_main_process:
         merge(output / EVALUATION, results)
         print(f"\n{to_text(results)}\n\nresults: {output / EVALUATION}")
+
+
+def _with_network(one: SyntheticSet, place: Place, recipe: Recipe) -> SyntheticSet:
+    """A set that does not say how it was made, as its recipe says that it was distilled."""
+    if place.is_core or "method" in one.provenance or recipe.method.kind != "matching":
+        return one
+    return replace(one, provenance={**one.provenance, "network": recipe.objective.network})
 
 
 def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, SyntheticSet]]:
@@ -133,31 +122,6 @@ def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, Sy
 def _counts(one: SyntheticSet) -> list[int]:
     """Images of each class."""
     return one.labels.bincount(minlength=len(one.class_names)).tolist()
-
-
-def _results(group: dict[str, SyntheticSet], protocol: EvalProtocol, call: Call) -> list[Result]:
-    """Of sets that are alike, and their baselines, under one protocol."""
-    one, recipe = next(iter(group.values())), call.recipe
-    counts = _counts(one)
-    if recipe.evaluate.learned_lr:
-        protocol = protocol.with_learned_lr(one.learned_lr)
-    rows = _rows(recipe)
-    for row in set(rows) & set(OF_CORESET) if call.unshared is not None else ():
-        warn(f"the row {row!r} is left out: {call.unshared}.")
-        rows.remove(row)
-    sets = with_baselines(group, rows, counts, train=call.train, coreset=call.coreset)
-    return evaluate_sets(
-        sets,
-        call.test,
-        protocol,
-        ipc=-(-sum(counts) // len(counts)),
-        normalization=_preprocessing(recipe, one, call.train, call.accelerator),
-        train=call.train,
-        seen=call.seen,
-        trainings=call.output / "trainings",
-        labels=call.labels,
-        accelerator=call.accelerator,
-    )
 
 
 def _rows(recipe: Recipe) -> list[str]:

@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
 from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import Draws, draw_views, view
-from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate.label_store import (
@@ -25,9 +23,10 @@ from latentdc.evaluate.label_store import (
     replayed_epoch,
 )
 from latentdc.evaluate.sets import views_for
+from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import Ensemble, open_teachers
 from latentdc.evaluate.training import SoftLabels
-from latentdc.images import Preprocessing, place, send
+from latentdc.images import place, send
 from latentdc.recipe.labels import OWN, Labels, changed
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -36,11 +35,11 @@ BATCH = 256  # images that teachers label at once
 COMPARED = 500  # views of a set, about, whose soft labels are compared with its hard ones
 
 
+@dataclass(frozen=True)
 class Online:
     """Computed for each view while a student is trained."""
 
-    def __init__(self, teachers: Ensemble) -> None:
-        self._teachers = teachers
+    teachers: Ensemble
 
     def replay(self, seed: int, epoch: int) -> tuple[int, int]:
         """The training's own views."""
@@ -48,20 +47,21 @@ class Online:
 
     def logits(self, rows: Tensor, draws: Draws, views: Tensor) -> Tensor:
         """See `SoftLabels.logits`."""
-        logits: Tensor = self._teachers(views)
+        logits: Tensor = self.teachers(views)
         return logits
 
 
+@dataclass(frozen=True)
 class Fixed:
     """One label per image, of the image as it is; mixed where images are.
 
-    Args:
+    Attributes:
         table: (N, C) logits on the device.
         labels: their loss and temperature say how to mix.
     """
 
-    def __init__(self, table: Tensor, labels: Labels) -> None:
-        self._table, self._labels = table, labels
+    table: Tensor
+    labels: Labels
 
     def replay(self, seed: int, epoch: int) -> tuple[int, int]:
         """The training's own views."""
@@ -69,19 +69,20 @@ class Fixed:
 
     def logits(self, rows: Tensor, draws: Draws, views: Tensor) -> Tensor:
         """See `SoftLabels.logits`."""
-        device = self._table.device
-        own = self._table[send(rows, device)]
+        device = self.table.device
+        own = self.table[send(rows, device)]
         if "partner" not in draws:
             return own
-        partners = self._table[send(draws["partner"][rows], device)]
+        partners = self.table[send(draws["partner"][rows], device)]
         kept = send(draws["kept"][rows], device)
-        return mix_logits(own, partners, kept, self._labels.loss, self._labels.temperature)
+        return mix_logits(own, partners, kept, self.labels.loss, self.labels.temperature)
 
 
+@dataclass
 class Stored:
     """Read from a store, epoch by epoch.
 
-    Args:
+    Attributes:
         store: whose epochs are there.
         stored: how many.
         epochs: of the training.
@@ -89,22 +90,22 @@ class Stored:
         device: where the logits are wanted.
     """
 
-    def __init__(
-        self, store: LabelStore, *, stored: int, epochs: int, classes: int, device: torch.device
-    ) -> None:
-        self._store, self._stored, self._epochs = store, stored, epochs
-        self._classes, self._device = classes, device
-        self._coded: Coded = {}
+    store: LabelStore
+    stored: int
+    epochs: int
+    classes: int
+    device: torch.device
+    _coded: Coded = field(default_factory=dict, init=False)
 
     def replay(self, seed: int, epoch: int) -> tuple[int, int]:
         """The views that were labelled; opens the labels of their epoch."""
-        stored = replayed_epoch(epoch, self._stored, self._epochs, seed)
-        self._coded = self._store.read(stored)
+        stored = replayed_epoch(epoch, self.stored, self.epochs, seed)
+        self._coded = self.store.read(stored)
         return STORE_SEED, stored
 
     def logits(self, rows: Tensor, draws: Draws, views: Tensor) -> Tensor:
         """See `SoftLabels.logits`."""
-        return send(decode(self._coded, rows, self._classes), self._device)
+        return send(decode(self._coded, rows, self.classes), self.device)
 
 
 def mix_logits(
@@ -132,29 +133,33 @@ def own_label_facts(labelled: SyntheticSet) -> dict[str, object]:
     return {} if soft is None else {"source": OWN, "label_bytes": soft.nbytes}
 
 
-def require_given_labels(
+def fitting_store(
     given: Path,
     protocol: EvalProtocol,
     sets: Mapping[str, SyntheticSet],
     teachers: str | None = None,
-) -> None:
-    """Refuse a folder of stored labels that fits none of the sets, in the words of the first.
+    folder: Path = Path(),
+) -> LabelStore:
+    """The store of the set whose labels lie in the folder `given`.
 
     Args:
-        given: the folder.
+        given: a folder of stored labels.
         protocol: with its budget in steps and stored labels.
         sets: by hash.
         teachers: hash of those that label; None compares without it, before there are any.
+        folder: of the stores.
 
     Raises:
-        InputError: says the first difference, or that the folder holds no stored labels.
+        InputError: the labels fit none of the sets, in the words of the first; or there are none.
     """
     stores = [
-        LabelStore.under(Path(), _store_facts(protocol, digest, labelled, teachers))
+        LabelStore.under(folder, _store_facts(protocol, digest, labelled, teachers))
         for digest, labelled in sets.items()
     ]
-    if not any(store.same(given) for store in stores):
-        stores[0].require_same(given)
+    misfits = [store.misfit(given) for store in stores]
+    if None not in misfits:
+        raise InputError(misfits[0] or "")
+    return stores[misfits.index(None)]
 
 
 def _store_facts(
@@ -185,92 +190,94 @@ def _stored_epochs(protocol: EvalProtocol, count: int) -> int:
     return min(protocol.labels.epochs or epochs, epochs)
 
 
+@dataclass(frozen=True)
 class Labelling:
     """Gives sets their soft labels.
 
-    Args:
+    Attributes:
         protocol: with its budget in steps, labels that are not hard and the classes to which
             teachers are restricted.
+        setting: of the evaluation.
         teachers: on the accelerator's device.
         accuracy: of the teachers on real images, in [0, 1].
-        classes: C.
-        folder: of stored labels.
-        given: a folder of stored labels for one of the sets, None without.
-        accelerator: of this process.
+        hash: of the teachers.
     """
 
-    def __init__(
-        self,
-        protocol: EvalProtocol,
-        teachers: Ensemble,
-        accuracy: float,
-        *,
-        classes: int,
-        folder: Path | None,
-        given: Path | None,
-        accelerator: Accelerator,
-    ) -> None:
-        self.protocol, self._teachers, self._classes = protocol, teachers, classes
-        self._accelerator = accelerator
-        self.accuracy, self.hash = accuracy, teachers.hash()
-        self._stored = protocol.labels.source == "stored"
-        assert folder is not None or not self._stored, "open_labelling() refuses it"
-        self._folder, self._given = folder or Path(), given
+    protocol: EvalProtocol
+    setting: Setting
+    teachers: Ensemble
+    accuracy: float
+    hash: str
+
+    @property
+    def folder(self) -> Path:
+        """Of stored labels."""
+        assert self.setting.folder is not None, "open_labelling() refuses it"
+        return self.setting.folder.parent / "labels"
 
     def store(self, digest: str, labelled: SyntheticSet) -> LabelStore:
         """Where the stored labels of a set with this hash lie, or will lie."""
         facts = _store_facts(self.protocol, digest, labelled, self.hash)
-        store = LabelStore.under(self._folder, facts)
-        if self._given is not None and store.same(self._given):
-            return LabelStore(self._given, store.facts)
-        return store
+        return LabelStore.under(self.folder, facts)
 
-    def prepare(self, sets: Mapping[str, SyntheticSet], wanted: Collection[str]) -> None:
+    def prepare(
+        self, sets: Mapping[str, SyntheticSet], wanted: Collection[str], given: Path | None = None
+    ) -> None:
         """Store the labels that are missing, each process its share.
 
         Args:
             sets: by hash.
             wanted: hashes of those that will be trained on.
+            given: a folder of stored labels for one of the sets, which is linked to.
 
         Raises:
             InputError: labels were given that fit none of the sets, or some are damaged.
         """
-        if not self._stored:
+        labels, accelerator = self.protocol.labels, self.setting.accelerator
+        if labels.source != "stored":
             return
-        if self._given is not None:
-            require_given_labels(self._given, self.protocol, sets, self.hash)
         stores = {digest: self.store(digest, sets[digest]) for digest in sets if digest in wanted}
+        found = None
+        if given is not None:
+            found = fitting_store(given, self.protocol, sets, self.hash, self.folder)
+        if accelerator.is_main_process:
+            for store in stores.values():
+                store.link()
+            if found is not None:
+                found.link(given)
+        accelerator.wait_for_everyone()
         needed = [
             (digest, epoch, store.path(epoch).is_file())
             for digest, store in stores.items()
             for epoch in range(_stored_epochs(self.protocol, len(sets[digest].labels)))
         ]
-        self._accelerator.wait_for_everyone()  # so that all have seen the same ones missing
-        share = slice(self._accelerator.process_index, None, self._accelerator.num_processes)
+        accelerator.wait_for_everyone()  # so that all have seen the same ones missing
+        share = slice(accelerator.process_index, None, accelerator.num_processes)
         for digest, epoch, _ in [one for one in needed if one[2]][share]:
             stores[digest].read(epoch)  # refuses a damaged one now, not in the midst of a training
         missing = [one for one in needed if not one[2]][share]
-        quiet, labels = not self._accelerator.is_main_process, self.protocol.labels
+        quiet = not accelerator.is_main_process
         for digest, epoch, _ in tqdm(
             missing, "labelling", unit=" epochs", disable=quiet, leave=False
         ):
             logits = self._logits(sets[digest], epoch)
             stores[digest].write(epoch, encode(logits, labels.precision, labels.top))
-        self._accelerator.wait_for_everyone()
+        accelerator.wait_for_everyone()
 
     def soft_labels(self, labelled: SyntheticSet, digest: str) -> SoftLabels:
         """The labels of a set with this hash, for one training."""
-        protocol, count, device = self.protocol, len(labelled.labels), self._accelerator.device
-        if self._stored:
+        protocol, count = self.protocol, len(labelled.labels)
+        device = self.setting.accelerator.device
+        if protocol.labels.source == "stored":
             return Stored(
                 self.store(digest, labelled),
                 stored=_stored_epochs(protocol, count),
                 epochs=_epochs(protocol, count),
-                classes=self._classes,
+                classes=self.setting.test.num_classes,
                 device=device,
             )
         if protocol.labels.source == "online" and protocol.views.change:
-            return Online(self._teachers)
+            return Online(self.teachers)
         return Fixed(self._logits(labelled, None).to(device), protocol.labels)
 
     def facts(self, digests: tuple[str, ...], labelled: SyntheticSet) -> dict[str, object]:
@@ -280,9 +287,9 @@ class Labelling:
             "teachers": [teacher.network for teacher in self.protocol.labels.teachers],
             "teacher_accuracy": self.accuracy,
             "teacher_accuracy_on_views": self._accuracy_on_views(labelled),
-            "teacher_bytes": sum(p.nbytes for p in self._teachers.state_dict().values()),
+            "teacher_bytes": sum(p.nbytes for p in self.teachers.state_dict().values()),
         }
-        if self._stored:
+        if self.protocol.labels.source == "stored":
             facts["label_bytes"] = self.store(digests[0], labelled).bytes()
         return facts
 
@@ -310,58 +317,33 @@ class Labelling:
             epoch: None takes the images as they are.
             rows: (N,) of the images wanted; None means all.
         """
-        device, images, draws = self._accelerator.device, labelled.images, Draws()
+        images, draws = labelled.images, Draws()
+        device = self.setting.accelerator.device
         if epoch is not None:
             views, size = views_for(self.protocol.views, labelled), images.shape[-1]
             draws = draw_views(views, count=len(images), size=size, seed=STORE_SEED, epoch=epoch)
         placed = place(images, device)
         wanted = torch.arange(len(images)) if rows is None else rows
         parts = wanted.split(BATCH)
-        return torch.cat(
-            [self._teachers(view(placed, some, draws, device)).cpu() for some in parts]
-        )
+        return torch.cat([self.teachers(view(placed, some, draws, device)).cpu() for some in parts])
 
 
-def open_labelling(
-    protocol: EvalProtocol,
-    test: Dataset,
-    train: Dataset | None,
-    *,
-    normalization: Preprocessing,
-    rows: Path | None,
-    given: Path | None,
-    accelerator: Accelerator,
-) -> Labelling | None:
+def open_labelling(protocol: EvalProtocol, setting: Setting) -> Labelling | None:
     """The teachers of a protocol, loaded or trained, and checked; None where labels are hard.
 
     Args:
         protocol: with its budget in steps.
-        test: real images on which the teachers must beat chance.
-        train: real images, on which teachers without weights are trained.
-        normalization: of the students.
-        rows: folder of finished trainings, beside which labels are stored; None keeps nothing.
-        given: a folder of stored labels.
-        accelerator: of this process.
+        setting: of the evaluation.
 
     Raises:
-        InputError: as `open_teachers`, or stored labels without `rows`.
+        InputError: as `open_teachers`, or stored labels without a folder.
     """
     labels = protocol.labels
     if labels.source == "hard":
         return None
-    if labels.source == "stored" and rows is None:
-        raise InputError("stored labels need a folder: give rows=..., they lie beside it.")
-    teachers, accuracy = open_teachers(
-        protocol, test, train, normalization=normalization, folder=rows, accelerator=accelerator
-    )
-    classes = list(test.class_names)
-    restricted = replace(labels, restricted_to=classes if teachers.restricted else [])
-    return Labelling(
-        replace(protocol, labels=restricted),
-        teachers,
-        accuracy,
-        classes=len(classes),
-        folder=None if rows is None else rows.parent / "labels",
-        given=given,
-        accelerator=accelerator,
-    )
+    if labels.source == "stored" and setting.folder is None:
+        raise InputError("stored labels need a folder: give trainings=..., they lie beside it.")
+    teachers, accuracy = open_teachers(protocol, setting)
+    classes = list(setting.test.class_names) if teachers.restricted else []
+    protocol = replace(protocol, labels=replace(labels, restricted_to=classes))
+    return Labelling(protocol, setting, teachers, accuracy, teachers.hash())

@@ -6,15 +6,14 @@ set's: its accuracy on real test images is at chance then, and nothing is traine
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from latentdc import runtime
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
+from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.training import train_student
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
 from latentdc.io import cached, fingerprint, load_tensors, save_tensors
@@ -65,74 +64,44 @@ class Ensemble(nn.Module):
         return fingerprint({"inputs": self._inputs, "weights": dict(self.state_dict())})
 
 
-def open_teachers(
-    protocol: EvalProtocol,
-    test: Dataset,
-    train: Dataset | None,
-    *,
-    normalization: Preprocessing,
-    folder: Path | None,
-    accelerator: Accelerator,
-) -> tuple[Ensemble, float]:
+def open_teachers(protocol: EvalProtocol, setting: Setting) -> tuple[Ensemble, float]:
     """The teachers of a protocol, and their accuracy on real images, which is beyond chance.
 
     Args:
         protocol: with its budget in steps.
-        test: real images on which they are tried together.
-        train: real images, on which teachers without weights are trained.
-        normalization: of the students.
-        folder: keeps trained teachers; None trains them each time.
-        accelerator: of this process.
+        setting: whose test images they are tried on together.
 
     Raises:
         InputError: a teacher that does not fit, lacks a class or is at chance, or a protocol that
             restricts teachers to other classes than the data set's.
     """
-    _require_classes(protocol, test)
-    teachers, size = protocol.labels.teachers, test.images.shape[-1]
+    _require_classes(protocol, setting.test)
+    teachers = protocol.labels.teachers
     ensemble = Ensemble(
         [
-            open_teacher(
-                teacher,
-                protocol,
-                test,
-                train,
-                normalization=normalization,
-                folder=folder,
-                accelerator=accelerator,
-                number=number,
-            )
+            open_teacher(teacher, protocol, setting, number=number)
             for number, teacher in enumerate(teachers)
         ],
-        [_input_facts(teacher, normalization, size) for teacher in teachers],
+        [_input_facts(teacher, setting) for teacher in teachers],
     )
-    return ensemble, _known_accuracy(ensemble, test, protocol, accelerator)
+    return ensemble, known_accuracy(ensemble, setting, _names(teachers))
 
 
-def require_given_teachers(
-    protocol: EvalProtocol,
-    test: Dataset,
-    *,
-    normalization: Preprocessing,
-    accelerator: Accelerator,
-) -> None:
+def require_given_teachers(protocol: EvalProtocol, setting: Setting) -> None:
     """Refuse teachers whose weights could not teach, before hours of other work.
 
-    Those with weights are opened, and tried if there are no others. Arguments as of
+    Those with weights are opened, and tried if there are no others. Arguments and errors as of
     `open_teachers`.
-
-    Raises:
-        InputError: likewise.
     """
-    _require_classes(protocol, test)
-    options = {"normalization": normalization, "folder": None, "accelerator": accelerator}
+    _require_classes(protocol, setting.test)
+    teachers = protocol.labels.teachers
     given = [
-        open_teacher(teacher, protocol, test, None, **options)
-        for teacher in protocol.labels.teachers
+        open_teacher(teacher, protocol, setting)
+        for teacher in teachers
         if teacher.weights is not None
     ]
-    if given and len(given) == len(protocol.labels.teachers):
-        _known_accuracy(Ensemble(given), test, protocol, accelerator)
+    if given and len(given) == len(teachers):
+        known_accuracy(Ensemble(given), setting, _names(teachers))
 
 
 def _require_classes(protocol: EvalProtocol, test: Dataset) -> None:
@@ -145,82 +114,77 @@ def _require_classes(protocol: EvalProtocol, test: Dataset) -> None:
         )
 
 
-def _known_accuracy(
-    ensemble: Ensemble, test: Dataset, protocol: EvalProtocol, accelerator: Accelerator
-) -> float:
-    """Accuracy on real images, which is beyond chance."""
-    accuracy = real_accuracy(ensemble, test.images, test.labels, accelerator.device)
-    names = " and ".join(teacher.network for teacher in protocol.labels.teachers)
-    require_knowledge(accuracy, test, names)
-    return accuracy
+def _names(teachers: Sequence[Teacher]) -> str:
+    return " and ".join(teacher.network for teacher in teachers)
 
 
-def require_knowledge(accuracy: float, test: Dataset, names: str) -> None:
-    """Refuse teachers that are at chance on real images.
+@torch.no_grad()
+def known_accuracy(network: nn.Module, setting: Setting, name: str) -> float:
+    """Accuracy on real test images of a network that knows them.
+
+    Args:
+        network: (B, 3, H, W) images in [-1, 1] -> (B, C) logits, on the accelerator's device.
+        setting: its test images are used.
+        name: of the network, for messages.
 
     Raises:
-        InputError: says the accuracy, and what is likely wrong.
+        InputError: it is at chance; says the accuracy, and what is likely wrong.
     """
+    test = setting.test
+    accuracy = real_accuracy(network, test.images, test.labels, setting.accelerator.device)
     chance, least = least_accuracy(test.labels.bincount().tolist())
     if accuracy < least:
         raise InputError(
-            f"the teacher {names} names {accuracy:.2%} of the real test images rightly; chance is "
+            f"the teacher {name} names {accuracy:.2%} of the real test images rightly; chance is "
             f"{chance:.2%}, at least {least:.2%} is needed. Either its classes stand in another "
             "order than the set's (data.classes), or its weights expect other images (mean, std, "
             "resolution), or it was trained here for too few epochs."
         )
+    return accuracy
 
 
 def open_teacher(
     teacher: Teacher,
     protocol: EvalProtocol,
-    test: Dataset,
-    train: Dataset | None,
+    setting: Setting,
     *,
-    normalization: Preprocessing,
-    folder: Path | None,
-    accelerator: Accelerator,
     number: int = 0,
     key: str = "labels.teachers",
 ) -> Classifier:
     """A teacher on the accelerator's device, with logits of the test set's classes in their order.
 
     Args:
-        teacher: which one.
+        teacher: which one; without a mean and std of its own it takes those of the setting.
         protocol: whose views a teacher without weights is trained on, unmixed.
-        test: real images, for names and size of the classes.
-        train: real images to train on; needed for a teacher without weights alone.
-        normalization: the students', from which a teacher without its own takes mean and std.
-        folder: keeps trained teachers; None trains them each time.
-        accelerator: device, precision and processes.
+        setting: its training images are needed for a teacher without weights alone.
         number: among the teachers, so that two that are trained alike are not the same.
         key: what named it, for messages.
 
     Raises:
         InputError: weights that do not fit or lack a class, or nothing to train on.
     """
-    size = test.images.shape[-1]
-    plain = _plain(teacher, normalization)
+    plain = _plain(teacher, setting.normalization)
     if teacher.weights is not None:
-        sized = replace(teacher, resolution=teacher.resolution or size)
-        return given_scorer(sized, test, plain, key).to(accelerator.device)
-    if train is None:
+        sized = replace(teacher, resolution=teacher.resolution or setting.test.images.shape[-1])
+        classifier = given_scorer(sized, setting.test, plain, key)
+    elif setting.train is None:
         raise InputError(
             f"the teacher {teacher.network} has no weights and there are no real training images "
             f"to train it on; name its weights in {key}, or give the data."
         )
-    seed = -1 - number  # below the students', none of which starts at its teacher's first weights
-    return _trained(teacher, protocol, train, plain, folder, accelerator, seed=seed)
+    else:  # below the students' seeds, none of which starts at its teacher's first weights
+        classifier = _trained(teacher, protocol, setting, setting.train, plain, seed=-1 - number)
+    return classifier.to(setting.accelerator.device).eval()
 
 
-def _input_facts(teacher: Teacher, normalization: Preprocessing, size: int) -> dict[str, object]:
-    """What decides a teacher's input, given the students' normalisation and the images' size."""
-    if pretrained(teacher.weights) is not None:  # null stands for what the weights come with
-        mean, std = teacher.mean, teacher.std
-    else:
-        plain = _plain(teacher, normalization)
+def _input_facts(teacher: Teacher, setting: Setting) -> dict[str, object]:
+    """What decides a teacher's input."""
+    mean, std = teacher.mean, teacher.std  # null stands for what published weights come with
+    if pretrained(teacher.weights) is None:
+        plain = _plain(teacher, setting.normalization)
         mean, std = plain.mean, plain.std
-    return {"mean": mean, "std": std, "resolution": teacher.resolution or size}
+    resolution = teacher.resolution or setting.test.images.shape[-1]
+    return {"mean": mean, "std": std, "resolution": resolution}
 
 
 def _plain(teacher: Teacher, normalization: Preprocessing) -> Normalization:
@@ -233,10 +197,9 @@ def _plain(teacher: Teacher, normalization: Preprocessing) -> Normalization:
 def _trained(
     teacher: Teacher,
     protocol: EvalProtocol,
+    setting: Setting,
     train: Dataset,
     plain: Normalization,
-    folder: Path | None,
-    accelerator: Accelerator,
     *,
     seed: int,
 ) -> Classifier:
@@ -267,15 +230,15 @@ def _trained(
             learning,
             seed=seed,
             normalization=plain,
-            accelerator=accelerator,
+            accelerator=setting.accelerator,
         )
         return {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
 
     def kept_weights() -> dict[str, Tensor]:
         name = "teacher-{}.safetensors"
-        return cached(folder, facts, weights, load_tensors, save_tensors, name=name)
+        return cached(setting.folder, facts, weights, load_tensors, save_tensors, name=name)
 
     size = train.images.shape[-1]
     network = build_network(teacher.network, num_classes=len(train.class_names), resolution=size)
-    network.load_state_dict(runtime.main_first(accelerator, kept_weights))
-    return Classifier(network, preparation(size, plain)).to(accelerator.device)
+    network.load_state_dict(runtime.main_first(setting.accelerator, kept_weights))
+    return Classifier(network, preparation(size, plain))

@@ -10,7 +10,7 @@ from typing import cast
 from accelerate import Accelerator
 from torch import distributed
 
-from latentdc.evaluate.accuracy import Accuracy
+from latentdc.evaluate.setting import Accuracy
 from latentdc.io import cached, fingerprint, read_json, write_json
 from latentdc.ranks import warn
 from latentdc.results.result import share

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import runtime
@@ -17,13 +16,14 @@ from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.loading import load_protocol
 from latentdc.evaluate.sets import require_comparable
-from latentdc.evaluate.teachers import open_teacher, require_knowledge
+from latentdc.evaluate.setting import Setting
+from latentdc.evaluate.teachers import known_accuracy, open_teacher
 from latentdc.images import Normalization, fetch
 from latentdc.io import write_json
 from latentdc.metrics import measures
 from latentdc.metrics.storage import decoder_bytes, soft_label_bytes
 from latentdc.parts import build_prior
-from latentdc.prune.scorers import Classifier, real_accuracy
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Recipe
 from latentdc.recipe.labels import Teacher
 from latentdc.synthetic.open import Place, open_set, row_names
@@ -77,9 +77,16 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     decoder = _decoder_bytes(labelled, recipe, train)
     network = None
     if wanted.network is not None:
-        network = _network(wanted.network, recipe, train, test, output, accelerator)
-        accuracy = real_accuracy(network, test.images, test.labels, accelerator.device)
-        require_knowledge(accuracy, test, wanted.network.network)
+        setting = Setting(
+            test=test,
+            normalization=Normalization(recipe.data.mean, recipe.data.std),
+            accelerator=accelerator,
+            train=train,
+            folder=output / "trainings",
+        )
+        quick = load_protocol("quick")
+        network = open_teacher(wanted.network, quick, setting, key="--network")
+        accuracy = known_accuracy(network, setting, wanted.network.network)
         judge = f"the network {wanted.network.network}", network
         check_numbers({name: (labelled, numbering)}, test, lambda: judge, accelerator.device)
         content["network"] = {**asdict(wanted.network), "real_accuracy": accuracy}
@@ -148,26 +155,6 @@ def _decoder_bytes(labelled: SyntheticSet, recipe: Recipe, train: Dataset) -> in
     except InputError as error:
         print(f"latentdc: note: the decoder's bytes are left out: {error}", file=sys.stderr)
         return None
-
-
-def _network(
-    teacher: Teacher,
-    recipe: Recipe,
-    train: Dataset,
-    test: Dataset,
-    output: Path,
-    accelerator: Accelerator,
-) -> Classifier:
-    return open_teacher(
-        teacher,
-        load_protocol("quick"),
-        test,
-        train,
-        normalization=Normalization(recipe.data.mean, recipe.data.std),
-        folder=output / "trainings",
-        accelerator=accelerator,
-        key="--network",
-    ).eval()
 
 
 def _storage(labelled: SyntheticSet) -> dict[str, int]:

@@ -7,7 +7,7 @@ every step; both of its known forms are guides of the sampler.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from functools import partial
 from itertools import repeat
 
@@ -20,12 +20,14 @@ from latentdc.errors import InputError
 from latentdc.images import contiguous
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Denoiser, Precision, network_autocast
+from latentdc.priors.denoisers import middle_features
 from latentdc.priors.memory import FAST, Memory, Needs, fixed_plan, needed_bytes, run_steps
 from latentdc.priors.sampler import (
     Guide,
     Predict,
     Prediction,
     StepState,
+    invert,
     joined,
     keyed_draw,
     keyed_noise,
@@ -239,7 +241,41 @@ class DiffusionPrior:
             guides=guides,
         )
 
-    def _check_start(self, x: Tensor, images: Sequence[tuple[str, int]], start: int) -> None:
+    @torch.no_grad()
+    def invert(self, z: Tensor, labels: Tensor, *, stop: int = 0) -> Tensor:
+        """DDIM backwards with this prior's guidance: latents as noisy as step `stop` expects them.
+
+        `sample` with eta=0 leads from them back to z, the nearer the more steps and the less
+        guidance the prior has.
+
+        Args:
+            z: (B, *latent_shape) clean latents.
+            labels: (B,) of this prior's classes.
+            stop: index of the step, 0 being the noisiest.
+        """
+        z, c = z.to(self.device), self.condition(labels.to(self.device))
+        self._check_start(z, labels, stop)
+        return invert(self._in_chunks(c, len(z)), z, self.schedule, stop=stop)
+
+    def features(self, x: Tensor, index: int, c: Tensor | None) -> Tensor:
+        """(B, D, ...) of the denoiser's middle block at x_t, differentiable in x and c.
+
+        Args:
+            x: (B, *latent_shape) as noisy as the step expects them.
+            index: of the step, 0 being the noisiest.
+            c: (B, T, D) conditions; None takes the null condition, if the prior has one.
+
+        Raises:
+            InputError: a network whose middle is unknown, or one that is compiled.
+        """
+        null = self.denoiser.null
+        if c is None and null.shape[1]:
+            c = null.expand(len(x), -1, -1)
+        time = self.timesteps[self.schedule.timesteps[index]]
+        with network_autocast(x.device, self.precision):
+            return middle_features(self.denoiser, contiguous(x), time, c).to(x.dtype)
+
+    def _check_start(self, x: Tensor, images: Sized, start: int) -> None:
         steps, shape = len(self.schedule.timesteps), (len(images), *self.latent_shape)
         if not 0 <= start < steps:
             raise InputError(f"start is the index of a step, 0 to {steps - 1}, got {show(start)}.")

@@ -248,6 +248,27 @@ def sample(
     return run_steps(steps, x, memory=memory)
 
 
+def invert(predict: Predict, z: Tensor, schedule: Schedule, *, stop: int = 0) -> Tensor:
+    """DDIM backwards: clean latents as noisy as a step expects them, by the network's own noise.
+
+    Each step solves DDIM's for x_t with the noise that the network predicts at x_(t-1) in place of
+    x_t, as in Mokady et al., https://arxiv.org/abs/2211.09794, and diffusers' DDIMInverseScheduler.
+
+    Args:
+        predict: the guided network.
+        z: (B, C, h, w) clean latents.
+        schedule: of S steps.
+        stop: index of the last step that is walked back, 0 being the noisiest.
+    """
+    x = z
+    for index in reversed(range(stop, len(schedule.timesteps))):
+        eps = _predicted(predict, schedule, 0.0, index, x).eps
+        alpha, after = schedule.alphas[index], schedule.previous[index]
+        x0 = (x - (1 - after) ** 0.5 * eps) / after**0.5
+        x = alpha**0.5 * x0 + (1 - alpha) ** 0.5 * eps
+    return x
+
+
 def noised(z: Tensor, noise: Tensor, schedule: Schedule, start: int = 0) -> Tensor:
     """Z as noisy as the step `start` expects it: sqrt(a) z + sqrt(1 - a) noise."""
     alpha = schedule.alphas[start]

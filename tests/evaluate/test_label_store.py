@@ -58,13 +58,25 @@ def test_more_epochs_than_are_stored_are_drawn_from_them():
 
 def test_labels_of_something_else_are_refused_by_what_differs(tmp_path):
     _, store = round_trip(tmp_path, "float16", None)
-    assert store.same(store.folder)
+    assert store.misfit(store.folder) is None
     other = LabelStore.under(tmp_path, {**FACTS, "set": "b2", "epochs": 9})
-    assert other.folder != store.folder and not other.same(store.folder)
-    with pytest.raises(InputError, match="of another set, epochs: set is a1 there and b2 here"):
-        other.require_same(store.folder)
+    assert other.folder != store.folder
+    assert "of another set, epochs: set is a1 there and b2 here" in other.misfit(store.folder)
     with pytest.raises(InputError, match="holds no stored labels"):
-        store.same(tmp_path / "nothing")
+        store.misfit(tmp_path / "nothing")
+
+
+def test_a_link_leads_to_labels_elsewhere_and_goes_when_they_are_gone(tmp_path):
+    _, there = round_trip(tmp_path / "there", "float16", None)
+    here = LabelStore.under(tmp_path / "here", FACTS)
+    here.link(there.folder), here.link(here.folder), here.link()
+    assert here.bytes() == there.bytes() and here.folder.resolve() == there.folder
+    there.link(here.folder)
+    assert not there.folder.is_symlink()  # labels lie there
+    there.folder.rename(tmp_path / "away")
+    assert here.bytes() == 0
+    here.link()
+    assert not here.folder.is_symlink()
 
 
 def test_a_damaged_or_missing_epoch_is_named(tmp_path):

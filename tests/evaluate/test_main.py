@@ -31,6 +31,10 @@ def run(tmp_path):
     return tmp_path
 
 
+def results(folder):
+    return json.loads((folder / "evaluation.json").read_text())["results"]
+
+
 def wrong(capsys, *arguments):
     """The line that a wrong call ends with."""
     with pytest.raises(SystemExit) as end:
@@ -46,13 +50,13 @@ def test_a_saved_set_is_scored_beside_random_images(run, capsys):
     assert "test data: digits, by the set's own recipe" in said
     assert re.search(r"distilled +[\d,]+ +\d+\.\d\nrandom +[\d,]+ +\d+\.\d\n", printed)
     assert "ipc 2, protocol quick" in printed and "2 steps" in printed
-    results = json.loads((run / "evaluation.json").read_text())
-    assert [row["set"] for row in results["results"]] == ["distilled", "random"]
+    assert [row["set"] for row in results(run)] == ["distilled", "random"]
     assert len(list((run / "trainings").iterdir())) == 2
 
 
 def keep(kept, run):
     """Leave these images as the core set of a run."""
+    run.mkdir(exist_ok=True)
     Coreset(
         hashes=kept.hashes,
         scores=torch.zeros(len(kept.labels)),
@@ -71,8 +75,7 @@ def test_the_core_set_of_the_run_is_found_and_its_absence_said(run, capsys):
     said = "the row 'coreset' is left out: no core set was given."
     assert said in capsys.readouterr().err
     train, _ = open_splits(DATA)
-    kept = random_images(train, 50, seed=1)
-    keep(kept, run)
+    keep(random_images(train, 50, seed=1), run)
     main(arguments)
     assert re.search(r"coreset +[\d,]+ +\d+\.\d", capsys.readouterr().out)
 
@@ -100,18 +103,7 @@ def test_the_recipes_own_protocol_is_taken_with_the_recipes_changes(run, capsys)
 
 def test_several_sets_and_protocols_give_one_table_and_each_row_is_kept(run, capsys):
     train, _ = open_splits(DATA)
-    kept = random_images(train, 2, seed=1)
-    (run / "selected").mkdir()
-    Coreset(
-        hashes=kept.hashes,
-        scores=torch.zeros(20),
-        labels=kept.labels,
-        class_names=kept.class_names,
-        rule="random",
-        order="easy",
-        keep=0.02,
-        dataset=train.name,
-    ).save(run / "selected" / "coreset.parquet")
+    keep(random_images(train, 2, seed=1), run / "selected")
     calls = [str(run), str(run / "selected"), *QUICK, "--output", str(run / "both")]
     main(
         [
@@ -129,35 +121,24 @@ def test_several_sets_and_protocols_give_one_table_and_each_row_is_kept(run, cap
         for name in (run.name, "selected", "random")
     ]
     assert "The sources do not settle its seeds." in printed
-    rows = json.loads((run / "both" / "evaluation.json").read_text())["results"]
+    rows = results(run / "both")
     assert len(rows) == 6
     main([*calls, "evaluate.rows=[distilled,random]", "evaluate.steps=3"])
-    rows = json.loads((run / "both" / "evaluation.json").read_text())["results"]
+    rows = results(run / "both")
     assert len(rows) == 9 and {row["steps"] for row in rows} == {2, 3}
 
 
 def test_an_uneven_core_set_stands_beside_as_many_random_images_of_each_class(run, capsys):
     train, _ = open_splits(DATA)
     counts = [1, 5, *[1] * 8]
-    kept = random_images(train, counts, seed=1)
-    core = Coreset(
-        hashes=kept.hashes,
-        scores=torch.zeros(14),
-        labels=kept.labels,
-        class_names=kept.class_names,
-        rule="random",
-        order="easy",
-        keep=0.01,
-        dataset=train.name,
-    )
-    core.save(run / "coreset.parquet")
+    keep(random_images(train, counts, seed=1), run)
     call = [str(run / "coreset.parquet"), "--recipe", str(run / "synthetic/recipe.yaml"), *QUICK]
     main([*call, "evaluate.rows=[distilled,random]", "--output", str(run / "core")])
     assert "ipc 2, protocol quick" in capsys.readouterr().out  # 14 images of 10 classes
-    rows = json.loads((run / "core" / "evaluation.json").read_text())["results"]
+    rows = results(run / "core")
     assert rows[1]["hashes"] == [set_hash(random_images(train, counts, seed=0))]
     main([str(run), *call, "evaluate.rows=[distilled,random]", "--output", str(run / "both")])
-    rows = json.loads((run / "both" / "evaluation.json").read_text())["results"]
+    rows = results(run / "both")
     assert [row["ipc"] for row in rows] == [2] * 4  # both sets, and both random rows
     drawn = [row["hashes"][0] for row in rows if row["set"] == "random"]
     assert drawn == [set_hash(random_images(train, each, seed=0)) for each in ([2] * 10, counts)]
@@ -189,7 +170,7 @@ def test_each_of_several_runs_has_its_own_network_and_a_core_set_if_they_share_o
     main(call)
     said = capsys.readouterr().err
     assert "the row 'kept' is left out: the runs of the sets kept different images" in said
-    rows = json.loads((tmp_path / "evaluation.json").read_text())["results"]
+    rows = results(tmp_path)
     unseen = {(row["set"], row["student"]): row["unseen"] for row in rows}
     assert unseen == {
         ("a", "convnet3@2"): False,
@@ -201,7 +182,7 @@ def test_each_of_several_runs_has_its_own_network_and_a_core_set_if_they_share_o
     }
     shutil.copy(tmp_path / "a" / "coreset.parquet", tmp_path / "b")
     main(call)
-    rows = json.loads((tmp_path / "evaluation.json").read_text())["results"]
+    rows = results(tmp_path)
     assert [row["set"] for row in rows[::2]] == ["a", "b", "random", "kept"]
 
 
@@ -210,7 +191,7 @@ def test_every_student_is_unseen_by_a_set_that_no_network_made(run):
     (run / "synthetic" / "recipe.yaml").write_text(to_yaml(recipe))
     students = "evaluate.students=[convnet3@2,alexnet@2]"
     main([str(run), *QUICK[1:], students, "evaluate.rows=[distilled,random]"])
-    rows = json.loads((run / "evaluation.json").read_text())["results"]
+    rows = results(run)
     assert len(rows) == 4 and all(row["unseen"] for row in rows)
 
 
@@ -228,8 +209,11 @@ def test_soft_labels_of_a_trained_teacher_are_stored_beside_the_rows(run, capsys
     assert re.search(r"Soft labels \(stored, [\d,]+ bytes\) of resnet20@4, right on", printed)
     stores = sorted(path.name for path in (run / "labels").iterdir())
     assert len(stores) == 2  # of the set and of the random one
-    main([*call, "--labels", str(run / "labels" / stores[0])])
-    assert re.search(r"distilled +[\d,]+ +\d+\.\d", capsys.readouterr().out)
+    cost = [row["labels"]["label_bytes"] for row in results(run)]
+    moved = shutil.move(run / "labels" / stores[0], run / "moved")
+    main([*call, "--labels", str(moved)])
+    main(call)  # which finds them again
+    assert [row["labels"]["label_bytes"] for row in results(run)] == cost and min(cost) > 0
     assert "holds no stored labels" in wrong(capsys, *call, "--labels", str(run))
 
 

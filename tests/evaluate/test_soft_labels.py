@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from latentdc.augment.views import draw_views, view
 from latentdc.errors import InputError, RunError
 from latentdc.evaluate import evaluate, teachers
-from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.evaluate.evaluate import evaluate_sets, score_sets
 from latentdc.evaluate.label_store import decode
 from latentdc.evaluate.soft_labels import open_labelling
 from latentdc.evaluate.teachers import Ensemble, open_teacher, require_given_teachers
@@ -18,7 +18,7 @@ from latentdc.networks import new_network
 from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.synthetic_set import set_hash
-from tests.evaluate.toys import TEST, protocol, stripes
+from tests.evaluate.toys import TEST, protocol, setting, stripes
 from tests.processes import run_two
 
 TRAIN, SMALL = stripes(60, seed=3), SyntheticSet.from_real(stripes(9, seed=5))
@@ -32,16 +32,8 @@ def softly(source, **changes):
     return protocol(steps=None, epochs=4, batch=4, views=VIEWS, labels=labels)
 
 
-def opened(some, folder=None, test=TEST, train=TRAIN, given=None, normalization=None):
-    return open_labelling(
-        some.resolve(9, 3),
-        test,
-        train,
-        normalization=normalization or Normalization(),
-        rows=folder,
-        given=given,
-        accelerator=Accelerator(),
-    )
+def opened(some, folder=None, test=TEST, **changes):
+    return open_labelling(some.resolve(9, 3), setting(test, train=TRAIN, folder=folder, **changes))
 
 
 def logits(some, epoch, rows, folder=None, seed=0):
@@ -79,11 +71,12 @@ def test_a_store_depends_on_set_views_and_teachers_but_not_on_loss_or_batch(fold
 
 
 def test_a_store_depends_on_what_teachers_see(folder, tmp_path):
-    (teacher,) = opened(softly("online"), folder)._teachers.teachers
+    (teacher,) = opened(softly("online"), folder).teachers.teachers
     path = tmp_path / "teacher.safetensors"
     save_file(dict(teacher.network.state_dict()), path)
 
     def store(normalization=None, **changes):
+        normalization = normalization or Normalization()
         given = Teacher(network="convnet3@8", weights=str(path), **changes)
         some = softly("stored")
         some = replace(some, labels=replace(some.labels, teachers=[given]))
@@ -104,11 +97,11 @@ def test_no_trained_teacher_starts_where_a_student_or_another_one_does(monkeypat
         return new_network(network, num_classes=3, resolution=8, seed=seed)
 
     monkeypatch.setattr(teachers, "train_student", record)
-    monkeypatch.setattr("latentdc.evaluate.teachers.require_knowledge", lambda *_: None)
+    monkeypatch.setattr(teachers, "known_accuracy", lambda *_: 1.0)
     some = softly("online")
     labelling = opened(replace(some, labels=replace(some.labels, teachers=[QUICK, QUICK])))
     assert len(set(seeds)) == 2 and max(seeds) < 0  # students have 0, 1, ...
-    one, two = labelling._teachers.teachers
+    one, two = labelling.teachers.teachers
     assert not torch.equal(one.network.linear.weight, two.network.linear.weight)
 
 
@@ -118,7 +111,7 @@ def test_how_often_teachers_name_views_as_the_set_does_is_told(folder, source):
     rows, right = torch.arange(9), []
     for epoch in range(56):  # 56 x 9 views are the first from 500
         drawn = draw_views(VIEWS, count=9, size=8, seed=0, epoch=epoch)
-        named = labelling._teachers(view(SMALL.images, rows, drawn, CPU)).argmax(dim=1)
+        named = labelling.teachers(view(SMALL.images, rows, drawn, CPU)).argmax(dim=1)
         right += (named == SMALL.labels).tolist()
     found = labelling.facts((set_hash(SMALL),), SMALL)["teacher_accuracy_on_views"]
     assert found == pytest.approx(sum(right) / len(right))
@@ -153,7 +146,7 @@ def test_pruned_labels_come_from_the_stored_epochs(folder):
 def test_fixed_labels_are_of_the_images_as_they_are_and_mixed_with_them(folder):
     labelling, rows = opened(softly("fixed"), folder), torch.arange(9)
     soft = labelling.soft_labels(SMALL, "any")
-    plain = labelling._teachers(view(SMALL.images, rows, {}, CPU))
+    plain = labelling.teachers(view(SMALL.images, rows, {}, CPU))
     torch.testing.assert_close(soft.logits(rows, {}, torch.empty(0)), plain)
     drawn = draw_views(VIEWS, count=9, size=8, seed=1, epoch=2)
     mixed = soft.logits(rows, drawn, torch.empty(0))
@@ -169,7 +162,7 @@ def test_teachers_are_averaged_in_eval_mode_and_trained_once(folder, monkeypatch
     again = opened(softly("online"), folder)
     assert again.hash == labelling.hash and again.accuracy == labelling.accuracy > 0.8
     images = torch.randn(4, 3, 8, 8)
-    (one,) = labelling._teachers.teachers
+    (one,) = labelling.teachers.teachers
     other = new_network("convnet3@8", num_classes=3, resolution=8, seed=7)
     both = Ensemble([one, other])
     assert not other.training
@@ -214,21 +207,28 @@ def test_a_damaged_teacher_is_said_and_trained_again(tmp_path, capsys):
         assert path.read_bytes() == content
 
 
-def test_given_labels_of_another_set_are_refused_before_any_training(folder, tmp_path, monkeypatch):
-    labelling, digest = opened(softly("stored"), folder), set_hash(SMALL)
+def test_given_labels_are_linked_to_and_those_of_another_set_refused_before_any_training(
+    folder, tmp_path, monkeypatch
+):
+    some, digest = softly("stored", epochs=1), set_hash(SMALL)
+    labelling = opened(some, folder)
     labelling.prepare({digest: SMALL}, [digest])
     lying = labelling.store(digest, SMALL).folder
+    elsewhere = replace(labelling, setting=setting(folder=tmp_path / "rows"))
+    elsewhere.prepare({digest: SMALL}, [], lying)
+    store = elsewhere.store(digest, SMALL)
+    assert store.folder.readlink() == lying
+    assert store.bytes() == labelling.store(digest, SMALL).bytes() > 0
     monkeypatch.setattr(evaluate, "train_student", None)
     monkeypatch.setattr(teachers, "train_student", None)
-    options = {"normalization": Normalization(), "train": TRAIN, "labels": lying}
-    options["trainings"] = tmp_path
+    other = {"other": stripes(9, seed=8)}
     with pytest.raises(InputError, match=r"of another set: set is .* there and .* here"):
-        evaluate_sets(stripes(9, seed=8), TEST, softly("stored"), **options)
+        score_sets(other, some, setting(train=TRAIN, folder=tmp_path), labels=lying)
 
 
 def test_a_teacher_with_its_classes_in_another_order_is_refused(folder, tmp_path, monkeypatch):
     labelling = opened(softly("online"), folder)
-    (teacher,) = labelling._teachers.teachers
+    (teacher,) = labelling.teachers.teachers
     state = {key: value.clone() for key, value in teacher.network.state_dict().items()}
     for key in ("linear.weight", "linear.bias"):
         state[key] = state[key].roll(1, dims=0)
@@ -243,7 +243,7 @@ def test_a_teacher_with_its_classes_in_another_order_is_refused(folder, tmp_path
 def test_the_classes_of_which_a_larger_teacher_speaks_are_part_of_the_protocols_hash(
     folder, tmp_path
 ):
-    (teacher,) = opened(softly("online"), folder)._teachers.teachers
+    (teacher,) = opened(softly("online"), folder).teachers.teachers
     state, path = dict(teacher.network.state_dict()), tmp_path / "imagenet.safetensors"
     for key in ("linear.weight", "linear.bias"):
         known = state[key].clone()
@@ -278,22 +278,21 @@ def test_a_set_that_does_not_fit_is_refused_before_a_teacher_is_trained(monkeypa
 
 
 def test_a_teacher_that_cannot_be_had_is_refused(tmp_path):
-    options = {"normalization": Normalization(), "folder": None, "accelerator": Accelerator()}
     with pytest.raises(InputError, match="no weights and there are no real training images"):
-        open_teacher(QUICK, softly("online"), TEST, None, **options)
+        open_teacher(QUICK, softly("online"), setting())
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
     odd = Teacher(network="convnet3@4", weights=str(tmp_path / "x.safetensors"))
     with pytest.raises(InputError, match=r"does not fit convnet3@4 .* in labels.teachers"):
-        open_teacher(odd, softly("online"), TEST, None, **options)
+        open_teacher(odd, softly("online"), setting())
     pretrained = Teacher(network="resnet18", weights="torchvision")
     with pytest.raises(InputError, match="ImageNet-1k has no class 'rows'"):
-        open_teacher(pretrained, softly("online"), TEST, None, **options)
+        open_teacher(pretrained, softly("online"), setting())
     with pytest.raises(InputError, match=r"there is no file nowhere\.safetensors"):
         Teacher(network="convnet3", weights="nowhere.safetensors")
 
 
 def test_given_teachers_are_tried_before_anything_else_is_done(folder, tmp_path):
-    (teacher,) = opened(softly("online"), folder)._teachers.teachers
+    (teacher,) = opened(softly("online"), folder).teachers.teachers
     path = tmp_path / "teacher.safetensors"
     save_file(dict(teacher.network.state_dict()), path)
     good = Teacher(network="convnet3@8", weights=str(path))
@@ -301,12 +300,7 @@ def test_given_teachers_are_tried_before_anything_else_is_done(folder, tmp_path)
 
     def require(*some, test=TEST):
         labels = replace(softly("online").labels, teachers=list(some))
-        require_given_teachers(
-            replace(softly("online"), labels=labels),
-            test,
-            normalization=Normalization(),
-            accelerator=Accelerator(),
-        )
+        require_given_teachers(replace(softly("online"), labels=labels), setting(test))
 
     require(good), require(QUICK), require(good, QUICK)  # QUICK is yet to be trained
     with pytest.raises(InputError, match="ImageNet-1k has no class 'rows'"):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,14 +11,14 @@ from latentdc.augment.geometry import central_part
 from latentdc.augment.views import draw_views, view
 from latentdc.draws import generator
 from latentdc.errors import RunError
-from latentdc.evaluate.accuracy import accuracy
+from latentdc.evaluate.setting import accuracy
 from latentdc.evaluate.soft_labels import Fixed
 from latentdc.evaluate.training import Step, label_loss, new_optimizer, train_student
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import build_network, new_network
 from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.training import Batch
-from tests.evaluate.toys import protocol, stripes
+from tests.evaluate.toys import protocol, setting, stripes
 
 NORMALIZATION = Normalization()
 
@@ -111,9 +112,7 @@ def test_students_learn_stripes_and_floats_teach_what_levels_do(optimizer, lr):
     data, test = stripes(30), stripes(60, seed=1)
     settings = {"steps": 80, "optimizer": optimizer, "lr": lr, "batch": 30}
     trained = train(data, network="convnet3@8", **settings)
-    share = accuracy(
-        trained, test.images, test.labels, normalization=NORMALIZATION, accelerator=Accelerator()
-    )
+    share = accuracy(trained, setting(test))
     assert share.top1 > 0.9
     floats = SimpleNamespace(**vars(data) | {"images": from_uint8(data.images)})
     assert_same(trained, train(floats, network="convnet3@8", **settings))
@@ -127,8 +126,7 @@ def test_a_training_that_diverges_ends_with_a_word_about_the_learning_rate():
 def test_accuracy_counts_every_image_once_and_in_eval_mode():
     data = stripes(23)
     network = build_network("resnet20@4", num_classes=3, resolution=8).train()
-    options = {"normalization": NORMALIZATION, "accelerator": Accelerator()}
-    shares = {accuracy(network, data.images, data.labels, batch=b, **options) for b in (1, 7, 50)}
+    shares = {accuracy(network, setting(data), batch=b) for b in (1, 7, 50)}
     with torch.no_grad():
         logits = network.eval()(NORMALIZATION(from_uint8(data.images)))
     assert shares == {(int((logits.argmax(1) == data.labels).sum()) / 23, None)}
@@ -138,8 +136,8 @@ def test_top_5_counts_the_right_class_among_the_five_largest_logits():
     data = stripes(23)
     labels = torch.randint(8, (23,), generator=torch.Generator().manual_seed(0))
     network = new_network("convnet3@4", num_classes=8, resolution=8, seed=0)
-    options = {"normalization": NORMALIZATION, "accelerator": Accelerator()}
-    share = accuracy(network, data.images, labels, batch=7, **options)
+    data = replace(data, labels=labels, class_names=tuple("abcdefgh"))
+    share = accuracy(network, setting(data), batch=7)
     with torch.no_grad():
         logits = network.eval()(NORMALIZATION(from_uint8(data.images)))
     better = (logits > logits.gather(1, labels[:, None])).sum(dim=1)  # classes before the right one
@@ -258,6 +256,5 @@ def test_only_the_central_part_of_test_images_is_scored_where_the_protocol_says_
     part = central_part(from_uint8(data.images), 0.5)
     with torch.no_grad():
         right = (network.eval()(NORMALIZATION(part)).argmax(1) == data.labels).float().mean()
-    options = {"normalization": NORMALIZATION, "accelerator": Accelerator()}
-    share = accuracy(network, data.images, data.labels, crop=0.5, **options)
+    share = accuracy(network, setting(data), crop=0.5)
     assert share.top1 == pytest.approx(float(right))

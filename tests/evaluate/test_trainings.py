@@ -6,8 +6,8 @@ from dataclasses import asdict, replace
 import pytest
 from accelerate import Accelerator
 
-from latentdc.evaluate.accuracy import Accuracy
 from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.evaluate.setting import Accuracy
 from latentdc.evaluate.trainings import Training, finished, kept
 from latentdc.images import Normalization
 from latentdc.ranks import warn

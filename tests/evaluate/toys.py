@@ -1,9 +1,12 @@
 """Small sets that a narrow student learns in a few steps: each class has stripes of its own."""
 
 import torch
+from accelerate import Accelerator
 
 from latentdc.data.dataset import Dataset
 from latentdc.evaluate import EvalProtocol
+from latentdc.evaluate.setting import Setting
+from latentdc.images import Normalization
 
 
 def stripes(count: int, seed: int = 0, resolution: int = 8) -> Dataset:
@@ -34,6 +37,12 @@ def pictures(count: int = 12, **settings: int) -> Dataset:
 def protocol(**changes) -> EvalProtocol:
     settings = {"name": "toy", "students": ["convnet3@4"], "seeds": 2, "steps": 3, "batch": 8}
     return EvalProtocol(**{**settings, **changes})
+
+
+def setting(test: Dataset | None = None, **changes) -> Setting:
+    """An evaluation on the CPU, of plain images."""
+    given = {"normalization": Normalization(), "accelerator": Accelerator(), **changes}
+    return Setting(test=TEST if test is None else test, **given)
 
 
 TEST = stripes(30, seed=1)

@@ -152,7 +152,7 @@ def trained(steps, **precision):
 
 def test_a_student_learns_in_half_precision_as_in_full():
     (half, before), (full, _) = trained(20), trained(20, enabled=False)
-    assert (half - full).norm() < 0.2 * (full - before).norm()
+    assert (half - full).norm() < 0.4 * (full - before).norm()
 
 
 @pytest.mark.smoke

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMInverseScheduler, DDIMScheduler, DDPMScheduler
 
 from latentdc.errors import InputError
 from latentdc.priors.diffusion import mean_skip, x0_skip
-from latentdc.priors.sampler import Guide, keyed_noise, make_schedule, noised, sample
+from latentdc.priors.sampler import Guide, invert, keyed_noise, make_schedule, noised, sample
 from latentdc.priors.small import build_scheduler
 
 
@@ -251,6 +251,31 @@ def test_a_later_start_goes_on_where_the_whole_way_passes():
     torch.testing.assert_close(
         noised(z, noise, schedule, 4), alpha**0.5 * z + (1 - alpha) ** 0.5 * noise
     )
+
+
+@pytest.mark.parametrize("options", [{"steps_offset": 1, "set_alpha_to_one": False}, {}])
+@pytest.mark.parametrize("stop", [0, 3])
+def test_inversion_is_diffusers_ddim_backwards(options, stop):
+    scheduler, predict, z = DDIMScheduler(clip_sample=False, **options), toy_network(), draw(1)
+    ours = invert(predict, z, make_schedule(scheduler, 5), stop=stop)
+    backwards = DDIMInverseScheduler.from_config(scheduler.config)
+    backwards.set_timesteps(5)
+    x = z
+    for t in backwards.timesteps[: 5 - stop]:
+        x = backwards.step(predict(x, int(t)), t, x).prev_sample
+    torch.testing.assert_close(ours, x, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_inversion_undoes_ddim_where_the_noise_does_not_depend_on_x(prediction):
+    schedule = make_schedule(DDIMScheduler(prediction_type="epsilon"), 5)
+    constant, z = draw(4), draw(1)
+    if prediction == "v_prediction":  # whose noise is signal v + rest x: linear in x, not constant
+        schedule = make_schedule(DDIMScheduler(prediction_type=prediction), 1000)
+    x = invert(lambda x, _: constant, z, schedule)
+    back = sample(lambda x, _: constant, x, schedule)
+    bound = 1e-9 if prediction == "epsilon" else 0.02
+    torch.testing.assert_close(back, z, atol=bound, rtol=bound)
 
 
 def test_an_images_noise_is_its_own_whatever_is_denoised_beside_it():

@@ -5,11 +5,15 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from latentdc import draws
+from latentdc.data.open import open_splits
 from latentdc.errors import InputError
+from latentdc.images import from_uint8
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import ClassDenoiser, without_table
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.load import load_prior
 from latentdc.priors.sampler import Guide
+from latentdc.recipe import Data, PriorSettings
 from tests.priors import small
 
 IMAGES = [("zero", 0), ("zero", 1), ("two", 0)]
@@ -160,3 +164,52 @@ def test_a_gradient_through_the_network_is_the_same_in_chunks(memory):
     plain = small.prior().sample(LABELS[:1], IMAGES[:1], guides=guides)
     torch.testing.assert_close(ours[:1], plain, rtol=1e-4, atol=1e-4)
     assert not ours.requires_grad
+
+
+@torch.no_grad()
+def test_inverted_digits_come_back_by_ddim():
+    """Latents have a standard deviation of 1; the error falls about as the steps grow."""
+    test = open_splits(Data())[1]
+    images, labels = from_uint8(test.images[:2]), test.labels[:2]
+    keys, errors = [("0", 0), ("0", 1)], []
+    for steps, guidance, stop in [(10, 1.0, 0), (20, 1.0, 0), (20, 3.0, 10)]:
+        settings = PriorSettings(weights="digits", steps=steps, guidance=guidance)
+        prior = load_prior(settings, resolution=16)
+        assert isinstance(prior, DiffusionPrior)
+        z = prior.encode(images)
+        x = prior.invert(z, labels, stop=stop)
+        back = prior.sample(labels, keys, x=x, start=stop, eta=0.0)
+        errors.append(float((back - z).square().mean().sqrt()))
+    assert errors[0] < 0.15 and errors[1] < 0.7 * errors[0] and errors[2] < 0.1, errors
+
+
+@pytest.mark.parametrize("kind", ["unet", "dit"])
+def test_features_are_what_the_middle_block_makes(kind):
+    prior = small.prior() if kind == "unet" else dit_prior()
+    network, made, seen = prior.denoiser.network, [], []
+    middle = network.mid_block if kind == "unet" else network.transformer_blocks[1]
+    x, c = torch.randn(3, 2, 4, 4, requires_grad=True), prior.condition(LABELS)
+    hook = middle.register_forward_hook(lambda *a: made.append(a[-1]))
+    with torch.no_grad():
+        prior.denoiser(x, prior.timesteps[prior.schedule.timesteps[1]], c)
+    hook.remove()
+    last = network.conv_out if kind == "unet" else network.proj_out_2
+    last.register_forward_hook(lambda *a: seen.append(a))
+    features = prior.features(x, 1, c)
+    assert features.equal(made[0]) and len(features) == 3 and features.ndim in (3, 4)
+    assert not seen  # what comes after the middle is not computed
+    [gradient] = torch.autograd.grad(features.square().sum(), x)
+    assert gradient.abs().sum() > 0
+    unlabelled = prior.features(x, 1, None)
+    assert unlabelled.equal(prior.features(x, 1, prior.denoiser.null.expand_as(c)))
+
+
+def test_features_of_an_unknown_middle_are_refused():
+    prior = small.prior()
+    network, x = prior.denoiser.network, torch.zeros(1, 2, 4, 4)
+    network._compiled_call_impl = object()  # as `network.compile` leaves it
+    with pytest.raises(InputError, match=r"not compiled; set prior.compile=false"):
+        prior.features(x, 0, None)
+    prior.denoiser.network = torch.nn.Identity()
+    with pytest.raises(InputError, match="this Identity has none; take another prior"):
+        prior.features(x, 0, None)

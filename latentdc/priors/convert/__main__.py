@@ -38,21 +38,20 @@ def _convert(options: argparse.Namespace) -> None:
     names = class_names(model.classes, options.classes) if model.classes else None
     from latentdc.priors.convert.weights import convert
 
-    words = ["latentdc convert-prior", options.checkpoint.name, "--config", options.config.name]
-    words += ["--classes", options.classes.name] if options.classes else []
-    words += [*["--ema"] * options.ema, options.out.name]
-    facts = convert(
+    given = [options.checkpoint.name, "--config", options.config.name]
+    given += ["--classes", options.classes.name] if options.classes else []
+    given += [*["--ema"] * options.ema, options.out.name]
+    rows = convert(
         options.checkpoint,
         options.config,
         options.out,
         model=model,
         class_names=names,
-        command=" ".join(words),
+        command=" ".join(["latentdc convert-prior", *given]),
         ema=options.ema,
     )
-    numbers = (f"{name} {number:,}" for name, number in facts.parameters.items())
-    print(f"parameters: {', '.join(numbers)}")
-    print(f"left out: {'; '.join(facts.left_out) or 'nothing'}")
+    for name in ("parameters", "left out"):
+        print(f"{name}: {rows[name]}")
     print(f"prior: {options.out}")
 
 

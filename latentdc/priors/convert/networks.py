@@ -1,12 +1,14 @@
 """The diffusers counterparts of CompVis' networks, and where each of their tensors comes from.
 
 CompVis numbers the blocks of a UNet from its input to its output, diffusers groups them by level;
-its decoders count levels from the image, diffusers' from the latent.
+its decoders count levels from the image, diffusers' from the latent. diffusers' own converters of
+single files give the same tensors, but drop keys that they do not know and cut kernels that are
+too large, without a word.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, UNet2DModel, VQModel
 from torch import Tensor
@@ -16,12 +18,17 @@ from latentdc.priors.base import Autoencoder
 from latentdc.priors.convert.shape import CoderShape, FirstStage, Process, UNetShape
 
 UNet = Any  # UNet2DConditionModel or UNet2DModel of diffusers, which has no types
-Leaves = dict[str, str]
-Places = dict[str, tuple[str, Leaves]]  # module of diffusers -> module of CompVis, and inside it
 
 UNET, FIRST_STAGE, CLASSES = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
-SAME: Leaves = {}
-UNET_RESNET = {
+IN_BLOCK = re.compile(r"(down|mid|up)_blocks?\.(?:(\d+)\.)?(\w+)\.(\d+)\.(.+)\.(\w+)")
+OUTSIDE = {  # names of a UNet in diffusers and in CompVis' code
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
     "time_emb_proj": "emb_layers.1",
@@ -29,15 +36,18 @@ UNET_RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-UNET_ATTENTION = {  # the number is the third of one joint projection
-    "group_norm": "norm",
-    "to_q": "qkv 0",
-    "to_k": "qkv 1",
-    "to_v": "qkv 2",
-    "to_out.0": "proj_out",
-}
-CODER_RESNET = {"conv_shortcut": "nin_shortcut"}
-CODER_ATTENTION = {
+JOINT_ATTENTION = {"group_norm": "norm", "to_out.0": "proj_out"} | dict.fromkeys(
+    ("to_q", "to_k", "to_v"), "qkv"
+)
+FIRST_STAGE_NAMES = {  # pieces of names, replaced in this order
+    "conv_norm_out": "norm_out",
+    "mid_block.resnets.0": "mid.block_1",
+    "mid_block.resnets.1": "mid.block_2",
+    "mid_block.attentions.0": "mid.attn_1",
+    "samplers.0.conv": "sample.conv",
+    "resnets": "block",
+    "conv_shortcut": "nin_shortcut",
+    "attentions": "attn",
     "group_norm": "norm",
     "to_q": "q",
     "to_k": "k",
@@ -46,19 +56,12 @@ CODER_ATTENTION = {
 }
 
 
-@dataclass(frozen=True)
-class Source:
-    """A tensor of the checkpoint.
-
-    Attributes:
-        key: its name there.
-        third: which one, where q, k and v are in one tensor.
-        heads: of such an attention.
-    """
+class Source(NamedTuple):
+    """A tensor of the checkpoint."""
 
     key: str
-    third: int | None = None
-    heads: int = 1
+    third: int | None = None  # which one, where q, k and v are in one tensor
+    heads: int = 1  # of such an attention
 
 
 def build_unet(shape: UNetShape) -> UNet:
@@ -142,81 +145,42 @@ def _head_width(shape: UNetShape) -> int | None:
 
 def unet_sources(state: Mapping[str, Tensor], shape: UNetShape) -> dict[str, Source]:
     """Where the tensors of a UNet with this state dict come from."""
-    places = _unet_places(shape)
-    return {
-        target: replace(_source(target, places, UNET), heads=shape.heads(tensor.shape[0]))
-        for target, tensor in state.items()
-    }
+    sources = {}
+    for target, tensor in state.items():
+        key = UNET + _unet_name(target, shape)
+        third = "qkv".index(target.split(".")[-2][-1]) if ".qkv." in key else None
+        sources[target] = Source(key, third, shape.heads(len(tensor)))
+    return sources
+
+
+def _unet_name(target: str, shape: UNetShape) -> str:
+    found = IN_BLOCK.fullmatch(target)
+    if found is None:
+        module, _, leaf = target.rpartition(".")
+        return f"{OUTSIDE[module]}.{leaf}"
+    way, kind, index, module, leaf = found[1], found[3], int(found[4]), found[5], found[6]
+    level, sampler = int(found[2] or 0), kind.endswith("samplers")
+    block = level * (shape.num_res_blocks + 1) + (shape.num_res_blocks if sampler else index)
+    if way == "mid":
+        place = f"middle_block.{2 * index if kind == 'resnets' else 1}"
+    elif way == "down":
+        place = f"input_blocks.{1 + block}.{int(kind == 'attentions')}"
+    else:  # the sampler comes after the resnet and perhaps an attention
+        after = 1 + shape.attends[::-1][level]
+        place = f"output_blocks.{block}.{after if sampler else int(kind == 'attentions')}"
+    attention = {} if shape.use_spatial_transformer else JOINT_ATTENTION
+    names = {"resnets": RESNET, "attentions": attention, "downsamplers": {"conv": "op"}}
+    return f"{place}.{names.get(kind, {}).get(module, module)}.{leaf}"
 
 
 def first_stage_sources(state: Mapping[str, Tensor], coder: CoderShape) -> dict[str, Source]:
     """Where the tensors of an autoencoder with this state dict come from."""
-    places = _first_stage_places(coder)
-    return {target: _source(target, places, FIRST_STAGE) for target in state}
-
-
-def _unet_places(shape: UNetShape) -> Places:
-    inner = SAME if shape.use_spatial_transformer else UNET_ATTENTION
-    count, levels = shape.num_res_blocks, len(shape.widths)
-    places: Places = {
-        "time_embedding.linear_1": ("time_embed.0", SAME),
-        "time_embedding.linear_2": ("time_embed.2", SAME),
-        "conv_in": ("input_blocks.0.0", SAME),
-        "mid_block.resnets.0": ("middle_block.0", UNET_RESNET),
-        "mid_block.attentions.0": ("middle_block.1", inner),
-        "mid_block.resnets.1": ("middle_block.2", UNET_RESNET),
-        "conv_norm_out": ("out.0", SAME),
-        "conv_out": ("out.2", SAME),
-    }
-    for level in range(levels):
-        down, up = f"down_blocks.{level}", f"up_blocks.{level}"
-        attends = shape.attends[levels - 1 - level]
-        for index in range(count + 1):
-            block = f"input_blocks.{1 + level * (count + 1) + index}"
-            places[f"{down}.resnets.{index}"] = (f"{block}.0", UNET_RESNET)
-            places[f"{down}.attentions.{index}"] = (f"{block}.1", inner)
-            block = f"output_blocks.{level * (count + 1) + index}"
-            places[f"{up}.resnets.{index}"] = (f"{block}.0", UNET_RESNET)
-            places[f"{up}.attentions.{index}"] = (f"{block}.1", inner)
-        last = (level + 1) * (count + 1)
-        places[f"{down}.downsamplers.0.conv"] = (f"input_blocks.{last}.0.op", SAME)
-        above = 2 if attends else 1  # after the resnet and perhaps an attention
-        places[f"{up}.upsamplers.0.conv"] = (f"output_blocks.{last - 1}.{above}.conv", SAME)
-    return places
-
-
-def _first_stage_places(coder: CoderShape) -> Places:
-    levels = len(coder.widths)
-    places: Places = {name: (name, SAME) for name in ("quant_conv", "post_quant_conv")}
-    places["quantize.embedding"] = ("quantize.embedding", SAME)
-    for half, blocks in (("encoder", "down"), ("decoder", "up")):
-        places[f"{half}.conv_in"] = (f"{half}.conv_in", SAME)
-        places[f"{half}.conv_norm_out"] = (f"{half}.norm_out", SAME)
-        places[f"{half}.conv_out"] = (f"{half}.conv_out", SAME)
-        places[f"{half}.mid_block.resnets.0"] = (f"{half}.mid.block_1", CODER_RESNET)
-        places[f"{half}.mid_block.attentions.0"] = (f"{half}.mid.attn_1", CODER_ATTENTION)
-        places[f"{half}.mid_block.resnets.1"] = (f"{half}.mid.block_2", CODER_RESNET)
-        for level in range(levels):
-            theirs = level if blocks == "down" else levels - 1 - level
-            ours, source = f"{half}.{blocks}_blocks.{level}", f"{half}.{blocks}.{theirs}"
-            for index in range(coder.num_res_blocks + 1):
-                places[f"{ours}.resnets.{index}"] = (f"{source}.block.{index}", CODER_RESNET)
-                places[f"{ours}.attentions.{index}"] = (f"{source}.attn.{index}", CODER_ATTENTION)
-            sampler = f"{blocks}sample"
-            places[f"{ours}.{sampler}rs.0.conv"] = (f"{source}.{sampler}.conv", SAME)
-    return places
-
-
-def _source(target: str, places: Places, prefix: str) -> Source:
-    """Look up the longest module of a dotted name that has a place."""
-    module, _, leaf = target.rpartition(".")
-    inside: list[str] = []
-    while module not in places:
-        module, _, name = module.rpartition(".")
-        inside.insert(0, name)
-        assert module, f"no place for {target}"
-    theirs, leaves = places[module]
-    below = leaves.get(".".join(inside), ".".join(inside))
-    below, _, third = below.partition(" ")
-    path = ".".join(part for part in (theirs, below, leaf) if part)
-    return Source(prefix + path, int(third) if third else None)
+    top = len(coder.widths) - 1
+    sources = {}
+    for target in state:
+        name = re.sub(r"up_blocks\.(\d+)", lambda found: f"up.{top - int(found[1])}", target)
+        name = name.replace("down_blocks", "down")
+        for ours, theirs in FIRST_STAGE_NAMES.items():
+            name = name.replace(ours, theirs)
+        sources[target] = Source(FIRST_STAGE + name)
+    return sources

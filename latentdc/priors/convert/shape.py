@@ -4,9 +4,10 @@ Names and defaults are those of CompVis' modules, https://github.com/CompVis/lat
 `UNetModel`, and `VQModelInterface` and `AutoencoderKL` with their `ddconfig`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from latentdc import config
@@ -17,13 +18,26 @@ from latentdc.recipe.subsets import wordnet_ids
 
 T = TypeVar("T")
 UNCONDITIONAL = "__is_unconditional__"
-CODERS = ("tanh_out", "give_pre_end", "use_linear_attn")  # of ddconfig, all of them false
 TRAINING = ("ckpt_path", "lossconfig", "monitor", "ignore_keys", "image_key", "colorize_nlabels")
 IMAGENET = 1000
-PLAIN = (  # of a UNet: what has no counterpart in diffusers but its default
-    *("dims", "conv_resample", "use_scale_shift_norm", "resblock_updown"),
-    *("use_new_attention_order", "num_classes", "num_heads_upsample", "n_embed"),
-)
+UNET_ONLY = {  # what has no counterpart in diffusers but this value, which is CompVis' default
+    "dims": 2,
+    "conv_resample": True,
+    "use_scale_shift_norm": False,
+    "resblock_updown": False,
+    "use_new_attention_order": False,
+    "num_classes": None,
+    "num_heads_upsample": -1,
+    "n_embed": None,
+}
+UNET_IGNORED = ("dropout", "use_checkpoint", "use_fp16", "legacy")  # without a say in the function
+CODER_ONLY = {
+    "resamp_with_conv": True,
+    "attn_type": "vanilla",
+    "tanh_out": False,
+    "give_pre_end": False,
+    "use_linear_attn": False,
+}
 GROUPS = 32  # of every group normalisation
 
 
@@ -56,29 +70,9 @@ class UNetShape:
     transformer_depth: int = 1
     context_dim: int | None = None
 
-    dims: int = 2
-    conv_resample: bool = True
-    use_scale_shift_norm: bool = False
-    resblock_updown: bool = False
-    use_new_attention_order: bool = False
-    num_classes: int | None = None
-    num_heads_upsample: int = -1
-    n_embed: int | None = None
-
-    dropout: float = 0.0  # these four say nothing about the function of a trained network
-    use_checkpoint: bool = False
-    use_fp16: bool = False
-    legacy: bool = True
-
     def __post_init__(self) -> None:
         counts = [self.model_channels, self.num_res_blocks, self.transformer_depth]
         _check_counts("unet_config.params", [*counts, *self.channel_mult], self.channel_mult)
-        for one in fields(self):
-            value, only = getattr(self, one.name), one.default
-            require(
-                one.name not in PLAIN or value == only,
-                f"unet_config.params.{one.name} is {value}; only {only} can be converted.",
-            )
         known = self.num_heads > 0 or self.num_head_channels > 0
         require(
             known and all(width % self.heads(width) == 0 for width in self.attending),
@@ -118,12 +112,8 @@ class CoderShape:
     ch_mult: list[int]
     num_res_blocks: int
     attn_resolutions: list[int]
-    double_z: bool = True
     in_channels: int = 3
     out_ch: int = 3
-    resamp_with_conv: bool = True
-    attn_type: Literal["vanilla"] = "vanilla"
-    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         counts = [self.ch, self.num_res_blocks, self.resolution, self.z_channels, *self.ch_mult]
@@ -150,15 +140,8 @@ class FirstStage:
     coder: CoderShape
 
     def __post_init__(self) -> None:
-        vq = self.n_embed is not None
         require(
-            self.coder.double_z is not vq and self.coder.resamp_with_conv,
-            "first_stage_config.params.ddconfig has double_z true for AutoencoderKL and false for "
-            f"VQModelInterface, and resamp_with_conv true; got {self.coder.double_z} and "
-            f"{self.coder.resamp_with_conv}.",
-        )
-        require(
-            vq or self.embed_dim == self.coder.z_channels,
+            self.n_embed is not None or self.embed_dim == self.coder.z_channels,
             "first_stage_config.params: an AutoencoderKL can be converted if embed_dim equals "
             f"z_channels, got {self.embed_dim} and {self.coder.z_channels}.",
         )
@@ -229,35 +212,33 @@ def read_yaml(path: Path) -> LatentDiffusion:
 def _model(loaded: dict[str, Any]) -> LatentDiffusion:
     params = _at(loaded, "model", "params")
     known = {key: params[key] for key in Process.__dataclass_fields__ if key in params}
+    unet = _at(params, "unet_config")
+    _kind(unet, "unet_config", "UNetModel")
     return LatentDiffusion(
-        unet=_unet(_at(params, "unet_config")),
+        unet=_typed(UNetShape, _at(unet, "params"), "unet_config.params", UNET_ONLY, UNET_IGNORED),
         first_stage=_first_stage(_at(params, "first_stage_config")),
         classes=_classes(params.get("cond_stage_config", UNCONDITIONAL)),
         process=_typed(Process, known, "model.params"),
     )
 
 
-def _unet(config: dict[str, Any]) -> UNetShape:
-    _kind(config, "unet_config", "UNetModel")
-    return _typed(UNetShape, _at(config, "params"), "unet_config.params")
-
-
 def _first_stage(config: dict[str, Any]) -> FirstStage:
     kind = _kind(config, "first_stage_config", "VQModelInterface", "VQModel", "AutoencoderKL")
-    params = _at(config, "params")
+    params, kl = _at(config, "params"), kind == "AutoencoderKL"
     place = "first_stage_config.params"
-    coder = {k: v for k, v in _at(params, "ddconfig").items() if k not in CODERS or v}
-    needed = ("embed_dim",) if kind == "AutoencoderKL" else ("embed_dim", "n_embed")
+    needed = ("embed_dim",) if kl else ("embed_dim", "n_embed")
     unknown = set(params) - {*needed, "ddconfig", *TRAINING}
     if unknown or any(not isinstance(params.get(key), int) for key in needed):
         raise InputError(
             f"{place} of {kind} has the whole numbers {' and '.join(needed)}, a ddconfig, and "
             f"perhaps {', '.join(TRAINING)}; got the keys {', '.join(params)}."
         )
+    coder = {"double_z": True} | _at(params, "ddconfig")
+    only = CODER_ONLY | {"double_z": kl}
     return FirstStage(
         embed_dim=params["embed_dim"],
-        n_embed=params["n_embed"] if "n_embed" in needed else None,
-        coder=_typed(CoderShape, coder, f"{place}.ddconfig"),
+        n_embed=None if kl else params["n_embed"],
+        coder=_typed(CoderShape, coder, f"{place}.ddconfig", only, ("dropout",)),
     )
 
 
@@ -293,10 +274,22 @@ def _at(node: Any, *path: str) -> dict[str, Any]:
     return node
 
 
-def _typed(schema: type[T], given: dict[str, Any], place: str) -> T:
-    """An instance of a dataclass, or what is wrong with a key."""
+def _typed(
+    schema: type[T],
+    given: Mapping[str, Any],
+    place: str,
+    only: Mapping[str, Any] = MappingProxyType({}),
+    ignored: Sequence[str] = (),
+) -> T:
+    """An instance of a dataclass, or what is wrong with a key; `only` have one value each."""
+    for key, value in only.items():
+        require(
+            given.get(key, value) == value,
+            f"{place}.{key} is {given.get(key)}; only {value} can be converted.",
+        )
+    rest = {key: value for key, value in given.items() if key not in (*only, *ignored)}
     try:
-        return build(schema, given)
+        return build(schema, rest)
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
 
@@ -313,24 +306,20 @@ def class_names(classes: Classes, file: Path | None) -> tuple[str, ...]:
         InputError: another number of names, or an embedding without a row for no class.
     """
     count = classes.n_classes - 1
-    if file is not None:
-        return _read(file, count)
-    if classes.n_classes == IMAGENET:
-        raise InputError(
+    if file is None:
+        require(
+            classes.n_classes != IMAGENET,
             f"cond_stage_config has n_classes={IMAGENET}, which is ImageNet without a row for no "
-            "class; guidance needs one. If the last row is that, name the others with --classes."
+            "class; guidance needs one. If the last row is that, name the others with --classes.",
         )
-    return wordnet_ids() if count == IMAGENET else tuple(f"class_{i}" for i in range(count))
-
-
-def _read(file: Path, count: int) -> tuple[str, ...]:
+        return wordnet_ids() if count == IMAGENET else tuple(f"class_{i}" for i in range(count))
     try:
         names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {file}: {error}") from error
-    if len(names) != count or len(set(names)) != count or "" in names:
-        raise InputError(
-            f"{file} has {len(names)} lines, {len(set(names) - {''})} different names; the "
-            f"embedding has {count} classes and a row for no class: give {count} names, one a line."
-        )
+    require(
+        len(names) == len(set(names)) == count and "" not in names,
+        f"{file} has {len(names)} lines, {len(set(names) - {''})} different names; the "
+        f"embedding has {count} classes and a row for no class: give {count} names, one a line.",
+    )
     return names

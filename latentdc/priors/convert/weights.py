@@ -6,16 +6,15 @@ none left over, shapes as the YAML says.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDIMScheduler
 from huggingface_hub import ModelCardData
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 
 from latentdc.errors import InputError
 from latentdc.io import file_hash, write_json, write_text, writing
@@ -49,37 +48,11 @@ BUFFERS = {  # of the diffusion process, which the YAML describes
 }
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A network of unfilled tensors, with a source for each of them."""
 
     network: nn.Module
     sources: Mapping[str, Source]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What the card says of a conversion.
-
-    Attributes:
-        source: the converted file, and the YAML of its shape.
-        command: that made the prior, without folders.
-        ema: whether the UNet's averaged weights were taken.
-        classes: names in label order; None for an unconditional model.
-        resolution: of the images that it was trained on.
-        scaling_factor: between the first stage's latents and the UNet's.
-        parameters: of each network.
-        left_out: what of the checkpoint is not here.
-    """
-
-    source: tuple[Path, Path]
-    command: str
-    ema: bool
-    classes: tuple[str, ...] | None
-    resolution: int
-    scaling_factor: float
-    parameters: Mapping[str, int]
-    left_out: tuple[str, ...]
 
 
 def convert(
@@ -91,7 +64,7 @@ def convert(
     class_names: tuple[str, ...] | None,
     command: str,
     ema: bool = False,
-) -> Facts:
+) -> dict[str, str]:
     """Write the prior of a checkpoint to the folder `out`, whole or not at all.
 
     Args:
@@ -104,7 +77,7 @@ def convert(
         ema: take the averaged weights of the UNet instead of the last ones.
 
     Returns:
-        What the card says.
+        Rows of the card's table.
 
     Raises:
         InputError: the checkpoint cannot be read or does not fit the YAML.
@@ -114,26 +87,32 @@ def convert(
     weights = averaged(found.weights) if ema else found.weights
     scheduler = build_scheduler(model.process)
     _check_schedule(weights, scheduler)
-    parts = build_parts(model, _scale(model, weights), class_names)
+    scale = _scale(model, weights)
+    parts = build_parts(model, scale, class_names)
     fill(parts.values(), weights)
-    facts = Facts(
-        source=(checkpoint, config),
-        command=command,
-        ema=ema,
-        classes=class_names,
-        resolution=model.first_stage.coder.resolution,
-        scaling_factor=_scale(model, weights),
-        parameters={name: count(part.network) for name, part in parts.items()},
-        left_out=_left_out(weights, found.beside),
-    )
+    classes = "none (unconditional)"
+    if class_names is not None:
+        classes = f"{len(class_names):,}, from `{class_names[0]}` to `{class_names[-1]}`"
+    sizes = (f"{name} {count(part.network):,}" for name, part in parts.items())
+    rows = {
+        "checkpoint": f"`{checkpoint.name}`, SHA-256 `{file_hash(checkpoint)}`",
+        "shape": f"`{config.name}`, SHA-256 `{file_hash(config)}`",
+        "command": f"`{command}`",
+        "parameters": ", ".join(sizes),
+        "weights of the UNet": "averaged (EMA)" if ema else "last of the training",
+        "classes": classes,
+        "resolution": f"{model.first_stage.coder.resolution} px",
+        "scaling factor": str(scale),
+        "left out": _left_out(weights, found.beside),
+    }
     with writing(out) as folder:
         folder.mkdir()
         networks: dict[str, Any] = {name: part.network for name, part in parts.items()}
         for name, component in {**networks, "scheduler": scheduler}.items():
             component.save_pretrained(folder / name)
         write_json(folder / "model_index.json", _index(networks))
-        write_text(folder / "README.md", card(facts, out.name))
-    return facts
+        write_text(folder / "README.md", _card(out.name, rows))
+    return rows
 
 
 def build_parts(
@@ -193,11 +172,12 @@ def _check_schedule(weights: Mapping[str, Tensor], scheduler: DDIMScheduler) -> 
         )
 
 
-def _left_out(weights: Mapping[str, Tensor], beside: tuple[str, ...]) -> tuple[str, ...]:
-    """What of the checkpoint the prior has no use for, in words."""
+def _left_out(weights: Mapping[str, Tensor], beside: tuple[str, ...]) -> str:
+    """What of the checkpoint the prior has no use for."""
     known = Counter(what for key in weights if (what := left_out(key)))
-    tensors = tuple(f"{what} ({number} tensors)" for what, number in known.items())
-    return tensors + ((f"of the trainer: {', '.join(beside)}",) if beside else ())
+    parts = [f"{what} ({number} tensors)" for what, number in known.items()]
+    parts += [f"of the trainer: {', '.join(beside)}"] if beside else []
+    return "; ".join(parts) or "nothing"
 
 
 def _index(networks: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,21 +196,42 @@ def fill(parts: Iterable[Part], weights: Mapping[str, Tensor]) -> None:
     Raises:
         InputError: naming every key that is missing, unexpected or misshapen.
     """
-    shapes = [(p, {t: v.shape for t, v in p.network.state_dict().items()}) for p in parts]
-    wanted = [(part.sources[t], shape) for part, inside in shapes for t, shape in inside.items()]
-    used = {source.key for source, _ in wanted}
-    shapes_off = {source.key: _shape_off(source, shape, weights) for source, shape in wanted}
+    used, missing, misshapen = set(), set(), {}
+    filled: list[tuple[nn.Module, dict[str, Tensor]]] = []
+    for network, sources in parts:
+        taken = {}
+        for target, unfilled in network.state_dict().items():
+            source, shape = sources[target], unfilled.shape
+            used.add(source.key)
+            if source.key not in weights:
+                missing.add(source.key)
+                continue
+            tensor, thirds = weights[source.key], 1 if source.third is None else 3
+            expected = (shape[0] * thirds, *shape[1:])
+            if _pointwise(tensor.shape) != _pointwise(expected):
+                came = f"is {list(tensor.shape)} where the YAML says {list(expected)}"
+                misshapen[source.key] = f"{source.key} {came}"
+                continue
+            if source.third is not None:  # each head's q, k and v follow one another
+                heads = tensor.reshape(source.heads, 3, shape[0] // source.heads, *shape[1:])
+                tensor = heads[:, source.third]
+            taken[target] = tensor.reshape(shape).clone()
+        filled.append((network, taken))
     wrong = {
-        "missing": sorted(key for key in used if key not in weights),
+        "missing": sorted(missing),
         "unexpected": sorted(k for k in weights if k not in used and left_out(k) is None),
-        "misshapen": [f"{key} {off}" for key, off in shapes_off.items() if off],
+        "misshapen": list(misshapen.values()),
     }
     if any(wrong.values()):
         lists = "; ".join(f"{len(v)} {k}: {', '.join(v)}" for k, v in wrong.items() if v)
         raise InputError(f"the checkpoint and the YAML are not of one model. {lists}.")
-    for part, inside in shapes:
-        taken = {t: _take(part.sources[t], shape, weights) for t, shape in inside.items()}
-        part.network.load_state_dict(taken, assign=True)
+    for network, taken in filled:
+        network.load_state_dict(taken, assign=True)
+
+
+def _pointwise(shape: Sequence[int]) -> tuple[int, ...]:
+    """A convolution over one point is a linear map: its weight without the trailing ones."""
+    return (*shape[:2], *(size for size in shape[2:] if size != 1))
 
 
 def left_out(key: str) -> str | None:
@@ -272,43 +273,12 @@ def refuse_other_kind(weights: Mapping[str, Tensor]) -> None:
             )
 
 
-def _shape_off(source: Source, wanted: Size, weights: Mapping[str, Tensor]) -> str | None:
-    """The two shapes, if a source that is there has another shape than its target."""
-    if source.key not in weights:
-        return None
-    thirds = 1 if source.third is None else 3
-    expected, came = (wanted[0] * thirds, *wanted[1:]), tuple(weights[source.key].shape)
-    if _pointwise(came) == _pointwise(expected):
-        return None
-    return f"is {list(came)} where the YAML says {list(expected)}"
-
-
-def _pointwise(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A convolution over one point is a linear map: its weight without the trailing ones."""
-    while len(shape) > 1 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
-
-
-def _take(source: Source, wanted: Size, weights: Mapping[str, Tensor]) -> Tensor:
-    """A tensor of its own; of a joint projection, each head's q, k and v follow one another."""
-    tensor = weights[source.key]
-    if source.third is not None:
-        heads = tensor.reshape(source.heads, 3, wanted[0] // source.heads, *wanted[1:])
-        tensor = heads[:, source.third]
-    return tensor.reshape(wanted).clone()
-
-
-def card(facts: Facts, name: str) -> str:
+def _card(name: str, rows: Mapping[str, str]) -> str:
     """README.md with YAML front matter; `name` is the folder's."""
-    checkpoint, config = facts.source
-    classes = "none (unconditional)"
-    if facts.classes is not None:
-        first, last = facts.classes[0], facts.classes[-1]
-        classes = f"{len(facts.classes):,}, from `{first}` to `{last}`"
     front = ModelCardData(
         library_name="diffusers", tags=["latentdc", "latent-diffusion", "dataset-distillation"]
     )
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""---
 {front.to_yaml()}
 ---
@@ -320,16 +290,9 @@ checkpoint's.
 
 | | |
 |---|---|
-| checkpoint | `{checkpoint.name}`, SHA-256 `{file_hash(checkpoint)}` |
-| shape | `{config.name}`, SHA-256 `{file_hash(config)}` |
-| command | `{facts.command}` |
-| parameters | {", ".join(f"{part} {number:,}" for part, number in facts.parameters.items())} |
-| weights of the UNet | {"averaged (EMA)" if facts.ema else "last of the training"} |
-| classes | {classes} |
-| resolution | {facts.resolution} px |
-| scaling factor | {facts.scaling_factor} |
-| left out | {"; ".join(facts.left_out) or "nothing"} |
+{table}
 
 Load it with `latentdc.load_prior(latentdc.PriorSettings(weights="{name}"\
-{"" if facts.classes else ", guidance=1"}), resolution={facts.resolution})`.
+{", guidance=1" if rows["classes"].startswith("none") else ""}), \
+resolution={rows["resolution"].removesuffix(" px")})`.
 """
