@@ -286,7 +286,7 @@ class ScorerTraining:
         """Of an epoch; their rows are places among `rows`."""
         count, batch, keys = len(self._rows), self._scorer.batch, ("scorer", epoch)
         sampler = self._sampler
-        return epoch_batches(count, batch, None, self._seed, *keys, join=True, infobatch=sampler)
+        return epoch_batches(count, batch, None, self._seed, *keys, join=True, sampler=sampler)
 
     def _lr(self, step: tuple[int, Batch], *, steps: int) -> float:
         return self._scorer.lr * ((1 + math.cos(math.pi * step[0] / steps)) / 2)
