@@ -83,6 +83,11 @@ LEARNED_LR = """
 
 Learned with the images: a learning rate of {lr:.6g} for students trained by SGD."""
 
+WEIGHTS = """
+
+The images weigh {least:.3g} to {most:.3g} times their mean (`weights` in `latents.safetensors`);
+the loss of image k counts N w_k / sum(w) times."""
+
 
 def dataset_card(
     images: Images,
@@ -92,6 +97,7 @@ def dataset_card(
     provenance: Mapping[str, object],
     learned_lr: float | None = None,
     whitening: Whitening | None = None,
+    weights: Tensor | None = None,
     recipe: str | None = None,
     results: Mapping[str, object] | None = None,
 ) -> str:
@@ -104,6 +110,7 @@ def dataset_card(
         provenance: where the set comes from.
         learned_lr: learning rate that was learned with it.
         whitening: that it was made for.
+        weights: of its images.
         recipe: YAML of the resolved recipe.
         results: as `latentdc.results.result.to_json` gives; other plain values are listed.
 
@@ -128,7 +135,7 @@ def dataset_card(
         per_class=per_class,
         classes=len(class_names),
         provenance=_listed(provenance) or "It was not recorded.",
-        training=_training(learned_lr, whitening),
+        training=_training(learned_lr, whitening, weights),
         recipe="" if recipe is None else _fenced(recipe.strip()),
         results="Not measured." if results is None else _results(results),
         floats=FLOATS if kind == "images" and images.is_floating_point() else "",
@@ -162,7 +169,7 @@ def _front_matter(
     )
 
 
-def _training(learned_lr: float | None, whitening: Whitening | None) -> str:
+def _training(learned_lr: float | None, whitening: Whitening | None, weights: Tensor | None) -> str:
     """What students of the set need beside its images."""
     text = ""
     if whitening is not None:
@@ -170,6 +177,9 @@ def _training(learned_lr: float | None, whitening: Whitening | None) -> str:
         text += WHITENED.format(mean=list(mean), std=list(std))
     if learned_lr is not None:
         text += LEARNED_LR.format(lr=learned_lr)
+    if weights is not None:
+        shares = weights / weights.double().mean()
+        text += WEIGHTS.format(least=float(shares.min()), most=float(shares.max()))
     return text
 
 

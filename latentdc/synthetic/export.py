@@ -5,7 +5,7 @@ imagefolder: OUT/<class name>/00000.png, as torchvision and `datasets` read it. 
 pt: a dictionary for torch.load with `images`, (N, 3, H, W) float32 in [0, 1], not normalised;
     `labels`, (N,) int64, or (N, C) logits of a set with soft labels; and `class_names`. Images are
     ordered by class, as the evaluators of DC, DM and MTT expect: normalise them with the mean and
-    std that your students use.
+    std that your students use. A set that weighs its images has `weights`, (N,) float32.
     A set of feature vectors has `vectors`, (N, D) float32 in the data's units, in their place.
 """
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from latentdc import cli
 from latentdc.errors import InputError
 from latentdc.io import is_free, locked, write_bytes, writing
+from latentdc.ranks import say
 from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
         raise InputError(
             "the images of this set are float and PNGs would round them; use --format pt."
         )
+    if synthetic.weights is not None:
+        say("note", "PNGs have no weights; those of this set's images are in --format pt.")
     if not is_free(out):
         raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
     folders = layout.folder_names(synthetic.class_names)
@@ -70,6 +73,8 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
         "class_names": list(synthetic.class_names),
     }
     samples = synthetic.floats()[by_class].cpu()
+    if synthetic.weights is not None:
+        content["weights"] = synthetic.weights[by_class].cpu()
     if synthetic.kind == "vectors":
         content["vectors"] = samples
     else:

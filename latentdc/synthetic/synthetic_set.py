@@ -62,7 +62,8 @@ class SyntheticSet:
         noise: (N, ...) float32 noise of the sampler, one per image.
         soft_labels: (N, C) float32 logits that were made with the images (TESLA, DATM): students
             learn from these in place of `labels`.
-        weights: (N,) float32, what each image's loss is multiplied by; positive.
+        weights: (N,) float32, what each image's loss counts beside the others'; positive. Students
+            see them scaled to a mean of 1.
         learned_lr: learning rate of students (SGD) that was learned with the images.
         grid: whole pictures along each side of an image that is a mosaic, 1 for single pictures;
             None where it is not known. Views of mosaics stay inside one picture by it.
@@ -321,6 +322,7 @@ class SyntheticSet:
             provenance=provenance,
             learned_lr=self.learned_lr,
             whitening=self.whitening,
+            weights=self.weights,
             recipe=recipe,
             results=results,
         )

@@ -11,6 +11,7 @@ from latentdc.evaluate.training import train_student, training_steps
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import new_network
 from latentdc.recipe.labels import Labels, Teacher, Views
+from latentdc.synthetic import SyntheticSet
 from latentdc.training import InfoBatch, epoch_batches
 from tests.evaluate.toys import protocol, stripes
 
@@ -68,7 +69,7 @@ def test_the_expected_weight_of_every_image_is_one():
 def test_a_student_under_infobatch_is_trained_by_rescaled_gradients():
     data, epochs, lr = stripes(24), 8, 0.05
     trained = train_student(
-        data,
+        SyntheticSet.from_real(data),
         "convnet3@4",
         protocol(steps=6 * epochs, batch=BATCH, infobatch=RHO, lr=lr, weight_decay=0),
         seed=0,

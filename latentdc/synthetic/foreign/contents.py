@@ -56,12 +56,14 @@ class Contents:
         labels: of them; None where the file holds images alone.
         class_names: that labels index; None where the file has none.
         learned_lr: what lies beside them as a learning rate.
+        weights: of the images, in our own export.
     """
 
     images: Any
     labels: Any
     class_names: Any = None
     learned_lr: Any = None
+    weights: Any = None
 
 
 def read_contents(path: Path) -> Contents:
@@ -95,7 +97,8 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> Contents | None:
     found = (content[key] for key in NAMES if key in content)
     names = next((value for value in found if not isinstance(value, int)), None)  # else their count
     if labels is not None and images is not None:
-        return Contents(images, labels, names)
+        weights = None if names is None else content.get("weights")
+        return Contents(images, labels, names, weights=weights)
     if isinstance(images, list | tuple) and images and "data" in content:
         if len(images) > 1:
             several = f"{path} holds {len(images)} sets, one per experiment"

@@ -3,7 +3,8 @@
 - DC, DSA, DM: `{"data": [[images, labels], ...], "accs_all_exps": ...}`, one pair per experiment.
 - MTT and its successors, GLaD: `images_best.pt` beside `labels_best.pt`, and `lr_best.pt` where the
   learning rate was saved; labels of N x C are soft.
-- `latentdc export --format pt`: `{"images", "labels", "class_names"}`, images in [0, 1].
+- `latentdc export --format pt`: `{"images", "labels", "class_names"}`, perhaps with `weights`;
+  images in [0, 1].
 - What people save by hand, also as .npz: see `contents`.
 
 Floating tensors without class names are what their networks were given: normalised, and whitened
@@ -60,7 +61,7 @@ def read_tensors(
     found = read_contents(path)
     if found.labels is None:
         found = _with_files_beside(found, path)
-    images, given = _images(found.images, path), found.labels
+    images, given, weights = _images(found.images, path), found.labels, found.weights
     names = _names(found.class_names, path)
     if names is None and _are_texts(given):
         texts = [str(text) for text in given]
@@ -86,6 +87,7 @@ def read_tensors(
         hard,
         class_names,
         soft_labels=soft,
+        weights=None if weights is None else dense(weights, "weights", path).float(),
         learned_lr=None if found.learned_lr is None else _rate(found.learned_lr, path),
     )
     return whole if ipc is None else whole.first_of_each(ipc), numbering

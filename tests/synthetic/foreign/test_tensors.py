@@ -75,9 +75,11 @@ def test_our_own_export_comes_back(tmp_path):
     torch.testing.assert_close((found.images + 1) * 127.5, data.images[order].float())
     assert torch.equal(found.labels, 2 - data.labels[order])
     soft = 4 * torch.eye(3)[data.labels] - 1
-    export_pt(replace(SyntheticSet.from_real(data), soft_labels=soft), tmp_path / "soft.pt")
+    parts = {"soft_labels": soft, "weights": torch.arange(1.0, 7.0)}
+    export_pt(replace(SyntheticSet.from_real(data), **parts), tmp_path / "soft.pt")
     found, _ = read_tensors(tmp_path / "soft.pt", NAMES[::-1], None, None, PLAIN)
     assert torch.equal(found.soft_labels, soft[order].flip(1))
+    assert torch.equal(found.weights, parts["weights"][order])
 
 
 class Code:
