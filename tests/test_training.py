@@ -48,8 +48,8 @@ def student(network: str, count: int, batch: int, size: int = 32, **keys):
     data, accelerator = noise(count, size), keys.pop("accelerator", Accelerator())
     chosen = EvalProtocol(name="toy", students=[network], epochs=2, batch=batch, **keys)
     return train_student(
-        SyntheticSet.from_real(data), network, chosen.resolve(count, 2), seed=3, normalization=NORMALIZATION,
-        accelerator=accelerator,
+        SyntheticSet.from_real(data), network, chosen.resolve(count, 2), seed=3,
+        normalization=NORMALIZATION, accelerator=accelerator,
     )  # fmt: skip
 
 
