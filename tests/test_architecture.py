@@ -21,7 +21,7 @@ KNOWN: Mapping[str, Mapping[str, str]] = {
     "beyond recipe/": {},
     "methods know": {},
     "knows Recipe": {
-        "evaluate.evaluate": "takes data and protocol from the recipe",
+        "evaluate.commands": "shared by the commands evaluate and measure",
         "evaluate.saved": "reads the recipe inside of a set",
         "metrics.measure": "takes data and prior from the recipe",
     },

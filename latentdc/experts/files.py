@@ -85,15 +85,9 @@ def open_experts(
 ) -> ExpertFiles | ReplayBuffers:
     """The experts that a recipe follows, checked by all that can be known without its data.
 
-    A folder without a manifest of ours may hold replay buffers of MTT.
-
-    Args:
-        settings: of their trainings.
-        objective: whose network they are of, and whose trajectory names their folder.
-        data: that they were trained on.
-        prune: how its core set was chosen. Where it names a core set of its own, how the experts'
-            was chosen does not count, only (by `require_data`) whether it is the same.
-        seed: of their trainings, by which the folder is found.
+    A folder without a manifest of ours may hold replay buffers of MTT. Where `prune` names a core
+    set of its own, how the experts' was chosen does not count, only (by `require_data`) whether it
+    is the same.
 
     Raises:
         InputError: some are missing, or they were made otherwise.
@@ -208,15 +202,10 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def require_same(folder: Path, manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Refuse experts of another making.
-
-    Args:
-        folder: that they lie in, for the message.
-        manifest: their facts.
-        facts: that they should have.
+    """Refuse experts whose `manifest` has other facts than these.
 
     Raises:
-        InputError: names the first fact that differs.
+        InputError: names the first that differs.
     """
     for key, value in as_read_back(dict(facts)).items():
         if manifest.get(key) != value:

@@ -143,12 +143,14 @@ def given_scorer(
     if last is not None and last.shape[0] == len(wordnet_ids()) != count:
         columns, count = imagenet_indices(data.class_names), len(wordnet_ids())
         model = build_network(settings.network, num_classes=count, resolution=resolution)
-    if differences := _differences(model.state_dict(), state):
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        why = " ".join(str(error).split()).partition(": ")[2]
         raise InputError(
-            f"{settings.weights} does not fit {settings.network} with {count} classes: "
-            f"{differences}; name the network of these weights in {key}."
-        )
-    model.load_state_dict(state)
+            f"{settings.weights} does not fit {settings.network} with {count} classes; name the "
+            f"network of these weights in {key}: {why[:300]}"
+        ) from error
     return Classifier(model, preparation(resolution, normalization), columns)
 
 
@@ -189,21 +191,6 @@ def preparation(resolution: int, normalization: Plain) -> Callable[[Tensor], Ten
     prepare: Callable[[Tensor], Tensor]
     prepare = v2.Compose([resize, v2.Normalize(normalization.mean, normalization.std)])
     return prepare
-
-
-def _differences(ours: dict[str, Tensor], given: dict[str, Tensor]) -> str:
-    """In words, or empty where the weights fit."""
-    counters = {key for key in ours if key.endswith("num_batches_tracked")}  # older files lack them
-    missing = sorted(ours.keys() - given.keys() - counters)
-    surplus = sorted(given.keys() - ours.keys())
-    shapes = [
-        f"{key} has shape {tuple(given[key].shape)} instead of {tuple(ours[key].shape)}"
-        for key in ours
-        if key in given and given[key].shape != ours[key].shape
-    ]
-    found = [f"{len(missing)} weights are missing ({', '.join(missing[:3])})"] if missing else []
-    found += [f"{len(surplus)} are unknown ({', '.join(surplus[:3])})"] if surplus else []
-    return ", ".join(found + shapes[:3])
 
 
 class ScorerTraining:
@@ -324,8 +311,9 @@ class ScorerTraining:
         self.done = int(state["done"])
 
 
+@torch.no_grad()
 def real_accuracy(
-    classifier: nn.Module, images: Images, labels: Tensor, device: torch.device
+    classifier: Callable[[Tensor], Tensor], images: Images, labels: Tensor, device: torch.device
 ) -> float:
     """Share of up to `CHECKED` real images (N, ...) that a classifier names rightly."""
     chosen = choose(len(labels), CHECKED, generator(0, "teacher check"))

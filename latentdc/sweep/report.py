@@ -34,7 +34,7 @@ def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
 
 
 def collect(cells: Cells, folder: Path) -> dict[Point, list[Result]]:
-    """The results of the finished cells that have some, by every point that shares their run.
+    """The results of the finished cells, by every point that shares their run; perhaps none.
 
     `run` names these points, `seconds` are those of all distillation steps.
     """
@@ -42,11 +42,12 @@ def collect(cells: Cells, folder: Path) -> dict[Point, list[Result]]:
     home = shared_runs(cells, folder)
     for first in dict.fromkeys(home[point] for point in cells):
         target = cell_folder(folder, first)
-        results = cell_results(target) if is_finished(cells[first], target) else []
+        if not is_finished(cells[first], target):
+            continue
         points = [point for point in cells if home[point] == first]
         name = " and ".join(", ".join(point) for point in points)
-        named = [replace(result, run=name) for result in results]
-        found |= dict.fromkeys(points, named) if named else {}
+        named = [replace(result, run=name) for result in cell_results(target)]
+        found |= dict.fromkeys(points, named)
     return {point: found[point] for point in cells if point in found}
 
 
@@ -80,6 +81,8 @@ def table(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results) -
     missing = sum(point not in results for point in wanted)
     if missing:
         lines.append(f"\n{missing} of {len(wanted)} cells are not finished.")
+    elif not every:
+        lines.append("All cells are finished, and evaluate.rows=[] evaluates nothing.")
     return "\n".join(lines)
 
 
@@ -178,7 +181,7 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, pa
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    cells = {point: of_cell(found, found[0].student) for point, found in results.items()}
+    cells = {p: of_cell(found, found[0].student) for p, found in results.items() if found}
     known = {point: result for point, result in cells.items() if result is not None}
     if not known:
         return False

@@ -19,7 +19,7 @@ from latentdc.io import InUse, fingerprint, locked, read_json, write_json
 from latentdc.methods.matching import check_moves
 from latentdc.parts import build_prior, recipe_experts
 from latentdc.priors.files import WeightsMissing
-from latentdc.prune.prune import score_dataset
+from latentdc.prune.score import score_dataset
 from latentdc.prune.select import most_kept
 from latentdc.ranks import warn
 from latentdc.recipe import Data, Recipe

@@ -190,15 +190,15 @@ def open_set(place: Place, train: "Dataset", data: Data | None = None) -> "Read"
 def _open_foreign(place: Place, train: "Dataset", data: Data) -> "Read":
     require_images(data, f"reading {place.given}, a set of others,")
     path, ipc, numbers, names = place.path, place.ipc, place.numbers, train.class_names
-    try:  # Readers are imported where they are needed: `datasets` takes a second.
-        if place.kind == "images":
-            from latentdc.synthetic.foreign.images import read_images
+    try:
+        if place.kind != "tensors":
+            from latentdc.synthetic.foreign import pictures
 
-            return read_images(path, names, ipc, numbers, train.resolution)
-        if place.kind == "rows":
-            from latentdc.synthetic.foreign.rows import read_rows
-
-            return read_rows(path, names, ipc, numbers, train.resolution, data.label)
+            if place.kind == "images":
+                split = pictures.folder_pictures(path)
+            else:
+                split = pictures.table_pictures(path, data.label)
+            return pictures.read_pictures(split, names, ipc, numbers, train.resolution)
         from latentdc.data.open import preprocessing
         from latentdc.synthetic.foreign.tensors import read_tensors
 

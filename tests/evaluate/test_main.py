@@ -221,7 +221,7 @@ def test_wrong_calls_end_with_one_line_before_anything_is_trained(run, capsys):
     assert "did you mean 'evaluate.seeds'" in wrong(capsys, str(run), "evaluate.seds=2")
     assert "did you mean 'convnet3'" in wrong(capsys, str(run), "evaluate.students=[convnt3]")
     assert "convnet5 takes images" in wrong(capsys, str(run), "evaluate.students=[convnet5]")
-    assert "a set is named twice" in wrong(capsys, str(run), str(run))
+    assert "are the same set" in wrong(capsys, str(run), str(run))
     assert "are the same set" in wrong(capsys, str(run), f"{run}/synthetic")
     assert "by its folder, file or Hub id, got ''" in wrong(capsys, "")
     assert "cannot read protocol=[quick" in wrong(capsys, str(run), "protocol=[quick")

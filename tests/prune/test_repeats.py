@@ -9,7 +9,8 @@ from latentdc.errors import InputError
 from latentdc.evaluate.__main__ import main as evaluate
 from latentdc.prune.__main__ import main as prune
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.prune import choose_coreset, prune_dataset, score_dataset
+from latentdc.prune.prune import choose_coreset, prune_dataset
+from latentdc.prune.score import score_dataset
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES
 from tests.prune.toys import colours
@@ -127,6 +128,7 @@ def test_data_without_repeats_say_nothing(desk, capsys):
     assert "repeats" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_synthetic_set_starts_from_different_images(desk, capsys):
     from latentdc.distill import main as distill
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune.prune import choose_coreset, score_dataset
+from latentdc.prune.prune import choose_coreset
+from latentdc.prune.score import score_dataset
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES, require_rule
 from tests.prune.toys import colours
