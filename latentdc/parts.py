@@ -28,7 +28,10 @@ from latentdc.prune.scorers import (
     real_accuracy,
     refuse_chance,
 )
+from latentdc.ranks import say
 from latentdc.recipe import Recipe
+from latentdc.synthetic.open import find, open_set
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,42 @@ def real_classifier(
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
     refuse_chance(accuracy, class_counts(test).tolist(), advice)
     return classifier, accuracy
+
+
+def student_of(
+    recipe: Recipe, parts: Parts, one: SyntheticSet, accelerator: Accelerator
+) -> Classifier:
+    """The network of `prune.scorer`, trained on a set for as many steps as on all real images."""
+    scorer, classes = recipe.prune.scorer, one.class_names
+    steps = scorer.epochs * -(-len(parts.train) // scorer.batch)
+    epochs = -(-steps // -(-len(one) // scorer.batch))
+    images = Dataset(one.levels(), one.labels, classes, torch.arange(len(one)), "selection.start")
+    training = ScorerTraining(
+        images,
+        replace(scorer, epochs=epochs, infobatch=None),
+        normalization=Normalization(scorer.mean or recipe.data.mean, scorer.std or recipe.data.std),
+        seed=recipe.seed,
+        accelerator=accelerator,
+    )
+    for _ in training.run():
+        pass
+    return training.classifier.eval().requires_grad_(False)
+
+
+def open_pool(recipe: Recipe, parts: Parts, name: str) -> SyntheticSet:
+    """Any set that can be scored, in the classes of the training images.
+
+    Raises:
+        InputError: there is none, or its class numbers could stand for other classes.
+    """
+    found, numbering = open_set(find(name), parts.train, recipe.data)
+    if numbering is not None and numbering.others:
+        say(
+            "note",
+            f"the class numbers of {name} are read as {numbering.what}; `latentdc evaluate` checks "
+            "whether they fit the images.",
+        )
+    return found
 
 
 def _kept_classifier(path: Path) -> dict[str, torch.Tensor]:

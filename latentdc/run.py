@@ -21,7 +21,7 @@ from latentdc.methods.context import Context
 from latentdc.methods.latents import check_fit
 from latentdc.methods.matching import check_moves, check_precision
 from latentdc.objectives.base import LEARNED_LR
-from latentdc.parts import Parts, open_parts, real_classifier
+from latentdc.parts import Parts, open_parts, open_pool, real_classifier, student_of
 from latentdc.pictures import save_grid
 from latentdc.priors.base import Prior
 from latentdc.priors.pixel import VectorPrior
@@ -185,6 +185,8 @@ def _context(
         picture=picture,
         mean=recipe.prune.scorer.mean or recipe.data.mean,
         classifier=lambda: real_classifier(recipe, parts, home, accelerator),
+        student=lambda one: student_of(recipe, parts, one, accelerator),
+        open_set=lambda name: open_pool(recipe, parts, name),
         objective=parts.objective,
     )
     return checkpoint.in_folder(folder, context)

@@ -14,6 +14,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.objectives.base import Objective
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 ByClass = dict[int, dict[str, Tensor]]  # tensors by class and name
 Fill = Callable[[Tensor | None], None]
@@ -55,6 +56,8 @@ class Context:
         mean: colour of the real images, in [0, 1].
         classifier: makes a classifier of the real images, (B, 3, H, W) in [-1, 1] -> (B, C) logits,
             in eval mode, that was found to know them, and tells its accuracy.
+        student: trains a network on a synthetic set for as long as `classifier`, of the same kind.
+        open_set: a set by its path or Hub id, in the classes of `train`.
         objective: what a method that matches matches.
         load_state: the last saved state, or None; all processes call it together.
         save_state: keeps a state; all processes call it together.
@@ -71,6 +74,8 @@ class Context:
     picture: Picture | None = None
     mean: tuple[float, ...] = Normalization().mean
     classifier: Callable[[], tuple[nn.Module, float]] | None = None
+    student: Callable[[SyntheticSet], nn.Module] | None = None
+    open_set: Callable[[str], SyntheticSet] | None = None
     objective: Objective | None = None
     load_state: Callable[[], State | None] | None = None
     save_state: Callable[[State], None] | None = None

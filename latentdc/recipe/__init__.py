@@ -9,7 +9,7 @@ from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.methods import METHODS, Matching, Method, Mosaic, Rded, Trim
 from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
-from latentdc.recipe.pools import Select
+from latentdc.recipe.pools import Select, Selection
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
 from latentdc.recipe.run import Recipe
@@ -35,6 +35,7 @@ __all__ = [
     "RuleSettings",
     "Scorer",
     "Select",
+    "Selection",
     "Trajectory",
     "Trim",
     "expand_home",

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from latentdc.recipe.checks import require
 from latentdc.recipe.data import require_images
 from latentdc.recipe.fields import check_fields, nearest
+from latentdc.recipe.pools import Selection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +204,11 @@ def _check_rded(recipe: Any) -> dict[str, Any]:
 
 
 def _check_selection(recipe: Any) -> dict[str, Any]:
+    kind = recipe.selection.select.kind
+    if kind not in (None, "random"):
+        require_images(recipe.data, f"selection.select.kind={kind}")
+    if not recipe.selection.plain:
+        return {}
     return _count(recipe, recipe.ipc, "images as they are")
 
 
@@ -251,7 +257,9 @@ METHODS = {
     "matching": MethodKind("latentdc.methods.matching:matching", "distill", True, _check_matching),
     "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", "mosaic", check=_check_mosaics),
     "rded": MethodKind("latentdc.methods.rded:rded", "rded", check=_check_rded),
-    "selection": MethodKind("latentdc.methods.selection:selection", check=_check_selection),
+    "selection": MethodKind(
+        "latentdc.methods.selection:selection", "selection", check=_check_selection
+    ),
 }
 
 
@@ -260,8 +268,8 @@ class Method:
     """What makes the synthetic set of the core set.
 
     Attributes:
-        kind: `matching` (LD3M and its spaces), `mosaic` (PCA), `rded`, `selection` (the core set's
-            best images as they are); or `module:function` of a method of your own.
+        kind: `matching` (LD3M and its spaces), `mosaic` (PCA), `rded`, `selection` (images as
+            they are, of the core set or of any pool); or `module:function` of a method of your own.
         options: settings of a method of your own.
     """
 
@@ -305,3 +313,4 @@ class MethodSections:
     distill: Matching = field(default_factory=Matching)
     mosaic: Mosaic = field(default_factory=Mosaic)
     rded: Rded = field(default_factory=Rded)
+    selection: Selection = field(default_factory=Selection)

@@ -185,11 +185,14 @@ class SyntheticSet:
 
     def first_of_each(self, ipc: int) -> "SyntheticSet":
         """The first `ipc` images of each class, in their order."""
-        rows = first_of_each(self.labels, ipc)
+        return self.rows(torch.tensor(first_of_each(self.labels, ipc)))
+
+    def rows(self, rows: Tensor) -> "SyntheticSet":
+        """The images at `rows` (M,), in that order, with what belongs to them."""
         parts = {name: getattr(self, name) for name in PARTS}
         return replace(
             self,
-            images=self.images[torch.tensor(rows)],
+            images=self.images[rows],
             labels=self.labels[rows],
             **{name: part[rows] for name, part in parts.items() if part is not None},
         )
