@@ -76,7 +76,11 @@ class Rows(nn.Module):
 
 
 POOL = SyntheticSet.from_real(stripes(30, seed=5))
-OPENED = {"pool": POOL, "start": POOL.first_of_each(1), "other": replace(POOL, class_names="abc")}
+OPENED = {
+    "pool": POOL,
+    "start": POOL.first_of_each(1),
+    "other": replace(POOL, class_names=("a", "b", "c")),
+}
 
 
 def context(ipc, **given):
