@@ -33,8 +33,7 @@ from latentdc.images import Images, MappedImages
 from latentdc.io import (
     file_hash,
     fingerprint,
-    load_metadata,
-    load_tensors,
+    load_with_metadata,
     locked,
     save_tensors,
     writing,
@@ -203,7 +202,7 @@ def _decode_one(split: EncodedSplit, row: int, resolution: int) -> Decoded:
 
 
 def _read(home: Path, split: EncodedSplit, resolution: int) -> Dataset:
-    samples, written = load_tensors(home / _SAMPLES), load_metadata(home / _SAMPLES)
+    samples, written = load_with_metadata(home / _SAMPLES)
     labels = samples["labels"]
     missing = len(split) - len(labels)
     if missing and ranks.rank() == 0:

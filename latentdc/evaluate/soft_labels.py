@@ -22,7 +22,7 @@ from latentdc.evaluate.label_store import (
     encode,
     replayed_epoch,
 )
-from latentdc.evaluate.sets import views_for
+from latentdc.evaluate.sets import protocol_for
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import Ensemble, open_teachers
 from latentdc.evaluate.training import SoftLabels
@@ -169,7 +169,7 @@ def _store_facts(
     labels = protocol.labels
     facts: dict[str, object] = {
         "set": digest,
-        "views": changed(views_for(protocol.views, labelled)),
+        "views": changed(protocol_for(protocol, labelled).views),
         "seed": STORE_SEED,
         "epochs": _stored_epochs(protocol, len(labelled.labels)),
         "precision": labels.precision,
@@ -320,7 +320,7 @@ class Labelling:
         images, draws = labelled.images, Draws()
         device = self.setting.accelerator.device
         if epoch is not None:
-            views, size = views_for(self.protocol.views, labelled), images.shape[-1]
+            views, size = protocol_for(self.protocol, labelled).views, images.shape[-1]
             draws = draw_views(views, count=len(images), size=size, seed=STORE_SEED, epoch=epoch)
         placed = place(images, device)
         wanted = torch.arange(len(images)) if rows is None else rows

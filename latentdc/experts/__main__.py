@@ -13,6 +13,7 @@ from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune
+from latentdc.run_folder import CORESET
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -86,7 +87,7 @@ def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, ob
 def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
-    from latentdc.experts.files import CORESET, data_facts, missing_experts, write_manifest
+    from latentdc.experts.files import data_facts, missing_experts, write_manifest
     from latentdc.experts.training import expert_bytes, train_experts
     from latentdc.prune.coreset import Coreset
     from latentdc.prune.prune import prune_dataset

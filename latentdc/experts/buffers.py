@@ -19,6 +19,7 @@ from torch.func import functional_call
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing
+from latentdc.io import fingerprint
 from latentdc.networks.build import build_network, outline
 from latentdc.prune.scorers import least_accuracy, real_accuracy
 from latentdc.recipe import ObjectiveSettings
@@ -63,6 +64,8 @@ class ReplayBuffers:
                 f"buffers, and experts.count is {self.count}; set it to what there is, or less."
             )
         self._names: list[str] | None = None
+        told = [(path.name, path.stat().st_size) for path in files]
+        self.identity = fingerprint([count, told])  # by names and sizes: they are large
 
     def check(self, train: Dataset, normalization: Preprocessing) -> None:
         """Refuse experts of another network, of too few epochs, or that know nothing of the images.

@@ -18,9 +18,9 @@ from latentdc.experts.buffers import ReplayBuffers, buffer_files
 from latentdc.images import Preprocessing
 from latentdc.io import as_read_back, file_hash, fingerprint, load_tensors, read_json, write_json
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune
+from latentdc.run_folder import CORESET
 
 MANIFEST = "experts.json"
-CORESET = "coreset.parquet"  # what the experts were trained on
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class ExpertFiles:
     def coreset(self) -> Path:
         """File of the core set that they were trained on."""
         return self.folder / CORESET
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits of their number and of how they were trained."""
+        return fingerprint([self.count, read_manifest(self.folder)])
 
     def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
         """Of one expert after so many epochs, by name, float32 on the CPU.

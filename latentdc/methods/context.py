@@ -1,7 +1,7 @@
 """What a method may use beside its core set, prior and settings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -49,14 +49,14 @@ class Context:
     Attributes:
         ipc: synthetic images per class.
         seed: of all draws.
-        accelerator: of this process; None makes one.
+        accelerator: of this process.
         train: all real images of the training split.
         picture: row of `train` -> the image as its file holds it, before it was cut to a square;
             None where only the decoded one is there.
         mean: colour of the real images, in [0, 1].
         classifier: makes a classifier of the real images, (B, 3, H, W) in [-1, 1] -> (B, C) logits,
             in eval mode, that was found to know them, and tells its accuracy.
-        student: trains a network on a synthetic set for as long as `classifier`, of the same kind.
+        student: trains a network like `classifier`'s on few images, for as many steps.
         open_set: a set by its path or Hub id, in the classes of `train`.
         objective: what a method that matches matches.
         load_state: the last saved state, or None; all processes call it together.
@@ -69,12 +69,12 @@ class Context:
 
     ipc: int = 1
     seed: int = 0
-    accelerator: Accelerator | None = None
+    accelerator: Accelerator = field(default_factory=Accelerator)
     train: Dataset | None = None
     picture: Picture | None = None
     mean: tuple[float, ...] = Normalization().mean
     classifier: Callable[[], tuple[nn.Module, float]] | None = None
-    student: Callable[[SyntheticSet], nn.Module] | None = None
+    student: Callable[[Dataset], nn.Module] | None = None
     open_set: Callable[[str], SyntheticSet] | None = None
     objective: Objective | None = None
     load_state: Callable[[], State | None] | None = None
@@ -86,8 +86,7 @@ class Context:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ipc", require_whole(self.ipc, "ipc"))
         object.__setattr__(self, "seed", require_whole(self.seed, "seed", least=0))
-        if self.accelerator is not None:
-            require_a(Accelerator, self.accelerator, "accelerator", "make one, or leave it out")
+        require_a(Accelerator, self.accelerator, "accelerator", "make one, or leave it out")
 
     def real_images(self) -> Dataset:
         """The training split, of which a core set names images.

@@ -116,7 +116,10 @@ def _chosen(
         if choice.kind == "learnability" and start is not None:
             if context.student is None:
                 raise InputError("learnability asks a student; give Context(student=...).")
-            networks.append(context.student(start))
+            few = Dataset(
+                start.levels(), start.labels, real.class_names, torch.arange(len(start)), "start"
+            )
+            networks.append(context.student(few))
         known = {
             name: _known(pool, rows, real, label, networks)
             for label, (name, rows) in enumerate(members.items())

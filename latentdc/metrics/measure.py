@@ -21,9 +21,9 @@ from latentdc.evaluate.teachers import known_accuracy, open_teacher
 from latentdc.images import Normalization, fetch
 from latentdc.io import write_json
 from latentdc.metrics import measures
-from latentdc.parts import build_prior
 from latentdc.plain_text import aligned_table
 from latentdc.priors.base import Prior
+from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import Classifier
 from latentdc.ranks import say
 from latentdc.recipe import Recipe
@@ -153,7 +153,14 @@ def _decoder_bytes(labelled: SyntheticSet, recipe: Recipe, train: Dataset) -> in
     if labelled.z is None:
         return None
     try:
-        return decoder_bytes(build_prior(recipe, "meta", class_names=train.class_names))
+        return decoder_bytes(
+            load_prior(
+                recipe.prior,
+                resolution=recipe.data.resolution,
+                class_names=train.class_names,
+                device="meta",
+            )
+        )
     except InputError as error:
         say("note", f"the decoder's bytes are left out: {error}")
         return None

@@ -26,12 +26,17 @@ PIXELS_CPU = 2**15  # 32 images of 32 px, whose feature maps stay in the caches
 PIXELS_GPU = 2**21  # 32 images of 256 px: about 4 GB of a ConvNet's feature maps with a graph
 
 
-def identity_of(settings: ObjectiveSettings, normalization: Preprocessing, seed: int) -> str:
-    """16 hex digits of what decides the loss of an objective; experts by their own files."""
+def identity_of(
+    settings: ObjectiveSettings, normalization: Preprocessing, seed: int, experts: object = None
+) -> str:
+    """16 hex digits of what decides the loss of an objective; experts say theirs, if they can."""
     facts = asdict(
         replace(settings, batch=1, trajectory=replace(settings.trajectory, experts=None))
     )
-    return fingerprint({"settings": facts, "seen": normalization.facts(), "seed": seed})
+    told = {"settings": facts, "seen": normalization.facts(), "seed": seed}
+    if (followed := getattr(experts, "identity", None)) is not None:
+        told["experts"] = followed
+    return fingerprint(told)
 
 
 class Objective(Protocol):

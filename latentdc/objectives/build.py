@@ -51,8 +51,8 @@ def build_objective(
     if settings.kind == "mtt":
         if experts is None:
             raise InputError(
-                "mtt follows experts; pass some, such as those of latentdc.parts."
-                "recipe_experts(recipe)."
+                "mtt follows experts; pass some, such as those of latentdc.experts.files."
+                "open_experts."
             )
         return TrajectoryMatching(settings, experts, **sizes, normalization=seen, seed=seed)
     match: Match = match_distributions

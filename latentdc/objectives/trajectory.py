@@ -75,7 +75,7 @@ class TrajectoryMatching:
         self.normalization = normalization
         self.augmentation = settings.augment
         self.batch = settings.batch
-        self.identity = identity_of(settings, normalization, seed)
+        self.identity = identity_of(settings, normalization, seed, experts)
         self.seed = seed
         network, sizes = settings.network, {"num_classes": num_classes, "resolution": resolution}
         self.student = disable_dropout(new_network(network, "inner", **sizes, seed=seed))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -19,7 +20,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from latentdc import runtime
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, class_counts, hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import (
@@ -32,6 +33,7 @@ from latentdc.images import (
     place,
     send,
 )
+from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network, new_network
 from latentdc.recipe import Scorer
 from latentdc.recipe.fields import nearest
@@ -309,6 +311,88 @@ class ScorerTraining:
         if self._sampler is not None:
             self._sampler.losses = state["losses"].clone()
         self.done = int(state["done"])
+
+
+def real_classifier(
+    scorer: Scorer,
+    train: Dataset,
+    test: Dataset,
+    *,
+    normalization: Plain,
+    seed: int,
+    folder: Path,
+    accelerator: Accelerator,
+) -> tuple[Classifier, float]:
+    """The network of `prune.scorer`, trained to the end or given, and its accuracy on the test set.
+
+    Trained here it sees the training images as they are, without augmentation; it is kept in a
+    folder that the runs of a sweep share.
+
+    Raises:
+        InputError: weights that do not fit, or a classifier at chance.
+    """
+    if scorer.weights is not None:
+        size = scorer.resolution or train.resolution  # torchvision's own preparation would crop
+        classifier = given_scorer(replace(scorer, resolution=size), train, normalization)
+        classifier = classifier.to(accelerator.device)
+    else:
+        training = ScorerTraining(
+            train, scorer, normalization=normalization, seed=seed, accelerator=accelerator
+        )
+        classifier = training.classifier
+        facts = {
+            "data": hash_samples(train.hashes, train.labels, train.class_names),
+            "scorer": asdict(scorer),
+            "normalization": normalization.facts(),
+            "seed": seed,
+            "precision": accelerator.mixed_precision,
+        }
+        path = folder / f"{fingerprint(facts)}.safetensors"
+        if runtime.broadcast(accelerator, path.is_file()):
+            state = runtime.main_first(accelerator, lambda: _kept_classifier(path))
+            classifier.load_state_dict(state)
+        else:
+            quiet = not accelerator.is_main_process
+            epochs = tqdm(training.run(), "classifier", scorer.epochs, disable=quiet)
+            for _ in epochs:
+                pass
+            if accelerator.is_main_process:
+                save_tensors(path, classifier.state_dict())
+    classifier.eval().requires_grad_(False)
+    accuracy = real_accuracy(classifier, test.images, test.labels, accelerator.device)
+    advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
+    refuse_chance(accuracy, class_counts(test).tolist(), advice)
+    return classifier, accuracy
+
+
+def trained_as_long(
+    scorer: Scorer,
+    few: Dataset,
+    images: int,
+    *,
+    normalization: Plain,
+    seed: int,
+    accelerator: Accelerator,
+) -> Classifier:
+    """The network of `prune.scorer`, trained on few images for as many steps as on `images`."""
+    steps = scorer.epochs * -(-images // scorer.batch)
+    epochs = -(-steps // -(-len(few) // scorer.batch))
+    settings = replace(scorer, epochs=epochs, infobatch=None)
+    training = ScorerTraining(
+        few, settings, normalization=normalization, seed=seed, accelerator=accelerator
+    )
+    for _ in training.run():
+        pass
+    return training.classifier.eval().requires_grad_(False)
+
+
+def _kept_classifier(path: Path) -> State:
+    try:
+        return load_tensors(path)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({error}); remove it to train this classifier again."
+        ) from error
 
 
 @torch.no_grad()

@@ -126,8 +126,9 @@ def class_budgets(sizes: list[int], prune: Prune, every: list[int] | None = None
     if prune.count > smallest:
         raise InputError(
             f"prune.count keeps {prune.count} images of each class and the smallest class has "
-            f"{_of(smallest, rows)}; a count per class is between 1 and that. For one count of "
-            "all images together set prune.scope=global."
+            f"{_of(smallest, rows)}; a count per class is between 1 and that. Where ipc and "
+            "mosaic.grid decide it, as for method.kind=selection and mosaic, choose smaller ones; "
+            "else prune.scope=global takes one count of all images together."
         )
     return [min(prune.count, size) for size in sizes]
 

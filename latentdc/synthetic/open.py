@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from latentdc.errors import InputError
 from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.data import require_images
-from latentdc.run_folder import CORESET
+from latentdc.run_folder import CORESET, SET
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.foreign.kinds import Kind, kind_of
 from latentdc.synthetic.foreign.numbers import NAMES, POSITIONS, Numbers
@@ -47,13 +47,13 @@ class Place:
     @property
     def run(self) -> Path:
         """The run folder in which it may lie."""
-        return self.path.parent if self.path.name in ("synthetic", CORESET) else self.path
+        return self.path.parent if self.path.name in (SET, CORESET) else self.path
 
     @property
     def name(self) -> str:
         """The last part of what the user called it, or of the run that it lies in."""
         path = Path(os.path.abspath(Path(self.given).expanduser()))
-        return (path.parent if path.name in ("synthetic", CORESET) else path).name
+        return (path.parent if path.name in (SET, CORESET) else path).name
 
     @property
     def is_core(self) -> bool:
