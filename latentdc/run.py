@@ -212,6 +212,8 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
             resolution=train.resolution,
             normalization=normalization,
             experts=experts,
+            prior=prior,
+            class_names=train.class_names,
             seed=recipe.seed,
         )
     if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
@@ -332,8 +334,8 @@ def provenance(
         }
     if shared.method.kind == "matching":
         facts |= {
-            "objective": shared.objective.kind,
-            "network": shared.objective.network,
+            "objective": (kind := shared.objective.kind),
+            "network": None if kind == "denoise" else shared.objective.network,
             "steps": shared.distill.steps,
         }
     elif shared.settings is not None:

@@ -171,10 +171,10 @@ def tensors_by_class(latents: Latents, optimizer: torch.optim.Optimizer, known: 
     }
     for name, parts in (("z", latents.z), ("c", latents.c), ("noise", latents.noise)):
         for label, part in zip(latents.classes, parts or (), strict=False):
-            velocity = optimizer.state.get(part, {}).get("momentum_buffer")
             saved[label][name] = part
-            if velocity is not None:
-                saved[label][f"{name}_momentum"] = velocity
+            for key, value in optimizer.state.get(part, {}).items():
+                if isinstance(value, Tensor):  # momentum, and what Adam keeps
+                    saved[label][f"{name}.{key}"] = value
     return {
         label: {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
         for label, tensors in saved.items()
@@ -199,8 +199,10 @@ def restore_momentum(saved: State, latents: Latents, optimizer: torch.optim.Opti
     found = saved.tensors(latents.classes)
     for name, parts in (("z", latents.z), ("c", latents.c)):
         for label, part in zip(latents.classes, parts or (), strict=False):
-            if (momentum := found[label].get(f"{name}_momentum")) is not None:
-                optimizer.state[part]["momentum_buffer"] = momentum.to(part.device)
+            for key, value in found[label].items():
+                if key.startswith(f"{name}."):
+                    value = value.to(part.device) if value.ndim else value  # Adam's count of steps
+                    optimizer.state[part][key.removeprefix(f"{name}.")] = value
 
 
 def known_images(saved: State, classes: range) -> ByClass:

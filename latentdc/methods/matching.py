@@ -76,7 +76,7 @@ def match(
 
     Args:
         coreset: real images to start from and to match; all of a data set or a pruned part.
-        prior: the space to optimise in.
+        prior: the space to optimise in; an objective of latents has its own.
         objective: what to match, and on how many real images per class and step.
         settings: of the optimisation; None takes the defaults.
         context: ipc, seed, and what the caller does for the run; None keeps no state.
@@ -93,6 +93,7 @@ def match(
     settings = Matching() if settings is None else settings
     context = Context() if context is None else context
     check_parts(coreset, prior, objective, settings, context)
+    prior = getattr(objective, "space", prior)
     accelerator, steps, names = context.accelerator, settings.steps, coreset.class_names
     check_precision(accelerator)
     saved = None if context.load_state is None else context.load_state()
@@ -180,17 +181,18 @@ def match_steps(work: Work, start: int, steps: int) -> Iterator[Step]:
     Logging and saving are the caller's.
     """
     accelerator, trimming = work.accelerator, work.trimming
+    judges_images = getattr(work.objective, "space", None) is None
     for index in range(start, steps):
         moved = work.latents.pick(work.moved(index))
         if not moved.classes:
             nothing = torch.zeros((), device=accelerator.device)
             yield Step(index, nothing, None if trimming is None else nothing)
             continue
-        if work.objective.scope == "class":
+        if work.objective.scope == "class" and judges_images:
             work.real.expect(index, moved.classes)
         work.optimizer.zero_grad(set_to_none=True)
         with accelerator.autocast():
-            decoded = moved.decode(work.prior)
+            decoded = moved.decode(work.prior) if judges_images else torch.cat(moved.z)
         gradient, loss = image_gradient(
             work.objective, index, decoded, moved.labels, work.real, accelerator, trimming
         )
@@ -227,8 +229,8 @@ def image_gradient(
     return images.grad[first : first + len(decoded)], loss
 
 
-def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.SGD:
-    """SGD over z and c with learning rates of their own; a rate of 0 leaves its tensors alone.
+def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.Optimizer:
+    """SGD or Adam over z and c, with rates of their own; a rate of 0 leaves its tensors alone.
 
     A class that a step does not decode gets no gradient, so that neither it nor its momentum moves:
     each class is optimised as if the steps that meet it were all there are.
@@ -237,6 +239,8 @@ def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.SGD:
     for parts, lr in ((latents.z, settings.lr_z), (latents.c, settings.lr_c)):
         if parts is not None:
             groups.append({"params": [part.requires_grad_(lr > 0) for part in parts], "lr": lr})
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(groups)
     return torch.optim.SGD(groups, lr=settings.lr_z, momentum=settings.momentum)
 
 
@@ -292,6 +296,7 @@ def _facts(
         "objective": getattr(objective, "identity", None),
         "batch": getattr(objective, "batch", BATCH),
         "classes_per_step": settings.classes_per_step,
+        "optimizer": settings.optimizer,
         "trim": asdict(settings.trim) if trims else None,
         "precision": context.accelerator.mixed_precision,
         "processes": context.accelerator.num_processes,

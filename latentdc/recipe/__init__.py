@@ -8,7 +8,14 @@ from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.methods import METHODS, Matching, Method, Mosaic, Rded, Trim
-from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
+from latentdc.recipe.objective import (
+    LOOPS,
+    Denoising,
+    Experts,
+    Loops,
+    ObjectiveSettings,
+    Trajectory,
+)
 from latentdc.recipe.pools import Select, Selection
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
@@ -20,6 +27,7 @@ __all__ = [
     "LOOPS",
     "METHODS",
     "Data",
+    "Denoising",
     "Evaluate",
     "Experts",
     "Hub",

@@ -45,6 +45,7 @@ class Matching:
         lr_z: learning rate of the latents (pixels, for the pixel prior).
         lr_c: learning rate of the class conditions; 0 keeps them as they are.
         momentum: of SGD, for both.
+        optimizer: `sgd`, or `adam`, whose rates are of another scale.
         classes_per_step: move at most so many classes in a step; an epoch of steps meets each once.
             null moves all classes in every step.
         trim: of real mini-batches.
@@ -57,6 +58,7 @@ class Matching:
     lr_z: float = 1.0
     lr_c: float = 1.0
     momentum: float = 0.5
+    optimizer: Literal["sgd", "adam"] = "sgd"
     classes_per_step: int | None = None
     trim: Trim = field(default_factory=Trim)
     init: Literal["real", "noise"] = "real"
@@ -169,7 +171,18 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
         "left out of a step. Take 0 and prune before the experts are trained (prune.keep), or "
         "take dm or dc.",
     )
-    moves = distill.lr_z > 0 or (prior.kind == "diffusion" and distill.lr_c > 0)
+    require(
+        kind != "denoise" or prior.kind == "diffusion",
+        f"objective.kind=denoise asks a denoiser, and prior.kind={prior.kind} has none; write "
+        "prior.kind=diffusion.",
+    )
+    require(
+        kind != "denoise" or distill.trim.share == 0,
+        f"distill.trim.share={distill.trim.share}, but objective.kind=denoise looks at no real "
+        "images; leave it out.",
+    )
+    conditional = prior.kind == "diffusion" and kind != "denoise"  # which moves z alone
+    moves = distill.lr_z > 0 or (conditional and distill.lr_c > 0)
     require(
         moves or distill.steps == 0 or kind == "mtt",  # which learns a rate all the same
         f"distill.lr_z=0 and distill.lr_c={distill.lr_c:g} with prior.kind="
