@@ -75,8 +75,10 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     images, moved = classes * recipe.ipc, per_step * recipe.ipc
     processes = PartialState().num_processes
     here = most_together(classes, per_step, min(processes, classes)) * recipe.ipc
-    denoises = recipe.objective.kind == "denoise" and isinstance(prior, DiffusionPrior)
-    inputs = prior_inputs(prior.autoencoder if denoises else prior, 1)
+    denoises, space = recipe.objective.kind == "denoise", prior
+    if denoises and isinstance(prior, DiffusionPrior):
+        space = prior.autoencoder
+    inputs = prior_inputs(space, 1)
     forward = sweep(prior, inputs, denoises=denoises)
     plan = decoding_plan(recipe, prior, here)
     again = 0 if plan.memory == "fast" else 1
