@@ -64,7 +64,7 @@ def describe(recipe: Recipe) -> str:
     except WeightsMissing:
         prior = None
         lines["prior"] = f"{recipe.prior.weights}: {UNKNOWN}"
-    if prior and classes is not None and recipe.method.kind == "matching":
+    if prior and classes is not None and recipe.matches:
         lines |= _costs(recipe, prior, classes)
     return aligned(lines)
 

@@ -33,7 +33,7 @@ from latentdc.prune.prune import prune_dataset
 from latentdc.prune.scorers import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
-from latentdc.recipe import Recipe
+from latentdc.recipe import METHODS, Recipe
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import RESULTS, Result, save, to_json
 from latentdc.results.tables import to_text
@@ -205,7 +205,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
             )
     if experts is not None:
         experts.check(train, normalization)
-    if recipe.method.kind == "matching":
+    if recipe.matches:
         objective = build_objective(
             recipe.objective,
             num_classes=train.num_classes,
@@ -332,15 +332,18 @@ def provenance(
             "weights": None if isinstance(prior, VectorPrior) else shared.prior.weights,
             "prior_hash": prior.identity,
         }
-    if shared.method.kind == "matching":
+    kind = shared.method.kind
+    if shared.matches:
         facts |= {
-            "objective": (kind := shared.objective.kind),
-            "network": None if kind == "denoise" else shared.objective.network,
+            "objective": shared.objective.kind,
+            "network": None if shared.objective.kind == "denoise" else shared.objective.network,
             "steps": shared.distill.steps,
         }
-    elif shared.settings is not None:
-        named = shared.settings if isinstance(shared.settings, dict) else asdict(shared.settings)
-        facts["settings"] = as_read_back(named)
+    if kind not in METHODS:
+        facts["settings"] = as_read_back(shared.method.options)
+    for name in METHODS[kind].sections if kind in METHODS else ():
+        if name != "distill":
+            facts["settings"] = as_read_back(asdict(getattr(shared, name)))
     return facts | {
         "ipc": shared.ipc,
         "rule": coreset.rule,

@@ -98,6 +98,7 @@ def initial_latents(
     ipc: int,
     seed: int,
     from_noise: bool = False,
+    given: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> Latents:
     """Encoded core-set images, no image twice, and rows of the class embedding.
@@ -111,6 +112,7 @@ def initial_latents(
         ipc: images per class.
         seed: of all draws.
         from_noise: draw z from a standard normal instead of encoding.
+        given: (C * ipc, *latent_shape) z of all classes, in place of either.
         device: of the latents.
     """
     place = match_classes(coreset.class_names, prior)
@@ -125,7 +127,12 @@ def initial_latents(
     def start(label: int) -> Tensor | None:
         return prior.condition(place[label].repeat(ipc).to(device))
 
-    z = normal("z") if from_noise else _encoded(coreset, prior.encode, classes, ipc, seed, device)
+    if given is not None:
+        z: Parts = tuple(given[label * ipc : (label + 1) * ipc].to(device) for label in classes)
+    elif from_noise:
+        z = normal("z")
+    else:
+        z = _encoded(coreset, prior.encode, classes, ipc, seed, device)
     starts = [condition for label in classes if (condition := start(label)) is not None]
     return Latents(
         classes=tuple(classes),

@@ -71,6 +71,8 @@ def match(
     objective: Objective,
     settings: Matching | None = None,
     context: Context | None = None,
+    *,
+    z: Tensor | None = None,
 ) -> SyntheticSet:
     """Optimise `context.ipc` images per class so that they replace `coreset`.
 
@@ -80,6 +82,7 @@ def match(
         objective: what to match, and on how many real images per class and step.
         settings: of the optimisation; None takes the defaults.
         context: ipc, seed, and what the caller does for the run; None keeps no state.
+        z: (N, *latent_shape) latents to start from, class by class; None takes `settings.init`.
 
     Returns:
         The set, class by class: decoded images, and on the main process the z, c and noise
@@ -103,7 +106,7 @@ def match(
     check_match(names, counts, prior, objective, settings, context, steps=steps - start)
     together = most_together(len(names), settings.classes_per_step, accelerator.num_processes)
     facts |= settle_memory(prior, together * context.ipc, saved, accelerator)
-    work = _begin(coreset, prior, objective, settings, context, saved)
+    work = _begin(coreset, prior, objective, settings, context, saved, z)
     log = StepLog(
         start=start,
         steps=steps,
@@ -312,15 +315,22 @@ def _begin(
     settings: Matching,
     context: Context,
     saved: State | None,
+    z: Tensor | None = None,
 ) -> Work:
-    """New latents, or those of a state with their momentum and what is known of real images."""
+    """New latents (of `z`, where it is given), or all that a state knows of the old ones."""
     accelerator, seed, num_classes = context.accelerator, context.seed, coreset.num_classes
     device, per_step = accelerator.device, settings.classes_per_step
     classes = own_classes(num_classes, accelerator.process_index, accelerator.num_processes)
     if saved is None:
-        noise = settings.init == "noise"
         latents = initial_latents(
-            coreset, prior, classes, ipc=context.ipc, seed=seed, from_noise=noise, device=device
+            coreset,
+            prior,
+            classes,
+            ipc=context.ipc,
+            seed=seed,
+            from_noise=settings.init == "noise",
+            given=z,
+            device=device,
         )
     else:
         latents = restored_latents(saved, classes, device)

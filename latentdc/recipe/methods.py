@@ -254,24 +254,26 @@ class MethodKind(NamedTuple):
 
     Attributes:
         function: `module:function`, see `latentdc.methods.Method`.
-        section: of a recipe (`MethodSections`) that the method takes whole; None if it has none.
+        sections: of a recipe (`MethodSections`) that the method takes whole.
         prior: whether it works in the space of a prior.
         check: of a whole recipe: refuses what does not go with the method, and returns the parts
             that follow from it by their names in the recipe.
     """
 
     function: str
-    section: str | None = None
+    sections: tuple[str, ...] = ()
     prior: bool = False
     check: Callable[[Any], dict[str, Any]] = lambda recipe: {}
 
 
 METHODS = {
-    "matching": MethodKind("latentdc.methods.matching:matching", "distill", True, _check_matching),
-    "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", "mosaic", check=_check_mosaics),
-    "rded": MethodKind("latentdc.methods.rded:rded", "rded", check=_check_rded),
+    "matching": MethodKind(
+        "latentdc.methods.matching:matching", ("distill",), True, _check_matching
+    ),
+    "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", ("mosaic",), check=_check_mosaics),
+    "rded": MethodKind("latentdc.methods.rded:rded", ("rded",), check=_check_rded),
     "selection": MethodKind(
-        "latentdc.methods.selection:selection", "selection", check=_check_selection
+        "latentdc.methods.selection:selection", ("selection",), check=_check_selection
     ),
 }
 
@@ -300,13 +302,13 @@ class Method:
             require(
                 not self.options,
                 f"method.options are those of a method of your own; {self.kind} is set in "
-                f"{METHODS[self.kind].section or 'prune'}.",
+                f"{' and '.join(METHODS[self.kind].sections)}.",
             )
 
     def check(self, recipe: Any) -> dict[str, Any]:
         """Refuse a recipe that does not go with the method; see `MethodKind.check`."""
         require(
-            self.kind == "matching" or not recipe.evaluate.learned_lr,
+            recipe.matches or not recipe.evaluate.learned_lr,
             f"evaluate.learned_lr needs a learning rate that was learned with the set, and "
             f"method.kind={self.kind} learns none; only matching by mtt does.",
         )
