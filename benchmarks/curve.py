@@ -14,8 +14,8 @@ from pathlib import Path
 
 from latentdc import config, runtime
 from latentdc.checkpoint import in_folder
-from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.evaluate.loading import recipe_protocol
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.pictures import save_grid
@@ -36,9 +36,7 @@ def main() -> None:
     parts = open_parts(recipe, accelerator)
     train, test, normalization = parts.train, parts.test, parts.normalization
     wanted, spec = recipe.evaluate, recipe.distill
-    protocol = load_protocol(
-        wanted.protocol, students=wanted.students, seeds=wanted.seeds, steps=wanted.steps
-    )
+    protocol = recipe_protocol(wanted)
     kept = folder / "curve.json"
     found = json.loads(kept.read_text()) if kept.is_file() else {}
     for steps in stages:

@@ -10,8 +10,8 @@ from latentdc import __version__, checkpoint, config, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
 from latentdc.data.open import open_splits, plain_preprocessing, preprocessing, whole_pictures
 from latentdc.errors import InputError
-from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.buffers import ReplayBuffers
@@ -34,7 +34,6 @@ from latentdc.prune.scorers import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
 from latentdc.recipe import METHODS, Recipe
-from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import RESULTS, Result, save, to_json
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CHECKPOINTS, CORESET, GRID, SET, claim_folder
@@ -76,7 +75,7 @@ def run(
     make = find_method(recipe.method.kind)
     accelerator = _start(recipe, folder)
     parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator))
-    protocol = _protocol(recipe)
+    protocol = recipe_protocol(recipe.evaluate)
     if recipe.evaluate.rows:
         setting = Setting(
             test=parts.test, normalization=parts.normalization, accelerator=accelerator
@@ -300,17 +299,6 @@ def _coreset(
         seed=recipe.seed,
         accelerator=accelerator,
         folder=scores or folder,
-    )
-
-
-def _protocol(recipe: Recipe) -> EvalProtocol:
-    wanted = recipe.evaluate
-    return load_protocol(
-        wanted.protocol,
-        students=wanted.students,
-        seeds=wanted.seeds,
-        steps=wanted.steps,
-        changes=wanted.changes,
     )
 
 

@@ -14,7 +14,7 @@ from latentdc import config
 from latentdc.cli import exits, split_words
 from latentdc.errors import InputError
 from latentdc.evaluate.commands import output_folder, read_sets, set_parser
-from latentdc.evaluate.loading import changes_for, check_names, load_protocol, protocol_words
+from latentdc.evaluate.loading import changes_for, check_names, protocol_words, recipe_protocol
 from latentdc.io import locked
 from latentdc.ranks import say
 from latentdc.recipe import Recipe
@@ -82,17 +82,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _protocols(names: Sequence[str], changes: Sequence[str], recipe: Recipe) -> list[EvalProtocol]:
     """Checked against the images' size; the recipe's own protocol with its `evaluate.changes`."""
-    wanted = recipe.evaluate
     protocols = []
     for name in names:
-        own = wanted.changes if name == wanted.protocol else []
-        protocol = load_protocol(
-            name,
-            students=wanted.students,
-            seeds=wanted.seeds,
-            steps=wanted.steps,
-            changes=[*own, *changes_for(name, names, changes)],
-        )
+        protocol = recipe_protocol(recipe.evaluate, name, changes_for(name, names, changes))
         protocol.check_students(recipe.data.size, recipe.data.kind)
         protocols.append(protocol)
     return protocols

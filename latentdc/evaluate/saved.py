@@ -146,11 +146,6 @@ def _shared_core(
     """The training images that the runs kept, or None and why there are none that all of them kept.
 
     Core sets that are scored themselves and sets of others have a say only among themselves.
-
-    Args:
-        places: where the sets lie.
-        recipes: of the runs that they come from.
-        train: all training images.
     """
     pairs = list(zip(places, recipes, strict=True))
     runs = [(p, r) for p, r in pairs if p.kind is None and not p.is_core] or pairs

@@ -310,12 +310,9 @@ class Labelling:
     def _logits(
         self, labelled: SyntheticSet, epoch: int | None, rows: Tensor | None = None
     ) -> Tensor:
-        """Logits (N, C) of the views of an epoch of stored labels, on the CPU.
+        """Logits (N, C) of the images at `rows` (N,), or of all, on the CPU.
 
-        Args:
-            labelled: the set.
-            epoch: None takes the images as they are.
-            rows: (N,) of the images wanted; None means all.
+        As the views of an epoch of stored labels show them, without one as they are.
         """
         images, draws = labelled.images, Draws()
         device = self.setting.accelerator.device

@@ -14,7 +14,7 @@ from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.label_store import encode
-from latentdc.evaluate.loading import load_protocol
+from latentdc.evaluate.loading import load_protocol, recipe_protocol
 from latentdc.evaluate.sets import require_comparable
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import known_accuracy, open_teacher
@@ -104,14 +104,7 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
         for key, one in sets.items()
     }
     if wanted.redundancy is not None:
-        chosen = recipe.evaluate
-        protocol = load_protocol(
-            chosen.protocol,
-            students=chosen.students,
-            seeds=1,
-            steps=chosen.steps,
-            changes=chosen.changes,
-        )
+        protocol = recipe_protocol(recipe.evaluate)
         for key, one in sets.items():
             found = redundancy(one, wanted.redundancy, protocol, setting)
             content["sets"][key]["redundancy"] = found

@@ -116,18 +116,14 @@ def _grid(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, s
         cells = []
         for name in across:
             found = results.get((*start, name))
-            missing = "-" if (*start, name) in wanted else ""
-            cells.append(_cell(found, student) if found else missing)
+            result = of_cell(found, student) if found else None
+            if result is None:
+                cells.append("-" if found or (*start, name) in wanted else "")
+            else:
+                timed = "" if result.seconds is None else f" ({result.seconds:.0f} s)"
+                cells.append(percent(result.accuracies) + timed)
         rows.append([*start, *cells])
     return markdown_table(rows, left=len(leading))
-
-
-def _cell(results: Sequence[Result], student: str) -> str:
-    result = of_cell(results, student)
-    if result is None:
-        return "-"
-    timed = "" if result.seconds is None else f" ({result.seconds:.0f} s)"
-    return percent(result.accuracies) + timed
 
 
 def _baselines(results: Sequence[Result], student: str) -> list[str]:
