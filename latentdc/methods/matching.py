@@ -100,6 +100,8 @@ def match(
     accelerator, steps, names = context.accelerator, settings.steps, coreset.class_names
     check_precision(accelerator)
     saved = None if context.load_state is None else context.load_state()
+    if z is None and saved is None and settings.init == "sampled":
+        raise InputError("Matching(init='sampled') starts from latents; give match(..., z=...).")
     facts = _facts(coreset, prior, objective, settings, context)
     start = 0 if saved is None else _require_same(saved, facts, steps)
     counts = different_counts(coreset).tolist()

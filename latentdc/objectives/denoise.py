@@ -8,7 +8,7 @@ neither real ones nor those that z decodes to.
 
 Deviations of the released code: it gives the network the number of the step in the shortened
 schedule (1 to 11 of 50) as if it were a timestep of the training schedule, where `timestep=mapped`
-gives the step's own; and its ImageNet-1K script conditions on no class (`condition=null`).
+gives the step's own; and its ImageNet-1K script conditions on no class (`condition=none`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -49,7 +49,8 @@ class Matching:
         classes_per_step: move at most so many classes in a step; an epoch of steps meets each once.
             null moves all classes in every step.
         trim: of real mini-batches.
-        init: start from encoded core-set images (`real`) or from `noise`.
+        init: start from encoded core-set images (`real`), from `noise`, or, in the method refine
+            alone, from what was `sampled`.
         checkpoint_every: steps between checkpoints.
         grid_every: steps between pictures of the synthetic images; 0 draws none.
     """
@@ -61,7 +62,7 @@ class Matching:
     optimizer: Literal["sgd", "adam"] = "sgd"
     classes_per_step: int | None = None
     trim: Trim = field(default_factory=Trim)
-    init: Literal["real", "noise"] = "real"
+    init: Literal["real", "noise", "sampled"] = "real"
     checkpoint_every: int = 100
     grid_every: int = 0
 
@@ -150,6 +151,10 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
     """Refuse objectives, rates and experts that do not go together; the loops of `dc` are set."""
     distill, objective, prior = recipe.distill, recipe.objective, recipe.prior
     kind, changes = objective.kind, {}
+    require(
+        distill.init != "sampled" or recipe.method.kind == "refine",
+        "distill.init=sampled starts from images that were sampled; write method.kind=refine.",
+    )
     if kind == "dc":
         loops = objective.loops.resolve(recipe.ipc)
         changes["objective"] = replace(objective, loops=loops)

@@ -104,7 +104,7 @@ class Denoising:
             left out. `prior.steps` is the whole schedule, 50 as published.
         noises: fixed draws, one of which each image gets in each step.
         largest: weight of the largest deviation beside the mean square.
-        condition: of the denoiser: the image's `class`, or `null` for none.
+        condition: of the denoiser: the image's `class`, or `none`.
         timestep: that the network is told: the step's (`mapped`), or, as released, its number in
             the shortened schedule (`respaced`).
     """
@@ -112,7 +112,7 @@ class Denoising:
     share: float = 0.25
     noises: int = 1024
     largest: float = 10.0
-    condition: Literal["class", "null"] = "class"
+    condition: Literal["class", "none"] = "class"
     timestep: Literal["mapped", "respaced"] = "mapped"
 
     def __post_init__(self) -> None:

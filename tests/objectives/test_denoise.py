@@ -33,7 +33,7 @@ def test_the_loss_is_written_out():
     null = PRIOR.denoiser.null.expand(4, -1, -1)
     for settings, told, c in (
         ({}, timestep, PRIOR.condition(LABELS)),
-        ({"condition": "null"}, timestep, null),
+        ({"condition": "none"}, timestep, null),
         ({"timestep": "respaced"}, number, PRIOR.condition(LABELS)),
     ):
         off = (noise - PRIOR.denoiser(x, torch.tensor(told), c)).flatten(1)
