@@ -40,7 +40,7 @@ def test_increments_alike_are_redundant_and_those_of_other_labels_are_not():
         torch.cat([first.labels, turned.labels]),
         SET.class_names,
     )
-    assert redundancy(both, 4, QUICK, normal)["mean"] < 0.2
+    assert redundancy(both, 4, QUICK, normal)["mean"] < 0.5
 
 
 @pytest.mark.parametrize(("each", "told"), [(6, "take 1 to 5"), (0, "take 1 to 5")])
