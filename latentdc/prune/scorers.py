@@ -23,16 +23,7 @@ from latentdc import runtime
 from latentdc.data.dataset import Dataset, class_counts, hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.images import (
-    Images,
-    Plain,
-    Standardization,
-    contiguous,
-    fetch,
-    kind_of,
-    place,
-    send,
-)
+from latentdc.images import Images, Plain, Standardization, contiguous, fetch, kind_of, place, send
 from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network, new_network
 from latentdc.recipe import Scorer

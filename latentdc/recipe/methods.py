@@ -8,6 +8,7 @@ from latentdc.recipe.checks import require
 from latentdc.recipe.data import require_images
 from latentdc.recipe.fields import check_fields, nearest
 from latentdc.recipe.pools import Selection
+from latentdc.recipe.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +231,31 @@ def _check_selection(recipe: Any) -> dict[str, Any]:
     return _count(recipe, recipe.ipc, "images as they are")
 
 
+def _check_sampling(recipe: Any) -> dict[str, Any]:
+    settings, prior, epochs = recipe.sampling, recipe.prior, recipe.experts.epochs
+    require(
+        prior.kind == "diffusion",
+        f"method.kind={recipe.method.kind} takes prior.kind=diffusion, got {prior.kind}.",
+    )
+    settings.check_steps(prior.steps)
+    require(
+        "influence" not in settings.guides or max(settings.influence.epochs) <= epochs,
+        f"sampling.influence.epochs={settings.influence.epochs} are those of an expert, and "
+        f"experts.epochs is {epochs}.",
+    )
+    return {}
+
+
+def _check_refine(recipe: Any) -> dict[str, Any]:
+    """Both stages; the second starts from what the first left."""
+    require(
+        recipe.distill.init != "noise",
+        "distill.init=noise, and method.kind=refine starts from sampled images; leave it out.",
+    )
+    _check_sampling(recipe)
+    return {**_check_matching(recipe), "distill": replace(recipe.distill, init="sampled")}
+
+
 def _check_cells(recipe: Any, grid: int) -> None:
     size, kind = recipe.data.resolution, recipe.method.kind
     require_images(recipe.data, f"method.kind={kind}")
@@ -275,6 +301,12 @@ METHODS = {
     "matching": MethodKind(
         "latentdc.methods.matching:matching", ("distill",), True, _check_matching
     ),
+    "sampling": MethodKind(
+        "latentdc.methods.sampling:sampling", ("sampling",), True, _check_sampling
+    ),
+    "refine": MethodKind(
+        "latentdc.methods.refine:refine", ("sampling", "distill"), True, _check_refine
+    ),
     "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", ("mosaic",), check=_check_mosaics),
     "rded": MethodKind("latentdc.methods.rded:rded", ("rded",), check=_check_rded),
     "selection": MethodKind(
@@ -288,8 +320,9 @@ class Method:
     """What makes the synthetic set of the core set.
 
     Attributes:
-        kind: `matching` (LD3M and its spaces), `mosaic` (PCA), `rded`, `selection` (images as
-            they are, of the core set or of any pool); or `module:function` of a method of your own.
+        kind: `matching` (LD3M and its spaces), `sampling` (D4M, MGD3, ...), `refine` (the second,
+            then the first from there; CaO2), `mosaic` (PCA), `rded`, `selection` (images as they
+            are, of the core set or of any pool); or `module:function` of a method of your own.
         options: settings of a method of your own.
     """
 
@@ -326,6 +359,7 @@ class MethodSections:
 
     method: Method = field(default_factory=Method)
     distill: Matching = field(default_factory=Matching)
+    sampling: Sampling = field(default_factory=Sampling)
     mosaic: Mosaic = field(default_factory=Mosaic)
     rded: Rded = field(default_factory=Rded)
     selection: Selection = field(default_factory=Selection)

@@ -77,8 +77,11 @@ class Recipe(MethodSections):
 
     @property
     def follows_experts(self) -> bool:
-        """Whether it matches their trajectories."""
-        return self.matches and self.objective.kind == "mtt"
+        """Whether it matches their trajectories, or is guided by one of them."""
+        kind = self.method.kind
+        guided = kind in METHODS and "sampling" in METHODS[kind].sections
+        guided = guided and "influence" in self.sampling.guides
+        return guided or (self.matches and self.objective.kind == "mtt")
 
 
 def check_vectors(recipe: Recipe) -> None:
