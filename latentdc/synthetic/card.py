@@ -95,9 +95,7 @@ def dataset_card(
     class_names: Sequence[str],
     *,
     provenance: Mapping[str, object],
-    learned_lr: float | None = None,
-    whitening: Whitening | None = None,
-    weights: Tensor | None = None,
+    training: str = "",
     recipe: str | None = None,
     results: Mapping[str, object] | None = None,
 ) -> str:
@@ -108,9 +106,7 @@ def dataset_card(
         labels: of them.
         class_names: that labels index.
         provenance: where the set comes from.
-        learned_lr: learning rate that was learned with it.
-        whitening: that it was made for.
-        weights: of its images.
+        training: what its students need beside images, see `training_facts`.
         recipe: YAML of the resolved recipe.
         results: as `latentdc.results.result.to_json` gives; other plain values are listed.
 
@@ -135,7 +131,7 @@ def dataset_card(
         per_class=per_class,
         classes=len(class_names),
         provenance=_listed(provenance) or "It was not recorded.",
-        training=_training(learned_lr, whitening, weights),
+        training=training,
         recipe="" if recipe is None else _fenced(recipe.strip()),
         results="Not measured." if results is None else _results(results),
         floats=FLOATS if kind == "images" and images.is_floating_point() else "",
@@ -169,8 +165,10 @@ def _front_matter(
     )
 
 
-def _training(learned_lr: float | None, whitening: Whitening | None, weights: Tensor | None) -> str:
-    """What students of the set need beside its images."""
+def training_facts(
+    learned_lr: float | None, whitening: Whitening | None, weights: Tensor | None
+) -> str:
+    """Text of what students of a set need beside its images."""
     text = ""
     if whitening is not None:
         mean, std = whitening.normalization.mean, whitening.normalization.std

@@ -29,7 +29,7 @@ from latentdc.io import fingerprint, is_free, write_json, write_text, writing
 from latentdc.pictures import save_grid
 from latentdc.published import published, published_yaml
 from latentdc.synthetic import folder as layout
-from latentdc.synthetic.card import dataset_card
+from latentdc.synthetic.card import dataset_card, training_facts
 from latentdc.synthetic.files import (
     PARTS,
     encode,
@@ -323,9 +323,7 @@ class SyntheticSet:
             self.labels,
             self.class_names,
             provenance=provenance,
-            learned_lr=self.learned_lr,
-            whitening=self.whitening,
-            weights=self.weights,
+            training=training_facts(self.learned_lr, self.whitening, self.weights),
             recipe=recipe,
             results=results,
         )
