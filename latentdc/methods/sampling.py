@@ -72,7 +72,7 @@ def sampling(
         return made
     weights = torch.zeros(real.num_classes, context.ipc, device=accelerator.device)
     for label in own:
-        weights[label] = maker.known(label).masses.to(weights) * context.ipc
+        weights[label] = maker.summary(label).masses.to(weights) * context.ipc
     return replace(made, weights=accelerator.reduce(weights, "sum").flatten().cpu())
 
 
@@ -110,6 +110,8 @@ def _sample_classes(maker: "_Maker", own: range, accelerator: Accelerator) -> di
             label, first = left[turn]
             numbers = range(first, min(first + settings.batch, maker.count))
             z = maker.sample(label, numbers, finished[label])
+            if settings.weights or (maker.choice.kind and maker.choice.sees == "latents"):
+                maker.summary(label)  # while the class is known
             finished[label] = torch.cat([finished[label], z])
         done += sum(turn < count for count in counts)
         if (turn + 1) % settings.checkpoint_every == 0 or turn + 1 == max(counts):
@@ -155,6 +157,8 @@ class _Maker:
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.places = match_classes(real.class_names, prior)
         self.known = lru_cache(maxsize=1)(self._known)
+        self.summaries: dict[int, _Known] = {}
+        self.support = lru_cache(maxsize=1)(self._support)
         self.targets = lru_cache(maxsize=1)(self._targets)
 
     @contextmanager
@@ -168,6 +172,11 @@ class _Maker:
     def check(self) -> None:
         """Refuse what cannot be, and make what would fail later."""
         settings, on = self.settings, self.settings.guides
+        processes, classes = self.context.accelerator.num_processes, self.real.num_classes
+        if processes > classes:
+            raise InputError(
+                f"{processes} processes share {classes} classes; start at most {classes}."
+            )
         settings.check_steps(len(self.prior.schedule.timesteps))
         one = self.prior.condition(self.places[:1].to(self.prior.device))
         if "text_mode" in on and one is None:
@@ -244,6 +253,14 @@ class _Maker:
             )
             return _Known(latents, anchors.to(self.prior.device), masses, empty)
 
+    def summary(self, label: int) -> _Known:
+        """What the end needs: latents are their mean and deviation alone, (2, C, h, w)."""
+        if label not in self.summaries:
+            known = self.known(label)
+            moments = torch.std_mean(known.latents, dim=0)[::-1]
+            self.summaries[label] = replace(known, latents=torch.stack(moments))
+        return self.summaries[label]
+
     def _gaussian(self, label: int, latents: Tensor) -> Tensor:
         """(count, C, h, w) draws of the Gaussian of a class's inverted latents."""
 
@@ -296,7 +313,7 @@ class _Maker:
             "text_mode": partial(guides.text_mode, anchors),
             "entropy": lambda *how: guides.entropy(self.classifier, render, *how),
             "transport": lambda *how: guides.transport(
-                *self._support(label),
+                *self.support(label),
                 finished,
                 *how,
                 epsilon=ot.epsilon,
@@ -388,9 +405,8 @@ class _Maker:
             rows = class_rows(self.real, label)
             real = self._judged(self.real.images[rows], label).places
             assert real is not None
-        else:
-            known = self.known(label)
-            real = known.latents.flatten(1)
-            anchors = known.anchors.cpu().flatten(1) if len(known.anchors) else None
-            found = replace(found, places=z.cpu().flatten(1), anchors=anchors)
-        return replace(found, mean=real.mean(dim=0), std=real.std(dim=0))
+            return replace(found, mean=real.mean(dim=0), std=real.std(dim=0))
+        known = self.summary(label)
+        mean, std = known.latents.flatten(1)
+        anchors = known.anchors.cpu().flatten(1) if len(known.anchors) else None
+        return replace(found, places=z.cpu().flatten(1), mean=mean, std=std, anchors=anchors)
