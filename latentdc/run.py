@@ -15,7 +15,7 @@ from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.buffers import ReplayBuffers
-from latentdc.experts.files import ExpertFiles, open_experts
+from latentdc.experts.files import ExpertFiles, expert_snapshots, open_experts
 from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.io import as_read_back, write_bytes
 from latentdc.methods import find_method, require_set, takes_prior
@@ -159,7 +159,7 @@ class Parts:
         normalization: what networks see of images.
         prior: the space that a method works in; None where it needs none.
         objective: what to match; None for methods that match nothing.
-        experts: that trajectory matching follows; None for other objectives.
+        experts: that trajectory matching or a guide follows; None where nothing does.
         picture: see `Context`.
     """
 
@@ -238,6 +238,14 @@ def _context(
             seed=recipe.seed,
             folder=(trainings or folder / "trainings").parent / "classifiers",
             accelerator=accelerator,
+        ),
+        snapshots=lambda epochs: expert_snapshots(
+            parts.experts,
+            epochs,
+            network=recipe.objective.network,
+            train=parts.train,
+            normalization=parts.normalization,
+            device=accelerator.device,
         ),
         objective=parts.objective,
     )

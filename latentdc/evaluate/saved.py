@@ -44,7 +44,7 @@ def score_saved(
         recipes: of the runs that they come from; data, rows and launch settings are the first's.
         protocols: each scores every set.
         output: gets `evaluation.json`, finished trainings and stored soft labels.
-        labels: a folder of stored soft labels of one of the sets; None makes them.
+        labels: as of `score_sets`.
     """
     recipe = recipes[0]
     accelerator = runtime.start(

@@ -140,7 +140,7 @@ def fitting_store(
     teachers: str | None = None,
     folder: Path = Path(),
 ) -> LabelStore:
-    """The store of the set whose labels lie in the folder `given`.
+    """The store, in `folder`, of the set whose labels lie in the folder `given`.
 
     Args:
         given: a folder of stored labels.

@@ -110,7 +110,8 @@ def train_student(
         if infobatch is not None:
             own = labels[send(step.batch.rows, device)]
             return infobatch.loss(step.batch, logits, own, protocol.labels.smoothing)
-        return label_loss(logits, labels, step, views, protocol.labels, soft)
+        weights = None if labelled.weights is None else labelled.weights[step.batch.rows]
+        return label_loss(logits, labels, step, views, protocol.labels, soft, weights)
 
     trained = fit(
         student,
@@ -171,6 +172,7 @@ def label_loss(
     views: Tensor,
     settings: Labels,
     soft: SoftLabels | None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """() loss of float32 logits (B, C) for the views (B, 3, H, W) of a step.
 
@@ -181,21 +183,23 @@ def label_loss(
         views: what the student saw.
         settings: of the protocol's labels.
         soft: the teachers' logits, None for hard labels.
+        weights: (B,) of the images; of mixed ones, that of the image itself.
     """
     rows, draws = step.batch.rows, step.draws
+    weights = None if weights is None else send(weights, logits.device)
 
     def hard() -> Tensor:
         own = labels[send(rows, labels.device)]
         if "partner" not in draws:
-            return hard_loss(logits, own, smoothing=settings.smoothing)
+            return hard_loss(logits, own, smoothing=settings.smoothing, weights=weights)
         partners = labels[send(draws["partner"][rows], labels.device)]
         kept = send(draws["kept"][rows], labels.device)
-        return hard_loss(logits, own, partners, kept, settings.smoothing)
+        return hard_loss(logits, own, partners, kept, settings.smoothing, weights)
 
     if soft is None:
         return hard()
     targets = soft.logits(rows, draws, views)
-    loss = soft_loss(logits, targets, settings.loss, settings.temperature)
+    loss = soft_loss(logits, targets, settings.loss, settings.temperature, weights)
     if settings.soft_weight != 1:
         loss = settings.soft_weight * loss
     if settings.hard_weight:
@@ -209,6 +213,7 @@ def hard_loss(
     partners: Tensor | None = None,
     kept: Tensor | None = None,
     smoothing: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """() cross-entropy with the classes of the images, mixed where the images are.
 
@@ -218,32 +223,49 @@ def hard_loss(
         partners: (B,) classes of the images that were mixed in, None where none was.
         kept: (B,) share of the image itself.
         smoothing: share of the target that is spread over all classes.
+        weights: (B,) what each image's loss is multiplied by; None is 1.
     """
-    if partners is None or kept is None:
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    own, other = (F.one_hot(y, logits.shape[1]).to(logits.dtype) for y in (labels, partners))
-    return F.cross_entropy(logits, mix_targets(own, other, kept), label_smoothing=smoothing)
+    targets = labels
+    if partners is not None and kept is not None:
+        own, other = (F.one_hot(y, logits.shape[1]).to(logits.dtype) for y in (labels, partners))
+        targets = mix_targets(own, other, kept)
+    if weights is None:
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    losses = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+    return (weights * losses).mean()
 
 
 def soft_loss(
-    logits: Tensor, targets: Tensor, kind: Literal["ce", "kl", "mse"], temperature: float
+    logits: Tensor,
+    targets: Tensor,
+    kind: Literal["ce", "kl", "mse"],
+    temperature: float,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """() loss of student logits (B, C) under the teacher's (B, C).
 
     `kl` is the mean over images of KL(softmax(t / T) || softmax(s / T)), without the factor T^2 of
     Hinton et al. (https://arxiv.org/abs/1503.02531), as SRe2L and its successors have it; `ce` is
-    the cross-entropy of softmax(s) with softmax(t / T); `mse` compares logits.
+    the cross-entropy of softmax(s) with softmax(t / T); `mse` compares logits. `weights` (B,)
+    multiply the loss of each image.
     """
+    whole = "mean" if weights is None else "none"
     if kind == "mse":
-        return F.mse_loss(logits, targets)
-    if kind == "ce":
-        return F.cross_entropy(logits, (targets / temperature).softmax(dim=1))
-    return F.kl_div(
-        (logits / temperature).log_softmax(dim=1),
-        (targets / temperature).log_softmax(dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
+        loss = F.mse_loss(logits, targets, reduction=whole)
+    elif kind == "ce":
+        loss = F.cross_entropy(logits, (targets / temperature).softmax(dim=1), reduction=whole)
+    else:
+        loss = F.kl_div(
+            (logits / temperature).log_softmax(dim=1),
+            (targets / temperature).log_softmax(dim=1),
+            reduction="batchmean" if weights is None else "none",
+            log_target=True,
+        )
+    if weights is None:
+        return loss
+    if kind != "ce":  # (B, C)
+        loss = loss.mean(dim=1) if kind == "mse" else loss.sum(dim=1)
+    return (weights * loss).mean()
 
 
 def new_optimizer(student: nn.Module, network: str, protocol: EvalProtocol) -> Optimizer:

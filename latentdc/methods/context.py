@@ -40,6 +40,21 @@ class State(NamedTuple):
     shared: Mapping[str, Tensor]
     place: str = ""
 
+    def require_same(self, facts: Mapping[str, Any]) -> None:
+        """Refuse to go on from a state of another set.
+
+        Raises:
+            InputError: says what differs.
+        """
+        for name, value in facts.items():
+            found = self.facts.get(name)
+            if found != value:
+                how = "launch as before, or " if name == "precision" else ""
+                raise InputError(
+                    f"{self.place} was made with {name} {found!r}, this run has {value!r}; "
+                    f"{how}give it a folder of its own."
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
@@ -55,6 +70,8 @@ class Context:
         mean: colour of the real images, in [0, 1].
         classifier: makes a classifier of the real images, (B, 3, H, W) in [-1, 1] -> (B, C) logits,
             in eval mode, that was found to know them, and tells its accuracy.
+        snapshots: epochs -> networks of one training on the real images after them, (B, 3, H, W)
+            in [-1, 1] -> (B, C) logits, whose weights require gradients.
         objective: what a method that matches matches.
         load_state: the last saved state, or None; all processes call it together.
         save_state: keeps a state; all processes call it together.
@@ -71,6 +88,7 @@ class Context:
     picture: Picture | None = None
     mean: tuple[float, ...] = Normalization().mean
     classifier: Callable[[], tuple[nn.Module, float]] | None = None
+    snapshots: Callable[[Sequence[int]], Sequence[nn.Module]] | None = None
     objective: Objective | None = None
     load_state: Callable[[], State | None] | None = None
     save_state: Callable[[State], None] | None = None

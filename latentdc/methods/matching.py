@@ -245,14 +245,7 @@ def _require_same(saved: State, facts: dict[str, Any], steps: int) -> int:
     Raises:
         InputError: says what differs.
     """
-    for name, value in facts.items():
-        found = saved.facts.get(name)
-        if name not in MAY_CHANGE and found != value:
-            how = "launch as before, or " if name == "precision" else ""
-            raise InputError(
-                f"{saved.place} was made with {name} {found!r}, this run has {value!r}; "
-                f"{how}give it a folder of its own."
-            )
+    saved.require_same({name: fact for name, fact in facts.items() if name not in MAY_CHANGE})
     if saved.step > steps:
         raise InputError(
             f"{saved.place} is {saved.step} steps on, and steps={steps} lie behind it; ask for as "

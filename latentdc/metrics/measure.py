@@ -53,16 +53,10 @@ class Wanted:
 
 
 def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) -> Facts:
-    """Measure a set and as many random images of its recipe's data, and write `metrics.json`.
-
-    Args:
-        place: where the set lies.
-        recipe: its data and launch settings are used, and its prior to count the decoder's bytes.
-        wanted: what to measure.
-        output: folder of the file, and of a network that is trained.
+    """Measure a set and as many random images of its recipe's data.
 
     Returns:
-        The file's content.
+        The content of `metrics.json`, which is written into the folder `output`.
     """
     accelerator = runtime.start(
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes

@@ -13,6 +13,7 @@ from latentdc.recipe.pools import Select
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
 from latentdc.recipe.run import Recipe
+from latentdc.recipe.sampling import Sampling
 
 __all__ = [
     "BASELINES",
@@ -33,6 +34,7 @@ __all__ = [
     "Rded",
     "Recipe",
     "RuleSettings",
+    "Sampling",
     "Scorer",
     "Select",
     "Trajectory",

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from latentdc.recipe.checks import require
 from latentdc.recipe.data import require_images
 from latentdc.recipe.fields import check_fields, nearest
+from latentdc.recipe.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +216,21 @@ def _check_selection(recipe: Any) -> dict[str, Any]:
     return _count(recipe, recipe.ipc, "images as they are")
 
 
+def _check_sampling(recipe: Any) -> dict[str, Any]:
+    settings, prior, epochs = recipe.sampling, recipe.prior, recipe.experts.epochs
+    require(
+        prior.kind == "diffusion",
+        f"method.kind=sampling takes prior.kind=diffusion, got {prior.kind}.",
+    )
+    settings.check_steps(prior.steps)
+    require(
+        "influence" not in settings.guides or max(settings.influence.epochs) <= epochs,
+        f"sampling.influence.epochs={settings.influence.epochs} are those of an expert, and "
+        f"experts.epochs is {epochs}.",
+    )
+    return {}
+
+
 def _check_cells(recipe: Any, grid: int) -> None:
     size, kind = recipe.data.resolution, recipe.method.kind
     require_images(recipe.data, f"method.kind={kind}")
@@ -258,6 +274,7 @@ class MethodKind(NamedTuple):
 
 METHODS = {
     "matching": MethodKind("latentdc.methods.matching:matching", "distill", True, _check_matching),
+    "sampling": MethodKind("latentdc.methods.sampling:sampling", "sampling", True, _check_sampling),
     "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", "mosaic", check=_check_mosaics),
     "rded": MethodKind("latentdc.methods.rded:rded", "rded", check=_check_rded),
     "selection": MethodKind("latentdc.methods.selection:selection", check=_check_selection),
@@ -269,8 +286,9 @@ class Method:
     """What makes the synthetic set of the core set.
 
     Attributes:
-        kind: `matching` (LD3M and its spaces), `mosaic` (PCA), `rded`, `selection` (the core set's
-            best images as they are); or `module:function` of a method of your own.
+        kind: `matching` (LD3M and its spaces), `sampling` (D4M, MGD3, ...), `mosaic` (PCA),
+            `rded`, `selection` (the core set's best images as they are); or `module:function` of
+            a method of your own.
         options: settings of a method of your own.
     """
 
@@ -307,5 +325,6 @@ class MethodSections:
 
     method: Method = field(default_factory=Method)
     distill: Matching = field(default_factory=Matching)
+    sampling: Sampling = field(default_factory=Sampling)
     mosaic: Mosaic = field(default_factory=Mosaic)
     rded: Rded = field(default_factory=Rded)

@@ -71,7 +71,9 @@ class Recipe(MethodSections):
 
     @property
     def follows_experts(self) -> bool:
-        """Whether it matches their trajectories."""
+        """Whether it matches their trajectories, or is guided by one of them."""
+        if self.method.kind == "sampling":
+            return "influence" in self.sampling.guides
         return self.method.kind == "matching" and self.objective.kind == "mtt"
 
 

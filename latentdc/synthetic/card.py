@@ -97,15 +97,8 @@ def dataset_card(
 ) -> str:
     """The card of a set: front matter and text.
 
-    Args:
-        images: as of `SyntheticSet`, like the other parts.
-        labels: of them.
-        class_names: that labels index.
-        provenance: where the set comes from.
-        learned_lr: learning rate that was learned with it.
-        whitening: that it was made for.
-        recipe: YAML of the resolved recipe.
-        results: as `latentdc.results.result.to_json` gives; other plain values are listed.
+    The parts are those of `SyntheticSet`, with the YAML of the resolved recipe, and results as
+    `latentdc.results.result.to_json` gives; other plain values are listed.
 
     Raises:
         InputError: results that are neither.

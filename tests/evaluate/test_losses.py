@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -35,6 +36,16 @@ def test_other_soft_losses_are_their_formulas():
     torch.testing.assert_close(soft_loss(LOGITS, OTHERS, "mse", 20.0), squares)
     cross = -((OTHERS / 2).softmax(dim=1) * LOGITS.log_softmax(dim=1)).sum(dim=1).mean()
     torch.testing.assert_close(soft_loss(LOGITS, OTHERS, "ce", 2.0), cross)
+
+
+@pytest.mark.parametrize("kind", ["kl", "ce", "mse"])
+def test_the_loss_of_each_image_is_multiplied_by_its_weight(kind):
+    weights, rows = torch.tensor([0.0, 2.0, 1.0, 1.0, 1.0, 1.0]), torch.tensor([1, 1, 2, 3, 4, 5])
+    weighed = hard_loss(LOGITS, LABELS, PARTNERS, KEPT, 0.1, weights)
+    plain = hard_loss(LOGITS[rows], LABELS[rows], PARTNERS[rows], KEPT[rows], 0.1)
+    torch.testing.assert_close(weighed, plain)
+    weighed = soft_loss(LOGITS, OTHERS, kind, 2.0, weights)
+    torch.testing.assert_close(weighed, soft_loss(LOGITS[rows], OTHERS[rows], kind, 2.0))
 
 
 def test_mixed_logits_have_the_mixed_probabilities():
