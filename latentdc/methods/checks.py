@@ -124,8 +124,9 @@ def check_moves(
     if conditional and settings.moves("lr_c"):
         return
     why = "" if conditional else "; this prior has no conditions that distill.lr_c could move"
+    rate = str(settings.lr_c).removesuffix(".0")
     raise InputError(
-        f"distill.lr_z=0 and distill.lr_c={settings.lr_c}: nothing would move in {steps} steps"
+        f"distill.lr_z=0 and distill.lr_c={rate}: nothing would move in {steps} steps"
         f"{why}. Give distill.lr_z a rate, or take distill.steps=0 for the images as they start."
     )
 

@@ -284,7 +284,7 @@ def _describe(expected: Any) -> str:
     if isinstance(expected, type) and is_dataclass(expected):
         return f"a mapping with the keys {', '.join(field.name for field in fields(expected))}"
     if origin is Literal:
-        return f"one of {', '.join(map(repr, arguments))}"
+        return f"{'one of ' * (len(arguments) > 1)}{', '.join(map(repr, arguments))}"
     if origin is list:
         return f"a list of {_plural(arguments[0])}"
     if origin is tuple:

@@ -179,9 +179,10 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
         "take dm or dc.",
     )
     moves = distill.moves("lr_z") or (prior.kind == "diffusion" and distill.moves("lr_c"))
+    rate = str(distill.lr_c).removesuffix(".0")
     require(
         moves or distill.steps == 0 or kind == "mtt",  # which learns a rate all the same
-        f"distill.lr_z=0 and distill.lr_c={distill.lr_c} with prior.kind="
+        f"distill.lr_z=0 and distill.lr_c={rate} with prior.kind="
         f"{prior.kind}: nothing would move in {distill.steps} steps. Give one that "
         "moves something a rate (only a diffusion prior has conditions), or take "
         "distill.steps=0 for the images as they start.",

@@ -68,9 +68,7 @@ def test_without_a_gradient_a_rate_is_asked_for():
 
 
 def test_the_word_is_known_and_others_are_refused():
-    with pytest.raises(
-        InputError, match=r"distill.lr_z takes a number or one of 'auto', got 'fast'"
-    ):
+    with pytest.raises(InputError, match=r"distill.lr_z takes a number or 'auto', got 'fast'"):
         Matching(lr_z="fast")
     with pytest.raises(InputError, match="between 0 and 1e38, or auto, got -1"):
         Matching(lr_z=-1)
