@@ -78,11 +78,12 @@ def match_steps(work: Work, start: int, steps: int) -> Iterator[Step]:
 
 def latent_gradient(work: Work, index: int, moved: Latents, trimming: Trimming | None) -> Tensor:
     """Give the latents of `moved` their gradient in a step; the loss, ()."""
-    if work.objective.scope == "class":
+    judges_images = getattr(work.objective, "space", None) is None
+    if work.objective.scope == "class" and judges_images:
         work.real.expect(index, moved.classes)
     work.optimizer.zero_grad(set_to_none=True)
     with work.accelerator.autocast():
-        decoded = moved.decode(work.prior)
+        decoded = moved.decode(work.prior) if judges_images else torch.cat(moved.z)
     gradient, loss = image_gradient(
         work.objective, index, decoded, moved.labels, work.real, work.accelerator, trimming
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from latentdc import runtime
 from latentdc.data.dataset import Dataset, different_counts, hash_samples
@@ -70,15 +71,18 @@ def match(
     objective: Objective,
     settings: Matching | None = None,
     context: Context | None = None,
+    *,
+    z: Tensor | None = None,
 ) -> SyntheticSet:
     """Optimise `context.ipc` images per class so that they replace `coreset`.
 
     Args:
         coreset: real images to start from and to match; all of a data set or a pruned part.
-        prior: the space to optimise in.
+        prior: the space to optimise in; an objective of latents has its own.
         objective: what to match, and on how many real images per class and step.
         settings: of the optimisation; None takes the defaults.
         context: ipc, seed, and what the caller does for the run; None keeps no state.
+        z: (N, *latent_shape) latents to start from, class by class; None takes `settings.init`.
 
     Returns:
         The set, class by class: decoded images, and on the main process the z, c and noise
@@ -92,16 +96,19 @@ def match(
     settings = Matching() if settings is None else settings
     context = Context() if context is None else context
     check_parts(coreset, prior, objective, settings, context)
+    prior = getattr(objective, "space", prior)
     accelerator, steps, names = context.accelerator, settings.steps, coreset.class_names
     check_precision(accelerator)
     saved = None if context.load_state is None else context.load_state()
+    if z is None and saved is None and settings.init == "sampled":
+        raise InputError("Matching(init='sampled') starts from latents; give match(..., z=...).")
     facts = _facts(coreset, prior, objective, settings, context)
     start = 0 if saved is None else _require_same(saved, facts, steps)
     counts = different_counts(coreset).tolist()
     check_match(names, counts, prior, objective, settings, context, steps=steps - start)
     together = most_together(len(names), settings.classes_per_step, accelerator.num_processes)
     facts |= settle_memory(prior, together * context.ipc, saved, accelerator)
-    work = _begin(coreset, prior, objective, settings, context, saved)
+    work = _begin(coreset, prior, objective, settings, context, saved, z)
     rates = settle_rates(work, settings, saved)
     facts |= rates
     log = StepLog(
@@ -184,6 +191,7 @@ def _facts(
         "objective": getattr(objective, "identity", None),
         "batch": getattr(objective, "batch", BATCH),
         "classes_per_step": settings.classes_per_step,
+        "optimizer": settings.optimizer,
         "trim": asdict(settings.trim) if trims else None,
         "precision": context.accelerator.mixed_precision,
         "processes": context.accelerator.num_processes,
@@ -199,15 +207,22 @@ def _begin(
     settings: Matching,
     context: Context,
     saved: State | None,
+    z: Tensor | None = None,
 ) -> Work:
-    """New latents, or those of a state with their momentum and what is known of real images."""
+    """New latents (of `z`, where it is given), or all that a state knows of the old ones."""
     accelerator, seed, num_classes = context.accelerator, context.seed, coreset.num_classes
     device, per_step = accelerator.device, settings.classes_per_step
     classes = own_classes(num_classes, accelerator.process_index, accelerator.num_processes)
     if saved is None:
-        noise = settings.init == "noise"
         latents = initial_latents(
-            coreset, prior, classes, ipc=context.ipc, seed=seed, from_noise=noise, device=device
+            coreset,
+            prior,
+            classes,
+            ipc=context.ipc,
+            seed=seed,
+            from_noise=settings.init == "noise",
+            given=z,
+            device=device,
         )
     else:
         latents = restored_latents(saved, classes, device)

@@ -1,4 +1,4 @@
-"""SGD over z and c, and rates that are chosen from the sizes of z, c and their gradients.
+"""The optimizer of z and c, and rates that are chosen from the sizes of z, c and their gradients.
 
 Rates in the papers run from 0.1 to 1000, because spaces and objectives have units of their own: a
 rate that suits one ruins another. What they have in common is by how much of its own size a step
@@ -23,8 +23,8 @@ PROBES = 4  # gradients that sizes are taken of, under students and real images 
 FIRST_PROBE = 2**31  # their number, where a step would have its own
 
 
-def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.SGD:
-    """SGD over z and c with learning rates of their own; a rate of 0 leaves its tensors alone.
+def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.Optimizer:
+    """SGD or Adam over z and c, with rates of their own; a rate of 0 leaves its tensors alone.
 
     A class that a step does not decode gets no gradient, so that neither it nor its momentum moves:
     each class is optimised as if the steps that meet it were all there are.
@@ -37,6 +37,8 @@ def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.SGD:
         if parts is not None:
             leaves = [part.requires_grad_(moves) for part in parts]
             groups.append({"params": leaves, "lr": 0.0 if rate == "auto" else rate, "name": name})
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(groups)
     return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum)
 
 

@@ -72,3 +72,5 @@ def test_the_word_is_known_and_others_are_refused():
         Matching(lr_z="fast")
     with pytest.raises(InputError, match="between 0 and 1e38, or auto, got -1"):
         Matching(lr_z=-1)
+    with pytest.raises(InputError, match=r"lr_c=auto is a rate of SGD.*adam; give it a number"):
+        Matching(lr_c="auto", optimizer="adam")
