@@ -61,7 +61,7 @@ def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> N
 
     Raises:
         InputError: mosaics of another grid than the protocol's cells, soft labels under InfoBatch,
-            which judges images by their hard ones, or weights under InfoBatch, which has its own.
+            which judges images by their hard ones, or weights beside InfoBatch's own.
     """
     cells = protocol.views.cells
     if cells is not None and one.grid not in (None, 1, cells):

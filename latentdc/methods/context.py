@@ -14,6 +14,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.objectives.base import Objective
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 ByClass = dict[int, dict[str, Tensor]]  # tensors by class and name
 Fill = Callable[[Tensor | None], None]
@@ -70,6 +71,8 @@ class Context:
         mean: colour of the real images, in [0, 1].
         classifier: makes a classifier of the real images, (B, 3, H, W) in [-1, 1] -> (B, C) logits,
             in eval mode, that was found to know them, and tells its accuracy.
+        student: trains a network like `classifier`'s on few images, for as many steps.
+        open_set: a set by its path or Hub id, in the classes of `train`.
         snapshots: epochs -> networks of one training on the real images after them, (B, 3, H, W)
             in [-1, 1] -> (B, C) logits, whose weights require gradients.
         objective: what a method that matches matches.
@@ -88,6 +91,8 @@ class Context:
     picture: Picture | None = None
     mean: tuple[float, ...] = Normalization().mean
     classifier: Callable[[], tuple[nn.Module, float]] | None = None
+    student: Callable[[Dataset], nn.Module] | None = None
+    open_set: Callable[[str], SyntheticSet] | None = None
     snapshots: Callable[[Sequence[int]], Sequence[nn.Module]] | None = None
     objective: Objective | None = None
     load_state: Callable[[], State | None] | None = None

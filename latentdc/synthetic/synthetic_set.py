@@ -27,7 +27,7 @@ from latentdc.io import fingerprint, is_free, write_json, write_text, writing
 from latentdc.pictures import save_grid
 from latentdc.published import published, published_yaml
 from latentdc.synthetic import folder as layout
-from latentdc.synthetic.card import dataset_card
+from latentdc.synthetic.card import dataset_card, training_facts
 from latentdc.synthetic.files import PARTS, encode, read_set, write_rows, write_tensors
 from latentdc.synthetic.push import push_folder
 
@@ -52,7 +52,8 @@ class SyntheticSet:
         noise: (N, ...) float32 noise of the sampler, one per image.
         soft_labels: (N, C) float32 logits that were made with the images (TESLA, DATM): students
             learn from these in place of `labels`.
-        weights: (N,) float32, what each image's loss is multiplied by; positive.
+        weights: (N,) float32, what each image's loss counts beside the others'; positive. Students
+            see them scaled to a mean of 1.
         learned_lr: learning rate of students (SGD) that was learned with the images.
         grid: whole pictures along each side of an image that is a mosaic, 1 for single pictures;
             None where it is not known. Views of mosaics stay inside one picture by it.
@@ -174,11 +175,14 @@ class SyntheticSet:
 
     def first_of_each(self, ipc: int) -> "SyntheticSet":
         """The first `ipc` images of each class, in their order."""
-        rows = first_of_each(self.labels, ipc)
+        return self.rows(torch.tensor(first_of_each(self.labels, ipc)))
+
+    def rows(self, rows: Tensor) -> "SyntheticSet":
+        """The images at `rows` (M,), in that order, with what belongs to them."""
         parts = {name: getattr(self, name) for name in PARTS}
         return replace(
             self,
-            images=self.images[torch.tensor(rows)],
+            images=self.images[rows],
             labels=self.labels[rows],
             **{name: part[rows] for name, part in parts.items() if part is not None},
         )
@@ -290,8 +294,7 @@ class SyntheticSet:
             self.labels,
             self.class_names,
             provenance=provenance,
-            learned_lr=self.learned_lr,
-            whitening=self.whitening,
+            training=training_facts(self.learned_lr, self.whitening, self.weights),
             recipe=recipe,
             results=results,
         )
