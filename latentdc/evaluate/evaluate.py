@@ -11,12 +11,7 @@ from tqdm import tqdm
 from latentdc.arguments import folder_of, require_a, require_able, require_texts, require_whole
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
-from latentdc.evaluate.sets import (
-    counts_hash,
-    protocol_for,
-    require_comparable,
-    require_trainable,
-)
+from latentdc.evaluate.sets import counts_hash, protocol_for, require_comparable, require_trainable
 from latentdc.evaluate.setting import Accuracy, Setting, accuracy
 from latentdc.evaluate.soft_labels import (
     Labelling,

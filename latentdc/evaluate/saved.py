@@ -44,7 +44,7 @@ def score_saved(
         recipes: of the runs that they come from; data, rows and launch settings are the first's.
         protocols: each scores every set.
         output: gets `evaluation.json`, finished trainings and stored soft labels.
-        labels: a folder of stored soft labels of one of the sets; None makes them.
+        labels: as of `score_sets`.
     """
     recipe = recipes[0]
     accelerator = runtime.start(
@@ -103,7 +103,7 @@ def score_saved(
 
 def _with_network(one: SyntheticSet, place: Place, recipe: Recipe) -> SyntheticSet:
     """A set that does not say how it was made, as its recipe says that it was distilled."""
-    if place.is_core or "method" in one.provenance or recipe.method.kind != "matching":
+    if place.is_core or "method" in one.provenance or not recipe.matches:
         return one
     return replace(one, provenance={**one.provenance, "network": recipe.objective.network})
 

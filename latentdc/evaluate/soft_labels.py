@@ -140,7 +140,7 @@ def fitting_store(
     teachers: str | None = None,
     folder: Path = Path(),
 ) -> LabelStore:
-    """The store of the set whose labels lie in the folder `given`.
+    """The store, in `folder`, of the set whose labels lie in the folder `given`.
 
     Args:
         given: a folder of stored labels.
@@ -181,7 +181,7 @@ def _store_facts(
 def _epochs(protocol: EvalProtocol, count: int) -> int:
     """Of a training on `count` images."""
     assert protocol.steps is not None, "resolve() turns epochs into steps"
-    return math.ceil(protocol.steps / math.ceil(count / protocol.batch))
+    return math.ceil(protocol.steps / math.ceil(protocol.seen(count) / protocol.batch))
 
 
 def _stored_epochs(protocol: EvalProtocol, count: int) -> int:

@@ -54,11 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check(recipe: Recipe) -> None:
-    """Refuse a recipe that follows no experts, or whose network or pruning cannot be.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse a recipe that follows no experts, or whose network or pruning cannot be."""
     if recipe.objective.kind != "mtt":
         raise InputError(
             f"objective.kind={recipe.objective.kind} follows no experts; add objective.kind=mtt."
@@ -69,11 +65,7 @@ def check(recipe: Recipe) -> None:
 
 
 def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, object]:
-    """Facts of the experts to train, which those that are there already share.
-
-    Raises:
-        InputError: they have others.
-    """
+    """Facts of the experts to train, which those that are there already share."""
     from latentdc.experts.files import pruning, read_manifest, require_same, training_facts
 
     facts = training_facts(recipe.experts, recipe.objective, recipe.data)

@@ -68,11 +68,7 @@ class ReplayBuffers:
         self.identity = fingerprint([count, told])  # by names and sizes: they are large
 
     def check(self, train: Dataset, normalization: Preprocessing) -> None:
-        """Refuse experts of another network, of too few epochs, or that know nothing of the images.
-
-        Raises:
-            InputError: says which.
-        """
+        """Refuse experts of another network, of too few epochs, or at chance on the images."""
         spec = self._objective
         plan = outline(spec.network, num_classes=train.num_classes, resolution=train.resolution)
         shapes = {name: tuple(weight.shape) for name, weight in plan.named_parameters()}

@@ -4,11 +4,12 @@ Each weight is one tensor whose first dimension counts epochs, so that a step of
 reads the two epochs that it needs and no more.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from latentdc.errors import InputError
 from latentdc.experts.buffers import ReplayBuffers, buffer_files
 from latentdc.images import Preprocessing
 from latentdc.io import as_read_back, file_hash, fingerprint, load_tensors, read_json, write_json
+from latentdc.networks.build import build_network
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune
 from latentdc.run_folder import CORESET
 
@@ -46,11 +49,7 @@ class ExpertFiles:
         return fingerprint([self.count, read_manifest(self.folder)])
 
     def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
-        """Of one expert after so many epochs, by name, float32 on the CPU.
-
-        Raises:
-            InputError: its file is damaged.
-        """
+        """Of one expert after so many epochs, by name, float32 on the CPU."""
         path = expert_path(self.folder, expert)
         try:
             with safe_open(path, "pt") as file:
@@ -144,6 +143,33 @@ def missing_experts(folder: Path, count: int) -> list[int]:
     return [index for index in range(count) if not expert_path(folder, index).is_file()]
 
 
+def expert_snapshots(
+    experts: ExpertFiles | ReplayBuffers | None,
+    epochs: Sequence[int],
+    *,
+    network: str,
+    train: Dataset,
+    normalization: Preprocessing,
+    device: torch.device,
+) -> list[Classifier]:
+    """The first expert after some epochs, (B, 3, H, W) images in [-1, 1] -> (B, C) logits.
+
+    Raises:
+        InputError: its file is damaged, or it has fewer epochs.
+    """
+    assert experts is not None, "a recipe that asks for them opens them"
+    snapshots = []
+    for epoch in epochs:
+        one = build_network(network, num_classes=train.num_classes, resolution=train.resolution)
+        try:
+            one.load_state_dict(experts.weights(0, epoch), strict=False)
+        except IndexError:
+            raise InputError(f"the experts have no weights after {epoch} epochs.") from None
+        seen = Classifier(one, lambda shown: normalization(2 * shown - 1))
+        snapshots.append(seen.eval().to(device))
+    return snapshots
+
+
 # ---- What experts depend on ----
 
 
@@ -155,11 +181,7 @@ def training_facts(settings: Experts, objective: ObjectiveSettings, data: Data) 
 
 
 def pruning(prune: Prune) -> dict[str, Any]:
-    """How the core set comes about: settings that are not at their defaults, or the file's hash.
-
-    Raises:
-        InputError: the file of a given core set cannot be read.
-    """
+    """How the core set comes about: settings that are not at their defaults, or the file's hash."""
     if prune.coreset is None:
         return changed(prune)
     try:
@@ -207,11 +229,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def require_same(folder: Path, manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Refuse experts whose `manifest` has other facts than these.
-
-    Raises:
-        InputError: names the first that differs.
-    """
+    """Refuse experts whose `manifest` has other facts than these."""
     for key, value in as_read_back(dict(facts)).items():
         if manifest.get(key) != value:
             raise InputError(

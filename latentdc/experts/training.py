@@ -93,10 +93,6 @@ def train_expert(
     """Weights by name, (epochs + 1, ...): before the training and after each epoch.
 
     Arguments but its number as of `train_experts`.
-
-    Raises:
-        InputError: a network that cannot learn from batches of one image.
-        RunError: the loss is no longer finite.
     """
     device, count = accelerator.device, len(coreset)
     images, labels = place(coreset.images, device), coreset.labels.to(device)

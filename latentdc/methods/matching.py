@@ -1,13 +1,11 @@
 """Matching: latents are optimised until their images act on networks as the real ones do.
 
-Moser et al., LD3M, Alg. 1 (https://arxiv.org/abs/2403.03881); over pixels it is DC, DM and MTT. A
-step runs the prior once: the objective's gradient is taken at the decoded images and sent back
-through the graph that decoded them.
+Moser et al., LD3M, Alg. 1 (https://arxiv.org/abs/2403.03881); over pixels it is DC, DM and MTT.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -32,6 +30,8 @@ from latentdc.methods.latents import (
     tensors_by_class,
 )
 from latentdc.methods.log import StepLog, diverged
+from latentdc.methods.loop import Work, match_steps
+from latentdc.methods.rates import make_optimizer, settle_rates
 from latentdc.methods.real import RealBatches, Trimming, separable
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -40,13 +40,13 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching
-from latentdc.runtime import gather_rows, with_gradients
+from latentdc.runtime import with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 BATCH = 256  # real images per class and step of an objective that does not say
 ADVICE = "Lower distill.lr_z or distill.lr_c"  # to one whose numbers are no longer finite
 # Facts that a continued run need not share with its start.
-MAY_CHANGE = ("memory", "chunk", "processes", "threads", "torch")
+MAY_CHANGE = ("memory", "chunk", "processes", "threads", "torch", "lr_z", "lr_c")
 
 
 def matching(
@@ -71,15 +71,18 @@ def match(
     objective: Objective,
     settings: Matching | None = None,
     context: Context | None = None,
+    *,
+    z: Tensor | None = None,
 ) -> SyntheticSet:
     """Optimise `context.ipc` images per class so that they replace `coreset`.
 
     Args:
         coreset: real images to start from and to match; all of a data set or a pruned part.
-        prior: the space to optimise in.
+        prior: the space to optimise in; an objective of latents has its own.
         objective: what to match, and on how many real images per class and step.
         settings: of the optimisation; None takes the defaults.
         context: ipc, seed, and what the caller does for the run; None keeps no state.
+        z: (N, *latent_shape) latents to start from, class by class; None takes `settings.init`.
 
     Returns:
         The set, class by class: decoded images, and on the main process the z, c and noise
@@ -93,16 +96,21 @@ def match(
     settings = Matching() if settings is None else settings
     context = Context() if context is None else context
     check_parts(coreset, prior, objective, settings, context)
+    prior = getattr(objective, "space", prior)
     accelerator, steps, names = context.accelerator, settings.steps, coreset.class_names
     check_precision(accelerator)
     saved = None if context.load_state is None else context.load_state()
+    if z is None and saved is None and settings.init == "sampled":
+        raise InputError("Matching(init='sampled') starts from latents; give match(..., z=...).")
     facts = _facts(coreset, prior, objective, settings, context)
     start = 0 if saved is None else _require_same(saved, facts, steps)
     counts = different_counts(coreset).tolist()
     check_match(names, counts, prior, objective, settings, context, steps=steps - start)
     together = most_together(len(names), settings.classes_per_step, accelerator.num_processes)
     facts |= settle_memory(prior, together * context.ipc, saved, accelerator)
-    work = _begin(coreset, prior, objective, settings, context, saved)
+    work = _begin(coreset, prior, objective, settings, context, saved, z)
+    rates = settle_rates(work, settings, saved)
+    facts |= rates
     log = StepLog(
         start=start,
         steps=steps,
@@ -126,118 +134,9 @@ def match(
             if settings.grid_every and done % settings.grid_every == 0:
                 show_latents(done, work.latents, prior, names, context)
     made = synthetic_set(work.latents, prior, names, context)
+    made = replace(made, provenance={**made.provenance, **rates}) if rates else made
     lr = objective.state().get(LEARNED_LR)
     return made if lr is None else replace(made, learned_lr=float(lr))
-
-
-# ---- The loop ----
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """What a process optimises, and what with.
-
-    Attributes:
-        latents: of the classes that this process owns.
-        prior: decodes them.
-        objective: compares them with real images.
-        real: of the classes that the objective will ask for.
-        optimizer: over the latents.
-        accelerator: gives device, precision and the other processes.
-        moved: step -> ascending labels of the classes that it moves, whoever owns them.
-        trimming: of the batches of `real`; None leaves them whole.
-    """
-
-    latents: Latents
-    prior: Prior
-    objective: Objective
-    real: RealBatches
-    optimizer: torch.optim.Optimizer
-    accelerator: Accelerator
-    moved: Callable[[int], tuple[int, ...]]
-    trimming: Trimming | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """One finished update.
-
-    Attributes:
-        index: of the step, from 0.
-        loss: () detached, of the classes this process moved (of all, where scope is `set`).
-        trimmed: () share of their real batches that was left out, likewise summed over the classes;
-            None where none is.
-    """
-
-    index: int
-    loss: Tensor
-    trimmed: Tensor | None = None
-
-
-def match_steps(work: Work, start: int, steps: int) -> Iterator[Step]:
-    """Update the latents in place from step `start` until `steps` are done.
-
-    Logging and saving are the caller's.
-    """
-    accelerator, trimming = work.accelerator, work.trimming
-    for index in range(start, steps):
-        moved = work.latents.pick(work.moved(index))
-        if not moved.classes:
-            nothing = torch.zeros((), device=accelerator.device)
-            yield Step(index, nothing, None if trimming is None else nothing)
-            continue
-        if work.objective.scope == "class":
-            work.real.expect(index, moved.classes)
-        work.optimizer.zero_grad(set_to_none=True)
-        with accelerator.autocast():
-            decoded = moved.decode(work.prior)
-        gradient, loss = image_gradient(
-            work.objective, index, decoded, moved.labels, work.real, accelerator, trimming
-        )
-        if decoded.requires_grad:
-            decoded.backward(gradient.to(decoded.dtype))
-        work.optimizer.step()
-        yield Step(index, loss, None if trimming is None else trimming.left_out.to(loss.device))
-
-
-def image_gradient(
-    objective: Objective,
-    step: int,
-    decoded: Tensor,
-    labels: Tensor,
-    real: RealBatches,
-    accelerator: Accelerator,
-    trimming: Trimming | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The objective's gradient at this process's images, (N, 3, H, W), and its loss, ().
-
-    Where classes act on each other, all processes' images are gathered without their graphs, the
-    objective runs identically everywhere, and each process keeps the gradient of its own images.
-    """
-    images, first = decoded.detach().float(), 0
-    if objective.scope == "set" and accelerator.num_processes > 1:
-        images, first = gather_rows(images, accelerator)
-        labels = gather_rows(labels.to(images.device), accelerator)[0].cpu()
-    if trimming is not None:
-        trimming.update(step, images, labels)
-    images = images.requires_grad_()
-    with accelerator.autocast():
-        loss = objective.accumulate(step, images, labels, real)
-    assert images.grad is not None
-    return images.grad[first : first + len(decoded)], loss
-
-
-def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.SGD:
-    """SGD over z and c with learning rates of their own; a rate of 0 leaves its tensors alone.
-
-    A class that a step does not decode gets no gradient, so that neither it nor its momentum moves:
-    each class is optimised as if the steps that meet it were all there are.
-    """
-    groups = []
-    for parts, lr in ((latents.z, settings.lr_z), (latents.c, settings.lr_c)):
-        if parts is not None:
-            groups.append({"params": [part.requires_grad_(lr > 0) for part in parts], "lr": lr})
-    return torch.optim.SGD(groups, lr=settings.lr_z, momentum=settings.momentum)
 
 
 def settle_memory(
@@ -292,6 +191,7 @@ def _facts(
         "objective": getattr(objective, "identity", None),
         "batch": getattr(objective, "batch", BATCH),
         "classes_per_step": settings.classes_per_step,
+        "optimizer": settings.optimizer,
         "trim": asdict(settings.trim) if trims else None,
         "precision": context.accelerator.mixed_precision,
         "processes": context.accelerator.num_processes,
@@ -307,15 +207,22 @@ def _begin(
     settings: Matching,
     context: Context,
     saved: State | None,
+    z: Tensor | None = None,
 ) -> Work:
-    """New latents, or those of a state with their momentum and what is known of real images."""
+    """New latents (of `z`, where it is given), or all that a state knows of the old ones."""
     accelerator, seed, num_classes = context.accelerator, context.seed, coreset.num_classes
     device, per_step = accelerator.device, settings.classes_per_step
     classes = own_classes(num_classes, accelerator.process_index, accelerator.num_processes)
     if saved is None:
-        noise = settings.init == "noise"
         latents = initial_latents(
-            coreset, prior, classes, ipc=context.ipc, seed=seed, from_noise=noise, device=device
+            coreset,
+            prior,
+            classes,
+            ipc=context.ipc,
+            seed=seed,
+            from_noise=settings.init == "noise",
+            given=z,
+            device=device,
         )
     else:
         latents = restored_latents(saved, classes, device)
@@ -353,14 +260,7 @@ def _require_same(saved: State, facts: dict[str, Any], steps: int) -> int:
     Raises:
         InputError: says what differs.
     """
-    for name, value in facts.items():
-        found = saved.facts.get(name)
-        if name not in MAY_CHANGE and found != value:
-            how = "launch as before, or " if name == "precision" else ""
-            raise InputError(
-                f"{saved.place} was made with {name} {found!r}, this run has {value!r}; "
-                f"{how}give it a folder of its own."
-            )
+    saved.require_same({name: fact for name, fact in facts.items() if name not in MAY_CHANGE})
     if saved.step > steps:
         raise InputError(
             f"{saved.place} is {saved.step} steps on, and steps={steps} lie behind it; ask for as "

@@ -167,11 +167,7 @@ class Students:
         return self.outer > 1 or self.normalises_batches
 
     def of(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Network:
-        """The student of a step; arguments as of `Objective.accumulate`, `synthetic` detached.
-
-        Raises:
-            InputError: in the middle of a run whose student was not kept.
-        """
+        """The student of a step; arguments as of `Objective.accumulate`, `synthetic` detached."""
         run, place = divmod(step, self.outer)
         if place == 0:
             student = self.new(run)

@@ -70,11 +70,7 @@ class Workspace:
             save_tensors(path, tensors)
 
     def load(self, name: str) -> dict[str, Tensor] | None:
-        """What was last saved under a name.
-
-        Raises:
-            InputError: it is damaged.
-        """
+        """What was last saved under a name."""
         path = self._home and self._home / f"{name}.safetensors"
         try:
             return None if path is None or not path.is_file() else load_tensors(path)
@@ -132,9 +128,9 @@ class Dynamics:
         run: name of its folder.
         workspace: where that is.
         train: the images.
+        asked: rules that are wanted beside the free ones.
         batch: images in one forward pass.
         accelerator: device, precision and processes.
-        measures: what to measure.
         width: of features to keep from the last pass; 0 keeps none.
 
     Attributes:
@@ -147,15 +143,16 @@ class Dynamics:
         run: str,
         workspace: Workspace,
         train: Dataset,
+        asked: Sequence[str],
         *,
         batch: int,
         accelerator: Accelerator,
-        measures: Measures,
         width: int,
     ) -> None:
         self._run, self._workspace, self._train, self._batch = run, workspace, train, batch
         self._accelerator, self._main = accelerator, accelerator.is_main_process
-        self._measures, self._width = measures, width
+        self._measures = Measures(asked, len(train), train.num_classes)
+        self._asked, self._width = asked, width
         self.passes: list[Mapping[str, Tensor]] = []
         self.features: NDArray[np.float16] | None = None
 
@@ -175,8 +172,8 @@ class Dynamics:
         return state
 
     def look(self, classifier: Classifier) -> None:
-        """Let the measures note what a training that was begun said last."""
-        for _ in self._blocks(classifier, features=False):
+        """Note what a training that was begun said last, where a rule looks at changes."""
+        for _ in self._blocks(classifier, features=False) if self._measures.history else ():
             pass
 
     def record(self, epoch: int, classifier: Classifier, *, last: bool) -> None:
@@ -270,14 +267,14 @@ class Dynamics:
             total += values / len(found)
         return total
 
-    def columns(self, asked: Sequence[str], settings: Mapping[str, object]) -> Columns:
+    def columns(self, settings: Mapping[str, object]) -> Columns:
         """Scores by the rules that look at this alone."""
         names = self._measures.names
         scores = {name: self.column(name) for name in names if name in RULES or name == PREDICTED}
         if self._run == GIVEN:
             return scores
         derived = [name for name, rule in RULES.items() if rule.stage == "records"]
-        derived = [name for name in derived if RULES[name].free or name in asked]
+        derived = [name for name in derived if RULES[name].free or name in self._asked]
         scores |= {name: torch.zeros(len(self._train)) for name in derived}
         for start in range(0, len(self._train), _CHUNK):
             some = slice(start, start + _CHUNK)

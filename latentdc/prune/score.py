@@ -3,6 +3,7 @@
 The way is `score_dataset` -> `Scoring` -> `scored` -> `compute_scores` -> `ScoreTable`.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from latentdc.io import as_read_back, file_hash, fingerprint
 from latentdc.prune.dynamics import GIVEN, Columns, Dynamics, Workspace
 from latentdc.prune.features import Features, own_features, read_features
 from latentdc.prune.foreign import read_scores
-from latentdc.prune.measures import History, Measures, accuracy
+from latentdc.prune.measures import accuracy
 from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score_table import PREDICTED, ScoreTable
 from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, refuse_chance
@@ -158,11 +159,7 @@ def score_dataset(
 
 
 def check_arguments(train: object, prune: object, seed: object) -> None:
-    """Refuse what every function of pruning takes, where it is of another kind.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse what every function of pruning takes, where it is of another kind."""
     require_a(Dataset, train, "train", "such as one of open_splits(Data())")
     require_a(Prune, prune, "prune", "such as Prune(score='loss', keep=0.2)")
     assert isinstance(prune, Prune)
@@ -204,11 +201,7 @@ def scored(scoring: Scoring) -> ScoreTable:
 
 
 def _kept_scores(path: Path, scoring: Scoring) -> ScoreTable | None:
-    """The scores that lie there, where they are these, among others or alone.
-
-    Raises:
-        InputError: what lies there is damaged.
-    """
+    """The scores that lie there, where they are these, among others or alone."""
     if not path.is_file():
         return None
     kept = ScoreTable.load(path)
@@ -250,7 +243,7 @@ def compute_scores(scoring: Scoring, features: Features | None = None) -> ScoreT
         _require_kind(scoring)
     scores, trainings = by("contents"), _observed(scoring, wants_features) if passes else []
     if trainings and main:
-        scores |= _means([one.columns(asked, settings) for one in trainings])
+        scores |= _means([one.columns(settings) for one in trainings])
         if features is None and trainings[0].features is not None:
             features = Features(trainings[0].features)
     if "subsets" in stages:
@@ -275,7 +268,7 @@ def _observed(scoring: Scoring, features: bool) -> list[Dynamics]:
         ]
     classifier = given_scorer(scoring.scorer, scoring.train, scoring.input_normalization)
     _check_accuracy(scoring, classifier)
-    found = _dynamics(scoring, GIVEN, Measures(scoring.columns), classifier, features)
+    found = _dynamics(scoring, GIVEN, scoring.columns, classifier, features)
     found.record_once(classifier)
     return [found]
 
@@ -329,14 +322,11 @@ def _trained(
         rows=rows,
     )
     classifier = training.classifier
-    history = None
-    if any("change" in RULES[name].inputs for name in asked):
-        history = History(len(train), train.num_classes)
-    found = _dynamics(scoring, run, Measures(asked, history), classifier, features)
+    found = _dynamics(scoring, run, asked, classifier, features)
     state = runtime.main_alone(scoring.accelerator, lambda: found.restore(first))
     if state is not None:
         training.restore(state)
-    if history is not None and first <= training.done < last:
+    if first <= training.done < last:
         found.look(classifier)
     for epoch in training.run(last):
         ends = epoch + 1 == last
@@ -349,15 +339,15 @@ def _trained(
 
 
 def _dynamics(
-    scoring: Scoring, run: str, measures: Measures, classifier: Classifier, features: bool
+    scoring: Scoring, run: str, asked: Sequence[str], classifier: Classifier, features: bool
 ) -> Dynamics:
     return Dynamics(
         run,
         scoring.workspace,
         scoring.train,
+        asked,
         batch=scoring.batch,
         accelerator=scoring.accelerator,
-        measures=measures,
         width=classifier.width if features else 0,
     )
 

@@ -23,16 +23,7 @@ from latentdc import runtime
 from latentdc.data.dataset import Dataset, class_counts, hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.images import (
-    Images,
-    Plain,
-    Standardization,
-    contiguous,
-    fetch,
-    kind_of,
-    place,
-    send,
-)
+from latentdc.images import Images, Plain, Standardization, contiguous, fetch, kind_of, place, send
 from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network, new_network
 from latentdc.recipe import Scorer
@@ -275,7 +266,7 @@ class ScorerTraining:
         """Of an epoch; their rows are places among `rows`."""
         count, batch, keys = len(self._rows), self._scorer.batch, ("scorer", epoch)
         sampler = self._sampler
-        return epoch_batches(count, batch, None, self._seed, *keys, join=True, infobatch=sampler)
+        return epoch_batches(count, batch, None, self._seed, *keys, join=True, sampler=sampler)
 
     def _lr(self, step: tuple[int, Batch], *, steps: int) -> float:
         return self._scorer.lr * ((1 + math.cos(math.pi * step[0] / steps)) / 2)
@@ -363,6 +354,27 @@ def real_classifier(
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
     refuse_chance(accuracy, class_counts(test).tolist(), advice)
     return classifier, accuracy
+
+
+def trained_as_long(
+    scorer: Scorer,
+    few: Dataset,
+    images: int,
+    *,
+    normalization: Plain,
+    seed: int,
+    accelerator: Accelerator,
+) -> Classifier:
+    """The network of `prune.scorer`, trained on few images for as many steps as on `images`."""
+    steps = scorer.epochs * -(-images // scorer.batch)
+    epochs = -(-steps // -(-len(few) // scorer.batch))
+    settings = replace(scorer, epochs=epochs, infobatch=None)
+    training = ScorerTraining(
+        few, settings, normalization=normalization, seed=seed, accelerator=accelerator
+    )
+    for _ in training.run():
+        pass
+    return training.classifier.eval().requires_grad_(False)
 
 
 def _kept_classifier(path: Path) -> State:

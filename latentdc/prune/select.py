@@ -104,9 +104,6 @@ def most_kept(sizes: list[int], prune: Prune, every: list[int] | None = None) ->
         sizes: different samples of each class.
         prune: the budget.
         every: samples of each class, repeats among them, for messages.
-
-    Raises:
-        InputError: as `class_budgets` and `total_budget`.
     """
     if prune.scope == "class":
         return class_budgets(sizes, prune, every)

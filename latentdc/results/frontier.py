@@ -31,12 +31,8 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
 def save_frontier(path: Path, frame: pd.DataFrame, value: str = "accuracy") -> int:
     """Draw a panel for each protocol (rows) and student (columns), whole or not at all.
 
-    Sets whose bytes are not known are left out.
-
-    Args:
-        path: of the PNG.
-        frame: of `read_runs`.
-        value: `accuracy` or `top5`.
+    Sets whose bytes are not known are left out. The frame is one of `read_runs`, the value
+    `accuracy` or `top5`.
 
     Returns:
         Panels that were drawn; without any there is no picture.

@@ -26,21 +26,14 @@ Row = Any  # of one result: columns of `to_frame` and the mean accuracy, as attr
 
 
 def hard_label_recovery(real_hard: float, synthetic_hard: float) -> float:
-    """HLR = Acc(real, hard) - Acc(synthetic, hard), in [-1, 1]: the smaller, the better.
-
-    Args:
-        real_hard: all real images, hard labels.
-        synthetic_hard: the set, hard labels.
-    """
+    """HLR = Acc(real, hard) - Acc(synthetic, hard), in [-1, 1]: the smaller, the better."""
     return _share(real_hard) - _share(synthetic_hard)
 
 
 def improvement_over_random(synthetic: float, random: float) -> float:
     """IOR = Acc(synthetic, any) - Acc(random, any), in [-1, 1]: the larger, the better.
 
-    Args:
-        synthetic: the set, with labels of any kind.
-        random: as many real images per class, with labels of the same kind.
+    With as many random images per class, and labels of the same kind.
     """
     return _share(synthetic) - _share(random)
 
@@ -51,12 +44,7 @@ def label_robust_score(hlr: float, ior: float) -> float:
 
 
 def augmentation_robust_score(augmented: float, plain: float) -> float:
-    """ARS: beta = (IOR(augmented) + IOR(plain)) / 2, scaled to [0, 1].
-
-    Args:
-        augmented: `improvement_over_random` where students see augmented views.
-        plain: the same without augmentation.
-    """
+    """ARS: beta = (IOR(augmented) + IOR(plain)) / 2, scaled to [0, 1]."""
     return _scaled((augmented + plain) / 2)
 
 

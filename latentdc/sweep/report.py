@@ -61,12 +61,8 @@ def of_cell(results: Sequence[Result], student: str) -> Result | None:
 def table(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results) -> str:
     """A table for each student, baselines that all cells share, and what the numbers are.
 
-    The last axis runs across; a single axis runs down, and students across.
-
-    Args:
-        axes: of the sweep.
-        wanted: all of its points.
-        results: those that are there.
+    The last axis runs across; a single axis runs down, and students across. `wanted` are all points
+    of the sweep, `results` those that are there.
     """
     every = [result for found in results.values() for result in found]
     students = list(dict.fromkeys(result.student for result in every))
@@ -162,13 +158,8 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, pa
     """Draw a panel for each combination of all axes but the last two, with a curve for each name.
 
     The curves are those of the axis before the last. They are the first student's accuracies with
-    their standard deviation; a second row of panels shows the time of distillation.
-
-    Args:
-        axes: of the sweep.
-        wanted: all of its points.
-        results: those that are there; curves have gaps where there are none.
-        path: of the PNG.
+    their standard deviation, with gaps where there are none; a second row of panels shows the time
+    of distillation.
 
     Returns:
         Whether it was drawn; it needs matplotlib and a finished cell.

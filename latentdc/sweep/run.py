@@ -182,7 +182,7 @@ def check_cells(
 def _check_moves(recipe: Recipe) -> None:
     """As the run will, as far as the outline of the prior is known."""
     spec = recipe.distill
-    if recipe.method.kind != "matching" or spec.lr_z > 0 or recipe.prior.kind != "diffusion":
+    if not recipe.matches or spec.moves("lr_z") or recipe.prior.kind != "diffusion":
         return  # the recipe itself was refused where it moves nothing
     try:
         prior = load_prior(recipe.prior, resolution=recipe.data.resolution, device="meta")
@@ -226,20 +226,10 @@ def share_scores(
 ) -> Path | None:
     """Score by all rules that the sweep asks this recipe's scorer for, unless that is done.
 
-    Another process that scores the same is waited for.
-
-    Args:
-        recipe: of the cell that comes next.
-        others: of all cells.
-        folder: of the sweep.
-        accelerator: device, precision and processes.
+    Another process that scores the same is waited for. `others` are the recipes of all cells.
 
     Returns:
         The folder of the scores; None where the cell needs none.
-
-    Raises:
-        InputError: as `score_dataset`.
-        RunError: likewise.
     """
     home = _scores_folder(recipe, folder)
     if home is None:

@@ -35,23 +35,11 @@ def write(path, values):
     return path
 
 
-@pytest.mark.parametrize("suffix", [".json", ".npy", ".csv"])
-def test_a_list_in_data_set_order_is_the_rule_that_the_recipe_says(tmp_path, suffix):
-    path = write(tmp_path / f"scores{suffix}", VALUES)
-    table = read_scores(path, colours(), "loss")
-    torch.testing.assert_close(table.columns["loss"], torch.tensor(VALUES))
-
-
 def test_columns_that_are_named_by_rules_are_taken_by_their_names(tmp_path):
     table = read_scores(write(tmp_path / "s.parquet", VALUES), colours(), "loss")
     assert list(table.columns) == ["el2n"]
     with pytest.raises(InputError, match=r"no column 'loss', only el2n.*prune\.columns=\[loss\]"):
         table.column("loss")
-
-
-def test_an_index_puts_rows_into_order(tmp_path):
-    path = write(tmp_path / "s.csv", {"index": range(11, -1, -1), "aum": VALUES})
-    assert read_scores(path, colours(), "aum").columns["aum"][0] == pytest.approx(1.1)
 
 
 PLACES = ["index", "Index", "INDEX", "idx", "id", "ID", "", "Unnamed: 0", "__index_level_0__"]
@@ -79,13 +67,6 @@ def test_scores_that_single_precision_cannot_hold_are_refused(tmp_path, values, 
     np.save(tmp_path / "s.npy", values)
     with pytest.raises(InputError, match=message):
         read_scores(tmp_path / "s.npy", colours(), "loss")
-
-
-def test_a_mark_of_byte_order_is_no_part_of_a_list(tmp_path):
-    (tmp_path / "s.json").write_text(json.dumps(VALUES), encoding="utf-8-sig")
-    torch.testing.assert_close(
-        read_scores(tmp_path / "s.json", colours(), "aum").columns["aum"], torch.tensor(VALUES)
-    )
 
 
 def test_labels_may_be_class_names_and_what_else_stands_beside_the_scores_is_passed_over(tmp_path):
@@ -137,14 +118,6 @@ def test_scores_that_do_not_fit_are_refused_in_one_line(tmp_path, name, values, 
         read_scores(path, colours(), "loss")
 
 
-def test_files_that_hold_no_scores_are_named(tmp_path):
-    (tmp_path / "broken.json").write_text("[1, 2")
-    (tmp_path / "broken.parquet").write_text("text")
-    for name in ("broken.json", "broken.parquet", "absent.npy"):
-        with pytest.raises(InputError, match=f"cannot read the scores .*{name}"):
-            read_scores(tmp_path / name, colours(), "loss")
-
-
 def test_features_of_another_length_or_kind_are_refused(tmp_path):
     for array, message in (
         (np.zeros((5, 3), np.float16), "features of 5 images and the data set has 12"),
@@ -177,6 +150,9 @@ def lists(scores, folder):
         "list.json": lambda path: path.write_text(json.dumps(scores.tolist())),
         "by_id.json": lambda path: path.write_text(
             json.dumps({str(i): v for i, v in reversed(list(enumerate(scores.tolist())))})
+        ),
+        "marked.json": lambda path: path.write_text(
+            json.dumps(scores.tolist()), encoding="utf-8-sig"
         ),
         "list.npy": lambda path: np.save(path, scores),
         "half.npy": lambda path: np.save(path, scores.astype(np.float16)),
