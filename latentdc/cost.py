@@ -24,7 +24,7 @@ from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.files import WeightsMissing
 from latentdc.priors.load import load_prior
-from latentdc.priors.memory import Plan, choose_plan, fixed_plan, free_bytes
+from latentdc.priors.memory import Needs, Plan, choose_plan, fixed_plan, free_bytes
 from latentdc.priors.pixel import sample_shape
 from latentdc.recipe import ObjectiveSettings, Recipe
 
@@ -83,7 +83,8 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         space = prior.autoencoder
     inputs = prior_inputs(space, 1)
     forward = sweep(prior, inputs, denoises=denoises)
-    plan = decoding_plan(recipe, prior, here)
+    needs = prior.needs() if isinstance(prior, AutoencoderPrior | DiffusionPrior) else None
+    plan = decoding_plan(recipe, needs, here)
     again = 0 if plan.memory == "fast" else 1
     calls = prior.calls if isinstance(prior, DiffusionPrior) else 1
     sweeps = 2 + again  # backward to the inputs costs one forward
@@ -118,7 +119,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
             f"{'2 sweeps' if again else '1 sweep'} forward and 1 back per step"
         )
     kept = latent_bytes(inputs, prior, images) / processes
-    held = activation_bytes(prior, plan, here)
+    held = activation_bytes(prior, plan, needs, here)
     seconds = seconds_for(steps * work)
     return lines | {
         "work per step": f"{work / 1e9:,.1f} GMAC, {sweeps * moved * forward / 1e9:,.1f} of them "
@@ -185,20 +186,19 @@ def effect_passes(recipe: Recipe, classes: int) -> float:
     return classes * recipe.objective.batch * (image + product) / trim.refresh
 
 
-def decoding_plan(recipe: Recipe, prior: Prior, images: int) -> Plan:
+def decoding_plan(recipe: Recipe, needs: Needs | None, images: int) -> Plan:
     """How a process would decode its images; where it is measured, on this machine."""
     spec = recipe.prior
-    if isinstance(prior, AutoencoderPrior | DiffusionPrior) and spec.memory == "auto":
+    if needs is not None and spec.memory == "auto":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return choose_plan(prior.needs(), images, free_bytes(device))
+        return choose_plan(needs, images, free_bytes(device))
     return fixed_plan(spec.memory, spec.chunk) or Plan("fast")
 
 
-def activation_bytes(prior: Prior, plan: Plan, images: int) -> float:
+def activation_bytes(prior: Prior, plan: Plan, needs: Needs | None, images: int) -> float:
     """Bytes that backward needs at once: everything, or one step of one chunk beside all x_t."""
-    if not isinstance(prior, AutoencoderPrior | DiffusionPrior):
+    if needs is None:
         return 0
-    needs = prior.needs()
     if plan.memory == "fast":
         return images * needs.whole
     calls = prior.calls if isinstance(prior, DiffusionPrior) else 1

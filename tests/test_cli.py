@@ -170,9 +170,9 @@ def command(*words: str, module: bool = False, **options):
 ROOT = str(Path(__file__).parents[1])
 RUN = "import sys; from latentdc.cli import main; main(sys.argv[1:])"
 HOLDS = """
-import os, signal, sys, latentdc.run, latentdc.cli
+import os, signal, sys, types, latentdc.cli
 def work(*_): os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(9)
-latentdc.run.run = work
+sys.modules["latentdc.run"] = types.SimpleNamespace(run=work)  # without importing torch
 latentdc.cli.main(sys.argv[1:])
 """
 

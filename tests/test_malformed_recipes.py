@@ -537,7 +537,7 @@ def test_hundreds_of_mutated_recipes_are_read_or_refused_in_one_line(folder):
     draw = random.Random(0)
     texts = [path.read_text() for path in sorted(config.shipped_folder("recipes").glob("*.yaml"))]
     read = 0
-    for _ in range(400):
+    for _ in range(150):
         (folder / "mine.yaml").write_text(mutated(draw.choice(texts), draw), encoding="utf-8")
         try:
             made = config.load(Recipe, folder / "mine.yaml")
@@ -547,4 +547,4 @@ def test_hundreds_of_mutated_recipes_are_read_or_refused_in_one_line(folder):
         config.save(made, folder / "again.yaml")
         assert config.load(Recipe, folder / "again.yaml") == made
         read += 1
-    assert 40 < read < 360
+    assert 15 < read < 135

@@ -23,10 +23,11 @@ def held(*arguments: str) -> None:
 
 
 @pytest.mark.smoke
-def test_a_killed_command_goes_on_as_if_nothing_had_happened():
-    held("kills/run", "kills/prune", "--count", "3")
+def test_a_killed_command_goes_on_as_if_nothing_had_happened_and_bad_recipes_are_refused():
+    held("kills/run", "kills/prune", "recipes", "--count", "2")
 
 
+@pytest.mark.slow
 def test_malformed_recipes_are_refused_in_one_line():
     held("recipes", "--count", "10")
 

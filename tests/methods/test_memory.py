@@ -1,6 +1,5 @@
 import json
 
-import pytest
 import torch
 from accelerate import Accelerator
 
@@ -16,11 +15,6 @@ from tests.priors import small
 TIGHT = 300_000  # bytes: less than the activations of six images, more than those of a step
 
 
-@pytest.fixture
-def tight(monkeypatch):
-    monkeypatch.setattr(matching, "free_bytes", lambda device: TIGHT)
-
-
 def kept(folder):
     return json.loads((checkpoint.whole(folder / "checkpoints")[-1] / "state.json").read_text())
 
@@ -32,24 +26,22 @@ def test_auto_keeps_everything_where_it_fits(capsys):
     assert capsys.readouterr().out.startswith("memory: fast (keeps all activations) for 6 images")
 
 
-def test_auto_recomputes_where_it_does_not_and_says_so_once(tight, capsys, tmp_path):
-    made = setup.run(tmp_path, prior=small.prior(steps=2, memory="auto"), steps=2)
-    assert capsys.readouterr().out.count("memory: low") == 1
-    facts = kept(tmp_path)
-    assert facts["memory"] == "low" and 1 <= facts["chunk"] < 6
-    fast = setup.run(prior=small.prior(steps=2), steps=2)
-    torch.testing.assert_close(made.z, fast.z, rtol=1e-3, atol=1e-4)
-
-
-def test_a_continued_run_keeps_its_plan_and_its_bits(monkeypatch, tmp_path):
+def test_auto_recomputes_where_it_does_not_fit_and_a_continued_run_keeps_plan_and_bits(
+    monkeypatch, capsys, tmp_path
+):
     def auto():
         return small.prior(steps=2, memory="auto")
 
     monkeypatch.setattr(matching, "free_bytes", lambda device: TIGHT)
-    whole = setup.run(tmp_path / "whole", prior=auto(), steps=3)
-    setup.run(tmp_path / "parts", prior=auto(), steps=2)
+    whole = setup.run(tmp_path / "whole", prior=auto(), steps=2)
+    assert capsys.readouterr().out.count("memory: low") == 1
+    facts = kept(tmp_path / "whole")
+    assert facts["memory"] == "low" and 1 <= facts["chunk"] < 6
+    fast = setup.run(prior=small.prior(steps=2), steps=2)
+    torch.testing.assert_close(whole.z, fast.z, rtol=1e-3, atol=1e-4)
+    setup.run(tmp_path / "parts", prior=auto(), steps=1)
     monkeypatch.setattr(matching, "free_bytes", lambda device: 10**12)
-    parts = setup.run(tmp_path / "parts", prior=auto(), steps=3)
+    parts = setup.run(tmp_path / "parts", prior=auto(), steps=2)
     assert kept(tmp_path / "parts")["memory"] == "low"
     for name in ("images", "z", "c"):
         assert torch.equal(getattr(whole, name), getattr(parts, name)), name

@@ -36,6 +36,11 @@ def synthetic():
     return images.requires_grad_(), torch.tensor([0, 0, 1, 1, 2, 2])
 
 
+def assert_near(found, expected):
+    """But for the rounding of sums in float32."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("kind", ["dm", "dc"])
 def test_the_loss_is_a_sum_over_classes_with_one_student_and_one_draw_per_class(kind):
     images, labels = synthetic()
@@ -52,8 +57,8 @@ def test_the_loss_is_a_sum_over_classes_with_one_student_and_one_draw_per_class(
         else:
             total = total + gradient_matching(student, real, made, label)
     total.backward(inputs=[again])
-    torch.testing.assert_close(loss, total.detach())
-    torch.testing.assert_close(images.grad, again.grad)
+    torch.testing.assert_close(loss, total.detach(), rtol=1e-4, atol=0)
+    assert_near(images.grad, again.grad)
 
 
 @pytest.mark.parametrize("kind", ["dm", "dc"])
@@ -62,4 +67,4 @@ def test_a_class_has_the_same_gradient_alone_and_among_others(kind):
     objective(kind).accumulate(0, images, labels, batch)
     alone = images.detach()[2:4].clone().requires_grad_()
     objective(kind).accumulate(0, alone, labels[2:4], batch)
-    torch.testing.assert_close(alone.grad, images.grad[2:4])
+    assert_near(alone.grad, images.grad[2:4])

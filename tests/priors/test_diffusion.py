@@ -100,7 +100,7 @@ def test_gradients_of_z_and_c_agree_with_finite_differences():
     prior.denoiser.null = prior.denoiser.null.double()
     z, c, noise = inputs(prior, count=1, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda z, c: prior.denoise(z, c, noise), (z, c), atol=1e-5, nondet_tol=1e-9
+        lambda z, c: prior.denoise(z, c, noise), (z, c), atol=1e-5, nondet_tol=1e-9, fast_mode=True
     )
     assert torch.autograd.gradcheck(
         lambda z: prior.autoencoder.decode(0.1 * z), (z,), atol=1e-5, nondet_tol=1e-9
@@ -146,7 +146,9 @@ def test_the_dit_condition_reaches_what_the_class_label_reached():
     with torch.no_grad():
         wanted = small.dit().eval()(x, torch.full((2,), 401), class_labels=labels).sample
     denoiser = ClassDenoiser(*without_table(small.dit()))
-    torch.testing.assert_close(denoiser(x, torch.tensor(401), denoiser.condition(labels)), wanted)
+    torch.testing.assert_close(
+        denoiser(x, torch.tensor(401), denoiser.condition(labels)), wanted, rtol=1e-4, atol=1e-4
+    )
     assert denoiser.null.shape == (1, 1, 8)
 
 

@@ -45,6 +45,12 @@ skip:
   - {real: [herding], kept: [100 %]}
 """
 OUT = Path("runs/mine")
+RUNS = {
+    "easy, 100 % and hard, 100 %": "easy/100",
+    "easy, 50 %": "easy/50",
+    "hard, 50 %": "hard/50",
+    "herding, 50 %": "herding/50",
+}
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +83,13 @@ def found(folder: Path) -> list[Result]:
 
 @pytest.mark.smoke
 def test_every_point_has_the_accuracies_of_its_own_run(swept):
-    runs = {
-        "easy, 100 % and hard, 100 %": "easy/100",
-        "easy, 50 %": "easy/50",
-        "hard, 50 %": "hard/50",
-        "herding, 50 %": "herding/50",
-    }
     results = found(swept[0])
-    for run, folder in runs.items():
+    for run, folder in RUNS.items():
         own = [result for result in results if result.run == run]
         assert min(result.seconds for result in own) > 0
         alone = [replace(result, run=None, seconds=None) for result in own]
         assert alone == load(swept[0] / OUT / folder / "results.json")
-    assert {result.run for result in results} == runs.keys()
+    assert {result.run for result in results} == RUNS.keys()
     table = (swept[0] / OUT / "table.md").read_text()
     assert table.startswith("| real | 100 % | 50 % |") and "| herding |  | " in table
 
@@ -112,21 +112,22 @@ def test_started_again_it_runs_nothing(swept, monkeypatch):
 DAMAGED = ["x", "{}", "[]", '{"seconds": null}', '{"seconds": NaN}', '{"seconds": -1}', "[" * 9000]
 
 
-@pytest.mark.parametrize("line", DAMAGED)
-def test_damaged_metrics_of_a_cell_leave_out_its_time_alone(swept, monkeypatch, capsys, line):
+def test_damaged_metrics_of_a_cell_leave_out_its_time_alone(swept, monkeypatch, capsys):
     monkeypatch.chdir(swept[0])
     monkeypatch.setattr(sweep_run, "run", None)
-    path, before = OUT / "easy/50/metrics.jsonl", found(swept[0])
-    content = path.read_bytes()
-    path.write_text(line + "\n")
-    warn.cache_clear()
-    main(["mine.yaml"])
-    assert "metrics.jsonl is damaged" in capsys.readouterr().err
-    assert found(swept[0]) == [
-        replace(result, seconds=None) if result.run == "easy, 50 %" else result for result in before
-    ]
-    path.write_bytes(content)
-    main(["mine.yaml"])
+    before = found(swept[0])
+    contents = {run: (OUT / at / "metrics.jsonl").read_bytes() for run, at in RUNS.items()}
+    for lines in (DAMAGED[:4], DAMAGED[4:], []):  # of as many cells at once, then of none
+        damaged = dict(zip(RUNS, lines, strict=False))
+        for run, content in contents.items():
+            line = f"{damaged[run]}\n".encode() if run in damaged else content
+            (OUT / RUNS[run] / "metrics.jsonl").write_bytes(line)
+        warn.cache_clear()
+        main(["mine.yaml"])
+        assert capsys.readouterr().err.count("metrics.jsonl is damaged") == len(lines)
+        assert found(swept[0]) == [
+            replace(result, seconds=None) if result.run in damaged else result for result in before
+        ]
 
 
 def test_a_cell_without_its_results_is_scored_again_and_edited_ones_are_refused(

@@ -6,8 +6,12 @@ from latentdc.evaluate import judge
 
 @pytest.fixture(autouse=True, scope="session")
 def one_cache(tmp_path_factory):
-    """Networks that are trained to check class numbers are kept for all tests of this folder."""
+    """Networks that check class numbers are trained briefly and kept for all tests of this folder.
+
+    The classes here are patterns under a little noise, which a quarter of the steps tells apart.
+    """
     patch = pytest.MonkeyPatch()
+    patch.setattr(judge, "STEPS", 80)
     patch.setenv("LATENTDC_CACHE", str(tmp_path_factory.mktemp("cache")))
     tables = str(tmp_path_factory.mktemp("datasets"))
     patch.setattr(judge, "STEPS", 80)  # the patterns of these tests are easy to tell apart
