@@ -38,6 +38,7 @@ from latentdc.priors.files import (
 from latentdc.priors.memory import fixed_plan
 from latentdc.priors.parts import load_autoencoder, load_scheduler
 from latentdc.priors.pixel import PixelPrior, VectorPrior
+from latentdc.priors.sampler import make_schedule
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
 from latentdc.runtime import with_gradients
@@ -118,6 +119,8 @@ def _load(
     if kind == "diffusion":
         refuse_unfed(folder, networks)
         refuse_guidance(folder, networks, settings.guidance)
+        scheduler = load_scheduler(folder)
+        make_schedule(scheduler, settings.steps, settings.flow)  # refused before weights are read
     model = load_autoencoder(space_folder, device)
     factor = downsampling(model)
     require_multiple(autoencoder or weights, resolution, factor)
@@ -141,7 +144,6 @@ def _load(
         return space
     check_denoiser(weights, networks, space.latent_shape[0], space.latent_shape[1], factor)
     denoiser, class_names = load_denoiser(folder, space, seed=drawn, prompts=prompts)
-    scheduler = load_scheduler(folder)
     prior = DiffusionPrior(
         space, denoiser, scheduler, settings, class_names=class_names, precision=precision
     )

@@ -1,6 +1,7 @@
 """The parts of a prior, each from the sub-folder that holds its config and weights."""
 
 import inspect
+import math
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from diffusers import (
     AutoencoderTiny,
     DDIMScheduler,
     DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
     VQModel,
 )
@@ -34,6 +36,12 @@ OTHER_BETAS = {  # that diffusers' DDIM does not know, by its schedulers that do
     "sigmoid": DDPMScheduler,
     "laplace": DDPMScheduler,
     "exp": HeunDiscreteScheduler,
+}
+FLOW = "FlowMatchEulerDiscreteScheduler"
+UNKNOWN_FLOWS = {  # keys of a flow's config, and why they are refused
+    "use_dynamic_shifting": "its steps depend on the image's size; set it to false, and shift",
+    "invert_sigmas": "the direction of time is prior.flow.noise_at here; set it to false",
+    "stochastic_sampling": "a flow is walked as an ODE here; set it to false",
 }
 TRAINED = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
 MOST_TIMESTEPS = 100_000  # of a schedule; more are a slip, and all of them would be computed
@@ -59,11 +67,12 @@ def load_autoencoder(folder: Path, device: torch.device | str) -> Autoencoder:
     return load_component(AUTOENCODERS[name], part, device)
 
 
-def load_scheduler(folder: Path) -> DDIMScheduler:
+def load_scheduler(folder: Path) -> DDIMScheduler | FlowMatchEulerDiscreteScheduler:
     """The training schedule, sampled deterministically without clipping, as LD3M does.
 
     Of a config for another sampler (PNDM, Euler, ...) the betas, the kind of prediction and what
-    DDIM shares with it count.
+    DDIM shares with it count. A flow has FlowMatchEulerDiscreteScheduler's config, or one of its
+    own: `prediction_type: flow`, for equal steps, and if need be `shift`.
 
     Raises:
         InputError: missing, without betas, or of a network that predicts something else.
@@ -72,12 +81,14 @@ def load_scheduler(folder: Path) -> DDIMScheduler:
     if not path.is_file():
         raise InputError(f"the prior {folder} lacks scheduler/scheduler_config.json.")
     given = read_json(path)
+    if given.get("_class_name") == FLOW or given.get("prediction_type") == "flow":
+        return _flow_scheduler(path, given)
     defaults = _default_betas(given.get("_class_name"))
     given = defaults | given
     if not defaults or (given["beta_start"] is None and given.get("trained_betas") is None):
         raise InputError(
-            f"{path} is of a {given.get('_class_name')} and has no betas; LD3M needs a model of "
-            "noise prediction, such as Stable Diffusion 1.5 or DiT, and flow matching is none."
+            f"{path} is of a {given.get('_class_name')} and has no betas; a prior predicts "
+            f"noise, as Stable Diffusion 1.5 and DiT do, or is a flow with the config of {FLOW}."
         )
     _check_numbers(path, given)
     known = inspect.signature(DDIMScheduler.__init__).parameters
@@ -98,6 +109,25 @@ def load_scheduler(folder: Path) -> DDIMScheduler:
         raise InputError(
             f"the prior {folder} predicts {prediction}, not {' or '.join(PREDICTIONS)}."
         )
+    return scheduler
+
+
+def _flow_scheduler(path: Path, given: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler:
+    """Of a flow; `uniform` in its config stands for equal steps."""
+    for key, why in UNKNOWN_FLOWS.items():
+        if given.get(key):
+            raise InputError(f"{path} has {key}={show(given[key])}: {why}.")
+    shift, uniform = given.get("shift", 1.0), given.get("_class_name") != FLOW
+    if type(shift) not in (int, float) or not 0 < shift < math.inf:
+        raise InputError(f"{path} has no schedule: shift is a positive number, got {show(shift)}.")
+    known = inspect.signature(FlowMatchEulerDiscreteScheduler).parameters
+    shared = {"shift": shift} if uniform else {key: given[key] for key in known if key in given}
+    try:
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(shared)
+        scheduler.set_timesteps(2)
+    except Exception as error:  # of many kinds, for values of many kinds
+        raise InputError(f"{path} has no schedule: {one_line(error)}") from error
+    scheduler.register_to_config(uniform=uniform)
     return scheduler
 
 
