@@ -7,6 +7,7 @@ python benchmarks/approximations.py cifar10_ipc10 ipc=1 prior.steps=10 data.sour
 """
 
 import sys
+from functools import partial
 
 import torch
 from accelerate import Accelerator
@@ -16,8 +17,9 @@ from latentdc.data.open import open_splits, preprocessing
 from latentdc.methods.latents import Latents, initial_latents
 from latentdc.methods.matching import image_gradient
 from latentdc.methods.real import RealBatches
-from latentdc.parts import build_prior, recipe_objective
+from latentdc.objectives.build import build_objective
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.load import load_prior
 from latentdc.recipe import Recipe
 
 
@@ -43,20 +45,29 @@ def main() -> None:
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     train, _ = open_splits(recipe.data)
     device, classes = accelerator.device, range(train.num_classes)
-    prior = build_prior(recipe, device)
+    open_prior = partial(
+        load_prior, recipe.prior, resolution=train.resolution, seed=recipe.seed, device=device
+    )
+    prior = open_prior()
     latents = initial_latents(
         train, prior, classes, ipc=recipe.ipc, seed=recipe.seed, device=device
     )
     batch = recipe.objective.batch
     real = RealBatches(train, classes, batch=batch, seed=recipe.seed, device=device)
-    objective = recipe_objective(recipe, train, preprocessing(recipe.data, train))
+    objective = build_objective(
+        recipe.objective,
+        num_classes=train.num_classes,
+        resolution=train.resolution,
+        normalization=preprocessing(recipe.data, train),
+        seed=recipe.seed,
+    )
     images = latents.decode(prior)
     wanted, _ = image_gradient(objective, 0, images, latents.labels, real, accelerator)
     exact = gradients(prior, latents, wanted)
     spec = recipe.prior
     print(f"{spec.weights}, {spec.steps} steps, {recipe.objective.kind}, ipc {recipe.ipc}")
     print("              z cosine  distance  c cosine  distance")
-    half = build_prior(recipe, device, precision="bf16")
+    half = open_prior(precision="bf16")
     report("bf16", gradients(half, latents, wanted), exact)
     off = (latents.decode(half) - images).detach().abs() * 127.5
     print(

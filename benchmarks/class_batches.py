@@ -24,7 +24,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.draws import global_draws
 from latentdc.images import MappedImages
 from latentdc.methods.latents import initial_latents, own_classes, step_classes
-from latentdc.methods.matching import make_optimizer, match_steps
+from latentdc.methods.matching import Work, make_optimizer, match_steps
 from latentdc.methods.real import RealBatches
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -80,17 +80,16 @@ def measure(path: Path, kind: str, classes: int, per_step: int, ipc: int, steps:
     held = in_memory()
     latents = initial_latents(data, prior, own, ipc=ipc, seed=0, from_noise=True)
     times = [time.process_time()]
-    for _ in match_steps(
+    work = Work(
         latents,
         prior,
         objective,
         RealBatches(data, own, batch=REAL, seed=0),
         make_optimizer(latents, Matching(lr_z=0.1, lr_c=0.1)),
-        start=0,
-        steps=steps,
-        accelerator=accelerator,
-        classes=lambda step: step_classes(classes, per_step, step, 0),
-    ):
+        accelerator,
+        lambda step: step_classes(classes, per_step, step, 0),
+    )
+    for _ in match_steps(work, 0, steps):
         times.append(time.process_time())
     seconds = median(after - before for before, after in pairwise(times[1:]))
     print(f"FIGURES {(in_memory() - held) / 1e6:.0f} {seconds:.3f}", flush=True)

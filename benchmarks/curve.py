@@ -14,15 +14,14 @@ from pathlib import Path
 
 from latentdc import config, runtime
 from latentdc.checkpoint import in_folder
-from latentdc.data.open import open_splits, preprocessing
-from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.evaluate.loading import recipe_protocol
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
-from latentdc.parts import build_prior, recipe_objective
 from latentdc.pictures import save_grid
 from latentdc.recipe import Recipe
 from latentdc.results.frame import percent
+from latentdc.run import open_parts
 from latentdc.runtime import device_name
 
 
@@ -34,12 +33,10 @@ def main() -> None:
     accelerator = runtime.start(threads=recipe.threads, precision=recipe.precision)
     own = replace(recipe, distill=replace(recipe.distill, steps=stages[-1]))
     config.claim(own, folder, may_change=("distill.steps", "evaluate", "threads"))
-    train, test = open_splits(recipe.data)
-    normalization = preprocessing(recipe.data, train)
+    parts = open_parts(recipe, accelerator)
+    train, test, normalization = parts.train, parts.test, parts.normalization
     wanted, spec = recipe.evaluate, recipe.distill
-    protocol = load_protocol(
-        wanted.protocol, students=wanted.students, seeds=wanted.seeds, steps=wanted.steps
-    )
+    protocol = recipe_protocol(wanted)
     kept = folder / "curve.json"
     found = json.loads(kept.read_text()) if kept.is_file() else {}
     for steps in stages:
@@ -50,8 +47,8 @@ def main() -> None:
         context = Context(ipc=recipe.ipc, seed=recipe.seed, accelerator=accelerator)
         made = match(
             train,
-            build_prior(recipe, accelerator.device, normalization=normalization),
-            recipe_objective(recipe, train, normalization),
+            parts.prior,
+            parts.objective,
             replace(spec, steps=steps),
             in_folder(folder, context),
         )

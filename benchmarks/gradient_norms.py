@@ -22,7 +22,8 @@ from latentdc.data.open import open_splits, preprocessing
 from latentdc.methods.latents import initial_latents
 from latentdc.methods.matching import image_gradient, settle_memory
 from latentdc.methods.real import RealBatches
-from latentdc.parts import build_prior, recipe_objective
+from latentdc.objectives.build import build_objective
+from latentdc.priors.load import load_prior
 from latentdc.recipe import Loops, Recipe
 
 Skip = Literal["none", "x0", "mean"]
@@ -66,13 +67,20 @@ def gradient_norm(
     """
     spec = replace(recipe.prior, steps=steps, skip=skip)
     normalization = preprocessing(recipe.data, train)
-    afresh = replace(recipe, objective=replace(recipe.objective, loops=ONE_STEP))
-    objective = recipe_objective(afresh, train, normalization)
-    prior = build_prior(
-        replace(recipe, prior=spec),
-        accelerator.device,
+    objective = build_objective(
+        replace(recipe.objective, loops=ONE_STEP),
+        num_classes=train.num_classes,
+        resolution=train.resolution,
+        normalization=normalization,
+        seed=recipe.seed,
+    )
+    prior = load_prior(
+        spec,
+        resolution=train.resolution,
         class_names=train.class_names,
         normalization=normalization,
+        seed=recipe.seed,
+        device=accelerator.device,
     )
     classes = range(train.num_classes)
     latents = initial_latents(

@@ -15,7 +15,7 @@ from latentdc import config, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.draws import choose, generator
-from latentdc.prune.prune import score_dataset
+from latentdc.prune.score import score_dataset
 from latentdc.recipe import Recipe
 from latentdc.recipe.rules import RULES
 

@@ -55,30 +55,31 @@ def measure(folder: Path, words: list[str]) -> None:
     from latentdc import config
     from latentdc.data.open import open_splits, preprocessing
     from latentdc.methods.latents import initial_latents, own_classes
-    from latentdc.methods.matching import make_optimizer, match_steps
+    from latentdc.methods.matching import Work, make_optimizer, match_steps
     from latentdc.methods.real import RealBatches
-    from latentdc.parts import build_prior, recipe_objective
+    from latentdc.objectives.build import build_objective
+    from latentdc.priors.load import load_prior
     from latentdc.recipe import Recipe
 
     torch.set_num_threads(1)
     recipe = config.load(Recipe, config.find(words[0], "recipes"), words[1:])
     accelerator = Accelerator(cpu=True)
     train, _ = open_splits(recipe.data)
-    prior = build_prior(recipe, "cpu")
+    prior = load_prior(recipe.prior, resolution=recipe.data.resolution, seed=recipe.seed)
     classes = own_classes(train.num_classes, accelerator.process_index, accelerator.num_processes)
     latents = initial_latents(train, prior, classes, ipc=recipe.ipc, seed=recipe.seed)
-    rates = recipe.distill
-    optimizer = make_optimizer(latents, rates)
-    steps = match_steps(
-        latents,
-        prior,
-        recipe_objective(recipe, train, preprocessing(recipe.data, train)),
-        RealBatches(train, classes, batch=recipe.objective.batch, seed=recipe.seed),
-        optimizer,
-        start=0,
-        steps=STEPS * (STRETCHES + 1),
-        accelerator=accelerator,
+    objective = build_objective(
+        recipe.objective,
+        num_classes=train.num_classes,
+        resolution=train.resolution,
+        normalization=preprocessing(recipe.data, train),
+        seed=recipe.seed,
     )
+    real = RealBatches(train, classes, batch=recipe.objective.batch, seed=recipe.seed)
+    optimizer = make_optimizer(latents, recipe.distill)
+    everything = range(train.num_classes)
+    work = Work(latents, prior, objective, real, optimizer, accelerator, lambda _: everything)
+    steps = match_steps(work, 0, STEPS * (STRETCHES + 1))
     walls, processors = [], []
     for _ in range(STRETCHES + 1):
         accelerator.wait_for_everyone()

@@ -28,7 +28,7 @@ from latentdc import config, runtime
 from latentdc.data.decode import decode
 from latentdc.data.open import encoded_split, open_splits
 from latentdc.images import Normalization, from_uint8
-from latentdc.prune.prune import score_dataset
+from latentdc.prune.score import score_dataset
 from latentdc.prune.scorers import given_scorer
 from latentdc.recipe import Prune, Recipe
 from latentdc.runtime import device_name

@@ -46,9 +46,8 @@ def prepare(folder: Path) -> None:
     """Train the expert and draw the images."""
     train, accelerator = open_dataset(Data(resolution=RESOLUTION), "train"), Accelerator()
     kept = train_expert(
-        train.images.to(accelerator.device), train.labels.to(accelerator.device),
-        Experts(epochs=3), network=NETWORK, num_classes=10, normalization=Normalization(), seed=0,
-        index=0, accelerator=accelerator,
+        0, train, Experts(epochs=3), network=NETWORK, normalization=Normalization(), seed=0,
+        accelerator=accelerator,
     )  # fmt: skip
     save_file(kept, folder / "expert.safetensors")
     start = random_images(train, IPC, seed=0)

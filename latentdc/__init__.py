@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from latentdc.prune.coreset import Coreset as Coreset
     from latentdc.prune.prune import choose_coreset as choose_coreset
     from latentdc.prune.prune import prune_dataset as prune_dataset
-    from latentdc.prune.prune import score_dataset as score_dataset
+    from latentdc.prune.score import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
     from latentdc.recipe import Matching as Matching
     from latentdc.recipe import ObjectiveSettings as ObjectiveSettings
@@ -63,7 +63,7 @@ _HOME = {
     "open_dataset": "latentdc.data.open:open_dataset",
     "open_splits": "latentdc.data.open:open_splits",
     "prune_dataset": "latentdc.prune.prune:prune_dataset",
-    "score_dataset": "latentdc.prune.prune:score_dataset",
+    "score_dataset": "latentdc.prune.score:score_dataset",
     "with_baselines": "latentdc.evaluate.evaluate:with_baselines",
 }
 

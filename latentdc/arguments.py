@@ -11,17 +11,9 @@ from latentdc.recipe.fields import show
 
 
 def require_a(kind: type, value: object, name: str, hint: str) -> None:
-    """Refuse an argument of another class.
-
-    Args:
-        kind: its class.
-        value: of the argument.
-        name: of the argument.
-        hint: where such a thing comes from.
-    """
+    """Refuse an argument of another class."""
     if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise InputError(f"{name} is {article} {kind.__name__}, got {_what(value)}; {hint}.")
+        raise InputError(f"{name} is {_article(kind)}, got {_what(value)}; {hint}.")
 
 
 def require_able(methods: str, value: object, name: str, hint: str) -> None:
@@ -73,10 +65,6 @@ def require_texts(value: object, name: str) -> None:
 def class_names_of(value: object, what: str) -> tuple[str, ...]:
     """Names of classes in label order.
 
-    Args:
-        value: given as such.
-        what: they are of, to tell.
-
     Raises:
         InputError: no sequence of texts, or one of them twice.
     """
@@ -103,4 +91,8 @@ def _what(value: object) -> str:
     """A value in few words."""
     if value is None or isinstance(value, str | int | float):
         return show(value)
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    return f"the class {value.__name__}" if isinstance(value, type) else _article(type(value))
+
+
+def _article(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"

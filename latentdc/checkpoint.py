@@ -36,6 +36,7 @@ from latentdc.io import (
 )
 from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.pictures import save_grid
+from latentdc.run_folder import CHECKPOINTS
 
 STATE, SHARED, CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
 FILE = 100  # classes in a file, so that writing needs little memory beside the latents
@@ -45,13 +46,8 @@ DECODED = "decoded.bin"  # in the run folder until all processes have mapped it
 
 
 def in_folder(folder: Path, context: Context) -> Context:
-    """A context that keeps the state of a method in a folder, and goes on from what is there.
-
-    Args:
-        folder: of the run, all processes' alike; made with the first file.
-        context: of the method.
-    """
-    accelerator = context.accelerator or Accelerator()
+    """A context that keeps the state of a method in a folder, and goes on from what is there."""
+    accelerator = context.accelerator
     metrics = _Metrics(folder / METRICS, accelerator)
 
     def show(step: int, images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
@@ -61,9 +57,8 @@ def in_folder(folder: Path, context: Context) -> Context:
 
     return replace(
         context,
-        accelerator=accelerator,
-        load_state=lambda: load(folder / "checkpoints", accelerator),
-        save_state=lambda state: save(folder / "checkpoints", state, accelerator),
+        load_state=lambda: load(folder / CHECKPOINTS, accelerator),
+        save_state=lambda state: save(folder / CHECKPOINTS, state, accelerator),
         on_step=metrics,
         show=show,
         large=lambda shape, dtype, fill: _mapped(folder / DECODED, shape, dtype, accelerator, fill),
@@ -136,11 +131,6 @@ def _mapped(
 
 def save(folder: Path, state: State, accelerator: Accelerator) -> None:
     """Write a state; all processes call this together.
-
-    Args:
-        folder: `checkpoints` of the run.
-        state: of the classes that this process owns.
-        accelerator: names the process.
 
     Raises:
         OSError: the disk is full; the former checkpoints stay, and nothing of this one.

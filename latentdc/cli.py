@@ -183,8 +183,6 @@ def _told(error: BaseException) -> tuple[str, int] | None:
                 "locale.",
                 EXIT["input"],
             )
-        if isinstance(one, ValueError) and "embedded null" in text:
-            return "a name holds a NUL character, which no file can have.", EXIT["input"]
         if isinstance(one, RuntimeError) and "home directory" in text:
             return "a path begins with the ~ of a user who has no home here.", EXIT["input"]
         if _process_lost(one):

@@ -15,13 +15,14 @@ from latentdc.data.open import class_count, kept_size
 from latentdc.data.vectors import vector_width
 from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_time, multiply_adds, seconds_for
 from latentdc.images import unread_standardization
+from latentdc.methods import takes_prior
 from latentdc.methods.latents import most_together
 from latentdc.networks.build import build_network
-from latentdc.parts import build_prior
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.files import WeightsMissing
+from latentdc.priors.load import load_prior
 from latentdc.priors.memory import Plan, choose_plan, fixed_plan, free_bytes
 from latentdc.priors.pixel import sample_shape
 from latentdc.recipe import ObjectiveSettings, Recipe
@@ -50,10 +51,16 @@ def describe(recipe: Recipe) -> str:
         lines["core set"] = f"about {kept:,} images"
         if unread is None:
             lines["decoded images"] = in_bytes((size.train + size.test) * 3 * side**2)
-    if not recipe.method.needs_prior:
+    if not takes_prior(recipe.method.kind):
         return aligned(lines)
     try:
-        prior = build_prior(recipe, "meta", normalization=unread)
+        prior = load_prior(
+            recipe.prior,
+            resolution=recipe.data.resolution,
+            normalization=unread,
+            seed=recipe.seed,
+            device="meta",
+        )
     except WeightsMissing:
         prior = None
         lines["prior"] = f"{recipe.prior.weights}: {UNKNOWN}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from latentdc import cli, ranks
-from latentdc.evaluate.loading import load_protocol
+from latentdc.evaluate.loading import recipe_protocol
 from latentdc.io import locked
 from latentdc.recipe import Recipe, require
 from latentdc.recipe.networks import check_network
@@ -50,13 +50,7 @@ def check(recipe: Recipe) -> None:
     if recipe.method.kind == "matching":
         check_network(recipe.objective.network, size, kind)
     check_prune(recipe.prune, recipe.data)
-    protocol = load_protocol(
-        recipe.evaluate.protocol,
-        students=recipe.evaluate.students,
-        seeds=recipe.evaluate.seeds,
-        steps=recipe.evaluate.steps,
-        changes=recipe.evaluate.changes,
-    )
+    protocol = recipe_protocol(recipe.evaluate)
     protocol.check_students(size, kind)
     grid, cells = getattr(recipe.settings, "grid", 1), protocol.views.cells
     require(

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from latentdc.io import load_metadata, load_tensors, save_tensors
+from latentdc.io import load_with_metadata, save_tensors
 from latentdc.recipe.checks import require_normalization
 from latentdc.recipe.fields import check_fields
 
@@ -271,12 +271,7 @@ Plain = Normalization | Standardization  # what scorers see, of images and of ve
 
 
 def fit_standardization(vectors: Images, *, name: str) -> Standardization:
-    """Of a training split, computed in float64.
-
-    Args:
-        vectors: (N, D) floats.
-        name: hash of the vectors.
-    """
+    """Of the vectors (N, D) of a training split, whose hash is `name`, computed in float64."""
     width = vectors.shape[1]
     chunks = [slice(first, first + _CHUNK) for first in range(0, len(vectors), _CHUNK)]
     total = torch.zeros(width, dtype=torch.float64)
@@ -394,7 +389,7 @@ def load_whitening(path: Path) -> Whitening:
         OSError: it cannot be read.
         ValueError: it is not as it was written.
     """
-    tensors, metadata = load_tensors(path), load_metadata(path)
+    tensors, metadata = load_with_metadata(path)
     facts = json.loads(metadata["facts"])
     normalization = Normalization(tuple(facts["mean"]), tuple(facts["std"]))
     return Whitening(

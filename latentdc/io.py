@@ -186,9 +186,6 @@ def reserve(file: IO[bytes]) -> None:
 
     Without it, a full disk ends the process by SIGBUS when a page is written.
 
-    Args:
-        file: open for reading and writing; its content stays.
-
     Raises:
         OSError: there is no room.
     """
@@ -377,15 +374,11 @@ def load_tensors(path: Path) -> "dict[str, Tensor]":
         OSError: there is no such file, or it cannot be read.
         ValueError: it is not as it was written.
     """
-    return _read_tensors(path)[0]
+    return load_with_metadata(path)[0]
 
 
-def load_metadata(path: Path) -> dict[str, str]:
-    """The metadata that `save_tensors` wrote."""
-    return _read_tensors(path)[1]
-
-
-def _read_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
+def load_with_metadata(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Tensors and metadata that `save_tensors` wrote; raises as `load_tensors`."""
     from safetensors import SafetensorError, safe_open
 
     require_file(path)
@@ -407,14 +400,7 @@ def _about(path: Path, header: Mapping[str, str]) -> str:
 def save_table(
     path: Path, columns: "Mapping[str, Tensor]", about: Mapping[str, object], kind: str
 ) -> None:
-    """Write columns and what is told of them as one parquet file, whole or not at all.
-
-    Args:
-        path: of the file.
-        columns: (N,) each.
-        about: in JSON's types.
-        kind: of file, by which `read_table` knows it.
-    """
+    """Write columns and what is told of them as one parquet file, whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -427,10 +413,6 @@ def save_table(
 
 def read_table(table: Any, kind: str) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
     """Columns and what is told of them; None of a table that `save_table` did not write.
-
-    Args:
-        table: of pyarrow.
-        kind: as of `save_table`.
 
     Raises:
         ValueError: it is not as it was written.

@@ -24,6 +24,17 @@ def markdown_table(
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], align, *lines[1:]))
 
 
+def aligned_table(rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns, whose first row is the header; names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    header, *body = rows
+    lines = [header, ["-" * width for width in widths], *body]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in lines
+    )
+
+
 def in_markdown(value: object) -> str:
     """Text in which Markdown and HTML find nothing to act on, in one line."""
     return re.sub(r"[\\`*\[\]<>|~$&#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", in_one_line(value))

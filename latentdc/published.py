@@ -27,12 +27,7 @@ _TOKEN = re.compile(rf"(?<![^\s\"'(\[{{=,;:<>|`]){_START}[^\s\"')\]}},;<>|`]+", 
 
 
 def published(tree: Any, key: str = "") -> Any:
-    """A tree of JSON's types in which every path of this machine is its last part alone.
-
-    Args:
-        tree: mappings, lists and plain values.
-        key: that it stands under.
-    """
+    """A tree of JSON's types in which every path of this machine is its last part alone."""
     if isinstance(tree, Mapping):
         return {
             published(name): one if name in CLASSES else published(one, str(name))

@@ -28,12 +28,7 @@ def local_processes() -> int:
 
 
 def say(kind: str, message: str) -> None:
-    """Print one line for the user, on the main process.
-
-    Args:
-        kind: note or warning.
-        message: without a line break.
-    """
+    """Print one line for the user, on the main process."""
     if rank() == 0:
         print(f"latentdc: {kind}: {message}", file=sys.stderr, flush=True)
 

@@ -1,44 +1,46 @@
 """A whole run of a recipe: prune, make the synthetic set, keep it, evaluate, push."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from latentdc import __version__, checkpoint, config, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
-from latentdc.data.open import plain_preprocessing, whole_pictures
+from latentdc.data.open import open_splits, plain_preprocessing, preprocessing, whole_pictures
 from latentdc.errors import InputError
-from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
-from latentdc.images import Whitening
+from latentdc.experts.buffers import ReplayBuffers
+from latentdc.experts.files import ExpertFiles, open_experts
+from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.io import as_read_back, write_bytes
-from latentdc.methods import find_method, require_set
-from latentdc.methods.context import Context
-from latentdc.methods.latents import check_fit
-from latentdc.methods.matching import check_moves, check_precision
-from latentdc.objectives.base import LEARNED_LR
-from latentdc.parts import Parts, open_parts, real_classifier
+from latentdc.methods import find_method, require_set, takes_prior
+from latentdc.methods.checks import check_match, check_precision
+from latentdc.methods.context import Context, Picture
+from latentdc.methods.latents import require_images
+from latentdc.objectives.base import Objective
+from latentdc.objectives.build import build_objective
 from latentdc.pictures import save_grid
 from latentdc.priors.base import Prior
+from latentdc.priors.load import load_prior
 from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
+from latentdc.prune.scorers import real_classifier
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
 from latentdc.recipe import Recipe
-from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import RESULTS, Result, save, to_json
 from latentdc.results.tables import to_text
-from latentdc.run_folder import CORESET, claim_folder
+from latentdc.run_folder import CHECKPOINTS, CORESET, GRID, SET, claim_folder
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.push import push_folder, require_login
 
-SET, GRID = "synthetic", "grid.png"  # in a run folder
 # Provenance of a set that another name of the recipe, or another version, does not change.
 _NAMES = ("recipe", "latentdc")
 
@@ -71,30 +73,24 @@ def run(
     """
     make = find_method(recipe.method.kind)
     accelerator = _start(recipe, folder)
-    parts = open_parts(recipe, accelerator)
+    parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator))
+    protocol = recipe_protocol(recipe.evaluate)
     if recipe.evaluate.rows:
         setting = Setting(
             test=parts.test, normalization=parts.normalization, accelerator=accelerator
         )
-        require_given_teachers(_protocol(recipe), setting)
-    if parts.prior and parts.objective and not checkpoint.whole(folder / "checkpoints"):
-        check_moves(
-            parts.prior,
-            recipe.distill,
-            learns=LEARNED_LR in parts.objective.state(),
-            steps=recipe.distill.steps,
-            device=accelerator.device,
-        )
+        require_given_teachers(protocol, setting)
     context = _context(recipe, parts, folder, trainings, accelerator)
-    kept = _coreset(recipe, parts, folder, scores, accelerator)
+    kept = _coreset(recipe, parts, context, folder, scores)
     coreset = parts.train.select(kept.indices(parts.train))
     if parts.experts is not None:
         parts.experts.require_data(coreset, parts.normalization)
+    shared = shared_recipe(recipe)
     if accelerator.is_main_process:
         claim_folder(recipe, folder)
         kept.save(folder / CORESET)
     if recipe.trackers:
-        accelerator.init_trackers("latentdc", config={"recipe": shared_recipe(recipe)})
+        accelerator.init_trackers("latentdc", config={"recipe": shared})
     size, precision = parts.train.resolution, accelerator.mixed_precision
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
@@ -105,7 +101,7 @@ def run(
         facts = {**facts, **synthetic.provenance}
         synthetic = replace(synthetic, whitening=seen, provenance=facts)
         if accelerator.is_main_process:
-            synthetic.save_pretrained(folder / SET, recipe=shared_recipe(recipe))
+            synthetic.save_pretrained(folder / SET, recipe=shared)
         accelerator.wait_for_everyone()
         if accelerator.num_processes > 1:  # the main process's, to the last bit
             synthetic = SyntheticSet.from_pretrained(folder / SET)
@@ -113,8 +109,24 @@ def run(
         _keep_grid(synthetic, folder)
     results: list[Result] = []
     if recipe.evaluate.rows:
-        results = _evaluate(
-            recipe, synthetic, coreset, parts, trainings or folder / "trainings", accelerator
+        if recipe.evaluate.learned_lr:
+            protocol = protocol.with_learned_lr(synthetic.learned_lr)
+        sets = with_baselines(
+            {"distilled": synthetic},
+            recipe.evaluate.rows,
+            recipe.ipc,
+            train=parts.train,
+            coreset=coreset,
+        )
+        results = evaluate_sets(
+            sets,
+            parts.test,
+            protocol,
+            ipc=recipe.ipc,
+            normalization=parts.normalization,
+            train=parts.train,
+            trainings=trainings or folder / "trainings",
+            accelerator=accelerator,
         )
     if accelerator.is_main_process:
         _publish(synthetic, results, recipe, folder)
@@ -137,11 +149,110 @@ def _start(recipe: Recipe, folder: Path) -> Accelerator:
     return accelerator
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a run has before it has scored or trained anything.
+
+    Attributes:
+        train: real images, all of them.
+        test: to evaluate on.
+        normalization: what networks see of images.
+        prior: the space that a method works in; None where it needs none.
+        objective: what to match; None for methods that match nothing.
+        experts: that trajectory matching follows; None for other objectives.
+        picture: see `Context`.
+    """
+
+    train: Dataset
+    test: Dataset
+    normalization: Preprocessing
+    prior: Prior | None
+    objective: Objective | None
+    experts: ExpertFiles | ReplayBuffers | None
+    picture: Picture | None = None
+
+
+def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
+    """Read the data and the weights.
+
+    Raises:
+        InputError: what only the data or the weights show to be wrong.
+    """
+    experts = None
+    if recipe.follows_experts:
+        experts = open_experts(
+            recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
+        )
+    train, test = open_splits(recipe.data)
+    normalization = preprocessing(recipe.data, train)
+    prior, objective, picture = None, None, None
+    if takes_prior(recipe.method.kind):
+        prior = load_prior(
+            recipe.prior,
+            resolution=recipe.data.resolution,
+            class_names=train.class_names,
+            normalization=normalization,
+            seed=recipe.seed,
+            precision="bf16" if accelerator.mixed_precision == "bf16" else "no",
+            device=accelerator.device,
+        )
+        if (train.kind == "vectors") != isinstance(prior, VectorPrior):
+            raise InputError(
+                f"prior.kind={recipe.prior.kind} does not go with data.kind={train.kind}; a prior "
+                "of kind vector goes with vectors, the others go with images."
+            )
+    if experts is not None:
+        experts.check(train, normalization)
+    if recipe.method.kind == "matching":
+        objective = build_objective(
+            recipe.objective,
+            num_classes=train.num_classes,
+            resolution=train.resolution,
+            normalization=normalization,
+            experts=experts,
+            seed=recipe.seed,
+        )
+    if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
+        picture = whole_pictures(recipe.data, train)
+    return Parts(train, test, normalization, prior, objective, experts, picture)
+
+
+def _context(
+    recipe: Recipe, parts: Parts, folder: Path, trainings: Path | None, accelerator: Accelerator
+) -> Context:
+    """What the method may use of the run."""
+    data, scorer = recipe.data, recipe.prune.scorer
+    mean = scorer.mean or data.mean
+    context = Context(
+        ipc=recipe.ipc,
+        seed=recipe.seed,
+        accelerator=accelerator,
+        train=parts.train,
+        picture=parts.picture,
+        mean=mean,
+        classifier=lambda: real_classifier(
+            scorer,
+            parts.train,
+            parts.test,
+            normalization=Normalization(mean, scorer.std or data.std),
+            seed=recipe.seed,
+            folder=(trainings or folder / "trainings").parent / "classifiers",
+            accelerator=accelerator,
+        ),
+        objective=parts.objective,
+    )
+    return checkpoint.in_folder(folder, context)
+
+
 def _coreset(
-    recipe: Recipe, parts: Parts, folder: Path, scores: Path | None, accelerator: Accelerator
+    recipe: Recipe, parts: Parts, context: Context, folder: Path, scores: Path | None
 ) -> Coreset:
-    """The run's core set: kept from before, given by the user, the experts', or scored now."""
+    """The run's core set: kept from before, given by the user, the experts', or scored now.
+
+    Before that, what cannot be matched is refused.
+    """
     train, experts, prune = parts.train, parts.experts, recipe.prune
+    accelerator = context.accelerator
     path: Path | None = folder / CORESET
     if not runtime.broadcast(accelerator, (folder / CORESET).is_file()):
         path = experts.coreset if experts is not None else None
@@ -152,12 +263,21 @@ def _coreset(
     else:
         kept, names, sizes = None, train.class_names, different_counts(train).tolist()
         counts = most_kept(sizes, prune, class_counts(train).tolist())
-    if parts.prior is not None:
-        noise = recipe.distill.init == "noise" and "coreset" not in recipe.evaluate.rows
-        processes = accelerator.num_processes
-        check_fit(names, counts, parts.prior, ipc=recipe.ipc, processes=processes, noise=noise)
-        if noise and "random" in recipe.evaluate.rows:
-            random_images(train, recipe.ipc, recipe.seed)
+    if parts.prior is not None and parts.objective is not None:
+        begun, settings = checkpoint.whole(folder / CHECKPOINTS), recipe.distill
+        check_match(
+            names,
+            counts,
+            parts.prior,
+            parts.objective,
+            settings,
+            context,
+            steps=0 if begun else settings.steps,
+        )
+    if "coreset" in recipe.evaluate.rows:
+        require_images(names, counts, recipe.ipc)
+    if "random" in recipe.evaluate.rows:
+        random_images(train, recipe.ipc, recipe.seed)
     return kept or prune_dataset(
         train,
         prune,
@@ -169,78 +289,10 @@ def _coreset(
     )
 
 
-def _context(
-    recipe: Recipe, parts: Parts, folder: Path, trainings: Path | None, accelerator: Accelerator
-) -> Context:
-    """What the method may use of the run."""
-    kind, picture = recipe.method.kind, None
-    if kind == "mosaic" and recipe.mosaic.fit != "center":
-        picture = runtime.main_first(accelerator, lambda: whole_pictures(recipe.data, parts.train))
-    home = (trainings or folder / "trainings").parent / "classifiers"
-    context = Context(
-        ipc=recipe.ipc,
-        seed=recipe.seed,
-        accelerator=accelerator,
-        train=parts.train,
-        picture=picture,
-        mean=recipe.prune.scorer.mean or recipe.data.mean,
-        classifier=lambda: real_classifier(recipe, parts, home, accelerator),
-        objective=parts.objective,
-    )
-    return checkpoint.in_folder(folder, context)
-
-
-def _protocol(recipe: Recipe) -> EvalProtocol:
-    wanted = recipe.evaluate
-    return load_protocol(
-        wanted.protocol,
-        students=wanted.students,
-        seeds=wanted.seeds,
-        steps=wanted.steps,
-        changes=wanted.changes,
-    )
-
-
-def _evaluate(
-    recipe: Recipe,
-    synthetic: SyntheticSet,
-    coreset: Dataset,
-    parts: Parts,
-    trainings: Path,
-    accelerator: Accelerator,
-) -> list[Result]:
-    """Train the students of all rows that are not there yet."""
-    wanted, protocol = recipe.evaluate, _protocol(recipe)
-    if wanted.learned_lr:
-        protocol = protocol.with_learned_lr(synthetic.learned_lr)
-    sets = with_baselines(
-        {"distilled": synthetic}, wanted.rows, recipe.ipc, train=parts.train, coreset=coreset
-    )
-    return evaluate_sets(
-        sets,
-        parts.test,
-        protocol,
-        ipc=recipe.ipc,
-        normalization=parts.normalization,
-        train=parts.train,
-        trainings=trainings,
-        accelerator=accelerator,
-    )
-
-
 def provenance(
     recipe: Recipe, name: str, prior: Prior | None, coreset: Coreset, precision: str, *, size: int
 ) -> dict[str, object]:
-    """The facts that a set keeps of its making, in JSON's types.
-
-    Args:
-        recipe: of the run.
-        name: of the recipe.
-        prior: that was worked in, if one was.
-        coreset: that was replaced, which need not be of the recipe's own pruning.
-        precision: that Accelerate runs in.
-        size: pixels along a side of an image, or values of a vector.
-    """
+    """The facts that a set keeps of its making, in JSON's types."""
     shared = without_paths(recipe)
     facts: dict[str, object] = {
         "dataset": shared.data.source,

@@ -12,7 +12,7 @@ from latentdc.errors import InputError
 from latentdc.io import require_writable
 from latentdc.recipe import Recipe
 
-CORESET = "coreset.parquet"
+CORESET, CHECKPOINTS, SET, GRID = "coreset.parquet", "checkpoints", "synthetic", "grid.png"
 MAY_CHANGE = (  # when a run is continued: they do not touch the synthetic set
     "evaluate.",
     "push.",
@@ -37,7 +37,7 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
             recipe is missing.
     """
     require_writable(folder)
-    orphans = [name for name in (CORESET, "checkpoints", "synthetic") if (folder / name).exists()]
+    orphans = [name for name in (CORESET, CHECKPOINTS, SET) if (folder / name).exists()]
     if orphans and not (folder / config.RECIPE).is_file():
         raise InputError(
             f"{folder} holds {', '.join(orphans)} but no {config.RECIPE} that says how they were "
@@ -53,11 +53,12 @@ def claim_folder(recipe: Recipe, folder: Path) -> None:
         InputError: as `check_folder`.
     """
     check_folder(recipe, folder)
-    config.claim(recipe, folder, may_change=_may_change(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save(recipe, folder / config.RECIPE)
 
 
 def _may_change(folder: Path) -> tuple[str, ...]:
-    begun = (folder / "synthetic").exists() or any(folder.glob("checkpoints/step-*[0-9]"))
+    begun = (folder / SET).exists() or any(folder.glob(f"{CHECKPOINTS}/step-*[0-9]"))
     if begun or not (folder / CORESET).is_file():
         return MAY_CHANGE
     return MAY_CHANGE + tuple(

@@ -33,6 +33,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
+from torch import Tensor
 
 from latentdc import __version__, ranks
 from latentdc.errors import InputError, everywhere
@@ -220,6 +221,26 @@ def main_alone(accelerator: Accelerator, work: Callable[[], T]) -> T:
     if result[1] is not None:
         raise everywhere(InputError(result[1]))
     return cast(T, result[0])
+
+
+def gather_rows(rows: Tensor, accelerator: Accelerator) -> tuple[Tensor, int]:
+    """All processes' rows in the order of processes, whose counts may differ, without graphs.
+
+    Args:
+        rows: (N, ...) of this process.
+        accelerator: names the others.
+
+    Returns:
+        (sum of N, ...) and the index of this process's first row.
+    """
+    rows = rows.detach()
+    if accelerator.num_processes == 1:
+        return rows, 0
+    count = torch.tensor([len(rows)], device=rows.device)
+    counts = accelerator.gather(count).tolist()
+    padded = accelerator.gather(accelerator.pad_across_processes(rows))
+    kept = torch.cat([torch.arange(n) + max(counts) * i for i, n in enumerate(counts)])
+    return padded[kept.to(rows.device)], sum(counts[: accelerator.process_index])
 
 
 # ---- The machine ----

@@ -229,7 +229,7 @@ def epoch_batches(
         augmentation: DSA strategy, of which each batch draws one kind, with parameters of its own
             for each image; None draws nothing.
         seed: of the draws.
-        keys: of the pass, the last of them its epoch, such as ("epoch", 3).
+        keys: of the pass, the last of them its epoch.
         join: as of `split`.
         infobatch: which of the images the pass sees, None for all.
     """
@@ -259,14 +259,7 @@ def split(order: Tensor, batch: int, *, join: bool) -> list[Tensor]:
 def joins(network: str, *, num_classes: int, resolution: int, count: int, batch: int) -> bool:
     """Whether a training has to `join` a last single image: where batch norm would refuse it.
 
-    All other trainings see it alone.
-
-    Args:
-        network: its name.
-        num_classes: of its logits.
-        resolution: of its images, in pixels; or values of its vectors.
-        count: of images to train on.
-        batch: images per step.
+    All other trainings see it alone. Of `count` images each step takes `batch`.
 
     Raises:
         InputError: there would be nothing to join.

@@ -11,7 +11,7 @@ LONGEST = 450  # lines of a file
 IMPORTS = 0.07  # share of lines that import
 # What reads recipes as a whole, beside the commands: reading them, and what a run is made of.
 RECIPE_READERS = {
-    *("config", "cli", "recipe", "run", "run_folder", "parts", "sweep", "cost", "distill"),
+    *("config", "cli", "recipe", "run", "run_folder", "sweep", "cost", "distill"),
 }
 
 # What does not hold yet, each with its reason; to be emptied, never to grow.
@@ -21,7 +21,7 @@ KNOWN: Mapping[str, Mapping[str, str]] = {
     "beyond recipe/": {},
     "methods know": {},
     "knows Recipe": {
-        "evaluate.evaluate": "takes data and protocol from the recipe",
+        "evaluate.commands": "shared by the commands evaluate and measure",
         "evaluate.saved": "reads the recipe inside of a set",
         "metrics.measure": "takes data and prior from the recipe",
     },

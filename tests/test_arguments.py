@@ -230,8 +230,7 @@ EVALUATE = [
     ({"normalization": "imagenet"}, "normalization is a Normalization, got 'imagenet'"),
     ({"trainings": 3}, "trainings is a folder, got 3"),
     ({"sets": {}}, "there is no set to evaluate"),
-    ({"ipc": 0}, "ipc is at least 1"),
-    ({"labels": True}, "labels is a folder, got True"),
+    ({"ipc": 0}, "ipc is a whole number of at least 1"),
     ({"accelerator": 1}, "accelerator is an Accelerator, got 1"),
 ]
 
@@ -246,8 +245,8 @@ def test_evaluation_refuses_other_things(options, told):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"ipc": 0}, "ipc is at least 1"),
-        ({"ipc": "1"}, "ipc takes a whole number"),
+        ({"ipc": 0}, "ipc is a whole number of at least 1"),
+        ({"ipc": "1"}, "ipc is a whole number"),
         ({"rows": ["randm"]}, "no row 'randm'; did you mean 'random'?"),
         ({"rows": "random"}, "rows is a list of texts, got 'random'"),
         ({"rows": []}, "none of the rows [] has images"),

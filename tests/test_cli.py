@@ -127,8 +127,6 @@ def handling(error: BaseException) -> Exception:
         (OSError("cannot identify\nthe picture"), 1, "cannot identify."),
         (OSError(), 1, "OSError."),
         (caused(PermissionError(13, "Permission denied", "/x/y")), 1, "/x/y: Permission denied"),
-        (ValueError("embedded null byte"), 2, "a name holds a NUL character"),
-        (ValueError("lstat: embedded null character in path"), 2, "a name holds a NUL character"),
         (RuntimeError("[../gloo/pair.cc] Connection closed by peer"), 1, "another process has end"),
     ],
 )

@@ -134,17 +134,8 @@ def test_a_classifier_scores_embeds_and_measures_contiguous_images(layouts):
 def test_experts_see_contiguous_images(layouts):
     data = pictures(16)
     settings = Experts(count=1, epochs=2, batch=8, augment="crop_flip")
-    train_expert(
-        data.images,
-        data.labels,
-        settings,
-        network="convnet3@4",
-        num_classes=3,
-        normalization=PLAIN,
-        seed=0,
-        index=0,
-        accelerator=Accelerator(),
-    )
+    given = {"normalization": PLAIN, "seed": 0, "accelerator": Accelerator()}
+    train_expert(0, data, settings, network="convnet3@4", **given)
     assert layouts and all(layouts)
 
 

@@ -182,7 +182,8 @@ def test_a_folder_is_put_back_where_the_second_rename_did_not_come(tmp_path):
 def test_metadata_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "some.safetensors"
     io.save_tensors(path, TENSORS, {"step": "3"})
-    assert same(io.load_tensors(path), TENSORS) and io.load_metadata(path) == {"step": "3"}
+    tensors, metadata = io.load_with_metadata(path)
+    assert same(tensors, TENSORS) and metadata == {"step": "3"}
     path.write_bytes(path.read_bytes().replace(b'"step":"3"', b'"step":"4"'))
     with pytest.raises(ValueError, match="not as it was written"):
         io.load_tensors(path)

@@ -85,6 +85,12 @@ REFUSED = [
     (Matching, {"grid_every": -1}, r"distill\.grid_every is at least 0"),
     (Evaluate, {"seeds": 0}, r"evaluate\.seeds is at least 1"),
     (Evaluate, {"steps": 0}, r"evaluate\.steps is at least 1"),
+    (
+        Evaluate,
+        {"steps": 9, "changes": ["epochs=2"]},
+        r"steps and evaluate\.changes=\[epochs=\.\.\.\]",
+    ),
+    (Evaluate, {"seeds": 2, "changes": ["seeds=1"]}, r"seeds .* say the same; give one of them"),
     (Evaluate, {"rows": ["distilled"]}, r"always has 'random'.*rows: \[\] to evaluate nothing"),
     (Evaluate, {"rows": ["kept", "full"]}, r"always has 'random'.*'kept' may stand alone"),
     (Hub, {"repo": "name"}, r"push\.repo is user/name, got 'name'"),

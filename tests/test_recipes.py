@@ -68,7 +68,11 @@ def test_every_cell_of_a_sweep_is_accepted(path, capsys):
     assert f"latentdc sweep sweeps/{path.stem}" in path.read_text()
 
 
-@pytest.mark.parametrize("path", RUNS, ids=name)
+LIKE = {"ld3m_dm", "ld3m_mtt", "in1k_ipc10"}  # another recipe with the same prior is counted too
+COUNTED = [pytest.param(path, marks=pytest.mark.slow if path.stem in LIKE else ()) for path in RUNS]
+
+
+@pytest.mark.parametrize("path", COUNTED, ids=lambda path: path.stem)
 def test_a_recipe_can_be_counted_before_anything_is_downloaded(path, capsys, tmp_path):
     cli.main(["distill", str(path), "--dry-run"])
     printed = capsys.readouterr().out

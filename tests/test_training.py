@@ -56,8 +56,8 @@ def expert(network: str, count: int, batch: int, size: int = 32, **keys):
     data, accelerator = noise(count, size), keys.pop("accelerator", Accelerator())
     settings = Experts(epochs=1, batch=batch, augment="flip", **keys)
     return train_expert(
-        data.images, data.labels, settings, network=network, num_classes=2, seed=3, index=0,
-        normalization=NORMALIZATION, accelerator=accelerator,
+        0, data, settings, network=network, seed=3, normalization=NORMALIZATION,
+        accelerator=accelerator,
     )  # fmt: skip
 
 

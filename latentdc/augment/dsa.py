@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from latentdc.augment.geometry import pick
 from latentdc.images import send
 
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
@@ -104,9 +105,7 @@ def crop(images: Tensor, uniforms: Tensor) -> Tensor:
     rows = _window(uniforms[:, 0], most[0], height)  # (B, H) into the padded image
     columns = _window(uniforms[:, 1], most[1], width)
     padded = F.pad(images, (most[1], most[1], most[0], most[0]))
-    sample = torch.arange(len(images), device=images.device)[:, None, None]
-    picked = padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
-    return picked.permute(0, 3, 1, 2)
+    return pick(padded, rows, columns)
 
 
 def _window(uniform: Tensor, most: int, length: int) -> Tensor:

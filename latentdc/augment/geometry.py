@@ -82,9 +82,9 @@ def shift(images: Tensor, offsets: Tensor, reflect: bool = False) -> Tensor:
     place = torch.arange(size, device=images.device) + offsets.long()[:, :, None]  # (B, 2, S)
     if reflect:
         place = (size - 1) - ((size - 1) - place.abs()).abs()
-        return _pick(images, place[:, 0], place[:, 1])
+        return pick(images, place[:, 0], place[:, 1])
     inside = (place >= 0) & (place < size)
-    moved = _pick(images, place[:, 0].clamp(0, size - 1), place[:, 1].clamp(0, size - 1))
+    moved = pick(images, place[:, 0].clamp(0, size - 1), place[:, 1].clamp(0, size - 1))
     return moved.masked_fill(~(inside[:, 0, :, None] & inside[:, 1, None, :])[:, None], BLACK)
 
 
@@ -100,7 +100,7 @@ def shuffle_strips(images: Tensor, orders: Tensor) -> Tensor:
     places = (orders.long()[:, :, :, None] * width + within).flatten(2)  # (B, 2, strips * width)
     rest = torch.arange(strips * width, size, device=images.device).expand(len(images), 2, -1)
     places = torch.cat([places, rest], dim=2)
-    return _pick(images, places[:, 0], places[:, 1])
+    return pick(images, places[:, 0], places[:, 1])
 
 
 def mirror(images: Tensor, flips: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def mirror(images: Tensor, flips: Tensor) -> Tensor:
     return torch.where(flips[:, None, None, None], images.flip(3), images)
 
 
-def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Pixels at `rows` (B, H) and `columns` (B, W) of each image."""
     sample = torch.arange(len(images), device=images.device)[:, None, None]
     picked = images.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]

@@ -13,11 +13,6 @@ from torch import Generator, Tensor
 from latentdc.draws import global_draws
 
 
-def draw_partners(count: int, source: Generator) -> Tensor:
-    """(N,) for each image the one that is mixed into it; every image is used once."""
-    return torch.randperm(count, generator=source)
-
-
 def draw_shares(count: int, alpha: float, seed: int, epoch: int) -> Tensor:
     """(N,) share that each image keeps, from Beta(alpha, alpha)."""
     with global_draws(seed, "views", "share", epoch):  # torch's Beta knows no generator

@@ -49,7 +49,7 @@ def draw_views(views: Views, *, count: int, size: int, seed: int, epoch: int) ->
     if views.cutout:
         draws["cutout"] = torch.rand(count, 3, generator=source("cutout"))
     if views.mix is not None:
-        draws["partner"] = mixing.draw_partners(count, source("partner"))
+        draws["partner"] = torch.randperm(count, generator=source("partner"))  # each image once
         draws["kept"] = mixing.draw_shares(count, views.mix_alpha, seed, epoch)
     if views.mix == "cutmix":
         draws["cutmix"], draws["kept"] = mixing.draw_cuts(draws["kept"], size, source("cutmix"))

@@ -1,14 +1,16 @@
-"""Every parquet or folder split is decoded once, into a folder of the cache, and read from there.
+"""`EncodedSplit`, what every source of images gives, and the `Dataset` that is decoded from it.
 
-Read into memory and compared with its checksum where the levels take at most `MEMORY_LIMIT` bytes,
-else memory-mapped and compared by size. The folder's name holds a fingerprint of files, classes,
-resolution and what decoding does, so that changed data are decoded anew. One process decodes, with
-a progress bar, while the others wait; a killed one leaves nothing under a final name.
+A split is decoded once, into a folder of the cache, and read from there: into memory and compared
+with its checksum where the levels take at most `MEMORY_LIMIT` bytes, else memory-mapped and
+compared by size alone, since a checksum would read all that the map leaves on the disk. The
+folder's name holds a fingerprint of files, classes, resolution and what decoding does, so that
+changed data are decoded anew. One process decodes, with a progress bar, while the others wait; a
+killed one leaves nothing under a final name.
 """
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentdc import ranks
-from latentdc.data.classes import require_members
+from latentdc.data.classes import choose_classes, require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.decode import UNREADABLE, decode
 from latentdc.errors import InputError, is_full
@@ -31,8 +33,7 @@ from latentdc.images import Images, MappedImages
 from latentdc.io import (
     file_hash,
     fingerprint,
-    load_metadata,
-    load_tensors,
+    load_with_metadata,
     locked,
     save_tensors,
     writing,
@@ -56,7 +57,7 @@ class EncodedSplit:
         name: source and split, for messages.
         labels: (N,) int64 indices into `class_names`.
         class_names: in label order.
-        fingerprint: changes when the files change.
+        fingerprint: changes when the files change; None of a split that is too small to be kept.
         read: row -> the encoded image, callable from threads; OSError where there is none.
         locate: row -> file or row, for messages.
     """
@@ -64,12 +65,25 @@ class EncodedSplit:
     name: str
     labels: Tensor
     class_names: tuple[str, ...]
-    fingerprint: str
+    fingerprint: str | None
     read: Callable[[int], bytes]
     locate: Callable[[int], str]
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def keep(self, data: Data) -> "EncodedSplit":
+        """The images of the classes that a recipe keeps, as labels 0, 1, ... in its order."""
+        labels, kept, rows = choose_classes(self.labels, self.class_names, data, self.name)
+        places: list[int] = rows.tolist()
+        return EncodedSplit(
+            name=self.name,
+            labels=labels,
+            class_names=kept,
+            fingerprint=self.fingerprint,
+            read=lambda row: self.read(places[row]),
+            locate=lambda row: self.locate(places[row]),
+        )
 
 
 def decoded(split: EncodedSplit, data: Data) -> Dataset:
@@ -79,6 +93,11 @@ def decoded(split: EncodedSplit, data: Data) -> Dataset:
         InputError: an unreadable image (with `stop`), an empty class, an unusable cache folder.
     """
     require_members(split.labels, split.class_names, split.name)
+    if split.fingerprint is None:
+        pairs = [decode(split.read(row), data.resolution) for row in range(len(split))]
+        images = torch.from_numpy(np.stack([levels for levels, _ in pairs]))
+        hashes = torch.tensor([hash_ for _, hash_ in pairs])
+        return Dataset(images, split.labels, split.class_names, hashes, split.name)
     home = cache_folder(data.cache) / _key(split, data)
     if not os.path.isdir(home):  # one under its final name is whole, also in a read-only cache
         advice = "pass another data.cache=FOLDER"
@@ -165,16 +184,12 @@ def _decode_all(split: EncodedSplit, resolution: int) -> Iterator[Decoded]:
     with ThreadPoolExecutor(os.cpu_count()) as threads, bar:
         for i in range(0, len(chunks), at_once):
             tasks = [
-                threads.submit(_decode_rows, split, rows, resolution)
+                threads.submit(lambda rows: [_decode_one(split, r, resolution) for r in rows], rows)
                 for rows in chunks[i : i + at_once]
             ]
             for task in tasks:
                 yield from task.result()
                 bar.update(len(task.result()))
-
-
-def _decode_rows(split: EncodedSplit, rows: Sequence[int], resolution: int) -> list[Decoded]:
-    return [_decode_one(split, row, resolution) for row in rows]
 
 
 def _decode_one(split: EncodedSplit, row: int, resolution: int) -> Decoded:
@@ -187,7 +202,7 @@ def _decode_one(split: EncodedSplit, row: int, resolution: int) -> Decoded:
 
 
 def _read(home: Path, split: EncodedSplit, resolution: int) -> Dataset:
-    samples, written = load_tensors(home / _SAMPLES), load_metadata(home / _SAMPLES)
+    samples, written = load_with_metadata(home / _SAMPLES)
     labels = samples["labels"]
     missing = len(split) - len(labels)
     if missing and ranks.rank() == 0:
@@ -206,7 +221,7 @@ def _levels(path: Path, shape: tuple[int, int, int, int], written: dict[str, str
     size = path.stat().st_size
     if size != math.prod(shape):
         raise ValueError(f"{path.name} has {size} bytes and not {math.prod(shape)}")
-    if size > MEMORY_LIMIT:
+    if size > MEMORY_LIMIT:  # whose bytes are not compared
         return MappedImages.open(path, shape)
     if file_hash(path) != written.get("images"):
         raise ValueError(f"{path.name} is not as it was written")

@@ -14,10 +14,13 @@ _LARGEST = 4 * 2**20  # bytes of a card
 _DEEPEST = 50  # mappings and lists inside of each other
 
 
+def in_short(error: BaseException, length: int = 200) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())[:length]
+
+
 def read_card(path: Path, named: Path | None = None) -> dict[str, Any]:
     """The YAML mapping at the head of a card, or all of a YAML file; empty where there is none.
-
-    A card is written by strangers: it may name files of its own folder or repository and no others.
 
     Args:
         path: of the card.
@@ -25,7 +28,7 @@ def read_card(path: Path, named: Path | None = None) -> dict[str, Any]:
 
     Raises:
         InputError: it cannot be read, is written to take long, has malformed `configs`, or names a
-            file elsewhere.
+            file outside of its own folder or repository.
     """
     named = named or path
     try:
@@ -51,8 +54,7 @@ def read_card(path: Path, named: Path | None = None) -> dict[str, Any]:
                 if not _is_inside(pattern):
                     raise InputError(
                         f"{named}: its {key} names {pattern[:100]!r}, which lies outside of the "
-                        "data set; a card names files of its own folder, such as "
-                        "data/train-*.parquet."
+                        "data set; a card names files of its own, such as data/train-*.parquet."
                     )
     return card
 
@@ -66,41 +68,10 @@ def _parsed(text: str, named: Path) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
-                raise InputError(
-                    f"{named}: its YAML refers to itself or is nested more than {_DEEPEST} deep, "
-                    "which the cards of data sets do not need; remove its head."
-                )
+                raise ValueError(f"it refers to itself, or is nested more than {_DEEPEST} deep")
         return yaml.load(text, loader)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot read {named}: {' '.join(str(error).split())[:200]}.") from error
-
-
-def configuration(card: dict[str, Any], name: str | None, source: Path) -> dict[str, Any]:
-    """The one that is named, the default, or the only one; empty where the card has none.
-
-    Raises:
-        InputError: there is no such one, or there are several and no default.
-    """
-    configs: list[dict[str, Any]] = card.get("configs") or []
-    known = [str(entry.get("config_name", "default")) for entry in configs] or ["default"]
-    if name is not None:
-        if name not in known:
-            raise InputError(
-                f"cannot open data.source={source}: it has no configuration {name!r}"
-                f"{nearest(name, known)}; data.config is one of {', '.join(known)}."
-            )
-        return configs[known.index(name)] if configs else {}
-    default = [entry for entry in configs if entry.get("default") is True]
-    default = default or [
-        e for e, known_as in zip(configs, known, strict=False) if known_as == "default"
-    ]
-    if len(configs) > 1 and not default:
-        raise InputError(
-            f"{source} has the configurations {', '.join(known)}; choose one with data.config=..."
-        )
-    return (default or configs or [{}])[0]
+        raise InputError(f"cannot read {named}: {in_short(error)}.") from error
 
 
 def _texts(node: Any) -> list[str]:
@@ -117,3 +88,23 @@ def _is_inside(pattern: str) -> bool:
     parts = re.split(r"[/\\]", pattern)
     odd = ":" in pattern or "\0" in pattern or pattern.startswith(("/", "\\", "~"))
     return not odd and not any(part.startswith("..") for part in parts)
+
+
+def configuration(card: dict[str, Any], name: str | None, source: Path) -> dict[str, Any]:
+    """The one that is named, the default, or the only one; empty where the card has none."""
+    configs: dict[str, dict[str, Any]]
+    configs = {str(e.get("config_name", "default")): e for e in card.get("configs") or [{}]}
+    if name is not None:
+        if name not in configs:
+            raise InputError(
+                f"cannot open data.source={source}: it has no configuration {name!r}"
+                f"{nearest(name, configs)}; data.config is one of {', '.join(configs)}."
+            )
+        return configs[name]
+    default = next((e for e in configs.values() if e.get("default") is True), None)
+    default = default or configs.get("default")
+    if default is None and len(configs) > 1:
+        raise InputError(
+            f"{source} has the configurations {', '.join(configs)}; choose one with data.config=..."
+        )
+    return default or next(iter(configs.values()))

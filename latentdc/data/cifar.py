@@ -13,15 +13,13 @@ import numpy as np
 import torch
 
 from latentdc.data.cache import EncodedSplit
-from latentdc.data.classes import choose_classes
-from latentdc.data.decode import pointer
+from latentdc.data.decode import pointer, ppm
 from latentdc.data.files import files_fingerprint
 from latentdc.errors import InputError
 from latentdc.io import require_file
 from latentdc.recipe import Data
 
 _PIXELS = 3 * 32 * 32
-_HEADER = b"P6 32 32 255\n"  # of a PPM picture, which is levels and nothing else
 
 
 class _Layout(NamedTuple):
@@ -115,23 +113,16 @@ def cifar_split(
             f"{folder} {split}: {beyond} of {len(labels)} rows have labels beyond its {len(names)} "
             f"class names (up to {int(labels.max())}); a file is damaged, unpack it again."
         )
+    pixels = table[:, len(layout.names) :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     name = f"{data.source} {split}"
-    labels, kept, rows_kept = choose_classes(labels, names, data, name)
-    places: list[int] = rows_kept.tolist()
-    pixels = table[:, len(layout.names) :].reshape(-1, 3, 32, 32)
-
-    def picture(row: int) -> bytes:
-        levels: bytes = pixels[places[row]].transpose(1, 2, 0).tobytes()
-        return _HEADER + levels
-
     return EncodedSplit(
         name=name,
         labels=labels,
-        class_names=kept,
+        class_names=tuple(names),
         fingerprint=f"{column} {files_fingerprint([folder / file for file in files])}",
-        read=picture,
-        locate=lambda row: f"{name}, row {places[row]}",
-    )
+        read=lambda row: ppm(pixels[row]),
+        locate=lambda row: f"{name}, row {row}",
+    ).keep(data)
 
 
 def _names(path: Path) -> list[str]:

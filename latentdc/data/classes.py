@@ -63,7 +63,7 @@ def _by_position(names: tuple[str, ...]) -> dict[str, str]:
     return {str(index): name for name, index in found.items() if index is not None}
 
 
-def named_classes(names: list[str], data: Data) -> list[str]:
+def named_classes(names: Sequence[str], data: Data) -> Sequence[str]:
     """The names of a table's classes, in label order; WordNet ids for integers of ImageNet.
 
     Labels 0 to 999 are taken for ImageNet's where the recipe chooses classes by ImageNet's names:
@@ -73,7 +73,7 @@ def named_classes(names: list[str], data: Data) -> list[str]:
     if list(names) != [str(label) for label in range(len(whole))]:
         return names
     by_id = data.classes is not None and all(name in whole for name in data.classes)
-    return list(whole) if data.subset is not None or by_id else names
+    return whole if data.subset is not None or by_id else names
 
 
 def choose_classes(

@@ -78,6 +78,11 @@ def open_picture(content: bytes) -> Image.Image:
     return image
 
 
+def ppm(levels: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) levels as an encoded image, which is these bytes behind a few of a header."""
+    return b"P6 %d %d 255\n" % (levels.shape[1], levels.shape[0]) + levels.tobytes()
+
+
 def pointer(content: bytes) -> str | None:
     """What to do where a file holds a pointer of Git LFS or git-annex in place of its content."""
     if content.startswith(b"version https://git-lfs"):

@@ -31,6 +31,9 @@ _CLUTTER = frozenset(
         *("lost+found", "__pycache__"),
     }
 )
+SAVED_SPLITS, SAVED_SPLIT = "dataset_dict.json", "state.json"  # of `save_to_disk`
+_FREE = 2**28  # bytes that any file may unpack to
+_MOST = 100  # times its own size that a larger one may; plain pictures of one colour reach 1000
 LeftOut = Counter[str]  # how often what
 
 
@@ -106,6 +109,12 @@ def files_below(
     return sorted(found)
 
 
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` of `datasets` wrote it: several splits, or one."""
+    one = all((folder / name).is_file() for name in (SAVED_SPLIT, "dataset_info.json"))
+    return one or (folder / SAVED_SPLITS).is_file()
+
+
 def exists(path: Path) -> bool:
     """Whether there is such a file or folder; a name that no file can have is none."""
     try:
@@ -121,6 +130,20 @@ def tell(name: str, left_out: LeftOut) -> None:
         more = f", {len(left_out) - 8} more kinds" if len(left_out) > 8 else ""
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds)
         note(f"{printable(name)}: left out {left_out.total()} ({listed}{more}).")
+
+
+def require_plausible(unpacked: int, path: Path) -> None:
+    """Refuse contents, of so many bytes in memory, that a file of this size cannot honestly hold.
+
+    Raises:
+        InputError: says both sizes.
+    """
+    size = path.stat().st_size
+    if unpacked > _FREE and unpacked > _MOST * size:
+        raise InputError(
+            f"{path} would unpack {size:,} bytes to {unpacked:,}; a set of images does not shrink "
+            f"to less than a {_MOST}th. Save it again without compression."
+        )
 
 
 def files_fingerprint(paths: Sequence[Path]) -> str:

@@ -2,8 +2,11 @@
 
 from collections import defaultdict
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
+import torch
+
+from latentdc.data.cache import EncodedSplit
+from latentdc.data.classes import chosen_names, one_form
 from latentdc.data.decode import SUFFIXES
 from latentdc.data.files import (
     TEST_SPLITS,
@@ -18,9 +21,6 @@ from latentdc.plain_text import printable
 from latentdc.ranks import note
 from latentdc.recipe import Data
 
-if TYPE_CHECKING:
-    from latentdc.data.cache import EncodedSplit
-
 _LARGEST = 2**30  # bytes of an image file
 
 
@@ -34,17 +34,12 @@ def is_class_tree(source: Path, split: str) -> bool:
     return bool(folders) and not (tables and not files_below(folders[0], SUFFIXES))
 
 
-def folder_split(data: Data, split: str | None) -> "EncodedSplit":
+def folder_split(data: Data, split: str | None) -> EncodedSplit:
     """The image files of one split; null looks for a test split.
 
     Raises:
         InputError: no such split, unknown or single class, or a class without images.
     """
-    import torch  # here alone: commands look into folders before they need torch
-
-    from latentdc.data.cache import EncodedSplit
-    from latentdc.data.classes import chosen_names, one_form
-
     source = Path(data.source).expanduser()
     split = split or _test_split(source, data.train)
     root, name = source / split, f"{data.source} {split}"
@@ -69,7 +64,7 @@ def folder_split(data: Data, split: str | None) -> "EncodedSplit":
         labels=torch.tensor(labels, dtype=torch.int64),
         class_names=tuple(kept),
         fingerprint=files_fingerprint(paths),
-        read=lambda row: _content(paths[row]),
+        read=lambda row: read_picture(paths[row]),
         locate=lambda row: printable(paths[row]),
     )
 
@@ -111,7 +106,8 @@ def _holds(folder: Path) -> str:
     return f"{folder} holds {names[:10]}{more}"
 
 
-def _content(path: Path) -> bytes:
+def read_picture(path: Path) -> bytes:
+    """The bytes of an image file; OSError where these are too many."""
     if path.stat().st_size > _LARGEST:
         raise OSError(f"it has more than {_LARGEST // 2**20} MiB")
     return path.read_bytes()

@@ -1,82 +1,71 @@
-"""Tables of images and labels: Hub data sets, and local folders in the Hub's layout."""
+"""Tables by split: of a Hub data set, or of a folder of parquet files or of `save_to_disk`.
 
+Strangers write cards and tables, and `datasets` reads them. Before it does, this file refuses what
+names files elsewhere, takes long, is a pointer, lacks a part, or claims more than it can hold.
+"""
+
+import errno
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
-from datasets import ClassLabel, Image, Value
-from huggingface_hub import constants, hf_hub_download
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets.info import DatasetInfosDict
+from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import logging as hub_logging
-from torch import Tensor
 
 from latentdc import ranks
-from latentdc.data.cache import EncodedSplit
-from latentdc.data.card import read_card
-from latentdc.data.classes import choose_classes, named_classes, one_form
-from latentdc.data.files import TEST_SPLITS, files_fingerprint
-from latentdc.data.tables import Tables, local_tables
+from latentdc.data.card import configuration, in_short, read_card
+from latentdc.data.decode import pointer
+from latentdc.data.files import (
+    SAVED_SPLIT,
+    SAVED_SPLITS,
+    LeftOut,
+    files_below,
+    is_saved,
+    require_plausible,
+    tell,
+)
 from latentdc.errors import InputError, is_full
-from latentdc.ranks import note
+from latentdc.io import read_json
+from latentdc.plain_text import printable
 from latentdc.recipe import Data
-from latentdc.recipe.fields import nearest
 
-_LABEL_NAMES = ("label", "labels", "class", "class_id", "fine_label", "target", "y")
+_SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+_LARGEST_JSON = 64 * 2**20  # bytes
+# What `datasets` and pyarrow raise on files that are damaged or of another kind.
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError),
+    *(ArithmeticError, pa.ArrowException, datasets.exceptions.DatasetsError),
+)
+
+Tables = Mapping[str, Callable[[], datasets.Dataset]]  # by split: opens its table
 
 
-def hub_split(data: Data, split: str | None) -> EncodedSplit:
-    """The encoded images of one split; null looks for a test split that has labels.
+def open_tables(data: Data) -> Tables:
+    """The splits of a folder or of a Hub data set; each is read when it is opened.
 
     Raises:
-        InputError: data set not found or no network; unknown configuration, split, column or class;
-            rows without a label.
+        InputError: an unknown configuration, a card that names files elsewhere, no split at all, no
+            such data set or no network.
     """
-    tables = _tables(data)
-    if split is None:
-        split = _test_split(data, tables)
-    if split not in tables:
-        hint = nearest(split, tables)
-        raise InputError(
-            f"{data.source} has no split {split!r}{hint}; its splits: {', '.join(tables)}."
-        )
-    name = f"{data.source} {split}"
-    table = tables[split]()
-    image = image_column(with_images(table.features), data.image, name)
-    labels, names = _labels(data, table, name)
-    missing = labels < 0
-    if bool(missing.any()):
-        raise InputError(
-            f"{name}: {int(missing.sum())} of {len(missing)} rows have no label, first row "
-            f"{int(missing.nonzero()[0])}; leave such rows out, or name another split."
-        )
-    labels, kept, rows = choose_classes(labels, named_classes(names, data), data, name)
-    files = _as_bytes(table, image, name)
-    positions: list[int] = rows.tolist()
-    may_read = _own_files(table, data)
-    arrow = [Path(file["filename"]) for file in table.cache_files]
-    return EncodedSplit(
-        name=name,
-        labels=labels,
-        class_names=kept,
-        # `datasets` makes new arrow files when the data set changes
-        fingerprint=f"{files_fingerprint(arrow)} {image} {data.label}",
-        read=lambda row: _content(files[positions[row]][image], may_read),
-        locate=lambda row: f"{name}, row {positions[row]}",
-    )
-
-
-def _tables(data: Data) -> Tables:
-    """The splits of the configuration; local ones are read when they are opened."""
     if ranks.rank() != 0:
         datasets.disable_progress_bars()
     source = Path(data.source).expanduser()
     if source.is_dir():
-        return local_tables(source, data.config)
+        return saved_tables(source) if is_saved(source) else _folder_tables(source, data.config)
     verbosity = hub_logging.get_verbosity()
     hub_logging.set_verbosity_error()  # its retries would drown the one line of the error
     try:
@@ -87,16 +76,20 @@ def _tables(data: Data) -> Tables:
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         if is_full(error):
             raise  # a full disk is not the data set's fault
-        reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"cannot open data.source={data.source}: {reason}; it is neither a folder here nor a "
-            "data set that the Hub gives us. Without network, download it elsewhere (hf download "
-            "REPO --repo-type dataset --local-dir FOLDER), copy the folder here and pass "
-            "data.source=FOLDER."
+            f"cannot open data.source={data.source}: {in_short(error, 300)}; it is neither a "
+            "folder here nor a data set that the Hub gives us. Without network, download it "
+            "elsewhere (hf download REPO --repo-type dataset --local-dir FOLDER), copy the folder "
+            "here and pass data.source=FOLDER."
         ) from error
     finally:
         hub_logging.set_verbosity(verbosity)
     return {split: partial(tables.__getitem__, split) for split in tables}
+
+
+def holds_tables(source: Path) -> bool:
+    """Whether a folder holds parquet files at any depth, or what `save_to_disk` wrote."""
+    return is_saved(source) or bool(files_below(source, {".parquet"}))
 
 
 def _check_card(data: Data) -> None:
@@ -109,212 +102,321 @@ def _check_card(data: Data) -> None:
         read_card(Path(path), Path(data.source) / name)
 
 
-def _test_split(data: Data, tables: Tables) -> str:
-    passed_over: list[str] = []
-    for name in TEST_SPLITS:
-        if name in tables:
-            why = _unlabelled(data, tables[name](), name)
-            if why is None:
-                if passed_over:
-                    note(f"{data.source}: {', '.join(passed_over)}; the test split is {name}.")
-                return name
-            passed_over.append(f"{name} {why}")
-    raise InputError(
-        f"{data.source} has none of the test splits {', '.join(TEST_SPLITS)} with labels, only "
-        f"{', '.join(tables)}; name one with data.test=..."
-        + (f" ({', '.join(passed_over)})" if passed_over else "")
-    )
-
-
-def _unlabelled(data: Data, table: Any, split: str) -> str | None:
-    """Why a split is none to test on: competitions publish theirs without labels or with -1."""
+def _info(source: Path, card: dict[str, Any], config: str) -> Any:
+    """What the card says of a configuration's columns and splits; None where it says nothing."""
+    older = source / "dataset_infos.json"
     try:
-        labels, _ = _labels(data, table, f"{data.source} {split}")
-    except InputError as error:
-        if data.label is not None and data.label not in table.column_names:
-            return f"has no column {data.label}"
-        if "no label column" in str(error):
-            return "has no label column"
+        if "dataset_info" in card:
+            return DatasetInfosDict.from_dataset_card_data(card).get(config)
+        if older.is_file() and (found := _json(older).get(config)) is not None:
+            return datasets.DatasetInfo.from_dict(found)
+        return None
+    except InputError:
         raise
-    return "has no labels" if bool((labels < 0).all()) else None
+    except _UNREADABLE as error:
+        raise InputError(f"cannot read the dataset_info of {source}: {in_short(error)}.") from error
 
 
-def _labels(data: Data, table: Any, name: str) -> tuple[Any, list[str]]:
-    column = label_column(table.features, data.label, name)
-    return class_labels(table.features[column], table.data.column(column).to_pylist(), name)
+# ---- Parquet files and their splits ----
 
 
-def _as_bytes(table: Any, image: str, name: str) -> Any:
-    """The image column alone, as bytes and path."""
-    try:
-        return table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    except (OSError, ValueError, TypeError, ArithmeticError) as error:
-        raise InputError(
-            f"{name}: cannot read the images of column {image!r}: {' '.join(str(error).split())}."
-        ) from error
+def _folder_tables(source: Path, config: str | None) -> Tables:
+    left_out = LeftOut()
+    files = files_below(source, {".parquet"}, left_out)
+    names = {path.relative_to(source).as_posix(): path for path in files}
+    card = source / "README.md"
+    content = read_card(card) if card.is_file() else {}
+    entry = configuration(content, config, source)
+    if isinstance(folder := entry.get("data_dir"), str):
+        home = source / folder
+        names = {p.relative_to(home).as_posix(): p for p in files if p.is_relative_to(home)}
+    if entry.get("data_files"):
+        splits = _named(entry["data_files"], names, source)
+    else:
+        splits = split_files(names, source)
+        nameless = splits.pop("", [])
+        if not splits and nameless:
+            splits = {"train": nameless}
+        elif nameless:
+            tell(str(source), LeftOut({".parquet whose name names no split": len(nameless)}))
+    info = _info(source, content, str(entry.get("config_name", "default")))
+    return {s: partial(read_parquet, paths, source, s, info) for s, paths in splits.items()}
 
 
-def _own_files(table: Any, data: Data) -> Callable[[Path], bool]:
-    """Which files the rows of a table may name.
+def _named(data_files: Any, names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
+    """Files by split, as the card says."""
+    if isinstance(data_files, dict):
+        data_files = [{"split": split, "path": path} for split, path in data_files.items()]
+    if not isinstance(data_files, list) or not all(isinstance(e, dict) for e in data_files):
+        data_files = [{"split": "train", "path": data_files}]
+    splits: dict[str, list[Path]] = defaultdict(list)
+    for entry in data_files:
+        split, patterns = str(entry.get("split", "train")), entry.get("path")
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
+            raise InputError(
+                f"{source}/README.md: the data_files of split {split} are no paths; mend the card."
+            )
+        found = [p for name, p in names.items() if any(_fits(name, each) for each in patterns)]
+        if not found:
+            raise InputError(
+                f"{source} has no parquet file {', '.join(patterns)[:200]}, which its README.md "
+                f"names for split {split}; it has {', '.join(names) or 'none'}."[:600]
+            )
+        for path in found:
+            _require_inside(path, source)
+        splits[split] += found
+    return splits
 
-    Those of a Hub repository of image files, which `datasets` has downloaded; rows of any other
-    table name files of their author's choice, and none of them is read.
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a relative path fits a pattern, in which `**` stands for any folders."""
+    parts = name.split("/")
+    reached = {0}  # how many parts the pattern may have used so far
+    for piece in pattern.removeprefix("./").split("/"):
+        if piece == "**":
+            reached = set(range(min(reached), len(parts) + 1)) if reached else set()
+        else:
+            reached = {n + 1 for n in reached if n < len(parts) and fnmatchcase(parts[n], piece)}
+    return len(parts) in reached or (pattern.endswith("**") and bool(reached))
+
+
+def _require_inside(path: Path, source: Path) -> None:
+    """Refuse a link out of the folder that a file of the data set names.
+
+    In the Hub's cache all files are links from `snapshots/<commit>` to `blobs` beside it.
     """
-    if table.info.builder_name != "imagefolder" or Path(data.source).expanduser().is_dir():
-        return lambda path: False
-    homes = [constants.HF_HUB_CACHE, datasets.config.HF_DATASETS_CACHE]
-    roots = [Path(home).resolve() for home in homes]
-    return lambda path: path.is_file() and any(path.resolve().is_relative_to(r) for r in roots)
+    real, home = path.resolve(), source.resolve()
+    blobs = [above.with_name("blobs") for above in home.parents if above.name == "snapshots"]
+    if not any(real.is_relative_to(folder) for folder in (home, *blobs)):
+        raise InputError(
+            f"{path} is a link out of the data set, to {real}, and its own files name it; copy the "
+            "file into the folder, or make that place data.source."
+        )
 
 
-def _content(entry: dict[str, Any] | None, may_read: Callable[[Path], bool]) -> bytes:
-    """The bytes of an image; OSError where there are none."""
-    if entry is None:
-        raise OSError("the image is missing")
-    if entry["bytes"] is not None:
-        return bytes(entry["bytes"])
-    if entry["path"] is None:
-        raise OSError("the image is missing")
-    if may_read(path := Path(entry["path"])):
-        return path.read_bytes()
-    raise OSError(
-        f"the row holds no image but the name of a file ({entry['path'][:100]!r}), and files that "
-        "rows name are not read; write the table with the images inside (push_to_hub, or "
-        "save_to_disk of `datasets`)"
-    )
-
-
-def image_column(
-    features: Mapping[str, Any], named: str | None, source: str, advice: str = ""
-) -> str:
-    """The column of feature type Image.
+def split_files(names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
+    """Files by the split in their names and folders, "" where these say none.
 
     Args:
-        features: by column.
-        named: the user's choice, None without.
+        names: files by their path inside of the data set.
         source: for messages.
-        advice: what to do where none or several are found; by default `data.image`.
 
     Raises:
-        InputError: the named one is unknown or holds something else; none or several were found.
+        InputError: files of one split lie in several folders, as those of several data sets do.
     """
-    found = [name for name, feature in features.items() if _is_image(feature)]
-    return _one("image", found, named, features, source, advice)
-
-
-def label_column(
-    features: Mapping[str, Any], named: str | None, source: str, advice: str = ""
-) -> str:
-    """The ClassLabel column, else an integer or string column with a usual name.
-
-    See `image_column`.
-
-    Raises:
-        InputError: the named one is unknown or holds something else; none or several were found.
-    """
-    usable = [name for name, feature in features.items() if _is_label(feature)]
-    if named is not None:
-        return _one("label", usable, named, features, source, advice)
-    classes = [name for name in usable if isinstance(features[name], ClassLabel)]
-    usual = [name for name in usable if name in _LABEL_NAMES]
-    return _one("label", classes or usual, None, features, source, advice)
-
-
-def with_images(features: Mapping[str, Any]) -> dict[str, Any]:
-    """The features, with images found where a file has lost the Hub's note of their type.
-
-    Where no column is of type Image, structs with `bytes` are images; where there is none of them
-    either, columns of plain bytes.
-    """
-    kinds: list[Callable[[Any], bool]] = [_is_image, _is_struct_of_bytes, _is_bytes]
-    for kind in kinds:
-        if found := [name for name, feature in features.items() if kind(feature)]:
-            return {**features, **{name: Image() for name in found}}
-    return dict(features)
-
-
-def class_labels(feature: Any, values: list[Any], name: str) -> tuple[Tensor, list[str]]:
-    """(N,) indices and class names of a label column; -1 where a row has no label.
-
-    A row has none where its value is missing, negative (-1 or "-1") or empty text. A ClassLabel
-    brings its names; integers are named by their digits and strings by themselves, in ascending
-    order.
-
-    Raises:
-        InputError: labels beyond the names of a ClassLabel.
-    """
-    given = [None if _is_missing(value) else value for value in values]
-    given = [one_form(value) if isinstance(value, str) else value for value in given]
-    if isinstance(feature, ClassLabel):
-        names = [one_form(name) for name in feature.names]
-        beyond = Counter(value for value in given if value is not None and value >= len(names))
-        if beyond:
-            listed = ", ".join(str(label) for label in sorted(beyond)[:5])
+    splits: dict[str, list[Path]] = defaultdict(list)
+    homes: dict[str, set[str]] = defaultdict(set)
+    for name, path in names.items():
+        split, home = _split_of(name)
+        splits[split].append(path)
+        homes[split].add(home or ".")
+    for split, paths in splits.items():
+        if split and len(homes[split]) > 1:
+            folders = ", ".join(sorted(homes[split]))
             raise InputError(
-                f"{name}: {beyond.total()} of {len(values)} rows have labels beyond its "
-                f"{len(names)} class names ({listed}{', ...' if len(beyond) > 5 else ''}); mend "
-                "its class names or leave these rows out."
+                f"{source} has files of {split} in several folders, {folders[:300]}, which may be "
+                "several data sets; name one of these folders, or put the files into one."
             )
-        numbers = [-1 if value is None else value for value in given]
-        return torch.tensor(numbers, dtype=torch.int64), names
-    unique = sorted({value for value in given if value is not None})
-    places = {value: place for place, value in enumerate(unique)}
-    labels = torch.tensor([places.get(value, -1) for value in given], dtype=torch.int64)
-    return labels, [str(value) for value in unique]
+        own = {re.sub(r"[^A-Za-z]*\d.*", "", p.stem) for p in paths if _usual_split(p.stem)}
+        if len(own) > 1:
+            ranks.note(f"{printable(source)}: {split} is made of {', '.join(sorted(own))}.")
+    return dict(splits)
 
 
-def _is_missing(value: Any) -> bool:
-    """Whether a row has no label: none, NaN, below zero (-1 or "-1"), or empty text."""
-    if isinstance(value, str):
-        return re.fullmatch(r"\s*(-[0-9]+\s*)?", value) is not None
-    return value is None or value != value or value < 0
+def _split_of(name: str) -> tuple[str, str]:
+    """Split of a file, and the folder that holds its splits; no split where the name says none.
+
+    `train` and `data` of `data/train-00000-of-00002.parquet` or `data/train/part-0.parquet`.
+    """
+    *folders, file = parts = name.split("/")
+    shard = _SHARD.fullmatch(file)
+    own = shard["split"] if shard and re.fullmatch(r"\w+(\.\w+)*", shard["split"]) else ""
+    if own and _usual_split(own):
+        return own, "/".join(folders)
+    parts[-1] = file.rpartition(".")[0]
+    for depth in reversed(range(len(parts))):
+        if found := _usual_split(parts[depth]):
+            return found, "/".join(folders[:depth])
+    return own, "/".join(folders)
 
 
-def _is_label(feature: Any) -> bool:
-    if isinstance(feature, ClassLabel):
-        return True
-    return isinstance(feature, Value) and bool(
-        re.fullmatch(r"u?int\d+|(large_)?string|string_view", feature.dtype)
-    )
+def _usual_split(text: str) -> str | None:
+    """The split that a word in a name stands for."""
+    return next((_SPLITS[w] for w in re.split(r"[^a-z]+", text.lower()) if w in _SPLITS), None)
 
 
-def _is_image(feature: Any) -> bool:
-    return isinstance(feature, Image)
+def read_parquet(
+    paths: Sequence[Path], source: Path, split: str = "train", info: Any = None
+) -> datasets.Dataset:
+    """The rows of the parquet files of a split, by way of an arrow file in the cache of `datasets`.
 
+    Args:
+        paths: of the files, in order.
+        source: for messages.
+        split: which `info` may promise a number of rows.
+        info: what the card says of columns and splits.
 
-def _is_struct_of_bytes(feature: Any) -> bool:
-    return isinstance(feature, dict) and _is_bytes(feature.get("bytes"))
-
-
-def _is_bytes(feature: Any) -> bool:
-    return isinstance(feature, Value) and feature.dtype in ("binary", "large_binary", "binary_view")
-
-
-def _one(
-    kind: str,
-    found: list[str],
-    named: str | None,
-    features: Mapping[str, Any],
-    source: str,
-    advice: str,
-) -> str:
-    columns = f"its columns: {', '.join(f'{name} ({_type(f)})' for name, f in features.items())}"
-    if named is None and len(found) == 1:
-        return found[0]
-    if named in found:
-        return named
-    if named is not None and named in features:
-        wants = {"label": " (whole numbers or text)", "image": ""}[kind]
-        raise InputError(
-            f"data.{kind}: column {named!r} of {source} holds no {kind}s{wants}; {columns}."
+    Raises:
+        InputError: files that are missing, damaged, pointers, or claim more than they can hold.
+    """
+    _require_all_shards(paths, source)
+    for path in paths:
+        _require_parquet(path)
+    features = info.features if info else None
+    try:
+        table = datasets.Dataset.from_parquet(
+            [str(path.absolute()) for path in paths],
+            split="train",
+            features=features or _plain_features(paths[0]),
         )
-    if named is not None:
-        hint = nearest(named, features)
-        raise InputError(f"data.{kind}: {source} has no column {named!r}{hint}; {columns}.")
-    count = f"{len(found)} {kind} columns ({', '.join(found)})" if found else f"no {kind} column"
-    advice = advice or f"name it with data.{kind}=..."
-    raise InputError(f"{source} has {count}; {advice}; {columns}.")
+    except _UNREADABLE as error:
+        codes = {getattr(e, "errno", None) for e in (error, error.__cause__)}
+        if codes & {errno.ENOSPC, errno.EDQUOT}:
+            raise  # a full disk is not the data set's fault
+        if codes & {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}:
+            raise InputError(
+                f"cannot write to {datasets.config.HF_DATASETS_CACHE}, where `datasets` keeps the "
+                f"tables that it reads ({error}); set HF_DATASETS_CACHE to another folder."
+            ) from error
+        beside = " and those beside it" * (len(paths) > 1)
+        reason = in_short(error.__cause__ or error, 300)
+        raise InputError(f"cannot read {printable(paths[0])}{beside}: {reason}.") from error
+    said = (info.splits or {}).get(split) if info else None
+    if said is not None and said.num_examples != len(table):
+        raise InputError(
+            f"{source}: its README.md promises {said.num_examples} rows of {split}, and its files "
+            f"hold {len(table)}; download it anew (hf download), or mend the card."
+        )
+    return table
 
 
-def _type(feature: Any) -> str:
-    return str(feature.dtype) if isinstance(feature, Value) else type(feature).__name__
+def _plain_features(path: Path) -> datasets.Features | None:
+    """Columns with the words of a dictionary written out; None where there are none of them."""
+    schema = pq.read_schema(path)
+    if not any(pa.types.is_dictionary(field.type) for field in schema):
+        return None
+    plain = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in schema
+    ]
+    return datasets.Features.from_arrow_schema(pa.schema(plain, schema.metadata))
+
+
+def _require_all_shards(paths: Sequence[Path], source: Path) -> None:
+    """Refuse files of which some are missing, or that are of two downloads.
+
+    The Hub writes `train-00000-of-00002.parquet`, once with a hash of each before the suffix.
+    """
+    found: dict[tuple[Path, str], dict[int, tuple[int, Path]]] = defaultdict(dict)
+    for path in paths:
+        if shard := _SHARD.fullmatch(path.name):
+            number, count = int(shard["number"]), int(shard["count"])
+            others = found[path.parent, shard["split"]]
+            other = others.get(number) or next((o for o in others.values() if o[0] != count), None)
+            if other is not None:
+                raise InputError(
+                    f"{source} has {other[1].name} and {path.name}, which are of two downloads of "
+                    f"{shard['split']}; remove the older."
+                )
+            others[number] = count, path
+    for (_, split), shards in found.items():
+        count, _ = next(iter(shards.values()))
+        absent = next((n for n in range(count) if n not in shards), None)
+        if absent is not None:
+            raise InputError(
+                f"{source} has {len(shards)} of the {count} files of {split}; "
+                f"{split}-{absent:05d}-of-{count:05d} is missing. Download it again (hf download "
+                "REPO --repo-type dataset --local-dir FOLDER), or rename the files to use these "
+                "alone."
+            )
+
+
+def _require_parquet(path: Path) -> None:
+    """Refuse a pointer, a damaged file, one without rows, and one that claims too much."""
+    _require_content(path)
+    try:
+        metadata = pq.read_metadata(path)
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        unpacked = sum(group.total_byte_size for group in groups)
+    except _UNREADABLE as error:
+        raise InputError(
+            f"cannot read {printable(path)}: {in_short(error)}; it is damaged, or not wholly "
+            "downloaded."
+        ) from error
+    rows, size = metadata.num_rows, path.stat().st_size
+    if rows == 0:
+        raise InputError(f"{printable(path)} has no rows; remove it, or download it again.")
+    if rows > size:  # a value that many rows share is counted once
+        raise InputError(f"{printable(path)} claims {rows:,} images in {size:,} bytes.")
+    require_plausible(unpacked, path)
+
+
+def _require_content(path: Path) -> None:
+    """Refuse a pointer, and a name that `datasets` would take for an address."""
+    if "::" in str(path.absolute()):
+        raise InputError(f"cannot read {printable(path)}: its path has '::' in it; rename it.")
+    try:
+        with path.open("rb") as file:
+            why = pointer(file.read(64))
+    except OSError as error:
+        raise InputError(f"cannot read {printable(path)}: {error.strerror}.") from error
+    if why:
+        raise InputError(f"cannot read {printable(path)}: {why}.")
+
+
+# ---- What `save_to_disk` wrote ----
+
+
+def saved_tables(source: Path) -> Tables:
+    """What `save_to_disk` of `datasets` wrote: one folder, or one for each split."""
+    if not (source / SAVED_SPLITS).is_file():
+        split = _json(source / SAVED_SPLIT).get("_split")
+        return {str(split or "train"): partial(_saved, source)}
+    splits = _json(source / SAVED_SPLITS).get("splits")
+    if not isinstance(splits, list) or not all(map(_is_plain, splits)):
+        raise InputError(f"{source / SAVED_SPLITS} lists no splits; save the data set again.")
+    return {split: partial(_saved, source / split) for split in splits}
+
+
+def _saved(folder: Path) -> datasets.Dataset:
+    state = folder / SAVED_SPLIT
+    if not state.is_file():
+        raise InputError(f"{folder} has no {SAVED_SPLIT}; save the data set again.")
+    entries = _json(state).get("_data_files")
+    entries = entries if isinstance(entries, list) else []
+    names = [str(entry.get("filename")) for entry in entries if isinstance(entry, dict)]
+    if not names or not all(map(_is_plain, names)):
+        raise InputError(f"{state} names no files of its own folder; save the data set again.")
+    for name in names:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} lacks its file {name}; copy or download it again.")
+        _require_inside(folder / name, folder)
+        _require_content(folder / name)
+    try:
+        table = datasets.Dataset.load_from_disk(str(folder.absolute()))
+        table.data.table.validate(full=True)  # its offsets are used unchecked from here on
+    except _UNREADABLE as error:
+        raise InputError(
+            f"cannot read {folder}: {in_short(error, 300)}; save the data set again."
+        ) from error
+    return table.with_format(None)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise ValueError(f"it has more than {_LARGEST_JSON // 2**20} MiB")
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no mapping")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read {path}: {in_short(error)}; save or download the data set again."
+        ) from error
+    return content
+
+
+def _is_plain(name: Any) -> bool:
+    """Whether it names a file or folder directly below its own."""
+    return isinstance(name, str) and bool(re.fullmatch(r"[^/\\:\0]+", name)) and name[0] != "."

@@ -12,7 +12,7 @@ from latentdc.data.cache import EncodedSplit, cache_folder, decoded
 from latentdc.data.cifar import cifar_folder, cifar_split
 from latentdc.data.dataset import Dataset, hash_samples, note_repeats
 from latentdc.data.decode import open_picture, to_rgb
-from latentdc.data.digits import open_digits
+from latentdc.data.digits import digits_split
 from latentdc.data.files import exists
 from latentdc.data.folder import folder_split, is_class_tree
 from latentdc.data.vectors import class_names, open_vectors, stored_split
@@ -68,8 +68,6 @@ def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
         raise InputError(f"split is 'train' or 'test', got {show(split)}; Data names the splits.")
     if data.kind == "vectors":
         return open_vectors(data, split)
-    if data.source == "digits":
-        return open_digits(data, split)
     return decoded(encoded_split(data, split), data)
 
 
@@ -83,8 +81,8 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
         InputError: as `open_dataset`, and where the two splits have other classes.
     """
     require_a(Data, data, "data", "such as Data(source='digits')")
-    if data.kind == "vectors" or data.source == "digits":
-        train, test = open_dataset(data, "train"), open_dataset(data, "test")
+    if data.kind == "vectors":
+        train, test = open_vectors(data, "train"), open_vectors(data, "test")
     else:
         encoded = encoded_split(data, "train"), encoded_split(data, "test")
         _require_same_classes(*encoded)
@@ -110,17 +108,37 @@ def _require_same_classes(train: EncodedSplit, test: EncodedSplit) -> None:
 
 
 def encoded_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
-    """The files and labels of one split of a folder or of the Hub; nothing is decoded."""
+    """The encoded images and labels of one split of any source; nothing is decoded."""
+    if data.source == "digits":
+        return digits_split(data, split)
     name = data.train if split == "train" else data.test
     source = Path(data.source).expanduser()
     try:
         if source.is_dir():
-            return _local_split(data, source, split, name)
-        if source.exists():
+            if is_class_tree(source, data.train):
+                return folder_split(data, name)
+            if (found := cifar_folder(source)) is not None:
+                return cifar_split(data, *found, split)
+        elif source.exists():
             raise InputError(
                 f"data.source={data.source} is a file; give the folder that it lies in, or unpack "
                 "it into one. (A file of feature vectors: data.kind=vectors.)"
             )
+        elif not re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w.-]{1,96})?", data.source):
+            raise InputError(
+                f"no folder {printable(data.source)}; data.source is 'digits', a folder, or a Hub "
+                "id like uoft-cs/cifar10."
+            )
+        from latentdc.data.hub import holds_tables  # importing `datasets` takes a second
+        from latentdc.data.tables import table_split
+
+        if source.is_dir() and not holds_tables(source):
+            holds = ", ".join(sorted(printable(path.name) for path in source.iterdir())[:10])
+            raise InputError(
+                f"{source} has neither parquet files nor a folder {data.train}/<class>/; it holds "
+                f"{holds or 'nothing'}. (Files of feature vectors: data.kind=vectors.)"
+            )
+        return table_split(data, name)
     except OSError as error:
         if is_full(error):
             raise  # a full disk is not the data set's fault
@@ -129,39 +147,6 @@ def encoded_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
             f"cannot read {place[:200]}: {error.strerror or error}; data.source is 'digits', a "
             "folder or a Hub id."
         ) from error
-    if not _may_be_hub_id(data.source):
-        raise InputError(
-            f"no folder {printable(data.source)}; data.source is 'digits', a folder, or a Hub id "
-            "like uoft-cs/cifar10."
-        )
-    from latentdc.data.hub import hub_split  # importing `datasets` takes a second
-
-    return hub_split(data, name)
-
-
-def _local_split(
-    data: Data, source: Path, split: Literal["train", "test"], name: str | None
-) -> EncodedSplit:
-    """Of a folder: one folder per class, CIFAR's binary files, or tables."""
-    if is_class_tree(source, data.train):
-        return folder_split(data, name)
-    if (found := cifar_folder(source)) is not None:
-        return cifar_split(data, *found, split)
-    from latentdc.data.tables import holds_tables  # importing `datasets` takes a second
-
-    if not holds_tables(source):
-        holds = ", ".join(sorted(printable(path.name) for path in source.iterdir())[:10])
-        raise InputError(
-            f"{source} has neither parquet files nor a folder {data.train}/<class>/; "
-            f"it holds {holds or 'nothing'}. (Files of feature vectors: data.kind=vectors.)"
-        )
-    from latentdc.data.hub import hub_split
-
-    return hub_split(data, name)
-
-
-def _may_be_hub_id(source: str) -> bool:
-    return re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", source) is not None and source[0] != "."
 
 
 def preprocessing(data: Data, train: Dataset) -> Preprocessing:
@@ -207,7 +192,14 @@ def kept_size(data: Data) -> Size | None:
     """
     known = KNOWN.get(data.source) if data.kind == "images" else None
     if known is None:
-        return _counted(data) if exists(Path(data.source).expanduser()) else None
+        if not exists(Path(data.source).expanduser()):
+            return None
+        if data.kind == "vectors":  # which are not read
+            stored, test_part = stored_split(data, "train"), stored_split(data, "test")
+            names = class_names(data, stored)
+            return Size(len(stored.labels), len(test_part.labels), len(names))
+        encoded, held = encoded_split(data, "train"), encoded_split(data, "test")
+        return Size(len(encoded), len(held), len(encoded.class_names))
     classes = _chosen(data) or known.classes
     train, test = (round(count * classes / known.classes) for count in known[:2])
     return Size(train, test, classes)
@@ -225,15 +217,6 @@ def _chosen(data: Data) -> int | None:
     if data.subset is not None:
         return len(subset_indices(data.subset))
     return None if data.classes is None else len(data.classes)
-
-
-def _counted(data: Data) -> Size:
-    if data.kind == "vectors":  # which are not read
-        samples, others = stored_split(data, "train"), stored_split(data, "test")
-        names = class_names(data, samples)
-        return Size(len(samples.labels), len(others.labels), len(names))
-    train, test = encoded_split(data, "train"), encoded_split(data, "test")
-    return Size(len(train), len(test), len(train.class_names))
 
 
 def whole_pictures(data: Data, train: Dataset) -> Callable[[int], Image.Image] | None:

@@ -1,373 +1,273 @@
-"""Local folders of tables: parquet files in the Hub's layout, or what `save_to_disk` wrote."""
+"""Tables of images and labels: which columns hold them, and what a row says."""
 
-import errno
 import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datasets
-import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets.data_files import DataFilesDict, DataFilesList
-from datasets.info import DatasetInfosDict
+import torch
+from datasets import ClassLabel, Dataset, Image, Value
+from datasets import config as datasets_config
+from huggingface_hub import constants
+from torch import Tensor
 
-from latentdc.data.card import configuration, read_card
-from latentdc.data.decode import pointer
-from latentdc.data.files import LeftOut, files_below, tell
+from latentdc.data.cache import EncodedSplit
+from latentdc.data.classes import named_classes, one_form
+from latentdc.data.files import TEST_SPLITS, files_fingerprint
+from latentdc.data.hub import Tables, open_tables
 from latentdc.errors import InputError
-from latentdc.io import read_json
-from latentdc.plain_text import printable
 from latentdc.ranks import note
+from latentdc.recipe import Data
+from latentdc.recipe.fields import nearest
 
-SAVED = ("dataset_dict.json", "state.json")  # of `save_to_disk`: several splits, one split
-_SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
-_LARGEST = 64 * 2**20  # bytes of a JSON file
-# What `datasets` and pyarrow raise on files that are damaged or of another kind.
-_UNREADABLE = (
-    *(OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError),
-    *(ArithmeticError, pa.ArrowException, datasets.exceptions.DatasetsError),
-)
-
-Tables = Mapping[str, Callable[[], Any]]  # by split: opens its table
+_LABEL_NAMES = ("label", "labels", "class", "class_id", "fine_label", "target", "y")
 
 
-def holds_tables(source: Path) -> bool:
-    """Whether a folder holds parquet files at any depth, or what `save_to_disk` wrote."""
-    return _is_saved(source) or bool(files_below(source, {".parquet"}))
-
-
-def local_tables(source: Path, name: str | None) -> Tables:
-    """The splits of a folder; each is read when it is opened.
+def table_split(data: Data, split: str | None) -> EncodedSplit:
+    """The encoded images of one split; null looks for a test split that has labels.
 
     Raises:
-        InputError: an unknown configuration, a card that names files elsewhere, no split at all.
+        InputError: data set not found or no network; unknown configuration, split, column or class;
+            rows without a label.
     """
-    if _is_saved(source):
-        return _saved_splits(source)
-    left_out = LeftOut()
-    files = files_below(source, {".parquet"}, left_out)
-    names = {path.relative_to(source).as_posix(): path for path in files}
-    card = source / "README.md"
-    content = read_card(card) if card.is_file() else {}
-    entry = configuration(content, name, source)
-    if isinstance(folder := entry.get("data_dir"), str):
-        names = {
-            path.relative_to(source / folder).as_posix(): path
-            for path in files
-            if path.is_relative_to(source / folder)
-        }
-    if entry.get("data_files"):
-        splits = _named(entry["data_files"], names, source)
-    else:
-        splits = _guessed(names, left_out, source)
-        left_out = LeftOut({k: n for k, n in left_out.items() if k.endswith("names no split")})
-        tell(str(source), left_out)
-    info = _info(source, content, str(entry.get("config_name", "default")))
-    return {split: partial(_table, split, paths, info, source) for split, paths in splits.items()}
-
-
-def _named(data_files: Any, names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
-    """Files by split, as the card says."""
-    if isinstance(data_files, dict):
-        data_files = [{"split": split, "path": path} for split, path in data_files.items()]
-    if not isinstance(data_files, list) or not all(isinstance(e, dict) for e in data_files):
-        data_files = [{"split": "train", "path": data_files}]
-    splits: dict[str, list[Path]] = {}
-    for entry in data_files:
-        split, patterns = str(entry.get("split", "train")), entry.get("path")
-        patterns = [patterns] if isinstance(patterns, str) else patterns
-        if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
-            raise InputError(
-                f"{source}/README.md: the data_files of split {split} are no paths; mend the card."
-            )
-        found = [p for name, p in names.items() if any(_fits(name, each) for each in patterns)]
-        if not found:
-            raise InputError(
-                f"{source} has no parquet file {', '.join(patterns)[:200]}, which its README.md "
-                f"names for split {split}; it has {', '.join(names) or 'none'}."[:600]
-            )
-        for path in found:
-            _require_inside(path, source)
-        splits.setdefault(split, []).extend(found)
-    return splits
-
-
-def _fits(name: str, pattern: str) -> bool:
-    """Whether a relative path fits a pattern, in which `**` stands for any folders."""
-    parts = name.split("/")
-    reached = {0}  # how many parts the pattern may have used so far
-    for piece in pattern.removeprefix("./").split("/"):
-        if piece == "**":
-            reached = set(range(min(reached), len(parts) + 1)) if reached else set()
-        else:
-            reached = {n + 1 for n in reached if n < len(parts) and fnmatchcase(parts[n], piece)}
-    return len(parts) in reached or (pattern.endswith("**") and bool(reached))
-
-
-def _require_inside(path: Path, source: Path) -> None:
-    """Refuse a link out of the folder that a file of the data set names.
-
-    In the Hub's cache all files are links from `snapshots/<commit>` to `blobs` beside it.
-    """
-    real, home = path.resolve(), source.resolve()
-    blobs = [above.with_name("blobs") for above in home.parents if above.name == "snapshots"]
-    if not any(real.is_relative_to(folder) for folder in (home, *blobs)):
+    tables = open_tables(data)
+    if split is None:
+        split = _test_split(data, tables)
+    if split not in tables:
+        hint = nearest(split, tables)
         raise InputError(
-            f"{path} is a link out of the data set, to {real}, and its own files name it; copy the "
-            "file into the folder, or make that place data.source."
+            f"{data.source} has no split {split!r}{hint}; its splits: {', '.join(tables)}."
         )
+    table = tables[split]()
+    whole = encoded_table(
+        table,
+        f"{data.source} {split}",
+        data.image,
+        data.label,
+        may_read=_own_files(table, data),
+    )
+    names = named_classes(whole.class_names, data)
+    return replace(whole, class_names=tuple(names)).keep(data)
 
 
-def _guessed(names: Mapping[str, Path], left_out: LeftOut, source: Path) -> dict[str, list[Path]]:
-    """Files by split; all are `train` where no name says one."""
-    splits = split_files(names, source)
-    nameless = splits.pop("", [])
-    if not splits:
-        return {"train": nameless} if nameless else {}
-    if nameless:
-        left_out[".parquet whose name names no split"] += len(nameless)
-    return splits
-
-
-def split_files(names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
-    """Files by the split in their names and folders, "" where these say none.
+def encoded_table(
+    table: Dataset,
+    name: str,
+    image: str | None = None,
+    label: str | None = None,
+    *,
+    advice: str = "",
+    may_read: Callable[[Path], bool] = lambda path: False,
+) -> EncodedSplit:
+    """All rows of a table, each with an image and a label.
 
     Args:
-        names: files by their path inside of the data set.
-        source: for messages.
+        table: of `datasets`.
+        name: for messages.
+        image: image column; None finds it.
+        label: label column; None finds it.
+        advice: what to do where no column or several fit; by default `data.image`, `data.label`.
+        may_read: whether the image of a row may lie in this file, which the row names.
 
     Raises:
-        InputError: files of one split lie in several folders, as those of several data sets do.
+        InputError: the named column is unknown or holds something else; none or several were found;
+            rows without a label.
     """
-    splits: dict[str, list[Path]] = defaultdict(list)
-    homes: dict[str, set[str]] = defaultdict(set)
-    for name, path in names.items():
-        split, home = _split_of(name)
-        splits[split].append(path)
-        homes[split].add(home or ".")
-    for split, paths in splits.items():
-        if split and len(homes[split]) > 1:
-            folders = ", ".join(sorted(homes[split]))
-            raise InputError(
-                f"{source} has files of {split} in several folders, {folders[:300]}, which may be "
-                "several data sets; name one of these folders, or put the files into one."
-            )
-        own = {re.sub(r"[^A-Za-z]*\d.*", "", p.stem) for p in paths if _usual_split(p.stem)}
-        if len(own) > 1:
-            note(f"{printable(source)}: {split} is made of {', '.join(sorted(own))}.")
-    return dict(splits)
-
-
-def _split_of(name: str) -> tuple[str, str]:
-    """Split of a file, and the folder that holds its splits; no split where the name says none.
-
-    `train` and `data` of `data/train-00000-of-00002.parquet` or `data/train/part-0.parquet`.
-    """
-    *folders, file = parts = name.split("/")
-    shard = _SHARD.fullmatch(file)
-    own = shard["split"] if shard and re.fullmatch(r"\w+(\.\w+)*", shard["split"]) else ""
-    if own and _usual_split(own):
-        return own, "/".join(folders)
-    parts[-1] = file.rpartition(".")[0]
-    for depth in reversed(range(len(parts))):
-        if found := _usual_split(parts[depth]):
-            return found, "/".join(folders[:depth])
-    return own, "/".join(folders)
-
-
-def _usual_split(text: str) -> str | None:
-    """The split that a word in a name stands for."""
-    return next((_SPLITS[w] for w in re.split(r"[^a-z]+", text.lower()) if w in _SPLITS), None)
-
-
-def _info(source: Path, card: dict[str, Any], config: str) -> Any:
-    """What the card says of a configuration's columns and splits; None where it says nothing."""
-    older = source / "dataset_infos.json"
-    try:
-        if "dataset_info" in card:
-            return DatasetInfosDict.from_dataset_card_data(card).get(config)
-        if older.is_file() and (found := _json(older).get(config)) is not None:
-            return datasets.DatasetInfo.from_dict(found)
-        return None
-    except InputError:
-        raise
-    except _UNREADABLE as error:
+    image, read = _images(table, name, image, advice, may_read)
+    labels, names = _labels(table, name, label, advice)
+    if missing := int((labels < 0).sum()):
         raise InputError(
-            f"cannot read the dataset_info of {source}: {' '.join(str(error).split())[:200]}."
-        ) from error
-
-
-def _table(split: str, paths: Sequence[Path], info: Any, source: Path) -> Any:
-    """The rows of some parquet files, by way of an arrow file in the cache of `datasets`."""
-    require_all_shards(paths, source)
-    for path in paths:
-        require_parquet(path)
-    absolute = [str(path.absolute()) for path in paths]
-    stats = [path.stat() for path in paths]
-    files = DataFilesDict(
-        {
-            "train": DataFilesList(
-                absolute, [(str(stat.st_size), str(stat.st_mtime_ns)) for stat in stats]
-            )
-        }
-    )
-    try:
-        table = datasets.Dataset.from_parquet(
-            files, split="train", features=(info.features if info else None) or _features(paths[0])
+            f"{name}: {missing} of {len(labels)} rows have no label, first row "
+            f"{int(labels.argmin())}; leave such rows out, or name another split."
         )
-    except _UNREADABLE as error:
-        codes = {getattr(e, "errno", None) for e in (error, error.__cause__)}
-        if codes & {errno.ENOSPC, errno.EDQUOT}:
-            raise  # a full disk is not the data set's fault
-        if codes & {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}:
-            raise InputError(
-                f"cannot write to {datasets.config.HF_DATASETS_CACHE}, where `datasets` keeps the "
-                f"tables that it reads ({error}); set HF_DATASETS_CACHE to another folder."
-            ) from error
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
-        raise InputError(
-            f"cannot read {paths[0]}{' and those beside it' * (len(paths) > 1)}: {reason}."
-        ) from error
-    said = (info.splits or {}).get(split) if info else None
-    if said is not None and said.num_examples != len(table):
-        raise InputError(
-            f"{source}: its README.md promises {said.num_examples} rows of {split}, and its files "
-            f"hold {len(table)}; download it anew (hf download), or mend the card."
-        )
-    return table
-
-
-def _features(path: Path) -> datasets.Features | None:
-    """Columns with the words of a dictionary written out; None where there are none of them."""
-    schema = pq.read_schema(path)
-    if not any(pa.types.is_dictionary(field.type) for field in schema):
-        return None
-    plain = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in schema
-    ]
-    return datasets.Features.from_arrow_schema(pa.schema(plain, schema.metadata))
-
-
-def require_all_shards(paths: Sequence[Path], source: Path) -> None:
-    """Refuse files of which some are missing, or that are of two downloads.
-
-    The Hub writes `train-00000-of-00002.parquet`, once with a hash of each before the suffix.
-    """
-    found: dict[tuple[Path, str], dict[int, tuple[int, Path]]] = defaultdict(dict)
-    for path in paths:
-        if shard := _SHARD.fullmatch(path.name):
-            number, count = int(shard["number"]), int(shard["count"])
-            others = found[path.parent, shard["split"]]
-            other = others.get(number) or next((o for o in others.values() if o[0] != count), None)
-            if other is not None:
-                raise InputError(
-                    f"{source} has {other[1].name} and {path.name}, which are of two downloads of "
-                    f"{shard['split']}; remove the older."
-                )
-            others[number] = count, path
-    for (_, split), shards in found.items():
-        count, _ = next(iter(shards.values()))
-        if len(shards) < count:
-            absent = next(n for n in range(count) if n not in shards)
-            name = f"{split}-{absent:05d}-of-{count:05d}"
-            raise InputError(
-                f"{source} has {len(shards)} of the {count} files of {split}; {name} is "
-                "missing. Download it again (hf download REPO --repo-type dataset --local-dir "
-                "FOLDER), or rename the files to use these alone."
-            )
-
-
-def require_parquet(path: Path) -> None:
-    """Refuse a pointer, a damaged file, and one without rows."""
-    _require_content(path)
-    try:
-        count = pq.read_metadata(path).num_rows
-    except _UNREADABLE as error:
-        raise InputError(
-            f"cannot read {printable(path)}: {' '.join(str(error).split())[:200]}; it is damaged, "
-            "or not wholly downloaded."
-        ) from error
-    if count == 0:
-        raise InputError(f"{printable(path)} has no rows; remove it, or download it again.")
-
-
-def _require_content(path: Path) -> None:
-    """Refuse a pointer, and a name that `datasets` would take for an address."""
-    if "::" in str(path.absolute()):
-        raise InputError(f"cannot read {printable(path)}: its path has '::' in it; rename it.")
-    try:
-        with path.open("rb") as file:
-            why = pointer(file.read(64))
-    except OSError as error:
-        raise InputError(f"cannot read {printable(path)}: {error.strerror}.") from error
-    if why:
-        raise InputError(f"cannot read {printable(path)}: {why}.")
-
-
-def _is_saved(source: Path) -> bool:
-    return (source / SAVED[0]).is_file() or all(
-        (source / name).is_file() for name in (SAVED[1], "dataset_info.json")
+    # `datasets` makes new arrow files when the data set changes.
+    files = files_fingerprint([Path(file["filename"]) for file in table.cache_files])
+    return EncodedSplit(
+        name=name,
+        labels=labels,
+        class_names=tuple(names),
+        fingerprint=f"{files} {image} {label}",
+        read=read,
+        locate=lambda row: f"{name}, row {row}",
     )
 
 
-def _saved_splits(source: Path) -> Tables:
-    """What `save_to_disk` of `datasets` wrote: one folder, or one for each split."""
-    if not (source / SAVED[0]).is_file():
-        split = _json(source / SAVED[1]).get("_split")
-        return {str(split or "train"): partial(_saved, source)}
-    splits = _json(source / SAVED[0]).get("splits")
-    if not isinstance(splits, list) or not all(_is_plain(split) for split in splits):
-        raise InputError(f"{source / SAVED[0]} lists no splits; save the data set again.")
-    return {split: partial(_saved, source / split) for split in splits}
+def _test_split(data: Data, tables: Tables) -> str:
+    passed_over: list[str] = []
+    for name in filter(tables.__contains__, TEST_SPLITS):
+        why = _unlabelled(data, tables[name](), name)
+        if why is None:
+            if passed_over:
+                note(f"{data.source}: {', '.join(passed_over)}; the test split is {name}.")
+            return name
+        passed_over.append(f"{name} {why}")
+    raise InputError(
+        f"{data.source} has none of the test splits {', '.join(TEST_SPLITS)} with labels, only "
+        f"{', '.join(tables)}; name one with data.test=..."
+        + (f" ({', '.join(passed_over)})" if passed_over else "")
+    )
 
 
-def _saved(folder: Path) -> Any:
-    state = folder / SAVED[1]
-    if not state.is_file():
-        raise InputError(f"{folder} has no {SAVED[1]}; save the data set again.")
-    entries = _json(state).get("_data_files")
-    entries = entries if isinstance(entries, list) else []
-    names = [str(entry.get("filename")) for entry in entries if isinstance(entry, dict)]
-    if not names or not all(_is_plain(name) for name in names):
-        raise InputError(f"{state} names no files of its own folder; save the data set again.")
-    for name in names:
-        if not (folder / name).is_file():
-            raise InputError(f"{folder} lacks its file {name}; copy or download it again.")
-        _require_inside(folder / name, folder)
-        _require_content(folder / name)
+def _unlabelled(data: Data, table: Dataset, split: str) -> str | None:
+    """Why a split is none to test on: competitions publish theirs without labels or with -1."""
     try:
-        table = datasets.Dataset.load_from_disk(str(folder.absolute()))
-        table.data.table.validate(full=True)  # its offsets are used unchecked from here on
-    except _UNREADABLE as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"cannot read {folder}: {reason}; save the data set again.") from error
-    return table.with_format(None)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise InputError(f"{path} has more than {_LARGEST // 2**20} MiB; save it again.")
-        content = read_json(path)
-    except InputError:
+        labels, _ = _labels(table, f"{data.source} {split}", data.label)
+    except InputError as error:
+        if data.label is not None and data.label not in table.column_names:
+            return f"has no column {data.label}"
+        if "no label column" in str(error):
+            return "has no label column"
         raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {path}: {' '.join(str(error).split())[:200]}.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no mapping; save or download the data set again.")
-    return content
+    return "has no labels" if bool((labels < 0).all()) else None
 
 
-def _is_plain(name: Any) -> bool:
-    """Whether it names a file or folder directly below its own."""
-    return isinstance(name, str) and bool(re.fullmatch(r"[^/\\:\0]+", name)) and name[0] != "."
+def _own_files(table: Dataset, data: Data) -> Callable[[Path], bool]:
+    """Which files the rows of a table may name.
+
+    Those of a Hub repository of image files, which `datasets` has downloaded; rows of any other
+    table name files of their author's choice, and none of them is read.
+    """
+    if table.info.builder_name != "imagefolder" or Path(data.source).expanduser().is_dir():
+        return lambda path: False
+    homes = [constants.HF_HUB_CACHE, datasets_config.HF_DATASETS_CACHE]
+    roots = [Path(home).resolve() for home in homes]
+    return lambda path: path.is_file() and any(path.resolve().is_relative_to(r) for r in roots)
+
+
+# ---- Images ----
+
+
+def _images(
+    table: Dataset, source: str, named: str | None, advice: str, may_read: Callable[[Path], bool]
+) -> tuple[str, Callable[[int], bytes]]:
+    """The image column, and what gives the encoded image of a row; OSError where it has none.
+
+    The column has the feature type Image. Where a file has lost the Hub's note of types, structs
+    with `bytes` are images; where there is none of them either, columns of plain bytes.
+    """
+    features = dict(table.features)
+    for kind in (_is_image, _is_struct_of_bytes, _is_bytes):
+        if found := [name for name, feature in features.items() if kind(feature)]:
+            features |= {name: Image() for name in found}
+            break
+    column = _one("image", found, named, features, source, advice)
+    try:
+        files = table.select_columns([column]).cast_column(column, Image(decode=False))
+    except (OSError, ValueError, TypeError, ArithmeticError) as error:
+        raise InputError(
+            f"{source}: cannot read the images of column {column!r}: "
+            f"{' '.join(str(error).split())}."
+        ) from error
+
+    def read(row: int) -> bytes:
+        entry = files[row][column] or {}
+        if entry.get("bytes") is not None:
+            return bytes(entry["bytes"])
+        if entry.get("path") is None:
+            raise OSError("the image is missing")
+        if may_read(path := Path(entry["path"])):
+            return path.read_bytes()
+        raise OSError(
+            f"the row holds no image but the name of a file ({entry['path'][:100]!r}), and files "
+            "that rows name are not read; write the table with the images inside (push_to_hub, or "
+            "save_to_disk of `datasets`)"
+        )
+
+    return column, read
+
+
+def _is_image(feature: Any) -> bool:
+    return isinstance(feature, Image)
+
+
+def _is_struct_of_bytes(feature: Any) -> bool:
+    return isinstance(feature, dict) and _is_bytes(feature.get("bytes"))
+
+
+def _is_bytes(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("binary", "large_binary", "binary_view")
+
+
+# ---- Labels ----
+
+
+def _labels(
+    table: Dataset, source: str, named: str | None, advice: str = ""
+) -> tuple[Tensor, list[str]]:
+    """(N,) class indices, -1 where a row has no label, and class names.
+
+    The column is a ClassLabel, else one of integers or text with a usual name. A ClassLabel brings
+    its names; integers are named by their digits and text by itself, in ascending order. A row has
+    no label where its value is missing, negative (-1 or "-1") or empty text.
+    """
+    features = table.features
+    found = [name for name, feature in features.items() if _is_label(feature)]
+    if named is None:
+        classes = [name for name in found if isinstance(features[name], ClassLabel)]
+        found = classes or [name for name in found if name in _LABEL_NAMES]
+    column = _one("label", found, named, features, source, advice)
+    values = table.data.column(column).to_pylist()
+    given = [None if _is_missing(value) else value for value in values]
+    given = [one_form(value) if isinstance(value, str) else value for value in given]
+    if isinstance(features[column], ClassLabel):
+        names = [one_form(name) for name in features[column].names]
+        beyond = Counter(value for value in given if value is not None and value >= len(names))
+        if beyond:
+            listed = ", ".join(str(label) for label in sorted(beyond)[:5])
+            raise InputError(
+                f"{source}: {beyond.total()} of {len(values)} rows have labels beyond its "
+                f"{len(names)} class names ({listed}{', ...' if len(beyond) > 5 else ''}); mend "
+                "its class names or leave these rows out."
+            )
+        numbers = [-1 if value is None else value for value in given]
+        return torch.tensor(numbers, dtype=torch.int64), names
+    unique = sorted({value for value in given if value is not None})
+    places = {value: place for place, value in enumerate(unique)}
+    labels = torch.tensor([places.get(value, -1) for value in given], dtype=torch.int64)
+    return labels, [str(value) for value in unique]
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(r"\s*(-[0-9]+\s*)?", value) is not None
+    return value is None or value < 0
+
+
+def _is_label(feature: Any) -> bool:
+    if isinstance(feature, ClassLabel):
+        return True
+    return isinstance(feature, Value) and bool(
+        re.fullmatch(r"u?int\d+|(large_)?string|string_view", feature.dtype)
+    )
+
+
+def _one(
+    kind: str,
+    found: list[str],
+    named: str | None,
+    features: Mapping[str, Any],
+    source: str,
+    advice: str,
+) -> str:
+    columns = f"its columns: {', '.join(f'{name} ({_type(f)})' for name, f in features.items())}"
+    if named is None and len(found) == 1:
+        return found[0]
+    if named in found:
+        return named
+    if named is not None and named in features:
+        wants = {"label": " (whole numbers or text)", "image": ""}[kind]
+        raise InputError(
+            f"data.{kind}: column {named!r} of {source} holds no {kind}s{wants}; {columns}."
+        )
+    if named is not None:
+        hint = nearest(named, features)
+        raise InputError(f"data.{kind}: {source} has no column {named!r}{hint}; {columns}.")
+    count = f"{len(found)} {kind} columns ({', '.join(found)})" if found else f"no {kind} column"
+    advice = advice or f"name it with data.{kind}=..."
+    raise InputError(f"{source} has {count}; {advice}; {columns}.")
+
+
+def _type(feature: Any) -> str:
+    return str(feature.dtype) if isinstance(feature, Value) else type(feature).__name__

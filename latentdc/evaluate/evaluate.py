@@ -8,15 +8,10 @@ from pathlib import Path
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from latentdc.arguments import folder_of, require_a, require_able, require_texts
+from latentdc.arguments import folder_of, require_a, require_able, require_texts, require_whole
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
-from latentdc.evaluate.sets import (
-    counts_hash,
-    protocol_for,
-    require_comparable,
-    require_trainable,
-)
+from latentdc.evaluate.sets import counts_hash, protocol_for, require_comparable, require_trainable
 from latentdc.evaluate.setting import Accuracy, Setting, accuracy
 from latentdc.evaluate.soft_labels import (
     Labelling,
@@ -30,7 +25,7 @@ from latentdc.evaluate.trainings import Done, Training, finished, gathered, kept
 from latentdc.images import Preprocessing, kind_of
 from latentdc.io import as_read_back
 from latentdc.ranks import warn
-from latentdc.recipe import BASELINES, Recipe
+from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import nearest
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result
@@ -68,7 +63,7 @@ def with_baselines(
     }
     _require_sets({**sets, **given})
     if isinstance(ipc, str) or not isinstance(ipc, Sequence):
-        ipc = Recipe(ipc=ipc).ipc
+        ipc = require_whole(ipc, "ipc")
     elif train is not None and len(ipc) != train.num_classes:
         raise InputError(
             f"ipc is that of {len(ipc)} classes, and {train.name} has {train.num_classes}."
@@ -151,7 +146,7 @@ def evaluate_sets(
     if accelerator is not None:
         require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
     if ipc is not None:
-        Recipe(ipc=ipc)
+        ipc = require_whole(ipc, "ipc")
     setting = Setting(
         test=test,
         normalization=normalization,

@@ -13,6 +13,7 @@ import yaml
 from latentdc import config
 from latentdc.arguments import require_texts
 from latentdc.errors import InputError
+from latentdc.recipe.evaluate import Evaluate
 from latentdc.recipe.fields import Plain, show
 from latentdc.recipe.protocol import EvalProtocol
 
@@ -62,6 +63,26 @@ def load_protocol(
     if steps is not None:
         protocol = replace(protocol, steps=steps, epochs=None, epochs_of_ipc={})
     return protocol
+
+
+def recipe_protocol(
+    wanted: Evaluate, name: str | None = None, changes: Sequence[str] = ()
+) -> EvalProtocol:
+    """The protocol as a recipe changes it, or another one with its students, seeds and steps.
+
+    Args:
+        wanted: of the recipe.
+        name: of another protocol, to which `wanted.changes` do not apply.
+        changes: further keys, as of `load_protocol`.
+    """
+    own = wanted.changes if name in (None, wanted.protocol) else []
+    return load_protocol(
+        name or wanted.protocol,
+        students=wanted.students,
+        seeds=wanted.seeds,
+        steps=wanted.steps,
+        changes=[*own, *changes],
+    )
 
 
 def _replaced(keys: Sequence[str]) -> set[str]:

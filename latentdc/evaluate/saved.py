@@ -44,7 +44,7 @@ def score_saved(
         recipes: of the runs that they come from; data, rows and launch settings are the first's.
         protocols: each scores every set.
         output: gets `evaluation.json`, finished trainings and stored soft labels.
-        labels: a folder of stored soft labels of one of the sets; None makes them.
+        labels: as of `score_sets`.
     """
     recipe = recipes[0]
     accelerator = runtime.start(
@@ -146,11 +146,6 @@ def _shared_core(
     """The training images that the runs kept, or None and why there are none that all of them kept.
 
     Core sets that are scored themselves and sets of others have a say only among themselves.
-
-    Args:
-        places: where the sets lie.
-        recipes: of the runs that they come from.
-        train: all training images.
     """
     pairs = list(zip(places, recipes, strict=True))
     runs = [(p, r) for p, r in pairs if p.kind is None and not p.is_core] or pairs

@@ -12,7 +12,6 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import kind_of
 from latentdc.io import fingerprint
-from latentdc.recipe.labels import Views
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -83,16 +82,11 @@ def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> N
         )
 
 
-def views_for(views: Views, one: SyntheticSet) -> Views:
-    """The views of a set under a protocol: single images have no cells."""
-    return replace(views, cells=None) if one.grid == 1 else views
-
-
 def protocol_for(protocol: EvalProtocol, one: SyntheticSet) -> EvalProtocol:
-    """The protocol as a set meets it; its hash is that of what is trained."""
-    if protocol.views.cells is None:
+    """The protocol as a set meets it, with a hash of its own: single images have no cells."""
+    if protocol.views.cells is None or one.grid != 1:
         return protocol
-    return replace(protocol, views=views_for(protocol.views, one))
+    return replace(protocol, views=replace(protocol.views, cells=None))
 
 
 def counts_hash(counts: Sequence[int]) -> str | None:

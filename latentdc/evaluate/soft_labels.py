@@ -22,7 +22,7 @@ from latentdc.evaluate.label_store import (
     encode,
     replayed_epoch,
 )
-from latentdc.evaluate.sets import views_for
+from latentdc.evaluate.sets import protocol_for
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import Ensemble, open_teachers
 from latentdc.evaluate.training import SoftLabels
@@ -140,7 +140,7 @@ def fitting_store(
     teachers: str | None = None,
     folder: Path = Path(),
 ) -> LabelStore:
-    """The store of the set whose labels lie in the folder `given`.
+    """The store, in `folder`, of the set whose labels lie in the folder `given`.
 
     Args:
         given: a folder of stored labels.
@@ -169,7 +169,7 @@ def _store_facts(
     labels = protocol.labels
     facts: dict[str, object] = {
         "set": digest,
-        "views": changed(views_for(protocol.views, labelled)),
+        "views": changed(protocol_for(protocol, labelled).views),
         "seed": STORE_SEED,
         "epochs": _stored_epochs(protocol, len(labelled.labels)),
         "precision": labels.precision,
@@ -310,17 +310,14 @@ class Labelling:
     def _logits(
         self, labelled: SyntheticSet, epoch: int | None, rows: Tensor | None = None
     ) -> Tensor:
-        """Logits (N, C) of the views of an epoch of stored labels, on the CPU.
+        """Logits (N, C) of the images at `rows` (N,), or of all, on the CPU.
 
-        Args:
-            labelled: the set.
-            epoch: None takes the images as they are.
-            rows: (N,) of the images wanted; None means all.
+        As the views of an epoch of stored labels show them, without one as they are.
         """
         images, draws = labelled.images, Draws()
         device = self.setting.accelerator.device
         if epoch is not None:
-            views, size = views_for(self.protocol.views, labelled), images.shape[-1]
+            views, size = protocol_for(self.protocol, labelled).views, images.shape[-1]
             draws = draw_views(views, count=len(images), size=size, seed=STORE_SEED, epoch=epoch)
         placed = place(images, device)
         wanted = torch.arange(len(images)) if rows is None else rows

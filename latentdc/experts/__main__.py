@@ -5,7 +5,6 @@ Imports no torch before the recipe is checked.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from latentdc.cli import exits, read_recipe, recipe_parser
 from latentdc.errors import InputError
@@ -14,12 +13,7 @@ from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-    from latentdc.data.dataset import Dataset
-    from latentdc.prune.coreset import Coreset
+from latentdc.run_folder import CORESET
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,11 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check(recipe: Recipe) -> None:
-    """Refuse a recipe that follows no experts, or whose network or pruning cannot be.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse a recipe that follows no experts, or whose network or pruning cannot be."""
     if recipe.objective.kind != "mtt":
         raise InputError(
             f"objective.kind={recipe.objective.kind} follows no experts; add objective.kind=mtt."
@@ -75,11 +65,7 @@ def check(recipe: Recipe) -> None:
 
 
 def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, object]:
-    """Facts of the experts to train, which those that are there already share.
-
-    Raises:
-        InputError: they have others.
-    """
+    """Facts of the experts to train, which those that are there already share."""
     from latentdc.experts.files import pruning, read_manifest, require_same, training_facts
 
     facts = training_facts(recipe.experts, recipe.objective, recipe.data)
@@ -92,9 +78,11 @@ def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, ob
 
 def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc import runtime
-    from latentdc.data.open import open_splits, preprocessing
-    from latentdc.experts.files import CORESET, data_facts, missing_experts, write_manifest
+    from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
+    from latentdc.experts.files import data_facts, missing_experts, write_manifest
     from latentdc.experts.training import expert_bytes, train_experts
+    from latentdc.prune.coreset import Coreset
+    from latentdc.prune.prune import prune_dataset
 
     accelerator = runtime.start(
         threads=recipe.threads,
@@ -104,7 +92,13 @@ def _train(recipe: Recipe, folder: Path) -> None:
     )
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
-    kept = _coreset(recipe, train, test, folder, accelerator)
+    there = runtime.broadcast(accelerator, (folder / CORESET).is_file())
+    if there and recipe.prune.coreset is None:
+        kept = Coreset.load(folder / CORESET, train)
+    else:
+        plain = plain_preprocessing(recipe.data, train)
+        given = {"normalization": plain, "seed": recipe.seed, "accelerator": accelerator}
+        kept = prune_dataset(train, recipe.prune, test, **given)
     coreset = train.select(kept.indices(train))
     facts = _require_same(
         recipe,
@@ -135,31 +129,6 @@ def _train(recipe: Recipe, folder: Path) -> None:
     if accelerator.is_main_process:
         print(f"experts: {folder}")
     accelerator.end_training()
-
-
-def _coreset(
-    recipe: Recipe, train: "Dataset", test: "Dataset", folder: Path, accelerator: "Accelerator"
-) -> "Coreset":
-    """The core set that is there already, or the one that the recipe asks for."""
-    from latentdc import runtime
-    from latentdc.experts.files import CORESET
-    from latentdc.images import Normalization
-    from latentdc.prune.coreset import Coreset
-    from latentdc.prune.prune import prune_dataset
-
-    if (
-        runtime.broadcast(accelerator, (folder / CORESET).is_file())
-        and recipe.prune.coreset is None
-    ):
-        return Coreset.load(folder / CORESET, train)
-    return prune_dataset(
-        train,
-        recipe.prune,
-        test,
-        normalization=Normalization(recipe.data.mean, recipe.data.std),
-        seed=recipe.seed,
-        accelerator=accelerator,
-    )
 
 
 def _describe(recipe: Recipe, folder: Path) -> str:

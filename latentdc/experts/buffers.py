@@ -17,14 +17,13 @@ from torch import Tensor
 from torch.func import functional_call
 
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.images import Preprocessing, as_floats
+from latentdc.images import Preprocessing
+from latentdc.io import fingerprint
 from latentdc.networks.build import build_network, outline
-from latentdc.prune.scorers import least_accuracy
+from latentdc.prune.scorers import least_accuracy, real_accuracy
 from latentdc.recipe import ObjectiveSettings
 
-TRIED = 1000  # real images that an expert has to know something of
 Trajectory = Sequence[Sequence[Tensor]]
 
 
@@ -65,13 +64,11 @@ class ReplayBuffers:
                 f"buffers, and experts.count is {self.count}; set it to what there is, or less."
             )
         self._names: list[str] | None = None
+        told = [(path.name, path.stat().st_size) for path in files]
+        self.identity = fingerprint([count, told])  # by names and sizes: they are large
 
     def check(self, train: Dataset, normalization: Preprocessing) -> None:
-        """Refuse experts of another network, of too few epochs, or that know nothing of the images.
-
-        Raises:
-            InputError: says which.
-        """
+        """Refuse experts of another network, of too few epochs, or at chance on the images."""
         spec = self._objective
         plan = outline(spec.network, num_classes=train.num_classes, resolution=train.resolution)
         shapes = {name: tuple(weight.shape) for name, weight in plan.named_parameters()}
@@ -105,25 +102,22 @@ class ReplayBuffers:
 
     def _require_knowledge(self, train: Dataset, normalization: Preprocessing) -> None:
         """Refuse a first expert that is at chance at its end: other images, classes or colours."""
-        network = build_network(
-            self._objective.network,
-            num_classes=train.num_classes,
-            resolution=train.resolution,
-        ).eval()
-        rows = choose(len(train), TRIED, generator(0, "replay buffers")).sort().values
-        weights = self.weights(0, len(self._experts[0][1]) - 1)
-        right = 0
-        with torch.no_grad():
-            for some in rows.split(64):
-                images = normalization(as_floats(train.images[some]))
-                logits = functional_call(network, weights, (images,))
-                right += int((logits.argmax(dim=1) == train.labels[some]).sum())
-        chance, least = least_accuracy(class_counts(train.select(rows)).tolist())
-        if right / len(rows) < least:
+        sizes = {"num_classes": train.num_classes, "resolution": train.resolution}
+        network = build_network(self._objective.network, **sizes).eval()
+        path, epochs = self._experts[0]
+        weights = self.weights(0, len(epochs) - 1)
+
+        def logits(images: Tensor) -> Tensor:
+            found: Tensor = functional_call(network, weights, (normalization(images),))
+            return found
+
+        right = real_accuracy(logits, train.images, train.labels, torch.device("cpu"))
+        chance, least = least_accuracy(class_counts(train).tolist())
+        if right < least:
             raise InputError(
-                f"the first expert in {self._experts[0][0]} is right on {right / len(rows):.2%} of "
-                f"{train.name} and chance is {chance:.2%}: it was trained on other images, in "
-                "another class order, or with another data.mean, data.std or data.zca."
+                f"the first expert in {path} is right on {right:.2%} of {train.name} and chance is "
+                f"{chance:.2%}: it was trained on other images, in another class order, or with "
+                "another data.mean, data.std or data.zca."
             )
 
 
@@ -137,20 +131,21 @@ def _read(path: Path) -> list[Trajectory]:
         why = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InputError(f"cannot read the experts {path}: {why}") from error
     experts = list(found) if isinstance(found, list | tuple) else []
-    for epochs in experts:
-        lists = isinstance(epochs, list | tuple) and all(
-            isinstance(weights, list | tuple) and all(isinstance(w, Tensor) for w in weights)
-            for weights in epochs
-        )
-        if not lists:
-            experts = []
-            break
+    if not all(map(_is_trajectory, experts)):
+        experts = []
     if not experts:
         raise InputError(
             f"{path} is no replay buffer of MTT: a list of experts, each a list of epochs, each a "
             "list of weights."
         )
     return experts
+
+
+def _is_trajectory(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(weights, list | tuple) and all(isinstance(w, Tensor) for w in weights)
+        for weights in value
+    )
 
 
 def _require_shapes(

@@ -18,9 +18,9 @@ from latentdc.experts.buffers import ReplayBuffers, buffer_files
 from latentdc.images import Preprocessing
 from latentdc.io import as_read_back, file_hash, fingerprint, load_tensors, read_json, write_json
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune
+from latentdc.run_folder import CORESET
 
 MANIFEST = "experts.json"
-CORESET = "coreset.parquet"  # what the experts were trained on
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,13 @@ class ExpertFiles:
         """File of the core set that they were trained on."""
         return self.folder / CORESET
 
-    def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
-        """Of one expert after so many epochs, by name, float32 on the CPU.
+    @property
+    def identity(self) -> str:
+        """16 hex digits of their number and of how they were trained."""
+        return fingerprint([self.count, read_manifest(self.folder)])
 
-        Raises:
-            InputError: its file is damaged.
-        """
+    def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
+        """Of one expert after so many epochs, by name, float32 on the CPU."""
         path = expert_path(self.folder, expert)
         try:
             with safe_open(path, "pt") as file:
@@ -85,15 +86,9 @@ def open_experts(
 ) -> ExpertFiles | ReplayBuffers:
     """The experts that a recipe follows, checked by all that can be known without its data.
 
-    A folder without a manifest of ours may hold replay buffers of MTT.
-
-    Args:
-        settings: of their trainings.
-        objective: whose network they are of, and whose trajectory names their folder.
-        data: that they were trained on.
-        prune: how its core set was chosen. Where it names a core set of its own, how the experts'
-            was chosen does not count, only (by `require_data`) whether it is the same.
-        seed: of their trainings, by which the folder is found.
+    A folder without a manifest of ours may hold replay buffers of MTT. Where `prune` names a core
+    set of its own, how the experts' was chosen does not count, only (by `require_data`) whether it
+    is the same.
 
     Raises:
         InputError: some are missing, or they were made otherwise.
@@ -156,11 +151,7 @@ def training_facts(settings: Experts, objective: ObjectiveSettings, data: Data) 
 
 
 def pruning(prune: Prune) -> dict[str, Any]:
-    """How the core set comes about: settings that are not at their defaults, or the file's hash.
-
-    Raises:
-        InputError: the file of a given core set cannot be read.
-    """
+    """How the core set comes about: settings that are not at their defaults, or the file's hash."""
     if prune.coreset is None:
         return changed(prune)
     try:
@@ -208,16 +199,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def require_same(folder: Path, manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Refuse experts of another making.
-
-    Args:
-        folder: that they lie in, for the message.
-        manifest: their facts.
-        facts: that they should have.
-
-    Raises:
-        InputError: names the first fact that differs.
-    """
+    """Refuse experts whose `manifest` has other facts than these."""
     for key, value in as_read_back(dict(facts)).items():
         if manifest.get(key) != value:
             raise InputError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import SGD
 from tqdm import tqdm
@@ -19,7 +19,7 @@ from latentdc.augment.dsa import augment
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
 from latentdc.experts.files import expert_path, missing_experts
-from latentdc.images import Images, Preprocessing, fetch, place, send
+from latentdc.images import Preprocessing, fetch, place, send
 from latentdc.io import save_tensors
 from latentdc.networks.build import new_network, outline
 from latentdc.recipe import Experts
@@ -65,66 +65,40 @@ def train_experts(
             "experts.count or experts.epochs, take experts.dtype=bfloat16, or another disk "
             "(objective.trajectory.experts=FOLDER)."
         )
-    images = place(coreset.images, accelerator.device)
-    labels = coreset.labels.to(accelerator.device)
     mine = lacking[accelerator.process_index :: accelerator.num_processes]
     for index in tqdm(mine, "experts", disable=not accelerator.is_main_process):
         snapshots = train_expert(
-            images,
-            labels,
+            index,
+            coreset,
             settings,
             network=network,
-            num_classes=coreset.num_classes,
             normalization=normalization,
             seed=seed,
-            index=index,
             accelerator=accelerator,
         )
         save_tensors(expert_path(folder, index), snapshots)
     accelerator.wait_for_everyone()
 
 
-@with_gradients
 def train_expert(
-    images: Images,
-    labels: Tensor,
+    index: int,
+    coreset: Dataset,
     settings: Experts,
     *,
     network: str,
-    num_classes: int,
     normalization: Preprocessing,
     seed: int,
-    index: int,
     accelerator: Accelerator,
 ) -> dict[str, Tensor]:
     """Weights by name, (epochs + 1, ...): before the training and after each epoch.
 
-    Args:
-        images: (N, 3, H, W) uint8, as `latentdc.images.place` gives them.
-        labels: (N,) int64 on the accelerator's device.
-        settings: of the training.
-        network: its name.
-        num_classes: size of its logits.
-        normalization: from images to its input.
-        seed: of all draws.
-        index: of the expert.
-        accelerator: its device and precision are used.
-
-    Raises:
-        InputError: a network that cannot learn from batches of one image.
-        RunError: the loss is no longer finite.
+    Arguments but its number as of `train_experts`.
     """
-    device = accelerator.device
-    expert = new_network(
-        network, "expert", index, num_classes=num_classes, resolution=images.shape[-1], seed=seed
-    ).to(device)
-    join = joins(
-        network,
-        num_classes=num_classes,
-        resolution=images.shape[-1],
-        count=len(labels),
-        batch=settings.batch,
-    )
+    device, count = accelerator.device, len(coreset)
+    images, labels = place(coreset.images, device), coreset.labels.to(device)
+    sizes = {"num_classes": coreset.num_classes, "resolution": coreset.resolution}
+    expert = new_network(network, "expert", index, **sizes, seed=seed).to(device)
+    join = joins(network, **sizes, count=count, batch=settings.batch)
     precision = Precision(accelerator)
     optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
     snapshots = {
@@ -136,25 +110,21 @@ def train_expert(
         inputs = augment(normalization(fetch(images, batch.rows, device)), batch.draw)
         return F.cross_entropy(forward(inputs), labels[send(batch.rows, device)])
 
-    _copy_weights(expert, snapshots, 0)
+    def keep(epoch: int) -> None:
+        for name, weight in expert.named_parameters():
+            snapshots[name][epoch].copy_(weight.detach())  # which the optimiser goes on to change
+
+    keep(0)
     for epoch in range(settings.epochs):
         keys = ("expert", index, epoch)
-        batches = epoch_batches(
-            len(labels), settings.batch, settings.augment, seed, *keys, join=join
-        )
+        batches = epoch_batches(count, settings.batch, settings.augment, seed, *keys, join=join)
         dropout = (seed, "dropout", *keys)
         for _ in fit(expert, batches, loss, optimizer, precision=precision, dropout=dropout):
             pass
-        _copy_weights(expert, snapshots, epoch + 1)
+        keep(epoch + 1)
     if not all(bool(weights.isfinite().all()) for weights in snapshots.values()):
         raise RunError(f"expert {index} diverged; experts before it are kept. Lower experts.lr.")
     return snapshots
-
-
-def _copy_weights(expert: nn.Module, snapshots: dict[str, Tensor], epoch: int) -> None:
-    """The weights as they are now: the optimiser goes on to change them in place."""
-    for name, weight in expert.named_parameters():
-        snapshots[name][epoch].copy_(weight.detach())
 
 
 def expert_bytes(settings: Experts, network: str, num_classes: int, resolution: int) -> int:

@@ -6,6 +6,7 @@ run folders nor evaluation; `context` holds what it may use.
 
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from latentdc.arguments import require_a
@@ -34,6 +35,17 @@ def find_method(kind: str) -> Method:
     if not callable(found):
         raise InputError(f"method.kind={kind} is no function, but {found!r}.")
     return found
+
+
+def takes_prior(kind: str) -> bool:
+    """Whether a method works in the space of a prior.
+
+    One of your own does unless its second argument is annotated with `None`.
+    """
+    if kind in METHODS:
+        return METHODS[kind].prior
+    _, *others = signature(find_method(kind)).parameters.values()
+    return not others or others[0].annotation not in (None, "None")
 
 
 def require_set(made: object, kind: str, class_names: tuple[str, ...], ipc: int) -> None:

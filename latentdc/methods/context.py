@@ -1,7 +1,7 @@
 """What a method may use beside its core set, prior and settings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +48,7 @@ class Context:
     Attributes:
         ipc: synthetic images per class.
         seed: of all draws.
-        accelerator: of this process; None makes one.
+        accelerator: of this process.
         train: all real images of the training split.
         picture: row of `train` -> the image as its file holds it, before it was cut to a square;
             None where only the decoded one is there.
@@ -66,7 +66,7 @@ class Context:
 
     ipc: int = 1
     seed: int = 0
-    accelerator: Accelerator | None = None
+    accelerator: Accelerator = field(default_factory=Accelerator)
     train: Dataset | None = None
     picture: Picture | None = None
     mean: tuple[float, ...] = Normalization().mean
@@ -81,8 +81,7 @@ class Context:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ipc", require_whole(self.ipc, "ipc"))
         object.__setattr__(self, "seed", require_whole(self.seed, "seed", least=0))
-        if self.accelerator is not None:
-            require_a(Accelerator, self.accelerator, "accelerator", "make one, or leave it out")
+        require_a(Accelerator, self.accelerator, "accelerator", "make one, or leave it out")
 
     def real_images(self) -> Dataset:
         """The training split, of which a core set names images.

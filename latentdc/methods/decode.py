@@ -5,6 +5,7 @@ process holds the set in floats. Latents are gathered for the main process alone
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -16,6 +17,7 @@ from latentdc.methods.context import Context
 from latentdc.methods.latents import Latents, Parts
 from latentdc.priors.base import Prior
 from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
+from latentdc.runtime import gather_rows
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 AT_ONCE = 16  # images of a process that are decoded together, but at least one class
@@ -26,22 +28,14 @@ def synthetic_set(
     latents: Latents,
     prior: Prior,
     class_names: tuple[str, ...],
-    accelerator: Accelerator,
     context: Context,
 ) -> SyntheticSet:
     """The set of all processes' latents.
 
-    Args:
-        latents: of the classes that this process owns.
-        prior: decodes them.
-        class_names: of all classes.
-        accelerator: names the other processes.
-        context: keeps a set that is too large for memory.
-
     Returns:
         Images and labels everywhere; z, c and noise on the main process.
     """
-    classes = len(class_names)
+    classes, accelerator = len(class_names), context.accelerator
 
     def on_main(part: Callable[[Latents], Parts | None]) -> Tensor | None:
         own = part(latents)
@@ -54,7 +48,7 @@ def synthetic_set(
         )
         return None if rows is None else rows.flatten(0, 1)
 
-    images = decode_latents(latents, prior, classes, accelerator, context)
+    images = decode_latents(latents, prior, classes, context)
     return SyntheticSet(
         images=images,
         labels=torch.arange(classes).repeat_interleave(latents.ipc),
@@ -71,7 +65,6 @@ def show_latents(
     latents: Latents,
     prior: Prior,
     class_names: tuple[str, ...],
-    accelerator: Accelerator,
     context: Context,
 ) -> None:
     """Show the first images of the first classes, whoever owns them; nothing else is decoded."""
@@ -84,16 +77,15 @@ def show_latents(
 
     own = latents.pick(range(classes))
     shown = Latents(own.classes, each, first(own.z) or (), first(own.c), first(own.noise))
-    images = decode_latents(shown, prior, classes, accelerator, Context())
-    if accelerator.is_main_process:
+    images = decode_latents(shown, prior, classes, replace(context, large=None))
+    if context.accelerator.is_main_process:
         context.show(step, images, torch.arange(classes).repeat_interleave(each), class_names)
 
 
 @torch.no_grad()
-def decode_latents(
-    latents: Latents, prior: Prior, classes: int, accelerator: Accelerator, context: Context
-) -> Tensor:
+def decode_latents(latents: Latents, prior: Prior, classes: int, context: Context) -> Tensor:
     """(classes * ipc, *sample) everywhere: uint8, or float32 where that does not hold them."""
+    accelerator = context.accelerator
     whole = _fit_levels(latents.z, prior, accelerator)
     dtype = torch.uint8 if whole else torch.float32
     shape = torch.Size((classes, latents.ipc, *sample_shape(prior)))
@@ -140,26 +132,6 @@ def gather_classes(
         rows, _ = gather_rows(make(some) if some.classes else empty, accelerator)
         if target is not None:
             target[labels.cpu()] = rows.cpu()
-
-
-def gather_rows(rows: Tensor, accelerator: Accelerator) -> tuple[Tensor, int]:
-    """All processes' rows in the order of processes, whose counts may differ, without graphs.
-
-    Args:
-        rows: (N, ...) of this process.
-        accelerator: names the others.
-
-    Returns:
-        (sum of N, ...) and the index of this process's first row.
-    """
-    rows = rows.detach()
-    if accelerator.num_processes == 1:
-        return rows, 0
-    count = torch.tensor([len(rows)], device=rows.device)
-    counts = accelerator.gather(count).tolist()
-    padded = accelerator.gather(accelerator.pad_across_processes(rows))
-    kept = torch.cat([torch.arange(n) + max(counts) * i for i, n in enumerate(counts)])
-    return padded[kept.to(rows.device)], sum(counts[: accelerator.process_index])
 
 
 def _fit_levels(z: Sequence[Tensor], prior: Prior, accelerator: Accelerator) -> bool:

@@ -79,45 +79,14 @@ def joined(parts: Parts | None) -> Tensor | None:
     return None if parts is None else torch.cat(parts)
 
 
-def check_fit(
-    names: tuple[str, ...],
-    counts: Sequence[int],
-    prior: Prior,
-    *,
-    ipc: int,
-    processes: int,
-    noise: bool = False,
-) -> None:
-    """Refuse what can only be known once the data and the prior are open.
-
-    Args:
-        names: of the classes.
-        counts: different images of each class in the core set.
-        prior: must know the classes.
-        ipc: wanted images per class.
-        processes: that share the classes.
-        noise: whether latents start from noise, which needs no image of their own.
-
-    Raises:
-        InputError: fewer core-set images in a class than `ipc`, more processes than classes,
-            or classes that the prior does not know.
-    """
-    smallest = min(range(len(names)), key=lambda label: counts[label])
-    if noise and not counts[smallest]:
+def require_images(names: Sequence[str], counts: Sequence[int], ipc: int) -> None:
+    """Refuse a core set with fewer different images in a class than `ipc`."""
+    count, name = min(zip(counts, names, strict=True), key=lambda pair: pair[0])
+    if ipc > count:
         raise InputError(
-            f"the core set has no image of {names[smallest]!r}, and synthetic images are matched "
-            "with real ones of their class; raise prune.keep."
+            f"ipc={ipc} is above the smallest class of the core set: {name!r} has {count} images "
+            "(exact repeats count once); lower ipc or raise prune.keep."
         )
-    if ipc > counts[smallest] and not noise:
-        raise InputError(
-            f"ipc={ipc} is above the smallest class of the core set: {names[smallest]!r} has "
-            f"{counts[smallest]} images (exact repeats count once); lower ipc or raise prune.keep."
-        )
-    if processes > len(names):
-        raise InputError(
-            f"{processes} processes share {len(names)} classes; start at most {len(names)}."
-        )
-    match_classes(names, prior)
 
 
 @torch.no_grad()
@@ -212,25 +181,26 @@ def tensors_by_class(latents: Latents, optimizer: torch.optim.Optimizer, known: 
     }
 
 
-def restored_latents(
-    saved: State, classes: range, device: torch.device
-) -> tuple[Latents, dict[tuple[str, int], Tensor]]:
-    """The saved latents of `classes`, and the momentum of those that a step has met."""
+def restored_latents(saved: State, classes: range, device: torch.device) -> Latents:
+    """The saved latents of `classes`."""
     found = saved.tensors(classes)
 
-    def parts(name: str) -> tuple[Tensor, ...] | None:
+    def parts(name: str) -> Parts | None:
         here = [found[label].get(name) for label in classes]
         return None if None in here else tuple(t.to(device) for t in here if t is not None)
 
     z, c = parts("z"), parts("c")
     assert z is not None, f"{saved.place} lacks a class"
-    momentum = {
-        (name, label): found[label][f"{name}_momentum"].to(device)
-        for name in ("z", "c")
-        for label in classes
-        if f"{name}_momentum" in found[label]
-    }
-    return Latents(tuple(classes), len(z[0]), leaves(z), c and leaves(c), parts("noise")), momentum
+    return Latents(tuple(classes), len(z[0]), leaves(z), c and leaves(c), parts("noise"))
+
+
+def restore_momentum(saved: State, latents: Latents, optimizer: torch.optim.Optimizer) -> None:
+    """Give latents the saved momentum, where a step has met them."""
+    found = saved.tensors(latents.classes)
+    for name, parts in (("z", latents.z), ("c", latents.c)):
+        for label, part in zip(latents.classes, parts or (), strict=False):
+            if (momentum := found[label].get(f"{name}_momentum")) is not None:
+                optimizer.state[part]["momentum_buffer"] = momentum.to(part.device)
 
 
 def known_images(saved: State, classes: range) -> ByClass:
@@ -284,27 +254,3 @@ def most_together(num_classes: int, per_step: int | None, processes: int) -> int
     runs = torch.arange(num_classes).tensor_split(per_step or num_classes)
     ends = [(int(run[0]), int(run[-1])) for run in runs]
     return max(sum(own.start <= e and s < own.stop for s, e in ends) for own in shares)
-
-
-def check_classes_per_step(
-    per_step: int | None, *, num_classes: int, processes: int, scope: str
-) -> None:
-    """Refuse mini-batches of classes that cannot be.
-
-    Raises:
-        InputError: more than there are, fewer than processes, or an objective whose classes act on
-            each other.
-    """
-    if per_step is None:
-        return
-    if scope == "set":
-        raise InputError(
-            f"distill.classes_per_step={per_step}, but the objective compares all classes at once; "
-            "take null, or an objective that is a sum over classes (dm, dc without inner steps, "
-            "of networks without batch norm)."
-        )
-    if not processes <= per_step <= num_classes:
-        raise InputError(
-            f"distill.classes_per_step={per_step} is between the number of processes, {processes}, "
-            f"and that of classes, {num_classes}; null takes all classes in every step."
-        )

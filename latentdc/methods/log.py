@@ -27,6 +27,7 @@ class StepLog:
         shared: whether every process holds the whole loss (scope `set`) or its share of it.
         accelerator: names the main process.
         on_step: is told the measures of each step.
+        advice: what to do where a loss is not finite.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class StepLog:
         shared: bool,
         accelerator: Accelerator,
         on_step: Callable[[Mapping[str, Any]], None] | None = None,
+        advice: str,
     ) -> None:
         self.shared = shared
         self.accelerator = accelerator
         self.on_step = on_step
+        self.advice = advice
         # (1,) a loss, or (2,) with the share of real images left out
         self.waiting: list[Tensor] = []
         self.rates: list[float | None] = []  # learned ones, of the steps that wait
@@ -88,7 +91,7 @@ class StepLog:
         seconds = round((time.perf_counter() - self.began) / len(values), 4)
         for step, (told, lr) in enumerate(zip(values, self.rates, strict=True), start=self.done):
             if not math.isfinite(told[0]):
-                raise diverged(f"the loss is {told[0]} at step {step}")
+                raise diverged(f"the loss is {told[0]} at step {step}", self.advice)
             found: dict[str, Any] = {"step": step, "loss": told[0]}
             if lr is not None:
                 found["learned_lr"] = lr
@@ -107,11 +110,11 @@ class StepLog:
         self.bar.close()
 
 
-def diverged(what: str) -> RunError:
+def diverged(what: str, advice: str) -> RunError:
     """The end of a run whose numbers are no longer finite."""
     return everywhere(
         RunError(
-            f"{what}; checkpoints from before are kept. Lower distill.lr_z or distill.lr_c, and "
-            "give that run a folder of its own with output=..."
+            f"{what}; checkpoints from before are kept. {advice}, and give that run a folder of "
+            "its own with output=..."
         )
     )

@@ -15,19 +15,18 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import runtime
-from latentdc.arguments import require_a, require_able
 from latentdc.data.dataset import Dataset, different_counts, hash_samples
 from latentdc.errors import InputError
+from latentdc.methods.checks import check_match, check_parts, check_precision
 from latentdc.methods.context import ByClass, Context, State
-from latentdc.methods.decode import gather_rows, show_latents, synthetic_set
+from latentdc.methods.decode import show_latents, synthetic_set
 from latentdc.methods.latents import (
     Latents,
-    check_classes_per_step,
-    check_fit,
     initial_latents,
     known_images,
     most_together,
     own_classes,
+    restore_momentum,
     restored_latents,
     step_classes,
     tensors_by_class,
@@ -39,13 +38,13 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
-from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching
-from latentdc.runtime import with_gradients
+from latentdc.runtime import gather_rows, with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 BATCH = 256  # real images per class and step of an objective that does not say
+ADVICE = "Lower distill.lr_z or distill.lr_c"  # to one whose numbers are no longer finite
 # Facts that a continued run need not share with its start.
 MAY_CHANGE = ("memory", "chunk", "processes", "threads", "torch")
 
@@ -93,108 +92,70 @@ def match(
     """
     settings = Matching() if settings is None else settings
     context = Context() if context is None else context
-    _check_parts(coreset, prior, objective, settings, context)
-    batch = getattr(objective, "batch", BATCH)
-    ipc, seed, steps = context.ipc, context.seed, settings.steps
-    accelerator = context.accelerator or Accelerator()
+    check_parts(coreset, prior, objective, settings, context)
+    accelerator, steps, names = context.accelerator, settings.steps, coreset.class_names
     check_precision(accelerator)
-    device, processes = accelerator.device, accelerator.num_processes
-    counts, noise = different_counts(coreset).tolist(), settings.init == "noise"
-    check_fit(coreset.class_names, counts, prior, ipc=ipc, processes=processes, noise=noise)
-    num_classes, per_step = coreset.num_classes, settings.classes_per_step
-    check_classes_per_step(
-        per_step, num_classes=num_classes, processes=processes, scope=objective.scope
-    )
-    trimmed = separable(settings.trim, objective)
-    classes = own_classes(num_classes, accelerator.process_index, processes)
-    facts: dict[str, Any] = {
-        "classes": num_classes,
-        "core_set": hash_samples(coreset.hashes, coreset.labels, coreset.class_names),
-        "ipc": ipc,
-        "seed": seed,
-        "prior": prior.identity,
-        "decoding": getattr(prior, "settings", None),
-        "objective": getattr(objective, "identity", None),
-        "batch": batch,
-        "classes_per_step": per_step,
-        "trim": None if trimmed is None else asdict(settings.trim),
-        "precision": accelerator.mixed_precision,
-        "processes": processes,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
     saved = None if context.load_state is None else context.load_state()
-    together = most_together(num_classes, per_step, processes)
-    facts |= settle_memory(prior, together * ipc, saved, accelerator)
-    start = 0
-    velocity: dict[tuple[str, int], Tensor] = {}
-    if saved is None:
-        latents = initial_latents(
-            coreset, prior, classes, ipc=ipc, seed=seed, from_noise=noise, device=device
-        )
-    else:
-        _require_same(saved, facts, steps)
-        start = saved.step
-        latents, velocity = restored_latents(saved, classes, device)
-        objective.restore(saved.shared)
-    optimizer = make_optimizer(latents, settings)
-    for (name, label), momentum in velocity.items():
-        leaf = (latents.z if name == "z" else latents.c or ())[classes.index(label)]
-        optimizer.state[leaf]["momentum_buffer"] = momentum
-    learns = LEARNED_LR in objective.state()
-    check_moves(prior, settings, learns=learns, steps=steps - start, device=device)
-    needed = classes if objective.scope == "class" else range(num_classes)
-    real = RealBatches(coreset, needed, batch=batch, seed=seed, device=device)
-    trimming = None if trimmed is None else Trimming(settings.trim, trimmed, real)
-    if trimming is not None and saved is not None:
-        trimming.restore(known_images(saved, needed))
-
-    def moved(step: int) -> tuple[int, ...]:
-        return step_classes(num_classes, per_step, step, seed)
-
-    def state(done: int) -> State:
-        known = {} if trimming is None else trimming.state(classes)
-
-        def tensors(some: Collection[int]) -> ByClass:
-            return tensors_by_class(latents.pick(some), optimizer, known)
-
-        return State(done, facts, classes, tensors, objective.state())
-
+    facts = _facts(coreset, prior, objective, settings, context)
+    start = 0 if saved is None else _require_same(saved, facts, steps)
+    counts = different_counts(coreset).tolist()
+    check_match(names, counts, prior, objective, settings, context, steps=steps - start)
+    together = most_together(len(names), settings.classes_per_step, accelerator.num_processes)
+    facts |= settle_memory(prior, together * context.ipc, saved, accelerator)
+    work = _begin(coreset, prior, objective, settings, context, saved)
     log = StepLog(
         start=start,
         steps=steps,
         shared=objective.scope == "set",
         accelerator=accelerator,
         on_step=context.on_step,
+        advice=ADVICE,
     )
     with closing(log):
-        for step in match_steps(
-            latents,
-            prior,
-            objective,
-            real,
-            optimizer,
-            start=start,
-            steps=steps,
-            accelerator=accelerator,
-            classes=moved if per_step else None,
-            trimming=trimming,
-        ):
-            parts = len(moved(step.index)) if objective.sums_classes else 1
+        for step in match_steps(work, start, steps):
+            parts = len(work.moved(step.index)) if objective.sums_classes else 1
             lr = objective.state().get(LEARNED_LR)
             log.record(step.loss, classes=parts, lr=lr, trimmed=step.trimmed)
             done = step.index + 1
             keep = context.save_state is not None and done % settings.checkpoint_every == 0
             if done == steps or keep:
                 log.flush()
-                _require_finite(latents, done, accelerator)
+                _require_finite(work.latents, done, accelerator)
                 if context.save_state is not None:
-                    context.save_state(state(done))
+                    context.save_state(_state(work, done, facts))
             if settings.grid_every and done % settings.grid_every == 0:
-                show_latents(done, latents, prior, coreset.class_names, accelerator, context)
-    made = synthetic_set(latents, prior, coreset.class_names, accelerator, context)
+                show_latents(done, work.latents, prior, names, context)
+    made = synthetic_set(work.latents, prior, names, context)
     lr = objective.state().get(LEARNED_LR)
     return made if lr is None else replace(made, learned_lr=float(lr))
+
+
+# ---- The loop ----
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What a process optimises, and what with.
+
+    Attributes:
+        latents: of the classes that this process owns.
+        prior: decodes them.
+        objective: compares them with real images.
+        real: of the classes that the objective will ask for.
+        optimizer: over the latents.
+        accelerator: gives device, precision and the other processes.
+        moved: step -> ascending labels of the classes that it moves, whoever owns them.
+        trimming: of the batches of `real`; None leaves them whole.
+    """
+
+    latents: Latents
+    prior: Prior
+    objective: Objective
+    real: RealBatches
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    moved: Callable[[int], tuple[int, ...]]
+    trimming: Trimming | None = None
 
 
 @dataclass(frozen=True)
@@ -213,50 +174,29 @@ class Step:
     trimmed: Tensor | None = None
 
 
-def match_steps(
-    latents: Latents,
-    prior: Prior,
-    objective: Objective,
-    real: RealBatches,
-    optimizer: torch.optim.Optimizer,
-    *,
-    start: int,
-    steps: int,
-    accelerator: Accelerator,
-    classes: Callable[[int], Collection[int]] | None = None,
-    trimming: Trimming | None = None,
-) -> Iterator[Step]:
-    """Update `latents` in place; logging and saving are the caller's.
+def match_steps(work: Work, start: int, steps: int) -> Iterator[Step]:
+    """Update the latents in place from step `start` until `steps` are done.
 
-    Args:
-        latents: of the classes that this process owns.
-        prior: decodes them.
-        objective: compares them with real images.
-        real: of the classes that the objective will ask for.
-        optimizer: over the latents.
-        start: index of the first step.
-        steps: index after the last one.
-        accelerator: gives device, precision and the other processes.
-        classes: which a step moves, whoever owns them; None moves all in every step.
-        trimming: of the batches of `real`; None leaves them whole.
+    Logging and saving are the caller's.
     """
+    accelerator, trimming = work.accelerator, work.trimming
     for index in range(start, steps):
-        moved = latents if classes is None else latents.pick(classes(index))
+        moved = work.latents.pick(work.moved(index))
         if not moved.classes:
             nothing = torch.zeros((), device=accelerator.device)
             yield Step(index, nothing, None if trimming is None else nothing)
             continue
-        if objective.scope == "class":
-            real.expect(index, moved.classes)
-        optimizer.zero_grad(set_to_none=True)
+        if work.objective.scope == "class":
+            work.real.expect(index, moved.classes)
+        work.optimizer.zero_grad(set_to_none=True)
         with accelerator.autocast():
-            decoded = moved.decode(prior)
+            decoded = moved.decode(work.prior)
         gradient, loss = image_gradient(
-            objective, index, decoded, moved.labels, real, accelerator, trimming
+            work.objective, index, decoded, moved.labels, work.real, accelerator, trimming
         )
         if decoded.requires_grad:
             decoded.backward(gradient.to(decoded.dtype))
-        optimizer.step()
+        work.optimizer.step()
         yield Step(index, loss, None if trimming is None else trimming.left_out.to(loss.device))
 
 
@@ -300,46 +240,6 @@ def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.SGD:
     return torch.optim.SGD(groups, lr=settings.lr_z, momentum=settings.momentum)
 
 
-def check_moves(
-    prior: Prior, settings: Matching, *, learns: bool, steps: int, device: torch.device | str
-) -> None:
-    """Refuse steps that would leave everything as it is.
-
-    Args:
-        prior: whose conditions, where it has any, move beside z.
-        settings: learning rates of the latents and of the class conditions.
-        learns: whether the objective learns something itself, such as a learning rate.
-        steps: that are left.
-        device: of the prior.
-
-    Raises:
-        InputError: nothing has a rate to move at.
-    """
-    if steps == 0 or settings.lr_z > 0 or learns:
-        return
-    conditional = prior.condition(torch.zeros(1, dtype=torch.int64, device=device)) is not None
-    if conditional and settings.lr_c > 0:
-        return
-    why = "" if conditional else "; this prior has no conditions that distill.lr_c could move"
-    raise InputError(
-        f"distill.lr_z=0 and distill.lr_c={settings.lr_c:g}: nothing would move in {steps} steps"
-        f"{why}. Give distill.lr_z a rate, or take distill.steps=0 for the images as they start."
-    )
-
-
-def check_precision(accelerator: Accelerator) -> None:
-    """Refuse to distil in a precision whose gradients would need scaling.
-
-    Raises:
-        InputError: neither float32 nor bf16.
-    """
-    if accelerator.mixed_precision not in ("no", "bf16"):
-        raise InputError(
-            f"Accelerate runs in {accelerator.mixed_precision}, in which the small gradients that "
-            "pass through a prior vanish; launch with --mixed_precision bf16 or no."
-        )
-
-
 def settle_memory(
     prior: Prior, images: int, saved: State | None, accelerator: Accelerator
 ) -> dict[str, object]:
@@ -374,47 +274,81 @@ def settle_memory(
     return {"memory": prior.plan.memory, "chunk": prior.plan.chunk}
 
 
-def _check_parts(
+# ---- State ----
+
+
+def _facts(
     coreset: Dataset, prior: Prior, objective: Objective, settings: Matching, context: Context
-) -> None:
-    """Refuse things of another kind, and those that were made for other samples or classes.
+) -> dict[str, Any]:
+    """What a state belongs to, in JSON's types."""
+    trims = settings.trim.share > 0
+    return {
+        "classes": coreset.num_classes,
+        "core_set": hash_samples(coreset.hashes, coreset.labels, coreset.class_names),
+        "ipc": context.ipc,
+        "seed": context.seed,
+        "prior": prior.identity,
+        "decoding": getattr(prior, "settings", None),
+        "objective": getattr(objective, "identity", None),
+        "batch": getattr(objective, "batch", BATCH),
+        "classes_per_step": settings.classes_per_step,
+        "trim": asdict(settings.trim) if trims else None,
+        "precision": context.accelerator.mixed_precision,
+        "processes": context.accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
-    Raises:
-        InputError: says which.
-    """
-    require_a(Dataset, coreset, "coreset", "such as the first of open_splits(Data())")
-    require_able(
-        "encode decode condition resolution identity", prior, "prior", "what load_prior makes"
-    )
-    require_able("accumulate scope", objective, "objective", "what build_objective makes")
-    require_a(Matching, settings, "settings", "such as Matching(steps=1000)")
-    require_a(Context, context, "context", "such as Context(ipc=10)")
-    kind = "vectors" if isinstance(prior, VectorPrior) else "images"
-    if kind != coreset.kind:
-        raise InputError(
-            f"the prior decodes {kind}, and the core set holds {coreset.kind}; take a prior of "
-            f"{coreset.kind}."
+
+def _begin(
+    coreset: Dataset,
+    prior: Prior,
+    objective: Objective,
+    settings: Matching,
+    context: Context,
+    saved: State | None,
+) -> Work:
+    """New latents, or those of a state with their momentum and what is known of real images."""
+    accelerator, seed, num_classes = context.accelerator, context.seed, coreset.num_classes
+    device, per_step = accelerator.device, settings.classes_per_step
+    classes = own_classes(num_classes, accelerator.process_index, accelerator.num_processes)
+    if saved is None:
+        noise = settings.init == "noise"
+        latents = initial_latents(
+            coreset, prior, classes, ipc=context.ipc, seed=seed, from_noise=noise, device=device
         )
-    size = "values" if kind == "vectors" else "px"
-    if prior.resolution != coreset.resolution:
-        raise InputError(
-            f"the prior decodes {kind} of {prior.resolution} {size}, and those of the core set "
-            f"have {coreset.resolution}; load it with resolution={coreset.resolution}."
-        )
-    for name, here in (
-        ("num_classes", coreset.num_classes),
-        ("resolution", coreset.resolution),
-    ):
-        built = getattr(objective, name, here)
-        if built != here:
-            raise InputError(
-                f"the objective was built with {name}={built}, and the core set has {here}; "
-                f"build_objective(..., {name}={here})."
-            )
+    else:
+        latents = restored_latents(saved, classes, device)
+        objective.restore(saved.shared)
+    optimizer = make_optimizer(latents, settings)
+    needed = classes if objective.scope == "class" else range(num_classes)
+    batch = getattr(objective, "batch", BATCH)
+    real = RealBatches(coreset, needed, batch=batch, seed=seed, device=device)
+    separate = separable(settings.trim, objective)
+    trimming = None if separate is None else Trimming(settings.trim, separate, real)
+    if saved is not None:
+        restore_momentum(saved, latents, optimizer)
+        if trimming is not None:
+            trimming.restore(known_images(saved, needed))
+
+    def moved(step: int) -> tuple[int, ...]:
+        return step_classes(num_classes, per_step, step, seed)
+
+    return Work(latents, prior, objective, real, optimizer, accelerator, moved, trimming)
 
 
-def _require_same(saved: State, facts: dict[str, Any], steps: int) -> None:
-    """Refuse a state of another set, or one that is further on.
+def _state(work: Work, done: int, facts: dict[str, Any]) -> State:
+    classes = work.latents.classes
+    known = {} if work.trimming is None else work.trimming.state(classes)
+
+    def tensors(some: Collection[int]) -> ByClass:
+        return tensors_by_class(work.latents.pick(some), work.optimizer, known)
+
+    return State(done, facts, classes, tensors, work.objective.state())
+
+
+def _require_same(saved: State, facts: dict[str, Any], steps: int) -> int:
+    """The step that a state is at; one of another set, or further on than `steps`, is refused.
 
     Raises:
         InputError: says what differs.
@@ -432,6 +366,7 @@ def _require_same(saved: State, facts: dict[str, Any], steps: int) -> None:
             f"{saved.place} is {saved.step} steps on, and steps={steps} lie behind it; ask for as "
             "many or more, or give the run another folder."
         )
+    return saved.step
 
 
 def _require_finite(latents: Latents, done: int, accelerator: Accelerator) -> None:
@@ -443,4 +378,4 @@ def _require_finite(latents: Latents, done: int, accelerator: Accelerator) -> No
     parts = [*latents.z, *(latents.c or ())]
     finite = torch.stack([part.detach().isfinite().all() for part in parts]).all()
     if accelerator.reduce((~finite).float(), "sum") > 0:
-        raise diverged(f"latents are no longer finite after {done} steps")
+        raise diverged(f"latents are no longer finite after {done} steps", ADVICE)

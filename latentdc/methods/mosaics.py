@@ -7,7 +7,7 @@ becomes square and in which order the images meet are choices made here (docs/me
 step, crops inside one cell, is the protocol's (`views.cells`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Literal
 
@@ -97,7 +97,7 @@ def mosaics(pictures: Iterable[Image.Image], grid: int, size: int, fit: Fit) -> 
         for left, right in pairwise(edges)
     ]
     made = []
-    for group in _groups(pictures, grid**2):
+    for group in zip(*[iter(pictures)] * grid**2, strict=True):
         canvas = Image.new("RGB", (size, size))
         for picture, (left, top, right, bottom) in zip(group, boxes, strict=True):
             canvas.paste(shaped(picture, (right - left, bottom - top), fit), (left, top))
@@ -115,12 +115,3 @@ def shaped(picture: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image
     if fit == "center":
         return ImageOps.fit(picture, size, method=bilinear)
     return picture.resize(size, bilinear)
-
-
-def _groups(pictures: Iterable[Image.Image], count: int) -> Iterator[list[Image.Image]]:
-    group: list[Image.Image] = []
-    for picture in pictures:
-        group.append(picture)
-        if len(group) == count:
-            yield group
-            group = []

@@ -102,11 +102,9 @@ class RealBatches:
         return as_floats(send(self._levels(label, self.places(step, label)), self.device))
 
     def leave_out(self, label: int, images: Tensor) -> None:
-        """From now on batches of a class come without some of its images, unless none would stay.
+        """Batches of a class come without those of its `images` (class size,) that are True.
 
-        Args:
-            label: the class.
-            images: (class size,) True where an image is left out.
+        Unless none would stay.
         """
         self.left_out[label] = images
         self.coming = {key: batch for key, batch in self.coming.items() if key[1] != label}

@@ -1,6 +1,5 @@
 """Measure one set beside as many random real images: the work of `python -m latentdc.metrics`."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from latentdc.data.dataset import Dataset, random_images
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers
+from latentdc.evaluate.label_store import encode
 from latentdc.evaluate.loading import load_protocol
 from latentdc.evaluate.sets import require_comparable
 from latentdc.evaluate.setting import Setting
@@ -21,9 +21,11 @@ from latentdc.evaluate.teachers import known_accuracy, open_teacher
 from latentdc.images import Normalization, fetch
 from latentdc.io import write_json
 from latentdc.metrics import measures
-from latentdc.metrics.storage import decoder_bytes, soft_label_bytes
-from latentdc.parts import build_prior
+from latentdc.plain_text import aligned_table
+from latentdc.priors.base import Prior
+from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import Classifier
+from latentdc.ranks import say
 from latentdc.recipe import Recipe
 from latentdc.recipe.labels import Teacher
 from latentdc.synthetic.open import Place, open_set, row_names
@@ -51,16 +53,10 @@ class Wanted:
 
 
 def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) -> Facts:
-    """Measure a set and as many random images of its recipe's data, and write `metrics.json`.
-
-    Args:
-        place: where the set lies.
-        recipe: its data and launch settings are used, and its prior to count the decoder's bytes.
-        wanted: what to measure.
-        output: folder of the file, and of a network that is trained.
+    """Measure a set and as many random images of its recipe's data.
 
     Returns:
-        The file's content.
+        The content of `metrics.json`, which is written into the folder `output`.
     """
     accelerator = runtime.start(
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
@@ -151,19 +147,49 @@ def _decoder_bytes(labelled: SyntheticSet, recipe: Recipe, train: Dataset) -> in
     if labelled.z is None:
         return None
     try:
-        return decoder_bytes(build_prior(recipe, "meta", class_names=train.class_names))
+        return decoder_bytes(
+            load_prior(
+                recipe.prior,
+                resolution=recipe.data.resolution,
+                class_names=train.class_names,
+                device="meta",
+            )
+        )
     except InputError as error:
-        print(f"latentdc: note: the decoder's bytes are left out: {error}", file=sys.stderr)
+        say("note", f"the decoder's bytes are left out: {error}")
         return None
+
+
+def decoder_bytes(prior: Prior) -> int:
+    """Bytes in float32 of the weights that turn latents into images.
+
+    The encoder is left out: only a distillation needs it.
+    """
+    space = getattr(prior, "autoencoder", None)
+    space = getattr(space, "autoencoder", space)
+    denoiser = getattr(prior, "denoiser", None)
+    modules = [space, *vars(denoiser or object).values()]
+    weights = (
+        weight.numel()
+        for module in modules
+        if isinstance(module, torch.nn.Module)
+        for name, weight in module.named_parameters()
+        if module is not space or not name.startswith(("encoder.", "quant_conv."))
+    )
+    return 4 * sum(weights)
 
 
 def _storage(labelled: SyntheticSet) -> dict[str, int]:
     """Of images, labels and latents, and what one epoch of soft labels would add."""
-    count, classes = len(labelled.labels), len(labelled.class_names)
+    count, one = len(labelled.labels), torch.zeros(1, len(labelled.class_names))
+    coded = {
+        "float16": encode(one, "float16", None),
+        "uint8": encode(one, "uint8", None),
+        "top10 float16": encode(one, "float16", 10),
+    }
     return labelled.storage() | {
-        "soft labels per epoch/float16": soft_label_bytes(count, classes),
-        "soft labels per epoch/uint8": soft_label_bytes(count, classes, precision="uint8"),
-        "soft labels per epoch/top10 float16": soft_label_bytes(count, classes, top=10),
+        f"soft labels per epoch/{name}": count * sum(tensor.nbytes for tensor in tensors.values())
+        for name, tensors in coded.items()
     }
 
 
@@ -182,12 +208,7 @@ def to_text(content: Mapping[str, Any]) -> str:
     keys = list(dict.fromkeys(key for facts in columns.values() for key in facts))
     table = [["", *columns]]
     table += [[key, *(_shown(facts.get(key)) for facts in columns.values())] for key in keys]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in table
-    ]
-    return "\n".join([*_captions(content), "", *lines])
+    return "\n".join([*_captions(content), "", aligned_table(table)])
 
 
 def _captions(content: Mapping[str, Any]) -> list[str]:

@@ -26,12 +26,17 @@ PIXELS_CPU = 2**15  # 32 images of 32 px, whose feature maps stay in the caches
 PIXELS_GPU = 2**21  # 32 images of 256 px: about 4 GB of a ConvNet's feature maps with a graph
 
 
-def identity_of(settings: ObjectiveSettings, normalization: Preprocessing, seed: int) -> str:
-    """16 hex digits of what decides the loss of an objective; experts by their own files."""
+def identity_of(
+    settings: ObjectiveSettings, normalization: Preprocessing, seed: int, experts: object = None
+) -> str:
+    """16 hex digits of what decides the loss of an objective; experts say theirs, if they can."""
     facts = asdict(
         replace(settings, batch=1, trajectory=replace(settings.trajectory, experts=None))
     )
-    return fingerprint({"settings": facts, "seen": normalization.facts(), "seed": seed})
+    told = {"settings": facts, "seen": normalization.facts(), "seed": seed}
+    if (followed := getattr(experts, "identity", None)) is not None:
+        told["experts"] = followed
+    return fingerprint(told)
 
 
 class Objective(Protocol):
@@ -40,8 +45,9 @@ class Objective(Protocol):
     Attributes:
         sums_classes: whether the loss is a sum over classes, and so noted per class.
 
-    Those that `build_objective` makes also have `batch`, real images per class and step, and
-    `identity`, of what decides the loss: a run is continued with the same alone.
+    Those that `build_objective` makes also have `batch`, real images per class and step,
+    `num_classes` and `resolution`, which the core set's are compared with, and `identity`, of what
+    decides the loss: a run is continued with the same alone.
     """
 
     sums_classes: bool
@@ -98,15 +104,8 @@ class Separable(Protocol):
     ) -> Iterator[Tensor]:
         """How far each real image of a step moves the gradient at the synthetic images.
 
-        To be used up before `accumulate` of the same step, under the same student and draws.
-
-        Args:
-            step: as in `Objective.accumulate`, like the next three.
-            synthetic: (N, 3, H, W).
-            labels: (N,).
-            real: at least two images of each class.
-            classes: whose images are asked about.
-            form: of the effect.
+        To be used up before `accumulate` of the same step, whose arguments, student and draws it
+        has; `real` gives at least two images of each class.
 
         Yields:
             For each of `classes` (B,) lengths, in the order of its real images.

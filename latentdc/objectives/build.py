@@ -6,7 +6,7 @@ from latentdc.arguments import require_a, require_able, require_seed, require_wh
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
 from latentdc.objectives.base import Objective
-from latentdc.objectives.classwise import Classwise, Match
+from latentdc.objectives.classwise import Classwise, Match, Students
 from latentdc.objectives.distribution import match_distributions
 from latentdc.objectives.effects import Effects, distribution_effects, gradient_effects
 from latentdc.objectives.gradient import match_gradients
@@ -51,16 +51,13 @@ def build_objective(
     if settings.kind == "mtt":
         if experts is None:
             raise InputError(
-                "mtt follows experts; pass some, such as those of latentdc.parts."
-                "recipe_experts(recipe)."
+                "mtt follows experts; pass some, such as those of latentdc.experts.files."
+                "open_experts."
             )
         return TrajectoryMatching(settings, experts, **sizes, normalization=seen, seed=seed)
-    matches: dict[str, tuple[Match, Effects]] = {
-        "dm": (match_distributions, distribution_effects),
-        "dc": (
-            partial(match_gradients, distance=settings.distance),
-            partial(gradient_effects, distance=settings.distance),
-        ),
-    }
-    match, effects = matches[settings.kind]
-    return Classwise(settings, match, effects, **sizes, normalization=seen, seed=seed)
+    match: Match = match_distributions
+    effects: Effects = distribution_effects
+    if settings.kind == "dc":
+        match = partial(match_gradients, distance=settings.distance)
+        effects = partial(gradient_effects, distance=settings.distance)
+    return Classwise(Students(settings, **sizes, normalization=seen, seed=seed), match, effects)

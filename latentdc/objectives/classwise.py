@@ -45,47 +45,18 @@ class Classwise:
     """Per class one real batch and one augmentation, for real and synthetic images alike.
 
     Args:
-        settings: network, augmentations and loops of the students.
+        students: of the steps; they see images as it does.
         match: loss of some classes.
         effect: of each real image of a class on the gradient of that loss.
-        num_classes: of the data set.
-        resolution: of the images, in pixels.
-        normalization: of real and synthetic images alike.
-        seed: of all draws.
-
-    Raises:
-        InputError: loops without numbers, or with batches that the network cannot train on.
     """
 
     sums_classes = True
 
-    def __init__(
-        self,
-        settings: ObjectiveSettings,
-        match: Match,
-        effect: Effects,
-        *,
-        num_classes: int,
-        resolution: int,
-        normalization: Preprocessing,
-        seed: int,
-    ) -> None:
-        self.match = match
-        self.effect = effect
-        self.num_classes = num_classes
-        self.resolution = resolution
-        self.normalization = normalization
-        self.augmentation = settings.augment
-        self.batch = settings.batch
-        self.identity = identity_of(settings, normalization, seed)
-        self.seed = seed
-        self.students = Students(
-            settings,
-            num_classes=num_classes,
-            resolution=resolution,
-            normalization=normalization,
-            seed=seed,
-        )
+    def __init__(self, students: "Students", match: Match, effect: Effects) -> None:
+        self.students, self.match, self.effect = students, match, effect
+        self.batch, self.num_classes = students.settings.batch, students.sizes["num_classes"]
+        self.resolution = students.sizes["resolution"]
+        self.identity = identity_of(students.settings, students.normalization, students.seed)
         self.current: tuple[int, Network] | None = None  # the student of a step that has begun
 
     @property
@@ -104,12 +75,11 @@ class Classwise:
         for parts in packs(synthetic.split(counts.tolist()), at_once(synthetic)):
             together = list(islice(remaining, len(parts)))
             drawn = [self._draw(step, label) for label in together]
-            real_parts = (
-                self._treat(real(step, label), draw)
-                for label, draw in zip(together, drawn, strict=True)
-            )
+            pairs = zip(together, drawn, strict=True)
+            real_parts = (self.students.see(real(step, label), draw) for label, draw in pairs)
             sizes = [len(part) for part in parts]
-            inputs = augment_classes(self.normalization(torch.cat(parts)), drawn, sizes)
+            normalised = self.students.normalization(torch.cat(parts))
+            inputs = augment_classes(normalised, drawn, sizes)
             loss = self.match(student, real_parts, inputs.split(sizes), together)
             loss.backward(inputs=[synthetic])
             total += loss.detach()
@@ -130,7 +100,7 @@ class Classwise:
         student = self._student(step, synthetic, labels, real)
         self.current = (step, student)
         for label in classes:
-            treat = partial(self._treat, draw=self._draw(step, label))
+            treat = partial(self.students.see, draw=self._draw(step, label))
             images = synthetic.detach()[labels == label]
             with torch.autocast(synthetic.device.type, enabled=False):
                 lengths = self.effect(student, treat(real(step, label)), images, treat, label, form)
@@ -153,16 +123,24 @@ class Classwise:
             return self.current[1]
         return self.students.of(step, synthetic.detach(), labels, real)
 
-    def _treat(self, images: Tensor, draw: Draw | None) -> Tensor:
-        return augment(self.normalization(images), draw)
-
     def _draw(self, step: int, label: int) -> Draw | None:
-        source = draws.generator(self.seed, "augment", step, label)
-        return draw_augmentation(self.augmentation, source)
+        source = draws.generator(self.students.seed, "augment", step, label)
+        return draw_augmentation(self.students.settings.augment, source)
 
 
 class Students:
-    """The student of each step, in eval mode; arguments as of `Classwise`."""
+    """The student of each step, in eval mode.
+
+    Args:
+        settings: network, augmentations and loops.
+        num_classes: of the data set.
+        resolution: of the images, in pixels.
+        normalization: of real and synthetic images alike.
+        seed: of all draws.
+
+    Raises:
+        InputError: loops without numbers, or with batches that the network cannot train on.
+    """
 
     def __init__(
         self,
@@ -173,16 +151,13 @@ class Students:
         normalization: Preprocessing,
         seed: int,
     ) -> None:
-        self.settings = settings
-        self.num_classes = num_classes
-        self.resolution = resolution
-        self.normalization = normalization
-        self.seed = seed
+        self.settings, self.normalization, self.seed = settings, normalization, seed
+        self.sizes = {"num_classes": num_classes, "resolution": resolution}
         self.outer, self.inner = _numbers(settings)
-        network, sizes = settings.network, {"num_classes": num_classes, "resolution": resolution}
-        self.normalises_batches = bool(batch_norms(outline(network, **sizes)))
+        network = settings.network
+        self.normalises_batches = bool(batch_norms(outline(network, **self.sizes)))
         self.join = self.outer > 1 and joins(
-            network, **sizes, count=num_classes, batch=settings.loops.batch_syn
+            network, **self.sizes, count=num_classes, batch=settings.loops.batch_syn
         )
         self.living: Network | None = None  # of a run that is not over
 
@@ -192,17 +167,7 @@ class Students:
         return self.outer > 1 or self.normalises_batches
 
     def of(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Network:
-        """The student of a step.
-
-        Args:
-            step: index of the distillation step.
-            synthetic: (N, 3, H, W) images in [-1, 1] as they are now, detached.
-            labels: (N,) their classes, on the CPU.
-            real: real images by step and class.
-
-        Raises:
-            InputError: in the middle of a run whose student was not kept.
-        """
+        """The student of a step; arguments as of `Objective.accumulate`, `synthetic` detached."""
         run, place = divmod(step, self.outer)
         if place == 0:
             student = self.new(run)
@@ -223,13 +188,11 @@ class Students:
 
     def new(self, run: int) -> Network:
         """The student that a run of steps begins with."""
-        return new_network(
-            self.settings.network,
-            run,
-            num_classes=self.num_classes,
-            resolution=self.resolution,
-            seed=self.seed,
-        )
+        return new_network(self.settings.network, run, **self.sizes, seed=self.seed)
+
+    def see(self, images: Tensor, draw: Draw | None) -> Tensor:
+        """Images in [-1, 1] as students see them: normalised and augmented."""
+        return augment(self.normalization(images), draw)
 
     def _train(self, student: Network, step: int, images: Tensor, labels: Tensor) -> None:
         """`inner` epochs of SGD on all synthetic images."""
@@ -239,7 +202,7 @@ class Students:
 
         def loss(forward: Forward, batch: Batch) -> Tensor:
             rows = batch.rows.to(images.device)
-            logits = forward(augment(self.normalization(images[rows]), batch.draw))
+            logits = forward(self.see(images[rows], batch.draw))
             return cross_entropy(logits, labels[rows])
 
         optimizer = torch.optim.SGD(student.parameters(), lr=loops.lr_student)
@@ -254,9 +217,9 @@ class Students:
     @torch.no_grad()
     def _fix_statistics(self, student: Network, step: int, real: RealBatch) -> None:
         """Give batch norms mean and variance of real images of all classes."""
-        room = PIXELS_GPU // (self.num_classes * self.resolution**2)
-        each = max(1, min(FROM_CLASS, room))
-        images = torch.cat([real(step, label)[:each] for label in range(self.num_classes)])
+        classes = self.sizes["num_classes"]
+        each = max(1, min(FROM_CLASS, PIXELS_GPU // (classes * self.sizes["resolution"] ** 2)))
+        images = torch.cat([real(step, label)[:each] for label in range(classes)])
         for norm in batch_norms(student):
             norm.reset_running_stats()
             norm.momentum = None  # the average over all batches since, of which there is one

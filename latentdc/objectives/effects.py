@@ -126,15 +126,10 @@ def _lengths(
     count: int,
     form: EffectForm,
 ) -> Tensor:
-    """(N,) lengths of d^2 L / (dS dr) v / (n - 1), or of v / (n - 1), for rows v of `deviations`.
+    """(N,) lengths of d^2 L / (dS dr) v / (n - 1), or of v / (n - 1), n being `count`.
 
-    Args:
-        loss: L of S and r, the latter in one tensor or several.
-        means: r.
-        synthetic: S.
-        deviations: phi(x) - r of some x, (B, ...) for each tensor of r; and of some more.
-        count: n.
-        form: of the effect.
+    L is `loss` of S and of r, `means`, in one tensor or several; v are the rows phi(x) - r of
+    `deviations`, of some x after others, (B, ...) for each tensor of r.
     """
     images = synthetic.detach().clone().requires_grad_()
     means = [mean.detach().clone().requires_grad_() for mean in means]

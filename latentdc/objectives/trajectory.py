@@ -71,12 +71,11 @@ class TrajectoryMatching:
     ) -> None:
         self.experts = experts
         self.settings = settings.trajectory
-        self.num_classes = num_classes
-        self.resolution = resolution
+        self.num_classes, self.resolution = num_classes, resolution
         self.normalization = normalization
         self.augmentation = settings.augment
         self.batch = settings.batch
-        self.identity = identity_of(settings, normalization, seed)
+        self.identity = identity_of(settings, normalization, seed, experts)
         self.seed = seed
         network, sizes = settings.network, {"num_classes": num_classes, "resolution": resolution}
         self.student = disable_dropout(new_network(network, "inner", **sizes, seed=seed))
@@ -106,7 +105,7 @@ class TrajectoryMatching:
         return {LEARNED_LR: self.lr, "lr_velocity": self.velocity}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """See `Objective.restore`."""
+        """Go on from what `state` returned."""
         self.lr, self.velocity = state[LEARNED_LR], state["lr_velocity"]
 
     def _segment(self, step: int, device: torch.device) -> tuple[Weights, Weights]:
@@ -115,15 +114,12 @@ class TrajectoryMatching:
         order = torch.randperm(self.experts.count, generator=draws.generator(self.seed, "lap", lap))
         source = draws.generator(self.seed, "start epoch", step)
         first = int(torch.randint(self.settings.max_start_epoch, (), generator=source))
-        ends = (first, first + self.settings.expert_epochs)
-        start, target = (
-            {
-                name: weight.to(device)
-                for name, weight in self.experts.weights(int(order[place]), epoch).items()
-            }
-            for epoch in ends
-        )
-        return start, target
+
+        def after(epoch: int) -> Weights:
+            weights = self.experts.weights(int(order[place]), epoch)
+            return {name: weight.to(device) for name, weight in weights.items()}
+
+        return after(first), after(first + self.settings.expert_epochs)
 
     def _batches(self, step: int, images: int) -> Iterator[Batch]:
         """Rows and augmentation of each inner step: all images in a drawn order, then again."""

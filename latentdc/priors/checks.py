@@ -4,8 +4,7 @@ Configs of diffusers have more keys than anyone can list, and weights can be spo
 known to go wrong, each network is tried by one small call.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +16,22 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Autoencoder
 from latentdc.priors.classes import unet_classes
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.parts import one_line
+from latentdc.priors.parts import told
 from latentdc.ranks import warn
-from latentdc.recipe.fields import show
 
 Config = Mapping[str, Any]
 SIDE = 2  # positions of the latent that networks are tried with, along one side
 
-# Keys of a UNet's config that ask for inputs beside latents, timestep and tokens; what each means.
-FURTHER = {
-    "class_embed_type": "an embedding beside the tokens",
-    "num_class_embeds": "a class label beside the tokens",
-    "addition_embed_type": "more embeddings",
-    "encoder_hid_dim": "tokens of another encoder",
-    "encoder_hid_dim_type": "tokens of another encoder",
-    "time_cond_proj_dim": "an embedded guidance scale, as latent consistency models do",
-    "dual_cross_attention": "the tokens of two encoders",
-    "attention_type": "places of objects",
-    "class_embeddings_concat": "an embedding beside the tokens",
-}
-WHOLE = ("in_channels", "out_channels", "num_class_embeds", "num_embeds_ada_norm", "patch_size")
-USUAL = ("use a model such as Stable Diffusion 1.5, 2.1 or SDXL.", "use one of class tokens alone.")
+FURTHER = (  # keys of a UNet's config that ask for more than latents, timestep and tokens
+    *("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim"),
+    *("encoder_hid_dim_type", "time_cond_proj_dim", "dual_cross_attention", "attention_type"),
+    "class_embeddings_concat",
+)
+FED = {"attention_type": "default", "addition_embed_type": "text_time"}  # the last to SDXL alone
 
 
 def refuse_unfed(folder: Path, config: Config) -> None:
     """Refuse a denoiser of another class, or one with inputs that nobody here would feed."""
-    _require_numbers(folder, config)
     name = config.get("_class_name")
     if name == "UNet2DModel":
         if (kind := config.get("class_embed_type")) is not None:
@@ -73,31 +62,16 @@ def refuse_unfed(folder: Path, config: Config) -> None:
         )
 
 
-def _require_numbers(folder: Path, config: Config) -> None:
-    """Refuse sizes of a denoiser that are no whole numbers."""
-    sizes = {key: [config.get(key)] for key in WHOLE}
-    own, widths = config.get("sample_size"), config.get("block_out_channels", [1])
-    sizes["sample_size"] = own if isinstance(own, list) else [own]
-    sizes["block_out_channels"] = widths if isinstance(widths, list) else []
-    for key, values in sizes.items():
-        if not values or any(value is not None and type(value) is not int for value in values):
-            raise InputError(
-                f"the denoiser of {folder} has {key}={show(config.get(key))} in its config.json, "
-                "which is no whole number; fetch it again."
-            )
-
-
 def _refuse_further(folder: Path, config: Config) -> None:
     text = (folder / "text_encoder").is_dir()
-    fed = {"attention_type": "default"}
-    if text:
-        fed["addition_embed_type"] = "text_time"
-    for key, meaning in FURTHER.items():
+    for key in FURTHER:
         value = config.get(key)
-        if value is not None and value is not False and value != fed.get(key):  # 0 rows are some
+        fed = value == FED.get(key) and (text or key != "addition_embed_type")
+        if value is not None and value is not False and not fed:  # 0 rows are some
             raise InputError(
                 f"the UNet of {folder} has {key}={value}: it wants more than a "
-                f"{'text' if text else 'class token'}, namely {meaning}; {USUAL[not text]}"
+                f"{'text' if text else 'class token'}; use a model such as Stable Diffusion 1.5, "
+                "2.1 or SDXL, or one of class tokens alone."
             )
 
 
@@ -140,37 +114,24 @@ def check_denoiser(weights: str, denoiser: Config, channels: int, size: int, fac
         size: of a latent, along one side.
         factor: pixels per position of a latent.
     """
-    takes, makes = denoiser.get("in_channels"), denoiser.get("out_channels")
-    if takes != channels == makes:
+    takes = denoiser.get("in_channels")
+    makes = denoiser.get("out_channels") or takes
+    if takes != channels or makes not in (takes, 2 * takes):  # twice as many: a learned sigma
         raise InputError(
-            f"the denoiser of {weights} takes {takes} channels and predicts {makes}: it wants "
-            f"latents of {channels} channels and something beside them (a mask, an image), as for "
-            "inpainting; use the model that it was made from."
+            f"the denoiser of {weights} takes {takes} channels and predicts {makes}, of latents of "
+            f"{channels}; take an autoencoder of the same family, and no denoiser that wants a "
+            "mask or an image beside the latents, as for inpainting."
         )
-    if makes not in (None, takes, 2 * channels):  # twice as many: a learned sigma beside the noise
-        raise InputError(
-            f"the denoiser of {weights} predicts {makes} channels of latents with {takes}; known "
-            "are as many, and twice as many where it learned a sigma."
-        )
-    if takes != channels:
-        raise InputError(
-            f"the denoiser of {weights} takes latents of {takes} channels, and the autoencoder "
-            f"makes {channels}; take an autoencoder of the same family."
-        )
-    require_multiple(weights, factor * size, factor * _step(denoiser))
+    widths = denoiser.get("block_out_channels")
+    step = 2 ** (len(widths) - 1) if widths else denoiser.get("patch_size") or 1
+    require_multiple(weights, factor * size, factor * step)
     own = denoiser.get("sample_size")
-    sides = [one for one in (own if isinstance(own, list) else [own]) if isinstance(one, int)]
-    if sides and max(sides) != size:
+    side = max(own) if isinstance(own, list) else own
+    if side not in (None, size):
         warn(
-            f"the prior {weights} was made for images of {factor * max(sides)} pixels and runs at "
+            f"the prior {weights} was made for images of {factor * side} pixels and runs at "
             f"{factor * size}; look at its images before trusting it."
         )
-
-
-def _step(denoiser: Config) -> int:
-    """Positions of a latent that its size has to be a multiple of."""
-    widths = denoiser.get("block_out_channels")
-    return int(2 ** (len(widths) - 1)) if widths else int(denoiser.get("patch_size") or 1)
 
 
 @torch.no_grad()
@@ -181,7 +142,7 @@ def try_autoencoder(weights: str, space: AutoencoderPrior, factor: int) -> None:
         InputError: it fails, makes images of another size, or numbers that are not finite.
     """
     what, side = f"the autoencoder of {weights}", SIDE * factor
-    with _told(what):
+    with told(f"{what} does not run as its config says"):
         z = space.encode(torch.zeros(1, 3, side, side, device=space.device))
         images = space.draw(torch.zeros_like(z))
     if images.shape != (1, 3, side, side):
@@ -200,21 +161,11 @@ def try_denoiser(weights: str, prior: DiffusionPrior) -> None:
         InputError: it fails, or predicts numbers that are not finite.
     """
     what = f"the denoiser of {weights}"
-    with _told(what):
+    with told(f"{what} does not run as its config says"):
         x = torch.zeros(1, *prior.latent_shape, device=prior.device)
         c = prior.condition(torch.zeros(1, dtype=torch.int64, device=prior.device))
         prediction = prior.predict(x, prior.schedule.timesteps[0], prior.context(c))
     _require_finite(what, prediction.guided)
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (InputError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # of many kinds, as there are configs
-        raise InputError(f"{what} does not run as its config says: {one_line(error)}") from error
 
 
 def _require_finite(what: str, *results: Tensor) -> None:

@@ -20,7 +20,6 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Denoiser
 from latentdc.priors.classes import dit_classes, unet_classes, warn_of_alike
 from latentdc.priors.clip import TextConditions, load_text_conditions
-from latentdc.priors.files import find_part, read_config
 from latentdc.priors.parts import load_component
 from latentdc.recipe.fields import show
 
@@ -192,6 +191,8 @@ def middle_features(
 
 def load_denoiser(
     folder: Path,
+    parts: Sequence[Path],
+    config: Mapping[str, Any],
     space: AutoencoderPrior,
     *,
     seed: int | None,
@@ -201,6 +202,8 @@ def load_denoiser(
 
     Args:
         folder: of the prior.
+        parts: of the denoiser, that one first, and of its conditions.
+        config: of the denoiser.
         space: whose latents it denoises, on the device that it goes to; `meta` for outlines.
         seed: of weights to draw in place of the folder's; None reads those.
         prompts: of the data set's classes, for a text-conditional one.
@@ -208,8 +211,7 @@ def load_denoiser(
     Raises:
         InputError: missing, incomplete or of another class; no prompts for a text-conditional one.
     """
-    part, device = find_part(folder, "unet", "transformer"), space.device
-    config = read_config(part)
+    part, device = parts[0], space.device
     if config.get("_class_name") == "UNet2DModel":
         rows: int | None = config.get("num_class_embeds")
         if rows is None:
@@ -230,7 +232,7 @@ def load_denoiser(
         unet = load_component(UNet2DConditionModel, part, device, seed)
         known = None if prompts is None else tuple(prompts)
         return TextDenoiser(unet, texts, resolution=space.resolution), known
-    embedding = load_component(ClassEmbedding, find_part(folder, "class_embedding"), device)
+    embedding = load_component(ClassEmbedding, parts[1], device)
     unet = load_component(UNet2DConditionModel, part, device, seed)
     widths, own = unet.config["cross_attention_dim"], embedding.config["width"]
     if {own} != ({*widths} if isinstance(widths, list | tuple) else {widths}):

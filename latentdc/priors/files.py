@@ -50,10 +50,8 @@ class Weights:
 
     @property
     def index(self) -> Path:
-        """Of the shards; diffusers once had the variant elsewhere."""
-        older = self.folder / f"{self.name}{self.suffix}{self.variant}.index.json"
-        newer = self.folder / f"{self.name}{self.suffix}.index{self.variant}.json"
-        return older if older.is_file() else newer
+        """Of the shards."""
+        return self.folder / f"{self.name}{self.suffix}.index{self.variant}.json"
 
     @property
     def files(self) -> tuple[Path, ...]:

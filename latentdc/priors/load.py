@@ -30,13 +30,12 @@ from latentdc.priors.files import (
     autoencoder_part,
     content_hash,
     denoiser_parts,
-    find_part,
     outline_folder,
     prior_folder,
     read_config,
 )
 from latentdc.priors.memory import fixed_plan
-from latentdc.priors.parts import load_autoencoder, load_scheduler
+from latentdc.priors.parts import load_autoencoder, load_scheduler, told
 from latentdc.priors.pixel import PixelPrior, VectorPrior
 from latentdc.priors.sampler import make_schedule
 from latentdc.recipe import PriorSettings
@@ -109,30 +108,33 @@ def _load(
     device: torch.device | str,
 ) -> Prior:
     """A prior that has weights."""
-    kind, weights, autoencoder = settings.kind, settings.weights, settings.autoencoder
-    assert weights is not None
+    weights, autoencoder = settings.weights, settings.autoencoder or settings.weights
+    assert weights is not None and autoencoder is not None
     drawn = int(seed) if settings.denoiser == "random" else None
     outline = torch.device(device).type == "meta"
     folder = _folder(weights, settings.revision, outline=outline)
-    space_folder = folder if autoencoder is None else _folder(autoencoder, outline=outline)
-    networks = read_config(find_part(folder, "unet", "transformer")) if kind == "diffusion" else {}
-    if kind == "diffusion":
-        refuse_unfed(folder, networks)
-        refuse_guidance(folder, networks, settings.guidance)
+    other = settings.autoencoder is not None
+    space_folder = _folder(autoencoder, outline=outline) if other else folder
+    parts = denoiser_parts(folder) if settings.kind == "diffusion" else []
+    config = read_config(parts[0]) if parts else {}
+    if parts:
+        refuse_unfed(folder, config)
+        refuse_guidance(folder, config, settings.guidance)
         scheduler = load_scheduler(folder)
         make_schedule(scheduler, settings.steps, settings.flow)  # refused before weights are read
-    model = load_autoencoder(space_folder, device)
+    own = autoencoder_part(space_folder)
+    model = load_autoencoder(own, device)
     factor = downsampling(model)
-    require_multiple(autoencoder or weights, resolution, factor)
+    require_multiple(autoencoder, resolution, factor)
     space = AutoencoderPrior(
         model,
         resolution=resolution,
-        identity="outline" if outline else _identity(kind, folder, space_folder, drawn),
+        identity="outline" if outline else _identity(folder, parts, space_folder, own, drawn),
         plan=fixed_plan(settings.memory, settings.chunk),
-        precision="float32" if networks.get("addition_embed_type") == "text_time" else precision,
+        precision="float32" if config.get("addition_embed_type") == "text_time" else precision,
     )
     if not outline:
-        try_autoencoder(autoencoder or weights, space, factor)
+        try_autoencoder(autoencoder, space, factor)
     tuned = partial(
         tune,
         device=space.device,
@@ -140,10 +142,11 @@ def _load(
         compile=settings.compile and not outline,
     )
     tuned([model.decoder], precision=space.precision)
-    if kind == "autoencoder":
+    if not parts:
         return space
-    check_denoiser(weights, networks, space.latent_shape[0], space.latent_shape[1], factor)
-    denoiser, class_names = load_denoiser(folder, space, seed=drawn, prompts=prompts)
+    with told(f"the denoiser of {weights} does not run as its config says"):
+        check_denoiser(weights, config, space.latent_shape[0], space.latent_shape[1], factor)
+    denoiser, class_names = load_denoiser(folder, parts, config, space, seed=drawn, prompts=prompts)
     prior = DiffusionPrior(
         space, denoiser, scheduler, settings, class_names=class_names, precision=precision
     )
@@ -166,14 +169,20 @@ def _folder(weights: str, revision: str | None = None, *, outline: bool) -> Path
     return known or prior_folder(weights, revision, local_only=outline)
 
 
-def _identity(kind: str, folder: Path, space: Path, seed: int | None) -> str:
-    """Of all files that are read, and of the seed that weights are drawn from."""
-    own = autoencoder_part(space)
-    if kind == "autoencoder":
+def _identity(folder: Path, parts: Sequence[Path], space: Path, own: Path, seed: int | None) -> str:
+    """Of all files that are read, and of the seed that weights are drawn from.
+
+    Args:
+        folder: of the prior.
+        parts: of its denoiser, that one first; none of an autoencoder alone.
+        space: folder of the prior that the autoencoder is of.
+        own: the autoencoder's folder.
+        seed: of a denoiser whose weights are drawn.
+    """
+    if not parts:
         return content_hash(space, [own])
-    denoiser, *beside = denoiser_parts(folder)
-    parts = [denoiser, *beside, folder / "scheduler", *([own] if space == folder else [])]
-    identity = content_hash(folder, parts, drawn=[] if seed is None else [denoiser])
+    inside = [*parts, folder / "scheduler", *([own] if space == folder else [])]
+    identity = content_hash(folder, inside, drawn=[] if seed is None else [parts[0]])
     if space != folder:
         identity = f"{identity}, autoencoder {content_hash(space, [own])}"
     return identity if seed is None else f"{identity}, denoiser random from {seed}"

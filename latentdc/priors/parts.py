@@ -1,9 +1,9 @@
 """The parts of a prior, each from the sub-folder that holds its config and weights."""
 
-import inspect
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,7 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
     DDIMScheduler,
-    DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
-    HeunDiscreteScheduler,
     VQModel,
 )
 from diffusers.models.modeling_utils import ModelMixin
@@ -23,7 +21,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from latentdc import draws
 from latentdc.errors import InputError
 from latentdc.priors.base import Autoencoder
-from latentdc.priors.files import SHOWN, autoencoder_part, exactly, read_config, read_json
+from latentdc.priors.files import SHOWN, exactly, read_config, read_json
 from latentdc.recipe.fields import show
 
 AUTOENCODERS = {
@@ -32,28 +30,25 @@ AUTOENCODERS = {
     "VQModel": VQModel,
 }
 PREDICTIONS = ("epsilon", "v_prediction")
-OTHER_BETAS = {  # that diffusers' DDIM does not know, by its schedulers that do
-    "sigmoid": DDPMScheduler,
-    "laplace": DDPMScheduler,
-    "exp": HeunDiscreteScheduler,
-}
+SHARED = (  # of a sampler's config: what DDIM's steps follow beside the betas
+    *("prediction_type", "timestep_spacing", "steps_offset"),
+    *("set_alpha_to_one", "rescale_betas_zero_snr"),
+)
 FLOW = "FlowMatchEulerDiscreteScheduler"
 UNKNOWN_FLOWS = {  # keys of a flow's config, and why they are refused
     "use_dynamic_shifting": "its steps depend on the image's size; set it to false, and shift",
     "invert_sigmas": "the direction of time is prior.flow.noise_at here; set it to false",
     "stochastic_sampling": "a flow is walked as an ODE here; set it to false",
 }
-TRAINED = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
 MOST_TIMESTEPS = 100_000  # of a schedule; more are a slip, and all of them would be computed
 
 
-def load_autoencoder(folder: Path, device: torch.device | str) -> Autoencoder:
-    """The autoencoder of a prior's folder, or the folder's own.
+def load_autoencoder(part: Path, device: torch.device | str) -> Autoencoder:
+    """The autoencoder in a folder of its own.
 
     Raises:
         InputError: missing, incomplete or of another class.
     """
-    part = autoencoder_part(folder)
     config = read_config(part)
     name = config.get("_class_name")
     if name not in AUTOENCODERS:
@@ -83,27 +78,29 @@ def load_scheduler(folder: Path) -> DDIMScheduler | FlowMatchEulerDiscreteSchedu
     given = read_json(path)
     if given.get("_class_name") == FLOW or given.get("prediction_type") == "flow":
         return _flow_scheduler(path, given)
-    defaults = _default_betas(given.get("_class_name"))
-    given = defaults | given
-    if not defaults or (given["beta_start"] is None and given.get("trained_betas") is None):
-        raise InputError(
-            f"{path} is of a {given.get('_class_name')} and has no betas; a prior predicts "
-            f"noise, as Stable Diffusion 1.5 and DiT do, or is a flow with the config of {FLOW}."
+    _check_count(path, given)
+    own = getattr(diffusers, str(given.get("_class_name")), None)
+    if not isinstance(own, type) or hasattr(own, "_backends"):  # unknown, or it lacks packages
+        own = DDIMScheduler if {"beta_start", "trained_betas"} & {*given} else object
+    with told(f"{path} has no schedule"):
+        if not hasattr(own, "from_config") or not hasattr(
+            theirs := own.from_config(given | {"rescale_betas_zero_snr": False}), "betas"
+        ):
+            raise InputError(
+                f"{path} is of a {given.get('_class_name')} and has no betas; a prior predicts "
+                f"noise, as Stable Diffusion 1.5 and DiT do, or is a flow with a config of {FLOW}."
+            )
+        betas = theirs.betas
+        _check_betas(path, betas, theirs.config.num_train_timesteps)
+        shared = {key: given[key] for key in SHARED if key in given}
+        scheduler = DDIMScheduler(
+            **shared,
+            num_train_timesteps=len(betas),
+            trained_betas=betas.tolist(),
+            clip_sample=False,
         )
-    _check_numbers(path, given)
-    known = inspect.signature(DDIMScheduler.__init__).parameters
-    shared = {key: value for key, value in given.items() if key in known}
-    try:
-        other = OTHER_BETAS.get(given.get("beta_schedule", ""))
-        if other is not None and given.get("trained_betas") is None:
-            plain = other.from_config(given | {"rescale_betas_zero_snr": False})
-            shared["trained_betas"] = plain.betas.tolist()
-        scheduler = DDIMScheduler.from_config(shared, clip_sample=False)
         scheduler.set_timesteps(1)  # fails where its numbers are none
         scheduler.alphas_cumprod[int(scheduler.timesteps[0])]
-    except Exception as error:  # of many kinds, for values of many kinds
-        raise InputError(f"{path} has no schedule: {one_line(error)}") from error
-    _check_betas(path, scheduler)
     prediction = scheduler.config.prediction_type
     if prediction not in PREDICTIONS:
         raise InputError(
@@ -112,7 +109,7 @@ def load_scheduler(folder: Path) -> DDIMScheduler | FlowMatchEulerDiscreteSchedu
     return scheduler
 
 
-def _flow_scheduler(path: Path, given: Mapping[str, Any]) -> FlowMatchEulerDiscreteScheduler:
+def _flow_scheduler(path: Path, given: dict[str, Any]) -> FlowMatchEulerDiscreteScheduler:
     """Of a flow; `uniform` in its config stands for equal steps."""
     for key, why in UNKNOWN_FLOWS.items():
         if given.get(key):
@@ -120,44 +117,26 @@ def _flow_scheduler(path: Path, given: Mapping[str, Any]) -> FlowMatchEulerDiscr
     shift, uniform = given.get("shift", 1.0), given.get("_class_name") != FLOW
     if type(shift) not in (int, float) or not 0 < shift < math.inf:
         raise InputError(f"{path} has no schedule: shift is a positive number, got {show(shift)}.")
-    known = inspect.signature(FlowMatchEulerDiscreteScheduler).parameters
-    shared = {"shift": shift} if uniform else {key: given[key] for key in known if key in given}
-    try:
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(shared)
+    own = {"shift": shift} if uniform else given | {"shift": shift}
+    with told(f"{path} has no schedule"):
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(own)
         scheduler.set_timesteps(2)
-    except Exception as error:  # of many kinds, for values of many kinds
-        raise InputError(f"{path} has no schedule: {one_line(error)}") from error
     scheduler.register_to_config(uniform=uniform)
     return scheduler
 
 
-def _default_betas(name: object) -> dict[str, Any]:
-    """What a scheduler of diffusers takes where its config is silent; empty if it has no betas."""
-    scheduler = getattr(diffusers, str(name), None)
-    if not isinstance(scheduler, type) or hasattr(scheduler, "_backends"):
-        return {"beta_start": None}  # unknown, or lacking what it needs here
-    parameters = inspect.signature(scheduler).parameters
-    if "beta_start" not in parameters:
-        return {}
-    return {key: parameters[key].default for key in TRAINED if key in parameters}
-
-
-def _check_numbers(path: Path, given: Mapping[str, Any]) -> None:
-    """Refuse what diffusers would take for something else, or compute for minutes."""
+def _check_count(path: Path, given: dict[str, Any]) -> None:
+    """Refuse timesteps that diffusers would take for something else, or compute for minutes."""
     for key in ("num_train_timesteps", "steps_offset"):
         value = given.get(key, 1)
         if type(value) is not int or not 0 <= value <= MOST_TIMESTEPS:
             allowed = f"a whole number from 0 to {MOST_TIMESTEPS:,}"
             raise InputError(f"{path} has no schedule: {key} is {allowed}, got {show(value)}.")
-    for key in ("set_alpha_to_one", "rescale_betas_zero_snr"):
-        if type(value := given.get(key, True)) is not bool:
-            raise InputError(f"{path} has no schedule: {key} is true or false, got {show(value)}.")
 
 
-def _check_betas(path: Path, scheduler: DDIMScheduler) -> None:
+def _check_betas(path: Path, betas: torch.Tensor, count: int) -> None:
     """Refuse betas that do not lead from an image to noise."""
-    betas, count = scheduler.betas, scheduler.config.num_train_timesteps
-    sound = bool((betas >= 0).all() and (betas <= 1).all() and scheduler.alphas_cumprod[-1] < 1)
+    sound = bool((betas >= 0).all() and (betas <= 1).all() and betas.any())
     if betas.shape != (count,) or not sound:
         raise InputError(
             f"{path} has no schedule: betas are {count} numbers, one for each timestep, between 0 "
@@ -176,7 +155,7 @@ def load_component(
     Raises:
         InputError: files or weights that are missing or do not fit together.
     """
-    try:
+    with told(f"cannot load the prior's {folder}", folder):
         if torch.device(device).type == "meta":
             with torch.device("meta"):
                 return component.from_config(component.load_config(folder))
@@ -187,11 +166,6 @@ def load_component(
             loaded, report = component.from_pretrained(
                 shown, torch_dtype=torch.float32, use_safetensors=safe, output_loading_info=True
             )
-    except InputError:
-        raise
-    except Exception as error:  # of many kinds; whatever it is, the files are not fit to load
-        told = re.sub(SHOWN, str(folder), one_line(error))
-        raise InputError(f"cannot load the prior's {folder}: {told}") from error
     if missing := report["missing_keys"]:
         raise InputError(f"cannot load the prior's {folder}: its weights lack {_some(missing)}.")
     if isinstance(loaded, ModelMixin) and (unknown := report["unexpected_keys"]):
@@ -207,6 +181,13 @@ def _some(names: Collection[str]) -> str:
     return f"{len(names)} tensors ({shown}{', ...' if len(names) > 3 else ''})"
 
 
-def one_line(error: Exception) -> str:
-    """The beginning of what a library says, which may be a page."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+@contextmanager
+def told(what: str, folder: object = "its folder") -> Iterator[None]:
+    """Say in one line what libraries raise, of many kinds and pages long, of files in `folder`."""
+    try:
+        yield
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        words = re.sub(SHOWN, str(folder), " ".join(str(error).split())[:300])
+        raise InputError(f"{what}: {type(error).__name__}: {words}") from error

@@ -24,7 +24,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError, RunError
 from latentdc.images import Images, contiguous, from_uint8, to_uint8
-from latentdc.io import load_metadata, load_tensors, save_tensors, write_json, write_text, writing
+from latentdc.io import load_with_metadata, save_tensors, write_json, write_text, writing
 from latentdc.pictures import save_grid
 from latentdc.plain_text import in_markdown, in_one_line
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -314,7 +314,7 @@ def _load_state(
     if not path.is_file():
         return 0, 0.0
     try:
-        tensors, facts = load_tensors(path), load_metadata(path)
+        tensors, facts = load_with_metadata(path)
     except ValueError as error:
         raise InputError(
             f"{path} is damaged ({error}); bring back a copy, or remove it to train this network "

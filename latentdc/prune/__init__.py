@@ -1,1 +1,1 @@
-"""Pruning: scores of training images, the core set they choose, and `python -m latentdc.prune`."""
+"""Pruning: scores of training images (score.py), and the core set they choose (prune.py)."""

@@ -3,7 +3,6 @@
 Imports no torch before the recipe is checked.
 """
 
-import os
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
 from latentdc.errors import InputError
-from latentdc.io import locked
+from latentdc.io import locked, require_writable
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.prune import check_prune
 from latentdc.run_folder import CORESET, check_folder, claim_folder
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def work() -> None:
         recipe, name = read_recipe(Recipe, options, lambda recipe: _check(recipe, options))
         if options.report is not None:
-            _require_report(options.report)
+            require_writable(options.report, "--report")
         folder = run_folder(recipe.output, name)
         check_folder(recipe, folder)
         with locked(folder):
@@ -53,6 +52,8 @@ def _check(recipe: Recipe, options: Namespace) -> None:
     check_prune(recipe.prune, recipe.data)
     if options.report is not None:
         check_prune(_reported(recipe.prune), recipe.data)
+        if find_spec("matplotlib") is None:
+            raise InputError('a report needs matplotlib; install it with pip install ".[plots]".')
 
 
 def _reported(prune: Prune) -> Prune:
@@ -60,26 +61,13 @@ def _reported(prune: Prune) -> Prune:
     return replace(prune, coreset=None, columns=[*prune.columns, prune.score])
 
 
-def _require_report(folder: Path) -> None:
-    """Refuse a report that could not be drawn or written, before anything is scored.
-
-    Raises:
-        InputError: matplotlib is not installed, or the folder cannot be written.
-    """
-    if find_spec("matplotlib") is None:
-        raise InputError('a report needs matplotlib; install it with pip install ".[plots]".')
-    place = folder.absolute()
-    existing = next(path for path in (place, *place.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"cannot write to {folder}; name another folder with --report.")
-
-
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing
     from latentdc.prune.coreset import Coreset
-    from latentdc.prune.prune import prune_dataset, score_dataset
+    from latentdc.prune.prune import prune_dataset
     from latentdc.prune.report import write_report
+    from latentdc.prune.score import score_dataset
 
     path = folder / CORESET
     accelerator = runtime.start(

@@ -16,6 +16,7 @@ from latentdc.io import read_table, save_table
 from latentdc.recipe.rules import RULES
 
 _KIND = "latentdc.coreset"  # of parquet file
+_ABOUT = ("class_names", "rule", "order", "keep", "dataset")
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,7 @@ class Coreset:
     def save(self, path: Path) -> None:
         """Write one parquet file, whole or not at all."""
         columns = {"hash": self.hashes, "score": self.scores, "label": self.labels}
-        about = {
-            "class_names": self.class_names,
-            "rule": self.rule,
-            "order": self.order,
-            "keep": self.keep,
-            "dataset": self.dataset,
-        }
+        about = {name: getattr(self, name) for name in _ABOUT}
         save_table(path, columns, about, _KIND)
 
     @classmethod

@@ -1,121 +1,121 @@
-"""Scores of every image, from a scorer's training or under given weights."""
+"""What a training, or a pass under given weights, says of every image, and where that is kept.
 
-import zlib
+A scoring that was killed goes on from its folder.
+"""
+
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdc import runtime
-from latentdc.data.dataset import class_counts
-from latentdc.draws import key_seed
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
-from latentdc.io import file_hash
-from latentdc.prune.features import FEATURES, Features
-from latentdc.prune.measures import Batch, History, Measures, accuracy, measure
-from latentdc.prune.rules.dynamics import held_out_parts
-from latentdc.prune.score_table import PREDICTED, ScoreTable
-from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, refuse_chance
-from latentdc.prune.scoring import Scoring
-from latentdc.recipe.networks import check_network, pretrained
+from latentdc.io import file_hash, fingerprint, load_tensors, reserve, save_tensors, write_text
+from latentdc.prune.features import FEATURES
+from latentdc.prune.measures import Batch, Measures, measure
+from latentdc.prune.score_table import PREDICTED
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe.rules import RULES
-from latentdc.runtime import with_gradients
 
 Columns = dict[str, Tensor]
-PASSES = {"predictions", "last", "records"}  # stages that need a pass over the images
-WHOLE = "run-0"  # the first training on all images, which has the recipe's own seed
 GIVEN = "given"  # the one pass under given weights
 _HALF = 65504.0  # the largest number of half precision
+_NAME = "scoring"  # in a run folder, while it lasts
+_MARK = "fingerprint"
 _CHUNK = 2**18  # images whose scores are made together of all epochs
 
 
-@with_gradients
-def compute_scores(scoring: Scoring, features: Features | None = None) -> ScoreTable:
-    """The same scores for all processes; the main one has the features too.
+class Workspace:
+    """A folder that one scoring alone continues; the main process alone reads and writes it.
 
     Args:
-        scoring: what to score, and how.
-        features: of the images, in place of the scorer's.
-
-    Raises:
-        InputError: a scorer that cannot be had, does not fit, or is at chance on the test images.
-        RunError: losses that are not finite.
+        folder: of the run; None keeps nothing.
+        facts: of all that decides the scores.
+        accelerator: of this process.
     """
-    train, asked, workspace = scoring.train, scoring.columns, scoring.workspace
-    settings = asdict(scoring.prune.rules)
-    contents = {"hashes": train.hashes, "labels": train.labels, "seed": scoring.seed}
-    scores = _of_stage("contents", asked, settings | contents)
-    trainings: list[Dynamics] = []
-    wants_features = features is None and any(RULES[name].needs_features for name in asked)
-    if wants_features or {RULES[name].stage for name in asked} & PASSES:
-        trainings = _observed(scoring, wants_features)
-        if scoring.accelerator.is_main_process:
-            scores |= _means([one.columns(asked, settings) for one in trainings])
-            if features is None and trainings[0].features is not None:
-                features = Features(trainings[0].features)
-    if any(RULES[name].stage == "subsets" for name in asked):
-        scores |= _of_subsets(scoring)
-    if features is not None:
-        scores |= _of_features(features, scoring)
-    scores = cast(Columns, runtime.broadcast(scoring.accelerator, scores))
-    # Not before the rest is there: a restart looks for the features.
-    features_hash = trainings[0].keep_features() if trainings else None
-    workspace.clear()
-    return ScoreTable(
-        train.hashes,
-        train.labels,
-        train.class_names,
-        scores,
-        train.name,
-        scoring.facts,
-        features,
-        features_hash,
-    )
 
+    def __init__(
+        self, folder: Path | None, facts: Mapping[str, object], accelerator: Accelerator
+    ) -> None:
+        self._home: Path | None = None
+        self._made: list[Path] = []  # folders above it, the innermost first
+        if folder is not None and accelerator.is_main_process:
+            self._home = folder / _NAME
+            self._made = [path for path in self._home.parents if not path.exists()]
+            self._identity = fingerprint(facts, digits=64)
+            mark = self._home / _MARK
+            if not mark.is_file() or mark.read_bytes() != self._identity.encode():
+                shutil.rmtree(self._home, ignore_errors=True)
 
-def _of_stage(stage: str, asked: Sequence[str], available: Mapping[str, Any]) -> Columns:
-    return {name: RULES[name](available) for name in asked if RULES[name].stage == stage}
+    def path(self, name: str) -> Path | None:
+        """Of a file; None where nothing is kept."""
+        if self._home is None:
+            return None
+        mark = self._home / _MARK
+        if not mark.is_file():  # without it, what was scored is discarded
+            write_text(mark, self._identity)
+        return self._home / name
 
+    def save(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep tensors, whole or not at all."""
+        path = self.path(f"{name}.safetensors")
+        if path is not None:
+            save_tensors(path, tensors)
 
-def _of_features(features: Features, scoring: Scoring) -> Columns:
-    """By the rules that look at all features at once."""
-    rules, train = scoring.prune.rules, scoring.train
-    available = {"features": features, "labels": train.labels, "seed": scoring.seed}
-    available |= {"clusters": rules.clusters or train.num_classes}
-    return _of_stage("features", scoring.columns, asdict(rules) | available)
+    def load(self, name: str) -> dict[str, Tensor] | None:
+        """What was last saved under a name."""
+        path = self._home and self._home / f"{name}.safetensors"
+        try:
+            return None if path is None or not path.is_file() else load_tensors(path)
+        except (OSError, ValueError) as error:
+            raise self.damaged(path, str(error)) from error
 
+    def array(self, name: str, shape: tuple[int, int], *, keep: bool) -> NDArray[np.float16]:
+        """An array of zeros, in a file where there is a folder; with `keep`, the file's content.
 
-def _of_subsets(scoring: Scoring) -> Columns:
-    """By the rules that compare trainings, each without another part of the images."""
-    train, subsets, last = scoring.train, scoring.prune.rules.subsets, scoring.window[1]
-    held_out = held_out_parts(train.labels, train.hashes, subsets, scoring.seed)
-    trainings = [
-        _trained(
-            scoring,
-            f"subset-{k}-of-{subsets}",
-            rows=(~held_out[k]).nonzero().squeeze(1),
-            window=(last, last),
-        )
-        for k in range(subsets)
-    ]
-    if not scoring.accelerator.is_main_process:
-        return {}
-    losses = torch.stack([one.column("loss") for one in trainings])
-    return _of_stage("subsets", scoring.columns, {"loss": losses, "held_out": held_out})
+        Raises:
+            InputError: the file to keep is damaged.
+            OSError: the disk has no room for a new one.
+        """
+        path = self.path(name)
+        if path is None:
+            return np.zeros(shape, np.float16)
+        array: NDArray[np.float16]
+        if keep:
+            try:
+                array = np.lib.format.open_memmap(path, mode="r+")
+            except (OSError, ValueError, EOFError) as error:
+                raise self.damaged(path, str(error)) from error
+            return array
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+        with path.open("r+b") as file:
+            reserve(file)
+        return array
 
+    def damaged(self, path: Path | None, why: str) -> InputError:
+        """The error that says so."""
+        return InputError(f"{path} is damaged ({why}); delete {self._home} to score anew.")
 
-def _means(parts: list[Columns]) -> Columns:
-    """Over trainings; what the scorer says is the first one's."""
-    means = {name: torch.zeros_like(column) for name, column in parts[0].items()}
-    for name, mean in means.items():
-        for part in parts:
-            mean += part[name] / len(parts)
-    return means | {PREDICTED: parts[0][PREDICTED]}
+    def clear(self) -> None:
+        """Delete it, when the scores are made."""
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Delete it with the folders that it made: what is refused leaves no trace."""
+        self.clear()
+        with suppress(OSError):  # one holds more
+            for folder in self._made:
+                folder.rmdir()
 
 
 class Dynamics:
@@ -125,9 +125,12 @@ class Dynamics:
     averaged over epochs take 2. Of what is not averaged, the last epoch alone is kept.
 
     Args:
-        scoring: images, device and folder.
         run: name of its folder.
-        measures: what to measure.
+        workspace: where that is.
+        train: the images.
+        asked: rules that are wanted beside the free ones.
+        batch: images in one forward pass.
+        accelerator: device, precision and processes.
         width: of features to keep from the last pass; 0 keeps none.
 
     Attributes:
@@ -135,64 +138,76 @@ class Dynamics:
         features: (N, width) float16; likewise.
     """
 
-    def __init__(self, scoring: Scoring, run: str, measures: Measures, width: int) -> None:
-        self._scoring, self._run, self._measures, self._width = scoring, run, measures, width
-        self._main, self._shape = scoring.accelerator.is_main_process, (len(scoring.train), width)
+    def __init__(
+        self,
+        run: str,
+        workspace: Workspace,
+        train: Dataset,
+        asked: Sequence[str],
+        *,
+        batch: int,
+        accelerator: Accelerator,
+        width: int,
+    ) -> None:
+        self._run, self._workspace, self._train, self._batch = run, workspace, train, batch
+        self._accelerator, self._main = accelerator, accelerator.is_main_process
+        self._measures = Measures(asked, len(train), train.num_classes)
+        self._asked, self._width = asked, width
         self.passes: list[Mapping[str, Tensor]] = []
         self.features: NDArray[np.float16] | None = None
 
-    def restore(self, first: int, last: int) -> dict[str, Tensor] | None:
+    def restore(self, first: int) -> dict[str, Tensor] | None:
         """The state of a killed training, whose epochs from `first` on are taken up; None without.
 
         Raises:
             InputError: a file is damaged or gone.
         """
-        workspace, run = self._scoring.workspace, self._run
-        state, features = workspace.load(f"{run}/state"), self._has_features()
-        if state is not None and int(state["done"]) == last and not features:
-            state = None  # they were moved to the run folder, but no scores saved
-        self._open_features(keep=state is not None and features)
+        workspace, run = self._workspace, self._run
+        state = workspace.load(f"{run}/state")
         for epoch in range(first, 0 if state is None else int(state["done"]) + 1):
-            found = workspace.load(f"{run}/epoch-{epoch}")
+            found, name = workspace.load(f"{run}/epoch-{epoch}"), f"{run}/epoch-{epoch}.safetensors"
             if found is None:
-                path = workspace.path(f"{run}/epoch-{epoch}.safetensors")
-                raise workspace.damaged(path, "it is gone")
+                raise workspace.damaged(workspace.path(name), "it is gone")
             self.passes.append(found)
-            if epoch == last:
-                self._check_features(slice(None), found)
         return state
+
+    def look(self, classifier: Classifier) -> None:
+        """Note what a training that was begun said last, where a rule looks at changes."""
+        for _ in self._blocks(classifier, features=False) if self._measures.history else ():
+            pass
 
     def record(self, epoch: int, classifier: Classifier, *, last: bool) -> None:
         """Measure every image at the end of an epoch of a training."""
+        if last:
+            self._open_features(keep=False)
         values = torch.cat([block for _, block in self._blocks(classifier, features=last)])
         if self._main:
-            sums = self._features_sum(slice(None)) if last else {}
-            found = self._pass(values, last=last) | sums
-            name, workspace = f"{self._run}/epoch-{epoch}", self._scoring.workspace
-            workspace.save(name, found)
-            self.passes.append(workspace.load(name) or found)  # mapped from its file
+            found, name = self._pass(values, last=last), f"{self._run}/epoch-{epoch}"
+            self._workspace.save(name, found)
+            self.passes.append(self._workspace.load(name) or found)  # mapped from its file
 
     def record_once(self, classifier: Classifier) -> None:
         """Measure every image under given weights, from where a killed pass ended."""
-        workspace, blocks = self._scoring.workspace, list[Tensor]()
+        workspace, blocks = self._workspace, list[Tensor]()
 
         def restore() -> int:
-            found = workspace.load(f"{self._run}/rows-0") if self._has_features() else None
+            features, rows = workspace.path(f"{self._run}/{FEATURES}"), 0
+            gone = self._width and features is not None and not features.is_file()  # moved already
+            found = None if gone else workspace.load(f"{self._run}/rows-0")
             self._open_features(keep=found is not None)
-            rows = 0
             while found is not None:
                 blocks.append(found["values"])
-                self._check_features(slice(rows, rows + len(found["values"])), found)
                 rows += len(found["values"])
                 found = workspace.load(f"{self._run}/rows-{rows}")
             return rows
 
-        start = runtime.main_alone(self._scoring.accelerator, restore)
-        if start < self._shape[0]:
+        start = runtime.main_alone(self._accelerator, restore)
+        if start < len(self._train):
             for first, block in self._blocks(classifier, features=True, start=start):
                 blocks.append(block)
-                sums = self._features_sum(slice(first, first + len(block)))
-                workspace.save(f"{self._run}/rows-{first}", {"values": block, **sums})
+                if isinstance(self.features, np.memmap):
+                    self.features.flush()  # on the disk before the block that says so
+                workspace.save(f"{self._run}/rows-{first}", {"values": block})
         if self._main:
             self.passes = [self._pass(torch.cat(blocks), last=True)]
 
@@ -212,11 +227,11 @@ class Dynamics:
 
         for first, block in measure(
             classifier,
-            self._scoring.train,
+            self._train,
             values,
             width=own + width,
-            batch=self._scoring.batch,
-            accelerator=self._scoring.accelerator,
+            batch=self._batch,
+            accelerator=self._accelerator,
             start=start,
             embed=self._measures.embed or width > 0,
         ):
@@ -239,49 +254,29 @@ class Dynamics:
         names = self._measures.names if last else self._measures.averaged
         return {name: found[name].contiguous() for name in names}
 
-    def _has_features(self) -> bool:
-        """Whether none are wanted, or a killed scoring left them where they are written."""
-        path = self._scoring.workspace.path(f"{self._run}/{FEATURES}")
-        return not self._width or path is None or path.is_file()
-
     def _open_features(self, *, keep: bool) -> None:
         if self._main and self._width:
-            name, workspace = f"{self._run}/{FEATURES}", self._scoring.workspace
-            self.features = workspace.array(name, self._shape, keep=keep)
-
-    def _features_sum(self, rows: slice) -> dict[str, Tensor]:
-        """A checksum of features, after they are on the disk."""
-        if self.features is None:
-            return {}
-        if isinstance(self.features, np.memmap):
-            self.features.flush()
-        return {"features": torch.tensor(zlib.crc32(self.features[rows].data))}
-
-    def _check_features(self, rows: slice, kept: Mapping[str, Tensor]) -> None:
-        for name, wanted in self._features_sum(rows).items():
-            if not torch.equal(wanted, kept[name]):
-                workspace = self._scoring.workspace
-                path = workspace.path(f"{self._run}/{FEATURES}")
-                raise workspace.damaged(path, "it is not as it was written")
+            name, shape = f"{self._run}/{FEATURES}", (len(self._train), self._width)
+            self.features = self._workspace.array(name, shape, keep=keep)
 
     def column(self, name: str) -> Tensor:
         """(N,) float32: the mean over epochs, or the last one's value."""
         found = [one[name].float() for one in self.passes if name in one]
-        total = torch.zeros(self._shape[0])
+        total = torch.zeros(len(self._train))
         for values in found:
             total += values / len(found)
         return total
 
-    def columns(self, asked: Sequence[str], settings: Mapping[str, object]) -> Columns:
+    def columns(self, settings: Mapping[str, object]) -> Columns:
         """Scores by the rules that look at this alone."""
         names = self._measures.names
         scores = {name: self.column(name) for name in names if name in RULES or name == PREDICTED}
         if self._run == GIVEN:
             return scores
         derived = [name for name, rule in RULES.items() if rule.stage == "records"]
-        derived = [name for name in derived if RULES[name].free or name in asked]
-        scores |= {name: torch.zeros(self._shape[0]) for name in derived}
-        for start in range(0, self._shape[0], _CHUNK):
+        derived = [name for name in derived if RULES[name].free or name in self._asked]
+        scores |= {name: torch.zeros(len(self._train)) for name in derived}
+        for start in range(0, len(self._train), _CHUNK):
             some = slice(start, start + _CHUNK)
             values: dict[str, object] = {
                 name: torch.stack([one[name][some] for one in self.passes]).float()
@@ -291,122 +286,9 @@ class Dynamics:
                 scores[name][some] = RULES[name]({**values, **settings})
         return scores
 
-    def keep_features(self) -> str | None:
+    def keep_features(self, folder: Path | None) -> str | None:
         """Move those in a file to the run folder, and say the file's hash; they stay open there."""
-        folder = self._scoring.folder
         if folder is None or not isinstance(self.features, np.memmap):
             return None
         Path(str(self.features.filename)).replace(folder / FEATURES)
         return file_hash(folder / FEATURES)
-
-
-def _observed(scoring: Scoring, features: bool) -> list[Dynamics]:
-    if scoring.scorer.weights is not None:
-        return [_given(scoring, features)]
-    return [
-        _trained(scoring, f"run-{run}", asked=scoring.columns, features=features and run == 0)
-        for run in range(scoring.scorer.runs)
-    ]
-
-
-def _given(scoring: Scoring, features: bool) -> Dynamics:
-    """A pass over the images under given weights.
-
-    Raises:
-        InputError: weights that cannot be had, do not fit, or are at chance.
-        RunError: values that are not finite.
-    """
-    _require_kind(scoring)
-    classifier = given_scorer(scoring.scorer, scoring.train, scoring.input_normalization)
-    _check_accuracy(scoring, classifier)
-    found = Dynamics(scoring, GIVEN, Measures(scoring.columns), classifier.width if features else 0)
-    found.record_once(classifier)
-    return found
-
-
-def _trained(
-    scoring: Scoring,
-    run: str,
-    *,
-    asked: tuple[str, ...] = (),
-    window: tuple[int, int] | None = None,
-    rows: Tensor | None = None,
-    features: bool = False,
-) -> Dynamics:
-    """A pass at the end of every epoch of the window of one training.
-
-    Args:
-        scoring: images, network and training.
-        run: key of its seed and name of its folder.
-        asked: rules wanted beside the free ones.
-        window: first and last epoch to record; None takes the scoring's.
-        rows: images to train on; None takes all. All are recorded.
-        features: whether to keep those of the last epoch.
-
-    Raises:
-        InputError: a scorer of other samples, or one that ends at chance.
-        RunError: values that are not finite.
-    """
-    _require_kind(scoring)
-    train, (first, last) = scoring.train, window or scoring.window
-    training = ScorerTraining(
-        train,
-        scoring.scorer,
-        normalization=scoring.input_normalization,
-        seed=scoring.seed if run == WHOLE else key_seed(scoring.seed, "scorer", run),
-        accelerator=scoring.accelerator,
-        rows=rows,
-    )
-    classifier = training.classifier
-    history = None
-    if any("change" in RULES[name].inputs for name in asked):
-        history = History(len(train), train.num_classes)
-    found = Dynamics(scoring, run, Measures(asked, history), classifier.width if features else 0)
-    state = runtime.main_alone(scoring.accelerator, lambda: found.restore(first, last))
-    if state is not None:
-        training.restore(state)
-    if history is not None and first <= training.done < last:  # begun: note what it said last
-        _remember(history, classifier, scoring)
-    for epoch in training.run(last):
-        if epoch + 1 >= first:
-            found.record(epoch + 1, classifier, last=epoch + 1 == last)
-        scoring.workspace.save(f"{run}/state", training.state())
-    _check_accuracy(scoring, classifier)
-    return found
-
-
-def _remember(history: History, classifier: Classifier, scoring: Scoring) -> None:
-    """Note what a classifier says of all images now."""
-
-    def note(seen: Batch) -> Tensor:
-        return history.change(seen).unsqueeze(1)
-
-    images, batch = scoring.train, scoring.batch
-    for _ in measure(
-        classifier, images, note, width=1, batch=batch, accelerator=scoring.accelerator
-    ):
-        pass
-
-
-def _require_kind(scoring: Scoring) -> None:
-    """Refuse a scorer of images for vectors, and the other way round."""
-    kind = scoring.train.kind
-    if pretrained(scoring.scorer.weights) is None or kind == "vectors":
-        check_network(scoring.scorer.network, kind=kind)
-
-
-def _check_accuracy(scoring: Scoring, classifier: Classifier) -> None:
-    """Print the scorer's accuracy, and refuse one that is at chance, with all that it left."""
-    accelerator, test, scorer = scoring.accelerator, scoring.test, scoring.scorer
-    right = accuracy(classifier, test, batch=scoring.batch, accelerator=accelerator)
-    accelerator.print(f"scorer {scorer.network}: {right:.2%} right on {test.name}")
-    advice = (
-        "train it for more prune.scorer.epochs or with another prune.scorer.lr"
-        if scorer.weights is None
-        else "its class order or its normalisation (prune.scorer.mean, .std) is not the data set's"
-    )
-    try:
-        refuse_chance(right, class_counts(test).tolist(), advice)
-    except InputError:
-        scoring.workspace.discard()
-        raise

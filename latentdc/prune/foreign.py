@@ -1,7 +1,7 @@
 """Scores that were saved before or made elsewhere: parquet, csv, JSON, npy or npz."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.prune.score_table import ScoreTable
-from latentdc.prune.select import class_rows, ranks
+from latentdc.prune.select import ranks
 from latentdc.ranks import say
 from latentdc.recipe.rules import RULES
 
@@ -29,10 +30,9 @@ _UNREADABLE = (
 )
 CHANCE = 0.01  # a list is warned about if a shuffled one would depend as much with this probability
 IMAGES, CLASSES = 1000, 5  # below which right orders often show no difference between classes
-WITH_LOSSES = 100  # images from which on losses tell
 
 
-def read_scores(path: Path, train: Dataset, rule: str, losses: Tensor | None = None) -> ScoreTable:
+def read_scores(path: Path, train: Dataset, rule: str) -> ScoreTable:
     """The scores in a file, in the order of `train`.
 
     Files of `latentdc prune` fit by content. Others have a row for each image in data-set order:
@@ -44,7 +44,6 @@ def read_scores(path: Path, train: Dataset, rule: str, losses: Tensor | None = N
         path: of the file.
         train: the images.
         rule: that a list of numbers is taken for.
-        losses: (N,) of the images, where a scorer's are there anyway; they may show a wrong order.
 
     Raises:
         InputError: unreadable, another length or order, not finite, or no scores in it.
@@ -54,7 +53,7 @@ def read_scores(path: Path, train: Dataset, rule: str, losses: Tensor | None = N
     if ours is not None:
         _require_finite(ours.columns, path)
         return ours.fitted(train)
-    columns = _columns(table, train.class_names, path)
+    columns = _columns(table, train, path)
     for name, column in columns.items():
         if len(column) != len(train):
             raise InputError(
@@ -66,15 +65,22 @@ def read_scores(path: Path, train: Dataset, rule: str, losses: Tensor | None = N
     others = [name for name in columns if name not in RULES]
     if not found and len(others) == 1:
         found = {rule: columns[others[0]]}
-    scores = {name: _single(column, name, path) for name, column in found.items()}
-    if not scores:
+    if not found:
         raise InputError(
             f"{path} has the columns {', '.join(columns) or 'none'}; name the scores by a rule, "
             f"such as {rule!r}."
         )
+    scores = {name: column.float() for name, column in found.items()}
     _require_finite(scores, path)
+    for name, column in found.items():
+        before, after = len(column.unique()), len(scores[name].unique())
+        if after < before / 2:
+            raise InputError(
+                f"{path}: of {before} different scores in {name}, single precision tells {after} "
+                "apart; subtract their mean, or save their ranks."
+            )
     if not known:
-        _warn_about_order(scores, train, path, losses)
+        _warn_about_order(scores, train, path)
     facts: dict[str, object] = {"file": path.name, "columns": []}  # no features lie beside it
     return ScoreTable(train.hashes, train.labels, train.class_names, scores, train.name, facts)
 
@@ -88,10 +94,7 @@ def _read(path: Path) -> Any:
         if path.suffix in (".npy", ".npz"):
             with path.open("rb") as file:
                 loaded = np.load(file, allow_pickle=False)
-                if isinstance(loaded, np.ndarray) and not loaded.dtype.names:
-                    return loaded
-                names = loaded.dtype.names if isinstance(loaded, np.ndarray) else loaded.files
-                return {name: loaded[name] for name in names or ()}
+                return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
         if path.suffix == ".json":
             return _read_json(path)
     except _UNREADABLE as error:
@@ -110,17 +113,9 @@ def _read_csv(path: Path) -> Any:
 
 
 def _read_json(path: Path) -> Any:
-    def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise ValueError(f"{key!r} stands there twice")
-            found[key] = value
-        return found
-
-    content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
-    numbers = isinstance(content, dict) and content and all(map(str.isdecimal, content))
-    if not numbers:
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    by_place = isinstance(content, dict) and content and all(map(str.isdecimal, content))
+    if not by_place:
         return content
     return {"index": [int(key) for key in content], "scores": list(content.values())}
 
@@ -133,7 +128,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _columns(table: Any, class_names: Sequence[str], path: Path) -> dict[str, Tensor]:
+def _columns(table: Any, train: Dataset, path: Path) -> dict[str, Tensor]:
     """Numeric columns by name, and labels by number; a bare list is the column `scores`."""
     if isinstance(table, pa.Table):
         names = table.column_names
@@ -141,31 +136,39 @@ def _columns(table: Any, class_names: Sequence[str], path: Path) -> dict[str, Te
             raise InputError(f"{path}: a column stands there twice: {', '.join(names)}.")
         table = {name: table[name] for name in names}
     named = table if isinstance(table, Mapping) else {"scores": table}
+    needed = {*RULES, *_OF_IMAGES}
+    if len(named) == 1 or set(named) == {"index", "scores"}:
+        needed.update(named)
     columns = {}
     for name, values in named.items():
         try:
             array = np.asarray(values)
-            if name == "label" and array.dtype.kind not in "iuf":
-                numbers = {class_name: label for label, class_name in enumerate(class_names)}
-                array = np.array([numbers.get(class_name, -1) for class_name in array.tolist()])
+            array = _positions(array, train) if name == "label" else array
             if array.dtype.kind not in "biuf":
                 kinds = {type(value).__name__ for value in array.ravel().tolist()}
                 raise TypeError(f"it holds {', '.join(sorted(kinds))}")
-            wraps = array.dtype.kind == "u" and array.itemsize == 8 and name != "hash"
-            whole = array.dtype.kind in "biu" and not wraps
-            tensor = torch.from_numpy(array.astype(np.int64 if whole else np.float64))
+            tensor = torch.from_numpy(array.astype(np.int64 if name == "hash" else np.float64))
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
-            if (
-                name in {*RULES, *_OF_IMAGES}
-                or len(named) == 1
-                or set(named) == {"index", "scores"}
-            ):
+            if name in needed:
                 raise InputError(f"{path}: {name} is not a list of numbers: {error}") from error
             continue  # such as paths beside the scores
         if tensor.ndim != 1:
             raise InputError(f"{path}: {name} has shape {tuple(tensor.shape)}, not one per image.")
         columns[str(name)] = tensor
     return columns
+
+
+def _positions(labels: NDArray[Any], train: Dataset) -> NDArray[Any]:
+    """Labels as positions of classes, -1 of others; numbers are such, if no class is called so."""
+    numbers = labels.dtype.kind in "iuf"
+    by_number = np.array_equal(labels, train.labels) or not all(
+        map(str.isdecimal, train.class_names)
+    )
+    if numbers and by_number:
+        return labels
+    positions = {name: label for label, name in enumerate(train.class_names)}
+    names = (labels.astype(np.int64) if numbers else labels).tolist()
+    return np.array([positions.get(str(name), -1) for name in names])
 
 
 def _sort_and_compare(columns: dict[str, Tensor], train: Dataset, path: Path) -> bool:
@@ -192,8 +195,6 @@ def _sort_and_compare(columns: dict[str, Tensor], train: Dataset, path: Path) ->
     known = "hash" in columns or ("label" in columns and mixed)
     for name, own in (("label", train.labels), ("hash", train.hashes)):
         given = columns.pop(name, None)
-        if name == "label" and given is not None:
-            given = _positions(given, train)
         if given is not None and not torch.equal(given.long(), own):
             wrong = int((given.long() != own).sum())
             raise InputError(
@@ -201,28 +202,6 @@ def _sort_and_compare(columns: dict[str, Tensor], train: Dataset, path: Path) ->
                 "scores are in another order, or of another data set."
             )
     return known
-
-
-def _single(column: Tensor, name: str, path: Path) -> Tensor:
-    """Scores as float32, which must still tell them apart."""
-    single = column.float()
-    if bool((single.isinf() & column.isfinite()).any()):
-        raise InputError(f"{path}: scores in {name} are beyond 3.4e38; divide them by their mean.")
-    before, after = len(column.unique()), len(single.unique())
-    if after < before / 2:
-        raise InputError(
-            f"{path}: of {before} different scores in {name}, single precision tells {after} "
-            "apart; subtract their mean, or save their ranks."
-        )
-    return single
-
-
-def _positions(labels: Tensor, train: Dataset) -> Tensor:
-    """Labels of a file as positions of classes, where they are classes that are called numbers."""
-    if torch.equal(labels.long(), train.labels) or not all(map(str.isdecimal, train.class_names)):
-        return labels
-    called = {int(name): label for label, name in enumerate(train.class_names)}
-    return torch.tensor([called.get(int(label), -1) for label in labels.tolist()])
 
 
 def _require_finite(columns: Mapping[str, Tensor], path: Path) -> None:
@@ -234,63 +213,34 @@ def _require_finite(columns: Mapping[str, Tensor], path: Path) -> None:
             )
 
 
-def _warn_about_order(
-    scores: Mapping[str, Tensor], train: Dataset, path: Path, losses: Tensor | None = None
-) -> None:
+def _warn_about_order(scores: Mapping[str, Tensor], train: Dataset, path: Path) -> None:
     """Say on the main process that an order is taken on trust, and whether it looks wrong.
 
-    In the right order scores differ between classes, which have other difficulties, and inside
-    classes they go with a scorer's losses; in any other order both are chance. Both are tested on
-    ranks: by one-way analysis of variance (Kruskal and Wallis, 1952) and by Spearman's correlation.
-    Losses decide where they are given, for they show a wrong order inside classes too.
-
-    Args:
-        scores: (N,) columns of one file.
-        train: the images.
-        path: of the file, for the message.
-        losses: (N,) a scorer's losses of these images, None where there are none.
+    In the right order scores differ between classes, which have other difficulties; in any other
+    order that is chance, as one-way analysis of variance on ranks tells (Kruskal and Wallis, 1952).
     """
     say(
         "note",
         f"{path.name} does not say which image each score is of, so the order of {train.name} is "
         "taken on trust; a column `hash` or, where classes are mixed, `label` would be compared.",
     )
-    if losses is not None and len(train) >= WITH_LOSSES:
-        chance = min(loss_chance(column, losses, train.labels) for column in scores.values())
-        shown = "on the scorer's losses inside classes"
-    elif len(train) >= IMAGES and train.num_classes >= CLASSES:
-        chance = min(class_chance(column, train.labels) for column in scores.values())
-        shown = "on the class"
-    else:
+    if len(train) < IMAGES or train.num_classes < CLASSES:
         return
+    chance = min(_chance(column, train.labels) for column in scores.values())
     if chance > CHANCE / len(scores):
         say(
             "warning",
-            f"the scores in {path.name} depend no more {shown} than shuffled ones would (p = "
+            f"the scores in {path.name} depend no more on the class than shuffled ones would (p = "
             f"{chance:.2g}): they are likely in another order than {train.name}, so that the core "
             "set would be random.",
         )
 
 
-def class_chance(scores: Tensor, labels: Tensor) -> float:
+def _chance(scores: Tensor, labels: Tensor) -> float:
     """Probability of so large a difference between classes, if the order were random."""
     from sklearn.feature_selection import f_classif  # takes a second
 
-    if len(scores.unique()) == 1 or len(labels.unique()) == 1:
+    if len(scores.unique()) == 1:
         return 1.0
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(f_classif(ranks(scores)[:, None].numpy(), labels.numpy())[1][0])
-
-
-def loss_chance(scores: Tensor, losses: Tensor, labels: Tensor) -> float:
-    """Probability of so strong a correlation inside classes, if the order were random."""
-    inside = torch.zeros(2, len(labels), dtype=torch.float64)
-    classes = [rows for rows in class_rows(labels) if len(rows) > 1]
-    for rows in classes:
-        for column, values in zip(inside, (scores, losses), strict=True):
-            column[rows] = (ranks(values[rows]) - (len(rows) + 1) / 2) / len(rows)
-    if bool((inside == 0).all(dim=1).any()):
-        return 1.0
-    freedom = sum(len(rows) - 1 for rows in classes)
-    z = torch.corrcoef(inside)[0, 1].abs() * freedom**0.5  # standard normal if the order is random
-    return float(torch.special.erfc(z / 2**0.5))

@@ -128,20 +128,24 @@ class Measures:
 
     Args:
         asked: rules that are wanted beside the free ones.
-        history: predictions of one epoch ago, where a rule looks at their change.
+        count: images.
+        classes: of them.
 
     Attributes:
         averaged: names of values that are averaged over epochs, or of which all are recorded.
         last: names of values of the last epoch alone.
         embed: whether the batches need features.
+        history: predictions of one epoch ago, where a rule looks at their change.
     """
 
-    def __init__(self, asked: Sequence[str], history: "History | None" = None) -> None:
+    def __init__(self, asked: Sequence[str], count: int, classes: int) -> None:
+        changes = any("change" in RULES[name].inputs for name in asked)
+        self.history = History(count, classes) if changes else None
         wanted = {name: rule for name, rule in RULES.items() if rule.free or name in asked}
         self.averaged = (
             *(name for name, rule in wanted.items() if rule.stage == "predictions"),
             "logit_margin",
-            *(("change",) if history is not None else ()),
+            *(("change",) if changes else ()),
         )
         self.last = (*(n for n, rule in wanted.items() if rule.stage == "last"), PREDICTED)
         self.names = (*self.averaged, *self.last)  # of the columns of a call
@@ -150,7 +154,6 @@ class Measures:
             for rule in wanted.values()
             if rule.stage in ("predictions", "last")
         )
-        self._history = history
 
     def __call__(self, batch: Batch) -> Tensor:
         """(B, Q) float32."""
@@ -161,9 +164,8 @@ class Measures:
             return batch.logits.argmax(dim=1)
         if name == "logit_margin":
             return margin_of(batch.logits, batch.labels)
-        if name == "change":
-            assert self._history is not None
-            return self._history.change(batch)
+        if name == "change" and self.history is not None:
+            return self.history.change(batch)
         value: Tensor = RULES[name](vars(batch))
         return value
 

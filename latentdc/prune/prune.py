@@ -1,35 +1,33 @@
-"""Scores of a training split, and the core set that they choose."""
+"""Which images are kept: scores -> table -> rows -> core set."""
 
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import runtime
-from latentdc.arguments import folder_of, require_a, require_able, require_seed
+from latentdc.arguments import require_a
 from latentdc.data.dataset import Dataset, class_counts, different_counts, different_rows
-from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.images import Plain
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.dynamics import compute_scores
-from latentdc.prune.features import own_features, read_features
-from latentdc.prune.foreign import read_scores
 from latentdc.prune.rules.sampling import random_scores
+from latentdc.prune.score import Scoring, base_of, check_arguments, scored
 from latentdc.prune.score_table import ScoreTable
-from latentdc.prune.scoring import Scoring, base_of
-from latentdc.prune.select import choose_rows, most_kept, saved_classes, select
+from latentdc.prune.select import (
+    Choice,
+    best_first,
+    choose_rows,
+    class_budgets,
+    class_rows,
+    most_kept,
+)
 from latentdc.ranks import say
-from latentdc.recipe import Data, Prune
+from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
 from latentdc.runtime import with_gradients
-
-SCORES = "scores.parquet"  # in a run folder
 
 
 @with_gradients
@@ -58,93 +56,16 @@ def prune_dataset(
         InputError: a rule, budget, scorer or file that cannot be used, or a scorer at chance.
         RunError: losses that are not finite.
     """
-    _check_arguments(train, prune, test, normalization, seed, accelerator)
+    scoring = Scoring(train, prune, test, normalization, seed, folder, accelerator)
     if prune.coreset is not None:
         return Coreset.load(Path(prune.coreset), train)
-    if prune.keeps_all and not prune.columns:
-        return Coreset.whole(train, prune.order)
-    accelerator = accelerator or Accelerator()
-    if not prune.keeps_all:
-        _check_budget(prune, train)
-    table = score_dataset(
-        train,
-        prune,
-        test,
-        normalization=normalization,
-        seed=seed,
-        folder=folder,
-        accelerator=accelerator,
-    )
     if prune.keeps_all:
+        if prune.columns:
+            scored(scoring)
         return Coreset.whole(train, prune.order)
-    return runtime.main_alone(accelerator, lambda: choose_coreset(table, train, prune, seed=seed))
-
-
-@with_gradients
-def score_dataset(
-    train: Dataset,
-    prune: Prune,
-    test: Dataset | None = None,
-    *,
-    normalization: Plain | None = None,
-    seed: int = 0,
-    folder: Path | None = None,
-    accelerator: Accelerator | None = None,
-) -> ScoreTable:
-    """The scores of every image by `prune.score`, `prune.columns` and what costs nothing more.
-
-    They come from the file `prune.scores`, are kept in the folder from before, or are made now:
-    means over the epochs of `prune.window` and over independent trainings, because a network that
-    was trained to the end knows its own training images by heart.
-
-    Args:
-        train: images to score.
-        prune: rules, scorer and window; what it keeps is of no account here.
-        test: as of `prune_dataset`, likewise the others.
-        normalization: see there.
-        seed: see there.
-        folder: see there.
-        accelerator: see there.
-
-    Raises:
-        InputError: as `prune_dataset`.
-        RunError: likewise.
-    """
-    _check_arguments(train, prune, test, normalization, seed, accelerator)
-    folder, accelerator = folder_of(folder, "folder"), accelerator or Accelerator()
-    kept = None if folder is None else folder / SCORES
-    features = own_features(train)
-    if prune.features is not None:
-        features = read_features(Path(prune.features), len(train))
-        say(
-            "note",
-            f"{Path(prune.features).name} does not say which image each row is of, so the order of "
-            f"{train.name} is taken on trust.",
-        )
-    if prune.scores is not None:
-        table = _read_score_file(prune, train, kept)
-        if kept is not None and accelerator.is_main_process and not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            replace(table, features_hash=None).save(kept)  # by content, so that it fits every copy
-        return table.with_features(features)
-    scoring = Scoring(
-        train=train,
-        test=train if test is None else test,
-        prune=prune,
-        normalization=normalization or plain_preprocessing(Data(), train),
-        seed=seed,
-        folder=folder,
-        accelerator=accelerator,
-    )
-    earlier = None if kept is None else _kept_scores(kept, scoring)
-    if kept is not None and runtime.broadcast(accelerator, earlier is not None):
-        earlier = earlier if earlier is not None else ScoreTable.load(kept)
-        return earlier.fitted(train).with_features(features)
-    table = compute_scores(scoring, features)
-    if kept is not None and accelerator.is_main_process:
-        kept.parent.mkdir(parents=True, exist_ok=True)  # no training may have made it
-        table.save(kept)
-    return table
+    _check_budget(prune, train)
+    table = scored(scoring)
+    return runtime.main_alone(scoring.accelerator, lambda: _chosen(table, train, prune, seed))
 
 
 def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int = 0) -> Coreset:
@@ -162,122 +83,88 @@ def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int
         InputError: scores of other images, no such column or features, or an impossible budget.
     """
     require_a(ScoreTable, table, "table", "such as score_dataset(train, Prune())")
-    _check_arguments(train, prune, None, None, seed, None)
-    table, rule, name = table.fitted(train), RULES[prune.score], prune.score
+    check_arguments(train, prune, seed)
+    return _chosen(table.fitted(train), train, prune, seed)
+
+
+def _chosen(table: ScoreTable, train: Dataset, prune: Prune, seed: int) -> Coreset:
+    """See `choose_coreset`; the table is in the order of `train`."""
+    counts = class_counts(train).tolist()
     if not prune.keeps_all:
         rows = different_rows(train.hashes, train.labels)
-        most_kept(different_counts(train).tolist(), prune, class_counts(train).tolist())
         table = table.select(rows) if len(rows) < len(train) else table
-    if rule.chooses:
-        choice = _Choice(table, prune, seed)
-        scores, kept_order = choice.hardness, "middle" if name == "moderate" else "easy"
-        chosen = choose_rows(choice, table.labels, prune)
+    scores, choice = _choice(table, prune, seed)
+    if RULES[prune.score].stage == "groups":
+        chosen = _groups(table, prune, seed, counts)
     else:
-        scores, kept_order = table.column(name), prune.order
-        chosen = select(scores, table.labels, prune, rule.hard)
+        chosen = choose_rows(choice, table.labels, prune, counts)
+    name, order = prune.score, prune.order
+    if RULES[name].chooses:
+        order = "middle" if name == "moderate" else "easy"
     return Coreset(
         hashes=table.hashes[chosen],
         scores=scores[chosen],
         labels=table.labels[chosen],
         class_names=train.class_names,
         rule=name,
-        order=kept_order,
+        order=order,
         keep=prune.keep if prune.count is None else len(chosen) / len(train),
         dataset=train.name,
     )
 
 
-class _Choice:
-    """A rule that chooses sets, among any rows of a table."""
-
-    def __init__(self, table: ScoreTable, prune: Prune, seed: int) -> None:
-        self._rule, self._features = RULES[prune.score], table.features
-        self.hardness = torch.zeros(len(table))  # what looks at features alone needs no other
-        base = base_of(prune.score, prune.rules)
-        if base is not None:
-            self.hardness = table.hardness(base)
-        self._draws = random_scores(table.hashes, seed)
-        self._settings: dict[str, Any] = asdict(prune.rules)
-        if self._rule.needs_features and table.features is None:
-            raise InputError(
-                "this rule chooses among features, and the scores come without: keep features.npy "
-                "beside the scores, or name a file with prune.features."
-            )
-
-    def __call__(self, rows: Tensor, count: int) -> Tensor:
-        available = {
-            **self._settings,
-            "count": count,
-            "hardness": self.hardness[rows],
-            "draws": self._draws[rows],
-            "features": self._features and self._features.select(rows),
-        }
-        return rows[self._rule(available)]
-
-
-def _check_arguments(
-    train: object,
-    prune: object,
-    test: object,
-    normalization: object,
-    seed: object,
-    accelerator: object,
-) -> None:
-    """Refuse arguments of another kind.
-
-    Raises:
-        InputError: says which.
-    """
-    require_a(Dataset, train, "train", "such as one of open_splits(Data())")
-    require_a(Prune, prune, "prune", "such as Prune(score='loss', keep=0.2)")
-    assert isinstance(prune, Prune)
-    if prune.times_ipc is not None:
+def _choice(table: ScoreTable, prune: Prune, seed: int) -> tuple[Tensor, Choice]:
+    """(N,) scores to note of the samples, and how the rule chooses among any of them."""
+    rule = RULES[prune.score]
+    if not rule.chooses:
+        hardness = table.hardness(prune.score)
+        return table.column(prune.score), best_first(hardness, prune.order)
+    features, base = table.features, base_of(prune.score, prune.rules)
+    # What looks at features alone needs no hardness.
+    hardness = torch.zeros(len(table)) if base is None else table.hardness(base)
+    draws = random_scores(table.hashes, seed)
+    if rule.needs_features and features is None:
         raise InputError(
-            "prune.times_ipc is a multiple of a recipe's ipc, which is not known here; give "
-            "prune.count, the number of images of each class."
+            "this rule chooses among features, and the scores come without: keep features.npy "
+            "beside the scores, or name a file with prune.features."
         )
-    if test is not None:
-        require_a(Dataset, test, "test", "such as one of open_splits(Data())")
-    if normalization is not None:
-        require_able("__call__ facts", normalization, "normalization", "a Normalization")
-    require_seed(seed)
-    if accelerator is not None:
-        require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
+
+    def choose(rows: Tensor, count: int) -> Tensor:
+        seen = {
+            "count": count,
+            "hardness": hardness[rows],
+            "draws": draws[rows],
+            "features": features and features.select(rows),
+        }
+        chosen: Tensor = rows[rule(asdict(prune.rules) | seen)]
+        return chosen
+
+    return hardness, choose
+
+
+def _groups(table: ScoreTable, prune: Prune, seed: int, every: list[int]) -> Tensor:
+    """(M,) ascending rows that a rule chooses of all classes at once; `every` of `most_kept`."""
+    rows, names = class_rows(table.labels), table.class_names
+    by_content = [own[table.hashes[own].argsort(stable=True)] for own in rows]
+    counts = class_budgets([len(own) for own in rows], prune, every)
+    seen = {
+        "features": table.features,
+        "members": dict(zip(names, by_content, strict=True)),
+        "counts": dict(zip(names, counts, strict=True)),
+        "seed": seed,
+    }
+    chosen: Tensor = RULES[prune.score](asdict(prune.rules) | seen)
+    return chosen.sort().values
 
 
 def _check_budget(prune: Prune, train: Dataset) -> None:
     """Refuse a budget that this data set does not allow, and say where classes are saved."""
     sizes = different_counts(train).tolist()
     most_kept(sizes, prune, class_counts(train).tolist())
-    if saved := saved_classes(sizes, prune):
-        say(
-            "note",
-            f"prune.keep={prune.keep} would leave {saved} of {len(sizes)} classes empty; each of "
-            "them keeps its one best image.",
-        )
-
-
-def _read_score_file(prune: Prune, train: Dataset, kept: Path | None) -> ScoreTable:
-    """The scores of the file that a recipe names, held against losses of an earlier scoring."""
-    losses = None
-    if kept is not None and kept.is_file():
-        with suppress(InputError):  # they are not needed
-            earlier = ScoreTable.load(kept)
-            if "scorer" in earlier.facts and "loss" in earlier.columns:
-                losses = earlier.fitted(train).column("loss")
-    ranks_by = base_of(prune.score, prune.rules) or prune.score
-    return read_scores(Path(cast(str, prune.scores)), train, ranks_by, losses)
-
-
-def _kept_scores(path: Path, scoring: Scoring) -> ScoreTable | None:
-    """The scores that lie there, where they are these, among others or alone.
-
-    Raises:
-        InputError: what lies there is damaged.
-    """
-    if not path.is_file():
-        return None
-    kept = ScoreTable.load(path)
-    scored = {*cast(Sequence[str], kept.facts.get("columns", [])), *kept.columns}
-    same = kept.facts | {"columns": None} == scoring.facts | {"columns": None}
-    return kept if same and scored.issuperset(scoring.columns) else None
+    if prune.scope == "class" and prune.count is None:
+        if saved := sum(round(prune.keep * size) < 1 for size in sizes if size):
+            say(
+                "note",
+                f"prune.keep={prune.keep} would leave {saved} of {len(sizes)} classes empty; each "
+                "of them keeps its one best image.",
+            )

@@ -13,7 +13,7 @@ from latentdc.io import write_text, writing
 from latentdc.pictures import save_grid
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.score_table import ScoreTable
-from latentdc.prune.select import Order, class_rows, ranked, ranks, select
+from latentdc.prune.select import Choice, Order, best_first, class_rows, ranked, ranks, select
 from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
 
@@ -45,7 +45,7 @@ def write_report(folder: Path, table: ScoreTable, train: Dataset, coreset: Cores
     lines += [f"{len(kept)} of {len(train)} images kept by {coreset.by}.", ""]
     lines += [*_balance(train, kept, suspects(table)), ""]
     if coreset.rule in RULES and RULES[coreset.rule].chooses and train.kind == "images":
-        _grid(folder / "kept.png", train, lambda rows: rows[torch.isin(rows, kept)])
+        _grid(folder / "kept.png", train, lambda rows, n: rows[torch.isin(rows, kept)][:n])
         lines += [f"Some of each class that {coreset.rule} chose:", "", "![kept](kept.png)", ""]
     lines += _agreement(hardness, train.labels)
     for name, column in columns.items():
@@ -53,7 +53,7 @@ def write_report(folder: Path, table: ScoreTable, train: Dataset, coreset: Cores
         lines += [f"## {name}", "", f"{RULES[name].hard} is hard.", ""]
         lines += [f"![histogram of {name}]({name}.png)", ""]
         for order, title in BOTH if train.kind == "images" else ():
-            _ends(folder / f"{name}-{order}.png", hardness[name], train, order)
+            _grid(folder / f"{name}-{order}.png", train, best_first(hardness[name], order))
             lines += [f"{title} of each class, from left to right:", ""]
             lines += [f"![{title.lower()} by {name}]({name}-{order}.png)", ""]
     write_text(folder / "report.md", "\n".join(lines))
@@ -100,15 +100,10 @@ def _agreement(hardness: dict[str, Tensor], labels: Tensor) -> list[str]:
     return lines
 
 
-def _ends(path: Path, hardness: Tensor, train: Dataset, order: Order) -> None:
-    """The easiest or hardest images of each class."""
-    _grid(path, train, lambda rows: rows[ranked(hardness[rows], order)])
-
-
-def _grid(path: Path, train: Dataset, best: Callable[[Tensor], Tensor]) -> None:
-    """The first images of each class among those that `best` makes of its (n,) positions."""
+def _grid(path: Path, train: Dataset, choice: Choice) -> None:
+    """What is chosen of each class's images."""
     classes = range(min(train.num_classes, CLASSES))
-    shown = torch.cat([best(train.members(label))[:SHOWN] for label in classes])
+    shown = torch.cat([choice(train.members(label), SHOWN) for label in classes])
     save_grid(path, train.images[shown], train.labels[shown], train.class_names)
 
 

@@ -50,11 +50,7 @@ class ScoreTable:
         return len(self.labels)
 
     def column(self, rule: str) -> Tensor:
-        """(N,) scores of a rule.
-
-        Raises:
-            InputError: there are none.
-        """
+        """(N,) scores of a rule."""
         if rule not in self.columns:
             raise InputError(
                 f"the scores of {self.dataset} have no column {rule!r}, only "
@@ -63,11 +59,7 @@ class ScoreTable:
         return self.columns[rule]
 
     def hardness(self, rule: str) -> Tensor:
-        """(N,) scores of a rule, turned so that high is hard.
-
-        Raises:
-            InputError: as `column`.
-        """
+        """(N,) scores of a rule, turned so that high is hard."""
         column = self.column(rule)
         return column if RULES[rule].hard == "high" else -column
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -19,19 +20,11 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from latentdc import runtime
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, class_counts, hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.images import (
-    Images,
-    Plain,
-    Standardization,
-    contiguous,
-    fetch,
-    kind_of,
-    place,
-    send,
-)
+from latentdc.images import Images, Plain, Standardization, contiguous, fetch, kind_of, place, send
+from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network, new_network
 from latentdc.recipe import Scorer
 from latentdc.recipe.fields import nearest
@@ -143,12 +136,14 @@ def given_scorer(
     if last is not None and last.shape[0] == len(wordnet_ids()) != count:
         columns, count = imagenet_indices(data.class_names), len(wordnet_ids())
         model = build_network(settings.network, num_classes=count, resolution=resolution)
-    if differences := _differences(model.state_dict(), state):
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        why = " ".join(str(error).split()).partition(": ")[2]
         raise InputError(
-            f"{settings.weights} does not fit {settings.network} with {count} classes: "
-            f"{differences}; name the network of these weights in {key}."
-        )
-    model.load_state_dict(state)
+            f"{settings.weights} does not fit {settings.network} with {count} classes; name the "
+            f"network of these weights in {key}: {why[:300]}"
+        ) from error
     return Classifier(model, preparation(resolution, normalization), columns)
 
 
@@ -189,21 +184,6 @@ def preparation(resolution: int, normalization: Plain) -> Callable[[Tensor], Ten
     prepare: Callable[[Tensor], Tensor]
     prepare = v2.Compose([resize, v2.Normalize(normalization.mean, normalization.std)])
     return prepare
-
-
-def _differences(ours: dict[str, Tensor], given: dict[str, Tensor]) -> str:
-    """In words, or empty where the weights fit."""
-    counters = {key for key in ours if key.endswith("num_batches_tracked")}  # older files lack them
-    missing = sorted(ours.keys() - given.keys() - counters)
-    surplus = sorted(given.keys() - ours.keys())
-    shapes = [
-        f"{key} has shape {tuple(given[key].shape)} instead of {tuple(ours[key].shape)}"
-        for key in ours
-        if key in given and given[key].shape != ours[key].shape
-    ]
-    found = [f"{len(missing)} weights are missing ({', '.join(missing[:3])})"] if missing else []
-    found += [f"{len(surplus)} are unknown ({', '.join(surplus[:3])})"] if surplus else []
-    return ", ".join(found + shapes[:3])
 
 
 class ScorerTraining:
@@ -324,8 +304,70 @@ class ScorerTraining:
         self.done = int(state["done"])
 
 
+def real_classifier(
+    scorer: Scorer,
+    train: Dataset,
+    test: Dataset,
+    *,
+    normalization: Plain,
+    seed: int,
+    folder: Path,
+    accelerator: Accelerator,
+) -> tuple[Classifier, float]:
+    """The network of `prune.scorer`, trained to the end or given, and its accuracy on the test set.
+
+    Trained here it sees the training images as they are, without augmentation; it is kept in a
+    folder that the runs of a sweep share.
+
+    Raises:
+        InputError: weights that do not fit, or a classifier at chance.
+    """
+    if scorer.weights is not None:
+        size = scorer.resolution or train.resolution  # torchvision's own preparation would crop
+        classifier = given_scorer(replace(scorer, resolution=size), train, normalization)
+        classifier = classifier.to(accelerator.device)
+    else:
+        training = ScorerTraining(
+            train, scorer, normalization=normalization, seed=seed, accelerator=accelerator
+        )
+        classifier = training.classifier
+        facts = {
+            "data": hash_samples(train.hashes, train.labels, train.class_names),
+            "scorer": asdict(scorer),
+            "normalization": normalization.facts(),
+            "seed": seed,
+            "precision": accelerator.mixed_precision,
+        }
+        path = folder / f"{fingerprint(facts)}.safetensors"
+        if runtime.broadcast(accelerator, path.is_file()):
+            state = runtime.main_first(accelerator, lambda: _kept_classifier(path))
+            classifier.load_state_dict(state)
+        else:
+            quiet = not accelerator.is_main_process
+            epochs = tqdm(training.run(), "classifier", scorer.epochs, disable=quiet)
+            for _ in epochs:
+                pass
+            if accelerator.is_main_process:
+                save_tensors(path, classifier.state_dict())
+    classifier.eval().requires_grad_(False)
+    accuracy = real_accuracy(classifier, test.images, test.labels, accelerator.device)
+    advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
+    refuse_chance(accuracy, class_counts(test).tolist(), advice)
+    return classifier, accuracy
+
+
+def _kept_classifier(path: Path) -> State:
+    try:
+        return load_tensors(path)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({error}); remove it to train this classifier again."
+        ) from error
+
+
+@torch.no_grad()
 def real_accuracy(
-    classifier: nn.Module, images: Images, labels: Tensor, device: torch.device
+    classifier: Callable[[Tensor], Tensor], images: Images, labels: Tensor, device: torch.device
 ) -> float:
     """Share of up to `CHECKED` real images (N, ...) that a classifier names rightly."""
     chosen = choose(len(labels), CHECKED, generator(0, "teacher check"))

@@ -14,29 +14,23 @@ Order = Literal["easy", "hard", "middle"]
 Choice = Callable[[Tensor, int], Tensor]  # rows (n,), count -> (count,) of them, best first
 
 
-def select(
-    scores: Tensor, labels: Tensor, prune: Prune, hard: Literal["high", "low"] = "high"
-) -> Tensor:
-    """The samples at the easy or hard end of a score, or in its middle.
+def select(hardness: Tensor, labels: Tensor, prune: Prune) -> Tensor:
+    """(M,) ascending indices at the easy or hard end of a ranking, or in its middle.
 
     Args:
-        scores: (N,) floats such as losses, all finite.
+        hardness: (N,) finite, high is hard.
         labels: (N,) class indices.
-        prune: budget and order; of equal scores, the smaller index comes first.
-        hard: whether hard samples have high or low scores.
-
-    Returns:
-        (M,) ascending indices.
+        prune: budget and order; of equals, the smaller index comes first.
 
     Raises:
         InputError: as `class_budgets` and `total_budget`.
     """
-    hardness = scores if hard == "high" else -scores
+    return choose_rows(best_first(hardness, prune.order), labels, prune)
 
-    def best(rows: Tensor, count: int) -> Tensor:
-        return rows[ranked(hardness[rows], prune.order)[:count]]
 
-    return choose_rows(best, labels, prune)
+def best_first(hardness: Tensor, order: Order) -> Choice:
+    """The choice of those at one end of a ranking, or in its middle, see `ranked`."""
+    return lambda rows, count: rows[ranked(hardness[rows], order)[:count]]
 
 
 def ranked(hardness: Tensor, order: Order) -> Tensor:
@@ -61,18 +55,20 @@ def ranks(scores: Tensor) -> Tensor:
     return ranks
 
 
-def choose_rows(choice: Choice, labels: Tensor, prune: Prune) -> Tensor:
-    """(M,) ascending indices that a rule chooses, class by class or of all, as in `select`.
+def choose_rows(
+    choice: Choice, labels: Tensor, prune: Prune, every: list[int] | None = None
+) -> Tensor:
+    """(M,) ascending indices that a rule chooses, class by class or of all; `every` of `most_kept`.
 
     A choice from all that leaves a class out gives it the first sample that the rule chooses in it,
     in place of the last chosen one that is not the only one of its class, and says so once.
     """
     sizes = torch.bincount(labels)
     if prune.scope == "class":
-        budgets, rows = class_budgets(sizes.tolist(), prune), class_rows(labels)
+        budgets, rows = class_budgets(sizes.tolist(), prune, every), class_rows(labels)
         chosen = [choice(own, n) for own, n in zip(rows, budgets, strict=True) if n]
         return torch.cat(chosen).sort().values
-    picked = choice(torch.arange(len(labels)), total_budget(sizes.tolist(), prune))
+    picked = choice(torch.arange(len(labels)), total_budget(sizes.tolist(), prune, every))
     return _with_every_class(choice, picked, labels, sizes).sort().values
 
 
@@ -101,24 +97,21 @@ def _with_every_class(choice: Choice, picked: Tensor, labels: Tensor, sizes: Ten
     return torch.tensor(kept, dtype=torch.int64)
 
 
-def most_kept(sizes: list[int], prune: Prune, rows: list[int] | None = None) -> list[int]:
+def most_kept(sizes: list[int], prune: Prune, every: list[int] | None = None) -> list[int]:
     """How many of each class a budget can keep at most, which is known before anything is scored.
 
     Args:
         sizes: different samples of each class.
         prune: the budget.
-        rows: samples of each class, repeats among them, for messages.
-
-    Raises:
-        InputError: as `class_budgets` and `total_budget`.
+        every: samples of each class, repeats among them, for messages.
     """
     if prune.scope == "class":
-        return class_budgets(sizes, prune, rows)
-    total = total_budget(sizes, prune, rows)
+        return class_budgets(sizes, prune, every)
+    total = total_budget(sizes, prune, every)
     return [min(size, total) for size in sizes]
 
 
-def class_budgets(sizes: list[int], prune: Prune, rows: list[int] | None = None) -> list[int]:
+def class_budgets(sizes: list[int], prune: Prune, every: list[int] | None = None) -> list[int]:
     """How many of each class are kept, 0 only of classes that have none; see `most_kept`.
 
     Raises:
@@ -126,17 +119,18 @@ def class_budgets(sizes: list[int], prune: Prune, rows: list[int] | None = None)
     """
     if prune.count is None:
         return [_share(size, prune.keep) if size else 0 for size in sizes]
-    smallest, every = min(pair for pair in zip(sizes, rows or sizes, strict=True) if pair[0])
+    smallest, rows = min(pair for pair in zip(sizes, every or sizes, strict=True) if pair[0])
     if prune.count > smallest:
         raise InputError(
             f"prune.count keeps {prune.count} images of each class and the smallest class has "
-            f"{_of(smallest, every)}; a count per class is between 1 and that. For one count of "
-            "all images together set prune.scope=global."
+            f"{_of(smallest, rows)}; a count per class is between 1 and that. Where ipc and "
+            "mosaic.grid decide it, as for method.kind=selection and mosaic, choose smaller ones; "
+            "else prune.scope=global takes one count of all images together."
         )
     return [min(prune.count, size) for size in sizes]
 
 
-def total_budget(sizes: list[int], prune: Prune, rows: list[int] | None = None) -> int:
+def total_budget(sizes: list[int], prune: Prune, every: list[int] | None = None) -> int:
     """How many of all are kept; see `most_kept`.
 
     Raises:
@@ -146,18 +140,11 @@ def total_budget(sizes: list[int], prune: Prune, rows: list[int] | None = None) 
     total = _share(available, prune.keep) if prune.count is None else prune.count
     if not classes <= total <= available:
         raise InputError(
-            f"the budget is {total} of {_of(available, sum(rows or sizes))} images, and with "
+            f"the budget is {total} of {_of(available, sum(every or sizes))} images, and with "
             f"{classes} classes it is between {classes} and {available}, so that none stays empty; "
             "change prune.keep or prune.count."
         )
     return total
-
-
-def saved_classes(sizes: list[int], prune: Prune) -> int:
-    """How many classes a share of each would leave empty, were it not for their one best image."""
-    if prune.scope == "global" or prune.count is not None:
-        return 0
-    return sum(round(prune.keep * size) < 1 for size in sizes if size)
 
 
 def _share(members: int, keep: float) -> int:

@@ -46,6 +46,14 @@ class Evaluate:
             self.steps is None or self.steps >= 1,
             f"evaluate.steps is at least 1, got {self.steps}.",
         )
+        changed = {change.partition("=")[0] for change in self.changes}
+        for name in ("students", "seeds", "steps"):
+            same = changed & ({name, "epochs", "epochs_of_ipc"} if name == "steps" else {name})
+            require(
+                getattr(self, name) is None or not same,
+                f"evaluate.{name} and evaluate.changes=[{', '.join(sorted(same))}=...] say the "
+                "same; give one of them.",
+            )
         require(
             len(set(self.rows)) == len(self.rows),
             f"evaluate.rows names a row twice: {', '.join(self.rows)}.",

@@ -120,10 +120,7 @@ def check_fields(spec: object, prefix: str = "") -> None:
     """Refuse what no field of a dataclass may hold; the first line of its `__post_init__`.
 
     Numbers become their field's kind (1 is 1.0 where a float is meant), tuples and lists likewise.
-
-    Args:
-        spec: the instance.
-        prefix: dotted keys that lead to it, with a dot at the end.
+    The `prefix` of its dotted keys ends with a dot.
     """
     for field in fields(cast(Any, spec)):
         value = _field(field.type, getattr(spec, field.name), prefix + field.name)

@@ -128,15 +128,15 @@ class Teacher:
         check_fields(self, "labels.teachers.")
         expand_home(self, "labels.teachers.", "weights")
         self.check_size(None)
-        for key in ("epochs", "lr", "batch"):
+        for key in ("epochs", "lr", "batch", "resolution"):
             value = getattr(self, key)
-            require(value > 0, f"labels.teachers: {key} is positive, got {value}.")
+            require(value is None or value > 0, f"labels.teachers.{key} is positive, got {value}.")
         require_normalization(self.mean, self.std, "labels.teachers.")
         if self._in_file():
             require(
                 Path(str(self.weights)).is_file(),
-                f"labels.teachers: there is no file {self.weights}; weights are a safetensors "
-                f"file, {PRETRAINED!r}, or null to train the teacher.",
+                f"labels.teachers.weights: there is no file {self.weights}; give a safetensors "
+                f"file, {PRETRAINED!r}, or leave it out to train the network.",
             )
 
     def check_size(self, resolution: int | None) -> None:

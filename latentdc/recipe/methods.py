@@ -282,11 +282,6 @@ class Method:
                 f"{METHODS[self.kind].section or 'prune'}.",
             )
 
-    @property
-    def needs_prior(self) -> bool:
-        """Whether it works in the space of a prior."""
-        return self.kind not in METHODS or METHODS[self.kind].prior
-
     def check(self, recipe: Any) -> dict[str, Any]:
         """Refuse a recipe that does not go with the method; see `MethodKind.check`."""
         require(

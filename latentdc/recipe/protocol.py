@@ -12,7 +12,7 @@ from typing import Any, Literal
 from latentdc.errors import InputError
 from latentdc.recipe.checks import check_augment, require
 from latentdc.recipe.fields import check_fields
-from latentdc.recipe.labels import Labels, Teacher, Views, changed, idle
+from latentdc.recipe.labels import Labels, Views, changed, idle
 from latentdc.recipe.networks import check_network, parse_network
 
 # Raised when the same protocol would train another student. 2: VGG-11 under 64 px is DC's, decay of
@@ -249,22 +249,6 @@ class EvalProtocol:
             content["labels"]["teachers"] = [t.settings() for t in self.labels.teachers]
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "EvalProtocol":
-        """The protocol whose `asdict` went through JSON, which knows no tuples or whole keys."""
-        teachers = [Teacher(**_tuples(teacher)) for teacher in content["labels"]["teachers"]]
-        parts: dict[str, Any] = {
-            "views": Views(**_tuples(content["views"])),
-            "labels": Labels(**{**content["labels"], "teachers": teachers}),
-        }
-        for key in ("epochs_of_ipc", "batch_of_ipc"):
-            parts[key] = {int(ipc): value for ipc, value in content[key].items()}
-        return cls(**{**content, **parts})
-
-
-def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
 
 
 def _of_ipc(table: Mapping[int, int], ipc: int) -> int:

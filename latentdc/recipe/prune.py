@@ -69,7 +69,7 @@ class RuleSettings:
     """Numbers that single rules of pruning have.
 
     Attributes:
-        base: rule by which `ccs` and `d2` know what is hard.
+        base: rule by which `ccs`, `d2` and `gist` know what is hard.
         cutoff: share of the hardest images that `ccs` and `d2` leave out first.
         strata: intervals of difficulty of `ccs`.
         neighbours: of each image in the graph of `d2`.
@@ -78,6 +78,10 @@ class RuleSettings:
         span: epochs in a window of `tdds`.
         decay: of `tdds`, in (0, 1): weight of the last window.
         subsets: trainings of `memorization`, each without another part of the images.
+        diversity: of `gist`: lambda, weight of the smallest distance beside the mean easiness.
+        groups: random groups of each class, of which `s3` chooses one.
+        alpha: of `s3`, weight of the mean of the class.
+        beta: of `s3`, weight of the distance to the other classes' groups.
     """
 
     base: str = "aum"
@@ -89,6 +93,10 @@ class RuleSettings:
     span: int = 10
     decay: float = 0.9
     subsets: int = 4
+    diversity: float = 1.0
+    groups: int = 5
+    alpha: float = 0.4
+    beta: float = 0.9
 
     def __post_init__(self) -> None:
         check_fields(self, "prune.rules.")
@@ -98,10 +106,12 @@ class RuleSettings:
             f"prune.rules.base ranks images, and {self.base} chooses sets; such as aum or loss.",
         )
         require(0 <= self.cutoff < 1, f"prune.rules.cutoff is in [0, 1), got {self.cutoff}.")
-        for name, least in (("strata", 1), ("neighbours", 1), ("span", 3), ("subsets", 2)):
+        least = {"strata": 1, "neighbours": 1, "span": 3, "subsets": 2, "groups": 1}
+        for name, low in (
+            least | dict.fromkeys(("gamma", "diversity", "alpha", "beta"), 0)
+        ).items():
             value = getattr(self, name)
-            require(value >= least, f"prune.rules.{name} is at least {least}, got {value}.")
-        require(self.gamma >= 0, f"prune.rules.gamma is at least 0, got {self.gamma}.")
+            require(value >= low, f"prune.rules.{name} is at least {low}, got {value}.")
         require(0 < self.decay < 1, f"prune.rules.decay is in (0, 1), got {self.decay}.")
         require(
             self.clusters is None or self.clusters >= 1,
@@ -190,6 +200,11 @@ class Prune:
             not rule.chooses or self.order in ("easy", fixed),
             f"prune.order: {self.score} chooses a set of its own, which has no {self.order} end; "
             "leave prune.order out.",
+        )
+        require(
+            rule.stage != "groups" or self.scope == "class",
+            f"prune.scope=global ranks images of all classes together, and {self.score} chooses a "
+            "group of each; take scope=class.",
         )
         if self.scores is not None or self.coreset is not None or self.scorer.weights is None:
             return

@@ -14,6 +14,10 @@ from typing import Any, Literal
 from latentdc.errors import InputError
 from latentdc.recipe.fields import nearest
 
+Stage = Literal[
+    "contents", "predictions", "last", "records", "subsets", "features", "choice", "groups"
+]
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -35,7 +39,7 @@ class Rule:
     """
 
     function: str
-    stage: Literal["contents", "predictions", "last", "records", "subsets", "features", "choice"]
+    stage: Stage
     hard: Literal["high", "low"] = "high"
     free: bool = False
     base: str | None = None
@@ -60,7 +64,7 @@ class Rule:
     @property
     def chooses(self) -> bool:
         """Whether it chooses a set and ranks no image by itself."""
-        return self.stage == "choice"
+        return self.stage in ("choice", "groups")
 
     @property
     def needs_training(self) -> bool:
@@ -99,6 +103,8 @@ RULES = {
     "kcenter": Rule("features:kcenter", "choice"),
     "ccs": Rule("sampling:ccs", "choice", base="*"),
     "d2": Rule("features:d2", "choice", base="*"),
+    "gist": Rule("sets:gist", "choice", base="*"),
+    "s3": Rule("sets:s3", "groups"),
 }
 
 

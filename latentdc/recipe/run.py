@@ -69,6 +69,11 @@ class Recipe(MethodSections):
         section = METHODS[self.method.kind].section
         return None if section is None else getattr(self, section)
 
+    @property
+    def follows_experts(self) -> bool:
+        """Whether it matches their trajectories."""
+        return self.method.kind == "matching" and self.objective.kind == "mtt"
+
 
 def check_vectors(recipe: Recipe) -> None:
     """Refuse parts of a run, as far as its method uses them, that are not of one kind.
@@ -76,7 +81,8 @@ def check_vectors(recipe: Recipe) -> None:
     Raises:
         InputError: images with a space of vectors, or vectors with what is about images.
     """
-    in_prior = recipe.method.needs_prior
+    kind = recipe.method.kind
+    in_prior = kind in METHODS and METHODS[kind].prior
     if recipe.data.kind == "images":
         require(
             recipe.prior.kind != "vector" or not in_prior,
@@ -89,7 +95,7 @@ def check_vectors(recipe: Recipe) -> None:
         f"prior.kind={recipe.prior.kind} makes images, and data.kind is vectors; write prior: "
         "{kind: vector}.",
     )
-    if recipe.method.kind != "matching":
+    if kind != "matching":
         return
     require(
         recipe.objective.kind != "mtt",

@@ -53,10 +53,7 @@ VALUES = ("hash", "accuracy", "top5")  # of one training
 def by_seed(frame: pd.DataFrame, students: Sequence[str], value: str = "accuracy") -> list[float]:
     """Mean over students for each seed that all of them have; empty where one is missing.
 
-    Args:
-        frame: of one set under one protocol.
-        students: to average over.
-        value: `accuracy` or `top5`.
+    The frame is of one set under one protocol, the value `accuracy` or `top5`.
     """
     wide = frame.pivot(index="seed", columns="student", values=value)
     if not students or not set(students) <= set(wide.columns):

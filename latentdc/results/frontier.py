@@ -31,12 +31,8 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
 def save_frontier(path: Path, frame: pd.DataFrame, value: str = "accuracy") -> int:
     """Draw a panel for each protocol (rows) and student (columns), whole or not at all.
 
-    Sets whose bytes are not known are left out.
-
-    Args:
-        path: of the PNG.
-        frame: of `read_runs`.
-        value: `accuracy` or `top5`.
+    Sets whose bytes are not known are left out. The frame is one of `read_runs`, the value
+    `accuracy` or `top5`.
 
     Returns:
         Panels that were drawn; without any there is no picture.
@@ -62,7 +58,12 @@ def save_frontier(path: Path, frame: pd.DataFrame, value: str = "accuracy") -> i
         protocol = in_picture(f"{first['protocol']} ({first['protocol_hash']})")
         what = "top-5 test accuracy" if value == "top5" else "test accuracy"
         row[0].set_ylabel(f"{protocol}\n{what} in %")
-    found = {h.get_label(): h for row in axes for panel in row for h in _handles(panel)}
+    found = {
+        h.get_label(): h
+        for row in axes
+        for panel in row
+        for h in panel.get_legend_handles_labels()[0]
+    }
     figure.legend(
         found.values(), found.keys(), loc="outside lower center", ncols=min(6, len(found))
     )
@@ -108,7 +109,3 @@ def _scale(panel: Any, sizes: "pd.Series[float]") -> None:
         panel.xaxis.set_major_locator(MaxNLocator(4))
     panel.xaxis.set_major_formatter(EngFormatter("B"))
     panel.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _handles(panel: Any) -> list[Any]:
-    return list(panel.get_legend_handles_labels()[0])

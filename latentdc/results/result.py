@@ -191,50 +191,45 @@ def from_json(content: Mapping[str, Any]) -> list[Result]:
         InputError: they are of another version.
         ValueError, TypeError, KeyError: what `to_json` never writes.
     """
-    version = _checked("version", content["version"], int)
+    version = _checked("version", content["version"])
     if version != VERSION:
         do = "install a newer one" if version > VERSION else "remove it and run its command again"
         raise InputError(f"it has version {version} and this latentdc reads {VERSION}; {do}.")
-    protocols = _checked("protocols", content["protocols"], dict)
-    rows = _checked("results", content["results"], list)
-    results = [_result(_checked("a result", row, dict), protocols) for row in rows]
+    protocols, rows = (_checked(key, content[key]) for key in ("protocols", "results"))
+    results = [_result(row, protocols) for row in rows]
     if any(one.is_again(other) for n, one in enumerate(results) for other in results[:n]):
         raise ValueError("a result stands there twice")
     return results
 
 
-_TEXTS = ("set", "student", "protocol", "protocol_hash", "test", "run", "counts", "data")
+# Kinds and least values of what a file holds.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("set", "student", "protocol", "protocol_hash", "test", "hash"), (str,)),
+    **dict.fromkeys(("run", "counts", "data"), (str,)),
+    **dict.fromkeys(("version", "ipc", "classes", "steps", "image_bytes", "label_bytes"), (int,)),
+    **dict.fromkeys(("preprocessing", "labels", "machine"), (dict,)),
+    **dict.fromkeys(("protocols", "settings", "views"), (dict,)),
+    **dict.fromkeys(("results", "hashes", "accuracies", "top5"), (list,)),
+    **dict.fromkeys(("mean", "seconds"), (int, float)),
+    "unseen": (bool,),
+}
+_LEAST = {"ipc": 1, "classes": 1, "steps": 1, "image_bytes": 0, "label_bytes": 0, "seconds": 0}
 _OPTIONAL = ("run", "counts", "data", "top5", "image_bytes", "seconds")
 
 
 def _result(row: Mapping[str, Any], protocols: Mapping[str, Any]) -> Result:
     """A row of a file whose every value is of the kind that latentdc writes."""
     values = {each.name: row[each.name] for each in fields(Result) if each.name != "settings"}
-    given = {key: v for key, v in values.items() if not (key in _OPTIONAL and v is None)}
-    kinds = {
-        **dict.fromkeys(_TEXTS, (str,)),
-        **dict.fromkeys(("ipc", "classes", "image_bytes"), (int,)),
-        **dict.fromkeys(("preprocessing", "labels", "machine"), (dict,)),
-        **dict.fromkeys(("hashes", "accuracies", "top5"), (list,)),
-        "unseen": (bool,),
-        "seconds": (int, float),
-    }
-    for key, value in given.items():
-        _checked(key, value, *kinds[key])
-    for key in ("ipc", "classes"):
-        if row[key] < 1:
-            raise ValueError(f"{key} is {row[key]}")
-    for key, value in {**given, "label_bytes": row["labels"].get("label_bytes", 0)}.items():
-        if key in ("image_bytes", "label_bytes", "seconds"):
-            number = _checked(key, value, int, *([float] if key == "seconds" else []))
-            if not 0 <= number < math.inf:
-                raise ValueError(f"{key} is {number!r}")
-    settings = _checked("settings of the protocol", protocols[row["protocol_hash"]], dict)
-    if _checked("steps", settings["steps"], int) < 1 or row["steps"] != settings["steps"]:
-        raise ValueError(f"steps is {settings['steps']} and {row['steps']}")
+    for key, value in values.items():
+        if value is not None or key not in _OPTIONAL:
+            _checked(key, value)
+    _checked("label_bytes", row["labels"].get("label_bytes", 0))
+    settings = _checked("settings", protocols[row["protocol_hash"]])
     for part in ("views", "labels"):
-        _checked(part, settings[part], dict)
-    hashes = tuple(_checked("a hash", each, str) for each in row["hashes"])
+        _checked(part, settings[part])
+    if _checked("steps", settings["steps"]) != row["steps"]:
+        raise ValueError(f"steps is {settings['steps']} and {row['steps']}")
+    hashes = tuple(_checked("hash", each) for each in row["hashes"])
     values["accuracies"] = _accuracies(row["accuracies"], row["mean"], hashes)
     if row["top5"] is not None:
         values["top5"] = _accuracies(row["top5"], row["top5_mean"], hashes)
@@ -243,10 +238,14 @@ def _result(row: Mapping[str, Any], protocols: Mapping[str, Any]) -> Result:
     return Result(**{**values, "hashes": hashes, "settings": settings})
 
 
-def _checked(key: str, value: Any, *kinds: type) -> Any:
-    """A value of one of the kinds; true and false are no numbers."""
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+def _checked(key: str, value: Any) -> Any:
+    """A value of its kind, and not below its least; true and false are no numbers."""
+    kinds = _KINDS[key]
+    fits = isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    if not fits:
         raise TypeError(f"{key} is {show(value)}")
+    if key in _LEAST and not _LEAST[key] <= value < math.inf:
+        raise ValueError(f"{key} is {value!r}")
     return value
 
 
@@ -255,7 +254,7 @@ def _accuracies(values: Sequence[object], mean: object, hashes: Sequence[str]) -
     found = tuple(map(share, values))
     if not found or len(found) != len(hashes):
         raise ValueError(f"a result has {len(found)} accuracies of {len(hashes)} sets")
-    if not abs(statistics.fmean(found) - _checked("mean", mean, int, float)) < 1e-9:
+    if not abs(statistics.fmean(found) - _checked("mean", mean)) < 1e-9:
         raise ValueError(f"a mean is {mean!r}, and that of its values {statistics.fmean(found)!r}")
     return found
 

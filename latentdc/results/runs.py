@@ -39,12 +39,12 @@ class _Line:
     def is_of(self, other: "_Line") -> bool:
         """Whether both are of the same images, and nothing that both hold contradicts it.
 
-        Baselines may be those of another run.
+        Baselines may be those of another run, and a sweep holds the results of the runs inside it.
         """
         a, b = self.results[0], other.results[0]
-        shared = not self.own or (self.run, a.run) == (other.run, b.run)
+        nested = self.run in other.run.parents or other.run in self.run.parents
         return (
-            shared
+            (not self.own or nested or (self.run, a.run) == (other.run, b.run))
             and (a.set, a.ipc, a.conditions) == (b.set, b.ipc, b.conditions)
             and all(
                 _agree(one.hashes, two.hashes)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from latentdc.plain_text import in_markdown, markdown_table
+from latentdc.plain_text import aligned_table, in_markdown, markdown_table
 from latentdc.recipe.labels import OWN
 from latentdc.results.frame import UNSEEN, by_seed, over_seeds, percent, to_frame, unseen_students
 from latentdc.results.result import Result
@@ -14,14 +14,7 @@ MANY = 100  # classes from which publications report top-5 beside top-1
 
 def to_text(results: Sequence[Result]) -> str:
     """Aligned columns under lines that say what the numbers are."""
-    cells = _cells(results)
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    cells.insert(1, ["-" * width for width in widths])
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in cells
-    ]
-    return "\n".join([*_captions(results), "", *lines])
+    return "\n".join([*_captions(results), "", aligned_table(_cells(results))])
 
 
 def to_markdown(results: Sequence[Result]) -> str:

@@ -34,7 +34,7 @@ def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
 
 
 def collect(cells: Cells, folder: Path) -> dict[Point, list[Result]]:
-    """The results of the finished cells that have some, by every point that shares their run.
+    """The results of the finished cells, by every point that shares their run; perhaps none.
 
     `run` names these points, `seconds` are those of all distillation steps.
     """
@@ -42,11 +42,12 @@ def collect(cells: Cells, folder: Path) -> dict[Point, list[Result]]:
     home = shared_runs(cells, folder)
     for first in dict.fromkeys(home[point] for point in cells):
         target = cell_folder(folder, first)
-        results = cell_results(target) if is_finished(cells[first], target) else []
+        if not is_finished(cells[first], target):
+            continue
         points = [point for point in cells if home[point] == first]
         name = " and ".join(", ".join(point) for point in points)
-        named = [replace(result, run=name) for result in results]
-        found |= dict.fromkeys(points, named) if named else {}
+        named = [replace(result, run=name) for result in cell_results(target)]
+        found |= dict.fromkeys(points, named)
     return {point: found[point] for point in cells if point in found}
 
 
@@ -60,12 +61,8 @@ def of_cell(results: Sequence[Result], student: str) -> Result | None:
 def table(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results) -> str:
     """A table for each student, baselines that all cells share, and what the numbers are.
 
-    The last axis runs across; a single axis runs down, and students across.
-
-    Args:
-        axes: of the sweep.
-        wanted: all of its points.
-        results: those that are there.
+    The last axis runs across; a single axis runs down, and students across. `wanted` are all points
+    of the sweep, `results` those that are there.
     """
     every = [result for found in results.values() for result in found]
     students = list(dict.fromkeys(result.student for result in every))
@@ -80,6 +77,8 @@ def table(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results) -
     missing = sum(point not in results for point in wanted)
     if missing:
         lines.append(f"\n{missing} of {len(wanted)} cells are not finished.")
+    elif not every:
+        lines.append("All cells are finished, and evaluate.rows=[] evaluates nothing.")
     return "\n".join(lines)
 
 
@@ -113,18 +112,14 @@ def _grid(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, s
         cells = []
         for name in across:
             found = results.get((*start, name))
-            missing = "-" if (*start, name) in wanted else ""
-            cells.append(_cell(found, student) if found else missing)
+            result = of_cell(found, student) if found else None
+            if result is None:
+                cells.append("-" if found or (*start, name) in wanted else "")
+            else:
+                timed = "" if result.seconds is None else f" ({result.seconds:.0f} s)"
+                cells.append(percent(result.accuracies) + timed)
         rows.append([*start, *cells])
     return markdown_table(rows, left=len(leading))
-
-
-def _cell(results: Sequence[Result], student: str) -> str:
-    result = of_cell(results, student)
-    if result is None:
-        return "-"
-    timed = "" if result.seconds is None else f" ({result.seconds:.0f} s)"
-    return percent(result.accuracies) + timed
 
 
 def _baselines(results: Sequence[Result], student: str) -> list[str]:
@@ -163,13 +158,8 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, pa
     """Draw a panel for each combination of all axes but the last two, with a curve for each name.
 
     The curves are those of the axis before the last. They are the first student's accuracies with
-    their standard deviation; a second row of panels shows the time of distillation.
-
-    Args:
-        axes: of the sweep.
-        wanted: all of its points.
-        results: those that are there; curves have gaps where there are none.
-        path: of the PNG.
+    their standard deviation, with gaps where there are none; a second row of panels shows the time
+    of distillation.
 
     Returns:
         Whether it was drawn; it needs matplotlib and a finished cell.
@@ -178,7 +168,7 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, pa
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    cells = {point: of_cell(found, found[0].student) for point, found in results.items()}
+    cells = {p: of_cell(found, found[0].student) for p, found in results.items() if found}
     known = {point: result for point, result in cells.items() if result is not None}
     if not known:
         return False

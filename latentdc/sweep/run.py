@@ -15,11 +15,12 @@ from latentdc.data.dataset import different_counts
 from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
+from latentdc.experts.files import open_experts
 from latentdc.io import InUse, fingerprint, locked, read_json, write_json
-from latentdc.methods.matching import check_moves
-from latentdc.parts import build_prior, recipe_experts
+from latentdc.methods.checks import check_moves
 from latentdc.priors.files import WeightsMissing
-from latentdc.prune.prune import score_dataset
+from latentdc.priors.load import load_prior
+from latentdc.prune.score import score_dataset
 from latentdc.prune.select import most_kept
 from latentdc.ranks import warn
 from latentdc.recipe import Data, Recipe
@@ -184,7 +185,7 @@ def _check_moves(recipe: Recipe) -> None:
     if recipe.method.kind != "matching" or spec.lr_z > 0 or recipe.prior.kind != "diffusion":
         return  # the recipe itself was refused where it moves nothing
     try:
-        prior = build_prior(recipe, "meta")
+        prior = load_prior(recipe.prior, resolution=recipe.data.resolution, device="meta")
     except WeightsMissing:
         return
     learns = recipe.objective.kind == "mtt"
@@ -192,8 +193,10 @@ def _check_moves(recipe: Recipe) -> None:
 
 
 def _check_experts(recipe: Recipe, words: Sequence[str]) -> None:
+    if not recipe.follows_experts:
+        return
     try:
-        recipe_experts(recipe)
+        open_experts(recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed)
     except InputError as error:
         command = shlex.join(["latentdc", "experts", *words])
         raise InputError(f"{error} Here that is: {command}") from error
@@ -223,20 +226,10 @@ def share_scores(
 ) -> Path | None:
     """Score by all rules that the sweep asks this recipe's scorer for, unless that is done.
 
-    Another process that scores the same is waited for.
-
-    Args:
-        recipe: of the cell that comes next.
-        others: of all cells.
-        folder: of the sweep.
-        accelerator: device, precision and processes.
+    Another process that scores the same is waited for. `others` are the recipes of all cells.
 
     Returns:
         The folder of the scores; None where the cell needs none.
-
-    Raises:
-        InputError: as `score_dataset`.
-        RunError: likewise.
     """
     home = _scores_folder(recipe, folder)
     if home is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from latentdc.errors import InputError
 from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.data import require_images
-from latentdc.run_folder import CORESET
+from latentdc.run_folder import CORESET, SET
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.foreign.kinds import Kind, kind_of
 from latentdc.synthetic.foreign.numbers import NAMES, POSITIONS, Numbers
@@ -47,13 +47,13 @@ class Place:
     @property
     def run(self) -> Path:
         """The run folder in which it may lie."""
-        return self.path.parent if self.path.name in ("synthetic", CORESET) else self.path
+        return self.path.parent if self.path.name in (SET, CORESET) else self.path
 
     @property
     def name(self) -> str:
         """The last part of what the user called it, or of the run that it lies in."""
         path = Path(os.path.abspath(Path(self.given).expanduser()))
-        return (path.parent if path.name in ("synthetic", CORESET) else path).name
+        return (path.parent if path.name in (SET, CORESET) else path).name
 
     @property
     def is_core(self) -> bool:
@@ -190,15 +190,15 @@ def open_set(place: Place, train: "Dataset", data: Data | None = None) -> "Read"
 def _open_foreign(place: Place, train: "Dataset", data: Data) -> "Read":
     require_images(data, f"reading {place.given}, a set of others,")
     path, ipc, numbers, names = place.path, place.ipc, place.numbers, train.class_names
-    try:  # Readers are imported where they are needed: `datasets` takes a second.
-        if place.kind == "images":
-            from latentdc.synthetic.foreign.images import read_images
+    try:
+        if place.kind != "tensors":
+            from latentdc.synthetic.foreign import pictures
 
-            return read_images(path, names, ipc, numbers, train.resolution)
-        if place.kind == "rows":
-            from latentdc.synthetic.foreign.rows import read_rows
-
-            return read_rows(path, names, ipc, numbers, train.resolution, data.label)
+            if place.kind == "images":
+                split = pictures.folder_pictures(path)
+            else:
+                split = pictures.table_pictures(path, data.label)
+            return pictures.read_pictures(split, names, ipc, numbers, train.resolution)
         from latentdc.data.open import preprocessing
         from latentdc.synthetic.foreign.tensors import read_tensors
 

@@ -3,7 +3,9 @@ import torch
 from torch.nn import functional as F
 
 from latentdc.augment import mixing
+from latentdc.augment.views import draw_views
 from latentdc.draws import generator
+from latentdc.recipe.labels import Views
 
 LABELS, PARTNERS = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 1, 0, 2, 3, 2])
 KEPT = torch.tensor([0.0, 0.3, 0.5, 0.7, 1.0, 0.9])
@@ -38,7 +40,8 @@ def test_mixed_targets_sum_to_one_and_are_the_formula():
 
 
 def test_every_image_is_a_partner_once_and_shares_follow_beta():
-    assert mixing.draw_partners(50, generator(0)).sort().values.tolist() == list(range(50))
+    drawn = draw_views(Views(mix="mixup"), count=50, size=8, seed=0, epoch=0)
+    assert drawn["partner"].sort().values.tolist() == list(range(50))
     flat = mixing.draw_shares(4000, 1.0, seed=0, epoch=0)
     edges = mixing.draw_shares(4000, 0.2, seed=0, epoch=0)
     assert flat.var() == pytest.approx(1 / 12, abs=0.01)

@@ -1,12 +1,11 @@
 from pathlib import Path
 
-from latentdc.data.digits import open_digits
-from latentdc.data.open import KNOWN, Size, class_count, kept_size
+from latentdc.data.open import KNOWN, Size, class_count, kept_size, open_dataset
 from latentdc.recipe import Data
 
 
 def test_the_known_size_of_digits_is_right():
-    train, test = (open_digits(Data(), split) for split in ("train", "test"))
+    train, test = (open_dataset(Data(), split) for split in ("train", "test"))
     assert KNOWN["digits"] == (len(train), len(test), train.num_classes)
 
 

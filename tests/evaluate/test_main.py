@@ -201,12 +201,12 @@ def test_soft_labels_of_a_trained_teacher_are_stored_beside_the_rows(run, capsys
     mine.write_text(
         "name: mine\nstudents: [convnet3@2]\nseeds: 1\nsteps: 4\nbatch: 10\n"
         "views: {pad: 1}\nlabels: {source: stored, loss: kl, precision: uint8, top: 3, "
-        "teachers: [{network: resnet20@4, epochs: 3, batch: 32}]}"
+        "teachers: [{network: convnet3@8, epochs: 4, batch: 32}]}"
     )
     call = [str(run), f"protocol={mine}", "evaluate.rows=[distilled,random]", "threads=1"]
     main(call)
     printed = capsys.readouterr().out
-    assert re.search(r"Soft labels \(stored, [\d,]+ bytes\) of resnet20@4, right on", printed)
+    assert re.search(r"Soft labels \(stored, [\d,]+ bytes\) of convnet3@8, right on", printed)
     stores = sorted(path.name for path in (run / "labels").iterdir())
     assert len(stores) == 2  # of the set and of the random one
     cost = [row["labels"]["label_bytes"] for row in results(run)]
@@ -221,7 +221,7 @@ def test_wrong_calls_end_with_one_line_before_anything_is_trained(run, capsys):
     assert "did you mean 'evaluate.seeds'" in wrong(capsys, str(run), "evaluate.seds=2")
     assert "did you mean 'convnet3'" in wrong(capsys, str(run), "evaluate.students=[convnt3]")
     assert "convnet5 takes images" in wrong(capsys, str(run), "evaluate.students=[convnet5]")
-    assert "a set is named twice" in wrong(capsys, str(run), str(run))
+    assert "are the same set" in wrong(capsys, str(run), str(run))
     assert "are the same set" in wrong(capsys, str(run), f"{run}/synthetic")
     assert "by its folder, file or Hub id, got ''" in wrong(capsys, "")
     assert "cannot read protocol=[quick" in wrong(capsys, str(run), "protocol=[quick")

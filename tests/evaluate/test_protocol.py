@@ -1,12 +1,10 @@
-import json
 import subprocess
 import sys
-from dataclasses import asdict
 
 import pytest
 
 from latentdc.errors import InputError
-from latentdc.evaluate import EvalProtocol, load_protocol
+from latentdc.evaluate import load_protocol
 from latentdc.recipe.labels import Labels, Teacher, Views
 from tests.evaluate.toys import protocol
 
@@ -164,12 +162,6 @@ def test_weights_in_a_file_count_by_their_contents(tmp_path):
         return protocol(labels=Labels(source="online", teachers=[teacher])).hash
 
     assert hash_of(b"one", "a") == hash_of(b"one", "b") != hash_of(b"two", "c")
-
-
-def test_a_protocol_survives_json():
-    for name in ("rded", "edc-tiny", "quick", "minimax"):
-        some = load_protocol(name)
-        assert EvalProtocol.from_json(json.loads(json.dumps(asdict(some)))) == some
 
 
 def test_a_hash_is_the_same_in_another_process_and_version():

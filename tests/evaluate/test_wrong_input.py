@@ -82,8 +82,8 @@ def test_empty_sets_are_refused(budget):
     [
         ({"rows": ["randm"]}, "there is no row 'randm'; did you mean 'random'"),
         ({"rows": []}, "none of the rows"),
-        ({"ipc": 0}, "ipc is at least 1"),
-        ({"ipc": -2}, "ipc is at least 1"),
+        ({"ipc": 0}, "ipc is a whole number of at least 1"),
+        ({"ipc": -2}, "ipc is a whole number of at least 1"),
         ({"ipc": 1000}, "a random row of ipc 1000 needs as many"),
         ({"ipc": [1, 1]}, "ipc is that of 2 classes, and stripes has 3"),
     ],

@@ -67,9 +67,9 @@ def test_only_missing_experts_are_trained_and_come_out_the_same(tmp_path, monkey
     trained = []
     whole = training.train_expert
 
-    def counted(*given, **options):
-        trained.append(options["index"])
-        return whole(*given, **options)
+    def counted(index, *given, **options):
+        trained.append(index)
+        return whole(index, *given, **options)
 
     monkeypatch.setattr(training, "train_expert", counted)
     train(tmp_path, count=3)
@@ -89,10 +89,9 @@ def test_the_bytes_that_are_told_are_those_that_are_written(tmp_path, dtype):
 
 
 def train_weights() -> torch.Tensor:
-    data = coreset()
     return training.train_expert(
-        data.images, data.labels, Experts(epochs=2, batch=4, lr=0.1), network=NETWORK,
-        num_classes=2, normalization=NORMALIZATION, seed=3, index=0, accelerator=Accelerator(),
+        0, coreset(), Experts(epochs=2, batch=4, lr=0.1), network=NETWORK,
+        normalization=NORMALIZATION, seed=3, accelerator=Accelerator(),
     )["linear.weight"][2]  # fmt: skip
 
 

@@ -47,11 +47,8 @@ def objective(kind: str = "dm", batch: int = 4, **changes):
 def run(folder: Path | None = None, *, prior=None, kind: str = "dm", **options):
     changes = {name: options.pop(name) for name in ("batch", "augment") if name in options}
     given = {"steps": 10, "lr_z": 0.1, "lr_c": 0.1, "checkpoint_every": 5, **options}
-    context = Context(
-        ipc=given.pop("ipc", 2),
-        seed=given.pop("seed", 0),
-        accelerator=given.pop("accelerator", None),
-    )
+    of_context = {name: given.pop(name) for name in ("ipc", "seed", "accelerator") if name in given}
+    context = Context(**{"ipc": 2, **of_context})
     return match(
         dataset(),
         prior or small.prior(steps=2),

@@ -159,7 +159,7 @@ def raising(error):
 
 
 def test_ipc_above_the_smallest_class_is_found_before_anything_is_scored(capsys, monkeypatch):
-    monkeypatch.setattr("latentdc.prune.prune.compute_scores", raising(AssertionError("scored")))
+    monkeypatch.setattr("latentdc.prune.score.compute_scores", raising(AssertionError("scored")))
     line = refused(capsys, *PRUNED, "ipc=15")
     assert "ipc=15 is above the smallest class of the core set: '0' has 14 images" in line
 

@@ -1,6 +1,7 @@
 """Mini-batches of classes: which classes a step moves, and that it leaves the others alone."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,15 +9,15 @@ from accelerate import Accelerator
 
 from latentdc import checkpoint
 from latentdc.errors import InputError
+from latentdc.methods.checks import check_match
 from latentdc.methods.context import Context
 from latentdc.methods.latents import (
-    check_classes_per_step,
     initial_latents,
     most_together,
     own_classes,
     step_classes,
 )
-from latentdc.methods.matching import make_optimizer, match, match_steps
+from latentdc.methods.matching import Work, make_optimizer, match, match_steps
 from latentdc.methods.real import RealBatches
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Matching, ObjectiveSettings, Recipe
@@ -87,25 +88,20 @@ class Pull:
         pass
 
 
+def two_of_three(step):
+    return step_classes(3, 2, step, 0)
+
+
 def test_untouched_classes_and_their_momentum_are_left_alone():
     data, prior, steps = setup.dataset(), PixelPrior(8, clamp=False), 9
     latents = initial_latents(data, prior, range(3), ipc=2, seed=0)
     optimizer = make_optimizer(latents, Matching(lr_z=0.1))
     z = [part.detach().clone() for part in latents.z]
     velocity = [torch.zeros_like(part) for part in z]
-    run = match_steps(
-        latents,
-        prior,
-        Pull(),
-        RealBatches(data, range(3), batch=4, seed=0),
-        optimizer,
-        start=0,
-        steps=steps,
-        accelerator=Accelerator(),
-        classes=lambda step: step_classes(3, 2, step, 0),
-    )
-    for step in run:
-        moved = step_classes(3, 2, step.index, 0)
+    real = RealBatches(data, range(3), batch=4, seed=0)
+    work = Work(latents, prior, Pull(), real, optimizer, Accelerator(), two_of_three)
+    for step in match_steps(work, 0, steps):
+        moved = two_of_three(step.index)
         for label in moved:
             velocity[label] = 0.5 * velocity[label] + (z[label] - step.index)
             z[label] = z[label] - 0.1 * velocity[label]
@@ -124,7 +120,11 @@ def test_the_noted_loss_is_that_of_one_class(tmp_path):
 
 def test_mini_batches_that_cannot_be_are_refused():
     def check(per_step, processes=1, scope="class"):
-        check_classes_per_step(per_step, num_classes=10, processes=processes, scope=scope)
+        around = SimpleNamespace(num_processes=processes, device="cpu")
+        context = SimpleNamespace(ipc=1, accelerator=around)
+        objective = SimpleNamespace(scope=scope, state=dict)
+        settings, names = Matching(classes_per_step=per_step), list("abcdefghij")
+        check_match(names, [1] * 10, PixelPrior(8), objective, settings, context, steps=1)
 
     check(None, processes=4, scope="set"), check(10), check(4, processes=4)
     with pytest.raises(InputError, match="between the number of processes, 1, and that of classes"):

@@ -4,23 +4,20 @@ import os
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from latentdc import checkpoint
-from latentdc.evaluate.sets import views_for
 from latentdc.images import Normalization, fit_whitening
 from latentdc.methods import decode
 from latentdc.methods.context import Context
 from latentdc.methods.decode import show_latents, synthetic_set
 from latentdc.methods.latents import initial_latents
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe.labels import Views
 from tests.methods import setup
 
 
 def ends_with(latents, prior, folder=None):
     context = Context() if folder is None else checkpoint.in_folder(folder, Context())
-    return synthetic_set(latents, prior, setup.CLASSES, Accelerator(), context)
+    return synthetic_set(latents, prior, setup.CLASSES, context)
 
 
 def ends(prior, folder=None, ipc=3):
@@ -57,7 +54,6 @@ def test_images_of_a_distilled_set_are_no_mosaics():
     """So that views that cut mosaics into cells crop them whole, as they do the random images."""
     _, made = ends(PixelPrior(8))
     assert made.grid == 1
-    assert views_for(Views(crop=(0.08, 1.0), cells=2), made).cells is None
 
 
 def test_few_images_are_decoded_at_a_time_and_each_once(monkeypatch):
@@ -107,5 +103,5 @@ def test_a_picture_decodes_what_it_shows_alone(tmp_path, monkeypatch):
     prior = PixelPrior(8)
     latents = initial_latents(setup.dataset(), prior, range(3), ipc=3, seed=0)
     context = checkpoint.in_folder(tmp_path, Context())
-    show_latents(7, latents, prior, setup.CLASSES, Accelerator(), context)
+    show_latents(7, latents, prior, setup.CLASSES, context)
     assert sum(decoded) == 2 and (tmp_path / "grids" / "step-00000007.png").is_file()

@@ -11,7 +11,7 @@ from latentdc.images import from_uint8
 from latentdc.methods.context import Context
 from latentdc.methods.latents import initial_latents
 from latentdc.methods.log import StepLog
-from latentdc.methods.matching import image_gradient, make_optimizer, match_steps
+from latentdc.methods.matching import Work, image_gradient, make_optimizer, match_steps
 from latentdc.methods.real import RealBatches
 from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
@@ -27,13 +27,16 @@ def pieces(prior, **rates):
     return latents, optimizer, RealBatches(data, range(3), batch=4, seed=0)
 
 
+def work(latents, prior, objective, real, optimizer):
+    classes = latents.classes
+    return Work(latents, prior, objective, real, optimizer, Accelerator(), lambda _: classes)
+
+
 def test_two_steps_are_sgd_with_momentum_and_rates_of_their_own():
     prior, objective = small.prior(steps=2), setup.objective()
     latents, optimizer, real = pieces(prior)
     z, c, noise = (torch.cat(parts).detach() for parts in (latents.z, latents.c, latents.noise))
-    for _ in match_steps(
-        latents, prior, objective, real, optimizer, start=0, steps=2, accelerator=Accelerator()
-    ):
+    for _ in match_steps(work(latents, prior, objective, real, optimizer), 0, 2):
         pass
     velocity = [torch.zeros_like(z), torch.zeros_like(c)]
     for step in range(2):
@@ -52,11 +55,7 @@ def test_a_rate_of_zero_leaves_the_condition_alone():
     prior = small.prior(steps=2)
     latents, optimizer, real = pieces(prior, lr_c=0.0)
     before = torch.cat(latents.c).detach()
-    steps = match_steps(
-        latents, prior, setup.objective(), real, optimizer, start=0, steps=1,
-        accelerator=Accelerator(),
-    )  # fmt: skip
-    next(iter(steps))
+    next(match_steps(work(latents, prior, setup.objective(), real, optimizer), 0, 1))
     assert torch.equal(torch.cat(latents.c), before)
 
 
@@ -76,17 +75,10 @@ def test_the_loss_falls_from_noise():
     latents = initial_latents(digits, prior, range(10), ipc=1, seed=0, from_noise=True)
     settings = ObjectiveSettings(network="convnet3@16")
     objective = build_objective(settings, num_classes=10, resolution=16)
-    steps = match_steps(
-        latents,
-        prior,
-        objective,
-        RealBatches(digits, range(10), batch=32, seed=0),
-        make_optimizer(latents, Matching(lr_z=3.0)),
-        start=0,
-        steps=30,
-        accelerator=Accelerator(),
-    )
-    losses = [step.loss.item() for step in steps]
+    real = RealBatches(digits, range(10), batch=32, seed=0)
+    optimizer = make_optimizer(latents, Matching(lr_z=3.0))
+    run = match_steps(work(latents, prior, objective, real, optimizer), 0, 30)
+    losses = [step.loss.item() for step in run]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
@@ -111,13 +103,13 @@ def test_an_objective_over_the_whole_set_reaches_the_images():
 
 
 def log(**options):
-    given = {"start": 0, "steps": 30, "shared": False, **options}
+    given = {"start": 0, "steps": 30, "shared": False, "advice": "Rest", **options}
     return StepLog(**given, accelerator=Accelerator())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step():
     steps = log()
-    with pytest.raises(RunError, match="nan at step 3"):
+    with pytest.raises(RunError, match=r"nan at step 3; .* Rest, and give"):
         for value in [1.0, 1.0, 1.0, float("nan"), *[1.0] * 6]:
             steps.record(torch.tensor(value))
 

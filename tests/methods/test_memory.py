@@ -33,11 +33,11 @@ def test_auto_keeps_everything_where_it_fits(capsys):
 
 
 def test_auto_recomputes_where_it_does_not_and_says_so_once(tight, capsys, tmp_path):
-    made = setup.run(tmp_path, prior=small.prior(steps=2, memory="auto"))
+    made = setup.run(tmp_path, prior=small.prior(steps=2, memory="auto"), steps=2)
     assert capsys.readouterr().out.count("memory: low") == 1
     facts = kept(tmp_path)
     assert facts["memory"] == "low" and 1 <= facts["chunk"] < 6
-    fast = setup.run(prior=small.prior(steps=2))
+    fast = setup.run(prior=small.prior(steps=2), steps=2)
     torch.testing.assert_close(made.z, fast.z, rtol=1e-3, atol=1e-4)
 
 
@@ -46,10 +46,10 @@ def test_a_continued_run_keeps_its_plan_and_its_bits(monkeypatch, tmp_path):
         return small.prior(steps=2, memory="auto")
 
     monkeypatch.setattr(matching, "free_bytes", lambda device: TIGHT)
-    whole = setup.run(tmp_path / "whole", prior=auto())
-    setup.run(tmp_path / "parts", prior=auto(), steps=5)
+    whole = setup.run(tmp_path / "whole", prior=auto(), steps=3)
+    setup.run(tmp_path / "parts", prior=auto(), steps=2)
     monkeypatch.setattr(matching, "free_bytes", lambda device: 10**12)
-    parts = setup.run(tmp_path / "parts", prior=auto())
+    parts = setup.run(tmp_path / "parts", prior=auto(), steps=3)
     assert kept(tmp_path / "parts")["memory"] == "low"
     for name in ("images", "z", "c"):
         assert torch.equal(getattr(whole, name), getattr(parts, name)), name

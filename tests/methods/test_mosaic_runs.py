@@ -11,16 +11,19 @@ from PIL import Image
 from torch import nn
 from torchvision import models
 
-from latentdc import config, parts
+from latentdc import config
 from latentdc.data.open import open_splits
 from latentdc.distill import check, main
 from latentdc.errors import InputError
 from latentdc.evaluate.__main__ import main as evaluate
 from latentdc.evaluate.loading import load_protocol
+from latentdc.images import Normalization
 from latentdc.methods import find_method
 from latentdc.methods.mosaics import decoded_pictures, shaped
+from latentdc.prune import scorers
 from latentdc.prune.foreign import read_scores
 from latentdc.recipe import Data, Evaluate, Method, Mosaic, Prune, Rded, Recipe, Scorer
+from latentdc.run import Parts, _context
 from latentdc.sweep.__main__ import main as sweep
 from latentdc.synthetic import SyntheticSet
 from tests.evaluate.toys import TEST
@@ -188,8 +191,9 @@ def test_a_shipped_recipe_of_mosaics_is_taken_and_says_how_to_run_it(path):
     assert f"latentdc.distill recipes/{path.name}" in path.read_text()
 
 
-def own_method(coreset, prior, settings, context):
+def own_method(coreset, prior: None, settings, context):
     """A method of someone's own: black images."""
+    assert prior is None
     shape = (10 * context.ipc, 3, 16, 16)
     return SyntheticSet(
         torch.zeros(shape, dtype=torch.uint8),
@@ -201,21 +205,22 @@ def own_method(coreset, prior, settings, context):
 
 def test_a_method_of_ones_own_is_named_by_its_module(tmp_path):
     kind = f"method={{kind: '{__name__}:own_method', options: {{colour: black}}}}"
-    main(["digits_ipc1", kind, "prior.kind=pixel", "prior.weights=null", "prune.keep=1",
-          "evaluate.rows=[]", "threads=1", f"output={tmp_path}"])  # fmt: skip
+    words = ["prune.keep=1", "evaluate.rows=[]", "threads=1", f"output={tmp_path}"]
+    main(["digits_ipc1", kind, *words])
     made = SyntheticSet.from_pretrained(tmp_path)
     assert made.images.max() == 0 and made.provenance["colour"] == "black"
+    assert "prior" not in made.provenance
 
 
-def no_set(*_):
+def no_set(coreset, prior: None, settings, context):
     return 3
 
 
-def two_of_each(coreset, prior, settings, context):
+def two_of_each(coreset, prior: None, settings, context):
     return own_method(coreset, prior, {"colour": ""}, replace(context, ipc=2 * context.ipc))
 
 
-def other_names(coreset, prior, settings, context):
+def other_names(coreset, prior: None, settings, context):
     made = own_method(coreset, prior, {"colour": ""}, context)
     return replace(made, class_names=tuple("abcdefghij"))
 
@@ -229,7 +234,7 @@ def other_names(coreset, prior, settings, context):
     ],
 )
 def test_what_a_method_of_ones_own_returns_is_checked(tmp_path, capsys, method, message):
-    words = ["prior.kind=pixel", "prune.score=random", f"output={tmp_path}", *SMALL]
+    words = ["prune.score=random", f"output={tmp_path}", *SMALL]
     with pytest.raises(SystemExit) as end:
         main(["digits_ipc1", f"method.kind={__name__}:{method.__name__}", *words])
     assert end.value.code == 2 and message in capsys.readouterr().err
@@ -248,7 +253,7 @@ def test_a_picture_that_was_deleted_is_drawn_again(tmp_path):
 
 
 def test_too_small_a_class_is_found_before_a_classifier_is_trained(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("latentdc.run.real_classifier", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr("latentdc.run.real_classifier", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(SystemExit):
         main(["pca_digits", *CALL, "method.kind=rded", "ipc=40", f"output={tmp_path}"])
     assert "RDED chooses 160 crops" in capsys.readouterr().err
@@ -268,12 +273,12 @@ def test_a_damaged_classifier_is_named(tmp_path, capsys):
 
 def test_a_given_classifier_sees_what_its_weights_expect(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(parts, "given_scorer", lambda _, __, plain: seen.append(plain) or Blank())
-    monkeypatch.setattr(parts, "real_accuracy", lambda *_: 1.0)
+    monkeypatch.setattr(scorers, "given_scorer", lambda _, __, plain: seen.append(plain) or Blank())
+    monkeypatch.setattr(scorers, "real_accuracy", lambda *_: 1.0)
     scorer = Scorer(weights=str(tmp_path), mean=(0.25,) * 3, std=(0.125,) * 3)
-    opened = SimpleNamespace(train=SimpleNamespace(resolution=8), test=TEST)
     recipe = Recipe(prune=Prune(scorer=scorer))
-    parts.real_classifier(recipe, opened, tmp_path, Accelerator())
+    opened = Parts(SimpleNamespace(resolution=8), TEST, None, None, None, None)
+    _context(recipe, opened, tmp_path, None, Accelerator()).real_classifier()
     assert (seen[0].mean, seen[0].std) == (scorer.mean, scorer.std)
 
 
@@ -289,12 +294,14 @@ def test_a_torchvision_classifier_sees_whole_images_at_their_size(monkeypatch, t
     """Its own preparation would enlarge them and crop the centre, and so cut a canvas."""
     network = Blank()
     monkeypatch.setattr(models, "get_model", lambda *_, **__: network)
-    monkeypatch.setattr(parts, "real_accuracy", lambda *_: 1.0)
+    monkeypatch.setattr(scorers, "real_accuracy", lambda *_: 1.0)
     names = {"class_names": ("tench", "parachute", "chain saw"), "resolution": 8, "kind": "images"}
     scorer = Scorer(network="resnet18", weights="torchvision", mean=(0.5,) * 3, std=(0.5,) * 3)
-    opened = SimpleNamespace(train=SimpleNamespace(**names), test=TEST)
-    recipe = Recipe(prune=Prune(scorer=scorer))
-    classifier, _ = parts.real_classifier(recipe, opened, tmp_path, Accelerator())
+    train, normalization = SimpleNamespace(**names), Normalization(scorer.mean, scorer.std)
+    given = {"seed": 0, "folder": tmp_path, "accelerator": Accelerator()}
+    classifier, _ = scorers.real_classifier(
+        scorer, train, TEST, normalization=normalization, **given
+    )
     images = torch.rand(2, 3, 8, 8) * 2 - 1
     classifier(images)
     torch.testing.assert_close(network.seen, images)

@@ -133,12 +133,17 @@ def test_the_images_of_least_and_of_largest_effect_are_left_out():
     assert (brightness[out] < inside.min()).any() and (brightness[out] > inside.max()).any()
 
 
+def run(*place, **options):
+    """In the space of pixels, which is the quickest; the prior is of no account here."""
+    return setup.run(*place, prior=PixelPrior(8), **options)
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize("kind", ["dm", "dc"])
 def test_a_share_of_zero_is_a_run_without_trimming_bitwise_and_another_share_is_not(kind):
-    plain = setup.run(kind=kind, steps=4)
-    assert same(plain, setup.run(kind=kind, steps=4, trim=Trim(share=0.0, refresh=1)))
-    assert not same(plain, setup.run(kind=kind, steps=4, trim=TRIM))
+    plain = run(kind=kind, steps=4)
+    assert same(plain, run(kind=kind, steps=4, trim=Trim(share=0.0, refresh=1)))
+    assert not same(plain, run(kind=kind, steps=4, trim=TRIM))
 
 
 @pytest.mark.parametrize(
@@ -146,25 +151,25 @@ def test_a_share_of_zero_is_a_run_without_trimming_bitwise_and_another_share_is_
 )
 def test_a_continued_run_ends_bitwise_as_an_uninterrupted_one(tmp_path, kind, classes_per_step):
     options = {"kind": kind, "classes_per_step": classes_per_step, "trim": TRIM}
-    whole = setup.run(tmp_path / "whole", **options)
-    setup.run(tmp_path / "parts", steps=5, **options)  # between two looks
-    assert same(whole, setup.run(tmp_path / "parts", **options))
+    whole = run(tmp_path / "whole", **options)
+    run(tmp_path / "parts", steps=5, **options)  # between two looks
+    assert same(whole, run(tmp_path / "parts", **options))
     told = [json.loads(x) for x in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
     shares = [line["trimmed"] for line in told]
     assert max(shares) > 0 and all(0 <= share < 1 for share in shares)
 
 
 def test_without_what_was_known_a_continued_run_would_end_elsewhere(tmp_path, monkeypatch):
-    whole = setup.run(trim=TRIM)
-    setup.run(tmp_path, steps=5, trim=TRIM)
+    whole = run(trim=TRIM)
+    run(tmp_path, steps=5, trim=TRIM)
     monkeypatch.setattr(Trimming, "restore", lambda self, state: None)
-    assert not same(whole, setup.run(tmp_path, trim=TRIM))
+    assert not same(whole, run(tmp_path, trim=TRIM))
 
 
 def test_a_folder_of_a_run_with_other_trimming_is_refused(tmp_path):
-    setup.run(tmp_path, steps=2, trim=TRIM)
+    run(tmp_path, steps=2, trim=TRIM)
     with pytest.raises(InputError, match=r"made with trim {'share': 0\.4.*this run has None"):
-        setup.run(tmp_path, steps=4)
+        run(tmp_path, steps=4)
 
 
 @pytest.mark.parametrize("prior", [PixelPrior(8), small.prior(steps=2)], ids=["pixel", "diffusion"])
@@ -181,7 +186,7 @@ def test_effects_are_those_on_decoded_images_and_never_decode_anything(prior, mo
 
 
 def test_batches_too_small_for_two_ends_stay_whole():
-    assert same(setup.run(batch=2), setup.run(batch=2, trim=TRIM))
+    assert same(run(batch=2), run(batch=2, trim=TRIM))
 
 
 def test_trimming_is_refused_where_no_single_image_has_an_effect():

@@ -9,7 +9,14 @@ from torch import nn
 from latentdc import config
 from latentdc.errors import InputError
 from latentdc.metrics.__main__ import main
-from latentdc.metrics.measure import Wanted, measure_saved, measure_set, to_text
+from latentdc.metrics.measure import (
+    Wanted,
+    decoder_bytes,
+    measure_saved,
+    measure_set,
+    to_text,
+)
+from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Data, PriorSettings, Recipe
 from latentdc.synthetic.open import Place
@@ -93,14 +100,15 @@ def test_a_set_whose_prior_is_not_here_is_measured_without_its_decoder(saved, ca
 def test_wrong_input_ends_in_one_line_before_anything_is_read(saved, capsys, tmp_path):
     folder = str(saved[0])
     for arguments, message in [
+        ([folder, "--ipc", "0"], "--ipc is at least 1, got 0"),
         ([folder, "ipc=3"], "changes nothing about a saved set"),
         ([folder, "--weights", "x"], "name it: --network NAME"),
         (
             [folder, "--network", "resnet20", "--weights", "nowhere"],
             "--weights: there is no file nowhere",
         ),
-        ([folder, "--network", "resnet20", "--epochs", "0"], "--epochs is at least 1, got 0"),
-        ([folder, "--network", "resnet20", "--size", "0"], "--size is a number of pixels, got 0"),
+        ([folder, "--network", "resnet20", "--epochs", "0"], "--epochs is positive, got 0"),
+        ([folder, "--network", "resnet20", "--size", "0"], "--size is positive, got 0"),
         ([folder, "--network", "linear"], "linear is a network of vectors"),
         ([folder, "--network", "convnet5"], "convnet5 takes images of"),
         ([folder, "--network", "vit", "--mean", "nan", "0", "0"], "error: --mean is a finite"),
@@ -110,6 +118,14 @@ def test_wrong_input_ends_in_one_line_before_anything_is_read(saved, capsys, tmp
         with pytest.raises(SystemExit) as end:
             main(arguments)
         assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_decoder_is_counted_without_its_encoder():
+    prior = load_prior(PriorSettings(weights="digits"), resolution=16)
+    space, denoiser = prior.autoencoder.autoencoder, vars(prior.denoiser).values()
+    parts = [space.decoder, space.post_quant_conv, *denoiser]
+    networks = [part for part in parts if isinstance(part, nn.Module)]
+    assert decoder_bytes(prior) == 4 * sum(p.numel() for n in networks for p in n.parameters())
 
 
 def test_a_set_of_other_classes_is_refused(saved):

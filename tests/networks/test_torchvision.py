@@ -7,33 +7,6 @@ from latentdc.networks.build import needs_two_images, outline
 from latentdc.recipe.networks import SMALL_STEM, SMALLEST
 
 
-def count(network):
-    return sum(p.numel() for p in network.parameters())
-
-
-@pytest.mark.parametrize(
-    ("name", "classes", "resolution", "parameters"),
-    [
-        ("torchvision/resnet18", 1000, 224, 11_689_512),
-        ("torchvision/resnet50", 1000, 224, 25_557_032),
-        ("torchvision/mobilenet_v2", 1000, 224, 3_504_872),
-        ("torchvision/efficientnet_b0", 1000, 224, 5_288_548),
-        ("torchvision/swin_t", 1000, 224, 28_288_354),
-        ("torchvision/resnet18-small", 10, 32, 11_173_962),  # kuangliu's ResNet-18 for CIFAR
-        ("resnet18-bn", 10, 32, 11_173_962),
-        ("resnet18-bn-he", 10, 32, 11_173_962),
-        ("resnet18-idc", 10, 224, 11_181_642),  # as GLaD's for ImageNet, but for its first weights
-        ("resnet18-imagenet", 10, 224, 11_181_642),
-        ("convnet3-bn", 10, 32, 320_010),
-        ("convnet4", 10, 64, 467_850),
-    ],
-)
-def test_students_have_the_published_number_of_parameters(name, classes, resolution, parameters):
-    with torch.device("meta"):
-        network = build_network(name, num_classes=classes, resolution=resolution)
-    assert count(network) == parameters
-
-
 def test_resnetap10_has_the_parameters_of_its_four_blocks():
     def block(before, width):
         convolutions = 9 * before * width + 9 * width * width
@@ -42,8 +15,9 @@ def test_resnetap10_has_the_parameters_of_its_four_blocks():
 
     body = block(64, 64) + block(64, 128) + block(128, 256) + block(256, 512)
     for resolution, kernel in [(64, 9), (128, 9), (224, 49)]:
-        network = build_network("resnetap10", num_classes=10, resolution=resolution)
-        assert count(network) == kernel * 3 * 64 + 2 * 64 + body + 512 * 10 + 10
+        network = outline("resnetap10", num_classes=10, resolution=resolution)
+        found = sum(p.numel() for p in network.parameters())
+        assert found == kernel * 3 * 64 + 2 * 64 + body + 512 * 10 + 10
 
 
 @pytest.mark.parametrize(("resolution", "last"), [(64, 8), (128, 8), (256, 8), (224, 7)])
@@ -59,14 +33,16 @@ def test_every_listed_name_is_torchvisions():
     assert {name.removesuffix(SMALL_STEM) for name in SMALLEST} <= set(known)
 
 
-FAMILIES = [
-    *("resnet18", "vgg11_bn", "densenet121", "mobilenet_v3_small", "mnasnet0_5", "alexnet"),
-    *("shufflenet_v2_x0_5", "efficientnet_b0", "regnet_x_400mf", "regnet_y_400mf"),
-    *("convnext_tiny", "swin_t", "swin_v2_t", "vit_b_32"),
+FAMILIES = ["resnet18", "shufflenet_v2_x0_5", "regnet_x_400mf", "swin_v2_t", "vit_b_32"]
+MORE = [
+    *("vgg11_bn", "densenet121", "mobilenet_v3_small", "mnasnet0_5", "alexnet", "swin_t"),
+    *("efficientnet_b0", "regnet_y_400mf", "convnext_tiny"),
 ]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
+)
 def test_every_family_has_an_outline_that_draws_nothing(name):
     resolution, before = SMALLEST[name], torch.random.get_rng_state()
     found = outline(f"torchvision/{name}", num_classes=3, resolution=resolution)

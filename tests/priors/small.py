@@ -1,5 +1,10 @@
 """A random prior small enough for tests, made of the components that real ones have."""
 
+import shutil
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import torch
 from diffusers import AutoencoderKL, DiTTransformer2DModel, UNet2DConditionModel, VQModel
 
@@ -99,11 +104,19 @@ def prior(precision: str = "no", **options: object) -> DiffusionPrior:
     )
 
 
-def save(folder) -> None:
+@cache
+def _saved() -> TemporaryDirectory:
+    saved = TemporaryDirectory()
+    folder = Path(saved.name)
     autoencoder().half().save_pretrained(folder / "vae")
     unet().half().save_pretrained(folder / "unet")
     embedding().half().save_pretrained(folder / "class_embedding")
     build_scheduler().save_pretrained(folder / "scheduler")
+    return saved
+
+
+def save(folder) -> None:
+    shutil.copytree(_saved().name, folder, dirs_exist_ok=True)
 
 
 FACTS = ("resolution", "class_names", "normalization", "seed", "precision", "device")

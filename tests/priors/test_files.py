@@ -61,7 +61,7 @@ def weight(prior) -> torch.Tensor:
 def hub(tmp_path, monkeypatch):
     """A repository as large ones are, of which files can be fetched by pattern."""
     remote, local = tmp_path / "remote", tmp_path / "local"
-    text_models.save_sd(remote)
+    text_models.copy_sd(remote)
     for name in CLUTTER:
         (remote / name).parent.mkdir(exist_ok=True)
         (remote / name).write_text("large")
@@ -124,7 +124,7 @@ def test_the_identity_follows_every_file_of_weights(tmp_path, form):
 
 @pytest.mark.parametrize("form", [".bin", ".fp16.safetensors", "shards"])
 def test_the_identity_follows_the_text_encoder(tmp_path, form):
-    text_models.save_sd(tmp_path)
+    text_models.copy_sd(tmp_path)
     folder, seen = tmp_path / "text_encoder", []
     for value in (0.0, 1.0):
         encoder = text_models.encoder(8)
@@ -152,14 +152,14 @@ def test_the_identity_follows_the_text_encoder(tmp_path, form):
     ],
 )
 def test_the_identity_follows_every_config_that_decides_the_computation(tmp_path, name, values):
-    text_models.save_sd(tmp_path)
+    text_models.copy_sd(tmp_path)
     before = load(tmp_path).identity
     (tmp_path / name).write_text(json.dumps(json.loads((tmp_path / name).read_text()) | values))
     assert load(tmp_path).identity != before
 
 
 def test_the_identity_is_of_what_is_read_alone(tmp_path):
-    text_models.save_sd(tmp_path / "a")
+    text_models.copy_sd(tmp_path / "a")
     before = load(tmp_path / "a").identity
     unet = tmp_path / "a/unet"
     text_models.unet(8).half().save_pretrained(unet, variant="fp16", max_shard_size="10KB")

@@ -116,7 +116,7 @@ def test_the_betas_are_those_of_diffusers_own_scheduler(tmp_path, kind, own):
     small.save(tmp_path)
     values = {"beta_schedule": kind, "beta_start": 0.0005, "beta_end": 0.03}
     values |= {"num_train_timesteps": 400}
-    write_schedule(tmp_path, **values)
+    write_schedule(tmp_path, _class_name=own.__name__, **values)
     prior = small.load(tmp_path, steps=7)
     cumulated = own(**values).alphas_cumprod
     wanted = [float(cumulated[t]) for t in prior.schedule.timesteps]
@@ -127,31 +127,19 @@ def test_the_betas_are_those_of_diffusers_own_scheduler(tmp_path, kind, own):
     "values",
     [
         {"beta_schedule": "cosine_v9"},
-        {"beta_schedule": ["linear"]},
         {"num_train_timesteps": "many"},
         {"num_train_timesteps": 0},
-        {"beta_start": "small"},
         {"trained_betas": "abc"},
-        {"trained_betas": [0.1, "b"]},
         {"timestep_spacing": "sparse"},
         {"trained_betas": []},
-        {"steps_offset": None},
         {"steps_offset": -1},
-        {"steps_offset": 0.5},
         {"num_train_timesteps": 10**9},
-        {"num_train_timesteps": 1000.0},
-        {"num_train_timesteps": True},
         {"beta_start": float("nan")},
         {"beta_start": 1.5},
-        {"beta_end": 2.0},
         {"beta_start": 0, "beta_end": 0},
         {"trained_betas": [0.01] * 50},
-        {"trained_betas": [0.01] * 2000},
-        {"trained_betas": [[0.01]] * 1000},
         {"trained_betas": [0.0] * 1000},
         {"trained_betas": [-0.1] * 1000},
-        {"set_alpha_to_one": "no"},
-        {"rescale_betas_zero_snr": "false"},
     ],
 )
 def test_a_schedule_of_nonsense_is_one_line(tmp_path, values):
@@ -279,24 +267,12 @@ def test_weights_of_the_old_attention_layers_of_autoencoders_are_read(tmp_path):
     assert after.decode(z).equal(before.decode(z))
 
 
-@pytest.mark.parametrize(
-    ("part", "values", "told"),
-    [
-        ("unet", {"block_out_channels": 8}, "block_out_channels=8 in its config.json"),
-        ("unet", {"sample_size": []}, "sample_size=[] in its config.json"),
-        ("unet", {"sample_size": "4"}, "sample_size='4' in its config.json"),
-        ("unet", {"in_channels": "2"}, "in_channels='2' in its config.json"),
-        ("unet", {"out_channels": 2.0}, "out_channels=2.0 in its config.json"),
-        ("unet", {"num_class_embeds": True}, "num_class_embeds=True in its config.json"),
-        ("class_embedding", {"class_names": "abc"}, "class_names='abc' in its config.json"),
-        ("class_embedding", {"class_names": [1, 2, 3]}, "class_names=[1, 2, 3] in its config"),
-    ],
-)
-def test_sizes_and_names_in_a_config_have_their_types(tmp_path, part, values, told):
+@pytest.mark.parametrize("names", ["abc", [1, 2, 3]])
+def test_names_in_a_config_are_texts(tmp_path, names):
     small.save(tmp_path)
-    path = tmp_path / part / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-    with pytest.raises(InputError, match=re.escape(told)):
+    path = tmp_path / "class_embedding" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"class_names": names}))
+    with pytest.raises(InputError, match=re.escape(f"class_names={names!r} in its config")):
         small.load(tmp_path)
 
 

@@ -151,13 +151,13 @@ def test_on_meta_shapes_are_known_without_weights_tokenizers_or_prompts(tmp_path
 
 
 def test_a_text_prior_without_prompts_says_what_it_needs(tmp_path):
-    text_models.save_sd(tmp_path)
+    text_models.copy_sd(tmp_path)
     with pytest.raises(InputError, match=r"load_prior needs `class_names`, from which its"):
         load(tmp_path, prompts=None)
 
 
 def test_a_prompt_is_never_cut(tmp_path):
-    text_models.save_sd(tmp_path)
+    text_models.copy_sd(tmp_path)
     with pytest.raises(InputError, match=r"has 13 tokens, and the prior reads 10; shorten"):
         load(tmp_path, prompts={"long": "abcdefghijklm"})
 
@@ -168,43 +168,40 @@ def test_a_prompt_is_never_cut(tmp_path):
         ("text_encoder", {"model_type": "t5"}, "is a t5; texts are encoded by"),
         ("unet", {"cross_attention_dim": 9}, "attends to tokens of width 9.*8 wide"),
         ("unet", {"class_embed_type": "projection"}, "it wants more than a text"),
-        ("unet", {"class_embed_type": "timestep"}, "it wants more than a text"),
-        ("unet", {"class_embed_type": "identity"}, "it wants more than a text"),
-        ("unet", {"class_embed_type": "simple_projection"}, "it wants more than a text"),
         ("unet", {"num_class_embeds": 5}, "num_class_embeds=5: it wants more than a text"),
-        ("unet", {"time_cond_proj_dim": 8}, "guidance scale, as latent consistency models do"),
+        ("unet", {"time_cond_proj_dim": 8}, "time_cond_proj_dim=.*: it wants more than"),
         ("unet", {"addition_embed_type": "text"}, "addition_embed_type=text: it wants more"),
-        ("unet", {"addition_embed_type": "text_image"}, "it wants more than a text"),
-        ("unet", {"addition_embed_type": "image"}, "it wants more than a text"),
-        ("unet", {"addition_embed_type": "image_hint"}, "it wants more than a text"),
         ("unet", {"addition_embed_type": "text_time"}, "lacks text_encoder_2"),
-        ("unet", {"encoder_hid_dim": 8}, "tokens of another encoder"),
-        ("unet", {"encoder_hid_dim_type": "ip_image_proj"}, "tokens of another encoder"),
-        ("unet", {"dual_cross_attention": True}, "the tokens of two encoders"),
-        ("unet", {"attention_type": "gated"}, "places of objects"),
+        ("unet", {"encoder_hid_dim": 8}, "encoder_hid_dim.*: it wants more than"),
+        (
+            "unet",
+            {"encoder_hid_dim_type": "ip_image_proj"},
+            "encoder_hid_dim.*: it wants more than",
+        ),
+        ("unet", {"dual_cross_attention": True}, "dual_cross_attention=True: it wants more"),
+        ("unet", {"attention_type": "gated"}, "attention_type=gated: it wants more"),
         ("unet", {"cross_attention_dim": [8, 8]}, r"attends to tokens of width \[8, 8\]"),
-        ("unet", {"in_channels": 5}, "takes 5 channels and predicts 2: .* as for inpainting"),
-        ("unet", {"in_channels": 9}, "takes 9 channels and predicts 2: .* as for inpainting"),
-        ("unet", {"in_channels": 4, "out_channels": 4}, "takes latents of 4 channels"),
-        ("unet", {"out_channels": 3}, "predicts 3 channels of latents with 2"),
+        ("unet", {"in_channels": 5}, "takes 5 channels and predicts 2, .* as for inpainting"),
+        (
+            "unet",
+            {"in_channels": 4, "out_channels": 4},
+            "takes 4 channels and predicts 4, of latents of 2",
+        ),
+        ("unet", {"out_channels": 3}, "takes 2 channels and predicts 3, of latents of 2"),
         ("unet", {"_class_name": "UNet3DConditionModel"}, "is a UNet3DConditionModel; known are"),
-        ("unet", {"_class_name": "UNetMotionModel"}, "is a UNetMotionModel; known are"),
         ("unet", {"_class_name": "FluxTransformer2DModel"}, "is a FluxTransformer2DModel; known"),
-        ("unet", {"_class_name": "SD3Transformer2DModel"}, "is a SD3Transformer2DModel; known"),
-        ("unet", {"_class_name": "PixArtTransformer2DModel"}, "is a PixArtTransf.*; known are"),
         ("unet", {"_class_name": "Transformer2DModel"}, "is no DiT, which takes class labels"),
         ("unet", {"_class_name": ["UNet2DModel"]}, "known are a UNet2DConditionModel"),
         ("scheduler", {"prediction_type": "sample"}, "predicts sample"),
     ],
 )
 def test_models_that_are_conditioned_otherwise_are_refused(tmp_path, part, values, told):
-    text_models.save_sd(tmp_path)
+    text_models.copy_sd(tmp_path)
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
     change(tmp_path / part / name, **values)
-    with pytest.raises(InputError, match=told):
-        load(tmp_path)
-    with pytest.raises(InputError, match=told):
-        load(tmp_path, device="meta")
+    for device in ("cpu", "meta"):
+        with pytest.raises(InputError, match=told):
+            load(tmp_path, device=device)
 
 
 @pytest.mark.parametrize(
@@ -212,11 +209,11 @@ def test_models_that_are_conditioned_otherwise_are_refused(tmp_path, part, value
     [
         ({"num_class_embeds": 3}, "num_class_embeds=3: it wants more than a class token"),
         ({"addition_embed_type": "text_time"}, "text_time: it wants more than a class token"),
-        ({"time_cond_proj_dim": 8}, "guidance scale, as latent consistency models do"),
-        ({"time_cond_proj_dim": 0}, "guidance scale, as latent consistency models do"),
+        ({"time_cond_proj_dim": 8}, "time_cond_proj_dim=.*: it wants more than"),
+        ({"time_cond_proj_dim": 0}, "time_cond_proj_dim=.*: it wants more than"),
         ({"num_class_embeds": 0}, "num_class_embeds=0: it wants more than a class token"),
         ({"class_embeddings_concat": True}, "class_embeddings_concat=True: it wants more than"),
-        ({"encoder_hid_dim_type": "text_proj"}, "tokens of another encoder"),
+        ({"encoder_hid_dim_type": "text_proj"}, "encoder_hid_dim.*: it wants more than"),
         ({"cross_attention_dim": 8}, "tokens of width 8, and its class_embedding makes them 6"),
         ({"in_channels": 5}, "takes 5 channels and predicts 2"),
     ],
@@ -259,7 +256,7 @@ def test_a_pixart_transformer_of_an_older_diffusers_is_no_dit(tmp_path):
 
 
 def test_flow_matching_is_not_guessed(tmp_path):
-    text_models.save_sd(tmp_path)
+    text_models.copy_sd(tmp_path)
     flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}
     (tmp_path / "scheduler/scheduler_config.json").write_text(json.dumps(flow))
     with pytest.raises(InputError, match="this prior is a flow, and published flows differ in"):

@@ -1,7 +1,10 @@
 """Random text-conditional models, small enough for tests and saved as the Hub has the real ones."""
 
 import json
+import shutil
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from diffusers import (
     EulerAncestralDiscreteScheduler,
@@ -90,6 +93,18 @@ def save_sd(folder: Path, prediction: str = "epsilon") -> StableDiffusionPipelin
         requires_safety_checker=False,
     )
     return saved(pipeline, folder)
+
+
+@cache
+def _saved() -> TemporaryDirectory:
+    saved = TemporaryDirectory()
+    save_sd(Path(saved.name))
+    return saved
+
+
+def copy_sd(folder: Path) -> None:
+    """As `save_sd`, of what it saved once."""
+    shutil.copytree(_saved().name, folder, dirs_exist_ok=True)
 
 
 def save_sdxl(folder: Path) -> StableDiffusionXLPipeline:

@@ -48,24 +48,17 @@ def test_as_many_duplicates_are_taken_as_were_kept():
     assert coreset_of(dataset, [0, 1]).indices(dataset).tolist() == [0, 1]
 
 
-def test_missing_images_are_counted():
+def test_missing_images_and_other_labels_and_classes_are_refused():
     dataset = colours()
-    without = dataset.select(torch.tensor([0, 1, 2, 3]))
-    with pytest.raises(InputError, match=r"2 of the 4 images .* are missing from colours train"):
-        coreset_of(dataset, [0, 1, 8, 9]).indices(without)
-
-
-def test_an_image_with_another_label_is_missing():
-    dataset = colours()
+    coreset = coreset_of(dataset, [0, 1, 8, 9])
     relabelled = dataclasses.replace(dataset, labels=1 - dataset.labels)
-    with pytest.raises(InputError, match=r"4 of the 4 images.*another label"):
-        coreset_of(dataset, [0, 1, 2, 3]).indices(relabelled)
-
-
-def test_other_class_names_are_refused():
-    other = dataclasses.replace(colours(), class_names=("red", "green"))
-    with pytest.raises(InputError, match="only one of them has blue, green"):
-        coreset_of(colours(), [0, 1]).indices(other)
+    for other, message in (
+        (dataset.select(torch.arange(4)), r"2 of the 4 images .* are missing from colours train"),
+        (relabelled, r"4 of the 4 images.*another label"),
+        (colours(names=("red", "green")), "only one of them has blue, green"),
+    ):
+        with pytest.raises(InputError, match=message):
+            coreset.indices(other)
 
 
 def test_no_class_may_be_empty():

@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
-from latentdc.prune import dynamics, measures
-from latentdc.prune.prune import score_dataset
+from latentdc.prune import dynamics, measures, score
+from latentdc.prune.dynamics import Workspace
 from latentdc.prune.rules.predictions import cross_entropy
+from latentdc.prune.score import score_dataset
 from latentdc.prune.scorers import ScorerTraining
-from latentdc.prune.scoring import Workspace
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES, Rule
 from tests.prune.toys import colours
@@ -80,10 +80,8 @@ def test_a_window_that_ends_early_trains_no_further(monkeypatch):
 
 def test_one_training_gives_all_scores_of_its_dynamics(monkeypatch):
     trained = []
-    made = dynamics.ScorerTraining
-    monkeypatch.setattr(
-        dynamics, "ScorerTraining", lambda *a, **k: trained.append(1) or made(*a, **k)
-    )
+    made = score.ScorerTraining
+    monkeypatch.setattr(score, "ScorerTraining", lambda *a, **k: trained.append(1) or made(*a, **k))
     table = scored()
     assert {*DYNAMICS, "entropy", "margin", "aum_probability"} <= set(table.columns)
     assert len(trained) == 1
@@ -101,7 +99,7 @@ def test_one_training_gives_all_scores_of_its_dynamics(monkeypatch):
 )
 def test_a_new_rule_of_any_stage_needs_no_more_than_its_line(monkeypatch, name, twin):
     monkeypatch.setitem(RULES, "twin", twin)
-    monkeypatch.setattr(dynamics, "refuse_chance", lambda *_: None)  # the toy is small for subsets
+    monkeypatch.setattr(score, "refuse_chance", lambda *_: None)  # the toy is small for subsets
     # The mean of a window of one epoch is what the last epoch alone gives.
     given = {"window": (4, 4) if twin.stage == "last" else None}
     alone, beside = (scored(columns=[column], **given).columns for column in ("twin", name))

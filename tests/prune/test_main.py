@@ -28,7 +28,9 @@ def recipe(tmp_path, monkeypatch):
 
 
 @pytest.mark.smoke
-def test_the_core_set_of_a_recipe_is_saved_and_counted(recipe, tmp_path, capsys):
+def test_the_core_set_of_a_recipe_is_saved_and_counted_and_the_next_needs_no_scorer(
+    recipe, tmp_path, capsys
+):
     main([recipe, "prune.order=hard"])
     train = open_dataset(Data(), "train")
     coreset = Coreset.load(tmp_path / "runs/quick/coreset.parquet")
@@ -37,6 +39,10 @@ def test_the_core_set_of_a_recipe_is_saved_and_counted(recipe, tmp_path, capsys)
     output = capsys.readouterr().out
     assert "kept 287 of 1437 images (loss, hard)\n  0: 28 of 142\n" in output
     assert "right on digits test" in output
+    kept = tmp_path / "runs/quick/scores.parquet"
+    main([recipe, f"prune.scores={kept}", "prune.score=aum", "prune.keep=0.1", "output=tenth"])
+    output = capsys.readouterr().out
+    assert "kept 142 of 1437 images (aum, easy)" in output and "right on" not in output
 
 
 def test_a_broken_recipe_leaves_one_line_code_two_and_no_files(recipe, tmp_path, capsys):
@@ -61,16 +67,6 @@ def test_help_and_a_wrong_network_answer_without_torch(recipe):
         assert done.stdout.endswith("False\n"), done.stderr
 
 
-def test_scores_are_kept_and_ten_budgets_need_no_scorer(recipe, tmp_path, capsys):
-    main([recipe])
-    kept = tmp_path / "runs/quick/scores.parquet"
-    assert kept.is_file()
-    capsys.readouterr()
-    main([recipe, f"prune.scores={kept}", "prune.score=aum", "prune.keep=0.1", "output=tenth"])
-    output = capsys.readouterr().out
-    assert "kept 142 of 1437 images (aum, easy)" in output and "right on" not in output
-
-
 @pytest.mark.smoke
 def test_a_report_counts_the_labels_to_check_of_each_class(recipe, tmp_path, capsys):
     (tmp_path / "aum.csv").write_text("aum\n" + "\n".join(str(i % 97) for i in range(1437)))
@@ -79,12 +75,6 @@ def test_a_report_counts_the_labels_to_check_of_each_class(recipe, tmp_path, cap
     head, _, *rows = (tmp_path / "pictures/report.md").read_text().split("\n\n")[2].splitlines()
     assert head.endswith("| labels to check |") and len(rows) == 10
     assert sum(int(row.split("|")[-2]) for row in rows) == 14  # 1 % of 1437
-
-
-def test_scores_that_say_nothing_of_labels_count_none(recipe, tmp_path):
-    (tmp_path / "s.csv").write_text("entropy\n" + "\n".join(str(i) for i in range(1437)))
-    main([recipe, "prune.scores=s.csv", "prune.score=entropy", "--report", "pictures"])
-    assert "labels to check" not in (tmp_path / "pictures/report.md").read_text()
 
 
 def test_a_scorer_that_is_only_looked_at_is_checked_before_anything(recipe, tmp_path, capsys):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune import prune as module
+from latentdc.prune import score as module
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.rules.sampling import random_scores
 from latentdc.recipe import Prune, Scorer

@@ -13,12 +13,10 @@ from safetensors.torch import save_file
 
 from latentdc.errors import InputError
 from latentdc.images import Normalization
-from latentdc.prune import dynamics
 from latentdc.prune.__main__ import main as prune
-from latentdc.prune.dynamics import Dynamics
-from latentdc.prune.prune import score_dataset
+from latentdc.prune.dynamics import Dynamics, Workspace
+from latentdc.prune.score import score_dataset
 from latentdc.prune.scorers import ScorerTraining
-from latentdc.prune.scoring import Workspace
 from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 
@@ -119,8 +117,8 @@ def test_a_kill_while_the_mark_is_written_loses_no_epoch(tmp_path, monkeypatch):
     assert all(torch.equal(column, again.columns[name]) for name, column in whole.columns.items())
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "epoch-1.safetensors", "features.npy"])
-@pytest.mark.parametrize("damage", [b"", b"text", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'"])
+@pytest.mark.parametrize("name", ["state.safetensors", "epoch-1.safetensors"])
+@pytest.mark.parametrize("damage", [b"", b"text"])
 def test_damage_to_what_a_scoring_left_is_told_in_one_line(tmp_path, monkeypatch, name, damage):
     home = begun(tmp_path, monkeypatch)
     assert (home / "run-0" / name).is_file()
@@ -142,27 +140,6 @@ def test_a_changed_byte_of_a_killed_scoring_is_not_gone_on_from(tmp_path, monkey
         scored(tmp_path)
 
 
-@pytest.mark.parametrize("weights", [False, True])
-def test_changed_features_of_a_killed_scoring_are_not_gone_on_from(tmp_path, monkeypatch, weights):
-    given = saved_weights(tmp_path) if weights else None
-    with monkeypatch.context() as patched:
-        patched.setattr(dynamics, "_of_features", raising(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            scored(tmp_path, given)
-    (path,) = tmp_path.glob("scoring/*/features.npy")
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(bytes(content))
-    with pytest.raises(InputError, match=r"features.npy is damaged .*; delete .*scoring"):
-        scored(tmp_path, given)
-
-
-def test_epochs_that_are_gone_are_not_taken_for_zeros(tmp_path, monkeypatch):
-    (begun(tmp_path, monkeypatch) / "run-0/epoch-1.safetensors").unlink()
-    with pytest.raises(InputError, match=r"epoch-1.safetensors is damaged \(it is gone\); delete"):
-        scored(tmp_path)
-
-
 def test_a_mark_of_other_bytes_is_no_ones_and_scoring_starts_anew(tmp_path, monkeypatch):
     whole, home = scored(None), begun(tmp_path, monkeypatch)
     mark = home / "fingerprint"
@@ -171,17 +148,25 @@ def test_a_mark_of_other_bytes_is_no_ones_and_scoring_starts_anew(tmp_path, monk
     assert all(torch.equal(column, again.columns[name]) for name, column in whole.columns.items())
 
 
-def test_features_of_another_shape_are_not_continued(tmp_path):
-    workspace = Workspace(tmp_path, {}, Accelerator())
-    workspace.array("features.npy", (4, 10), keep=False)
-    with pytest.raises(InputError, match=r"damaged \(float16 of shape \(4, 10\)\)"):
-        workspace.array("features.npy", (3, 10), keep=True)
+@pytest.mark.parametrize("damage", [b"", b"text", b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'"])
+def test_damage_to_features_that_a_scoring_left_is_told(tmp_path, monkeypatch, damage):
+    given = saved_weights(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Dynamics, "columns", raising(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            scored(tmp_path, given)
+    (tmp_path / "scoring/given/features.npy").write_bytes(damage)
+    with pytest.raises(InputError, match=r"features.npy is damaged .*; delete .*scoring"):
+        scored(tmp_path, given)
 
 
-@pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize(
-    ("place", "name", "looks_again"),
-    [(dynamics, "_of_features", False), (Workspace, "clear", True)],
+    ("given", "place", "name", "looks_again"),
+    [
+        (True, Dynamics, "columns", False),
+        (True, Workspace, "clear", True),
+        (False, Workspace, "clear", True),
+    ],
 )
 def test_features_outlive_a_kill_after_the_last_look(
     tmp_path, monkeypatch, place, name, looks_again, given

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune.select import choose_rows, class_budgets, ranked, saved_classes
+from latentdc.prune.select import choose_rows, class_budgets, ranked
 from latentdc.prune.select import select as select_by
 from latentdc.recipe import Prune
 
@@ -10,8 +10,8 @@ SCORES = torch.tensor([3.0, 1.0, 9.0, 8.0, 2.0, 7.0])
 LABELS = torch.tensor([0, 0, 1, 1, 0, 1])
 
 
-def select(scores, labels, hard="high", **keys):
-    return select_by(scores, labels, Prune(**keys), hard)
+def select(scores, labels, **keys):
+    return select_by(scores, labels, Prune(**keys))
 
 
 def test_easy_is_the_smallest_loss_ranked_within_each_class():
@@ -43,17 +43,6 @@ def test_ties_go_to_the_smaller_index(order):
 def test_easy_and_hard_halves_are_complements():
     halves = [select(SCORES, torch.zeros(6).long(), keep=0.5, order=o) for o in ("easy", "hard")]
     assert torch.cat(halves).sort().values.tolist() == list(range(6))
-
-
-@pytest.mark.parametrize("order", ["easy", "hard", "middle"])
-@pytest.mark.parametrize("scope", ["class", "global"])
-def test_the_sign_of_a_score_changes_nothing_but_its_name(order, scope):
-    for seed in range(5):
-        scores = torch.rand(30, generator=torch.Generator().manual_seed(seed))
-        labels = torch.arange(30) % 3
-        keys = {"keep": 0.3, "scope": scope, "order": order}
-        one = select(scores, labels, hard="high", **keys)
-        assert torch.equal(one, select(-scores, labels, hard="low", **keys))
 
 
 def test_the_middle_is_the_median_and_its_neighbours():
@@ -102,10 +91,6 @@ def test_an_impossible_budget_is_refused(keys, message):
 def test_the_smallest_class_of_a_refusal_is_one_that_has_images():
     with pytest.raises(InputError, match="the smallest class has 3"):
         class_budgets([5, 0, 3], Prune(count=4))
-
-
-def test_classes_that_a_share_would_empty_are_counted():
-    assert saved_classes([100, 3, 0, 10], Prune(keep=0.05)) == 2  # round(0.5) is 0
 
 
 def test_a_rule_that_chooses_sees_each_class_alone():

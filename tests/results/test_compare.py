@@ -123,6 +123,15 @@ def test_the_file_of_a_sweep_is_compared_by_its_cells(tmp_path, capsys):
     assert printed.count("| random |") == 2  # once in each table
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_sweep_and_its_own_cell_are_the_same_sets(tmp_path, order):
+    rows = table(distilled=((0.5, 0.6),), random=RANDOM)
+    cell = run(tmp_path / "sweep/easy/50", rows)
+    given = [cell, run(tmp_path / "sweep", [replace(row, run="easy, 50 %") for row in rows])]
+    found = names(read_runs([given[place] for place in order]))
+    assert found == [[("50", "easy, 50 %")[order[0]], "random"]]
+
+
 def test_no_seed_of_a_row_that_two_files_of_a_run_hold_is_dropped(tmp_path):
     folder = tmp_path / "a"
     run(folder, table(distilled=((0.5, 0.6, 0.7),), random=((0.25, 0.5, 0.75),)))

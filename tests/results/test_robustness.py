@@ -17,9 +17,9 @@ def test_the_raw_terms_are_differences_of_shares():
 
 
 def test_scores_follow_the_formula():
-    alpha = 0.25 * 0.3 - 0.75 * 0.5
+    alpha = (0.3 - 0.5) / 2
     expected = (math.exp(alpha) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
-    assert label_robust_score(0.5, 0.3, weight=0.25) == pytest.approx(expected)
+    assert label_robust_score(0.5, 0.3) == pytest.approx(expected)
     beta = 0.5 * 0.3 + 0.5 * 0.1
     expected = (math.exp(beta) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
     assert augmentation_robust_score(0.3, 0.1) == pytest.approx(expected)
@@ -34,5 +34,3 @@ def test_scores_of_accuracies_span_the_range_from_0_to_1():
 def test_percentage_points_are_refused():
     with pytest.raises(InputError, match=r"for 56.5 % pass 0.565"):
         hard_label_recovery(56.5, 40.0)
-    with pytest.raises(InputError, match=r"a weight is in \[0, 1\]"):
-        label_robust_score(0.1, 0.1, weight=50)

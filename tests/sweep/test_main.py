@@ -7,7 +7,7 @@ from filelock import FileLock, Timeout
 
 from latentdc.errors import InputError
 from latentdc.io import write_json
-from latentdc.prune import prune as module
+from latentdc.prune import score as module
 from latentdc.prune.score_table import ScoreTable
 from latentdc.ranks import warn
 from latentdc.recipe import Evaluate, Recipe

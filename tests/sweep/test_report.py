@@ -49,6 +49,13 @@ def test_the_distilled_row_is_the_cells_and_baselines_are_said_once():
     assert "not finished" not in text
 
 
+def test_cells_that_evaluate_nothing_are_finished():
+    for axes, point in (({"kept": {"1 %": []}}, ("1 %",)), (AXES, ("easy", "1 %"))):
+        text = table(axes, [point], {point: []})
+        assert "All cells are finished, and evaluate.rows=[] evaluates nothing." in text
+        assert "not finished" not in text
+
+
 def test_a_cell_without_a_row_of_its_own_shows_its_first_one():
     found = of_cell(result(random=(0.2, 0.4), full=(0.9, 0.9)), "convnet3@4")
     assert found.accuracies == (0.2, 0.4)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from latentdc.draws import generator
-from latentdc.errors import InputError
 
 FLOOR = math.log(1e-8)  # of a log-probability
 HELD_OUT = 0.3  # share of the images that a training of `memorization` does not see
@@ -79,16 +78,9 @@ def tdds(change: Tensor, span: int, decay: float) -> Tensor:
         change: (E, N) K of each epoch against the one before; row 0, without one, is not used.
         span: J, epochs in a window.
         decay: d in (0, 1).
-
-    Raises:
-        InputError: fewer epochs than a window has.
     """
     epochs = len(change)
-    if span > epochs:
-        raise InputError(
-            f"tdds looks at windows of prune.rules.span={span} epochs and there are {epochs}: "
-            "train the scorer for more prune.scorer.epochs, or choose a smaller span."
-        )
+    assert span <= epochs, "a recipe with fewer epochs is refused"
     windows = change[1:].unfold(0, span - 1, 1)  # (E - J + 1, N, J - 1)
     spread = (windows - windows.mean(dim=2, keepdim=True)).norm(dim=2)
     age = torch.arange(epochs - span, -1, -1)

@@ -15,6 +15,7 @@ from latentdc.prune.features import Features
 from latentdc.prune.select import ranked
 
 _CLOSEST = 1e-6  # 1 - cosine, below which two directions count as one
+_SWEEPS = 5  # of `s3` over all classes, as published
 _GRID = 0.1  # epsilon of `gist`
 _CACHED = 256 * 2**20  # bytes of distances that `gist` keeps
 
@@ -27,7 +28,6 @@ def s3(
     groups: int,
     alpha: float,
     beta: float,
-    sweeps: int,
 ) -> Tensor:
     """Positions of one random group of each class, chosen together; see `best_groups`.
 
@@ -40,9 +40,8 @@ def s3(
         counts: images that each class keeps.
         seed: of the groups.
         groups: G of each class.
-        alpha: as of `best_groups`, like the next two.
+        alpha: as of `best_groups`.
         beta: see there.
-        sweeps: see there.
     """
     names = sorted(name for name, count in counts.items() if count)
     drawn = {
@@ -56,7 +55,7 @@ def s3(
         [torch.stack([features.select(rows).mean() for rows in drawn[name]]) for name in names]
     )
     real = torch.stack([features.select(members[name]).mean() for name in names])
-    best = best_groups(centres, real, alpha=alpha, beta=beta, sweeps=sweeps)
+    best = best_groups(centres, real, alpha=alpha, beta=beta, sweeps=_SWEEPS)
     return torch.cat([drawn[name][g] for name, g in zip(names, best.tolist(), strict=True)])
 
 

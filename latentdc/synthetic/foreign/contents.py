@@ -25,11 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentdc.data.files import require_plausible
 from latentdc.errors import InputError
 from latentdc.ranks import say
 
-FREE = 2**28  # bytes that any file may unpack to
-MOST = 100  # times its own size that a larger one may; plain pictures of one colour reach 1000
 # What torch's unpickler raises on damaged files and on those that hold more.
 DAMAGED = (
     *(pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError),
@@ -223,24 +222,6 @@ def _require_one_size(shapes: Sequence[tuple[int, ...]], what: str, path: Path) 
     if len(sizes := dict.fromkeys(shapes)) > 1:
         raise InputError(
             f"{path}: its {what} have different sizes: {', '.join(map(str, [*sizes][:3]))}."
-        )
-
-
-def require_plausible(unpacked: int, path: Path) -> None:
-    """Refuse contents that a file of this size cannot honestly hold.
-
-    Args:
-        unpacked: bytes in memory.
-        path: of the file.
-
-    Raises:
-        InputError: says both sizes.
-    """
-    size = path.stat().st_size
-    if unpacked > FREE and unpacked > MOST * size:
-        raise InputError(
-            f"{path} would unpack {size:,} bytes to {unpacked:,}; a set of images does not shrink "
-            f"to less than a {MOST}th. Save it again without compression."
         )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from latentdc.config import RECIPE
 from latentdc.data.decode import SUFFIXES
-from latentdc.data.files import LeftOut, files_below, is_clutter, subfolders
+from latentdc.data.files import is_clutter, is_saved, subfolders
 from latentdc.synthetic.folder import PROVENANCE
 
 Kind = Literal["images", "rows", "tensors"]
@@ -47,23 +47,12 @@ def class_folders(folder: Path) -> list[Path]:
     return found
 
 
-def image_files(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
-    """Files with the suffix of an image format, at any depth, in lexicographic order."""
-    return files_below(folder, SUFFIXES, left_out)
-
-
 def parquet_files(folder: Path) -> list[Path]:
     """Those of its own and of its `data/` or `train/`, as Hub data sets have them."""
     found = [
         file for place in ("", "data/", f"{SPLIT}/") for file in folder.glob(f"{place}*.parquet")
     ]
     return sorted(file for file in found if file.is_file() and not is_clutter(file.name))
-
-
-def is_saved(folder: Path) -> bool:
-    """Whether `save_to_disk` of `datasets` wrote it: several splits, or one."""
-    one = all((folder / name).is_file() for name in ("state.json", "dataset_info.json"))
-    return one or (folder / "dataset_dict.json").is_file()
 
 
 def _holds_images(folder: Path, below: int = 0) -> bool:

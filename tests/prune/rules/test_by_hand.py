@@ -114,6 +114,29 @@ BY_HAND = {
         },
         [0, 2],
     ),
+    # 0.95 + sqrt(0.08) of the two easiest, 0.9 + 2 of the first and the third.
+    "gist": (
+        {
+            "features": PAIRS,
+            "hardness": torch.tensor([0.0, 0.1, 0.2, 1.0]),
+            "count": 2,
+            "diversity": 1.0,
+        },
+        [0, 2],
+    ),
+    # Both images of `ant` are as near to its mean; the second is the farther from `bee`.
+    "s3": (
+        {
+            "features": Features(np.array([[1, 0.2], [1, -0.2], [0, 1]], np.float32)),
+            "members": {"bee": torch.tensor([2]), "ant": torch.tensor([0, 1])},
+            "counts": {"bee": 1, "ant": 1},
+            "seed": 0,
+            "groups": 8,
+            "alpha": 0.4,
+            "beta": 0.9,
+        },
+        [1, 2],
+    ),
 }
 
 

@@ -5,34 +5,18 @@ from math import exp
 import pytest
 import torch
 
-from latentdc.errors import InputError
 from latentdc.prune.rules.dynamics import (
     aum,
     aum_probability,
     change_of,
-    forgetting,
     held_out_parts,
     margin_of,
-    memorization,
     tdds,
 )
 
 
 def draws(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def test_forgetting_counts_the_changes_from_right_to_wrong():
-    right = torch.tensor([[0, 1, 0, 1, 1], [1, 0, 1, 0, 1], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]])
-    margins = right.T * 2.0 - 1  # (epochs, images)
-    assert forgetting(margins).tolist() == [1, 2, 0, 5]  # the last is never right
-
-
-def test_what_is_never_learned_is_hardest_and_what_is_never_forgotten_easiest():
-    margins = draws(9, 40)
-    margins[:, 0], margins[:, 1] = -1, 1
-    scores = forgetting(margins)
-    assert scores.argmax() == 0 and scores.argmin() == 1
 
 
 def test_logit_margin_and_aum_are_those_of_the_paper():
@@ -69,20 +53,6 @@ def test_tdds_is_the_sum_over_windows_written_as_loops():
             spread = float((inside - inside.mean()).norm())
             expected += spread * decay * (1 - decay) ** (epochs - span - window)
         assert float(tdds(changes, span, decay)[image]) == pytest.approx(expected, rel=1e-5)
-
-
-def test_tdds_needs_as_many_epochs_as_a_window_has():
-    with pytest.raises(InputError, match=r"prune\.rules\.span=10 epochs and there are 4"):
-        tdds(torch.zeros(4, 2), 10, 0.9)
-
-
-def test_memorization_is_seen_minus_unseen():
-    p = torch.tensor([[0.9, 0.4], [0.5, 0.8], [0.7, 0.6]], dtype=torch.float64)
-    held_out = torch.tensor([[False, True], [True, False], [False, False]])
-    level = p - p.mean(dim=1, keepdim=True)  # [.25, -.25], [-.15, .15], [.05, -.05]
-    expected = [(0.25 + 0.05) / 2 + 0.15, (0.15 - 0.05) / 2 + 0.25]
-    assert level[0, 0].item() == pytest.approx(0.25)
-    assert memorization(-p.log(), held_out).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("subsets", "left_out"), [(2, 1), (4, 1), (10, 3)])

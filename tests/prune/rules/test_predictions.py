@@ -24,11 +24,6 @@ ERROR = P - F.one_hot(LABELS, 7)
 SURE = torch.tensor([[40.0, 0.0, -9.0], [41.0, 0.0, -9.0]])  # p rounds to 1 in float32
 
 
-def test_cross_entropy_agrees_with_torch():
-    expected = F.cross_entropy(LOGITS, LABELS, reduction="none")
-    torch.testing.assert_close(cross_entropy(LOGITS, LABELS), expected)
-
-
 def test_tiny_losses_are_still_ranked():
     labels = torch.zeros(2, dtype=torch.int64)
     assert F.cross_entropy(SURE, labels, reduction="none").tolist() == [0, 0]

@@ -145,6 +145,23 @@ def test_d2_takes_as_many_as_asked_and_the_hardest_only_where_nothing_else_is_le
     assert bool(set(chosen) & hardest) == (count > 27)
 
 
+def test_gist_is_greedy_by_ease_alone_or_finds_nearly_the_widest_set():
+    hardness = draws(12)
+    unit = POINTS[:12] / np.linalg.norm(POINTS[:12], axis=1, keepdims=True)
+    apart = np.linalg.norm(unit[:, None] - unit[None], axis=2)
+    keys = {"features": Features(POINTS[:12]), "hardness": hardness}
+    easiest = rule("gist", **keys, count=4, diversity=0.0)
+    assert easiest.tolist() == hardness.argsort()[:4].tolist()
+
+    def width(chosen):
+        return min(apart[i, j] for i, j in combinations(chosen, 2))
+
+    for count in (2, 3, 4):
+        widest = max(width(chosen) for chosen in combinations(range(12), count))
+        found = rule("gist", **keys, count=count, diversity=1e6)
+        assert width(found.tolist()) >= 0.45 * widest
+
+
 def test_random_scores_are_alike_over_the_unit_interval_and_follow_their_seed():
     hashes = torch.randperm(4000, generator=torch.Generator().manual_seed(0))
     one, other = random_scores(hashes, 0), random_scores(hashes, 1)

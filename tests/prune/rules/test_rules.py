@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune.prune import choose_coreset, score_dataset
+from latentdc.prune.prune import choose_coreset
+from latentdc.prune.score import score_dataset
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES, require_rule
 from tests.prune.toys import colours
@@ -24,6 +25,7 @@ SEEN = {
     "subsets": {"loss", "held_out"},
     "features": {"features", "labels", "seed", *SETTINGS},
     "choice": {"features", "hardness", "draws", "count", *SETTINGS},
+    "groups": {"features", "members", "counts", "seed", *SETTINGS},
 }
 
 
@@ -94,6 +96,10 @@ def test_dim_images_are_uncertain(name, table):
 @pytest.mark.parametrize("scope", ["class", "global"])
 def test_rules_that_choose_meet_the_budget_and_are_the_same_again(name, scope, table):
     train, scores = table
+    if scope == "global" and RULES[name].stage == "groups":
+        with pytest.raises(InputError, match=r"prune.scope=global .* s3 chooses a group of each"):
+            Prune(score=name, count=17, scope=scope)
+        return
     count = {"class": 9, "global": 17}[scope]
     rules = RuleSettings(strata=4, neighbours=3)
     prune = Prune(score=name, count=count, scope=scope, rules=rules)
@@ -107,7 +113,7 @@ def test_the_order_of_the_images_changes_no_choice(table):
     train, scores = table
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     moved = train.select(order)
-    for name in ("loss", "random", "ccs", "herding", "moderate"):
+    for name in ("loss", "random", "ccs", "herding", "moderate", "gist", "s3"):
         one = choose_coreset(scores, train, Prune(score=name, keep=0.2))
         other = choose_coreset(scores, moved, Prune(score=name, keep=0.2))
         assert set(one.hashes.tolist()) == set(other.hashes.tolist())

@@ -1,3 +1,4 @@
+import datasets
 import pytest
 
 
@@ -6,5 +7,7 @@ def one_cache(tmp_path_factory):
     """Networks that are trained to check class numbers are kept for all tests of this folder."""
     patch = pytest.MonkeyPatch()
     patch.setenv("LATENTDC_CACHE", str(tmp_path_factory.mktemp("cache")))
+    tables = str(tmp_path_factory.mktemp("datasets"))
+    patch.setattr(datasets.config, "HF_DATASETS_CACHE", tables)
     yield
     patch.undo()

@@ -2,10 +2,14 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.synthetic.foreign.images import read_images
+from latentdc.synthetic.foreign.pictures import folder_pictures, read_pictures
 from tests.synthetic.foreign.layouts import named, picture, rded
 
 NAMES = ("cat", "dog", "owl")
+
+
+def read_images(folder, names, ipc):
+    return read_pictures(folder_pictures(folder), names, ipc)
 
 
 def shades(found):
@@ -79,5 +83,5 @@ def test_mixed_sizes_and_damaged_or_missing_files_are_refused(tmp_path):
         read_images(root, NAMES, None)
     for file in (root / "00001").iterdir():
         file.unlink()
-    with pytest.raises(InputError, match="00001 has no images"):
+    with pytest.raises(InputError, match="no images of 1 of the test set's 3 classes: dog"):
         read_images(root, NAMES, None)

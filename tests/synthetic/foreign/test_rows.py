@@ -7,11 +7,15 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from latentdc.errors import InputError
-from latentdc.synthetic.foreign.rows import read_rows
+from latentdc.synthetic.foreign.pictures import read_pictures, table_pictures
 from latentdc.synthetic.open import find
 from tests.synthetic.foreign.layouts import picture
 
 NAMES = ("cat", "dog", "owl")
+
+
+def read_rows(folder, names, ipc, label=None):
+    return read_pictures(table_pictures(folder, label), names, ipc)
 
 
 def encoded(shade, size=(8, 8)):
@@ -112,7 +116,7 @@ def test_other_splits_beside_a_set_are_not_part_of_it(tmp_path, own, other):
 
 def test_rows_without_a_label_are_counted_and_a_pointer_says_what_to_run(tmp_path):
     rethinkdc(tmp_path, [0, 1, 2, -1], files=1)
-    with pytest.raises(InputError, match=r"1 of 4 rows of .* have no label; leave"):
+    with pytest.raises(InputError, match=r"1 of 4 rows have no label, first row 3; leave"):
         read_rows(tmp_path, NAMES, None)
     (path,) = tmp_path.glob("data/*.parquet")
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")

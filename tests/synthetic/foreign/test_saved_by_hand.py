@@ -394,7 +394,7 @@ def test_what_only_looks_like_a_picture_is_refused_or_passed_over(three, capsys)
         file.truncate(2**40)
     with pytest.raises(SystemExit):
         evaluate("folders")
-    assert "too many for a picture" in capsys.readouterr().err
+    assert "it has more than 1024 MiB" in capsys.readouterr().err
 
 
 def rows_file(path: str, images: object, labels: object, note: bytes | None = None) -> None:

@@ -1,0 +1,75 @@
+"""What the commands over saved sets, evaluate and measure, share. Imports no torch."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from latentdc import config
+from latentdc.cli import Parser
+from latentdc.errors import InputError
+from latentdc.recipe import Recipe
+from latentdc.synthetic.foreign.numbers import Numbers
+from latentdc.synthetic.open import Place, find
+
+
+def set_parser(command: str, description: str) -> Parser:
+    """The arguments that every command over saved sets has."""
+    parser = Parser(prog=command, description=description)
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="SET",
+        help="run folder, folder of a set, coreset.parquet, Hub data set id, or a set of others "
+        "(folder of image folders or parquet files, .pt or .npz tensors); then key=value, such as "
+        "data.source=FOLDER",
+    )
+    parser.add_argument("--recipe", help="recipe to use in place of the one that lies with the set")
+    parser.add_argument("--ipc", type=int, help="read the first so many images of each class")
+    parser.add_argument(
+        "--numbers",
+        choices=get_args(Numbers),
+        help="what class numbers in sets of others are: names of classes, or positions among them",
+    )
+    parser.add_argument("--output", help="folder of what is written (default: the run's)")
+    return parser
+
+
+def read_sets(
+    sets: Sequence[str],
+    overrides: Sequence[str],
+    options: argparse.Namespace,
+    changeable: Sequence[str],
+) -> tuple[list[Place], Recipe]:
+    """Where the sets lie, and the recipe that is named or lies with the first.
+
+    Args:
+        sets: as the user calls them.
+        overrides: of the recipe.
+        options: of `set_parser`.
+        changeable: sections of the recipe that do not describe the making of a set.
+    """
+    for key in (override.partition("=")[0] for override in overrides):
+        if key.partition(".")[0] not in changeable:
+            raise InputError(
+                f"{key!r} changes nothing about a saved set; here {', '.join(changeable)} can be "
+                "set, such as data.source=FOLDER."
+            )
+    if options.ipc is not None and options.ipc < 1:
+        raise InputError(f"--ipc is at least 1, got {options.ipc}.")
+    places = [find(given, options.ipc, options.numbers) for given in sets]
+    if options.numbers is not None and all(place.kind is None for place in places):
+        raise InputError(f"--numbers is about sets of others, and {sets[0]} is latentdc's own.")
+    named = options.recipe
+    path = places[0].recipe if named is None else config.find(named, "recipes")
+    return places, config.load(Recipe, path, overrides)
+
+
+def output_folder(places: Sequence[Place], given: str | None) -> Path:
+    """The run folder of a set that lies in one, else one named after the set or the evaluation."""
+    if given is not None:
+        return Path(given)
+    if len(places) > 1:
+        return Path("runs") / "evaluation"
+    place = places[0]
+    return place.run if place.run != place.path else Path("runs") / Path(place.given).name
