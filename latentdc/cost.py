@@ -64,7 +64,7 @@ def describe(recipe: Recipe) -> str:
     except WeightsMissing:
         prior = None
         lines["prior"] = f"{recipe.prior.weights}: {UNKNOWN}"
-    if prior and classes is not None and recipe.method.kind == "matching":
+    if prior and classes is not None and recipe.matches:
         lines |= _costs(recipe, prior, classes)
     return aligned(lines)
 
@@ -75,8 +75,11 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     images, moved = classes * recipe.ipc, per_step * recipe.ipc
     processes = PartialState().num_processes
     here = most_together(classes, per_step, min(processes, classes)) * recipe.ipc
-    inputs = prior_inputs(prior, 1)
-    forward = sweep(prior, inputs)
+    denoises, space = recipe.objective.kind == "denoise", prior
+    if denoises and isinstance(prior, DiffusionPrior):
+        space = prior.autoencoder
+    inputs = prior_inputs(space, 1)
+    forward = sweep(prior, inputs, denoises=denoises)
     plan = decoding_plan(recipe, prior, here)
     again = 0 if plan.memory == "fast" else 1
     calls = prior.calls if isinstance(prior, DiffusionPrior) else 1
@@ -102,7 +105,9 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         lines["classes per step"] = (
             f"{per_step:,}, so that each class is moved {updates:,.0f} times"
         )
-    if isinstance(prior, DiffusionPrior):
+    if denoises:
+        lines["denoiser"] = f"{moved:,} samples without guidance, forward and back, per step"
+    elif isinstance(prior, DiffusionPrior):
         branches = 1 if prior.guidance == 1 else 2
         lines["denoiser"] = (
             f"{calls} calls per sweep, {moved * calls * branches:,} samples"
@@ -135,11 +140,16 @@ def prior_inputs(prior: Prior, count: int) -> Inputs:
     return z, c, torch.empty_like(z) if prior.has_noise else None
 
 
-def sweep(prior: Prior, inputs: Inputs) -> float:
-    """Multiply-adds of decoding once; of a diffusion prior one denoiser call, times its calls."""
+def sweep(prior: Prior, inputs: Inputs, *, denoises: bool = False) -> float:
+    """Multiply-adds of decoding once; of a diffusion prior one denoiser call, times its calls.
+
+    Where the objective `denoises` it is one call without guidance.
+    """
     if not isinstance(prior, DiffusionPrior):
         return multiply_adds(lambda: prior.decode(*inputs))
     z, c, _ = inputs
+    if denoises:
+        return multiply_adds(lambda: prior.noise_in(z, 0, None))
     context = prior.context(c)
     call = multiply_adds(lambda: prior.predict(z, prior.schedule.timesteps[0], context))
     image = multiply_adds(lambda: prior.autoencoder.draw(z))
@@ -153,6 +163,8 @@ def student_passes(spec: ObjectiveSettings, classes: int, images: int) -> float:
         of_step = {"unrolled": 8.5, "replayed": 11.7, "constant": 10.7}  # counted on convnet3
         batch = min(trajectory.batch_syn or images, images)
         return of_step[trajectory.form] * trajectory.syn_steps * batch
+    if spec.kind == "denoise":
+        return 0
     real = classes * spec.batch
     if spec.kind == "dm":
         return real + 2 * images

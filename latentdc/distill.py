@@ -47,7 +47,7 @@ def check(recipe: Recipe) -> None:
     """
     check_vectors(recipe)
     size, kind = recipe.data.size, recipe.data.kind
-    if recipe.method.kind == "matching":
+    if recipe.matches:
         check_network(recipe.objective.network, size, kind)
     check_prune(recipe.prune, recipe.data)
     protocol = recipe_protocol(recipe.evaluate)

@@ -17,7 +17,7 @@ from latentdc.errors import InputError
 T = TypeVar("T")
 PATHS = (  # keys that a path of any kind may stand under
     *("source", "cache", "coreset", "scores", "features", "weights", "autoencoder", "experts"),
-    *("protocol", "output", "dataset", "start"),
+    *("protocol", "output", "dataset", "pool", "start"),
 )
 CLASSES = ("classes", "class_names", "names", "restricted_to")  # whose names are data: /m/01yrx
 _START = r"(?:file:/+|~[\w.-]*[/\\]|\.\.?[/\\]|/(?!/)|(?<!:)//+|[A-Za-z]:[/\\]|\\\\)"

@@ -15,7 +15,7 @@ from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.buffers import ReplayBuffers
-from latentdc.experts.files import ExpertFiles, open_experts
+from latentdc.experts.files import ExpertFiles, expert_snapshots, open_experts
 from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.io import as_read_back, write_bytes
 from latentdc.methods import find_method, require_set, takes_prior
@@ -30,15 +30,16 @@ from latentdc.priors.load import load_prior
 from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
-from latentdc.prune.scorers import real_classifier
+from latentdc.prune.scorers import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
-from latentdc.recipe import Recipe
+from latentdc.recipe import METHODS, Recipe
 from latentdc.results.result import RESULTS, Result, save, to_json
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CHECKPOINTS, CORESET, GRID, SET, claim_folder
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
+from latentdc.synthetic.open import find, open_set
 from latentdc.synthetic.push import push_folder, require_login
 
 # Provenance of a set that another name of the recipe, or another version, does not change.
@@ -159,7 +160,7 @@ class Parts:
         normalization: what networks see of images.
         prior: the space that a method works in; None where it needs none.
         objective: what to match; None for methods that match nothing.
-        experts: that trajectory matching follows; None for other objectives.
+        experts: that trajectory matching or a guide follows; None where nothing does.
         picture: see `Context`.
     """
 
@@ -203,13 +204,15 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
             )
     if experts is not None:
         experts.check(train, normalization)
-    if recipe.method.kind == "matching":
+    if recipe.matches:
         objective = build_objective(
             recipe.objective,
             num_classes=train.num_classes,
             resolution=train.resolution,
             normalization=normalization,
             experts=experts,
+            prior=prior,
+            class_names=train.class_names,
             seed=recipe.seed,
         )
     if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
@@ -223,6 +226,7 @@ def _context(
     """What the method may use of the run."""
     data, scorer = recipe.data, recipe.prune.scorer
     mean = scorer.mean or data.mean
+    seen = Normalization(mean, scorer.std or data.std)
     context = Context(
         ipc=recipe.ipc,
         seed=recipe.seed,
@@ -234,10 +238,27 @@ def _context(
             scorer,
             parts.train,
             parts.test,
-            normalization=Normalization(mean, scorer.std or data.std),
+            normalization=seen,
             seed=recipe.seed,
             folder=(trainings or folder / "trainings").parent / "classifiers",
             accelerator=accelerator,
+        ),
+        student=lambda few: trained_as_long(
+            scorer,
+            few,
+            len(parts.train),
+            normalization=seen,
+            seed=recipe.seed,
+            accelerator=accelerator,
+        ),
+        open_set=lambda name: open_set(find(name), parts.train, data)[0],
+        snapshots=lambda epochs: expert_snapshots(
+            parts.experts,
+            epochs,
+            network=recipe.objective.network,
+            train=parts.train,
+            normalization=parts.normalization,
+            device=accelerator.device,
         ),
         objective=parts.objective,
     )
@@ -307,15 +328,18 @@ def provenance(
             "weights": None if isinstance(prior, VectorPrior) else shared.prior.weights,
             "prior_hash": prior.identity,
         }
-    if shared.method.kind == "matching":
+    kind = shared.method.kind
+    if shared.matches:
         facts |= {
             "objective": shared.objective.kind,
-            "network": shared.objective.network,
+            "network": None if shared.objective.kind == "denoise" else shared.objective.network,
             "steps": shared.distill.steps,
         }
-    elif shared.settings is not None:
-        named = shared.settings if isinstance(shared.settings, dict) else asdict(shared.settings)
-        facts["settings"] = as_read_back(named)
+    if kind not in METHODS:
+        facts["settings"] = as_read_back(shared.method.options)
+    for name in METHODS[kind].sections if kind in METHODS else ():
+        if name != "distill":
+            facts["settings"] = as_read_back(asdict(getattr(shared, name)))
     return facts | {
         "ipc": shared.ipc,
         "rule": coreset.rule,

@@ -1,4 +1,4 @@
-"""The one training loop, and what it is fed with: batches in keyed order, InfoBatch, precision.
+"""The one training loop, and what it is fed with: batches in keyed order, samplers, precision.
 
 Students, teachers, scorers, experts, priors and the inner training of gradient matching all go
 through `fit`. Averages of weights, snapshots, progress bars and stopping are the caller's.
@@ -7,7 +7,7 @@ through `fit`. Averages of weights, snapshots, progress bars and stopping are th
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -149,6 +149,37 @@ def require_finite(loss: Tensor, network: nn.Module, what: str, advice: str) -> 
         )
 
 
+class Sampler(Protocol):
+    """Which of the images an epoch sees."""
+
+    def epoch(self, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """(M,) rows to see in this epoch and (M,) weights of their losses; None where all are 1."""
+
+
+class RandomSubsets:
+    """A sampler of other random images in each epoch, until all of them have been seen.
+
+    RS2 without replacement: Okanovic et al., "Repeated Random Sampling for Minimizing the
+    Time-to-Accuracy of Learning", ICLR 2024, https://openreview.net/forum?id=JnRStoIuTe. The images
+    are shuffled and dealt out to epochs in turn, then shuffled anew; the last epoch of a round is
+    filled up with the first images of it.
+
+    Args:
+        count: images.
+        size: of them, that an epoch sees.
+        seed: of the rounds.
+    """
+
+    def __init__(self, count: int, size: int, *, seed: int = 0) -> None:
+        self.count, self.size, self.seed = count, size, seed
+
+    def epoch(self, epoch: int) -> tuple[Tensor, None]:
+        """(size,) rows to see in this epoch; no weights."""
+        number, place = divmod(epoch, math.ceil(self.count / self.size))
+        order = torch.randperm(self.count, generator=generator(self.seed, "subsets", number))
+        return order.roll(-place * self.size)[: self.size], None
+
+
 class InfoBatch:
     """A sampler that leaves out some of what is already learned, anew in every epoch, without bias.
 
@@ -219,7 +250,7 @@ def epoch_batches(
     seed: int,
     *keys: int | str,
     join: bool = False,
-    infobatch: InfoBatch | None = None,
+    sampler: Sampler | None = None,
 ) -> list[Batch]:
     """One pass over `count` images in an order drawn by (seed, keys); the last batch may be short.
 
@@ -231,15 +262,15 @@ def epoch_batches(
         seed: of the draws.
         keys: of the pass, the last of them its epoch.
         join: as of `split`.
-        infobatch: which of the images the pass sees, None for all.
+        sampler: which of the images the pass sees, None for all.
     """
     source = generator(seed, *keys)
-    if infobatch is None:
+    if sampler is None:
         order, weights = torch.randperm(count, generator=source), None
     else:
-        seen, weights = infobatch.epoch(int(keys[-1]))
+        seen, weights = sampler.epoch(int(keys[-1]))
         places = torch.randperm(len(seen), generator=source)
-        order, weights = seen[places], weights[places]
+        order, weights = seen[places], None if weights is None else weights[places]
     parts = split(order, batch, join=join)
     weighed = [None] * len(parts) if weights is None else split(weights, batch, join=join)
     return [

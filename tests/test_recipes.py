@@ -14,12 +14,15 @@ from latentdc.errors import InputError
 from latentdc.networks import build_network
 from latentdc.recipe import Recipe
 from latentdc.recipe.subsets import SUBSETS, subset_indices, wordnet_ids
+from latentdc.sweep.spec import Sweep, expand
 from tests.priors import small
 
 SHIPPED = config.shipped_folder("recipes")
 PRIORS = sorted((SHIPPED / "priors").glob("*.yaml"), key=str)
 SWEEPS = sorted((SHIPPED / "sweeps").glob("*.yaml"), key=str)
 RUNS = sorted(SHIPPED.glob("*.yaml"), key=str)
+METHODS = sorted((SHIPPED / "methods").glob("*.yaml"), key=str)
+SETS = ("digits", "cifar10", "nette", "in1k")
 
 
 def name(path) -> str:
@@ -41,11 +44,11 @@ def test_all_recipes_are_seen():
         path.stem for path in RUNS
     }
     assert {"digits", "cifar10"} <= {path.stem for path in PRIORS}
-    assert {*RUNS, *PRIORS, *SWEEPS} == {*SHIPPED.rglob("*.yaml")}
+    assert {*RUNS, *PRIORS, *SWEEPS, *METHODS} == {*SHIPPED.rglob("*.yaml")}
 
 
 def test_recipes_of_cifar_10_normalise_alike_so_that_their_results_can_be_compared():
-    recipes = [config.load(Recipe, path) for path in RUNS]
+    recipes = [config.load(Recipe, path) for path in (*RUNS, *METHODS)]
     seen = {(r.data.mean, r.data.std) for r in recipes if "cifar10" in r.data.source}
     assert seen == {((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))}
     for path in SWEEPS:
@@ -82,6 +85,29 @@ def test_a_recipe_can_be_counted_before_anything_is_downloaded(path, capsys, tmp
     assert ("denoiser:" in printed) == (matching and recipe.prior.kind == "diffusion")
     assert ("GMAC" in printed) == matching
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_method_that_samples_has_a_recipe_for_each_set_and_is_accepted():
+    names = {path.stem.rpartition("_")[0] for path in METHODS}
+    assert names >= {"plain", "centres", "d4m", "ddoq", "mgd3", "dap", "igd", "d3hr", "s3", "dmgd"}
+    small = {"refine": ("digits", "cifar10")}  # ours, and not sized for ImageNet
+    every = {f"{name}_{one}" for name in names for one in small.get(name, SETS)}
+    assert {path.stem for path in METHODS} == every and names > {"cao2", "refine"}
+    for path in METHODS:
+        recipe = config.load(Recipe, path)
+        check(recipe)
+        kind = "refine" if path.stem.startswith(("cao2", "refine")) else "sampling"
+        assert recipe.method.kind == kind and recipe.ipc == 10
+        assert f"latentdc.distill recipes/methods/{path.name}" in path.read_text()
+
+
+def test_the_sweep_of_methods_has_the_settings_of_their_recipes():
+    cells = expand(config.load(Sweep, SHIPPED / "sweeps/methods_quick.yaml"))
+    for (name,), cell in cells.items():
+        if cell.method.kind == "sampling":
+            recipe = config.load(Recipe, SHIPPED / f"methods/{name}_digits.yaml")
+            assert (cell.sampling, cell.objective) == (recipe.sampling, recipe.objective)
+    assert {"easy core set", "PCA", "RDED"} <= {name for (name,) in cells}
 
 
 PUBLISHED = {  # LD3M's settings: objective, rate of z and c, share of the core set

@@ -21,6 +21,7 @@ from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.scorers import ScorerTraining
 from latentdc.recipe import Experts, Loops, Matching, ObjectiveSettings, Scorer, Trajectory
+from latentdc.synthetic import SyntheticSet
 from latentdc.training import InfoBatch, fit, moving_average, require_finite, split
 from tests.experts.toys import Wanderers
 
@@ -47,8 +48,8 @@ def student(network: str, count: int, batch: int, size: int = 32, **keys):
     data, accelerator = noise(count, size), keys.pop("accelerator", Accelerator())
     chosen = EvalProtocol(name="toy", students=[network], epochs=2, batch=batch, **keys)
     return train_student(
-        data, network, chosen.resolve(count, 2), seed=3, normalization=NORMALIZATION,
-        accelerator=accelerator,
+        SyntheticSet.from_real(data), network, chosen.resolve(count, 2), seed=3,
+        normalization=NORMALIZATION, accelerator=accelerator,
     )  # fmt: skip
 
 

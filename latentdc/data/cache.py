@@ -30,14 +30,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.decode import UNREADABLE, decode
 from latentdc.errors import InputError, is_full
 from latentdc.images import Images, MappedImages
-from latentdc.io import (
-    file_hash,
-    fingerprint,
-    load_with_metadata,
-    locked,
-    save_tensors,
-    writing,
-)
+from latentdc.io import file_hash, fingerprint, load_with_metadata, locked, save_tensors, writing
 from latentdc.plain_text import printable
 from latentdc.recipe import Data
 

@@ -22,13 +22,9 @@ def in_short(error: BaseException, length: int = 200) -> str:
 def read_card(path: Path, named: Path | None = None) -> dict[str, Any]:
     """The YAML mapping at the head of a card, or all of a YAML file; empty where there is none.
 
-    Args:
-        path: of the card.
-        named: how messages call it.
-
     Raises:
         InputError: it cannot be read, is written to take long, has malformed `configs`, or names a
-            file outside of its own folder or repository.
+            file outside of its own folder or repository. `named` is how this calls it.
     """
     named = named or path
     try:

@@ -76,9 +76,8 @@ def cifar_folder(source: Path) -> tuple[Path, _Layout] | None:
             ):
                 raise InputError(
                     f"{folder} holds Python pickles, which can run any program and are not opened; "
-                    f"take {archive} of the same page "
-                    "(https://www.cs.toronto.edu/~kriz/cifar.html), unpack it and make its folder "
-                    "data.source."
+                    f"take {archive} of https://www.cs.toronto.edu/~kriz/cifar.html, unpack it and "
+                    "make its folder data.source."
                 )
     return None
 

@@ -51,9 +51,7 @@ class Dataset:
         if not isinstance(hashes, Tensor) or hashes.shape != self.labels.shape:
             raise InputError(f"{self.name} needs one hash for each of its {len(self)} samples.")
         if hashes.dtype != torch.int64:
-            raise InputError(
-                f"{self.name}: hashes are int64, which tells samples apart, got {hashes.dtype}."
-            )
+            raise InputError(f"{self.name}: hashes are int64, got {hashes.dtype}.")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -117,12 +115,8 @@ def different_counts(dataset: Dataset) -> Tensor:
 def random_images(dataset: Dataset, ipc: int | Sequence[int], seed: int) -> Dataset:
     """Different images of each class (no exact repeats), drawn by (seed, class), ordered by class.
 
-    The row that every score stands beside.
-
-    Args:
-        dataset: to draw from.
-        ipc: images of every class, or of each one in label order.
-        seed: of the draw.
+    The row that every score stands beside. `ipc` counts images of every class, or of each one in
+    label order.
 
     Raises:
         InputError: a class has fewer different images.
@@ -145,10 +139,7 @@ def random_images(dataset: Dataset, ipc: int | Sequence[int], seed: int) -> Data
 def hash_samples(hashes: Tensor, labels: Tensor, class_names: Sequence[str]) -> str:
     """16 hex digits of a set of labelled samples, whatever their order; classes have an order.
 
-    Args:
-        hashes: (N,) int64 content hash of each sample.
-        labels: (N,) int64 indices into `class_names`.
-        class_names: in label order.
+    `hashes` and `labels` (N,) are as of `Dataset`.
     """
     samples = sorted(zip(hashes.tolist(), labels.tolist(), strict=True))
     return f"{hash_bytes(repr((tuple(class_names), samples)).encode()) % 2**64:016x}"
@@ -157,11 +148,8 @@ def hash_samples(hashes: Tensor, labels: Tensor, class_names: Sequence[str]) -> 
 def different_rows(hashes: Tensor, labels: Tensor) -> Tensor:
     """(M,) ascending rows of different samples: of those with one content and one label the first.
 
-    Where images are counted (budgets, random rows, starts), different ones are.
-
-    Args:
-        hashes: (N,) int64 content hash of each sample.
-        labels: (N,) int64.
+    Where images are counted (budgets, random rows, starts), different ones are. `hashes` and
+    `labels` (N,) are as of `Dataset`.
     """
     if len(labels) == 0:
         return torch.arange(0)
@@ -237,8 +225,7 @@ def _require_labels(labels: Tensor, count: int, names: tuple[str, ...], name: st
         )
     if len(labels) != count:
         raise InputError(f"{name} has {count} samples and {len(labels)} labels; give one each.")
-    beyond = int(((labels < 0) | (labels >= classes)).sum())
-    if beyond:
+    if beyond := int(((labels < 0) | (labels >= classes)).sum()):
         raise InputError(
             f"{name}: {beyond} of its {count} labels lie outside of 0 to {classes - 1}, the "
             f"indices of its {classes} class names; they run from {int(labels.min())} to "

@@ -43,15 +43,7 @@ def is_clutter(name: str) -> bool:
 
 
 def subfolders(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
-    """The folders in a folder, links to folders too, in lexicographic order.
-
-    Args:
-        folder: exists.
-        left_out: counts everything else.
-
-    Raises:
-        InputError: it cannot be read, or a name is not UTF-8.
-    """
+    """The folders in a folder, links to folders too, in lexicographic order; counts the rest."""
     left_out = LeftOut() if left_out is None else left_out
     found = []
     for entry in _entries(folder):
@@ -59,7 +51,7 @@ def subfolders(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
             left_out["hidden or system files"] += 1
         elif _kind(entry) != "folder":
             left_out["files beside the folders"] += 1
-        elif not _is_text(entry.name):
+        elif entry.name.encode(errors="replace").decode() != entry.name:
             place = printable(folder / entry.name)
             raise InputError(f"the folder {place} has a name that is not UTF-8; rename it.")
         else:
@@ -73,18 +65,14 @@ def files_below(
     """Files with one of the suffixes at any depth, in lexicographic order.
 
     Every folder is read once, whatever leads to it, so that no arrangement of links takes long.
-
-    Args:
-        folder: exists.
-        suffixes: in lower case, such as `.png`.
-        left_out: counts everything else by kind.
-
-    Raises:
-        InputError: a folder that cannot be read.
+    Suffixes are in lower case, such as `.png`; everything else is counted by kind.
     """
     left_out = LeftOut() if left_out is None else left_out
-    # A link to a folder above would bring in the images of other classes.
-    seen = {_identity(path) for path in _with_parents(folder)}
+    # A link to a folder above, as written or resolved, would bring in the images of other classes.
+    above = {
+        place for path in (folder.absolute(), folder.resolve()) for place in (path, *path.parents)
+    }
+    seen = set(map(_identity, above))
     waiting: list[Path] = [folder]
     found: list[Path] = []
     while waiting:
@@ -133,11 +121,7 @@ def tell(name: str, left_out: LeftOut) -> None:
 
 
 def require_plausible(unpacked: int, path: Path) -> None:
-    """Refuse contents, of so many bytes in memory, that a file of this size cannot honestly hold.
-
-    Raises:
-        InputError: says both sizes.
-    """
+    """Refuse contents, of so many bytes in memory, that a file of this size cannot hold."""
     size = path.stat().st_size
     if unpacked > _FREE and unpacked > _MOST * size:
         raise InputError(
@@ -183,17 +167,3 @@ def _kind(entry: os.DirEntry[str]) -> str:
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def _with_parents(folder: Path) -> set[Path]:
-    """The folder and all above it, as written and with links resolved."""
-    here, there = folder.absolute(), folder.resolve()
-    return {here, *here.parents, there, *there.parents}
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

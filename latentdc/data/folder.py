@@ -5,17 +5,10 @@ from pathlib import Path, PurePath
 
 import torch
 
+from latentdc.data import files
 from latentdc.data.cache import EncodedSplit
 from latentdc.data.classes import chosen_names, one_form
 from latentdc.data.decode import SUFFIXES
-from latentdc.data.files import (
-    TEST_SPLITS,
-    LeftOut,
-    files_below,
-    files_fingerprint,
-    subfolders,
-    tell,
-)
 from latentdc.errors import InputError
 from latentdc.plain_text import printable
 from latentdc.ranks import note
@@ -29,9 +22,9 @@ def is_class_tree(source: Path, split: str) -> bool:
 
     Folders of parquet files are none.
     """
-    folders = subfolders(source / split) if (source / split).is_dir() else []
-    tables = bool(folders) and bool(files_below(folders[0], {".parquet"}))
-    return bool(folders) and not (tables and not files_below(folders[0], SUFFIXES))
+    folders = files.subfolders(source / split) if (source / split).is_dir() else []
+    tables = bool(folders) and bool(files.files_below(folders[0], {".parquet"}))
+    return bool(folders) and not (tables and not files.files_below(folders[0], SUFFIXES))
 
 
 def folder_split(data: Data, split: str | None) -> EncodedSplit:
@@ -47,23 +40,25 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
         raise InputError(
             f"{name}: no folder {root}/<class>/; {_holds(root if root.is_dir() else source)}."
         )
-    left_out = LeftOut()
+    left_out = files.LeftOut()
     homes: dict[str, list[Path]] = defaultdict(list)
-    for entry in subfolders(root, left_out):
+    for entry in files.subfolders(root, left_out):
         homes[one_form(entry.name)].append(entry)
     kept = chosen_names(sorted(homes), data, name)
     paths: list[Path] = []
     labels: list[int] = []
     for label, class_name in enumerate(kept):
-        found = [p for home in homes[class_name] for p in files_below(home, SUFFIXES, left_out)]
+        found = [
+            p for home in homes[class_name] for p in files.files_below(home, SUFFIXES, left_out)
+        ]
         paths += found
         labels += [label] * len(found)
-    tell(name, left_out)
+    files.tell(name, left_out)
     return EncodedSplit(
         name=name,
         labels=torch.tensor(labels, dtype=torch.int64),
         class_names=tuple(kept),
-        fingerprint=files_fingerprint(paths),
+        fingerprint=files.files_fingerprint(paths),
         read=lambda row: read_picture(paths[row]),
         locate=lambda row: printable(paths[row]),
     )
@@ -73,7 +68,9 @@ def _test_split(source: Path, train: str) -> str:
     """A test split beside the training split, or in the folder itself, that has classes."""
     beside = PurePath(train).parent
     names = [
-        str(home / name) for home in dict.fromkeys((beside, PurePath())) for name in TEST_SPLITS
+        str(home / name)
+        for home in dict.fromkeys((beside, PurePath()))
+        for name in files.TEST_SPLITS
     ]
     passed_over: list[str] = []
     for split in names:
@@ -88,15 +85,15 @@ def _test_split(source: Path, train: str) -> str:
             passed_over.append(split)
     without = f" ({', '.join(passed_over)} has no folders of classes)" if passed_over else ""
     raise InputError(
-        f"{source} has none of the test splits {', '.join(TEST_SPLITS)} with folders of classes, "
-        f"only {[entry.name for entry in subfolders(source / beside)]}{without}; name one with "
-        "data.test=..."
+        f"{source} has none of the test splits {', '.join(files.TEST_SPLITS)} with folders of "
+        f"classes, only {[entry.name for entry in files.subfolders(source / beside)]}{without}; "
+        "name one with data.test=..."
     )
 
 
 def _is_one_heap(source: Path, split: str, train: str) -> bool:
     """Whether all images lie in one folder that is no class, such as `images` of Tiny-ImageNet."""
-    folders = [entry.name for entry in subfolders(source / split)]
+    folders = [entry.name for entry in files.subfolders(source / split)]
     return len(folders) == 1 and not (source / train / folders[0]).is_dir()
 
 

@@ -22,17 +22,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import logging as hub_logging
 
 from latentdc import ranks
+from latentdc.data import files
 from latentdc.data.card import configuration, in_short, read_card
 from latentdc.data.decode import pointer
-from latentdc.data.files import (
-    SAVED_SPLIT,
-    SAVED_SPLITS,
-    LeftOut,
-    files_below,
-    is_saved,
-    require_plausible,
-    tell,
-)
 from latentdc.errors import InputError, is_full
 from latentdc.io import read_json
 from latentdc.plain_text import printable
@@ -58,14 +50,16 @@ def open_tables(data: Data) -> Tables:
     """The splits of a folder or of a Hub data set; each is read when it is opened.
 
     Raises:
-        InputError: an unknown configuration, a card that names files elsewhere, no split at all, no
-            such data set or no network.
+        InputError: no such data set or configuration, no network, a card that names files
+            elsewhere.
     """
     if ranks.rank() != 0:
         datasets.disable_progress_bars()
     source = Path(data.source).expanduser()
     if source.is_dir():
-        return saved_tables(source) if is_saved(source) else _folder_tables(source, data.config)
+        return (
+            saved_tables(source) if files.is_saved(source) else _folder_tables(source, data.config)
+        )
     verbosity = hub_logging.get_verbosity()
     hub_logging.set_verbosity_error()  # its retries would drown the one line of the error
     try:
@@ -77,10 +71,9 @@ def open_tables(data: Data) -> Tables:
         if is_full(error):
             raise  # a full disk is not the data set's fault
         raise InputError(
-            f"cannot open data.source={data.source}: {in_short(error, 300)}; it is neither a "
-            "folder here nor a data set that the Hub gives us. Without network, download it "
-            "elsewhere (hf download REPO --repo-type dataset --local-dir FOLDER), copy the folder "
-            "here and pass data.source=FOLDER."
+            f"cannot open data.source={data.source}: {in_short(error, 300)}; it is no folder here, "
+            "and the Hub does not give it. Without network, download it elsewhere (hf download "
+            "REPO --repo-type dataset --local-dir FOLDER) and pass data.source=FOLDER."
         ) from error
     finally:
         hub_logging.set_verbosity(verbosity)
@@ -89,7 +82,7 @@ def open_tables(data: Data) -> Tables:
 
 def holds_tables(source: Path) -> bool:
     """Whether a folder holds parquet files at any depth, or what `save_to_disk` wrote."""
-    return is_saved(source) or bool(files_below(source, {".parquet"}))
+    return files.is_saved(source) or bool(files.files_below(source, {".parquet"}))
 
 
 def _check_card(data: Data) -> None:
@@ -104,15 +97,8 @@ def _check_card(data: Data) -> None:
 
 def _info(source: Path, card: dict[str, Any], config: str) -> Any:
     """What the card says of a configuration's columns and splits; None where it says nothing."""
-    older = source / "dataset_infos.json"
     try:
-        if "dataset_info" in card:
-            return DatasetInfosDict.from_dataset_card_data(card).get(config)
-        if older.is_file() and (found := _json(older).get(config)) is not None:
-            return datasets.DatasetInfo.from_dict(found)
-        return None
-    except InputError:
-        raise
+        return DatasetInfosDict.from_dataset_card_data(card).get(config)
     except _UNREADABLE as error:
         raise InputError(f"cannot read the dataset_info of {source}: {in_short(error)}.") from error
 
@@ -121,15 +107,15 @@ def _info(source: Path, card: dict[str, Any], config: str) -> Any:
 
 
 def _folder_tables(source: Path, config: str | None) -> Tables:
-    left_out = LeftOut()
-    files = files_below(source, {".parquet"}, left_out)
-    names = {path.relative_to(source).as_posix(): path for path in files}
+    left_out = files.LeftOut()
+    paths = files.files_below(source, {".parquet"}, left_out)
+    names = {path.relative_to(source).as_posix(): path for path in paths}
     card = source / "README.md"
     content = read_card(card) if card.is_file() else {}
     entry = configuration(content, config, source)
     if isinstance(folder := entry.get("data_dir"), str):
         home = source / folder
-        names = {p.relative_to(home).as_posix(): p for p in files if p.is_relative_to(home)}
+        names = {p.relative_to(home).as_posix(): p for p in paths if p.is_relative_to(home)}
     if entry.get("data_files"):
         splits = _named(entry["data_files"], names, source)
     else:
@@ -138,7 +124,9 @@ def _folder_tables(source: Path, config: str | None) -> Tables:
         if not splits and nameless:
             splits = {"train": nameless}
         elif nameless:
-            tell(str(source), LeftOut({".parquet whose name names no split": len(nameless)}))
+            files.tell(
+                str(source), files.LeftOut({".parquet whose name names no split": len(nameless)})
+            )
     info = _info(source, content, str(entry.get("config_name", "default")))
     return {s: partial(read_parquet, paths, source, s, info) for s, paths in splits.items()}
 
@@ -198,10 +186,6 @@ def _require_inside(path: Path, source: Path) -> None:
 def split_files(names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
     """Files by the split in their names and folders, "" where these say none.
 
-    Args:
-        names: files by their path inside of the data set.
-        source: for messages.
-
     Raises:
         InputError: files of one split lie in several folders, as those of several data sets do.
     """
@@ -251,11 +235,7 @@ def read_parquet(
 ) -> datasets.Dataset:
     """The rows of the parquet files of a split, by way of an arrow file in the cache of `datasets`.
 
-    Args:
-        paths: of the files, in order.
-        source: for messages.
-        split: which `info` may promise a number of rows.
-        info: what the card says of columns and splits.
+    `info` is what the card says of columns and of the rows in each split.
 
     Raises:
         InputError: files that are missing, damaged, pointers, or claim more than they can hold.
@@ -326,9 +306,8 @@ def _require_all_shards(paths: Sequence[Path], source: Path) -> None:
         if absent is not None:
             raise InputError(
                 f"{source} has {len(shards)} of the {count} files of {split}; "
-                f"{split}-{absent:05d}-of-{count:05d} is missing. Download it again (hf download "
-                "REPO --repo-type dataset --local-dir FOLDER), or rename the files to use these "
-                "alone."
+                f"{split}-{absent:05d}-of-{count:05d} is missing. Download it again (hf download), "
+                "or rename the files to use these alone."
             )
 
 
@@ -349,7 +328,7 @@ def _require_parquet(path: Path) -> None:
         raise InputError(f"{printable(path)} has no rows; remove it, or download it again.")
     if rows > size:  # a value that many rows share is counted once
         raise InputError(f"{printable(path)} claims {rows:,} images in {size:,} bytes.")
-    require_plausible(unpacked, path)
+    files.require_plausible(unpacked, path)
 
 
 def _require_content(path: Path) -> None:
@@ -370,19 +349,19 @@ def _require_content(path: Path) -> None:
 
 def saved_tables(source: Path) -> Tables:
     """What `save_to_disk` of `datasets` wrote: one folder, or one for each split."""
-    if not (source / SAVED_SPLITS).is_file():
-        split = _json(source / SAVED_SPLIT).get("_split")
+    if not (source / files.SAVED_SPLITS).is_file():
+        split = _json(source / files.SAVED_SPLIT).get("_split")
         return {str(split or "train"): partial(_saved, source)}
-    splits = _json(source / SAVED_SPLITS).get("splits")
+    splits = _json(source / files.SAVED_SPLITS).get("splits")
     if not isinstance(splits, list) or not all(map(_is_plain, splits)):
-        raise InputError(f"{source / SAVED_SPLITS} lists no splits; save the data set again.")
+        raise InputError(f"{source / files.SAVED_SPLITS} lists no splits; save the data set again.")
     return {split: partial(_saved, source / split) for split in splits}
 
 
 def _saved(folder: Path) -> datasets.Dataset:
-    state = folder / SAVED_SPLIT
+    state = folder / files.SAVED_SPLIT
     if not state.is_file():
-        raise InputError(f"{folder} has no {SAVED_SPLIT}; save the data set again.")
+        raise InputError(f"{folder} has no {files.SAVED_SPLIT}; save the data set again.")
     entries = _json(state).get("_data_files")
     entries = entries if isinstance(entries, list) else []
     names = [str(entry.get("filename")) for entry in entries if isinstance(entry, dict)]

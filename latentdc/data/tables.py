@@ -66,8 +66,8 @@ def encoded_table(
     Args:
         table: of `datasets`.
         name: for messages.
-        image: image column; None finds it.
-        label: label column; None finds it.
+        image: its column; None finds it.
+        label: likewise.
         advice: what to do where no column or several fit; by default `data.image`, `data.label`.
         may_read: whether the image of a row may lie in this file, which the row names.
 
@@ -170,9 +170,8 @@ def _images(
         if may_read(path := Path(entry["path"])):
             return path.read_bytes()
         raise OSError(
-            f"the row holds no image but the name of a file ({entry['path'][:100]!r}), and files "
-            "that rows name are not read; write the table with the images inside (push_to_hub, or "
-            "save_to_disk of `datasets`)"
+            f"the row holds no image but the name of a file ({entry['path'][:100]!r}), which is "
+            "not read; write the table with the images inside (push_to_hub of `datasets`)"
         )
 
     return column, read

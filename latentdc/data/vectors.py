@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -62,7 +61,12 @@ def open_vectors(data: Data, split: Split) -> Dataset:
             f"{int((found.labels >= len(names)).sum())} of {len(found.labels)} rows lie beyond."
         )
     labels, kept, rows = choose_classes(found.labels, names, data, data.source)
-    vectors = _placed(found.vectors, None if len(rows) == len(found.labels) else rows)
+    vectors: Images = found.vectors  # in memory where they are small
+    some = None if len(rows) == len(found.labels) else rows
+    if vectors.nbytes > MEMORY_LIMIT:
+        vectors = MappedImages(found.vectors, some)
+    else:
+        vectors = found.vectors.clone() if some is None else found.vectors[some]
     require_members(labels, kept, found.name)
     return Dataset(
         images=vectors,
@@ -124,8 +128,7 @@ def class_names(data: Data, train: Stored) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}.") from error
-    names = [line.strip() for line in lines]
-    names = [name for name in names if name]
+    names = [line.strip() for line in lines if line.strip()]
     if len(set(names)) < len(names):
         raise InputError(f"{path} names a class twice; every line is another class.")
     return names
@@ -190,20 +193,8 @@ def _has_no_labels(labels: Tensor) -> bool:
     return _is_integer(labels) and len(labels) > 0 and bool((labels.long() < 0).all())
 
 
-def _placed(vectors: Tensor, rows: Tensor | None) -> Images:
-    """In memory where they are small."""
-    if vectors.nbytes <= MEMORY_LIMIT:
-        return vectors.clone() if rows is None else vectors[rows]
-    return MappedImages(vectors, rows)
-
-
-def _hash_vector(values: NDArray[np.float32]) -> int:
-    """Signed 64-bit hash of a feature vector (D,); float16 ones are hashed as float32."""
-    return hash_bytes(repr(values.shape).encode() + values.tobytes())
-
-
 def _hashes(vectors: Images, name: str) -> Tensor:
-    """(N,) content hash of each vector, all of which must be finite."""
+    """(N,) content hash of each vector, as float32; all must be finite."""
     hashes: list[int] = []
     for first in range(0, len(vectors), _BLOCK):
         block = vectors[first : first + _BLOCK].float()
@@ -213,7 +204,7 @@ def _hashes(vectors: Images, name: str) -> Tensor:
                 f"{name} has values that are not finite (NaN or infinity), first in row "
                 f"{first + int(broken[0])}; mend or leave out such vectors."
             )
-        hashes += [_hash_vector(values) for values in block.numpy()]
+        hashes += [hash_bytes(repr(v.shape).encode() + v.tobytes()) for v in block.numpy()]
     return torch.tensor(hashes)
 
 

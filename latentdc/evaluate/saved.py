@@ -103,7 +103,7 @@ def score_saved(
 
 def _with_network(one: SyntheticSet, place: Place, recipe: Recipe) -> SyntheticSet:
     """A set that does not say how it was made, as its recipe says that it was distilled."""
-    if place.is_core or "method" in one.provenance or recipe.method.kind != "matching":
+    if place.is_core or "method" in one.provenance or not recipe.matches:
         return one
     return replace(one, provenance={**one.provenance, "network": recipe.objective.network})
 

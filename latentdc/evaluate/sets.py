@@ -61,7 +61,7 @@ def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> N
 
     Raises:
         InputError: mosaics of another grid than the protocol's cells, soft labels under InfoBatch,
-            which judges images by their hard ones, or weights, which no training uses.
+            which judges images by their hard ones, or weights beside InfoBatch's own.
     """
     cells = protocol.views.cells
     if cells is not None and one.grid not in (None, 1, cells):
@@ -75,10 +75,10 @@ def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> N
             f"the {name} set has soft labels, and infobatch judges images by their hard ones; "
             "take protocol.infobatch=null."
         )
-    if one.weights is not None:
+    if protocol.infobatch is not None and one.weights is not None:
         raise InputError(
-            f"the {name} set weighs its images, and students are trained on images that all weigh "
-            "the same; leave its weights out (dataclasses.replace(set, weights=None))."
+            f"the {name} set weighs its images, and infobatch has weights of its own; take "
+            "protocol.infobatch=null."
         )
 
 

@@ -181,7 +181,7 @@ def _store_facts(
 def _epochs(protocol: EvalProtocol, count: int) -> int:
     """Of a training on `count` images."""
     assert protocol.steps is not None, "resolve() turns epochs into steps"
-    return math.ceil(protocol.steps / math.ceil(count / protocol.batch))
+    return math.ceil(protocol.steps / math.ceil(protocol.seen(count) / protocol.batch))
 
 
 def _stored_epochs(protocol: EvalProtocol, count: int) -> int:

@@ -25,6 +25,8 @@ from latentdc.training import (
     Forward,
     InfoBatch,
     Precision,
+    RandomSubsets,
+    Sampler,
     epoch_batches,
     fit,
     joins,
@@ -32,6 +34,7 @@ from latentdc.training import (
     require_finite,
 )
 
+Reduction = Literal["mean", "none"]
 WARMUP_START = 1e-7  # share of the peak learning rate at which `warmup-cosine` begins
 
 
@@ -60,6 +63,14 @@ class Step(NamedTuple):
     batch: Batch
     draws: Draws
 
+    def mixed(self, values: Tensor) -> Tensor:
+        """(B,) of values (N,) of all images those of the views, mixed where the images are."""
+        rows = self.batch.rows
+        if "partner" not in self.draws:
+            return values[rows]
+        partners = values[self.draws["partner"][rows]]
+        return torch.lerp(partners, values[rows], self.draws["kept"][rows])
+
 
 def train_student(
     labelled: SyntheticSet,
@@ -72,6 +83,10 @@ def train_student(
     soft: SoftLabels | None = None,
 ) -> Network:
     """Train a new student to the end of the protocol's budget; no score selects anything.
+
+    Where a set weighs its images, the loss of image k counts N w_k / sum(w) times, so that the mean
+    weight of the N images is 1: a batch of B has (1/B) sum_k N w_k / sum(w) loss_k, and the whole
+    set sum_k w_k loss_k / sum(w). A mixed image weighs as its two images do, by their shares.
 
     Args:
         labelled: images (N, 3, H, W) uint8, or floats in [-1, 1], or vectors (N, D).
@@ -92,11 +107,12 @@ def train_student(
     assert protocol.steps is not None, "resolve() turns epochs into steps"
     assert soft is not None or protocol.labels.source == "hard"
     device, count, every = accelerator.device, len(labelled.labels), protocol.update_every
+    weights = mean_one(labelled.weights)
     size = {"num_classes": len(labelled.class_names), "resolution": labelled.images.shape[-1]}
     student = new_network(network, "student", seed=seed, **size).to(device)
     optimizer = new_optimizer(student, network, protocol)
     average = None if protocol.ema is None else _new_average(student, protocol)
-    join = joins(network, count=count, batch=protocol.batch, **size)
+    join = joins(network, count=protocol.seen(count), batch=protocol.batch, **size)
     images, labels = place(labelled.images, device), labelled.labels.to(device)
     infobatch = None
     if protocol.infobatch is not None:
@@ -110,11 +126,12 @@ def train_student(
         if infobatch is not None:
             own = labels[send(step.batch.rows, device)]
             return infobatch.loss(step.batch, logits, own, protocol.labels.smoothing)
-        return label_loss(logits, labels, step, views, protocol.labels, soft)
+        each = None if weights is None else send(step.mixed(weights), device)
+        return label_loss(logits, labels, step, views, protocol.labels, soft, each)
 
     trained = fit(
         student,
-        training_steps(labelled, protocol, seed, join=join, infobatch=infobatch, soft=soft),
+        training_steps(labelled, protocol, seed, join=join, sampler=infobatch, soft=soft),
         loss,
         optimizer,
         precision=Precision(accelerator),
@@ -137,13 +154,18 @@ def training_steps(
     seed: int,
     *,
     join: bool = False,
-    infobatch: InfoBatch | None = None,
+    sampler: Sampler | None = None,
     soft: SoftLabels | None = None,
 ) -> Iterator[Step]:
-    """The steps of a training, drawn by (seed, epoch); `join` as of `epoch_batches`."""
+    """The steps of a training, drawn by (seed, epoch); `join` and `sampler` as of `epoch_batches`.
+
+    Without a sampler an epoch sees all images, or the protocol's `subset` of them.
+    """
     assert protocol.steps is not None, "resolve() turns epochs into steps"
     count, size = len(labelled.labels), labelled.images.shape[-1]
-    per_epoch = math.ceil(count / protocol.batch)
+    per_epoch = math.ceil(protocol.seen(count) / protocol.batch)
+    if protocol.subset is not None:
+        sampler = RandomSubsets(count, protocol.seen(count), seed=seed)
     for epoch in range(math.ceil(protocol.steps / per_epoch)):
         source = (seed, epoch) if soft is None else soft.replay(seed, epoch)
         draws = draw_views(protocol.views, count=count, size=size, seed=source[0], epoch=source[1])
@@ -155,7 +177,7 @@ def training_steps(
             "epoch",
             epoch,
             join=join,
-            infobatch=infobatch,
+            sampler=sampler,
         )
         for index, batch in enumerate(batches, start=1):
             number = epoch * per_epoch + math.ceil(index * per_epoch / len(batches)) - 1
@@ -171,6 +193,7 @@ def label_loss(
     views: Tensor,
     settings: Labels,
     soft: SoftLabels | None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """() loss of float32 logits (B, C) for the views (B, 3, H, W) of a step.
 
@@ -181,26 +204,34 @@ def label_loss(
         views: what the student saw.
         settings: of the protocol's labels.
         soft: the teachers' logits, None for hard labels.
+        weights: (B,) of the losses of these views; None where all are 1.
     """
     rows, draws = step.batch.rows, step.draws
+    over: Reduction = "mean" if weights is None else "none"
 
     def hard() -> Tensor:
         own = labels[send(rows, labels.device)]
         if "partner" not in draws:
-            return hard_loss(logits, own, smoothing=settings.smoothing)
+            return hard_loss(logits, own, smoothing=settings.smoothing, over=over)
         partners = labels[send(draws["partner"][rows], labels.device)]
         kept = send(draws["kept"][rows], labels.device)
-        return hard_loss(logits, own, partners, kept, settings.smoothing)
+        return hard_loss(logits, own, partners, kept, settings.smoothing, over)
 
     if soft is None:
-        return hard()
-    targets = soft.logits(rows, draws, views)
-    loss = soft_loss(logits, targets, settings.loss, settings.temperature)
-    if settings.soft_weight != 1:
-        loss = settings.soft_weight * loss
-    if settings.hard_weight:
-        loss = loss + settings.hard_weight * hard()
-    return loss
+        loss = hard()
+    else:
+        targets = soft.logits(rows, draws, views)
+        loss = soft_loss(logits, targets, settings.loss, settings.temperature, over)
+        if settings.soft_weight != 1:
+            loss = settings.soft_weight * loss
+        if settings.hard_weight:
+            loss = loss + settings.hard_weight * hard()
+    return loss if weights is None else (weights * loss).mean()
+
+
+def mean_one(weights: Tensor | None) -> Tensor | None:
+    """(N,) weights of a set's images, scaled to a mean of 1; None of a set without."""
+    return None if weights is None else (weights / weights.double().mean()).float().cpu()
 
 
 def hard_loss(
@@ -209,8 +240,9 @@ def hard_loss(
     partners: Tensor | None = None,
     kept: Tensor | None = None,
     smoothing: float = 0.0,
+    over: Reduction = "mean",
 ) -> Tensor:
-    """() cross-entropy with the classes of the images, mixed where the images are.
+    """Cross-entropy with the classes of the images, mixed where these are: (), or (B,) of each.
 
     Args:
         logits: (B, C).
@@ -218,32 +250,40 @@ def hard_loss(
         partners: (B,) classes of the images that were mixed in, None where none was.
         kept: (B,) share of the image itself.
         smoothing: share of the target that is spread over all classes.
+        over: take the `mean` over images, or `none`.
     """
     if partners is None or kept is None:
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction=over)
     own, other = (F.one_hot(y, logits.shape[1]).to(logits.dtype) for y in (labels, partners))
-    return F.cross_entropy(logits, mix_targets(own, other, kept), label_smoothing=smoothing)
+    targets = mix_targets(own, other, kept)
+    return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction=over)
 
 
 def soft_loss(
-    logits: Tensor, targets: Tensor, kind: Literal["ce", "kl", "mse"], temperature: float
+    logits: Tensor,
+    targets: Tensor,
+    kind: Literal["ce", "kl", "mse"],
+    temperature: float,
+    over: Reduction = "mean",
 ) -> Tensor:
-    """() loss of student logits (B, C) under the teacher's (B, C).
+    """Loss of student logits (B, C) under the teacher's (B, C): (), or (B,) of each image.
 
     `kl` is the mean over images of KL(softmax(t / T) || softmax(s / T)), without the factor T^2 of
     Hinton et al. (https://arxiv.org/abs/1503.02531), as SRe2L and its successors have it; `ce` is
     the cross-entropy of softmax(s) with softmax(t / T); `mse` compares logits.
     """
     if kind == "mse":
-        return F.mse_loss(logits, targets)
+        squares = F.mse_loss(logits, targets, reduction=over)
+        return squares if over == "mean" else squares.mean(dim=1)
     if kind == "ce":
-        return F.cross_entropy(logits, (targets / temperature).softmax(dim=1))
-    return F.kl_div(
+        return F.cross_entropy(logits, (targets / temperature).softmax(dim=1), reduction=over)
+    divergence = F.kl_div(
         (logits / temperature).log_softmax(dim=1),
         (targets / temperature).log_softmax(dim=1),
-        reduction="batchmean",
+        reduction="batchmean" if over == "mean" else "none",
         log_target=True,
     )
+    return divergence if over == "mean" else divergence.sum(dim=1)
 
 
 def new_optimizer(student: nn.Module, network: str, protocol: EvalProtocol) -> Optimizer:

@@ -14,6 +14,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.objectives.base import Objective
+from latentdc.synthetic.synthetic_set import SyntheticSet
 
 ByClass = dict[int, dict[str, Tensor]]  # tensors by class and name
 Fill = Callable[[Tensor | None], None]
@@ -40,6 +41,21 @@ class State(NamedTuple):
     shared: Mapping[str, Tensor]
     place: str = ""
 
+    def require_same(self, facts: Mapping[str, Any]) -> None:
+        """Refuse to go on from a state of another set.
+
+        Raises:
+            InputError: says what differs.
+        """
+        for name, value in facts.items():
+            found = self.facts.get(name)
+            if found != value:
+                how = "launch as before, or " if name == "precision" else ""
+                raise InputError(
+                    f"{self.place} was made with {name} {found!r}, this run has {value!r}; "
+                    f"{how}give it a folder of its own."
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
@@ -55,6 +71,10 @@ class Context:
         mean: colour of the real images, in [0, 1].
         classifier: makes a classifier of the real images, (B, 3, H, W) in [-1, 1] -> (B, C) logits,
             in eval mode, that was found to know them, and tells its accuracy.
+        student: trains a network like `classifier`'s on few images, for as many steps.
+        open_set: a set by its path or Hub id, in the classes of `train`.
+        snapshots: epochs -> networks of one training on the real images after them, (B, 3, H, W)
+            in [-1, 1] -> (B, C) logits, whose weights require gradients.
         objective: what a method that matches matches.
         load_state: the last saved state, or None; all processes call it together.
         save_state: keeps a state; all processes call it together.
@@ -71,6 +91,9 @@ class Context:
     picture: Picture | None = None
     mean: tuple[float, ...] = Normalization().mean
     classifier: Callable[[], tuple[nn.Module, float]] | None = None
+    student: Callable[[Dataset], nn.Module] | None = None
+    open_set: Callable[[str], SyntheticSet] | None = None
+    snapshots: Callable[[Sequence[int]], Sequence[nn.Module]] | None = None
     objective: Objective | None = None
     load_state: Callable[[], State | None] | None = None
     save_state: Callable[[State], None] | None = None

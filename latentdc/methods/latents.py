@@ -98,6 +98,7 @@ def initial_latents(
     ipc: int,
     seed: int,
     from_noise: bool = False,
+    given: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> Latents:
     """Encoded core-set images, no image twice, and rows of the class embedding.
@@ -111,6 +112,7 @@ def initial_latents(
         ipc: images per class.
         seed: of all draws.
         from_noise: draw z from a standard normal instead of encoding.
+        given: (C * ipc, *latent_shape) z of all classes, in place of either.
         device: of the latents.
     """
     place = match_classes(coreset.class_names, prior)
@@ -125,7 +127,12 @@ def initial_latents(
     def start(label: int) -> Tensor | None:
         return prior.condition(place[label].repeat(ipc).to(device))
 
-    z = normal("z") if from_noise else _encoded(coreset, prior.encode, classes, ipc, seed, device)
+    if given is not None:
+        z: Parts = tuple(given[label * ipc : (label + 1) * ipc].to(device) for label in classes)
+    elif from_noise:
+        z = normal("z")
+    else:
+        z = _encoded(coreset, prior.encode, classes, ipc, seed, device)
     starts = [condition for label in classes if (condition := start(label)) is not None]
     return Latents(
         classes=tuple(classes),
@@ -171,10 +178,10 @@ def tensors_by_class(latents: Latents, optimizer: torch.optim.Optimizer, known: 
     }
     for name, parts in (("z", latents.z), ("c", latents.c), ("noise", latents.noise)):
         for label, part in zip(latents.classes, parts or (), strict=False):
-            velocity = optimizer.state.get(part, {}).get("momentum_buffer")
             saved[label][name] = part
-            if velocity is not None:
-                saved[label][f"{name}_momentum"] = velocity
+            for key, value in optimizer.state.get(part, {}).items():
+                if isinstance(value, Tensor):  # momentum, and what Adam keeps
+                    saved[label][f"{name}.{key}"] = value
     return {
         label: {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
         for label, tensors in saved.items()
@@ -199,8 +206,10 @@ def restore_momentum(saved: State, latents: Latents, optimizer: torch.optim.Opti
     found = saved.tensors(latents.classes)
     for name, parts in (("z", latents.z), ("c", latents.c)):
         for label, part in zip(latents.classes, parts or (), strict=False):
-            if (momentum := found[label].get(f"{name}_momentum")) is not None:
-                optimizer.state[part]["momentum_buffer"] = momentum.to(part.device)
+            for key, value in found[label].items():
+                if key.startswith(f"{name}."):
+                    value = value.to(part.device) if value.ndim else value  # Adam's count of steps
+                    optimizer.state[part][key.removeprefix(f"{name}.")] = value
 
 
 def known_images(saved: State, classes: range) -> ByClass:

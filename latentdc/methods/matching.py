@@ -71,15 +71,18 @@ def match(
     objective: Objective,
     settings: Matching | None = None,
     context: Context | None = None,
+    *,
+    z: Tensor | None = None,
 ) -> SyntheticSet:
     """Optimise `context.ipc` images per class so that they replace `coreset`.
 
     Args:
         coreset: real images to start from and to match; all of a data set or a pruned part.
-        prior: the space to optimise in.
+        prior: the space to optimise in; an objective of latents has its own.
         objective: what to match, and on how many real images per class and step.
         settings: of the optimisation; None takes the defaults.
         context: ipc, seed, and what the caller does for the run; None keeps no state.
+        z: (N, *latent_shape) latents to start from, class by class; None takes `settings.init`.
 
     Returns:
         The set, class by class: decoded images, and on the main process the z, c and noise
@@ -93,16 +96,19 @@ def match(
     settings = Matching() if settings is None else settings
     context = Context() if context is None else context
     check_parts(coreset, prior, objective, settings, context)
+    prior = getattr(objective, "space", prior)
     accelerator, steps, names = context.accelerator, settings.steps, coreset.class_names
     check_precision(accelerator)
     saved = None if context.load_state is None else context.load_state()
+    if z is None and saved is None and settings.init == "sampled":
+        raise InputError("Matching(init='sampled') starts from latents; give match(..., z=...).")
     facts = _facts(coreset, prior, objective, settings, context)
     start = 0 if saved is None else _require_same(saved, facts, steps)
     counts = different_counts(coreset).tolist()
     check_match(names, counts, prior, objective, settings, context, steps=steps - start)
     together = most_together(len(names), settings.classes_per_step, accelerator.num_processes)
     facts |= settle_memory(prior, together * context.ipc, saved, accelerator)
-    work = _begin(coreset, prior, objective, settings, context, saved)
+    work = _begin(coreset, prior, objective, settings, context, saved, z)
     log = StepLog(
         start=start,
         steps=steps,
@@ -180,17 +186,18 @@ def match_steps(work: Work, start: int, steps: int) -> Iterator[Step]:
     Logging and saving are the caller's.
     """
     accelerator, trimming = work.accelerator, work.trimming
+    judges_images = getattr(work.objective, "space", None) is None
     for index in range(start, steps):
         moved = work.latents.pick(work.moved(index))
         if not moved.classes:
             nothing = torch.zeros((), device=accelerator.device)
             yield Step(index, nothing, None if trimming is None else nothing)
             continue
-        if work.objective.scope == "class":
+        if work.objective.scope == "class" and judges_images:
             work.real.expect(index, moved.classes)
         work.optimizer.zero_grad(set_to_none=True)
         with accelerator.autocast():
-            decoded = moved.decode(work.prior)
+            decoded = moved.decode(work.prior) if judges_images else torch.cat(moved.z)
         gradient, loss = image_gradient(
             work.objective, index, decoded, moved.labels, work.real, accelerator, trimming
         )
@@ -227,8 +234,8 @@ def image_gradient(
     return images.grad[first : first + len(decoded)], loss
 
 
-def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.SGD:
-    """SGD over z and c with learning rates of their own; a rate of 0 leaves its tensors alone.
+def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.Optimizer:
+    """SGD or Adam over z and c, with rates of their own; a rate of 0 leaves its tensors alone.
 
     A class that a step does not decode gets no gradient, so that neither it nor its momentum moves:
     each class is optimised as if the steps that meet it were all there are.
@@ -237,6 +244,8 @@ def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.SGD:
     for parts, lr in ((latents.z, settings.lr_z), (latents.c, settings.lr_c)):
         if parts is not None:
             groups.append({"params": [part.requires_grad_(lr > 0) for part in parts], "lr": lr})
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(groups)
     return torch.optim.SGD(groups, lr=settings.lr_z, momentum=settings.momentum)
 
 
@@ -292,6 +301,7 @@ def _facts(
         "objective": getattr(objective, "identity", None),
         "batch": getattr(objective, "batch", BATCH),
         "classes_per_step": settings.classes_per_step,
+        "optimizer": settings.optimizer,
         "trim": asdict(settings.trim) if trims else None,
         "precision": context.accelerator.mixed_precision,
         "processes": context.accelerator.num_processes,
@@ -307,15 +317,22 @@ def _begin(
     settings: Matching,
     context: Context,
     saved: State | None,
+    z: Tensor | None = None,
 ) -> Work:
-    """New latents, or those of a state with their momentum and what is known of real images."""
+    """New latents (of `z`, where it is given), or all that a state knows of the old ones."""
     accelerator, seed, num_classes = context.accelerator, context.seed, coreset.num_classes
     device, per_step = accelerator.device, settings.classes_per_step
     classes = own_classes(num_classes, accelerator.process_index, accelerator.num_processes)
     if saved is None:
-        noise = settings.init == "noise"
         latents = initial_latents(
-            coreset, prior, classes, ipc=context.ipc, seed=seed, from_noise=noise, device=device
+            coreset,
+            prior,
+            classes,
+            ipc=context.ipc,
+            seed=seed,
+            from_noise=settings.init == "noise",
+            given=z,
+            device=device,
         )
     else:
         latents = restored_latents(saved, classes, device)
@@ -353,14 +370,7 @@ def _require_same(saved: State, facts: dict[str, Any], steps: int) -> int:
     Raises:
         InputError: says what differs.
     """
-    for name, value in facts.items():
-        found = saved.facts.get(name)
-        if name not in MAY_CHANGE and found != value:
-            how = "launch as before, or " if name == "precision" else ""
-            raise InputError(
-                f"{saved.place} was made with {name} {found!r}, this run has {value!r}; "
-                f"{how}give it a folder of its own."
-            )
+    saved.require_same({name: fact for name, fact in facts.items() if name not in MAY_CHANGE})
     if saved.step > steps:
         raise InputError(
             f"{saved.place} is {saved.step} steps on, and steps={steps} lie behind it; ask for as "

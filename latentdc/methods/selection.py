@@ -1,38 +1,159 @@
-"""Selection: the best images of the core set stand for their class as they are.
+"""Selection: images stand for their class as they are, of the core set or of any pool.
 
 With `prune.score=el2n` this is the first step of PCA (Xiao et al., "Unifying Dataset Pruning and
 Distillation", https://arxiv.org/abs/2502.06434), which ranks the whole training set by EL2N,
 smallest error first, and keeps the same number of each class; here by any rule.
+
+From a pool, such as the images that a generative model made, `latentdc.methods.pools` chooses. A
+set that is there already can be filled up: Learnability-Guided Diffusion grows its sets so.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
+from latentdc.images import Images, as_floats
 from latentdc.methods.context import Context
+from latentdc.methods.pools import Candidates, judged, select
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
+from latentdc.prune.scorers import Classifier
 from latentdc.prune.select import Order, ranked
+from latentdc.recipe import Selection
 from latentdc.recipe.rules import RULES
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
 def selection(
-    coreset: Coreset, prior: Prior | None, settings: object, context: Context
+    coreset: Coreset, prior: Prior | None, settings: Selection, context: Context
 ) -> SyntheticSet:
-    """The `context.ipc` best images of each class, whole.
+    """`context.ipc` images of each class, whole: all of `settings.start`, and chosen ones.
 
     Raises:
-        InputError: a class of the core set has fewer.
+        InputError: a class of the pool has fewer, or sets that are not of these classes and sizes.
     """
-    train = context.real_images()
-    rows = best_rows(coreset, train, context.ipc).flatten()
-    labels = torch.arange(train.num_classes).repeat_interleave(context.ipc)
-    grid = 1 if train.kind == "images" else None
-    return SyntheticSet(train.images[rows], labels, train.class_names, grid=grid)
+    train, facts = context.real_images(), dict[str, object]()
+    start = None if settings.start is None else _opened(settings.start, train, context)
+    count = context.ipc if start is None else context.ipc - _ipc(start, context.ipc)
+    rows = coreset.indices(train)
+    rows = rows[different_rows(train.hashes[rows], train.labels[rows])]
+    if settings.pool is not None:
+        pool = _opened(settings.pool, train, context)
+        facts = {"pool": Path(settings.pool).name, "candidates": len(pool)}
+    else:
+        pool = SyntheticSet.from_real(train.select(rows))
+    if settings.pool is None and settings.select.kind is None:
+        best = best_rows(coreset, train, count).flatten()
+        chosen = SyntheticSet.from_real(train.select(best))
+    else:
+        chosen = _chosen(pool, train.select(rows), start, count, settings, context)
+    if start is not None:
+        facts["start"] = Path(settings.start or "").name
+        chosen = _joined(start, chosen)
+    return replace(chosen, provenance=facts)
+
+
+def _opened(name: str, train: Dataset, context: Context) -> SyntheticSet:
+    """A set of the classes and the size of the real images.
+
+    Raises:
+        InputError: there is none, or it is of others.
+    """
+    if context.open_set is None:
+        raise InputError("this selection opens sets; give Context(open_set=...).")
+    found = context.open_set(name)
+    if found.class_names != train.class_names:
+        raise InputError(f"{name} has not the classes of {train.name} in their order.")
+    if found.images.shape[1:] != train.images.shape[1:]:
+        size = found.images.shape[-1]
+        raise InputError(
+            f"{name} holds samples of {tuple(found.images.shape[1:])}, and those of {train.name} "
+            f"are {tuple(train.images.shape[1:])}; open the data with data.resolution={size}."
+        )
+    return found
+
+
+def _ipc(start: SyntheticSet, ipc: int) -> int:
+    """Images of each class in a set that is filled up.
+
+    Raises:
+        InputError: classes have different numbers, or as many as are wanted in all.
+    """
+    counts: set[int] = set(start.labels.bincount(minlength=len(start.class_names)).tolist())
+    if len(counts) > 1 or max(counts) >= ipc:
+        raise InputError(
+            f"selection.start has {' or '.join(map(str, sorted(counts)))} images of a class, and "
+            f"is filled up to ipc={ipc}; take a larger ipc, and a set with as many of each class."
+        )
+    return max(counts)
+
+
+def _chosen(
+    pool: SyntheticSet,
+    real: Dataset,
+    start: SyntheticSet | None,
+    count: int,
+    settings: Selection,
+    context: Context,
+) -> SyntheticSet:
+    """`count` images of each class of the pool, by what networks make of them."""
+    members = {
+        name: (pool.labels == label).nonzero().squeeze(1)
+        for label, name in enumerate(pool.class_names)
+    }
+    known: Mapping[str, Candidates]
+    known = {name: Candidates(len(rows)) for name, rows in members.items()}
+    choice = replace(settings.select, space="features")
+    select(known, count, replace(choice, kind=None))  # refuses a small pool before any training
+    if choice.kind not in (None, "random"):
+        networks = [context.real_classifier()[0]]
+        if choice.kind == "learnability" and start is not None:
+            if context.student is None:
+                raise InputError("learnability asks a student; give Context(student=...).")
+            few = Dataset(
+                start.levels(), start.labels, real.class_names, torch.arange(len(start)), "start"
+            )
+            networks.append(context.student(few))
+        known = {
+            name: _known(pool, rows, real, label, networks)
+            for label, (name, rows) in enumerate(members.items())
+        }
+    found = select(known, count, choice, context.seed)
+    return pool.rows(torch.cat([rows[found[name]] for name, rows in members.items()]))
+
+
+def _known(
+    pool: SyntheticSet, rows: Tensor, real: Dataset, label: int, networks: list[nn.Module]
+) -> Candidates:
+    """What a classifier of real images, and perhaps a student, make of a class's candidates."""
+    seen = _judged(networks[0], real.images[real.members(label)], label).places
+    assert seen is not None
+    known = _judged(networks[0], pool.images[rows], label)
+    student = _judged(networks[1], pool.images[rows], label).loss if networks[1:] else None
+    deviation = seen.std(dim=0, correction=0)
+    return replace(known, student_loss=student, mean=seen.mean(dim=0), std=deviation)
+
+
+def _judged(network: nn.Module, images: Images, label: int) -> Candidates:
+    assert isinstance(network, Classifier)
+    return judged(network, images, label)
+
+
+def _joined(start: SyntheticSet, more: SyntheticSet) -> SyntheticSet:
+    """Images and labels of both, class by class, those of the first set before the others."""
+    images = [one.images[:] for one in (start, more)]
+    if images[0].dtype != images[1].dtype:
+        images = [as_floats(some) for some in images]
+    labels = torch.cat([start.labels, more.labels])
+    order = labels.argsort(stable=True)
+    grid = start.grid if start.grid == more.grid else None
+    return SyntheticSet(torch.cat(images)[order], labels[order], start.class_names, grid=grid)
 
 
 def best_rows(coreset: Coreset, train: Dataset, count: int) -> Tensor:

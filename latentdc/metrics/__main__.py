@@ -17,7 +17,7 @@ from latentdc.recipe.labels import Teacher
 if TYPE_CHECKING:
     from latentdc.metrics.measure import Wanted
 
-CHANGEABLE = ("data", "threads", "precision", "processes")
+CHANGEABLE = ("data", "evaluate", "threads", "precision", "processes")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,6 +42,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, help="pixels to which images are resized for it")
     parser.add_argument("--lpips", action="store_true", help="diversity by LPIPS (an extra)")
     parser.add_argument("--kid", action="store_true", help="KID to the real images (an extra)")
+    parser.add_argument(
+        "--redundancy",
+        type=int,
+        metavar="N",
+        help="students of N images of each class are tested on the next N (evaluate.protocol)",
+    )
     return parser
 
 
@@ -59,7 +65,7 @@ def _measure(options: argparse.Namespace) -> None:
         network.check_size(recipe.data.resolution)
     from latentdc.metrics.measure import NAME, Wanted, measure_saved, to_text
 
-    wanted = Wanted(network, options.lpips, options.kid)
+    wanted = Wanted(network, options.lpips, options.kid, options.redundancy)
     _check_extras(wanted)
     output = output_folder([place], options.output)
     with locked(output):

@@ -14,13 +14,14 @@ from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.label_store import encode
-from latentdc.evaluate.loading import load_protocol
+from latentdc.evaluate.loading import load_protocol, recipe_protocol
 from latentdc.evaluate.sets import require_comparable
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import known_accuracy, open_teacher
 from latentdc.images import Normalization, fetch
 from latentdc.io import write_json
 from latentdc.metrics import measures
+from latentdc.metrics.redundancy import increments, redundancy
 from latentdc.plain_text import aligned_table
 from latentdc.priors.base import Prior
 from latentdc.priors.load import load_prior
@@ -33,6 +34,7 @@ from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 NAME = "metrics.json"
 VERSION = 1
+LISTED = 20  # classes that are printed one by one
 BATCH = 256  # images that the network sees at once
 Facts = dict[str, Any]
 
@@ -45,11 +47,14 @@ class Wanted:
         network: for entropy and diversity; None leaves both out.
         lpips: diversity by LPIPS.
         kid: distance to the real training images.
+        redundancy: images of each class in an increment of the sets, whose students are tested on
+            the other increments; None trains none.
     """
 
     network: Teacher | None = None
     lpips: bool = False
     kid: bool = False
+    redundancy: int | None = None
 
 
 def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) -> Facts:
@@ -72,14 +77,16 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     content: Facts = {"version": VERSION, "ipc": ipc, "classes": len(test.class_names)}
     decoder = _decoder_bytes(labelled, recipe, train)
     network = None
+    setting = Setting(
+        test=test,
+        normalization=Normalization(recipe.data.mean, recipe.data.std),
+        accelerator=accelerator,
+        train=train,
+        folder=output / "trainings",
+    )
+    if wanted.redundancy is not None:
+        increments(labelled, wanted.redundancy)  # refuses before anything is trained
     if wanted.network is not None:
-        setting = Setting(
-            test=test,
-            normalization=Normalization(recipe.data.mean, recipe.data.std),
-            accelerator=accelerator,
-            train=train,
-            folder=output / "trainings",
-        )
         quick = load_protocol("quick")
         network = open_teacher(wanted.network, quick, setting, key="--network")
         accuracy = known_accuracy(network, setting, wanted.network.network)
@@ -90,6 +97,12 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
         key: measure_set(one, train, network, wanted, accelerator.device)
         for key, one in sets.items()
     }
+    if wanted.redundancy is not None:
+        protocol = recipe_protocol(recipe.evaluate)
+        for key, one in sets.items():
+            found = redundancy(one, wanted.redundancy, protocol, setting)
+            content["sets"][key]["redundancy"] = found
+        content["redundancy"] = {"student": protocol.students[0], "protocol": protocol.name}
     if decoder is not None:
         content["sets"][name]["storage"]["decoder/float32"] = decoder
     if accelerator.is_main_process:
@@ -117,7 +130,7 @@ def measure_set(
     if wanted.lpips:
         images = _enlarged(fetch(labelled.images, torch.arange(len(labelled.labels)), device))
         found = measures.lpips_diversity(images, labelled.labels, measures.lpips_distance(device))
-        facts["lpips_diversity"] = None if found is None else asdict(found)
+        facts["lpips_diversity"] = _averages(found)
     if wanted.kid:
         mean, std = measures.kernel_distance(labelled.images, train.images, device=device)
         facts["kid"] = {"mean": mean, "std": std}
@@ -138,8 +151,16 @@ def seen_by(network: Classifier, labelled: SyntheticSet, device: torch.device) -
     return {
         "entropy": float(measures.prediction_entropy(logits).mean()),
         "agreement": measures.agreement(logits, labelled.labels),
-        "feature_diversity": None if found is None else asdict(found),
+        "feature_diversity": _averages(found),
+        "class_diversity": {
+            labelled.class_names[label]: mean
+            for label, mean in ({} if found is None else found.by_class).items()
+        },
     }
+
+
+def _averages(found: measures.Diversity | None) -> dict[str, float] | None:
+    return None if found is None else {"mean": found.mean, "closest": found.closest}
 
 
 def _decoder_bytes(labelled: SyntheticSet, recipe: Recipe, train: Dataset) -> int | None:
@@ -219,16 +240,28 @@ def _captions(content: Mapping[str, Any]) -> list[str]:
             f"{network['network']}, right on {100 * network['real_accuracy']:.1f} % of real test "
             "images."
         )
+    if (told := content.get("redundancy")) is not None:
+        lines.append(
+            f"Redundancy: accuracy of a {told['student']} (protocol {told['protocol']}) trained on "
+            "one increment, on the others."
+        )
+        for name, facts in content["sets"].items():
+            rows = [
+                " ".join(f"{100 * a:5.1f}" for a in row) for row in facts["redundancy"]["matrix"]
+            ]
+            lines += [f"  {name}, trained on {k}: {row}" for k, row in enumerate(rows, start=1)]
     return lines
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, object]:
-    """Nested measures as `name mean`; storage by its `part/codec`."""
+    """Nested measures as `name mean`; storage by its `part/codec`; no long lists of classes."""
     flat: dict[str, object] = {}
     for key, value in facts.items():
-        if key == "hash":
+        if key == "hash" or (key == "class_diversity" and len(value) > LISTED):
             continue
-        if isinstance(value, Mapping):
+        if key == "redundancy":
+            flat[f"redundancy of {value['each']} per class"] = value["mean"]
+        elif isinstance(value, Mapping):
             prefix = "" if key == "storage" else f"{key} "
             flat |= {f"{prefix}{name}": number for name, number in value.items()}
         else:

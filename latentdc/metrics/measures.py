@@ -56,10 +56,12 @@ class Diversity:
     Attributes:
         mean: distance of a pair of one class, averaged over pairs and then over classes.
         closest: distance of a class's closest pair, averaged over classes.
+        by_class: mean distance of a pair, by label.
     """
 
     mean: float
     closest: float
+    by_class: dict[int, float]
 
 
 def feature_diversity(features: Tensor, labels: Tensor) -> Diversity | None:
@@ -108,16 +110,16 @@ def lpips_distance(device: torch.device | str) -> Callable[[Tensor, Tensor], Ten
 
 
 def _over_classes(labels: Tensor, distances: Callable[[Tensor], Tensor]) -> Diversity | None:
-    means, closest = [], []
+    means, closest = dict[int, float](), []
     for label in labels.unique():
         rows = (labels == label).nonzero().squeeze(1)
         if len(rows) > 1:
             found = distances(rows)
-            means.append(float(found.mean()))
+            means[int(label)] = float(found.mean())
             closest.append(float(found.min()))
     if not means:
         return None
-    return Diversity(sum(means) / len(means), sum(closest) / len(closest))
+    return Diversity(sum(means.values()) / len(means), sum(closest) / len(closest), means)
 
 
 def require_fidelity() -> None:

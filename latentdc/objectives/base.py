@@ -47,7 +47,8 @@ class Objective(Protocol):
 
     Those that `build_objective` makes also have `batch`, real images per class and step,
     `num_classes` and `resolution`, which the core set's are compared with, and `identity`, of what
-    decides the loss: a run is continued with the same alone.
+    decides the loss: a run is continued with the same alone. One that judges latents in place of
+    the images that they decode to has `space`, the prior whose latents they are.
     """
 
     sums_classes: bool

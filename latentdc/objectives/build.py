@@ -1,5 +1,6 @@
 """From an objective's settings to the objective."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from latentdc.arguments import require_a, require_able, require_seed, require_whole
@@ -7,10 +8,13 @@ from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
 from latentdc.objectives.base import Objective
 from latentdc.objectives.classwise import Classwise, Match, Students
+from latentdc.objectives.denoise import Denoise
 from latentdc.objectives.distribution import match_distributions
 from latentdc.objectives.effects import Effects, distribution_effects, gradient_effects
 from latentdc.objectives.gradient import match_gradients
 from latentdc.objectives.trajectory import ExpertWeights, TrajectoryMatching
+from latentdc.priors.base import Prior
+from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import ObjectiveSettings
 from latentdc.runtime import with_gradients
 
@@ -23,9 +27,11 @@ def build_objective(
     resolution: int,
     normalization: Preprocessing | None = None,
     experts: ExpertWeights | None = None,
+    prior: Prior | None = None,
+    class_names: Sequence[str] = (),
     seed: int = 0,
 ) -> Objective:
-    """Distribution matching (`dm`), gradient matching (`dc`) or trajectory matching (`mtt`).
+    """What latents are optimised for: `dm`, `dc`, `mtt` or `denoise`.
 
     Args:
         settings: its kind and numbers; the `loops` of `dc` with both of them.
@@ -33,10 +39,13 @@ def build_objective(
         resolution: of its images, in pixels.
         normalization: of real and synthetic images alike; None takes ImageNet's.
         experts: of `mtt`, of the same network.
+        prior: of `denoise`, a diffusion prior.
+        class_names: of `denoise`, which the prior has to know.
         seed: of all draws.
 
     Raises:
-        InputError: arguments of another kind, `dc` without its loops, and `mtt` without experts.
+        InputError: arguments of another kind, `dc` without its loops, `mtt` without experts, and
+            `denoise` without a diffusion prior.
     """
     require_a(
         ObjectiveSettings, settings, "settings", 'such as latentdc.ObjectiveSettings(kind="dm")'
@@ -55,6 +64,10 @@ def build_objective(
                 "open_experts."
             )
         return TrajectoryMatching(settings, experts, **sizes, normalization=seen, seed=seed)
+    if settings.kind == "denoise":
+        if not isinstance(prior, DiffusionPrior):
+            raise InputError("denoise asks a diffusion prior; build_objective(..., prior=...).")
+        return Denoise(settings.denoise, prior, class_names=class_names, seed=seed)
     match: Match = match_distributions
     effects: Effects = distribution_effects
     if settings.kind == "dc":

@@ -288,6 +288,28 @@ class DiffusionPrior:
         with network_autocast(x.device, self.precision):
             return middle_features(self.denoiser, contiguous(x), time, c).to(x.dtype)
 
+    def noise_in(
+        self, x: Tensor, index: int, c: Tensor | None, *, told: int | None = None
+    ) -> Tensor:
+        """(B, *latent_shape) the noise that the denoiser sees in x_t, differentiable in x and c.
+
+        Without guidance, and in the precision of x.
+
+        Args:
+            x: (B, *latent_shape) as noisy as the step expects them.
+            index: of the step, 0 being the noisiest.
+            c: (B, T, D) conditions; None takes the null condition, if the prior has one.
+            told: timestep that the network is told in place of the step's.
+        """
+        null = self.denoiser.null
+        if c is None and null.shape[1]:
+            c = null.expand(len(x), -1, -1)
+        time = self.timesteps[self.schedule.timesteps[index]]
+        time = time if told is None else torch.full_like(time, told)
+        with network_autocast(x.device, self.precision):
+            prediction = self.denoiser(contiguous(x), time, c)[:, : x.shape[1]].to(x.dtype)
+        return self.schedule.clean_and_noise(index, x, prediction)[1]
+
     def _check_start(self, x: Tensor, images: Sized, start: int) -> None:
         steps, shape = len(self.schedule.timesteps), (len(images), *self.latent_shape)
         if not 0 <= start < steps:

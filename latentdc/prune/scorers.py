@@ -266,7 +266,7 @@ class ScorerTraining:
         """Of an epoch; their rows are places among `rows`."""
         count, batch, keys = len(self._rows), self._scorer.batch, ("scorer", epoch)
         sampler = self._sampler
-        return epoch_batches(count, batch, None, self._seed, *keys, join=True, infobatch=sampler)
+        return epoch_batches(count, batch, None, self._seed, *keys, join=True, sampler=sampler)
 
     def _lr(self, step: tuple[int, Batch], *, steps: int) -> float:
         return self._scorer.lr * ((1 + math.cos(math.pi * step[0] / steps)) / 2)
@@ -354,6 +354,27 @@ def real_classifier(
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
     refuse_chance(accuracy, class_counts(test).tolist(), advice)
     return classifier, accuracy
+
+
+def trained_as_long(
+    scorer: Scorer,
+    few: Dataset,
+    images: int,
+    *,
+    normalization: Plain,
+    seed: int,
+    accelerator: Accelerator,
+) -> Classifier:
+    """The network of `prune.scorer`, trained on few images for as many steps as on `images`."""
+    steps = scorer.epochs * -(-images // scorer.batch)
+    epochs = -(-steps // -(-len(few) // scorer.batch))
+    settings = replace(scorer, epochs=epochs, infobatch=None)
+    training = ScorerTraining(
+        few, settings, normalization=normalization, seed=seed, accelerator=accelerator
+    )
+    for _ in training.run():
+        pass
+    return training.classifier.eval().requires_grad_(False)
 
 
 def _kept_classifier(path: Path) -> State:

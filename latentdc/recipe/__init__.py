@@ -8,11 +8,19 @@ from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.methods import METHODS, Matching, Method, Mosaic, Rded, Trim
-from latentdc.recipe.objective import LOOPS, Experts, Loops, ObjectiveSettings, Trajectory
-from latentdc.recipe.pools import Select
+from latentdc.recipe.objective import (
+    LOOPS,
+    Denoising,
+    Experts,
+    Loops,
+    ObjectiveSettings,
+    Trajectory,
+)
+from latentdc.recipe.pools import Select, Selection
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
 from latentdc.recipe.run import Recipe
+from latentdc.recipe.sampling import Sampling
 
 __all__ = [
     "BASELINES",
@@ -20,6 +28,7 @@ __all__ = [
     "LOOPS",
     "METHODS",
     "Data",
+    "Denoising",
     "Evaluate",
     "Experts",
     "Hub",
@@ -33,8 +42,10 @@ __all__ = [
     "Rded",
     "Recipe",
     "RuleSettings",
+    "Sampling",
     "Scorer",
     "Select",
+    "Selection",
     "Trajectory",
     "Trim",
     "expand_home",

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 from latentdc.recipe.checks import require
 from latentdc.recipe.data import require_images
 from latentdc.recipe.fields import check_fields, nearest
+from latentdc.recipe.pools import Selection
+from latentdc.recipe.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +46,12 @@ class Matching:
         lr_z: learning rate of the latents (pixels, for the pixel prior).
         lr_c: learning rate of the class conditions; 0 keeps them as they are.
         momentum: of SGD, for both.
+        optimizer: `sgd`, or `adam`, whose rates are of another scale.
         classes_per_step: move at most so many classes in a step; an epoch of steps meets each once.
             null moves all classes in every step.
         trim: of real mini-batches.
-        init: start from encoded core-set images (`real`) or from `noise`.
+        init: start from encoded core-set images (`real`), from `noise`, or, in the method refine
+            alone, from what was `sampled`.
         checkpoint_every: steps between checkpoints.
         grid_every: steps between pictures of the synthetic images; 0 draws none.
     """
@@ -56,9 +60,10 @@ class Matching:
     lr_z: float = 1.0
     lr_c: float = 1.0
     momentum: float = 0.5
+    optimizer: Literal["sgd", "adam"] = "sgd"
     classes_per_step: int | None = None
     trim: Trim = field(default_factory=Trim)
-    init: Literal["real", "noise"] = "real"
+    init: Literal["real", "noise", "sampled"] = "real"
     checkpoint_every: int = 100
     grid_every: int = 0
 
@@ -147,6 +152,10 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
     """Refuse objectives, rates and experts that do not go together; the loops of `dc` are set."""
     distill, objective, prior = recipe.distill, recipe.objective, recipe.prior
     kind, changes = objective.kind, {}
+    require(
+        distill.init != "sampled" or recipe.method.kind == "refine",
+        "distill.init=sampled starts from images that were sampled; write method.kind=refine.",
+    )
     if kind == "dc":
         loops = objective.loops.resolve(recipe.ipc)
         changes["objective"] = replace(objective, loops=loops)
@@ -168,7 +177,18 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
         "left out of a step. Take 0 and prune before the experts are trained (prune.keep), or "
         "take dm or dc.",
     )
-    moves = distill.lr_z > 0 or (prior.kind == "diffusion" and distill.lr_c > 0)
+    require(
+        kind != "denoise" or prior.kind == "diffusion",
+        f"objective.kind=denoise asks a denoiser, and prior.kind={prior.kind} has none; write "
+        "prior.kind=diffusion.",
+    )
+    require(
+        kind != "denoise" or distill.trim.share == 0,
+        f"distill.trim.share={distill.trim.share}, but objective.kind=denoise looks at no real "
+        "images; leave it out.",
+    )
+    conditional = prior.kind == "diffusion" and kind != "denoise"  # which moves z alone
+    moves = distill.lr_z > 0 or (conditional and distill.lr_c > 0)
     require(
         moves or distill.steps == 0 or kind == "mtt",  # which learns a rate all the same
         f"distill.lr_z=0 and distill.lr_c={distill.lr_c:g} with prior.kind="
@@ -203,7 +223,37 @@ def _check_rded(recipe: Any) -> dict[str, Any]:
 
 
 def _check_selection(recipe: Any) -> dict[str, Any]:
+    kind = recipe.selection.select.kind
+    if kind not in (None, "random"):
+        require_images(recipe.data, f"selection.select.kind={kind}")
+    if not recipe.selection.plain:
+        return {}
     return _count(recipe, recipe.ipc, "images as they are")
+
+
+def _check_sampling(recipe: Any) -> dict[str, Any]:
+    settings, prior, epochs = recipe.sampling, recipe.prior, recipe.experts.epochs
+    require(
+        prior.kind == "diffusion",
+        f"method.kind={recipe.method.kind} takes prior.kind=diffusion, got {prior.kind}.",
+    )
+    settings.check_steps(prior.steps)
+    require(
+        "influence" not in settings.guides or max(settings.influence.epochs) <= epochs,
+        f"sampling.influence.epochs={settings.influence.epochs} are those of an expert, and "
+        f"experts.epochs is {epochs}.",
+    )
+    return {}
+
+
+def _check_refine(recipe: Any) -> dict[str, Any]:
+    """Both stages; the second starts from what the first left."""
+    require(
+        recipe.distill.init != "noise",
+        "distill.init=noise, and method.kind=refine starts from sampled images; leave it out.",
+    )
+    _check_sampling(recipe)
+    return {**_check_matching(recipe), "distill": replace(recipe.distill, init="sampled")}
 
 
 def _check_cells(recipe: Any, grid: int) -> None:
@@ -235,23 +285,33 @@ class MethodKind(NamedTuple):
 
     Attributes:
         function: `module:function`, see `latentdc.methods.Method`.
-        section: of a recipe (`MethodSections`) that the method takes whole; None if it has none.
+        sections: of a recipe (`MethodSections`) that the method takes whole.
         prior: whether it works in the space of a prior.
         check: of a whole recipe: refuses what does not go with the method, and returns the parts
             that follow from it by their names in the recipe.
     """
 
     function: str
-    section: str | None = None
+    sections: tuple[str, ...] = ()
     prior: bool = False
     check: Callable[[Any], dict[str, Any]] = lambda recipe: {}
 
 
 METHODS = {
-    "matching": MethodKind("latentdc.methods.matching:matching", "distill", True, _check_matching),
-    "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", "mosaic", check=_check_mosaics),
-    "rded": MethodKind("latentdc.methods.rded:rded", "rded", check=_check_rded),
-    "selection": MethodKind("latentdc.methods.selection:selection", check=_check_selection),
+    "matching": MethodKind(
+        "latentdc.methods.matching:matching", ("distill",), True, _check_matching
+    ),
+    "sampling": MethodKind(
+        "latentdc.methods.sampling:sampling", ("sampling",), True, _check_sampling
+    ),
+    "refine": MethodKind(
+        "latentdc.methods.refine:refine", ("sampling", "distill"), True, _check_refine
+    ),
+    "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", ("mosaic",), check=_check_mosaics),
+    "rded": MethodKind("latentdc.methods.rded:rded", ("rded",), check=_check_rded),
+    "selection": MethodKind(
+        "latentdc.methods.selection:selection", ("selection",), check=_check_selection
+    ),
 }
 
 
@@ -260,8 +320,9 @@ class Method:
     """What makes the synthetic set of the core set.
 
     Attributes:
-        kind: `matching` (LD3M and its spaces), `mosaic` (PCA), `rded`, `selection` (the core set's
-            best images as they are); or `module:function` of a method of your own.
+        kind: `matching` (LD3M and its spaces), `sampling` (D4M, MGD3, ...), `refine` (the second,
+            then the first from there; CaO2), `mosaic` (PCA), `rded`, `selection` (images as they
+            are, of the core set or of any pool); or `module:function` of a method of your own.
         options: settings of a method of your own.
     """
 
@@ -279,13 +340,13 @@ class Method:
             require(
                 not self.options,
                 f"method.options are those of a method of your own; {self.kind} is set in "
-                f"{METHODS[self.kind].section or 'prune'}.",
+                f"{' and '.join(METHODS[self.kind].sections)}.",
             )
 
     def check(self, recipe: Any) -> dict[str, Any]:
         """Refuse a recipe that does not go with the method; see `MethodKind.check`."""
         require(
-            self.kind == "matching" or not recipe.evaluate.learned_lr,
+            recipe.matches or not recipe.evaluate.learned_lr,
             f"evaluate.learned_lr needs a learning rate that was learned with the set, and "
             f"method.kind={self.kind} learns none; only matching by mtt does.",
         )
@@ -298,5 +359,7 @@ class MethodSections:
 
     method: Method = field(default_factory=Method)
     distill: Matching = field(default_factory=Matching)
+    sampling: Sampling = field(default_factory=Sampling)
     mosaic: Mosaic = field(default_factory=Mosaic)
     rded: Rded = field(default_factory=Rded)
+    selection: Selection = field(default_factory=Selection)

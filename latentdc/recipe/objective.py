@@ -96,11 +96,42 @@ class Trajectory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Denoising:
+    """Denoising (`denoise`): where, and under what condition, a diffusion prior judges latents.
+
+    Attributes:
+        share: of the schedule, from its cleanest end, whose steps are drawn; the cleanest one is
+            left out. `prior.steps` is the whole schedule, 50 as published.
+        noises: fixed draws, one of which each image gets in each step.
+        largest: weight of the largest deviation beside the mean square.
+        condition: of the denoiser: the image's `class`, or `none`.
+        timestep: that the network is told: the step's (`mapped`), or, as released, its number in
+            the shortened schedule (`respaced`).
+    """
+
+    share: float = 0.25
+    noises: int = 1024
+    largest: float = 10.0
+    condition: Literal["class", "none"] = "class"
+    timestep: Literal["mapped", "respaced"] = "mapped"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "objective.denoise.")
+        require(
+            0 < self.share <= 1,
+            f"objective.denoise.share is of the schedule, in (0, 1], got {self.share}.",
+        )
+        require(self.noises >= 1, f"objective.denoise.noises is at least 1, got {self.noises}.")
+        require(self.largest >= 0, f"objective.denoise.largest is at least 0, got {self.largest}.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
     """What makes synthetic images behave like real ones.
 
     Attributes:
-        kind: `dm` (distribution matching), `dc` (gradient matching) or `mtt` (trajectory matching).
+        kind: `dm` (distribution matching), `dc` (gradient matching), `mtt` (trajectory matching) or
+            `denoise` (a diffusion prior's own loss of clean latents, CaO2).
         network: the randomly initialised student, drawn anew at each step (of `dc`: see `loops`).
         batch: real images per class and step (all of them, if a class has fewer).
         augment: differentiable augmentations (DSA), joined by `_`, one of them drawn per step and
@@ -111,15 +142,17 @@ class ObjectiveSettings:
         loops: of `dc`, how long a student lives.
         trajectory: of `mtt`; its students are of `network`, its augmentations are drawn per inner
             step, with parameters of their own for each image.
+        denoise: of `denoise`, which uses nothing of the above.
     """
 
-    kind: Literal["dm", "dc", "mtt"] = "dm"
+    kind: Literal["dm", "dc", "mtt", "denoise"] = "dm"
     network: str = "convnet3"
     batch: int = 256
     augment: str | None = "color_crop_cutout_flip_scale_rotate"
     distance: Literal["rowwise", "cosine", "mse"] = "rowwise"
     loops: Loops = field(default_factory=Loops)
     trajectory: Trajectory = field(default_factory=Trajectory)
+    denoise: Denoising = field(default_factory=Denoising)
 
     def __post_init__(self) -> None:
         check_fields(self, "objective.")

@@ -1,9 +1,9 @@
 """Which candidates of a class stay, where more are made or found than are wanted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from latentdc.recipe.checks import require
+from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.fields import check_fields
 
 
@@ -21,7 +21,7 @@ class Select:
         groups: candidates of a class as a multiple of ipc, where a sampler makes them; a pool that
             is there already has what it has.
         space: what distances are taken in: `features` that the classifier's last layer sees, or
-            `latents`; null takes latents for `moments`, else features.
+            `latents`; null takes latents for `moments` of a sampler, else features.
         order: of `confidence`: the `most` confident first, or the `least`.
         alpha: of `centroids`, weight of the real mean.
         beta: of `centroids`, weight of the distance to other classes.
@@ -68,3 +68,38 @@ class Select:
         """Of the real images: for what it says of the candidates, or for its features."""
         in_space = self.kind in ("centroids", "moments", "nearest") and self.sees == "features"
         return in_space or self.kind in ("confidence", "learnability")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Images as they are (`selection` in a recipe).
+
+    Attributes:
+        pool: folder, file or Hub id of any set that `latentdc evaluate` takes, whose images are the
+            candidates; null takes the core set.
+        start: a set likewise whose images all stay, and which the pool fills up to ipc.
+        select: the choice; without a kind, the best images of the core set, the first of a pool.
+    """
+
+    pool: str | None = None
+    start: str | None = None
+    select: Select = field(default_factory=Select)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "selection.")
+        expand_home(self, "selection.", "pool", "start")
+        require(
+            self.select.kind != "learnability" or self.start is not None,
+            "selection.select.kind=learnability asks what a student of the images so far has yet "
+            "to learn; name their set in selection.start.",
+        )
+        require(
+            self.select.space != "latents",
+            "selection.select.space=latents is of a sampler's candidates, and these are images; "
+            "take features.",
+        )
+
+    @property
+    def plain(self) -> bool:
+        """Whether it takes the best images of the core set, and nothing else."""
+        return self.pool is None and self.start is None and self.select.kind is None

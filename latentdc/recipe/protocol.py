@@ -71,6 +71,8 @@ class EvalProtocol:
         infobatch: leave out, with this probability, each image that is easier than the mean of an
             epoch (InfoBatch); those that stay weigh more, and the last eighth of the epochs sees
             all. Budget and schedule are those of full epochs. null sees all.
+        subset: share of the images that an epoch sees, others in each epoch until all were seen
+            (RS2); a budget of epochs is of such epochs. null sees all.
         test_crop: side of the central part of a test image that is scored, enlarged to its size;
             0.875 is the usual "resize to 256, crop 224".
         unsettled: settings that the sources do not settle; they are said beside every number.
@@ -106,6 +108,7 @@ class EvalProtocol:
     views: Views = field(default_factory=Views)
     labels: Labels = field(default_factory=Labels)
     infobatch: float | None = None
+    subset: float | None = None
     test_crop: float = 1.0
     unsettled: list[str] = field(default_factory=list)
 
@@ -175,16 +178,21 @@ class EvalProtocol:
         doubled = self.batch_double_from is not None and classes >= self.batch_double_from
         batch = _of_ipc(self.batch_of_ipc, ipc) * (2 if doubled else 1) or self.batch
         epochs = self.epochs or _of_ipc(self.epochs_of_ipc, ipc)
+        each = -(-self.seen(images) // batch)
         sized = replace(
             self,
             batch=batch,
             batch_of_ipc={},
             batch_double_from=None,
             epochs_of_ipc={},
-            steps=self.steps or epochs * -(-images // batch),
+            steps=self.steps or epochs * each,
             epochs=None,
         )
-        return sized if self.steps else replace(sized, update_every=-(-images // batch))
+        return sized if self.steps else replace(sized, update_every=each)
+
+    def seen(self, images: int) -> int:
+        """How many of so many images an epoch shows."""
+        return images if self.subset is None else max(1, round(self.subset * images))
 
     def lr_for(self, student: str) -> float:
         """Peak learning rate: the student's own, its network's at any width, or the common one."""
@@ -316,6 +324,11 @@ def _checks(protocol: EvalProtocol) -> Iterator[tuple[bool, str]]:
         "augment (DSA) acts on normalised images, which teachers do not see; use views, or "
         "labels.source=fixed.",
     )
+    share = protocol.subset
+    yield (
+        share is None or 0 < share < 1,
+        f"subset is the share of the images that an epoch sees, in (0, 1), got {share}; or null.",
+    )
     if protocol.infobatch is not None:
         yield from _infobatch_checks(protocol, protocol.infobatch)
     known = {f.name for f in fields(protocol)}
@@ -326,6 +339,7 @@ def _checks(protocol: EvalProtocol) -> Iterator[tuple[bool, str]]:
 def _infobatch_checks(protocol: EvalProtocol, rho: float) -> Iterator[tuple[bool, str]]:
     yield 0 < rho < 1, f"infobatch is a probability in (0, 1), got {rho}; or null."
     hidden = {
+        "subset: an image is seen in few epochs; take null": protocol.subset is not None,
         "labels.source: soft labels say how far the teachers are, not whether an image is learned; "
         "take hard": protocol.labels.source != "hard",
         "views.mix: a mixed image has the loss of two; take null": protocol.views.mix is not None,

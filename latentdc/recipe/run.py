@@ -63,16 +63,25 @@ class Recipe(MethodSections):
 
     @property
     def settings(self) -> Any:
-        """Of the method, whole: its section, or the options of one of your own."""
+        """Of the method: its section whole, several as a tuple, or the options of your own one."""
         if self.method.kind not in METHODS:
             return self.method.options
-        section = METHODS[self.method.kind].section
-        return None if section is None else getattr(self, section)
+        found = tuple(getattr(self, name) for name in METHODS[self.method.kind].sections)
+        return found[0] if len(found) == 1 else found
+
+    @property
+    def matches(self) -> bool:
+        """Whether its method optimises for an objective."""
+        kind = self.method.kind
+        return kind in METHODS and "distill" in METHODS[kind].sections
 
     @property
     def follows_experts(self) -> bool:
-        """Whether it matches their trajectories."""
-        return self.method.kind == "matching" and self.objective.kind == "mtt"
+        """Whether it matches their trajectories, or is guided by one of them."""
+        kind = self.method.kind
+        guided = kind in METHODS and "sampling" in METHODS[kind].sections
+        guided = guided and "influence" in self.sampling.guides
+        return guided or (self.matches and self.objective.kind == "mtt")
 
 
 def check_vectors(recipe: Recipe) -> None:
@@ -95,7 +104,7 @@ def check_vectors(recipe: Recipe) -> None:
         f"prior.kind={recipe.prior.kind} makes images, and data.kind is vectors; write prior: "
         "{kind: vector}.",
     )
-    if kind != "matching":
+    if not recipe.matches:
         return
     require(
         recipe.objective.kind != "mtt",

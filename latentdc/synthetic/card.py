@@ -83,6 +83,11 @@ LEARNED_LR = """
 
 Learned with the images: a learning rate of {lr:.6g} for students trained by SGD."""
 
+WEIGHTS = """
+
+The images weigh {least:.3g} to {most:.3g} times their mean (`weights` in `latents.safetensors`);
+the loss of image k counts N w_k / sum(w) times."""
+
 
 def dataset_card(
     images: Images,
@@ -90,22 +95,15 @@ def dataset_card(
     class_names: Sequence[str],
     *,
     provenance: Mapping[str, object],
-    learned_lr: float | None = None,
-    whitening: Whitening | None = None,
+    training: str = "",
     recipe: str | None = None,
     results: Mapping[str, object] | None = None,
 ) -> str:
     """The card of a set: front matter and text.
 
-    Args:
-        images: as of `SyntheticSet`, like the other parts.
-        labels: of them.
-        class_names: that labels index.
-        provenance: where the set comes from.
-        learned_lr: learning rate that was learned with it.
-        whitening: that it was made for.
-        recipe: YAML of the resolved recipe.
-        results: as `latentdc.results.result.to_json` gives; other plain values are listed.
+    The parts are those of `SyntheticSet`, with the text of `training_facts`, the YAML of the
+    resolved recipe, and results as `latentdc.results.result.to_json` gives; other plain values are
+    listed.
 
     Raises:
         InputError: results that are neither.
@@ -128,7 +126,7 @@ def dataset_card(
         per_class=per_class,
         classes=len(class_names),
         provenance=_listed(provenance) or "It was not recorded.",
-        training=_training(learned_lr, whitening),
+        training=training,
         recipe="" if recipe is None else _fenced(recipe.strip()),
         results="Not measured." if results is None else _results(results),
         floats=FLOATS if kind == "images" and images.is_floating_point() else "",
@@ -162,14 +160,19 @@ def _front_matter(
     )
 
 
-def _training(learned_lr: float | None, whitening: Whitening | None) -> str:
-    """What students of the set need beside its images."""
+def training_facts(
+    learned_lr: float | None, whitening: Whitening | None, weights: Tensor | None
+) -> str:
+    """Text of what students of a set need beside its images."""
     text = ""
     if whitening is not None:
         mean, std = whitening.normalization.mean, whitening.normalization.std
         text += WHITENED.format(mean=list(mean), std=list(std))
     if learned_lr is not None:
         text += LEARNED_LR.format(lr=learned_lr)
+    if weights is not None:
+        shares = weights / weights.double().mean()
+        text += WEIGHTS.format(least=float(shares.min()), most=float(shares.max()))
     return text
 
 

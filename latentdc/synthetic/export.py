@@ -3,9 +3,10 @@
 imagefolder: OUT/<class name>/00000.png, as torchvision and `datasets` read it. Both number the
     classes by the names of their folders, so labels differ where class names are not sorted.
 pt: a dictionary for torch.load with `images`, (N, 3, H, W) float32 in [0, 1], not normalised;
-    `labels`, (N,) int64, or (N, C) logits of a set with soft labels; and `class_names`. Images are
-    ordered by class, as the evaluators of DC, DM and MTT expect: normalise them with the mean and
-    std that your students use.
+    `labels`, (N,) int64; and `class_names`. A set with soft labels has these, (N, C) logits, as
+    `labels`, and its classes as `hard_labels`; one with weights of images or a learned rate has
+    `weights`, (N,), and `learned_lr`. Images are ordered by class, as the evaluators of DC, DM and
+    MTT expect: normalise (and whiten) them as your students expect.
     A set of feature vectors has `vectors`, (N, D) float32 in the data's units, in their place.
 """
 
@@ -26,11 +27,7 @@ if TYPE_CHECKING:
 
 
 def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
-    """Write a folder of PNGs per class, whole or not at all.
-
-    Raises:
-        InputError: `out` is not an empty folder, or the images do not fit into 8 bits.
-    """
+    """Write a folder of PNGs per class, whole or not at all; floats are refused."""
     from latentdc.synthetic.files import encode
 
     synthetic.require_images("--format imagefolder")
@@ -64,11 +61,14 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
     if out.exists():
         raise InputError(f"{out} exists; choose a new file.")
     by_class = synthetic.labels.argsort(stable=True)
-    labels = synthetic.labels if synthetic.soft_labels is None else synthetic.soft_labels
-    content = {
-        "labels": labels[by_class].cpu(),
-        "class_names": list(synthetic.class_names),
-    }
+    hard, soft = synthetic.labels[by_class].cpu(), synthetic.soft_labels
+    content: dict[str, object] = {"labels": hard, "class_names": list(synthetic.class_names)}
+    if soft is not None:
+        content |= {"labels": soft[by_class].cpu(), "hard_labels": hard}
+    if synthetic.weights is not None:
+        content["weights"] = synthetic.weights[by_class].cpu()
+    if synthetic.learned_lr is not None:
+        content["learned_lr"] = float(synthetic.learned_lr)
     samples = synthetic.floats()[by_class].cpu()
     if synthetic.kind == "vectors":
         content["vectors"] = samples

@@ -21,6 +21,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from torch import Tensor
 
+from latentdc.images import load_whitening
 from latentdc.io import read_json
 from latentdc.synthetic import folder as layout
 
@@ -41,13 +42,9 @@ def encode(image: Tensor, codec: Literal["PNG", "JPEG"] = "PNG", quality: int = 
 
 
 def write_rows(folder: Path, samples: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:
-    """Write samples and labels in their order, in files of about `SHARD` bytes.
+    """Write samples, (N, 3, H, W) uint8 or (N, D) float32, in their order, with their labels (N,).
 
-    Args:
-        folder: of the set.
-        samples: (N, 3, H, W) uint8, or vectors (N, D) float32, on the CPU.
-        labels: (N,) int64, on the CPU.
-        class_names: that labels index.
+    In files of about `SHARD` bytes.
     """
     vectors = samples.ndim == 2
     feature = {VECTORS: List(Value("float32"))} if vectors else {"image": ImageFeature()}
@@ -56,8 +53,9 @@ def write_rows(folder: Path, samples: Tensor, labels: Tensor, class_names: Seque
     size = max(GROUP, SHARD // samples[0].nbytes)
     starts = range(0, len(labels), size)
     (folder / layout.ROWS).parent.mkdir()
-    for start, name in zip(starts, layout.shard_names(len(starts)), strict=True):
+    for index, start in enumerate(starts):
         end = min(start + size, len(labels))
+        name = f"data/train-{index:05d}-of-{len(starts):05d}.parquet"
         path = (folder / name).absolute()  # a:b would be taken for an address
         with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
             for first in range(start, end, GROUP):
@@ -81,12 +79,29 @@ def _pngs(images: Tensor, first: int) -> pa.Array:
     )
 
 
-def read_rows(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """The samples, labels and class names that `write_rows` wrote.
+def read_set(folder: Path) -> dict[str, Any]:
+    """The fields of the `SyntheticSet` in a folder, by name.
 
     Raises:
-        InputError: a file is missing or damaged, has no rows, or samples that are none of a set.
+        InputError: a file is missing or damaged, has no rows, or holds what no set has.
     """
+    images, labels, class_names = _read_rows(folder)
+    fields = {"images": images, "labels": labels, "class_names": class_names}
+    with layout.reading(folder / layout.PROVENANCE):
+        provenance = fields["provenance"] = read_json(folder / layout.PROVENANCE)
+        if not isinstance(provenance, dict):
+            raise ValueError(f"it holds a {type(provenance).__name__}, not facts by their names")
+    with layout.reading(folder / layout.LATENTS):  # float images take the place of the PNGs
+        tensors = safetensors.torch.load_file(folder / layout.LATENTS)
+        fields |= _checked(tensors, images)
+    if (folder / layout.WHITENING).is_file():
+        with layout.reading(folder / layout.WHITENING):
+            fields["whitening"] = load_whitening(folder / layout.WHITENING)
+    return fields
+
+
+def _read_rows(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """The samples, labels and class names that `write_rows` wrote."""
     paths = layout.shards(folder)
     with layout.reading(paths[0]):
         of = int(paths[0].stem.rpartition("-")[2])
@@ -170,30 +185,8 @@ def write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
     (folder / layout.LATENTS).write_bytes(safetensors.torch.save(tensors))
 
 
-def read_tensors(folder: Path, images: Tensor) -> dict[str, Any]:
-    """What `write_tensors` wrote, beside these images; learned_lr and grid as numbers.
-
-    Raises:
-        InputError: the file is damaged or missing, or holds other tensors.
-    """
-    with layout.reading(folder / layout.LATENTS):
-        return _checked(safetensors.torch.load_file(folder / layout.LATENTS), images)
-
-
-def read_provenance(folder: Path) -> dict[str, object]:
-    """Where a set comes from.
-
-    Raises:
-        InputError: the file is damaged or missing.
-    """
-    with layout.reading(folder / layout.PROVENANCE):
-        provenance = read_json(folder / layout.PROVENANCE)
-        if not isinstance(provenance, dict):
-            raise ValueError(f"it holds a {type(provenance).__name__}, not facts by their names")
-        return provenance
-
-
 def _checked(tensors: dict[str, Any], images: Tensor) -> dict[str, Any]:
+    """What `write_tensors` wrote, beside these images; learned_lr and grid as numbers."""
     if strange := sorted(tensors.keys() - TENSORS):
         raise ValueError(f"it holds {', '.join(strange)}, which no set has")
     for name, tensor in tensors.items():

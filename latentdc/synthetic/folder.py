@@ -34,11 +34,6 @@ def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob(SHARDS))
 
 
-def shard_names(count: int) -> list[str]:
-    """Names of so many parquet files, inside the folder."""
-    return [f"data/train-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
-
-
 def folder_names(class_names: Sequence[str]) -> list[str]:
     """A name for each class that every file system takes, with its label where two would meet."""
     safe = [re.sub(r"[^\w .+-]", "_", name)[:60].strip(" .") or "_" for name in class_names]
@@ -78,11 +73,7 @@ def find_local(name: str | Path) -> Path | None:
 
 
 def find(name: str | Path, revision: str | None = None) -> Path:
-    """The folder of the set `name`: a local one, or else the Hub's, downloaded.
-
-    Raises:
-        InputError: no such folder, and the Hub does not have it or cannot be reached.
-    """
+    """The folder of the set `name`: a local one, or else the Hub's, downloaded."""
     found = find_local(name) or download(str(name), revision)
     if not is_set(found):
         raise InputError(
@@ -93,11 +84,7 @@ def find(name: str | Path, revision: str | None = None) -> Path:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Name the file, in one line, whatever its damaged content makes a reader raise.
-
-    Raises:
-        InputError: the block raised anything but what the system says of a whole file.
-    """
+    """Name the file, in one line, whatever its damaged content makes a reader raise."""
     try:
         yield
     except (InputError, MemoryError):

@@ -29,20 +29,14 @@ _TAKEN = ("distilled", *BASELINES)  # names of rows
 class Place:
     """Where a set lies.
 
-    Attributes:
-        given: what the user called it.
-        path: folder of a synthetic set, file of a core set, or a set made elsewhere.
-        kind: what a set made elsewhere is; None for our own.
-        ipc: images of each class that are read of a set made elsewhere; None for all.
-        numbers: whether the class numbers of a set made elsewhere are names or positions; None
-            asks where the set leaves it open.
+    The last three are of a set made elsewhere.
     """
 
-    given: str
-    path: Path
+    given: str  # what the user called it
+    path: Path  # folder of a synthetic set, file of a core set, or a set made elsewhere
     kind: Kind | None = None
-    ipc: int | None = None
-    numbers: Numbers | None = None
+    ipc: int | None = None  # images of each class that are read; None for all
+    numbers: Numbers | None = None  # what class numbers are; None asks where that is open
 
     @property
     def run(self) -> Path:
@@ -86,11 +80,6 @@ def find(given: str, ipc: int | None = None, numbers: Numbers | None = None) -> 
 
     A run folder without a synthetic set, which `latentdc prune` leaves, stands for its core set.
 
-    Args:
-        given: path or Hub id.
-        ipc: images of each class to read of a set made elsewhere.
-        numbers: `names` or `positions`: what class numbers in a set made elsewhere are.
-
     Raises:
         InputError: there is no such set, it cannot be read, or `ipc` is given for one of our own.
     """
@@ -121,10 +110,9 @@ def _find(given: str, ipc: int | None, numbers: Numbers | None) -> Place:
         return Place(given, path, kind, ipc, numbers)
     if path.is_dir() and not is_set and not core.is_file():
         raise InputError(
-            f"{given} holds no synthetic set: it is neither a finished run nor a folder written by "
-            "save_pretrained nor a set of others, which has CLASS/*.jpg or train/CLASS/*.jpg, or "
-            "parquet files (here, in data/ or in train/), or images_best.pt beside labels_best.pt, "
-            "or was written by save_to_disk. Name the folder, or the .pt file, that does."
+            f"{given} holds no synthetic set: neither a finished run, nor what save_pretrained or "
+            "save_to_disk wrote, nor CLASS/*.jpg, nor parquet files (here, in data/ or train/), "
+            "nor images_best.pt beside labels_best.pt. Name the folder, or the .pt file, that does."
         )
     if path.is_file() and path.suffix.lower() != ".parquet":
         raise InputError(
@@ -146,14 +134,11 @@ def row_names(places: Sequence[Place]) -> list[str]:
     if len(places) == 1 and places[0].kind is None and not places[0].is_core:
         return ["distilled"]
     short = [place.name for place in places]
+    whole = [f"./{p.given}" if p.given.rstrip("/") in _TAKEN else p.given for p in places]
     return [
-        name if short.count(name) == 1 and name not in _TAKEN else _longer(place.given)
-        for name, place in zip(short, places, strict=True)
+        name if short.count(name) == 1 and name not in _TAKEN else given
+        for name, given in zip(short, whole, strict=True)
     ]
-
-
-def _longer(given: str) -> str:
-    return f"./{given}" if given.rstrip("/") in _TAKEN else given
 
 
 def open_set(place: Place, train: "Dataset", data: Data | None = None) -> "Read":
@@ -161,14 +146,11 @@ def open_set(place: Place, train: "Dataset", data: Data | None = None) -> "Read"
 
     Args:
         place: where it lies.
-        train: real training images; their classes are those of a set made elsewhere, and tensors
-            that were whitened need the images.
-        data: how these are opened; needed for a set made elsewhere alone, whose tensors were made
-            with its preprocessing.
+        train: real training images, to whose classes a set made elsewhere is put.
+        data: how these are opened; only a set made elsewhere needs it.
 
     Returns:
-        The set, and how the class numbers of a set made elsewhere were read, which
-        `evaluate.class_numbers` checks.
+        The set, and how the class numbers of one made elsewhere were read.
 
     Raises:
         InputError: a damaged set, a core set of other images, or other classes than those of

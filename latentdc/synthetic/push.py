@@ -68,11 +68,7 @@ def push_folder(
 
 
 def _require_own(files: Sequence[Path], folder: Path) -> None:
-    """Refuse files that lie elsewhere: in a folder of strangers, links to what is not theirs.
-
-    Raises:
-        InputError: names the first.
-    """
+    """Refuse files that lie elsewhere: in a folder of strangers, links to what is not theirs."""
     from huggingface_hub import constants
 
     homes = [folder.resolve(), Path(constants.HF_HUB_CACHE).resolve()]  # whose sets are all links
@@ -86,11 +82,7 @@ def _require_own(files: Sequence[Path], folder: Path) -> None:
 
 
 def require_login() -> None:
-    """Refuse to go on where a push would end for want of a token.
-
-    Raises:
-        InputError: nobody is logged in.
-    """
+    """Refuse to go on where a push would end for want of a token."""
     from huggingface_hub import get_token
 
     if get_token() is None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +20,6 @@ from latentdc.images import (
     Whitening,
     as_floats,
     kind_of,
-    load_whitening,
     save_whitening,
     to_uint8,
 )
@@ -29,16 +27,8 @@ from latentdc.io import fingerprint, is_free, write_json, write_text, writing
 from latentdc.pictures import save_grid
 from latentdc.published import published, published_yaml
 from latentdc.synthetic import folder as layout
-from latentdc.synthetic.card import dataset_card
-from latentdc.synthetic.files import (
-    PARTS,
-    encode,
-    read_provenance,
-    read_rows,
-    read_tensors,
-    write_rows,
-    write_tensors,
-)
+from latentdc.synthetic.card import dataset_card, training_facts
+from latentdc.synthetic.files import PARTS, encode, read_set, write_rows, write_tensors
 from latentdc.synthetic.push import push_folder
 
 LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
@@ -62,7 +52,8 @@ class SyntheticSet:
         noise: (N, ...) float32 noise of the sampler, one per image.
         soft_labels: (N, C) float32 logits that were made with the images (TESLA, DATM): students
             learn from these in place of `labels`.
-        weights: (N,) float32, what each image's loss is multiplied by; positive.
+        weights: (N,) float32, what each image's loss counts beside the others'; positive. Students
+            see them scaled to a mean of 1.
         learned_lr: learning rate of students (SGD) that was learned with the images.
         grid: whole pictures along each side of an image that is a mosaic, 1 for single pictures;
             None where it is not known. Views of mosaics stay inside one picture by it.
@@ -184,11 +175,14 @@ class SyntheticSet:
 
     def first_of_each(self, ipc: int) -> "SyntheticSet":
         """The first `ipc` images of each class, in their order."""
-        rows = first_of_each(self.labels, ipc)
+        return self.rows(torch.tensor(first_of_each(self.labels, ipc)))
+
+    def rows(self, rows: Tensor) -> "SyntheticSet":
+        """The images at `rows` (M,), in that order, with what belongs to them."""
         parts = {name: getattr(self, name) for name in PARTS}
         return replace(
             self,
-            images=self.images[torch.tensor(rows)],
+            images=self.images[rows],
             labels=self.labels[rows],
             **{name: part[rows] for name, part in parts.items() if part is not None},
         )
@@ -257,14 +251,9 @@ class SyntheticSet:
             InputError: there is no such set, the Hub cannot be reached, or a file is damaged.
         """
         folder = layout.find(str(path_of(name, "name")), revision)
-        images, labels, class_names = read_rows(folder)
-        fields: dict[str, Any] = {"provenance": read_provenance(folder), "images": images}
-        fields |= read_tensors(folder, images)  # float images in place of the PNGs
-        if (folder / layout.WHITENING).is_file():
-            with layout.reading(folder / layout.WHITENING):
-                fields["whitening"] = load_whitening(folder / layout.WHITENING)
+        fields = read_set(folder)
         try:
-            return cls(labels=labels, class_names=class_names, **fields)
+            return cls(**fields)
         except InputError as error:
             raise InputError(f"{folder} is damaged: {error}") from error
 
@@ -296,43 +285,35 @@ class SyntheticSet:
                 f"{folder} holds something other than a synthetic set and is left as it is; "
                 "choose a new or empty folder."
             )
-        with writing(folder) as part:
-            part.mkdir()
-            self._write(
-                part,
-                None if recipe is None else published_yaml(recipe),
-                None if results is None else published(results),
-            )
-
-    def _write(
-        self, folder: Path, recipe: str | None, results: Mapping[str, object] | None
-    ) -> None:
-        """All files, into an empty folder; nothing in them tells a path of this machine."""
+        # Nothing in the files tells a path of this machine.
         provenance = published(self.provenance)
-        write_json(folder / layout.PROVENANCE, provenance)
-        if recipe is not None:
-            write_text(folder / layout.RECIPE, recipe)
-        if results is not None:
-            write_json(folder / layout.RESULTS, results)
+        recipe = None if recipe is None else published_yaml(recipe)
+        results = None if results is None else published(results)
         card = dataset_card(
             self.images,
             self.labels,
             self.class_names,
             provenance=provenance,
-            learned_lr=self.learned_lr,
-            whitening=self.whitening,
+            training=training_facts(self.learned_lr, self.whitening, self.weights),
             recipe=recipe,
             results=results,
         )
-        write_text(folder / layout.CARD, card)
         vectors, labels = self.kind == "vectors", self.labels.cpu()
         samples = self.floats().cpu() if vectors else self.levels()
-        write_rows(folder, samples, labels, self.class_names)
-        write_tensors(folder, self.tensors())
-        if self.whitening is not None:
-            save_whitening(folder / layout.WHITENING, self.whitening)
-        if not vectors:
-            save_grid(folder / layout.GRID, samples, labels, self.class_names)
+        with writing(folder) as part:
+            part.mkdir()
+            write_json(part / layout.PROVENANCE, provenance)
+            if recipe is not None:
+                write_text(part / layout.RECIPE, recipe)
+            if results is not None:
+                write_json(part / layout.RESULTS, results)
+            write_text(part / layout.CARD, card)
+            write_rows(part, samples, labels, self.class_names)
+            write_tensors(part, self.tensors())
+            if self.whitening is not None:
+                save_whitening(part / layout.WHITENING, self.whitening)
+            if not vectors:
+                save_grid(part / layout.GRID, samples, labels, self.class_names)
 
     def push_to_hub(
         self,
@@ -378,9 +359,7 @@ def first_of_each(labels: Tensor, ipc: int) -> list[int]:
 
 
 def _require_images(images: object) -> None:
-    mapped = isinstance(images, MappedImages)
-    samples = images if mapped else _tensor(images, "images")
-    assert isinstance(samples, Tensor | MappedImages)
+    samples = images if isinstance(images, MappedImages) else _tensor(images, "images")
     shape, dtype = tuple(samples.shape), samples.dtype
     vectors = len(shape) == 2 and shape[1] > 0 and dtype in (torch.float16, torch.float32)
     pictures = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3] > 0

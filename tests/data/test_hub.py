@@ -67,12 +67,6 @@ def test_integers_are_named_by_their_digits_in_numeric_order(tmp_path):
     assert (train.class_names, train.labels.tolist()) == (("9", "10"), [1, 0, 1])
 
 
-def test_strings_are_sorted_class_names(tmp_path):
-    write(tmp_path, ["dog", "cat", "dog"], Value("string"))
-    train = open_dataset(data(tmp_path), "train")
-    assert (train.class_names, train.labels.tolist()) == (("cat", "dog"), [1, 0, 1])
-
-
 def test_chosen_classes_are_relabelled_and_the_others_not_decoded(tmp_path):
     write(tmp_path, [0, 1, 2, 0], ClassLabel(names=["cat", "dog", "owl"]))
     train = open_dataset(data(tmp_path, classes=["owl", "cat"]), "train")
@@ -102,27 +96,6 @@ def test_what_does_not_exist_is_named(tmp_path, keys, message):
     write(tmp_path, [0, 1])
     with pytest.raises(InputError, match=message):
         open_dataset(data(tmp_path, **keys), "train")
-
-
-def test_a_set_without_labels_lists_its_columns(tmp_path):
-    write(tmp_path, [0.5, 1.5], Value("float32"))
-    with pytest.raises(InputError, match=r"no label column.*label \(float32\)"):
-        open_dataset(data(tmp_path), "train")
-
-
-def test_a_class_name_without_images_is_refused(tmp_path):
-    write(tmp_path, [0, 0])
-    with pytest.raises(InputError, match="no images of 1 of its 2 classes: dog"):
-        open_dataset(data(tmp_path), "train")
-
-
-def test_an_unlabelled_test_split_gives_way_to_validation(tmp_path):
-    write(tmp_path, [0, 1])
-    write(tmp_path, [-1, -1], split="test", first=2)
-    write(tmp_path, [1, 0, 0], split="validation", first=4)
-    assert open_splits(data(tmp_path))[1].labels.tolist() == [1, 0, 0]
-    with pytest.raises(InputError, match="2 of 2 rows have no label"):
-        open_dataset(data(tmp_path, test="test"), "test")
 
 
 def test_a_set_without_test_split_lists_its_splits(tmp_path):

@@ -135,7 +135,7 @@ def test_rows_without_a_label_are_no_class_of_their_own(tmp_path, labels):
 @pytest.mark.parametrize("labels", [pa.array([0.0, 1.0]), pa.array([True, False])])
 def test_floats_and_flags_are_no_labels(tmp_path, labels):
     save(tmp_path, labels)
-    with pytest.raises(InputError, match="no label column"):
+    with pytest.raises(InputError, match=r"no label column.*label \((float64|bool)\)"):
         opened(tmp_path)
     with pytest.raises(InputError, match=r"holds no labels \(whole numbers or text\)"):
         opened(tmp_path, label="label")
@@ -195,15 +195,13 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("pattern", OUTSIDE)
-@pytest.mark.parametrize(
-    "shape", [lambda p: p, lambda p: [p], lambda p: [{"split": "train", "path": [p]}]]
-)
-def test_a_card_names_no_file_outside_of_its_folder(tmp_path, pattern, shape):
+def test_a_card_names_no_file_outside_of_its_folder(tmp_path, pattern):
     save(tmp_path / "other", [0, 1], name="a.parquet")
     folder = save(tmp_path / "set", [0, 1])
-    card(folder, shape(pattern))
-    with pytest.raises(InputError, match="outside of the data set"):
-        opened(folder)
+    for shape in (pattern, [pattern], [{"split": "train", "path": [pattern]}]):
+        card(folder, shape)
+        with pytest.raises(InputError, match="outside of the data set"):
+            opened(folder)
 
 
 def test_neither_does_its_data_dir(tmp_path):
@@ -235,7 +233,7 @@ def test_links_that_a_card_names_stay_in_the_folder_or_in_the_hub_s_cache(tmp_pa
     assert len(opened(tmp_path / "hub/snapshots/c0ffee")) == 2
 
 
-@pytest.mark.parametrize("name", ["README.md", "dataset_infos.json", "state.json", "classes.txt"])
+@pytest.mark.parametrize("name", ["README.md", "state.json", "classes.txt"])
 def test_pipes_and_endless_files_in_place_of_notes_are_not_read(tmp_path, name):
     for number, make in enumerate((os.mkfifo, lambda path: path.symlink_to("/dev/zero"))):
         folder = save(tmp_path / str(number), [0, 1])

@@ -11,6 +11,7 @@ from latentdc.evaluate.training import train_student, training_steps
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import new_network
 from latentdc.recipe.labels import Labels, Teacher, Views
+from latentdc.synthetic import SyntheticSet
 from latentdc.training import InfoBatch, epoch_batches
 from tests.evaluate.toys import protocol, stripes
 
@@ -23,7 +24,7 @@ def all_steps(losses=None):
     chosen = protocol(steps=6 * EPOCHS, batch=BATCH)
     sampler = None if losses is None else InfoBatch(24, EPOCHS, rho=RHO, seed=0)
     steps = []
-    for step in training_steps(stripes(24), chosen, 0, infobatch=sampler):
+    for step in training_steps(stripes(24), chosen, 0, sampler=sampler):
         steps.append(step)
         if sampler is not None:
             sampler.update(step.batch.rows, losses[step.batch.rows])
@@ -59,7 +60,7 @@ def test_the_first_epoch_and_the_last_eighth_see_everything():
 def test_the_expected_weight_of_every_image_is_one():
     sampler, losses, total = InfoBatch(24, 4000, rho=RHO, seed=0), torch.arange(24.0), 0
     for epoch in range(4000):
-        for batch in epoch_batches(24, BATCH, None, 0, "epoch", epoch, infobatch=sampler):
+        for batch in epoch_batches(24, BATCH, None, 0, "epoch", epoch, sampler=sampler):
             sampler.update(batch.rows, losses[batch.rows])
             total += torch.zeros(24).index_add(0, batch.rows, batch.weights)
     torch.testing.assert_close(total / 4000, torch.ones(24), atol=0.06, rtol=0)
@@ -68,7 +69,7 @@ def test_the_expected_weight_of_every_image_is_one():
 def test_a_student_under_infobatch_is_trained_by_rescaled_gradients():
     data, epochs, lr = stripes(24), 8, 0.05
     trained = train_student(
-        data,
+        SyntheticSet.from_real(data),
         "convnet3@4",
         protocol(steps=6 * epochs, batch=BATCH, infobatch=RHO, lr=lr, weight_decay=0),
         seed=0,

@@ -1,8 +1,11 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
 from latentdc.evaluate.soft_labels import mix_logits
-from latentdc.evaluate.training import hard_loss, soft_loss
+from latentdc.evaluate.training import Step, hard_loss, label_loss, mean_one, soft_loss
+from latentdc.recipe.labels import Labels, Teacher
+from latentdc.training import Batch
 
 SOURCE = torch.Generator().manual_seed(0)
 LOGITS, OTHERS = torch.randn(6, 4, generator=SOURCE), torch.randn(6, 4, generator=SOURCE)
@@ -43,3 +46,43 @@ def test_mixed_logits_have_the_mixed_probabilities():
     torch.testing.assert_close((mixed / 4).softmax(1), kept * parts[0] + (1 - kept) * parts[1])
     squares = mix_logits(LOGITS, OTHERS, KEPT, "mse", 4.0)
     torch.testing.assert_close(squares, kept * LOGITS + (1 - kept) * OTHERS)
+
+
+@pytest.mark.parametrize("kind", ["ce", "kl", "mse"])
+def test_the_losses_of_single_images_have_the_mean_of_all(kind):
+    each = soft_loss(LOGITS, OTHERS, kind, 4.0, "none")
+    assert each.shape == (6,)
+    torch.testing.assert_close(each.mean(), soft_loss(LOGITS, OTHERS, kind, 4.0))
+    one = soft_loss(LOGITS[2:3], OTHERS[2:3], kind, 4.0)
+    torch.testing.assert_close(each[2], one)
+
+
+SOFT = {"source": "fixed", "teachers": [Teacher()], "soft_weight": 2.0, "hard_weight": 0.5}
+
+
+class Given:
+    """A teacher of fixed logits."""
+
+    def logits(self, rows, draws, views):
+        return OTHERS[rows]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("soft", [False, True])
+def test_weights_multiply_the_loss_of_each_image_and_have_a_mean_of_one(mixed, soft):
+    weights = mean_one(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 9.0]))
+    torch.testing.assert_close(weights, torch.tensor([1.0, 2, 3, 4, 5, 9]) / 4)
+    rows, partners = torch.tensor([4, 1, 5]), torch.tensor([1, 2, 0, 5, 3, 4])
+    draws = {"partner": partners, "kept": KEPT} if mixed else {}
+    step = Step(0, Batch(rows, None), draws)
+    settings = Labels(**SOFT) if soft else Labels()
+    teacher = Given() if soft else None
+    found = label_loss(LOGITS[rows], LABELS, step, LOGITS, settings, teacher, step.mixed(weights))
+    single, counted = [], []
+    for row in rows.tolist():
+        one = Step(0, Batch(torch.tensor([row]), None), draws)
+        single.append(label_loss(LOGITS[[row]], LABELS, one, LOGITS, settings, teacher))
+        kept = float(KEPT[row]) if mixed else 1.0
+        counted.append(kept * weights[row] + (1 - kept) * weights[partners[row]])
+    written = sum(w * loss for w, loss in zip(counted, single, strict=True)) / 3
+    torch.testing.assert_close(found, written)

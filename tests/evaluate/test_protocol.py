@@ -29,6 +29,8 @@ def test_epochs_become_steps_of_the_given_set():
     resolved = protocol(steps=None, epochs=10, batch=256).resolve(500, 10)
     assert (resolved.steps, resolved.epochs, resolved.update_every) == (20, None, 2)
     assert protocol(steps=7).resolve(10_000, 10) == protocol(steps=7)
+    part = protocol(steps=None, epochs=10, batch=256, subset=0.1).resolve(10_000, 10)
+    assert (part.steps, part.update_every) == (10 * 4, 4)  # of 1000 images each
 
 
 def test_batch_and_epochs_may_follow_from_the_images_per_class():
@@ -54,6 +56,7 @@ def test_a_hash_follows_from_what_decides_one_training():
     assert plain.hash == protocol(name="other", students=["alexnet"], seeds=9).hash
     for change in [
         {"steps": 4},
+        {"subset": 0.5},
         {"batch": 9},
         {"optimizer": "adamw"},
         {"lr": 0.02},
@@ -242,6 +245,8 @@ def test_a_protocol_is_a_file_too(tmp_path):
         ("{name: x, students: [vit], steps: 1, epochs_of_ipc: {1: 3}}", "or epochs_of_ipc"),
         ("{name: x, students: [vit], steps: 1, zeta: 0.5}", "zeta is at least 1"),
         ("{name: x, students: [vit], steps: 1, test_crop: 2}", r"test_crop is in \(0, 1\]"),
+        ("{name: x, students: [vit], steps: 1, subset: 1}", r"sees, in \(0, 1\), got 1"),
+        ("{name: x, students: [vit], steps: 1, subset: 0.1, infobatch: 0.5}", "seen in few epochs"),
         ("{name: x, students: [vit], steps: 1, unsettled: [color]}", "unsettled names settings"),
         ("{name: x, students: [torchvision/resnet19], steps: 1}", "did you mean 'resnet1"),
         ("{name: x, students: [vit], steps: 1, labels: {source: online}}", "needs labels.teachers"),

@@ -38,14 +38,16 @@ def test_another_grid_is_refused():
         require_trainable(mosaics(3), CONFINED, "x")
 
 
-def test_infobatch_is_refused_for_sets_with_soft_labels_and_weights_for_all():
+def test_infobatch_is_refused_for_sets_with_soft_labels_or_weights():
     soft = replace(mosaics(), soft_labels=torch.zeros(6, 3))
     require_trainable(mosaics(), protocol(infobatch=0.5), "given")
     require_trainable(soft, protocol(), "given")
     with pytest.raises(InputError, match="the given set has soft labels"):
         require_trainable(soft, protocol(infobatch=0.5), "given")
-    with pytest.raises(InputError, match="the given set weighs its images"):
-        require_trainable(replace(mosaics(), weights=torch.ones(6)), protocol(), "given")
+    weighed = replace(mosaics(), weights=torch.ones(6))
+    require_trainable(weighed, protocol(), "given")
+    with pytest.raises(InputError, match="the given set weighs its images, and infobatch has"):
+        require_trainable(weighed, protocol(infobatch=0.5), "given")
 
 
 def test_classes_in_another_order_are_refused_by_name():

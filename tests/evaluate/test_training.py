@@ -1,5 +1,4 @@
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,10 +12,17 @@ from latentdc.draws import generator
 from latentdc.errors import RunError
 from latentdc.evaluate.setting import accuracy
 from latentdc.evaluate.soft_labels import Fixed
-from latentdc.evaluate.training import Step, label_loss, new_optimizer, train_student
+from latentdc.evaluate.training import (
+    Step,
+    label_loss,
+    new_optimizer,
+    train_student,
+    training_steps,
+)
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import build_network, new_network
 from latentdc.recipe.labels import Labels, Teacher, Views
+from latentdc.synthetic import SyntheticSet
 from latentdc.training import Batch
 from tests.evaluate.toys import protocol, setting, stripes
 
@@ -24,6 +30,8 @@ NORMALIZATION = Normalization()
 
 
 def train(dataset, *, network="convnet3@4", seed=0, **changes):
+    if not isinstance(dataset, SyntheticSet):
+        dataset = SyntheticSet(dataset.images, dataset.labels, dataset.class_names)
     return train_student(
         dataset,
         network,
@@ -71,6 +79,40 @@ def test_training_is_sgd_over_shuffled_epochs_with_a_short_last_batch():
         torch.testing.assert_close(p, value)
 
 
+def test_an_epoch_of_a_part_sees_other_images_until_all_were_seen():
+    chosen = protocol(steps=24, batch=4, subset=0.3)  # 6 of 21, in 2 steps
+    steps = list(training_steps(stripes(21), chosen, 0))
+    assert [step.number for step in steps] == list(range(24))
+    assert [len(step.batch.rows) for step in steps] == [4, 2] * 12
+    epochs = [
+        torch.cat([a.batch.rows, b.batch.rows])
+        for a, b in zip(steps[::2], steps[1::2], strict=True)
+    ]
+    assert all(len(rows.unique()) == 6 for rows in epochs)
+    rounds = [
+        torch.cat(epochs[start : start + 4]) for start in (0, 4, 8)
+    ]  # 24 places for 21 images
+    for rows in rounds:
+        assert rows.unique().tolist() == list(range(21))
+    assert len({tuple(rows.tolist()) for rows in rounds}) == 3
+
+
+def test_a_step_on_a_set_with_weights_goes_along_the_weighed_gradient():
+    weights = torch.arange(1.0, 13.0)
+    data = replace(SyntheticSet.from_real(stripes(12)), weights=weights)
+    settings = {"steps": 1, "batch": 12, "lr": 0.05, "weight_decay": 0, "schedule": "constant"}
+    trained = train(data, **settings)
+    student = new_network("convnet3@4", "student", num_classes=3, resolution=8, seed=0)
+    logits = student(NORMALIZATION(from_uint8(data.images)))
+    losses = F.cross_entropy(logits, data.labels, reduction="none")
+    gradients = torch.autograd.grad((weights * losses).sum() / weights.sum(), student.parameters())
+    for new, old, gradient in zip(
+        trained.parameters(), student.parameters(), gradients, strict=True
+    ):
+        torch.testing.assert_close(new, old - 0.05 * gradient)
+    assert_same(train(replace(data, weights=7 * weights), **settings), trained)
+
+
 def test_the_learning_rate_follows_the_schedule_in_updates_of_several_steps():
     data = stripes(12)
     trained = train(data, steps=6, batch=6, lr=0.1, schedule="warmup-cosine", update_every=2)
@@ -114,7 +156,7 @@ def test_students_learn_stripes_and_floats_teach_what_levels_do(optimizer, lr):
     trained = train(data, network="convnet3@8", **settings)
     share = accuracy(trained, setting(test))
     assert share.top1 > 0.9
-    floats = SimpleNamespace(**vars(data) | {"images": from_uint8(data.images)})
+    floats = SyntheticSet(from_uint8(data.images), data.labels, data.class_names)
     assert_same(trained, train(floats, network="convnet3@8", **settings))
 
 

@@ -1,10 +1,16 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
 from latentdc.errors import InputError
 from latentdc.methods.context import Context
 from latentdc.methods.selection import best_rows, selection
 from latentdc.prune.coreset import Coreset
+from latentdc.prune.scorers import Classifier
+from latentdc.recipe import Select, Selection
+from latentdc.synthetic.synthetic_set import SyntheticSet
 from tests.evaluate.toys import stripes
 
 TRAIN = stripes(30)
@@ -48,8 +54,101 @@ def test_a_core_set_that_is_too_small_is_refused():
 
 
 def test_the_best_images_of_each_class_stand_as_they_are():
-    made = selection(coreset("el2n"), None, None, Context(ipc=2, train=TRAIN))
+    made = selection(coreset("el2n"), None, Selection(), Context(ipc=2, train=TRAIN))
     assert made.labels.tolist() == [0, 0, 1, 1, 2, 2] and made.grid == 1
     assert torch.equal(made.images, TRAIN.images[best_rows(coreset("el2n"), TRAIN, 2).flatten()])
     with pytest.raises(InputError, match=r"takes real images; give Context\(train=...\)"):
-        selection(coreset("el2n"), None, None, Context())
+        selection(coreset("el2n"), None, Selection(), Context())
+
+
+class Rows(nn.Module):
+    """Logits of `rows`, `columns` and others by the first two pixels of an image's first row."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(192, 3)
+        with torch.no_grad():
+            self.linear.weight.zero_()
+            self.linear.weight[0, 0] = 4.0
+
+    def forward(self, images):
+        return self.linear(images.flatten(1))
+
+
+POOL = SyntheticSet.from_real(stripes(30, seed=5))
+OPENED = {
+    "pool": POOL,
+    "start": POOL.first_of_each(1),
+    "other": replace(POOL, class_names=("a", "b", "c")),
+}
+
+
+def context(ipc, **given):
+    classifier = Classifier(Rows(), lambda images: images).eval()
+    surround = {"train": TRAIN, "open_set": OPENED.__getitem__, **given}
+    return Context(ipc=ipc, classifier=lambda: (classifier, 1.0), **surround)
+
+
+def chosen(ipc=3, surround=None, **settings):
+    surround = surround or context(ipc)
+    return selection(coreset("el2n"), None, Selection(**settings), surround)
+
+
+def test_images_of_a_pool_are_chosen_by_a_classifier_of_the_real_ones():
+    made = chosen(pool="pool", select=Select(kind="confidence"))
+    assert made.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    members = POOL.images[POOL.labels == 0]
+    brightest = members[:, 0, 0, 0].float().argsort(descending=True, stable=True)
+    assert torch.equal(made.images[:3], members[brightest[:3]])
+    assert made.provenance == {"pool": "pool", "candidates": 30}
+
+
+@pytest.mark.parametrize("kind", [None, "random", "centroids", "moments", "nearest"])
+def test_every_other_kind_takes_images_of_the_pool_and_of_the_core_set(kind):
+    for name, there in (("pool", POOL.images), (None, TRAIN.images)):
+        made = chosen(pool=name, select=Select(kind=kind))
+        rows = [(there == image).flatten(1).all(dim=1).nonzero()[0, 0] for image in made.images]
+        assert len({int(row) for row in rows}) == 9
+        assert torch.equal(made.labels, TRAIN.labels[torch.stack(rows)])
+
+
+def test_a_set_is_filled_up_with_what_its_student_has_yet_to_learn():
+    asked = []
+
+    def student(one):
+        asked.append(one)
+        return Classifier(Rows(), lambda images: -images).eval()
+
+    settings = {"pool": "pool", "start": "start", "select": Select(kind="learnability")}
+    made = chosen(surround=context(3, student=student), **settings)
+    assert torch.equal(asked[0].images, OPENED["start"].images)
+    assert made.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert torch.equal(made.images[::3], OPENED["start"].images)
+    assert made.provenance["start"] == "start"
+    # of class 0 the brightest of each slot, which the student takes for the least likely
+    bright = POOL.images[POOL.labels == 0][:, 0, 0, 0].view(5, 2)
+    assert torch.equal(made.images[1:3, 0, 0, 0], bright.amax(dim=0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "ipc", "told"),
+    [
+        ({"pool": "pool"}, 11, "the pool has 10 candidates of class 'rows', and ipc=11"),
+        ({"pool": "other"}, 3, "other has not the classes of stripes in their order"),
+        ({"pool": "pool", "start": "start"}, 1, "selection.start has 1 images of a class, and is"),
+        ({"select": {"kind": "learnability"}}, 3, "name their set in selection.start"),
+        ({"select": {"kind": "nearest", "space": "latents"}}, 3, "and these are images; take fea"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(settings, ipc, told):
+    with pytest.raises(InputError, match=told):
+        if "select" in settings:
+            settings = {**settings, "select": Select(**settings["select"])}
+        chosen(ipc, **settings)
+
+
+def test_a_pool_of_another_resolution_is_refused():
+    small = SyntheticSet.from_real(stripes(30, resolution=16))
+    surround = context(3, open_set=lambda name: small)
+    with pytest.raises(InputError, match=r"open the data with data.resolution=16"):
+        chosen(surround=surround, pool="small")

@@ -35,6 +35,7 @@ def test_feature_diversity_averages_pairs_then_classes_and_skips_single_images()
     first = (5 + 1 + math.sqrt(9 + 9)) / 3
     assert found.mean == pytest.approx((first + 0) / 2)
     assert found.closest == pytest.approx((1 + 0) / 2)  # repeated images show here
+    assert found.by_class == {0: pytest.approx(first), 1: 0}
     assert feature_diversity(features[3:4], labels[3:4]) is None
 
 

@@ -29,10 +29,11 @@ def test_imagefolder_holds_the_stored_pixels_by_class_name(tmp_path):
 
 
 def test_pt_holds_unnormalised_images_in_class_order(tmp_path):
-    synthetic = random_set()
+    synthetic = random_set(weights=torch.arange(1.0, 9.0))
     synthetic.save_pretrained(tmp_path / "set")
     main([str(tmp_path / "set"), "--format", "pt", str(tmp_path / "out.pt")])
     content = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert torch.equal(content["weights"][:2], synthetic.weights[synthetic.labels == 0])
     assert content["labels"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert content["class_names"] == list(NAMES)
     first = synthetic.images[synthetic.labels == 0]

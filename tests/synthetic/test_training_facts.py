@@ -47,7 +47,10 @@ def test_the_card_says_how_students_are_to_be_trained():
     card = card_of(random_set(learned_lr=0.0123, whitening=whitening()))
     assert "learning rate of 0.0123 for students trained by SGD" in card
     assert "mean [0.485, 0.456, 0.406]" in card and "`zca.safetensors`" in card
-    assert "zca" not in card_of(random_set()) and "SGD" not in card_of(random_set())
+    weighed = card_of(random_set(weights=torch.tensor([1.0] * 7 + [9.0])))
+    assert "weigh 0.5 to 4.5 times their mean (`weights` in `latents.safetensors`)" in weighed
+    plain = card_of(random_set())
+    assert not any(word in plain for word in ("zca", "SGD", "weigh "))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentdc.draws import choose, generator, key_seed
+from latentdc.clusters import k_means
+from latentdc.draws import choose, generator
 from latentdc.prune.features import Features
 from latentdc.prune.rules.sampling import within_cutoff
 
@@ -34,14 +35,9 @@ def prototypes(features: Features, clusters: int, seed: int) -> Tensor:
     It needs no labels. With features of a self-supervised network (`prune.features`) it is the
     paper's score; else with those of the scorer.
     """
-    from sklearn.cluster import KMeans  # takes a second
-
     some = choose(len(features), _AT_MOST, generator(seed, "prototypes")).sort().values
     sample = np.concatenate([block.numpy() for _, block in features.select(some).blocks()])
-    means = KMeans(
-        min(clusters, len(sample)), n_init=3, random_state=key_seed(seed, "k-means") % 2**32
-    ).fit(sample)
-    centres = torch.from_numpy(means.cluster_centers_).float()
+    centres, _ = k_means(sample, clusters, seed)
     scores = torch.empty(len(features))
     for start, block in features.blocks():
         scores[start : start + len(block)] = torch.cdist(

@@ -1,23 +1,23 @@
-"""What is in a .pt, .pth or .npz file: images and labels, under the names that people give them.
+"""What lies in a .pt, .pth or .npz file, under the names that people give it.
 
-- a tuple or list (images, labels) or (images, labels, learning rate), or a list of such pairs of
-  single images;
-- a dictionary of them, or an .npz of arrays: `images`, `data`, `x`, ... and `labels`, `targets`,
-  `y`, ..., perhaps with `class_names`;
-- a dictionary, or an .npz, of the images of each class by its name or number;
-- DC's `{"data": [[images, labels], ...]}`, one pair for each experiment;
-- images alone.
+- DC, DSA, DM: `{"data": [[images, labels], ...], "accs_all_exps": ...}`, one pair per experiment.
+- MTT, TESLA, DATM, GLaD: `images_best.pt` beside `labels_best.pt`, and `lr_best.pt` where the
+  learning rate was saved.
+- `latentdc export --format pt`: a dictionary with `class_names`.
+- By hand: a tuple or list (images, labels) or (images, labels, learning rate), or of such pairs of
+  single images; a dictionary, or an .npz, under the names of `KEYS` or of the images of each class
+  by its name or number.
 
-Arrays are torch's or NumPy's. torch files are read with `weights_only=True`, NumPy's without
-pickle: nothing in them is run. A small file that claims to hold gigabytes is refused before memory
-is asked for.
+torch files are read with `weights_only=True`, NumPy's without pickle: nothing in them is run. A
+small file that claims to hold gigabytes is refused before memory is asked for.
 """
 
+import math
 import pickle
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,79 +29,80 @@ from latentdc.data.files import require_plausible
 from latentdc.errors import InputError
 from latentdc.ranks import say
 
+# Under which names people save what, in lower case.
+KEYS = {
+    "images": (
+        *("images", "image", "imgs", "img", "data", "x", "x_train", "train_images", "images_train"),
+        *("image_syn", "images_syn", "syn_images"),
+    ),
+    "labels": (
+        *("labels", "label", "targets", "target", "y", "y_train", "train_labels", "labels_train"),
+        *("label_syn", "labels_syn", "syn_labels"),
+    ),
+    "class_names": ("class_names", "classes", "class_to_idx"),
+    "learned_lr": ("learned_lr",),
+    "weights": ("weights",),
+    "hard_labels": ("hard_labels",),
+}
 # What torch's unpickler raises on damaged files and on those that hold more.
-DAMAGED = (
+_DAMAGED = (
     *(pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError),
     *(AttributeError, AssertionError, ArithmeticError, ImportError, MemoryError, struct.error),
     zipfile.BadZipFile,
 )
-IMAGES = (
-    *("images", "image", "imgs", "img", "data", "x", "x_train", "train_images", "images_train"),
-    *("image_syn", "images_syn", "syn_images"),
-)
-LABELS = (
-    *("labels", "label", "targets", "target", "y", "y_train", "train_labels", "labels_train"),
-    *("label_syn", "labels_syn", "syn_labels"),
-)
-NAMES = ("class_names", "classes", "class_to_idx")
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Arrays as they lie in the file.
+    """What lies in a file, as it lies there."""
 
-    Attributes:
-        images: what should be N x 3 x H x W.
-        labels: of them; None where the file holds images alone.
-        class_names: that labels index; None where the file has none.
-        learned_lr: what lies beside them as a learning rate.
-    """
-
-    images: Any
-    labels: Any
-    class_names: Any = None
+    images: Any  # which should be N x 3 x H x W
+    labels: Any = None  # hard or soft
+    class_names: Any = None  # that labels index
     learned_lr: Any = None
+    weights: Any = None  # of the images
+    hard_labels: Any = None  # beside soft ones
 
 
 def read_contents(path: Path) -> Contents:
-    """Images and labels in a file.
+    """Images and labels in a file, or in those beside it.
 
     Raises:
         InputError: it cannot be read, or holds something else.
     """
-    content = load(path)
+    content, found = _load(path), None
     if isinstance(content, Mapping):
         found = _of_mapping(content, path)
     elif isinstance(content, Tensor | np.ndarray):
-        found = Contents(content, None)
+        found = Contents(content)
     elif isinstance(content, Sequence) and not isinstance(content, str | bytes):
         found = _of_sequence(content)
-    else:
-        found = None
     if found is None:
         raise InputError(
             f"{path} holds neither a tensor of images nor {{'images': ..., 'labels': ...}} nor "
             "(images, labels) nor {'data': [[images, labels], ...]} nor the images of each class "
             "nor what `latentdc export --format pt` writes."
         )
-    return found
+    return _with_files_beside(found, path) if found.labels is None else found
 
 
 def _of_mapping(given: Mapping[Any, Any], path: Path) -> Contents | None:
     content = {key.lower(): value for key, value in given.items() if isinstance(key, str)}
-    images = next((content[key] for key in IMAGES if key in content), None)
-    labels = next((content[key] for key in LABELS if key in content), None)
-    found = (content[key] for key in NAMES if key in content)
-    names = next((value for value in found if not isinstance(value, int)), None)  # else their count
-    if labels is not None and images is not None:
-        return Contents(images, labels, names)
+    if isinstance(content.get("classes"), int):  # their count
+        del content["classes"]
+    parts = {
+        part: next((content[key] for key in keys if key in content), None)
+        for part, keys in KEYS.items()
+    }
+    images = parts["images"]
+    if images is not None and parts["labels"] is not None:
+        return Contents(**parts)
     if isinstance(images, list | tuple) and images and "data" in content:
         if len(images) > 1:
             several = f"{path} holds {len(images)} sets, one per experiment"
             say("note", f"{several}; the first is scored.")
-        first = images[0]
-        if isinstance(first, list | tuple) and len(first) >= 2:
-            return Contents(first[0], first[1])
+        if isinstance(images[0], list | tuple) and len(images[0]) >= 2:
+            return Contents(*images[0][:2])
     if images is None and {"arr_0", "arr_1"} <= content.keys():  # numpy.savez without names
         return Contents(content["arr_0"], content["arr_1"])
     return _by_class(given, path)
@@ -114,10 +115,8 @@ def _by_class(given: Mapping[Any, Any], path: Path) -> Contents | None:
     if len(keys) < 2 or not alike or not all(map(_holds_images, given.values())):
         return None
     parts = [dense(images, "images", path) for images in given.values()]
-    _require_one_size([tuple(part.shape[1:]) for part in parts], "images", path)
-    require_plausible(sum(part.nbytes for part in parts), path)
     labels = [key for key, part in zip(keys, parts, strict=True) for _ in range(len(part))]
-    return Contents(torch.cat(parts), labels)
+    return Contents(_joined(torch.cat, parts, 1, "images", path), labels)
 
 
 def _holds_images(value: Any) -> bool:
@@ -128,27 +127,47 @@ def _holds_images(value: Any) -> bool:
 def _of_sequence(content: Sequence[Any]) -> Contents | None:
     pairs = all(isinstance(item, list | tuple) and len(item) == 2 for item in content)
     if pairs and content and getattr(content[0][0], "ndim", 0) == 4:  # one for each experiment
-        return Contents(content[0][0], content[0][1])
+        return Contents(*content[0])
     if pairs and content:
         return Contents([pair[0] for pair in content], [pair[1] for pair in content])
-    if len(content) == 3 and _is_rate(content[2]):
+    if len(content) == 3:
         return Contents(content[0], content[1], learned_lr=content[2])
-    return Contents(content[0], content[1]) if len(content) == 2 else None
+    return Contents(*content) if len(content) == 2 else None
 
 
-def _is_rate(value: Any) -> bool:
-    if isinstance(value, np.ndarray):
-        return bool(value.size == 1 and value.dtype.kind == "f")
-    one = isinstance(value, Tensor) and value.numel() == 1 and value.is_floating_point()
-    return one or isinstance(value, float | np.floating)
+def _with_files_beside(found: Contents, path: Path) -> Contents:
+    """Images alone, with the labels and the learning rate in the files beside them."""
+    if path.stem.startswith("images_zca"):
+        raise InputError(
+            f"{path} holds pictures of a whitened set; score {path.name.replace('_zca', '')} with "
+            "data.zca=true, which is what its students saw."
+        )
+    labels, rate = (path.with_name(path.name.replace("images", n, 1)) for n in ("labels", "lr"))
+    beside = "images" in path.name and labels.is_file()
+    if not beside:
+        where = (
+            (path.name, labels.name) if "images" in path.name else ("images_1.pt", "labels_1.pt")
+        )
+        raise InputError(
+            f"{path} holds one tensor alone; images and their labels lie beside each other in "
+            f"files such as {' and '.join(where)}."
+        )
+    lr = read_rate(_load(rate), rate) if rate.is_file() else None
+    return replace(found, labels=_load(labels), learned_lr=lr)
 
 
-def load(path: Path) -> Any:
-    """The content of one file; of an .npz a dictionary of its arrays.
+def read_rate(content: Any, path: Path) -> float:
+    """A learning rate, given as a number or as a tensor of one."""
+    content = content.item() if isinstance(content, np.floating) else content
+    values = dense([content] if isinstance(content, int | float) else content, "rates", path)
+    rate = float(values.flatten()[0]) if values.numel() == 1 else math.nan
+    if not (math.isfinite(rate) and rate > 0):
+        raise InputError(f"{path} holds no learning rate: one finite number above 0.")
+    return rate
 
-    Raises:
-        InputError: it cannot be read, or holds more than tensors, arrays and numbers.
-    """
+
+def _load(path: Path) -> Any:
+    """The content of one file; of an .npz a dictionary of its arrays."""
     try:
         if zipfile.is_zipfile(path):  # what torch.save and numpy.savez write
             with zipfile.ZipFile(path) as archive:
@@ -158,7 +177,8 @@ def load(path: Path) -> Any:
                 archive = np.load(file, allow_pickle=False)
                 if isinstance(archive, np.ndarray):
                     return archive
-                wanted = [k for k in archive.files if k.lower() in (*IMAGES, *LABELS, *NAMES)]
+                known = {key for keys in KEYS.values() for key in keys}
+                wanted = [key for key in archive.files if key.lower() in known]
                 return {key: archive[key] for key in wanted or archive.files}
         with torch.serialization.safe_globals(_PLAIN):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -166,7 +186,7 @@ def load(path: Path) -> Any:
         raise InputError(f"cannot read {path}: {error.strerror}.") from error
     except InputError:
         raise
-    except DAMAGED as error:
+    except _DAMAGED as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InputError(
             f"cannot read {path}: it holds more than tensors and numbers, or is damaged ({reason})."
@@ -181,7 +201,8 @@ def dense(values: Any, what: str, path: Path) -> Tensor:
     """
     try:
         if isinstance(values, list | tuple) and _all(values, Tensor | np.ndarray):
-            return _stacked([dense(value, what, path) for value in values], what, path)
+            parts = [dense(value, what, path) for value in values]
+            return _joined(torch.stack, parts, 0, what, path)
         if isinstance(values, list | tuple) and _all(values, int | float):
             values = np.array(values)
         if isinstance(values, np.ndarray):
@@ -190,7 +211,7 @@ def dense(values: Any, what: str, path: Path) -> Tensor:
             values = torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
     except InputError:
         raise
-    except DAMAGED as error:
+    except _DAMAGED as error:
         raise InputError(f"{path}: {what} are tensors, got something else ({error}).") from error
     if not isinstance(values, Tensor):
         raise InputError(f"{path}: {what} are tensors, got something else.")
@@ -212,17 +233,15 @@ def _all(values: Sequence[Any], kind: Any) -> bool:
     return bool(values) and all(isinstance(value, kind) for value in values)
 
 
-def _stacked(parts: Sequence[Tensor], what: str, path: Path) -> Tensor:
-    _require_one_size([tuple(part.shape) for part in parts], what, path)
-    require_plausible(sum(part.nbytes for part in parts), path)  # one may stand there many times
-    return torch.stack(list(parts))
-
-
-def _require_one_size(shapes: Sequence[tuple[int, ...]], what: str, path: Path) -> None:
-    if len(sizes := dict.fromkeys(shapes)) > 1:
+def _joined(join: Any, parts: Sequence[Tensor], first: int, what: str, path: Path) -> Tensor:
+    """Parts of one shape, from its dimension `first` on, as one tensor."""
+    if len(sizes := dict.fromkeys(tuple(part.shape[first:]) for part in parts)) > 1:
         raise InputError(
             f"{path}: its {what} have different sizes: {', '.join(map(str, [*sizes][:3]))}."
         )
+    require_plausible(sum(part.nbytes for part in parts), path)  # one may stand there many times
+    joined: Tensor = join(list(parts))
+    return joined
 
 
 def _empty_array(cls: type, shape: Sequence[int], kind: bytes) -> Any:

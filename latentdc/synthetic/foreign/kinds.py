@@ -1,7 +1,6 @@
 """What a path holds that latentdc did not write. Imports no torch."""
 
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -25,12 +24,11 @@ def kind_of(path: Path) -> Kind | None:
         return "tensors" if path.suffix.lower() in TENSORS else None
     if not path.is_dir() or (path / RECIPE).is_file():
         return None
-    found: Mapping[Kind, Callable[[Path], bool]] = {
-        "tensors": lambda folder: (folder / BEST).is_file(),
-        "rows": lambda folder: is_saved(folder) or bool(parquet_files(folder)),
-        "images": lambda folder: any(_holds_images(one, 1) for one in class_folders(folder)),
-    }
-    return next((kind for kind, holds in found.items() if holds(path)), None)
+    if (path / BEST).is_file():
+        return "tensors"
+    if is_saved(path) or parquet_files(path):
+        return "rows"
+    return "images" if any(_holds_images(one, 1) for one in class_folders(path)) else None
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -59,10 +57,7 @@ def _holds_images(folder: Path, below: int = 0) -> bool:
     """Whether pictures lie in a folder, or in folders of it so far below; none of our sets."""
     if os.path.lexists(folder / PROVENANCE):
         return False
-    if any(_is_image(file) and not is_clutter(file.name) for file in folder.iterdir()):
+    files = (file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    if any(file.is_file() and not is_clutter(file.name) for file in files):
         return True
     return below > 0 and any(_holds_images(one, below - 1) for one in subfolders(folder))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()

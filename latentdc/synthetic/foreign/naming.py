@@ -19,6 +19,7 @@ from latentdc.synthetic.foreign.numbers import (
     Numbering,
     Numbers,
     Places,
+    listed,
     number_places,
     numbers_of,
 )
@@ -36,12 +37,6 @@ def class_places(
     numbers: Numbers | None = None,
 ) -> tuple[list[int], Numbering | None]:
     """Label of the test set for each name, and how numbers were read; None for names.
-
-    Args:
-        names: of the set's classes, as it spells them.
-        class_names: of the test set.
-        source: for messages.
-        numbers: the user's answer to whether numbers are names or positions; None without.
 
     Raises:
         InputError: names that are none of its classes, classes without a name, or numbers that
@@ -63,12 +58,12 @@ def class_places(
         strange = [name for name in surplus if numbers_of([name]) is None]
         if len(surplus) == len(names) and len(strange) < len(names) / 2:
             surplus = strange or surplus  # logs beside 00000 to 00009
+        shown = ", ".join(json.dumps(name[:40], ensure_ascii=False)[1:-1] for name in surplus[:5])
         raise InputError(
-            f"{source} has {len(surplus)} classes that the test set has not: "
-            f"{', '.join(map(_shown, surplus[:5]))}; its {len(class_names)} classes: "
-            f"{', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}. Open the data "
-            "that it was made from (data.source, data.subset, data.classes), or name its classes "
-            f"by these names or by 0 to {len(class_names) - 1}."
+            f"{source} has {len(surplus)} classes that the test set has not: {shown}; its "
+            f"{len(class_names)} classes: {listed(class_names)}. Open the data that it was made "
+            "from (data.source, data.subset, data.classes), or name its classes by these names or "
+            f"by 0 to {len(class_names) - 1}."
         )
     places = [place for place in best if place is not None]
     missing = [name for label, name in enumerate(class_names) if label not in set(places)]
@@ -85,11 +80,7 @@ def class_places(
 def label_places(
     labels: Tensor, class_names: Sequence[str], source: str, numbers: Numbers | None = None
 ) -> tuple[Tensor, Numbering | None]:
-    """(N,) numbers of classes -> (N,) labels of the test set, and how they were read.
-
-    Raises:
-        InputError: as `class_places`.
-    """
+    """(N,) numbers of classes -> (N,) labels of the test set, and how they were read."""
     found = labels.unique().tolist()
     if len(found) != len(class_names) or found[0] < 0 or found[-1] >= 10**9:
         require_classes(labels, class_names, source)
@@ -99,18 +90,14 @@ def label_places(
         require_classes(labels, class_names, source)
         raise InputError(
             f"{source} has labels {found[0]} to {found[-1]}, and the test set's classes are "
-            f"{', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''}."
+            f"{listed(class_names)}."
         )
     table = torch.tensor([-1 if place is None else place for place in places])
     return table[torch.searchsorted(torch.tensor(found), labels)], numbering
 
 
 def require_classes(labels: Tensor, class_names: Sequence[str], source: str) -> None:
-    """Refuse labels that leave classes out or go beyond them.
-
-    Raises:
-        InputError: says which.
-    """
+    """Refuse labels that leave classes out or go beyond them."""
     classes = len(class_names)
     if len(labels) == 0 or int(labels.min()) < 0 or int(labels.max()) >= classes:
         got = f"{int(labels.min())} to {int(labels.max())}" if len(labels) else "none at all"
@@ -124,11 +111,6 @@ def require_classes(labels: Tensor, class_names: Sequence[str], source: str) -> 
             f"{source} has no images of {len(empty)} of the test set's {classes} classes: "
             f"{', '.join(empty[:10])}; name the ones that it has with data.classes=[...]."
         )
-
-
-def _shown(name: str) -> str:
-    """In one line that can be read."""
-    return json.dumps(name[:40], ensure_ascii=False)[1:-1] + ("..." if len(name) > 40 else "")
 
 
 def _by_name(names: Sequence[str], class_names: Sequence[str]) -> Places:

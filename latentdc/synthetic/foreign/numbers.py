@@ -34,15 +34,12 @@ _SHOWN = 20  # class names that a message still writes out
 class Numbering:
     """How the numbers of a set were read, and how else they could be.
 
-    Attributes:
-        what: the reading, such as `names` or `positions`.
-        given: whether the user said so.
-        others: for each other reading the label that it gives to what has label 0, 1, ... now.
-        advice: what to say to have that reading.
+    `others` has for each other reading the label that it gives to what has label 0, 1, ... now, and
+    `advice` what to say to have it.
     """
 
-    what: str
-    given: bool
+    what: str  # the reading, such as `names` or `positions`
+    given: bool  # whether the user said so
     others: Mapping[str, tuple[int, ...]]
     advice: Mapping[str, str]
 
@@ -77,22 +74,24 @@ def number_places(
     counted = numbers_of(names)
     assert counted is not None, "only numbers are counted"
     readings = _readings(counted, names, class_names)
-    if spelled is not None and _fits(spelled, class_names):
+    as_spelled = spelled is not None and _fits(spelled, class_names)
+    if spelled is not None and as_spelled:
         readings[NAMES] = spelled
-    what = numbers or _plain_reading(readings, class_names, spelled)
+    what = numbers or (NAMES if as_spelled else _plain_reading(readings))
     if what == NAMES and NAMES not in readings:
         raise InputError(
             f"--numbers names: {source} numbers its classes, and the names of the test set's are "
-            f"not different numbers ({_listed(class_names)}); say --numbers positions, or leave it "
+            f"not different numbers ({listed(class_names)}); say --numbers positions, or leave it "
             "out."
         )
     if what is None:
-        label = _first_difference(readings)
+        pairs = zip(readings[NAMES], readings[POSITIONS], strict=True)
+        label = min(by_position or 0 for by_name, by_position in pairs if by_name != by_position)
         here = readings[POSITIONS].index(label)
         called = class_names[readings[NAMES][here] or 0]
         raise InputError(
             f"{source} numbers its classes, and the test set's are numbers in another order "
-            f"({_listed(class_names)}): is {names[here]} the class called {called}, or the one at "
+            f"({listed(class_names)}): is {names[here]} the class called {called}, or the one at "
             f"position {counted[here]}, counted from 0, which is {class_names[label]}? Say "
             "--numbers names or --numbers positions."
         )
@@ -107,23 +106,19 @@ def number_places(
     return places, _numbering(what, numbers is not None, readings, counted, class_names)
 
 
-def _plain_reading(
-    readings: Mapping[str, Places], class_names: Sequence[str], spelled: Places | None
-) -> str | None:
-    """The reading that the spelling settles; None where it is open."""
-    if spelled is not None and _fits(spelled, class_names):
-        return NAMES
-    fitting = [what for what in (NAMES, POSITIONS, IMAGENET) if _possible(readings, what)]
+def _plain_reading(readings: Mapping[str, Places]) -> str | None:
+    """The reading that is left; None where it is open."""
+    fitting = [
+        what
+        for what in (NAMES, POSITIONS, IMAGENET)
+        if what in readings and _fits(readings[what], range(len(readings[what])))
+    ]
     if {NAMES, POSITIONS} <= set(fitting) and readings[NAMES] != readings[POSITIONS]:
         return None
     if fitting:
         return fitting[0]
     partly = [what for what in (NAMES, POSITIONS) if what in readings]
     return min(partly, key=lambda what: readings[what].count(None))  # of equals, the first
-
-
-def _possible(readings: Mapping[str, Places], what: str) -> bool:
-    return what in readings and _fits(readings[what], range(len(readings[what])))
 
 
 def _fits(places: Places, class_names: Sequence[object]) -> bool:
@@ -143,7 +138,11 @@ def _readings(
     no_numbers = integers is None and classes < len(wordnet_ids())
     first = int(no_numbers and sorted(counted) == list(range(1, classes + 1)))
     at = [n - first for n in counted]
-    found: dict[str, Places] = {POSITIONS: [n if n < classes else None for n in at]}
+
+    def in_order(order: Sequence[int]) -> Places:
+        return [order[n] if n < classes else None for n in at]
+
+    found: dict[str, Places] = {POSITIONS: in_order(labels)}
     if integers is not None:
         known = {integer: label for label, integer in enumerate(integers)}
         found[NAMES] = [known.get(n) for n in counted]
@@ -151,16 +150,16 @@ def _readings(
         indices = [index for index in of_imagenet if index is not None]
         label_of = {index: label for label, index in enumerate(indices)}
         found[IMAGENET] = [label_of.get(n) for n in counted]
-        found[IMAGENET_ORDER] = _in_order(sorted(labels, key=lambda k: indices[k]), at)
+        found[IMAGENET_ORDER] = in_order(sorted(labels, key=lambda k: indices[k]))
         for name, members in SUBSETS.items():
             if sorted(members) == sorted(indices):
                 order = [label_of[index] for index in members]
-                found[f"positions in the class list of {name}"] = _in_order(order, at)
+                found[f"positions in the class list of {name}"] = in_order(order)
     by_name = sorted(labels, key=lambda k: class_names[k])
-    found["positions in the order of sorted class names"] = _in_order(by_name, at)
+    found["positions in the order of sorted class names"] = in_order(by_name)
     natural = sorted(labels, key=lambda k: _with_numbers(class_names[k]))
     if natural != by_name:
-        found[NATURAL] = _in_order(natural, at)
+        found[NATURAL] = in_order(natural)
     if sorted(counted) == list(labels):
         rank = {name: place for place, name in enumerate(sorted(names))}
         found["positions of its names as they sort, 10 before 2"] = [rank[name] for name in names]
@@ -189,10 +188,6 @@ def _with_numbers(name: str) -> list[tuple[int, str]]:
     """For sorting: its numbers count as numbers, so that a10 comes after a2."""
     parts = re.split(r"([0-9]+)", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts if part]
-
-
-def _in_order(order: Sequence[int], counted: Sequence[int]) -> Places:
-    return [order[n] if n < len(order) else None for n in counted]
 
 
 def _numbering(
@@ -229,12 +224,8 @@ def classes_advice(order: Sequence[str]) -> str:
     return f"'data.classes=[{','.join(few)}]'{chosen} --numbers positions"
 
 
-def _first_difference(readings: Mapping[str, Places]) -> int:
-    pairs = zip(readings[NAMES], readings[POSITIONS], strict=True)
-    return min(by_position or 0 for by_name, by_position in pairs if by_name != by_position)
-
-
-def _listed(class_names: Sequence[str]) -> str:
+def listed(class_names: Sequence[str]) -> str:
+    """The first class names."""
     return ", ".join(class_names[:4]) + (", ..." if len(class_names) > 4 else "")
 
 
@@ -251,6 +242,6 @@ def _require_sorted(
         order = [class_names[label] for _, label in ranked]
         raise InputError(
             f"{source} numbers its classes, and the test set's stand in another order than that of "
-            f"{called} ({_listed(class_names)}); for ascending ones say {classes_advice(order)}, "
+            f"{called} ({listed(class_names)}); for ascending ones say {classes_advice(order)}, "
             "for the order of the test set as it stands --numbers positions."
         )

@@ -76,9 +76,7 @@ def folder_pictures(folder: Path) -> EncodedSplit:
 def table_pictures(folder: Path, label: str | None = None) -> EncodedSplit:
     """The rows of the split `train`, of files that name none, or of the only split.
 
-    Args:
-        folder: of the tables.
-        label: label column of the real data, which tells several apart; None without.
+    `label` is the label column of the real data, which tells several apart.
     """
     # Importing `datasets` takes a second.
     from latentdc.data.hub import read_parquet, saved_tables, split_files

@@ -1,19 +1,12 @@
-"""Files of torch.save that DC, DSA, DM, MTT, TESLA, DATM and GLaD leave, and the like.
+"""A foreign set of tensors: images and labels, hard or soft, as its students were given them.
 
-- DC, DSA, DM: `{"data": [[images, labels], ...], "accs_all_exps": ...}`, one pair per experiment.
-- MTT and its successors, GLaD: `images_best.pt` beside `labels_best.pt`, and `lr_best.pt` where the
-  learning rate was saved; labels of N x C are soft.
-- `latentdc export --format pt`: `{"images", "labels", "class_names"}`, images in [0, 1].
-- What people save by hand, also as .npz: see `contents`.
-
-Floating tensors without class names are what their networks were given: normalised, and whitened
-where ZCA was used. They are taken back through the preprocessing of the recipe (`data.mean`,
-`data.std`, `data.zca`), which has to be the one they were made with; students then see the same
-numbers again. Whole numbers are levels 0 to 255. Images are
-N x 3 x H x W or N x H x W x 3; grey ones, of one channel or none, become RGB.
+Floats without class names are normalised, and whitened where ZCA was used. They are taken back
+through the preprocessing of the recipe, which has to be the one they were made with; students then
+see the same numbers again. Floats beside class names, as in our own export, are plain images in
+[0, 1], and whole numbers levels 0 to 255. Images are N x 3 x H x W or N x H x W x 3; grey ones, of
+one channel or none, become RGB. Labels of N x C are soft.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,15 +18,15 @@ from torch import Tensor
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.ranks import say
-from latentdc.synthetic.foreign.contents import Contents, dense, load, read_contents
+from latentdc.synthetic.foreign.contents import dense, read_contents, read_rate
 from latentdc.synthetic.foreign.kinds import BEST
 from latentdc.synthetic.foreign.naming import Read, class_places, label_places, require_classes
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 BRIGHTEST = 10  # times white, beyond which no optimisation takes an image
-_MOST_CLASSES = 10**6
 RAW = "data.mean=[0,0,0] data.std=[1,1,1]"
+_MOST_CLASSES = 10**6
 
 
 def read_tensors(
@@ -58,15 +51,16 @@ def read_tensors(
     """
     path = path / BEST if path.is_dir() else path
     found = read_contents(path)
-    if found.labels is None:
-        found = _with_files_beside(found, path)
     images, given = _images(found.images, path), found.labels
     names = _names(found.class_names, path)
     if names is None and _are_texts(given):
         texts = [str(text) for text in given]
         names = sorted(set(texts))
         given = [names.index(text) for text in texts]
-    hard, soft = _labels(dense(given, "labels", path), images, len(names or class_names), path)
+    classes = len(names or class_names)
+    hard, soft = _labels(dense(given, "labels", path), images, classes, path)
+    if soft is not None and found.hard_labels is not None:
+        hard, _ = _labels(dense(found.hard_labels, "hard labels", path), images, classes, path)
     source, table = str(path), None
     if names is not None:
         require_classes(hard, names, source)
@@ -81,53 +75,16 @@ def read_tensors(
     if table is not None:
         hard = table[hard]
         soft = None if soft is None else soft[:, table.argsort()]
+    weights, rate = found.weights, found.learned_lr
     whole = SyntheticSet(
         _levels(images, path, preprocessing, named=found.class_names is not None),
         hard,
         class_names,
         soft_labels=soft,
-        learned_lr=None if found.learned_lr is None else _rate(found.learned_lr, path),
+        weights=None if weights is None else dense(weights, "weights", path).float(),
+        learned_lr=None if rate is None else read_rate(rate, path),
     )
     return whole if ipc is None else whole.first_of_each(ipc), numbering
-
-
-def _with_files_beside(found: Contents, path: Path) -> Contents:
-    """Images alone, with the labels and the learning rate in the files beside them."""
-    labels, rate = _beside(path, "labels"), _beside(path, "lr")
-    if labels is None:
-        where = "images_1.pt and labels_1.pt"
-        if "images" in path.name:
-            where = f"{path.name} and {_other(path, 'labels').name}"
-        raise InputError(
-            f"{path} holds one tensor alone; images and their labels lie beside each other in "
-            f"files such as {where}."
-        )
-    lr = None if rate is None else _rate(load(rate), rate)
-    return Contents(found.images, load(labels), learned_lr=lr)
-
-
-def _other(path: Path, part: str) -> Path:
-    return path.with_name(path.name.replace("images", part, 1))
-
-
-def _beside(path: Path, part: str) -> Path | None:
-    """`labels_best.pt` for `images_best.pt`, likewise `lr_best.pt`."""
-    if path.stem.startswith("images_zca"):
-        raise InputError(
-            f"{path} holds pictures of a whitened set; score {path.name.replace('_zca', '')} with "
-            "data.zca=true, which is what its students saw."
-        )
-    other = _other(path, part)
-    return other if "images" in path.name and other.is_file() else None
-
-
-def _rate(content: Any, path: Path) -> float:
-    content = content.item() if isinstance(content, np.floating) else content
-    values = dense([content] if isinstance(content, int | float) else content, "rates", path)
-    rate = float(values.flatten()[0]) if values.numel() == 1 else math.nan
-    if not (math.isfinite(rate) and rate > 0):
-        raise InputError(f"{path} holds no learning rate: one finite number above 0.")
-    return rate
 
 
 def _names(given: Any, path: Path) -> list[str] | None:
@@ -137,7 +94,7 @@ def _names(given: Any, path: Path) -> list[str] | None:
     if isinstance(given, Mapping):  # torchvision's class_to_idx
         places = {str(place): name for name, place in given.items()}
         given = [places.get(str(place)) for place in range(len(given))]
-    elif isinstance(given, torch.Tensor | np.ndarray) and not _are_texts(given):
+    elif isinstance(given, Tensor | np.ndarray) and not _are_texts(given):
         given = dense(given, "class names", path)
         given = given.tolist() if given.ndim == 1 and len(given) < _MOST_CLASSES else []
     listed = list(given) if isinstance(given, list | tuple) or _are_texts(given) else []
@@ -161,28 +118,31 @@ def _images(given: Any, path: Path) -> Tensor:
         images = images.movedim(3, 1)
     if images.ndim == 4 and images.shape[1] == 1:  # grey, as the real images are made
         images = images.expand(-1, 3, -1, -1)
-    whole = not images.is_floating_point()
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape or images.dtype == torch.bool:
         raise InputError(
             f"{path}: images are floats of N x 3 x H x W, got {tuple(images.shape)} of "
             f"{images.dtype}; levels as uint8 will do too."
         )
-    if whole and images.dtype != torch.uint8:
-        images = images.long()
-        if int(images.min()) < 0 or int(images.max()) > 255:
-            raise InputError(
-                f"{path}: images of whole numbers are levels 0 to 255, got {int(images.min())} to "
-                f"{int(images.max())}."
-            )
-        images = images.to(torch.uint8)
     if images.shape[2] != images.shape[3]:
         raise InputError(
             f"{path}: its images are {images.shape[3]}x{images.shape[2]} px; those of a data set "
             "are squares, cut them or add what lacks."
         )
-    if not whole and not images.isfinite().all():
-        raise InputError(f"{path}: some values of its images are not finite.")
-    return images.contiguous()
+    if images.is_floating_point():
+        if not images.isfinite().all():
+            raise InputError(f"{path}: some values of its images are not finite.")
+        return images.contiguous()
+    low, high = int(images.min()), int(images.max())
+    if low < 0 or high > 255:
+        raise InputError(
+            f"{path}: images of whole numbers are levels 0 to 255, got {low} to {high}."
+        )
+    if high <= 1:
+        raise InputError(
+            f"{path}: its images are levels 0 to 255 of which none is above 1, so all are black; "
+            f"pictures in [0, 1] are saved as floats (and read with {RAW})."
+        )
+    return images.to(torch.uint8).contiguous()
 
 
 def _labels(
@@ -223,60 +183,44 @@ def _labels(
 
 
 def _levels(images: Tensor, path: Path, preprocessing: Preprocessing, *, named: bool) -> Tensor:
-    """(N, 3, H, W) uint8, or float32 in the scale of [-1, 1].
+    """(N, 3, H, W) uint8, or float32 in the scale of [-1, 1], of images as they were stored.
 
-    Args:
-        images: (N, 3, H, W) as they were stored.
-        path: for messages.
-        preprocessing: that floats are taken back through.
-        named: whether class names lie with them, as in our own export: floats in [0, 1].
-
-    Raises:
-        InputError: values far beyond what images hold.
+    Floats are taken back through `preprocessing`; with `named`, where class names lie beside them,
+    they are in [0, 1], as those of our own export.
     """
     if images.dtype == torch.uint8:
-        if int(images.max()) <= 1:
-            raise InputError(
-                f"{path}: its images are levels 0 to 255 of which none is above 1, so all are "
-                f"black; pictures in [0, 1] are saved as floats (and read with {RAW})."
-            )
         return images
     taken = (images.double() * 2 - 1).float() if named else _taken_back(images, preprocessing)
     brightest = float(((taken + 1) / 2).abs().max())
     low, high = float(images.min()), float(images.max())
     if brightest > BRIGHTEST:
-        levels = low >= 0 and 1 < high <= 255
+        advice = f"Give the data.mean, data.std and data.zca that the set was made with ({RAW} for "
+        advice += "images in [0, 1])."
+        if low >= 0 and 1 < high <= 255:
+            advice = "They look like levels 0 to 255: save them as uint8."
         raise InputError(
             f"{path}: its values, {low:.3g} to {high:.3g}, are up to {brightest:.3g} times white "
             f"{'as they are' if named else 'once data.mean, data.std and data.zca are taken back'}"
-            f"; {BRIGHTEST} times is the most. "
-            + (
-                "They look like levels 0 to 255: save them as uint8."
-                if levels
-                else "Give the data.mean, data.std and data.zca that the set was made with "
-                f"(for images in [0, 1] {RAW})."
-            )
+            f"; {BRIGHTEST} times is the most. {advice}"
         )
-    if named and (low < -0.5 or high > 1.5):
+    if not named:
+        _warn_of_scale(low, high, path, preprocessing)
+    elif low < -0.5 or high > 1.5:
         say(
             "warning",
             f"{path}: its values, {low:.3g} to {high:.3g}, are read as plain pictures in [0, 1], "
             "since class names lie with them; if they are normalised, save them without the names.",
         )
-    if not named:
-        _warn_of_scale(low, high, path, preprocessing)
     return taken
 
 
 def _warn_of_scale(low: float, high: float, path: Path, preprocessing: Preprocessing) -> None:
     """Say so where values look like images that nobody normalised."""
-    plain = preprocessing
-    if isinstance(plain, Whitening):
-        plain = plain.normalization
+    whitened = isinstance(preprocessing, Whitening)
+    plain = preprocessing.normalization if isinstance(preprocessing, Whitening) else preprocessing
     assert isinstance(plain, Normalization)
     black = max(-m / s for m, s in zip(plain.mean, plain.std, strict=True))
     white = min((1 - m) / s for m, s in zip(plain.mean, plain.std, strict=True))
-    whitened = isinstance(preprocessing, Whitening)
     if low >= 0 and (whitened or black < -0.25 or (high <= 1 and white > 1.25)):
         scale = "[0, 1]" if high <= 1 else f"[0, {high:.3g}]"
         keys = RAW if high <= 1 else "the keys that they were made with"
@@ -293,11 +237,7 @@ def _warn_of_scale(low: float, high: float, path: Path, preprocessing: Preproces
 
 
 def _taken_back(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(N, 3, H, W) float32 in the scale of [-1, 1], which `preprocessing` turns into `images`.
-
-    Raises:
-        InputError: the whitening is of images of another size.
-    """
+    """(N, 3, H, W) float32 in the scale of [-1, 1], which `preprocessing` turns into `images`."""
     seen = images.double()
     if isinstance(preprocessing, Whitening):
         flat = seen.flatten(1)
@@ -310,6 +250,8 @@ def _taken_back(images: Tensor, preprocessing: Preprocessing) -> Tensor:
         seen = (back + preprocessing.mean.double()).view_as(seen)
         preprocessing = preprocessing.normalization
     assert isinstance(preprocessing, Normalization)
-    mean = torch.tensor(preprocessing.mean).double().view(-1, 1, 1)
-    std = torch.tensor(preprocessing.std).double().view(-1, 1, 1)
+    mean, std = (
+        torch.tensor(part).double().view(-1, 1, 1)
+        for part in (preprocessing.mean, preprocessing.std)
+    )
     return ((seen * std + mean) * 2 - 1).float()

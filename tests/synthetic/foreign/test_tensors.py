@@ -75,9 +75,12 @@ def test_our_own_export_comes_back(tmp_path):
     torch.testing.assert_close((found.images + 1) * 127.5, data.images[order].float())
     assert torch.equal(found.labels, 2 - data.labels[order])
     soft = 4 * torch.eye(3)[data.labels] - 1
-    export_pt(replace(SyntheticSet.from_real(data), soft_labels=soft), tmp_path / "soft.pt")
+    more = {"soft_labels": soft.roll(1, 1), "weights": torch.arange(1.0, 7), "learned_lr": 0.03}
+    export_pt(replace(SyntheticSet.from_real(data), **more), tmp_path / "soft.pt")
     found, _ = read_tensors(tmp_path / "soft.pt", NAMES[::-1], None, None, PLAIN)
-    assert torch.equal(found.soft_labels, soft[order].flip(1))
+    assert torch.equal(found.soft_labels, soft.roll(1, 1)[order].flip(1))
+    assert torch.equal(found.labels, 2 - data.labels[order])  # not those that soft ones say
+    assert torch.equal(found.weights, more["weights"][order]) and found.learned_lr == 0.03
 
 
 class Code:

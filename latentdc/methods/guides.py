@@ -1,0 +1,313 @@
+"""Guides of the sampler: small functions that return what corrects its steps.
+
+Each is made for one batch of one class. Scales are the papers' where these name them; windows count
+steps from 0 at the noisiest, published ones mostly count down. Guides add up: each sees what those
+before it made of the step.
+"""
+
+import math
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentdc.objectives.gradient import class_gradient, rowwise_cosine
+from latentdc.priors.sampler import Guide, StepState
+
+Steps = Collection[int] | None
+Embed = Callable[[Tensor, int], Tensor]
+"""(x_t (B, C, h, w), index of the step) -> (B, ...) features, differentiable in x_t."""
+RHO = 0.0015  # of IGD's released code, in front of its step size
+
+
+def mode(anchors: Tensor, scale: float, steps: Steps, *, ancestral: bool = True) -> Guide:
+    """Pull each image to its anchor: mean - scale (x0 - anchor) std.
+
+    Chan-Santiago et al., "MGD3: Mode-Guided Dataset Distillation using Diffusion Models", ICML
+    2025, https://arxiv.org/abs/2505.18963; x0 is the guided one. Without ancestral noise std is 0,
+    and the form is ManifoldGD's: x0 - scale (x0 - anchor), with the noise that leads from there to
+    x. The gradient passes through nothing.
+
+    Args:
+        anchors: (B, C, h, w) clean latents.
+        scale: lambda, published 0.1.
+        steps: in which it acts.
+        ancestral: whether steps add noise.
+    """
+
+    def pull(state: StepState) -> StepState:
+        away = state.x0 - anchors
+        if ancestral:
+            return state.with_mean(state.mean - scale * away * state.std)
+        return state.with_x0(state.x0 - scale * away, consistent=True)
+
+    return Guide(pull, steps=steps)
+
+
+def text_mode(anchors: Tensor, scale: float, steps: Steps) -> Guide:
+    """Pull the conditional branch to an anchor before it is guided: e_c - scale (anchor - x0_c).
+
+    Zhou et al., "CoDA: From Text-to-Image Diffusion Models to Training-Free Dataset Distillation",
+    ICLR 2026, https://arxiv.org/abs/2512.03844. There e_c moves by -sqrt(a) / sqrt(1 - a) scale
+    sigma (anchor - x0_c), and Euler's sigma is sqrt((1 - a) / a). Where nothing is guided, the one
+    branch moves. The gradient passes through nothing.
+
+    Args:
+        anchors: (B, C, h, w) clean latents.
+        scale: gamma, published 0.1.
+        steps: in which it acts.
+    """
+
+    def pull(state: StepState) -> StepState:
+        eps, x0 = state.text_eps, state.text_x0
+        if eps is None or x0 is None:
+            eps, x0 = state.eps, state.x0
+        return state.with_text_eps(eps - scale * (anchors - x0))
+
+    return Guide(pull, steps=steps)
+
+
+def features(
+    embed: Embed,
+    real: Callable[[int], Tensor],
+    scale: float,
+    steps: Steps,
+) -> Guide:
+    """Pull the denoiser's own features to those of real latents that are as noisy.
+
+    Su et al., "Diffusion Models as Dataset Distillation Priors" (DAP), ICLR 2026,
+    https://arxiv.org/abs/2510.17421: mean - scale grad_x of the mean over real latents of
+    ||phi(x, t) - phi(noised real, t)||. The gradient passes through the first half of the denoiser,
+    up to its middle block. Features are taken as they are, which is ours: what was read leaves
+    their normalisation open.
+
+    Args:
+        embed: of the denoiser, under the class.
+        real: index of the step -> (R, C, h, w) real latents of the class, as noisy as x_t.
+        scale: gamma, published 1.
+        steps: in which it acts.
+    """
+
+    def pull(state: StepState) -> StepState:
+        with torch.no_grad():
+            wanted = embed(real(state.index), state.index).flatten(1)
+        x = state.x.detach().requires_grad_()
+        with torch.enable_grad():
+            made = embed(x, state.index).flatten(1)
+            loss = torch.cdist(made, wanted, compute_mode="donot_use_mm_for_euclid_dist")
+            [gradient] = torch.autograd.grad(loss.mean(dim=1).sum(), x)
+        return state.with_mean(state.mean - scale * gradient)
+
+    return Guide(pull, steps=steps)
+
+
+def influence(
+    networks: Sequence[nn.Module],
+    targets: Sequence[Sequence[Tensor]],
+    label: int,
+    decode: Callable[[Tensor], Tensor],
+    scale: float,
+    steps: Steps,
+) -> Guide:
+    """Move each image so that snapshots of a training get the gradients that real images give them.
+
+    Chen et al., "Influence-Guided Diffusion for Dataset Distillation" (IGD), ICLR 2025: mean -
+    scale rho grad_x L with rho = 0.0015 rms(e) / rms(grad_x L) sqrt(1 - a) of each image, and L the
+    mean over snapshots of a distance between gradients. Which distance is not in the code that was
+    read; DC's is taken here. The gradient passes through the decoder and the denoiser.
+
+    Args:
+        networks: snapshots, (B, 3, H, W) images in [-1, 1] -> (B, classes).
+        targets: gradients of the class's real images at the weights of each snapshot.
+        label: of the class.
+        decode: clean latents -> images.
+        scale: k, published 5.
+        steps: in which it acts.
+    """
+    weights = [[p for p in network.parameters() if p.requires_grad] for network in networks]
+
+    def pull(state: StepState) -> StepState:
+        total = state.x0.new_zeros(())
+        for image in decode(state.x0).split(1):
+            for network, own, wanted in zip(networks, weights, targets, strict=True):
+                made = class_gradient(network, own, image, label)
+                total = total + rowwise_cosine(made, wanted) / len(networks)
+        gradient = state.gradient(total)
+        rho = RHO * _rms(state.eps.detach()) / _rms(gradient) * (1 - state.alpha) ** 0.5
+        return state.with_mean(state.mean - scale * rho * gradient)
+
+    return Guide(pull, through="denoiser", steps=steps)
+
+
+def deviation(finished: Tensor, scale: float, steps: Steps) -> Guide:
+    """Keep away from the finished latent that x_t is most alike: mean - scale grad_x cos(x, m).
+
+    IGD's second term (see `influence`), with its memory of finished latents. The gradient passes
+    through nothing but the cosine.
+
+    Args:
+        finished: (M, C, h, w) of the class.
+        scale: gamma, published 120 for ImageWoof.
+        steps: in which it acts.
+    """
+
+    def push(state: StepState) -> StepState:
+        if not len(finished):
+            return state
+        x, memory = state.x.detach().flatten(1), finished.flatten(1)
+        near = memory[(F.normalize(x, dim=1) @ F.normalize(memory, dim=1).T).argmax(dim=1)]
+        x.requires_grad_()
+        with torch.enable_grad():
+            alike = F.cosine_similarity(x, near, dim=1).sum()
+            [gradient] = torch.autograd.grad(alike, x)
+        return state.with_mean(state.mean - scale * gradient.view_as(state.x))
+
+    return Guide(push, steps=steps)
+
+
+def entropy(
+    classifier: nn.Module, decode: Callable[[Tensor], Tensor], scale: float, steps: Steps
+) -> Guide:
+    """Make images harder: e - scale sqrt(1 - a) grad_x H(p), H a classifier's entropy at x0.
+
+    "UAG", by the formula of an unofficial reproduction (2026): this sign raises the entropy. The
+    gradient passes through the classifier and the decoder to x0, the noise being a constant.
+
+    Args:
+        classifier: (B, 3, H, W) images in [-1, 1] -> (B, classes).
+        decode: clean latents -> images.
+        scale: s, published 10.
+        steps: in which it acts; published from timestep 795 of 1000 on.
+    """
+
+    def total(x0: Tensor) -> Tensor:
+        log: Tensor = classifier(decode(x0)).to(x0.dtype).log_softmax(dim=1)
+        negative: Tensor = (log.exp() * log).sum()
+        return -negative
+
+    def push(state: StepState) -> StepState:
+        gradient = _gradient_by_x0(state, total)
+        return state.with_eps(state.eps - scale * (1 - state.alpha) ** 0.5 * gradient)
+
+    return Guide(push, steps=steps)
+
+
+def transport(
+    support: Tensor,
+    masses: Tensor,
+    finished: Tensor,
+    scale: float,
+    steps: Steps,
+    *,
+    epsilon: float = 0.1,
+    iterations: int = 5,
+) -> Guide:
+    """Move the images of a class together towards the class's weighted cluster centres.
+
+    The distribution term of Wang et al., "DMGD: Train-Free Dataset Distillation with
+    Semantic-Distribution Matching in Diffusion Models", CVPR 2026,
+    https://arxiv.org/abs/2605.03877: the entropic transport cost (Sinkhorn, in the log domain here)
+    between the images so far and the centres is lowered, earlier images staying as they are. Ours:
+    points are the predicted x0, beside which finished latents can stand; the cost is the mean
+    squared difference of values; each image moves by the share `scale` towards the mean that its
+    plan gives it, which is half of minus the gradient of the summed squared differences, per mass.
+    The gradient passes through x0 alone.
+
+    Args:
+        support: (K, C, h, w) centres.
+        masses: (K,) summing to 1.
+        finished: (M, C, h, w) of the class.
+        scale: share of the way, published steps 0.05 to 0.5.
+        steps: in which it acts; published a window of 15 of 50.
+        epsilon: of the entropy.
+        iterations: of Sinkhorn's.
+    """
+    centres = support.flatten(1)
+
+    def pull(state: StepState) -> StepState:
+        points = torch.cat([state.x0.detach(), finished]).flatten(1)
+        plan = sinkhorn(_squared(points, centres), masses, epsilon, iterations)[: len(state.x0)]
+        wanted = (plan / plan.sum(dim=1, keepdim=True)) @ centres
+        away = state.x0 - wanted.view_as(state.x0)
+        return state.with_x0(state.x0 - scale * away, consistent=True)
+
+    return Guide(pull, steps=steps)
+
+
+def sinkhorn(cost: Tensor, masses: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """(n, K) transport plan of n equal masses to (K,) others, by updates in the log domain.
+
+    Cuturi, "Sinkhorn Distances", NeurIPS 2013, https://arxiv.org/abs/1306.0895. The last update is
+    that of the rows, so that each of these sums to 1 / n.
+    """
+    kernel = -cost / epsilon
+    columns = torch.zeros_like(masses)
+    own = -math.log(len(cost))
+    for _ in range(iterations):
+        rows = own - (kernel + columns).logsumexp(dim=1)
+        columns = masses.log() - (kernel + rows[:, None]).logsumexp(dim=0)
+    rows = own - (kernel + columns).logsumexp(dim=1)
+    return (kernel + columns + rows[:, None]).exp()
+
+
+def diversity(
+    mean: Tensor,
+    finished: Tensor,
+    scale: float,
+    mean_scale: float,
+    steps: Steps,
+    *,
+    epsilon: float = 0.01,
+) -> Guide:
+    """Spread the images of a class, and hold their mean at the real one.
+
+    "CGS", as notes on it have it: mean - scale grad_x (-log det(K + epsilon I)) - mean_scale grad_x
+    ||mean of x_t - sqrt(a) real mean||^2, K being the cosines between the x0 of the class. Both
+    scales and epsilon are ours. The first gradient passes through x0, the noise being a constant,
+    the second through nothing.
+
+    Args:
+        mean: (C, h, w) of the class's real latents.
+        finished: (M, C, h, w) of the class, which count for K and stay as they are.
+        scale: of the spreading.
+        mean_scale: of the mean.
+        steps: in which it acts.
+        epsilon: keeps the determinant finite where images are alike.
+    """
+
+    def crowding(x0: Tensor) -> Tensor:
+        rows = F.normalize(torch.cat([x0, finished]).flatten(1), dim=1)
+        kernel = rows @ rows.T + epsilon * torch.eye(len(rows), device=rows.device).to(rows)
+        volume: Tensor = kernel.logdet()
+        return -volume
+
+    def push(state: StepState) -> StepState:
+        off = state.x.mean(dim=0) - state.alpha**0.5 * mean
+        gradient = scale * _gradient_by_x0(state, crowding) + mean_scale * 2 * off / len(state.x)
+        return state.with_mean(state.mean - gradient)
+
+    return Guide(push, steps=steps)
+
+
+def _gradient_by_x0(state: StepState, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """Gradient with respect to x of a loss of x0 = (x - sqrt(1 - a) e) / sqrt(a), e a constant."""
+    x0 = state.x0.detach().requires_grad_()
+    with torch.enable_grad():
+        [gradient] = torch.autograd.grad(loss(x0), x0)
+    moved: Tensor = gradient / state.alpha**0.5
+    return moved
+
+
+def _squared(points: Tensor, others: Tensor) -> Tensor:
+    """(n, m) mean squared differences of values."""
+    distances = torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
+    squared: Tensor = distances.square() / points.shape[1]
+    return squared
+
+
+def _rms(values: Tensor) -> Tensor:
+    """(B, 1, 1, 1) root mean square of each image's values, never 0."""
+    dims = tuple(range(1, values.ndim))
+    rms: Tensor = values.square().mean(dim=dims, keepdim=True).sqrt()
+    return rms.clamp_min(1e-12)

@@ -1,0 +1,66 @@
+"""Refinement: images that were sampled and chosen are optimised on.
+
+Sampling knows what images of a class look like, matching what they have to do: here the first gives
+the second its start, in place of encoded real images. With the objective `denoise` this is CaO2
+(Wang et al., ICCV 2025, https://arxiv.org/abs/2506.22637); with `dm`, `dc` or `mtt` in LD3M's space
+nobody has published it.
+"""
+
+from dataclasses import replace
+from typing import Any, cast
+
+from torch import Tensor
+
+from latentdc import runtime
+from latentdc.errors import InputError
+from latentdc.methods.context import Context, State
+from latentdc.methods.matching import match
+from latentdc.methods.sampling import sampling
+from latentdc.priors.base import Prior
+from latentdc.prune.coreset import Coreset
+from latentdc.recipe import Matching, Sampling
+from latentdc.synthetic.synthetic_set import SyntheticSet
+
+
+def refine(
+    coreset: Coreset, prior: Prior | None, settings: tuple[Sampling, Matching], context: Context
+) -> SyntheticSet:
+    """`sampling`, then `matching` from the latents that it left.
+
+    Raises:
+        InputError: there is no prior or objective, or as of either stage.
+    """
+    first, second = settings
+    if prior is None or context.objective is None:
+        raise InputError("refine takes a prior and Context(objective=...); give both.")
+    train = context.real_images()
+    real = train.select(coreset.indices(train))
+    saved = None if context.load_state is None else context.load_state()
+    begun = saved if saved is not None and "objective" in saved.facts else None
+    # Steps of both stages are counted on, so that the last state is the one furthest on.
+    ahead = train.num_classes * -(-first.select.candidates(context.ipc) // first.batch)
+    z, facts = None, dict[str, Any]()
+    if begun is None:
+        made = sampling(coreset, prior, first, context)
+        facts, z = dict(made.provenance), runtime.broadcast(context.accelerator, made.z)
+
+    def save(state: State) -> None:
+        assert context.save_state is not None
+        context.save_state(state._replace(step=state.step + ahead))
+
+    kept = begun and begun._replace(step=begun.step - ahead)
+    surround = replace(
+        context,
+        load_state=lambda: kept,
+        save_state=None if context.save_state is None else save,
+    )
+    # Of real images the start needs none of its own.
+    refined = match(
+        real,
+        prior,
+        context.objective,
+        replace(second, init="sampled"),
+        surround,
+        z=cast(Tensor | None, z),
+    )
+    return replace(refined, provenance=facts)

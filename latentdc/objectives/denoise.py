@@ -1,0 +1,129 @@
+"""Denoising: latents move to where a diffusion prior finds its own noise again.
+
+The second stage of Wang et al., "CaO2: Rectifying Inconsistencies in Diffusion-Based Dataset
+Distillation", ICCV 2025, https://arxiv.org/abs/2506.22637: at the low noise of the cleanest quarter
+of the schedule the loss of a latent z is MSE(n, e) + 10 max |n - e|, with the prediction e of the
+frozen denoiser at sqrt(a) z + sqrt(1 - a) n, and n one of 1024 fixed draws. It looks at no image:
+neither real ones nor those that z decodes to.
+
+Deviations of the released code: it gives the network the number of the step in the shortened
+schedule (1 to 11 of 50) as if it were a timestep of the training schedule, where `timestep=mapped`
+gives the step's own; and its ImageNet-1K script conditions on no class (`condition=none`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from latentdc.draws import generator
+from latentdc.errors import InputError
+from latentdc.io import fingerprint
+from latentdc.objectives.base import RealBatch
+from latentdc.priors.classes import match_classes
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.recipe import Denoising
+
+
+class Denoise:
+    """The denoising loss of clean latents, each by itself; the objective of a latent space.
+
+    Args:
+        settings: which steps, noises and conditions.
+        prior: its denoiser and schedule; latents are those of its autoencoder.
+        class_names: of the data set.
+        seed: of all draws.
+
+    Raises:
+        InputError: the schedule has no such steps.
+    """
+
+    sums_classes = True
+    scope: Literal["class", "set"] = "class"
+
+    def __init__(
+        self,
+        settings: Denoising,
+        prior: DiffusionPrior,
+        *,
+        class_names: Sequence[str],
+        seed: int = 0,
+    ) -> None:
+        self.settings, self.prior, self.seed = settings, prior, seed
+        self.space = prior.autoencoder
+        self.places = match_classes(tuple(class_names), prior)
+        steps = len(prior.schedule.timesteps)
+        # Counted from 0 at the cleanest, as published: 1 to 11 of 50.
+        self.numbers = range(1, int(settings.share * steps))
+        if not self.numbers:
+            raise InputError(
+                f"objective.denoise.share={settings.share} of prior.steps={steps} leaves no step "
+                "above the cleanest one; raise prior.steps, such as to 50."
+            )
+
+    @property
+    def identity(self) -> str:
+        """Of what decides the loss."""
+        return fingerprint([self.settings, self.prior.identity, self.prior.settings, self.seed])
+
+    def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
+        """Add the loss's gradient to `synthetic.grad`; the loss is summed over images.
+
+        Args:
+            step: keys the draws.
+            synthetic: (N, C, h, w) clean latents, a leaf that requires gradients.
+            labels: (N,) their classes, in class-major order.
+            real: is not looked at.
+        """
+        numbers, noise = self._draws(step, labels)
+        noise, total = noise.to(synthetic), synthetic.new_zeros(())
+        most = len(labels) if self.prior.plan is None else self.prior.plan.together(len(labels))
+        for number in numbers.unique().tolist():
+            for rows in (numbers == number).nonzero().squeeze(1).split(most):
+                loss = self.losses(synthetic[rows], noise[rows], number, labels[rows]).sum()
+                loss.backward()
+                total += loss.detach()
+        return total
+
+    def losses(self, z: Tensor, noise: Tensor, number: int, labels: Tensor) -> Tensor:
+        """(B,) MSE(n, e) + w max |n - e| of clean latents z (B, C, h, w) at one step.
+
+        Args:
+            z: latents.
+            noise: n, like z.
+            number: of the step, 0 being the cleanest.
+            labels: (B,) classes, on the CPU.
+        """
+        index = len(self.prior.schedule.timesteps) - 1 - number
+        alpha = self.prior.schedule.alphas[index]
+        c = None
+        if self.settings.condition == "class":
+            c = self.prior.condition(self.places[labels].to(z.device))
+        told = number if self.settings.timestep == "respaced" else None
+        x = alpha**0.5 * z + (1 - alpha) ** 0.5 * noise
+        off = (noise - self.prior.noise_in(x, index, c, told=told)).flatten(1)
+        return off.square().mean(dim=1) + self.settings.largest * off.abs().amax(dim=1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing."""
+
+    def _draws(self, step: int, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) numbers of steps and (N, C, h, w) noises of the images of some classes."""
+        numbers, noises = [], []
+        for label, count in zip(*labels.unique_consecutive(return_counts=True), strict=True):
+            source = generator(self.seed, "denoise", step, int(label))
+            size = (int(count),)
+            numbers.append(
+                torch.randint(self.numbers.start, self.numbers.stop, size, generator=source)
+            )
+            noises += torch.randint(self.settings.noises, size, generator=source).tolist()
+        shape = self.prior.latent_shape
+        drawn = [
+            torch.randn(shape, generator=generator(self.seed, "denoise noise", k)) for k in noises
+        ]
+        return torch.cat(numbers), torch.stack(drawn)

@@ -1,0 +1,247 @@
+"""Guided sampling: what it starts from, what corrects its steps, and what is chosen in the end."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from latentdc.recipe.checks import require
+from latentdc.recipe.fields import check_fields
+from latentdc.recipe.pools import Select
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchors:
+    """What is kept of the real latents of a class (`sampling.anchors`).
+
+    Attributes:
+        kind: `centres` of as many clusters as images are wanted (k-means), `medoids`, the real
+            latent nearest to each of them; or `gaussian`, mean and deviation of the latents after
+            they were inverted to the step that sampling starts at (D3HR).
+        outliers: share of the real latents that is left out first, by local outlier factor.
+        neighbours: of a latent, by which it is judged.
+    """
+
+    kind: Literal["none", "centres", "medoids", "gaussian"] = "none"
+    outliers: float = 0.0
+    neighbours: int = 10
+
+    def __post_init__(self) -> None:
+        check_fields(self, "sampling.anchors.")
+        require(
+            0 <= self.outliers <= 0.5,
+            f"sampling.anchors.outliers is a share in [0, 0.5], got {self.outliers}; for 10 % "
+            "write 0.1.",
+        )
+        require(
+            self.neighbours >= 1,
+            f"sampling.anchors.neighbours is at least 1, got {self.neighbours}.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuideSettings:
+    """A guide of the steps.
+
+    Attributes:
+        scale: of its corrections; 0 turns it off.
+        window: first step that it corrects and the one after the last, counted from 0 at the
+            noisiest step of the whole schedule; null is all. Published windows count down.
+    """
+
+    scale: float = 0.0
+    window: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        require(self.scale >= 0, f"scale of a guide is at least 0, got {self.scale}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings(GuideSettings):
+    """DAP.
+
+    Attributes:
+        real: latents of the class, drawn for each step, whose features images are pulled to.
+    """
+
+    real: int = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluenceSettings(GuideSettings):
+    """IGD's influence. The network is `objective.network`, its training `experts`.
+
+    Attributes:
+        epochs: of the first expert, after which the snapshots were taken.
+        real: images of a class whose gradient stands for the class.
+    """
+
+    epochs: list[int] = field(default_factory=lambda: [0, 2, 11, 40])
+    real: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransportSettings(GuideSettings):
+    """DMGD's distribution term.
+
+    Attributes:
+        clusters: of the real latents, which stand for the class by their masses.
+        epsilon: of the entropy, in units of the mean squared difference of values.
+        iterations: of Sinkhorn's.
+    """
+
+    clusters: int = 10
+    epsilon: float = 0.1
+    iterations: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiversitySettings(GuideSettings):
+    """CGS.
+
+    Attributes:
+        mean_scale: of what holds the mean of the images at the real one.
+        epsilon: keeps the determinant finite.
+    """
+
+    mean_scale: float = 0.0
+    epsilon: float = 0.01
+
+
+# In the order in which they act: what corrects the noise, then x0, then the mean.
+GUIDES = (
+    *("text_mode", "entropy", "transport", "mode"),
+    *("features", "influence", "deviation", "diversity"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Images sampled from a diffusion prior: anchors, guided steps, selection.
+
+    Attributes:
+        start: from `noise`, or from the `anchors`, noised as far as `strength` says.
+        strength: share of the schedule that is walked from the anchors, in (0, 1].
+        denoise: false decodes the anchors as they are.
+        eta: share of ancestral noise: 1 is DDPM, 0 is DDIM.
+        anchors: of the real latents.
+        mode: pull to the anchors (MGD3).
+        text_mode: the same, of the conditional branch (CoDA).
+        features: pull to real features of the denoiser's middle (DAP).
+        influence: pull to real gradients of a training's snapshots (IGD).
+        deviation: keep away from finished images of the class (IGD).
+        entropy: raise a classifier's entropy (UAG).
+        transport: move the images of a class together to its clusters (DMGD).
+        diversity: spread the images of a class (CGS).
+        select: which candidates of a class stay; more of them are sampled than are wanted.
+        batch: images of a class that are denoised together. Guides of sets see these, and those
+            that were finished before.
+        weights: images weigh as much as their clusters have members (DDOQ).
+        checkpoint_every: batches between checkpoints.
+    """
+
+    start: Literal["noise", "anchors"] = "noise"
+    strength: float = 1.0
+    denoise: bool = True
+    eta: float = 1.0
+    anchors: Anchors = field(default_factory=Anchors)
+    mode: GuideSettings = field(default_factory=GuideSettings)
+    text_mode: GuideSettings = field(default_factory=GuideSettings)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    influence: InfluenceSettings = field(default_factory=InfluenceSettings)
+    deviation: GuideSettings = field(default_factory=GuideSettings)
+    entropy: GuideSettings = field(default_factory=GuideSettings)
+    transport: TransportSettings = field(default_factory=TransportSettings)
+    diversity: DiversitySettings = field(default_factory=DiversitySettings)
+    select: Select = field(default_factory=Select)
+    batch: int = 16
+    weights: bool = False
+    checkpoint_every: int = 10
+
+    def __post_init__(self) -> None:
+        check_fields(self, "sampling.")
+        kind, on = self.anchors.kind, self.guides
+        clustered = kind in ("centres", "medoids")
+        require(
+            0 < self.strength <= 1,
+            f"sampling.strength is a share of the schedule in (0, 1], got {self.strength}.",
+        )
+        require(0 <= self.eta <= 1, f"sampling.eta is in [0, 1], got {self.eta}.")
+        for name in ("batch", "checkpoint_every"):
+            value = getattr(self, name)
+            require(value >= 1, f"sampling.{name} is at least 1, got {value}.")
+        require(
+            self.start == "anchors" or self.strength == 1,
+            f"sampling.strength={self.strength} is how far anchors are noised, and sampling.start="
+            "noise walks the whole schedule; write sampling.start=anchors.",
+        )
+        require(
+            kind != "none" or (self.start == "noise" and not {"mode", "text_mode"} & {*on}),
+            "sampling.anchors.kind=none leaves nothing to start from or to be pulled to; take "
+            "centres or medoids.",
+        )
+        require(
+            kind != "gaussian" or (self.start == "anchors" and not {"mode", "text_mode"} & {*on}),
+            "sampling.anchors.kind=gaussian is what sampling starts from: write sampling.start="
+            "anchors, and take centres or medoids for sampling.mode and sampling.text_mode.",
+        )
+        require(
+            self.denoise or (clustered and self.start == "anchors" and not on),
+            "sampling.denoise=false decodes anchors as they are: take centres or medoids, "
+            "sampling.start=anchors and no guides.",
+        )
+        require(
+            not self.weights or (clustered and self.select.kind is None),
+            "sampling.weights=true takes the masses of clusters, one for each image; take centres "
+            "or medoids and sampling.select.kind=null.",
+        )
+        require(
+            self.select.kind != "learnability",
+            "sampling.select.kind=learnability compares what a student has yet to learn, and "
+            "sampling trains no student; take confidence, centroids, moments, nearest or random.",
+        )
+        for name, guide in on.items():
+            first, after = guide.window or (0, 1)
+            require(
+                0 <= first < after,
+                f"sampling.{name}.window is [first step, step after the last], counted from 0, got "
+                f"{[first, after]}.",
+            )
+        for name, least in (
+            ("features.real", 1),
+            ("influence.real", 1),
+            ("transport.clusters", 1),
+            ("transport.iterations", 1),
+            ("transport.epsilon", 1e-6),
+            ("diversity.epsilon", 1e-6),
+            ("diversity.mean_scale", 0),
+        ):
+            section, _, key = name.partition(".")
+            value = getattr(getattr(self, section), key)
+            require(value >= least, f"sampling.{name} is at least {least:g}, got {value}.")
+        epochs = self.influence.epochs
+        require(
+            bool(epochs) and min(epochs) >= 0,
+            f"sampling.influence.epochs are those of an expert, from 0 on, got {epochs}.",
+        )
+
+    @property
+    def guides(self) -> dict[str, GuideSettings]:
+        """Those that are on, by name, in the order in which they act."""
+        every = {name: getattr(self, name) for name in GUIDES}
+        on = {name for name, guide in every.items() if guide.scale > 0}
+        on |= {"diversity"} if self.diversity.mean_scale > 0 else set()
+        return {name: guide for name, guide in every.items() if name in on}
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse windows that lie outside of a schedule of so many steps.
+
+        Raises:
+            InputError: says which.
+        """
+        for name, guide in self.guides.items():
+            window = guide.window
+            require(
+                window is None or window[1] <= steps,
+                f"sampling.{name}.window={list(window or ())} is outside of the {steps} steps of "
+                f"prior.steps, which are counted from 0; end it at {steps} at most.",
+            )

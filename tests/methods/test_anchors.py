@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from latentdc.clusters import inliers, k_means
+from latentdc.methods.anchors import class_rows, clustered, encoded, moments
+from tests.methods import setup
+
+
+def two_heaps():
+    source = torch.Generator().manual_seed(0)
+    near, far = torch.randn(6, 1, 2, 2, generator=source), torch.randn(2, 1, 2, 2, generator=source)
+    return torch.cat([near, far + 100])
+
+
+def test_centres_are_the_means_of_their_clusters_and_masses_their_shares():
+    latents = two_heaps()
+    centres, masses = clustered(latents, 2, 0, "cat")
+    order = masses.argsort(descending=True)
+    torch.testing.assert_close(masses[order], torch.tensor([0.75, 0.25]))
+    wanted = torch.stack([latents[:6].mean(dim=0), latents[6:].mean(dim=0)])
+    torch.testing.assert_close(centres[order], wanted)
+
+
+def test_medoids_are_the_real_latents_nearest_to_the_centres():
+    latents = two_heaps()
+    centres, masses = clustered(latents, 2, 0, "cat")
+    medoids, same = clustered(latents, 2, 0, "cat", medoids=True)
+    assert masses.equal(same)
+    for medoid, centre in zip(medoids, centres, strict=True):
+        nearest = (latents - centre).flatten(1).norm(dim=1).argmin()
+        assert medoid.equal(latents[nearest])
+
+
+def test_clusters_are_keyed_by_class():
+    points = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
+    one, again, other = (k_means(points, 7, 0, name)[0] for name in ("cat", "cat", "dog"))
+    assert one.equal(again) and not one.equal(other)
+
+
+def test_outliers_are_those_of_the_lowest_density():
+    """Six values in a row and one far off: local outlier factor with two neighbours."""
+    points = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0], [30.0], [5.0]])
+    assert inliers(points, 0.15, 2).tolist() == [0, 1, 2, 3, 4, 6]
+    assert inliers(points, 0.0, 2).tolist() == inliers(points, 0.14, 2).tolist() == list(range(7))
+
+
+def test_moments_are_those_of_all_latents_after_they_were_inverted():
+    latents = torch.randn(37, 2, 3, 3, generator=torch.Generator().manual_seed(2))
+    mean, std = moments(latents, lambda z: 2 * z + 1, torch.device("cpu"))
+    torch.testing.assert_close(mean, 2 * latents.mean(dim=0) + 1)
+    torch.testing.assert_close(std, 2 * latents.std(dim=0, correction=0))
+
+
+@pytest.mark.parametrize("label", [0, 2])
+def test_images_of_a_class_come_in_an_order_of_their_own(label):
+    data = setup.dataset()
+    turned = data.select(torch.arange(len(data)).flip(0))
+    one, other = (
+        encoded(some, class_rows(some, label), lambda images: 2 * images, torch.device("cpu"))
+        for some in (data, turned)
+    )
+    assert one.equal(other) and one.shape == (6, 3, 8, 8)

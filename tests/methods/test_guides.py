@@ -1,0 +1,218 @@
+"""Each guide against its formula written out, on one step of a small network."""
+
+from functools import partial
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from torch import nn
+from torch.nn import functional as F
+
+from latentdc.methods import guides
+from latentdc.objectives.gradient import class_gradient, rowwise_cosine
+from latentdc.priors.sampler import Guide, Prediction, StepState, make_schedule, sample
+
+SCHEDULE = make_schedule(DDIMScheduler(), 5)
+SHAPE = (2, 3, 3)
+
+
+def draw(*keys, count=2):
+    source = torch.Generator().manual_seed(sum(keys))
+    return torch.randn(count, *SHAPE, dtype=torch.float64, generator=source)
+
+
+def network(x, timestep):
+    """Guided by 3, of two branches that see x alike."""
+    without, under = torch.tanh(x + timestep / 1000), torch.sin(2 * x)
+    return Prediction(without + 3 * (under - without), text=under, guidance=3.0)
+
+
+def corrected(guide: Guide, *, eta: float = 1.0) -> tuple[StepState, StepState]:
+    """The state of the third step before and after a guide."""
+    found = []
+
+    def watch(state):
+        found.append(state)
+        return state
+
+    spies = [Guide(watch, guide.through, {2}), guide, Guide(watch, steps={2})]
+    sample(network, draw(1), SCHEDULE, eta=eta, noise=lambda index: draw(2, index), guides=spies)
+    return found[0], found[1]
+
+
+def slope(function, x, step=1e-6):
+    """Gradient of a number by central differences."""
+    gradient = torch.zeros_like(x)
+    for place in range(x.numel()):
+        ends = []
+        for sign in (1, -1):
+            moved = x.detach().clone()
+            moved.view(-1)[place] += sign * step
+            ends.append(float(function(moved).detach()))
+        gradient.view(-1)[place] = (ends[0] - ends[1]) / (2 * step)
+    return gradient
+
+
+def x0_of(x, timestep, alpha):
+    return (x - (1 - alpha) ** 0.5 * network(x, timestep).guided) / alpha**0.5
+
+
+def test_the_pull_to_a_mode_is_mgd3s():
+    anchors = draw(5)
+    before, after = corrected(guides.mode(anchors, 0.1, None))
+    wanted = before.mean - 0.1 * (before.x0 - anchors) * before.std
+    torch.testing.assert_close(after.mean, wanted)
+
+
+def test_where_the_mean_is_x0_and_the_step_as_long_as_the_noise_the_mode_is_reached():
+    x, anchors = draw(1), draw(5)
+    state = StepState(x, x, torch.zeros_like(x), 4.0, 2, SCHEDULE).with_mean(x)
+    torch.testing.assert_close(guides.mode(anchors, 0.25, None).correct(state).mean, anchors)
+
+
+def test_without_ancestral_noise_the_pull_is_manifoldgds():
+    anchors = draw(5)
+    before, after = corrected(guides.mode(anchors, 0.1, None, ancestral=False), eta=0.0)
+    torch.testing.assert_close(after.x0, before.x0 - 0.1 * (before.x0 - anchors))
+    alpha = before.alpha
+    torch.testing.assert_close(alpha**0.5 * after.x0 + (1 - alpha) ** 0.5 * after.eps, before.x)
+
+
+def test_the_pull_of_the_conditional_branch_is_codas():
+    """e_c - sqrt(a / (1 - a)) gamma sigma (anchor - x0_c), then guided, with Euler's sigma."""
+    anchors = draw(5)
+    before, after = corrected(guides.text_mode(anchors, 0.1, None))
+    told, alpha = network(before.x, before.timestep), before.alpha
+    sigma = ((1 - alpha) / alpha) ** 0.5
+    clean = (before.x - (1 - alpha) ** 0.5 * told.text) / alpha**0.5
+    text = told.text - (alpha / (1 - alpha)) ** 0.5 * 0.1 * sigma * (anchors - clean)
+    without = (3 * told.text - told.guided) / 2
+    torch.testing.assert_close(after.eps, without + 3 * (text - without))
+
+
+def test_the_pull_to_real_features_is_daps():
+    weight, real = draw(7, count=4), draw(8, count=3)
+
+    def embed(x, index):
+        return torch.tanh(torch.einsum("kchw,bchw->bk", weight, x) * (1 + index))
+
+    before, after = corrected(guides.features(embed, lambda index: real * index, 0.5, None))
+
+    def distance(x):
+        apart = embed(x, 2)[:, None] - embed(real * 2, 2)[None]
+        return apart.norm(dim=2).mean(dim=1).sum()
+
+    torch.testing.assert_close(after.mean, before.mean - 0.5 * slope(distance, before.x))
+
+
+class Student(nn.Module):
+    def __init__(self, seed):
+        super().__init__()
+        source = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(torch.randn(3, 18, dtype=torch.float64, generator=source))
+
+    def forward(self, images):
+        return torch.tanh(images.flatten(1)) @ self.weight.T
+
+
+def test_the_influence_of_real_gradients_is_igds():
+    networks = [Student(1), Student(2)]
+    targets = [
+        [g.detach() for g in class_gradient(one, [one.weight], draw(9, count=4), 1)]
+        for one in networks
+    ]
+    guide = guides.influence(networks, targets, 1, partial(torch.mul, 2.0), 5.0, None)
+    before, after = corrected(guide)
+
+    def loss(x):
+        images = 2.0 * x0_of(x, before.timestep, before.alpha)
+        total = torch.zeros(())
+        for one, wanted in zip(networks, targets, strict=True):
+            for image in images.split(1):
+                made = class_gradient(one, [one.weight], image, 1)
+                total = total + rowwise_cosine(made, wanted) / 2
+        return total
+
+    gradient = slope(loss, before.x)
+    rms = [
+        part.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() for part in (before.eps, gradient)
+    ]
+    rho = 0.0015 * rms[0] / rms[1] * (1 - before.alpha) ** 0.5
+    torch.testing.assert_close(after.mean, before.mean - 5.0 * rho * gradient, rtol=1e-5, atol=1e-6)
+
+
+def test_the_push_from_finished_latents_is_igds_deviation():
+    finished = draw(6, count=4)
+    before, after = corrected(guides.deviation(finished, 0.3, None))
+
+    def alike(x):
+        return F.cosine_similarity(x.flatten(1)[:, None], finished.flatten(1)[None], dim=2)
+
+    near = alike(before.x).argmax(dim=1)
+    gradient = slope(lambda x: alike(x)[torch.arange(2), near].sum(), before.x)
+    torch.testing.assert_close(after.mean, before.mean - 0.3 * gradient)
+    unmoved = corrected(guides.deviation(finished[:0], 0.3, None))
+    assert unmoved[0].mean.equal(unmoved[1].mean)
+
+
+def test_harder_images_are_uags_and_the_noise_is_a_constant():
+    student = Student(3).requires_grad_(False)
+    before, after = corrected(guides.entropy(student, partial(torch.mul, 2.0), 10.0, None))
+
+    def entropy(x):
+        x0 = (x - (1 - before.alpha) ** 0.5 * before.eps) / before.alpha**0.5
+        p = student(2.0 * x0).softmax(dim=1)
+        return -(p * p.log()).sum()
+
+    wanted = before.eps - 10.0 * (1 - before.alpha) ** 0.5 * slope(entropy, before.x)
+    torch.testing.assert_close(after.eps, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_transport_plan_has_both_marginals_and_lowers_the_cost():
+    cost, masses = torch.rand(4, 3, dtype=torch.float64), torch.tensor([0.5, 0.3, 0.2]).double()
+    plan = guides.sinkhorn(cost, masses, 0.05, 2000)
+    torch.testing.assert_close(plan.sum(dim=1), torch.full((4,), 0.25).double())
+    torch.testing.assert_close(plan.sum(dim=0), masses, rtol=1e-4, atol=1e-6)
+    assert (plan * cost).sum() < (masses * cost).mean(dim=0).sum()
+
+
+def test_images_are_transported_along_the_gradient_of_the_entropic_cost():
+    support, masses, finished = draw(3, count=3), torch.tensor([0.5, 0.3, 0.2]).double(), draw(4)
+    guide = guides.transport(support, masses, finished, 0.2, None, epsilon=0.5, iterations=2000)
+    before, after = corrected(guide)
+
+    def value(x0):
+        """Of the entropic transport problem, with squared differences, of 4 points of mass 1/4."""
+        points = torch.cat([x0, finished]).flatten(1)
+        cost = (points[:, None] - support.flatten(1)[None]).square().sum(dim=2)
+        plan = guides.sinkhorn(cost / 18, masses, 0.5, 2000)
+        return (plan * cost).sum() + 18 * 0.5 * (plan * plan.log()).sum()
+
+    wanted = before.x0 - 0.2 * 4 / 2 * slope(value, before.x0, 1e-4)
+    torch.testing.assert_close(after.x0, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_spreading_and_the_mean_are_cgss():
+    mean, finished = draw(3, count=1)[0], draw(4)
+    before, after = corrected(guides.diversity(mean, finished, 0.1, 0.2, None, epsilon=0.05))
+
+    def loss(x):
+        x0 = (x - (1 - before.alpha) ** 0.5 * before.eps) / before.alpha**0.5
+        rows = F.normalize(torch.cat([x0, finished]).flatten(1), dim=1)
+        off = x.mean(dim=0) - before.alpha**0.5 * mean
+        kernel = rows @ rows.T + 0.05 * torch.eye(4)
+        return -0.1 * kernel.logdet() + 0.2 * off.square().sum()
+
+    torch.testing.assert_close(after.mean, before.mean - slope(loss, before.x))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_guides_add_up(order):
+    anchors = draw(5)
+    two = [guides.mode(anchors, 0.1, {2}), guides.deviation(draw(6), 0.3, {2})]
+    alone = [corrected(guide) for guide in two]
+    first, second = two[::order]
+    both = Guide(lambda state: second.correct(first.correct(state)), steps={2})
+    before, after = corrected(both)
+    moved = sum(done.mean - start.mean for start, done in alone)
+    torch.testing.assert_close(after.mean, before.mean + moved)

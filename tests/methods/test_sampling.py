@@ -1,0 +1,253 @@
+"""Guided sampling as a method, on a prior small enough for tests."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from latentdc import checkpoint
+from latentdc.errors import InputError
+from latentdc.images import Normalization, to_uint8
+from latentdc.methods.anchors import class_rows, clustered, encoded
+from latentdc.methods.context import Context
+from latentdc.methods.sampling import sampling
+from latentdc.networks.build import new_network
+from latentdc.priors.autoencoder import AutoencoderPrior
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.prune.coreset import Coreset
+from latentdc.prune.scorers import Classifier
+from latentdc.recipe import METHODS, Recipe, Sampling
+from latentdc.recipe.methods import Method
+from latentdc.recipe.prior import PriorSettings
+from tests.methods import setup
+from tests.priors import small
+from tests.processes import run_two
+
+CPU = torch.device("cpu")
+
+
+def classifier():
+    network = new_network("convnet3@8", "guide", num_classes=3, resolution=8, seed=1)
+    return Classifier(network, lambda shown: Normalization()(2 * shown - 1)).eval()
+
+
+def run(folder=None, data=None, prior=None, accelerator=None, ipc=3, **settings):
+    data, network = data or setup.dataset(), classifier()
+    context = Context(
+        ipc=ipc,
+        train=data,
+        accelerator=accelerator or Accelerator(),
+        classifier=lambda: (network.requires_grad_(False), 1.0),
+        snapshots=lambda epochs: [classifier() for _ in epochs],
+    )
+    if folder is not None:
+        context = checkpoint.in_folder(folder, context)
+    prior = prior or small.prior(steps=4)
+    return sampling(Coreset.whole(data, "easy"), prior, Sampling(**settings), context)
+
+
+def keys(count=3):
+    return [(name, number) for name in small.CLASSES for number in range(count)]
+
+
+CENTRES, LABELS = {"kind": "centres"}, torch.arange(3).repeat_interleave(3)
+MODE = {"anchors": CENTRES, "mode": {"scale": 0.5, "window": [0, 3]}}
+EVERY = {
+    "mode": MODE,
+    "text": {"anchors": CENTRES, "text_mode": {"scale": 0.5}},
+    "features": {"features": {"scale": 5.0, "real": 2}},
+    "influence": {"influence": {"scale": 5000.0, "epochs": [0, 3]}},
+    "deviation": {"deviation": {"scale": 5.0}},
+    "entropy": {"entropy": {"scale": 10.0}},
+    "transport": {"transport": {"scale": 0.5, "clusters": 2}},
+    "diversity": {"diversity": {"scale": 0.1, "mean_scale": 0.1}},
+}
+
+
+def test_plain_sampling_is_the_priors_own_and_keeps_what_was_decoded():
+    made, prior = run(batch=3), small.prior(steps=4)
+    z = prior.sample(LABELS, keys())
+    torch.testing.assert_close(made.z, z, atol=1e-5, rtol=1e-4)
+    assert made.images.equal(to_uint8(prior.render(made.z)))
+    assert made.labels.equal(LABELS) and {*made.provenance["seconds"]} > {"anchors", "sampling"}
+
+
+def test_a_guide_of_no_strength_is_plain_sampling_to_the_bit():
+    assert run().z.equal(run(anchors=CENTRES, mode={"scale": 0.0}).z)
+
+
+@pytest.mark.parametrize("guide", EVERY)
+def test_every_guide_moves_images_inside_its_window_alone(guide):
+    plain, made = run(ipc=4, batch=2), run(ipc=4, batch=2, **EVERY[guide])
+    assert made.z.isfinite().all()
+    moved = (made.z != plain.z).flatten(1).any(dim=1)
+    if guide == "deviation":  # the first two of a class have nothing to keep away from
+        assert moved.tolist() == [False, False, True, True] * 3
+    else:
+        assert moved.all()
+
+
+def test_d4m_denoises_its_noised_centres_as_the_prior_does():
+    made, prior, data = (
+        run(anchors=CENTRES, start="anchors", strength=0.5),
+        small.prior(steps=4),
+        setup.dataset(),
+    )
+    for label, name in enumerate(small.CLASSES):
+        latents = encoded(data, class_rows(data, label), prior.encode, CPU)
+        centres, _ = clustered(latents, 3, 0, name)
+        images = [(name, number) for number in range(3)]
+        x = prior.noised(centres, images, seed=0, start=2)
+        z = prior.sample(torch.full((3,), label), images, x=x, start=2)
+        assert made.z[3 * label : 3 * label + 3].equal(z)
+
+
+def test_anchors_can_be_decoded_as_they_are_and_weigh_what_their_clusters_do():
+    options = {"start": "anchors", "denoise": False, "weights": True}
+    made = run(anchors={"kind": "medoids"}, **options)
+    data, prior = setup.dataset(), small.prior()
+    real = prior.encode(data.images.float() / 127.5 - 1)
+    assert torch.cdist(made.z.flatten(1), real.flatten(1)).amin(dim=1).max() < 1e-4
+    torch.testing.assert_close(made.weights.view(3, 3).mean(dim=1), torch.ones(3))
+    assert run(anchors=CENTRES, **options).weights.equal(made.weights)
+
+
+def test_the_order_of_classes_makes_no_difference():
+    """Anchors keyed by the place of a class cost one reimplementation nine points."""
+    data, options = setup.dataset(), {"transport": {"scale": 0.5, "clusters": 2}, **MODE}
+    turned = replace(data, labels=2 - data.labels, class_names=data.class_names[::-1])
+    made, other = run(data=data, **options), run(data=turned, **options)
+    for label in range(3):
+        one, same = made.z[made.labels == label], other.z[other.labels == 2 - label]
+        torch.testing.assert_close(one, same, atol=1e-5, rtol=1e-4)
+
+
+def test_guides_of_sets_see_the_batch_and_what_is_finished():
+    options = {"ipc": 4, **EVERY["transport"]}
+    apart, together = run(batch=2, **options), run(batch=4, **options)
+    assert not apart.z[:2].equal(together.z[:2]) and not apart.z[2:4].equal(together.z[2:4])
+    plain = [run(ipc=4, batch=batch).z for batch in (2, 4)]
+    torch.testing.assert_close(*plain, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["random", "confidence", "centroids", "moments", "nearest"])
+def test_a_choice_takes_its_images_from_the_candidates(kind):
+    pool = run(ipc=6)
+    made = run(ipc=3, select={"kind": kind, "groups": 2})
+    for image, label in zip(made.z, made.labels, strict=True):
+        own = pool.z[pool.labels == label]
+        assert (own - image).abs().flatten(1).amax(dim=1).min() < 1e-4
+
+
+def test_one_image_may_have_an_anchor_of_each_group():
+    """Candidates 0 and 3 of three anchors have the same one."""
+    options = {"anchors": CENTRES, "start": "anchors", "denoise": False}
+    made = run(select={"kind": "random", "groups": 2}, **options)
+    assert torch.cdist(made.z.flatten(1), run(**options).z.flatten(1)).amin(dim=1).max() < 1e-6
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_a_run_killed_inside_a_class_goes_on_to_the_same_set(tmp_path, monkeypatch, calls):
+    options = {"ipc": 4, "batch": 2, "checkpoint_every": 1, **EVERY["transport"]}
+    whole, ask, left = run(**options), DiffusionPrior.sample, [calls]
+
+    def some(*arguments, **named):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        return ask(*arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(DiffusionPrior, "sample", some)
+        run(tmp_path, **options)
+    asked = []
+    monkeypatch.setattr(DiffusionPrior, "sample", lambda *a, **k: asked.append(a) or ask(*a, **k))
+    assert run(tmp_path, **options).z.equal(whole.z) and len(asked) == 6 - calls
+    with pytest.raises(InputError, match=r"was made with sampling .* give it a folder of its own"):
+        run(tmp_path, **{**options, "eta": 0.5})
+
+
+@pytest.mark.slow
+def test_two_processes_make_what_one_makes(tmp_path):
+    run_two("tests.methods.two_samplers", tmp_path)
+    options = {"anchors": CENTRES, "weights": True, **EVERY["transport"]}
+    for name, wanted in (
+        ("made", run(**options)),
+        ("chosen", run(select={"kind": "centroids", "groups": 2})),
+    ):
+        made = torch.load(tmp_path / f"{name}.pt")
+        torch.testing.assert_close(made["z"], wanted.z, atol=1e-4, rtol=0)
+        assert (made["images"].int() - wanted.images.int()).abs().max() <= 1
+        if wanted.weights is not None:
+            assert made["weights"].equal(wanted.weights)
+
+
+def few(count):
+    data = setup.dataset()
+    return data.select(torch.cat([data.members(0), data.members(1)[:count], data.members(2)]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prior": AutoencoderPrior(small.autoencoder(), resolution=8)}, "takes a diffusion prior"),
+        ({"data": few(2), **MODE}, "3 anchors are made of each class, and 'one' has 2 different"),
+        ({"mode": {"scale": 1, "window": [1, 5]}, "anchors": CENTRES}, "outside of the 4 steps"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused_first(options, message, monkeypatch):
+    monkeypatch.setattr(DiffusionPrior, "sample", lambda *_, **__: pytest.fail("sampled"))
+    with pytest.raises(InputError, match=message):
+        run(**options)
+
+
+@pytest.mark.parametrize("lacking", ["classifier", "snapshots"])
+def test_what_the_context_lacks_is_refused_first(lacking, monkeypatch):
+    monkeypatch.setattr(DiffusionPrior, "sample", lambda *_, **__: pytest.fail("sampled"))
+    data, guide = setup.dataset(), {"classifier": "entropy", "snapshots": "influence"}[lacking]
+    with pytest.raises(InputError, match=rf"give Context\({lacking}="):
+        settings = Sampling(**EVERY[guide])
+        sampling(Coreset.whole(data, "easy"), small.prior(), settings, Context(train=data))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strength": 0.0}, r"strength is a share of the schedule in \(0, 1\], got 0"),
+        ({"strength": 0.5}, "write sampling.start=anchors"),
+        ({"eta": 2}, r"eta is in \[0, 1\]"),
+        ({"start": "anchors"}, "leaves nothing to start from"),
+        ({"mode": {"scale": 1}}, "leaves nothing to start from or to be pulled to"),
+        ({"anchors": {"kind": "gaussian"}}, "write sampling.start=anchors"),
+        ({"denoise": False, "anchors": CENTRES}, "decodes anchors as they are"),
+        ({"weights": True}, "takes the masses of clusters"),
+        ({"anchors": {"outliers": 0.7}}, "for 10 % write 0.1"),
+        ({"batch": 0}, "sampling.batch is at least 1"),
+        ({"deviation": {"scale": 1, "window": [4, 2]}}, r"window is \[first step, step after"),
+        ({"deviation": {"scale": -1}}, "at least 0, got -1"),
+        ({"influence": {"epochs": []}}, "those of an expert"),
+        ({"transport": {"epsilon": 0}}, "transport.epsilon is at least"),
+        ({"select": {"kind": "learnability"}}, "no student"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        Sampling(**settings)
+
+
+def test_a_recipe_is_refused_before_anything_is_opened():
+    method = Method(kind="sampling")
+    influence = Sampling(influence={"scale": 1, "epochs": [60]})
+    for parts, message in (
+        ({"prior": PriorSettings(kind="pixel")}, "takes prior.kind=diffusion, got pixel"),
+        ({"sampling": Sampling(deviation={"scale": 1, "window": [0, 11]})}, "the 10 steps"),
+        ({"sampling": influence}, "experts.epochs is 50"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Recipe(method=method, **parts)
+    assert METHODS["sampling"].prior
