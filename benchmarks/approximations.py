@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from latentdc import config
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.methods.latents import Latents, initial_latents
-from latentdc.methods.matching import image_gradient
+from latentdc.methods.loop import image_gradient
 from latentdc.methods.real import RealBatches
 from latentdc.objectives.build import build_objective
 from latentdc.priors.diffusion import DiffusionPrior

@@ -24,7 +24,8 @@ from latentdc.data.dataset import Dataset
 from latentdc.draws import global_draws
 from latentdc.images import MappedImages
 from latentdc.methods.latents import initial_latents, own_classes, step_classes
-from latentdc.methods.matching import Work, make_optimizer, match_steps
+from latentdc.methods.loop import Work, match_steps
+from latentdc.methods.rates import make_optimizer
 from latentdc.methods.real import RealBatches
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior

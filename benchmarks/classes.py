@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from latentdc import draws
 from latentdc.data.dataset import Dataset
 from latentdc.methods.latents import initial_latents
-from latentdc.methods.matching import image_gradient, make_optimizer
+from latentdc.methods.loop import image_gradient
+from latentdc.methods.rates import make_optimizer
 from latentdc.methods.real import RealBatches
 from latentdc.objectives.build import build_objective
 from latentdc.priors.autoencoder import AutoencoderPrior

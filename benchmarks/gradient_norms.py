@@ -20,7 +20,8 @@ from latentdc import config
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.methods.latents import initial_latents
-from latentdc.methods.matching import image_gradient, settle_memory
+from latentdc.methods.loop import image_gradient
+from latentdc.methods.matching import settle_memory
 from latentdc.methods.real import RealBatches
 from latentdc.objectives.build import build_objective
 from latentdc.priors.load import load_prior

@@ -55,7 +55,8 @@ def measure(folder: Path, words: list[str]) -> None:
     from latentdc import config
     from latentdc.data.open import open_splits, preprocessing
     from latentdc.methods.latents import initial_latents, own_classes
-    from latentdc.methods.matching import Work, make_optimizer, match_steps
+    from latentdc.methods.loop import Work, match_steps
+    from latentdc.methods.rates import make_optimizer
     from latentdc.methods.real import RealBatches
     from latentdc.objectives.build import build_objective
     from latentdc.priors.load import load_prior

@@ -17,6 +17,7 @@ from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_time, multiply_add
 from latentdc.images import unread_standardization
 from latentdc.methods import takes_prior
 from latentdc.methods.latents import most_together
+from latentdc.methods.rates import PROBES
 from latentdc.networks.build import build_network
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
@@ -72,6 +73,8 @@ def describe(recipe: Recipe) -> str:
 def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     """Work, memory and disk of the distillation."""
     per_step = min(recipe.distill.classes_per_step or classes, classes)
+    probes = PROBES if "auto" in (recipe.distill.lr_z, recipe.distill.lr_c) else 0
+    steps = recipe.distill.steps + probes
     images, moved = classes * recipe.ipc, per_step * recipe.ipc
     processes = PartialState().num_processes
     here = most_together(classes, per_step, min(processes, classes)) * recipe.ipc
@@ -98,7 +101,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
     lines = {
         "synthetic images": f"{images:,} ({recipe.ipc} per class)",
         "latents": f"{shapes} per image, {in_bytes(4 * latents)} in all",
-        "steps": f"{recipe.distill.steps:,}",
+        "steps": f"{steps:,}" + f", {PROBES} of them gradients that choose rates" * (probes > 0),
     }
     if per_step < classes:
         updates = recipe.distill.steps * per_step / classes
@@ -116,7 +119,7 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         )
     kept = latent_bytes(inputs, prior, images) / processes
     held = activation_bytes(prior, plan, here)
-    seconds = seconds_for(recipe.distill.steps * work)
+    seconds = seconds_for(steps * work)
     return lines | {
         "work per step": f"{work / 1e9:,.1f} GMAC, {sweeps * moved * forward / 1e9:,.1f} of them "
         "in the prior",

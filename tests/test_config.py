@@ -62,7 +62,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_name(recipe, override, mess
         ("ipc=1.5", "ipc takes a whole number, got 1.5."),
         ("ipc=", "ipc takes a whole number, got null."),
         ("ipc.x=1", "ipc takes a whole number, got {'x': 1}."),
-        ("distill.lr_z=fast", "distill.lr_z takes a number, got 'fast'."),
+        ("distill.lr_z=fast", "distill.lr_z takes a number or 'auto', got 'fast'."),
         ("push.private=maybe", "push.private takes true or false, got 'maybe'."),
         ("threads=all", "threads takes a whole number or null, got 'all'."),
         ("prior.kind=gan", "prior.kind takes one of 'pixel', 'autoencoder', 'diffusion', 'vector'"),

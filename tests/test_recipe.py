@@ -77,7 +77,7 @@ REFUSED = [
     ),
     (Recipe, {"evaluate": Evaluate(learned_lr=True)}, r"objective\.kind=dm learns none"),
     (Matching, {"steps": -1}, r"distill\.steps is at least 0, got -1"),
-    (Matching, {"lr_z": -0.1}, r"distill\.lr_z is between 0 and 1e38, got -0\.1"),
+    (Matching, {"lr_z": -0.1}, r"distill\.lr_z is between 0 and 1e38, or auto, got -0\.1"),
     (Matching, {"lr_c": float("nan")}, r"distill\.lr_c is a finite number .*, got nan"),
     (Matching, {"lr_c": float("inf")}, r"distill\.lr_c is a finite number .*, got inf"),
     (Matching, {"momentum": 1.0}, r"distill\.momentum is in \[0, 1\), got 1\.0"),

@@ -118,14 +118,15 @@ def check_moves(
     Raises:
         InputError: nothing has a rate to move at.
     """
-    if steps == 0 or settings.lr_z > 0 or learns:
+    if steps == 0 or settings.moves("lr_z") or learns:
         return
     conditional = prior.condition(torch.zeros(1, dtype=torch.int64, device=device)) is not None
-    if conditional and settings.lr_c > 0:
+    if conditional and settings.moves("lr_c"):
         return
     why = "" if conditional else "; this prior has no conditions that distill.lr_c could move"
+    rate = str(settings.lr_c).removesuffix(".0")
     raise InputError(
-        f"distill.lr_z=0 and distill.lr_c={settings.lr_c:g}: nothing would move in {steps} steps"
+        f"distill.lr_z=0 and distill.lr_c={rate}: nothing would move in {steps} steps"
         f"{why}. Give distill.lr_z a rate, or take distill.steps=0 for the images as they start."
     )
 

@@ -1,13 +1,11 @@
 """Matching: latents are optimised until their images act on networks as the real ones do.
 
-Moser et al., LD3M, Alg. 1 (https://arxiv.org/abs/2403.03881); over pixels it is DC, DM and MTT. A
-step runs the prior once: the objective's gradient is taken at the decoded images and sent back
-through the graph that decoded them.
+Moser et al., LD3M, Alg. 1 (https://arxiv.org/abs/2403.03881); over pixels it is DC, DM and MTT.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -32,6 +30,8 @@ from latentdc.methods.latents import (
     tensors_by_class,
 )
 from latentdc.methods.log import StepLog, diverged
+from latentdc.methods.loop import Work, match_steps
+from latentdc.methods.rates import make_optimizer, settle_rates
 from latentdc.methods.real import RealBatches, Trimming, separable
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -40,13 +40,13 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching
-from latentdc.runtime import gather_rows, with_gradients
+from latentdc.runtime import with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 BATCH = 256  # real images per class and step of an objective that does not say
 ADVICE = "Lower distill.lr_z or distill.lr_c"  # to one whose numbers are no longer finite
 # Facts that a continued run need not share with its start.
-MAY_CHANGE = ("memory", "chunk", "processes", "threads", "torch")
+MAY_CHANGE = ("memory", "chunk", "processes", "threads", "torch", "lr_z", "lr_c")
 
 
 def matching(
@@ -109,6 +109,8 @@ def match(
     together = most_together(len(names), settings.classes_per_step, accelerator.num_processes)
     facts |= settle_memory(prior, together * context.ipc, saved, accelerator)
     work = _begin(coreset, prior, objective, settings, context, saved, z)
+    rates = settle_rates(work, settings, saved)
+    facts |= rates
     log = StepLog(
         start=start,
         steps=steps,
@@ -132,121 +134,9 @@ def match(
             if settings.grid_every and done % settings.grid_every == 0:
                 show_latents(done, work.latents, prior, names, context)
     made = synthetic_set(work.latents, prior, names, context)
+    made = replace(made, provenance={**made.provenance, **rates}) if rates else made
     lr = objective.state().get(LEARNED_LR)
     return made if lr is None else replace(made, learned_lr=float(lr))
-
-
-# ---- The loop ----
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """What a process optimises, and what with.
-
-    Attributes:
-        latents: of the classes that this process owns.
-        prior: decodes them.
-        objective: compares them with real images.
-        real: of the classes that the objective will ask for.
-        optimizer: over the latents.
-        accelerator: gives device, precision and the other processes.
-        moved: step -> ascending labels of the classes that it moves, whoever owns them.
-        trimming: of the batches of `real`; None leaves them whole.
-    """
-
-    latents: Latents
-    prior: Prior
-    objective: Objective
-    real: RealBatches
-    optimizer: torch.optim.Optimizer
-    accelerator: Accelerator
-    moved: Callable[[int], tuple[int, ...]]
-    trimming: Trimming | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """One finished update.
-
-    Attributes:
-        index: of the step, from 0.
-        loss: () detached, of the classes this process moved (of all, where scope is `set`).
-        trimmed: () share of their real batches that was left out, likewise summed over the classes;
-            None where none is.
-    """
-
-    index: int
-    loss: Tensor
-    trimmed: Tensor | None = None
-
-
-def match_steps(work: Work, start: int, steps: int) -> Iterator[Step]:
-    """Update the latents in place from step `start` until `steps` are done.
-
-    Logging and saving are the caller's.
-    """
-    accelerator, trimming = work.accelerator, work.trimming
-    judges_images = getattr(work.objective, "space", None) is None
-    for index in range(start, steps):
-        moved = work.latents.pick(work.moved(index))
-        if not moved.classes:
-            nothing = torch.zeros((), device=accelerator.device)
-            yield Step(index, nothing, None if trimming is None else nothing)
-            continue
-        if work.objective.scope == "class" and judges_images:
-            work.real.expect(index, moved.classes)
-        work.optimizer.zero_grad(set_to_none=True)
-        with accelerator.autocast():
-            decoded = moved.decode(work.prior) if judges_images else torch.cat(moved.z)
-        gradient, loss = image_gradient(
-            work.objective, index, decoded, moved.labels, work.real, accelerator, trimming
-        )
-        if decoded.requires_grad:
-            decoded.backward(gradient.to(decoded.dtype))
-        work.optimizer.step()
-        yield Step(index, loss, None if trimming is None else trimming.left_out.to(loss.device))
-
-
-def image_gradient(
-    objective: Objective,
-    step: int,
-    decoded: Tensor,
-    labels: Tensor,
-    real: RealBatches,
-    accelerator: Accelerator,
-    trimming: Trimming | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The objective's gradient at this process's images, (N, 3, H, W), and its loss, ().
-
-    Where classes act on each other, all processes' images are gathered without their graphs, the
-    objective runs identically everywhere, and each process keeps the gradient of its own images.
-    """
-    images, first = decoded.detach().float(), 0
-    if objective.scope == "set" and accelerator.num_processes > 1:
-        images, first = gather_rows(images, accelerator)
-        labels = gather_rows(labels.to(images.device), accelerator)[0].cpu()
-    if trimming is not None:
-        trimming.update(step, images, labels)
-    images = images.requires_grad_()
-    with accelerator.autocast():
-        loss = objective.accumulate(step, images, labels, real)
-    assert images.grad is not None
-    return images.grad[first : first + len(decoded)], loss
-
-
-def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.Optimizer:
-    """SGD or Adam over z and c, with rates of their own; a rate of 0 leaves its tensors alone.
-
-    A class that a step does not decode gets no gradient, so that neither it nor its momentum moves:
-    each class is optimised as if the steps that meet it were all there are.
-    """
-    groups = []
-    for parts, lr in ((latents.z, settings.lr_z), (latents.c, settings.lr_c)):
-        if parts is not None:
-            groups.append({"params": [part.requires_grad_(lr > 0) for part in parts], "lr": lr})
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(groups)
-    return torch.optim.SGD(groups, lr=settings.lr_z, momentum=settings.momentum)
 
 
 def settle_memory(

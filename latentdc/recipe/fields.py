@@ -170,6 +170,12 @@ def _fit(expected: Any, value: Any, key: str) -> Any:
             return None
         [kind] = [one for one in arguments if one is not type(None)]
         return _fit(kind, value, key)
+    if arguments:  # X | Literal[...]
+        [word] = [one for one in arguments if get_origin(one) is Literal]
+        if isinstance(value, str) and value in get_args(word):
+            return str(value)
+        [kind] = [one for one in arguments if one is not word]
+        return _fit(kind, value, key)
     return _SCALARS[expected](value, key)
 
 
@@ -278,15 +284,16 @@ def _describe(expected: Any) -> str:
     if isinstance(expected, type) and is_dataclass(expected):
         return f"a mapping with the keys {', '.join(field.name for field in fields(expected))}"
     if origin is Literal:
-        return f"one of {', '.join(map(repr, arguments))}"
+        return f"{'one of ' * (len(arguments) > 1)}{', '.join(map(repr, arguments))}"
     if origin is list:
         return f"a list of {_plural(arguments[0])}"
     if origin is tuple:
         return f"a list of {len(arguments)} {_plural(arguments[0])}"
     if origin is dict:
         return f"a mapping of {_plural(arguments[0])} to {_plural(arguments[1])}"
-    if arguments and origin is not None and type(None) in arguments:  # X | None
-        return " or ".join([_describe(a) for a in arguments if a is not type(None)] + ["null"])
+    if arguments:  # X | None, X | Literal[...]
+        words = {type(None): "null"}
+        return " or ".join(words.get(one) or _describe(one) for one in arguments)
     return _WORDS.get(expected, str(expected))
 
 

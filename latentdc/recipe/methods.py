@@ -43,8 +43,9 @@ class Matching:
 
     Attributes:
         steps: updates of z and c.
-        lr_z: learning rate of the latents (pixels, for the pixel prior).
-        lr_c: learning rate of the class conditions; 0 keeps them as they are.
+        lr_z: learning rate of the latents (pixels, for the pixel prior); `auto` takes it from the
+            sizes of z and of its gradient before the first step.
+        lr_c: learning rate of the class conditions; 0 keeps them as they are, `auto` likewise.
         momentum: of SGD, for both.
         optimizer: `sgd`, or `adam`, whose rates are of another scale.
         classes_per_step: move at most so many classes in a step; an epoch of steps meets each once.
@@ -57,8 +58,8 @@ class Matching:
     """
 
     steps: int = 1000
-    lr_z: float = 1.0
-    lr_c: float = 1.0
+    lr_z: float | Literal["auto"] = 1.0
+    lr_c: float | Literal["auto"] = 1.0
     momentum: float = 0.5
     optimizer: Literal["sgd", "adam"] = "sgd"
     classes_per_step: int | None = None
@@ -72,7 +73,15 @@ class Matching:
         require(self.steps >= 0, f"distill.steps is at least 0, got {self.steps}.")
         for name in ("lr_z", "lr_c"):
             value = getattr(self, name)
-            require(0 <= value <= 1e38, f"distill.{name} is between 0 and 1e38, got {value}.")
+            require(
+                value == "auto" or 0 <= value <= 1e38,
+                f"distill.{name} is between 0 and 1e38, or auto, got {value}.",
+            )
+            require(
+                value != "auto" or self.optimizer == "sgd",
+                f"distill.{name}=auto is a rate of SGD, and distill.optimizer is "
+                f"{self.optimizer}; give it a number.",
+            )
         require(0 <= self.momentum < 1, f"distill.momentum is in [0, 1), got {self.momentum}.")
         require(
             self.classes_per_step is None or self.classes_per_step >= 1,
@@ -83,6 +92,11 @@ class Matching:
             f"distill.checkpoint_every is at least 1 step, got {self.checkpoint_every}.",
         )
         require(self.grid_every >= 0, f"distill.grid_every is at least 0, got {self.grid_every}.")
+
+    def moves(self, name: Literal["lr_z", "lr_c"]) -> bool:
+        """Whether this rate moves what it is the rate of."""
+        rate: float | str = getattr(self, name)
+        return isinstance(rate, str) or rate > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,10 +202,11 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
         "images; leave it out.",
     )
     conditional = prior.kind == "diffusion" and kind != "denoise"  # which moves z alone
-    moves = distill.lr_z > 0 or (conditional and distill.lr_c > 0)
+    moves = distill.moves("lr_z") or (conditional and distill.moves("lr_c"))
+    rate = str(distill.lr_c).removesuffix(".0")
     require(
         moves or distill.steps == 0 or kind == "mtt",  # which learns a rate all the same
-        f"distill.lr_z=0 and distill.lr_c={distill.lr_c:g} with prior.kind="
+        f"distill.lr_z=0 and distill.lr_c={rate} with prior.kind="
         f"{prior.kind}: nothing would move in {distill.steps} steps. Give one that "
         "moves something a rate (only a diffusion prior has conditions), or take "
         "distill.steps=0 for the images as they start.",

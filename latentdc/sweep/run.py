@@ -182,7 +182,7 @@ def check_cells(
 def _check_moves(recipe: Recipe) -> None:
     """As the run will, as far as the outline of the prior is known."""
     spec = recipe.distill
-    if not recipe.matches or spec.lr_z > 0 or recipe.prior.kind != "diffusion":
+    if not recipe.matches or spec.moves("lr_z") or recipe.prior.kind != "diffusion":
         return  # the recipe itself was refused where it moves nothing
     try:
         prior = load_prior(recipe.prior, resolution=recipe.data.resolution, device="meta")

@@ -17,7 +17,9 @@ from latentdc.methods.latents import (
     own_classes,
     step_classes,
 )
-from latentdc.methods.matching import Work, make_optimizer, match, match_steps
+from latentdc.methods.loop import Work, match_steps
+from latentdc.methods.matching import match
+from latentdc.methods.rates import make_optimizer
 from latentdc.methods.real import RealBatches
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Matching, ObjectiveSettings, Recipe

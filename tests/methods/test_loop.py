@@ -11,7 +11,8 @@ from latentdc.images import from_uint8
 from latentdc.methods.context import Context
 from latentdc.methods.latents import initial_latents
 from latentdc.methods.log import StepLog
-from latentdc.methods.matching import Work, image_gradient, make_optimizer, match_steps
+from latentdc.methods.loop import Work, image_gradient, match_steps
+from latentdc.methods.rates import make_optimizer
 from latentdc.methods.real import RealBatches
 from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior

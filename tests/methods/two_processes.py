@@ -10,7 +10,7 @@ from latentdc import runtime
 from latentdc.errors import InputError
 from latentdc.methods import decode
 from latentdc.methods.latents import initial_latents, own_classes
-from latentdc.methods.matching import image_gradient
+from latentdc.methods.loop import image_gradient
 from latentdc.methods.real import RealBatches
 from latentdc.recipe import Trim
 from tests.methods import setup

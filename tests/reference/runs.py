@@ -12,7 +12,7 @@ import json
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -191,7 +191,7 @@ def rows(content: object) -> list[dict]:
 
 
 def machine() -> str:
-    """What decides the last bits: torch, the processor and the number of threads."""
+    """What decides the last bits: torch, the processor, its vectors and the number of threads."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -200,6 +200,7 @@ def machine() -> str:
         ),
         platform.processor(),
     )
+    cpu = f"{cpu} with {torch.backends.cpu.get_cpu_capability()}"
     return f"torch {torch.__version__.partition('+')[0]}, {cpu}, {THREADS} thread"
 
 
@@ -212,9 +213,7 @@ def main() -> None:
     for name in names:
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             outcome = carry_out(RUNS[name], Path(folder))
-        entry = kept.setdefault(name, {"images": {}})
-        entry["accuracies"] = outcome.accuracies
-        entry["images"][machine()] = outcome.images
+        kept.setdefault(name, {})[machine()] = asdict(outcome)
         SCORES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 

@@ -1,0 +1,76 @@
+"""`distill.lr_z: auto`: rates from the sizes of z and of its gradient."""
+
+import pytest
+import torch
+
+from latentdc import Context, Matching, PriorSettings, load_prior, match
+from latentdc.errors import InputError, RunError
+from latentdc.methods.rates import FIRST_PROBE, MOVE, PROBES
+from tests.methods.setup import dataset
+
+SIZE = 8
+
+
+class Pull:
+    """An objective whose gradient at the images is `strength` everywhere, and which notes steps."""
+
+    scope, sums_classes, batch = "class", True, 2
+
+    def __init__(self, strength):
+        self.strength, self.steps = strength, []
+
+    def accumulate(self, step, synthetic, labels, real):
+        self.steps.append(step)
+        synthetic.grad = torch.full_like(synthetic, self.strength)
+        return torch.zeros(())
+
+    def state(self):
+        return {}
+
+    def restore(self, state):
+        pass
+
+
+def matched(strength=0.25, **settings):
+    prior = load_prior(PriorSettings(kind="pixel", weights=None, clamp=False), resolution=SIZE)
+    objective = Pull(strength)
+    start = match(dataset(), prior, objective, Matching(steps=0), Context(ipc=1)).z
+    objective.steps.clear()
+    settings = {"lr_z": "auto", "momentum": 0.0, "steps": 1} | settings
+    return (
+        match(dataset(), prior, objective, Matching(**settings), Context(ipc=1)),
+        start,
+        objective,
+    )
+
+
+@pytest.mark.parametrize("strength", [1e-4, 0.25, 1e3])
+def test_a_step_moves_z_by_its_share_whatever_the_units_of_the_gradient(strength):
+    made, start, _ = matched(strength)
+    moved = (made.z - start).square().mean().sqrt() / start.square().mean().sqrt()
+    assert float(moved) == pytest.approx(MOVE, rel=1e-4)
+
+
+def test_momentum_is_allowed_for():
+    made, _, _ = matched(momentum=0.75)
+    plain, _, _ = matched()
+    assert made.provenance["lr_z"] == pytest.approx(plain.provenance["lr_z"] / 4)
+
+
+def test_the_gradients_are_of_no_step_of_the_run():
+    _, _, objective = matched(steps=2)
+    assert objective.steps == [*range(FIRST_PROBE, FIRST_PROBE + PROBES), 0, 1]
+
+
+def test_without_a_gradient_a_rate_is_asked_for():
+    with pytest.raises(RunError, match=r"lr_z=auto found no rate.*Give distill.lr_z one"):
+        matched(strength=0.0)
+
+
+def test_the_word_is_known_and_others_are_refused():
+    with pytest.raises(InputError, match=r"distill.lr_z takes a number or 'auto', got 'fast'"):
+        Matching(lr_z="fast")
+    with pytest.raises(InputError, match="between 0 and 1e38, or auto, got -1"):
+        Matching(lr_z=-1)
+    with pytest.raises(InputError, match=r"lr_c=auto is a rate of SGD.*adam; give it a number"):
+        Matching(lr_c="auto", optimizer="adam")
