@@ -29,7 +29,6 @@ from latentdc.priors.sampler import (
     Prediction,
     StepState,
     invert,
-    joined,
     keyed_draw,
     keyed_noise,
     make_schedule,
@@ -333,7 +332,7 @@ class DiffusionPrior:
                     parts.append(call(self.predict, part, timestep, context))
                 else:
                     parts.append(self.predict(part, timestep, context))
-            return joined(parts)
+            return _joined(parts)
 
         return predict
 
@@ -387,6 +386,19 @@ def _scale(settings: PriorSettings, space: AutoencoderPrior) -> Tensor | float:
     scale = torch.ones(channels, 1, 1, device=space.device)
     scale[:some] = settings.guidance
     return scale
+
+
+def _joined(parts: Sequence[Prediction]) -> Prediction:
+    """One prediction of all images from those of some."""
+    first = parts[0]
+
+    def cat(name: str) -> Tensor | None:
+        tensors = [getattr(part, name) for part in parts]
+        return None if tensors[0] is None else torch.cat(tensors)
+
+    return Prediction(
+        torch.cat([part.guided for part in parts]), cat("ranges"), cat("text"), first.guidance
+    )
 
 
 def x0_skip(clean: Tensor, count: int) -> Guide:

@@ -39,19 +39,6 @@ class Prediction:
     guidance: Tensor | float = 1.0
 
 
-def joined(parts: Sequence[Prediction]) -> Prediction:
-    """One prediction of all images from those of some."""
-    first = parts[0]
-
-    def cat(name: str) -> Tensor | None:
-        tensors = [getattr(part, name) for part in parts]
-        return None if tensors[0] is None else torch.cat(tensors)
-
-    return Prediction(
-        torch.cat([part.guided for part in parts]), cat("ranges"), cat("text"), first.guidance
-    )
-
-
 Predict = Callable[[Tensor, Any], Prediction | Tensor]
 """(x_t (B, C, h, w), timestep) -> its prediction; a tensor is a guided one, like x_t or with 2C
 channels, the last C of which are the range of the noise's variance."""

@@ -72,7 +72,8 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
     train, test = open_splits(recipe.data)
     start, labels = None, train.labels
     if recipe.start is None:
-        autoencoder = _new_autoencoder(recipe, device)
+        with draws.global_draws(recipe.seed, "autoencoder"):
+            autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.resolution).to(device)
     else:
         start = _starting_prior(recipe, recipe.start, device)
         autoencoder = start.autoencoder.autoencoder
@@ -111,11 +112,6 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
         identity = None if start is None else start.identity
         describe(recipe, name, part, test, device, [first, second], command, identity)
     print(f"prior: {folder / 'prior'}")
-
-
-def _new_autoencoder(recipe: PriorRecipe, device: torch.device) -> AutoencoderKL:
-    with draws.global_draws(recipe.seed, "autoencoder"):
-        return build_autoencoder(recipe.autoencoder, recipe.data.resolution).to(device)
 
 
 def _starting_prior(recipe: PriorRecipe, weights: str, device: torch.device) -> DiffusionPrior:
@@ -193,7 +189,7 @@ def _train_unet(
     settings, device = recipe.unet, latents.device
     unet, embedding = pair["unet"], pair["embedding"]
     assert isinstance(unet, UNet2DConditionModel) and isinstance(embedding, ClassEmbedding)
-    null = len(embedding.config["class_names"])
+    null, count = len(embedding.config["class_names"]), len(scheduler.alphas_cumprod)
     terms, classes, memory = settings.terms, labels.unique(), None
     if terms.representativeness or terms.diversity:
         memory = ClassMemory(len(classes), terms.memory, latents[0].numel()).to(device)
@@ -202,7 +198,6 @@ def _train_unet(
         source = draws.generator(recipe.seed, "unet", step)
         chosen = torch.randint(len(latents), (settings.batch,), generator=source).to(device)
         noise = torch.randn((settings.batch, *latents.shape[1:]), generator=source).to(device)
-        count = len(scheduler.alphas_cumprod)
         timesteps = torch.randint(count, (settings.batch,), generator=source).to(device)
         dropped = (torch.rand(settings.batch, generator=source) < settings.drop).to(device)
         known = labels[chosen].masked_fill(dropped, null)
@@ -344,10 +339,7 @@ def describe(
     command: str,
     start: str | None,
 ) -> None:
-    """Measure the written half-precision prior, draw its grid, write its card.
-
-    `start` is the identity of the prior that it was fine-tuned from.
-    """
+    """Measure the written prior, draw its grid, write its card; `start` is what it came from."""
     settings = PriorSettings(
         weights=str(folder), steps=GRID_STEPS, guidance=GRID_GUIDANCE, skip="none", memory="fast"
     )
