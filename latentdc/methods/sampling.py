@@ -150,8 +150,9 @@ class _Maker:
     ) -> None:
         self.real, self.prior, self.settings, self.context = real, prior, settings, context
         gaussian = settings.anchors.kind == "gaussian"
-        early = gaussian and settings.select.kind == "moments"  # chosen before they are denoised
-        self.choice = replace(settings.select, kind=None) if early else settings.select
+        choice = settings.select
+        early = gaussian and choice.kind == "moments" and choice.sees == "latents"
+        self.choice = replace(choice, kind=None) if early else choice  # early: not yet denoised
         self.count = self.choice.candidates(context.ipc)
         self.start = prior.start_index(settings.strength)
         self.seconds = dict.fromkeys(STAGES, 0.0)
@@ -257,7 +258,7 @@ class _Maker:
         """What the end needs: latents are their mean and deviation alone, (2, C, h, w)."""
         if label not in self.summaries:
             known = self.known(label)
-            moments = torch.std_mean(known.latents, dim=0)[::-1]
+            moments = torch.std_mean(known.latents, dim=0, correction=0)[::-1]
             self.summaries[label] = replace(known, latents=torch.stack(moments))
         return self.summaries[label]
 

@@ -128,7 +128,8 @@ class StepState:
         if self.moved is not None:
             return self.moved
         after = self.schedule.previous[self.index]
-        return after**0.5 * self.x0 + (1 - after - self.sigma**2) ** 0.5 * self.eps
+        rest = max(0.0, 1 - after - self.sigma**2)  # which rounding can make negative
+        return after**0.5 * self.x0 + rest**0.5 * self.eps
 
     def with_mean(self, mean: Tensor) -> "StepState":
         """Another mean."""
@@ -261,8 +262,9 @@ def invert(predict: Predict, z: Tensor, schedule: Schedule, *, stop: int = 0) ->
         stop: index of the last step that is walked back, 0 being the noisiest.
     """
     x = z
+    cleaner = replace(schedule, alphas=schedule.previous)  # what x is as noisy as
     for index in reversed(range(stop, len(schedule.timesteps))):
-        eps = _predicted(predict, schedule, 0.0, index, x).eps
+        eps = _predicted(predict, cleaner, 0.0, index, x).eps
         alpha, after = schedule.alphas[index], schedule.previous[index]
         x0 = (x - (1 - after) ** 0.5 * eps) / after**0.5
         x = alpha**0.5 * x0 + (1 - alpha) ** 0.5 * eps

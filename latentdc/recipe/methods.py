@@ -267,6 +267,11 @@ def _check_refine(recipe: Any) -> dict[str, Any]:
         recipe.distill.init != "noise",
         "distill.init=noise, and method.kind=refine starts from sampled images; leave it out.",
     )
+    require(
+        not recipe.sampling.weights,
+        "sampling.weights=true weighs images by the clusters that they started from, and "
+        "method.kind=refine moves them on; leave it out.",
+    )
     _check_sampling(recipe)
     return {**_check_matching(recipe), "distill": replace(recipe.distill, init="sampled")}
 
