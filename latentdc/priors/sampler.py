@@ -39,7 +39,7 @@ class Prediction:
 
 
 def joined(parts: Sequence[Prediction]) -> Prediction:
-    """One prediction of all images from those of some."""
+    """One prediction of a batch from those of its parts."""
     first = parts[0]
 
     def cat(name: str) -> Tensor | None:

@@ -94,7 +94,7 @@ class Matching:
         require(self.grid_every >= 0, f"distill.grid_every is at least 0, got {self.grid_every}.")
 
     def moves(self, name: Literal["lr_z", "lr_c"]) -> bool:
-        """Whether this rate moves what it is the rate of."""
+        """Whether this rate is above 0, or `auto`."""
         rate: float | str = getattr(self, name)
         return isinstance(rate, str) or rate > 0
 
