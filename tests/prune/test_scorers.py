@@ -13,10 +13,16 @@ from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import open_dataset
 from latentdc.errors import InputError
-from latentdc.images import Normalization
+from latentdc.images import Normalization, from_uint8
 from latentdc.networks import new_network
 from latentdc.prune.measures import accuracy
-from latentdc.prune.scorers import ScorerTraining, given_scorer, refuse_chance
+from latentdc.prune.scorers import (
+    ScorerTraining,
+    given_scorer,
+    real_classifier,
+    refuse_chance,
+    trained_as_long,
+)
 from latentdc.recipe import Data, Scorer
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import subset_indices, subset_names, wordnet_ids
@@ -339,3 +345,17 @@ def test_infobatch_sees_fewer_images_in_the_middle_and_all_at_the_end(monkeypatc
     list(run.run())
     counts = [sum(n for epoch, n in seen if epoch == e) for e in range(8)]
     assert counts[0] == counts[7] == 32 and max(counts[1:7]) < 32
+
+
+def test_a_classifier_of_real_images_is_trained_where_a_sampler_wants_it(tmp_path):
+    scorer = Scorer(network="convnet3@8", epochs=4, lr=0.05, batch=8)
+    settings = {"normalization": HALF, "seed": 0, "accelerator": Accelerator()}
+    with torch.no_grad():  # as guided sampling runs
+        found, share = real_classifier(
+            scorer, colours(64), colours(32, seed=1), folder=tmp_path, **settings
+        )
+        student = trained_as_long(scorer, colours(8), 64, **settings)
+    assert share == 1 and not found.training and not student.training
+    images, labels = colours(32, seed=1).images, colours(32, seed=1).labels
+    with torch.no_grad():
+        assert (student(from_uint8(images)).argmax(dim=1) == labels).float().mean() > 0.8
