@@ -61,6 +61,7 @@ def imported(name: str) -> set[str]:
     return {one for one in found if one in modules()} - {name, "latentdc"}
 
 
+@cache
 def graph() -> dict[str, set[str]]:
     return {name: imported(name) for name in modules() if name != "latentdc"}
 

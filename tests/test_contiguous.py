@@ -201,6 +201,7 @@ def test_measures_of_other_packages_are_given_contiguous_images():
     assert seen
 
 
+@pytest.mark.slow  # that images are contiguous in students is seen above
 def test_a_student_of_eight_channels_trains_on_pictures_of_64_pixels():
     """In torch 2.14 a CPU dies of the gradient of its shortcuts where images are channels-last."""
     code = (

@@ -71,7 +71,8 @@ def test_every_cell_of_a_sweep_is_accepted(path, capsys):
     assert f"latentdc sweep sweeps/{path.stem}" in path.read_text()
 
 
-LIKE = {"ld3m_dm", "ld3m_mtt", "in1k_ipc10"}  # another recipe with the same prior is counted too
+# Another recipe with a prior of the same kind is counted too.
+LIKE = {"ld3m_dm", "ld3m_mtt", "in1k_ipc10", "cifar10_ipc10_gpu"}
 COUNTED = [pytest.param(path, marks=pytest.mark.slow if path.stem in LIKE else ()) for path in RUNS]
 
 

@@ -31,7 +31,9 @@ def test_a_class_starts_alike_whoever_owns_it():
     everything = initial_latents(data, prior, range(3), ipc=2, seed=5)
     alone = initial_latents(data, prior, range(2, 3), ipc=2, seed=5)
     for name in ("z", "c", "noise"):
-        torch.testing.assert_close(getattr(everything, name)[2], getattr(alone, name)[0])
+        torch.testing.assert_close(
+            getattr(everything, name)[2], getattr(alone, name)[0], rtol=1e-4, atol=1e-4
+        )
 
 
 def test_conditions_start_from_the_class_embedding_by_name():

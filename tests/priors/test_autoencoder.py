@@ -46,5 +46,6 @@ def test_a_vq_prior_decodes_as_its_model_does():
     weight = torch.randn(3, 3, 8, 8, generator=source)
     (to_z,) = torch.autograd.grad((prior.decode(z) * weight).sum(), z)
     made = model.eval().decode(z).sample.clamp(-1, 1)
-    torch.testing.assert_close(prior.decode(z), made)
-    torch.testing.assert_close(to_z, torch.autograd.grad((made * weight).sum(), z)[0])
+    near = {"rtol": 1e-4, "atol": 1e-4}  # sums of many terms, in float32
+    torch.testing.assert_close(prior.decode(z), made, **near)
+    torch.testing.assert_close(to_z, torch.autograd.grad((made * weight).sum(), z)[0], **near)

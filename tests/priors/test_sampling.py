@@ -58,7 +58,7 @@ def test_guidance_of_some_channels_leaves_the_others_to_the_condition():
     x, c = torch.randn(3, 2, 4, 4), prior.condition(LABELS)
     some, every = (one.predict(x, 250, one.context(c)) for one in (prior, plain))
     assert some.guided[:, :1].equal(every.guided[:, :1])
-    torch.testing.assert_close(some.guided[:, 1:], every.text[:, 1:])
+    torch.testing.assert_close(some.guided[:, 1:], every.text[:, 1:], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(every.guided[:, 1:], every.text[:, 1:])
     assert prior.settings == {**plain.settings, "guided_channels": 1}
     assert dit_prior(guidance=1.0, guided_channels=2).predict(x, 250, c).text is None

@@ -83,7 +83,9 @@ def test_grand_of_all_layers_is_what_autograd_gives_image_by_image():
         losses = F.cross_entropy(classifier(images), labels, reduction="none")
         expected = gradient_norms(list(network.parameters()), losses)
         with torch.no_grad():
-            torch.testing.assert_close(grand_full(classifier, images, labels), expected)
+            torch.testing.assert_close(
+                grand_full(classifier, images, labels), expected, rtol=1e-4, atol=1e-4
+            )
 
 
 def test_grand_does_not_depend_on_the_batch():
@@ -94,4 +96,4 @@ def test_grand_does_not_depend_on_the_batch():
     alone = torch.cat(
         [grand_full(classifier, images[i : i + 1], labels[i : i + 1]) for i in range(5)]
     )
-    torch.testing.assert_close(grand_full(classifier, images, labels), alone)
+    torch.testing.assert_close(grand_full(classifier, images, labels), alone, rtol=1e-4, atol=1e-4)
