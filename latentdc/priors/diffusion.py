@@ -1,4 +1,4 @@
-"""LD3M: latents and class conditions decoded by a frozen latent diffusion model.
+"""A frozen latent diffusion model as a prior: LD3M's decoding, and sampling and inversion.
 
 Moser et al., "Unlocking Dataset Distillation with Diffusion Models", NeurIPS 2025,
 https://arxiv.org/abs/2403.03881. Deviations from the released code: the noise of each image is

@@ -72,8 +72,9 @@ class Schedule:
     def weights(self, alpha: float, sigma: float = 0.0) -> tuple[float, float]:
         """Signal and rest at one of the alphas, the rest without noise of deviation `sigma`."""
         signal = alpha**0.5
-        rest: float = 1 - signal if self.is_flow else (1 - alpha - sigma**2) ** 0.5
-        return signal, rest
+        if self.is_flow:
+            return signal, 1 - signal
+        return signal, max(0.0, 1 - alpha - sigma**2) ** 0.5  # rounding can make it negative
 
     def clean_and_noise(self, index: int, x: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) clean latents and noise that a prediction at x of a step stands for."""
@@ -334,9 +335,10 @@ def invert(predict: Predict, z: Tensor, schedule: Schedule, *, stop: int = 0) ->
         stop: index of the last step that is walked back, 0 being the noisiest.
     """
     x = z
+    cleaner = replace(schedule, alphas=schedule.previous)  # what x is as noisy as
     for index in reversed(range(stop, len(schedule.timesteps))):
-        told = _predicted(predict, schedule, 0.0, index, x)
-        signal, rest = told.signal, told.rest
+        told = _predicted(predict, cleaner, 0.0, index, x)
+        signal, rest = schedule.weights(schedule.alphas[index])
         before, remaining = schedule.weights(schedule.previous[index])
         if schedule.is_flow:
             x = x + (rest - remaining) * (told.eps - told.x0)
