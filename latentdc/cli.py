@@ -134,7 +134,7 @@ def exits(work: Callable[[], None]) -> None:
 
 
 def one_process(command: str) -> None:
-    """Refuse a launcher that started a command more than once which does all of its work alone."""
+    """Refuse to run in several processes a command that works in one."""
     if (processes := ranks.processes()) > 1:
         raise InputError(
             f"{command} runs on one process, and {processes} were started; start it without "

@@ -115,7 +115,7 @@ Images = Tensor | MappedImages
 
 
 def kind_of(samples: Images) -> Kind:
-    """Which of the two they are."""
+    """`vectors`, (N, D), or `images`, (N, 3, H, W)."""
     return "vectors" if len(samples.shape) == 2 else "images"
 
 

@@ -1,6 +1,7 @@
 """The house keeps its shape: who may import whom, and how long a file may be."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -106,6 +107,24 @@ def test_no_folder_imports_itself_by_way_of_others():
     for name, others in graph().items():
         edges[folder(name)] |= {folder(other) for other in others} - {folder(name)}
     require("folder circles", circles(edges))
+
+
+def test_the_table_of_the_design_has_everything_above_what_imports_it():
+    page = (ROOT / "docs/design.md").read_text()
+    rows = re.findall(r"^\| (`.+?) \|", page.split("## The house")[1].split("\n## ")[0], re.M)
+    place = {
+        name: row
+        for row, names in enumerate(rows)
+        for name in re.findall(r"`(\w+)(?:\.py|/)`", names)
+    }
+    edges = graph()
+    assert {folder(name) for name in edges} == set(place)
+    assert not {
+        f"{name} imports {other}"
+        for name, others in edges.items()
+        for other in others
+        if place[folder(other)] > place[folder(name)]
+    }
 
 
 def test_settings_lie_below_everything():

@@ -14,6 +14,7 @@ from latentdc import cli, config
 from latentdc.evaluate import load_protocol
 from latentdc.recipe import Recipe
 from latentdc.recipe.prior_training import PriorRecipe
+from latentdc.recipe.rules import RULES
 from latentdc.synthetic import folder as layout
 
 ROOT = Path(__file__).parents[1]
@@ -166,3 +167,9 @@ def test_the_python_of_the_pages_runs(desk, capsys):
 def test_the_readme_counts_the_protocols_that_are_there():
     brought = list(config.shipped_folder("evaluate/protocols").glob("*.yaml"))
     assert f"{len(brought)} named protocols" in README.read_text()
+
+
+def test_the_readme_counts_the_rules_of_pruning_that_are_there():
+    named = ["loss", "el2n", "forgetting", "aum", "tdds"]
+    assert {*named} < {*RULES}
+    assert f"and {len(RULES) - len(named)} more rules" in README.read_text()

@@ -46,7 +46,7 @@ class LabelStore:
         return cls(parent / fingerprint(facts), facts)
 
     def misfit(self, given: Path) -> str | None:
-        """How the labels in the folder `given` are others than these; None where they are the same.
+        """How the labels in the folder `given` differ from these; None where they do not.
 
         Raises:
             InputError: it holds no stored labels.
@@ -67,7 +67,7 @@ class LabelStore:
         )
 
     def link(self, given: Path | None = None) -> None:
-        """Let the folder lead to `given`, where no labels lie in it; a link to nowhere goes."""
+        """Make the folder a link to `given`, unless it is a real one; remove a broken link."""
         target = None if given is None else given.resolve()
         if self.folder.is_symlink() and (target is not None or not self.folder.exists()):
             self.folder.unlink()

@@ -57,7 +57,7 @@ def require_comparable(one: SyntheticSet | Dataset, test: Dataset, name: str) ->
 
 
 def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> None:
-    """Refuse what a protocol and the parts of a set make of each other.
+    """Refuse a set whose grid, soft labels or weights the protocol cannot train on.
 
     Raises:
         InputError: mosaics of another grid than the protocol's cells, soft labels under InfoBatch,

@@ -64,7 +64,7 @@ class Step(NamedTuple):
     draws: Draws
 
     def mixed(self, values: Tensor) -> Tensor:
-        """(B,) of values (N,) of all images those of the views, mixed where the images are."""
+        """(B,) values of the views, from (N,) of all images; mixed where the images are."""
         rows = self.batch.rows
         if "partner" not in self.draws:
             return values[rows]

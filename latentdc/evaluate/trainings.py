@@ -71,7 +71,7 @@ Done = dict[Training, Accuracy]
 
 
 def kept(training: Training, folder: Path | None, train: Callable[[], Accuracy]) -> Accuracy:
-    """The accuracy that a folder keeps of a training, or what `train` finds; None keeps nothing.
+    """The accuracy of a training, read from a folder or found by `train` and kept there.
 
     Another command that does the same training is waited for.
     """
@@ -80,7 +80,7 @@ def kept(training: Training, folder: Path | None, train: Callable[[], Accuracy])
 
 
 def finished(wanted: Sequence[Training], folder: Path | None, accelerator: Accelerator) -> Done:
-    """Those that need not be done: as the main process finds them, so that all processes agree.
+    """Accuracies of the trainings whose files are in the folder, as the main process reads them.
 
     A damaged file is said, and removed.
     """

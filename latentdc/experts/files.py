@@ -61,7 +61,7 @@ class ExpertFiles:
             raise _damaged(path, error) from error
 
     def check(self, train: Dataset, normalization: Preprocessing) -> None:
-        """Read every file once; what experts fit their manifest tells, see `require_data`.
+        """Read every file once; whether experts fit the data is checked by `require_data`.
 
         Raises:
             InputError: one is not as it was written.

@@ -91,11 +91,11 @@ def features(
 
     def pull(state: StepState) -> StepState:
         with torch.no_grad():
-            wanted = embed(real(state.index), state.index).flatten(1)
+            target = embed(real(state.index), state.index).flatten(1)
         x = state.x.detach().requires_grad_()
         with torch.enable_grad():
-            made = embed(x, state.index).flatten(1)
-            loss = torch.cdist(made, wanted, compute_mode="donot_use_mm_for_euclid_dist")
+            own = embed(x, state.index).flatten(1)
+            loss = torch.cdist(own, target, compute_mode="donot_use_mm_for_euclid_dist")
             [gradient] = torch.autograd.grad(loss.mean(dim=1).sum(), x)
         return state.with_mean(state.mean - scale * gradient)
 
@@ -130,9 +130,9 @@ def influence(
     def pull(state: StepState) -> StepState:
         total = state.x0.new_zeros(())
         for image in decode(state.x0).split(1):
-            for network, own, wanted in zip(networks, weights, targets, strict=True):
-                made = class_gradient(network, own, image, label)
-                total = total + rowwise_cosine(made, wanted) / len(networks)
+            for network, own, target in zip(networks, weights, targets, strict=True):
+                gradients = class_gradient(network, own, image, label)
+                total = total + rowwise_cosine(gradients, target) / len(networks)
         gradient = state.gradient(total)
         rho = RHO * _rms(state.eps.detach()) / _rms(gradient) * (1 - state.alpha) ** 0.5
         return state.with_mean(state.mean - scale * rho * gradient)
@@ -228,8 +228,8 @@ def transport(
     def pull(state: StepState) -> StepState:
         points = torch.cat([state.x0.detach(), finished]).flatten(1)
         plan = sinkhorn(_squared(points, centres), masses, epsilon, iterations)[: len(state.x0)]
-        wanted = (plan / plan.sum(dim=1, keepdim=True)) @ centres
-        away = state.x0 - wanted.view_as(state.x0)
+        target = (plan / plan.sum(dim=1, keepdim=True)) @ centres
+        away = state.x0 - target.view_as(state.x0)
         return state.with_x0(state.x0 - scale * away, consistent=True)
 
     return Guide(pull, steps=steps)

@@ -165,7 +165,7 @@ def _encoded(
 
 
 def leaves(parts: Sequence[Tensor]) -> Parts:
-    """Copies of their own that an optimizer can move."""
+    """Copies of their own that an optimiser can move."""
     dense = torch.contiguous_format  # a convolution over one point may give channels-last latents
     return tuple(p.detach().float().clone(memory_format=dense).requires_grad_() for p in parts)
 

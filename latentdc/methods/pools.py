@@ -1,7 +1,7 @@
-"""Selection: which candidates of a class stand for it, where there are more than are wanted.
+"""Choosing from a pool: which candidates of a class stay, where there are more than are wanted.
 
-A pool is made by a sampler, or is any folder of images. What is known of its candidates is told
-class by class, by class name, so that no choice depends on the order of the classes.
+A pool is made by a sampler, or is any set of images. Candidates are given by class name, so that no
+choice depends on the order of the classes.
 """
 
 from collections.abc import Mapping

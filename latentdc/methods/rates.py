@@ -1,4 +1,4 @@
-"""The optimizer of z and c, and rates that are chosen from the sizes of z, c and their gradients.
+"""The optimiser of z and c, and rates that are chosen from the sizes of z, c and their gradients.
 
 Rates in the papers run from 0.1 to 1000, because spaces and objectives have units of their own: a
 rate that suits one ruins another. What they have in common is by how much of its own size a step
@@ -16,9 +16,8 @@ from latentdc.methods.log import diverged
 from latentdc.methods.loop import Work, latent_gradient
 from latentdc.recipe import Matching
 
-MOVE = (
-    0.06  # share of its own size by which gradients like the first would move z, once SGD is going
-)
+# Share of its own size by which a step moves z, with gradients like the first and full momentum.
+MOVE = 0.06
 PROBES = 4  # gradients that sizes are taken of, under students and real images of no step
 FIRST_PROBE = 2**31  # their number, where a step would have its own
 
@@ -43,12 +42,12 @@ def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.Optimize
 
 
 def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[str, float]:
-    """Give the optimizer the rates that are `auto`, the same on all processes.
+    """Give the optimiser the rates that are `auto`, the same on all processes.
 
     A rate is MOVE (1 - momentum) rms(z) / rms(gradient): as large as makes steps of the first
     gradients, with momentum, move z by the share MOVE of its own size, whatever the units of the
-    space and of the objective are. What this share is, was measured (docs/methods.md). The test
-    split has no part in it. A continued run keeps the rates that it began with.
+    space and of the objective are. The share was measured (docs/methods.md). The test split has no
+    part in it. A continued run keeps the rates that it began with.
 
     Returns:
         The chosen rates by their settings' names, facts for states and for the set.

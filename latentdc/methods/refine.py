@@ -63,4 +63,4 @@ def refine(
         surround,
         z=cast(Tensor | None, z),
     )
-    return replace(refined, provenance=facts)
+    return replace(refined, provenance={**facts, **refined.provenance})

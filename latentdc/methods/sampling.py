@@ -142,6 +142,7 @@ class _Maker:
     Attributes:
         count: candidates of each class.
         start: index of the first step.
+        prior_labels: (C,) labels of the prior for the classes of the data set.
         seconds: that each stage has taken.
     """
 
@@ -150,12 +151,13 @@ class _Maker:
     ) -> None:
         self.real, self.prior, self.settings, self.context = real, prior, settings, context
         gaussian = settings.anchors.kind == "gaussian"
-        early = gaussian and settings.select.kind == "moments"  # chosen before they are denoised
-        self.choice = replace(settings.select, kind=None) if early else settings.select
+        choice = settings.select
+        early = gaussian and choice.kind == "moments" and choice.sees == "latents"
+        self.choice = replace(choice, kind=None) if early else choice  # early: not yet denoised
         self.count = self.choice.candidates(context.ipc)
         self.start = prior.start_index(settings.strength)
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.places = match_classes(real.class_names, prior)
+        self.prior_labels = match_classes(real.class_names, prior)
         self.known = lru_cache(maxsize=1)(self._known)
         self.summaries: dict[int, _Known] = {}
         self.support = lru_cache(maxsize=1)(self._support)
@@ -170,7 +172,7 @@ class _Maker:
     # ---- Before ----
 
     def check(self) -> None:
-        """Refuse what cannot be, and make what would fail later."""
+        """Refuse what the prior or a class lacks; open now the networks that are needed later."""
         settings, on = self.settings, self.settings.guides
         processes, classes = self.context.accelerator.num_processes, self.real.num_classes
         if processes > classes:
@@ -178,7 +180,7 @@ class _Maker:
                 f"{processes} processes share {classes} classes; start at most {classes}."
             )
         settings.check_steps(len(self.prior.schedule.timesteps))
-        one = self.prior.condition(self.places[:1].to(self.prior.device))
+        one = self.prior.condition(self.prior_labels[:1].to(self.prior.device))
         if "text_mode" in on and one is None:
             raise InputError(
                 "sampling.text_mode pulls the conditional branch, and this prior is unconditional; "
@@ -257,7 +259,7 @@ class _Maker:
         """What the end needs: latents are their mean and deviation alone, (2, C, h, w)."""
         if label not in self.summaries:
             known = self.known(label)
-            moments = torch.std_mean(known.latents, dim=0)[::-1]
+            moments = torch.std_mean(known.latents, dim=0, correction=0)[::-1]
             self.summaries[label] = replace(known, latents=torch.stack(moments))
         return self.summaries[label]
 
@@ -265,7 +267,7 @@ class _Maker:
         """(count, C, h, w) draws of the Gaussian of a class's inverted latents."""
 
         def invert(z: Tensor) -> Tensor:
-            labels = self.places[[label]].expand(len(z))
+            labels = self.prior_labels[[label]].expand(len(z))
             return self.prior.invert(z, labels.to(z.device), stop=self.start)
 
         mean, std = moments(latents, invert, self.prior.device)
@@ -289,13 +291,13 @@ class _Maker:
         """
         settings, known = self.settings, self.known(label)
         with self.timed("sampling"):
-            places = torch.tensor([number % self.context.ipc for number in numbers])
-            anchors = known.anchors[places] if len(known.anchors) else known.anchors
+            slots = torch.tensor([number % self.context.ipc for number in numbers])
+            anchors = known.anchors[slots] if len(known.anchors) else known.anchors
             if not settings.denoise:
                 return anchors
             from_anchors = settings.start == "anchors" and len(anchors) > 0
             return self.prior.sample(
-                self.places[[label]].expand(len(numbers)),
+                self.prior_labels[[label]].expand(len(numbers)),
                 [(self.real.class_names[label], number) for number in numbers],
                 seed=self.context.seed,
                 start=self.start,
@@ -344,7 +346,7 @@ class _Maker:
         """The denoiser's features under the class, and its real latents as noisy as a step's."""
         prior, latents = self.prior, self.known(label).latents
         name, count = self.real.class_names[label], self.settings.features.real
-        place = self.places[[label]].to(prior.device)
+        place = self.prior_labels[[label]].to(prior.device)
 
         def embed(x: Tensor, index: int) -> Tensor:
             return prior.features(x, index, prior.condition(place.expand(len(x))))

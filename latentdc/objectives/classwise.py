@@ -35,7 +35,7 @@ from latentdc.training import Batch, Forward, epoch_batches, fit, joins
 FROM_CLASS = 16  # real images of each class that fix the statistics of batch norm
 
 Match = Callable[[Network, Iterable[Tensor], Sequence[Tensor], Sequence[int]], Tensor]
-"""(student, real, synthetic, labels) -> () loss of some classes, each with its entry in all three.
+"""(student, real, synthetic, labels) -> () loss of some classes, one entry of the last three each.
 
 Images are normalised and augmented; real ones are drawn when their turn comes.
 """

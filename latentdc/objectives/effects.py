@@ -95,7 +95,7 @@ def _share(synthetic: Tensor) -> int:
 def _single_gradients(
     student: Network, images: Tensor, label: int, size: int
 ) -> Iterator[list[Tensor]]:
-    """For each weight the gradients (B, ...) of the losses of `size` images, and so on."""
+    """Per weight (B, ...) gradients of the losses of single images, `size` images at once."""
     trained = {name: p.detach() for name, p in student.named_parameters() if p.requires_grad}
     target = torch.tensor([label], device=images.device)
 

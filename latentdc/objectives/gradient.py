@@ -27,7 +27,7 @@ def match_gradients(
     *,
     distance: Distance = "rowwise",
 ) -> Tensor:
-    """`gradient_matching` summed over classes; each has its entry in all three."""
+    """`gradient_matching` summed over classes, one entry of each argument per class."""
     losses = [
         gradient_matching(student, real_part, synthetic_part, label, distance=distance)
         for real_part, synthetic_part, label in zip(real, synthetic, labels, strict=True)

@@ -20,7 +20,9 @@ class AutoencoderPrior:
 
     A latent is (encoder output - shift) * scaling, with the factors of the autoencoder's config;
     where it has a mean and a deviation of each channel, these are the shift and divide the scaling.
-    An autoencoder of one channel sees images as grey and decodes grey ones.
+    An autoencoder of one channel sees images as grey and decodes grey ones. A VQModel encodes by
+    `encoder` and `quant_conv`, and decodes by the codes of `quantize`, `post_quant_conv` and
+    `decoder`.
 
     Args:
         autoencoder: frozen here and put into eval mode.

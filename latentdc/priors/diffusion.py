@@ -1,4 +1,4 @@
-"""LD3M: latents and class conditions decoded by a frozen latent diffusion model.
+"""A frozen latent diffusion model as a prior: LD3M's decoding, and sampling and inversion.
 
 Moser et al., "Unlocking Dataset Distillation with Diffusion Models", NeurIPS 2025,
 https://arxiv.org/abs/2403.03881. Deviations from the released code: the noise of each image is
@@ -8,11 +8,12 @@ every step; both of its known forms are guides of the sampler.
 
 import math
 from collections.abc import Sequence, Sized
+from dataclasses import asdict
 from functools import partial
 from itertools import repeat
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -28,7 +29,6 @@ from latentdc.priors.sampler import (
     Prediction,
     StepState,
     invert,
-    joined,
     keyed_draw,
     keyed_noise,
     make_schedule,
@@ -57,7 +57,7 @@ class DiffusionPrior:
         self,
         autoencoder: AutoencoderPrior,
         denoiser: Denoiser,
-        scheduler: DDIMScheduler,
+        scheduler: DDIMScheduler | FlowMatchEulerDiscreteScheduler,
         settings: PriorSettings,
         *,
         class_names: tuple[str, ...] | None,
@@ -66,10 +66,11 @@ class DiffusionPrior:
         self.autoencoder = autoencoder
         self.denoiser = denoiser
         self.class_names = class_names
-        self.schedule = make_schedule(scheduler, settings.steps)
+        self.schedule = make_schedule(scheduler, settings.steps, settings.flow)
         self.guidance = settings.guidance
         self.guided_channels = settings.guided_channels
         self.scale = _scale(settings, autoencoder)
+        self.flow = settings.flow
         self.skip = settings.skip
         self.plan = fixed_plan(settings.memory, settings.chunk)
         self.precision = precision or autoencoder.precision
@@ -94,6 +95,8 @@ class DiffusionPrior:
         }
         if self.guided_channels is not None:
             settings["guided_channels"] = self.guided_channels
+        if self.schedule.is_flow:
+            settings["flow"] = asdict(self.flow)
         return settings
 
     @property
@@ -125,6 +128,11 @@ class DiffusionPrior:
         self, z: Tensor, c: Tensor | None, noise: Tensor, *, memory: Memory = "fast"
     ) -> Tensor:
         """(B, *latent_shape) latents at the end of the denoising process, all at once."""
+        if z.requires_grad and self.schedule.alphas[0] == 0 and self.skip != "x0":
+            raise InputError(
+                f"this prior starts from noise alone, where prior.skip={self.skip} leaves no way "
+                "for a latent; set prior.skip=x0."
+            )
         clean = self.autoencoder.quantize(z) if self.skip == "x0" else z
         context = self.context(c)
         x_T = noised(z, noise, self.schedule)
@@ -218,6 +226,10 @@ class DiffusionPrior:
         """
         if not 0 <= eta <= 1:
             raise InputError(f"eta is a share of ancestral noise in [0, 1], got {show(eta)}.")
+        if self.schedule.is_flow and eta != 0:
+            raise InputError(
+                f"this prior is a flow, whose steps add no noise: eta is 0, got {eta}."
+            )
         if z is not None and x is not None:
             raise InputError("sample starts from clean latents z or from noisy ones x, not both.")
         if z is None and x is None and start != 0:
@@ -312,7 +324,7 @@ class DiffusionPrior:
         size = plan.together(count)
         contexts = repeat(None) if c is None else [self.context(part) for part in c.split(size)]
 
-        def predict(x: Tensor, timestep: int) -> Prediction:
+        def predict(x: Tensor, timestep: float) -> Prediction:
             parts = []
             for part, context in zip(x.split(size), contexts, strict=False):
                 if torch.is_grad_enabled() and plan.memory == "low":
@@ -320,7 +332,7 @@ class DiffusionPrior:
                     parts.append(call(self.predict, part, timestep, context))
                 else:
                     parts.append(self.predict(part, timestep, context))
-            return joined(parts)
+            return _joined(parts)
 
         return predict
 
@@ -346,7 +358,7 @@ class DiffusionPrior:
             return c
         return torch.cat([self.denoiser.null.expand_as(c), c])
 
-    def predict(self, x: Tensor, timestep: int, context: Tensor | None) -> Prediction:
+    def predict(self, x: Tensor, timestep: float, context: Tensor | None) -> Prediction:
         """The guided prediction at x_t, e(x, 0) + s (e(x, c) - e(x, 0)), and what it is made of."""
         time, channels = self.timesteps[timestep], x.shape[1]
         guided = context is not None and self.guidance != 1
@@ -374,6 +386,19 @@ def _scale(settings: PriorSettings, space: AutoencoderPrior) -> Tensor | float:
     scale = torch.ones(channels, 1, 1, device=space.device)
     scale[:some] = settings.guidance
     return scale
+
+
+def _joined(parts: Sequence[Prediction]) -> Prediction:
+    """One prediction of all images from those of some."""
+    first = parts[0]
+
+    def cat(name: str) -> Tensor | None:
+        tensors = [getattr(part, name) for part in parts]
+        return None if tensors[0] is None else torch.cat(tensors)
+
+    return Prediction(
+        torch.cat([part.guided for part in parts]), cat("ranges"), cat("text"), first.guidance
+    )
 
 
 def x0_skip(clean: Tensor, count: int) -> Guide:

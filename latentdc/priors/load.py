@@ -37,6 +37,7 @@ from latentdc.priors.files import (
 from latentdc.priors.memory import fixed_plan
 from latentdc.priors.parts import load_autoencoder, load_scheduler, told
 from latentdc.priors.pixel import PixelPrior, VectorPrior
+from latentdc.priors.sampler import make_schedule
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
 from latentdc.runtime import with_gradients
@@ -119,6 +120,8 @@ def _load(
     if parts:
         refuse_unfed(folder, config)
         refuse_guidance(folder, config, settings.guidance)
+        scheduler = load_scheduler(folder)
+        make_schedule(scheduler, settings.steps, settings.flow)  # refused before weights are read
     own = autoencoder_part(space_folder)
     model = load_autoencoder(own, device)
     factor = downsampling(model)
@@ -144,7 +147,6 @@ def _load(
     with told(f"the denoiser of {weights} does not run as its config says"):
         check_denoiser(weights, config, space.latent_shape[0], space.latent_shape[1], factor)
     denoiser, class_names = load_denoiser(folder, parts, config, space, seed=drawn, prompts=prompts)
-    scheduler = load_scheduler(folder)
     prior = DiffusionPrior(
         space, denoiser, scheduler, settings, class_names=class_names, precision=precision
     )

@@ -1,5 +1,6 @@
 """The parts of a prior, each from the sub-folder that holds its config and weights."""
 
+import math
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,13 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, VQModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    VQModel,
+)
 from diffusers.models.modeling_utils import ModelMixin
 
 from latentdc import draws
@@ -27,6 +34,12 @@ SHARED = (  # of a sampler's config: what DDIM's steps follow beside the betas
     *("prediction_type", "timestep_spacing", "steps_offset"),
     *("set_alpha_to_one", "rescale_betas_zero_snr"),
 )
+FLOW = "FlowMatchEulerDiscreteScheduler"
+UNKNOWN_FLOWS = {  # keys of a flow's config, and why they are refused
+    "use_dynamic_shifting": "its steps depend on the image's size; set it to false, and shift",
+    "invert_sigmas": "the direction of time is prior.flow.noise_at here; set it to false",
+    "stochastic_sampling": "a flow is walked as an ODE here; set it to false",
+}
 MOST_TIMESTEPS = 100_000  # of a schedule; more are a slip, and all of them would be computed
 
 
@@ -49,11 +62,12 @@ def load_autoencoder(part: Path, device: torch.device | str) -> Autoencoder:
     return load_component(AUTOENCODERS[name], part, device)
 
 
-def load_scheduler(folder: Path) -> DDIMScheduler:
+def load_scheduler(folder: Path) -> DDIMScheduler | FlowMatchEulerDiscreteScheduler:
     """The training schedule, sampled deterministically without clipping, as LD3M does.
 
     Of a config for another sampler (PNDM, Euler, ...) the betas, the kind of prediction and what
-    DDIM shares with it count.
+    DDIM shares with it count. A flow has FlowMatchEulerDiscreteScheduler's config, or one of its
+    own: `prediction_type: flow`, for equal steps, and if need be `shift`.
 
     Raises:
         InputError: missing, without betas, or of a network that predicts something else.
@@ -62,6 +76,8 @@ def load_scheduler(folder: Path) -> DDIMScheduler:
     if not path.is_file():
         raise InputError(f"the prior {folder} lacks scheduler/scheduler_config.json.")
     given = read_json(path)
+    if given.get("_class_name") == FLOW or given.get("prediction_type") == "flow":
+        return _flow_scheduler(path, given)
     _check_count(path, given)
     own = getattr(diffusers, str(given.get("_class_name")), None)
     if not isinstance(own, type) or hasattr(own, "_backends"):  # unknown, or it lacks packages
@@ -71,9 +87,8 @@ def load_scheduler(folder: Path) -> DDIMScheduler:
             theirs := own.from_config(given | {"rescale_betas_zero_snr": False}), "betas"
         ):
             raise InputError(
-                f"{path} is of a {given.get('_class_name')} and has no betas; LD3M needs a model "
-                "of noise prediction, such as Stable Diffusion 1.5 or DiT, and flow matching is "
-                "none."
+                f"{path} is of a {given.get('_class_name')} and has no betas; a prior predicts "
+                f"noise, as Stable Diffusion 1.5 and DiT do, or is a flow with a config of {FLOW}."
             )
         betas = theirs.betas
         _check_betas(path, betas, theirs.config.num_train_timesteps)
@@ -91,6 +106,22 @@ def load_scheduler(folder: Path) -> DDIMScheduler:
         raise InputError(
             f"the prior {folder} predicts {prediction}, not {' or '.join(PREDICTIONS)}."
         )
+    return scheduler
+
+
+def _flow_scheduler(path: Path, given: dict[str, Any]) -> FlowMatchEulerDiscreteScheduler:
+    """Of a flow; `uniform` in its config stands for equal steps."""
+    for key, why in UNKNOWN_FLOWS.items():
+        if given.get(key):
+            raise InputError(f"{path} has {key}={show(given[key])}: {why}.")
+    shift, uniform = given.get("shift", 1.0), given.get("_class_name") != FLOW
+    if type(shift) not in (int, float) or not 0 < shift < math.inf:
+        raise InputError(f"{path} has no schedule: shift is a positive number, got {show(shift)}.")
+    own = {"shift": shift} if uniform else given | {"shift": shift}
+    with told(f"{path} has no schedule"):
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(own)
+        scheduler.set_timesteps(2)
+    scheduler.register_to_config(uniform=uniform)
     return scheduler
 
 

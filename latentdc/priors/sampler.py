@@ -1,4 +1,4 @@
-"""The one denoising loop: DDIM with or without ancestral noise, corrected at each step by guides.
+"""The one denoising loop: DDIM with or without ancestral noise, or a flow, corrected by guides.
 
 DDIM: Song et al., https://arxiv.org/abs/2010.02502; with eta = 0 decoding is a function of the
 noise, with eta = 1 it is ancestral sampling (DDPM, Ho et al., https://arxiv.org/abs/2006.11239).
@@ -8,15 +8,16 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from latentdc import draws
 from latentdc.errors import InputError
 from latentdc.priors.memory import Memory, run_steps
+from latentdc.recipe.prior import Flow
 
 Through = Literal["none", "x0", "denoiser"]
 
@@ -38,45 +39,51 @@ class Prediction:
     guidance: Tensor | float = 1.0
 
 
-def joined(parts: Sequence[Prediction]) -> Prediction:
-    """One prediction of all images from those of some."""
-    first = parts[0]
-
-    def cat(name: str) -> Tensor | None:
-        tensors = [getattr(part, name) for part in parts]
-        return None if tensors[0] is None else torch.cat(tensors)
-
-    return Prediction(
-        torch.cat([part.guided for part in parts]), cat("ranges"), cat("text"), first.guidance
-    )
-
-
-Predict = Callable[[Tensor, int], Prediction | Tensor]
+Predict = Callable[[Tensor, Any], Prediction | Tensor]
 """(x_t (B, C, h, w), timestep) -> its prediction; a tensor is a guided one, like x_t or with 2C
 channels, the last C of which are the range of the noise's variance."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the sampler needs of a DDIM schedule, from the noisiest step to the cleanest.
+    """What the sampler needs of a DDIM schedule or a flow, from the noisiest step to the cleanest.
+
+    At each step x_t = signal x0 + rest eps. Noise prediction has sqrt(a) and sqrt(1 - a); a flow
+    has 1 - s and s, with s from 1 (noise) to 0.
 
     Attributes:
-        timesteps: (S,) of the training schedule, descending.
-        alphas: (S,) cumulated alpha at each timestep.
-        previous: (S,) cumulated alpha that each step leads to.
-        prediction: what the network predicts.
+        timesteps: (S,) that the network is told: of the training schedule, descending; of a flow
+            the times as it counts them.
+        alphas: (S,) square of the signal's weight: the cumulated alpha at each timestep.
+        previous: (S,) square of the signal's weight that each step leads to.
+        prediction: what the network predicts; a flow's velocity is noise - data or its opposite.
     """
 
-    timesteps: tuple[int, ...]
+    timesteps: tuple[int, ...] | tuple[float, ...]
     alphas: tuple[float, ...]
     previous: tuple[float, ...]
-    prediction: Literal["epsilon", "v_prediction"]
+    prediction: Literal["epsilon", "v_prediction", "noise-data", "data-noise"]
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether steps are those of an ODE, without noise of their own."""
+        return self.prediction in ("noise-data", "data-noise")
+
+    def weights(self, alpha: float, sigma: float = 0.0) -> tuple[float, float]:
+        """Signal and rest at one of the alphas, the rest without noise of deviation `sigma`."""
+        signal = alpha**0.5
+        if self.is_flow:
+            return signal, 1 - signal
+        return signal, max(0.0, 1 - alpha - sigma**2) ** 0.5  # rounding can make it negative
 
     def clean_and_noise(self, index: int, x: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) clean latents and noise that a prediction at x of a step stands for."""
-        signal, rest = self.alphas[index] ** 0.5, (1 - self.alphas[index]) ** 0.5
+        signal, rest = self.weights(self.alphas[index])
         if self.prediction == "v_prediction":
             return signal * x - rest * prediction, signal * prediction + rest * x
+        if self.is_flow:  # velocity v = eps - x0
+            v = prediction if self.prediction == "noise-data" else -prediction
+            return x - rest * v, x + signal * v
         return (x - rest * prediction) / signal, prediction
 
 
@@ -88,8 +95,8 @@ class StepState:
         x: (B, C, h, w) x_t, which the network saw; what `gradient` is taken with respect to.
         x0: (B, C, h, w) predicted clean latents.
         eps: (B, C, h, w) predicted noise.
-        std: of the noise that the step adds: 0 without ancestral noise, (B, C, h, w) where the
-            network learned it.
+        added: standard deviation of the noise that the step adds: 0 without ancestral noise,
+            (B, C, h, w) where the network learned it; None of a flow.
         index: of the step, from 0 at the noisiest to S - 1 (published windows often count down).
         schedule: of S steps.
         sigma: the noise's standard deviation that the mean allows for (Eq. 16 of Song et al.).
@@ -103,7 +110,7 @@ class StepState:
     x: Tensor
     x0: Tensor
     eps: Tensor
-    std: Tensor | float
+    added: Tensor | float | None
     index: int
     schedule: Schedule
     sigma: float = 0.0
@@ -113,22 +120,44 @@ class StepState:
     guidance: Tensor | float = 1.0
 
     @property
-    def timestep(self) -> int:
-        """Of the training schedule."""
+    def timestep(self) -> float:
+        """What the network is told of the time."""
         return self.schedule.timesteps[self.index]
 
     @property
+    def signal(self) -> float:
+        """Weight of x0 in x: sqrt(a), and 1 - s of a flow."""
+        return self.schedule.weights(self.schedule.alphas[self.index])[0]
+
+    @property
+    def rest(self) -> float:
+        """Weight of eps in x: sqrt(1 - a), and s of a flow."""
+        return self.schedule.weights(self.schedule.alphas[self.index])[1]
+
+    @property
     def alpha(self) -> float:
-        """Cumulated alpha at x."""
+        """Cumulated alpha at x; a flow has none, and `signal` and `rest` instead."""
+        if self.schedule.is_flow:
+            raise InputError("a flow has no alpha, and this guide asks for it; take another guide.")
         return self.schedule.alphas[self.index]
+
+    @property
+    def std(self) -> Tensor | float:
+        """Standard deviation of the noise that the step adds, a unit that a flow does not have."""
+        if self.added is None:
+            raise InputError(
+                "this guide is in units of the noise that a step adds, and a flow's steps add "
+                "none; take a guide of x0."
+            )
+        return self.added
 
     @property
     def mean(self) -> Tensor:
         """(B, C, h, w) of x_(t-1): sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps."""
         if self.moved is not None:
             return self.moved
-        after = self.schedule.previous[self.index]
-        return after**0.5 * self.x0 + (1 - after - self.sigma**2) ** 0.5 * self.eps
+        signal, rest = self.schedule.weights(self.schedule.previous[self.index], self.sigma)
+        return signal * self.x0 + rest * self.eps
 
     def with_mean(self, mean: Tensor) -> "StepState":
         """Another mean."""
@@ -138,23 +167,31 @@ class StepState:
         """Other clean latents; if `consistent`, with the noise that leads from them to x."""
         if not consistent:
             return self._predicted(x0, self.eps)
-        return self._predicted(x0, (self.x - self.alpha**0.5 * x0) / (1 - self.alpha) ** 0.5)
+        return self._predicted(x0, (self.x - self.signal * x0) / self.rest)
 
     def with_eps(self, eps: Tensor) -> "StepState":
-        """Other noise, and the clean latents that it leads to; not where alpha is 0."""
-        return self._predicted((self.x - (1 - self.alpha) ** 0.5 * eps) / self.alpha**0.5, eps)
+        """Other noise, and the clean latents that it leads to; not where x is pure noise."""
+        return self._predicted(self._clean(eps), eps)
 
     def with_text_eps(self, eps: Tensor) -> "StepState":
         """Other noise of the conditional branch, and what guidance makes of it; see `with_eps`."""
         if self.text_eps is None:
             return self.with_eps(eps)
         state = self.with_eps(self.eps + self.guidance * (eps - self.text_eps))
-        clean = (self.x - (1 - self.alpha) ** 0.5 * eps) / self.alpha**0.5
-        return replace(state, text_eps=eps, text_x0=clean)
+        return replace(state, text_eps=eps, text_x0=self._clean(eps))
 
     def gradient(self, loss: Tensor) -> Tensor:
         """(B, C, h, w) of a () loss with respect to x, by the way of the guide's `through`."""
         return torch.autograd.grad(loss, self.x, retain_graph=True)[0]
+
+    def _clean(self, eps: Tensor) -> Tensor:
+        """Clean latents that noise leads to."""
+        if self.signal == 0:
+            raise InputError(
+                f"step {self.index} starts from noise alone, where other noise says nothing of the "
+                "image; leave it out of this guide's steps."
+            )
+        return (self.x - self.rest * eps) / self.signal
 
     def _predicted(self, x0: Tensor, eps: Tensor) -> "StepState":
         """With another prediction; what guides before this one added to the mean is kept."""
@@ -182,13 +219,22 @@ class Guide:
     steps: Collection[int] | None = None
 
 
-def make_schedule(scheduler: DDIMScheduler, steps: int) -> Schedule:
+def make_schedule(
+    scheduler: DDIMScheduler | FlowMatchEulerDiscreteScheduler, steps: int, flow: Flow | None = None
+) -> Schedule:
     """The schedule of `steps` denoising steps that diffusers' scheduler would walk.
 
     Raises:
-        InputError: more steps than the training schedule has room for, or noise to predict where
-            nothing but noise is left.
+        InputError: more steps than the training schedule has room for, noise to predict where
+            nothing but noise is left, or a flow whose direction and scale are not given.
     """
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        return _flow_schedule(scheduler, steps, flow or Flow())
+    if flow is not None and flow != Flow():
+        raise InputError(
+            f"prior.flow is for flow matching, and this prior predicts "
+            f"{scheduler.config.prediction_type}; leave it out."
+        )
     cumulated = [float(alpha) for alpha in scheduler.alphas_cumprod.double()]
     scheduler.set_timesteps(min(steps, scheduler.config.num_train_timesteps))
     timesteps = [int(t) for t in scheduler.timesteps]
@@ -211,6 +257,34 @@ def make_schedule(scheduler: DDIMScheduler, steps: int) -> Schedule:
         alphas=tuple(cumulated[t] for t in timesteps),
         previous=tuple(cumulated[t - stride] if t >= stride else final for t in timesteps),
         prediction=scheduler.config.prediction_type,
+    )
+
+
+def _flow_schedule(scheduler: FlowMatchEulerDiscreteScheduler, steps: int, flow: Flow) -> Schedule:
+    """Euler's steps from noise (s = 1) to data (s = 0).
+
+    Flow matching: Lipman et al., ICLR 2023, https://arxiv.org/abs/2210.02747; rectified flow: Liu
+    et al., ICLR 2023, https://arxiv.org/abs/2209.03003. SiT: Ma et al., ECCV 2024,
+    https://arxiv.org/abs/2401.08740.
+    """
+    lacking = [f"prior.flow.{name}" for name, value in vars(flow).items() if value is None]
+    if lacking:
+        raise InputError(
+            f"this prior is a flow, and published flows differ in {', '.join(lacking)}: give what "
+            "its own code has (docs/priors.md)."
+        )
+    assert flow.time_scale is not None and flow.velocity is not None
+    if scheduler.config.get("uniform"):
+        scheduler.set_timesteps(sigmas=[1 - index / steps for index in range(steps)])
+    else:
+        scheduler.set_timesteps(steps)
+    levels = [float(level) for level in scheduler.sigmas.double()]
+    times = levels if flow.noise_at == 1 else [1 - level for level in levels]
+    return Schedule(
+        timesteps=tuple(flow.time_scale * time for time in times[:-1]),
+        alphas=tuple((1 - level) ** 2 for level in levels[:-1]),
+        previous=tuple((1 - level) ** 2 for level in levels[1:]),
+        prediction=flow.velocity,
     )
 
 
@@ -261,18 +335,22 @@ def invert(predict: Predict, z: Tensor, schedule: Schedule, *, stop: int = 0) ->
         stop: index of the last step that is walked back, 0 being the noisiest.
     """
     x = z
+    cleaner = replace(schedule, alphas=schedule.previous)  # what x is as noisy as
     for index in reversed(range(stop, len(schedule.timesteps))):
-        eps = _predicted(predict, schedule, 0.0, index, x).eps
-        alpha, after = schedule.alphas[index], schedule.previous[index]
-        x0 = (x - (1 - after) ** 0.5 * eps) / after**0.5
-        x = alpha**0.5 * x0 + (1 - alpha) ** 0.5 * eps
+        told = _predicted(predict, cleaner, 0.0, index, x)
+        signal, rest = schedule.weights(schedule.alphas[index])
+        before, remaining = schedule.weights(schedule.previous[index])
+        if schedule.is_flow:
+            x = x + (rest - remaining) * (told.eps - told.x0)
+        else:
+            x = signal * ((x - remaining * told.eps) / before) + rest * told.eps
     return x
 
 
 def noised(z: Tensor, noise: Tensor, schedule: Schedule, start: int = 0) -> Tensor:
     """Z as noisy as the step `start` expects it: sqrt(a) z + sqrt(1 - a) noise."""
-    alpha = schedule.alphas[start]
-    return alpha**0.5 * z + (1 - alpha) ** 0.5 * noise
+    signal, rest = schedule.weights(schedule.alphas[start])
+    return signal * z + rest * noise
 
 
 def keyed_noise(
@@ -337,6 +415,8 @@ def _predicted(
     if told.text is not None:
         text_x0, text_eps = schedule.clean_and_noise(index, x, told.text.to(x.dtype))
         state = replace(state, text_eps=text_eps, text_x0=text_x0)
+    if schedule.is_flow:
+        return replace(state, added=None)
     if eta == 0 or index == len(schedule.timesteps) - 1:
         return state
     beta = 1 - alpha / after
@@ -345,7 +425,7 @@ def _predicted(
     std: Tensor | float = sigma
     if told.ranges is not None and eta == 1:
         std = _learned_std(told.ranges.to(x.dtype), posterior, beta)
-    return replace(state, std=std, sigma=sigma)
+    return replace(state, added=std, sigma=sigma)
 
 
 def _learned_std(ranges: Tensor, posterior: float, beta: float) -> Tensor:
@@ -363,7 +443,7 @@ def _next(
 ) -> Tensor:
     for guide in guides:
         state = guide.correct(state)
-    if isinstance(state.std, float) and state.std == 0:
+    if state.added is None or (isinstance(state.added, float) and state.added == 0):
         return state.mean
     assert noise is not None, "ancestral steps need noise"
-    return state.mean + state.std * noise(state.index)
+    return state.mean + state.added * noise(state.index)

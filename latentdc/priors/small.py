@@ -4,10 +4,12 @@ Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 
 https://arxiv.org/abs/2112.10752; the autoencoder without an adversarial loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from latentdc.errors import InputError
 from latentdc.images import contiguous
@@ -101,9 +103,116 @@ def denoising_loss(
     labels: Tensor,
     noise: Tensor,
     timesteps: Tensor,
+    terms: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """() mean squared error of the predicted noise (Eq. 2 of Rombach et al.)."""
+    """() mean squared error of the predicted noise, or v (Eq. 2 of Rombach et al.).
+
+    Args:
+        unet: under training.
+        embedding: under training.
+        scheduler: the training schedule.
+        latents: (B, C, h, w) clean ones.
+        labels: (B,) of classes, the number of classes meaning none.
+        noise: (B, C, h, w) standard normal.
+        timesteps: (B,).
+        terms: () what is added, of (B, C, h, w) noisy latents and the prediction at them.
+    """
     noisy = contiguous(scheduler.add_noise(latents, noise, timesteps))
     predicted = unet(noisy, timesteps, encoder_hidden_states=embedding(labels)).sample
-    loss: Tensor = (predicted - noise).square().mean()
-    return loss
+    target = noise
+    if scheduler.config["prediction_type"] == "v_prediction":
+        target = scheduler.get_velocity(latents, noise, timesteps)
+    loss: Tensor = (predicted - target).square().mean()
+    return loss if terms is None else loss + terms(noisy, predicted)
+
+
+def clean_and_noise(
+    scheduler: DDIMScheduler, x: Tensor, predicted: Tensor, timesteps: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(B, C, h, w) clean latents and noise that predictions at x stand for, at (B,) timesteps."""
+    alphas = scheduler.alphas_cumprod.to(x)[timesteps].view(-1, 1, 1, 1)
+    signal, rest = alphas.sqrt(), (1 - alphas).sqrt()
+    if scheduler.config["prediction_type"] == "v_prediction":
+        return signal * x - rest * predicted, signal * predicted + rest * x
+    return (x - rest * predicted) / signal, predicted
+
+
+class ClassMemory(nn.Module):
+    """The latest real and predicted latents of each class, first in, first out.
+
+    Args:
+        classes: how many.
+        size: latents of each.
+        width: values of a latent.
+    """
+
+    real: Tensor  # (C, M, D)
+    predicted: Tensor
+    seen: Tensor  # (C,) latents that were ever kept
+
+    def __init__(self, classes: int, size: int, width: int) -> None:
+        super().__init__()
+        for name in ("real", "predicted"):
+            self.register_buffer(name, torch.zeros(classes, size, width))
+        self.register_buffer("seen", torch.zeros(classes, dtype=torch.long))
+
+    def keep(self, labels: Tensor, real: Tensor, predicted: Tensor) -> None:
+        """(B, ...) latents of (B,) classes, in the place of the oldest."""
+        for label, *latents in zip(labels.tolist(), real, predicted, strict=True):
+            slot = int(self.seen[label]) % self.real.shape[1]
+            self.real[label, slot], self.predicted[label, slot] = (
+                latent.detach().flatten() for latent in latents
+            )
+            self.seen[label] += 1
+
+
+def minimax_terms(memory: ClassMemory, clean: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """1 - min_j cos(z, real_j) and max_j cos(z, predicted_j), over the memory of z's class.
+
+    Gu et al., "Efficient Dataset Distillation via Minimax Diffusion", CVPR 2024,
+    https://arxiv.org/abs/2311.15529: predicted latents come near the real one that is most unlike
+    them, and away from the predicted one that is most like them. Ours: z is the predicted x0, means
+    run over the latents of a batch whose class has a memory, and a batch enters the memory after
+    its loss.
+
+    Args:
+        memory: of earlier batches.
+        clean: (B, C, h, w) predicted clean latents.
+        labels: (B,) of their classes.
+
+    Returns:
+        () representativeness and () diversity; 0 as long as nothing is remembered.
+    """
+    filled = memory.seen[labels].clamp(max=memory.real.shape[1])
+    empty = torch.arange(memory.real.shape[1], device=clean.device) >= filled[:, None]
+    z = F.normalize(clean.flatten(1), dim=1)
+    to_real, to_predicted = (
+        torch.einsum("bd,bmd->bm", z, F.normalize(bank[labels], dim=2))
+        for bank in (memory.real, memory.predicted)
+    )
+    known = filled > 0
+    least = 1 - to_real.masked_fill(empty, 2.0).amin(dim=1)
+    most = to_predicted.masked_fill(empty, -2.0).amax(dim=1)
+    count = known.sum().clamp(min=1)
+    return (least * known).sum() / count, (most * known).sum() / count
+
+
+def inversion_term(
+    scheduler: DDIMScheduler, latents: Tensor, noisy: Tensor, predicted: Tensor, timesteps: Tensor
+) -> Tensor:
+    """() 1 - cos of noised latents and of latents that one step of DDIM inverts to that timestep.
+
+    IMS3 (CVPR 2026), inversion matching: sqrt(a) z + sqrt(1 - a) e, with e the noise that the
+    network predicts at the clean z under that timestep. Where it is evaluated was not told apart in
+    the source; so is ours, as in `sampler.invert`.
+
+    Args:
+        scheduler: the training schedule.
+        latents: (B, C, h, w) clean ones.
+        noisy: (B, C, h, w) noised ones.
+        predicted: (B, C, h, w) prediction at the clean ones, each under its timestep.
+        timesteps: (B,).
+    """
+    _, eps = clean_and_noise(scheduler, latents, predicted, timesteps)
+    inverted = scheduler.add_noise(latents, eps, timesteps)
+    return 1 - F.cosine_similarity(noisy.flatten(1), inverted.flatten(1), dim=1).mean()

@@ -15,7 +15,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         "latentdc train-prior",
         "Train a small latent diffusion prior, or go on training it, and write it to OUTPUT/prior.",
     )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="PRIOR",
+        help="fine-tune a shipped prior, a folder or a Hub id: the key start of the recipe",
+    )
     options = parser.parse_intermixed_args(argv)
+    if options.start is not None:
+        options.overrides.append(f"start={options.start}")
 
     def work() -> None:
         recipe, name = cli.read_recipe(PriorRecipe, options)

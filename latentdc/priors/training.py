@@ -1,4 +1,4 @@
-"""An autoencoder first, then a class-conditional UNet on its latents.
+"""An autoencoder first, then a class-conditional UNet on its latents; or a trained one further.
 
 Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022,
 https://arxiv.org/abs/2112.10752. Both see the training split alone; the autoencoder has no
@@ -28,19 +28,26 @@ from latentdc.io import load_with_metadata, save_tensors, write_json, write_text
 from latentdc.pictures import save_grid
 from latentdc.plain_text import in_markdown, in_one_line
 from latentdc.priors.autoencoder import AutoencoderPrior
+from latentdc.priors.classes import match_classes
 from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.files import prior_folder
 from latentdc.priors.load import load_prior
+from latentdc.priors.parts import load_scheduler
 from latentdc.priors.small import (
+    ClassMemory,
     autoencoder_loss,
     build_autoencoder,
     build_scheduler,
     build_unet,
+    clean_and_noise,
     denoising_loss,
+    inversion_term,
+    minimax_terms,
 )
 from latentdc.published import published, without_paths
 from latentdc.recipe import PriorSettings
-from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
+from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, Terms, UNetTraining
 from latentdc.runtime import device_name, use_threads, with_gradients
 from latentdc.training import fit, moving_average
 
@@ -63,24 +70,38 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
     use_threads(recipe.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train, test = open_splits(recipe.data)
-    with draws.global_draws(recipe.seed, "autoencoder"):
-        autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.resolution).to(device)
+    start, labels = None, train.labels
+    if recipe.start is None:
+        with draws.global_draws(recipe.seed, "autoencoder"):
+            autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.resolution).to(device)
+    else:
+        start = _starting_prior(recipe, recipe.start, device)
+        autoencoder = start.autoencoder.autoencoder
+        labels = match_classes(train.class_names, start)[labels]
     config.claim(
         recipe,
         folder,
         may_change=["threads", "checkpoint_every", "licence", "data.source", "data.cache"],
     )
     states = folder / "checkpoints"
-    first = _train_autoencoder(recipe, train, autoencoder, states / "autoencoder.safetensors")
-    latents, labels = _encode(recipe, train, autoencoder, device)
-    shift, scale = float(latents.mean()), 1 / float(latents.std())
-    autoencoder.register_to_config(scaling_factor=scale, shift_factor=shift)
-    latents = (latents - shift) * scale
-    space = (latents.shape[1], latents.shape[2], latents.shape[3])
-    with draws.global_draws(recipe.seed, "unet"):
-        unet, embedding = build_unet(recipe.unet, space, train.class_names)
-    pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device)
-    scheduler = build_scheduler()
+    if start is None:
+        first = _train_autoencoder(recipe, train, autoencoder, states / "autoencoder.safetensors")
+        latents = _encode(recipe, train, lambda x: autoencoder.encode(x).latent_dist.mode(), device)
+        shift, scale = float(latents.mean()), 1 / float(latents.std())
+        autoencoder.register_to_config(scaling_factor=scale, shift_factor=shift)
+        latents = (latents - shift) * scale
+        space = (latents.shape[1], latents.shape[2], latents.shape[3])
+        with draws.global_draws(recipe.seed, "unet"):
+            unet, embedding = build_unet(recipe.unet, space, train.class_names)
+        scheduler = build_scheduler()
+    else:
+        assert isinstance(start.denoiser, UNetDenoiser) and recipe.start is not None
+        first = Training(0, 0.0)
+        latents = _encode(recipe, train, start.encode, device)
+        unet, embedding = start.denoiser.network, start.denoiser.embedding
+        scheduler = load_scheduler(prior_folder(recipe.start))
+    labels = labels.repeat(len(latents) // len(train)).to(device)
+    pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device).requires_grad_(True)
     second = _train_unet(recipe, latents, labels, pair, scheduler, states / "unet.safetensors")
     with writing(folder / "prior") as part:
         part.mkdir()
@@ -88,8 +109,27 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
         unet.half().save_pretrained(part / "unet")
         embedding.half().save_pretrained(part / "class_embedding")
         scheduler.save_pretrained(part / "scheduler")
-        describe(recipe, name, part, test, device, [first, second], command)
+        identity = None if start is None else start.identity
+        describe(recipe, name, part, test, device, [first, second], command, identity)
     print(f"prior: {folder / 'prior'}")
+
+
+def _starting_prior(recipe: PriorRecipe, weights: str, device: torch.device) -> DiffusionPrior:
+    """The prior to fine-tune, in whole.
+
+    Raises:
+        InputError: one of another kind than those that are trained here.
+    """
+    settings = PriorSettings(weights=weights, guidance=1.0, memory="fast")
+    prior = load_prior(settings, resolution=recipe.data.resolution, device=device)
+    assert isinstance(prior, DiffusionPrior)
+    if not isinstance(prior.denoiser, UNetDenoiser) or prior.schedule.is_flow:
+        kind = "flow" if prior.schedule.is_flow else type(prior.denoiser.network).__name__
+        raise InputError(
+            f"start={weights} is a {kind}; fine-tuned is a UNet2DConditionModel with a "
+            "class_embedding that predicts noise or v, as train-prior and convert-prior make."
+        )
+    return prior
 
 
 def _train_autoencoder(
@@ -123,17 +163,19 @@ def _draw_images(recipe: PriorRecipe, train: Dataset, step: int, device: torch.d
 
 @torch.no_grad()
 def _encode(
-    recipe: PriorRecipe, train: Dataset, autoencoder: AutoencoderKL, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Unscaled latents of all training images, and of their mirror images if these are drawn."""
+    recipe: PriorRecipe,
+    train: Dataset,
+    encode: Callable[[Tensor], Tensor],
+    device: torch.device,
+) -> Tensor:
+    """Latents of all training images, and of their mirror images if these are drawn."""
     parts = []
     for mirrored in (False, True) if recipe.flip else (False,):
         for chosen in torch.arange(len(train)).split(500):
             images = from_uint8(train.images[chosen].to(device))
             images = images.flip(-1) if mirrored else images
-            parts.append(autoencoder.encode(contiguous(images)).latent_dist.mode())
-    latents = torch.cat(parts)
-    return latents, train.labels.repeat(len(latents) // len(train)).to(device)
+            parts.append(encode(contiguous(images)))
+    return torch.cat(parts)
 
 
 def _train_unet(
@@ -147,18 +189,43 @@ def _train_unet(
     settings, device = recipe.unet, latents.device
     unet, embedding = pair["unet"], pair["embedding"]
     assert isinstance(unet, UNet2DConditionModel) and isinstance(embedding, ClassEmbedding)
-    null = len(embedding.config["class_names"])
+    null, count = len(embedding.config["class_names"]), len(scheduler.alphas_cumprod)
+    terms, classes, memory = settings.terms, labels.unique(), None
+    if terms.representativeness or terms.diversity:
+        memory = ClassMemory(len(classes), terms.memory, latents[0].numel()).to(device)
 
     def loss(step: int) -> Tensor:
         source = draws.generator(recipe.seed, "unet", step)
         chosen = torch.randint(len(latents), (settings.batch,), generator=source).to(device)
         noise = torch.randn((settings.batch, *latents.shape[1:]), generator=source).to(device)
-        timesteps = torch.randint(1000, (settings.batch,), generator=source).to(device)
+        timesteps = torch.randint(count, (settings.batch,), generator=source).to(device)
         dropped = (torch.rand(settings.batch, generator=source) < settings.drop).to(device)
         known = labels[chosen].masked_fill(dropped, null)
-        return denoising_loss(unet, embedding, scheduler, latents[chosen], known, noise, timesteps)
+        z = latents[chosen]
 
-    return train_network(pair, loss, settings, path, every=recipe.checkpoint_every, title="unet")
+        def added(noisy: Tensor, predicted: Tensor) -> Tensor:
+            clean, _ = clean_and_noise(scheduler, noisy, predicted, timesteps)
+            total = clean.new_zeros(())
+            if terms.magnitude:
+                total = total + terms.magnitude * clean.abs().mean()
+            if memory is not None:
+                own = torch.searchsorted(classes, labels[chosen][~dropped])
+                real, made = z[~dropped], clean[~dropped]
+                near, apart = minimax_terms(memory, made, own)
+                total = total + terms.representativeness * near + terms.diversity * apart
+                memory.keep(own, real, made)
+            if terms.inversion:
+                at_clean = unet(z, timesteps, encoder_hidden_states=embedding(known)).sample
+                likeness = inversion_term(scheduler, z, noisy, at_clean, timesteps)
+                total = total + terms.inversion * likeness
+            return total
+
+        more = added if terms != Terms(memory=terms.memory) else None
+        return denoising_loss(unet, embedding, scheduler, z, known, noise, timesteps, more)
+
+    return train_network(
+        pair, loss, settings, path, every=recipe.checkpoint_every, title="unet", memory=memory
+    )
 
 
 def train_network(
@@ -169,6 +236,7 @@ def train_network(
     *,
     every: int,
     title: str,
+    memory: nn.Module | None = None,
 ) -> Training:
     """AdamW on a warm-up and cosine schedule; the network ends frozen, with averaged weights.
 
@@ -179,6 +247,7 @@ def train_network(
         path: of the state, saved each `every` steps; training goes on from it.
         every: steps.
         title: of the progress bar.
+        memory: buffers that the loss changes, saved with the state.
 
     Raises:
         InputError: the state is damaged.
@@ -188,7 +257,10 @@ def train_network(
     warmup = max(1, min(500, steps // 20))
     optimizer = AdamW(network.train().parameters(), lr=settings.lr, weight_decay=0.01)
     average = moving_average(network, lambda update: min(settings.ema, 1 - (1 + update) ** -0.75))
-    done, seconds = _load_state(path, network, average, optimizer)
+    modules = {"network": network, "average": average}
+    if memory is not None:
+        modules["memory"] = memory
+    done, seconds = _load_state(path, modules, optimizer)
     bar = tqdm(total=steps, initial=done, desc=title, mininterval=5)
     began = time.perf_counter()
 
@@ -211,7 +283,7 @@ def train_network(
             began = time.perf_counter()
             save_tensors(
                 path,
-                dict(_state(network, average, optimizer)),
+                dict(_state(modules, optimizer)),
                 {"done": str(done), "seconds": str(seconds)},
             )
     bar.close()
@@ -220,11 +292,9 @@ def train_network(
     return Training(done, seconds)
 
 
-def _state(
-    network: nn.Module, average: nn.Module, optimizer: Optimizer
-) -> Iterator[tuple[str, Tensor]]:
+def _state(modules: Mapping[str, nn.Module], optimizer: Optimizer) -> Iterator[tuple[str, Tensor]]:
     """All tensors that a training goes on from, by name."""
-    for kind, module in (("network", network), ("average", average)):
+    for kind, module in modules.items():
         for name, tensor in module.state_dict().items():
             yield f"{kind} {name}", tensor.contiguous()
     for index, slots in optimizer.state_dict()["state"].items():
@@ -233,7 +303,7 @@ def _state(
 
 
 def _load_state(
-    path: Path, network: nn.Module, average: nn.Module, optimizer: Optimizer
+    path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer
 ) -> tuple[int, float]:
     """Steps that are done and their seconds, with the state that they left; 0 without a file."""
     if not path.is_file():
@@ -245,12 +315,12 @@ def _load_state(
             f"{path} is damaged ({error}); bring back a copy, or remove it to train this network "
             "from the start."
         ) from error
-    groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+    groups: dict[str, dict[str, Tensor]] = {kind: {} for kind in (*modules, "optimizer")}
     for name, tensor in tensors.items():
         kind, _, key = name.partition(" ")
         groups[kind][key] = tensor
-    network.load_state_dict(groups["network"])
-    average.load_state_dict(groups["average"])
+    for kind, module in modules.items():
+        module.load_state_dict(groups[kind])
     slots: dict[int, dict[str, Tensor]] = {}
     for key, tensor in groups["optimizer"].items():
         index, _, slot = key.partition(" ")
@@ -267,14 +337,15 @@ def describe(
     device: torch.device,
     trainings: list[Training],
     command: str,
+    start: str | None,
 ) -> None:
-    """Measure the written half-precision prior, draw its grid, write its card."""
+    """Measure the written prior, draw its grid, write its card; `start` is what it came from."""
     settings = PriorSettings(
         weights=str(folder), steps=GRID_STEPS, guidance=GRID_GUIDANCE, skip="none", memory="fast"
     )
     prior = load_prior(settings, resolution=recipe.data.resolution, device=device)
     assert isinstance(prior, DiffusionPrior) and isinstance(prior.denoiser, UNetDenoiser)
-    images, labels = sample_images(prior, recipe.seed, PER_CLASS)
+    images, labels = sample_images(prior, recipe.seed, PER_CLASS, test.class_names)
     save_grid(folder / "grid.png", images, labels, test.class_names)
     weights = prior.autoencoder.autoencoder, prior.denoiser.network, prior.denoiser.embedding
     facts = {
@@ -288,6 +359,8 @@ def describe(
         "torch": torch.__version__,
         "command": published(command),
     }
+    if start is not None:
+        facts["start"] = {"prior": published(recipe.start, "start"), "identity": start}
     data = replace(recipe.data, cache=None)
     shared = without_paths(replace(recipe, data=data, output=None, threads=None))
     write_json(folder / "training.json", facts)
@@ -309,13 +382,15 @@ def reconstruction_psnr(space: AutoencoderPrior, images: Images) -> float:
 
 
 @torch.no_grad()
-def sample_images(prior: DiffusionPrior, seed: int, per_class: int) -> tuple[Tensor, Tensor]:
-    """(C * per_class, 3, H, W) uint8 images drawn from noise alone, and their labels."""
-    assert prior.class_names is not None
+def sample_images(
+    prior: DiffusionPrior, seed: int, per_class: int, class_names: tuple[str, ...]
+) -> tuple[Tensor, Tensor]:
+    """(C * per_class, 3, H, W) uint8 images of classes drawn from noise alone, and their labels."""
     device = prior.denoiser.null.device
-    labels = torch.arange(len(prior.class_names)).repeat_interleave(per_class)
+    own = match_classes(class_names, prior)
+    labels = torch.arange(len(class_names)).repeat_interleave(per_class)
     samples = []
-    for index, part in enumerate(labels.split(50)):
+    for index, part in enumerate(own[labels].split(50)):
         shape = (len(part), *prior.latent_shape)
         noise = torch.randn(shape, generator=draws.generator(seed, "samples", index)).to(device)
         images = prior.decode(torch.zeros_like(noise), prior.condition(part.to(device)), noise)
@@ -338,6 +413,9 @@ def prior_card(recipe: PriorRecipe, name: str, facts: Mapping[str, Any]) -> str:
     )
     autoencoder, unet, embedding = facts["parameters"]
     seconds = facts["seconds"]
+    started = ""
+    if start := facts.get("start"):
+        started = f"| started from | {_code(start['prior'])} ({start['identity']}) |\n"
     return f"""---
 {front.to_yaml()}
 ---
@@ -351,7 +429,7 @@ A class-conditional latent diffusion model for latentdc, of diffusers components
 |---|---|
 | data | training split of {_code(recipe.data.source)} at {recipe.data.resolution} px |
 | reconstruction of {facts["held_out_images"]:,} held-out images | {facts["psnr_db"]:.2f} dB PSNR |
-| steps (autoencoder, UNet) | {facts["steps"][0]:,}, {facts["steps"][1]:,} |
+{started}| steps (autoencoder, UNet) | {facts["steps"][0]:,}, {facts["steps"][1]:,} |
 | compute | {seconds[0] / 60:.0f} + {seconds[1] / 60:.0f} minutes on {facts["machine"]}, \
 {facts["threads"]} threads, torch {facts["torch"]} |
 | command | {_code(facts["command"])} |

@@ -304,6 +304,7 @@ class ScorerTraining:
         self.done = int(state["done"])
 
 
+@runtime.with_gradients
 def real_classifier(
     scorer: Scorer,
     train: Dataset,
@@ -356,6 +357,7 @@ def real_classifier(
     return classifier, accuracy
 
 
+@runtime.with_gradients
 def trained_as_long(
     scorer: Scorer,
     few: Dataset,

@@ -94,7 +94,7 @@ class Matching:
         require(self.grid_every >= 0, f"distill.grid_every is at least 0, got {self.grid_every}.")
 
     def moves(self, name: Literal["lr_z", "lr_c"]) -> bool:
-        """Whether this rate moves what it is the rate of."""
+        """Whether this rate is above 0, or `auto`."""
         rate: float | str = getattr(self, name)
         return isinstance(rate, str) or rate > 0
 
@@ -266,6 +266,11 @@ def _check_refine(recipe: Any) -> dict[str, Any]:
     require(
         recipe.distill.init != "noise",
         "distill.init=noise, and method.kind=refine starts from sampled images; leave it out.",
+    )
+    require(
+        not recipe.sampling.weights,
+        "sampling.weights=true weighs images by the clusters that they started from, and "
+        "method.kind=refine moves them on; leave it out.",
     )
     _check_sampling(recipe)
     return {**_check_matching(recipe), "distill": replace(recipe.distill, init="sampled")}

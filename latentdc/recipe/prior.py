@@ -8,6 +8,33 @@ from latentdc.recipe.fields import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
+class Flow:
+    """How a flow-matching network counts time and velocity; as these differ, none has a default.
+
+    Attributes:
+        noise_at: time of pure noise, 0 or 1; data is at the other end. SiT has 0, REPA, SD 3 and
+            FLUX have 1.
+        velocity: what is predicted, `data-noise` (SiT) or `noise-data` (REPA, SD 3, FLUX).
+        time_scale: what the network's time is multiplied by: SiT 1, SD 3 1000.
+    """
+
+    noise_at: int | None = None
+    velocity: Literal["data-noise", "noise-data"] | None = None
+    time_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "prior.flow.")
+        require(
+            self.noise_at in (None, 0, 1),
+            f"prior.flow.noise_at is 0 or 1, the time of pure noise, got {self.noise_at}.",
+        )
+        require(
+            self.time_scale is None or self.time_scale > 0,
+            f"prior.flow.time_scale is positive, got {self.time_scale}.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PriorSettings:
     """The space in which synthetic images are optimised.
 
@@ -21,6 +48,7 @@ class PriorSettings:
         guidance: scale of classifier-free guidance; 1 turns it off.
         guided_channels: of a latent that guidance acts in, the first ones; null is all. Released
             DiT code, and the distillation methods built on it, guides 3 of 4.
+        flow: of a flow-matching prior, which needs all of it.
         prompt: of a text-conditional prior: the text that a class starts from, `{}` being its name.
         names: what its classes are called there, where that is not their first synonym.
         autoencoder: folder or Hub id of an autoencoder to take in place of a diffusion prior's own.
@@ -43,6 +71,7 @@ class PriorSettings:
     steps: int = 10
     guidance: float = 3.0
     guided_channels: int | None = None
+    flow: Flow = field(default_factory=Flow)
     prompt: str = "a photo of a {}"
     names: dict[str, str] = field(default_factory=dict)
     autoencoder: str | None = None

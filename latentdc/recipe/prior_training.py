@@ -58,6 +58,32 @@ class AutoencoderTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Terms:
+    """Weights of what is added to the denoising loss (`latentdc.priors.small`); 0 leaves it out.
+
+    Attributes:
+        representativeness: Minimax's nearness to the most different real latent; published 0.002.
+        diversity: Minimax's distance from the most alike predicted latent; published 0.008.
+        memory: latents of each class that both compare with, the latest; published 64.
+        magnitude: RSM's mean absolute predicted latent; no weight is published.
+        inversion: IMS3's likeness of noised and inverted latents; published 0.002.
+    """
+
+    representativeness: float = 0.0
+    diversity: float = 0.0
+    memory: int = 64
+    magnitude: float = 0.0
+    inversion: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "unet.terms.")
+        for name in ("representativeness", "diversity", "magnitude", "inversion"):
+            value = getattr(self, name)
+            require(value >= 0, f"unet.terms.{name} is at least 0, got {value}.")
+        require(self.memory >= 1, f"unet.terms.memory is at least 1 latent, got {self.memory}.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class UNetTraining:
     """Shape and training of a small class-conditional UNet (diffusers' UNet2DConditionModel).
 
@@ -72,6 +98,7 @@ class UNetTraining:
         lr: peak learning rate (AdamW, cosine).
         drop: share of labels replaced by the null class, for classifier-free guidance.
         ema: decay of the averaged weights that are kept.
+        terms: added to the loss.
     """
 
     channels: list[int] = field(default_factory=lambda: [64, 128])
@@ -84,6 +111,7 @@ class UNetTraining:
     lr: float = 1e-3
     drop: float = 0.1
     ema: float = 0.999
+    terms: Terms = field(default_factory=Terms)
 
     def __post_init__(self) -> None:
         check_fields(self, "unet.")
@@ -105,6 +133,8 @@ class PriorRecipe:
     """Training of a small latent diffusion prior on the training split of a data set.
 
     Attributes:
+        start: prior to fine-tune (a shipped name, a folder or a Hub id): its autoencoder stays, and
+            its UNet is trained further; null trains both anew.
         flip: mirror images at random (not for digits).
         licence: of the weights, for the card.
         output: folder of the prior; null makes `runs/priors/<name of the recipe>`.
@@ -113,6 +143,7 @@ class PriorRecipe:
     data: Data = field(default_factory=Data)
     autoencoder: AutoencoderTraining = field(default_factory=AutoencoderTraining)
     unet: UNetTraining = field(default_factory=UNetTraining)
+    start: str | None = None
     flip: bool = False
     licence: str = "apache-2.0"
     seed: int = 0
@@ -122,7 +153,7 @@ class PriorRecipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        expand_home(self, "", "output")
+        expand_home(self, "", "output", "start")
         require(self.seed >= 0, f"seed is at least 0, got {self.seed}.")
         require(
             self.threads is None or self.threads >= 1,

@@ -34,7 +34,7 @@ def run(kind="dm", steps=2, folder=None, **settings):
     context = Context(ipc=3, train=DATA, objective=objective)
     if folder is not None:
         context = checkpoint.in_folder(folder, context)
-    matching = Matching(steps=steps, lr_z=0.1, checkpoint_every=2, **settings)
+    matching = Matching(**{"steps": steps, "lr_z": 0.1, "checkpoint_every": 2, **settings})
     return refine(CORESET, prior, (FIRST, matching), context)
 
 
@@ -67,6 +67,10 @@ def test_a_refinement_goes_on_in_either_stage(tmp_path):
         checkpoint.in_folder(tmp_path / "begun", Context(ipc=3, train=DATA)),
     )
     assert torch.equal(run(steps=4, folder=tmp_path / "begun").z, whole.z)
+
+
+def test_a_set_keeps_the_facts_of_both_stages():
+    assert {"seconds", "lr_z"} <= {*run(steps=1, lr_z="auto").provenance}
 
 
 def test_a_recipe_takes_both_sections_and_refuses_what_either_would():

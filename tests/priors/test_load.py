@@ -170,13 +170,6 @@ def test_what_a_config_leaves_out_is_what_its_own_scheduler_takes(tmp_path, own,
     assert prior.schedule.alphas == pytest.approx(wanted, rel=1e-6)
 
 
-def test_flow_matching_has_no_betas_whatever_its_config_keeps(tmp_path):
-    small.save(tmp_path)
-    write_schedule(tmp_path, _class_name="FlowMatchEulerDiscreteScheduler", beta_start=0.0005)
-    with pytest.raises(InputError, match="FlowMatchEulerDiscreteScheduler and has no betas"):
-        small.load(tmp_path, steps=2)
-
-
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("end", [{}, {"set_alpha_to_one": True}, {"rescale_betas_zero_snr": True}])
 def test_a_schedule_is_walked_as_diffusers_walks_it(tmp_path, spacing, end):

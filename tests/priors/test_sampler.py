@@ -1,6 +1,10 @@
 import pytest
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler, DDPMScheduler
+from diffusers import (
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    DDPMScheduler,
+)
 
 from latentdc.errors import InputError
 from latentdc.priors.diffusion import mean_skip, x0_skip
@@ -255,8 +259,10 @@ def test_a_later_start_goes_on_where_the_whole_way_passes():
 
 @pytest.mark.parametrize("options", [{"steps_offset": 1, "set_alpha_to_one": False}, {}])
 @pytest.mark.parametrize("stop", [0, 3])
-def test_inversion_is_diffusers_ddim_backwards(options, stop):
-    scheduler, predict, z = DDIMScheduler(clip_sample=False, **options), toy_network(), draw(1)
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_inversion_is_diffusers_ddim_backwards(options, stop, prediction):
+    scheduler = DDIMScheduler(clip_sample=False, prediction_type=prediction, **options)
+    predict, z = toy_network(), draw(1)
     ours = invert(predict, z, make_schedule(scheduler, 5), stop=stop)
     backwards = DDIMInverseScheduler.from_config(scheduler.config)
     backwards.set_timesteps(5)
@@ -276,6 +282,18 @@ def test_inversion_undoes_ddim_where_the_noise_does_not_depend_on_x(prediction):
     back = sample(lambda x, _: constant, x, schedule)
     bound = 1e-9 if prediction == "epsilon" else 0.02
     torch.testing.assert_close(back, z, atol=bound, rtol=bound)
+
+
+@pytest.mark.parametrize("steps", [4, 7, 14, 50])
+def test_the_first_step_out_of_pure_noise_has_a_real_mean(steps):
+    scheduler = DDIMScheduler(
+        rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"
+    )
+    schedule, x = make_schedule(scheduler, steps), draw(1)
+    assert schedule.alphas[0] == 0
+    noise = keyed_noise(0, [("one", number) for number in range(len(x))], x)
+    made = sample(lambda x, _: 0.5 * x, x, schedule, eta=1.0, noise=noise)
+    assert made.dtype == x.dtype and made.isfinite().all()
 
 
 def test_an_images_noise_is_its_own_whatever_is_denoised_beside_it():

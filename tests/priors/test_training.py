@@ -3,17 +3,24 @@ import json
 import pytest
 import torch
 import yaml
+from diffusers import DDIMScheduler
+from safetensors.torch import load_file
 from torch import nn
 
+from latentdc.config import shipped_folder
 from latentdc.errors import InputError, RunError
 from latentdc.priors import training
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.small import (
+    ClassMemory,
     autoencoder_loss,
     build_autoencoder,
     build_scheduler,
     build_unet,
+    clean_and_noise,
     denoising_loss,
+    inversion_term,
+    minimax_terms,
 )
 from latentdc.priors.train import main
 from latentdc.priors.training import prior_card, reconstruction_psnr, train_network
@@ -58,6 +65,52 @@ def test_the_denoising_loss_is_the_error_of_the_predicted_noise():
     torch.testing.assert_close(loss, (predicted - noise).square().mean())
 
 
+def test_minimax_compares_with_the_latest_latents_of_a_class():
+    """1 - min_j cos(z, real_j) and max_j cos(z, predicted_j), over first-in-first-out memories."""
+    source = torch.Generator().manual_seed(0)
+    memory, kept = ClassMemory(3, 2, 18), {0: [], 1: []}
+    z = torch.randn(3, 2, 3, 3, generator=source, requires_grad=True)
+    assert all(term == 0 for term in minimax_terms(memory, z, torch.tensor([0, 1, 2])))
+    for label in (0, 1, 0, 0):
+        pair = torch.randn(2, 1, 2, 3, 3, generator=source)
+        memory.keep(torch.tensor([label]), *pair)
+        kept[label].append(pair.flatten(2))
+    near, apart = minimax_terms(memory, z, torch.tensor([0, 1, 2]))  # nothing of class 2 is known
+    expected = torch.zeros(2)
+    for label in (0, 1):
+        cosines = [
+            torch.cosine_similarity(z[label].flatten()[None, None], pair, dim=2)
+            for pair in kept[label][-2:]
+        ]
+        expected[0] += (1 - min(one[0] for one in cosines)).squeeze() / 2
+        expected[1] += max(one[1] for one in cosines).squeeze() / 2
+    torch.testing.assert_close(torch.stack([near, apart]), expected)
+    [gradient] = torch.autograd.grad(near + apart, z)
+    assert gradient[:2].abs().sum() > 0 and gradient[2].abs().sum() == 0
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_predictions_stand_for_clean_latents_and_noise(prediction):
+    scheduler = DDIMScheduler.from_config(build_scheduler().config, prediction_type=prediction)
+    z, noise, timesteps = torch.randn(2, 2, 4, 4), torch.randn(2, 2, 4, 4), torch.tensor([10, 700])
+    x = scheduler.add_noise(z, noise, timesteps)
+    exact = noise if prediction == "epsilon" else scheduler.get_velocity(z, noise, timesteps)
+    clean, eps = clean_and_noise(scheduler, x, exact, timesteps)
+    torch.testing.assert_close(clean, z, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(eps, noise, atol=1e-4, rtol=1e-4)
+
+
+def test_the_inversion_term_compares_noised_with_inverted_latents():
+    scheduler, t = build_scheduler(), torch.tensor([100, 800])
+    z, noise, predicted = (torch.randn(2, 2, 4, 4) for _ in range(3))
+    a = scheduler.alphas_cumprod[t].view(2, 1, 1, 1)
+    noisy = a.sqrt() * z + (1 - a).sqrt() * noise
+    inverted = a.sqrt() * z + (1 - a).sqrt() * predicted
+    expected = 1 - torch.cosine_similarity(noisy.flatten(1), inverted.flatten(1)).mean()
+    torch.testing.assert_close(inversion_term(scheduler, z, noisy, predicted, t), expected)
+    assert float(inversion_term(scheduler, z, noisy, noise, t)) < 1e-6
+
+
 def test_psnr_of_a_known_error():
     class Shifted(AutoencoderPrior):
         def __init__(self):
@@ -80,14 +133,17 @@ SETTINGS = AutoencoderTraining(steps=6, lr=0.1, ema=0.9)
 def trained(path, *, stop=None):
     """A linear layer after its training, or none where that was stopped at a step."""
     torch.manual_seed(0)
-    network = nn.Linear(4, 2)
+    network, memory = nn.Linear(4, 2), ClassMemory(1, 2, 2)
 
     def loss(step):
         if step == stop:
             raise KeyboardInterrupt
-        return network(torch.full((1, 4), 0.1 * step)).square().sum()
+        made = network(torch.full((1, 4), 0.1 * step))
+        near, apart = minimax_terms(memory, made, torch.tensor([0]))
+        memory.keep(torch.tensor([0]), torch.ones_like(made), made)
+        return made.square().sum() + near + apart
 
-    train_network(network, loss, SETTINGS, path, every=2, title="test")
+    train_network(network, loss, SETTINGS, path, every=2, title="test", memory=memory)
     return network.weight.detach()
 
 
@@ -171,6 +227,43 @@ def test_a_prior_is_trained_continued_and_loaded(tmp_path, monkeypatch):
     z = prior.encode(torch.zeros(1, 3, 16, 16))
     assert prior.decode(z, prior.condition(torch.tensor([9])), z).shape == (1, 3, 16, 16)
     assert prior.class_names == tuple("0123456789")
+
+
+def test_the_digits_prior_is_fine_tuned(tmp_path, monkeypatch):
+    """With all terms of the loss; the autoencoder stays as it is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "GRID_STEPS", 1)
+    monkeypatch.setattr(training, "PER_CLASS", 1)
+    monkeypatch.setattr(training, "reconstruction_psnr", lambda *_: 50.0)
+    weights = {"representativeness": 0.002, "diversity": 0.008, "magnitude": 0.1, "inversion": 0.1}
+    terms = [f"unet.terms.{name}={weight}" for name, weight in weights.items()]
+    options = ["unet.steps=3", "unet.lr=0.0001", "unet.terms.memory=4", "output=run"]
+    main(["priors/digits", "--from", "digits", *TINY, *terms, *options])
+    for network, far in (("unet", 0.01), ("vae", 0.0)):
+        file = f"{network}/diffusion_pytorch_model.safetensors"
+        tuned = load_file(tmp_path / "run/prior" / file)
+        start = load_file(shipped_folder("assets/priors") / "digits" / file)
+        moved = max(
+            float((tuned[name].float() - start[name].float()).abs().max()) for name in start
+        )
+        assert far / 1000 <= moved <= far
+    facts = json.loads((tmp_path / "run/prior/training.json").read_text())
+    assert facts["steps"] == [0, 3] and facts["start"]["prior"] == "digits"
+    assert "| started from | `digits` (" in (tmp_path / "run/prior/README.md").read_text()
+
+
+def test_a_prior_of_another_kind_is_not_fine_tuned(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small.autoencoder().save_pretrained(tmp_path / "own/vae")
+    small.dit(classes=10).save_pretrained(tmp_path / "own/transformer")
+    build_scheduler().save_pretrained(tmp_path / "own/scheduler")
+    index = {"id2label": {str(label): str(label) for label in range(10)}}
+    (tmp_path / "own/model_index.json").write_text(json.dumps(index))
+    with pytest.raises(SystemExit) as stop:
+        main(["priors/digits", "--from", "own", "output=run"])
+    assert stop.value.code == 2 and not (tmp_path / "run/recipe.yaml").exists()
+    told = capsys.readouterr().err
+    assert "start=own is a DiTTransformer2DModel; fine-tuned is a UNet2DConditionModel" in told
 
 
 @pytest.mark.slow

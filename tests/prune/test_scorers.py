@@ -16,7 +16,13 @@ from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
 from latentdc.prune.measures import accuracy
-from latentdc.prune.scorers import ScorerTraining, given_scorer, refuse_chance
+from latentdc.prune.scorers import (
+    ScorerTraining,
+    given_scorer,
+    real_classifier,
+    refuse_chance,
+    trained_as_long,
+)
 from latentdc.recipe import Data, Scorer
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import subset_indices, subset_names, wordnet_ids
@@ -341,3 +347,14 @@ def test_infobatch_sees_fewer_images_in_the_middle_and_all_at_the_end(monkeypatc
     list(run.run())
     counts = [sum(n for epoch, n in seen if epoch == e) for e in range(8)]
     assert counts[0] == counts[7] == 32 and max(counts[1:7]) < 32
+
+
+def test_a_classifier_of_real_images_is_trained_where_a_sampler_wants_it(tmp_path):
+    scorer = Scorer(network="convnet3@16", epochs=12, lr=0.1, batch=4)
+    settings = {"normalization": HALF, "seed": 0, "accelerator": Accelerator()}
+    with torch.no_grad():  # as guided sampling runs
+        found, share = real_classifier(
+            scorer, colours(32), colours(32, seed=1), folder=tmp_path, **settings
+        )
+        student = trained_as_long(scorer, colours(8), 32, **settings)
+    assert share > 0.7 and not found.training and not student.training

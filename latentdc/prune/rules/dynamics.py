@@ -66,7 +66,7 @@ def change_of(before: Tensor, after: Tensor) -> Tensor:
 
 
 def tdds(change: Tensor, span: int, decay: float) -> Tensor:
-    """(N,) how much the change of an image's predictions fluctuates; high where it is learned yet.
+    """(N,) how much the change of an image's predictions fluctuates; high while it is learned.
 
     Zhang et al., "Spanning Training Progress: Temporal Dual-Depth Scoring", CVPR 2024,
     https://arxiv.org/abs/2311.13613, as their code computes it: K_t = sum_c |p_{t+1,c} (log
