@@ -13,7 +13,7 @@ from latentdc.prune.score_table import ScoreTable
 from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 
-QUICK = Scorer(network="convnet3@16", epochs=2, lr=0.1, batch=8)
+QUICK = Scorer(network="convnet3@16", epochs=5, lr=0.1, batch=8)
 SMALL = colours(64)
 LARGE = replace(SMALL, images=SMALL.images.repeat_interleave(2, 2).repeat_interleave(2, 3))
 FEWER = SMALL.select(torch.arange(4, 64))

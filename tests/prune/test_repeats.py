@@ -15,7 +15,7 @@ from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES
 from tests.prune.toys import colours
 
-SCORER = Scorer(network="convnet3@16", epochs=6, lr=0.1, batch=4)
+SCORER = Scorer(network="convnet3@16", epochs=12, lr=0.1, batch=4)
 SETTINGS = RuleSettings(span=3, subsets=4, base="loss", strata=3, neighbours=2)
 
 

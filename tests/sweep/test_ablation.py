@@ -16,9 +16,8 @@ from tests.priors.test_unconditional import unet
 
 FAST = ["distill.steps=2", "evaluate.seeds=2", "evaluate.steps=3", "prune.scorer.epochs=1"]
 SMALL = ["objective.network=convnet3@8", "objective.batch=8", "threads=1"]
-NARROW = ["prune.scorer.network=convnet3@8", "evaluate.students=[convnet3@8]", "prior.steps=2"]
 OUT = Path("runs/ablation")
-SOME = ["sweeps/ablation", "--only", "variant=recipe,c-only,no-pruning", *FAST, *SMALL, *NARROW]
+SOME = ["sweeps/ablation", "--only", "variant=recipe,c-only,no-pruning", *FAST, *SMALL]
 
 
 @pytest.fixture(scope="module")
