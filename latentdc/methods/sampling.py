@@ -180,7 +180,13 @@ class _Maker:
                 f"{processes} processes share {classes} classes; start at most {classes}."
             )
         settings.check_steps(len(self.prior.schedule.timesteps))
+        self._check_windows(len(self.prior.schedule.timesteps) - 1)
         one = self.prior.condition(self.prior_labels[:1].to(self.prior.device))
+        if one is None and settings.start == "noise" and {*on} <= {"deviation", "entropy"}:
+            raise InputError(
+                "this prior knows no classes, and nothing else tells the sampler of them: take "
+                "sampling.start=anchors, or a guide towards the class, such as sampling.mode."
+            )
         if "text_mode" in on and one is None:
             raise InputError(
                 "sampling.text_mode pulls the conditional branch, and this prior is unconditional; "
@@ -204,6 +210,22 @@ class _Maker:
             self.networks  # noqa: B018
         if "entropy" in on or self.choice.needs_classifier:
             self.classifier  # noqa: B018
+
+    def _check_windows(self, last: int) -> None:
+        """Refuse guides that none of the steps that are walked would obey."""
+        for name, guide in self.settings.guides.items():
+            first, after = guide.window or (0, last + 1)
+            acting = range(max(first, self.start), after)
+            if not acting:
+                raise InputError(
+                    f"sampling.{name}.window={[first, after]} ends before step {self.start}, where "
+                    f"sampling.strength={self.settings.strength} starts; end it later."
+                )
+            if name == "mode" and self.settings.eta > 0 and acting[0] == last:
+                raise InputError(
+                    f"sampling.mode pulls in units of the noise that a step adds, and step {last}, "
+                    "the last, adds none; begin its window earlier, or write sampling.eta=0."
+                )
 
     def facts(self, accelerator: Accelerator) -> dict[str, Any]:
         """What a saved state belongs to."""

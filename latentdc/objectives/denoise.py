@@ -25,6 +25,8 @@ from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import Denoising
 
+AT_ONCE = 16  # latents that the network is given together where prior.memory is `auto`
+
 
 class Denoise:
     """The denoising loss of clean latents, each by itself; the objective of a latent space.
@@ -78,7 +80,7 @@ class Denoise:
         """
         numbers, noise = self._draws(step, labels)
         noise, total = noise.to(synthetic), synthetic.new_zeros(())
-        most = len(labels) if self.prior.plan is None else self.prior.plan.together(len(labels))
+        most = AT_ONCE if self.prior.plan is None else self.prior.plan.together(len(labels))
         for number in numbers.unique().tolist():
             for rows in (numbers == number).nonzero().squeeze(1).split(most):
                 loss = self.losses(synthetic[rows], noise[rows], number, labels[rows]).sum()

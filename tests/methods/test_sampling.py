@@ -198,12 +198,28 @@ def few(count):
         ({"prior": AutoencoderPrior(small.autoencoder(), resolution=8)}, "takes a diffusion prior"),
         ({"data": few(2), **MODE}, "3 anchors are made of each class, and 'one' has 2 different"),
         ({"mode": {"scale": 1, "window": [1, 5]}, "anchors": CENTRES}, "outside of the 4 steps"),
+        (
+            {"start": "anchors", "strength": 0.5, "anchors": CENTRES}
+            | {"mode": {"scale": 1, "window": [0, 2]}},
+            "ends before step 2",
+        ),
+        (
+            {"start": "anchors", "strength": 0.25, "anchors": CENTRES, "mode": {"scale": 1}},
+            "step 3, the last, adds none",
+        ),
     ],
 )
 def test_what_cannot_be_sampled_is_refused_first(options, message, monkeypatch):
     monkeypatch.setattr(DiffusionPrior, "sample", lambda *_, **__: pytest.fail("sampled"))
     with pytest.raises(InputError, match=message):
         run(**options)
+
+
+def test_a_prior_that_knows_no_classes_is_told_of_them_by_anchors(monkeypatch):
+    prior = small.prior(steps=4)
+    monkeypatch.setattr(prior, "condition", lambda labels: None)
+    with pytest.raises(InputError, match=r"knows no classes.*sampling.start=anchors"):
+        run(prior=prior, deviation={"scale": 1})
 
 
 @pytest.mark.parametrize("lacking", ["classifier", "snapshots"])
