@@ -6,6 +6,7 @@ the second its start, in place of encoded real images. With the objective `denoi
 nobody has published it.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -48,11 +49,16 @@ def refine(
         assert context.save_state is not None
         context.save_state(state._replace(step=state.step + ahead))
 
+    def told(measures: Mapping[str, Any]) -> None:
+        assert context.on_step is not None
+        context.on_step({**measures, "step": measures["step"] + ahead})
+
     kept = begun and begun._replace(step=begun.step - ahead)
     surround = replace(
         context,
         load_state=lambda: kept,
         save_state=None if context.save_state is None else save,
+        on_step=None if context.on_step is None else told,
     )
     # Of real images the start needs none of its own.
     refined = match(

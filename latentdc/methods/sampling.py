@@ -29,6 +29,7 @@ from latentdc.methods.anchors import AT_ONCE, class_rows, clustered, encoded, mo
 from latentdc.methods.context import Context, State
 from latentdc.methods.decode import synthetic_set
 from latentdc.methods.latents import Latents, own_classes
+from latentdc.methods.log import diverged
 from latentdc.methods.pools import Candidates, gaussian_group, judged, select
 from latentdc.objectives.gradient import real_gradient
 from latentdc.priors.base import Prior
@@ -106,13 +107,22 @@ def _sample_classes(maker: "_Maker", own: range, accelerator: Accelerator) -> di
 
     quiet = not accelerator.is_main_process
     for turn in tqdm(range(max(counts)), "sample", disable=quiet, mininterval=1):
+        began = time.perf_counter()
         if turn < len(left):
             label, first = left[turn]
             numbers = range(first, min(first + settings.batch, maker.count))
             z = maker.sample(label, numbers, finished[label])
+            if not z.isfinite().all():
+                name, scales = maker.real.class_names[label], ", ".join(settings.guides)
+                raise diverged(
+                    f"sampled latents of {name!r} are not finite",
+                    f"Lower the scales of {scales}" if scales else "Take other weights",
+                )
             if settings.weights or (maker.choice.kind and maker.choice.sees == "latents"):
                 maker.summary(label)  # while the class is known
             finished[label] = torch.cat([finished[label], z])
+        if context.on_step is not None:
+            context.on_step({"step": done, "seconds": round(time.perf_counter() - began, 4)})
         done += sum(turn < count for count in counts)
         if (turn + 1) % settings.checkpoint_every == 0 or turn + 1 == max(counts):
             save()

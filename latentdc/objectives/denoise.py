@@ -54,7 +54,8 @@ class Denoise:
     ) -> None:
         self.settings, self.prior, self.seed = settings, prior, seed
         self.space = prior.autoencoder
-        self.places = match_classes(tuple(class_names), prior)
+        self.class_names = tuple(class_names)
+        self.places = match_classes(self.class_names, prior)
         steps = len(prior.schedule.timesteps)
         # Counted from 0 at the cleanest, as published: 1 to 11 of 50.
         self.numbers = range(1, int(settings.share * steps))
@@ -118,7 +119,7 @@ class Denoise:
         """(N,) numbers of steps and (N, C, h, w) noises of the images of some classes."""
         numbers, noises = [], []
         for label, count in zip(*labels.unique_consecutive(return_counts=True), strict=True):
-            source = generator(self.seed, "denoise", step, int(label))
+            source = generator(self.seed, "denoise", step, self.class_names[int(label)])
             size = (int(count),)
             numbers.append(
                 torch.randint(self.numbers.start, self.numbers.stop, size, generator=source)

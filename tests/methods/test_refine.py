@@ -1,5 +1,6 @@
 """Refinement: sampled images are where matching starts."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -60,6 +61,9 @@ def test_a_refinement_goes_on_in_either_stage(tmp_path):
     assert "objective" in kept.facts
     again = run(steps=4, folder=tmp_path)  # samples nothing: its provenance has no seconds
     assert torch.equal(again.z, whole.z) and "seconds" not in again.provenance
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [*range(len(lines))]
+    assert ["loss" in line for line in lines] == [False] * (len(lines) - 4) + [True] * 4
     sampling(
         CORESET,
         small.prior(steps=4),

@@ -1,5 +1,6 @@
 """Guided sampling as a method, on a prior small enough for tests."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import checkpoint
-from latentdc.errors import InputError
+from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization, to_uint8
 from latentdc.methods.anchors import class_rows, clustered, encoded
 from latentdc.methods.context import Context
@@ -170,6 +171,24 @@ def test_a_run_killed_inside_a_class_goes_on_to_the_same_set(tmp_path, monkeypat
     assert run(tmp_path, **options).z.equal(whole.z) and len(asked) == 6 - calls
     with pytest.raises(InputError, match=r"was made with sampling .* give it a folder of its own"):
         run(tmp_path, **{**options, "eta": 0.5})
+
+
+def test_each_batch_tells_its_time(tmp_path):
+    run(tmp_path, batch=2)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [*range(6)]  # 3 images of 3 classes, 2 at once
+    assert all(line["seconds"] > 0 for line in lines)
+
+
+def test_latents_that_are_not_finite_end_the_run_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        DiffusionPrior, "sample", lambda *_, **__: torch.full((3, 4, 4, 4), torch.nan)
+    )
+    with pytest.raises(
+        RunError, match=r"latents of 'zero' are not finite.*Lower the scales of mode"
+    ):
+        run(tmp_path, **MODE)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.slow
