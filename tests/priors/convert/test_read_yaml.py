@@ -49,7 +49,7 @@ UNET, STAGE = "unet_config__params__", "first_stage_config__params__"
         ({"cond_stage_config": "__is_first_stage__"}, "'__is_first_stage__'"),
         ({"cond_stage_config__target": "a.FrozenCLIPEmbedder"}, "in diffusers layout already"),
         ({"unet_config": None}, "there is no mapping unet_config"),
-        ({"beta_schedule": "cosine"}, "beta_schedule takes one of 'linear'"),
+        ({"beta_schedule": "cosine"}, "beta_schedule takes 'linear', got 'cosine'"),
         ({"parameterization": "x0"}, "parameterization takes one of 'eps', 'v', got 'x0'"),
     ],
 )
