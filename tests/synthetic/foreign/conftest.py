@@ -14,7 +14,6 @@ def one_cache(tmp_path_factory):
     patch.setattr(judge, "STEPS", 80)
     patch.setenv("LATENTDC_CACHE", str(tmp_path_factory.mktemp("cache")))
     tables = str(tmp_path_factory.mktemp("datasets"))
-    patch.setattr(judge, "STEPS", 80)  # the patterns of these tests are easy to tell apart
     patch.setattr(datasets.config, "HF_DATASETS_CACHE", tables)
     yield
     patch.undo()
