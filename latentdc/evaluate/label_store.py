@@ -45,7 +45,7 @@ class LabelStore:
         facts = {"version": VERSION, **facts}
         return cls(parent / fingerprint(facts), facts)
 
-    def misfit(self, given: Path) -> str | None:
+    def difference(self, given: Path) -> str | None:
         """How the labels in the folder `given` differ from these; None where they do not.
 
         Raises:
@@ -108,8 +108,8 @@ class LabelStore:
         """
         if not self.folder.exists():
             return 0
-        if (misfit := self.misfit(self.folder)) is not None:
-            raise InputError(misfit)
+        if (difference := self.difference(self.folder)) is not None:
+            raise InputError(difference)
         files = sorted(self.folder.glob("epoch-?????.safetensors"))
         for path in files:
             self.read(int(path.stem.removeprefix("epoch-")))

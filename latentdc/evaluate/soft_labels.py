@@ -156,10 +156,10 @@ def fitting_store(
         LabelStore.under(folder, _store_facts(protocol, digest, labelled, teachers))
         for digest, labelled in sets.items()
     ]
-    misfits = [store.misfit(given) for store in stores]
-    if None not in misfits:
-        raise InputError(misfits[0] or "")
-    return stores[misfits.index(None)]
+    differences = [store.difference(given) for store in stores]
+    if None not in differences:
+        raise InputError(differences[0] or "")
+    return stores[differences.index(None)]
 
 
 def _store_facts(

@@ -87,8 +87,8 @@ def _of_class(name: str, one: Candidates, ipc: int, settings: Select, seed: int)
     if kind == "nearest":
         return nearest(_of(one.places), _of(one.mean) if one.anchors is None else one.anchors, ipc)
     groups = in_groups(_of(one.places), ipc)
-    misfit = moments_misfit(groups, _of(one.mean), _of(one.std), skew=settings.skew)
-    return rows_of(int(misfit.argmin()), ipc)
+    offset = moments_offset(groups, _of(one.mean), _of(one.std), skew=settings.skew)
+    return rows_of(int(offset.argmin()), ipc)
 
 
 def _of(known: Tensor | None) -> Tensor:
@@ -177,7 +177,7 @@ def nearest(places: Tensor, to: Tensor, count: int) -> Tensor:
     return chosen
 
 
-def moments_misfit(groups: Tensor, mean: Tensor, std: Tensor, *, skew: float) -> Tensor:
+def moments_offset(groups: Tensor, mean: Tensor, std: Tensor, *, skew: float) -> Tensor:
     """(G,) how badly the moments of each group fit those of its class.
 
     Zhao et al., "Taming Diffusion for Dataset Distillation with High Representativeness" (D3HR),
@@ -192,14 +192,14 @@ def moments_misfit(groups: Tensor, mean: Tensor, std: Tensor, *, skew: float) ->
         std: (D,) of it.
         skew: w.
     """
-    misfit: Tensor = (groups.mean(dim=1) - mean).norm(dim=1)
+    offset: Tensor = (groups.mean(dim=1) - mean).norm(dim=1)
     if groups.shape[1] > 1:
-        misfit = misfit + (groups.std(dim=1) - std).norm(dim=1)
+        offset = offset + (groups.std(dim=1) - std).norm(dim=1)
     centred = groups - groups.mean(dim=2, keepdim=True)
     variance = centred.square().mean(dim=2).clamp_min(1e-12)
     skewness = centred.pow(3).mean(dim=2) / variance.pow(1.5)  # (G, K)
-    misfit += skew * skewness.norm(dim=1)
-    return misfit
+    offset += skew * skewness.norm(dim=1)
+    return offset
 
 
 def gaussian_group(
@@ -218,16 +218,16 @@ def gaussian_group(
         std: likewise.
         ipc: samples of a group.
         groups: to draw.
-        skew: weight of the skewness, see `moments_misfit`.
+        skew: weight of the skewness, see `moments_offset`.
         source: of the draws, on the CPU.
     """
     mu, sigma = mean.flatten().cpu(), std.flatten().cpu()
     best, least = mu.expand(ipc, -1), torch.inf
     for some in torch.arange(groups).split(max(1, 2**22 // (ipc * len(mu)))):
         drawn = mu + sigma * torch.randn(len(some), ipc, len(mu), generator=source)
-        misfit = moments_misfit(drawn, mu, sigma, skew=skew)
-        if float(misfit.min()) < least:
-            best, least = drawn[misfit.argmin()], float(misfit.min())
+        offset = moments_offset(drawn, mu, sigma, skew=skew)
+        if float(offset.min()) < least:
+            best, least = drawn[offset.argmin()], float(offset.min())
     return best.view(ipc, *mean.shape).to(mean)
 
 

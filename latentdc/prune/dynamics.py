@@ -171,7 +171,7 @@ class Dynamics:
             self.passes.append(found)
         return state
 
-    def look(self, classifier: Classifier) -> None:
+    def note(self, classifier: Classifier) -> None:
         """Note what a training that was begun said last, where a rule looks at changes."""
         for _ in self._blocks(classifier, features=False) if self._measures.history else ():
             pass

@@ -327,7 +327,7 @@ def _trained(
     if state is not None:
         training.restore(state)
     if first <= training.done < last:
-        found.look(classifier)
+        found.note(classifier)
     for epoch in training.run(last):
         ends = epoch + 1 == last
         if epoch + 1 >= first:

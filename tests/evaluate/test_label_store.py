@@ -58,12 +58,12 @@ def test_more_epochs_than_are_stored_are_drawn_from_them():
 
 def test_labels_of_something_else_are_refused_by_what_differs(tmp_path):
     _, store = round_trip(tmp_path, "float16", None)
-    assert store.misfit(store.folder) is None
+    assert store.difference(store.folder) is None
     other = LabelStore.under(tmp_path, {**FACTS, "set": "b2", "epochs": 9})
     assert other.folder != store.folder
-    assert "of another set, epochs: set is a1 there and b2 here" in other.misfit(store.folder)
+    assert "of another set, epochs: set is a1 there and b2 here" in other.difference(store.folder)
     with pytest.raises(InputError, match="holds no stored labels"):
-        store.misfit(tmp_path / "nothing")
+        store.difference(tmp_path / "nothing")
 
 
 def test_a_link_leads_to_labels_elsewhere_and_goes_when_they_are_gone(tmp_path):

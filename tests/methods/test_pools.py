@@ -87,12 +87,12 @@ def test_nearest_takes_the_mean_or_one_for_each_anchor():
 
 def test_moments_are_the_papers_with_the_skewness_over_features():
     groups, mean, std = normal(4, 3, 6), normal(6), normal(6).abs()
-    found = pools.moments_misfit(groups, mean, std, skew=0.1)
+    found = pools.moments_offset(groups, mean, std, skew=0.1)
     for group, value in zip(groups, found, strict=True):
         skews = [((x - x.mean()) ** 3).mean() / ((x - x.mean()) ** 2).mean() ** 1.5 for x in group]
         written = (group.mean(0) - mean).norm() + (group.std(0) - std).norm()
         torch.testing.assert_close(value, written + 0.1 * torch.stack(skews).norm())
-    one = pools.moments_misfit(groups[:, :1], mean, std, skew=0.0)
+    one = pools.moments_offset(groups[:, :1], mean, std, skew=0.0)
     torch.testing.assert_close(one, (groups[:, 0] - mean).norm(dim=1))
 
 
@@ -109,10 +109,10 @@ def test_the_drawn_group_fits_better_than_most():
     found = pools.gaussian_group(mean, std, 4, groups=200, skew=0.1, source=generator(0, "groups"))
     assert found.shape == (4, 2, 3)
     others = mean + std * torch.randn(200, 4, 2, 3, generator=generator(1, "others"))
-    misfit = pools.moments_misfit(
+    offset = pools.moments_offset(
         torch.cat([found[None], others]).flatten(2), mean.flatten(), std.flatten(), skew=0.1
     )
-    assert int((misfit[1:] < misfit[0]).sum()) < 10
+    assert int((offset[1:] < offset[0]).sum()) < 10
 
 
 def written_out(centres, real, chosen, alpha=0.4, beta=0.9):
