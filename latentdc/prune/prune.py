@@ -90,14 +90,17 @@ def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int
 def _chosen(table: ScoreTable, train: Dataset, prune: Prune, seed: int) -> Coreset:
     """See `choose_coreset`; the table is in the order of `train`."""
     counts = class_counts(train).tolist()
-    if not prune.keeps_all:
-        rows = different_rows(train.hashes, train.labels)
-        table = table.select(rows) if len(rows) < len(train) else table
+    every = prune.keeps_all
+    rows = torch.arange(len(train)) if every else different_rows(train.hashes, train.labels)
+    for key in (train.labels, train.hashes):  # equals are told apart by content, not by position
+        rows = rows[key[rows].argsort(stable=True)]
+    table = table.select(rows)
     scores, choice = _choice(table, prune, seed)
     if RULES[prune.score].stage == "groups":
         chosen = _groups(table, prune, seed, counts)
     else:
         chosen = choose_rows(choice, table.labels, prune, counts)
+    chosen = chosen[rows[chosen].argsort()]
     name, order = prune.score, prune.order
     if RULES[name].chooses:
         order = "middle" if name == "moderate" else "easy"

@@ -137,7 +137,9 @@ def test_features_can_be_brought(tmp_path, capsys):
     import numpy as np
 
     dataset = colours(20)
-    np.save(tmp_path / "f.npy", np.arange(20, dtype=np.float32)[:, None])
+    features = np.arange(20, dtype=np.float32)[:, None]
+    features[8:10] += 0.5  # nearer to the means than what lies on their other side
+    np.save(tmp_path / "f.npy", features)
     prune = Prune(score="kcenter", count=2, features=str(tmp_path / "f.npy"))
     chosen = prune_dataset(dataset, prune).indices(dataset)
     assert "f.npy does not say which image each row is of" in capsys.readouterr().err
