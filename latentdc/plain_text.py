@@ -1,16 +1,47 @@
-"""Names that people chose, where something would act on them: Markdown, matplotlib, terminals."""
+"""Tables as text, and names that people chose where something would act on them.
 
+What acts is Markdown, LaTeX, a spreadsheet, matplotlib or a terminal. HTML is escaped by jinja2.
+"""
+
+import csv
+import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$"},
+}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of a table as it is written, and as it is sorted and drawn by.
+
+    Attributes:
+        text: such as `56.5 ± 1.2`.
+        value: in the unit of the text; None where there is none.
+        error: what stands after ±.
+    """
+
+    text: str
+    value: float | None = None
+    error: float | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Rows = Sequence[Sequence[str | Number]]
 
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", r"\|")
 
 
-def markdown_table(
-    rows: Sequence[Sequence[str]], *, left: int = 1, cell: Callable[[str], str] = _cell
-) -> str:
+def markdown_table(rows: Rows, *, left: int = 1, cell: Callable[[str], str] = _cell) -> str:
     """A Markdown table, whose first row is the header.
 
     Args:
@@ -20,19 +51,59 @@ def markdown_table(
     """
     header, *body = rows
     align = ["---"] * left + ["---:"] * (len(header) - left)
-    lines = [[cell(text) for text in row] for row in (header, *body)]
+    lines = [[cell(str(text)) for text in row] for row in (header, *body)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], align, *lines[1:]))
 
 
-def aligned_table(rows: Sequence[Sequence[str]]) -> str:
+def aligned_table(rows: Rows) -> str:
     """Aligned columns, whose first row is the header; names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    header, *body = rows
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    header, *body = texts
     lines = [header, ["-" * width for width in widths], *body]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
         for line in lines
     )
+
+
+def latex_table(rows: Rows, caption: str, *, left: int = 1) -> str:
+    """A `table` of LaTeX with the rules of booktabs; arguments as of `markdown_table`."""
+    columns = "l" * left + "r" * (len(rows[0]) - left)
+    header, *body = (f"{' & '.join(in_latex(str(cell)) for cell in row)} \\\\" for row in rows)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{in_latex(caption)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            *(r"\toprule", header, r"\midrule", *body, r"\bottomrule"),
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def csv_table(rows: Sequence[Sequence[object]]) -> str:
+    """Comma-separated values, whose first row is the header; None is an empty cell.
+
+    Text that a spreadsheet would take for a formula has a quote before it.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([in_csv(c) if isinstance(c, str) else c for c in row] for row in rows)
+    return text.getvalue().rstrip("\n")
+
+
+def in_csv(text: str) -> str:
+    """Text that no spreadsheet takes for a formula; an ordinary one stays as it is."""
+    return f"'{text}" if re.match(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]", text) else text
+
+
+def in_latex(text: str) -> str:
+    """Text in which LaTeX finds nothing to act on, in one line; minus signs of numbers are ones."""
+    escaped = "".join(_LATEX.get(character, character) for character in in_one_line(text))
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped)
 
 
 def in_markdown(value: object) -> str:

@@ -10,7 +10,8 @@ from latentdc.io import write_text
 from latentdc.plain_text import on_terminal
 from latentdc.recipe.fields import nearest
 
-TABLE, PICTURE = "comparison.md", "comparison.png"
+ENDINGS = {"text": "txt", "markdown": "md", "latex": "tex", "csv": "csv"}
+FIGURES = ("png", "pdf", "svg")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,17 +34,30 @@ def _parser() -> argparse.ArgumentParser:
         "--top5", action="store_true", help="of the right class among five, in place of the first"
     )
     parser.add_argument(
+        "--format",
+        choices=list(ENDINGS),
+        help="of the tables (default: markdown, or what the ending of --output says)",
+    )
+    parser.add_argument(
+        "--figure",
+        action="append",
+        choices=FIGURES,
+        help="kind of picture; may be given several times (default: png)",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         default=Path("runs/comparison"),
-        help=f"folder of {TABLE} and {PICTURE} (default: runs/comparison)",
+        help="folder of comparison.md and comparison.png (default: runs/comparison), or a file "
+        f"that ends in one of {', '.join(f'.{ending}' for ending in ENDINGS.values())}",
     )
     return parser
 
 
 def _compare(options: argparse.Namespace) -> None:
     cli.one_process("latentdc compare")
-    from latentdc.results.comparison import to_markdown
+    kind, path = _place(options.output, options.format)
+    from latentdc.results.comparison import FORMATS
     from latentdc.results.runs import read_runs
 
     frame, value = read_runs(options.runs), "top5" if options.top5 else "accuracy"
@@ -58,21 +72,39 @@ def _compare(options: argparse.Namespace) -> None:
             f"--against {options.against}: there is no such set{nearest(options.against, names)}; "
             f"there are {', '.join(names)}."
         )
-    text = on_terminal(to_markdown(frame, options.against, value))
-    write_text(options.output / TABLE, text + "\n")
-    print(f"{text}\n\ntables: {options.output / TABLE}")
+    text = FORMATS[kind](frame, options.against, value)
+    write_text(path, text + "\n")
+    print(f"{on_terminal(text)}\n\ntables: {path}")
     try:
         from latentdc.results.frontier import save_frontier
 
-        panels = save_frontier(options.output / PICTURE, frame, value)
+        pictures = [path.with_suffix(f".{figure}") for figure in options.figure or ["png"]]
+        panels = save_frontier(pictures, frame, value)
     except ImportError:
         print('no picture: it needs matplotlib (pip install ".[plots]").')
         return
     print(
-        f"picture: {options.output / PICTURE}"
+        f"picture: {', '.join(map(str, pictures))}"
         if panels
         else "no picture: the bytes of no set are known."
     )
+
+
+def _place(output: Path, kind: str | None) -> tuple[str, Path]:
+    """The format of the tables, and their file.
+
+    Raises:
+        InputError: the file's ending says another format.
+    """
+    said = {f".{ending}": name for name, ending in ENDINGS.items()}.get(output.suffix)
+    if said is None or output.is_dir():
+        kind = kind or "markdown"
+        return kind, output / f"comparison.{ENDINGS[kind]}"
+    if kind not in (None, said):
+        raise InputError(
+            f"--output {output} ends as {said} does, and --format is {kind}; leave one of them out."
+        )
+    return said, output
 
 
 if __name__ == "__main__":

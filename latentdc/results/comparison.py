@@ -1,4 +1,4 @@
-"""A comparison as Markdown: a table for each protocol, test set and preprocessing; differences.
+"""A comparison: a table for each protocol, test set and preprocessing; differences; their formats.
 
 Differences are paired by seed. A seed gives both trainings the same initial weights, so the
 difference of their accuracies varies less than either, and its standard error is that of n
@@ -8,14 +8,22 @@ neither another distillation of the set nor another test set.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
 import pandas as pd
 
-from latentdc.plain_text import markdown_table
-from latentdc.results.frame import UNSEEN, by_seed, over_seeds, percent, plus_minus, unseen_students
+from latentdc.plain_text import (
+    Number,
+    Rows,
+    aligned_table,
+    csv_table,
+    latex_table,
+    markdown_table,
+    on_terminal,
+)
+from latentdc.results.frame import UNSEEN, by_seed, over_seeds, plus_minus, unseen_students
 from latentdc.results.result import deviation
 from latentdc.results.robustness import robustness
 
@@ -52,29 +60,97 @@ def paired_difference(
     return Difference(fmean(differences), error and error / math.sqrt(count), count)
 
 
-def to_markdown(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
+class Table(NamedTuple):
+    """A caption and rows, of which the first is the header and the first column names sets."""
+
+    caption: str
+    rows: Rows
+
+
+def tables(
+    frame: pd.DataFrame, against: str | None = None, value: str = "accuracy"
+) -> tuple[str | None, list[Table]]:
     """All tables. Sets under other protocols, test sets or preprocessing never share a column.
 
     Args:
         frame: of `read_runs`.
         against: set from which the others are subtracted; None takes the first of each table.
         value: `accuracy` or `top5`.
+
+    Returns:
+        What is to be said of them together, if anything, and the tables.
     """
     groups = [group for _, group in groups_of(frame, value)]
-    parts = []
+    note = None
     if len(groups) > 1:
-        parts.append(
+        note = (
             f"{len(groups)} tables: protocols, test sets or preprocessing differ, so their numbers "
             "are not comparable."
         )
     captions = [_caption(group, value) for group in groups]
+    found = []
     for group, caption in zip(groups, captions, strict=True):
         seen = _preprocessing(group) if captions.count(caption) > 1 else ""
-        table = _accuracies(group, value)
-        parts += [f"{caption}{seen}:", table, *_differences(group, against, value)]
+        found.append(Table(f"{caption}{seen}", _accuracies(group, value)))
+        found += _differences(group, against, value)
     if value == "accuracy":  # DD-Ranking's scores are of the first guess
-        parts += _robustness(frame)
-    return "\n\n".join(parts)
+        found += _robustness(frame)
+    return note, found
+
+
+def to_markdown(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
+    """Markdown tables under their captions; arguments as of `tables`."""
+    return _under_captions(frame, against, value, markdown_table)
+
+
+def to_text(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
+    """Aligned columns under their captions; arguments as of `tables`."""
+    return _under_captions(frame, against, value, aligned_table)
+
+
+def to_latex(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
+    """Tables for LaTeX with booktabs; arguments as of `tables`."""
+    note, found = tables(frame, against, value)
+    lines = ["% needs \\usepackage{booktabs}", *([f"% {note}"] if note else [])]
+    return "\n\n".join([*lines, *(latex_table(table.rows, table.caption) for table in found)])
+
+
+def to_csv(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
+    """A line for each set and student of every table; numbers as shares, unrounded.
+
+    `difference` and `error` are of the accuracies paired by seed, as the tables have them; other
+    arguments are as of `tables`.
+    """
+    about = ["protocol", *CONDITIONS, "labels"]
+    measures = ["seeds", "mean", "std", "bytes", "seconds", "minus", "difference", "error"]
+    rows: list[list[object]] = [["set", "kind", "ipc", "student", *about, *measures]]
+    for _, group in groups_of(frame, value):
+        base = _base(group, against)
+        for line in lines_of(group):
+            first = line.iloc[0]
+            other = None if base is None or line.index.equals(base.index) else base
+            seconds = line["seconds"].dropna()
+            for student, students in columns(group):
+                values = by_seed(line, students, value)
+                pair = other is not None and paired_difference(line, other, students, value)
+                found = [len(values), fmean(values) if values else None, deviation(values)]
+                facts = [size_of(line), None if seconds.empty else float(seconds.iloc[0])]
+                minus = None if other is None else other["name"].iloc[0]
+                paired = [pair.mean, pair.error] if pair else [None, None]
+                names = [first["name"], first["set"], int(first["ipc"]), student]
+                rows.append([*names, *first[about], *found, *facts, minus, *paired])
+    return csv_table(rows)
+
+
+def _under_captions(
+    frame: pd.DataFrame, against: str | None, value: str, render: Callable[[Rows], str]
+) -> str:
+    note, found = tables(frame, against, value)
+    parts = [part for table in found for part in (f"{table.caption}:", render(table.rows))]
+    return on_terminal("\n\n".join([*([note] if note else []), *parts]))
+
+
+FORMATS = {"text": to_text, "markdown": to_markdown, "latex": to_latex, "csv": to_csv}
 
 
 def groups_of(frame: pd.DataFrame, value: str) -> Iterator[tuple[object, pd.DataFrame]]:
@@ -126,13 +202,32 @@ def _fact(value: object) -> str:
     return str(value)
 
 
-def _accuracies(group: pd.DataFrame, value: str) -> str:
-    rows = [["set", "ipc", "bytes", *(name for name, _ in columns(group))]]
+def _accuracies(group: pd.DataFrame, value: str) -> Rows:
+    timed = bool(group["seconds"].notna().any())
+    facts = ["bytes", *(["seconds"] if timed else [])]
+    rows: list[list[str | Number]] = [
+        ["set", "ipc", *facts, *(name for name, _ in columns(group))],
+    ]
     for line in lines_of(group):
-        size = size_of(line)
-        values = [percent(by_seed(line, students, value)) for _, students in columns(group)]
-        rows.append([*_set(line), "-" if size is None else f"{size:,}", *values])
-    return markdown_table(rows)
+        seconds = line["seconds"].dropna()
+        took = [_count(None if seconds.empty else float(seconds.iloc[0]))] if timed else []
+        values = [by_seed(line, students, value) for _, students in columns(group)]
+        accuracies = [
+            _points(fmean(found), deviation(found)) if found else Number("-") for found in values
+        ]
+        rows.append([*_set(line), _count(size_of(line)), *took, *accuracies])
+    return rows
+
+
+def _count(value: float | None) -> Number:
+    """Bytes or seconds."""
+    return Number("-") if value is None else Number(f"{value:,.0f}", value)
+
+
+def _points(mean: float, error: float | None, sign: str = "", note: str = "") -> Number:
+    """Shares, in %."""
+    text = plus_minus(mean, error, sign) + note
+    return Number(text, 100 * mean, None if error is None else 100 * error)
 
 
 def _set(line: pd.DataFrame) -> tuple[str, str]:
@@ -141,44 +236,52 @@ def _set(line: pd.DataFrame) -> tuple[str, str]:
     return first["name"], {"full": "all", "kept": "kept"}.get(first["set"], str(first["ipc"]))
 
 
-def _differences(group: pd.DataFrame, against: str | None, value: str) -> list[str]:
-    """The other sets minus one, paired by seed; nothing where there is no other."""
+def _base(group: pd.DataFrame, against: str | None) -> pd.DataFrame | None:
+    """The set that others are subtracted from; None where there are no two."""
     lines = lines_of(group)
     named = [line for line in lines if against in (None, line["name"].iloc[0])]
-    if not named or len(lines) < 2:
+    return named[0] if named and len(lines) > 1 else None
+
+
+def _differences(group: pd.DataFrame, against: str | None, value: str) -> list[Table]:
+    """The other sets minus one, paired by seed; nothing where there is no other."""
+    base = _base(group, against)
+    if base is None:
         return []
-    base = named[0]
     header = f"minus {base['name'].iloc[0]} (ipc {base['ipc'].iloc[0]})"
-    rows = [[header, "ipc", *(name for name, _ in columns(group))]]
-    for line in lines:
-        if line is not base:
+    rows: list[list[str | Number]] = [[header, "ipc", *(name for name, _ in columns(group))]]
+    for line in lines_of(group):
+        if not line.index.equals(base.index):
             values = [_difference(line, base, each, value) for _, each in columns(group)]
             rows.append([*_set(line), *values])
-    text = "Differences paired by seed, in percentage points, mean ± standard error:"
-    return [text, markdown_table(rows)]
+    text = "Differences paired by seed, in percentage points, mean ± standard error"
+    return [Table(text, rows)]
 
 
-def _difference(line: pd.DataFrame, base: pd.DataFrame, students: list[str], value: str) -> str:
+def _difference(line: pd.DataFrame, base: pd.DataFrame, students: list[str], value: str) -> Number:
     found = paired_difference(line, base, students, value)
     if found is None:
-        return "-"
+        return Number("-")
     most = max(len(by_seed(one, students, value)) for one in (line, base))
     fewer = f" ({found.seeds} seed{'s' if found.seeds > 1 else ''})" if found.seeds < most else ""
-    return plus_minus(found.mean, found.error, "+") + fewer
+    return _points(found.mean, found.error, "+", fewer)
 
 
-def _robustness(frame: pd.DataFrame) -> list[str]:
+def _robustness(frame: pd.DataFrame) -> list[Table]:
     found = robustness(frame)
     if found.empty:
         return []
     names = ["HLR", "IOR", "LRS", "IOR augmented", "IOR plain", "ARS"]
     about = ["set", "ipc", "student", "protocol"]
-    rows = [[*about, *names]]
+    rows: list[list[str | Number]] = [[*about, *names]]
     for one in found.to_dict("records"):
-        numbers = ["-" if pd.isna(one[name]) else f"{one[name]:.3f}" for name in names]
+        numbers = [
+            Number("-") if pd.isna(one[name]) else Number(f"{one[name]:.3f}", one[name])
+            for name in names
+        ]
         rows.append([*(str(one[key]) for key in about), *numbers])
     text = (
         "DD-Ranking's scores of mean accuracies as shares (the package's own are of percentage "
-        "points); the real row is trained for as many steps as the set:"
+        "points); the real row is trained for as many steps as the set"
     )
-    return [text, markdown_table(rows)]
+    return [Table(text, rows)]

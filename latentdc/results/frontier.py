@@ -11,6 +11,7 @@ from latentdc.io import writing
 from latentdc.plain_text import in_picture
 from latentdc.results.comparison import columns, groups_of, lines_of, size_of
 from latentdc.results.frame import by_seed
+from latentdc.results.result import deviation
 
 MARKS = "osD^vP*X"
 
@@ -28,15 +29,23 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
     return kept
 
 
-def save_frontier(path: Path, frame: pd.DataFrame, value: str = "accuracy") -> int:
+def save_frontier(
+    paths: Path | Sequence[Path], frame: pd.DataFrame, value: str = "accuracy"
+) -> int:
     """Draw a panel for each protocol (rows) and student (columns), whole or not at all.
 
-    Sets whose bytes are not known are left out. The frame is one of `read_runs`, the value
-    `accuracy` or `top5`.
+    Error bars are sample standard deviations over seeds, as in the tables. Sets whose bytes are not
+    known are left out.
+
+    Args:
+        paths: of the same picture, as PNG, PDF or SVG by their endings.
+        frame: of `read_runs`.
+        value: `accuracy` or `top5`.
 
     Returns:
         Panels that were drawn; without any there is no picture.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     known = frame[frame.groupby(["name", "ipc"])["bytes"].transform("max") > 0]
@@ -67,15 +76,18 @@ def save_frontier(path: Path, frame: pd.DataFrame, value: str = "accuracy") -> i
     figure.legend(
         found.values(), found.keys(), loc="outside lower center", ncols=min(6, len(found))
     )
-    with writing(path) as part:
-        figure.savefig(part, format="png", dpi=130)
+    for path in [paths] if isinstance(paths, Path) else paths:
+        kind = path.suffix.removeprefix(".")
+        dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # same data, same file
+        with writing(path) as part, rc_context({"svg.hashsalt": "latentdc"}):
+            figure.savefig(part, format=kind, dpi=130, metadata=dated.get(kind))
     return sum(len(named) for _, named in drawn)
 
 
 def _panel(
     panel: Any, group: pd.DataFrame, students: Sequence[str], names: Sequence[str], value: str
 ) -> None:
-    """Every set a mark with its range, and a step line along the frontier."""
+    """Every set a mark with its error bar, and a step line along the frontier."""
     points = []
     for line in lines_of(group):
         values = by_seed(line, students, value)
@@ -87,7 +99,7 @@ def _panel(
         panel.errorbar(
             [size],
             [mean],
-            [[max(0, mean - 100 * min(values))], [max(0, 100 * max(values) - mean)]],
+            [100 * (deviation(values) or 0)],
             fmt=MARKS[place % len(MARKS)],
             color=f"C{place % 10}",
             capsize=2,

@@ -1,13 +1,16 @@
+import csv
+import io
 import math
 import statistics
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from latentdc import cli
 from latentdc.recipe.labels import Labels, Teacher
 from latentdc.results.__main__ import main
-from latentdc.results.comparison import groups_of, paired_difference, to_markdown
+from latentdc.results.comparison import FORMATS, groups_of, paired_difference, to_markdown
 from latentdc.results.frame import by_seed, to_frame, unseen_students
 from latentdc.results.frontier import frontier, save_frontier
 from latentdc.results.robustness import (
@@ -271,6 +274,59 @@ def test_the_command_writes_tables_and_a_picture_of_known_bytes(tmp_path, capsys
     assert "| kept | kept | - |" in printed
     assert (out / "comparison.md").read_text().strip() in printed
     assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+HOSTILE = ('=HYPERLINK("x")', "+1", "@a", "\\input{x}_5 % & $", "-2\x1b[31m")
+
+
+@pytest.mark.parametrize("ending, kind", [("csv", "csv"), ("tex", "latex"), ("txt", "text")])
+def test_the_ending_of_the_output_or_the_option_says_the_format(tmp_path, capsys, ending, kind):
+    rows = {"mine": ((0.5, 0.75),), "random": ((0.25, 0.25),)}
+    given = evaluation(tmp_path / "x", table(None, {"mine": {"seconds": 7.0}}, **rows))
+    main([given, "--against", "random", "--output", str(tmp_path / f"t.{ending}")])
+    main([given, "--against", "random", "--output", str(tmp_path / "f"), "--format", kind])
+    written = (tmp_path / f"t.{ending}").read_text()
+    assert (tmp_path / f"f/comparison.{ending}").read_text() == written
+    assert capsys.readouterr().out.count(written) == 2
+    with pytest.raises(SystemExit) as end:
+        main([given, "--output", str(tmp_path / "t.csv"), "--format", "markdown"])
+    assert end.value.code == 2 and "ends as csv does" in capsys.readouterr().err
+
+
+def test_csv_has_a_line_for_each_set_and_student_with_unrounded_shares(tmp_path):
+    rows = {"mine": ((0.5, 0.75), (0.25, 0.5)), "random": ((0.25, 0.25), (0.125, 0.125))}
+    frame = read_runs([evaluation(tmp_path, table(None, {"mine": {"image_bytes": 9}}, **rows))])
+    found = pd.read_csv(io.StringIO(FORMATS["csv"](frame, "random", "accuracy")))
+    assert list(found["set"]) == ["mine", "mine", "random", "random"]
+    one = found.iloc[0]
+    assert (one["student"], one["seeds"], one["mean"], one["bytes"]) == ("convnet3@4", 2, 0.625, 9)
+    assert one["std"] == pytest.approx(statistics.stdev([0.5, 0.75]))
+    assert (one["minus"], one["difference"], one["error"]) == ("random", 0.375, 0.125)
+    assert found["difference"].isna().tolist() == [False, False, True, True]
+
+
+def test_no_name_acts_in_a_spreadsheet_or_in_latex(tmp_path):
+    frame = read_runs([evaluation(tmp_path, table(**{name: RANDOM for name in HOSTILE}))])
+    found = list(csv.reader(io.StringIO(FORMATS["csv"](frame))))
+    names = [row[0] for row in found[1:]]
+    assert names == [f"'{name}" for name in HOSTILE[:3]] + [HOSTILE[3], f"'{HOSTILE[4]}"]
+    text = FORMATS["latex"](frame)
+    assert r"\textbackslash{}input\{x\}\_5 \% \& \$ & 1 & - & 25.0 $\pm$ 7.1 \\" in text
+    assert r"$-$2 [31m & 1" in text
+    assert text.count(r"\begin{tabular}{lrrr}") == 1 and text.count(r"\toprule") == 2
+
+
+def test_pictures_are_png_pdf_and_svg_and_the_same_for_the_same_data(tmp_path):
+    pytest.importorskip("matplotlib")
+    known = {"all": {"image_bytes": 1000}}
+    given = evaluation(tmp_path, table(None, known, **{"</text><script>": RANDOM}))
+    words = [given, "--figure", "svg", "--figure", "pdf", "--output"]
+    for folder in "ab":
+        main([*words, str(tmp_path / folder)])
+    for ending, start in (("svg", b"<?xml"), ("pdf", b"%PDF")):
+        one, again = ((tmp_path / f"{folder}/comparison.{ending}").read_bytes() for folder in "ab")
+        assert one.startswith(start) and b"<script>" not in one and one == again
+    assert not (tmp_path / "a/comparison.png").exists()
 
 
 @pytest.mark.parametrize("content", ["{", '{"rows": [{"set": "x"}]}', '{"version": 5}', "[]"])
