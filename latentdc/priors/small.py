@@ -4,7 +4,7 @@ Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 
 https://arxiv.org/abs/2112.10752; the autoencoder without an adversarial loss.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -103,9 +103,9 @@ def denoising_loss(
     labels: Tensor,
     noise: Tensor,
     timesteps: Tensor,
-    terms: Callable[[Tensor, Tensor], Tensor] | None = None,
-) -> Tensor:
-    """() mean squared error of the predicted noise, or v (Eq. 2 of Rombach et al.).
+    min_snr: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean squared error of the predicted noise, or v (Eq. 2 of Rombach et al.).
 
     Args:
         unet: under training.
@@ -115,15 +115,33 @@ def denoising_loss(
         labels: (B,) of classes, the number of classes meaning none.
         noise: (B, C, h, w) standard normal.
         timesteps: (B,).
-        terms: () what is added, of (B, C, h, w) noisy latents and the prediction at them.
+        min_snr: see `snr_weights`; None weighs all timesteps alike.
+
+    Returns:
+        () loss, (B, C, h, w) noisy latents and (B, C, h, w) the prediction at them.
     """
     noisy = contiguous(scheduler.add_noise(latents, noise, timesteps))
     predicted = unet(noisy, timesteps, encoder_hidden_states=embedding(labels)).sample
     target = noise
     if scheduler.config["prediction_type"] == "v_prediction":
         target = scheduler.get_velocity(latents, noise, timesteps)
-    loss: Tensor = (predicted - target).square().mean()
-    return loss if terms is None else loss + terms(noisy, predicted)
+    errors = (predicted - target).square()
+    if min_snr is not None:
+        errors = errors * snr_weights(scheduler, timesteps, min_snr).view(-1, 1, 1, 1).to(errors)
+    return errors.mean(), noisy, predicted
+
+
+def snr_weights(scheduler: DDIMScheduler, timesteps: Tensor, limit: float) -> Tensor:
+    """(B,) weights of the prediction's error, by which a clean latent's counts min(SNR, limit).
+
+    Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", ICCV 2023,
+    https://arxiv.org/abs/2303.09556, with SNR = a / (1 - a) of the cumulated alpha a: min(SNR,
+    limit) / SNR where the network predicts noise, min(SNR, limit) / (SNR + 1) where it predicts v.
+    """
+    alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    snr = alphas / (1 - alphas)
+    v = scheduler.config["prediction_type"] == "v_prediction"
+    return snr.clamp(max=limit) / (snr + 1 if v else snr)
 
 
 def clean_and_noise(

@@ -191,6 +191,7 @@ def _train_unet(
     assert isinstance(unet, UNet2DConditionModel) and isinstance(embedding, ClassEmbedding)
     null, count = len(embedding.config["class_names"]), len(scheduler.alphas_cumprod)
     terms, classes, memory = settings.terms, labels.unique(), None
+    adds = terms != Terms(memory=terms.memory)
     if terms.representativeness or terms.diversity:
         memory = ClassMemory(len(classes), terms.memory, latents[0].numel()).to(device)
 
@@ -203,25 +204,25 @@ def _train_unet(
         known = labels[chosen].masked_fill(dropped, null)
         z = latents[chosen]
 
-        def added(noisy: Tensor, predicted: Tensor) -> Tensor:
-            clean, _ = clean_and_noise(scheduler, noisy, predicted, timesteps)
-            total = clean.new_zeros(())
-            if terms.magnitude:
-                total = total + terms.magnitude * clean.abs().mean()
-            if memory is not None:
-                own = torch.searchsorted(classes, labels[chosen][~dropped])
-                real, made = z[~dropped], clean[~dropped]
-                near, apart = minimax_terms(memory, made, own)
-                total = total + terms.representativeness * near + terms.diversity * apart
-                memory.keep(own, real, made)
-            if terms.inversion:
-                at_clean = unet(z, timesteps, encoder_hidden_states=embedding(known)).sample
-                likeness = inversion_term(scheduler, z, noisy, at_clean, timesteps)
-                total = total + terms.inversion * likeness
+        total, noisy, predicted = denoising_loss(
+            unet, embedding, scheduler, z, known, noise, timesteps, settings.min_snr
+        )
+        if not adds:
             return total
-
-        more = added if terms != Terms(memory=terms.memory) else None
-        return denoising_loss(unet, embedding, scheduler, z, known, noise, timesteps, more)
+        clean, _ = clean_and_noise(scheduler, noisy, predicted, timesteps)
+        if terms.magnitude:
+            total = total + terms.magnitude * clean.abs().mean()
+        if memory is not None:
+            own = torch.searchsorted(classes, labels[chosen][~dropped])
+            real, made = z[~dropped], clean[~dropped]
+            near, apart = minimax_terms(memory, made, own)
+            total = total + terms.representativeness * near + terms.diversity * apart
+            memory.keep(own, real, made)
+        if terms.inversion:
+            at_clean = unet(z, timesteps, encoder_hidden_states=embedding(known)).sample
+            likeness = inversion_term(scheduler, z, noisy, at_clean, timesteps)
+            total = total + terms.inversion * likeness
+        return total
 
     return train_network(
         pair, loss, settings, path, every=recipe.checkpoint_every, title="unet", memory=memory

@@ -98,6 +98,8 @@ class UNetTraining:
         lr: peak learning rate (AdamW, cosine).
         drop: share of labels replaced by the null class, for classifier-free guidance.
         ema: decay of the averaged weights that are kept.
+        min_snr: limit of a timestep's weight, as in `latentdc.priors.small.snr_weights`; published
+            5; null weighs the errors of all timesteps alike.
         terms: added to the loss.
     """
 
@@ -111,6 +113,7 @@ class UNetTraining:
     lr: float = 1e-3
     drop: float = 0.1
     ema: float = 0.999
+    min_snr: float | None = None
     terms: Terms = field(default_factory=Terms)
 
     def __post_init__(self) -> None:
@@ -124,6 +127,10 @@ class UNetTraining:
             len(self.channels) == len(self.attention),
             f"unet.attention has one flag per level of unet.channels, got "
             f"{len(self.attention)} flags for {len(self.channels)} levels.",
+        )
+        require(
+            self.min_snr is None or self.min_snr > 0,
+            f"unet.min_snr is positive or null, got {self.min_snr}.",
         )
         require(0 < self.drop < 1, f"unet.drop is a share in (0, 1), got {self.drop}.")
 

@@ -53,16 +53,26 @@ def test_the_autoencoder_loss_is_its_formula():
     torch.testing.assert_close(loss, error.abs().mean() + 0.5 * edges + 0.1 * kl)
 
 
-def test_the_denoising_loss_is_the_error_of_the_predicted_noise():
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_the_denoising_loss_is_the_error_of_the_predicted_noise(prediction):
     unet, embedding, scheduler = small.unet().eval(), small.embedding(), build_scheduler()
+    scheduler.register_to_config(prediction_type=prediction)
     latents, noise = torch.randn(2, 2, 4, 4), torch.randn(2, 2, 4, 4)
     labels, timesteps = torch.tensor([0, 3]), torch.tensor([10, 900])
     abar = scheduler.alphas_cumprod[timesteps].view(2, 1, 1, 1)
     noisy = abar.sqrt() * latents + (1 - abar).sqrt() * noise
     with torch.no_grad():
         predicted = unet(noisy, timesteps, encoder_hidden_states=embedding(labels)).sample
-        loss = denoising_loss(unet, embedding, scheduler, latents, labels, noise, timesteps)
-    torch.testing.assert_close(loss, (predicted - noise).square().mean())
+        given = unet, embedding, scheduler, latents, labels, noise, timesteps
+        (loss, *_), (weighted, *_) = denoising_loss(*given), denoising_loss(*given, min_snr=5.0)
+    v = abar.sqrt() * noise - (1 - abar).sqrt() * latents
+    errors = (predicted - (noise if prediction == "epsilon" else v)).square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(loss, errors.mean())
+    snr = [float(a / (1 - a)) for a in abar.flatten()]
+    assert snr[0] > 5 > snr[1]
+    divisor = [ratio if prediction == "epsilon" else ratio + 1 for ratio in snr]
+    expected = (5 / divisor[0] * errors[0] + snr[1] / divisor[1] * errors[1]) / 2
+    torch.testing.assert_close(weighted, expected)
 
 
 def test_minimax_compares_with_the_latest_latents_of_a_class():
