@@ -1,12 +1,23 @@
 """Pictures of image sets: the images of each class side by side, large enough to be seen."""
 
+from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from latentdc.images import to_uint8
+from latentdc.errors import InputError
+from latentdc.images import Images, kind_of, to_uint8
 from latentdc.io import writing
+from latentdc.plain_text import in_picture, printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GAP = 4  # pixels between images
 CAPTION = 16  # pixels above the images of a class for its name
@@ -14,7 +25,7 @@ SMALLEST, LARGEST = 64, 256  # sides at which images are enlarged to be seen, an
 
 
 def image_grid(
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     class_names: tuple[str, ...] | None = None,
     *,
@@ -38,7 +49,7 @@ def image_grid(
     longest = max(len(row) for row in rows)
     rows_per_line = columns // longest
     lines = -(-len(rows) // rows_per_line)
-    side = _thumbnail(images[0]).width
+    side = _thumbnail(images[:1][0]).width
     row_width = longest * (side + GAP)
     row_height = side + GAP + (CAPTION if class_names else 0)
     width = row_width * min(rows_per_line, len(rows)) + GAP
@@ -47,7 +58,10 @@ def image_grid(
         left = GAP + index % rows_per_line * row_width
         bottom = (index // rows_per_line + 1) * row_height
         for column, member in enumerate(row.tolist()):
-            canvas.paste(_thumbnail(images[member]), (left + column * (side + GAP), bottom - side))
+            canvas.paste(
+                _thumbnail(images[member : member + 1][0]),
+                (left + column * (side + GAP), bottom - side),
+            )
         if class_names:
             _write(canvas, class_names[label], left, bottom - side - CAPTION, row_width - GAP)
     return canvas
@@ -61,10 +75,83 @@ def save_grid(
         image_grid(images, labels, class_names).save(part, "PNG")
 
 
+def figure(
+    images: Images,
+    labels: Tensor,
+    class_names: Sequence[str],
+    *,
+    columns: int,
+    max_classes: int,
+) -> "Figure":
+    """A figure of matplotlib with a line of images for each class, its name beside it.
+
+    Args:
+        images: (N, 3, H, W) uint8, or floats that are shown clamped to [-1, 1].
+        labels: (N,) class of each image, in any order.
+        class_names: in label order.
+        columns: most images of a class that are shown.
+        max_classes: most classes, those with the lowest labels.
+
+    Raises:
+        InputError: feature vectors, or matplotlib is not installed.
+    """
+    if kind_of(images) == "vectors":
+        raise InputError("a figure shows images, and these are feature vectors.")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError(
+            'a figure needs matplotlib; install it with pip install "latentdc[plots]".'
+        ) from error
+    classes = labels.unique()[:max_classes].tolist()
+    rows = [(labels == label).nonzero().flatten()[:columns] for label in classes]
+    side, wide = images.shape[-1], max(map(len, rows))
+    drawn = Figure(figsize=(0.8 * wide + 1.6, 0.85 * len(rows)), layout="constrained")
+    for axis, label, row in zip(
+        drawn.subplots(len(rows), squeeze=False).flat, classes, rows, strict=True
+    ):
+        strip = np.full((side, side * wide, 3), 255, dtype=np.uint8)
+        for place, image in enumerate(_levels(images[row])):
+            strip[:, place * side : (place + 1) * side] = image.permute(1, 2, 0).cpu().numpy()
+        axis.imshow(strip, interpolation="nearest")
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        axis.set_ylabel(in_picture(class_names[label])[:40], rotation=0, ha="right", va="center")
+    return drawn
+
+
+def summary(images: Images, class_names: Sequence[str]) -> str:
+    """A set in a few words, which a terminal prints as they are."""
+    what = f"{images.shape[-1]} px" if kind_of(images) == "images" else f"{images.shape[-1]} values"
+    some = ", ".join(repr(printable(name[:20])) for name in class_names[:3])
+    more = ", ..." if len(class_names) > 3 else ""
+    return (
+        f"{len(images):,} {kind_of(images)} of {what}, "
+        f"{str(images.dtype).removeprefix('torch.')}, {len(class_names)} classes: {some}{more}"
+    )
+
+
+def as_html(text: str, images: Images, labels: Tensor, class_names: tuple[str, ...]) -> str:
+    """A set for notebooks: a line of text, and of images a picture with the names of classes.
+
+    Text is escaped; the names above the images are part of the picture.
+    """
+    shown = f"<p><code>{escape(text)}</code></p>"
+    if kind_of(images) == "vectors" or not len(images):
+        return shown
+    content = BytesIO()
+    image_grid(images, labels, class_names, max_classes=10).save(content, "PNG")
+    data = b64encode(content.getvalue()).decode()
+    return f'{shown}<img alt="some images of each class" src="data:image/png;base64,{data}">'
+
+
+def _levels(images: Tensor) -> Tensor:
+    return to_uint8(images) if images.is_floating_point() else images
+
+
 def _thumbnail(image: Tensor) -> Image.Image:
     """(3, H, W) -> a picture of 64 pixels or a little more, if the image is not larger itself."""
-    levels = to_uint8(image) if image.is_floating_point() else image
-    picture = Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy())
+    picture = Image.fromarray(_levels(image).permute(1, 2, 0).contiguous().cpu().numpy())
     if picture.width >= LARGEST:
         return picture.reduce(picture.width // (LARGEST // 2))
     factor = -(-SMALLEST // picture.width)

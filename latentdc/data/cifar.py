@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from latentdc.data.cache import EncodedSplit
 from latentdc.data.decode import pointer, ppm
+from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import files_fingerprint
 from latentdc.errors import InputError
 from latentdc.io import require_file

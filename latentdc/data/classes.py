@@ -97,12 +97,17 @@ def choose_classes(
     return relabelled[rows], tuple(kept), rows
 
 
-def require_members(labels: Tensor, names: Sequence[str], source: str) -> None:
+def require_members(
+    labels: Tensor,
+    names: Sequence[str],
+    source: str,
+    advice: str = "name the classes to keep with data.classes=[...]",
+) -> None:
     """Refuse a set in which a class has no image."""
     counts = torch.bincount(labels, minlength=len(names))
     empty = [name for name, count in zip(names, counts.tolist(), strict=True) if count == 0]
     if empty:
         raise InputError(
             f"{source} has no images of {len(empty)} of its {len(names)} classes: "
-            f"{', '.join(empty[:10])}; name the classes to keep with data.classes=[...]."
+            f"{', '.join(empty[:10])}; {advice}."
         )

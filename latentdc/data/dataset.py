@@ -5,21 +5,28 @@ of a data set.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from latentdc import ranks
+from latentdc import pictures, ranks
 from latentdc.arguments import class_names_of
+from latentdc.data import convert
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import Images, Kind, MappedImages, kind_of
 from latentdc.io import hash_bytes
+from latentdc.recipe.fields import show
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """One split of a labelled set of images, decoded once at one resolution.
 
@@ -53,8 +60,131 @@ class Dataset:
         if hashes.dtype != torch.int64:
             raise InputError(f"{self.name}: hashes are int64, got {hashes.dtype}.")
 
+    @classmethod
+    def from_arrays(
+        cls,
+        images: object,
+        labels: object,
+        class_names: Sequence[str] | None = None,
+        *,
+        value_range: tuple[float, float] | None = None,
+        resolution: int | None = None,
+        name: str = "arrays",
+    ) -> "Dataset":
+        """A data set of arrays, tensors or lists.
+
+        Args:
+            images: (N, H, W, 3) or (N, 3, H, W), or grey with 1 in place of 3; uint8 levels, or
+                other numbers with a `value_range`.
+            labels: (N,) whole numbers, indices into `class_names`.
+            class_names: in label order; None names the classes by their numbers.
+            value_range: the values of black and white, such as (0, 1); None takes levels alone.
+            resolution: height and width in pixels, to which the central square of each image is
+                resized; None takes square images as they are.
+            name: for messages.
+
+        Raises:
+            InputError: a shape that could be either layout, floats without a range or beyond it,
+                images that are not square (with `resolution` None), labels that do not fit.
+        """
+        return cls(
+            **convert.from_arrays(
+                images,
+                labels,
+                class_names,
+                value_range=value_range,
+                resolution=resolution,
+                name=name,
+            )
+        )
+
+    @classmethod
+    def from_torch(
+        cls,
+        dataset: Any,
+        class_names: Sequence[str] | None = None,
+        *,
+        value_range: tuple[float, float] | None = None,
+        resolution: int | None = None,
+        name: str = "torch data set",
+    ) -> "Dataset":
+        """All of a map-style data set of torch or torchvision, whose rows are (image, label).
+
+        Args:
+            dataset: its images are Pillow's, or (3, H, W) or (H, W, 3) tensors or arrays.
+            class_names: in label order; None takes `dataset.classes`, else the labels' numbers.
+            value_range: as of `from_arrays`, of images that are no levels.
+            resolution: likewise.
+            name: for messages.
+
+        Raises:
+            InputError: as `from_arrays`, or images that change from one call to the next.
+        """
+        return cls(
+            **convert.from_torch(
+                dataset, class_names, value_range=value_range, resolution=resolution, name=name
+            )
+        )
+
+    @classmethod
+    def from_datasets(
+        cls,
+        table: Any,
+        *,
+        image: str | None = None,
+        label: str | None = None,
+        resolution: int | None = None,
+        name: str = "table",
+    ) -> "Dataset":
+        """All rows of one split of Hugging Face's `datasets`.
+
+        Args:
+            table: a `datasets.Dataset`.
+            image: its column of images; None finds it.
+            label: its column of labels; None finds it.
+            resolution: as of `from_arrays`.
+            name: for messages.
+
+        Raises:
+            InputError: no such columns, several that fit, rows without a label, images of several
+                sizes (with `resolution` None) or that cannot be decoded.
+        """
+        return cls(
+            **convert.from_datasets(
+                table, image=image, label=label, resolution=resolution, name=name
+            )
+        )
+
+    @classmethod
+    def from_folder(cls, path: str | Path, *, resolution: int | None = None) -> "Dataset":
+        """All images of a folder with one folder per class, `path/cats/*.jpg`.
+
+        They are held in memory; `open_splits(Data(source=...))` keeps large ones in the cache.
+
+        Args:
+            path: the folder of one split.
+            resolution: as of `from_arrays`.
+
+        Raises:
+            InputError: no such folder, fewer than two classes, images of several sizes (with
+                `resolution` None) or that cannot be decoded.
+        """
+        return cls(**convert.from_folder(path, resolution=resolution))
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"Dataset({pictures.summary(self.images, self.class_names)}, {show(self.name)})"
+
+    def _repr_html_(self) -> str:
+        return pictures.as_html(repr(self), self.images, self.labels, self.class_names)
+
+    def figure(self, *, columns: int = 10, max_classes: int = 10) -> "Figure":
+        """The first images of each class, see `latentdc.pictures.figure`."""
+        return pictures.figure(
+            self.images, self.labels, self.class_names, columns=columns, max_classes=max_classes
+        )
 
     @property
     def num_classes(self) -> int:
@@ -85,6 +215,43 @@ class Dataset:
         counts = torch.bincount(self.labels, minlength=self.num_classes)
         members: tuple[Tensor, ...] = self.labels.argsort(stable=True).split(counts.tolist())
         return members
+
+    def test_rows(self, share: float) -> Tensor:
+        """(N,) whether each sample is one to test on, if a share of each class is.
+
+        Those with the lowest hashes are, so that every copy is divided alike, whatever its paths
+        and order. Samples with one content go together; under several labels they count for the
+        first of them.
+
+        Raises:
+            InputError: a class has fewer than two different samples.
+        """
+        if not isinstance(share, float) or not 0 < share < 1:
+            raise InputError(f"a test share is in (0, 1), got {show(share)}; for 20 % pass 0.2.")
+        contents, place = self.hashes.unique(return_inverse=True)  # ascending
+        first = torch.full_like(contents, self.num_classes)
+        first = first.scatter_reduce(0, place, self.labels, "amin")
+        tested = torch.zeros(len(contents), dtype=torch.bool)
+        for label, class_name in enumerate(self.class_names):
+            members = (first == label).nonzero().flatten()
+            if len(members) < 2:
+                raise InputError(
+                    f"{self.name} has {len(members)} different samples of class {class_name!r}, "
+                    "and training and test need one each; add some, or leave the class out."
+                )
+            count = min(max(1, round(share * len(members))), len(members) - 1)
+            tested[members[:count]] = True
+        return tested[place]
+
+    def split(self, test_share: float) -> tuple["Dataset", "Dataset"]:
+        """Training and test part, divided as by `data.test_share`; see `test_rows`."""
+        tested = self.test_rows(test_share)
+        parts = {"training part": ~tested, "test part": tested}
+        train, test = (
+            replace(self.select(rows.nonzero().flatten()), name=f"{self.name} ({part})")
+            for part, rows in parts.items()
+        )
+        return train, test
 
     def select(self, indices: Tensor) -> "Dataset":
         """The samples at `indices` (M,), in that order; classes keep their labels.

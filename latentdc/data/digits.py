@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from latentdc.data.cache import EncodedSplit
 from latentdc.data.decode import ppm
+from latentdc.data.encoded import EncodedSplit
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 

@@ -1,20 +1,25 @@
-"""Image folders: `<source>/<split>/<class>/*.jpg`."""
+"""Image folders: `<source>/<split>/<class>/*.jpg`, or `<source>/<class>/*.jpg` without splits.
+
+The latter are the split `.`, which `data.test_share` divides.
+"""
 
 from collections import defaultdict
+from itertools import islice
 from pathlib import Path, PurePath
 
 import torch
 
 from latentdc.data import files
-from latentdc.data.cache import EncodedSplit
 from latentdc.data.classes import chosen_names, one_form
 from latentdc.data.decode import SUFFIXES
+from latentdc.data.encoded import EncodedSplit
 from latentdc.errors import InputError
 from latentdc.plain_text import printable
 from latentdc.ranks import note
 from latentdc.recipe import Data
 
 _LARGEST = 2**30  # bytes of an image file
+_SPLITS = ("train", "training", *files.TEST_SPLITS, "testing", "evaluation")
 
 
 def is_class_tree(source: Path, split: str) -> bool:
@@ -27,6 +32,19 @@ def is_class_tree(source: Path, split: str) -> bool:
     return bool(folders) and not (tables and not files.files_below(folders[0], SUFFIXES))
 
 
+def holds_splits(source: Path) -> list[str]:
+    """Which of its folders have a name that splits have."""
+    return [one.name for one in files.subfolders(source) if one.name.casefold() in _SPLITS]
+
+
+def is_flat(source: Path) -> bool:
+    """Whether a folder holds folders of images, which are classes and not splits."""
+    if holds_splits(source):
+        return False
+    holding = (one for one in files.subfolders(source) if files.files_below(one, SUFFIXES))
+    return len(list(islice(holding, 2))) == 2
+
+
 def folder_split(data: Data, split: str | None) -> EncodedSplit:
     """The image files of one split; null looks for a test split.
 
@@ -35,7 +53,7 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
     """
     source = Path(data.source).expanduser()
     split = split or _test_split(source, data.train)
-    root, name = source / split, f"{data.source} {split}"
+    root, name = source / split, data.source if split == "." else f"{data.source} {split}"
     if not is_class_tree(source, split):
         raise InputError(
             f"{name}: no folder {root}/<class>/; {_holds(root if root.is_dir() else source)}."
@@ -87,7 +105,7 @@ def _test_split(source: Path, train: str) -> str:
     raise InputError(
         f"{source} has none of the test splits {', '.join(files.TEST_SPLITS)} with folders of "
         f"classes, only {[entry.name for entry in files.subfolders(source / beside)]}{without}; "
-        "name one with data.test=..."
+        "name one with data.test=..., or test on a share of the others: data.test_share=0.2."
     )
 
 

@@ -3,19 +3,20 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
 from latentdc.arguments import require_a
-from latentdc.data.cache import EncodedSplit, cache_folder, decoded
+from latentdc.data.cache import cache_folder, decoded
 from latentdc.data.cifar import cifar_folder, cifar_split
 from latentdc.data.dataset import Dataset, hash_samples, note_repeats
 from latentdc.data.decode import open_picture, to_rgb
 from latentdc.data.digits import digits_split
+from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import exists
-from latentdc.data.folder import folder_split, is_class_tree
-from latentdc.data.vectors import class_names, open_vectors, stored_split
+from latentdc.data.folder import folder_split, is_class_tree, is_flat
+from latentdc.data.vectors import Split, class_names, open_vectors, stored_split
 from latentdc.errors import InputError, is_full
 from latentdc.images import (
     EPS,
@@ -56,7 +57,7 @@ KNOWN = {
 
 
 @with_gradients
-def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
+def open_dataset(data: Data, split: Split) -> Dataset:
     """One split, decoded once at `data.resolution`.
 
     Raises:
@@ -66,6 +67,13 @@ def open_dataset(data: Data, split: Literal["train", "test"]) -> Dataset:
     require_a(Data, data, "data", "such as Data(source='digits')")
     if split not in ("train", "test"):
         raise InputError(f"split is 'train' or 'test', got {show(split)}; Data names the splits.")
+    if data.test_share is not None:
+        return open_splits(data)[split == "test"]
+    return _open(data, split)
+
+
+def _open(data: Data, split: Split) -> Dataset:
+    """One split as the source has it, whatever is tested on."""
     if data.kind == "vectors":
         return open_vectors(data, split)
     return decoded(encoded_split(data, split), data)
@@ -81,7 +89,9 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
         InputError: as `open_dataset`, and where the two splits have other classes.
     """
     require_a(Data, data, "data", "such as Data(source='digits')")
-    if data.kind == "vectors":
+    if data.test_share is not None:
+        train, test = _open(data, "train").split(data.test_share)
+    elif data.kind == "vectors":
         train, test = open_vectors(data, "train"), open_vectors(data, "test")
     else:
         encoded = encoded_split(data, "train"), encoded_split(data, "test")
@@ -107,7 +117,7 @@ def _require_same_classes(train: EncodedSplit, test: EncodedSplit) -> None:
     )
 
 
-def encoded_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
+def encoded_split(data: Data, split: Split) -> EncodedSplit:
     """The encoded images and labels of one split of any source; nothing is decoded."""
     if data.source == "digits":
         return digits_split(data, split)
@@ -119,6 +129,14 @@ def encoded_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
                 return folder_split(data, name)
             if (found := cifar_folder(source)) is not None:
                 return cifar_split(data, *found, split)
+            if data.train == "train" and is_flat(source):
+                if data.test_share is None:
+                    raise InputError(
+                        f"{source} has folders of classes and no splits; test on a share of each "
+                        "class with data.test_share=0.2, or put the classes into "
+                        f"{source / 'train'} and {source / 'test'}."
+                    )
+                return folder_split(data, ".")
         elif source.exists():
             raise InputError(
                 f"data.source={data.source} is a file; give the folder that it lies in, or unpack "
@@ -195,14 +213,22 @@ def kept_size(data: Data) -> Size | None:
         if not exists(Path(data.source).expanduser()):
             return None
         if data.kind == "vectors":  # which are not read
-            stored, test_part = stored_split(data, "train"), stored_split(data, "test")
-            names = class_names(data, stored)
-            return Size(len(stored.labels), len(test_part.labels), len(names))
-        encoded, held = encoded_split(data, "train"), encoded_split(data, "test")
-        return Size(len(encoded), len(held), len(encoded.class_names))
+            stored = stored_split(data, "train")
+            tested = 0 if data.test_share else len(stored_split(data, "test").labels)
+            return _divided(data, len(stored.labels), tested, len(class_names(data, stored)))
+        encoded = encoded_split(data, "train")
+        tested = 0 if data.test_share else len(encoded_split(data, "test"))
+        return _divided(data, len(encoded), tested, len(encoded.class_names))
     classes = _chosen(data) or known.classes
     train, test = (round(count * classes / known.classes) for count in known[:2])
-    return Size(train, test, classes)
+    return _divided(data, train, test, classes)
+
+
+def _divided(data: Data, train: int, test: int, classes: int) -> Size:
+    if data.test_share is None:
+        return Size(train, test, classes)
+    test = round(data.test_share * train)
+    return Size(train - test, test, classes)
 
 
 def class_count(data: Data) -> int | None:
@@ -231,14 +257,18 @@ def whole_pictures(data: Data, train: Dataset) -> Callable[[int], Image.Image] |
     if data.source == "digits":
         return None
     split = encoded_split(data, "train")
-    if len(split) != len(train):
+    opened = train if data.test_share is None else decoded(split, data)
+    if len(split) != len(opened):
         raise InputError(
-            f"{split.name} has {len(split) - len(train)} images that cannot be decoded, and whole "
+            f"{split.name} has {len(split) - len(opened)} images that cannot be decoded, and whole "
             "images are read from their files again; remove those, or set mosaic.fit=center."
         )
+    rows = list(range(len(train)))
+    if data.test_share is not None:
+        rows = (~opened.test_rows(data.test_share)).nonzero().flatten().tolist()
 
     def picture(row: int) -> Image.Image:
-        with open_picture(split.read(row)) as image:
+        with open_picture(split.read(rows[row])) as image:
             return to_rgb(image)
 
     return picture

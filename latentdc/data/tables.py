@@ -13,8 +13,8 @@ from datasets import config as datasets_config
 from huggingface_hub import constants
 from torch import Tensor
 
-from latentdc.data.cache import EncodedSplit
 from latentdc.data.classes import named_classes, one_form
+from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import TEST_SPLITS, files_fingerprint
 from latentdc.data.hub import Tables, open_tables
 from latentdc.errors import InputError
@@ -105,8 +105,8 @@ def _test_split(data: Data, tables: Tables) -> str:
         passed_over.append(f"{name} {why}")
     raise InputError(
         f"{data.source} has none of the test splits {', '.join(TEST_SPLITS)} with labels, only "
-        f"{', '.join(tables)}; name one with data.test=..."
-        + (f" ({', '.join(passed_over)})" if passed_over else "")
+        f"{', '.join(tables)}; name one with data.test=..., or test on a share of the others: "
+        "data.test_share=0.2" + (f" ({', '.join(passed_over)})" if passed_over else "")
     )
 
 

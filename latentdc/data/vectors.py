@@ -85,7 +85,8 @@ def stored_split(data: Data, split: Split) -> Stored:
             f"no folder or file {data.source}; with data.kind=vectors data.source is a folder of "
             ".safetensors or .npy files, or one .safetensors file."
         )
-    wanted = [data.train] if split == "train" else [data.test] if data.test else list(TEST_SPLITS)
+    train = split == "train"
+    wanted = [data.train] if train else [data.test] if data.test else list(TEST_SPLITS)
     unlabelled = []
     for name in wanted:
         try:
@@ -110,6 +111,7 @@ def stored_split(data: Data, split: Split) -> Stored:
         f"{source} has no split {' or '.join(wanted)}: there is neither {wanted[0]}.safetensors "
         f"(tensors features and labels) nor {wanted[0]}.npy with {wanted[0]}_labels.npy; it holds "
         f"{holds}."
+        + (" A share of the training vectors can be tested on: data.test_share=0.2." * (not train))
     )
 
 

@@ -30,6 +30,9 @@ class Data:
         train: name of the training split; of image folders also a path, such as `data/train`.
         test: likewise of the test split; null looks for `test`, `validation`, `val`, `valid`,
             `dev` and `eval`.
+        test_share: share of the training split, in (0, 1), that is tested on in place of a test
+            split: of each class, chosen by the contents of its samples, so that every copy of the
+            data is divided alike and repeats of a sample stay together.
         image: image column; null finds it.
         label: label column; null finds it.
         classes: keep these classes only, by name, in this order; null keeps all.
@@ -52,6 +55,7 @@ class Data:
     revision: str | None = None
     train: str = "train"
     test: str | None = None
+    test_share: float | None = None
     image: str | None = None
     label: str | None = None
     classes: list[str] | None = None
@@ -68,6 +72,16 @@ class Data:
         for name in ("train", "test"):
             value = getattr(self, name)
             require(value != "", f"data.{name} is a name, got ''; leave it out for the default.")
+        require(
+            self.test_share is None or 0 < self.test_share < 1,
+            f"data.test_share is a share of each class in (0, 1), got {self.test_share}; for 20 % "
+            "write 0.2.",
+        )
+        require(
+            self.test_share is None or self.test is None,
+            f"data.test={self.test} names a test split, and data.test_share={self.test_share} "
+            "takes one of the training split; give one of them.",
+        )
         if self.kind == "vectors":
             refuse_image_keys(self, OF_IMAGES, "data")
         require(

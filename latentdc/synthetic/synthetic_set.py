@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
+from latentdc import pictures
 from latentdc.arguments import class_names_of, path_of, require_a, require_json
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
@@ -17,6 +20,7 @@ from latentdc.images import (
     Images,
     Kind,
     MappedImages,
+    Preprocessing,
     Whitening,
     as_floats,
     kind_of,
@@ -24,19 +28,21 @@ from latentdc.images import (
     to_uint8,
 )
 from latentdc.io import fingerprint, is_free, write_json, write_text, writing
-from latentdc.pictures import save_grid
 from latentdc.published import published, published_yaml
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import dataset_card, training_facts
 from latentdc.synthetic.files import PARTS, encode, read_set, write_rows, write_tensors
 from latentdc.synthetic.push import push_folder
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
 MOST = 20 * 10**9  # levels; more take a quarter of an hour to encode, and are not counted
 CHUNK = 1024  # images hashed or counted at once, so that a memory-mapped set stays on disk
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SyntheticSet:
     """A compressed set of labelled images, and what else students or further work need of it.
 
@@ -138,6 +144,37 @@ class SyntheticSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        parts = (*PARTS, "learned_lr", "grid", "whitening")
+        more = [name for name in parts if getattr(self, name) is not None]
+        beside = f"; with {', '.join(more)}" if more else ""
+        return f"SyntheticSet({pictures.summary(self.images, self.class_names)}{beside})"
+
+    def _repr_html_(self) -> str:
+        return pictures.as_html(repr(self), self.images, self.labels, self.class_names)
+
+    def figure(self, *, columns: int = 10, max_classes: int = 10) -> "Figure":
+        """The first images of each class, see `latentdc.pictures.figure`."""
+        return pictures.figure(
+            self.images, self.labels, self.class_names, columns=columns, max_classes=max_classes
+        )
+
+    def to_torch(self, preprocessing: Preprocessing | None = None) -> TensorDataset:
+        """Its (image, label) pairs, for a `torch.utils.data.DataLoader`.
+
+        Soft labels, weights and a learned rate are attributes of the set, and not among them.
+
+        Args:
+            preprocessing: what networks see of images, such as `latentdc.Normalization()`; None
+                gives images in [0, 1], as torchvision's ToTensor does, and vectors as they are.
+        """
+        images = self.floats().cpu()
+        if preprocessing is not None:
+            images = preprocessing(images)
+        elif self.kind == "images":
+            images = images.add(1).div(2)
+        return TensorDataset(images, self.labels.cpu())
 
     @property
     def kind(self) -> Kind:
@@ -313,7 +350,7 @@ class SyntheticSet:
             if self.whitening is not None:
                 save_whitening(part / layout.WHITENING, self.whitening)
             if not vectors:
-                save_grid(part / layout.GRID, samples, labels, self.class_names)
+                pictures.save_grid(part / layout.GRID, samples, labels, self.class_names)
 
     def push_to_hub(
         self,

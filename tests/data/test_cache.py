@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdc.data import cache, decode
+from latentdc.data import cache, decode, encoded
 from latentdc.data.open import open_dataset
 from latentdc.errors import InputError
 from latentdc.recipe import Data
@@ -22,7 +22,7 @@ def open_tree(tree, resolution=8, **keys):
 
 def test_a_second_opening_decodes_nothing(tree, monkeypatch):
     first = open_tree(tree)
-    monkeypatch.setattr(cache, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(encoded, "decode", lambda *_: pytest.fail("decoded again"))
     second = open_tree(tree)
     assert torch.equal(first.images, second.images)
     assert torch.equal(first.hashes, second.hashes)
@@ -53,8 +53,8 @@ def test_large_sets_are_memory_mapped_and_equal(tree, monkeypatch):
 
 def test_many_blocks_keep_the_order_of_the_rows(tree, monkeypatch):
     in_one = open_tree(tree)
-    monkeypatch.setattr(cache, "_CHUNK", 1)
-    monkeypatch.setattr(cache, "_BLOCK", 1)
+    monkeypatch.setattr(encoded, "_CHUNK", 1)
+    monkeypatch.setattr(encoded, "_BLOCK", 1)
     other = open_tree(tree, cache=str(tree / "other"))
     assert torch.equal(in_one.images, other.images)
     assert torch.equal(in_one.hashes, other.hashes)
@@ -64,11 +64,11 @@ def test_an_interrupted_decoding_leaves_nothing_under_a_final_name(tree, monkeyp
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache, "decode", interrupt)
+    monkeypatch.setattr(encoded, "decode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_tree(tree)
     assert not cache.cache_folder(None).exists()
-    monkeypatch.setattr(cache, "decode", decode.decode)
+    monkeypatch.setattr(encoded, "decode", decode.decode)
     assert len(open_tree(tree)) == 6
 
 
@@ -86,7 +86,7 @@ def test_of_two_that_open_at_once_one_decodes(tree, monkeypatch):
         time.sleep(0.02)
         return decode.decode(content, resolution)
 
-    monkeypatch.setattr(cache, "decode", slow)
+    monkeypatch.setattr(encoded, "decode", slow)
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(open_tree, [tree, tree])
     assert torch.equal(first.images, second.images)
@@ -108,7 +108,7 @@ def test_a_decoded_split_is_read_from_a_cache_that_cannot_be_written(tree, monke
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(filelock, "FileLock", read_only)
-    monkeypatch.setattr(cache, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(encoded, "decode", lambda *_: pytest.fail("decoded again"))
     assert torch.equal(open_tree(tree).images, first.images)
 
 
@@ -151,11 +151,11 @@ def test_a_changed_byte_of_the_decoded_images_is_found(tree):
 def test_what_decodes_otherwise_has_a_cache_of_its_own(tree, monkeypatch):
     before = open_tree(tree)
     darker = lambda content, size: (decode.decode(content, size)[0] // 2, 7)  # noqa: E731
-    monkeypatch.setattr(cache, "decode", darker)
-    cache._decoding.cache_clear()
+    monkeypatch.setattr(encoded, "decode", darker)
+    encoded.decoder_fingerprint.cache_clear()
     assert torch.equal(open_tree(tree).images, before.images // 2)
     monkeypatch.undo()
-    cache._decoding.cache_clear()
+    encoded.decoder_fingerprint.cache_clear()
     assert torch.equal(open_tree(tree).images, before.images)
 
 

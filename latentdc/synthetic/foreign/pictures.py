@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentdc.data.cache import EncodedSplit
 from latentdc.data.decode import FORMATS, SUFFIXES, UNREADABLE, open_picture, to_rgb
+from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import LeftOut, files_below, is_saved, tell
 from latentdc.data.folder import read_picture
 from latentdc.errors import InputError

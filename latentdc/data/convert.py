@@ -1,0 +1,317 @@
+"""What a `Dataset` holds, from arrays, torch's and Hugging Face's data sets, and folders.
+
+Images keep their size, or are cut to their central square and resized as files are. Those that
+come as pixels are hashed by these, at their own size, as lossless files are.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from latentdc.arguments import class_names_of, path_of
+from latentdc.data.classes import require_members
+from latentdc.data.decode import UNREADABLE, fit, hash_pixels, open_picture, to_rgb
+from latentdc.data.encoded import EncodedSplit
+from latentdc.data.folder import folder_split, holds_splits
+from latentdc.errors import InputError
+from latentdc.recipe import Data
+from latentdc.recipe.fields import show
+
+Fields = dict[str, Any]  # of a Dataset, by name
+Range = tuple[float, float]
+Pixels = NDArray[np.uint8]  # (H, W, 3)
+
+_FORMS = "images are (N, H, W, 3) or (N, 3, H, W), grey ones with 1 in place of 3"
+_RESIZE = "pass resolution=... to cut each to its central square and resize it"
+
+
+def from_arrays(
+    images: object,
+    labels: object,
+    class_names: Sequence[str] | None,
+    *,
+    value_range: Range | None,
+    resolution: int | None,
+    name: str,
+) -> Fields:
+    """See `Dataset.from_arrays`."""
+    array = _array(images, name)
+    if array.ndim == 2:
+        raise InputError(
+            f"{name}: {_FORMS}, got {array.shape}; feature vectors are opened by data.kind=vectors "
+            "(docs/data.md), or make a Dataset of them itself."
+        )
+    see = _layout(array.shape, name)
+    bounds = _bounds(array.dtype, value_range, name)
+    numbers = _numbers(labels, name)
+    if len(numbers) != len(array):
+        raise InputError(
+            f"{name} has {len(array)} images and {len(numbers)} labels; give one each."
+        )
+    pixels = (see(_levels(image, bounds, name)) for image in array)
+    return _fields(*_gathered(pixels, resolution, name), numbers, class_names, name)
+
+
+def from_torch(
+    dataset: Any,
+    class_names: Sequence[str] | None,
+    *,
+    value_range: Range | None,
+    resolution: int | None,
+    name: str,
+) -> Fields:
+    """See `Dataset.from_torch`."""
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise InputError(
+            f"{name} is a map-style data set of torch, which has a length and rows, got a "
+            f"{type(dataset).__name__}; collect its images and labels for from_arrays."
+        )
+    labels: list[object] = []
+
+    def sample(row: int) -> tuple[Pixels, object]:
+        pair = dataset[row]
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InputError(f"{name}: a row is (image, label), got {show(type(pair).__name__)}.")
+        return _pixels(pair[0], value_range, name), pair[1]
+
+    def pixels() -> Iterator[Pixels]:
+        for row in range(len(dataset)):
+            image, label = sample(row)
+            if row == 0 and not np.array_equal(image, sample(0)[0]):
+                raise InputError(
+                    f"{name} gives another image each time that row 0 is asked for; take its "
+                    "random transforms out."
+                )
+            labels.append(label)
+            yield image
+
+    found = _gathered(pixels(), resolution, name)
+    inner = dataset
+    while not hasattr(inner, "classes") and hasattr(inner, "dataset"):
+        inner = inner.dataset  # of a torch.utils.data.Subset
+    names = class_names or getattr(inner, "classes", None)
+    return _fields(*found, _numbers([*map(_number, labels)], name), names, name)
+
+
+def from_datasets(
+    table: Any,
+    *,
+    image: str | None,
+    label: str | None,
+    resolution: int | None,
+    name: str,
+) -> Fields:
+    """See `Dataset.from_datasets`."""
+    import datasets  # takes a second
+
+    from latentdc.data.tables import encoded_table
+
+    if not isinstance(table, datasets.Dataset):
+        splits = f", such as data[{next(iter(table))!r}]" if isinstance(table, dict) else ""
+        raise InputError(
+            f"{name} is one split, a datasets.Dataset, got a {type(table).__name__}; pass one"
+            f"{splits}."
+        )
+    own = table.info.builder_name == "imagefolder"  # whose rows name the files that it found
+    split = encoded_table(
+        table,
+        name,
+        image,
+        label,
+        advice="name it with image=... or label=...",
+        may_read=lambda path: own and path.is_file(),
+    )
+    return _decoded(split, resolution)
+
+
+def from_folder(path: Any, *, resolution: int | None) -> Fields:
+    """See `Dataset.from_folder`."""
+    folder = path_of(path, "path")
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; from_folder reads FOLDER/CLASS/*.jpg.")
+    if splits := holds_splits(folder):
+        raise InputError(
+            f"{folder} holds the splits {', '.join(splits)} and not classes; name one of them, "
+            f"such as {folder / splits[0]}."
+        )
+    return _decoded(folder_split(Data(source=str(folder)), "."), resolution)
+
+
+# ---- Images ----
+
+
+def _array(images: object, name: str) -> NDArray[Any]:
+    try:
+        array = np.asarray(images.detach().cpu() if isinstance(images, Tensor) else images)
+    except (TypeError, ValueError) as error:  # of torch's bfloat16; of lists of unequal lengths
+        raise InputError(f"{name}: {_FORMS}; {str(error).partition(chr(10))[0]}.") from error
+    if array.dtype.kind not in "uif":
+        raise InputError(f"{name}: {_FORMS}, of numbers; got {array.dtype} of {array.shape}.")
+    return array
+
+
+def _layout(shape: tuple[int, ...], name: str) -> Callable[[NDArray[Any]], Pixels]:
+    """What makes (H, W, 3) of each of such images."""
+    first, last = (len(shape) == 4 and shape[axis] in (1, 3) for axis in (1, 3))
+    if first and last:
+        raise InputError(
+            f"{name}: {_FORMS}, and {shape} could be either; leave out images with a side of "
+            f"{min(shape[1], shape[3])} px."
+        )
+    if not first and not last:
+        hint = ""
+        if len(shape) == 3:
+            hint = "; make grey ones (N, H, W, 1) with images[..., None], a single one images[None]"
+        elif len(shape) == 4 and 4 in (shape[1], shape[3]):
+            hint = "; leave out the channel of transparency"
+        raise InputError(f"{name}: {_FORMS}, got {shape}{hint}.")
+    channels = shape[1 if first else 3]
+
+    def see(image: NDArray[Any]) -> Pixels:
+        upright = image.transpose(1, 2, 0) if first else image
+        return np.ascontiguousarray(upright.repeat(3, axis=-1) if channels == 1 else upright)
+
+    return see
+
+
+def _bounds(dtype: Any, value_range: Range | None, name: str) -> Range | None:
+    """Values that become 0 and 255; None of levels as they are."""
+    if value_range is None:
+        if dtype == np.uint8:
+            return None
+        raise InputError(
+            f"{name}: images are uint8, got {dtype}, whose range is not known; pass "
+            "value_range=(0, 1), (-1, 1), (0, 255) or whatever its black and white are."
+        )
+    try:
+        low, high = map(float, value_range)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not -np.inf < low < high < np.inf:
+        raise InputError(
+            f"{name}: value_range is the values of black and white, such as (0, 1), got "
+            f"{show(value_range)}."
+        )
+    return low, high
+
+
+def _levels(image: NDArray[Any], bounds: Range | None, name: str) -> Pixels:
+    if bounds is None:
+        return image
+    low, high = bounds
+    slack = 1e-3 * (high - low)  # what rounding and interpolation leave
+    if not (image.min() >= low - slack and image.max() <= high + slack):  # nor NaN
+        raise InputError(
+            f"{name}: values lie from {image.min():.4g} to {image.max():.4g}, and value_range is "
+            f"({low:g}, {high:g}); give the range that they have, and take normalised images back "
+            "first."
+        )
+    levels = (image.astype(np.float64) - low) * (255 / (high - low))
+    return np.rint(levels).clip(0, 255).astype(np.uint8)
+
+
+def _pixels(image: object, value_range: Range | None, name: str) -> Pixels:
+    """Of a single image: one of Pillow, a tensor or an array."""
+    if isinstance(image, Image.Image):
+        return np.asarray(to_rgb(image))
+    array = _array(image, name)[None]
+    bounds = _bounds(array.dtype, value_range, name)
+    return _layout(array.shape, name)(_levels(array[0], bounds, name))
+
+
+def _gathered(
+    images: Iterable[Pixels], resolution: int | None, name: str
+) -> tuple[list[Pixels], list[int]]:
+    """(3, H, H) levels and content hash of each image."""
+    levels: list[Pixels] = []
+    hashes: list[int] = []
+    size = None if resolution is None else (resolution, resolution)
+    for image in images:
+        height, width = image.shape[:2]
+        size = size or (height, width)
+        if resolution is None:
+            _require_size((height, width), size, name)
+        levels.append(fit(Image.fromarray(image), size[0]))
+        hashes.append(hash_pixels(image))
+    return levels, hashes
+
+
+def _require_size(found: tuple[int, int], first: tuple[int, int], name: str) -> None:
+    height, width = found
+    if height != width or found != first:
+        other = f" and {first[1]} x {first[0]}" if found != first else ""
+        what = "are of one size" if other else "are square"
+        raise InputError(f"{name}: images {what}, got {width} x {height}{other} px; {_RESIZE}.")
+
+
+def _decoded(split: EncodedSplit, resolution: int | None) -> Fields:
+    """All images of a split, in memory."""
+    if resolution is None:
+        first: tuple[int, int] | None = None
+        for row in range(len(split)):
+            try:
+                with open_picture(split.read(row)) as picture:
+                    size = picture.height, picture.width
+            except UNREADABLE:
+                continue  # which is told when it is decoded
+            first = first or size
+            _require_size(size, first, split.name)
+        resolution = first[0] if first else 1
+    require_members(split.labels, split.class_names, split.name, _CLASSES)
+    images, hashes = split.in_memory(resolution)
+    return {
+        "images": images,
+        "labels": split.labels,
+        "class_names": split.class_names,
+        "hashes": hashes,
+        "name": split.name,
+    }
+
+
+# ---- Labels ----
+
+_CLASSES = "every class has an image; leave empty ones out, and number the others from 0"
+
+
+def _number(label: object) -> object:
+    return label.item() if isinstance(label, Tensor | np.generic) and label.ndim == 0 else label
+
+
+def _numbers(labels: object, name: str) -> Tensor:
+    array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+    if array.ndim != 1 or (array.dtype.kind not in "ui" and len(array)):
+        hint = "; of one row per image take labels.argmax(1)" if array.ndim == 2 else ""
+        raise InputError(
+            f"{name}: labels are whole numbers (N,), indices into class_names, got {array.dtype} "
+            f"of shape {array.shape}{hint}."
+        )
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _fields(
+    levels: list[Pixels],
+    hashes: list[int],
+    labels: Tensor,
+    class_names: Sequence[str] | None,
+    name: str,
+) -> Fields:
+    if not levels:
+        raise InputError(f"{name} holds no images.")
+    if class_names is None:
+        class_names = [str(label) for label in range(int(labels.max()) + 1)]
+    names = class_names_of(class_names, name)
+    if bool(((labels >= 0) & (labels < len(names))).all()):  # others are refused by Dataset
+        require_members(labels, names, name, _CLASSES)
+    images = torch.from_numpy(np.stack(levels))
+    return {
+        "images": images,
+        "labels": labels,
+        "class_names": names,
+        "hashes": torch.tensor(hashes),
+        "name": name,
+    }

@@ -1,0 +1,262 @@
+"""Data of one's own: arrays, torch's and Hugging Face's data sets, folders without splits."""
+
+import re
+import shutil
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Subset, TensorDataset
+
+import latentdc
+from latentdc.data.open import kept_size, open_dataset, open_splits, whole_pictures
+from latentdc.errors import InputError
+from latentdc.recipe import Data
+from latentdc.synthetic import SyntheticSet
+from tests.data.conftest import picture
+
+LEVELS = np.stack([np.asarray(picture(seed)) for seed in range(6)])  # (6, 8, 8, 3)
+LABELS = [0, 1, 0, 1, 0, 1]
+from_arrays = latentdc.Dataset.from_arrays
+
+
+def test_arrays_with_channels_first_or_last_are_the_same_data_set():
+    last = from_arrays(LEVELS, LABELS, ["cat", "dog"])
+    first = from_arrays(torch.from_numpy(LEVELS).permute(0, 3, 1, 2), torch.tensor(LABELS))
+    assert torch.equal(last.images, torch.from_numpy(LEVELS).permute(0, 3, 1, 2))
+    assert torch.equal(last.images, first.images) and torch.equal(last.hashes, first.hashes)
+    assert last.class_names == ("cat", "dog") and first.class_names == ("0", "1")
+
+
+def test_floats_of_a_stated_range_are_the_levels_that_they_were():
+    for low, high in ((0, 1), (-1, 1), (0, 255)):
+        floats = (LEVELS / 255 * (high - low) + low).astype(np.float32)
+        made = from_arrays(floats, LABELS, value_range=(low, high))
+        assert np.array_equal(made.images.permute(0, 2, 3, 1).numpy(), LEVELS)
+
+
+def test_grey_images_become_colour_and_others_take_a_resolution():
+    grey = from_arrays(LEVELS[..., :1], LABELS)
+    assert torch.equal(grey.images[:, 0], grey.images[:, 2])
+    wide = np.concatenate([LEVELS, LEVELS], axis=2)
+    assert from_arrays(wide, LABELS, resolution=4).images.shape == (6, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (LEVELS[:, :3, :, :], "could be either"),
+        (LEVELS[0], r"images\[None\]"),
+        (LEVELS.reshape(6, -1), "data.kind=vectors"),
+        (np.zeros((6, 8, 8, 4), np.uint8), "channel of transparency"),
+        (LEVELS / 255, r"pass value_range=\(0, 1\)"),
+        (LEVELS.astype(np.int64), r"uint8, got int64.*value_range"),
+        (LEVELS[:, :, :4], "are square, got 4 x 8 px; pass resolution"),
+        (LEVELS[:5], "5 images and 6 labels"),
+        (LEVELS[:0], "0 images and 6 labels"),
+        ([[1, 2], [3]], "images are"),
+    ],
+)
+def test_ambiguous_or_unfit_arrays_are_refused_in_one_line(images, told):
+    with pytest.raises(InputError, match=told) as refused:
+        from_arrays(images, LABELS)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("bad", [LEVELS / 100, LEVELS / 255 * np.nan])
+def test_floats_beyond_the_stated_range_are_refused(bad):
+    with pytest.raises(InputError, match=r"values lie from .* and value_range is \(0, 1\)"):
+        from_arrays(bad, LABELS, value_range=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "told"),
+    [
+        (np.eye(6), None, r"labels.argmax\(1\)"),
+        ([0.0] * 6, None, "whole numbers"),
+        ([0, 1, 0, 1, 0, -1], None, "Leave out rows without a label"),
+        ([0, 2, 0, 2, 0, 2], None, "no images of 1 of its 3 classes: 1; every class has"),
+        ([0, 1, 0, 1, 0, 2], ["a", "b"], "indices of its 2 class names"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels, names, told):
+    with pytest.raises(InputError, match=told):
+        from_arrays(LEVELS, labels, names)
+
+
+class Pets(torch.utils.data.Dataset):
+    classes = ("cat", "dog")
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, row):
+        return Image.fromarray(LEVELS[row]), LABELS[row]
+
+
+def test_a_torch_data_set_is_that_of_its_arrays():
+    arrays = from_arrays(LEVELS, LABELS, ["cat", "dog"])
+    for made in (Pets(), Subset(Pets(), range(6))):
+        found = latentdc.Dataset.from_torch(made)
+        assert found.class_names == ("cat", "dog")
+        assert torch.equal(found.images, arrays.images)
+        assert torch.equal(found.hashes, arrays.hashes)
+    floats = TensorDataset(arrays.images / 255, arrays.labels)
+    with pytest.raises(InputError, match="value_range"):
+        latentdc.Dataset.from_torch(floats)
+    found = latentdc.Dataset.from_torch(floats, value_range=(0, 1))
+    assert torch.equal(found.hashes, arrays.hashes)
+
+
+def test_a_torch_data_set_of_random_transforms_is_refused():
+    class Augmented(Pets):
+        def __getitem__(self, row):
+            return torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8), LABELS[row]
+
+    with pytest.raises(InputError, match="random transforms"):
+        latentdc.Dataset.from_torch(Augmented())
+    with pytest.raises(InputError, match="map-style"):
+        latentdc.Dataset.from_torch(iter([]))
+
+
+def test_a_table_is_the_data_set_of_its_arrays():
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    )
+    rows = {"image": [*map(Image.fromarray, LEVELS)], "label": LABELS}
+    table = datasets.Dataset.from_dict(rows, features=features)
+    found, arrays = latentdc.Dataset.from_datasets(table), from_arrays(LEVELS, LABELS)
+    assert found.class_names == ("cat", "dog")
+    assert torch.equal(found.images, arrays.images) and torch.equal(found.hashes, arrays.hashes)
+    with pytest.raises(InputError, match=r"one split.*data\['train'\]"):
+        latentdc.Dataset.from_datasets(datasets.DatasetDict(train=table))
+    with pytest.raises(InputError, match=r"no column 'y'"):
+        latentdc.Dataset.from_datasets(table, label="y")
+
+
+def test_a_folder_is_opened_as_a_split_of_it_is(tree):
+    found = latentdc.Dataset.from_folder(tree / "train")
+    opened = open_dataset(Data(source=str(tree), resolution=8), "train")
+    assert torch.equal(found.images, opened.images) and torch.equal(found.hashes, opened.hashes)
+    with pytest.raises(InputError, match=r"splits train, val and not classes.*tree/train"):
+        latentdc.Dataset.from_folder(tree)
+    picture(9, (8, 9)).save(tree / "train/cat/tall.png")
+    with pytest.raises(InputError, match=r"one size, got 8 x 9 and 8 x 8 px; pass resolution"):
+        latentdc.Dataset.from_folder(tree / "train")
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """20 cats and 10 dogs without splits; one cat lies there three times, one picture is both."""
+    seed = 0
+    for name, count in (("cats", 20), ("dogs", 10)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(count):
+            picture(seed).save(tmp_path / "pets" / name / f"{number}.png")
+            seed += 1
+    for copy in ("cats/again", "cats/copy", "dogs/cat"):
+        shutil.copy(tmp_path / "pets/cats/3.png", tmp_path / "pets" / f"{copy}.png")
+    return tmp_path / "pets"
+
+
+def test_a_flat_folder_is_divided_by_class_and_repeats_stay_together(flat):
+    data = Data(source=str(flat), resolution=8, test_share=0.3)
+    train, test = open_splits(data)
+    assert train.class_names == test.class_names == ("cats", "dogs")
+    assert len(train) + len(test) == 33
+    different = [torch.unique(part.hashes[part.labels == 0]).numel() for part in (train, test)]
+    assert different == [14, 6]
+    assert not torch.isin(test.hashes, train.hashes).any()
+    assert open_dataset(data, "test").hashes.tolist() == test.hashes.tolist()
+    assert sum(kept_size(data)[:2]) == 33
+
+
+def test_a_copy_in_another_order_is_divided_alike(flat, tmp_path):
+    rng = np.random.default_rng(0)
+    for number, path in zip(rng.permutation(33), sorted(flat.rglob("*.png")), strict=True):
+        home = tmp_path / "copy" / path.parent.name
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, home / f"{number}.png")
+    parts = [
+        [sorted(part.hashes.tolist()) for part in open_splits(data)]
+        for data in (
+            Data(source=str(flat), resolution=8, test_share=0.3),
+            Data(source=str(tmp_path / "copy"), resolution=16, test_share=0.3),
+        )
+    ]
+    assert parts[0] == parts[1]
+
+
+def test_a_flat_folder_and_one_without_a_test_split_say_how_to_test(flat, tree):
+    with pytest.raises(InputError, match=r"no splits; test on a share.*data\.test_share=0\.2"):
+        open_splits(Data(source=str(flat), resolution=8))
+    shutil.rmtree(tree / "val")
+    with pytest.raises(InputError, match=r"data\.test_share=0\.2"):
+        open_splits(Data(source=str(tree), resolution=8))
+    train, test = open_splits(Data(source=str(tree), resolution=8, test_share=0.34))
+    assert (len(train), len(test)) == (4, 2)
+
+
+def test_whole_pictures_of_a_divided_folder_are_those_of_its_rows(flat):
+    data = Data(source=str(flat), resolution=8, test_share=0.3)
+    train, _ = open_splits(data)
+    whole = whole_pictures(data, train)
+    for row in (0, 7, len(train) - 1):
+        assert np.array_equal(whole(row), train.images[row].permute(1, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"test_share": 20}, "for 20 % write 0.2"),
+        ({"test_share": 0.2, "test": "val"}, "give one of them"),
+    ],
+)
+def test_a_share_that_says_nothing_is_refused(keys, told):
+    with pytest.raises(InputError, match=told):
+        Data(**keys)
+
+
+def test_a_class_of_one_image_cannot_be_divided():
+    made = from_arrays(LEVELS, [0, 0, 0, 0, 0, 1], ["cat", "dog"])
+    with pytest.raises(InputError, match="1 different samples of class 'dog'"):
+        made.split(0.2)
+
+
+EVIL = '</script><img src=x onerror="alert(1)">'
+
+
+def test_a_set_is_shown_in_one_short_line_and_escaped():
+    made = from_arrays(LEVELS, LABELS, [EVIL, "dog\x1b[2J"], name=EVIL)
+    for one in (made, SyntheticSet.from_real(made)):
+        assert len(repr(one)) < 250 and repr(one).isprintable()
+        assert "6 images of 8 px, uint8, 2 classes" in repr(one)
+        html = one._repr_html_()
+        assert re.findall(r"<(\w+)", html) == ["p", "code", "img"]
+        assert "data:image/png;base64," in html
+
+
+def test_a_figure_has_a_line_of_images_for_each_class():
+    pytest.importorskip("matplotlib")
+    made = from_arrays(LEVELS, LABELS, ["$cat$", "_dog"])
+    for one in (made, SyntheticSet.from_real(made)):
+        figure = one.figure(columns=2)
+        assert [axis.get_ylabel() for axis in figure.axes] == [r"\$cat\$", " _dog"]
+        strip = figure.axes[1].images[0].get_array()
+        assert np.array_equal(strip, np.concatenate([LEVELS[1], LEVELS[3]], axis=1))
+        figure.savefig("/dev/null", format="png")
+
+
+def test_a_synthetic_set_feeds_a_loader_of_torch():
+    synthetic = SyntheticSet.from_real(from_arrays(LEVELS, LABELS))
+    loader = torch.utils.data.DataLoader(synthetic.to_torch(), batch_size=4)
+    images, labels = next(iter(loader))
+    torch.testing.assert_close(
+        images[0], torch.from_numpy(LEVELS[0] / 255).float().permute(2, 0, 1)
+    )
+    assert labels.tolist() == LABELS[:4]
+    seen = latentdc.Normalization()
+    normalised, _ = synthetic.to_torch(seen).tensors
+    torch.testing.assert_close(normalised, seen(synthetic.floats()))
