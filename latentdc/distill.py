@@ -49,6 +49,8 @@ def check(recipe: Recipe) -> None:
     size, kind = recipe.data.size, recipe.data.kind
     if recipe.matches:
         check_network(recipe.objective.network, size, kind)
+    if recipe.samples and "influence" in recipe.sampling.guides:
+        check_network(recipe.sampling.influence.network, size, kind)
     check_prune(recipe.prune, recipe.data)
     protocol = recipe_protocol(recipe.evaluate)
     protocol.check_students(size, kind)

@@ -15,7 +15,8 @@ from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.buffers import ReplayBuffers
-from latentdc.experts.files import ExpertFiles, expert_snapshots, open_experts
+from latentdc.experts.files import ExpertFiles, open_experts
+from latentdc.experts.training import training_snapshots
 from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.io import as_read_back, write_bytes
 from latentdc.methods import find_method, require_set, takes_prior
@@ -84,6 +85,19 @@ def run(
     context = _context(recipe, parts, folder, trainings, accelerator)
     kept = _coreset(recipe, parts, context, folder, scores)
     coreset = parts.train.select(kept.indices(parts.train))
+    context = replace(
+        context,
+        snapshots=lambda epochs: training_snapshots(
+            coreset,
+            epochs,
+            recipe.experts,
+            network=recipe.sampling.influence.network,
+            normalization=parts.normalization,
+            seed=recipe.seed,
+            folder=(trainings or folder / "trainings").parent / "snapshots",
+            accelerator=accelerator,
+        ),
+    )
     if parts.experts is not None:
         parts.experts.require_data(coreset, parts.normalization)
     shared = shared_recipe(recipe)
@@ -160,7 +174,7 @@ class Parts:
         normalization: what networks see of images.
         prior: the space that a method works in; None where it needs none.
         objective: what to match; None for methods that match nothing.
-        experts: that trajectory matching or a guide follows; None where nothing does.
+        experts: that trajectory matching follows; None where nothing does.
         picture: see `Context`.
     """
 
@@ -252,14 +266,6 @@ def _context(
             accelerator=accelerator,
         ),
         open_set=lambda name: open_set(find(name), parts.train, data)[0],
-        snapshots=lambda epochs: expert_snapshots(
-            parts.experts,
-            epochs,
-            network=recipe.objective.network,
-            train=parts.train,
-            normalization=parts.normalization,
-            device=accelerator.device,
-        ),
         objective=parts.objective,
     )
     return checkpoint.in_folder(folder, context)

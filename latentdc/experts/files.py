@@ -4,12 +4,11 @@ Each weight is one tensor whose first dimension counts epochs, so that a step of
 reads the two epochs that it needs and no more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -18,8 +17,6 @@ from latentdc.errors import InputError
 from latentdc.experts.buffers import ReplayBuffers, buffer_files
 from latentdc.images import Preprocessing
 from latentdc.io import as_read_back, file_hash, fingerprint, load_tensors, read_json, write_json
-from latentdc.networks.build import build_network
-from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune
 from latentdc.run_folder import CORESET
 
@@ -141,33 +138,6 @@ def expert_path(folder: Path, index: int) -> Path:
 def missing_experts(folder: Path, count: int) -> list[int]:
     """Those of the first `count` experts that are not in a folder."""
     return [index for index in range(count) if not expert_path(folder, index).is_file()]
-
-
-def expert_snapshots(
-    experts: ExpertFiles | ReplayBuffers | None,
-    epochs: Sequence[int],
-    *,
-    network: str,
-    train: Dataset,
-    normalization: Preprocessing,
-    device: torch.device,
-) -> list[Classifier]:
-    """The first expert after some epochs, (B, 3, H, W) images in [-1, 1] -> (B, C) logits.
-
-    Raises:
-        InputError: its file is damaged, or it has fewer epochs.
-    """
-    assert experts is not None, "a recipe that asks for them opens them"
-    snapshots = []
-    for epoch in epochs:
-        one = build_network(network, num_classes=train.num_classes, resolution=train.resolution)
-        try:
-            one.load_state_dict(experts.weights(0, epoch), strict=False)
-        except IndexError:
-            raise InputError(f"the experts have no weights after {epoch} epochs.") from None
-        seen = Classifier(one, lambda shown: normalization(2 * shown - 1))
-        snapshots.append(seen.eval().to(device))
-    return snapshots
 
 
 # ---- What experts depend on ----

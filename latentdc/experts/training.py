@@ -1,10 +1,14 @@
 """Train experts: SGD at a constant rate, as MTT's are, their weights kept after every epoch.
 
+`training_snapshots` trains one on the spot for whoever follows a training and not trajectories.
+
 Cazenavette et al. 2022, https://arxiv.org/abs/2203.11932; the released code's settings are the
 defaults of `recipe.Experts`. All of an expert's draws follow from (seed, its number).
 """
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -18,10 +22,11 @@ from latentdc import runtime
 from latentdc.augment.dsa import augment
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
-from latentdc.experts.files import expert_path, missing_experts
+from latentdc.experts.files import data_facts, expert_path, missing_experts
 from latentdc.images import Preprocessing, fetch, place, send
-from latentdc.io import save_tensors
-from latentdc.networks.build import new_network, outline
+from latentdc.io import fingerprint, load_tensors, save_tensors
+from latentdc.networks.build import build_network, new_network, outline
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Experts
 from latentdc.runtime import with_gradients
 from latentdc.training import Batch, Forward, Precision, epoch_batches, fit, joins
@@ -125,6 +130,71 @@ def train_expert(
     if not all(bool(weights.isfinite().all()) for weights in snapshots.values()):
         raise RunError(f"expert {index} diverged; experts before it are kept. Lower experts.lr.")
     return snapshots
+
+
+def training_snapshots(
+    coreset: Dataset,
+    epochs: Sequence[int],
+    settings: Experts,
+    *,
+    network: str,
+    normalization: Preprocessing,
+    seed: int,
+    folder: Path,
+    accelerator: Accelerator,
+) -> list[Classifier]:
+    """One network at some epochs of its training, which is trained now unless a folder has it.
+
+    Args:
+        coreset: real images to train on.
+        epochs: at whose end it is wanted; 0 is untrained. It trains for the largest.
+        settings: of the training; its numbers of experts and epochs are of no account.
+        network: its name.
+        normalization: from images to its input.
+        seed: of all draws.
+        folder: that runs with the same training share.
+        accelerator: as of `train_experts`.
+
+    Returns:
+        Of each epoch a network, (B, 3, H, W) images in [-1, 1] -> (B, C) logits, whose weights
+        require gradients.
+
+    Raises:
+        InputError: its file is damaged, or as `train_experts`.
+        RunError: the training diverged.
+    """
+    settings = replace(settings, count=1, epochs=max(1, *epochs))
+    facts = {
+        "network": network,
+        "resolution": coreset.resolution,
+        **asdict(settings),
+        **data_facts(coreset, normalization),
+        "seed": seed,
+        "precision": accelerator.mixed_precision,
+    }
+    folder = folder / fingerprint(facts)
+    folder.mkdir(parents=True, exist_ok=True)
+    train_experts(
+        coreset,
+        folder,
+        settings,
+        network=network,
+        normalization=normalization,
+        seed=seed,
+        accelerator=accelerator,
+    )
+    path, found = expert_path(folder, 0), []
+    try:
+        weights = load_tensors(path)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); remove it to train it again.") from error
+    for epoch in epochs:
+        one = build_network(network, num_classes=coreset.num_classes, resolution=coreset.resolution)
+        after = {name: weight[epoch].float() for name, weight in weights.items()}
+        one.load_state_dict(after, strict=False)
+        seen = Classifier(one, lambda shown: normalization(2 * shown - 1))
+        found.append(seen.eval().to(accelerator.device))
+    return found
 
 
 def expert_bytes(settings: Experts, network: str, num_classes: int, resolution: int) -> int:

@@ -259,7 +259,7 @@ class _Maker:
     def networks(self) -> Sequence[nn.Module]:
         """Snapshots of a training."""
         if self.context.snapshots is None:
-            raise InputError("sampling.influence follows experts; give Context(snapshots=...).")
+            raise InputError("sampling.influence follows a training; give Context(snapshots=...).")
         return self.context.snapshots(self.settings.influence.epochs)
 
     # ---- Anchors ----

@@ -247,16 +247,17 @@ def _check_selection(recipe: Any) -> dict[str, Any]:
 
 
 def _check_sampling(recipe: Any) -> dict[str, Any]:
-    settings, prior, epochs = recipe.sampling, recipe.prior, recipe.experts.epochs
+    settings, prior = recipe.sampling, recipe.prior
     require(
         prior.kind == "diffusion",
         f"method.kind={recipe.method.kind} takes prior.kind=diffusion, got {prior.kind}.",
     )
     settings.check_steps(prior.steps)
     require(
-        "influence" not in settings.guides or max(settings.influence.epochs) <= epochs,
-        f"sampling.influence.epochs={settings.influence.epochs} are those of an expert, and "
-        f"experts.epochs is {epochs}.",
+        recipe.method.kind != "sampling" or recipe.objective.kind != "mtt",
+        "objective.kind=mtt is for methods that match, and method.kind=sampling does not; leave it "
+        "out. The network whose training sampling.influence follows is named in "
+        "sampling.influence.network, and is trained when it is needed.",
     )
     return {}
 

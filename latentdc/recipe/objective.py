@@ -164,6 +164,8 @@ class ObjectiveSettings:
 class Experts:
     """Trainings on the core set whose weights trajectory matching follows.
 
+    `sampling.influence` follows one too, with a network and epochs of its own.
+
     Attributes:
         count: of experts; the run uses as many.
         epochs: of each; weights are kept before the first and after each one.

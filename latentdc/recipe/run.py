@@ -77,11 +77,14 @@ class Recipe(MethodSections):
 
     @property
     def follows_experts(self) -> bool:
-        """Whether it matches their trajectories, or is guided by one of them."""
+        """Whether it matches their trajectories."""
+        return self.matches and self.objective.kind == "mtt"
+
+    @property
+    def samples(self) -> bool:
+        """Whether its method samples images from the prior."""
         kind = self.method.kind
-        guided = kind in METHODS and "sampling" in METHODS[kind].sections
-        guided = guided and "influence" in self.sampling.guides
-        return guided or (self.matches and self.objective.kind == "mtt")
+        return kind in METHODS and "sampling" in METHODS[kind].sections
 
 
 def check_vectors(recipe: Recipe) -> None:

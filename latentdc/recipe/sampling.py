@@ -68,13 +68,16 @@ class FeatureSettings(GuideSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class InfluenceSettings(GuideSettings):
-    """IGD's influence. The network is `objective.network`, its training `experts`.
+    """IGD's influence: the gradients that a network gets at some epochs of its training.
 
     Attributes:
-        epochs: of the first expert, after which the snapshots were taken.
+        network: that is trained on the core set, as `experts` says (lr, momentum, batch, augment),
+            unless that has been done.
+        epochs: after which it is looked at; it is trained for the largest of them.
         real: images of a class whose gradient stands for the class.
     """
 
+    network: str = "convnet3"
     epochs: list[int] = field(default_factory=lambda: [0, 2, 11, 40])
     real: int = 256
 
@@ -221,7 +224,7 @@ class Sampling:
         epochs = self.influence.epochs
         require(
             bool(epochs) and min(epochs) >= 0,
-            f"sampling.influence.epochs are those of an expert, from 0 on, got {epochs}.",
+            f"sampling.influence.epochs are those of a training, from 0 on, got {epochs}.",
         )
 
     @property

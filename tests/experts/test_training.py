@@ -9,7 +9,7 @@ from latentdc.draws import generator
 from latentdc.errors import InputError, RunError
 from latentdc.experts import training
 from latentdc.experts.files import ExpertFiles, expert_path
-from latentdc.experts.training import expert_bytes, train_experts
+from latentdc.experts.training import expert_bytes, train_experts, training_snapshots
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks.build import new_network
 from latentdc.recipe import Experts
@@ -106,3 +106,25 @@ def test_an_expert_that_diverges_is_not_kept(tmp_path):
     with pytest.raises(RunError, match=r"expert 0 diverged.*Lower experts\.lr"):
         train(tmp_path, lr=1e30)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_is_looked_at_after_some_epochs_and_not_made_twice(tmp_path, monkeypatch):
+    def look(epochs):
+        spec = Experts(count=7, epochs=9, batch=4, lr=0.1, momentum=0.5, augment="color_flip")
+        return training_snapshots(
+            coreset(), epochs, spec, network=NETWORK, normalization=NORMALIZATION, seed=3,
+            folder=tmp_path, accelerator=Accelerator(),
+        )  # fmt: skip
+
+    for epoch, seen in zip((0, 2), look([0, 2]), strict=True):
+        assert all(weight.requires_grad for weight in seen.parameters())
+        for name, weight in by_hand(0, epoch).items():
+            torch.testing.assert_close(
+                seen.network.state_dict()[name], weight, rtol=1e-4, atol=1e-5
+            )
+    monkeypatch.setattr(training, "train_expert", lambda *_, **__: pytest.fail("trained again"))
+    look([2, 1])
+    [path] = tmp_path.glob("*/expert-00000.safetensors")
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(InputError, match=r"is damaged .* remove it to train it again"):
+        look([2])

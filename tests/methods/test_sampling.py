@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import checkpoint
+from latentdc.distill import main as distill
 from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization, to_uint8
 from latentdc.methods.anchors import class_rows, clustered, encoded
@@ -18,7 +19,7 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
-from latentdc.recipe import METHODS, Recipe, Sampling
+from latentdc.recipe import METHODS, ObjectiveSettings, Recipe, Sampling
 from latentdc.recipe.methods import Method
 from latentdc.recipe.prior import PriorSettings
 from tests.methods import setup
@@ -277,12 +278,27 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 
 def test_a_recipe_is_refused_before_anything_is_opened():
     method = Method(kind="sampling")
-    influence = Sampling(influence={"scale": 1, "epochs": [60]})
     for parts, message in (
         ({"prior": PriorSettings(kind="pixel")}, "takes prior.kind=diffusion, got pixel"),
         ({"sampling": Sampling(deviation={"scale": 1, "window": [0, 11]})}, "the 10 steps"),
-        ({"sampling": influence}, "experts.epochs is 50"),
+        ({"objective": ObjectiveSettings(kind="mtt")}, r"named in sampling\.influence\.network"),
     ):
         with pytest.raises(InputError, match=message):
             Recipe(method=method, **parts)
     assert METHODS["sampling"].prior
+
+
+def test_one_command_trains_what_influence_follows_and_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = [
+        "data.classes=['0', '1']", "data.resolution=16", "prior.steps=3", "ipc=1",
+        "sampling.influence.network=convnet3@2", "sampling.influence.epochs=[0, 1]",
+        "sampling.influence.window=[1, 2]", "sampling.influence.real=4",
+        "sampling.deviation.scale=0", "evaluate.rows=[]", "threads=1",
+    ]  # fmt: skip
+    distill(["methods/igd_digits", "output=one", *tiny])
+    kept = [*(tmp_path / "one/snapshots").glob("*/expert-00000.safetensors")]
+    assert len(kept) == 1
+    with pytest.raises(SystemExit):
+        distill(["methods/igd_digits", "output=two", *tiny, "sampling.influence.network=convnet9"])
+    assert not (tmp_path / "two").exists()
