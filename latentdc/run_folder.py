@@ -25,6 +25,7 @@ MAY_CHANGE = (  # when a run is continued: they do not touch the synthetic set
     "prior.chunk",
     "distill.checkpoint_every",
     "distill.grid_every",
+    "sampling.checkpoint_seconds",
 )
 DECIDE_CORESET = ("data", "prune", "seed")
 

@@ -11,13 +11,20 @@ classes nor that of the images matters.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from latentdc.clusters import k_means
+from latentdc.clusters import inliers, k_means
 from latentdc.data.dataset import Dataset
+from latentdc.draws import choose, generator
 from latentdc.images import as_floats
+from latentdc.methods.pools import gaussian_group
+from latentdc.priors.classes import match_classes
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.recipe import Sampling
 
 AT_ONCE = 16  # images that are encoded or inverted together
 
@@ -63,3 +70,103 @@ def moments(
     noisy = [invert(some.to(device)).cpu() for some in latents.split(AT_ONCE)]
     std, mean = torch.std_mean(torch.cat(noisy), dim=0, correction=0)
     return mean, std
+
+
+@dataclass(frozen=True)
+class ClassLatents:
+    """What is kept of the real latents of one class.
+
+    Attributes:
+        latents: (n, C, h, w) on the CPU, without outliers.
+        anchors: (ipc, C, h, w) on the prior's device.
+        masses: (ipc,) shares of the latents.
+        starts: (n, C, h, w) latents of the anchors' Gaussian, as noisy as the first step.
+    """
+
+    latents: Tensor
+    anchors: Tensor
+    masses: Tensor
+    starts: Tensor
+
+
+class RealLatents:
+    """The latents of each class's real images and their anchors, made when a class is asked for.
+
+    Args:
+        real: images.
+        prior: encodes and inverts them.
+        settings: kind of anchors, and what needs latents beside them.
+        ipc: anchors of each class.
+        seed: of all draws.
+    """
+
+    def __init__(
+        self, real: Dataset, prior: DiffusionPrior, settings: Sampling, ipc: int, seed: int
+    ) -> None:
+        self.real, self.prior, self.settings = real, prior, settings
+        self.ipc, self.seed = ipc, seed
+        self.prior_labels = match_classes(real.class_names, prior)
+        self.of = lru_cache(maxsize=1)(self._of)
+        self.clusters = lru_cache(maxsize=1)(self._clusters)
+        self.summaries: dict[int, ClassLatents] = {}
+
+    def summary(self, label: int) -> ClassLatents:
+        """Of a class, its latents being their mean and deviation alone, (2, C, h, w); kept."""
+        if label not in self.summaries:
+            found = self.of(label)
+            if len(found.latents):
+                moments = torch.std_mean(found.latents, dim=0, correction=0)[::-1]
+                found = replace(found, latents=torch.stack(moments))
+            self.summaries[label] = found
+        return self.summaries[label]
+
+    def _of(self, label: int) -> ClassLatents:
+        settings, name = self.settings.anchors, self.real.class_names[label]
+        empty = torch.empty(0)
+        needed = {"features", "transport", "diversity"} & {*self.settings.guides}
+        if settings.kind == "none" and not needed and self.settings.choice.sees != "latents":
+            return ClassLatents(empty, empty, empty, empty)
+        rows = class_rows(self.real, label)
+        if settings.kind == "gaussian":
+            source = generator(self.seed, "inverted", name)
+            rows = rows[choose(len(rows), settings.inverted, source).sort().values]
+        latents = encoded(self.real, rows, self.prior.encode, self.prior.device)
+        latents = latents[inliers(latents.flatten(1), settings.outliers, settings.neighbours)]
+        if settings.kind == "gaussian":
+            return ClassLatents(latents, empty, empty, self._gaussian(label, latents))
+        if settings.kind == "none":
+            return ClassLatents(latents, empty, empty, empty)
+        medoids = settings.kind == "medoids"
+        anchors, masses = clustered(latents, self.ipc, self.seed, name, medoids=medoids)
+        return ClassLatents(latents, anchors.to(self.prior.device), masses, empty)
+
+    def _gaussian(self, label: int, latents: Tensor) -> Tensor:
+        """(n, C, h, w) draws of the Gaussian of a class's inverted latents."""
+        prior, settings = self.prior, self.settings
+
+        def invert(z: Tensor) -> Tensor:
+            labels = self.prior_labels[[label]].expand(len(z))
+            stop = prior.start_index(settings.strength)
+            return prior.invert(z, labels.to(z.device), stop=stop)
+
+        mean, std = moments(latents, invert, prior.device)
+        source = generator(self.seed, "gaussian", self.real.class_names[label])
+        if settings.chooses_noise:
+            choice, device = settings.select, prior.device
+            return gaussian_group(
+                mean.to(device),
+                std.to(device),
+                self.ipc,
+                groups=choice.groups,
+                skew=choice.skew,
+                source=source,
+            )
+        count = settings.choice.candidates(self.ipc)
+        return mean + std * torch.randn(count, *mean.shape, generator=source)
+
+    def _clusters(self, label: int) -> tuple[Tensor, Tensor]:
+        """Centres of a class's latents that `transport` leads to, and their masses."""
+        latents, device = self.of(label).latents, self.prior.device
+        count = min(self.settings.transport.clusters, len(latents))
+        centres, masses = clustered(latents, count, self.seed, self.real.class_names[label])
+        return centres.to(device), masses.to(device)

@@ -11,11 +11,15 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from latentdc import runtime
 from latentdc.data.cache import MEMORY_LIMIT
 from latentdc.images import to_uint8
-from latentdc.methods.context import Context
+from latentdc.methods.context import Context, State
 from latentdc.methods.latents import Latents, Parts
+from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
 from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
 from latentdc.runtime import gather_rows
 from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -58,6 +62,47 @@ def synthetic_set(
         noise=on_main(lambda some: some.noise),
         grid=1 if images.ndim == 4 else None,  # of vectors there is none
     )
+
+
+def settle_memory(
+    prior: Prior,
+    images: int,
+    saved: State | None,
+    accelerator: Accelerator,
+    *,
+    one_step: bool = False,
+) -> dict[str, object]:
+    """Give a prior whose memory is `auto` its plan, the same on all processes.
+
+    A run that is continued by as many processes keeps the plan that it began with, so that it
+    rounds as before.
+
+    Args:
+        prior: to be settled.
+        images: that a process decodes together, at most.
+        saved: state to go on from.
+        accelerator: names the processes; the main one measures and prints.
+        one_step: whether backward goes through one step at a time, as guides do.
+
+    Returns:
+        `memory` and `chunk`, facts for the next states; nothing for pixels.
+    """
+    if not isinstance(prior, AutoencoderPrior | DiffusionPrior):
+        return {}
+    facts = {} if saved is None else saved.facts
+    if prior.plan is None and facts.get("processes") == accelerator.num_processes:
+        prior.plan = Plan(facts["memory"], facts["chunk"]) if "memory" in facts else None
+    if prior.plan is None:
+        measured = None
+        if accelerator.is_main_process:
+            needs, free = prior.needs(), free_bytes(prior.device)
+            needs = replace(needs, whole=needs.largest) if one_step else needs
+            measured = choose_plan(needs, images, free)
+            print(describe_plan(measured, needs, images, free))
+        plan = runtime.broadcast(accelerator, measured)
+        assert isinstance(plan, Plan)
+        prior.plan = plan
+    return {"memory": prior.plan.memory, "chunk": prior.plan.chunk}
 
 
 def show_latents(

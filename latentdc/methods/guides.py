@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentdc.errors import InputError
 from latentdc.objectives.gradient import class_gradient, rowwise_cosine
 from latentdc.priors.sampler import Guide, StepState
 
@@ -241,14 +242,14 @@ def sinkhorn(cost: Tensor, masses: Tensor, epsilon: float, iterations: int) -> T
     Cuturi, "Sinkhorn Distances", NeurIPS 2013, https://arxiv.org/abs/1306.0895. The last update is
     that of the rows, so that each of these sums to 1 / n.
     """
-    kernel = -cost / epsilon
-    columns = torch.zeros_like(masses)
+    kernel, logs = -cost.double() / epsilon, masses.double().log()  # of a small epsilon, large
+    columns = torch.zeros_like(logs)
     own = -math.log(len(cost))
     for _ in range(iterations):
         rows = own - (kernel + columns).logsumexp(dim=1)
-        columns = masses.log() - (kernel + rows[:, None]).logsumexp(dim=0)
+        columns = logs - (kernel + rows[:, None]).logsumexp(dim=0)
     rows = own - (kernel + columns).logsumexp(dim=1)
-    return (kernel + columns + rows[:, None]).exp()
+    return (kernel + columns + rows[:, None]).exp().to(cost)
 
 
 def diversity(
@@ -292,6 +293,11 @@ def diversity(
 
 def _gradient_by_x0(state: StepState, loss: Callable[[Tensor], Tensor]) -> Tensor:
     """Gradient with respect to x of a loss of x0 = (x - sqrt(1 - a) e) / sqrt(a), e a constant."""
+    if state.signal == 0:
+        raise InputError(
+            f"this guide divides by the share of the image in x, and step {state.index} starts "
+            "from noise alone; leave it out of the guide's steps."
+        )
     x0 = state.x0.detach().requires_grad_()
     with torch.enable_grad():
         [gradient] = torch.autograd.grad(loss(x0), x0)

@@ -12,12 +12,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import runtime
 from latentdc.data.dataset import Dataset, different_counts, hash_samples
 from latentdc.errors import InputError
 from latentdc.methods.checks import check_match, check_parts, check_precision
 from latentdc.methods.context import ByClass, Context, State
-from latentdc.methods.decode import show_latents, synthetic_set
+from latentdc.methods.decode import settle_memory, show_latents, synthetic_set
 from latentdc.methods.latents import (
     Latents,
     initial_latents,
@@ -34,10 +33,7 @@ from latentdc.methods.loop import Work, match_steps
 from latentdc.methods.rates import make_optimizer, settle_rates
 from latentdc.methods.real import RealBatches, Trimming, separable
 from latentdc.objectives.base import LEARNED_LR, Objective
-from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
-from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching
 from latentdc.runtime import with_gradients
@@ -137,40 +133,6 @@ def match(
     made = replace(made, provenance={**made.provenance, **rates}) if rates else made
     lr = objective.state().get(LEARNED_LR)
     return made if lr is None else replace(made, learned_lr=float(lr))
-
-
-def settle_memory(
-    prior: Prior, images: int, saved: State | None, accelerator: Accelerator
-) -> dict[str, object]:
-    """Give a prior whose memory is `auto` its plan, the same on all processes.
-
-    A run that is continued by as many processes keeps the plan that it began with, so that it
-    rounds as before.
-
-    Args:
-        prior: to be settled.
-        images: that a process decodes together, at most.
-        saved: state to go on from.
-        accelerator: names the processes; the main one measures and prints.
-
-    Returns:
-        `memory` and `chunk`, facts for the next states; nothing for pixels.
-    """
-    if not isinstance(prior, AutoencoderPrior | DiffusionPrior):
-        return {}
-    facts = {} if saved is None else saved.facts
-    if prior.plan is None and facts.get("processes") == accelerator.num_processes:
-        prior.plan = Plan(facts["memory"], facts["chunk"]) if "memory" in facts else None
-    if prior.plan is None:
-        measured = None
-        if accelerator.is_main_process:
-            needs, free = prior.needs(), free_bytes(prior.device)
-            measured = choose_plan(needs, images, free)
-            print(describe_plan(measured, needs, images, free))
-        plan = runtime.broadcast(accelerator, measured)
-        assert isinstance(plan, Plan)
-        prior.plan = plan
-    return {"memory": prior.plan.memory, "chunk": prior.plan.chunk}
 
 
 # ---- State ----

@@ -4,11 +4,12 @@ A pool is made by a sampler, or is any set of images. Candidates are given by cl
 choice depends on the order of the classes.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
@@ -19,6 +20,7 @@ from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Select
 
 BATCH = 256  # images that the classifier sees at once
+DRAWN = 2**22  # numbers that are drawn at once
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Candidates:
         loss: (n,) -log p_y by a classifier of the real images.
         right: (n,) whether that classifier names y first.
         student_loss: (n,) -log p_y by a student of the images that there are so far.
-        places: (n, D) where they lie: features of the classifier, or flat latents.
+        points: (n, D) where they lie: features of the classifier, or flat latents.
         mean: (D,) of the real images of the class, there.
         std: (D,) of these.
         anchors: (ipc, D) points there that each want a candidate of their own; None takes the mean.
@@ -43,7 +45,7 @@ class Candidates:
     loss: Tensor | None = None
     right: Tensor | None = None
     student_loss: Tensor | None = None
-    places: Tensor | None = None
+    points: Tensor | None = None
     mean: Tensor | None = None
     std: Tensor | None = None
     anchors: Tensor | None = None
@@ -85,8 +87,8 @@ def _of_class(name: str, one: Candidates, ipc: int, settings: Select, seed: int)
     if kind == "learnability":
         return most_learnable(_of(one.student_loss), _of(one.loss), ipc, teacher=settings.teacher)
     if kind == "nearest":
-        return nearest(_of(one.places), _of(one.mean) if one.anchors is None else one.anchors, ipc)
-    groups = in_groups(_of(one.places), ipc)
+        return nearest(_of(one.points), _of(one.mean) if one.anchors is None else one.anchors, ipc)
+    groups = in_groups(_of(one.points), ipc)
     offset = moments_offset(groups, _of(one.mean), _of(one.std), skew=settings.skew)
     return rows_of(int(offset.argmin()), ipc)
 
@@ -100,7 +102,7 @@ def _by_centroids(pool: Mapping[str, Candidates], ipc: int, settings: Select) ->
     """Classes have as many groups as the one with the fewest candidates."""
     names = sorted(pool)
     count = min(one.count for one in pool.values()) // ipc
-    centres = [in_groups(_of(pool[name].places), ipc)[:count].mean(dim=1) for name in names]
+    centres = [in_groups(_of(pool[name].points), ipc)[:count].mean(dim=1) for name in names]
     best = best_groups(
         torch.stack(centres),
         torch.stack([_of(pool[name].mean) for name in names]),
@@ -111,9 +113,9 @@ def _by_centroids(pool: Mapping[str, Candidates], ipc: int, settings: Select) ->
     return {name: rows_of(group, ipc) for name, group in zip(names, best.tolist(), strict=True)}
 
 
-def in_groups(places: Tensor, ipc: int) -> Tensor:
+def in_groups(points: Tensor, ipc: int) -> Tensor:
     """(n, ...) candidates -> (G, ipc, D) neighbours, without those that are left over."""
-    flat = places.flatten(start_dim=1)
+    flat = points.flatten(start_dim=1)
     return flat[: len(flat) // ipc * ipc].view(-1, ipc, flat.shape[1])
 
 
@@ -160,13 +162,13 @@ def most_learnable(
     return score.argmax(dim=0) * count + torch.arange(count)
 
 
-def nearest(places: Tensor, to: Tensor, count: int) -> Tensor:
+def nearest(points: Tensor, to: Tensor, count: int) -> Tensor:
     """(count,) candidates (n, ...) nearest to a point (D,), or one for each of `count` anchors.
 
     Anchors (count, D) get different candidates, so that the distances are smallest in sum, in the
     anchors' order.
     """
-    flat, to = places.flatten(start_dim=1).double(), to.double()
+    flat, to = points.flatten(start_dim=1).double(), to.double()
     if to.ndim == 1:
         ranks: Tensor = (flat - to).norm(dim=1).argsort(stable=True)
         return ranks[:count]
@@ -195,11 +197,15 @@ def moments_offset(groups: Tensor, mean: Tensor, std: Tensor, *, skew: float) ->
     offset: Tensor = (groups.mean(dim=1) - mean).norm(dim=1)
     if groups.shape[1] > 1:
         offset = offset + (groups.std(dim=1) - std).norm(dim=1)
-    centred = groups - groups.mean(dim=2, keepdim=True)
-    variance = centred.square().mean(dim=2).clamp_min(1e-12)
-    skewness = centred.pow(3).mean(dim=2) / variance.pow(1.5)  # (G, K)
-    offset += skew * skewness.norm(dim=1)
+    offset += skew * skewness(groups).norm(dim=1)
     return offset
+
+
+def skewness(samples: Tensor) -> Tensor:
+    """(..., D) -> (...) of each sample, over its features."""
+    centred = samples - samples.mean(dim=-1, keepdim=True)
+    variance = centred.square().mean(dim=-1).clamp_min(1e-12)
+    return centred.pow(3).mean(dim=-1) / variance.pow(1.5)
 
 
 def gaussian_group(
@@ -213,36 +219,75 @@ def gaussian_group(
 ) -> Tensor:
     """(ipc, ...) of many groups drawn from N(mean, std^2), the one that fits best (D3HR).
 
+    Ours: halves of groups are drawn, and each first half is joined with each second one, so that
+    100,000 groups take the draws of 317 and their moments are sums of two. D3HR draws each group
+    anew. A group of one image has no halves.
+
     Args:
-        mean: (...) of a class.
+        mean: (...) of a class, on the device that shall compute.
         std: likewise.
         ipc: samples of a group.
-        groups: to draw.
+        groups: to choose from, at least.
         skew: weight of the skewness, see `moments_offset`.
         source: of the draws, on the CPU.
     """
-    mu, sigma = mean.flatten().cpu(), std.flatten().cpu()
+    mu, sigma = mean.flatten(), std.flatten()
+    firsts = groups if ipc == 1 else math.isqrt(groups - 1) + 1
+
+    def draw(halves: int, size: int) -> Tensor:
+        return mu + sigma * torch.randn(halves, size, len(mu), generator=source).to(mu)
+
+    second = draw(-(-groups // firsts), ipc // 2)
     best, least = mu.expand(ipc, -1), torch.inf
-    for some in torch.arange(groups).split(max(1, 2**22 // (ipc * len(mu)))):
-        drawn = mu + sigma * torch.randn(len(some), ipc, len(mu), generator=source)
-        offset = moments_offset(drawn, mu, sigma, skew=skew)
+    for some in torch.arange(firsts).split(max(1, DRAWN // (ipc * len(mu)))):
+        first = draw(len(some), ipc - ipc // 2)
+        offset = joined_offset(first, second, mu, sigma, skew=skew)
         if float(offset.min()) < least:
-            best, least = drawn[offset.argmin()], float(offset.min())
-    return best.view(ipc, *mean.shape).to(mean)
+            one, other = divmod(int(offset.argmin()), len(second))
+            best, least = torch.cat([first[one], second[other]]), float(offset.min())
+    return best.view(ipc, *mean.shape)
+
+
+def joined_offset(
+    first: Tensor, second: Tensor, mean: Tensor, std: Tensor, *, skew: float
+) -> Tensor:
+    """(F, S) `moments_offset` of every group that a first and a second half make.
+
+    Args:
+        first: (F, K, D).
+        second: (S, K', D).
+        mean: (D,) of the class.
+        std: (D,) of it.
+        skew: weight of the skewness.
+    """
+    count, halves = first.shape[1] + second.shape[1], (first - mean, second - mean)
+    one, other = (half.sum(dim=1) for half in halves)
+    squares, others = (half.square().sum(dim=1) for half in halves)
+    lengths = [total.square().sum(dim=1) for total in (one, other)]
+    length = lengths[0][:, None] + lengths[1] + 2 * one @ other.T
+    offset = length.clamp_min(0).sqrt() / count
+    if count > 1:
+        for place, (total, square) in enumerate(zip(one, squares, strict=True)):
+            variance = (square + others - (total + other).square() / count) / (count - 1)
+            offset[place] += (variance.clamp_min(0).sqrt() - std).norm(dim=1)
+    skews = [skewness(half).square().sum(dim=1) for half in (first, second)]
+    offset += skew * (skews[0][:, None] + skews[1]).sqrt()
+    return offset
 
 
 @torch.no_grad()
-def judged(classifier: Classifier, images: Images, label: int) -> Candidates:
+def judged(classifier: nn.Module, images: Images, label: int) -> Candidates:
     """What a classifier of the real images says of the candidates of a class.
 
     Args:
-        classifier: in eval mode.
+        classifier: a `Classifier` in eval mode.
         images: (n, 3, H, W) uint8 levels, or floats in [-1, 1]; or vectors.
         label: of them all.
 
     Returns:
-        Loss, whether it is right, and features as places; on the CPU.
+        Loss, whether it is right, and features as points; on the CPU.
     """
+    assert isinstance(classifier, Classifier)
     device = next(iter(classifier.parameters()), torch.empty(0)).device
     losses, right, features = [], [], []
     for rows in torch.arange(len(images)).split(forward_batch(images, BATCH, device)):
@@ -251,4 +296,4 @@ def judged(classifier: Classifier, images: Images, label: int) -> Candidates:
         losses.append(cross_entropy(logits.float(), labels).cpu())
         right.append((logits.argmax(dim=1) == labels).cpu())
         features.append(seen.float().cpu())
-    return Candidates(len(images), torch.cat(losses), torch.cat(right), places=torch.cat(features))
+    return Candidates(len(images), torch.cat(losses), torch.cat(right), points=torch.cat(features))

@@ -22,6 +22,8 @@ from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching, Sampling
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
+SAMPLED = "sampled"  # provenance of the first stage, in the states of the second one
+
 
 def refine(
     coreset: Coreset, prior: Prior | None, settings: tuple[Sampling, Matching], context: Context
@@ -39,15 +41,16 @@ def refine(
     saved = None if context.load_state is None else context.load_state()
     begun = saved if saved is not None and "objective" in saved.facts else None
     # Steps of both stages are counted on, so that the last state is the one furthest on.
-    ahead = train.num_classes * -(-first.select.candidates(context.ipc) // first.batch)
-    z, facts = None, dict[str, Any]()
+    ahead = train.num_classes * first.choice.candidates(context.ipc)
+    z, facts = None, {} if begun is None else dict(begun.facts[SAMPLED])
     if begun is None:
         made = sampling(coreset, prior, first, context)
         facts, z = dict(made.provenance), runtime.broadcast(context.accelerator, made.z)
 
     def save(state: State) -> None:
         assert context.save_state is not None
-        context.save_state(state._replace(step=state.step + ahead))
+        told = {**state.facts, SAMPLED: facts}
+        context.save_state(state._replace(step=state.step + ahead, facts=told))
 
     def told(measures: Mapping[str, Any]) -> None:
         assert context.on_step is not None

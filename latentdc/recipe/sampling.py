@@ -1,6 +1,6 @@
 """Guided sampling: what it starts from, what corrects its steps, and what is chosen in the end."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from latentdc.recipe.checks import require
@@ -18,11 +18,14 @@ class Anchors:
             they were inverted to the step that sampling starts at (D3HR).
         outliers: share of the real latents that is left out first, by local outlier factor.
         neighbours: of a latent, by which it is judged.
+        inverted: images of a class whose latents are looked at for `gaussian`, drawn by the name of
+            the class; inverting one costs as much as sampling one.
     """
 
     kind: Literal["none", "centres", "medoids", "gaussian"] = "none"
     outliers: float = 0.0
     neighbours: int = 10
+    inverted: int = 500
 
     def __post_init__(self) -> None:
         check_fields(self, "sampling.anchors.")
@@ -34,6 +37,10 @@ class Anchors:
         require(
             self.neighbours >= 1,
             f"sampling.anchors.neighbours is at least 1, got {self.neighbours}.",
+        )
+        require(
+            self.inverted >= 2,
+            f"sampling.anchors.inverted is at least 2, for a deviation, got {self.inverted}.",
         )
 
 
@@ -115,6 +122,8 @@ GUIDES = (
     *("text_mode", "entropy", "transport", "mode"),
     *("features", "influence", "deviation", "diversity"),
 )
+# Those that look at the class of the images, of which there is one in a batch then.
+OF_A_CLASS = ("transport", "features", "influence", "deviation", "diversity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +145,11 @@ class Sampling:
         transport: move the images of a class together to its clusters (DMGD).
         diversity: spread the images of a class (CGS).
         select: which candidates of a class stay; more of them are sampled than are wanted.
-        batch: images of a class that are denoised together. Guides of sets see these, and those
-            that were finished before.
+        batch: images that are denoised together, of one class where a guide looks at classes.
+            Guides of sets see these, and those that were finished before.
         weights: images weigh as much as their clusters have members (DDOQ).
-        checkpoint_every: batches between checkpoints.
+        checkpoint_seconds: between checkpoints, more where writing them takes long; 0 writes one
+            after each batch.
     """
 
     start: Literal["noise", "anchors"] = "noise"
@@ -158,7 +168,7 @@ class Sampling:
     select: Select = field(default_factory=Select)
     batch: int = 16
     weights: bool = False
-    checkpoint_every: int = 10
+    checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         check_fields(self, "sampling.")
@@ -169,9 +179,11 @@ class Sampling:
             f"sampling.strength is a share of the schedule in (0, 1], got {self.strength}.",
         )
         require(0 <= self.eta <= 1, f"sampling.eta is in [0, 1], got {self.eta}.")
-        for name in ("batch", "checkpoint_every"):
-            value = getattr(self, name)
-            require(value >= 1, f"sampling.{name} is at least 1, got {value}.")
+        require(self.batch >= 1, f"sampling.batch is at least 1, got {self.batch}.")
+        require(
+            self.checkpoint_seconds >= 0,
+            f"sampling.checkpoint_seconds is at least 0, got {self.checkpoint_seconds}.",
+        )
         require(
             self.start == "anchors" or self.strength == 1,
             f"sampling.strength={self.strength} is how far anchors are noised, and sampling.start="
@@ -214,7 +226,7 @@ class Sampling:
             ("influence.real", 1),
             ("transport.clusters", 1),
             ("transport.iterations", 1),
-            ("transport.epsilon", 1e-6),
+            ("transport.epsilon", 1e-12),
             ("diversity.epsilon", 1e-6),
             ("diversity.mean_scale", 0),
         ):
@@ -234,6 +246,25 @@ class Sampling:
         on = {name for name, guide in every.items() if guide.scale > 0}
         on |= {"diversity"} if self.diversity.mean_scale > 0 else set()
         return {name: guide for name, guide in every.items() if name in on}
+
+    @property
+    def class_by_class(self) -> bool:
+        """Whether a guide looks at the class of the images."""
+        return not {*OF_A_CLASS}.isdisjoint(self.guides)
+
+    @property
+    def chooses_noise(self) -> bool:
+        """Whether it is noisy latents that are chosen from, before they are denoised (D3HR)."""
+        choice = self.select
+        return self.anchors.kind == "gaussian" and (choice.kind, choice.sees) == (
+            "moments",
+            "latents",
+        )
+
+    @property
+    def choice(self) -> Select:
+        """The choice among images that were sampled."""
+        return replace(self.select, kind=None) if self.chooses_noise else self.select
 
     def check_steps(self, steps: int) -> None:
         """Refuse windows that lie outside of a schedule of so many steps.

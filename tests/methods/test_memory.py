@@ -4,9 +4,9 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import checkpoint
-from latentdc.methods import matching
+from latentdc.methods import decode
 from latentdc.methods.context import State
-from latentdc.methods.matching import settle_memory
+from latentdc.methods.decode import settle_memory
 from latentdc.priors.memory import Plan
 from latentdc.priors.pixel import PixelPrior
 from tests.methods import setup
@@ -32,7 +32,7 @@ def test_auto_recomputes_where_it_does_not_fit_and_a_continued_run_keeps_plan_an
     def auto():
         return small.prior(steps=2, memory="auto")
 
-    monkeypatch.setattr(matching, "free_bytes", lambda device: TIGHT)
+    monkeypatch.setattr(decode, "free_bytes", lambda device: TIGHT)
     whole = setup.run(tmp_path / "whole", prior=auto(), steps=2)
     assert capsys.readouterr().out.count("memory: low") == 1
     facts = kept(tmp_path / "whole")
@@ -40,7 +40,7 @@ def test_auto_recomputes_where_it_does_not_fit_and_a_continued_run_keeps_plan_an
     fast = setup.run(prior=small.prior(steps=2), steps=2)
     torch.testing.assert_close(whole.z, fast.z, rtol=1e-3, atol=1e-4)
     setup.run(tmp_path / "parts", prior=auto(), steps=1)
-    monkeypatch.setattr(matching, "free_bytes", lambda device: 10**12)
+    monkeypatch.setattr(decode, "free_bytes", lambda device: 10**12)
     parts = setup.run(tmp_path / "parts", prior=auto(), steps=2)
     assert kept(tmp_path / "parts")["memory"] == "low"
     for name in ("images", "z", "c"):

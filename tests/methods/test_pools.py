@@ -24,10 +24,10 @@ def normal(*shape):
 def candidates(n, seed=0):
     """All that any kind asks for."""
     source = generator(seed, "candidates")
-    places = torch.randn(n, 3, generator=source)
+    points = torch.randn(n, 3, generator=source)
     loss, student = torch.rand(2, n, generator=source)
     mean, std = torch.randn(2, 3, generator=source)
-    return Candidates(n, loss, loss < 0.5, student, places, mean, std.abs())
+    return Candidates(n, loss, loss < 0.5, student, points, mean, std.abs())
 
 
 KINDS = [None, "random", "confidence", "centroids", "moments", "learnability", "nearest"]
@@ -78,11 +78,11 @@ def test_each_slot_keeps_what_the_student_lacks_and_the_teacher_knows():
 
 
 def test_nearest_takes_the_mean_or_one_for_each_anchor():
-    places = torch.tensor([[0.0], [1.0], [2.0], [5.0], [9.0]])
-    assert pools.nearest(places, torch.tensor([1.8]), 3).tolist() == [2, 1, 0]
+    points = torch.tensor([[0.0], [1.0], [2.0], [5.0], [9.0]])
+    assert pools.nearest(points, torch.tensor([1.8]), 3).tolist() == [2, 1, 0]
     # both anchors want 2.0; the second has the smaller loss in giving way to 5.0
-    assert pools.nearest(places, torch.tensor([[2.0], [2.4]]), 2).tolist() == [2, 1]
-    assert pools.nearest(places, torch.tensor([[8.0], [0.4]]), 2).tolist() == [4, 0]
+    assert pools.nearest(points, torch.tensor([[2.0], [2.4]]), 2).tolist() == [2, 1]
+    assert pools.nearest(points, torch.tensor([[8.0], [0.4]]), 2).tolist() == [4, 0]
 
 
 def test_moments_are_the_papers_with_the_skewness_over_features():
@@ -98,21 +98,47 @@ def test_moments_are_the_papers_with_the_skewness_over_features():
 
 def test_the_group_with_the_best_moments_is_chosen_whole():
     ant = candidates(10)
-    fit = ant.places[5:]
+    fit = ant.points[5:]
     ant = dataclasses.replace(ant, mean=fit.mean(0), std=fit.std(0))
     found = select({"ant": ant}, 5, Select(kind="moments", skew=0.0))
     assert found["ant"].tolist() == [5, 6, 7, 8, 9]
 
 
-def test_the_drawn_group_fits_better_than_most():
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_groups_of_joined_halves_have_the_moments_of_the_whole_groups(count):
+    first, second = normal(4, count - count // 2, 6), normal(3, count // 2, 6)
+    mean, std = normal(6), normal(6).abs()
+    found = pools.joined_offset(first, second, mean, std, skew=0.1)
+    for one, half in enumerate(first):
+        groups = torch.stack([torch.cat([half, other]) for other in second])
+        wanted = pools.moments_offset(groups, mean, std, skew=0.1)
+        torch.testing.assert_close(found[one], wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_drawn_group_fits_better_than_most(count):
     mean, std = normal(2, 3), normal(2, 3).abs()
-    found = pools.gaussian_group(mean, std, 4, groups=200, skew=0.1, source=generator(0, "groups"))
-    assert found.shape == (4, 2, 3)
-    others = mean + std * torch.randn(200, 4, 2, 3, generator=generator(1, "others"))
+    source = generator(0, "groups")
+    found = pools.gaussian_group(mean, std, count, groups=200, skew=0.1, source=source)
+    assert found.shape == (count, 2, 3)
+    others = mean + std * torch.randn(200, count, 2, 3, generator=generator(1, "others"))
     offset = pools.moments_offset(
         torch.cat([found[None], others]).flatten(2), mean.flatten(), std.flatten(), skew=0.1
     )
     assert int((offset[1:] < offset[0]).sum()) < 10
+
+
+def test_many_groups_take_the_draws_of_few(monkeypatch):
+    drawn, ask = [], torch.randn
+
+    def randn(*shape, **options):
+        drawn.append(shape[0])
+        return ask(*shape, **options)
+
+    monkeypatch.setattr(torch, "randn", randn)
+    options = {"skew": 0.1, "source": generator(0, "many")}
+    pools.gaussian_group(torch.zeros(8), torch.ones(8), 10, groups=100_000, **options)
+    assert sum(drawn) == 317 + 316
 
 
 def written_out(centres, real, chosen, alpha=0.4, beta=0.9):
@@ -162,7 +188,7 @@ def test_what_a_classifier_says_of_candidates():
     said = pools.judged(classifier, images, 1)
     logits, features = classifier.embed(images)
     assert said.count == 7 and torch.equal(said.right, logits.argmax(dim=1) == 1)
-    torch.testing.assert_close(said.places, features)
+    torch.testing.assert_close(said.points, features)
     torch.testing.assert_close(said.loss, -logits.detach().log_softmax(dim=1)[:, 1])
 
 

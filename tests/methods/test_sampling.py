@@ -6,17 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 from accelerate import Accelerator
+from diffusers import DDIMScheduler
 
 from latentdc import checkpoint
 from latentdc.distill import main as distill
 from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization, to_uint8
+from latentdc.methods import decode
 from latentdc.methods.anchors import class_rows, clustered, encoded
 from latentdc.methods.context import Context
 from latentdc.methods.sampling import sampling
 from latentdc.networks.build import new_network
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.sampler import make_schedule
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import METHODS, ObjectiveSettings, Recipe, Sampling
@@ -92,7 +95,7 @@ def test_every_guide_moves_images_inside_its_window_alone(guide):
 
 def test_d4m_denoises_its_noised_centres_as_the_prior_does():
     made, prior, data = (
-        run(anchors=CENTRES, start="anchors", strength=0.5),
+        run(anchors=CENTRES, start="anchors", strength=0.5, batch=3),
         small.prior(steps=4),
         setup.dataset(),
     )
@@ -149,13 +152,95 @@ def test_one_image_may_have_an_anchor_of_each_group():
     assert torch.cdist(made.z.flatten(1), run(**options).z.flatten(1)).amin(dim=1).max() < 1e-6
 
 
+def test_images_of_several_classes_are_denoised_together_unless_a_guide_looks_at_one(monkeypatch):
+    asked, ask = [], DiffusionPrior.sample
+    monkeypatch.setattr(
+        DiffusionPrior, "sample", lambda *a, **k: asked.append(a[1].tolist()) or ask(*a, **k)
+    )
+    many = [run(**options, batch=16).z for options in (MODE, EVERY["transport"])]
+    assert asked == [[0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 0, 0], [1, 1, 1], [2, 2, 2]]
+    torch.testing.assert_close(many[0], run(**MODE, batch=1).z, atol=1e-5, rtol=1e-4)
+
+
+def test_states_are_kept_by_time_and_at_the_end(tmp_path):
+    kept = []
+
+    def count(**settings):
+        kept.clear()
+        data = setup.dataset()
+        context = Context(ipc=3, train=data, save_state=lambda state: kept.append(state.step))
+        sampling(Coreset.whole(data, "easy"), small.prior(steps=2), Sampling(**settings), context)
+        return kept
+
+    assert count(batch=2) == [9]
+    assert count(batch=2, checkpoint_seconds=0)[0] == 2 and kept[-1] == 9
+
+
+def test_a_batch_that_does_not_fit_is_denoised_in_parts(monkeypatch, capsys):
+    whole, seen, ask = run(prior=small.prior(steps=2)), [], DiffusionPrior.predict
+    monkeypatch.setattr(
+        DiffusionPrior, "predict", lambda *a, **k: seen.append(len(a[1])) or ask(*a, **k)
+    )
+    monkeypatch.setattr(decode, "free_bytes", lambda device: 100_000)
+    prior = small.prior(steps=2, memory="auto")
+    made = run(prior=prior)
+    assert "memory: low" in capsys.readouterr().out and max(seen) < 9 and prior.plan is None
+    torch.testing.assert_close(made.z, whole.z, atol=1e-5, rtol=1e-4)
+
+
+def test_few_of_many_images_are_inverted_for_the_gaussian_of_a_class(monkeypatch):
+    inverted, ask = [], DiffusionPrior.invert
+    monkeypatch.setattr(
+        DiffusionPrior, "invert", lambda *a, **k: inverted.append(len(a[1])) or ask(*a, **k)
+    )
+    gaussian = {"start": "anchors", "strength": 0.5, "eta": 0}
+    run(anchors={"kind": "gaussian", "inverted": 4}, **gaussian)
+    assert inverted == [4, 4, 4]
+    inverted.clear()
+    choice = {"kind": "moments", "groups": 50}
+    made = run(anchors={"kind": "gaussian"}, select=choice, **gaussian)
+    assert inverted == [6, 6, 6] and len(made.z) == 9
+
+
+def test_the_nearest_choice_has_an_image_for_each_anchor_among_features_too():
+    choice = {"kind": "nearest", "groups": 2, "space": "features"}
+    made = run(anchors=CENTRES, start="anchors", denoise=False, select=choice)
+    assert made.z.equal(run(anchors=CENTRES, start="anchors", denoise=False).z)
+
+
+def silent_at_first():
+    """A prior whose schedule starts from noise alone."""
+    scheduler = DDIMScheduler(
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )
+    prior = small.prior(steps=4)
+    prior.schedule = make_schedule(scheduler, 4)
+    prior.timesteps = {t: torch.tensor(t) for t in prior.schedule.timesteps}
+    return prior
+
+
+@pytest.mark.parametrize("guide", EVERY)
+def test_at_pure_noise_a_guide_is_finite_or_refused_at_once(guide):
+    section = next(name for name in EVERY[guide] if name != "anchors")
+    options = {**EVERY[guide], section: {**EVERY[guide][section], "window": [0, 3]}}
+    assert silent_at_first().schedule.alphas[0] == 0
+    if guide in ("text", "entropy", "diversity"):
+        with pytest.raises(InputError, match=rf"sampling.{section}.window=\[1,3\]"):
+            run(prior=silent_at_first(), **options)
+        options[section]["window"] = [1, 3]
+    assert run(prior=silent_at_first(), **options).z.isfinite().all()
+
+
 class Killed(Exception):
     pass
 
 
 @pytest.mark.parametrize("calls", [1, 3])
 def test_a_run_killed_inside_a_class_goes_on_to_the_same_set(tmp_path, monkeypatch, calls):
-    options = {"ipc": 4, "batch": 2, "checkpoint_every": 1, **EVERY["transport"]}
+    options = {"ipc": 4, "batch": 2, "checkpoint_seconds": 0, **EVERY["transport"]}
     whole, ask, left = run(**options), DiffusionPrior.sample, [calls]
 
     def some(*arguments, **named):
@@ -177,16 +262,16 @@ def test_a_run_killed_inside_a_class_goes_on_to_the_same_set(tmp_path, monkeypat
 def test_each_batch_tells_its_time(tmp_path):
     run(tmp_path, batch=2)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [*range(6)]  # 3 images of 3 classes, 2 at once
+    assert [line["step"] for line in lines] == [0, 2, 4, 6, 8]  # images, of 3 classes with 3 each
     assert all(line["seconds"] > 0 for line in lines)
 
 
 def test_latents_that_are_not_finite_end_the_run_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        DiffusionPrior, "sample", lambda *_, **__: torch.full((3, 4, 4, 4), torch.nan)
+        DiffusionPrior, "sample", lambda *_, **__: torch.full((9, 4, 4, 4), torch.nan)
     )
     with pytest.raises(
-        RunError, match=r"latents of 'zero' are not finite.*Lower the scales of mode"
+        RunError, match=r"latents of 'zero', 'one', 'two' are not finite.*Lower the scales of mode"
     ):
         run(tmp_path, **MODE)
     assert not (tmp_path / "checkpoints").exists()
@@ -264,9 +349,11 @@ def test_what_the_context_lacks_is_refused_first(lacking, monkeypatch):
         ({"weights": True}, "takes the masses of clusters"),
         ({"anchors": {"outliers": 0.7}}, "for 10 % write 0.1"),
         ({"batch": 0}, "sampling.batch is at least 1"),
+        ({"checkpoint_seconds": -1}, "checkpoint_seconds is at least 0"),
+        ({"anchors": {"inverted": 1}}, "anchors.inverted is at least 2"),
         ({"deviation": {"scale": 1, "window": [4, 2]}}, r"window is \[first step, step after"),
         ({"deviation": {"scale": -1}}, "at least 0, got -1"),
-        ({"influence": {"epochs": []}}, "those of an expert"),
+        ({"influence": {"epochs": []}}, "those of a training"),
         ({"transport": {"epsilon": 0}}, "transport.epsilon is at least"),
         ({"select": {"kind": "learnability"}}, "no student"),
     ],

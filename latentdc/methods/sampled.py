@@ -1,0 +1,164 @@
+"""Before and after sampling: what is refused, and which of the sampled images stay."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from latentdc.data.dataset import Dataset, different_counts
+from latentdc.errors import InputError
+from latentdc.images import to_uint8
+from latentdc.methods.anchors import AT_ONCE, RealLatents, class_rows
+from latentdc.methods.context import Context
+from latentdc.methods.pools import Candidates, judged, select
+from latentdc.priors.classes import match_classes
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.recipe import Sampling
+
+
+class Networks:
+    """What guides and choices ask beside the prior, opened when it is first asked for."""
+
+    def __init__(self, settings: Sampling, context: Context) -> None:
+        self._settings, self._context = settings, context
+
+    @cached_property
+    def classifier(self) -> nn.Module:
+        """Of the real images."""
+        return self._context.real_classifier()[0]
+
+    @cached_property
+    def snapshots(self) -> Sequence[nn.Module]:
+        """Of a training."""
+        if self._context.snapshots is None:
+            raise InputError("sampling.influence follows a training; give Context(snapshots=...).")
+        return self._context.snapshots(self._settings.influence.epochs)
+
+
+# ---- Before ----
+
+
+def check_sampling(
+    real: Dataset,
+    prior: DiffusionPrior,
+    settings: Sampling,
+    context: Context,
+    networks: Networks,
+) -> None:
+    """Refuse what the prior, the context or a class lacks; open the networks that are needed later.
+
+    Raises:
+        InputError: says what is lacking.
+    """
+    on, processes = settings.guides, context.accelerator.num_processes
+    if processes > real.num_classes:
+        raise InputError(
+            f"{processes} processes share {real.num_classes} classes; start at most "
+            f"{real.num_classes}."
+        )
+    settings.check_steps(len(prior.schedule.timesteps))
+    _check_windows(prior, settings)
+    one = prior.condition(match_classes(real.class_names, prior)[:1].to(prior.device))
+    if one is None and settings.start == "noise" and {*on} <= {"deviation", "entropy"}:
+        raise InputError(
+            "this prior knows no classes, and nothing else tells the sampler of them: take "
+            "sampling.start=anchors, or a guide towards the class, such as sampling.mode."
+        )
+    if "text_mode" in on and one is None:
+        raise InputError(
+            "sampling.text_mode pulls the conditional branch, and this prior is unconditional; "
+            "take sampling.mode."
+        )
+    if "features" in on:
+        blank = torch.zeros(1, *prior.latent_shape, device=prior.device)
+        prior.features(blank, 0, one)  # refuses where there is no middle block
+    if settings.anchors.kind in ("centres", "medoids"):
+        _check_counts(real, settings, context.ipc)
+    if "influence" in on:
+        networks.snapshots  # noqa: B018
+    if "entropy" in on or settings.choice.needs_classifier:
+        networks.classifier  # noqa: B018
+
+
+def _check_counts(real: Dataset, settings: Sampling, ipc: int) -> None:
+    """Refuse classes with fewer images than anchors."""
+    for name, count in zip(real.class_names, different_counts(real).tolist(), strict=True):
+        left = count - int(settings.anchors.outliers * count)
+        if left < ipc:
+            raise InputError(
+                f"{ipc} anchors are made of each class, and {name!r} has {left} different images "
+                "for them; lower ipc or sampling.anchors.outliers, or keep more (prune.keep)."
+            )
+
+
+def _check_windows(prior: DiffusionPrior, settings: Sampling) -> None:
+    """Refuse guides that none of the steps that are walked would obey, or that have no step."""
+    start, steps = prior.start_index(settings.strength), len(prior.schedule.timesteps)
+    for name, guide in settings.guides.items():
+        first, after = guide.window or (0, steps)
+        acting = range(max(first, start), after)
+        if not acting:
+            raise InputError(
+                f"sampling.{name}.window={[first, after]} ends before step {start}, where "
+                f"sampling.strength={settings.strength} starts; end it later."
+            )
+        if name == "mode" and settings.eta > 0 and acting[0] == steps - 1:
+            raise InputError(
+                "sampling.mode pulls in units of the noise that a step adds, and step "
+                f"{steps - 1}, the last, adds none; begin its window earlier, or write "
+                "sampling.eta=0."
+            )
+        if name in ("text_mode", "entropy", "diversity") and not prior.schedule.alphas[acting[0]]:
+            raise InputError(
+                f"sampling.{name} divides by the share of the image in x, and at step {acting[0]} "
+                "this prior's x is noise alone; begin its window at step "
+                f"{acting[0] + 1}: sampling.{name}.window=[{acting[0] + 1},{after}]."
+            )
+
+
+# ---- After ----
+
+
+def chosen(
+    finished: Mapping[int, Tensor], latents: RealLatents, networks: Networks, context: Context
+) -> dict[int, Tensor]:
+    """(ipc,) candidates that stay, of each class of this process.
+
+    Args:
+        finished: by class, (n, C, h, w) latents of its candidates.
+        latents: of the real images.
+        networks: a classifier, where the choice asks one.
+        context: of the run.
+    """
+    names, choice = latents.real.class_names, latents.settings.choice
+    pool = {names[label]: _candidates(label, z, latents, networks) for label, z in finished.items()}
+    if choice.kind == "centroids":  # compares classes
+        pool = {name: one for some in gather_object([pool]) for name, one in some.items()}
+    found = select(pool, context.ipc, choice, context.seed)
+    return {label: found[names[label]] for label in finished}
+
+
+def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks) -> Candidates:
+    """What the choice asks of the candidates of a class."""
+    choice, found, real = latents.settings.choice, Candidates(len(z)), latents.real
+
+    def seen(z: Tensor) -> Candidates:
+        parts = [to_uint8(latents.prior.render(some)).cpu() for some in z.split(AT_ONCE)]
+        return judged(networks.classifier, torch.cat(parts), label)
+
+    if choice.needs_classifier:
+        found = seen(z)
+    if choice.kind in ("random", "confidence", None):
+        return found
+    anchors = latents.summary(label).anchors if choice.kind == "nearest" else torch.empty(0)
+    if choice.sees == "features":
+        points = judged(networks.classifier, real.images[class_rows(real, label)], label).points
+        assert points is not None
+        found = replace(found, mean=points.mean(dim=0), std=points.std(dim=0))
+        return replace(found, anchors=seen(anchors).points) if len(anchors) else found
+    mean, std = latents.summary(label).latents.flatten(1)
+    found = replace(found, points=z.cpu().flatten(1), mean=mean, std=std)
+    return replace(found, anchors=anchors.cpu().flatten(1)) if len(anchors) else found
