@@ -10,7 +10,9 @@ from latentdc import __version__, checkpoint, config, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
 from latentdc.data.open import open_splits, plain_preprocessing, preprocessing, whole_pictures
 from latentdc.errors import InputError
+from latentdc.evaluate.class_numbers import check_numbers
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.judge import open_judge
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
@@ -265,10 +267,36 @@ def _context(
             seed=recipe.seed,
             accelerator=accelerator,
         ),
-        open_set=lambda name: open_set(find(name), parts.train, data)[0],
+        open_set=lambda name: _open_pool(name, recipe, parts, accelerator),
         objective=parts.objective,
     )
     return checkpoint.in_folder(folder, context)
+
+
+def _open_pool(name: str, recipe: Recipe, parts: Parts, accelerator: Accelerator) -> SyntheticSet:
+    """A set that a method chooses from; numbers of classes must fit its images.
+
+    Raises:
+        InputError: there is none, or its class numbers are read wrongly or can be read in two ways.
+    """
+    setting = Setting(
+        test=parts.test,
+        normalization=Normalization(recipe.data.mean, recipe.data.std),
+        accelerator=accelerator,
+        train=parts.train,
+    )
+    protocols = [recipe_protocol(recipe.evaluate)]
+    try:
+        found = open_set(find(name, numbers=recipe.selection.numbers), parts.train, recipe.data)
+        check_numbers(
+            {name: found},
+            parts.test,
+            lambda: open_judge(recipe.data, recipe.prune.scorer, protocols, parts.train, setting),
+            accelerator.device,
+        )
+    except InputError as error:  # which advises the command that scores such sets
+        raise InputError(str(error).replace("--numbers ", "selection.numbers=")) from error
+    return found[0]
 
 
 def _coreset(

@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
-from latentdc.images import Images, as_floats
+from latentdc.images import as_floats
 from latentdc.methods.context import Context
 from latentdc.methods.pools import Candidates, judged, select
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.scorers import Classifier
 from latentdc.prune.select import Order, ranked
 from latentdc.recipe import Selection
 from latentdc.recipe.rules import RULES
@@ -132,28 +131,52 @@ def _known(
     pool: SyntheticSet, rows: Tensor, real: Dataset, label: int, networks: list[nn.Module]
 ) -> Candidates:
     """What a classifier of real images, and perhaps a student, make of a class's candidates."""
-    seen = _judged(networks[0], real.images[real.members(label)], label).places
+    seen = judged(networks[0], real.images[real.members(label)], label).points
     assert seen is not None
-    known = _judged(networks[0], pool.images[rows], label)
-    student = _judged(networks[1], pool.images[rows], label).loss if networks[1:] else None
+    known = judged(networks[0], pool.images[rows], label)
+    student = judged(networks[1], pool.images[rows], label).loss if networks[1:] else None
     deviation = seen.std(dim=0, correction=0)
     return replace(known, student_loss=student, mean=seen.mean(dim=0), std=deviation)
 
 
-def _judged(network: nn.Module, images: Images, label: int) -> Candidates:
-    assert isinstance(network, Classifier)
-    return judged(network, images, label)
-
-
 def _joined(start: SyntheticSet, more: SyntheticSet) -> SyntheticSet:
-    """Images and labels of both, class by class, those of the first set before the others."""
+    """Both, class by class, the samples of the first set before the others.
+
+    Where one of them has weights, those of the other are 1, which is what students see on average.
+
+    Raises:
+        InputError: one has soft labels, and the other none.
+    """
     images = [one.images[:] for one in (start, more)]
     if images[0].dtype != images[1].dtype:
         images = [as_floats(some) for some in images]
     labels = torch.cat([start.labels, more.labels])
     order = labels.argsort(stable=True)
-    grid = start.grid if start.grid == more.grid else None
-    return SyntheticSet(torch.cat(images)[order], labels[order], start.class_names, grid=grid)
+    soft_labels = [one.soft_labels for one in (start, more) if one.soft_labels is not None]
+    weights = None
+    if start.weights is not None or more.weights is not None:
+        weights = torch.cat([_weights(one) for one in (start, more)])[order]
+    if len(soft_labels) == 1:
+        has, lacks = ("start", "pool") if start.soft_labels is not None else ("pool", "start")
+        raise InputError(
+            f"the set in selection.{has} has soft labels, and what joins it from selection.{lacks} "
+            "has none; take sets that both have them, or that both have none."
+        )
+    return SyntheticSet(
+        torch.cat(images)[order],
+        labels[order],
+        start.class_names,
+        soft_labels=torch.cat(soft_labels)[order] if soft_labels else None,
+        weights=weights,
+        grid=start.grid if start.grid == more.grid else None,
+    )
+
+
+def _weights(one: SyntheticSet) -> Tensor:
+    """(N,) with a mean of 1."""
+    weights = torch.ones(len(one)) if one.weights is None else one.weights
+    scaled: Tensor = weights / weights.mean()
+    return scaled
 
 
 def best_rows(coreset: Coreset, train: Dataset, count: int) -> Tensor:

@@ -78,11 +78,14 @@ class Selection:
         pool: folder, file or Hub id of any set that `latentdc evaluate` takes, whose images are the
             candidates; null takes the core set.
         start: a set likewise whose images all stay, and which the pool fills up to ipc.
+        numbers: what the class numbers of these sets are, if they have some: `names` of classes, or
+            `positions` in their order; null where that is plain.
         select: the choice; without a kind, the best images of the core set, the first of a pool.
     """
 
     pool: str | None = None
     start: str | None = None
+    numbers: Literal["names", "positions"] | None = None
     select: Select = field(default_factory=Select)
 
     def __post_init__(self) -> None:

@@ -1,15 +1,20 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from latentdc import run
+from latentdc.data.open import open_splits
+from latentdc.distill import main as distill
 from latentdc.errors import InputError
 from latentdc.methods.context import Context
 from latentdc.methods.selection import best_rows, selection
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
-from latentdc.recipe import Select, Selection
+from latentdc.recipe import Data, Select, Selection
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from tests.evaluate.toys import stripes
 
@@ -130,6 +135,21 @@ def test_a_set_is_filled_up_with_what_its_student_has_yet_to_learn():
     assert torch.equal(made.images[1:3, 0, 0, 0], bright.amax(dim=0))
 
 
+def test_weights_and_soft_labels_of_both_sets_stay(monkeypatch):
+    soft = replace(POOL, soft_labels=torch.arange(90.0).view(30, 3))
+    first = soft.first_of_each(1)
+    weighted = replace(first, weights=torch.tensor([2.0, 4.0, 6.0]))
+    monkeypatch.setitem(OPENED, "soft", soft)
+    monkeypatch.setitem(OPENED, "weighted", weighted)
+    made = chosen(pool="soft", start="weighted", select=Select(kind="confidence"))
+    assert made.weights.tolist() == [0.5, 1, 1, 1, 1, 1, 1.5, 1, 1]
+    rows = [int((POOL.images == image).flatten(1).all(dim=1).nonzero()[0]) for image in made.images]
+    assert torch.equal(made.soft_labels, soft.soft_labels[rows])
+    told = r"in selection.start has soft labels, and what joins it from selection.pool has none"
+    with pytest.raises(InputError, match=told):
+        chosen(pool="pool", start="weighted", select=Select(kind="confidence"))
+
+
 @pytest.mark.parametrize(
     ("settings", "ipc", "told"),
     [
@@ -152,3 +172,39 @@ def test_a_pool_of_another_resolution_is_refused():
     surround = context(3, open_set=lambda name: small)
     with pytest.raises(InputError, match=r"open the data with data.resolution=16"):
         chosen(surround=surround, pool="small")
+
+
+class Means(nn.Module):
+    """Knows digits by the nearest mean image of a class."""
+
+    def __init__(self, train):
+        super().__init__()
+        images = train.images.float() / 127.5 - 1
+        self.means = torch.stack([images[train.members(label)].mean(0) for label in range(2)])
+
+    def forward(self, images):
+        return -torch.cdist(images.flatten(1), self.means.flatten(1))
+
+
+def test_class_numbers_of_a_pool_must_fit_its_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train, _ = open_splits(Data(resolution=8, classes=["0", "1"]))
+    for label, folder in enumerate(("00001", "00000")):  # each under the other's number
+        Path("pool", folder).mkdir(parents=True)
+        for row in train.members(label)[:20].tolist():
+            image = Image.fromarray(train.images[row].permute(1, 2, 0).numpy())
+            image.save(tmp_path / "pool" / folder / f"{row}.png")
+    monkeypatch.setattr(run, "open_judge", lambda *_: ("judge", Means(train)))
+    words = [
+        *("digits_ipc1", "data.resolution=8", "data.classes=['0', '1']", "prune.keep=1"),
+        *("method.kind=selection", "selection.select.kind=random", "selection.pool=pool"),
+        *("evaluate.rows=[]", "threads=1"),
+    ]
+    with pytest.raises(SystemExit) as stop:
+        distill(words)
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and "as if the numbers counted the classes in another" in told
+    assert "to keep the reading, selection.numbers=" in told
+    distill([*words, "selection.numbers=positions"])
+    made = SyntheticSet.from_pretrained("runs/digits_ipc1")
+    assert made.labels.tolist() == [0, 1] and made.provenance["pool"] == "pool"
