@@ -14,6 +14,7 @@ from latentdc.errors import InputError
 from latentdc.images import Plain
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.rules.sampling import random_scores
+from latentdc.prune.rules.sets import require_few
 from latentdc.prune.score import Scoring, base_of, check_arguments, scored
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.select import (
@@ -23,6 +24,7 @@ from latentdc.prune.select import (
     class_budgets,
     class_rows,
     most_kept,
+    total_budget,
 )
 from latentdc.ranks import say
 from latentdc.recipe import Prune
@@ -163,7 +165,14 @@ def _groups(table: ScoreTable, prune: Prune, seed: int, every: list[int]) -> Ten
 def _check_budget(prune: Prune, train: Dataset) -> None:
     """Refuse a budget that this data set does not allow, and say where classes are saved."""
     sizes = different_counts(train).tolist()
-    most_kept(sizes, prune, class_counts(train).tolist())
+    every = class_counts(train).tolist()
+    kept = most_kept(sizes, prune, every)
+    if prune.score == "gist":
+        pairs = list(zip(sizes, kept, strict=True))
+        if prune.scope == "global":
+            pairs = [(sum(sizes), total_budget(sizes, prune, every))]
+        for size, count in pairs:
+            require_few(size, count)
     if prune.scope == "class" and prune.count is None:
         if saved := sum(round(prune.keep * size) < 1 for size in sizes if size):
             say(

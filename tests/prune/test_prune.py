@@ -1,9 +1,12 @@
+import dataclasses
+
 import pytest
 import torch
 
 from latentdc.errors import InputError
 from latentdc.prune import score as module
 from latentdc.prune.prune import prune_dataset
+from latentdc.prune.rules import sets
 from latentdc.prune.rules.sampling import random_scores
 from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
@@ -144,3 +147,13 @@ def test_features_can_be_brought(tmp_path, capsys):
     chosen = prune_dataset(dataset, prune).indices(dataset)
     assert "f.npy does not say which image each row is of" in capsys.readouterr().err
     assert chosen.tolist() == [8, 9, 18, 19]  # next to the means, then the farthest
+
+
+def test_gist_refuses_budgets_of_too_many_distances_before_anything_is_scored(monkeypatch):
+    monkeypatch.setattr(module, "compute_scores", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(sets, "_PAIRS", 20 * 10)
+    wide = Prune(score="gist", keep=0.6, scope="global", scorer=QUICK)
+    with pytest.raises(InputError, match=r"all 20 images to each of 12 .*prune.scope=class"):
+        prune_dataset(colours(20), wide)
+    with pytest.raises(pytest.fail.Exception, match="scored"):  # 10 images of a class by 6
+        prune_dataset(colours(20), dataclasses.replace(wide, scope="class"))

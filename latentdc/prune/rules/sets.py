@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentdc.draws import choose, generator
+from latentdc.errors import InputError
 from latentdc.prune.features import Features
 from latentdc.prune.select import ranked
 
@@ -18,6 +19,7 @@ _CLOSEST = 1e-6  # 1 - cosine, below which two directions count as one
 _SWEEPS = 5  # of `s3` over all classes, as published
 _GRID = 0.1  # epsilon of `gist`
 _CACHED = 256 * 2**20  # bytes of distances that `gist` keeps
+_PAIRS = 5 * 10**9  # distances of `gist`, n by the budget, beyond which it is refused
 
 
 def s3(
@@ -111,7 +113,11 @@ def gist(features: Features, hardness: Tensor, count: int, diversity: float) -> 
         hardness: (n,) high is hard.
         count: budget.
         diversity: lambda.
+
+    Raises:
+        InputError: as `require_few`.
     """
+    require_few(len(hardness), count)
     order = ranked(hardness, "easy")
     features, hardness = features.select(order), hardness[order]
     ease = (hardness[-1] - hardness) / (hardness[-1] - hardness[0]).clamp_min(1e-12)
@@ -145,3 +151,17 @@ def gist(features: Features, hardness: Tensor, count: int, diversity: float) -> 
         if found > value:
             best, value = taken, found
     return order[best]
+
+
+def require_few(images: int, count: int) -> None:
+    """Refuse so many images and so large a budget that `gist` would take too long.
+
+    Raises:
+        InputError: says both.
+    """
+    if images * count > _PAIRS:
+        raise InputError(
+            f"gist takes the distances of all {images:,} images to each of {count:,} chosen ones, "
+            f"up to 32 times, and {_PAIRS:,} of them at most; choose from each class by itself "
+            "(prune.scope=class), or keep fewer."
+        )
