@@ -6,6 +6,8 @@ in forward passes of it, of one image each.
 """
 
 import math
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from accelerate import PartialState
@@ -27,6 +29,7 @@ from latentdc.priors.load import load_prior
 from latentdc.priors.memory import Needs, Plan, choose_plan, fixed_plan, free_bytes
 from latentdc.priors.pixel import sample_shape
 from latentdc.recipe import ObjectiveSettings, Recipe
+from latentdc.recipe.networks import PREFIX
 
 Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise
 
@@ -65,6 +68,8 @@ def describe(recipe: Recipe) -> str:
     except WeightsMissing:
         prior = None
         lines["prior"] = f"{recipe.prior.weights}: {UNKNOWN}"
+    if isinstance(prior, DiffusionPrior) and size is not None and recipe.samples:
+        lines |= sampling_costs(recipe, prior, size.classes, kept)
     if prior and classes is not None and recipe.matches:
         lines |= _costs(recipe, prior, classes)
     return aligned(lines)
@@ -132,6 +137,114 @@ def _costs(recipe: Recipe, prior: Prior, classes: int) -> dict[str, str]:
         "disk": f"about {in_bytes(4 * latents * (1 + 2 * 2) + images * math.prod(sample))} for "
         "latents, two checkpoints and images",
         "time": f"very roughly {in_time(seconds / processes)} for the steps on this machine",
+    }
+
+
+@dataclass
+class Passes:
+    """How many images sampling sends through each network; back to its input counts like forward.
+
+    Attributes:
+        sampled: through the denoiser, both branches of guidance being one.
+        inverted: likewise, backwards in time.
+        guided: likewise, back to the input.
+        halves: through its first half, in one branch.
+        decoded: through the decoder.
+        encoded: through the encoder.
+        classified: through the classifier of the real images.
+        followed: through the network whose training `influence` follows, that training included.
+    """
+
+    sampled: int = 0
+    inverted: int = 0
+    guided: int = 0
+    halves: int = 0
+    decoded: int = 0
+    encoded: int = 0
+    classified: int = 0
+    followed: int = 0
+
+
+def sampling_passes(recipe: Recipe, prior: DiffusionPrior, classes: int, kept: int) -> Passes:
+    """Of sampling `classes` from a core set of `kept` images."""
+    settings, ipc, each = recipe.sampling, recipe.ipc, math.ceil(kept / classes)
+    choice, steps = settings.choice, len(prior.schedule.timesteps)
+    count, start = choice.candidates(ipc), prior.start_index(settings.strength)
+    made, walked = classes * count, (steps - start) * settings.denoise
+    found = Passes(sampled=made * walked, decoded=classes * ipc)
+    gaussian = settings.anchors.kind == "gaussian"
+    looks = {"features", "transport", "diversity"} & {*settings.guides}
+    if settings.anchors.kind != "none" or looks or choice.sees == "latents":
+        found.encoded = classes * (min(each, settings.anchors.inverted) if gaussian else each)
+    found.inverted = found.encoded * walked * gaussian
+    if choice.needs_classifier:
+        found.decoded += made
+        found.classified += made + kept * (choice.kind != "confidence")
+    for name, guide in settings.guides.items():
+        first, after = guide.window or (0, steps)
+        acting = len(range(max(first, start), after))
+        if name == "features":
+            real = classes * math.ceil(count / settings.batch) * min(each, settings.features.real)
+            found.halves += acting * (2 * made + real)
+        elif name == "influence":
+            spec = settings.influence
+            found.guided += acting * made
+            found.decoded += acting * 2 * made
+            # A gradient of weights is 3 forward passes, its own gradient by the image 6.
+            found.followed += 3 * kept * max(1, *spec.epochs)
+            found.followed += len(spec.epochs) * 3 * classes * min(each, spec.real)
+            found.followed += len(spec.epochs) * acting * 6 * made
+        elif name == "entropy":
+            found.decoded += acting * 2 * made
+            found.classified += acting * 2 * made
+    return found
+
+
+def sampling_costs(
+    recipe: Recipe, prior: DiffusionPrior, classes: int, kept: int
+) -> dict[str, str]:
+    """Lines of `quantity: value` about sampling; arguments as of `sampling_passes`."""
+    settings, passes = recipe.sampling, sampling_passes(recipe, prior, classes, kept)
+    z, c, _ = prior_inputs(prior, 1)
+    context = prior.context(c)
+    image = torch.empty(1, 3, prior.resolution, prior.resolution, device="meta")
+    call = multiply_adds(lambda: prior.predict(z, prior.schedule.timesteps[0], context))
+    work = call * (passes.sampled + passes.inverted + passes.guided)
+    work += passes.halves * multiply_adds(lambda: prior.noise_in(z, 0, c)) / 2
+    work += passes.decoded * multiply_adds(lambda: prior.autoencoder.draw(z))
+    work += passes.encoded * multiply_adds(lambda: prior.encode(image))
+    scorer, followed = recipe.prune.scorer.network, settings.influence.network
+    for count, name in ((passes.classified, scorer), (passes.followed, followed)):
+        if count and not name.startswith(PREFIX):  # torchvision's are not made without weights
+            network = build_network(name, num_classes=classes, resolution=prior.resolution)
+            network = network.to("meta")
+            work += count * multiply_adds(partial(network, image))
+    branches = 2 if c is not None and prior.guidance != 1 else 1
+    shares = {"": passes.sampled, " to invert": passes.inverted, " back for guides": passes.guided}
+    told = [f"{branches * count:,}{what}" for what, count in shares.items() if count]
+    if branches > 1 and told:
+        told[-1] += " (with guidance)"
+    if passes.halves:
+        told.append(f"{passes.halves:,} through the first half of the denoiser")
+    needs, device = prior.needs(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plan = fixed_plan(recipe.prior.memory, recipe.prior.chunk)
+    one_step = replace(needs, whole=needs.largest)
+    plan = plan or choose_plan(one_step, settings.batch, free_bytes(device))
+    together, processes = plan.together(settings.batch), PartialState().num_processes
+    made = classes * settings.choice.candidates(recipe.ipc)
+    names = {"classified": "the classifier", "followed": f"{followed}, its training included"}
+    asked = {of: getattr(passes, name) for name, of in names.items()}
+    networks = "; ".join(f"{count:,} through {of}" for of, count in asked.items() if count)
+    return {
+        "sampled images": f"{made:,}, of which {classes * recipe.ipc:,} stay",
+        "samples denoised": ", ".join(told or ["none"]),
+        "decoded and encoded": f"{passes.decoded:,} and {passes.encoded:,} images",
+        **({"networks of guides and choice": f"{networks} (forward passes)"} if networks else {}),
+        "work of sampling": f"{work / 1e12:,.3g} TMAC",
+        "memory of sampling": f"{together} images at a time, at most about "
+        f"{in_bytes(together * needs.largest)} of activations",
+        "time of sampling": f"very roughly {in_time(seconds_for(work) / processes)} on "
+        f"{processes} process{'es' if processes > 1 else ''}",
     }
 
 

@@ -7,10 +7,22 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch.utils.flop_counter import FlopCounterMode
 
+from latentdc import estimates
 from latentdc.cost import describe, sweep
 from latentdc.errors import InputError
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Data, Loops, Matching, ObjectiveSettings, PriorSettings, Prune, Recipe
+from latentdc.recipe import (
+    Data,
+    Loops,
+    Matching,
+    ObjectiveSettings,
+    PriorSettings,
+    Prune,
+    Recipe,
+    Sampling,
+    Select,
+)
+from latentdc.recipe.methods import Method
 from tests.priors import small
 
 PIXEL = Recipe(
@@ -19,6 +31,12 @@ PIXEL = Recipe(
     objective=ObjectiveSettings(network="convnet3@8"),
     ipc=3,
 )
+
+
+@pytest.fixture(autouse=True)
+def rate(monkeypatch):
+    """No matrix products to time this machine by."""
+    monkeypatch.setattr(estimates, "_matrix_rate", lambda: 1e10)
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +163,47 @@ def test_a_prior_that_is_wrong_is_refused_and_not_called_unknown(weights):
         describe(diffusion("digitz"))
     with pytest.raises(InputError, match="steps of 2 pixels"):
         describe(replace(diffusion(weights), data=Data(resolution=9)))
+
+
+def sampling(weights: str, **settings) -> dict[str, str]:
+    """Of three images of ten classes, four steps of two branches each."""
+    method = {"method": Method(kind="sampling"), "sampling": Sampling(**settings)}
+    return lines(replace(diffusion(weights), **method))
+
+
+def test_samples_of_a_pool_are_counted_with_what_chooses_among_them(weights):
+    plain = sampling(weights)
+    assert plain["sampled images"] == "30, of which 30 stay"
+    assert plain["samples denoised"] == "240 (with guidance)"
+    assert plain["decoded and encoded"] == "30 and 0 images"
+    pool = sampling(weights, select=Select(kind="confidence", groups=4))
+    assert pool["sampled images"] == "120, of which 30 stay"
+    assert pool["samples denoised"] == "960 (with guidance)"
+    assert pool["decoded and encoded"] == "150 and 0 images"
+    assert pool["networks of guides and choice"].startswith("120 through the classifier")
+    anchors = {"anchors": {"kind": "centres"}, "start": "anchors"}
+    assert sampling(weights, strength=0.5, **anchors)["samples denoised"] == "120 (with guidance)"
+    decoded = sampling(weights, denoise=False, **anchors)
+    assert decoded["samples denoised"] == "none"
+    assert decoded["decoded and encoded"] == "30 and 1,440 images"  # of 1,437, class by class
+
+
+def test_inversion_and_guides_that_go_back_are_counted(weights):
+    gaussian = {"anchors": {"kind": "gaussian", "inverted": 5}, "start": "anchors"}
+    assert sampling(weights, **gaussian)["samples denoised"] == (
+        "240, 400 to invert (with guidance)"  # 5 images of 10 classes, 4 steps of 2 branches
+    )
+    influence = {"scale": 1, "network": "convnet3@8", "epochs": [0, 2], "window": [1, 3], "real": 4}
+    told = sampling(weights, influence=influence)
+    assert told["samples denoised"] == "240, 120 back for guides (with guidance)"
+    assert told["decoded and encoded"] == "150 and 0 images"
+    # its training, gradients of real images, and those of each image in each step
+    followed = 3 * 1437 * 2 + 2 * 3 * 10 * 4 + 2 * 2 * 6 * 30
+    assert told["networks of guides and choice"].startswith(f"{followed:,} through convnet3@8")
+    features = sampling(weights, features={"scale": 1, "real": 2, "window": [0, 2]})
+    assert features["samples denoised"].startswith("240 (with guidance), 160 through")
+
+
+def test_both_stages_of_a_refinement_are_counted(weights):
+    told = lines(replace(diffusion(weights), method=Method(kind="refine")))
+    assert told["sampled images"] and told["steps"] == "1,000"
