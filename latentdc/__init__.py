@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from latentdc.images import Normalization as Normalization
     from latentdc.methods.context import Context as Context
     from latentdc.methods.matching import match as match
+    from latentdc.methods.mosaics import mosaic as mosaic
+    from latentdc.methods.rded import rded as rded
+    from latentdc.methods.refine import refine as refine
+    from latentdc.methods.sampling import sampling as sampling
+    from latentdc.methods.selection import selection as selection
     from latentdc.objectives.build import build_objective as build_objective
     from latentdc.priors.base import Prior as Prior
     from latentdc.priors.load import load_prior as load_prior
@@ -26,11 +31,16 @@ if TYPE_CHECKING:
     from latentdc.prune.score import score_dataset as score_dataset
     from latentdc.recipe import Data as Data
     from latentdc.recipe import Matching as Matching
+    from latentdc.recipe import Mosaic as Mosaic
     from latentdc.recipe import ObjectiveSettings as ObjectiveSettings
     from latentdc.recipe import PriorSettings as PriorSettings
     from latentdc.recipe import Prune as Prune
+    from latentdc.recipe import Rded as Rded
     from latentdc.recipe import RuleSettings as RuleSettings
+    from latentdc.recipe import Sampling as Sampling
     from latentdc.recipe import Scorer as Scorer
+    from latentdc.recipe import Select as Select
+    from latentdc.recipe import Selection as Selection
     from latentdc.recipe.protocol import EvalProtocol as EvalProtocol
     from latentdc.results.result import Result as Result
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
@@ -44,14 +54,19 @@ _HOME = {
     "Dataset": "latentdc.data.dataset:Dataset",
     "EvalProtocol": "latentdc.recipe.protocol:EvalProtocol",
     "Matching": "latentdc.recipe:Matching",
+    "Mosaic": "latentdc.recipe:Mosaic",
     "Normalization": "latentdc.images:Normalization",
     "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",
     "Prior": "latentdc.priors.base:Prior",
     "PriorSettings": "latentdc.recipe:PriorSettings",
     "Prune": "latentdc.recipe:Prune",
+    "Rded": "latentdc.recipe:Rded",
     "Result": "latentdc.results.result:Result",
     "RuleSettings": "latentdc.recipe:RuleSettings",
+    "Sampling": "latentdc.recipe:Sampling",
     "Scorer": "latentdc.recipe:Scorer",
+    "Select": "latentdc.recipe:Select",
+    "Selection": "latentdc.recipe:Selection",
     "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
     "build_objective": "latentdc.objectives.build:build_objective",
     "choose_coreset": "latentdc.prune.prune:choose_coreset",
@@ -60,10 +75,15 @@ _HOME = {
     "load_prior": "latentdc.priors.load:load_prior",
     "load_protocol": "latentdc.evaluate.loading:load_protocol",
     "match": "latentdc.methods.matching:match",
+    "mosaic": "latentdc.methods.mosaics:mosaic",
     "open_dataset": "latentdc.data.open:open_dataset",
     "open_splits": "latentdc.data.open:open_splits",
     "prune_dataset": "latentdc.prune.prune:prune_dataset",
+    "rded": "latentdc.methods.rded:rded",
+    "refine": "latentdc.methods.refine:refine",
+    "sampling": "latentdc.methods.sampling:sampling",
     "score_dataset": "latentdc.prune.score:score_dataset",
+    "selection": "latentdc.methods.selection:selection",
     "with_baselines": "latentdc.evaluate.evaluate:with_baselines",
 }
 
