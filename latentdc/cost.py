@@ -179,7 +179,8 @@ def sampling_passes(recipe: Recipe, prior: DiffusionPrior, classes: int, kept: i
     found.inverted = found.encoded * walked * gaussian
     if choice.needs_classifier:
         found.decoded += made
-        found.classified += made + kept * (choice.kind != "confidence")
+        found.classified += made + kept * (choice.kind in ("centroids", "moments", "nearest"))
+        found.classified += made * (choice.kind == "learnability")
     for name, guide in settings.guides.items():
         first, after = guide.window or (0, steps)
         acting = len(range(max(first, start), after))
@@ -194,6 +195,10 @@ def sampling_passes(recipe: Recipe, prior: DiffusionPrior, classes: int, kept: i
             found.followed += 3 * kept * max(1, *spec.epochs)
             found.followed += len(spec.epochs) * 3 * classes * min(each, spec.real)
             found.followed += len(spec.epochs) * acting * 6 * made
+        elif name == "learnability":
+            found.guided += acting * made
+            found.decoded += acting * 2 * made
+            found.classified += acting * 2 * 2 * made  # of two networks
         elif name == "entropy":
             found.decoded += acting * 2 * made
             found.classified += acting * 2 * made
@@ -232,7 +237,7 @@ def sampling_costs(
     plan = plan or choose_plan(one_step, settings.batch, free_bytes(device))
     together, processes = plan.together(settings.batch), PartialState().num_processes
     made = classes * settings.choice.candidates(recipe.ipc)
-    names = {"classified": "the classifier", "followed": f"{followed}, its training included"}
+    names = {"classified": "classifiers", "followed": f"{followed}, its training included"}
     asked = {of: getattr(passes, name) for name, of in names.items()}
     networks = "; ".join(f"{count:,} through {of}" for of, count in asked.items() if count)
     return {

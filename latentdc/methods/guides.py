@@ -194,6 +194,47 @@ def entropy(
     return Guide(push, steps=steps)
 
 
+def learnability(
+    student: nn.Module,
+    teacher: nn.Module,
+    labels: Tensor,
+    decode: Callable[[Tensor], Tensor],
+    scale: float,
+    steps: Steps,
+    *,
+    weight: float = 0.5,
+) -> Guide:
+    """Make images that a student of earlier ones has yet to learn: e - scale rho grad_x score.
+
+    Chan-Santiago and Shah, "Learnability-Guided Diffusion for Dataset Distillation" (LGD), CVPR
+    2026, https://arxiv.org/abs/2604.00519: the score is student CE - w teacher CE, and rho = rms(e)
+    / rms(gradient) sqrt(1 - a) of each image. This sign raises the score, for which LGD chooses
+    too; what was read writes the other one. The gradient passes through both networks, the decoder
+    and the denoiser.
+
+    Args:
+        student: of the earlier images, (B, 3, H, W) images in [-1, 1] -> (B, classes).
+        teacher: of the real images, likewise.
+        labels: (B,) of the images.
+        decode: clean latents -> images.
+        scale: lambda, published 15.
+        steps: in which it acts; published 35 of 50, counted down from 45.
+        weight: w.
+    """
+
+    def push(state: StepState) -> StepState:
+        images = decode(state.x0)
+        losses = [
+            F.cross_entropy(network(images).to(state.x0.dtype), labels, reduction="sum")
+            for network in (student, teacher)
+        ]
+        gradient = state.gradient(losses[0] - weight * losses[1])
+        rho = _rms(state.eps.detach()) / _rms(gradient) * (1 - state.alpha) ** 0.5
+        return state.with_eps(state.eps - scale * rho * gradient)
+
+    return Guide(push, through="denoiser", steps=steps)
+
+
 def transport(
     support: Tensor,
     masses: Tensor,

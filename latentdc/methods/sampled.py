@@ -14,9 +14,13 @@ from latentdc.images import to_uint8
 from latentdc.methods.anchors import AT_ONCE, RealLatents, class_rows
 from latentdc.methods.context import Context
 from latentdc.methods.pools import Candidates, judged, select
+from latentdc.methods.selection import opened_set, student_of
 from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import Sampling
+
+# Guides that divide by the image's share in x.
+DIVIDE = ("text_mode", "entropy", "learnability", "diversity")
 
 
 class Networks:
@@ -24,6 +28,13 @@ class Networks:
 
     def __init__(self, settings: Sampling, context: Context) -> None:
         self._settings, self._context = settings, context
+
+    @cached_property
+    def student(self) -> nn.Module:
+        """Of the images of an earlier set."""
+        name, context = self._settings.learnability.start, self._context
+        assert name is not None, "the settings ask for it"
+        return student_of(opened_set(name, context.real_images(), context), context)
 
     @cached_property
     def classifier(self) -> nn.Module:
@@ -79,7 +90,9 @@ def check_sampling(
         _check_counts(real, settings, context.ipc)
     if "influence" in on:
         networks.snapshots  # noqa: B018
-    if "entropy" in on or settings.choice.needs_classifier:
+    if settings.learns:
+        networks.student  # noqa: B018
+    if {"entropy", "learnability"} & {*on} or settings.choice.needs_classifier:
         networks.classifier  # noqa: B018
 
 
@@ -111,7 +124,7 @@ def _check_windows(prior: DiffusionPrior, settings: Sampling) -> None:
                 f"{steps - 1}, the last, adds none; begin its window earlier, or write "
                 "sampling.eta=0."
             )
-        if name in ("text_mode", "entropy", "diversity") and not prior.schedule.alphas[acting[0]]:
+        if name in DIVIDE and not prior.schedule.alphas[acting[0]]:
             raise InputError(
                 f"sampling.{name} divides by the share of the image in x, and at step {acting[0]} "
                 "this prior's x is noise alone; begin its window at step "
@@ -145,12 +158,14 @@ def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks)
     """What the choice asks of the candidates of a class."""
     choice, found, real = latents.settings.choice, Candidates(len(z)), latents.real
 
-    def seen(z: Tensor) -> Candidates:
+    def seen(z: Tensor, network: nn.Module) -> Candidates:
         parts = [to_uint8(latents.prior.render(some)).cpu() for some in z.split(AT_ONCE)]
-        return judged(networks.classifier, torch.cat(parts), label)
+        return judged(network, torch.cat(parts), label)
 
     if choice.needs_classifier:
-        found = seen(z)
+        found = seen(z, networks.classifier)
+    if choice.kind == "learnability":
+        return replace(found, student_loss=seen(z, networks.student).loss)
     if choice.kind in ("random", "confidence", None):
         return found
     anchors = latents.summary(label).anchors if choice.kind == "nearest" else torch.empty(0)
@@ -158,7 +173,11 @@ def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks)
         points = judged(networks.classifier, real.images[class_rows(real, label)], label).points
         assert points is not None
         found = replace(found, mean=points.mean(dim=0), std=points.std(dim=0))
-        return replace(found, anchors=seen(anchors).points) if len(anchors) else found
+        return (
+            replace(found, anchors=seen(anchors, networks.classifier).points)
+            if len(anchors)
+            else found
+        )
     mean, std = latents.summary(label).latents.flatten(1)
     found = replace(found, points=z.cpu().flatten(1), mean=mean, std=std)
     return replace(found, anchors=anchors.cpu().flatten(1)) if len(anchors) else found

@@ -203,16 +203,16 @@ class Sampler:
         if settings.denoise:
             names = self.real.class_names
             from_anchors = settings.start == "anchors" and len(anchors) > 0
-            label = batch[0][0]
+            labels = torch.tensor([label for label, _ in batch])
             z = self.prior.sample(
-                self.latents.prior_labels[[label for label, _ in batch]],
+                self.latents.prior_labels[labels],
                 [(names[label], number) for label, number in batch],
                 seed=self.context.seed,
                 start=self.prior.start_index(settings.strength),
                 z=anchors if from_anchors else None,
                 x=starts if len(starts) else None,
                 eta=settings.eta,
-                guides=self._guides(label, anchors, finished[label]),
+                guides=self._guides(labels, anchors, finished[batch[0][0]]),
             )
         self.seconds["sampling"] += time.perf_counter() - began
         broken = {
@@ -243,13 +243,22 @@ class Sampler:
             starts.append(known.starts[numbers] if len(known.starts) else known.starts)
         return torch.cat(anchors), torch.cat(starts)
 
-    def _guides(self, label: int, anchors: Tensor, finished: Tensor) -> list[Guide]:
+    def _guides(self, labels: Tensor, anchors: Tensor, finished: Tensor) -> list[Guide]:
         """The guides of one batch; of its class, where they look at one."""
+        label, networks = int(labels[0]), self.networks
         settings, render, known = self.settings, self.prior.render, self.latents.of
         ot, cgs = settings.transport, settings.diversity
         make: dict[str, Callable[[float, guides.Steps], Guide]] = {
             "text_mode": partial(guides.text_mode, anchors),
-            "entropy": lambda *how: guides.entropy(self.networks.classifier, render, *how),
+            "entropy": lambda *how: guides.entropy(networks.classifier, render, *how),
+            "learnability": lambda *how: guides.learnability(
+                networks.student,
+                networks.classifier,
+                labels.to(self.prior.device),
+                render,
+                *how,
+                weight=settings.learnability.teacher,
+            ),
             "transport": lambda *how: guides.transport(
                 *self.latents.clusters(label),
                 finished,
@@ -260,7 +269,7 @@ class Sampler:
             "mode": partial(guides.mode, anchors, ancestral=settings.eta > 0),
             "features": lambda *how: guides.features(*self._features(label), *how),
             "influence": lambda *how: guides.influence(
-                self.networks.snapshots, self._targets(label), label, render, *how
+                networks.snapshots, self._targets(label), label, render, *how
             ),
             "deviation": partial(guides.deviation, finished),
             "diversity": lambda scale, steps: guides.diversity(

@@ -38,12 +38,12 @@ def selection(
         InputError: a class of the pool has fewer, or sets that are not of these classes and sizes.
     """
     train, facts = context.real_images(), dict[str, object]()
-    start = None if settings.start is None else _opened(settings.start, train, context)
+    start = None if settings.start is None else opened_set(settings.start, train, context)
     count = context.ipc if start is None else context.ipc - _ipc(start, context.ipc)
     rows = coreset.indices(train)
     rows = rows[different_rows(train.hashes[rows], train.labels[rows])]
     if settings.pool is not None:
-        pool = _opened(settings.pool, train, context)
+        pool = opened_set(settings.pool, train, context)
         facts = {"pool": Path(settings.pool).name, "candidates": len(pool)}
     else:
         pool = SyntheticSet.from_real(train.select(rows))
@@ -58,7 +58,7 @@ def selection(
     return replace(chosen, provenance=facts)
 
 
-def _opened(name: str, train: Dataset, context: Context) -> SyntheticSet:
+def opened_set(name: str, train: Dataset, context: Context) -> SyntheticSet:
     """A set of the classes and the size of the real images.
 
     Raises:
@@ -76,6 +76,18 @@ def _opened(name: str, train: Dataset, context: Context) -> SyntheticSet:
             f"are {tuple(train.images.shape[1:])}; open the data with data.resolution={size}."
         )
     return found
+
+
+def student_of(start: SyntheticSet, context: Context) -> nn.Module:
+    """A network that was trained on a set alone.
+
+    Raises:
+        InputError: the context trains none.
+    """
+    if context.student is None:
+        raise InputError("learnability asks a student; give Context(student=...).")
+    rows = torch.arange(len(start))
+    return context.student(Dataset(start.levels(), start.labels, start.class_names, rows, "start"))
 
 
 def _ipc(start: SyntheticSet, ipc: int) -> int:
@@ -113,12 +125,7 @@ def _chosen(
     if choice.kind not in (None, "random"):
         networks = [context.real_classifier()[0]]
         if choice.kind == "learnability" and start is not None:
-            if context.student is None:
-                raise InputError("learnability asks a student; give Context(student=...).")
-            few = Dataset(
-                start.levels(), start.labels, real.class_names, torch.arange(len(start)), "start"
-            )
-            networks.append(context.student(few))
+            networks.append(student_of(start, context))
         known = {
             name: _known(pool, rows, real, label, networks)
             for label, (name, rows) in enumerate(members.items())

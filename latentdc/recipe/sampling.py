@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from latentdc.recipe.checks import require
+from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.pools import Select
 
@@ -90,6 +90,24 @@ class InfluenceSettings(GuideSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearnabilitySettings(GuideSettings):
+    """LGD.
+
+    Attributes:
+        start: folder, file or Hub id of the set of earlier images, on which the student is trained
+            with the network of `prune.scorer`, for as many steps.
+        teacher: weight of the loss of the classifier of the real images.
+    """
+
+    start: str | None = None
+    teacher: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expand_home(self, "sampling.learnability.", "start")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransportSettings(GuideSettings):
     """DMGD's distribution term.
 
@@ -119,7 +137,7 @@ class DiversitySettings(GuideSettings):
 
 # In the order in which they act: what corrects the noise, then x0, then the mean.
 GUIDES = (
-    *("text_mode", "entropy", "transport", "mode"),
+    *("text_mode", "entropy", "learnability", "transport", "mode"),
     *("features", "influence", "deviation", "diversity"),
 )
 # Those that look at the class of the images, of which there is one in a batch then.
@@ -142,6 +160,7 @@ class Sampling:
         influence: pull to real gradients of a training's snapshots (IGD).
         deviation: keep away from finished images of the class (IGD).
         entropy: raise a classifier's entropy (UAG).
+        learnability: raise what a student of an earlier set has yet to learn (LGD).
         transport: move the images of a class together to its clusters (DMGD).
         diversity: spread the images of a class (CGS).
         select: which candidates of a class stay; more of them are sampled than are wanted.
@@ -163,6 +182,7 @@ class Sampling:
     influence: InfluenceSettings = field(default_factory=InfluenceSettings)
     deviation: GuideSettings = field(default_factory=GuideSettings)
     entropy: GuideSettings = field(default_factory=GuideSettings)
+    learnability: LearnabilitySettings = field(default_factory=LearnabilitySettings)
     transport: TransportSettings = field(default_factory=TransportSettings)
     diversity: DiversitySettings = field(default_factory=DiversitySettings)
     select: Select = field(default_factory=Select)
@@ -210,9 +230,9 @@ class Sampling:
             "or medoids and sampling.select.kind=null.",
         )
         require(
-            self.select.kind != "learnability",
-            "sampling.select.kind=learnability compares what a student has yet to learn, and "
-            "sampling trains no student; take confidence, centroids, moments, nearest or random.",
+            self.learnability.start is not None or not self.learns,
+            "learnability is what a student of earlier images has yet to learn; name their set in "
+            "sampling.learnability.start.",
         )
         for name, guide in on.items():
             first, after = guide.window or (0, 1)
@@ -229,6 +249,7 @@ class Sampling:
             ("transport.epsilon", 1e-12),
             ("diversity.epsilon", 1e-6),
             ("diversity.mean_scale", 0),
+            ("learnability.teacher", 0),
         ):
             section, _, key = name.partition(".")
             value = getattr(getattr(self, section), key)
@@ -246,6 +267,11 @@ class Sampling:
         on = {name for name, guide in every.items() if guide.scale > 0}
         on |= {"diversity"} if self.diversity.mean_scale > 0 else set()
         return {name: guide for name, guide in every.items() if name in on}
+
+    @property
+    def learns(self) -> bool:
+        """Whether it asks a student of earlier images."""
+        return self.learnability.scale > 0 or self.select.kind == "learnability"
 
     @property
     def class_by_class(self) -> bool:

@@ -180,7 +180,7 @@ def test_samples_of_a_pool_are_counted_with_what_chooses_among_them(weights):
     assert pool["sampled images"] == "120, of which 30 stay"
     assert pool["samples denoised"] == "960 (with guidance)"
     assert pool["decoded and encoded"] == "150 and 0 images"
-    assert pool["networks of guides and choice"].startswith("120 through the classifier")
+    assert pool["networks of guides and choice"].startswith("120 through classifiers")
     anchors = {"anchors": {"kind": "centres"}, "start": "anchors"}
     assert sampling(weights, strength=0.5, **anchors)["samples denoised"] == "120 (with guidance)"
     decoded = sampling(weights, denoise=False, **anchors)

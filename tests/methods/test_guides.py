@@ -168,6 +168,25 @@ def test_harder_images_are_uags_and_the_noise_is_a_constant():
     torch.testing.assert_close(after.eps, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_what_a_student_has_yet_to_learn_is_lgds_score_and_rises():
+    student, teacher = (Student(seed).requires_grad_(False) for seed in (3, 4))
+    labels, decode = torch.tensor([0, 2]), partial(torch.mul, 0.01)
+    guide = guides.learnability(student, teacher, labels, decode, 0.7, None, weight=0.25)
+    before, after = corrected(guide)
+
+    def score(x):
+        images = 0.01 * x0_of(x, before.timestep, before.alpha)
+        return F.cross_entropy(student(images), labels, reduction="sum") - 0.25 * F.cross_entropy(
+            teacher(images), labels, reduction="sum"
+        )
+
+    gradient = slope(score, before.x)
+    sizes = [t.square().flatten(1).mean(1).sqrt().view(-1, 1, 1, 1) for t in (before.eps, gradient)]
+    rho = sizes[0] / sizes[1] * (1 - before.alpha) ** 0.5
+    torch.testing.assert_close(after.eps, before.eps - 0.7 * rho * gradient, rtol=1e-5, atol=1e-6)
+    assert ((after.x0 - before.x0) * gradient).sum() > 0  # the way in which the score rises
+
+
 def test_a_transport_plan_has_both_marginals_and_lowers_the_cost():
     cost, masses = torch.rand(4, 3, dtype=torch.float64), torch.tensor([0.5, 0.3, 0.2]).double()
     plan = guides.sinkhorn(cost, masses, 0.05, 2000)

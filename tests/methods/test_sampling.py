@@ -25,6 +25,7 @@ from latentdc.prune.scorers import Classifier
 from latentdc.recipe import METHODS, ObjectiveSettings, Recipe, Sampling
 from latentdc.recipe.methods import Method
 from latentdc.recipe.prior import PriorSettings
+from latentdc.synthetic.synthetic_set import SyntheticSet
 from tests.methods import setup
 from tests.priors import small
 from tests.processes import run_two
@@ -32,8 +33,8 @@ from tests.processes import run_two
 CPU = torch.device("cpu")
 
 
-def classifier():
-    network = new_network("convnet3@8", "guide", num_classes=3, resolution=8, seed=1)
+def classifier(seed=1):
+    network = new_network("convnet3@8", "guide", num_classes=3, resolution=8, seed=seed)
     return Classifier(network, lambda shown: Normalization()(2 * shown - 1)).eval()
 
 
@@ -45,6 +46,8 @@ def run(folder=None, data=None, prior=None, accelerator=None, ipc=3, **settings)
         accelerator=accelerator or Accelerator(),
         classifier=lambda: (network.requires_grad_(False), 1.0),
         snapshots=lambda epochs: [classifier() for _ in epochs],
+        student=lambda few: classifier(2).requires_grad_(False),
+        open_set=lambda name: SyntheticSet.from_real(data),
     )
     if folder is not None:
         context = checkpoint.in_folder(folder, context)
@@ -65,6 +68,7 @@ EVERY = {
     "influence": {"influence": {"scale": 5000.0, "epochs": [0, 3]}},
     "deviation": {"deviation": {"scale": 5.0}},
     "entropy": {"entropy": {"scale": 10.0}},
+    "learnability": {"learnability": {"scale": 5.0, "start": "first"}},
     "transport": {"transport": {"scale": 0.5, "clusters": 2}},
     "diversity": {"diversity": {"scale": 0.1, "mean_scale": 0.1}},
 }
@@ -136,10 +140,15 @@ def test_guides_of_sets_see_the_batch_and_what_is_finished():
     torch.testing.assert_close(*plain, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["random", "confidence", "centroids", "moments", "nearest"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("random", "confidence", "centroids", "moments", "nearest", "learnability"),
+    ],
+)
 def test_a_choice_takes_its_images_from_the_candidates(kind):
     pool = run(ipc=6)
-    made = run(ipc=3, select={"kind": kind, "groups": 2})
+    made = run(ipc=3, select={"kind": kind, "groups": 2}, learnability={"start": "first"})
     for image, label in zip(made.z, made.labels, strict=True):
         own = pool.z[pool.labels == label]
         assert (own - image).abs().flatten(1).amax(dim=1).min() < 1e-4
@@ -227,7 +236,7 @@ def test_at_pure_noise_a_guide_is_finite_or_refused_at_once(guide):
     section = next(name for name in EVERY[guide] if name != "anchors")
     options = {**EVERY[guide], section: {**EVERY[guide][section], "window": [0, 3]}}
     assert silent_at_first().schedule.alphas[0] == 0
-    if guide in ("text", "entropy", "diversity"):
+    if guide in ("text", "entropy", "learnability", "diversity"):
         with pytest.raises(InputError, match=rf"sampling.{section}.window=\[1,3\]"):
             run(prior=silent_at_first(), **options)
         options[section]["window"] = [1, 3]
@@ -355,7 +364,8 @@ def test_what_the_context_lacks_is_refused_first(lacking, monkeypatch):
         ({"deviation": {"scale": -1}}, "at least 0, got -1"),
         ({"influence": {"epochs": []}}, "those of a training"),
         ({"transport": {"epsilon": 0}}, "transport.epsilon is at least"),
-        ({"select": {"kind": "learnability"}}, "no student"),
+        ({"select": {"kind": "learnability"}}, r"name their set in sampling\.learnability\.start"),
+        ({"learnability": {"scale": 1}}, r"name their set in sampling\.learnability\.start"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
