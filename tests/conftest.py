@@ -2,6 +2,7 @@
 
 import os
 
+import psutil
 import pytest
 
 from latentdc import ranks
@@ -9,6 +10,17 @@ from latentdc import ranks
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more cost small tensors more than they bring
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+WORKERS = 16  # each imports torch and collects all tests, so that more would only wait
+WORKER = 2.5 * 2**30  # bytes that one may take, with the processes that a test starts
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """What `-n auto` is: a process for each processor that may be used, as far as memory allows."""
+    some = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    fitting = int(psutil.virtual_memory().available / WORKER)
+    return max(1, min(some or 1, fitting, WORKERS))
 
 
 def pytest_collection_modifyitems(items):

@@ -24,7 +24,7 @@ from pathlib import Path
 from latentdc.io import locked
 with locked(*map(Path, sys.argv[1:])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

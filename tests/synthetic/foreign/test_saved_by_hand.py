@@ -378,9 +378,9 @@ def png_bomb(path: Path, width: int, height: int) -> None:
 def test_pictures_of_another_size_are_refused_by_their_headers(desk, width, height):
     folders()
     png_bomb(Path("folders", "bee", "0.png"), width, height)
-    began = time.monotonic()
+    began = time.process_time()
     error = told("folders")
-    assert "bee" in error and "0.png" in error and time.monotonic() - began < 5
+    assert "bee" in error and "0.png" in error and time.process_time() - began < 5
     png_bomb(Path("folders", "ant", "0.png"), width, height)
     assert "8x8 px" in (error := told("folders")) or "cannot decode" in error
 
@@ -488,9 +488,9 @@ def test_damaged_parquet_files_and_rows_without_end_are_refused(desk):
         pa.array([b""]).take(pa.array(np.zeros(many, int))),
         np.zeros(many, int),
     )
-    began = time.monotonic()
+    began = time.process_time()
     assert "claims 10,000,000 images" in told("rows")
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_column_that_unpacks_to_gigabytes_is_refused(desk):
