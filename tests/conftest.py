@@ -1,6 +1,7 @@
 """What holds for all tests: no network, one thread that never spins, quick tests first."""
 
 import os
+from functools import lru_cache
 
 import psutil
 import pytest
@@ -26,6 +27,16 @@ def pytest_xdist_auto_num_workers():
 def pytest_collection_modifyitems(items):
     """Run what is marked slow last."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def decoded_once():
+    """Most of a short run on the digits is decoding them: the tests of a session share it."""
+    from latentdc.data import encoded
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoded, "decode", lru_cache(4 * 1797)(encoded.decode))
+        yield
 
 
 @pytest.fixture(autouse=True)

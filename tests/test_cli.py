@@ -130,7 +130,8 @@ def handling(error: BaseException) -> Exception:
         (RuntimeError("[../gloo/pair.cc] Connection closed by peer"), 1, "another process has end"),
     ],
 )
-def test_what_the_system_refuses_is_one_line(capsys, error, code, words):
+def test_what_the_system_refuses_is_one_line(capsys, monkeypatch, error, code, words):
+    monkeypatch.setattr(cli, "TOGETHER", 0)  # in which the main process may tell the same
     found, out, line = ends(capsys, raising(error))
     assert (found, out, line.count("\n")) == (code, "", 1)
     assert line.startswith(f"latentdc: error: {words}") and len(line) < 400
