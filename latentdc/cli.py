@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from latentdc import config, ranks
+from latentdc import __version__, config, ranks
 from latentdc.errors import InputError, RunError
 from latentdc.plain_text import on_terminal
 from latentdc.recipe.fields import nearest
@@ -36,6 +36,7 @@ COMMANDS = {
     ),
     "push": ("latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"),
     "export": ("latentdc.synthetic.export", "write a synthetic set as an image folder or .pt file"),
+    "env": ("latentdc.env", "versions and devices, for a report of a fault"),
 }
 
 T = TypeVar("T")
@@ -51,6 +52,9 @@ def _run(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:<14} {text}" for name, (_, text) in COMMANDS.items())
         print(f"usage: latentdc COMMAND ...\n\n{lines}\n\nlatentdc COMMAND --help says more.")
+        return
+    if arguments[0] == "--version":
+        print(f"latentdc {__version__}")
         return
     command, *rest = arguments
     if command not in COMMANDS:

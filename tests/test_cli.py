@@ -1,16 +1,34 @@
 import errno
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+import latentdc
 from latentdc import cli, config
 from latentdc.errors import InputError, RunError, everywhere
 from latentdc.recipe import PriorSettings, Recipe
+
+
+def test_the_version_and_the_machine_are_told(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"latentdc {latentdc.__version__}\n"
+    cli.main(["env"])
+    told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert told["latentdc"] == latentdc.__version__ and told["torch"] == version("torch")
+    assert {"python", "system", "processor", "diffusers", "CUDA"} <= set(told)
+
+
+def test_the_package_is_the_command(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["latentdc", "--version"])
+    runpy.run_module("latentdc", run_name="__main__")
+    assert capsys.readouterr().out.startswith("latentdc ")
 
 
 def ends(capsys, work) -> tuple[int, str, str]:
@@ -423,6 +441,8 @@ def test_help_configuration_and_refusals_come_without_importing_torch(tmp_path):
 @pytest.mark.parametrize("command", [*cli.COMMANDS])
 @pytest.mark.parametrize("words", [["--icp=1"], []], ids=["unknown option", "nothing"])
 def test_what_is_no_argument_is_refused_in_one_line(capsys, monkeypatch, tmp_path, command, words):
+    if command == "env" and not words:
+        pytest.skip("latentdc env needs no argument")
     monkeypatch.chdir(tmp_path)
     code, _, line = ends(capsys, lambda: cli.main([command, *words]))
     assert code == 2 and line.startswith("latentdc: error: ") and line.count("\n") == 1, line
