@@ -1,5 +1,6 @@
 """A whole run of a recipe: prune, make the synthetic set, keep it, evaluate, push."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -112,7 +113,11 @@ def run(
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
     if synthetic is None:
+        began = time.perf_counter()
         synthetic = make(kept, parts.prior, recipe.settings, context)
+        told = recipe.matches or "seconds" in synthetic.provenance
+        if context.on_step is not None and not told:
+            context.on_step({"step": 0, "seconds": round(time.perf_counter() - began, 4)})
         require_set(synthetic, recipe.method.kind, parts.train.class_names, recipe.ipc)
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
         facts = {**facts, **synthetic.provenance}

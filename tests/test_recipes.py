@@ -103,12 +103,23 @@ def test_every_method_that_samples_has_a_recipe_for_each_set_and_is_accepted():
 
 
 def test_the_sweep_of_methods_has_the_settings_of_their_recipes():
-    cells = expand(config.load(Sweep, SHIPPED / "sweeps/methods_quick.yaml"))
-    for (name,), cell in cells.items():
-        if cell.method.kind == "sampling":
-            recipe = config.load(Recipe, SHIPPED / f"methods/{name}_digits.yaml")
-            assert (cell.sampling, cell.objective) == (recipe.sampling, recipe.objective)
-    assert {"easy core set", "PCA", "RDED"} <= {name for (name,) in cells}
+    cells = expand(config.load(Sweep, SHIPPED / "sweeps/methods.yaml"))
+    shipped = {path.stem.removesuffix("_digits") for path in METHODS if "digits" in path.stem}
+    names = {name for name, _, _ in cells}
+    assert names - shipped == {
+        *("LD3M", "pixels DM", "easy core set", "s3 core set", "gist core set", "PCA", "RDED"),
+    }
+    assert shipped < names
+    for name in shipped:
+        cell = cells[name, "0", "10"]
+        recipe = config.load(Recipe, SHIPPED / f"methods/{name}_digits.yaml")
+        assert (cell.sampling, cell.prior) == (recipe.sampling, recipe.prior)
+        assert cell.prune.keeps_all or cell.prune.count == recipe.prune.count
+        if cell.matches:
+            assert cell.objective.kind == recipe.objective.kind
+            assert cell.objective == recipe.objective or cell.objective.kind == "denoise"
+            checkpoints = recipe.distill.checkpoint_every
+            assert replace(cell.distill, checkpoint_every=checkpoints) == recipe.distill
 
 
 PUBLISHED = {  # LD3M's settings: objective, rate of z and c, share of the core set

@@ -4,15 +4,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+import pandas as pd
 
 from latentdc.io import write_text, writing
 from latentdc.plain_text import in_picture, markdown_table
 from latentdc.recipe import BASELINES
-from latentdc.results.frame import over_seeds, percent
+from latentdc.results.comparison import to_markdown as compared
+from latentdc.results.frame import over_seeds, percent, to_frame
 from latentdc.results.result import RESULTS, Result, save
 from latentdc.results.tables import to_markdown
-from latentdc.sweep.run import cell_results, is_finished
+from latentdc.sweep.run import cell_results, cell_stages, is_finished
 from latentdc.sweep.spec import Axis, Cells, Point, Sweep, cell_folder, shared_runs
 
 _FIXED = ("random", "full")  # rows that do not depend on the cell
@@ -25,11 +29,19 @@ Results = Mapping[Point, Sequence[Result]]
 def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
     """Write the results of all finished cells, and return the table."""
     results, wanted = collect(cells, folder), list(cells)
-    text = table(sweep.axes, wanted, results)
+    axes, shown = pool(sweep, results)
+    short = list(dict.fromkeys(_without(sweep, point) for point in wanted))
+    if sweep.against:
+        text = _against(sweep, results)
+        homes = shared_runs(cells, folder)
+        text += _stages(sweep, {p: cell_stages(cell_folder(folder, homes[p])) for p in results})
+        text += f"\n{missing}" if (missing := _unfinished(wanted, results)) else ""
+    else:
+        text = table(axes, short, shown)
     every = {id(result): result for found in results.values() for result in found}
     save(folder / RESULTS, every.values())
     write_text(folder / "table.md", text + "\n")
-    draw(sweep.axes, wanted, results, folder / "table.png")
+    draw(axes, short, shown, folder / "table.png")
     return text
 
 
@@ -74,12 +86,111 @@ def table(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results) -
             lines += [f"**{student}**\n"] if len(students) > 1 else []
             lines += [_grid(axes, wanted, results, student), "", *_baselines(every, student)]
         lines += _captions(every)
-    missing = sum(point not in results for point in wanted)
+    missing = _unfinished(wanted, results)
     if missing:
-        lines.append(f"\n{missing} of {len(wanted)} cells are not finished.")
+        lines.append(missing)
     elif not every:
         lines.append("All cells are finished, and evaluate.rows=[] evaluates nothing.")
     return "\n".join(lines)
+
+
+def _unfinished(wanted: Sequence[Point], results: Results) -> str:
+    missing = sum(point not in results for point in wanted)
+    return f"\n{missing} of {len(wanted)} cells are not finished." if missing else ""
+
+
+# ---- Repetitions, and differences from one row ----
+
+
+def _without(sweep: Sweep, point: Point, *more: str) -> Point:
+    """The names of a point, but for those on the axis of repetitions and on `more`."""
+    names = zip(sweep.axes, point, strict=True)
+    return tuple(name for axis, name in names if axis not in (sweep.over, *more))
+
+
+def pool(sweep: Sweep, results: Results) -> tuple[dict[str, Axis], Results]:
+    """Axes without the one of repetitions, and the results of its cells as one.
+
+    Seconds are their mean.
+    """
+    axes = {axis: names for axis, names in sweep.axes.items() if axis != sweep.over}
+    if sweep.over is None:
+        return axes, results
+    alike: dict[Point, list[Sequence[Result]]] = {}
+    for point, found in results.items():
+        alike.setdefault(_without(sweep, point), []).append(found)
+    return axes, {
+        point: [_pooled(several, ", ".join(point)) for several in zip(*cells, strict=True)]
+        for point, cells in alike.items()
+        if len({tuple((one.set, one.student) for one in found) for found in cells}) == 1
+    }
+
+
+def _pooled(several: Sequence[Result], run: str) -> Result:
+    first, took = several[0], [one.seconds for one in several if one.seconds is not None]
+    return replace(
+        first,
+        run=run,
+        hashes=tuple(one for result in several for one in result.hashes),
+        accuracies=tuple(one for result in several for one in result.accuracies),
+        top5=None,
+        seconds=fmean(took) if took else None,
+    )
+
+
+def _against(sweep: Sweep, results: Results) -> str:
+    """For each combination of the other axes, tables of accuracies and of paired differences.
+
+    A training is named by its repetition and its student's seed, and paired by both.
+    """
+    ((axis, base),) = sweep.against.items()
+    frames: dict[Point, list[pd.DataFrame]] = {}
+    for point, found in results.items():
+        names = dict(zip(sweep.axes, point, strict=True))
+        kept = []
+        for result in found:
+            if result is of_cell(found, result.student):
+                kept.append(replace(result, set=names[axis]))
+            elif result.set == "random":
+                kept.append(replace(result, seconds=None))
+        if kept:
+            frame = to_frame(kept)
+            repetition = names.get(sweep.over or "", "")
+            frame["seed"] = [f"{repetition}/{seed}" for seed in frame["seed"]]
+            frames.setdefault(_without(sweep, point, axis), []).append(frame)
+    parts = []
+    for rest, several in frames.items():
+        frame = pd.concat(several, ignore_index=True)
+        frame = frame.assign(name=frame["set"], set="distilled")
+        frame["seconds"] = frame.groupby("name")["seconds"].transform("mean")
+        others = [one for one in sweep.axes if one not in (sweep.over, axis)]
+        named = ", ".join(" ".join(one) for one in zip(others, rest, strict=True))
+        parts += [f"**{named}**"] * bool(named) + [compared(frame, base)]
+    if sweep.over is not None and parts:
+        parts.append(
+            f"A seed here is one of {sweep.over} with one of the student; the standard error takes "
+            "them for independent."
+        )
+    return "\n\n".join(parts)
+
+
+def _stages(sweep: Sweep, known: Mapping[Point, Mapping[str, float]]) -> str:
+    """Seconds of each stage, means over repetitions; nothing where there are none."""
+    stages = list(dict.fromkeys(stage for seconds in known.values() for stage in seconds))
+    if not stages:
+        return ""
+    alike: dict[Point, list[Mapping[str, float]]] = {}
+    for point, seconds in known.items():
+        alike.setdefault(_without(sweep, point), []).append(seconds)
+    rows = [[*(axis for axis in sweep.axes if axis != sweep.over), *stages]]
+    for point, cells in alike.items():
+        told = [[one[stage] for one in cells if stage in one] for stage in stages]
+        rows.append([*point, *(f"{fmean(some):.1f}" if some else "-" for some in told)])
+    text = "Seconds of making a set, without networks that cells share (scorers, experts):"
+    return f"\n\n{text}\n\n{markdown_table(rows, left=len(rows[0]) - len(stages))}"
+
+
+# ---- One grid for all axes ----
 
 
 def _of_one_axis(results: Results) -> list[Result]:

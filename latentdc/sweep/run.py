@@ -11,6 +11,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from latentdc import runtime
+from latentdc.checkpoint import METRICS
 from latentdc.data.dataset import different_counts
 from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.errors import InputError
@@ -26,8 +27,9 @@ from latentdc.ranks import warn
 from latentdc.recipe import Data, Recipe
 from latentdc.results.result import RESULTS, Result, load
 from latentdc.run import run
-from latentdc.run_folder import check_folder
+from latentdc.run_folder import SET, check_folder
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
+from latentdc.synthetic.folder import PROVENANCE
 
 MARK = "cell.json"  # names the recipe whose results a finished cell's folder holds
 _ELSEWHERE = ("output", "push", "threads", "processes", "trackers")  # say nothing about the result
@@ -127,25 +129,35 @@ def cell_results(folder: Path) -> list[Result]:
     path = folder / RESULTS
     if not path.is_file():
         return []
-    took = _seconds(folder / "metrics.jsonl")
-    return [replace(result, seconds=took) for result in load(path)]
+    took = cell_stages(folder)
+    return [replace(result, seconds=sum(took.values()) or None) for result in load(path)]
 
 
-def _seconds(path: Path) -> float | None:
-    """Of all distillation steps, over every start of the run; None where there were none.
+def cell_stages(folder: Path) -> dict[str, float]:
+    """Seconds of making a cell's set, by stage, over every start of the run.
 
-    Nor are they known from a damaged file, which is said.
+    Sampling tells those of its stages in the set's provenance; the steps of matching are summed.
+    Other methods have one stage, which is called after them. Networks that cells share (scorers,
+    classifiers, experts) are no part of it. Empty where nothing was made, or where a file is
+    damaged, which is said.
     """
-    if not path.is_file():
-        return None
+    path, told = folder / METRICS, folder / SET / PROVENANCE
+    if not path.is_file() or not told.is_file():
+        return {}
     try:
-        steps = [json.loads(line)["seconds"] for line in path.read_text().splitlines()]
-        if not all(type(step) in (int, float) and 0 <= step < math.inf for step in steps):
-            raise ValueError("a step took what is no number of seconds")
+        facts = read_json(told)
+        sampled: dict[str, float] = facts.get("seconds", {})
+        found = dict(sampled)
+        for step in map(json.loads, path.read_text().splitlines()):
+            if type(step["seconds"]) not in (int, float) or not 0 <= step["seconds"] < math.inf:
+                raise ValueError("a step took what is no number of seconds")
+            stage = "matching" if "loss" in step else facts["method"]
+            if "loss" in step or not sampled:
+                found[stage] = found.get(stage, 0.0) + step["seconds"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         warn(f"{path} is damaged ({error}); the table leaves out the time of this run.")
-        return None
-    return sum(steps) if steps else None
+        return {}
+    return found
 
 
 # ---- What would go wrong once a cell's turn comes ----

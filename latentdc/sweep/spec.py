@@ -30,12 +30,19 @@ class Sweep:
             before it the curves. The names of a single axis are the rows of the table.
         skip: combinations that are not wanted, as lists of names by axis; an axis that is not
             listed has all of its names.
+        over: axis whose names are repetitions, such as seeds of the recipe: tables and the picture
+            pool their trainings.
+        against: an axis and a name on it, whose cell the others of that axis are compared with,
+            paired by the names of `over` and the students' seeds. Tables then have a row for each
+            name of the axis, and there is one for each combination of the axes that are left.
     """
 
     recipe: str
     overrides: list[str] = field(default_factory=list)
     axes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     skip: list[dict[str, list[str]]] = field(default_factory=list)
+    over: str | None = None
+    against: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -62,6 +69,18 @@ class Sweep:
         )
         for entry in self.skip:
             require_names(entry, self.axes, "skip")
+        if self.over is not None:
+            require_names({self.over: []}, self.axes, "over")
+            require(
+                len(self.axes) > 1,
+                f"over={self.over} is the only axis; the table needs another one for its rows.",
+            )
+        require_names({axis: [name] for axis, name in self.against.items()}, self.axes, "against")
+        require(
+            len(self.against) < 2 and self.over not in self.against,
+            f"against is one name on one axis other than over={self.over}, such as "
+            f"{{method: plain}}; got {show(self.against)}.",
+        )
 
     def changes(self, point: Point) -> list[str]:
         """The overrides that a point stands for."""

@@ -96,6 +96,13 @@ def test_names_become_folders():
         ("{recipe: x, axes: {a: {'%': []}}}", "names become folders"),
         ("{recipe: x, axes: {kept: {b: []}}, skip: [{kep: [b]}]}", "no axis 'kep'; did you mean"),
         ("{recipe: x, axes: {a: {easy: []}}, skip: [{a: [esy]}]}", "a has no 'esy'; did you mean"),
+        ("{recipe: x, axes: {a: {b: []}}, over: set}", "over: there is no axis 'set'"),
+        ("{recipe: x, axes: {a: {b: []}}, over: a}", "over=a is the only axis"),
+        ("{recipe: x, axes: {a: {easy: []}}, against: {a: esy}}", "against: a has no 'esy'; did"),
+        (
+            "{recipe: x, axes: {a: {b: []}, set: {c: []}}, over: set, against: {set: c}}",
+            "against is one name on one axis other than over=set",
+        ),
         ("{recipe: x, axis: {a: {b: []}}}", "unknown key 'axis'; did you mean 'axes'"),
         ("{recipe: x, axes: {a: {b: ipc=1}}}", "axes takes"),
     ],

@@ -1,6 +1,8 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 from filelock import FileLock, Timeout
@@ -11,6 +13,7 @@ from latentdc.prune import score as module
 from latentdc.prune.score_table import ScoreTable
 from latentdc.ranks import warn
 from latentdc.recipe import Evaluate, Recipe
+from latentdc.results.frame import percent, plus_minus
 from latentdc.results.result import Result, load
 from latentdc.sweep import run as sweep_run
 from latentdc.sweep.__main__ import main
@@ -107,6 +110,33 @@ def test_started_again_it_runs_nothing(swept, monkeypatch):
     before = written(swept[0])
     main(["mine.yaml"])
     assert written(swept[0]) == before
+
+
+def test_cells_are_compared_with_one_and_pooled_over_repetitions(swept, monkeypatch):
+    folder, _ = swept
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sweep_run, "run", None)  # the same cells
+    (folder / "paired.yaml").write_text(f"{SWEEP}over: kept\nagainst: {{real: easy}}\n")
+    before = (OUT / "table.md").read_text()
+    main(["paired.yaml", f"output={OUT}"])
+    table = (OUT / "table.md").read_text()
+    (OUT / "table.md").write_text(before)
+    own = {one.run: one.accuracies for one in found(folder) if one.set == "distilled"}
+    same = own["easy, 100 % and hard, 100 %"]
+    easy, hard, herding = (own[f"{real}, 50 %"] for real in ("easy", "hard", "herding"))
+    assert re.search(rf"^\| easy \| 1 .*\| {percent([*same, *easy])} \|$", table, re.M)
+    pairs = [0.0, 0.0, *(a - b for a, b in zip(hard, easy, strict=True))]
+    told = plus_minus(fmean(pairs), stdev(pairs) / 2, "+")
+    assert f"| hard | 1 | {told} |" in table
+    pairs = [a - b for a, b in zip(herding, easy, strict=True)]  # of one repetition
+    told = plus_minus(fmean(pairs), stdev(pairs) / 2**0.5, "+")
+    assert f"| herding | 1 | {told} (2 seeds) |" in table
+    assert "| real | matching |" in table and "random" in table and "not finished" not in table
+    (folder / "pooled.yaml").write_text(f"{SWEEP}over: kept\n")
+    main(["pooled.yaml", f"output={OUT}"])
+    table = (OUT / "table.md").read_text()
+    (OUT / "table.md").write_text(before)
+    assert re.search(rf"^\| easy \| .*\| {percent([*same, *easy])} \|$", table, re.M)
 
 
 DAMAGED = ["x", "{}", "[]", '{"seconds": null}', '{"seconds": NaN}', '{"seconds": -1}', "[" * 9000]
