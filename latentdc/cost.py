@@ -67,7 +67,7 @@ def describe(recipe: Recipe) -> str:
         )
     except WeightsMissing:
         prior = None
-        lines["prior"] = f"{recipe.prior.weights}: {UNKNOWN}"
+        lines["prior"] = f"{recipe.prior.weights or recipe.prior.kind}: {UNKNOWN}"
     if isinstance(prior, DiffusionPrior) and size is not None and recipe.samples:
         lines |= sampling_costs(recipe, prior, size.classes, kept)
     if prior and classes is not None and recipe.matches:
@@ -288,7 +288,7 @@ def student_passes(spec: ObjectiveSettings, classes: int, images: int) -> float:
     if spec.kind == "denoise":
         return 0
     real = classes * spec.batch
-    if spec.kind == "dm":
+    if spec.kind != "dc":  # dm, or a function of the user's, which is taken for like it
         return real + 2 * images
     outer, inner = spec.loops.outer or 1, spec.loops.inner or 1
     return 3 * real + 6 * images + 3 * images * inner * (outer - 1) / outer

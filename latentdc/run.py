@@ -26,6 +26,7 @@ from latentdc.methods import find_method, require_set, takes_prior
 from latentdc.methods.checks import check_match, check_precision
 from latentdc.methods.context import Context, Picture
 from latentdc.methods.latents import require_images
+from latentdc.networks.build import try_network
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
 from latentdc.pictures import save_grid
@@ -207,6 +208,9 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         )
     train, test = open_splits(recipe.data)
     normalization = preprocessing(recipe.data, train)
+    if recipe.evaluate.rows:
+        for student in recipe_protocol(recipe.evaluate).students:
+            try_network(student, train.num_classes, train.resolution)
     prior, objective, picture = None, None, None
     if takes_prior(recipe.method.kind):
         prior = load_prior(

@@ -101,7 +101,10 @@ def test_a_folder_of_weights_may_be_a_path(weights):
 
 
 OBJECTIVE = [
-    ({"kind": "cafe"}, "objective.kind takes one of 'dm', 'dc', 'mtt', 'denoise', got 'cafe'"),
+    (
+        {"kind": "cafe"},
+        "'dm', 'dc', 'mtt', 'denoise' or package.module:attribute, got 'cafe'",
+    ),
     ({"kind": 3}, "objective.kind takes one of"),
     ({"num_classes": 0}, "num_classes is a whole number of at least 1, got 0"),
     ({"num_classes": "3"}, "num_classes is a whole number of at least 1, got '3'"),

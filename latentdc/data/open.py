@@ -32,6 +32,7 @@ from latentdc.io import cached
 from latentdc.plain_text import printable
 from latentdc.recipe import Data
 from latentdc.recipe.fields import show
+from latentdc.recipe.own import call, is_own, resolve
 from latentdc.recipe.subsets import subset_indices
 from latentdc.runtime import with_gradients
 
@@ -67,7 +68,7 @@ def open_dataset(data: Data, split: Split) -> Dataset:
     require_a(Data, data, "data", "such as Data(source='digits')")
     if split not in ("train", "test"):
         raise InputError(f"split is 'train' or 'test', got {show(split)}; Data names the splits.")
-    if data.test_share is not None:
+    if is_own(data.source) or data.test_share is not None:
         return open_splits(data)[split == "test"]
     return _open(data, split)
 
@@ -89,7 +90,9 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
         InputError: as `open_dataset`, and where the two splits have other classes.
     """
     require_a(Data, data, "data", "such as Data(source='digits')")
-    if data.test_share is not None:
+    if is_own(data.source):
+        train, test = _own(data)
+    elif data.test_share is not None:
         train, test = _open(data, "train").split(data.test_share)
     elif data.kind == "vectors":
         train, test = open_vectors(data, "train"), open_vectors(data, "test")
@@ -98,6 +101,31 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
         _require_same_classes(*encoded)
         train, test = (decoded(split, data) for split in encoded)
     note_repeats(train, test)
+    return train, test
+
+
+def _own(data: Data) -> tuple[Dataset, Dataset]:
+    """What the user's function returns: both splits, or one that `data.test_share` divides."""
+    label = f"data.source={data.source.partition('#')[0]}"
+    if data.classes is not None or data.subset is not None:
+        raise InputError(f"{label} chooses classes itself; leave out data.classes and data.subset.")
+    make = resolve(data.source, "data.source")
+    made = call(make, "data.source", data.source, resolution=data.resolution)
+    if isinstance(made, Dataset) and data.test_share is not None:
+        made = made.split(data.test_share)
+    if not isinstance(made, tuple | list) or [*map(type, made)] != [Dataset, Dataset]:
+        raise InputError(
+            f"{label} returns (train, test), two latentdc.Dataset, or a single one with "
+            f"data.test_share=0.2; got a {type(made).__name__}."
+        )
+    train, test = made
+    if train.class_names != test.class_names or train.resolution != test.resolution:
+        raise InputError(f"{label} returns two splits of other classes or sizes.")
+    if train.kind != data.kind or data.size not in (None, train.resolution):
+        raise InputError(
+            f"{label} returns {train.kind} of {train.resolution}, and data.kind={data.kind} with "
+            f"data.resolution={data.resolution} is meant; write what it has."
+        )
     return train, test
 
 
@@ -254,7 +282,7 @@ def whole_pictures(data: Data, train: Dataset) -> Callable[[int], Image.Image] |
     Raises:
         InputError: files were left out of `train`, so that rows are not files.
     """
-    if data.source == "digits":
+    if data.source == "digits" or is_own(data.source):
         return None
     split = encoded_split(data, "train")
     opened = train if data.test_share is None else decoded(split, data)

@@ -1,6 +1,7 @@
 """What the commands over saved sets, evaluate and measure, share. Imports no torch."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -9,6 +10,7 @@ from latentdc import config
 from latentdc.cli import Parser
 from latentdc.errors import InputError
 from latentdc.recipe import Recipe
+from latentdc.recipe.own import is_own, refuse_names
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.open import Place, find
 
@@ -62,7 +64,24 @@ def read_sets(
         raise InputError(f"--numbers is about sets of others, and {sets[0]} is latentdc's own.")
     named = options.recipe
     path = places[0].recipe if named is None else config.find(named, "recipes")
-    return places, config.load(Recipe, path, overrides)
+    recipe = config.load(Recipe, path, overrides)
+    if named is None:
+        _refuse_code(recipe, sets[0], [override.partition("=")[0] for override in overrides])
+    return places, recipe
+
+
+def _refuse_code(recipe: Recipe, place: str, given: Sequence[str]) -> None:
+    """Refuse code that the recipe of a set names where saved sets are looked at."""
+    where = f"the recipe of {place}"
+    for section in ("data", "prune", "prior", "evaluate"):
+        refuse_names(getattr(recipe, section), where, given=given, prefix=f"{section}.")
+    if "evaluate.changes" not in given:
+        words = re.split(r"[^\w.:#]+", " ".join(recipe.evaluate.changes))
+        if code := [word for word in words if is_own(word)]:
+            raise InputError(
+                f"evaluate.changes in {where} names code, {code[0]}, which is not imported from "
+                "what others share; if it is yours, write evaluate.changes=... yourself."
+            )
 
 
 def output_folder(places: Sequence[Place], given: str | None) -> Path:

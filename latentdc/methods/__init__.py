@@ -5,7 +5,6 @@ run folders nor evaluation; `context` holds what it may use.
 """
 
 from collections.abc import Callable
-from importlib import import_module
 from inspect import signature
 from typing import Any
 
@@ -15,6 +14,7 @@ from latentdc.methods.context import Context
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe.methods import METHODS
+from latentdc.recipe.own import resolve
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 Method = Callable[[Coreset, Prior | None, Any, Context], SyntheticSet]
@@ -22,18 +22,14 @@ Method = Callable[[Coreset, Prior | None, Any, Context], SyntheticSet]
 
 
 def find_method(kind: str) -> Method:
-    """The method of a name in `METHODS`, or of `module:function`.
+    """The method of a name in `METHODS`, or of one's own `package.module:function`.
 
     Raises:
         InputError: there is no such module or function, or it is none.
     """
-    module, _, name = (METHODS[kind].function if kind in METHODS else kind).partition(":")
-    try:
-        found: Method = getattr(import_module(module), name)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"method.kind={kind}: {error}.") from error
+    found: Method = resolve(METHODS[kind].function if kind in METHODS else kind, "method.kind")
     if not callable(found):
-        raise InputError(f"method.kind={kind} is no function, but {found!r}.")
+        raise InputError(f"method.kind={kind.partition('#')[0]} is no function, but {found!r}.")
     return found
 
 
@@ -54,7 +50,7 @@ def require_set(made: object, kind: str, class_names: tuple[str, ...], ipc: int)
     Raises:
         InputError: it is no synthetic set, of other classes, or of another number of images.
     """
-    name = f"what method.kind={kind} returned"
+    name = f"what method.kind={kind.partition('#')[0]} returned"
     require_a(SyntheticSet, made, name, "such as SyntheticSet(images, labels, class_names)")
     assert isinstance(made, SyntheticSet)
     if made.class_names != class_names:

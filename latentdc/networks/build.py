@@ -2,18 +2,29 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from latentdc.draws import global_draws
+from latentdc.errors import InputError
 from latentdc.networks.base import Network
 from latentdc.networks.convnet import ConvNet
 from latentdc.networks.mlp import MLP
 from latentdc.networks.resnet import CifarResNet, ResNet18, ResNetAP10
 from latentdc.networks.vgg import VGG11, AlexNet
 from latentdc.networks.vit import ViT
-from latentdc.recipe.networks import LIMITS, PREFIX, SMALL_STEM, check_network, parse_network
+from latentdc.recipe.fields import nearest
+from latentdc.recipe.networks import (
+    LIMITS,
+    PREFIX,
+    SMALL_STEM,
+    TIMM,
+    check_network,
+    parse_network,
+)
+from latentdc.recipe.own import call, failed, is_own, resolve
 
 # The keys are those of recipe.networks.LIMITS.
 NETWORKS: dict[str, Callable[..., Network]] = {
@@ -47,12 +58,15 @@ def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
     """A network with the initialisation of its source, drawn from the global stream.
 
     Args:
-        name: such as `convnet3`, `convnet3@32` for a base width of 32, or `torchvision/resnet50`.
+        name: such as `convnet3`, `convnet3@32` for a base width of 32, `torchvision/resnet50`,
+            `timm/resnet10t`, or `package.module:attribute` of what makes an `nn.Module` of
+            `num_classes` and, where it takes it, `resolution`.
         num_classes: size of the logits.
         resolution: height and width of its images, in pixels; or values of its vectors.
 
     Raises:
-        InputError: unknown name, or a width or resolution that the network cannot have.
+        InputError: unknown name, or a width or resolution that the network cannot have; code of
+            yours that fails, or whose logits of a few images are not (B, num_classes) and finite.
     """
     check_network(name, resolution)
     base, width = parse_network(name)
@@ -60,7 +74,67 @@ def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
         return TorchvisionStudent(
             base.removeprefix(PREFIX), num_classes=num_classes, resolution=resolution
         )
+    if _is_foreign(base):
+        try_network(base, num_classes, resolution)
+        return _foreign(base, num_classes, resolution)
     return NETWORKS[base](width=width, num_classes=num_classes, resolution=resolution)
+
+
+def _is_foreign(name: str) -> bool:
+    return is_own(name) or name.startswith(TIMM)
+
+
+def _foreign(name: str, num_classes: int, resolution: int) -> Network:
+    """A network of timm, or of the user's code."""
+    if is_own(name):
+        make = resolve(name, "network")
+        made = call(make, "network", name, num_classes=num_classes, resolution=resolution)
+        if not isinstance(made, nn.Module):
+            raise InputError(
+                f"network={name} made a {type(made).__name__}; it makes an nn.Module, the "
+                "classifier of (B, 3, H, W) images."
+            )
+        return made if isinstance(made, Network) else WrappedStudent(made)
+    import timm
+
+    short = name.removeprefix(TIMM)
+    if not timm.is_model(short):
+        raise InputError(
+            f"timm {timm.__version__} has no model {short!r}{nearest(short, timm.list_models())}."
+        )
+    fixed = timm.get_pretrained_cfg(short)
+    sized: dict[str, Any] = {"img_size": resolution} if fixed and fixed.fixed_input_size else {}
+    return WrappedStudent(timm.create_model(short, num_classes=num_classes, **sized))
+
+
+@cache
+def try_network(name: str, num_classes: int, resolution: int) -> None:
+    """Refuse a network of others that two random images show to be none of these sizes.
+
+    Raises:
+        InputError: as `build_network`.
+    """
+    if not _is_foreign(name):
+        return
+    label = f"network={name.partition('#')[0]}"
+    try:
+        with torch.device("cpu"), global_draws(0, "try", name), torch.no_grad():
+            network = _foreign(name, num_classes, resolution).eval()
+            images = torch.randn(2, 3, resolution, resolution)
+            embedding, logits = network.features(images), network(images)
+    except InputError:
+        raise
+    except Exception as error:
+        what = f"fails on two images of {resolution} px in {num_classes} classes"
+        raise failed(label, what, error) from error
+    if embedding.ndim != 2 or logits.shape != (2, num_classes):
+        raise InputError(
+            f"{label} gives logits of shape {tuple(logits.shape)} on an embedding of shape "
+            f"{tuple(embedding.shape)}, for 2 images and {num_classes} classes; its last nn.Linear "
+            "maps (B, D) to (B, num_classes)."
+        )
+    if not bool(logits.isfinite().all() & embedding.isfinite().all()):
+        raise InputError(f"{label} gives logits that are not finite, of normalised images.")
 
 
 def new_network(
@@ -74,6 +148,9 @@ def new_network(
 def outline(name: str, *, num_classes: int, resolution: int) -> Network:
     """`build_network` without weights, on the meta device; nothing is drawn."""
     sizes = {"num_classes": num_classes, "resolution": resolution}
+    if _is_foreign(name):  # whose code may compute with its tensors
+        with torch.random.fork_rng(devices=[]):
+            return build_network(name, **sizes).to("meta")
     try:
         with torch.device("meta"):
             return build_network(name, **sizes)
@@ -91,10 +168,13 @@ def needs_two_images(network: str, num_classes: int, resolution: int) -> bool:
     limits = LIMITS.get(parse_network(network)[0])
     if limits is not None and limits.kind == "vectors":
         return False
-    tried = outline(network, num_classes=num_classes, resolution=resolution).train()
+    sizes = {"num_classes": num_classes, "resolution": resolution}
+    device = torch.device("cpu" if _is_foreign(network) else "meta")
+    with torch.random.fork_rng(devices=[]):
+        tried = (build_network if device.type == "cpu" else outline)(network, **sizes).train()
     try:
-        with torch.device("meta"):
-            tried(torch.empty(1, 3, resolution, resolution))
+        with device:
+            tried(torch.zeros(1, 3, resolution, resolution))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -102,28 +182,21 @@ def needs_two_images(network: str, num_classes: int, resolution: int) -> bool:
     return False
 
 
-class TorchvisionStudent(Network):
-    """An untrained torchvision classifier, its last linear layer set apart as `linear`."""
+class WrappedStudent(Network):
+    """Any classifier that ends in a linear layer, which is set apart as `linear`."""
 
-    def __init__(self, name: str, *, num_classes: int, resolution: int) -> None:
-        from torchvision import models  # takes a second
-
+    def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
-        sized = {"image_size": resolution} if name.startswith("vit_") else {}
-        self.trunk: nn.Module = models.get_model(
-            name.removesuffix(SMALL_STEM), weights=None, num_classes=num_classes, **sized
-        )
-        if name.endswith(SMALL_STEM):
-            _shrink_stem(self.trunk)
-        self._head, self.linear = _take_last_linear(self.trunk)
+        self.trunk = trunk
+        self._head, self.linear = _take_last_linear(trunk)
 
     def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, D), what the classifier of torchvision's network sees."""
+        """(B, 3, H, W) -> (B, D), what the last linear layer sees."""
         embedding: Tensor = self.trunk(images)
         return embedding
 
     def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Names of torchvision, such as `classifier.1.weight`, become this student's."""
+        """Names of the classifier itself, such as `classifier.1.weight`, become this student's."""
         if any(key.startswith("trunk.") for key in state):
             return dict(state)
         head = f"{self._head}."
@@ -131,6 +204,21 @@ class TorchvisionStudent(Network):
             f"linear.{key.removeprefix(head)}" if key.startswith(head) else f"trunk.{key}": value
             for key, value in state.items()
         }
+
+
+class TorchvisionStudent(WrappedStudent):
+    """An untrained torchvision classifier."""
+
+    def __init__(self, name: str, *, num_classes: int, resolution: int) -> None:
+        from torchvision import models  # takes a second
+
+        sized = {"image_size": resolution} if name.startswith("vit_") else {}
+        trunk = models.get_model(
+            name.removesuffix(SMALL_STEM), weights=None, num_classes=num_classes, **sized
+        )
+        if name.endswith(SMALL_STEM):
+            _shrink_stem(trunk)
+        super().__init__(trunk)
 
 
 def _shrink_stem(resnet: nn.Module) -> None:
@@ -141,7 +229,10 @@ def _shrink_stem(resnet: nn.Module) -> None:
 
 def _take_last_linear(trunk: nn.Module) -> tuple[str, nn.Linear]:
     """Name and module of the classifier, in whose place the trunk keeps an identity."""
-    name, linear = [(n, m) for n, m in trunk.named_modules() if isinstance(m, nn.Linear)][-1]
+    linears = [(n, m) for n, m in trunk.named_modules() if n and isinstance(m, nn.Linear)]
+    if not linears:
+        raise InputError("a student ends in an nn.Linear, its classifier, and this one has none.")
+    name, linear = linears[-1]
     parent, _, last = name.rpartition(".")
     setattr(trunk.get_submodule(parent), last, nn.Identity())
     return name, linear

@@ -12,10 +12,12 @@ from latentdc.objectives.denoise import Denoise
 from latentdc.objectives.distribution import match_distributions
 from latentdc.objectives.effects import Effects, distribution_effects, gradient_effects
 from latentdc.objectives.gradient import match_gradients
+from latentdc.objectives.own import own_match
 from latentdc.objectives.trajectory import ExpertWeights, TrajectoryMatching
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import ObjectiveSettings
+from latentdc.recipe.own import is_own
 from latentdc.runtime import with_gradients
 
 
@@ -31,7 +33,7 @@ def build_objective(
     class_names: Sequence[str] = (),
     seed: int = 0,
 ) -> Objective:
-    """What latents are optimised for: `dm`, `dc`, `mtt` or `denoise`.
+    """What latents are optimised for: `dm`, `dc`, `mtt`, `denoise` or a function of your own.
 
     Args:
         settings: its kind and numbers; the `loops` of `dc` with both of them.
@@ -69,7 +71,9 @@ def build_objective(
             raise InputError("denoise asks a diffusion prior; build_objective(..., prior=...).")
         return Denoise(settings.denoise, prior, class_names=class_names, seed=seed)
     match: Match = match_distributions
-    effects: Effects = distribution_effects
+    effects: Effects | None = distribution_effects
+    if is_own(settings.kind):
+        match, effects = own_match(settings.kind, settings.network, **sizes), None
     if settings.kind == "dc":
         match = partial(match_gradients, distance=settings.distance)
         effects = partial(gradient_effects, distance=settings.distance)

@@ -47,12 +47,12 @@ class Classwise:
     Args:
         students: of the steps; they see images as it does.
         match: loss of some classes.
-        effect: of each real image of a class on the gradient of that loss.
+        effect: of each real image of a class on the gradient of that loss; None if not known.
     """
 
     sums_classes = True
 
-    def __init__(self, students: "Students", match: Match, effect: Effects) -> None:
+    def __init__(self, students: "Students", match: Match, effect: Effects | None) -> None:
         self.students, self.match, self.effect = students, match, effect
         self.batch, self.num_classes = students.settings.batch, students.sizes["num_classes"]
         self.resolution = students.sizes["resolution"]
@@ -97,6 +97,8 @@ class Classwise:
         form: EffectForm,
     ) -> Iterator[Tensor]:
         """See `Separable.effects`; in float32 under autocast too."""
+        if self.effect is None:
+            raise InputError("the effect of a real image on this objective is not known.")
         student = self._student(step, synthetic, labels, real)
         self.current = (step, student)
         for label in classes:

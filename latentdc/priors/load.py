@@ -1,15 +1,18 @@
 """A prior by name, folder or Hub id: its parts loaded and put together."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
-from latentdc.arguments import class_names_of, require_a, require_seed, require_whole
+from latentdc.arguments import class_names_of, require_a, require_able, require_seed, require_whole
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing, Standardization, Whitening
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -27,6 +30,7 @@ from latentdc.priors.classes import class_prompts
 from latentdc.priors.denoisers import load_denoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.files import (
+    WeightsMissing,
     autoencoder_part,
     content_hash,
     denoiser_parts,
@@ -40,6 +44,7 @@ from latentdc.priors.pixel import PixelPrior, VectorPrior
 from latentdc.priors.sampler import make_schedule
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
+from latentdc.recipe.own import call, failed, is_own, resolve
 from latentdc.runtime import with_gradients
 
 
@@ -77,6 +82,9 @@ def load_prior(
     _check_device(device)
     if precision not in get_args(Precision):
         raise InputError(f"precision is one of {get_args(Precision)}, got {show(precision)}.")
+    if is_own(settings.kind):
+        offered = {"class_names": class_names, "normalization": normalization, "seed": seed}
+        return _own(settings, resolution=resolution, device=device, **offered)
     if settings.kind == "vector":
         hint = "it is fitted on a data set of vectors"
         require_a(Standardization, normalization, "normalization", hint)
@@ -96,7 +104,64 @@ def load_prior(
     if settings.kind == "pixel":
         whitening = normalization if isinstance(normalization, Whitening) else None
         return PixelPrior(resolution, clamp=settings.clamp, whitening=whitening)
+    if is_own(settings.weights):
+        with _saved(str(settings.weights)) as folder:
+            settings = replace(settings, weights=folder)
+            return _load(settings, resolution, prompts, seed, precision, device)
     return _load(settings, resolution, prompts, seed, precision, device)
+
+
+def _own(settings: PriorSettings, *, resolution: int, device: Any, **offered: Any) -> Prior:
+    """A prior of the user's code, after one batch has gone there and back.
+
+    Raises:
+        WeightsMissing: with `meta`, where nothing can be known of it.
+        InputError: it lacks something of `Prior`, or gives other shapes or no finite values.
+    """
+    kind = settings.kind
+    if torch.device(device).type == "meta":
+        raise WeightsMissing(f"prior.kind={kind} is known when it is made.")
+    offered |= {"settings": settings, "resolution": resolution, "device": device}
+    found = resolve(kind, "prior.kind")
+    is_prior = hasattr(found, "decode") and not isinstance(found, type)
+    prior: Prior = found if is_prior else call(found, "prior.kind", kind, **offered)
+    label = f"prior.kind={kind.partition('#')[0]}"
+    parts = "resolution has_noise class_names identity latent_shape encode condition decode"
+    require_able(parts, prior, label, "something that has all of latentdc.Prior")
+    source = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, resolution, resolution, generator=source).mul(2).sub(1).to(device)
+    try:
+        z = prior.encode(images).detach().requires_grad_()
+        c = prior.condition(torch.zeros(2, dtype=torch.int64, device=device))
+        with torch.enable_grad():
+            decoded = prior.decode(z, c, torch.randn_like(z) if prior.has_noise else None)
+            (gradient,) = torch.autograd.grad(decoded.sum(), [z])
+    except Exception as error:
+        raise failed(label, "fails on two random images", error) from error
+    for what, tensor, shape in (
+        ("encode gives", z, (2, *prior.latent_shape)),
+        ("decode gives", decoded, tuple(images.shape)),
+        ("decode has a gradient", gradient, (2, *prior.latent_shape)),
+    ):
+        if tensor.shape != shape or not bool(tensor.isfinite().all()):
+            raise InputError(
+                f"{label}: {what} {tuple(tensor.shape)} of 2 images of {resolution} px, and "
+                f"finite values of {shape} are meant."
+            )
+    return prior
+
+
+@contextmanager
+def _saved(weights: str) -> Iterator[str]:
+    """The folder of a pipeline that is in memory, or that the user's function makes."""
+    pipeline = resolve(weights, "prior.weights")
+    if not hasattr(pipeline, "save_pretrained") or isinstance(pipeline, type):
+        pipeline = call(pipeline, "prior.weights", weights)
+    label = f"prior.weights={weights.partition('#')[0]}"
+    require_able("save_pretrained", pipeline, label, "a pipeline or autoencoder of diffusers")
+    with TemporaryDirectory() as folder:
+        pipeline.save_pretrained(folder)
+        yield folder
 
 
 def _load(

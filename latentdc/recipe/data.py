@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from latentdc.recipe.checks import expand_home, require, require_normalization
 from latentdc.recipe.fields import check_fields, show
+from latentdc.recipe.own import Own
 from latentdc.recipe.subsets import subset_indices
 
 LARGEST_ZCA = 64  # px: a matrix of 0.6 GB in float32
@@ -22,8 +23,8 @@ class Data:
         kind: of samples: `images`, or `vectors` of features from the files of `source`
             (docs/data.md), to which the keys of images do not apply.
         source: `digits` (bundled with scikit-learn), a local folder (parquet files in the Hub's
-            layout, what `save_to_disk` wrote, one folder per class, or CIFAR's binary files) or a
-            Hub data set id.
+            layout, what `save_to_disk` wrote, one folder per class, or CIFAR's binary files), a
+            Hub data set id, or your own function that returns a training and a test `Dataset`.
         resolution: height and width of the images, in pixels.
         config: configuration of a Hub data set, such as `plain_text`.
         revision: branch, tag or commit of a Hub data set.
@@ -49,7 +50,7 @@ class Data:
     """
 
     kind: Literal["images", "vectors"] = "images"
-    source: str = "digits"
+    source: Own = "digits"
     resolution: int = 16
     config: str | None = None
     revision: str | None = None

@@ -6,6 +6,7 @@ from typing import Literal
 
 from latentdc.recipe.checks import require
 from latentdc.recipe.fields import check_fields
+from latentdc.recipe.own import Own
 
 REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)
 BASELINES = ("random", "coreset", "kept", "full")  # rows beside those of the sets in question
@@ -27,7 +28,7 @@ class Evaluate:
     """
 
     protocol: str = "quick"
-    students: list[str] | None = None
+    students: list[Own] | None = None
     seeds: int | None = None
     steps: int | None = None
     changes: list[str] = field(default_factory=list)

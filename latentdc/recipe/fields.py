@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from itertools import islice
 from numbers import Integral, Real
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 from latentdc.errors import InputError
+from latentdc.recipe.own import FORM, Own, is_own, name_of
 
 T = TypeVar("T")
 # Whole numbers beyond these are slips, found before anything is allocated or waited for.
@@ -148,6 +149,8 @@ def _fit(expected: Any, value: Any, key: str) -> Any:
         if not isinstance(value, str) or value not in arguments:
             raise _Other
         return str(value)
+    if origin is Annotated:  # Own
+        return name_of(value if callable(value) else _text(value, key))
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
             raise _Other
@@ -175,6 +178,8 @@ def _fit(expected: Any, value: Any, key: str) -> Any:
         if isinstance(value, str) and value in get_args(word):
             return str(value)
         [kind] = [one for one in arguments if one is not word]
+        if get_origin(kind) is Annotated and isinstance(value, str) and not is_own(value):
+            raise _Other
         return _fit(kind, value, key)
     return _SCALARS[expected](value, key)
 
@@ -283,6 +288,8 @@ def _describe(expected: Any) -> str:
     origin, arguments = get_origin(expected), get_args(expected)
     if isinstance(expected, type) and is_dataclass(expected):
         return f"a mapping with the keys {', '.join(field.name for field in fields(expected))}"
+    if origin is Annotated:
+        return "text"
     if origin is Literal:
         return f"{'one of ' * (len(arguments) > 1)}{', '.join(map(repr, arguments))}"
     if origin is list:
@@ -292,13 +299,16 @@ def _describe(expected: Any) -> str:
     if origin is dict:
         return f"a mapping of {_plural(arguments[0])} to {_plural(arguments[1])}"
     if arguments:  # X | None, X | Literal[...]
-        words = {type(None): "null"}
+        words: dict[Any, str] = {type(None): "null"}
+        if any(get_origin(one) is Literal for one in arguments):
+            words[Own] = FORM
         return " or ".join(words.get(one) or _describe(one) for one in arguments)
     return _WORDS.get(expected, str(expected))
 
 
 def _plural(element: Any) -> str:
-    words = {int: "whole numbers", float: "numbers", str: "texts", bool: "flags (true or false)"}
+    flags = "flags (true or false)"
+    words = {int: "whole numbers", float: "numbers", str: "texts", Own: "texts", bool: flags}
     return words.get(element) or f"values, each {_describe(element)}"
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from latentdc.recipe.checks import expand_home, require, require_normalization
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.networks import PRETRAINED, check_network, pretrained
+from latentdc.recipe.own import Own
 
 SOFT = ("fixed", "online", "stored")  # sources of labels that come from teachers
 OWN = "own"  # the source of soft labels that a set has itself, whatever its protocol says
@@ -115,7 +116,7 @@ class Teacher:
         resolution: in pixels, to which views are resized for it; null takes them as they are.
     """
 
-    network: str = "resnet18-bn"
+    network: Own = "resnet18-bn"
     weights: str | None = None
     epochs: int = 60
     lr: float = 0.05

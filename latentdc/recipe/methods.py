@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from latentdc.recipe.checks import require
 from latentdc.recipe.data import require_images
 from latentdc.recipe.fields import check_fields, nearest
+from latentdc.recipe.own import FORM, Own, is_own
 from latentdc.recipe.pools import Selection
 from latentdc.recipe.sampling import Sampling
 
@@ -197,6 +198,11 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
         "prior.kind=diffusion.",
     )
     require(
+        not is_own(kind) or distill.trim.share == 0,
+        f"distill.trim.share={distill.trim.share}, but the effect of a real image on "
+        f"objective.kind={kind} is not known; leave it out.",
+    )
+    require(
         kind != "denoise" or distill.trim.share == 0,
         f"distill.trim.share={distill.trim.share}, but objective.kind=denoise looks at no real "
         "images; leave it out.",
@@ -343,18 +349,18 @@ class Method:
     Attributes:
         kind: `matching` (LD3M and its spaces), `sampling` (D4M, MGD3, ...), `refine` (the second,
             then the first from there; CaO2), `mosaic` (PCA), `rded`, `selection` (images as they
-            are, of the core set or of any pool); or `module:function` of a method of your own.
+            are, of the core set or of any pool); or `package.module:function` of your own.
         options: settings of a method of your own.
     """
 
-    kind: str = "matching"
+    kind: Own = "matching"
     options: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_fields(self, "method.")
         require(
-            self.kind in METHODS or ":" in self.kind,
-            f"method.kind is one of {', '.join(METHODS)} or module:function, got {self.kind!r}"
+            self.kind in METHODS or is_own(self.kind),
+            f"method.kind is one of {', '.join(METHODS)} or {FORM}, got {self.kind!r}"
             f"{nearest(self.kind, METHODS)}.",
         )
         if self.kind in METHODS:

@@ -1,17 +1,21 @@
 """The names of networks, such as `convnet3` or `resnet18@16`, and which images each takes.
 
-Besides latentdc's own there are torchvision's classifiers, such as `torchvision/mobilenet_v2`. Left
+Besides latentdc's own there are timm's, such as `timm/resnet10t`, those of users, such as
+`mine:Net`, and torchvision's classifiers, such as `torchvision/mobilenet_v2`. Of the latter left
 out: GoogLeNet and Inception (extra outputs in training), SqueezeNet (no linear classifier), MaxViT
 (sizes that only 224 px divide into).
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 from latentdc.errors import InputError
 from latentdc.recipe.fields import nearest
+from latentdc.recipe.own import FORM, is_own
 
 PREFIX = "torchvision/"
+TIMM = "timm/"
 PRETRAINED = "torchvision"  # weights on ImageNet: those that torchvision recommends
 SMALL_STEM = "-small"  # one 3x3 convolution and no pooling in front, for images of 32 or 64 px
 
@@ -106,12 +110,15 @@ def parse_network(name: str) -> tuple[str, int]:
     Raises:
         InputError: unknown name (with the nearest one), or a width that it cannot have.
     """
-    if name.startswith(PREFIX):
+    if is_own(name) or name.startswith((PREFIX, TIMM)):
         _limits(name)
-        return name, 1  # torchvision's networks come in one width
+        return name, 1  # these come in one width
     base, at, width = name.partition("@")
     if base not in LIMITS:
-        raise InputError(f"unknown network {name!r}{nearest(base, LIMITS)}; known: {list(LIMITS)}.")
+        raise InputError(
+            f"unknown network {name!r}{nearest(base, LIMITS)}; known: {list(LIMITS)}, "
+            f"{PREFIX}NAME, {TIMM}NAME, or {FORM} of your own."
+        )
     limits = LIMITS[base]
     if not at:
         return base, limits.width
@@ -164,7 +171,13 @@ def check_network(
 
 
 def _limits(base: str) -> Limits:
-    """Of one of our networks, or of one of torchvision's."""
+    """Of one of our networks, or of one of others'; only torchvision's are known before built."""
+    if is_own(base):
+        return Limits(1, 1)
+    if base.startswith(TIMM):
+        if find_spec("timm") is None:
+            raise InputError(f'{base} needs timm; install it with pip install "latentdc[timm]".')
+        return Limits(1, 8)
     if not base.startswith(PREFIX):
         return LIMITS[base]
     name = base.removeprefix(PREFIX)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from latentdc.recipe.checks import check_augment, expand_home, require
 from latentdc.recipe.fields import check_fields
+from latentdc.recipe.own import Own
 
 # DC's own numbers, by ipc: steps under one student, and epochs of training between them.
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -131,7 +132,8 @@ class ObjectiveSettings:
 
     Attributes:
         kind: `dm` (distribution matching), `dc` (gradient matching), `mtt` (trajectory matching) or
-            `denoise` (a diffusion prior's own loss of clean latents, CaO2).
+            `denoise` (a diffusion prior's own loss of clean latents, CaO2); or your own, see
+            `latentdc.objectives.own`.
         network: the randomly initialised student, drawn anew at each step (of `dc`: see `loops`).
         batch: real images per class and step (all of them, if a class has fewer).
         augment: differentiable augmentations (DSA), joined by `_`, one of them drawn per step and
@@ -145,8 +147,8 @@ class ObjectiveSettings:
         denoise: of `denoise`, which uses nothing of the above.
     """
 
-    kind: Literal["dm", "dc", "mtt", "denoise"] = "dm"
-    network: str = "convnet3"
+    kind: Literal["dm", "dc", "mtt", "denoise"] | Own = "dm"
+    network: Own = "convnet3"
     batch: int = 256
     augment: str | None = "color_crop_cutout_flip_scale_rotate"
     distance: Literal["rowwise", "cosine", "mse"] = "rowwise"

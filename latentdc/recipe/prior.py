@@ -5,6 +5,7 @@ from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.fields import check_fields
+from latentdc.recipe.own import Own, is_own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +41,9 @@ class PriorSettings:
 
     Attributes:
         kind: `pixel`, `autoencoder` (z through the decoder), `diffusion` (LD3M); or `vector`, the
-            space of feature vectors.
+            space of feature vectors; or your own, something that makes a `latentdc.Prior`.
         weights: a shipped prior (`digits`, `cifar10`), or a local folder or Hub id in diffusers
-            layout.
+            layout; or a pipeline of diffusers in memory, or your own function that makes one.
         revision: branch, tag or commit of a Hub id.
         steps: denoising steps of the sampler.
         guidance: scale of classifier-free guidance; 1 turns it off.
@@ -65,8 +66,8 @@ class PriorSettings:
         compile: run the networks through torch.compile.
     """
 
-    kind: Literal["pixel", "autoencoder", "diffusion", "vector"] = "diffusion"
-    weights: str | None = None
+    kind: Literal["pixel", "autoencoder", "diffusion", "vector"] | Own = "diffusion"
+    weights: Own | None = None
     revision: str | None = None
     steps: int = 10
     guidance: float = 3.0
@@ -94,7 +95,7 @@ class PriorSettings:
         )
         require(self.chunk >= 1, f"prior.chunk is at least 1 image, got {self.chunk}.")
         require(
-            self.kind in ("pixel", "vector") or self.weights is not None,
+            self.kind in ("pixel", "vector") or is_own(self.kind) or self.weights is not None,
             f"prior.kind {self.kind} needs prior.weights: the name of a shipped prior, a folder or "
             "a Hub id; or choose prior.kind=pixel.",
         )

@@ -14,6 +14,7 @@ from latentdc.recipe.checks import check_augment, require
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.labels import Labels, Views, changed, idle
 from latentdc.recipe.networks import check_network, parse_network
+from latentdc.recipe.own import Own
 
 # Raised when the same protocol would train another student. 2: VGG-11 under 64 px is DC's, decay of
 # `matrices` asks for names with "weight", and networks see contiguous images.
@@ -79,7 +80,7 @@ class EvalProtocol:
     """
 
     name: str
-    students: list[str]
+    students: list[Own]
     seeds: int = 3
     steps: int | None = None
     epochs: int | None = None

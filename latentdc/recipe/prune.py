@@ -9,6 +9,7 @@ from latentdc.recipe.checks import expand_home, require, require_normalization
 from latentdc.recipe.data import Data, refuse_image_keys
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.networks import check_network, pretrained
+from latentdc.recipe.own import Own
 from latentdc.recipe.rules import RULES, require_rule
 
 SCORE_FILES = (".parquet", ".csv", ".json", ".npy", ".npz")
@@ -35,7 +36,7 @@ class Scorer:
             epoch of that training (InfoBatch); null sees all.
     """
 
-    network: str = "convnet3"
+    network: Own = "convnet3"
     weights: str | None = None
     epochs: int = 10
     lr: float = 0.01
