@@ -34,6 +34,11 @@ COMMANDS = {
         "latentdc.priors.convert.__main__",
         "make a prior of a CompVis checkpoint",
     ),
+    "copy": ("latentdc.copying", "put a shipped recipe or sweep into this folder, to be edited"),
+    "list": (
+        "latentdc.listing",
+        "names that a recipe takes: methods, networks, rules, ...",
+    ),
     "push": ("latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"),
     "export": ("latentdc.synthetic.export", "write a synthetic set as an image folder or .pt file"),
     "env": ("latentdc.env", "versions and devices, for a report of a fault"),

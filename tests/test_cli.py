@@ -310,6 +310,7 @@ def test_an_interrupt_at_any_time_is_one_line(tmp_path, seconds):
         ["export", "set", "out", "--format", "pt"],
         ["measure", "set"],
         ["compare", "run"],
+        ["copy", "digits_ipc1"],
         ["train-prior", "priors/digits"],
         ["convert-prior", "a.ckpt", "out", "--config", "a.yaml"],
     ],

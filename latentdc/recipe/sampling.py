@@ -155,7 +155,7 @@ class Sampling:
         eta: share of ancestral noise: 1 is DDPM, 0 is DDIM.
         anchors: of the real latents.
         mode: pull to the anchors (MGD3).
-        text_mode: the same, of the conditional branch (CoDA).
+        text_mode: pull the conditional branch to the anchors (CoDA).
         features: pull to real features of the denoiser's middle (DAP).
         influence: pull to real gradients of a training's snapshots (IGD).
         deviation: keep away from finished images of the class (IGD).

@@ -1,0 +1,52 @@
+"""`latentdc copy RECIPE [TO]`: a shipped recipe or sweep as a file of one's own, to be edited."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from latentdc import config
+from latentdc.cli import Parser, exits, one_process
+from latentdc.errors import InputError
+from latentdc.io import write_text
+from latentdc.recipe.fields import nearest
+
+_COMMANDS = {"sweeps": "sweep", "priors": "train-prior"}  # by folder of recipes
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Copy the file, and say the command that takes it."""
+    parser = Parser(
+        prog="latentdc copy",
+        description="Put a shipped recipe or sweep into this folder, to be edited.",
+    )
+    parser.add_argument("recipe", help="its name, as latentdc list recipes and sweeps print it")
+    parser.add_argument("to", nargs="?", default=".", help="file or folder (default: this folder)")
+    options = parser.parse_args(argv)
+    exits(lambda: _copy(options.recipe, Path(options.to).expanduser()))
+
+
+def _copy(name: str, to: Path) -> None:
+    one_process("latentdc copy")
+    shipped = config.shipped_folder("recipes")
+    known = {
+        path.relative_to(shipped).with_suffix("").as_posix(): path
+        for path in sorted(shipped.rglob("*.yaml"))
+    }
+    short = name.removeprefix("recipes/").removesuffix(".yaml")
+    if short not in known:
+        raise InputError(
+            f"latentdc brings no recipe {name[:200]!r}{nearest(short, known)}; see latentdc list "
+            "recipes, and latentdc list sweeps."
+        )
+    target = to / known[short].name if to.is_dir() else to
+    if target.suffix not in (".yaml", ".yml"):
+        raise InputError(f"{target} is no folder; a copy is a YAML file, such as {target}.yaml.")
+    if target.exists():
+        raise InputError(f"{target} exists; name another file: latentdc copy {short} OTHER.yaml.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_text(target, known[short].read_text(encoding="utf-8"))
+    command = _COMMANDS.get(short.partition("/")[0], "distill")
+    print(f"{target}: edit it, then run latentdc {command} {target}")
+
+
+if __name__ == "__main__":
+    main()
