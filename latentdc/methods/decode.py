@@ -2,6 +2,7 @@
 
 Every process decodes a few classes of its own, the levels are exchanged, and so on, so that no
 process holds the set in floats. Latents are gathered for the main process alone, which writes them.
+How many images the prior takes at once is settled here for all methods.
 """
 
 from collections.abc import Callable, Sequence

@@ -93,13 +93,10 @@ def _sample_classes(
     facts = _facts(real, prior, settings, context)
     saved = None if context.load_state is None else context.load_state()
     finished = {label: torch.empty(0, *prior.latent_shape) for label in own}
-    done = 0
+    done = 0 if saved is None else saved.step
     if saved is not None:
         saved.require_same(facts)
-        finished |= {label: t["z"] for label, t in saved.tensors(own).items() if "z" in t}
-        done = saved.step
-        for name, before in zip(STAGES, saved.shared["seconds"].tolist(), strict=True):
-            seconds[name] += before
+        finished |= _restored(saved, own, seconds)
     with torch.enable_grad():  # some guides go back through a step
         facts |= settle_memory(prior, settings.batch, saved, accelerator, one_step=True)
     facts["processes"] = accelerator.num_processes
@@ -139,6 +136,13 @@ def _sample_classes(
             cost = save()
             kept = time.perf_counter()
     return finished
+
+
+def _restored(saved: State, own: range, seconds: dict[str, float]) -> dict[int, Tensor]:
+    """By class, what was sampled before; the seconds that it took are added."""
+    for name, before in zip(STAGES, saved.shared["seconds"].tolist(), strict=True):
+        seconds[name] += before
+    return {label: parts["z"] for label, parts in saved.tensors(own).items() if "z" in parts}
 
 
 def batches(images: Sequence[Batch], size: int, *, apart: bool) -> list[Batch]:
