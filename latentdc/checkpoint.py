@@ -36,12 +36,11 @@ from latentdc.io import (
 )
 from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.pictures import save_grid
-from latentdc.run_folder import CHECKPOINTS
+from latentdc.run_folder import CHECKPOINTS, METRICS
 
 STATE, SHARED, CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
 FILE = 100  # classes in a file, so that writing needs little memory beside the latents
 KEPT = 2  # checkpoints
-METRICS = "metrics.jsonl"
 DECODED = "decoded.bin"  # in the run folder until all processes have mapped it
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": ("latentdc.evaluate.__main__", "score a synthetic set under a protocol"),
     "measure": ("latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set"),
     "compare": ("latentdc.results.__main__", "tables and a picture of any number of results"),
+    "report": ("latentdc.report.__main__", "one HTML page of any runs"),
     "train-prior": ("latentdc.priors.train", "train a small latent diffusion prior"),
     "convert-prior": (
         "latentdc.priors.convert.__main__",

@@ -32,9 +32,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = cli.run_folder(recipe.output, name)
         check_folder(recipe, folder)
         with locked(folder):
+            from latentdc.report.page import NAME, write
             from latentdc.run import run
 
             run(recipe, name, folder)
+            if ranks.rank() == 0:
+                print(f"report: {write(folder / NAME, [folder])}")
 
     cli.exits(work)
 

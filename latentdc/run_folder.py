@@ -13,6 +13,7 @@ from latentdc.io import require_writable
 from latentdc.recipe import Recipe
 
 CORESET, CHECKPOINTS, SET, GRID = "coreset.parquet", "checkpoints", "synthetic", "grid.png"
+METRICS = "metrics.jsonl"  # a line for each step
 MAY_CHANGE = (  # when a run is continued: they do not touch the synthetic set
     "evaluate.",
     "push.",

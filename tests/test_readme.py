@@ -129,7 +129,8 @@ def pretend_set(folder: Path) -> None:
 def test_commands_are_ones_that_latentdc_takes(command, desk, monkeypatch):
     name, *arguments = command
     main = import_module(cli.COMMANDS[name][0]).main
-    if name in ("push", "export", "convert-prior", "measure", "compare", "list", "copy"):
+    parsed = ("push", "export", "convert-prior", "measure", "compare", "report", "list", "copy")
+    if name in parsed:
         monkeypatch.setattr(cli, "exits", lambda work: None)  # parse, and do nothing
         main(arguments)
         return

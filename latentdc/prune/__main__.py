@@ -68,6 +68,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc.prune.prune import prune_dataset
     from latentdc.prune.report import write_report
     from latentdc.prune.score import score_dataset
+    from latentdc.report import page
 
     path = folder / CORESET
     accelerator = runtime.start(
@@ -92,6 +93,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
         coreset.save(path)
         print(_summary(coreset, train))
         print(f"core set: {path}")
+        print(f"page: {page.write(folder / page.NAME, [folder])}")
     if options.report is not None:
         table = score_dataset(train, _reported(recipe.prune), test, **given)
         if accelerator.is_main_process:

@@ -8,9 +8,8 @@ from latentdc import cli
 from latentdc.errors import InputError
 from latentdc.io import write_text
 from latentdc.plain_text import on_terminal
-from latentdc.recipe.fields import nearest
 
-ENDINGS = {"text": "txt", "markdown": "md", "latex": "tex", "csv": "csv"}
+ENDINGS = {"text": "txt", "markdown": "md", "latex": "tex", "csv": "csv", "html": "html"}
 FIGURES = ("png", "pdf", "svg")
 
 
@@ -29,7 +28,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="folder of a run or sweep, or a file of results"
     )
-    parser.add_argument("--against", metavar="SET", help="subtract this set (default: the first)")
+    parser.add_argument(
+        "--against",
+        metavar="SET",
+        help="subtract this set (default: the first, and on a page the random row)",
+    )
     parser.add_argument(
         "--top5", action="store_true", help="of the right class among five, in place of the first"
     )
@@ -57,24 +60,22 @@ def _parser() -> argparse.ArgumentParser:
 def _compare(options: argparse.Namespace) -> None:
     cli.one_process("latentdc compare")
     kind, path = _place(options.output, options.format)
-    from latentdc.results.comparison import FORMATS
+    from latentdc.results.comparison import FORMATS, require_choices
     from latentdc.results.runs import read_runs
 
     frame, value = read_runs(options.runs), "top5" if options.top5 else "accuracy"
-    if frame[value].isna().all():
-        raise InputError(
-            "no result of these files holds top-5 accuracies: they are of five classes or fewer; "
-            "leave --top5 out."
-        )
-    names = list(dict.fromkeys(frame["name"]))
-    if options.against not in (None, *names):
-        raise InputError(
-            f"--against {options.against}: there is no such set{nearest(options.against, names)}; "
-            f"there are {', '.join(names)}."
-        )
-    text = FORMATS[kind](frame, options.against, value)
-    write_text(path, text + "\n")
-    print(f"{on_terminal(text)}\n\ntables: {path}")
+    require_choices(frame, options.against, value)
+    if kind == "html":
+        from latentdc.report.page import write
+
+        write(path, options.runs, against=options.against, value=value)
+        print(f"report: {path}")
+        if not options.figure:
+            return  # the page has its own
+    else:
+        text = FORMATS[kind](frame, options.against, value)
+        write_text(path, text + "\n")
+        print(f"{on_terminal(text)}\n\ntables: {path}")
     try:
         from latentdc.results.frontier import save_frontier
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from latentdc.errors import InputError
 from latentdc.plain_text import (
     Number,
     Rows,
@@ -23,6 +24,8 @@ from latentdc.plain_text import (
     markdown_table,
     on_terminal,
 )
+from latentdc.recipe import BASELINES
+from latentdc.recipe.fields import nearest
 from latentdc.results.frame import UNSEEN, by_seed, over_seeds, plus_minus, unseen_students
 from latentdc.results.result import deviation
 from latentdc.results.robustness import robustness
@@ -98,6 +101,25 @@ def tables(
     return note, found
 
 
+def require_choices(frame: pd.DataFrame, against: str | None, value: str) -> None:
+    """Refuse a set or a kind of accuracy that no result has; arguments as of `tables`.
+
+    Raises:
+        InputError: with the names of the sets.
+    """
+    if frame[value].isna().all():
+        raise InputError(
+            "no result of these files holds top-5 accuracies: they are of five classes or fewer; "
+            "leave --top5 out."
+        )
+    names = list(dict.fromkeys(frame["name"]))
+    if against not in (None, *names):
+        raise InputError(
+            f"--against {against}: there is no such set{nearest(str(against), names)}; there are "
+            f"{', '.join(names)}."
+        )
+
+
 def to_markdown(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
     """Markdown tables under their captions; arguments as of `tables`."""
     return _under_captions(frame, against, value, markdown_table)
@@ -129,12 +151,11 @@ def to_csv(frame: pd.DataFrame, against: str | None = None, value: str = "accura
         for line in lines_of(group):
             first = line.iloc[0]
             other = None if base is None or line.index.equals(base.index) else base
-            seconds = line["seconds"].dropna()
             for student, students in columns(group):
                 values = by_seed(line, students, value)
                 pair = other is not None and paired_difference(line, other, students, value)
                 found = [len(values), fmean(values) if values else None, deviation(values)]
-                facts = [size_of(line), None if seconds.empty else float(seconds.iloc[0])]
+                facts = [size_of(line), seconds_of(line)]
                 minus = None if other is None else other["name"].iloc[0]
                 paired = [pair.mean, pair.error] if pair else [None, None]
                 names = [first["name"], first["set"], int(first["ipc"]), student]
@@ -178,6 +199,12 @@ def size_of(line: pd.DataFrame) -> int | None:
     return None if known.empty else int(known.iloc[0])
 
 
+def seconds_of(line: pd.DataFrame) -> float | None:
+    """Of the distillation of a set, where they are known; real images take none."""
+    known = line["seconds"].dropna()
+    return None if known.empty or line["set"].iloc[0] in BASELINES else float(known.iloc[0])
+
+
 def _caption(group: pd.DataFrame, value: str) -> str:
     what = "Top-5 test accuracy" if value == "top5" else "Test accuracy"
     seeds = sorted(set(group.groupby(["name", "ipc", "student"])["seed"].nunique()))
@@ -203,14 +230,13 @@ def _fact(value: object) -> str:
 
 
 def _accuracies(group: pd.DataFrame, value: str) -> Rows:
-    timed = bool(group["seconds"].notna().any())
+    timed = any(seconds_of(line) is not None for line in lines_of(group))
     facts = ["bytes", *(["seconds"] if timed else [])]
     rows: list[list[str | Number]] = [
         ["set", "ipc", *facts, *(name for name, _ in columns(group))],
     ]
     for line in lines_of(group):
-        seconds = line["seconds"].dropna()
-        took = [_count(None if seconds.empty else float(seconds.iloc[0]))] if timed else []
+        took = [_count(seconds_of(line))] if timed else []
         values = [by_seed(line, students, value) for _, students in columns(group)]
         accuracies = [
             _points(fmean(found), deviation(found)) if found else Number("-") for found in values

@@ -66,12 +66,14 @@ def _sweep(options: argparse.Namespace) -> None:
 
     from accelerate import PartialState
 
+    from latentdc.report import page
     from latentdc.sweep.report import write
     from latentdc.sweep.run import carry_out
 
     carry_out(wanted, cells, stem, folder, words)
     if PartialState().is_main_process:
         print(f"\n{write(sweep, cells, folder)}\n\nresults: {folder / 'results.json'}")
+        print(f"report: {page.write(folder / page.NAME, [folder])}")
 
 
 def _chosen(given: Sequence[str], sweep: Sweep) -> dict[str, list[str]]:

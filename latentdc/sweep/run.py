@@ -11,7 +11,6 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from latentdc import runtime
-from latentdc.checkpoint import METRICS
 from latentdc.data.dataset import different_counts
 from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.errors import InputError
@@ -27,7 +26,7 @@ from latentdc.ranks import warn
 from latentdc.recipe import Data, Recipe
 from latentdc.results.result import RESULTS, Result, load
 from latentdc.run import run
-from latentdc.run_folder import SET, check_folder
+from latentdc.run_folder import METRICS, SET, check_folder
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
 from latentdc.synthetic.folder import PROVENANCE
 

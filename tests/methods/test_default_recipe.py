@@ -37,6 +37,7 @@ FILES = {
     "scores.parquet",
     "metrics.jsonl",
     "results.json",
+    "report.html",
     "grid.png",
     "grids/step-00000003.png",
     *(

@@ -94,6 +94,8 @@ def test_every_point_has_the_accuracies_of_its_own_run(swept):
         assert alone == load(swept[0] / OUT / folder / "results.json")
     assert {result.run for result in results} == RUNS.keys()
     table = (swept[0] / OUT / "table.md").read_text()
+    page = (swept[0] / OUT / "report.html").read_text()
+    assert f"<li>{len(RUNS)} synthetic sets of" in page
     assert table.startswith("| real | 100 % | 50 % |") and "| herding |  | " in table
 
 

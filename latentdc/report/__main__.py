@@ -1,0 +1,82 @@
+"""`latentdc report RUN ...`: one HTML page of any runs. No torch before arguments are read."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentdc import cli, config
+from latentdc.errors import InputError
+from latentdc.io import require_writable
+from latentdc.recipe import Recipe
+
+if TYPE_CHECKING:
+    from latentdc.data.dataset import Dataset
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the page; ends with code 2 where the input cannot be used."""
+    parser = cli.Parser(
+        prog="latentdc report",
+        description="One HTML page, which needs no network: images, accuracies, curves, costs, "
+        "scores and how to repeat it.",
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="folder of a run, sweep or pruning, or a file of results",
+    )
+    parser.add_argument(
+        "--real",
+        action="store_true",
+        help="show real images too: the nearest of each synthetic one, the easiest and hardest; "
+        "their licence is theirs",
+    )
+    parser.add_argument(
+        "--against", metavar="SET", help="subtract this set (default: the random row)"
+    )
+    parser.add_argument(
+        "--top5", action="store_true", help="of the right class among five, in place of the first"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: report.html in the first folder"
+    )
+    options = parser.parse_args(argv)
+    cli.exits(lambda: _report(options))
+
+
+def _report(options: argparse.Namespace) -> None:
+    cli.one_process("latentdc report")
+    first = Path(options.runs[0]).expanduser()
+    folder = first.parent if first.is_file() else first
+    output = options.output or folder / "report.html"
+    require_writable(output.parent, "--output")
+    if output.is_dir():
+        raise InputError(f"--output {output} is a folder; name a file, such as report.html.")
+    from latentdc.report.page import write
+
+    value = "top5" if options.top5 else "accuracy"
+    real = _real_images(folder) if options.real else None
+    print(f"report: {write(output, options.runs, real=real, against=options.against, value=value)}")
+
+
+def _real_images(folder: Path) -> "Dataset":
+    """The training images of the first recipe at or below a folder.
+
+    Raises:
+        InputError: there is none, or its data cannot be opened.
+    """
+    found = sorted(folder.rglob(config.RECIPE), key=lambda path: (len(path.parts), str(path)))
+    if not found:
+        raise InputError(
+            f"--real opens the data of the run's {config.RECIPE}, and {folder} has none; leave "
+            "--real out, or give a run folder first."
+        )
+    from latentdc.data.open import open_splits
+
+    return open_splits(config.load(Recipe, found[0]).data)[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""Charts of the page: where marks, lines and bars stand in pixels. The template draws them."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+WIDTH, HEIGHT = 460, 290
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 46  # margins
+COLORS = 8  # of series, from which they begin anew
+POINTS = 200  # of a line at most; of more each is the mean of several
+SUFFIXES = {9: "G", 6: "M", 3: "k"}
+Edge = tuple[float, str]  # a position in pixels, and the label there
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value to be drawn.
+
+    Attributes:
+        x: in the unit of the axis.
+        y: likewise.
+        tip: what is shown under the pointer.
+        error: half the length of the error bar; None draws none.
+    """
+
+    x: float
+    y: float
+    tip: str
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one colour.
+
+    Attributes:
+        name: in the legend.
+        points: by growing x where they are joined.
+        joined: by a line.
+        marked: with a dot each; else they are seen under the pointer alone.
+    """
+
+    name: str
+    points: Sequence[Point]
+    joined: bool = True
+    marked: bool = True
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From values to pixels."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        """The pixel of a value, rounded."""
+        a, b, v = self.low, self.high, value
+        if self.log:
+            a, b, v = math.log10(a), math.log10(b), math.log10(max(v, self.low))
+        return round(self.start + (v - a) / (b - a) * (self.end - self.start), 1)
+
+    def ticks(self, most: int = 5) -> list[Edge]:
+        """Round values inside of the axis, with their labels."""
+        inside = [v for v in self._round(most) if self.low * (1 - 1e-9) <= v <= self.high + 1e-12]
+        return [(self(value), short(value)) for value in inside]
+
+    def _round(self, most: int) -> list[float]:
+        if self.log:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            found: list[float] = []
+            for steps in ((1, 2, 5), (1, 5), (1,)):
+                found = [step * 10.0**power for power in powers for step in steps]
+                if sum(self.low <= value <= self.high for value in found) <= most:
+                    break
+            return found
+        rough = (self.high - self.low) / most
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * (1 - 1e-9))
+        first = math.ceil(self.low / step - 1e-9)
+        return [round(n * step, 12) for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def axis(values: Iterable[float], start: float, end: float, *, log: bool = False) -> Axis:
+    """An axis that holds all values, with a little room; logarithmic only where all are above 0."""
+    known = [value for value in values if math.isfinite(value)]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    if log and low > 0 and high > low:
+        room = (high / low) ** 0.06
+        return Axis(low / room, high * room, start, end, log=True)
+    room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
+    below = 0.0 if low >= 0 and low - room < 0 else low - room
+    return Axis(below, high + room, start, end)
+
+
+def short(value: float) -> str:
+    """A number of few digits: 1,200,000 is 1.2M."""
+    for power, suffix in SUFFIXES.items():
+        if abs(value) >= 10**power:
+            return f"{value / 10**power:.4g}{suffix}"
+    return f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What the template draws; all positions are pixels of WIDTH x HEIGHT.
+
+    Attributes:
+        title: above it.
+        x_label: of the axis.
+        y_label: likewise.
+        x_ticks: positions and labels.
+        y_ticks: likewise.
+        lines: number of a series or None (the frontier), and the SVG path.
+        marks: number of a series, whether it is seen, x, y, ends of the error bar or None, the tip.
+        bars: number of a series, x, y, width, height, the tip.
+        levels: y and name of horizontal lines.
+        legend: number of a series and its name.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    x_ticks: Sequence[Edge]
+    y_ticks: Sequence[Edge]
+    lines: Sequence[tuple[int | None, str]] = ()
+    marks: Sequence[tuple[int, bool, float, float, tuple[float, float] | None, str]] = ()
+    bars: Sequence[tuple[int, float, float, float, float, str]] = ()
+    levels: Sequence[tuple[float, str]] = ()
+    legend: Sequence[tuple[int, str]] = ()
+    width: int = field(default=WIDTH, init=False)
+    height: int = field(default=HEIGHT, init=False)
+    box: tuple[int, int, int, int] = field(
+        default=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM), init=False
+    )
+
+
+def plot(
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    log: Literal["", "x", "y"] = "",
+    steps: Sequence[Point] = (),
+    levels: Mapping[str, float] | None = None,
+) -> Chart:
+    """Lines and marks.
+
+    Args:
+        series: of which each has a colour.
+        title: above the chart.
+        x_label: of the axis.
+        y_label: likewise.
+        log: the axis that is logarithmic where its values are far apart.
+        steps: points of a step line in grey, by growing x: the frontier.
+        levels: values of horizontal lines, by their names.
+    """
+    points = [point for one in series for point in one.points]
+    levels = levels or {}
+    xs = [point.x for point in points]
+    ys = [y for p in points for y in (p.y - (p.error or 0), p.y + (p.error or 0))]
+    ys += levels.values()
+    x = axis(xs, LEFT, WIDTH - RIGHT, log=log == "x" and max(xs) > 5 * min(xs))
+    y = axis(ys, HEIGHT - BOTTOM, TOP, log=log == "y" and max(ys) > 20 * min(ys))
+    lines: list[tuple[int | None, str]] = []
+    if steps:
+        first, *others = steps
+        way = "".join(f"H{x(p.x)}V{y(p.y)}" for p in others)
+        lines.append((None, f"M{x(first.x)} {y(first.y)}{way}H{WIDTH - RIGHT}"))
+    marks = []
+    for number, one in enumerate(series):
+        place = number % COLORS
+        if one.joined and len(one.points) > 1:
+            way = "L".join(f"{x(p.x)} {y(p.y)}" for p in one.points)
+            lines.append((place, f"M{way}"))
+        for p in one.points:
+            bar = None if p.error is None else (y(p.y - p.error), y(p.y + p.error))
+            marks.append((place, one.marked, x(p.x), y(p.y), bar, p.tip))
+    named = [(number % COLORS, one.name) for number, one in enumerate(series) if one.name]
+    return Chart(
+        title=title,
+        x_label=x_label,
+        y_label=y_label,
+        x_ticks=x.ticks(),
+        y_ticks=y.ticks(),
+        lines=lines,
+        marks=marks,
+        levels=[(y(value), name) for name, value in levels.items()],
+        legend=named,
+    )
+
+
+def curve(name: str, steps: Sequence[float], values: Sequence[float]) -> Series:
+    """A line over steps, each point the mean of several where there are many."""
+    groups = np.array_split(np.arange(len(steps)), min(POINTS, len(steps)))
+    points = []
+    for group in groups:
+        first, last = steps[group[0]], steps[group[-1]]
+        mean = float(np.mean([values[index] for index in group]))
+        where = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
+        points.append(Point((first + last) / 2, mean, f"{name}, {where}: {mean:.4g}"))
+    return Series(name, points, marked=False)
+
+
+def histogram(name: str, values: np.ndarray, kept: np.ndarray, *, title: str) -> Chart:
+    """How many samples have which score, those that were kept in another colour.
+
+    Args:
+        name: of the score.
+        values: (N,) finite scores; outliers (0.1 % at each end) share the outermost bars.
+        kept: (N,) whether each one was kept.
+        title: above the chart.
+    """
+    low, high = np.quantile(values, [0.001, 0.999])
+    edges = np.linspace(low, max(high, low + 1e-6), 41)
+    shown = values.clip(edges[0], edges[-1])
+    every, some = (np.histogram(v, edges)[0] for v in (shown, shown[kept]))
+    x = Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
+    y = Axis(0, max(1, int(every.max())) * 1.06, HEIGHT - BOTTOM, TOP)
+    bars = []
+    for place, (start, end) in enumerate(pairwise(edges)):
+        both = f"{name} {short(start)} to {short(end)}: "
+        tip = f"{both}{every[place]:,} images, {some[place]:,} kept"
+        for color, count in ((0, every[place]), (1, some[place])):
+            if count:
+                top, width = y(count), round(x(end) - x(start) - 0.6, 1)
+                bars.append((color, x(start), top, width, round(HEIGHT - BOTTOM - top, 1), tip))
+    return Chart(
+        title=title,
+        x_label=name,
+        y_label="images",
+        x_ticks=x.ticks(),
+        y_ticks=y.ticks(),
+        bars=bars,
+        legend=[(0, "all"), (1, "kept")],
+    )

@@ -1,0 +1,141 @@
+"""Charts of runs: measures over steps, and accuracy against what a set costs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+import pandas as pd
+
+from latentdc.io import fingerprint
+from latentdc.recipe import BASELINES
+from latentdc.report.charts import COLORS, Chart, Point, Series, curve, plot
+from latentdc.report.runs import Run
+from latentdc.results.comparison import columns, groups_of, lines_of, seconds_of, size_of
+from latentdc.results.frame import by_seed, plus_minus
+from latentdc.results.frontier import frontier
+from latentdc.results.result import deviation
+
+MEASURES = {
+    "loss": "Loss over steps",
+    "learned_lr": "Learned learning rate over steps",
+    "trimmed": "Share of real images left out, over steps",
+}
+PANELS = 12  # charts of a kind at most
+_BESIDE = (
+    "steps",
+    "recipe",
+    "latentdc",
+    "seed",
+    "seconds",
+)  # of provenance; do not part curves over steps
+
+
+def step_charts(runs: Sequence[Run]) -> list[Chart]:
+    """A chart for each measure that runs tell of their steps."""
+    charts = []
+    for name, title in MEASURES.items():
+        series = []
+        for run in runs:
+            values = run.measure(name)
+            if len(values) > 1:
+                steps = sorted(values)
+                series.append(curve(run.name, steps, [values[step] for step in steps]))
+        if len(series) > COLORS:
+            title += f", {COLORS} of {len(series)} runs"
+        if series:
+            shown = series[:COLORS]
+            charts.append(plot(shown, title=title, x_label="step", y_label=name, log="y"))
+    return charts
+
+
+def accuracy_charts(runs: Sequence[Run], frame: pd.DataFrame, value: str) -> list[Chart]:
+    """Accuracy against bytes, seconds and steps, for each protocol and student."""
+    steps = {run.name: run.provenance.get("steps") for run in runs}
+
+    def done(line: pd.DataFrame) -> float | None:
+        found = steps.get(line["name"].iloc[0])
+        return found if isinstance(found, int) else None
+
+    charts = []
+    for title, x_label, cost in (
+        ("Accuracy and storage", "bytes of images and stored soft labels", size_of),
+        ("Accuracy and compute", "seconds of distillation", seconds_of),
+    ):
+        charts += _panels(frame, value, title, x_label, cost, {})
+    over = "Accuracy over steps", "steps of distillation", done, _parts(runs)
+    return charts + _panels(frame, value, *over)
+
+
+def _panels(
+    frame: pd.DataFrame,
+    value: str,
+    title: str,
+    x_label: str,
+    cost: Callable[[pd.DataFrame], float | None],
+    curves: Mapping[str, str],
+) -> list[Chart]:
+    """A chart for each protocol and student in which two sets of other cost stand at least.
+
+    `curves` names the line that a set is a point of; without, the sets that no other beats are
+    joined. Real images without the cost are a level each.
+    """
+    charts = []
+    groups = list(groups_of(frame, value))
+    for _, group in groups:
+        several = group["ipc"].nunique() > 1
+        for student, students in columns(group):
+            marks: dict[str, list[Point]] = {}
+            levels: dict[str, float] = {}
+            for line in lines_of(group):
+                values, at = by_seed(line, students, value), cost(line)
+                name, kind = str(line["name"].iloc[0]), line["set"].iloc[0]
+                if not values:
+                    continue
+                mean, error = 100 * fmean(values), deviation(values)
+                text = f"{name} (ipc {line['ipc'].iloc[0]})" if several else name
+                if at is None:
+                    if kind in BASELINES and kind != "full" and len(levels) < 2:
+                        levels[name] = mean
+                    continue
+                tip = (
+                    f"{text}: {plus_minus(fmean(values), error)} %, {at:,.0f} {x_label.split()[0]}"
+                )
+                bar = None if error is None else 100 * error
+                marks.setdefault(curves.get(name, text), []).append(Point(at, mean, tip, bar))
+            every = [point for points in marks.values() for point in points]
+            if len({point.x for point in every}) < 2:
+                continue
+            series = [
+                Series(name, sorted(points, key=lambda point: point.x), joined=bool(curves))
+                for name, points in marks.items()
+            ]
+            best = frontier([(point.x, point.y) for point in every]) if not curves else []
+            protocol = f", {group['protocol'].iloc[0]}" if len(groups) > 1 else ""
+            charts.append(
+                plot(
+                    series,
+                    title=f"{title}: {student}{protocol}",
+                    x_label=x_label,
+                    y_label="test accuracy in %",
+                    log="x",
+                    steps=[every[index] for index in best],
+                    levels=levels,
+                )
+            )
+    return charts[:PANELS]
+
+
+def _parts(runs: Sequence[Run]) -> dict[str, str]:
+    """For each run, the curve that it is a point of: all that differ in their steps alone."""
+    kinds: dict[str, dict[str, object]] = {}
+    member = {}
+    for run in runs:
+        facts = {key: fact for key, fact in run.provenance.items() if key not in _BESIDE}
+        member[run.name] = fingerprint(facts)
+        kinds[member[run.name]] = facts
+    keys = dict.fromkeys(key for facts in kinds.values() for key in facts)
+    telling = [key for key in keys if len({repr(facts.get(key)) for facts in kinds.values()}) > 1]
+    names = {
+        kind: ", ".join(f"{key} {facts.get(key)}" for key in telling[:3]) or "all sets"
+        for kind, facts in kinds.items()
+    }
+    return {name: names[kind] for name, kind in member.items()}

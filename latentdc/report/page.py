@@ -1,0 +1,423 @@
+"""The page itself: what is said first, tables with their bars, charts, and the HTML of it all."""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from statistics import fmean
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from latentdc import __version__, config
+from latentdc.data.dataset import Dataset
+from latentdc.io import write_text
+from latentdc.plain_text import Number
+from latentdc.published import published
+from latentdc.recipe import BASELINES
+from latentdc.recipe.rules import RULES
+from latentdc.report.charts import Axis, Chart, histogram
+from latentdc.report.curves import accuracy_charts, step_charts
+from latentdc.report.images import Album, Gallery, ends_of_ranking, synthetic_images
+from latentdc.report.runs import Run, open_runs
+from latentdc.results.comparison import (
+    Table,
+    groups_of,
+    lines_of,
+    paired_difference,
+    require_choices,
+    tables,
+)
+from latentdc.results.frame import by_seed, plus_minus
+from latentdc.results.result import deviation
+
+NAME = "report.html"  # in a run folder
+LARGEST = 20 * 2**20  # bytes of a page
+ROOMS = (9 * 2**20, 2 * 2**20, 0)  # for images; less where the rest is large
+ROWS = 1000  # of a table
+SETS = 40  # of a sweep, whose images and recipes are shown
+_BAR = (60, 12)  # pixels of the error bar in a cell
+
+
+def write(
+    path: Path,
+    given: Sequence[str | Path],
+    *,
+    real: Dataset | None = None,
+    against: str | None = None,
+    value: str = "accuracy",
+) -> Path:
+    """Write the page of runs, whole or not at all.
+
+    Args:
+        path: of the file.
+        given: folders of runs, sweeps, prunings or evaluations, or files of results.
+        real: training images to show; None shows none.
+        against: set from which the others are subtracted; None takes the random row, or where there
+            is none the first set.
+        value: `accuracy` or `top5`.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: a place that holds nothing to report, a damaged file, no set of that name, or no
+            top-5 accuracies.
+    """
+    runs, frame = open_runs(given)
+    if frame is not None:
+        require_choices(frame, against, value)
+    title = Path(given[0]).expanduser().resolve().name if len(given) == 1 else f"{len(runs)} runs"
+    for room in ROOMS:
+        text = _html(title, runs, frame, Album(room), real, against, value)
+        if len(text.encode()) <= LARGEST:
+            break
+    write_text(path, text)
+    return path
+
+
+def _html(
+    title: str,
+    runs: Sequence[Run],
+    frame: pd.DataFrame | None,
+    album: Album,
+    real: Dataset | None,
+    against: str | None,
+    value: str,
+) -> str:
+    """The page, whose style and script are named by their hashes."""
+    if against is None and frame is not None and "random" in set(frame["name"]):
+        against = "random"
+    note, found = (None, []) if frame is None else tables(frame, against, value)
+    style, script = (_file(name) for name in ("page.css", "page.js"))
+    environment = Environment(
+        loader=PackageLoader("latentdc.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(
+        "page.html.j2"
+    ).render(
+        title=title,
+        version=__version__,
+        policy=_policy(style, script),
+        style=Markup(style),  # our own files, and nothing else
+        script=Markup(script),
+        lines=_in_short(runs, frame, value),
+        galleries=_galleries(runs, frame, album, real, value),
+        note=note,
+        tables=[_shown(table) for table in found],
+        accuracy=[] if frame is None else accuracy_charts(runs, frame, value),
+        curves=step_charts(runs),
+        pruning=[_pruning(run, album, real) for run in runs if run.scores][:SETS],
+        protocols=[] if frame is None else _protocols(frame),
+        machines=[] if frame is None else _machines(frame),
+        provenance=list(_provenance(runs))[: 2 * SETS],
+        recipes=[(run.name, run.recipe) for run in runs if run.recipe][:SETS],
+        commands=_commands(runs),
+        data=_data(frame),
+    )
+
+
+def _file(name: str) -> str:
+    return (files("latentdc.report") / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Forbids everything but the page's own style and script and images inside of it."""
+
+    def named(text: str) -> str:
+        return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; img-src data:; style-src {named(style)}; "
+        f"script-src {named(script)}; base-uri 'none'; form-action 'none'"
+    )
+
+
+# ---- What was done, in a few lines ----
+
+
+def _in_short(runs: Sequence[Run], frame: pd.DataFrame | None, value: str) -> list[str]:
+    made = [run for run in runs if run.synthetic is not None]
+    lines = [] if len(made) != 1 else list(_of_one(made[0]))
+    if len(made) > 1:
+        sources = dict.fromkeys(str(run.provenance.get("dataset")) for run in made)
+        lines.append(f"{len(made)} synthetic sets of {', '.join(sources)}.")
+    if not made:
+        lines += [_of_pruning(run) for run in runs if run.coreset is not None]
+    if frame is None:
+        return lines
+    groups = [group for _, group in groups_of(frame, value)]
+    for student in groups[0]["student"].unique()[:2] if groups else ():
+        lines.append(_best(groups[0], student, value, named=len(made) > 1))
+    lines.append(_cost(frame))
+    first, *others = [line for line, _ in _protocols(frame)]
+    more = f"; {len(others)} more below, under which numbers do not compare" if others else ""
+    return [*lines, f"Protocol {first}{more}."]
+
+
+def _of_one(run: Run) -> Iterator[str]:
+    """What the set is, and how it was made."""
+    synthetic, facts = run.synthetic, run.provenance
+    assert synthetic is not None
+    least, most = min(run.counts), max(run.counts)
+    size = synthetic.images.shape[-1]
+    what = f"images of {size} x {size} pixels"
+    if synthetic.kind == "vectors":
+        what = f"feature vectors of {size} values"
+    each = f"{least}" if least == most else f"{least} to {most}"
+    classes = len(run.counts)
+    yield (
+        f"{sum(run.counts):,} {what}, {each} in each of {classes:,} classes, in place of the "
+        f"training images of {facts.get('dataset', 'a data set')}."
+    )
+    steps = f", {facts['steps']:,} steps" if isinstance(facts.get("steps"), int) else ""
+    parts = {
+        "objective": "objective {}",
+        "network": "network {}",
+        "prior": "prior {}",
+        "weights": "weights {}",
+    }
+    known = [text.format(facts[key]) for key, text in parts.items() if facts.get(key) is not None]
+    core = ""
+    if isinstance(facts.get("core_set"), int) and facts.get("rule") not in (None, "all"):
+        core = f", from {facts['core_set']:,} real images chosen by {facts['rule']}"
+        core += f" ({facts['order']})" if facts.get("order") else ""
+    method = facts.get("method", "an unknown method")
+    yield f"Made by {method}{steps}{': ' if known else ''}{', '.join(known)}{core}."
+
+
+def _of_pruning(run: Run) -> str:
+    assert run.coreset is not None
+    of = "" if run.scores is None else f" of {len(run.scores):,}"
+    classes = len(run.coreset.class_names)
+    return (
+        f"{len(run.coreset):,}{of} images of {published(run.coreset.dataset)} in {classes:,} "
+        f"classes kept by {run.coreset.by}."
+    )
+
+
+def _best(group: pd.DataFrame, student: str, value: str, *, named: bool) -> str:
+    """The set with the highest mean, by its name where there are several, and the random one."""
+    means, random = {}, None
+    for line in lines_of(group):
+        values = by_seed(line, [student], value)
+        if values and line["set"].iloc[0] not in BASELINES:
+            means[line["name"].iloc[0]] = (fmean(values), values, line)
+        if values and line["set"].iloc[0] == "random":
+            random = (values, line)
+    if not means:
+        return f"{student}: no set but real images was scored."
+    name, (mean, values, line) = max(means.items(), key=lambda item: item[1][0])
+    what = "top-5 test accuracy" if value == "top5" else "test accuracy"
+    rank = f"highest mean {what} of {len(means)} sets" if len(means) > 1 else f"{what} of"
+    text = f"{student}: {rank} {plus_minus(mean, deviation(values))} %"
+    text += f" ({name})" if named else ""
+    if random is None:
+        return f"{text}."
+    text += (
+        f", of as many random real images {plus_minus(fmean(random[0]), deviation(random[0]))} %"
+    )
+    pair = paired_difference(line, random[1], [student], value)
+    if pair is None:
+        return f"{text}."
+    return f"{text}: {plus_minus(pair.mean, pair.error, '+')} points, paired by seed."
+
+
+def _cost(frame: pd.DataFrame) -> str:
+    own = frame[~frame["set"].isin(BASELINES)]
+    parts = []
+    for column, unit in (("bytes", "bytes"), ("seconds", "seconds of distillation")):
+        known = own[column].dropna()
+        if not known.empty:
+            low, high = known.min(), known.max()
+            span = f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
+            parts.append(f"{span} {unit}")
+    devices = ", ".join(dict.fromkeys(frame["machine.device"].dropna()))
+    return f"Cost: {'; '.join(parts) or 'not recorded'}{f', on {devices}' if devices else ''}."
+
+
+# ---- Images and pruning ----
+
+
+def _galleries(
+    runs: Sequence[Run],
+    frame: pd.DataFrame | None,
+    album: Album,
+    real: Dataset | None,
+    value: str,
+) -> list[Gallery]:
+    made = [run for run in runs if run.synthetic is not None][:SETS]
+    found = []
+    for run in made:
+        assert run.synthetic is not None
+        title = run.name
+        if len(made) > 1 and frame is not None:
+            own = frame[(frame["name"] == run.name) & frame[value].notna()]
+            scored = own.groupby("student", sort=False)[value].mean().items()
+            title += "".join(f", {student} {100 * mean:.1f} %" for student, mean in scored)
+        found.append(
+            synthetic_images(title, run.synthetic, run.counts, album, real, strip=len(made) > 1)
+        )
+    return [gallery for gallery in found if gallery is not None]
+
+
+@dataclass(frozen=True)
+class _Pruning:
+    name: str
+    charts: Sequence[Chart]
+    galleries: Sequence[Gallery]
+
+
+def _pruning(run: Run, album: Album, real: Dataset | None) -> _Pruning:
+    """Histograms of all scores, the rule's that chose first, and with real images its two ends."""
+    table, coreset = run.scores, run.coreset
+    assert table is not None
+    kept = set() if coreset is None else set(coreset.hashes.tolist())
+    chosen = pd.Series(table.hashes.tolist()).isin(kept).to_numpy()
+    own = None if coreset is None else coreset.rule
+    rules = sorted((name for name in table.columns if name in RULES), key=lambda name: name != own)
+    charts, galleries = [], []
+    for rule in rules:
+        values = table.columns[rule].double().numpy()
+        if pd.notna(values).all():
+            title = f"{rule}: {RULES[rule].hard} is hard"
+            charts.append(histogram(rule, values, chosen, title=title))
+    if real is not None and real.kind == "images" and rules:
+        galleries = ends_of_ranking(rules[0], table, real, album)
+    return _Pruning(run.name, charts, galleries)
+
+
+# ---- Tables ----
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Of a table: text, what it is sorted by, and the error bar as pixels from left to right."""
+
+    text: str
+    key: str | float
+    bar: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class _Shown:
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[_Cell]]
+    bar: tuple[int, int] = _BAR
+
+
+def _shown(table: Table) -> _Shown:
+    """A table without empty columns, whose error bars share a scale in each column."""
+    header, *body = table.rows
+    caption = f"{table.caption} (the first {ROWS:,} of {len(body):,} rows)"
+    caption, body = (caption, body[:ROWS]) if len(body) > ROWS else (table.caption, body)
+    known = [
+        (str(name), _cells(column))
+        for name, column in zip(header, zip(*body, strict=True), strict=True)
+        if any(not isinstance(each, Number) or each.value is not None for each in column)
+    ]
+    names, columns = zip(*known, strict=True)
+    return _Shown(caption, names, list(zip(*columns, strict=True)))
+
+
+def _cells(column: Sequence[str | Number]) -> list[_Cell]:
+    means = [
+        (each.value, each.error)
+        for each in column
+        if isinstance(each, Number) and each.value is not None and each.error is not None
+    ]
+    low = min((mean - error for mean, error in means), default=0.0)
+    high = max((mean + error for mean, error in means), default=1.0)
+    scale = Axis(low, max(high, low + 1e-9), 2, _BAR[0] - 2)
+    found = []
+    for each in column:
+        if not isinstance(each, Number):
+            number = each.replace(",", "")
+            found.append(_Cell(each, float(number) if number.isdecimal() else each))
+            continue
+        bar = None
+        if each.value is not None and each.error is not None:
+            ends = (each.value - each.error, each.value, each.value + each.error)
+            bar = (scale(ends[0]), scale(ends[1]), scale(ends[2]))
+        found.append(_Cell(each.text, float("-inf") if each.value is None else each.value, bar))
+    return found
+
+
+# ---- Facts ----
+
+
+def _protocols(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """A line on each protocol, and all of its settings as YAML."""
+    found = {}
+    for _, group in frame.groupby(["protocol_hash", "test"], sort=False):
+        first, settings = group.iloc[0], json.loads(group["settings"].iloc[0])
+        seeds = int(group.groupby(["result"])["seed"].nunique().max())
+        labels = " and ".join(dict.fromkeys(group["labels"]))
+        line = (
+            f"{first['protocol']} ({first['protocol_hash']}): {first['steps']:,} steps, "
+            f"{seeds} seed{'s' if seeds > 1 else ''}, {labels} labels, test set "
+            f"{published(first['data'] or '')} ({first['test']})"
+        )
+        seen = json.loads(first["preprocessing"])
+        found[line] = config.dump(published({**settings, "preprocessing": seen}))
+    return list(found.items())
+
+
+def _machines(frame: pd.DataFrame) -> list[Mapping[str, str]]:
+    """Versions and hardware of all trainings, each combination once."""
+    columns = [name for name in frame.columns if name.startswith("machine.")]
+    alike = frame[columns].drop_duplicates()
+    alike.columns = [name.removeprefix("machine.") for name in columns]
+    return [
+        {key: str(value) for key, value in one.items() if not pd.isna(value)}
+        for one in alike.to_dict("records")
+    ]
+
+
+def _provenance(runs: Sequence[Run]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """What is known of the making of sets and scores."""
+    for run in runs:
+        if run.provenance:
+            yield f"Provenance of {run.name}", _facts(run.provenance)
+        if run.scores is not None and run.scores.facts:
+            yield f"Scores of {run.name}", _facts(run.scores.facts)
+
+
+def _facts(provenance: Mapping[str, object]) -> list[tuple[str, str]]:
+    return [
+        (key, config.dump(value).strip() if isinstance(value, dict | list) else str(value))
+        for key, value in published(provenance).items()
+        if value is not None
+    ]
+
+
+def _commands(runs: Sequence[Run]) -> list[str]:
+    """What repeats a run whose recipe is saved."""
+    made = [run for run in runs if run.synthetic is not None and run.recipe]
+    if made:
+        return [
+            "latentdc distill recipe.yaml output=runs/again",
+            "latentdc compare results.json runs/again",
+        ]
+    if any(run.recipe for run in runs):
+        return ["latentdc prune recipe.yaml output=runs/again"]
+    return []
+
+
+def _data(frame: pd.DataFrame | None) -> Mapping[str, object] | None:
+    """All results, for whoever wants them from the page; None where they would fill it."""
+    if frame is None or len(frame) > 5000:
+        return None
+    plain = frame.drop(columns=["origin", "settings", "result"])
+    plain = plain.assign(data=[published(name) for name in plain["data"]])
+    rows: Mapping[str, object] = json.loads(plain.to_json(orient="split", index=False))
+    return rows

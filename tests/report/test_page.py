@@ -1,0 +1,231 @@
+"""The page of runs: what it says, and that nothing in it acts or leaves."""
+
+import base64
+import dataclasses
+import hashlib
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latentdc import cli
+from latentdc.report import page
+from latentdc.report.images import nearest_real
+from latentdc.results.result import load, save
+from tests.prune.toys import colours
+from tests.report.toys import ATTACK, Parsed, pruned_folder, run_folder, synthetic_set
+from tests.results.toys import table
+
+ACTIVE = {"iframe", "object", "embed", "link", "base", "audio", "video"}
+
+
+def written(folder, *words):
+    """The page that the command writes of a folder."""
+    cli.main(["report", str(folder), *map(str, words)])
+    return (folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return run_folder(tmp_path_factory.mktemp("runs") / "mine")
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return Parsed(written(folder))
+
+
+def test_no_text_acts_wherever_it_comes_from(found):
+    assert len(found.all("script")) == 2 and len(found.all("style")) == 1
+    assert all(one["src"].startswith("data:image/") for one in found.all("img"))
+    assert not ACTIVE & {tag for tag, _ in found.tags}
+    attributes = {name for _, given in found.tags for name in given}
+    assert not [name for name in attributes if name.startswith("on") or name == "style"]
+    assert "href" not in attributes
+    assert ATTACK in found.text  # a class, as it is
+    assert found.text.count("onerror=alert(1)>") >= 5  # in facts //... is taken for a path
+
+
+def test_the_policy_allows_the_pages_own_style_and_script_and_images_alone(found):
+    policy = found.all("meta")[1]["content"]
+    hashes = re.findall(r"'sha256-([^']+)'", policy)
+    own = (found.raw["style"][0], found.raw["script"][-1])
+    assert hashes == [
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in own
+    ]
+    rest = re.sub(r" 'sha256-[^']+'", "", policy)
+    assert rest == (
+        "default-src 'none'; img-src data:; style-src; script-src; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
+def test_the_results_travel_as_json_in_which_no_tag_ends(found):
+    content = found.raw["script"][0]
+    assert "<" not in content
+    rows = json.loads(content)
+    first = dict(zip(rows["columns"], rows["data"][0], strict=True))
+    assert (first["name"], first["accuracy"], first["machine.device"]) == ("mine", 0.5, ATTACK)
+
+
+def test_it_says_first_what_was_done_and_what_came_out(found):
+    said = found.text
+    assert "4 images of 8 x 8 pixels, 2 in each of 2 classes" in said
+    assert "Made by matching, 30 steps." in said
+    assert "test accuracy of 62.5 ± 17.7 %, of as many random real images 25.0 ± 0.0 %" in said
+    assert "+37.5 ± 12.5 points, paired by seed" in said
+    assert "Cost: 900 bytes; 15 seconds of distillation" in said
+    assert "minus random (ipc 1)" in said and "2 seeds, hard labels" in said
+    assert "latentdc distill recipe.yaml" in said and "someone" not in said
+
+
+def test_classes_are_named_in_words_and_images_are_whole(found):
+    titles = [one.get("title") for one in found.all("figcaption")]
+    assert "n01440764" in titles and "tench" in found.text
+    images = [one["src"] for one in found.all("img")]
+    assert len(images) == 4
+    content = base64.b64decode(images[0].partition(",")[2])
+    with Image.open(io.BytesIO(content)) as picture:
+        pixels = torch.from_numpy(np.array(picture))
+    assert torch.equal(pixels.permute(2, 0, 1), synthetic_set().images[0])
+
+
+def test_values_of_curves_and_frontiers_are_under_the_pointer(found):
+    tips = [given["data-tip"] for _, given in found.tags if "data-tip" in given]
+    assert "mine, step 0: 1" in tips and "mine, step 29: 0.03333" in tips
+    assert "mine: 62.5 ± 17.7 %, 900 bytes" in tips
+    titles = [title for title in found.texts if "over steps" in title or "storage" in title]
+    assert titles == [
+        *("Accuracy and storage: convnet3@4", "Accuracy and storage: alexnet@2"),
+        "Loss over steps",
+    ]
+
+
+def test_real_images_are_shown_on_demand_alone(tmp_path):
+    folder, train = run_folder(tmp_path / "mine"), colours(12, names=synthetic_set().class_names)
+    shown = []
+    for real in (None, train):
+        found = Parsed(page.write(tmp_path / "x.html", [folder], real=real).read_text())
+        shown.append([one["src"] for one in found.all("img")])
+    assert len(shown[0]) == 4 and len(shown[1]) == 8 and set(shown[0]) < set(shown[1])
+    assert "nearest real training image" in found.text
+    image = synthetic_set().images[1]
+    row, distance = nearest_real(image, train, train.members(1))
+    gaps = [
+        float((train.images[r] - image.float()).square().mean().sqrt()) for r in range(1, 12, 2)
+    ]
+    assert distance == pytest.approx(min(gaps) / 255) and row == 1 + 2 * gaps.index(min(gaps))
+
+
+def test_the_real_option_opens_the_data_of_the_recipe(tmp_path, capsys):
+    run_folder(tmp_path / "a", synthetic_set(side=16, class_names=("0", "1")))
+    (tmp_path / "a/recipe.yaml").write_text("data: {source: digits, resolution: 16}\n")
+    found = Parsed(written(tmp_path / "a", "--real"))
+    assert len(found.all("img")) == 8
+    (tmp_path / "a/recipe.yaml").unlink()
+    with pytest.raises(SystemExit) as end:
+        cli.main(["report", str(tmp_path / "a"), "--real"])
+    assert end.value.code == 2 and "--real opens the data" in capsys.readouterr().err
+
+
+def test_a_pruning_has_histograms_and_with_real_images_the_ends_of_each_class(tmp_path):
+    train = colours(12, names=synthetic_set().class_names)
+    folder = pruned_folder(tmp_path, train)
+    found = Parsed(written(folder))
+    assert "4 of 12 images of colours train in 2 classes kept by loss, easy." in found.text
+    tips = [one["data-tip"] for one in found.all("rect")]
+    assert sum(int(re.search(r": (\d+) images", tip)[1]) for tip in set(tips)) == 24  # two scores
+    assert sum("1 kept" in tip for tip in set(tips)) == 8
+    assert found.all("img") == [] and "latentdc prune recipe.yaml" in found.text
+    shown = Parsed(page.write(tmp_path / "x.html", [folder], real=train).read_text())
+    images = [one["alt"] for one in shown.all("img")]
+    ends = [*range(0, 10, 2), *range(1, 11, 2), *range(10, 0, -2), *range(11, 1, -2)]
+    assert [float(alt.split("loss ")[1]) for alt in images] == ends
+
+
+def test_a_sweep_shows_each_cells_images_and_curves_over_steps(tmp_path):
+    made = []
+    for steps, level in ((10, 0.25), (30, 0.5)):
+        facts = {"dataset": "toy", "steps": steps, "method": "matching"}
+        synthetic = synthetic_set(provenance=facts, images=torch.full((4, 3, 8, 8), steps).byte())
+        cell = run_folder(tmp_path / f"{steps}-steps", synthetic, accuracies=(level, level))
+        made += [
+            dataclasses.replace(one, run=f"{steps} steps", seconds=steps * 1.0)
+            for one in load(cell / "results.json")
+        ]
+    save(tmp_path / "results.json", made)
+    found = Parsed(written(tmp_path))
+    assert "2 synthetic sets of toy." in found.text and len(found.all("img")) == 8
+    assert "highest mean test accuracy of 2 sets 50.0 ± 0.0 % (30 steps)" in found.text
+    assert "10 steps, convnet3@4 25.0 %" in found.text
+    for title in ("Accuracy and compute", "Accuracy over steps"):
+        assert f"{title}: convnet3@4" in found.texts
+    assert "Accuracy and storage: convnet3@4" in found.texts
+    tips = [one.get("data-tip") for one in found.all("circle")]
+    assert (
+        "30 steps: 50.0 ± 0.0 %, 30 seconds" in tips and "10 steps: 25.0 ± 0.0 %, 10 steps" in tips
+    )
+
+
+def test_a_page_is_never_above_its_limit(tmp_path, monkeypatch):
+    folder = run_folder(tmp_path, synthetic_set(10, side=64))
+    monkeypatch.setattr(page, "ROOMS", (10**6, 60_000, 0))
+    counts = []
+    for largest in (10**6, 150_000, 50_000):
+        monkeypatch.setattr(page, "LARGEST", largest)
+        found = Parsed(written(folder))
+        assert (folder / "report.html").stat().st_size <= largest
+        counts.append(len(found.all("img")))
+    assert counts[0] == 20 > counts[1] > counts[2] == 0
+    assert page.LARGEST < 20 * 2**20
+
+
+def test_the_seconds_of_sampled_stages_count_beside_the_steps_of_matching(tmp_path):
+    facts = {"dataset": "toy", "method": "refine", "seconds": {"anchors": 2.0, "sampling": 5.0}}
+    folder = run_folder(tmp_path, synthetic_set(provenance=facts))
+    with (folder / "metrics.jsonl").open("a") as file:  # batches of sampling have no loss
+        file.write('\n{"step": 31, "seconds": 5.0}\n')
+    assert "; 22 seconds of distillation" in Parsed(written(folder)).text
+
+
+def test_vectors_and_runs_that_evaluate_nothing_have_a_page(tmp_path):
+    vectors = synthetic_set(images=torch.zeros(4, 6))
+    found = Parsed(written(run_folder(tmp_path / "a", vectors)))
+    assert "4 feature vectors of 6 values" in found.text and found.all("img") == []
+    assert found.all("table")
+    (tmp_path / "a/results.json").unlink()
+    found = Parsed(written(tmp_path / "a"))
+    assert "Loss over steps" in found.texts and not found.all("table")
+
+
+@pytest.mark.parametrize("words", [["report"], ["compare", "--output", "x.html"]])
+def test_what_holds_nothing_is_refused_in_one_line(tmp_path, capsys, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main([*words, str(tmp_path)])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1 and "holds no" in error
+
+
+def test_a_set_that_is_not_there_is_refused(folder, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["report", str(folder), "--against", "randon"])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and "there are mine, random" in error
+    given = Parsed(written(folder, "--against", "mine")).text
+    assert "minus mine (ipc 1)" in given
+
+
+def test_a_comparison_is_a_page_too(tmp_path, capsys):
+    folders = [run_folder(tmp_path / name) for name in "ab"]
+    cli.main(["compare", *map(str, folders), "--output", str(tmp_path / "x.html")])
+    assert capsys.readouterr().out == f"report: {tmp_path / 'x.html'}\n"
+    assert "minus random" in Parsed((tmp_path / "x.html").read_text()).text
+    evaluation = tmp_path / "evaluation.json"
+    save(evaluation, table(mine=((0.5, 0.5),)))
+    cli.main(["report", str(evaluation), "--output", str(tmp_path / "y.html")])
+    assert "mine" in Parsed((tmp_path / "y.html").read_text()).text
