@@ -23,6 +23,7 @@ def held(*arguments: str) -> None:
 
 
 @pytest.mark.smoke
+@pytest.mark.slow
 def test_a_killed_command_goes_on_as_if_nothing_had_happened_and_bad_recipes_are_refused():
     held("kills/run", "kills/prune", "recipes", "--count", "2")
 

@@ -14,7 +14,10 @@ from latentdc.sweep.spec import Sweep, expand
 from tests.priors import small
 from tests.priors.test_unconditional import unet
 
-FAST = ["distill.steps=2", "evaluate.seeds=2", "evaluate.steps=3", "prune.scorer.epochs=1"]
+FAST = [
+    *("distill.steps=2", "evaluate.students=[convnet3@4]", "evaluate.seeds=2", "evaluate.steps=3"),
+    *("prune.scorer.network=convnet3@8", "prune.scorer.epochs=3", "prune.scorer.lr=0.1"),
+]
 SMALL = ["objective.network=convnet3@8", "objective.batch=8", "threads=1"]
 OUT = Path("runs/ablation")
 SOME = ["sweeps/ablation", "--only", "variant=recipe,c-only,no-pruning", *FAST, *SMALL]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from latentdc.data import files
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD
@@ -493,10 +494,11 @@ def test_damaged_parquet_files_and_rows_without_end_are_refused(desk):
     assert time.process_time() - began < 5
 
 
-def test_a_column_that_unpacks_to_gigabytes_is_refused(desk):
+def test_a_column_that_unpacks_to_far_more_is_refused(desk, monkeypatch):
+    monkeypatch.setattr(files, "_FREE", 2**20)  # of megabytes in place of gigabytes
     Path("rows").mkdir()
     pq.write_table(
-        pa.table({"image": pa.array([bytes(2**28 + 1)], pa.binary()), "label": [0]}),
+        pa.table({"image": pa.array([bytes(2**20 + 1)], pa.binary()), "label": [0]}),
         "rows/train.parquet",
         compression="zstd",
         use_dictionary=False,
