@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentdc import config
-from latentdc.cli import Parser, exits, one_process
+from latentdc import cli, config
 from latentdc.errors import InputError
 from latentdc.io import write_text
 from latentdc.recipe.fields import nearest
@@ -14,18 +13,18 @@ _COMMANDS = {"sweeps": "sweep", "priors": "train-prior"}  # by folder of recipes
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Copy the file, and say the command that takes it."""
-    parser = Parser(
+    parser = cli.Parser(
         prog="latentdc copy",
         description="Put a shipped recipe or sweep into this folder, to be edited.",
     )
     parser.add_argument("recipe", help="its name, as latentdc list recipes and sweeps print it")
     parser.add_argument("to", nargs="?", default=".", help="file or folder (default: this folder)")
     options = parser.parse_args(argv)
-    exits(lambda: _copy(options.recipe, Path(options.to).expanduser()))
+    cli.exits(lambda: _copy(options.recipe, Path(options.to).expanduser()))
 
 
 def _copy(name: str, to: Path) -> None:
-    one_process("latentdc copy")
+    cli.one_process("latentdc copy")
     shipped = config.shipped_folder("recipes")
     known = {
         path.relative_to(shipped).with_suffix("").as_posix(): path

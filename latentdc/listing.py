@@ -14,8 +14,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import get_args
 
-from latentdc import config
-from latentdc.cli import Parser, exits
+from latentdc import cli, config
 from latentdc.plain_text import on_terminal
 from latentdc.recipe import METHODS, Method, ObjectiveSettings, Sampling
 from latentdc.recipe.networks import LIMITS, PREFIX, SMALLEST, TIMM
@@ -28,7 +27,7 @@ _WIDEST = 100  # characters of what is said of a name
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the names of one kind."""
-    parser = Parser(prog="latentdc list", description="List the names that latentdc knows.")
+    parser = cli.Parser(prog="latentdc list", description="List the names that latentdc knows.")
     parser.add_argument("what", choices=TABLES, metavar="WHAT", help=", ".join(TABLES))
     options = parser.parse_args(argv)
 
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             line = shorten(re.sub(r"(?<!\.)\.$", "", text), _WIDEST, placeholder=" ...")
             print(on_terminal(f"{name:<{wide}}  {line}"))
 
-    exits(work)
+    cli.exits(work)
 
 
 def recipes() -> Lines:
