@@ -5,9 +5,9 @@ through `fit`. Averages of weights, snapshots, progress bars and stopping are th
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -57,6 +57,10 @@ class Precision:
             nn.utils.clip_grad_norm_(parameters, clip)
         self._scaler.step(optimizer)
         self._scaler.update()
+
+
+OnStep = Callable[[Mapping[str, Any]], None]
+"""Is told the measures of a finished step (`step`, `loss`, ...); what it raises ends the work."""
 
 
 def fit(

@@ -113,7 +113,8 @@ def evaluate_sets(
 ) -> list[Result]:
     """Train every student of the protocol on each set, once per seed, and test it.
 
-    All sets have the same number of steps: a budget of epochs is one of the first set that is no
+    `score_sets` takes the same as a `Setting`, which can be told of every step (`on_step`). All
+    sets have the same number of steps: a budget of epochs is one of the first set that is no
     baseline. Trainings are shared out to Accelerate's processes. Students are unseen by a set whose
     provenance names another `network`, or none, and by baselines if they are by all other sets.
 
@@ -289,6 +290,7 @@ def _train(
         normalization=setting.normalization,
         accelerator=setting.accelerator,
         soft=soft,
+        on_step=setting.on_step,
     )
     return accuracy(network, setting, crop=protocol.test_crop)
 

@@ -15,6 +15,7 @@ from latentdc.arguments import require_texts
 from latentdc.errors import InputError
 from latentdc.recipe.evaluate import Evaluate
 from latentdc.recipe.fields import Plain, show
+from latentdc.recipe.own import name_of
 from latentdc.recipe.protocol import EvalProtocol
 
 FOLDER = "evaluate/protocols"  # of the protocols that the package brings
@@ -34,7 +35,7 @@ def load_protocol(
 
     Args:
         name: of the protocol, or path of the file.
-        students: networks in place of the protocol's.
+        students: networks in place of the protocol's; names, or what makes an `nn.Module`.
         seeds: trainings per student in place of the protocol's.
         steps: budget in place of the protocol's.
         changes: other keys as `key=value`, such as `views.flip=false`; the name then says which,
@@ -47,6 +48,8 @@ def load_protocol(
     """
     if not isinstance(name, str | PathLike):
         raise InputError(f"a protocol is named, such as 'quick', or a YAML file; got {show(name)}.")
+    if isinstance(students, list | tuple):
+        students = [name_of(one) if callable(one) else one for one in students]
     for key, texts in {"changes": changes, "students": students}.items():
         if texts is not None:
             require_texts(texts, key)

@@ -14,6 +14,7 @@ from latentdc.images import Preprocessing, fetch, forward_batch, place, send
 from latentdc.io import fingerprint
 from latentdc.networks.base import Network
 from latentdc.synthetic.synthetic_set import set_hash
+from latentdc.training import OnStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Setting:
         train: real training images, for teachers without weights; None where there are none.
         folder: of finished trainings and trained teachers, beside which soft labels are stored;
             None keeps none.
+        on_step: is told `student`, `seed`, `step` and `loss` of each step of a student's training,
+            on the process that trains it.
     """
 
     test: Dataset
@@ -35,6 +38,7 @@ class Setting:
     accelerator: Accelerator
     train: Dataset | None = None
     folder: Path | None = None
+    on_step: OnStep | None = None
 
     def hash(self, teachers: str | None) -> str:
         """8 hex digits of what an accuracy depends on beside set, protocol, student and seed.

@@ -24,6 +24,7 @@ from latentdc.training import (
     Batch,
     Forward,
     InfoBatch,
+    OnStep,
     Precision,
     RandomSubsets,
     Sampler,
@@ -81,6 +82,7 @@ def train_student(
     normalization: Preprocessing,
     accelerator: Accelerator,
     soft: SoftLabels | None = None,
+    on_step: OnStep | None = None,
 ) -> Network:
     """Train a new student to the end of the protocol's budget; no score selects anything.
 
@@ -96,6 +98,7 @@ def train_student(
         normalization: from images to the student's input.
         accelerator: its device and precision are used; the training is this process's own.
         soft: the teachers' logits; needed unless the protocol's labels are hard.
+        on_step: see `Setting`.
 
     Returns:
         The weights of the last step, or their average, on the accelerator's device, in eval mode.
@@ -139,7 +142,10 @@ def train_student(
         dropout=(seed, "dropout"),
     )
     last = torch.zeros(())
-    for step, last in trained:  # noqa: B007
+    for step, last in trained:
+        if on_step is not None:
+            loss_now = float(last)  # waits for the device
+            on_step({"student": network, "seed": seed, "step": step.number, "loss": loss_now})
         if average is not None and (protocol.ema_every == "step" or not (step.number + 1) % every):
             average.update_parameters(student)
     final = student if average is None else cast(Network, average.module)

@@ -30,6 +30,7 @@ from latentdc.ranks import say
 from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
 from latentdc.runtime import with_gradients
+from latentdc.training import OnStep
 
 
 @with_gradients
@@ -42,6 +43,7 @@ def prune_dataset(
     seed: int = 0,
     folder: Path | None = None,
     accelerator: Accelerator | None = None,
+    on_step: OnStep | None = None,
 ) -> Coreset:
     """The core set of a training split: a saved one that fits it, or a new one.
 
@@ -53,12 +55,14 @@ def prune_dataset(
         seed: of all draws.
         folder: keeps the scores (`scores.parquet`, `features.npy`), and continues a killed scoring.
         accelerator: device, precision and processes; None makes one.
+        on_step: is told `epoch`, `step` and `loss` of each step of the scorer's training, on every
+            process; what it raises ends the scoring.
 
     Raises:
         InputError: a rule, budget, scorer or file that cannot be used, or a scorer at chance.
         RunError: losses that are not finite.
     """
-    scoring = Scoring(train, prune, test, normalization, seed, folder, accelerator)
+    scoring = Scoring(train, prune, test, normalization, seed, folder, accelerator, on_step)
     if prune.coreset is not None:
         return Coreset.load(Path(prune.coreset), train)
     if prune.keeps_all:

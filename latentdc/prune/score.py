@@ -33,6 +33,7 @@ from latentdc.recipe import Data, Prune, RuleSettings
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.rules import RULES
 from latentdc.runtime import with_gradients
+from latentdc.training import OnStep
 
 SCORES = "scores.parquet"  # in a run folder
 PASSES = {"predictions", "last", "records"}  # stages that need a pass over the images
@@ -57,6 +58,7 @@ class Scoring:
         seed: int = 0,
         folder: Path | None = None,
         accelerator: Accelerator | None = None,
+        on_step: OnStep | None = None,
     ) -> None:
         check_arguments(train, prune, seed)
         if test is not None:
@@ -68,6 +70,7 @@ class Scoring:
         self.train, self.prune, self.scorer, self.seed = train, prune, prune.scorer, seed
         self.window = prune.window or (1, prune.scorer.epochs)  # epochs to look at, from 1
         self.test, self._normalization = train if test is None else test, normalization
+        self.on_step = on_step
         self.folder, self.accelerator = folder_of(folder, "folder"), accelerator or Accelerator()
 
     @cached_property
@@ -143,6 +146,7 @@ def score_dataset(
     seed: int = 0,
     folder: Path | None = None,
     accelerator: Accelerator | None = None,
+    on_step: OnStep | None = None,
 ) -> ScoreTable:
     """The scores of every image by `prune.score`, `prune.columns` and what costs nothing more.
 
@@ -155,7 +159,7 @@ def score_dataset(
         InputError: as `prune_dataset`.
         RunError: likewise.
     """
-    return scored(Scoring(train, prune, test, normalization, seed, folder, accelerator))
+    return scored(Scoring(train, prune, test, normalization, seed, folder, accelerator, on_step))
 
 
 def check_arguments(train: object, prune: object, seed: object) -> None:
@@ -320,6 +324,7 @@ def _trained(
         seed=scoring.seed if run == WHOLE else key_seed(scoring.seed, "scorer", run),
         accelerator=scoring.accelerator,
         rows=rows,
+        on_step=scoring.on_step,
     )
     classifier = training.classifier
     found = _dynamics(scoring, run, asked, classifier, features)

@@ -31,7 +31,16 @@ from latentdc.recipe.fields import nearest
 from latentdc.recipe.labels import Teacher
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
-from latentdc.training import Batch, Forward, InfoBatch, Precision, epoch_batches, fit, joins
+from latentdc.training import (
+    Batch,
+    Forward,
+    InfoBatch,
+    OnStep,
+    Precision,
+    epoch_batches,
+    fit,
+    joins,
+)
 
 CHECKED = 2000  # real test images, drawn by key, on which a teacher must beat chance
 State = dict[str, Tensor]
@@ -200,6 +209,7 @@ class ScorerTraining:
         seed: initial weights, batch order and dropout follow from it.
         accelerator: its device and precision are used.
         rows: (n,) images to train on; None takes all.
+        on_step: is told `epoch`, `step` and `loss` of each step; None tells nobody.
     """
 
     def __init__(
@@ -211,6 +221,7 @@ class ScorerTraining:
         seed: int,
         accelerator: Accelerator,
         rows: Tensor | None = None,
+        on_step: OnStep | None = None,
     ) -> None:
         rows = torch.arange(len(train)) if rows is None else rows
         resolution = scorer.resolution or train.resolution
@@ -227,7 +238,7 @@ class ScorerTraining:
         self._sampler = None
         if scorer.infobatch is not None:
             self._sampler = InfoBatch(len(rows), scorer.epochs, rho=scorer.infobatch, seed=seed)
-        self._seed, self._accelerator = seed, accelerator
+        self._seed, self._accelerator, self._on_step = seed, accelerator, on_step
 
     def run(self, until: int | None = None) -> Iterator[int]:
         """Train on to the end, or to epoch `until` of it, yielding each when it is over."""
@@ -244,7 +255,7 @@ class ScorerTraining:
                 lr=partial(self._lr, steps=epochs * len(batches)),
                 dropout=(self._seed, "dropout", "scorer", epoch),
             )
-            for _ in tqdm(
+            for (number, _), loss in tqdm(
                 steps,
                 total=len(batches),
                 desc=f"training the scorer, epoch {epoch + 1} of {epochs}",
@@ -252,7 +263,8 @@ class ScorerTraining:
                 delay=2,  # seconds
                 disable=not self._accelerator.is_main_process,
             ):
-                pass
+                if self._on_step is not None:
+                    self._on_step({"epoch": epoch, "step": number, "loss": float(loss)})
             self.done = epoch + 1
             if self._accelerator.num_processes > 1:
                 self._share()

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 import latentdc
 from latentdc import config
+from latentdc.data.dataset import random_images
 from latentdc.distill import main as distill
 from latentdc.errors import InputError
 from latentdc.evaluate.__main__ import main as evaluate
+from latentdc.evaluate.evaluate import score_sets
+from latentdc.evaluate.setting import Setting
 from latentdc.images import Normalization
 from latentdc.networks import build_network
 from latentdc.networks.build import needs_two_images, new_network, outline
@@ -333,6 +337,38 @@ def test_a_prior_of_ones_own_is_tried_there_and_back():
     ):
         with pytest.raises(InputError, match=told):
             load_prior(PriorSettings(kind=kind), resolution=8)
+
+
+def test_a_protocol_trains_a_student_of_ones_own_and_tells_of_its_steps():
+    train, test = latentdc.open_splits(Data())
+    protocol = latentdc.load_protocol("quick", students=[student], seeds=1, steps=3)
+    told = []
+    setting = Setting(
+        test=test,
+        normalization=Normalization(),
+        accelerator=Accelerator(),
+        on_step=lambda step: told.append((step["student"], step["seed"], step["step"])),
+    )
+    random = SyntheticSet.from_real(random_images(train, 1, 0))
+    (result,) = score_sets({"random": random}, protocol, setting)
+    assert result.student == name_of(student)
+    assert told == [(name_of(student), 0, step) for step in range(3)]
+
+
+def test_the_steps_of_a_scorer_are_told_and_what_is_raised_ends_it():
+    train, _ = latentdc.open_splits(Data())
+    told = []
+
+    def stop(step):
+        told.append((step["epoch"], step["step"]))
+        assert step["loss"] > 0
+        if len(told) == 7:
+            raise KeyboardInterrupt
+
+    scorer = latentdc.Scorer(network="convnet3@8", epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        latentdc.prune_dataset(train, latentdc.Prune(keep=0.5, scorer=scorer), on_step=stop)
+    assert told == [*((0, step) for step in range(6)), (1, 6)]
 
 
 def test_timm_has_students(monkeypatch):
