@@ -270,7 +270,8 @@ class Dynamics:
     def columns(self, settings: Mapping[str, object]) -> Columns:
         """Scores by the rules that look at this alone."""
         names = self._measures.names
-        scores = {name: self.column(name) for name in names if name in RULES or name == PREDICTED}
+        known = {*RULES, *self._asked, PREDICTED}
+        scores = {name: self.column(name) for name in names if name in known}
         if self._run == GIVEN:
             return scores
         derived = [name for name, rule in RULES.items() if rule.stage == "records"]

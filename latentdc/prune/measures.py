@@ -142,6 +142,7 @@ class Measures:
         changes = any("change" in RULES[name].inputs for name in asked)
         self.history = History(count, classes) if changes else None
         wanted = {name: rule for name, rule in RULES.items() if rule.free or name in asked}
+        wanted |= {name: RULES[name] for name in asked if name not in RULES}  # of one's own
         self.averaged = (
             *(name for name, rule in wanted.items() if rule.stage == "predictions"),
             "logit_margin",

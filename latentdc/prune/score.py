@@ -31,6 +31,7 @@ from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, ref
 from latentdc.ranks import say
 from latentdc.recipe import Data, Prune, RuleSettings
 from latentdc.recipe.networks import check_network, pretrained
+from latentdc.recipe.own import is_own
 from latentdc.recipe.rules import RULES
 from latentdc.runtime import with_gradients
 from latentdc.training import OnStep
@@ -78,7 +79,8 @@ class Scoring:
         """The rules asked for and those that they rank by, in the order of the list of rules."""
         named = {self.prune.score, *self.prune.columns}
         wanted = {*named, *(base_of(name, self.prune.rules) for name in named)}
-        return tuple(name for name in RULES if name in wanted)
+        own = sorted(name for name in wanted if name is not None and is_own(name))
+        return (*(name for name in RULES if name in wanted), *own)
 
     @cached_property
     def batch(self) -> int:

@@ -9,7 +9,7 @@ from latentdc.recipe.checks import expand_home, require, require_normalization
 from latentdc.recipe.data import Data, refuse_image_keys
 from latentdc.recipe.fields import check_fields
 from latentdc.recipe.networks import check_network, pretrained
-from latentdc.recipe.own import Own
+from latentdc.recipe.own import Own, is_own
 from latentdc.recipe.rules import RULES, require_rule
 
 SCORE_FILES = (".parquet", ".csv", ".json", ".npy", ".npz")
@@ -125,7 +125,7 @@ class Prune:
     """Which training images the distillation may see.
 
     Attributes:
-        score: the rule that ranks or chooses images (docs/pruning.md lists them).
+        score: the rule that ranks or chooses images (docs/pruning.md lists them), or your own.
         order: keep the `easy` images, the `hard` ones, or the `middle` of the ranking, whatever
             the sign of the score.
         keep: share of each class, or of all with `scope: global`, in (0, 1]; 1 keeps everything
@@ -143,7 +143,7 @@ class Prune:
         rules: numbers that single rules have.
     """
 
-    score: str = "loss"
+    score: Own = "loss"
     order: Literal["easy", "hard", "middle"] = "easy"
     keep: float = 1.0
     scorer: Scorer = field(default_factory=Scorer)
@@ -152,7 +152,7 @@ class Prune:
     count: int | None = None
     times_ipc: int | None = None
     window: tuple[int, int] | None = None
-    columns: list[str] = field(default_factory=list)
+    columns: list[Own] = field(default_factory=list)
     scores: str | None = None
     features: str | None = None
     rules: RuleSettings = field(default_factory=RuleSettings)
@@ -192,10 +192,12 @@ class Prune:
         return self.count if self.scope == "global" else self.count * classes
 
     def _check_rules(self) -> None:
-        rule = require_rule(self.score, "prune.score")
-        named = [self.score, *self.columns]
-        for name in self.columns:
-            require_rule(name, "prune.columns")
+        named = [name for name in (self.score, *self.columns) if not is_own(name)]
+        for name in named:
+            require_rule(name, "prune.score" if name == self.score else "prune.columns")
+        if is_own(self.score):  # whose kind is known when it is imported
+            return
+        rule = RULES[self.score]
         fixed = "middle" if self.score == "moderate" else "easy"
         require(
             not rule.chooses or self.order in ("easy", fixed),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from latentdc.errors import InputError
 from latentdc.recipe.fields import nearest
+from latentdc.recipe.own import FORM, is_own, resolve
 
 Stage = Literal[
     "contents", "predictions", "last", "records", "subsets", "features", "choice", "groups"
@@ -36,6 +37,7 @@ class Rule:
         hard: whether hard images have `high` or `low` scores; of choices without a sense.
         free: needs nothing that scoring does not compute anyway, so that it is always computed.
         base: of a choice, the rule whose column it ranks by; `*` takes `prune.rules.base`.
+        own: whether the function is somebody's own, by its whole name.
     """
 
     function: str
@@ -43,10 +45,29 @@ class Rule:
     hard: Literal["high", "low"] = "high"
     free: bool = False
     base: str | None = None
+    own: bool = False
 
     def __call__(self, available: Mapping[str, Any]) -> Any:
         """The function on its arguments, picked from what is available."""
-        return self._implementation(**{name: available[name] for name in self.inputs})
+        found = self._implementation(**{name: available[name] for name in self.inputs})
+        if self.own:
+            self._require(found, available)
+        return found
+
+    def _require(self, found: Any, available: Mapping[str, Any]) -> None:
+        """Refuse what a rule of somebody's own returns and nothing can be ranked or chosen by."""
+        count = available["count"] if self.chooses else len(available["labels"])
+        told = f"prune.score={self.function.partition('#')[0]} returns "
+        if getattr(found, "shape", None) != (count,):
+            got = tuple(getattr(found, "shape", ())) or type(found).__name__
+            raise InputError(
+                f"{told}{'rows' if self.chooses else 'a score of each sample'}, a tensor of shape "
+                f"({count},), got {got}."
+            )
+        if not self.chooses and not bool(found.isfinite().all()):
+            raise InputError(f"{told}scores that are not finite.")
+        if self.chooses and len({*found.tolist()}) < count:
+            raise InputError(f"{told}a row twice.")
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -55,10 +76,11 @@ class Rule:
 
     @property
     def _implementation(self) -> Callable[..., Any]:
+        if self.own:
+            function: Callable[..., Any] = resolve(self.function, "prune.score")
+            return function
         module, _, name = self.function.partition(":")
-        function: Callable[..., Any] = getattr(
-            import_module(f"latentdc.prune.rules.{module}"), name
-        )
+        function = getattr(import_module(f"latentdc.prune.rules.{module}"), name)
         return function
 
     @property
@@ -82,30 +104,79 @@ def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(signature(function).parameters)
 
 
-RULES = {
-    "loss": Rule("predictions:cross_entropy", "predictions", free=True),
-    "random": Rule("sampling:random_scores", "contents"),
-    "el2n": Rule("predictions:el2n", "predictions", free=True),
-    "grand": Rule("predictions:grand", "predictions"),
-    "grand_full": Rule("predictions:grand_full", "predictions"),
-    "entropy": Rule("predictions:entropy", "last", free=True),
-    "margin": Rule("predictions:margin", "last", free=True),
-    "least_confidence": Rule("predictions:least_confidence", "last", free=True),
-    "forgetting": Rule("dynamics:forgetting", "records", free=True),
-    "aum": Rule("dynamics:aum", "records", hard="low", free=True),
-    "aum_probability": Rule("dynamics:aum_probability", "records", hard="low", free=True),
-    "tdds": Rule("dynamics:tdds", "records"),
-    "memorization": Rule("dynamics:memorization", "subsets"),
-    "distance": Rule("features:distance", "features"),
-    "prototypes": Rule("features:prototypes", "features"),
-    "moderate": Rule("sampling:moderate", "choice", base="distance"),
-    "herding": Rule("features:herding", "choice"),
-    "kcenter": Rule("features:kcenter", "choice"),
-    "ccs": Rule("sampling:ccs", "choice", base="*"),
-    "d2": Rule("features:d2", "choice", base="*"),
-    "gist": Rule("sets:gist", "choice", base="*"),
-    "s3": Rule("sets:s3", "groups"),
+class Rules(dict[str, Rule]):
+    """By name; one of somebody's own is imported when it is looked up, and is not among them."""
+
+    def __missing__(self, name: str) -> Rule:
+        if not is_own(name):
+            raise KeyError(name)
+        return own_rule(name)
+
+
+@cache
+def own_rule(name: str) -> Rule:
+    """A rule of one's own: what its function's arguments are called says what it sees.
+
+    `logits` and `labels` of a batch (averaged over epochs and runs), `features` of all images,
+    or `hashes`, `labels` and `seed` alone: it returns (N,) scores, high for hard. With `count` it
+    chooses: rows of that many samples of one class, of their `features`, `hardness` or `draws`.
+
+    Raises:
+        InputError: there is no such function, or it takes other arguments.
+    """
+    label = f"prune.score={name.partition('#')[0]}"
+    function = resolve(name, "prune.score")
+    if not callable(function):
+        raise InputError(f"{label} is a function, got a {type(function).__name__}.")
+    taken = {*_arguments(function)}
+    stage: Stage = "contents"
+    for mark, later in _STAGE_OF.items():
+        if mark in taken:
+            stage = later
+            break
+    if not taken or taken - _SEEN[stage]:
+        raise InputError(
+            f"{label} takes {', '.join(sorted(taken)) or 'no arguments'}; a rule sees "
+            + "; or ".join(", ".join(sorted(names)) for names in _SEEN.values())
+            + "."
+        )
+    return Rule(name, stage, base="*" if "hardness" in taken else None, own=True)
+
+
+_STAGE_OF: dict[str, Stage] = {"count": "choice", "logits": "predictions", "features": "features"}
+_SEEN: dict[str, set[str]] = {
+    "contents": {"hashes", "labels", "seed"},
+    "predictions": {"logits", "labels", "features"},
+    "features": {"features", "labels", "seed", "clusters"},
+    "choice": {"count", "features", "hardness", "draws"},
 }
+
+RULES = Rules(
+    {
+        "loss": Rule("predictions:cross_entropy", "predictions", free=True),
+        "random": Rule("sampling:random_scores", "contents"),
+        "el2n": Rule("predictions:el2n", "predictions", free=True),
+        "grand": Rule("predictions:grand", "predictions"),
+        "grand_full": Rule("predictions:grand_full", "predictions"),
+        "entropy": Rule("predictions:entropy", "last", free=True),
+        "margin": Rule("predictions:margin", "last", free=True),
+        "least_confidence": Rule("predictions:least_confidence", "last", free=True),
+        "forgetting": Rule("dynamics:forgetting", "records", free=True),
+        "aum": Rule("dynamics:aum", "records", hard="low", free=True),
+        "aum_probability": Rule("dynamics:aum_probability", "records", hard="low", free=True),
+        "tdds": Rule("dynamics:tdds", "records"),
+        "memorization": Rule("dynamics:memorization", "subsets"),
+        "distance": Rule("features:distance", "features"),
+        "prototypes": Rule("features:prototypes", "features"),
+        "moderate": Rule("sampling:moderate", "choice", base="distance"),
+        "herding": Rule("features:herding", "choice"),
+        "kcenter": Rule("features:kcenter", "choice"),
+        "ccs": Rule("sampling:ccs", "choice", base="*"),
+        "d2": Rule("features:d2", "choice", base="*"),
+        "gist": Rule("sets:gist", "choice", base="*"),
+        "s3": Rule("sets:s3", "groups"),
+    }
+)
 
 
 def require_rule(name: str, key: str) -> Rule:
@@ -114,8 +185,9 @@ def require_rule(name: str, key: str) -> Rule:
     Raises:
         InputError: there is none; the nearest name is said.
     """
-    if name not in RULES:
+    if name not in RULES and not is_own(name):
         raise InputError(
-            f"{key}: there is no rule {name!r}{nearest(name, RULES)}; known: {', '.join(RULES)}."
+            f"{key}: there is no rule {name!r}{nearest(name, RULES)}; known: {', '.join(RULES)}, "
+            f"or {FORM} of your own."
         )
     return RULES[name]

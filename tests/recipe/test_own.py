@@ -371,6 +371,64 @@ def test_the_steps_of_a_scorer_are_told_and_what_is_raised_ends_it():
     assert told == [*((0, step) for step in range(6)), (1, 6)]
 
 
+def my_el2n(logits, labels):
+    return (logits.softmax(1) - nn.functional.one_hot(labels, logits.shape[1])).norm(dim=1)
+
+
+def lowest_hashes(hashes):
+    return hashes.double().argsort().argsort().float()
+
+
+def first_ones(features, count):
+    return torch.arange(count)
+
+
+def one_score(logits, labels):
+    return logits.mean()
+
+
+def strange(pixels):
+    return pixels
+
+
+def pruned(score):
+    train, _ = latentdc.open_splits(Data())
+    scorer = latentdc.Scorer(network="convnet3@16", epochs=2, lr=0.05)
+    return train, latentdc.prune_dataset(
+        train, latentdc.Prune(score=score, keep=0.3, scorer=scorer)
+    )
+
+
+def test_a_rule_of_ones_own_scores_as_the_same_rule_here_does():
+    train, _ = latentdc.open_splits(Data())
+    scorer = latentdc.Scorer(network="convnet3@16", epochs=2, lr=0.05)
+    table = latentdc.score_dataset(train, latentdc.Prune(score=my_el2n, scorer=scorer))
+    mine, theirs = table.column(name_of(my_el2n)), table.column("el2n")
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_a_rule_sees_what_its_arguments_are_called():
+    train, mine = pruned(lowest_hashes)
+    for label in range(10):
+        hashes = train.hashes[train.labels == label].sort().values
+        kept = mine.hashes[mine.labels == label].sort().values
+        assert kept.tolist() == hashes[: len(kept)].tolist()
+    _, chosen = pruned(first_ones)
+    assert len(chosen) == len(mine)
+
+
+@pytest.mark.parametrize(
+    ("score", "told"),
+    [
+        (one_score, r"a tensor of shape \(\d+,\), got Tensor"),
+        (strange, "takes pixels; a rule sees hashes, labels, seed; or"),
+    ],
+)
+def test_a_rule_that_cannot_be_used_is_one_line(score, told):
+    with pytest.raises(InputError, match=told):
+        pruned(score)
+
+
 def test_timm_has_students(monkeypatch):
     timm = pytest.importorskip("timm")
     network = build_network("timm/resnet10t", num_classes=3, resolution=32)
