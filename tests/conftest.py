@@ -1,6 +1,7 @@
 """What holds for all tests: no network, one thread that never spins, quick tests first."""
 
 import os
+import signal
 from functools import lru_cache
 
 import psutil
@@ -11,6 +12,8 @@ from latentdc import ranks
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more cost small tensors more than they bring
 os.environ["HF_HUB_OFFLINE"] = "1"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # processes of tests obey it
 
 WORKERS = 16  # each imports torch and collects all tests, so that more would only wait
 WORKER = 2.5 * 2**30  # bytes that one may take, with the processes that a test starts
