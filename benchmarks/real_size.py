@@ -12,7 +12,7 @@ from released import NAME, Released
 from steps import inputs, our_step, released_step
 
 from latentdc.priors.base import Precision
-from latentdc.priors.load import tune
+from latentdc.priors.latent import tune
 from latentdc.priors.memory import Plan
 
 

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -208,3 +210,10 @@ def test_few_lines_import():
 def test_circles_are_found():
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a -> b -> c -> a"}
     assert circles({"a": {"b"}, "b": set()}) == set()
+
+
+def test_what_takes_seconds_to_import_is_imported_where_it_is_used():
+    slow = "diffusers", "transformers", "datasets", "torchvision", "sklearn", "scipy", "matplotlib"
+    script = f"import sys, latentdc.run; print(*sorted({{*{slow}}} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

@@ -8,10 +8,10 @@ One row of parameters per image, as in `geometry`.
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torchvision.transforms.v2 import functional as tv
 
 from latentdc.images import from_uint8, send, to_uint8
 
@@ -26,10 +26,18 @@ EIGENVECTORS = (
 Operation = Callable[[Tensor, float], Tensor]  # (B, 3, H, W) uint8 and a signed share of LEVELS
 
 
+def _tv() -> Any:
+    """Torchvision's functions; importing them takes a second, and most protocols do without."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
+
+
 def _affine(images: Tensor, *, shear: tuple[float, float], translate: tuple[int, int]) -> Tensor:
-    return tv.affine(  # type: ignore[no-any-return]
+    moved: Tensor = _tv().affine(
         images, angle=0.0, translate=list(translate), scale=1.0, shear=list(shear), center=[0, 0]
     )
+    return moved
 
 
 def _shear(images: Tensor, share: float, axis: int) -> Tensor:
@@ -49,15 +57,15 @@ OPERATIONS: dict[str, Operation] = {
     "shear-y": partial(_shear, axis=1),
     "translate-x": partial(_translate, axis=0),
     "translate-y": partial(_translate, axis=1),
-    "rotate": lambda images, share: tv.rotate(images, 30 * share),
-    "brightness": lambda images, share: tv.adjust_brightness(images, 1 + 0.9 * share),
-    "color": lambda images, share: tv.adjust_saturation(images, 1 + 0.9 * share),
-    "contrast": lambda images, share: tv.adjust_contrast(images, 1 + 0.9 * share),
-    "sharpness": lambda images, share: tv.adjust_sharpness(images, 1 + 0.9 * share),
-    "posterize": lambda images, share: tv.posterize(images, 8 - round(4 * abs(share))),
-    "solarize": lambda images, share: tv.solarize(images, 255 * (1 - abs(share))),
-    "autocontrast": lambda images, share: tv.autocontrast(images),
-    "equalize": lambda images, share: tv.equalize(images),
+    "rotate": lambda images, share: _tv().rotate(images, 30 * share),
+    "brightness": lambda images, share: _tv().adjust_brightness(images, 1 + 0.9 * share),
+    "color": lambda images, share: _tv().adjust_saturation(images, 1 + 0.9 * share),
+    "contrast": lambda images, share: _tv().adjust_contrast(images, 1 + 0.9 * share),
+    "sharpness": lambda images, share: _tv().adjust_sharpness(images, 1 + 0.9 * share),
+    "posterize": lambda images, share: _tv().posterize(images, 8 - round(4 * abs(share))),
+    "solarize": lambda images, share: _tv().solarize(images, 255 * (1 - abs(share))),
+    "autocontrast": lambda images, share: _tv().autocontrast(images),
+    "equalize": lambda images, share: _tv().equalize(images),
 }
 
 
@@ -96,7 +104,7 @@ def jitter(images: Tensor, draws: Tensor) -> Tensor:
     for place in range(3):
         kind = draws[:, place : place + 1].long()  # (B, 1)
         change = draws.gather(1, 3 + kind)[:, :, None, None]
-        grey = tv.rgb_to_grayscale(unit)
+        grey = _tv().rgb_to_grayscale(unit)
         means = grey.mean(dim=(2, 3), keepdim=True).expand_as(grey)
         goals = torch.stack([torch.zeros_like(grey), means, grey], dim=1)  # (B, 3, 1, H, W)
         goal = goals.gather(1, kind[:, :, None, None, None].expand_as(goals[:, :1])).squeeze(1)

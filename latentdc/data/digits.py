@@ -9,8 +9,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from latentdc.data.decode import ppm
 from latentdc.data.encoded import EncodedSplit
@@ -27,6 +25,8 @@ def digits_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
             f"digits has the splits train and test, got data.train={data.train} and "
             f"data.test={data.test}; leave both out."
         )
+    from sklearn.datasets import load_digits  # takes a second, and other data do without
+
     digits = load_digits()
     rows = split_rows(digits.target)[split]
     levels = np.rint(digits.images[rows] * (255 / 16)).astype(np.uint8)  # of 0 to 16
@@ -43,6 +43,8 @@ def digits_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
 
 def split_rows(target: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
     """Ascending rows of the two splits."""
+    from sklearn.model_selection import train_test_split
+
     train, test = train_test_split(
         np.arange(len(target)), test_size=_TEST, random_state=0, stratify=target
     )

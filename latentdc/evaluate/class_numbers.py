@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 import torch
-from scipy.stats import binom  # type: ignore[import-untyped]  # scipy comes with scikit-learn
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset
@@ -202,4 +201,6 @@ def _commonest(named: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 def _tail(hits: int, trials: int, share: float) -> float:
     """Probability of at least so many hits, by chance."""
+    from scipy.stats import binom  # type: ignore[import-untyped]  # comes with scikit-learn
+
     return float(binom.sf(hits - 1, trials, share)) if trials else 1.0

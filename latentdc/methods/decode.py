@@ -17,10 +17,8 @@ from latentdc.data.cache import MEMORY_LIMIT
 from latentdc.images import to_uint8
 from latentdc.methods.context import Context, State
 from latentdc.methods.latents import Latents, Parts
-from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
-from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.memory import Plan, choose_plan, describe_plan, free_bytes
+from latentdc.priors.memory import Plan, Planned, choose_plan, describe_plan, free_bytes
 from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
 from latentdc.runtime import gather_rows
 from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -88,7 +86,7 @@ def settle_memory(
     Returns:
         `memory` and `chunk`, facts for the next states; nothing for pixels.
     """
-    if not isinstance(prior, AutoencoderPrior | DiffusionPrior):
+    if not isinstance(prior, Planned):
         return {}
     facts = {} if saved is None else saved.facts
     if prior.plan is None and facts.get("processes") == accelerator.num_processes:

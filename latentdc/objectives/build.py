@@ -8,14 +8,12 @@ from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
 from latentdc.objectives.base import Objective
 from latentdc.objectives.classwise import Classwise, Match, Students
-from latentdc.objectives.denoise import Denoise
 from latentdc.objectives.distribution import match_distributions
 from latentdc.objectives.effects import Effects, distribution_effects, gradient_effects
 from latentdc.objectives.gradient import match_gradients
 from latentdc.objectives.own import own_match
 from latentdc.objectives.trajectory import ExpertWeights, TrajectoryMatching
 from latentdc.priors.base import Prior
-from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import ObjectiveSettings
 from latentdc.recipe.own import is_own
 from latentdc.runtime import with_gradients
@@ -67,6 +65,9 @@ def build_objective(
             )
         return TrajectoryMatching(settings, experts, **sizes, normalization=seen, seed=seed)
     if settings.kind == "denoise":
+        from latentdc.objectives.denoise import Denoise  # importing diffusers takes seconds
+        from latentdc.priors.diffusion import DiffusionPrior
+
         if not isinstance(prior, DiffusionPrior):
             raise InputError("denoise asks a diffusion prior; build_objective(..., prior=...).")
         return Denoise(settings.denoise, prior, class_names=class_names, seed=seed)

@@ -12,7 +12,7 @@ images round differently: a run keeps its choice (`Plan`) with its checkpoints.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import psutil
 import torch
@@ -60,6 +60,24 @@ class Plan:
 
 
 FAST = Plan("fast")
+
+
+@runtime_checkable
+class Planned(Protocol):
+    """A prior whose way to the gradient can be chosen.
+
+    Attributes:
+        plan: the choice; None asks for one.
+    """
+
+    plan: Plan | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it decodes."""
+
+    def needs(self) -> "Needs":
+        """What backward keeps of one image, measured."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
-from torchvision import models
-from torchvision.transforms import v2
 from tqdm import tqdm
 
 from latentdc import runtime
@@ -160,6 +158,8 @@ def _torchvision_classifier(
     settings: Scorer | Teacher, published: str, class_names: Sequence[str]
 ) -> Classifier:
     """With `published` weights for ImageNet, restricted to the classes of a data set."""
+    from torchvision import models  # takes a second
+
     name, known = settings.network, models.list_models(module=models)
     if name not in known:
         raise InputError(f"torchvision has no classifier {name!r}{nearest(name, known)}.")
@@ -189,6 +189,8 @@ def preparation(resolution: int, normalization: Plain) -> Callable[[Tensor], Ten
     """From (B, 3, H, W) images in [0, 1], or from vectors, to the input of one of our networks."""
     if isinstance(normalization, Standardization):
         return normalization
+    from torchvision.transforms import v2  # takes a second
+
     resize = v2.Resize([resolution, resolution], antialias=True)
     prepare: Callable[[Tensor], Tensor]
     prepare = v2.Compose([resize, v2.Normalize(normalization.mean, normalization.std)])

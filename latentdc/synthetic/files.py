@@ -16,8 +16,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import safetensors.torch
 import torch
-from datasets import ClassLabel, Features, List, Value
-from datasets import Image as ImageFeature
 from PIL import Image
 from torch import Tensor
 
@@ -46,10 +44,13 @@ def write_rows(folder: Path, samples: Tensor, labels: Tensor, class_names: Seque
 
     In files of about `SHARD` bytes.
     """
+    import datasets  # takes a second
+
     vectors = samples.ndim == 2
-    feature = {VECTORS: List(Value("float32"))} if vectors else {"image": ImageFeature()}
-    names = ClassLabel(names=list(class_names))
-    schema = Features({**feature, "label": names}).arrow_schema
+    one = datasets.List(datasets.Value("float32")) if vectors else datasets.Image()
+    feature = {VECTORS if vectors else "image": one}
+    names = datasets.ClassLabel(names=list(class_names))
+    schema = datasets.Features({**feature, "label": names}).arrow_schema
     size = max(GROUP, SHARD // samples[0].nbytes)
     starts = range(0, len(labels), size)
     (folder / layout.ROWS).parent.mkdir()
@@ -140,8 +141,10 @@ def _room(count: int, part: Tensor) -> Tensor:
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
-    label = Features.from_arrow_schema(pq.read_schema(path)).get("label")
-    if not isinstance(label, ClassLabel):
+    import datasets  # takes a second
+
+    label = datasets.Features.from_arrow_schema(pq.read_schema(path)).get("label")
+    if not isinstance(label, datasets.ClassLabel):
         raise ValueError("it has no column `label` of class labels")
     return tuple(label.names)
 
