@@ -10,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from latentdc import pictures
 from latentdc.errors import InputError
 from latentdc.synthetic import SyntheticSet, files, synthetic_set
 from latentdc.synthetic import folder as layout
@@ -131,7 +132,7 @@ def test_a_full_disk_leaves_the_older_set_whole(tmp_path, monkeypatch, place):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(synthetic_set, "save_grid", full)
+    monkeypatch.setattr(pictures, "save_grid", full)
     with pytest.raises(OSError, match="No space left"):
         random_set(ipc=1).save_pretrained(tmp_path / "set")
     assert_equal(SyntheticSet.from_pretrained(tmp_path / "set"), older)
