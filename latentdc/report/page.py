@@ -4,13 +4,14 @@ import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from latentdc import __version__, config
@@ -94,16 +95,7 @@ def _html(
         against = "random"
     note, found = (None, []) if frame is None else tables(frame, against, value)
     style, script = (_file(name) for name in ("page.css", "page.js"))
-    environment = Environment(
-        loader=PackageLoader("latentdc.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(
-        "page.html.j2"
-    ).render(
+    return _template().render(
         title=title,
         version=__version__,
         policy=_policy(style, script),
@@ -123,6 +115,18 @@ def _html(
         commands=_commands(runs),
         data=_data(frame),
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("latentdc.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2")
 
 
 def _file(name: str) -> str:

@@ -55,10 +55,12 @@ def by_seed(frame: pd.DataFrame, students: Sequence[str], value: str = "accuracy
 
     The frame is of one set under one protocol, the value `accuracy` or `top5`.
     """
-    wide = frame.pivot(index="seed", columns="student", values=value)
-    if not students or not set(students) <= set(wide.columns):
-        return []
-    return [float(one) for one in wide[list(students)].dropna().mean(axis=1)]
+    found: dict[int, dict[str, float]] = {}
+    for seed, student, number in zip(frame["seed"], frame["student"], frame[value], strict=True):
+        if student in students and not pd.isna(number):
+            found.setdefault(seed, {})[student] = float(number)
+    whole = (found[seed] for seed in sorted(found) if len(found[seed]) == len(set(students)))
+    return [fmean(one.values()) for one in whole]
 
 
 def unseen_students(frame: pd.DataFrame) -> list[str]:
