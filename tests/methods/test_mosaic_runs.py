@@ -24,6 +24,7 @@ from latentdc.methods.mosaics import decoded_pictures, shaped
 from latentdc.prune import scorers
 from latentdc.prune.foreign import read_scores
 from latentdc.recipe import Data, Evaluate, Method, Mosaic, Prune, Rded, Recipe, Scorer
+from latentdc.results.result import load
 from latentdc.run import Parts, _context
 from latentdc.sweep.__main__ import main as sweep
 from latentdc.synthetic import SyntheticSet
@@ -50,6 +51,8 @@ def test_one_sweep_holds_the_ablation_rded_and_random_images(swept):
     assert grids == SETS
     table = (swept / "table.md").read_text()
     assert all(name in table for name in ("P+C", "RDED", "random", "one cell"))
+    own = [result for result in load(swept / "results.json") if result.set == "distilled"]
+    assert own and all(result.seconds for result in own)  # of methods without steps too
     classifiers = list((swept / "classifiers").iterdir())
     assert len([path for path in classifiers if path.suffix == ".safetensors"]) == 1
 
