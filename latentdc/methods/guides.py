@@ -304,16 +304,18 @@ def diversity(
 ) -> Guide:
     """Spread the images of a class, and hold their mean at the real one.
 
-    "CGS", as notes on it have it: mean - scale grad_x (-log det(K + epsilon I)) - mean_scale grad_x
-    ||mean of x_t - sqrt(a) real mean||^2, K being the cosines between the x0 of the class. Both
-    scales and epsilon are ours. The first gradient passes through x0, the noise being a constant,
-    the second through nothing.
+    "CGS", as notes on it have it: mean - scale grad_x (-log det(K + epsilon I)) - rate grad_x
+    ||mean of x_t - sqrt(a) real mean||^2, K being the cosines between the x0 of the class. The
+    scales are ours: the rate is mean_scale / 2 for each image, so that `mean_scale` is the share of
+    the way to the real mean that a step goes, however many images there are (with one rate for all
+    numbers, a single image is thrown past it). The first gradient passes through x0, the noise
+    being a constant, the second through nothing.
 
     Args:
         mean: (C, h, w) of the class's real latents.
         finished: (M, C, h, w) of the class, which count for K and stay as they are.
         scale: of the spreading.
-        mean_scale: of the mean.
+        mean_scale: in [0, 1], of the way to the real mean.
         steps: in which it acts.
         epsilon: keeps the determinant finite where images are alike.
     """
@@ -326,7 +328,7 @@ def diversity(
 
     def push(state: StepState) -> StepState:
         off = state.x.mean(dim=0) - state.alpha**0.5 * mean
-        gradient = scale * _gradient_by_x0(state, crowding) + mean_scale * 2 * off / len(state.x)
+        gradient = scale * _gradient_by_x0(state, crowding) + mean_scale * off
         return state.with_mean(state.mean - gradient)
 
     return Guide(push, steps=steps)

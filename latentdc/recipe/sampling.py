@@ -127,7 +127,7 @@ class DiversitySettings(GuideSettings):
     """CGS.
 
     Attributes:
-        mean_scale: of what holds the mean of the images at the real one.
+        mean_scale: share of the way to the real mean that a step leads that of the images.
         epsilon: keeps the determinant finite.
     """
 
@@ -254,6 +254,8 @@ class Sampling:
             section, _, key = name.partition(".")
             value = getattr(getattr(self, section), key)
             require(value >= least, f"sampling.{name} is at least {least:g}, got {value}.")
+        share = self.diversity.mean_scale
+        require(share <= 1, f"sampling.diversity.mean_scale is a share in [0, 1], got {share}.")
         epochs = self.influence.epochs
         require(
             bool(epochs) and min(epochs) >= 0,

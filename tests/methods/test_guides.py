@@ -226,9 +226,18 @@ def test_spreading_and_the_mean_are_cgss():
         rows = F.normalize(torch.cat([x0, finished]).flatten(1), dim=1)
         off = x.mean(dim=0) - before.alpha**0.5 * mean
         kernel = rows @ rows.T + 0.05 * torch.eye(4)
-        return -0.1 * kernel.logdet() + 0.2 * off.square().sum()
+        return -0.1 * kernel.logdet() + 0.2 * len(x) / 2 * off.square().sum()
 
     torch.testing.assert_close(after.mean, before.mean - slope(loss, before.x))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_step_leads_the_mean_a_share_of_the_way(count):
+    x, mean = draw(1, count=count), draw(3, count=1)[0]
+    state = StepState(x, x, torch.zeros_like(x), 0.1, 2, SCHEDULE).with_mean(x)
+    after = guides.diversity(mean, draw(4, count=0), 0.0, 0.3, None).correct(state)
+    way = state.alpha**0.5 * mean - x.mean(dim=0)
+    torch.testing.assert_close((after.mean - x).mean(dim=0), 0.3 * way)
 
 
 @pytest.mark.parametrize("order", [1, -1])

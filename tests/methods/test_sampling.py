@@ -365,6 +365,7 @@ def test_what_the_context_lacks_is_refused_first(lacking, monkeypatch):
         ({"influence": {"epochs": []}}, "those of a training"),
         ({"transport": {"epsilon": 0}}, "transport.epsilon is at least"),
         ({"select": {"kind": "learnability"}}, r"name their set in sampling\.learnability\.start"),
+        ({"diversity": {"mean_scale": 1.5}}, r"a share in \[0, 1\], got 1.5"),
         ({"learnability": {"scale": 1}}, r"name their set in sampling\.learnability\.start"),
     ],
 )
