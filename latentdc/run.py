@@ -116,10 +116,11 @@ def run(
     if synthetic is None:
         began = time.perf_counter()
         synthetic = make(kept, parts.prior, recipe.settings, context)
+        seconds = round(time.perf_counter() - began, 4)
+        require_set(synthetic, recipe.method.kind, parts.train.class_names, recipe.ipc)
         told = recipe.matches or "seconds" in synthetic.provenance
         if context.on_step is not None and not told:
-            context.on_step({"step": 0, "seconds": round(time.perf_counter() - began, 4)})
-        require_set(synthetic, recipe.method.kind, parts.train.class_names, recipe.ipc)
+            context.on_step({"step": 0, "seconds": seconds})
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
         facts = {**facts, **synthetic.provenance}
         synthetic = replace(synthetic, whitening=seen, provenance=facts)

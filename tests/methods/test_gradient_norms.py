@@ -35,6 +35,6 @@ def test_gradients_follow_the_memory_that_is_free(monkeypatch, capsys):
     monkeypatch.setattr(gradient_norms, "STUDENTS", 1)
     whole = norm(2, "x0")
     assert "memory: fast" in capsys.readouterr().out
-    monkeypatch.setattr("latentdc.methods.matching.free_bytes", lambda device: 10_000_000)
+    monkeypatch.setattr("latentdc.methods.decode.free_bytes", lambda device: 10_000_000)
     assert norm(2, "x0") == pytest.approx(whole, rel=1e-4)
     assert "memory: low" in capsys.readouterr().out
