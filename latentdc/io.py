@@ -367,17 +367,23 @@ def save_tensors(
     write_bytes(path, safetensors.torch.save(dict(tensors), header))
 
 
-def load_tensors(path: Path) -> "dict[str, Tensor]":
+def load_tensors(path: Path, *, foreign: bool = False) -> "dict[str, Tensor]":
     """The tensors that `save_tensors` wrote, on the CPU; large ones are mapped from the file.
+
+    Args:
+        path: of the file.
+        foreign: whether a file of safetensors' own writer will do, which has no checksum.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
         ValueError: it is not as it was written.
     """
-    return load_with_metadata(path)[0]
+    return load_with_metadata(path, foreign=foreign)[0]
 
 
-def load_with_metadata(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]":
+def load_with_metadata(
+    path: Path, *, foreign: bool = False
+) -> "tuple[dict[str, Tensor], dict[str, str]]":
     """Tensors and metadata that `save_tensors` wrote; raises as `load_tensors`."""
     from safetensors import SafetensorError, safe_open
 
@@ -388,6 +394,8 @@ def load_with_metadata(path: Path) -> "tuple[dict[str, Tensor], dict[str, str]]"
             header = dict(file.metadata() or {})
     except SafetensorError as error:
         raise ValueError(f"it is cut off or no safetensors file: {error}") from error
+    if foreign and not header:
+        return tensors, header
     if header.pop(_CHECKSUM, None) != checksum(tensors, _about(path, header)):
         raise ValueError(_DAMAGED)
     return tensors, header

@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
 
 from latentdc.images import load_whitening
-from latentdc.io import read_json
+from latentdc.io import load_tensors, read_json, require_file, save_tensors
 from latentdc.synthetic import folder as layout
 
 LARGEST = 4096  # pixels along a side of an image
@@ -93,7 +92,7 @@ def read_set(folder: Path) -> dict[str, Any]:
         if not isinstance(provenance, dict):
             raise ValueError(f"it holds a {type(provenance).__name__}, not facts by their names")
     with layout.reading(folder / layout.LATENTS):  # float images take the place of the PNGs
-        tensors = safetensors.torch.load_file(folder / layout.LATENTS)
+        tensors = load_tensors(folder / layout.LATENTS, foreign=True)
         fields |= _checked(tensors, images)
     if (folder / layout.WHITENING).is_file():
         with layout.reading(folder / layout.WHITENING):
@@ -104,6 +103,9 @@ def read_set(folder: Path) -> dict[str, Any]:
 def _read_rows(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """The samples, labels and class names that `write_rows` wrote."""
     paths = layout.shards(folder)
+    for path in paths:
+        with layout.reading(path):
+            require_file(path)
     with layout.reading(paths[0]):
         of = int(paths[0].stem.rpartition("-")[2])
         if len(paths) != of:
@@ -184,8 +186,7 @@ def _size(samples: Tensor) -> str:
 
 def write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
     """Write what rows do not hold, of which `TENSORS` are the names."""
-    # As bytes: safetensors' own writer does not raise OSError when the disk is full.
-    (folder / layout.LATENTS).write_bytes(safetensors.torch.save(tensors))
+    save_tensors(folder / layout.LATENTS, tensors)
 
 
 def _checked(tensors: dict[str, Any], images: Tensor) -> dict[str, Any]:

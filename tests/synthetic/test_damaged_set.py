@@ -178,7 +178,7 @@ def test_a_file_without_permission_is_not_called_damaged(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", str(tmp_path / "set" / LATENTS))
 
-    monkeypatch.setattr(safetensors.torch, "load_file", refuse)
+    monkeypatch.setattr(safetensors, "safe_open", refuse)
     with pytest.raises(PermissionError):
         SyntheticSet.from_pretrained(tmp_path / "set")
 
