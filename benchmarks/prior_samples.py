@@ -109,7 +109,7 @@ def main() -> None:
         protocol = load_protocol("quick", students=["convnet3@32"], seeds=1)
         for name, each in sets.items():
             (result,) = evaluate_sets(each, test, protocol, normalization=normalization)
-            print(f"{100 * result.mean:5.1f} %  of test images by convnet3@32 that learned from {name}")
+            print(f"{100 * result.mean:5.1f} %  right by a convnet3@32 that learned from {name}")
 
 
 def _first(labels: Tensor, count: int) -> Tensor:
