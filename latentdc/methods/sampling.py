@@ -125,8 +125,9 @@ def _sample_classes(
         began = time.perf_counter()
         if turn < len(left):
             z = sampler.sample(left[turn], finished)
-            for (label, _), image in zip(left[turn], z, strict=True):
-                finished[label] = torch.cat([finished[label], image[None]])
+            labels = torch.tensor([label for label, _ in left[turn]], device=z.device)
+            for label in labels.unique().tolist():
+                finished[label] = torch.cat([finished[label], z[labels == label]])
         if context.on_step is not None:
             context.on_step({"step": done, "seconds": round(time.perf_counter() - began, 4)})
         done += sum(size[turn] for size in sizes if turn < len(size))
