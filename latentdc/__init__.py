@@ -42,12 +42,16 @@ if TYPE_CHECKING:
     from latentdc.recipe import Select as Select
     from latentdc.recipe import Selection as Selection
     from latentdc.recipe.protocol import EvalProtocol as EvalProtocol
+    from latentdc.results.compare import Comparison as Comparison
+    from latentdc.results.compare import compare as compare
     from latentdc.results.result import Result as Result
+    from latentdc.results.result import Results as Results
     from latentdc.synthetic.synthetic_set import SyntheticSet as SyntheticSet
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Comparison": "latentdc.results.compare:Comparison",
     "Context": "latentdc.methods.context:Context",
     "Coreset": "latentdc.prune.coreset:Coreset",
     "Data": "latentdc.recipe:Data",
@@ -62,6 +66,7 @@ _HOME = {
     "Prune": "latentdc.recipe:Prune",
     "Rded": "latentdc.recipe:Rded",
     "Result": "latentdc.results.result:Result",
+    "Results": "latentdc.results.result:Results",
     "RuleSettings": "latentdc.recipe:RuleSettings",
     "Sampling": "latentdc.recipe:Sampling",
     "Scorer": "latentdc.recipe:Scorer",
@@ -70,6 +75,7 @@ _HOME = {
     "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
     "build_objective": "latentdc.objectives.build:build_objective",
     "choose_coreset": "latentdc.prune.prune:choose_coreset",
+    "compare": "latentdc.results.compare:compare",
     "evaluate_sets": "latentdc.evaluate.evaluate:evaluate_sets",
     "in_folder": "latentdc.checkpoint:in_folder",
     "load_prior": "latentdc.priors.load:load_prior",

@@ -39,7 +39,7 @@ from latentdc.prune.scorers import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
 from latentdc.published import without_paths
 from latentdc.recipe import METHODS, Recipe
-from latentdc.results.result import RESULTS, Result, save, to_json
+from latentdc.results.result import RESULTS, Results, save, to_json
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CHECKPOINTS, CORESET, GRID, SET, claim_folder
 from latentdc.synthetic import SyntheticSet
@@ -58,7 +58,7 @@ def run(
     *,
     trainings: Path | None = None,
     scores: Path | None = None,
-) -> list[Result]:
+) -> Results:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
 
     What can be refused is refused before anything is scored, trained or written.
@@ -131,7 +131,7 @@ def run(
             synthetic = SyntheticSet.from_pretrained(folder / SET)
     if accelerator.is_main_process and synthetic.kind == "images":
         _keep_grid(synthetic, folder)
-    results: list[Result] = []
+    results = Results()
     if recipe.evaluate.rows:
         if recipe.evaluate.learned_lr:
             protocol = protocol.with_learned_lr(synthetic.learned_lr)
@@ -425,7 +425,7 @@ def _keep_grid(synthetic: SyntheticSet, folder: Path) -> None:
         write_bytes(folder / GRID, grid)
 
 
-def _publish(synthetic: SyntheticSet, results: list[Result], recipe: Recipe, folder: Path) -> None:
+def _publish(synthetic: SyntheticSet, results: Results, recipe: Recipe, folder: Path) -> None:
     """Write and print the table, name the files, push the set if the recipe asks for it."""
     if results:
         save(folder / RESULTS, results)

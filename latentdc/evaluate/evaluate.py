@@ -28,7 +28,7 @@ from latentdc.ranks import warn
 from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import nearest
 from latentdc.recipe.protocol import EvalProtocol
-from latentdc.results.result import Result
+from latentdc.results.result import Result, Results
 from latentdc.runtime import this_machine, with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
@@ -110,7 +110,7 @@ def evaluate_sets(
     train: Dataset | None = None,
     trainings: Path | None = None,
     accelerator: Accelerator | None = None,
-) -> list[Result]:
+) -> Results:
     """Train every student of the protocol on each set, once per seed, and test it.
 
     `score_sets` takes the same as a `Setting`, which can be told of every step (`on_step`). All
@@ -166,7 +166,7 @@ def score_sets(
     *,
     ipc: int | None = None,
     labels: Path | None = None,
-) -> list[Result]:
+) -> Results:
     """What `evaluate_sets` does.
 
     Args:
@@ -204,7 +204,7 @@ def score_sets(
         "preprocessing": as_read_back(setting.normalization.facts()),
         "machine": asdict(this_machine(setting.accelerator)),
     }
-    results = []
+    results = Results()
     for name, candidate in sets.items():
         one = drawn(candidate, 0)
         facts = own_label_facts(one) if labelling is None else labelling.facts(hashes[name], one)

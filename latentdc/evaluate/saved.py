@@ -21,7 +21,7 @@ from latentdc.prune.coreset import Coreset
 from latentdc.ranks import warn
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.protocol import EvalProtocol
-from latentdc.results.result import EVALUATION, merge
+from latentdc.results.result import EVALUATION, Results, merge
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CORESET
 from latentdc.synthetic.open import Place, open_set, row_names
@@ -82,7 +82,7 @@ def score_saved(
             for row in set(rows) & set(OF_CORESET):
                 warn(f"the row {row!r} is left out: {unshared}.")
             rows = [row for row in rows if row not in OF_CORESET]
-    results = []
+    results = Results()
     for protocol in protocols:
         for group in _alike(sets, recipe):
             one, scored = next(iter(group.values())), protocol

@@ -60,35 +60,33 @@ def _parser() -> argparse.ArgumentParser:
 def _compare(options: argparse.Namespace) -> None:
     cli.one_process("latentdc compare")
     kind, path = _place(options.output, options.format)
-    from latentdc.results.comparison import FORMATS, require_choices
-    from latentdc.results.runs import read_runs
+    from latentdc.results.compare import compare
 
-    frame, value = read_runs(options.runs), "top5" if options.top5 else "accuracy"
-    require_choices(frame, options.against, value)
+    found = compare(*options.runs, against=options.against, top5=options.top5)
     if kind == "html":
         from latentdc.report.page import write
 
-        write(path, options.runs, against=options.against, value=value)
+        write(path, options.runs, against=found.against, value=found.value)
         print(f"report: {path}")
         if not options.figure:
             return  # the page has its own
     else:
-        text = FORMATS[kind](frame, options.against, value)
+        text = found.to(kind)
         write_text(path, text + "\n")
         print(f"{on_terminal(text)}\n\ntables: {path}")
-    try:
-        from latentdc.results.frontier import save_frontier
+    from latentdc.results.frontier import draw_frontier, save_figure
 
-        pictures = [path.with_suffix(f".{figure}") for figure in options.figure or ["png"]]
-        panels = save_frontier(pictures, frame, value)
+    try:
+        figure = draw_frontier(found.frame, found.value)
     except ImportError:
         print('no picture: it needs matplotlib (pip install ".[plots]").')
         return
-    print(
-        f"picture: {', '.join(map(str, pictures))}"
-        if panels
-        else "no picture: the bytes of no set are known."
-    )
+    if figure is None:
+        print("no picture: the bytes of no set are known.")
+        return
+    pictures = [path.with_suffix(f".{kind}") for kind in options.figure or ["png"]]
+    save_figure(pictures, figure)
+    print(f"picture: {', '.join(map(str, pictures))}")
 
 
 def _place(output: Path, kind: str | None) -> tuple[str, Path]:

@@ -1,53 +1,13 @@
-"""Results as a pandas frame, and the one way in which a mean and its deviation are written."""
+"""Frames of results by seed, and the one way in which a mean and its deviation are written."""
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 import pandas as pd
 
-from latentdc.results.result import Result, deviation
+from latentdc.results.result import deviation
 
 UNSEEN = "unseen"  # the column of the mean over several students that no distillation used
-
-
-def to_frame(results: Iterable[Result]) -> pd.DataFrame:
-    """A row for each training: what it is of, its seed, the hash of its set, and its accuracies.
-
-    Facts of the machine have columns `machine.*`; `preprocessing` and `settings`, of the protocol,
-    are JSON text.
-    """
-    rows = []
-    for order, result in enumerate(results):
-        protocol_hash, test, preprocessing = result.conditions
-        shared = {
-            "result": order,
-            "set": result.set,
-            "run": result.run,
-            "ipc": result.ipc,
-            "classes": result.classes,
-            "counts": result.counts or "",
-            "student": result.student,
-            "unseen": result.unseen,
-            "protocol": result.protocol,
-            "protocol_hash": protocol_hash,
-            "steps": result.steps,
-            "data": result.data,
-            "test": test,
-            "preprocessing": preprocessing,
-            "settings": json.dumps(result.settings, sort_keys=True),
-            "labels": result.labels.get("source", "hard"),
-            "bytes": result.bytes,
-            "seconds": result.seconds,
-            **{f"machine.{key}": value for key, value in result.machine.items()},
-        }
-        top5: Sequence[float | None] = result.top5 or [None] * len(result.accuracies)
-        for seed, values in enumerate(zip(result.hashes, result.accuracies, top5, strict=True)):
-            rows.append({**shared, "seed": seed, **dict(zip(VALUES, values, strict=True))})
-    return pd.DataFrame(rows)
-
-
-VALUES = ("hash", "accuracy", "top5")  # of one training
 
 
 def by_seed(frame: pd.DataFrame, students: Sequence[str], value: str = "accuracy") -> list[float]:

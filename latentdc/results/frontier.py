@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,6 +12,9 @@ from latentdc.plain_text import in_picture
 from latentdc.results.comparison import columns, groups_of, lines_of, size_of
 from latentdc.results.frame import by_seed
 from latentdc.results.result import deviation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MARKS = "osD^vP*X"
 
@@ -29,29 +32,25 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[int]:
     return kept
 
 
-def save_frontier(
-    paths: Path | Sequence[Path], frame: pd.DataFrame, value: str = "accuracy"
-) -> int:
-    """Draw a panel for each protocol (rows) and student (columns), whole or not at all.
+def draw_frontier(frame: pd.DataFrame, value: str = "accuracy") -> "Figure | None":
+    """A panel for each protocol (rows) and student (columns).
 
     Error bars are sample standard deviations over seeds, as in the tables. Sets whose bytes are not
     known are left out.
 
     Args:
-        paths: of the same picture, as PNG, PDF or SVG by their endings.
         frame: of `read_runs`.
         value: `accuracy` or `top5`.
 
     Returns:
-        Panels that were drawn; without any there is no picture.
+        The figure; None where the bytes of no set are known.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     known = frame[frame.groupby(["name", "ipc"])["bytes"].transform("max") > 0]
     drawn = [(group, columns(group)) for _, group in groups_of(known, value)]
     if not drawn:
-        return 0
+        return None
     wide = max(len(named) for _, named in drawn)
     figure = Figure(figsize=(2.9 * wide + 0.6, 3.1 * len(drawn) + 0.4), layout="constrained")
     axes = figure.subplots(len(drawn), wide, squeeze=False)
@@ -76,12 +75,18 @@ def save_frontier(
     figure.legend(
         found.values(), found.keys(), loc="outside lower center", ncols=min(6, len(found))
     )
-    for path in [paths] if isinstance(paths, Path) else paths:
+    return figure
+
+
+def save_figure(paths: Sequence[Path], figure: "Figure") -> None:
+    """Write a picture as PNG, PDF or SVG by the endings of the paths, whole or not at all."""
+    from matplotlib import rc_context
+
+    for path in paths:
         kind = path.suffix.removeprefix(".")
         dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # same data, same file
         with writing(path) as part, rc_context({"svg.hashsalt": "latentdc"}):
             figure.savefig(part, format=kind, dpi=130, metadata=dated.get(kind))
-    return sum(len(named) for _, named in drawn)
 
 
 def _panel(

@@ -10,16 +10,20 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latentdc.errors import InputError
 from latentdc.io import as_read_back, locked, read_json, write_json
 from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import show
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 VERSION = 5  # of files; no released version wrote another one
 RESULTS, EVALUATION = "results.json", "evaluation.json"  # of a run, and of later evaluations
 # What reading a file can raise whose values are anything that JSON has.
+VALUES = ("hash", "accuracy", "top5")  # of one training
 _UNFIT = (
     ArithmeticError,
     AttributeError,
@@ -118,6 +122,47 @@ class Result:
         )
 
 
+class Results(list[Result]):
+    """What a run, a sweep, an evaluation or a file of results gives: a list of `Result`."""
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each training: what it is of, its seed, the hash of its set, its accuracies.
+
+        Facts of the machine have columns `machine.*`; `preprocessing` and `settings`, of the
+        protocol, are JSON text.
+        """
+        import pandas as pd
+
+        rows = []
+        for order, result in enumerate(self):
+            protocol_hash, test, preprocessing = result.conditions
+            shared = {
+                "result": order,
+                "set": result.set,
+                "run": result.run,
+                "ipc": result.ipc,
+                "classes": result.classes,
+                "counts": result.counts or "",
+                "student": result.student,
+                "unseen": result.unseen,
+                "protocol": result.protocol,
+                "protocol_hash": protocol_hash,
+                "steps": result.steps,
+                "data": result.data,
+                "test": test,
+                "preprocessing": preprocessing,
+                "settings": json.dumps(result.settings, sort_keys=True),
+                "labels": result.labels.get("source", "hard"),
+                "bytes": result.bytes,
+                "seconds": result.seconds,
+                **{f"machine.{key}": value for key, value in result.machine.items()},
+            }
+            top5: Sequence[float | None] = result.top5 or [None] * len(result.accuracies)
+            for seed, values in enumerate(zip(result.hashes, result.accuracies, top5, strict=True)):
+                rows.append({**shared, "seed": seed, **dict(zip(VALUES, values, strict=True))})
+        return pd.DataFrame(rows)
+
+
 def deviation(values: Sequence[float]) -> float | None:
     """Sample standard deviation (divided by n - 1), None for a single value."""
     return statistics.stdev(values) if len(values) > 1 else None
@@ -128,7 +173,7 @@ def save(path: Path, results: Iterable[Result]) -> None:
     write_json(path, to_json(results))
 
 
-def merge(path: Path, results: Iterable[Result]) -> list[Result]:
+def merge(path: Path, results: Iterable[Result]) -> Results:
     """Add results to a file, in the place of those that are of the same student on the same set.
 
     Two sets of one name and different contents stand side by side.
@@ -141,17 +186,17 @@ def merge(path: Path, results: Iterable[Result]) -> list[Result]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path, wait=True):
-        known = load(path) if path.exists() else []
+        known: list[Result] = load(path) if path.exists() else []
         for result in from_json(to_json(results)):
             again = [place for place, old in enumerate(known) if result.is_again(old)]
             known = [old for place, old in enumerate(known) if place not in again[1:]]
             at = again[0] if again else len(known)
             known[at : at + 1] = [result]
         save(path, known)
-    return known
+    return Results(known)
 
 
-def load(path: Path) -> list[Result]:
+def load(path: Path) -> Results:
     """The results of a file, whose accuracies and means fit each other.
 
     Raises:
@@ -184,7 +229,7 @@ def _row(result: Result) -> dict[str, Any]:
     return row if result.top5 is None else row | {"top5_mean": statistics.fmean(result.top5)}
 
 
-def from_json(content: Mapping[str, Any]) -> list[Result]:
+def from_json(content: Mapping[str, Any]) -> Results:
     """The results that `to_json` wrote.
 
     Raises:
@@ -199,7 +244,7 @@ def from_json(content: Mapping[str, Any]) -> list[Result]:
     results = [_result(row, protocols) for row in rows]
     if any(one.is_again(other) for n, one in enumerate(results) for other in results[:n]):
         raise ValueError("a result stands there twice")
-    return results
+    return Results(results)
 
 
 # Kinds and least values of what a file holds.

@@ -8,8 +8,7 @@ import pandas as pd
 
 from latentdc.errors import InputError
 from latentdc.recipe import BASELINES
-from latentdc.results.frame import to_frame
-from latentdc.results.result import EVALUATION, RESULTS, Result, load
+from latentdc.results.result import EVALUATION, RESULTS, Result, Results, load
 
 
 @dataclass
@@ -65,8 +64,10 @@ def _agree(one: Sequence[object], other: Sequence[object]) -> bool:
     return all(a == b for a, b in zip(one, other, strict=False))
 
 
-def read_runs(given: Iterable[str]) -> pd.DataFrame:
-    """`to_frame` of the results of runs, sweeps and files, with the columns `name` and `origin`.
+def read_runs(given: Iterable[str | Path | Sequence[Result]]) -> pd.DataFrame:
+    """`to_frame` of results, with the columns `name` and `origin`.
+
+    Given are folders of runs and sweeps, files of results, or results that lie in no file.
 
     A baseline that several runs share has one name. `origin` is the run that a result is of.
 
@@ -74,8 +75,8 @@ def read_runs(given: Iterable[str]) -> pd.DataFrame:
         InputError: nothing to read, or a file that is none of ours.
     """
     lines: list[_Line] = []
-    for path in dict.fromkeys(path for name in given for path in _files(Path(name).expanduser())):
-        for line in _lines(path):
+    for path, results in _opened(given).items():
+        for line in _lines(path, results):
             same = next((known for known in lines if known.is_of(line)), None)
             if same is None:
                 lines.append(line)
@@ -88,7 +89,7 @@ def read_runs(given: Iterable[str]) -> pd.DataFrame:
             "are not empty."
         )
     _name_apart(lines)
-    frame = to_frame(result for line in lines for result in line.results)
+    frame = Results(result for line in lines for result in line.results).to_frame()
     names = [line.name for line in lines for _ in line.results]
     origins = [
         (_run_of(file), result.run)
@@ -99,6 +100,17 @@ def read_runs(given: Iterable[str]) -> pd.DataFrame:
         name=[names[number] for number in frame["result"]],
         origin=[origins[number] for number in frame["result"]],
     )
+
+
+def _opened(given: Iterable[str | Path | Sequence[Result]]) -> dict[Path, Sequence[Result]]:
+    """Results by their file; those that lie in none are a run `results 1`, `results 2`, ..."""
+    opened: dict[Path, Sequence[Result]] = {}
+    for place, one in enumerate(given, start=1):
+        if isinstance(one, str | Path):
+            opened |= {file: load(file) for file in _files(Path(one).expanduser())}
+        else:
+            opened[Path(f"results {place}") / RESULTS] = one
+    return opened
 
 
 def _files(path: Path) -> list[Path]:
@@ -112,10 +124,10 @@ def _files(path: Path) -> list[Path]:
     return [file.resolve() for file in files]
 
 
-def _lines(path: Path) -> list[_Line]:
-    """The lines of one file."""
+def _lines(path: Path, results: Sequence[Result]) -> list[_Line]:
+    """The lines of the results of one file."""
     lines: dict[tuple[object, ...], _Line] = {}
-    for result in load(path):
+    for result in results:
         counts = None if result.set not in BASELINES else result.counts
         key = (result.set, result.run, result.ipc, result.hashes[0], counts, result.conditions)
         line = lines.setdefault(key, _Line([], [], ""))

@@ -6,8 +6,8 @@ import pandas as pd
 
 from latentdc.plain_text import aligned_table, in_markdown, markdown_table
 from latentdc.recipe.labels import OWN
-from latentdc.results.frame import UNSEEN, by_seed, over_seeds, percent, to_frame, unseen_students
-from latentdc.results.result import Result
+from latentdc.results.frame import UNSEEN, by_seed, over_seeds, percent, unseen_students
+from latentdc.results.result import Result, Results
 
 MANY = 100  # classes from which publications report top-5 beside top-1
 
@@ -32,7 +32,7 @@ def _cells(results: Sequence[Result]) -> list[list[str]]:
     last column holds the mean of the unseen ones; a data set of many classes has a column of top-5
     beside each student's.
     """
-    frame = to_frame(results)
+    frame = Results(results).to_frame()
     table = ["ipc", "protocol", "protocol_hash", "test", "preprocessing", "counts"]
     tables = frame.groupby(table, sort=False, dropna=False)
     frame["table"] = tables.ngroup()

@@ -13,8 +13,8 @@ from latentdc.io import write_text, writing
 from latentdc.plain_text import in_picture, markdown_table
 from latentdc.recipe import BASELINES
 from latentdc.results.comparison import to_markdown as compared
-from latentdc.results.frame import over_seeds, percent, to_frame
-from latentdc.results.result import RESULTS, Result, save
+from latentdc.results.frame import over_seeds, percent
+from latentdc.results.result import RESULTS, Result, Results, save
 from latentdc.results.tables import to_markdown
 from latentdc.sweep.run import cell_results, cell_stages, is_finished
 from latentdc.sweep.spec import Axis, Cells, Point, Sweep, cell_folder, shared_runs
@@ -23,7 +23,7 @@ _FIXED = ("random", "full")  # rows that do not depend on the cell
 _PANEL = (3.4, 2.7)  # inches
 _LEGEND = 1.3
 
-Results = Mapping[Point, Sequence[Result]]
+ByPoint = Mapping[Point, Sequence[Result]]
 
 
 def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
@@ -70,7 +70,7 @@ def of_cell(results: Sequence[Result], student: str) -> Result | None:
     return next((r for r in results if (r.set, r.student) == (name, student)), None)
 
 
-def table(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results) -> str:
+def table(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint) -> str:
     """A table for each student, baselines that all cells share, and what the numbers are.
 
     The last axis runs across; a single axis runs down, and students across. `wanted` are all points
@@ -94,7 +94,7 @@ def table(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results) -
     return "\n".join(lines)
 
 
-def _unfinished(wanted: Sequence[Point], results: Results) -> str:
+def _unfinished(wanted: Sequence[Point], results: ByPoint) -> str:
     missing = sum(point not in results for point in wanted)
     return f"\n{missing} of {len(wanted)} cells are not finished." if missing else ""
 
@@ -108,7 +108,7 @@ def _without(sweep: Sweep, point: Point, *more: str) -> Point:
     return tuple(name for axis, name in names if axis not in (sweep.over, *more))
 
 
-def pool(sweep: Sweep, results: Results) -> tuple[dict[str, Axis], Results]:
+def pool(sweep: Sweep, results: ByPoint) -> tuple[dict[str, Axis], ByPoint]:
     """Axes without the one of repetitions, and the results of its cells as one.
 
     Seconds are their mean.
@@ -138,7 +138,7 @@ def _pooled(several: Sequence[Result], run: str) -> Result:
     )
 
 
-def _against(sweep: Sweep, results: Results) -> str:
+def _against(sweep: Sweep, results: ByPoint) -> str:
     """For each combination of the other axes, tables of accuracies and of paired differences.
 
     A training is named by its repetition and its student's seed, and paired by both.
@@ -154,7 +154,7 @@ def _against(sweep: Sweep, results: Results) -> str:
             elif result.set == "random":
                 kept.append(replace(result, seconds=None))
         if kept:
-            frame = to_frame(kept)
+            frame = Results(kept).to_frame()
             repetition = names.get(sweep.over or "", "")
             frame["seed"] = [f"{repetition}/{seed}" for seed in frame["seed"]]
             frames.setdefault(_without(sweep, point, axis), []).append(frame)
@@ -193,7 +193,7 @@ def _stages(sweep: Sweep, known: Mapping[Point, Mapping[str, float]]) -> str:
 # ---- One grid for all axes ----
 
 
-def _of_one_axis(results: Results) -> list[Result]:
+def _of_one_axis(results: ByPoint) -> list[Result]:
     """The cells' own rows by their names, then their baselines, each of the same images once.
 
     A baseline of which cells have different images is named after the cells as well.
@@ -215,7 +215,7 @@ def _of_one_axis(results: Results) -> list[Result]:
     return own
 
 
-def _grid(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, student: str) -> str:
+def _grid(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint, student: str) -> str:
     *leading, last = axes
     across = [name for name in axes[last] if any(point[-1] == name for point in wanted)]
     rows = [[*leading, *across]]
@@ -265,7 +265,7 @@ def _captions(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: Results, path: Path) -> bool:
+def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint, path: Path) -> bool:
     """Draw a panel for each combination of all axes but the last two, with a curve for each name.
 
     The curves are those of the axis before the last. They are the first student's accuracies with

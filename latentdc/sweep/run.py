@@ -24,7 +24,7 @@ from latentdc.prune.score import score_dataset
 from latentdc.prune.select import most_kept
 from latentdc.ranks import warn
 from latentdc.recipe import Data, Recipe
-from latentdc.results.result import RESULTS, Result, load
+from latentdc.results.result import RESULTS, Results, load
 from latentdc.run import run
 from latentdc.run_folder import METRICS, SET, check_folder
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
@@ -123,13 +123,13 @@ def is_finished(recipe: Recipe, folder: Path) -> bool:
     return bool(marked == identity(recipe)) and complete
 
 
-def cell_results(folder: Path) -> list[Result]:
+def cell_results(folder: Path) -> Results:
     """Of a finished cell, with the time of its distillation; empty where it evaluates nothing."""
     path = folder / RESULTS
     if not path.is_file():
-        return []
+        return Results()
     took = cell_stages(folder)
-    return [replace(result, seconds=sum(took.values()) or None) for result in load(path)]
+    return Results(replace(one, seconds=sum(took.values()) or None) for one in load(path))
 
 
 def cell_stages(folder: Path) -> dict[str, float]:

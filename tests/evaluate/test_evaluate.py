@@ -54,6 +54,7 @@ def test_there_is_a_result_for_each_student_with_an_accuracy_for_each_seed(train
         assert (one.protocol_hash, one.test) == (TWO.hash, set_hash(TEST))
         assert (one.ipc, one.classes, one.counts, one.data) == (4, 3, None, "stripes")
     assert results == evaluate_sets(data, TEST, TWO, **OPTIONS)
+    assert list(results.to_frame()["accuracy"]) == [x for one in results for x in one.accuracies]
 
 
 def test_epochs_are_counted_on_the_first_set_that_is_no_baseline():

@@ -7,12 +7,15 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+import latentdc
 from latentdc import cli
+from latentdc.errors import InputError
 from latentdc.recipe.labels import Labels, Teacher
 from latentdc.results.__main__ import main
 from latentdc.results.comparison import FORMATS, groups_of, paired_difference, to_markdown
-from latentdc.results.frame import by_seed, to_frame, unseen_students
-from latentdc.results.frontier import frontier, save_frontier
+from latentdc.results.frame import by_seed, unseen_students
+from latentdc.results.frontier import draw_frontier, frontier
+from latentdc.results.result import Results
 from latentdc.results.robustness import (
     augmentation_robust_score,
     label_robust_score,
@@ -37,7 +40,8 @@ def values(frame, student="convnet3@4"):
 
 def test_a_difference_is_paired_by_seed_with_the_standard_error_of_its_mean():
     one, other, single = (
-        to_frame([result(accuracies=each)]) for each in ((0.5, 0.7, 0.9), (0.4, 0.5, 0.6), (0.5,))
+        Results([result(accuracies=each)]).to_frame()
+        for each in ((0.5, 0.7, 0.9), (0.4, 0.5, 0.6), (0.5,))
     )
     found = paired_difference(one, other, ["convnet3@4"])
     differences = [0.1, 0.2, 0.3]
@@ -256,8 +260,8 @@ def test_a_picture_has_a_panel_for_each_student_of_sets_of_known_bytes(tmp_path)
         run(tmp_path / "a", table(None, known, distilled=((0.5, 0.6),))),
         evaluation(tmp_path / "b", table(others=((0.5, 0.6), (0.1, 0.2)))),
     ]
-    assert save_frontier(tmp_path / "picture.png", read_runs(given)) == 1
-    assert save_frontier(tmp_path / "none.png", read_runs(given[1:])) == 0
+    assert len(draw_frontier(read_runs(given)).axes) == 1
+    assert draw_frontier(read_runs(given[1:])) is None
 
 
 @pytest.mark.smoke
@@ -327,6 +331,37 @@ def test_pictures_are_png_pdf_and_svg_and_the_same_for_the_same_data(tmp_path):
         one, again = ((tmp_path / f"{folder}/comparison.{ending}").read_bytes() for folder in "ab")
         assert one.startswith(start) and b"<script>" not in one and one == again
     assert not (tmp_path / "a/comparison.png").exists()
+
+
+def test_compare_gives_in_python_what_the_command_writes(tmp_path, capsys):
+    known = {"all": {"image_bytes": 1000}}
+    given = [run(tmp_path / name, table(None, known, distilled=((0.1, 0.3),))) for name in "ab"]
+    main([*given, "--against", "b", "--format", "text", "--output", str(tmp_path / "out")])
+    capsys.readouterr()
+    found = latentdc.compare(*given, against="b")
+    assert f"{found}\n" == (tmp_path / "out/comparison.txt").read_text()
+    assert found.to_markdown() == found.to("markdown") and "| a | 1 | +0.0" in found.to("markdown")
+    assert list(found.to_frame()["name"]) == ["a", "a", "b", "b"]
+    assert repr(found) == "<Comparison of a, b: print(...), to_frame(), figure()>"
+    pytest.importorskip("matplotlib")
+    assert len(found.figure().axes) == 1
+
+
+def test_compare_takes_results_that_lie_in_no_file(tmp_path):
+    given = table(mine=((0.5, 0.6),), random=((0.2, 0.3),))
+    found = latentdc.compare(given, run(tmp_path / "b", table(distilled=((0.1, 0.2),))))
+    assert list(found.to_frame().drop_duplicates("name")["name"]) == ["mine", "random", "b"]
+    with pytest.raises(InputError, match="the bytes of no set are known"):
+        found.figure()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [((), "got none"), ((3,), "got 3"), (([3],), "folders of runs or results of evaluate_sets")],
+)
+def test_compare_refuses_what_holds_no_results(given, message):
+    with pytest.raises(InputError, match=message):
+        latentdc.compare(*given)
 
 
 @pytest.mark.parametrize("content", ["{", '{"rows": [{"set": "x"}]}', '{"version": 5}', "[]"])

@@ -8,8 +8,8 @@ import pytest
 
 from latentdc.errors import InputError
 from latentdc.recipe.labels import Labels, Teacher, Views
-from latentdc.results.frame import by_seed, to_frame
-from latentdc.results.result import from_json, load, merge, save, to_json
+from latentdc.results.frame import by_seed
+from latentdc.results.result import Results, from_json, load, merge, save, to_json
 from tests.results.toys import evaluation, result, run, table
 
 
@@ -21,14 +21,14 @@ def test_mean_and_sample_standard_deviation_are_over_seeds():
 
 
 def test_students_are_averaged_seed_by_seed():
-    frame = to_frame(table(distilled=((0.5, 0.6, 0.7), (0.2, 0.2, 0.8))))
+    frame = Results(table(distilled=((0.5, 0.6, 0.7), (0.2, 0.2, 0.8)))).to_frame()
     assert by_seed(frame, ["convnet3@4", "alexnet@2"]) == pytest.approx([0.35, 0.4, 0.75])
     assert by_seed(frame, ["convnet3@4", "vit"]) == by_seed(frame, []) == []
 
 
 def test_a_frame_has_a_row_for_each_training():
     one = result(accuracies=(0.5, 0.75), top5=(0.8, 0.9), image_bytes=7, labels={"label_bytes": 3})
-    frame = to_frame([one, result("random", (0.25,))])
+    frame = Results([one, result("random", (0.25,))]).to_frame()
     assert list(frame["accuracy"]) == [0.5, 0.75, 0.25] and list(frame["seed"]) == [0, 1, 0]
     assert frame["bytes"][0] == 10 and frame["top5"][1] == 0.9 and frame["top5"].isna()[2]
     assert set(frame["machine.device"]) == {"cpu"} and set(frame["steps"]) == {3}
