@@ -1,4 +1,4 @@
-"""The site of these pages: README and CHANGELOG become pages, pictures come from `assets/`."""
+"""The site of these pages: what lies beside `docs/` becomes a page, pictures come from `assets/`."""
 
 import re
 from pathlib import Path
@@ -8,13 +8,20 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
+PAGES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changes.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what lies beside `docs/`."""
-    for name, source in (("index.md", "README.md"), ("changes.md", "CHANGELOG.md")):
-        text = (ROOT / source).read_text(encoding="utf-8")
-        files.append(File.generated(config, name, content=text.replace("](docs/", "](")))
+    for source, name in PAGES.items():
+        text = (ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")
+        for other, place in PAGES.items():
+            text = text.replace(f"]({other})", f"]({place})")
+        files.append(File.generated(config, name, content=text))
     for picture in sorted((ROOT / "assets").rglob("*.png")):
         name = picture.relative_to(ROOT).as_posix()
         files.append(File.generated(config, name, abs_src_path=str(picture)))
