@@ -1,4 +1,4 @@
-"""The site of these pages: what lies beside `docs/` becomes a page, pictures come from `assets/`."""
+"""The site of these pages, with what lies beside `docs/`; pictures come from `assets/`."""
 
 import re
 from pathlib import Path
