@@ -5,25 +5,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pandas as pd
 
-from latentdc.io import write_text, writing
-from latentdc.plain_text import in_picture, markdown_table
+from latentdc.io import write_text
+from latentdc.plain_text import markdown_table
 from latentdc.recipe import BASELINES
 from latentdc.results.comparison import to_markdown as compared
 from latentdc.results.frame import over_seeds, percent
 from latentdc.results.result import RESULTS, Result, Results, save
 from latentdc.results.tables import to_markdown
-from latentdc.sweep.run import cell_results, cell_stages, is_finished
+from latentdc.sweep.picture import draw
+from latentdc.sweep.run import FIXED, ByPoint, cell_results, cell_stages, is_finished, of_cell
 from latentdc.sweep.spec import Axis, Cells, Point, Sweep, cell_folder, shared_runs
-
-_FIXED = ("random", "full")  # rows that do not depend on the cell
-_PANEL = (3.4, 2.7)  # inches
-_LEGEND = 1.3
-
-ByPoint = Mapping[Point, Sequence[Result]]
 
 
 def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
@@ -61,13 +55,6 @@ def collect(cells: Cells, folder: Path) -> dict[Point, list[Result]]:
         named = [replace(result, run=name) for result in cell_results(target)]
         found |= dict.fromkeys(points, named)
     return {point: found[point] for point in cells if point in found}
-
-
-def of_cell(results: Sequence[Result], student: str) -> Result | None:
-    """Of the set that a cell is about, which is the first row that is no baseline but `kept`."""
-    own = [result for result in results if result.set not in (*_FIXED, "coreset")]
-    name = (own or results)[0].set
-    return next((r for r in results if (r.set, r.student) == (name, student)), None)
 
 
 def table(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint) -> str:
@@ -247,7 +234,7 @@ def _baselines(results: Sequence[Result], student: str) -> list[str]:
         for result in results
         if result.student == student
         and result.set in BASELINES
-        and (result.set in _FIXED or len(alike[result.set, result.protocol_hash]) == 1)
+        and (result.set in FIXED or len(alike[result.set, result.protocol_hash]) == 1)
     }
     return ["; ".join(found.values()) + ".", ""] if found else []
 
@@ -263,63 +250,3 @@ def _captions(results: Sequence[Result]) -> list[str]:
             + ("; in brackets the time of all distillation steps." if timed else ".")
         )
     return lines
-
-
-def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint, path: Path) -> bool:
-    """Draw a panel for each combination of all axes but the last two, with a curve for each name.
-
-    The curves are those of the axis before the last. They are the first student's accuracies with
-    their standard deviation, with gaps where there are none; a second row of panels shows the time
-    of distillation.
-
-    Returns:
-        Whether it was drawn; it needs matplotlib and a finished cell.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    cells = {p: of_cell(found, found[0].student) for p, found in results.items() if found}
-    known = {point: result for point, result in cells.items() if result is not None}
-    if not known:
-        return False
-    panels = list(dict.fromkeys(point[:-2] for point in wanted))
-    timed = any(result.seconds is not None for result in known.values())
-    size = (_PANEL[0] * len(panels) + _LEGEND * (len(axes) > 1), _PANEL[1] * (1 + timed))
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(1 + timed, len(panels), squeeze=False, sharex=True)
-    last = list(axes)[-1]
-    for column, panel in enumerate(panels):
-        for curve in dict.fromkeys(p[-2:-1] for p in wanted if p[:-2] == panel):
-            at = {n: (*panel, *curve, name) for n, name in enumerate(axes[last])}
-            _curve(grid, column, curve, {n: known[p] for n, p in at.items() if p in known})
-        grid[0][column].set_title(in_picture(", ".join(panel)))
-        grid[-1][column].set_xlabel(in_picture(last))
-        grid[-1][column].set_xticks(range(len(axes[last])), [*map(in_picture, axes[last])])
-    grid[0][0].set_ylabel("test accuracy in %")
-    if timed:
-        grid[1][0].set_ylabel("distillation in s")
-        for axis in grid[1]:
-            axis.set_ylim(bottom=0)
-    if len(axes) > 1:
-        curves = grid[0][0].get_legend_handles_labels()
-        figure.legend(*curves, loc="outside right upper", fontsize="small")
-    with writing(path) as part:
-        figure.savefig(part, format="png", dpi=150)
-    return True
-
-
-def _curve(grid: Any, column: int, name: Point, found: Mapping[int, Result]) -> None:
-    """Accuracies of the cells by their place on the last axis, and their times if shown."""
-    grid[0][column].errorbar(
-        list(found),
-        [100 * result.mean for result in found.values()],
-        yerr=[100 * (result.std or 0) for result in found.values()],
-        marker="o",
-        markersize=3,
-        capsize=2,
-        label=in_picture("".join(name)),
-    )
-    if len(grid) > 1:
-        seconds = [result.seconds or 0 for result in found.values()]
-        grid[1][column].plot(list(found), seconds, marker="o", markersize=3)

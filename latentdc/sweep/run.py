@@ -24,12 +24,14 @@ from latentdc.prune.score import score_dataset
 from latentdc.prune.select import most_kept
 from latentdc.ranks import warn
 from latentdc.recipe import Data, Recipe
-from latentdc.results.result import RESULTS, Results, load
+from latentdc.results.result import RESULTS, Result, Results, load
 from latentdc.run import run
 from latentdc.run_folder import METRICS, SET, check_folder
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
 from latentdc.synthetic.folder import PROVENANCE
 
+ByPoint = Mapping[Point, Sequence[Result]]
+FIXED = ("random", "full")  # rows that do not depend on the cell
 MARK = "cell.json"  # names the recipe whose results a finished cell's folder holds
 _ELSEWHERE = ("output", "push", "threads", "processes", "trackers")  # say nothing about the result
 # How cells choose from scores, which is theirs alone.
@@ -130,6 +132,18 @@ def cell_results(folder: Path) -> Results:
         return Results()
     took = cell_stages(folder)
     return Results(replace(one, seconds=sum(took.values()) or None) for one in load(path))
+
+
+def of_cell(results: Sequence[Result], student: str) -> Result | None:
+    """Of the set that a cell is about, which is the first row that is no baseline but `kept`.
+
+    A cell without one is about its first row; None where the student has none.
+    """
+    if not results:
+        return None
+    own = [result for result in results if result.set not in (*FIXED, "coreset")]
+    name = (own or results)[0].set
+    return next((r for r in results if (r.set, r.student) == (name, student)), None)
 
 
 def cell_stages(folder: Path) -> dict[str, float]:

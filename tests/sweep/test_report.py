@@ -2,7 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from latentdc.sweep.report import draw, of_cell, table
+from latentdc.sweep.picture import draw, picture
+from latentdc.sweep.report import table
+from latentdc.sweep.run import of_cell
 from tests.results import toys
 
 AXES = {"rule": {"easy": [], "hard": []}, "kept": {"1 %": [], "10 %": []}}
@@ -104,6 +106,48 @@ def test_a_picture_is_drawn_of_any_number_of_axes(tmp_path, axes, point, seconds
     assert draw(axes, [point], {point: result(seconds, kept=(0.1, 0.2))}, path)
     assert path.read_bytes()[:4] == b"\x89PNG"
     assert not draw(axes, [point], {}, path)
+
+
+def test_the_picture_has_every_student_and_the_random_row_with_the_deviations_of_the_table():
+    pytest.importorskip("matplotlib")
+    cell = result(None, distilled=(0.2, 0.4), random=(0.1, 0.3))
+    figure = picture({"kept": {"1 %": [], "2 %": []}}, [("1 %",), ("2 %",)], {("1 %",): cell})
+    assert [panel.get_ylabel() for panel in figure.axes] == [
+        f"{one.student}\ntest accuracy in %" for one in cell[:2]
+    ]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["distilled", "random images"]
+    (bar,) = figure.axes[0].containers[0].lines[2][0].get_segments()
+    assert (bar[1, 1] - bar[0, 1]) / 2 == pytest.approx(100 * cell[0].std)
+
+
+def test_random_rows_that_differ_between_curves_are_drawn_for_each():
+    pytest.importorskip("matplotlib")
+    axes = {"ipc": {"1": [], "10": []}, "kept": {"1 %": []}}
+    found = {
+        (name, "1 %"): result(None, distilled=(0.5, 0.6), random=(value, value))
+        for name, value in {"1": 0.1, "10": 0.3}.items()
+    }
+    (legend,) = picture(axes, list(found), found).legends
+    told = [text.get_text() for text in legend.get_texts()]
+    assert told == ["1", "10", "random images, 1", "random images, 10"]
+    assert legend.get_title().get_text() == "ipc"
+
+
+@pytest.mark.parametrize("count", [1, 10])
+def test_ticks_and_legend_of_the_picture_are_whole(count):
+    pytest.importorskip("matplotlib")
+    names = {f"a name of some length {number}": [] for number in range(count)}
+    axes = {"curve": names, "last": names}
+    wanted = [(one, other) for one in names for other in names]
+    figure = picture(axes, wanted, dict.fromkeys(wanted, result(None, kept=(0.2, 0.4))))
+    figure.draw_without_rendering()
+    whole = figure.bbox
+    texts = [*figure.axes[-1].get_xticklabels(), *figure.legends[0].get_texts()]
+    for box in (text.get_window_extent() for text in texts):
+        assert whole.x0 <= box.x0 and box.x1 <= whole.x1
+        assert whole.y0 <= box.y0 and box.y1 <= whole.y1
+    assert figure.axes[0].bbox.width > 200
 
 
 def test_names_that_matplotlib_takes_for_mathematics_are_drawn(tmp_path):
