@@ -304,12 +304,12 @@ def use_threads(threads: int | None) -> int:
     """
     if threads is None:
         local = ranks.local_processes()
-        threads = max(1, _cores() // local)
+        threads = max(1, cores() // local)
     torch.set_num_threads(threads)
     return threads
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use; not every system can tell."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -1,18 +1,18 @@
 """The cache of decoded images: from an `EncodedSplit` to a `Dataset`.
 
-A split is decoded once, into a folder of the cache, and read from there: into memory and compared
-with its checksum where the levels take at most `MEMORY_LIMIT` bytes, else memory-mapped and
-compared by size alone, since a checksum would read all that the map leaves on the disk. The
+A split is decoded once, into a folder of the cache, and memory-mapped from there, so that all
+processes of a machine share its pages. Up to `MEMORY_LIMIT` bytes of levels are compared with their
+checksum, more by size alone, since a checksum would read all that the map leaves on the disk. The
 folder's name holds a fingerprint of files, classes, resolution and what decoding does, so that
 changed data are decoded anew. One process decodes, with a progress bar, while the others wait; a
 killed one leaves nothing under a final name.
 """
 
+import hashlib
 import math
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from latentdc import ranks
@@ -83,18 +83,20 @@ def _key(split: EncodedSplit, data: Data) -> str:
 def _decode_into(part: Path, split: EncodedSplit, data: Data) -> None:
     kept: list[int] = []
     hashes: list[int] = []
+    checksum = hashlib.sha256()
     with (part / _LEVELS).open("wb") as images:
         for row, result in enumerate(split.decode(data.resolution)):
             if isinstance(result, str) and data.unreadable == "skip":
                 continue
             levels, hash_ = split.require(row, result, " or leave it out: data.unreadable=skip")
-            images.write(levels.tobytes())
+            images.write(levels.data)
+            checksum.update(levels.data)
             kept.append(row)
             hashes.append(hash_)
     labels = split.labels[torch.tensor(kept, dtype=torch.int64)]
     require_members(labels, split.class_names, split.name)
     samples = {"labels": labels, "hashes": torch.tensor(hashes)}
-    save_tensors(part / _SAMPLES, samples, {"images": file_hash(part / _LEVELS)})
+    save_tensors(part / _SAMPLES, samples, {"images": checksum.hexdigest()})
 
 
 def _read(home: Path, split: EncodedSplit, resolution: int) -> Dataset:
@@ -117,8 +119,7 @@ def _levels(path: Path, shape: tuple[int, int, int, int], written: dict[str, str
     size = path.stat().st_size
     if size != math.prod(shape):
         raise ValueError(f"{path.name} has {size} bytes and not {math.prod(shape)}")
-    if size > MEMORY_LIMIT:  # whose bytes are not compared
-        return MappedImages.open(path, shape)
-    if file_hash(path) != written.get("images"):
+    if size <= MEMORY_LIMIT and file_hash(path) != written.get("images"):
         raise ValueError(f"{path.name} is not as it was written")
-    return torch.from_numpy(np.fromfile(path, dtype=np.uint8)).view(shape)
+    mapped = MappedImages.open(path, shape)
+    return mapped if size > MEMORY_LIMIT else mapped.source

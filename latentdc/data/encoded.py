@@ -1,11 +1,12 @@
 """`EncodedSplit`: the labelled image files of one split, which every source of images gives."""
 
-import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from latentdc.data.decode import UNREADABLE, decode
 from latentdc.errors import InputError
 from latentdc.io import fingerprint
 from latentdc.recipe import Data
+from latentdc.runtime import cores
 
-_CHUNK = 64  # images per task of a thread
-_BLOCK = 64 * 2**20  # bytes decoded at a time
+_CHUNK = 64  # images per task of a thread, or fewer if they take more than
+_BLOCK = 2**20  # bytes that they are decoded to
 
 Levels = tuple[NDArray[np.uint8], int]  # (3, H, W) levels of an image, and its content hash
 Decoded = Levels | str  # or why there are none
@@ -64,19 +66,34 @@ class EncodedSplit:
         )
 
     def decode(self, resolution: int) -> Iterator[Decoded]:
-        """Every image at that resolution, in row order, a bounded number of them in memory."""
-        chunks = [range(i, min(i + _CHUNK, len(self))) for i in range(0, len(self), _CHUNK)]
-        at_once = max(os.cpu_count() or 1, _BLOCK // (_CHUNK * 3 * resolution**2))
+        """Every image at that resolution, in row order, a bounded number of them in memory.
+
+        Threads decode, one for each core that the process may use, ahead of what is asked for.
+        """
+        threads = cores()
+        count = max(1, min(_CHUNK, _BLOCK // (3 * resolution**2)))
+        waiting: deque[Future[list[Decoded]]] = deque()
         bar = tqdm(total=len(self), desc=f"decoding {self.name}", unit=" images", delay=1)
-        with ThreadPoolExecutor(os.cpu_count()) as threads, bar:
-            for i in range(0, len(chunks), at_once):
-                tasks = [
-                    threads.submit(lambda rows: [self._decode(r, resolution) for r in rows], rows)
-                    for rows in chunks[i : i + at_once]
-                ]
-                for task in tasks:
-                    yield from task.result()
-                    bar.update(len(task.result()))
+        with ThreadPoolExecutor(threads) as pool, bar:
+            try:
+                for start in range(0, len(self), count):
+                    rows = range(start, min(start + count, len(self)))
+                    waiting.append(pool.submit(self._decode_all, rows, resolution))
+                    if len(waiting) == 2 * threads:
+                        yield from self._next(waiting, bar)
+                while waiting:
+                    yield from self._next(waiting, bar)
+            finally:
+                for task in waiting:
+                    task.cancel()
+
+    def _next(self, waiting: "deque[Future[list[Decoded]]]", bar: "tqdm[Any]") -> list[Decoded]:
+        done = waiting.popleft().result()
+        bar.update(len(done))
+        return done
+
+    def _decode_all(self, rows: range, resolution: int) -> list[Decoded]:
+        return [self._decode(row, resolution) for row in rows]
 
     def in_memory(self, resolution: int) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) uint8 levels and (N,) int64 content hashes of all images.
@@ -84,9 +101,12 @@ class EncodedSplit:
         Raises:
             InputError: an image that cannot be decoded.
         """
-        pairs = [self.require(row, one) for row, one in enumerate(self.decode(resolution))]
-        images = torch.from_numpy(np.stack([levels for levels, _ in pairs]))
-        return images, torch.tensor([hash_ for _, hash_ in pairs])
+        images = torch.empty(len(self), 3, resolution, resolution, dtype=torch.uint8)
+        hashes = torch.empty(len(self), dtype=torch.int64)
+        for row, one in enumerate(self.decode(resolution)):
+            levels, hashes[row] = self.require(row, one)
+            images[row] = torch.from_numpy(levels)
+        return images, hashes
 
     def require(self, row: int, result: Decoded, advice: str = "") -> Levels:
         """What was decoded of a row.

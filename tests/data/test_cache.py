@@ -1,5 +1,6 @@
 import errno
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from latentdc.data import cache, decode, encoded
-from latentdc.data.open import open_dataset
+from latentdc.data.open import encoded_split, open_dataset
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 from tests.data.conftest import picture
@@ -38,17 +39,53 @@ def test_another_resolution_and_changed_files_are_decoded_anew(tree):
 
 
 @pytest.mark.smoke
-def test_large_sets_are_memory_mapped_and_equal(tree, monkeypatch):
-    in_memory = open_tree(tree)
+def test_sets_of_every_size_are_memory_mapped_and_equal(tree, monkeypatch):
+    small = open_tree(tree)
     monkeypatch.setattr(cache, "MEMORY_LIMIT", 0)
-    mapped = open_tree(tree)
+    large = open_tree(tree)
     everything = slice(None)
-    assert torch.equal(mapped.images[everything], in_memory.images)
+    assert torch.equal(large.images[everything], small.images)
     file = next(cache.cache_folder(None).rglob("images.bin"))
     size = file.stat().st_size
-    file.write_bytes(bytes(size))  # the same file, so that only a mapping sees the change
-    assert mapped.images[everything].max() == 0
-    assert in_memory.images.max() > 0
+    file.write_bytes(bytes(size))  # the same file: whoever has mapped it sees the change
+    assert large.images[everything].max() == 0 == small.images.max()
+
+
+def test_images_written_to_leave_the_cache_as_it_is(tree):
+    open_tree(tree).images.zero_()
+    assert open_tree(tree).images.max() > 0
+
+
+def test_a_thread_decodes_on_each_core_that_the_process_may_use(tree, monkeypatch):
+    seen = set()
+
+    def noted(content: bytes, resolution: int) -> object:
+        seen.add(threading.get_ident())
+        time.sleep(0.01)
+        return decode.decode(content, resolution)
+
+    monkeypatch.setattr(encoded, "_CHUNK", 1)
+    monkeypatch.setattr(encoded, "decode", noted)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 9})
+    open_tree(tree)
+    assert len(seen) == 2
+
+
+def test_few_images_are_decoded_ahead_of_those_that_are_written(tree, monkeypatch):
+    started = []
+
+    def noted(content: bytes, resolution: int) -> object:
+        started.append(1)
+        return decode.decode(content, resolution)
+
+    monkeypatch.setattr(encoded, "_CHUNK", 1)
+    monkeypatch.setattr(encoded, "decode", noted)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    images = encoded_split(Data(source=str(tree), resolution=8), "train").decode(8)
+    next(images)
+    time.sleep(0.05)
+    assert len(started) <= 3
 
 
 def test_many_blocks_keep_the_order_of_the_rows(tree, monkeypatch):
