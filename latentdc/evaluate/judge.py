@@ -13,7 +13,7 @@ from latentdc.data.cache import cache_folder
 from latentdc.data.dataset import Dataset, hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.estimates import in_time, multiply_adds, seconds_for
+from latentdc.estimates import in_work, multiply_adds
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import known_accuracy, open_teacher
 from latentdc.images import Normalization
@@ -85,7 +85,7 @@ def _small(data: Data, train: Dataset, accelerator: Accelerator) -> Classifier:
         say(
             "note",
             f"{NETWORK} is trained once on {count:,} real images, {epochs} epochs, to see whether "
-            f"class numbers fit the images (about {in_time(seconds_for(work))}); kept as {path}.",
+            f"class numbers fit the images ({in_work(work)}); kept as {path}.",
         )
         training = ScorerTraining(
             train,

@@ -171,7 +171,7 @@ def _store_facts(
         "set": digest,
         "views": changed(protocol_for(protocol, labelled).views),
         "seed": STORE_SEED,
-        "epochs": _stored_epochs(protocol, len(labelled.labels)),
+        "epochs": stored_epochs(protocol, len(labelled.labels)),
         "precision": labels.precision,
         "top": labels.top,
     }
@@ -184,7 +184,7 @@ def _epochs(protocol: EvalProtocol, count: int) -> int:
     return math.ceil(protocol.steps / math.ceil(protocol.seen(count) / protocol.batch))
 
 
-def _stored_epochs(protocol: EvalProtocol, count: int) -> int:
+def stored_epochs(protocol: EvalProtocol, count: int) -> int:
     """Of them, those that are stored."""
     epochs = _epochs(protocol, count)
     return min(protocol.labels.epochs or epochs, epochs)
@@ -249,7 +249,7 @@ class Labelling:
         needed = [
             (digest, epoch, store.path(epoch).is_file())
             for digest, store in stores.items()
-            for epoch in range(_stored_epochs(self.protocol, len(sets[digest].labels)))
+            for epoch in range(stored_epochs(self.protocol, len(sets[digest].labels)))
         ]
         accelerator.wait_for_everyone()  # so that all have seen the same ones missing
         share = slice(accelerator.process_index, None, accelerator.num_processes)
@@ -271,7 +271,7 @@ class Labelling:
         if protocol.labels.source == "stored":
             return Stored(
                 self.store(digest, labelled),
-                stored=_stored_epochs(protocol, count),
+                stored=stored_epochs(protocol, count),
                 epochs=_epochs(protocol, count),
                 classes=self.setting.test.num_classes,
                 device=device,

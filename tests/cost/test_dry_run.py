@@ -7,8 +7,8 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentdc import estimates
-from latentdc.cost import describe, sweep
+from latentdc.cost import Hardware, describe
+from latentdc.cost.matching import sweep
 from latentdc.errors import InputError
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import (
@@ -33,12 +33,6 @@ PIXEL = Recipe(
 )
 
 
-@pytest.fixture(autouse=True)
-def rate(monkeypatch):
-    """No matrix products to time this machine by."""
-    monkeypatch.setattr(estimates, "_matrix_rate", lambda: 1e10)
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prior")
@@ -46,9 +40,9 @@ def weights(tmp_path_factory):
     return str(folder)
 
 
-def lines(recipe: Recipe) -> dict[str, str]:
+def lines(recipe: Recipe, **hardware) -> dict[str, str]:
     """Values by name."""
-    pairs = [line.split(":", 1) for line in describe(recipe).splitlines()]
+    pairs = [line.split(":", 1) for line in describe(recipe, Hardware(**hardware)).splitlines()]
     return {name: value.strip() for name, value in pairs}
 
 
@@ -127,7 +121,7 @@ def test_mini_batches_of_classes_cost_their_share():
 
 
 def test_denoiser_calls_are_counted_with_guidance_and_without(weights):
-    assert lines(diffusion(weights))["denoiser"] == (
+    assert lines(diffusion(weights), memory=1e9)["denoiser"] == (
         "4 calls per sweep, 240 samples with guidance; 1 sweep forward and 1 back per step"
     )
     assert "120 samples" in lines(diffusion(weights, guidance=1.0))["denoiser"]
@@ -207,3 +201,26 @@ def test_inversion_and_guides_that_go_back_are_counted(weights):
 def test_both_stages_of_a_refinement_are_counted(weights):
     told = lines(replace(diffusion(weights), method=Method(kind="refine")))
     assert told["sampled images"] and told["steps"] == "1,000"
+
+
+def test_a_plan_is_for_the_memory_that_is_told_and_the_least_where_none_is(weights):
+    untold, small, large = (lines(diffusion(weights), memory=m) for m in (None, 1e6, 1e9))
+    for told in (untold, small):
+        assert "2 sweeps forward and 1 back" in told["denoiser"]
+    assert "1 sweep forward and 1 back" in large["denoiser"]
+    assert "(low, 1 at a time; --device-memory=80GB says" in untold["memory per process"]
+    assert "(fast, for a device of 1 GB)" in large["memory per process"]
+
+
+def test_hours_are_told_for_a_given_rate_alone(weights):
+    assert "hours" not in lines(PIXEL)
+    one, two = (lines(PIXEL, processes=n, tflops=1e-6)["hours"] for n in (1, 2))
+    assert one.endswith("at 1e-06 TFLOP/s on 1 process, if they never wait")
+    assert float(one.split()[0].replace(",", "")) == pytest.approx(
+        2 * float(two.split()[0].replace(",", "")), rel=0.01
+    )
+
+
+def test_sizes_and_rates_that_cannot_be_are_refused():
+    with pytest.raises(InputError, match=r"Hardware\(tflops=...\) is a positive number, got 0"):
+        Hardware(tflops=0)

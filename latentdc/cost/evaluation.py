@@ -1,0 +1,94 @@
+"""What the evaluation takes: every row, student and seed, and the teachers of soft labels."""
+
+import math
+
+import torch
+
+from latentdc.cost.stages import TRAINED, Sizes, Stage, classifier, student
+from latentdc.estimates import in_work
+from latentdc.evaluate.label_store import encode
+from latentdc.evaluate.loading import recipe_protocol
+from latentdc.evaluate.soft_labels import stored_epochs
+from latentdc.prune.scorers import CHECKED
+from latentdc.recipe import Recipe
+from latentdc.recipe.labels import Labels
+from latentdc.recipe.protocol import EvalProtocol
+
+DRAWN = ("random", "coreset")  # rows with other images for each seed
+
+
+def evaluating(recipe: Recipe, size: Sizes) -> tuple[list[Stage], dict[str, str]]:
+    """A stage of each student over all rows, those of teachers before them, and a line of rows."""
+    rows, images = recipe.evaluate.rows, size.classes * recipe.ipc
+    if not rows:
+        return [], {"rows": "none are evaluated"}
+    protocol = recipe_protocol(recipe.evaluate).resolve(images, size.classes)
+    of_row = {"kept": size.kept, "full": size.train}
+    counts: dict[str, int] = {row: of_row.get(row, images) for row in rows}
+    stages, labelling = _labelling(protocol, counts, size)
+    row_work = dict.fromkeys(counts, 0.0)
+    for name in protocol.students:
+        network, each = student(name, size.classes, size.side), []
+        for row, count in counts.items():
+            seen = seen_images(protocol, count)
+            work = TRAINED * seen * network.forward + size.test * network.forward
+            work += labelling * (seen if protocol.labels.source == "online" else count)
+            row_work[row] += protocol.seeds * work
+            each.append(protocol.seeds * work)
+        least, most = (f(seen_images(protocol, n) for n in counts.values()) for f in (min, max))
+        seen_by = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        batch = min(protocol.batch, max(counts.values()))
+        stages.append(
+            Stage(
+                f"evaluating {name}",
+                sum(each),
+                f"{protocol.seeds} seeds of {len(rows)} rows, each trained on {seen_by} images "
+                f"and tested on {size.test:,}",
+                memory=network.trained(batch, optimizer=protocol.optimizer),
+            )
+        )
+    told = ", ".join(f"{row} {in_work(work)}" for row, work in row_work.items())
+    return stages, {"rows": f"{told}, protocol {protocol.name}"}
+
+
+def seen_images(protocol: EvalProtocol, count: int) -> int:
+    """How many images a training on `count` of them sees, its budget in steps and last batches."""
+    assert protocol.steps is not None, "resolve() turns epochs into steps"
+    epoch = protocol.seen(count)
+    batch = min(protocol.batch, epoch)
+    epochs, steps = divmod(protocol.steps, math.ceil(epoch / batch))
+    return epochs * epoch + steps * batch
+
+
+def _labelling(
+    protocol: EvalProtocol, counts: dict[str, int], size: Sizes
+) -> tuple[list[Stage], float]:
+    """Stages of the teachers, and what they take for one image that a training asks them."""
+    labels = protocol.labels
+    if labels.source == "hard":
+        return [], 0
+    work, forward, memory = 0.0, 0.0, 0.0
+    for teacher in labels.teachers:
+        network = classifier(teacher, size.classes, teacher.resolution or size.side)
+        forward += network.forward
+        if teacher.weights is None:
+            work += TRAINED * teacher.epochs * size.train * network.forward
+            memory = max(memory, network.trained(teacher.batch))
+    work += min(CHECKED, size.test) * forward
+    named = ", ".join(teacher.network for teacher in labels.teachers)
+    stages = [Stage("teachers", work, f"{named}, trained where they have no weights", {}, memory)]
+    if labels.source != "stored":
+        asked = protocol.views.change or labels.source == "fixed"
+        return stages, forward * asked
+    views = sum(
+        (protocol.seeds if row in DRAWN else 1) * stored_epochs(protocol, count) * count
+        for row, count in counts.items()
+    )
+    disk = {"soft labels": views * _label_bytes(labels, size.classes)}
+    return [*stages, Stage("labelling", views * forward, f"{views:,} views", disk)], 0
+
+
+def _label_bytes(labels: Labels, classes: int) -> int:
+    """Bytes of one stored label."""
+    coded = encode(torch.zeros(1, classes), labels.precision, labels.top)
+    return sum(tensor.nbytes for tensor in coded.values())

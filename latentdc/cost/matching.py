@@ -1,0 +1,236 @@
+"""What matching takes: the optimisation of latents and conditions."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentdc.checkpoint import KEPT
+from latentdc.cost.stages import SETS, Hardware, Stage, student
+from latentdc.estimates import in_bytes, in_work, multiply_adds
+from latentdc.methods.latents import most_together
+from latentdc.methods.rates import PROBES
+from latentdc.priors.autoencoder import AutoencoderPrior
+from latentdc.priors.base import Prior
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.memory import Needs, Plan, choose_plan, fixed_plan
+from latentdc.priors.pixel import sample_shape
+from latentdc.recipe import ObjectiveSettings, Recipe
+
+Inputs = tuple[Tensor, Tensor | None, Tensor | None]  # z, c and noise
+LOWEST = Plan("low", 1)  # what fits wherever one image does
+
+
+def matching_costs(
+    recipe: Recipe, prior: Prior, classes: int, hardware: Hardware
+) -> tuple[Stage, dict[str, str]]:
+    """The stage `distilling`, and lines of `quantity: value` about it."""
+    settings, ipc, processes = recipe.distill, recipe.ipc, hardware.processes
+    per_step = min(settings.classes_per_step or classes, classes)
+    probes = PROBES if "auto" in (settings.lr_z, settings.lr_c) else 0
+    steps = settings.steps + probes
+    images, moved = classes * ipc, per_step * ipc
+    here = most_together(classes, per_step, min(processes, classes)) * ipc
+    denoises, space = recipe.objective.kind == "denoise", prior
+    if denoises and isinstance(prior, DiffusionPrior):
+        space = prior.autoencoder
+    inputs = prior_inputs(space, 1)
+    forward = sweep(prior, inputs, denoises=denoises)
+    needs = prior.needs() if isinstance(prior, AutoencoderPrior | DiffusionPrior) else None
+    latents, weights = latent_bytes(inputs, prior, images), 4 * prior_parameters(prior)
+    kept = weights + latents.held / processes
+    plan = decoding_plan(recipe, needs, here, hardware, kept)
+    sweeps = sweeps_of(plan) + 1  # backward to the inputs costs one forward
+    network = student(recipe.objective.network, classes, prior.resolution)
+    passes = student_passes(recipe.objective, per_step, moved) + effect_passes(recipe, per_step)
+    of_prior, of_student = sweeps * moved * forward, passes * network.forward
+    begin = images * encoding(prior) * (settings.init == "real")
+    end = images * sweep(prior, inputs)
+    held = activation_bytes(prior, plan, needs, here)
+    sample = math.prod(sample_shape(prior))
+    stage = Stage(
+        "distilling",
+        steps * (of_prior + of_student) + begin + end,
+        f"{steps:,} steps of {in_work(of_prior)} in the prior and {in_work(of_student)} in "
+        f"students, {in_work(begin)} to encode and {in_work(end)} to decode {images:,} images",
+        disk={
+            f"{KEPT} checkpoints and the next one": (KEPT + 1) * latents.saved,
+            SETS: 2 * (latents.shared + images * sample),
+        },
+        memory=kept + held,
+    )
+    sizes = {"z": prior.latent_shape, "c": None if inputs[1] is None else inputs[1].shape[1:]}
+    shapes = ", ".join(f"{k} {tuple(v)}" for k, v in sizes.items() if v is not None)
+    lines = {
+        "synthetic images": f"{images:,} ({ipc} per class)",
+        "latents": f"{shapes} per image, {in_bytes(latents.learned)} in all",
+        "steps": f"{steps:,}" + f", {PROBES} of them gradients that choose rates" * (probes > 0),
+    }
+    if per_step < classes:
+        updates = settings.steps * per_step / classes
+        lines["classes per step"] = (
+            f"{per_step:,}, so that each class is moved {updates:,.0f} times"
+        )
+    if denoises:
+        lines["denoiser"] = f"{moved:,} samples without guidance, forward and back, per step"
+    elif isinstance(prior, DiffusionPrior):
+        calls, branches = prior.calls, 1 if prior.guidance == 1 else 2
+        lines["denoiser"] = (
+            f"{calls} calls per sweep, {moved * calls * branches:,} samples"
+            f"{' with guidance' * (branches - 1)}; {told_sweeps(plan)} forward and 1 back per step"
+        )
+    lines["work per step"] = (
+        f"{(of_prior + of_student) / 1e9:,.1f} GMAC, {of_prior / 1e9:,.1f} of them in the prior"
+    )
+    lines["memory per process"] = (
+        f"{in_bytes(latents.held / processes)} of latents, noise and momentum, about "
+        f"{in_bytes(held)} of activations in backward ({told_plan(recipe, plan, needs, hardware)})"
+        f", on {processes} process{'es' if processes > 1 else ''}"
+    )
+    lines["weights"] = in_bytes(weights)
+    return stage, lines
+
+
+def prior_inputs(prior: Prior, count: int) -> Inputs:
+    """What `count` images are decoded from; z and c ask for gradients."""
+    z = torch.empty(count, *prior.latent_shape, device="meta", requires_grad=True)
+    c = prior.condition(torch.zeros(count, dtype=torch.long, device="meta"))
+    if c is not None:
+        c = c.detach().requires_grad_()
+    return z, c, torch.empty_like(z) if prior.has_noise else None
+
+
+def sweep(prior: Prior, inputs: Inputs, *, denoises: bool = False) -> float:
+    """Multiply-adds of decoding once; of a diffusion prior one denoiser call, times its calls.
+
+    Where the objective `denoises` it is one call without guidance.
+    """
+    if not isinstance(prior, DiffusionPrior):
+        return multiply_adds(lambda: prior.decode(*inputs))
+    z, c, _ = inputs
+    if denoises:
+        return multiply_adds(lambda: prior.noise_in(z, 0, None))
+    context = prior.context(c)
+    call = multiply_adds(lambda: prior.predict(z, prior.schedule.timesteps[0], context))
+    image = multiply_adds(lambda: prior.autoencoder.draw(z))
+    return prior.calls * call + image
+
+
+def student_passes(spec: ObjectiveSettings, classes: int, images: int) -> float:
+    """Forward passes of a student, each of one image, that a step's objective amounts to."""
+    if spec.kind == "mtt":
+        trajectory = spec.trajectory
+        of_step = {"unrolled": 8.5, "replayed": 11.7, "constant": 10.7}  # counted on convnet3
+        batch = min(trajectory.batch_syn or images, images)
+        return of_step[trajectory.form] * trajectory.syn_steps * batch
+    if spec.kind == "denoise":
+        return 0
+    real = classes * spec.batch
+    if spec.kind != "dc":  # dm, or a function of the user's, which is taken for like it
+        return real + 2 * images
+    outer, inner = spec.loops.outer or 1, spec.loops.inner or 1
+    return 3 * real + 6 * images + 3 * images * inner * (outer - 1) / outer
+
+
+def effect_passes(recipe: Recipe, classes: int) -> float:
+    """Forward passes that looking at the effects of real images amounts to, averaged over steps."""
+    trim, gradients = recipe.distill.trim, recipe.objective.kind == "dc"
+    if trim.share == 0:
+        return 0
+    image = 6.5 if gradients else 1.0  # its features, or its gradient: timed on convnet3
+    product = (7.0 if gradients else 1.0) * recipe.ipc if trim.effect == "taylor" else 0.0
+    return classes * recipe.objective.batch * (image + product) / trim.refresh
+
+
+def decoding_plan(
+    recipe: Recipe, needs: Needs | None, images: int, hardware: Hardware, kept: float
+) -> Plan:
+    """How a process decodes its images; the least memory where that of the device is not told.
+
+    Args:
+        recipe: whose prior says how, or `auto`.
+        needs: of one image; None of priors without networks.
+        images: of a process, in a step.
+        hardware: whose memory a plan of `auto` is for.
+        kept: bytes of weights and latents.
+    """
+    if needs is None:
+        return Plan("fast")
+    if (plan := fixed_plan(recipe.prior.memory, recipe.prior.chunk)) is not None:
+        return plan
+    if hardware.memory is None:
+        return LOWEST
+    return choose_plan(needs, images, int(max(0, hardware.memory - kept)))
+
+
+def sweeps_of(plan: Plan) -> float:
+    """Times that a step runs the prior forward."""
+    return 1 if plan.memory == "fast" else 2
+
+
+def told_sweeps(plan: Plan) -> str:
+    """Those times in words."""
+    sweeps = sweeps_of(plan)
+    return f"{sweeps:.3g} sweep{'s' if sweeps != 1 else ''}"
+
+
+def told_plan(recipe: Recipe, plan: Plan, needs: Needs | None, hardware: Hardware) -> str:
+    """The plan in words, and whether it is the device's."""
+    if needs is None or recipe.prior.memory != "auto":
+        return plan.memory
+    if hardware.memory is None:
+        return f"{plan.memory}, {plan.chunk} at a time; --device-memory=80GB says what fits there"
+    chunk = "" if plan.chunk is None else f", {plan.chunk} at a time"
+    return f"{plan.memory}{chunk}, for a device of {in_bytes(hardware.memory)}"
+
+
+def activation_bytes(prior: Prior, plan: Plan, needs: Needs | None, images: int) -> float:
+    """Bytes that backward needs at once: everything, or one step of one chunk beside all x_t."""
+    if needs is None:
+        return 0
+    if plan.memory == "fast":
+        return images * needs.whole
+    calls = prior.calls if isinstance(prior, DiffusionPrior) else 1
+    stored = 4 * math.prod(prior.latent_shape) * calls
+    return min(plan.chunk or images, images) * needs.largest + images * stored
+
+
+@dataclass(frozen=True)
+class LatentBytes:
+    """Bytes of the latents of all images.
+
+    Attributes:
+        learned: z and c.
+        shared: with the noise, as a set carries them.
+        held: with momentum too, as they lie in memory.
+        saved: as a checkpoint has them.
+    """
+
+    learned: int
+    shared: int
+    held: int
+    saved: int
+
+
+def latent_bytes(inputs: Inputs, prior: Prior, images: int) -> LatentBytes:
+    """Of so many images whose inputs are like these of one."""
+    z, c, _ = inputs
+    learned = 4 * images * (z.numel() + (0 if c is None else c.numel()))
+    shared = learned + 4 * images * z.numel() * prior.has_noise
+    return LatentBytes(learned, shared, shared + learned, shared + learned)
+
+
+def encoding(prior: Prior) -> float:
+    """Multiply-adds of encoding one image."""
+    image = torch.empty(1, *sample_shape(prior), device="meta")
+    return multiply_adds(lambda: prior.encode(image))
+
+
+def prior_parameters(prior: Prior) -> int:
+    """Numbers in the networks of a prior."""
+    spaces = [getattr(prior, "autoencoder", None)]
+    modules = [getattr(space, "autoencoder", space) for space in spaces if space is not None]
+    denoiser = getattr(prior, "denoiser", None)
+    modules += [part for part in vars(denoiser or object).values() if hasattr(part, "parameters")]
+    return sum(p.numel() for module in modules for p in module.parameters())

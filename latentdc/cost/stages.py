@@ -1,0 +1,150 @@
+"""A stage of a run and what it takes, and the work of networks without weights.
+
+Work is counted by torch's FLOP counter, in multiply-adds, and memory by the tensors that autograd
+would keep, both on the `meta` device: nothing is decoded, trained or timed. A training step of a
+network counts as three forward passes, a gradient at frozen weights as two. What has no network
+(decoding files, clustering, PNG) counts as no work.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
+
+import torch
+
+from latentdc.errors import InputError
+from latentdc.estimates import in_bytes, in_work, multiply_adds
+from latentdc.networks.build import build_network, outline
+from latentdc.priors.memory import kept_bytes
+from latentdc.recipe import Scorer
+from latentdc.recipe.labels import Teacher
+from latentdc.recipe.networks import LIMITS, PREFIX, TIMM, parse_network, pretrained
+from latentdc.recipe.own import is_own
+
+SETS = "the set and the next one"  # that replaces it whole
+TRAINED = 3  # forward passes that a training step amounts to
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run.
+
+    Attributes:
+        name: such as `scoring`.
+        work: multiply-adds, of all processes; None where it cannot be known.
+        told: what was counted, in words.
+        disk: bytes by what they hold, at their most, such as two checkpoints and the next one.
+        memory: bytes of one process at its most, weights, activations and latents.
+    """
+
+    name: str
+    work: float | None
+    told: str
+    disk: Mapping[str, float] = field(default_factory=dict)
+    memory: float = 0
+
+    def line(self) -> str:
+        """Work, memory and disk in one line."""
+        parts = ["unknown" if self.work is None else in_work(self.work)]
+        if self.memory:
+            parts.append(f"{in_bytes(self.memory)} of memory")
+        return f"{', '.join(parts)} ({self.told})"
+
+
+class Sizes(NamedTuple):
+    """What is known of the real images without opening them.
+
+    Attributes:
+        train: images of the training split.
+        test: likewise.
+        classes: of both.
+        kept: images of the core set, about.
+        side: pixels of a side, or values of a vector.
+        values: numbers of an image or vector.
+    """
+
+    train: int
+    test: int
+    classes: int
+    kept: int
+    side: int
+    values: int
+
+
+@dataclass(frozen=True)
+class Student:
+    """What a network without weights takes that sees images of one size.
+
+    Attributes:
+        forward: multiply-adds of one image.
+        activations: bytes that backward keeps of one image.
+        weights: numbers.
+    """
+
+    forward: float
+    activations: float
+    weights: int
+
+    def trained(self, batch: int, *, optimizer: str = "sgd") -> float:
+        """Bytes of a training step: weights, gradients, what the optimiser keeps, activations."""
+        return 4 * self.weights * (4 if optimizer == "adamw" else 3) + batch * self.activations
+
+
+@cache
+def student(name: str, classes: int, size: int) -> Student:
+    """The work of one of our networks, or of others', for images of `size` pixels or values."""
+    base, _ = parse_network(name)
+    vectors = base in LIMITS and LIMITS[base].kind == "vectors"
+    foreign = is_own(base) or base.startswith(TIMM)  # which may compute with its tensors
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if foreign else "meta"):
+        network = (build_network if foreign else outline)(
+            name, num_classes=classes, resolution=size
+        )
+        one, two = (torch.zeros(n, *((size,) if vectors else (3, size, size))) for n in (1, 2))
+        kept = kept_bytes(lambda: network.train()(two)) / 2  # batch norm refuses one value
+        forward = multiply_adds(lambda: network.eval()(one))
+    return Student(forward, kept, sum(p.numel() for p in network.parameters()))
+
+
+def classifier(given: Scorer | Teacher, classes: int, size: int | None = None) -> Student:
+    """Like `student`, of a scorer or teacher; with weights of torchvision one of its networks.
+
+    Those have 1,000 classes, and without a `size` see images of the size of their weights.
+    """
+    published = pretrained(given.weights)
+    if published is None:
+        assert size is not None
+        return student(given.network, classes, size)
+    return student(PREFIX + given.network, 1000, size or crop_size(given.network, published))
+
+
+def crop_size(network: str, published: str) -> int:
+    """Pixels that torchvision's weights were evaluated at."""
+    from torchvision import models  # takes a second
+
+    members = models.get_model_weights(network).__members__
+    return int(members[published].transforms.keywords["crop_size"])
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a dry run cannot know of the machine that a run is for.
+
+    Attributes:
+        processes: that work at once.
+        memory: bytes of the device of each; None does not say.
+        tflops: 10^12 operations a second that each does on networks, two for a multiply-add; None
+            does not say, and no hours are told.
+    """
+
+    processes: int = 1
+    memory: float | None = None
+    tflops: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("processes", "memory", "tflops"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"Hardware({name}=...) is a positive number, got {value}.")

@@ -1,0 +1,135 @@
+"""Every stage of a run against its work written out."""
+
+from dataclasses import replace
+
+import pytest
+
+from latentdc.cost import Hardware, stages
+from latentdc.recipe import (
+    Data,
+    Evaluate,
+    Experts,
+    Matching,
+    ObjectiveSettings,
+    PriorSettings,
+    Prune,
+    Rded,
+    Recipe,
+    Scorer,
+)
+from latentdc.recipe.methods import Method
+
+TRAIN, TEST, CLASSES = 1437, 360, 10  # of digits
+# Three convolutions of width 8 at 8, 4 and 2 px, and a linear layer of 8 values of 1 px.
+CONVNET = 9 * 3 * 8 * 64 + 9 * 8 * 8 * (16 + 4) + 8 * 10
+PIXEL = Recipe(
+    data=Data(resolution=8),
+    prior=PriorSettings(kind="pixel"),
+    objective=ObjectiveSettings(network="convnet3@8", batch=20),
+    distill=Matching(steps=7),
+    evaluate=Evaluate(students=["convnet3@8"], seeds=2, steps=10, rows=["distilled", "random"]),
+    ipc=3,
+)
+
+
+def of(recipe: Recipe, **hardware) -> dict:
+    return {stage.name: stage for stage in stages(recipe, Hardware(**hardware))}
+
+
+def test_each_seed_of_each_row_is_trained_and_tested():
+    found = of(PIXEL)["evaluating convnet3@8"]
+    assert found.work == 2 * 2 * (3 * 10 * 30 + TEST) * CONVNET
+    full = replace(PIXEL, evaluate=replace(PIXEL.evaluate, rows=["random", "full"]))
+    batch = 64  # of the protocol, beyond the 30 images of a set
+    assert of(full)["evaluating convnet3@8"].work == (
+        2 * (3 * 10 * (30 + batch) + 2 * TEST) * CONVNET
+    )
+
+
+def test_an_evaluation_of_nothing_is_no_stage():
+    nothing = replace(PIXEL, evaluate=Evaluate(rows=[]))
+    assert not [name for name in of(nothing) if name.startswith("evaluating")]
+
+
+def test_teachers_are_trained_and_asked_for_every_view():
+    labels = "{source: online, loss: kl, teachers: [{network: convnet3@8, epochs: 4}]}"
+    changes = [f"labels={labels}", "augment=null", "views.flip=true"]
+    found = of(replace(PIXEL, evaluate=replace(PIXEL.evaluate, changes=changes)))
+    assert found["teachers"].work == (3 * 4 * TRAIN + TEST) * CONVNET
+    hard = 2 * 2 * (3 * 10 * 30 + TEST) * CONVNET
+    assert found["evaluating convnet3@8"].work == hard + 2 * 2 * 10 * 30 * CONVNET
+
+
+def test_stored_labels_are_made_once_for_each_set_and_take_disk():
+    labels = "{source: stored, loss: kl, epochs: 5, teachers: [{network: convnet3@8, epochs: 4}]}"
+    changes = [f"labels={labels}", "augment=null", "views.flip=true"]
+    found = of(replace(PIXEL, evaluate=replace(PIXEL.evaluate, changes=changes)))
+    views = (1 + 2) * 5 * 30  # one distilled set, and a random one for each seed
+    assert found["labelling"].work == views * CONVNET
+    assert found["labelling"].disk == {"soft labels": views * CLASSES * 2}
+    assert found["evaluating convnet3@8"].work == 2 * 2 * (3 * 10 * 30 + TEST) * CONVNET
+
+
+def test_a_scorer_is_trained_and_looks_at_every_image_in_each_epoch():
+    scorer = Scorer(network="convnet3@8", epochs=4, runs=2)
+    found = of(replace(PIXEL, prune=Prune(keep=0.5, scorer=scorer)))["scoring"]
+    assert found.work == 2 * (3 * 4 * TRAIN + 4 * TRAIN + TEST) * CONVNET
+    windowed = Prune(keep=0.5, scorer=scorer, window=(2, 3))
+    assert of(replace(PIXEL, prune=windowed))["scoring"].work == (
+        2 * (3 * 3 * TRAIN + 2 * TRAIN + TEST) * CONVNET
+    )
+    assert of(PIXEL)["scoring"].work == 0  # which keeps all
+    assert of(replace(PIXEL, prune=Prune(keep=0.5, score="random")))["scoring"].work == 0
+
+
+def test_matching_pixels_costs_its_students_alone():
+    found = of(PIXEL)["distilling"]
+    assert found.work == 7 * (CLASSES * 20 + 2 * 30) * CONVNET
+    latents, pixels = 4 * 30 * 192, 30 * 192
+    assert found.disk == {
+        "2 checkpoints and the next one": 3 * 2 * latents,  # with momentum
+        "the set and the next one": 2 * (latents + pixels),
+    }
+
+
+def test_whitening_is_counted():
+    values = 3 * 8 * 8
+    found = of(replace(PIXEL, data=Data(resolution=8, zca=True)))["opening"]
+    assert found.work == TRAIN * values**2 + values**3
+    assert found.disk == {"decoded images": (TRAIN + TEST) * values}
+
+
+def test_experts_are_counted_though_another_command_trains_them():
+    objective = replace(PIXEL.objective, kind="mtt")
+    found = of(replace(PIXEL, objective=objective, experts=Experts(count=5, epochs=20)))["experts"]
+    assert found.work == 5 * 20 * 3 * TRAIN * CONVNET
+
+
+def test_the_classifier_that_a_method_asks_is_trained_and_sees_its_crops():
+    scorer = Scorer(network="convnet3@8", epochs=2)
+    recipe = replace(
+        PIXEL,
+        method=Method(kind="rded"),
+        rded=Rded(pool=30, crops=5),
+        prune=Prune(scorer=scorer),
+    )
+    found = of(recipe)
+    crops = CLASSES * 30 * 5
+    assert found["classifying"].work == (3 * 2 * TRAIN + crops + TEST) * CONVNET
+    assert found["distilling"].work == 0
+
+
+def test_what_a_method_of_ones_own_takes_is_not_known():
+    own = replace(PIXEL, method=Method(kind="tests.cost.test_stages:own"))
+    assert of(own)["distilling"].work is None
+
+
+def own(coreset, prior: None, settings, context):
+    raise AssertionError("a dry run makes no set")
+
+
+@pytest.mark.parametrize("memory", [None, 1e9])
+def test_memory_is_that_of_the_dearest_stage(memory):
+    found = of(PIXEL, memory=memory)
+    weights = 9 * 3 * 8 + 2 * 9 * 8 * 8 + 3 * 8 + 3 * 2 * 8 + 8 * 10 + 10
+    assert found["evaluating convnet3@8"].memory > 16 * weights  # adamw
