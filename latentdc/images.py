@@ -6,7 +6,7 @@ it, or a standardisation of vectors.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
@@ -63,17 +63,28 @@ class MappedImages:
     Attributes:
         source: the whole file: (N, 3, H, W) uint8, or vectors (N, D) of floats.
         rows: (M,) rows of the file that stand here; None for all of them.
+        contents: (N,) int64 content hash of each row of the file, in whose place nothing has to be
+            read to tell one set from another; None where there are none.
+        decoding: what made levels of the contents.
     """
 
     source: Tensor
     rows: Tensor | None = None
+    contents: Tensor | None = None
+    decoding: str = ""
 
     @classmethod
-    def open(cls, path: Path, shape: tuple[int, int, int, int]) -> "MappedImages":
+    def open(
+        cls,
+        path: Path,
+        shape: tuple[int, int, int, int],
+        contents: Tensor | None = None,
+        decoding: str = "",
+    ) -> "MappedImages":
         """The levels of a file; nothing is read yet."""
         size = path.stat().st_size
         flat = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
-        return cls(flat.view(shape))
+        return cls(flat.view(shape), contents=contents, decoding=decoding)
 
     def __len__(self) -> int:
         return len(self.source if self.rows is None else self.rows)
@@ -108,7 +119,14 @@ class MappedImages:
 
     def select(self, rows: Tensor) -> "MappedImages":
         """A view of the images at `rows` (B,); nothing is read."""
-        return MappedImages(self.source, rows if self.rows is None else self.rows[rows])
+        return replace(self, rows=rows if self.rows is None else self.rows[rows])
+
+    def facts(self) -> dict[str, object] | None:
+        """What tells these images from others, in their order; None without `contents`."""
+        if self.contents is None:
+            return None
+        contents = self.contents if self.rows is None else self.contents[self.rows]
+        return {"contents": contents, "shape": list(self.shape), "decoding": self.decoding}
 
 
 Images = Tensor | MappedImages

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from latentdc import ranks
 from latentdc.data.classes import require_members
@@ -107,7 +108,7 @@ def _read(home: Path, split: EncodedSplit, resolution: int) -> Dataset:
         name = printable(split.name)
         print(f"{name}: left out {missing} of {len(split)} images that cannot be decoded.")
     return Dataset(
-        images=_levels(home / _LEVELS, (len(labels), 3, resolution, resolution), written),
+        images=_levels(home / _LEVELS, resolution, samples["hashes"], written),
         labels=labels,
         class_names=split.class_names,
         hashes=samples["hashes"],
@@ -115,11 +116,11 @@ def _read(home: Path, split: EncodedSplit, resolution: int) -> Dataset:
     )
 
 
-def _levels(path: Path, shape: tuple[int, int, int, int], written: dict[str, str]) -> Images:
-    size = path.stat().st_size
+def _levels(path: Path, resolution: int, contents: Tensor, written: dict[str, str]) -> Images:
+    size, shape = path.stat().st_size, (len(contents), 3, resolution, resolution)
     if size != math.prod(shape):
         raise ValueError(f"{path.name} has {size} bytes and not {math.prod(shape)}")
     if size <= MEMORY_LIMIT and file_hash(path) != written.get("images"):
         raise ValueError(f"{path.name} is not as it was written")
-    mapped = MappedImages.open(path, shape)
+    mapped = MappedImages.open(path, shape, contents, decoder_fingerprint())
     return mapped if size > MEMORY_LIMIT else mapped.source

@@ -370,6 +370,166 @@ class SyntheticSet:
             return push_folder(Path(folder), repo_id, private=private, token=token)
 
 
+def first_of_each(self, ipc: int) -> "SyntheticSet":
+        """The first `ipc` images of each class, in their order."""
+        return self.rows(torch.tensor(first_of_each(self.labels, ipc)))
+
+    def rows(self, rows: Tensor) -> "SyntheticSet":
+        """The images at `rows` (M,), in that order, with what belongs to them."""
+        parts = {name: getattr(self, name) for name in PARTS}
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            **{name: part[rows] for name, part in parts.items() if part is not None},
+        )
+
+    def storage(self, qualities: Sequence[int] = (95, 75)) -> dict[str, int]:
+        """Bytes by `part/codec`, without the containers around them.
+
+        The images count once for each codec (choose one): PNG is how they are stored; JPEG is lossy
+        and measured by encoding. Images that 8 bits do not hold also have their `images/float32`.
+        `z`, `c` and `noise` are what a user of the prior needs in place of images, beside its
+        decoder; `zca` is the whitening that students need beside them.
+
+        Args:
+            qualities: of JPEG, by Pillow's scale.
+        """
+        if self.kind == "vectors":
+            sizes = {"vectors/float32": self.images.nbytes}
+        else:
+            levels = self.levels()
+            sizes = {"images/png": sum(len(encode(image)) for image in levels)}
+            for quality in qualities:
+                encoded = (encode(image, "JPEG", quality=quality) for image in levels)
+                sizes[f"images/jpeg{quality}"] = sum(map(len, encoded))
+        sizes["labels/int64"] = self.labels.nbytes
+        if (zca := self.whitening) is not None:
+            sizes["zca/float32"] = zca.mean.nbytes + zca.matrix.nbytes
+        return sizes | {
+            f"{name}/{str(part.dtype).removeprefix('torch.')}": part.nbytes
+            for name, part in self.tensors().items()
+            if name != "grid"  # says how to look at them, as provenance does
+        }
+
+    def image_bytes(self) -> int | None:
+        """Bytes of the images as PNG, of floats (images or vectors) as float32.
+
+        None where the set is so large that counting would take long.
+        """
+        images, values = self.images, self.images.shape.numel()
+        if images.is_floating_point():
+            return 4 * values
+        if values > MOST:
+            return None
+        chunks = (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+        return sum(len(encode(image)) for chunk in chunks for image in chunk.cpu())
+
+    @classmethod
+    def from_real(cls, dataset: Dataset) -> "SyntheticSet":
+        """Real images, or vectors, as a set; memory-mapped ones stay on disk.
+
+        Raises:
+            InputError: there are none.
+        """
+        if len(dataset.labels) == 0:
+            raise InputError(f"{dataset.name} holds no {kind_of(dataset.images)}.")
+        return cls(dataset.images, dataset.labels, dataset.class_names, grid=1)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "SyntheticSet":
+        """The set that `save_pretrained` wrote, bit by bit.
+
+        Args:
+            name: its folder, a run folder with `synthetic/` in it, or a data set id of the Hub.
+            revision: branch, tag or commit of a Hub id.
+
+        Raises:
+            InputError: there is no such set, the Hub cannot be reached, or a file is damaged.
+        """
+        folder = layout.find(str(path_of(name, "name")), revision)
+        fields = read_set(folder)
+        try:
+            return cls(**fields)
+        except InputError as error:
+            raise InputError(f"{folder} is damaged: {error}") from error
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        recipe: str | None = None,
+        results: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write the set, whole or not at all; an older set at `folder` is replaced if it differs.
+
+        Args:
+            folder: laid out as a data set repo of the Hub; `datasets.load_dataset` reads it.
+            recipe: YAML of the resolved recipe.
+            results: as `latentdc.results.result.to_json` gives, which becomes the table
+                of the card. Like the recipe, they belong to the folder, not to the set.
+
+        Raises:
+            InputError: `folder` holds something other than a synthetic set, or `results` do not fit
+                together.
+        """
+        folder = path_of(folder, "folder")
+        _require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
+        if results is not None:
+            require_json(results, "results")
+        if not is_free(folder) and not layout.is_set(folder):
+            raise InputError(
+                f"{folder} holds something other than a synthetic set and is left as it is; "
+                "choose a new or empty folder."
+            )
+        # Nothing in the files tells a path of this machine.
+        provenance = published(self.provenance)
+        recipe = None if recipe is None else published_yaml(recipe)
+        results = None if results is None else published(results)
+        card = dataset_card(
+            self.images,
+            self.labels,
+            self.class_names,
+            provenance=provenance,
+            training=training_facts(self.learned_lr, self.whitening, self.weights),
+            recipe=recipe,
+            results=results,
+        )
+        vectors, labels = self.kind == "vectors", self.labels.cpu()
+        samples = self.floats().cpu() if vectors else self.levels()
+        with writing(folder) as part:
+            part.mkdir()
+            write_json(part / layout.PROVENANCE, provenance)
+            if recipe is not None:
+                write_text(part / layout.RECIPE, recipe)
+            if results is not None:
+                write_json(part / layout.RESULTS, results)
+            write_text(part / layout.CARD, card)
+            write_rows(part, samples, labels, self.class_names)
+            write_tensors(part, self.tensors())
+            if self.whitening is not None:
+                save_whitening(part / layout.WHITENING, self.whitening)
+            if not vectors:
+                pictures.save_grid(part / layout.GRID, samples, labels, self.class_names)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        recipe: str | None = None,
+        results: Mapping[str, object] | None = None,
+        private: bool = True,
+        token: str | None = None,
+    ) -> str:
+        """Push the set in one commit, as `save_pretrained` writes it; returns its address.
+
+        `push_folder` pushes a folder that has been saved, with its recipe and results.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, recipe=recipe, results=results)
+            return push_folder(Path(folder), repo_id, private=private, token=token)
+
+
 def set_hash(one: SyntheticSet | Dataset) -> str:
     """16 hex digits of what students learn from: images, labels, class names, in their order."""
     starts = range(0, len(one.labels), CHUNK)

@@ -13,7 +13,9 @@ from PIL import Image
 from latentdc.data import cache, decode, encoded
 from latentdc.data.open import encoded_split, open_dataset
 from latentdc.errors import InputError
+from latentdc.images import MappedImages
 from latentdc.recipe import Data
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 from tests.data.conftest import picture
 
 
@@ -86,6 +88,18 @@ def test_few_images_are_decoded_ahead_of_those_that_are_written(tree, monkeypatc
     next(images)
     time.sleep(0.05)
     assert len(started) <= 3
+
+
+def test_mapped_sets_are_told_apart_without_being_read(tree, monkeypatch):
+    in_memory = set_hash(open_tree(tree))
+    monkeypatch.setattr(cache, "MEMORY_LIMIT", 0)
+    mapped, other = open_tree(tree), open_tree(tree, 16)
+    monkeypatch.setattr(MappedImages, "__getitem__", lambda *_: pytest.fail("read"))
+    rows = torch.tensor([2, 0])
+    found = [set_hash(one) for one in (mapped, other, mapped.select(rows), mapped.select(rows[:1]))]
+    assert len({in_memory, *found}) == 5
+    assert set_hash(SyntheticSet.from_real(open_tree(tree))) == found[0]
+    assert set_hash(open_tree(tree)) == found[0]
 
 
 def test_many_blocks_keep_the_order_of_the_rows(tree, monkeypatch):
