@@ -175,7 +175,7 @@ def _same_folders(one: Path, other: Path) -> bool:
     """Whether both hold the same files, byte by byte."""
     names = [sorted(p.relative_to(top) for p in top.rglob("*")) for top in (one, other)]
     return names[0] == names[1] and all(
-        filecmp.cmp(one / name, other / name, shallow=False)
+        (one / name).samefile(other / name) or filecmp.cmp(one / name, other / name, shallow=False)
         for name in names[0]
         if not (one / name).is_dir()
     )

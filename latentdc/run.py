@@ -430,7 +430,7 @@ def _publish(synthetic: SyntheticSet, results: Results, recipe: Recipe, folder: 
     if results:
         save(folder / RESULTS, results)
         text = shared_recipe(recipe)
-        synthetic.save_pretrained(folder / SET, recipe=text, results=to_json(results))
+        synthetic.add_results(folder / SET, to_json(results), recipe=text)
         print(f"\n{to_text(results)}\n")
         print(f"results: {folder / RESULTS}")
     if synthetic.kind == "images":

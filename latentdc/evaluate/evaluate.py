@@ -29,11 +29,12 @@ from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import nearest
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results
-from latentdc.runtime import this_machine, with_gradients
+from latentdc.runtime import main_alone, this_machine, with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 Labelled = SyntheticSet | Dataset
 Candidate = Labelled | Callable[[int], Labelled]  # one set, or one for each seed
+_BYTES: dict[str, int | None] = {}  # of the images of sets, by hash
 
 
 def with_baselines(
@@ -191,6 +192,7 @@ def score_sets(
     protocol = protocol if labelling is None else labelling.protocol
     accuracies = _accuracies(sets, hashes, protocol, setting, labelling, labels)
     unseen = _unseen(sets, protocol.students)
+    sizes = main_alone(setting.accelerator, lambda: _image_bytes(sets, hashes))
     even = first in ("kept", "full")  # stand beside no set
     shared = {
         "ipc": ipc or -(-images // classes),
@@ -208,7 +210,6 @@ def score_sets(
     for name, candidate in sets.items():
         one = drawn(candidate, 0)
         facts = own_label_facts(one) if labelling is None else labelling.facts(hashes[name], one)
-        size = None if name in ("kept", "full") else one.image_bytes()
         for student in protocol.students:
             top1, top5 = zip(*accuracies[name, student], strict=True)
             results.append(
@@ -220,7 +221,7 @@ def score_sets(
                     accuracies=top1,
                     top5=None if None in top5 else top5,
                     labels=facts,
-                    image_bytes=size,
+                    image_bytes=sizes[name],
                     **shared,
                 )
             )
@@ -312,6 +313,19 @@ def _hashes(
         require_trainable(labelled, protocol, name)
         hashes.append(set_hash(labelled))
     return tuple(hashes) if callable(candidate) else tuple(hashes * protocol.seeds)
+
+
+def _image_bytes(
+    sets: Mapping[str, Candidate], hashes: Mapping[str, Sequence[str]]
+) -> dict[str, int | None]:
+    """Of each set, or the first that is drawn; a set is counted once for all protocols."""
+    found: dict[str, int | None] = dict.fromkeys(sets)
+    for name, candidate in sets.items():
+        if name not in ("kept", "full"):
+            if (digest := hashes[name][0]) not in _BYTES:
+                _BYTES[digest] = drawn(candidate, 0).image_bytes()
+            found[name] = _BYTES[digest]
+    return found
 
 
 def _by_hash(

@@ -9,8 +9,10 @@ from torch import Tensor
 from latentdc.errors import InputError
 from latentdc.images import Images, Kind, Whitening, kind_of
 from latentdc.plain_text import in_markdown, in_one_line
+from latentdc.published import published, published_yaml
 from latentdc.results.result import from_json
 from latentdc.results.tables import to_markdown
+from latentdc.synthetic import folder as layout
 
 TEMPLATE = """\
 # {title}
@@ -87,6 +89,40 @@ WEIGHTS = """
 
 The images weigh {least:.3g} to {most:.3g} times their mean (`weights` in `latents.safetensors`);
 the loss of image k counts N w_k / sum(w) times."""
+
+
+Texts = dict[str, str | Mapping[str, object]]  # by file: text, or what is written as JSON
+
+
+def folder_texts(
+    images: Images,
+    labels: Tensor,
+    class_names: Sequence[str],
+    *,
+    provenance: Mapping[str, object],
+    training: str,
+    recipe: str | None,
+    results: Mapping[str, object] | None,
+) -> Texts:
+    """What stands beside the samples in a set's folder; nothing of it tells a path of this machine.
+
+    Arguments and errors as of `dataset_card`.
+    """
+    provenance = published(provenance)
+    recipe = None if recipe is None else published_yaml(recipe)
+    results = None if results is None else published(results)
+    card = dataset_card(
+        images,
+        labels,
+        class_names,
+        provenance=provenance,
+        training=training,
+        recipe=recipe,
+        results=results,
+    )
+    texts: Texts = {layout.PROVENANCE: provenance, layout.CARD: card}
+    texts |= {} if recipe is None else {layout.RECIPE: recipe}
+    return texts | ({} if results is None else {layout.RESULTS: results})
 
 
 def dataset_card(

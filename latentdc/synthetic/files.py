@@ -5,10 +5,13 @@ vectors are lists of float32 in place of the PNGs.
 """
 
 import io
+import os
+import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +21,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentdc.images import load_whitening
-from latentdc.io import load_tensors, read_json, require_file, save_tensors
+from latentdc.errors import InputError
+from latentdc.images import Images, load_whitening
+from latentdc.io import (
+    as_read_back,
+    load_tensors,
+    read_json,
+    require_file,
+    save_tensors,
+    write_json,
+    write_text,
+)
 from latentdc.synthetic import folder as layout
+from latentdc.synthetic.card import Texts
 
 LARGEST = 4096  # pixels along a side of an image
 GROUP = 100  # rows encoded at a time; small row groups also let the Hub show single rows
@@ -28,6 +41,14 @@ SHARD = 500_000_000  # bytes of samples in a file, before compression
 VECTORS = "features"  # column
 PARTS = ("z", "c", "noise", "soft_labels", "weights")  # tensors with an entry for each image
 TENSORS = {*PARTS, "images", "learned_lr", "grid"}
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def in_threads(function: Callable[[A], B], items: Sequence[A] | Tensor) -> list[B]:
+    """What a function that leaves Python to its own gives of each item, by torch's threads."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        return list(threads.map(function, items))
 
 
 def encode(image: Tensor, codec: Literal["PNG", "JPEG"] = "PNG", quality: int = 95) -> bytes:
@@ -38,10 +59,19 @@ def encode(image: Tensor, codec: Literal["PNG", "JPEG"] = "PNG", quality: int = 
     return buffer.getvalue()
 
 
-def write_rows(folder: Path, samples: Tensor, labels: Tensor, class_names: Sequence[str]) -> None:
+def png_bytes(images: Images) -> int:
+    """Bytes of (N, 3, H, W) uint8 as PNG; few at a time are in memory."""
+    chunks = (images[start : start + GROUP].cpu() for start in range(0, len(images), GROUP))
+    return sum(len(data) for chunk in chunks for data in in_threads(encode, chunk))
+
+
+def write_rows(folder: Path, samples: Tensor, labels: Tensor, class_names: Sequence[str]) -> int:
     """Write samples, (N, 3, H, W) uint8 or (N, D) float32, in their order, with their labels (N,).
 
     In files of about `SHARD` bytes.
+
+    Returns:
+        Bytes of the samples, which of images are those of the PNGs.
     """
     import datasets  # takes a second
 
@@ -51,7 +81,7 @@ def write_rows(folder: Path, samples: Tensor, labels: Tensor, class_names: Seque
     names = datasets.ClassLabel(names=list(class_names))
     schema = datasets.Features({**feature, "label": names}).arrow_schema
     size = max(GROUP, SHARD // samples[0].nbytes)
-    starts = range(0, len(labels), size)
+    starts, written = range(0, len(labels), size), 0
     (folder / layout.ROWS).parent.mkdir()
     for index, start in enumerate(starts):
         end = min(start + size, len(labels))
@@ -60,9 +90,16 @@ def write_rows(folder: Path, samples: Tensor, labels: Tensor, class_names: Seque
         with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
             for first in range(start, end, GROUP):
                 rows = slice(first, min(first + GROUP, end))
-                column = _lists(samples[rows]) if vectors else _pngs(samples[rows], first)
+                if vectors:
+                    column = _lists(samples[rows])
+                    written += samples[rows].nbytes
+                else:
+                    pngs = in_threads(encode, samples[rows])
+                    column = _pngs(pngs, first)
+                    written += sum(map(len, pngs))
                 columns = [column.cast(schema.field(0).type), pa.array(labels[rows].numpy())]
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+    return written
 
 
 def _lists(vectors: Tensor) -> pa.Array:
@@ -70,22 +107,19 @@ def _lists(vectors: Tensor) -> pa.Array:
     return pa.ListArray.from_arrays(ends.numpy(), vectors.flatten().numpy())
 
 
-def _pngs(images: Tensor, first: int) -> pa.Array:
+def _pngs(images: Sequence[bytes], first: int) -> pa.Array:
     return pa.array(
-        [
-            {"bytes": encode(image), "path": f"{index:05d}.png"}
-            for index, image in enumerate(images, first)
-        ]
+        [{"bytes": data, "path": f"{index:05d}.png"} for index, data in enumerate(images, first)]
     )
 
 
-def read_set(folder: Path) -> dict[str, Any]:
-    """The fields of the `SyntheticSet` in a folder, by name.
+def read_set(folder: Path) -> tuple[dict[str, Any], int]:
+    """The fields of the `SyntheticSet` in a folder, by name, and the bytes of its samples there.
 
     Raises:
         InputError: a file is missing or damaged, has no rows, or holds what no set has.
     """
-    images, labels, class_names = _read_rows(folder)
+    images, labels, class_names, size = _read_rows(folder)
     fields = {"images": images, "labels": labels, "class_names": class_names}
     with layout.reading(folder / layout.PROVENANCE):
         provenance = fields["provenance"] = read_json(folder / layout.PROVENANCE)
@@ -97,11 +131,11 @@ def read_set(folder: Path) -> dict[str, Any]:
     if (folder / layout.WHITENING).is_file():
         with layout.reading(folder / layout.WHITENING):
             fields["whitening"] = load_whitening(folder / layout.WHITENING)
-    return fields
+    return fields, size
 
 
-def _read_rows(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """The samples, labels and class names that `write_rows` wrote."""
+def _read_rows(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...], int]:
+    """The samples, labels and class names that `write_rows` wrote, and what it returned."""
     paths = layout.shards(folder)
     for path in paths:
         with layout.reading(path):
@@ -113,13 +147,13 @@ def _read_rows(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         class_names = _class_names(paths[0])
         count = sum(pq.read_metadata(path).num_rows for path in paths)
     samples, labels = torch.empty(0), torch.empty(count, dtype=torch.int64)
-    done = 0
+    done = size = 0
     for path in paths:
         with layout.reading(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
             if _class_names(path) != class_names:
                 raise ValueError(f"it has other classes than {paths[0].name}")
-            for part, theirs in _parts(path):
+            for part, theirs, stored in _parts(path):
                 if not done:
                     samples = _room(count, part)
                 if part.shape[1:] != samples.shape[1:]:
@@ -130,9 +164,10 @@ def _read_rows(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...]]:
                 samples[done : done + len(part)] = part
                 labels[done : done + len(part)] = torch.tensor(theirs)
                 done += len(part)
+                size += stored
             if not done:
                 raise ValueError("it has no rows")
-    return samples, labels, class_names
+    return samples, labels, class_names, size
 
 
 def _room(count: int, part: Tensor) -> Tensor:
@@ -151,8 +186,8 @@ def _class_names(path: Path) -> tuple[str, ...]:
     return tuple(label.names)
 
 
-def _parts(path: Path) -> Iterator[tuple[Tensor, list[int]]]:
-    """Some samples (B, ...) at a time, and their labels."""
+def _parts(path: Path) -> Iterator[tuple[Tensor, list[int], int]]:
+    """Some samples (B, ...) at a time, their labels, and the bytes that they take."""
     vectors = VECTORS in pq.read_schema(path).names
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for rows in file.iter_batches(batch_size=GROUP):
@@ -162,10 +197,11 @@ def _parts(path: Path) -> Iterator[tuple[Tensor, list[int]]]:
                 if len(widths) > 1:
                     raise ValueError(f"vectors of {', '.join(sorted(map(str, widths)))} values")
                 values = torch.tensor(rows[VECTORS].flatten().to_numpy())
-                yield values.view(len(labels), -1), labels
+                yield values.view(len(labels), -1), labels, values.nbytes
                 continue
-            for image, label in zip(rows["image"].to_pylist(), labels, strict=True):
-                yield _decode(image["bytes"])[None], [label]
+            pngs = [image["bytes"] for image in rows["image"].to_pylist()]
+            for picture, data, label in zip(in_threads(_decode, pngs), pngs, labels, strict=True):
+                yield picture[None], [label], len(data)
 
 
 def _decode(data: bytes) -> Tensor:
@@ -182,6 +218,49 @@ def _size(samples: Tensor) -> str:
     if samples.ndim == 2:
         return f"{samples.shape[1]} values"
     return f"{samples.shape[3]} x {samples.shape[2]} px"
+
+
+def write_texts(folder: Path, texts: Texts) -> None:
+    """Write what stands beside the samples, by file."""
+    for name, content in texts.items():
+        if isinstance(content, str):
+            write_text(folder / name, content)
+        else:
+            write_json(folder / name, content)
+
+
+def link_folder(folder: Path, part: Path) -> None:
+    """Fill the new folder `part` with the files of another without their bytes, where links go.
+
+    A link shares its bytes with the file, so that `write_bytes` and its like may replace it, and
+    nothing may write into it.
+    """
+
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without links
+            shutil.copy2(source, target)
+
+    shutil.copytree(folder, part, copy_function=link)
+
+
+def require_saved(folder: Path, texts: Texts, count: int) -> None:
+    """Refuse a folder that does not hold the set of `count` samples to which the texts belong.
+
+    Raises:
+        InputError: it holds another set, or none.
+    """
+    found: object = None
+    if layout.is_set(folder):
+        with layout.reading(folder):
+            rows = sum(pq.read_metadata(path).num_rows for path in layout.shards(folder))
+            found = (rows, read_json(folder / layout.PROVENANCE))
+    if found != (count, as_read_back(texts[layout.PROVENANCE])):
+        raise InputError(
+            f"{folder} does not hold this set, to which results would be added; write it there "
+            "with save_pretrained."
+        )
 
 
 def write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:

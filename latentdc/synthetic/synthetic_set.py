@@ -4,6 +4,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,17 +28,27 @@ from latentdc.images import (
     save_whitening,
     to_uint8,
 )
-from latentdc.io import fingerprint, is_free, write_json, write_text, writing
-from latentdc.published import published, published_yaml
+from latentdc.io import fingerprint, is_free, writing
 from latentdc.synthetic import folder as layout
-from latentdc.synthetic.card import dataset_card, training_facts
-from latentdc.synthetic.files import PARTS, encode, read_set, write_rows, write_tensors
+from latentdc.synthetic.card import Texts, folder_texts, training_facts
+from latentdc.synthetic.checks import require, require_images, require_tensor
+from latentdc.synthetic.files import (
+    PARTS,
+    encode,
+    in_threads,
+    link_folder,
+    png_bytes,
+    read_set,
+    require_saved,
+    write_rows,
+    write_tensors,
+    write_texts,
+)
 from latentdc.synthetic.push import push_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
 MOST = 20 * 10**9  # levels; more take a quarter of an hour to encode, and are not counted
 CHUNK = 1024  # images hashed or counted at once, so that a memory-mapped set stays on disk
 
@@ -87,16 +98,16 @@ class SyntheticSet:
         names = class_names_of(self.class_names, "a synthetic set")
         object.__setattr__(self, "class_names", names)
         require_json(self.provenance, "provenance")
-        _require_images(self.images)
+        require_images(self.images)
         count, shape = len(self.images), tuple(self.images.shape)
-        labels = _tensor(self.labels, "labels")
-        _require(
+        labels = require_tensor(self.labels, "labels")
+        require(
             labels.dtype == torch.int64 and labels.shape == (count,),
             f"{count} images need as many int64 labels, got {tuple(labels.shape)} of "
             f"{labels.dtype}",
         )
-        _require(count > 0, "it holds at least one image, got none")
-        _require(
+        require(count > 0, "it holds at least one image, got none")
+        require(
             0 <= int(labels.min()) and int(labels.max()) < len(names),
             f"labels are indices into {len(names)} class names, got {int(labels.min())} to "
             f"{int(labels.max())}",
@@ -105,9 +116,9 @@ class SyntheticSet:
         for name in PARTS:
             if getattr(self, name) is None:
                 continue
-            part = _tensor(getattr(self, name), name)
+            part = require_tensor(getattr(self, name), name)
             wanted = shapes.get(name)
-            _require(
+            require(
                 part.dtype == torch.float32
                 and part.shape[:1] == (count,)
                 and (wanted is None or part.shape == wanted),
@@ -115,17 +126,17 @@ class SyntheticSet:
                 f"{'' if wanted else 'each of '}{count} images, got {tuple(part.shape)} of "
                 f"{part.dtype}",
             )
-            _require(bool(part.isfinite().all()), f"{name} has values that are not finite")
-        _require(
+            require(bool(part.isfinite().all()), f"{name} has values that are not finite")
+        require(
             self.weights is None or float(self.weights.min()) > 0,
             "weights are what the losses of images are multiplied by, all above 0",
         )
         lr, grid = self.learned_lr, self.grid
-        _require(
+        require(
             lr is None or (isinstance(lr, Real) and 0 < lr < float("inf")),
             f"learned_lr is a positive number, got {lr!r}",
         )
-        _require(
+        require(
             grid is None
             or (
                 isinstance(grid, Integral)
@@ -137,7 +148,7 @@ class SyntheticSet:
         if self.whitening is not None:
             require_a(Whitening, self.whitening, "whitening", "such as fit_whitening makes")
             values, fitted = torch.Size(shape[1:]).numel(), len(self.whitening.mean)
-            _require(
+            require(
                 fitted == values,
                 f"the whitening is of images of {values} values, got one of {fitted}",
             )
@@ -239,10 +250,10 @@ class SyntheticSet:
             sizes = {"vectors/float32": self.images.nbytes}
         else:
             levels = self.levels()
-            sizes = {"images/png": sum(len(encode(image)) for image in levels)}
+            sizes = {"images/png": self._png_bytes}
             for quality in qualities:
-                encoded = (encode(image, "JPEG", quality=quality) for image in levels)
-                sizes[f"images/jpeg{quality}"] = sum(map(len, encoded))
+                jpeg = in_threads(partial(encode, codec="JPEG", quality=quality), levels)
+                sizes[f"images/jpeg{quality}"] = sum(map(len, jpeg))
         sizes["labels/int64"] = self.labels.nbytes
         if (zca := self.whitening) is not None:
             sizes["zca/float32"] = zca.mean.nbytes + zca.matrix.nbytes
@@ -255,15 +266,18 @@ class SyntheticSet:
     def image_bytes(self) -> int | None:
         """Bytes of the images as PNG, of floats (images or vectors) as float32.
 
-        None where the set is so large that counting would take long.
+        A set that was read or written knows them from its file; others are encoded once. None where
+        the set is so large that this would take long.
         """
-        images, values = self.images, self.images.shape.numel()
-        if images.is_floating_point():
+        values = self.images.shape.numel()
+        if self.images.is_floating_point():
             return 4 * values
-        if values > MOST:
-            return None
-        chunks = (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
-        return sum(len(encode(image)) for chunk in chunks for image in chunk.cpu())
+        return None if values > MOST and "_png_bytes" not in vars(self) else self._png_bytes
+
+    @cached_property
+    def _png_bytes(self) -> int:
+        """Of `levels`."""
+        return png_bytes(self.levels() if self.images.is_floating_point() else self.images)
 
     @classmethod
     def from_real(cls, dataset: Dataset) -> "SyntheticSet":
@@ -288,11 +302,13 @@ class SyntheticSet:
             InputError: there is no such set, the Hub cannot be reached, or a file is damaged.
         """
         folder = layout.find(str(path_of(name, "name")), revision)
-        fields = read_set(folder)
+        fields, size = read_set(folder)
         try:
-            return cls(**fields)
+            one = cls(**fields)
         except InputError as error:
             raise InputError(f"{folder} is damaged: {error}") from error
+        vars(one)["_png_bytes"] = size
+        return one
 
     def save_pretrained(
         self,
@@ -314,203 +330,60 @@ class SyntheticSet:
                 together.
         """
         folder = path_of(folder, "folder")
-        _require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
-        if results is not None:
-            require_json(results, "results")
+        texts = self._texts(recipe, results)
         if not is_free(folder) and not layout.is_set(folder):
             raise InputError(
                 f"{folder} holds something other than a synthetic set and is left as it is; "
                 "choose a new or empty folder."
             )
-        # Nothing in the files tells a path of this machine.
-        provenance = published(self.provenance)
-        recipe = None if recipe is None else published_yaml(recipe)
-        results = None if results is None else published(results)
-        card = dataset_card(
-            self.images,
-            self.labels,
-            self.class_names,
-            provenance=provenance,
-            training=training_facts(self.learned_lr, self.whitening, self.weights),
-            recipe=recipe,
-            results=results,
-        )
         vectors, labels = self.kind == "vectors", self.labels.cpu()
         samples = self.floats().cpu() if vectors else self.levels()
         with writing(folder) as part:
             part.mkdir()
-            write_json(part / layout.PROVENANCE, provenance)
-            if recipe is not None:
-                write_text(part / layout.RECIPE, recipe)
-            if results is not None:
-                write_json(part / layout.RESULTS, results)
-            write_text(part / layout.CARD, card)
-            write_rows(part, samples, labels, self.class_names)
+            write_texts(part, texts)
+            size = write_rows(part, samples, labels, self.class_names)
             write_tensors(part, self.tensors())
             if self.whitening is not None:
                 save_whitening(part / layout.WHITENING, self.whitening)
             if not vectors:
                 pictures.save_grid(part / layout.GRID, samples, labels, self.class_names)
+        vars(self)["_png_bytes"] = size
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        recipe: str | None = None,
-        results: Mapping[str, object] | None = None,
-        private: bool = True,
-        token: str | None = None,
-    ) -> str:
-        """Push the set in one commit, as `save_pretrained` writes it; returns its address.
-
-        `push_folder` pushes a folder that has been saved, with its recipe and results.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, recipe=recipe, results=results)
-            return push_folder(Path(folder), repo_id, private=private, token=token)
-
-
-def first_of_each(self, ipc: int) -> "SyntheticSet":
-        """The first `ipc` images of each class, in their order."""
-        return self.rows(torch.tensor(first_of_each(self.labels, ipc)))
-
-    def rows(self, rows: Tensor) -> "SyntheticSet":
-        """The images at `rows` (M,), in that order, with what belongs to them."""
-        parts = {name: getattr(self, name) for name in PARTS}
-        return replace(
-            self,
-            images=self.images[rows],
-            labels=self.labels[rows],
-            **{name: part[rows] for name, part in parts.items() if part is not None},
-        )
-
-    def storage(self, qualities: Sequence[int] = (95, 75)) -> dict[str, int]:
-        """Bytes by `part/codec`, without the containers around them.
-
-        The images count once for each codec (choose one): PNG is how they are stored; JPEG is lossy
-        and measured by encoding. Images that 8 bits do not hold also have their `images/float32`.
-        `z`, `c` and `noise` are what a user of the prior needs in place of images, beside its
-        decoder; `zca` is the whitening that students need beside them.
-
-        Args:
-            qualities: of JPEG, by Pillow's scale.
-        """
-        if self.kind == "vectors":
-            sizes = {"vectors/float32": self.images.nbytes}
-        else:
-            levels = self.levels()
-            sizes = {"images/png": sum(len(encode(image)) for image in levels)}
-            for quality in qualities:
-                encoded = (encode(image, "JPEG", quality=quality) for image in levels)
-                sizes[f"images/jpeg{quality}"] = sum(map(len, encoded))
-        sizes["labels/int64"] = self.labels.nbytes
-        if (zca := self.whitening) is not None:
-            sizes["zca/float32"] = zca.mean.nbytes + zca.matrix.nbytes
-        return sizes | {
-            f"{name}/{str(part.dtype).removeprefix('torch.')}": part.nbytes
-            for name, part in self.tensors().items()
-            if name != "grid"  # says how to look at them, as provenance does
-        }
-
-    def image_bytes(self) -> int | None:
-        """Bytes of the images as PNG, of floats (images or vectors) as float32.
-
-        None where the set is so large that counting would take long.
-        """
-        images, values = self.images, self.images.shape.numel()
-        if images.is_floating_point():
-            return 4 * values
-        if values > MOST:
-            return None
-        chunks = (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
-        return sum(len(encode(image)) for chunk in chunks for image in chunk.cpu())
-
-    @classmethod
-    def from_real(cls, dataset: Dataset) -> "SyntheticSet":
-        """Real images, or vectors, as a set; memory-mapped ones stay on disk.
-
-        Raises:
-            InputError: there are none.
-        """
-        if len(dataset.labels) == 0:
-            raise InputError(f"{dataset.name} holds no {kind_of(dataset.images)}.")
-        return cls(dataset.images, dataset.labels, dataset.class_names, grid=1)
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "SyntheticSet":
-        """The set that `save_pretrained` wrote, bit by bit.
-
-        Args:
-            name: its folder, a run folder with `synthetic/` in it, or a data set id of the Hub.
-            revision: branch, tag or commit of a Hub id.
-
-        Raises:
-            InputError: there is no such set, the Hub cannot be reached, or a file is damaged.
-        """
-        folder = layout.find(str(path_of(name, "name")), revision)
-        fields = read_set(folder)
-        try:
-            return cls(**fields)
-        except InputError as error:
-            raise InputError(f"{folder} is damaged: {error}") from error
-
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        recipe: str | None = None,
-        results: Mapping[str, object] | None = None,
+    def add_results(
+        self, folder: str | Path, results: Mapping[str, object], *, recipe: str | None = None
     ) -> None:
-        """Write the set, whole or not at all; an older set at `folder` is replaced if it differs.
+        """Put results, and a card with them, into the folder that this set was written to.
+
+        Images are neither encoded nor written again.
 
         Args:
-            folder: laid out as a data set repo of the Hub; `datasets.load_dataset` reads it.
-            recipe: YAML of the resolved recipe.
-            results: as `latentdc.results.result.to_json` gives, which becomes the table
-                of the card. Like the recipe, they belong to the folder, not to the set.
+            folder: of `save_pretrained`.
+            results: as there.
+            recipe: as there.
 
         Raises:
-            InputError: `folder` holds something other than a synthetic set, or `results` do not fit
-                together.
+            InputError: `folder` holds another set or none, or `results` do not fit together.
         """
         folder = path_of(folder, "folder")
-        _require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
+        texts = self._texts(recipe, results)
+        require_saved(folder, texts, len(self))
+        with writing(folder) as part:
+            link_folder(folder, part)
+            write_texts(part, texts)
+
+    def _texts(self, recipe: str | None, results: Mapping[str, object] | None) -> Texts:
+        require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
         if results is not None:
             require_json(results, "results")
-        if not is_free(folder) and not layout.is_set(folder):
-            raise InputError(
-                f"{folder} holds something other than a synthetic set and is left as it is; "
-                "choose a new or empty folder."
-            )
-        # Nothing in the files tells a path of this machine.
-        provenance = published(self.provenance)
-        recipe = None if recipe is None else published_yaml(recipe)
-        results = None if results is None else published(results)
-        card = dataset_card(
+        return folder_texts(
             self.images,
             self.labels,
             self.class_names,
-            provenance=provenance,
+            provenance=self.provenance,
             training=training_facts(self.learned_lr, self.whitening, self.weights),
             recipe=recipe,
             results=results,
         )
-        vectors, labels = self.kind == "vectors", self.labels.cpu()
-        samples = self.floats().cpu() if vectors else self.levels()
-        with writing(folder) as part:
-            part.mkdir()
-            write_json(part / layout.PROVENANCE, provenance)
-            if recipe is not None:
-                write_text(part / layout.RECIPE, recipe)
-            if results is not None:
-                write_json(part / layout.RESULTS, results)
-            write_text(part / layout.CARD, card)
-            write_rows(part, samples, labels, self.class_names)
-            write_tensors(part, self.tensors())
-            if self.whitening is not None:
-                save_whitening(part / layout.WHITENING, self.whitening)
-            if not vectors:
-                pictures.save_grid(part / layout.GRID, samples, labels, self.class_names)
 
     def push_to_hub(
         self,
@@ -531,10 +404,16 @@ def first_of_each(self, ipc: int) -> "SyntheticSet":
 
 
 def set_hash(one: SyntheticSet | Dataset) -> str:
-    """16 hex digits of what students learn from: images, labels, class names, in their order."""
-    starts = range(0, len(one.labels), CHUNK)
+    """16 hex digits of what students learn from: images, labels, class names, in their order.
+
+    Images that lie decoded in a file, with the hash of each one's content, are known by these;
+    others by their bytes.
+    """
+    images, starts = one.images, range(0, len(one.labels), CHUNK)
+    known = images.facts() if isinstance(images, MappedImages) else None
     facts: dict[str, object] = {
-        "images": [fingerprint(one.images[start : start + CHUNK], digits=64) for start in starts],
+        "images": known
+        or [fingerprint(images[start : start + CHUNK], digits=64) for start in starts],
         "labels": one.labels,
         "class_names": one.class_names,
     }
@@ -553,36 +432,3 @@ def first_of_each(labels: Tensor, ipc: int) -> list[int]:
         if seen[label] <= ipc:
             rows.append(row)
     return rows
-
-
-def _require_images(images: object) -> None:
-    samples = images if isinstance(images, MappedImages) else _tensor(images, "images")
-    shape, dtype = tuple(samples.shape), samples.dtype
-    vectors = len(shape) == 2 and shape[1] > 0 and dtype in (torch.float16, torch.float32)
-    pictures = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3] > 0
-    _require(
-        vectors or (pictures and dtype in (torch.uint8, torch.float32)),
-        "images are (N, 3, H, H) of uint8 or float32, or vectors (N, D) of float32, got "
-        f"{shape} of {dtype}",
-    )
-    if not isinstance(samples, Tensor) or dtype == torch.uint8 or samples.numel() == 0:
-        return
-    _require(bool(samples.isfinite().all()), "images has values that are not finite")
-    low, high = float(samples.min()), float(samples.max())
-    _require(
-        vectors or low < 0 or high <= LEVELS,
-        f"float images are nominally in [-1, 1], got {low:.3g} to {high:.3g}, which look like "
-        "levels 0 to 255; make them uint8, or scale them by x / 127.5 - 1",
-    )
-
-
-def _tensor(part: object, name: str) -> Tensor:
-    if not isinstance(part, Tensor):
-        _require(False, f"{name} is a tensor, got a {type(part).__name__}")
-    assert isinstance(part, Tensor)
-    return part
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise InputError(f"a synthetic set does not fit together: {message}.")

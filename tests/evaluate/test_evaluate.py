@@ -10,7 +10,7 @@ from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.setting import Accuracy
 from latentdc.images import Normalization
 from latentdc.ranks import warn
-from latentdc.synthetic import SyntheticSet
+from latentdc.synthetic import SyntheticSet, files
 from latentdc.synthetic.files import encode
 from latentdc.synthetic.synthetic_set import set_hash
 from tests.evaluate.toys import TEST, TWO, protocol, stripes
@@ -206,6 +206,20 @@ def test_bytes_of_small_sets_stand_beside_their_numbers():
     png = sum(len(encode(image)) for image in one.images)
     random = sum(len(encode(image)) for image in random_images(TRAIN, 2, 0).images)
     assert [result.image_bytes for result in found.values()][::-1] == [png, random, None]
+
+
+def test_images_are_encoded_once_for_all_protocols(monkeypatch):
+    monkeypatch.setattr(evaluate, "_BYTES", {})
+    found = []
+    monkeypatch.setattr(
+        files, "encode", lambda image, encode=files.encode: found.append(1) or encode(image)
+    )
+    sets = with_baselines(
+        {"distilled": stripes(6, seed=5)}, ["distilled", "random"], 2, train=TRAIN
+    )
+    for steps in (1, 2):
+        evaluate_sets(sets, TEST, replace(ONE, steps=steps), **OPTIONS)
+    assert len(found) == 6 + 2 * TRAIN.num_classes
 
 
 def distilled(network, seed):

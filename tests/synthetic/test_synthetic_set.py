@@ -258,4 +258,51 @@ def test_images_are_counted_as_png_and_floats_by_their_four_bytes(monkeypatch):
     assert random_set(images=float_images()).image_bytes() == float_images().nbytes
     assert random_set(images=torch.zeros(8, 7)).image_bytes() == 8 * 7 * 4
     monkeypatch.setattr(synthetic_set, "MOST", made.images.numel() - 1)
-    assert made.image_bytes() is None
+    assert random_set().image_bytes() is None
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """The images that are encoded as PNG, counted."""
+    found = []
+    encode = files.encode
+    monkeypatch.setattr(files, "encode", lambda image: found.append(1) or encode(image))
+    return found
+
+
+def test_a_set_knows_its_bytes_from_the_file_it_was_written_to(tmp_path, encoded):
+    made = random_set()
+    made.save_pretrained(tmp_path / "set")
+    read = SyntheticSet.from_pretrained(tmp_path / "set")
+    assert made.image_bytes() == read.image_bytes() == read.storage()["images/png"]
+    assert len(encoded) == len(made)
+    assert read.rows(torch.arange(3)).image_bytes() < read.image_bytes()
+    assert len(encoded) == len(made) + 3
+
+
+def test_results_are_added_without_touching_images(tmp_path, encoded):
+    made, folder = random_set(), tmp_path / "set"
+    made.save_pretrained(folder, recipe="ipc: 2\n")
+    rows = folder / "data/train-00000-of-00001.parquet"
+    before, count = rows.stat().st_ino, len(encoded)
+    made.add_results(folder, {"rows": [1]}, recipe="ipc: 2\n")
+    assert (rows.stat().st_ino, len(encoded)) == (before, count)
+    made.save_pretrained(tmp_path / "other", recipe="ipc: 2\n", results={"rows": [1]})
+    assert contents(folder) == contents(tmp_path / "other")
+    made.add_results(folder, {"rows": [2]})
+    assert json.loads((folder / "results.json").read_text()) == {"rows": [2]}
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_results_of_another_set_are_not_added(tmp_path):
+    made, folder = random_set(), tmp_path / "set"
+    with pytest.raises(InputError, match=r"does not hold this set.*save_pretrained"):
+        made.add_results(folder, {"rows": []})
+    random_set(provenance={"seed": 1}).save_pretrained(folder)
+    before = contents(folder)
+    with pytest.raises(InputError, match="does not hold this set"):
+        made.add_results(folder, {"rows": []})
+    assert contents(folder) == before
