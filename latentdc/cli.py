@@ -1,93 +1,237 @@
-"""The console script `latentdc`, and what the mains of all commands share.
+"""The console script `latentdc`: its table of commands and their arguments.
 
-Each sub-command is the `main(argv)` of the module that does the work. Imports no torch: `--help`,
-`--print-config` and a wrong recipe answer at once.
+A command is a row of `COMMANDS` and a module with `arguments(parser)`, which adds its arguments,
+and `run(options)`, which does the work. Imports no torch: `--help`, `--print-config` and a wrong
+recipe answer at once.
 """
 
 import argparse
-import errno
 import os
-import select
+import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from latentdc import __version__, config, ranks
-from latentdc.errors import InputError, RunError
+from latentdc.errors import InputError
+from latentdc.exits import EXIT, exits
 from latentdc.plain_text import on_terminal
-from latentdc.recipe.fields import nearest
+from latentdc.recipe.fields import all_keys, nearest
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+
+class Command(NamedTuple):
+    """A row of the table of commands."""
+
+    module: str  # imported when the command is called, or its arguments are asked for
+    help: str
+    dry_run: bool = False  # whether it takes minutes and has `--dry-run`
+
 
 COMMANDS = {
-    "distill": ("latentdc.distill", "prune, distil and evaluate a recipe"),
-    "sweep": ("latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe"),
-    "prune": ("latentdc.prune.__main__", "choose and save the core set of a recipe"),
-    "experts": ("latentdc.experts.__main__", "train the experts that trajectory matching follows"),
-    "evaluate": ("latentdc.evaluate.__main__", "score a synthetic set under a protocol"),
-    "measure": ("latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set"),
-    "compare": ("latentdc.results.__main__", "tables and a picture of any number of results"),
-    "report": ("latentdc.report.__main__", "one HTML page of any runs"),
-    "train-prior": ("latentdc.priors.train", "train a small latent diffusion prior"),
-    "convert-prior": (
-        "latentdc.priors.convert.__main__",
-        "make a prior of a CompVis checkpoint",
+    "distill": Command("latentdc.distill", "prune, distil and evaluate a recipe", True),
+    "sweep": Command(
+        "latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe"
     ),
-    "copy": ("latentdc.copying", "put a shipped recipe or sweep into this folder, to be edited"),
-    "list": (
-        "latentdc.listing",
-        "names that a recipe takes: methods, networks, rules, ...",
+    "prune": Command("latentdc.prune.__main__", "choose and save the core set of a recipe"),
+    "experts": Command(
+        "latentdc.experts.__main__", "train the experts that trajectory matching follows", True
     ),
-    "push": ("latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"),
-    "export": ("latentdc.synthetic.export", "write a synthetic set as an image folder or .pt file"),
-    "env": ("latentdc.env", "versions and devices, for a report of a fault"),
+    "evaluate": Command("latentdc.evaluate.__main__", "score a synthetic set under a protocol"),
+    "measure": Command("latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set"),
+    "compare": Command(
+        "latentdc.results.__main__", "tables and a picture of any number of results"
+    ),
+    "report": Command("latentdc.report.__main__", "one HTML page of any runs"),
+    "train-prior": Command("latentdc.priors.train", "train a small latent diffusion prior"),
+    "convert-prior": Command(
+        "latentdc.priors.convert.__main__", "make a prior of a CompVis checkpoint"
+    ),
+    "copy": Command(
+        "latentdc.copying", "put a shipped recipe or sweep into this folder, to be edited"
+    ),
+    "list": Command("latentdc.listing", "names that a recipe takes: methods, networks, rules, ..."),
+    "push": Command(
+        "latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"
+    ),
+    "export": Command(
+        "latentdc.synthetic.export", "write a synthetic set as an image folder or .pt file"
+    ),
+    "env": Command("latentdc.env", "versions and devices, for a report of a fault"),
 }
 
 T = TypeVar("T")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run one sub-command."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    exits(lambda: _run(arguments))
-
-
-def _run(arguments: Sequence[str]) -> None:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<14} {text}" for name, (_, text) in COMMANDS.items())
-        print(f"usage: latentdc COMMAND ...\n\n{lines}\n\nlatentdc COMMAND --help says more.")
-        return
-    if arguments[0] == "--version":
-        print(f"latentdc {__version__}")
-        return
-    command, *rest = arguments
-    if command not in COMMANDS:
-        hint = nearest(command, COMMANDS)
-        raise InputError(f"unknown command {command!r}{hint}; known: {', '.join(COMMANDS)}.")
-    import_module(COMMANDS[command][0]).main(rest)
-
-
 class Parser(argparse.ArgumentParser):
     """Refuses what is no argument of a command in one line, as everything else is refused."""
 
+    schema: type | None = None  # dataclass whose keys the command takes as `key=value`
+
     def error(self, message: str) -> NoReturn:
         """End with code 2."""
-        self.exit(
-            EXIT["input"], f"latentdc: error: {on_terminal(message)}; see {self.prog} --help.\n"
+        self._leave(f"{message}; see {self.prog} --help.")
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        """Like argparse's, which says nothing of a pipe that nobody reads or a full disk."""
+        print(self.format_help(), end="", file=file)
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Options and positional arguments, in any order."""
+        options, unknown = self.parse_known_intermixed_args(words)
+        for word in unknown:
+            if told := self._key(word, words):
+                self._leave(told)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options
+
+    def _key(self, word: str, words: Sequence[str]) -> str | None:
+        """What to write in place of an option `--ipc 10` that is a key of the recipe."""
+        name, given, value = word.removeprefix("--").partition("=")
+        if self.schema is None or not word.startswith("--") or not name:
+            return None
+        known = all_keys(self.schema)
+        name = name.replace("-", "_")
+        keys = [name] if name in known else [k for k in known if k.rpartition(".")[2] == name]
+        if not keys:
+            return None
+        if not given:
+            after = [*words, ""][words.index(word) + 1]
+            value = after if after and after[:1] != "-" and "=" not in after else "..."
+        written = " or ".join(shlex.quote(f"{key}={value}") for key in keys)
+        option = word.partition("=")[0]
+        return f"{option} is no option but a key of the recipe; write {written}."
+
+    def _leave(self, message: str) -> NoReturn:
+        self.exit(EXIT["input"], f"latentdc: error: {on_terminal(message)}\n")
+
+
+class _Module(Protocol):
+    """What the module of a command has."""
+
+    def arguments(self, parser: Parser) -> None: ...
+
+    def run(self, options: argparse.Namespace) -> None: ...
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; ends with code 2 where the input cannot be used."""
+    words = list(sys.argv[1:] if argv is None else argv)
+
+    def work() -> None:
+        module, options = parse(words or ["--help"])
+        module.run(options)
+
+    exits(work)
+
+
+def entry(command: str) -> Callable[..., None]:
+    """The `main(argv)` of a command's module: `python -m MODULE ...` is `latentdc COMMAND ...`."""
+
+    def run_command(argv: Sequence[str] | None = None) -> None:
+        main([command, *(sys.argv[1:] if argv is None else argv)])
+
+    return run_command
+
+
+def parse(words: Sequence[str]) -> tuple[_Module, argparse.Namespace]:
+    """The module of the command that is named first, and its options.
+
+    Raises:
+        InputError: no such command.
+        SystemExit: wrong arguments, or all is done, such as by `--help`.
+    """
+    parser, commands = whole_parser()
+    name, *rest = words
+    if name.startswith("-"):
+        parser.parse_args(words)
+    if name not in COMMANDS:
+        hint = nearest(name, COMMANDS)
+        raise InputError(f"unknown command {name!r}{hint}; known: {', '.join(COMMANDS)}.")
+    return complete(commands[name], name), commands[name].parse(rest)
+
+
+def whole_parser() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of `latentdc`, and by name those of its commands, which `complete` completes."""
+    parser = Parser(
+        prog="latentdc",
+        description="Dataset distillation through latent diffusion: prune, distil, evaluate.",
+        epilog="latentdc COMMAND --help says more.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=20),
+    )
+    parser.add_argument("--version", action="version", version=f"latentdc {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=tuple(_RECIPES),
+        metavar="SHELL",
+        help="print a completion for bash or zsh, and end",
+    )
+    group = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=Parser
+    )
+    return parser, {
+        name: group.add_parser(name, help=command.help) for name, command in COMMANDS.items()
+    }
+
+
+def complete(parser: Parser, name: str) -> _Module:
+    """Import the module of a command and add its arguments, and those that commands share."""
+    module = cast(_Module, import_module(COMMANDS[name].module))
+    module.arguments(parser)
+    if COMMANDS[name].dry_run:
+        parser.add_argument(
+            "--dry-run", action="store_true", help="print what it would do and cost; do nothing"
         )
+    return module
 
 
-def recipe_parser(command: str, description: str) -> argparse.ArgumentParser:
-    """The arguments that every command over a recipe has."""
-    parser = Parser(prog=command, description=description)
+class _Completion(argparse.Action):
+    """Prints a shell's completion, which the library shtab writes, and ends."""
+
+    def __call__(self, parser: object, namespace: object, values: object, *_: object) -> NoReturn:
+        try:
+            import shtab
+        except ImportError as error:
+            raise InputError(
+                'completion needs shtab; install it with pip install "latentdc[completion]".'
+            ) from error
+        whole, commands = whole_parser()
+        for name, command in commands.items():
+            complete(command, name)
+            for action in command._actions:
+                if action.dest in ("recipe", "base"):
+                    action.complete = {shell: "_latentdc_recipes" for shell in _RECIPES}  # type: ignore[attr-defined]
+                elif action.type is Path:
+                    action.complete = shtab.FILE  # type: ignore[attr-defined]
+        shipped = config.shipped_folder("recipes")
+        recipes = sorted(
+            path.relative_to(shipped).with_suffix("").as_posix() for path in shipped.rglob("*.yaml")
+        )
+        shell = str(values)
+        print(shtab.complete(whole, shell=shell, preamble=_RECIPES[shell] % " ".join(recipes)))
+        raise SystemExit(0)
+
+
+_RECIPES = {  # by shell, a function that offers files and shipped recipes
+    "bash": '_latentdc_recipes() {\n  compgen -f -- "$1"\n  compgen -W "%s" -- "$1"\n}',
+    "zsh": "_latentdc_recipes() {\n  _files\n  compadd -- %s\n}",
+}
+
+
+def recipe_arguments(parser: Parser, schema: type) -> None:
+    """Add what every command over a recipe takes; `schema` is the dataclass of its keys."""
+    parser.schema = schema
     parser.add_argument("recipe", help="YAML file, or the name of a recipe that latentdc brings")
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="key=value", help="changed keys: seed=1"
     )
     parser.add_argument("--print-config", action="store_true", help="print the resolved recipe")
-    return parser
 
 
 def read_recipe(
@@ -104,43 +248,11 @@ def read_recipe(
     return recipe, path.stem
 
 
-TOGETHER = 5.0  # seconds in which a launcher ends the others, where one has told of its error
-EXIT = {"input": 2, "run": 1, "interrupt": 130, "closed pipe": 141}
-TRACEBACK = "LATENTDC_TRACEBACK"  # set, it shows where an error comes from
-
-
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """What a command line names, and its overrides `key=value`; a path that exists is a name."""
     named = ["=" not in word or os.path.exists(os.path.expanduser(word)) for word in words]
     pairs = list(zip(words, named, strict=True))
     return [word for word, name in pairs if name], [word for word, name in pairs if not name]
-
-
-def exits(work: Callable[[], None]) -> None:
-    """Run a command's work; end with one line and the right code where it cannot go on.
-
-    2: the input cannot be used. 1: the run broke (NaN, full disk, no memory). 130: interrupted.
-    141: nobody reads what it prints. Errors of our own making keep their traceback.
-    """
-    # Torch is not loaded yet. Its threads would spin while they wait, and where another process
-    # computes too, that makes two threads many times slower than one.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _print_any_alphabet()
-    try:
-        try:
-            ranks.check()
-            work()
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-    except (Exception, KeyboardInterrupt) as error:
-        told = _told(error)
-        if told is None or os.environ.get(TRACEBACK):
-            raise
-        if ranks.rank() > 0 or _process_lost(error):
-            with suppress(KeyboardInterrupt):  # a launcher that is interrupted passes it on
-                time.sleep(TOGETHER)  # where the main one tells the same, this one is ended then
-        _leave(*told)
 
 
 def one_process(command: str) -> None:
@@ -150,147 +262,6 @@ def one_process(command: str) -> None:
             f"{command} runs on one process, and {processes} were started; start it without "
             "torchrun or accelerate launch."
         )
-
-
-def _print_any_alphabet() -> None:
-    """Print what the terminal's alphabet lacks as its code, in place of ending there."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, ValueError, OSError):  # a stream of a test's own
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-
-
-def _told(error: BaseException) -> tuple[str, int] | None:
-    """The line and exit code of an error that is not of our own making; "" tells nothing."""
-    if isinstance(error, InputError | RunError):
-        code = EXIT["input" if isinstance(error, InputError) else "run"]
-        return "" if error.everywhere and ranks.rank() > 0 else str(error), code
-    everything = list(_chain(error, implied=True))
-    again = "finished files are whole, start again"
-    if any(isinstance(one, KeyboardInterrupt) for one in everything):
-        told = f"interrupted; {again} to go on."  # all processes are, and the main one tells it
-        return "" if ranks.rank() > 0 else told, EXIT["interrupt"]
-    if any(map(_disk_full, everything)):
-        return f"the disk is full; {again} after making room.", EXIT["run"]
-    for one in _chain(error, implied=False):
-        text = str(one).strip().partition("\n")[0]
-        if isinstance(one, BrokenPipeError) and _unread():
-            return "", EXIT["closed pipe"]
-        if _gpu_full(one):
-            return (
-                f"the GPU's memory is full ({text[:200]}); take smaller batches, or for a "
-                "distillation prior.memory=low, prior.chunk=1 or distill.classes_per_step.",
-                EXIT["run"],
-            )
-        if _memory_full(one):
-            return (
-                f"there is not enough memory ({text[:200] or 'MemoryError'}); take less data at a "
-                "time: smaller batches, ipc or resolution, fewer processes.",
-                EXIT["run"],
-            )
-        if isinstance(one, UnicodeEncodeError):
-            return (
-                f"this locale cannot write {one.object[one.start]!a}; set PYTHONUTF8=1, or a UTF-8 "
-                "locale.",
-                EXIT["input"],
-            )
-        if isinstance(one, RuntimeError) and "home directory" in text:
-            return "a path begins with the ~ of a user who has no home here.", EXIT["input"]
-        if _process_lost(one):
-            told = f"another process has ended, or cannot be reached ({text[:200]}); {again}."
-            return told, EXIT["run"]
-        if isinstance(one, OSError):
-            return _of_system(one), EXIT["run"]
-    return None
-
-
-def _chain(error: BaseException | None, *, implied: bool) -> Iterator[BaseException]:
-    """An error, what it was raised from, and if wanted what was being handled as it was raised."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        context = error.__context__ if implied else None
-        error = error.__cause__ or context
-
-
-def _disk_full(error: BaseException) -> bool:
-    """Whether it says that a disk is full; torch and safetensors say so in words only."""
-    code = error.errno if isinstance(error, OSError) else None
-    return code in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
-
-
-def _gpu_full(error: BaseException) -> bool:
-    words = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return type(error).__name__ == "OutOfMemoryError" or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    )
-
-
-def _memory_full(error: BaseException) -> bool:
-    words = ("can't allocate memory", os.strerror(errno.ENOMEM))
-    return isinstance(error, MemoryError) or (
-        isinstance(error, OSError | RuntimeError) and any(word in str(error) for word in words)
-    )
-
-
-def _process_lost(error: BaseException) -> bool:
-    """Whether a collective failed for want of a process, which tells of itself."""
-    kinds = ("DistBackendError", "DistNetworkError", "DistStoreError")
-    return type(error).__name__ in kinds or (
-        isinstance(error, RuntimeError) and "gloo" in str(error).lower()
-    )
-
-
-def _of_system(error: OSError) -> str:
-    """What the system says of a file, or a library in its name, and what to do."""
-    hints = {
-        errno.EACCES: "; name a place that is open to you",
-        errno.EPERM: "; name a place that is open to you",
-        errno.EROFS: "; name a place that can be written, such as output=...",
-        errno.EFBIG: "; allow larger files (ulimit -f), or name another disk",
-        errno.ENAMETOOLONG: "; take a shorter name",
-        errno.EMFILE: "; allow more open files (ulimit -n)",
-    }
-    said = error.strerror or str(error).strip().partition("\n")[0] or type(error).__name__
-    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    named = ", ".join(name if len(name) < 200 else f"{name[:200]}..." for name in files)
-    return f"{named}{': ' if named else ''}{said}{hints.get(error.errno or 0, '')}."
-
-
-def _unread() -> bool:
-    """Whether nobody reads what is printed: `latentdc ... | head`."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # a stream of a test's own, or a system without poll
-            pipe = select.poll()
-            pipe.register(stream.fileno(), 0)
-            if any(event & select.POLLERR for _, event in pipe.poll(0)):
-                return True
-    return False
-
-
-def _leave(message: str, code: int) -> NoReturn:
-    """End with a line that names the process, where there are several, and with a code."""
-    rank = ranks.rank()
-    with suppress(Exception):
-        for bar in list(getattr(sys.modules.get("tqdm.std"), "tqdm")._instances):  # noqa: B009
-            bar.close()
-    if message:
-        start, where = "latentdc: error: ", ""
-        if ranks.processes() > 1:  # another one's progress may stand in the line
-            start, where = f"\n{start}", f"rank {rank}: "
-        with suppress(OSError):
-            line = on_terminal(" ".join(message.split()))
-            print(f"{start}{where}{line}", file=sys.stderr, flush=True)
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:  # the interpreter would try once more, and complain
-        with suppress(Exception):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    group = sys.modules.get("torch.distributed")
-    if group is not None and group.is_initialized():
-        os._exit(code)  # threads of the group would wait for processes that wait for this one
-    sys.exit(code)
 
 
 def run_folder(output: str | None, name: str) -> Path:

@@ -1,6 +1,6 @@
 """`latentdc copy RECIPE [TO]`: a shipped recipe or sweep as a file of one's own, to be edited."""
 
-from collections.abc import Sequence
+from argparse import Namespace
 from pathlib import Path
 
 from latentdc import cli, config
@@ -11,20 +11,17 @@ from latentdc.recipe.fields import nearest
 _COMMANDS = {"sweeps": "sweep", "priors": "train-prior"}  # by folder of recipes
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Copy the file, and say the command that takes it."""
-    parser = cli.Parser(
-        prog="latentdc copy",
-        description="Put a shipped recipe or sweep into this folder, to be edited.",
-    )
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = "Put a shipped recipe or sweep into this folder, to be edited."
     parser.add_argument("recipe", help="its name, as latentdc list recipes and sweeps print it")
     parser.add_argument("to", nargs="?", default=".", help="file or folder (default: this folder)")
-    options = parser.parse_args(argv)
-    cli.exits(lambda: _copy(options.recipe, Path(options.to).expanduser()))
 
 
-def _copy(name: str, to: Path) -> None:
+def run(options: Namespace) -> None:
+    """Copy the file, and say the command that takes it."""
     cli.one_process("latentdc copy")
+    name, to = options.recipe, Path(options.to).expanduser()
     shipped = config.shipped_folder("recipes")
     known = {
         path.relative_to(shipped).with_suffix("").as_posix(): path
@@ -46,6 +43,8 @@ def _copy(name: str, to: Path) -> None:
     command = _COMMANDS.get(short.partition("/")[0], "distill")
     print(f"{target}: edit it, then run latentdc {command} {target}")
 
+
+main = cli.entry("copy")
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """The main job: `accelerate launch -m latentdc.distill recipes/digits_ipc1.yaml [key=value]`."""
 
-from collections.abc import Sequence
+from argparse import Namespace
 
 from latentdc import cli, ranks
 from latentdc.evaluate.loading import recipe_protocol
@@ -12,34 +12,31 @@ from latentdc.recipe.run import check_vectors
 from latentdc.run_folder import check_folder
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = "Prune, distil and evaluate as a recipe says."
+    cli.recipe_arguments(parser, Recipe)
+
+
+def run(options: Namespace) -> None:
     """Prune, distil and evaluate as a recipe says, or say what that would take."""
-    parser = cli.recipe_parser("latentdc distill", "Prune, distil and evaluate as a recipe says.")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print work, memory and disk; load no weights"
-    )
-    options = parser.parse_intermixed_args(argv)
+    recipe, name = cli.read_recipe(Recipe, options, check)
+    if options.dry_run:
+        from latentdc.cost import describe
 
-    def work() -> None:
-        recipe, name = cli.read_recipe(Recipe, options, check)
-        if options.dry_run:
-            from latentdc.cost import describe
+        text = describe(recipe)
+        if ranks.rank() == 0:
+            print(text)
+        return
+    folder = cli.run_folder(recipe.output, name)
+    check_folder(recipe, folder)
+    with locked(folder):
+        from latentdc.report.page import NAME, write
+        from latentdc.run import run as run_recipe
 
-            text = describe(recipe)
-            if ranks.rank() == 0:
-                print(text)
-            return
-        folder = cli.run_folder(recipe.output, name)
-        check_folder(recipe, folder)
-        with locked(folder):
-            from latentdc.report.page import NAME, write
-            from latentdc.run import run
-
-            run(recipe, name, folder)
-            if ranks.rank() == 0:
-                print(f"report: {write(folder / NAME, [folder])}")
-
-    cli.exits(work)
+        run_recipe(recipe, name, folder)
+        if ranks.rank() == 0:
+            print(f"report: {write(folder / NAME, [folder])}")
 
 
 def check(recipe: Recipe) -> None:
@@ -67,6 +64,8 @@ def check(recipe: Recipe) -> None:
     if recipe.evaluate.learned_lr:
         protocol.with_learned_lr(recipe.objective.trajectory.lr_student)
 
+
+main = cli.entry("distill")
 
 if __name__ == "__main__":
     main()

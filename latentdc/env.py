@@ -3,7 +3,7 @@
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
 
 from latentdc import __version__, cli
@@ -15,11 +15,14 @@ PACKAGES = (
 VARIABLES = ("LATENTDC_CACHE", "HF_HOME", "HF_HUB_OFFLINE", "OMP_NUM_THREADS")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def arguments(parser: cli.Parser) -> None:
+    """None."""
+    parser.description = "Versions and devices, for a report."
+
+
+def run(options: Namespace) -> None:
     """Print versions, processor, devices and the variables that matter, one a line."""
-    parser = cli.Parser(prog="latentdc env", description="Versions and devices, for a report.")
-    parser.parse_args(argv)
-    cli.exits(lambda: print("\n".join(f"{name}: {value}" for name, value in facts().items())))
+    print("\n".join(f"{name}: {value}" for name, value in facts().items()))
 
 
 def facts() -> dict[str, str]:
@@ -46,6 +49,8 @@ def facts() -> dict[str, str]:
         found["GPU"] = "none that torch can use"
     return found | {name: os.environ.get(name, "not set") for name in VARIABLES}
 
+
+main = cli.entry("env")
 
 if __name__ == "__main__":
     main()

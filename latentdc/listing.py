@@ -7,7 +7,8 @@ but for data sets.
 import ast
 import json
 import re
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Callable
 from functools import cache
 from inspect import getdoc
 from pathlib import Path
@@ -25,20 +26,19 @@ Lines = dict[str, str]  # by name, what it is
 _WIDEST = 100  # characters of what is said of a name
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = "List the names that latentdc knows."
+    parser.add_argument("what", choices=list(TABLES), metavar="WHAT", help=", ".join(TABLES))
+
+
+def run(options: Namespace) -> None:
     """Print the names of one kind."""
-    parser = cli.Parser(prog="latentdc list", description="List the names that latentdc knows.")
-    parser.add_argument("what", choices=TABLES, metavar="WHAT", help=", ".join(TABLES))
-    options = parser.parse_args(argv)
-
-    def work() -> None:
-        lines = TABLES[options.what]()
-        wide = min(30, max(map(len, lines)))
-        for name, text in lines.items():
-            line = shorten(re.sub(r"(?<!\.)\.$", "", text), _WIDEST, placeholder=" ...")
-            print(on_terminal(f"{name:<{wide}}  {line}"))
-
-    cli.exits(work)
+    lines = TABLES[options.what]()
+    wide = min(30, max(map(len, lines)))
+    for name, text in lines.items():
+        line = shorten(re.sub(r"(?<!\.)\.$", "", text), _WIDEST, placeholder=" ...")
+        print(on_terminal(f"{name:<{wide}}  {line}"))
 
 
 def recipes() -> Lines:
@@ -168,6 +168,8 @@ def _functions(path: Path) -> Lines:
     named = [one for one in tree.body if isinstance(one, ast.FunctionDef | ast.ClassDef)]
     return {one.name: (ast.get_docstring(one) or "").partition("\n")[0] for one in named}
 
+
+main = cli.entry("list")
 
 if __name__ == "__main__":
     main()

@@ -7,18 +7,19 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from shutil import which
 
 import pytest
 
 import latentdc
-from latentdc import cli, config
+from latentdc import cli, config, exits
 from latentdc.errors import InputError, RunError, everywhere
 from latentdc.recipe import PriorSettings, Recipe
 
 
 def test_the_version_and_the_machine_are_told(capsys):
-    cli.main(["--version"])
-    assert capsys.readouterr().out == f"latentdc {latentdc.__version__}\n"
+    told = ends(capsys, lambda: cli.main(["--version"]))
+    assert told == (0, f"latentdc {latentdc.__version__}\n", "")
     cli.main(["env"])
     told = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert told["latentdc"] == latentdc.__version__ and told["torch"] == version("torch")
@@ -27,8 +28,8 @@ def test_the_version_and_the_machine_are_told(capsys):
 
 def test_the_package_is_the_command(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["latentdc", "--version"])
-    runpy.run_module("latentdc", run_name="__main__")
-    assert capsys.readouterr().out.startswith("latentdc ")
+    code, out, _ = ends(capsys, lambda: runpy.run_module("latentdc", run_name="__main__"))
+    assert code == 0 and out.startswith("latentdc ")
 
 
 def ends(capsys, work) -> tuple[int, str, str]:
@@ -42,7 +43,7 @@ def raising(error):
     def work():
         raise error
 
-    return lambda: cli.exits(work)
+    return lambda: exits.exits(work)
 
 
 def test_a_wrong_input_is_one_line_and_code_2(capsys):
@@ -71,7 +72,7 @@ def test_a_full_disk_is_one_line_and_code_1(capsys, error):
 
 
 def test_each_of_several_processes_tells_its_own_error_with_its_rank(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "TOGETHER", 0)
+    monkeypatch.setattr(exits, "TOGETHER", 0)
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
@@ -149,7 +150,7 @@ def handling(error: BaseException) -> Exception:
     ],
 )
 def test_what_the_system_refuses_is_one_line(capsys, monkeypatch, error, code, words):
-    monkeypatch.setattr(cli, "TOGETHER", 0)  # in which the main process may tell the same
+    monkeypatch.setattr(exits, "TOGETHER", 0)  # in which the main process may tell the same
     found, out, line = ends(capsys, raising(error))
     assert (found, out, line.count("\n")) == (code, "", 1)
     assert line.startswith(f"latentdc: error: {words}") and len(line) < 400
@@ -170,7 +171,7 @@ def test_our_own_errors_keep_their_traceback(error):
 
 
 def test_a_traceback_is_shown_where_it_is_asked_for(monkeypatch):
-    monkeypatch.setenv(cli.TRACEBACK, "1")
+    monkeypatch.setenv(exits.TRACEBACK, "1")
     with pytest.raises(PermissionError):
         raising(PermissionError(13, "Permission denied", "/x"))()
 
@@ -357,9 +358,66 @@ def test_an_unknown_command_is_one_line_with_the_nearest(capsys):
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_help_names_every_command(capsys, arguments):
-    cli.main(arguments)
-    printed = capsys.readouterr().out
-    assert all(f"  {name} " in printed for name in cli.COMMANDS)
+    code, printed, _ = ends(capsys, lambda: cli.main(arguments))
+    assert code == 0 and all(f"  {name} " in printed for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "write"),
+    [
+        (["distill", "digits_ipc1", "--ipc", "10"], "ipc=10"),
+        (["distill", "--ipc=10", "digits_ipc1"], "ipc=10"),
+        (["prune", "digits_ipc1", "--prune.keep", "0.2"], "prune.keep=0.2"),
+        (["distill", "digits_ipc1", "--seeds", "3"], "evaluate.seeds=3"),
+        (["sweep", "sweeps/pca", "--output", "a folder"], "'output=a folder'"),
+        (["train-prior", "priors/digits", "--seed"], "seed=..."),
+        (["evaluate", "set", "--students", "[alexnet]"], "'evaluate.students=[alexnet]'"),
+    ],
+)
+def test_an_option_that_is_a_key_of_the_recipe_is_answered_with_the_key(capsys, words, write):
+    option = next(word for word in words if word.startswith("--")).partition("=")[0]
+    told = f"latentdc: error: {option} is no option but a key of the recipe; write {write}.\n"
+    assert ends(capsys, lambda: cli.main(words)) == (2, "", told)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_commands_options_and_recipes(capsys, shell):
+    pytest.importorskip("shtab")
+    code, script, _ = ends(capsys, lambda: cli.main(["--print-completion", shell]))
+    assert code == 0 and all(name in script for name in cli.COMMANDS)
+    assert "--dry-run" in script and "methods/mgd3_digits" in script
+
+
+@pytest.mark.skipif(which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["dist"], ["distill"]),
+        (["distill", "methods/mgd3_d"], ["methods/mgd3_digits"]),
+        (["distill", "digits_ipc1", "--dry"], ["--dry-run"]),
+        (["export", "--format", "image"], ["imagefolder"]),
+    ],
+)
+def test_bash_completes_what_is_begun(capsys, tmp_path, words, offered):
+    pytest.importorskip("shtab")
+    script = tmp_path / "completion.bash"
+    script.write_text(ends(capsys, lambda: cli.main(["--print-completion", "bash"]))[1])
+    line = f"""
+source {script}
+COMP_WORDS=(latentdc {" ".join(words)}); COMP_CWORD={len(words)}
+_shtab_latentdc latentdc {words[-1]} {["latentdc", *words][-2]} 2> /dev/null
+echo "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    assert done.stdout.split() == offered, done.stderr
+
+
+def test_completion_without_its_library_is_refused_in_one_line(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    code, _, line = ends(capsys, lambda: cli.main(["--print-completion", "zsh"]))
+    assert code == 2 and line.count("\n") == 1 and 'pip install "latentdc[completion]"' in line
 
 
 @pytest.mark.parametrize("order", [["--print-config", "ipc=4"], ["ipc=4", "--print-config"]])
@@ -386,8 +444,11 @@ def test_a_run_folder_is_named_after_its_recipe_or_as_told(monkeypatch, tmp_path
 
 # What a user can be told at once must not wait for the seconds that importing torch takes.
 TORCHLESS = [
-    ([], None),
-    (["--help"], None),
+    ([], 0),
+    (["--help"], 0),
+    (["--version"], 0),
+    (["--print-completion", "bash"], 0),
+    (["distill", "digits_ipc1", "--ipc", "10"], 2),
     (["distil"], 2),
     *[([command, "--help"], 0) for command in cli.COMMANDS],
     (["distill", "digits_ipc1", "--print-config"], 0),

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 from dataclasses import fields, is_dataclass
-from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from latentdc.synthetic import folder as layout
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-MODULES = {module.removesuffix(".__main__"): name for name, (module, _) in cli.COMMANDS.items()}
+MODULES = {module.removesuffix(".__main__"): name for name, (module, *_) in cli.COMMANDS.items()}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -126,19 +125,17 @@ def pretend_set(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_are_ones_that_latentdc_takes(command, desk, monkeypatch):
+def test_commands_are_ones_that_latentdc_takes(command, desk):
     name, *arguments = command
-    main = import_module(cli.COMMANDS[name][0]).main
     parsed = ("push", "export", "convert-prior", "measure", "compare", "report")
     if name in (*parsed, "list", "copy", "env"):
-        monkeypatch.setattr(cli, "exits", lambda work: None)  # parse, and do nothing
-        main(arguments)
+        cli.parse(command)
         return
     if name == "evaluate":
         for given in takewhile(lambda word: "=" not in word and word[:2] != "--", arguments):
             pretend_set(desk / given)
     try:
-        main([*(a for a in arguments if a != "--dry-run"), "--print-config"])
+        cli.main([name, *(a for a in arguments if a != "--dry-run"), "--print-config"])
     except SystemExit as end:
         assert not end.code
 

@@ -10,10 +10,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentdc import config
-from latentdc.cli import exits, split_words
+from latentdc import cli, config
 from latentdc.errors import InputError
-from latentdc.evaluate.commands import output_folder, read_sets, set_parser
+from latentdc.evaluate.commands import output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import changes_for, check_names, protocol_words, recipe_protocol
 from latentdc.io import locked
 from latentdc.ranks import say
@@ -24,26 +23,21 @@ from latentdc.synthetic.open import Place
 CHANGEABLE = ("protocol", "evaluate", "data", "threads", "precision", "processes")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Check the recipe, score the sets and their baselines, print the table."""
-    options = _parser().parse_intermixed_args(argv)
-    exits(lambda: _evaluate(options))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = set_parser(
-        "latentdc evaluate",
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = (
         "Train students on saved sets, and on random images beside them, and test them on the "
         "real test set. protocol=rdc-hard, protocol.epochs=30 or evaluate.students=[alexnet@32] "
-        "say how.",
+        "say how."
     )
+    set_arguments(parser)
     parser.add_argument("--labels", help="folder of stored soft labels of a set (default: made)")
     parser.add_argument("--print-config", action="store_true", help="print recipe and protocols")
-    return parser
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    sets, written = split_words(options.words)
+def run(options: argparse.Namespace) -> None:
+    """Check the recipe, score the sets and their baselines, print the table."""
+    sets, written = cli.split_words(options.words)
     names, changes, overrides = protocol_words(written)
     if not sets:
         raise InputError(f"name a set to score, got only {' '.join(options.words)}; see --help.")
@@ -95,6 +89,8 @@ def _recipes(places: Sequence[Place], recipe: Recipe, named: str | None) -> list
     others = [None if named is not None else place.own_recipe for place in places[1:]]
     return [recipe, *(recipe if own is None else config.load(Recipe, own) for own in others)]
 
+
+main = cli.entry("evaluate")
 
 if __name__ == "__main__":
     main()

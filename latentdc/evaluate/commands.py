@@ -15,9 +15,9 @@ from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.open import Place, find
 
 
-def set_parser(command: str, description: str) -> Parser:
-    """The arguments that every command over saved sets has."""
-    parser = Parser(prog=command, description=description)
+def set_arguments(parser: Parser) -> None:
+    """Add what every command over saved sets takes."""
+    parser.schema = Recipe
     parser.add_argument(
         "words",
         nargs="+",
@@ -34,7 +34,6 @@ def set_parser(command: str, description: str) -> Parser:
         help="what class numbers in sets of others are: names of classes, or positions among them",
     )
     parser.add_argument("--output", help="folder of what is written (default: the run's)")
-    return parser
 
 
 def read_sets(
@@ -48,7 +47,7 @@ def read_sets(
     Args:
         sets: as the user calls them.
         overrides: of the recipe.
-        options: of `set_parser`.
+        options: of `set_arguments`.
         changeable: sections of the recipe that do not describe the making of a set.
     """
     for key in (override.partition("=")[0] for override in overrides):

@@ -3,10 +3,10 @@
 Imports no torch before the recipe is checked.
 """
 
-from collections.abc import Sequence
+from argparse import Namespace
 from pathlib import Path
 
-from latentdc.cli import exits, read_recipe, recipe_parser
+from latentdc import cli, ranks
 from latentdc.errors import InputError
 from latentdc.io import locked, require_writable
 from latentdc.recipe import Recipe
@@ -16,41 +16,38 @@ from latentdc.recipe.prune import check_prune
 from latentdc.run_folder import CORESET
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command; ends with code 2 where the input cannot be used."""
-    parser = recipe_parser(
-        "latentdc experts",
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = (
         "Train the networks whose weights trajectory matching follows, on the core set of a "
-        "recipe with objective.kind=mtt. Those that are there already are kept.",
+        "recipe with objective.kind=mtt. Those that are there already are kept."
     )
-    parser.add_argument("--dry-run", action="store_true", help="print work and disk; train nothing")
-    options = parser.parse_intermixed_args(argv)
+    cli.recipe_arguments(parser, Recipe)
 
-    def work() -> None:
-        recipe, _ = read_recipe(Recipe, options, check)
-        from latentdc import ranks
-        from latentdc.experts.buffers import buffer_files
-        from latentdc.experts.files import experts_folder
 
-        folder = experts_folder(
-            recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
+def run(options: Namespace) -> None:
+    """Train the experts that are missing, or say what that would take."""
+    recipe, _ = cli.read_recipe(Recipe, options, check)
+    from latentdc.experts.buffers import buffer_files
+    from latentdc.experts.files import experts_folder
+
+    folder = experts_folder(
+        recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
+    )
+    if options.dry_run:
+        text = _describe(recipe, folder)
+        if ranks.rank() == 0:
+            print(text)
+        return
+    require_writable(folder, "objective.trajectory.experts")
+    if buffer_files(folder):
+        raise InputError(
+            f"{folder} holds replay buffers of MTT, which `latentdc distill` follows as they "
+            "are; name another folder with objective.trajectory.experts=..."
         )
-        if options.dry_run:
-            text = _describe(recipe, folder)
-            if ranks.rank() == 0:
-                print(text)
-            return
-        require_writable(folder, "objective.trajectory.experts")
-        if buffer_files(folder):
-            raise InputError(
-                f"{folder} holds replay buffers of MTT, which `latentdc distill` follows as they "
-                "are; name another folder with objective.trajectory.experts=..."
-            )
-        _require_same(recipe, folder)
-        with locked(folder):
-            _train(recipe, folder)
-
-    exits(work)
+    _require_same(recipe, folder)
+    with locked(folder):
+        _train(recipe, folder)
 
 
 def check(recipe: Recipe) -> None:
@@ -165,6 +162,8 @@ def _describe(recipe: Recipe, folder: Path) -> str:
         }
     )
 
+
+main = cli.entry("experts")
 
 if __name__ == "__main__":
     main()

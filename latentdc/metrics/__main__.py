@@ -4,12 +4,11 @@ A SET is whatever `latentdc evaluate` takes. Imports no torch until the recipe i
 """
 
 import argparse
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from latentdc import cli
 from latentdc.errors import InputError
-from latentdc.evaluate.commands import output_folder, read_sets, set_parser
+from latentdc.evaluate.commands import output_folder, read_sets, set_arguments
 from latentdc.io import locked
 from latentdc.recipe.data import require_images
 from latentdc.recipe.labels import Teacher
@@ -20,18 +19,13 @@ if TYPE_CHECKING:
 CHANGEABLE = ("data", "evaluate", "threads", "precision", "processes")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Check the input, measure, print a table and write metrics.json."""
-    options = _parser().parse_intermixed_args(argv)
-    cli.exits(lambda: _measure(options))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = set_parser(
-        "latentdc measure",
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = (
         "Storage of a set, and how sure, diverse and near to real images it is; as many random "
-        "images stand beside it.",
+        "images stand beside it."
     )
+    set_arguments(parser)
     parser.add_argument("--network", help="for entropy and feature diversity, such as resnet20")
     parser.add_argument(
         "--weights", help="its safetensors file, or torchvision; without, it is trained"
@@ -48,10 +42,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="students of N images of each class are tested on the next N (evaluate.protocol)",
     )
-    return parser
 
 
-def _measure(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Check the input, measure, print a table and write metrics.json."""
     sets, overrides = cli.split_words(options.words)
     if len(sets) != 1:
         raise InputError(
@@ -102,6 +96,8 @@ def _check_extras(wanted: "Wanted") -> None:
     if wanted.lpips:
         lpips_distance("cpu")
 
+
+main = cli.entry("measure")
 
 if __name__ == "__main__":
     main()

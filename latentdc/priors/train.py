@@ -1,6 +1,6 @@
 """Training a small prior: `python -m latentdc.priors.train recipes/priors/x.yaml`."""
 
-from collections.abc import Sequence
+from argparse import Namespace
 
 from latentdc import cli
 from latentdc.io import locked
@@ -9,35 +9,36 @@ from latentdc.recipe.prior_training import PriorRecipe
 LOCAL = ("output=", "data.source=", "data.cache=", "threads=")  # say nothing about the weights
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train the prior of a recipe and write it as a folder in diffusers layout."""
-    parser = cli.recipe_parser(
-        "latentdc train-prior",
-        "Train a small latent diffusion prior, or go on training it, and write it to OUTPUT/prior.",
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = (
+        "Train a small latent diffusion prior, or go on training it, and write it to OUTPUT/prior."
     )
+    cli.recipe_arguments(parser, PriorRecipe)
     parser.add_argument(
         "--from",
         dest="start",
         metavar="PRIOR",
         help="fine-tune a shipped prior, a folder or a Hub id: the key start of the recipe",
     )
-    options = parser.parse_intermixed_args(argv)
+
+
+def run(options: Namespace) -> None:
+    """Train the prior of a recipe and write it as a folder in diffusers layout."""
     if options.start is not None:
         options.overrides.append(f"start={options.start}")
+    recipe, name = cli.read_recipe(PriorRecipe, options)
+    cli.one_process("latentdc train-prior")
+    words = ["python -m latentdc.priors.train", options.recipe]
+    words += [word for word in options.overrides if not word.startswith(LOCAL)]
+    folder = cli.run_folder(recipe.output, f"priors/{name}")
+    with locked(folder):
+        from latentdc.priors.training import train_prior
 
-    def work() -> None:
-        recipe, name = cli.read_recipe(PriorRecipe, options)
-        cli.one_process("latentdc train-prior")
-        words = ["python -m latentdc.priors.train", options.recipe]
-        words += [word for word in options.overrides if not word.startswith(LOCAL)]
-        folder = cli.run_folder(recipe.output, f"priors/{name}")
-        with locked(folder):
-            from latentdc.priors.training import train_prior
+        train_prior(recipe, name, folder, " ".join(words))
 
-            train_prior(recipe, name, folder, " ".join(words))
 
-    cli.exits(work)
-
+main = cli.entry("train-prior")
 
 if __name__ == "__main__":
     main()

@@ -4,13 +4,12 @@ Imports no torch before the recipe is checked.
 """
 
 from argparse import Namespace
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc.cli import exits, read_recipe, recipe_parser, run_folder
+from latentdc import cli
 from latentdc.errors import InputError
 from latentdc.io import locked, require_writable
 from latentdc.recipe import Prune, Recipe
@@ -22,29 +21,27 @@ if TYPE_CHECKING:
     from latentdc.prune.coreset import Coreset
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command; ends with code 2 where the input cannot be used."""
-    parser = recipe_parser(
-        "latentdc prune", "Score the images of a recipe, and save its core set in its run folder."
-    )
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = "Score the images of a recipe, and save its core set in its run folder."
+    cli.recipe_arguments(parser, Recipe)
     parser.add_argument(
         "--report",
         type=Path,
         metavar="FOLDER",
         help="write what each rule finds easy and hard, how rules agree, and labels to check",
     )
-    options = parser.parse_intermixed_args(argv)
 
-    def work() -> None:
-        recipe, name = read_recipe(Recipe, options, lambda recipe: _check(recipe, options))
-        if options.report is not None:
-            require_writable(options.report, "--report")
-        folder = run_folder(recipe.output, name)
-        check_folder(recipe, folder)
-        with locked(folder):
-            _prune(recipe, folder, options)
 
-    exits(work)
+def run(options: Namespace) -> None:
+    """Score, choose and save."""
+    recipe, name = cli.read_recipe(Recipe, options, lambda recipe: _check(recipe, options))
+    if options.report is not None:
+        require_writable(options.report, "--report")
+    folder = cli.run_folder(recipe.output, name)
+    check_folder(recipe, folder)
+    with locked(folder):
+        _prune(recipe, folder, options)
 
 
 def _check(recipe: Recipe, options: Namespace) -> None:
@@ -112,6 +109,8 @@ def _summary(coreset: "Coreset", train: "Dataset") -> str:
     rows = zip(train.class_names, kept, class_counts(train).tolist(), strict=True)
     return "\n".join(lines + [f"  {name}: {count} of {of}" for name, count, of in rows])
 
+
+main = cli.entry("prune")
 
 if __name__ == "__main__":
     main()

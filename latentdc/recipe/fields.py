@@ -323,7 +323,7 @@ def unknown_key(schema: type, full_key: str) -> str:
     parent, _, name = full_key.rpartition(".")
     places: dict[str, list[str]] = {}  # dotted keys by their last part
     here = []
-    for key in _all_keys(schema):
+    for key in all_keys(schema):
         where, _, last = key.rpartition(".")
         places.setdefault(last, []).append(key)
         if where == parent:
@@ -337,10 +337,11 @@ def unknown_key(schema: type, full_key: str) -> str:
     return f"unknown key {full_key!r}; known here: {here or list(places)}."
 
 
-def _all_keys(schema: type, prefix: str = "") -> list[str]:
+def all_keys(schema: type, prefix: str = "") -> list[str]:
+    """Dotted keys of a dataclass and those inside of it, sections too."""
     keys = []
     for field in fields(schema):
         keys.append(prefix + field.name)
         if isinstance(field.type, type) and is_dataclass(field.type):
-            keys += _all_keys(field.type, f"{prefix}{field.name}.")
+            keys += all_keys(field.type, f"{prefix}{field.name}.")
     return keys

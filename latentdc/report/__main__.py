@@ -1,7 +1,6 @@
 """`latentdc report RUN ...`: one HTML page of any runs. No torch before arguments are read."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,11 @@ if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write the page; ends with code 2 where the input cannot be used."""
-    parser = cli.Parser(
-        prog="latentdc report",
-        description="One HTML page, which needs no network: images, accuracies, curves, costs, "
-        "scores and how to repeat it.",
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = (
+        "One HTML page, which needs no network: images, accuracies, curves, costs, scores and how "
+        "to repeat it."
     )
     parser.add_argument(
         "runs",
@@ -42,11 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: report.html in the first folder"
     )
-    options = parser.parse_args(argv)
-    cli.exits(lambda: _report(options))
 
 
-def _report(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Write the page."""
     cli.one_process("latentdc report")
     first = Path(options.runs[0]).expanduser()
     folder = first.parent if first.is_file() else first
@@ -77,6 +74,8 @@ def _real_images(folder: Path) -> "Dataset":
 
     return open_splits(config.load(Recipe, found[0]).data)[0]
 
+
+main = cli.entry("report")
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,6 @@
 """`latentdc compare RUN RUN ...`: results side by side. Imports no torch."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from latentdc import cli
@@ -13,17 +12,11 @@ ENDINGS = {"text": "txt", "markdown": "md", "latex": "tex", "csv": "csv", "html"
 FIGURES = ("png", "pdf", "svg")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print the tables, and write them and the picture."""
-    options = _parser().parse_args(argv)
-    cli.exits(lambda: _compare(options))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = cli.Parser(
-        prog="latentdc compare",
-        description="Accuracies of any number of runs by protocol, differences paired by seed, "
-        "and accuracy against storage.",
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = (
+        "Accuracies of any number of runs by protocol, differences paired by seed, and accuracy "
+        "against storage."
     )
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="folder of a run or sweep, or a file of results"
@@ -54,10 +47,10 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of comparison.md and comparison.png (default: runs/comparison), or a file "
         f"that ends in one of {', '.join(f'.{ending}' for ending in ENDINGS.values())}",
     )
-    return parser
 
 
-def _compare(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Print the tables, and write them and the picture."""
     cli.one_process("latentdc compare")
     kind, path = _place(options.output, options.format)
     from latentdc.results.compare import compare
@@ -105,6 +98,8 @@ def _place(output: Path, kind: str | None) -> tuple[str, Path]:
         )
     return said, output
 
+
+main = cli.entry("compare")
 
 if __name__ == "__main__":
     main()

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from latentdc import cli, config
 from latentdc.distill import check
+from latentdc.recipe import Recipe
 from latentdc.run_folder import check_folder
 from latentdc.sweep.spec import (
     Sweep,
@@ -21,14 +22,14 @@ from latentdc.sweep.spec import (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command; ends with code 2 where the input cannot be used."""
-    parser = cli.recipe_parser(
-        "latentdc sweep",
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = (
         "Run a recipe under every combination of named changes, as far as it is missing, and "
         "write one table and picture. Started more than once at a time, the commands share the "
-        "cells.",
+        "cells."
     )
+    cli.recipe_arguments(parser, Recipe)
     parser.add_argument(
         "--only",
         action="append",
@@ -39,11 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--recipe", dest="base", metavar="RECIPE", help="vary this recipe in place of the sweep's"
     )
-    options = parser.parse_intermixed_args(argv)
-    cli.exits(lambda: _sweep(options))
 
 
-def _sweep(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Fill the table as far as it is wanted."""
     path = config.find(options.recipe, "recipes")
     sweep = config.load(Sweep, path)
     stem = path.stem
@@ -90,6 +90,8 @@ def _chosen(given: Sequence[str], sweep: Sweep) -> dict[str, list[str]]:
     require_names(chosen, sweep.axes, "--only")
     return chosen
 
+
+main = cli.entry("sweep")
 
 if __name__ == "__main__":
     main()

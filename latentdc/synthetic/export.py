@@ -13,7 +13,6 @@ pt: a dictionary for torch.load with `images`, (N, 3, H, W) float32 in [0, 1], n
 import argparse
 import io
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,28 +81,25 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
 FORMATS = {"imagefolder": export_imagefolder, "pt": export_pt}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write a synthetic set in another form."""
-    parser = cli.Parser(
-        prog="latentdc export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description, parser.formatter_class = __doc__, argparse.RawDescriptionHelpFormatter
     parser.add_argument("run", help="run folder, folder of a synthetic set, or Hub id")
-    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("--format", choices=list(FORMATS), required=True)
     parser.add_argument("out", type=Path, help="new or empty folder; for pt a new file")
-    options = parser.parse_args(argv)
 
-    def work() -> None:
-        cli.one_process("latentdc export")
-        from latentdc.synthetic import SyntheticSet
 
-        with locked(options.out):
-            FORMATS[options.format](SyntheticSet.from_pretrained(options.run), options.out)
-        print(options.out)
+def run(options: argparse.Namespace) -> None:
+    """Write a synthetic set in another form."""
+    cli.one_process("latentdc export")
+    from latentdc.synthetic import SyntheticSet
 
-    cli.exits(work)
+    with locked(options.out):
+        FORMATS[options.format](SyntheticSet.from_pretrained(options.run), options.out)
+    print(options.out)
 
+
+main = cli.entry("export")
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,6 @@
 """`latentdc push RUN user/name`: a synthetic set becomes a data set repo on the Hub."""
 
+from argparse import Namespace
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -92,27 +93,27 @@ def require_login() -> None:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Push the synthetic set of a run."""
-    parser = cli.Parser(
-        prog="latentdc push",
-        description="Push a synthetic set to a data set repo of the Hugging Face Hub, in one "
-        "commit. A new repo is private.",
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = (
+        "Push a synthetic set to a data set repo of the Hugging Face Hub, in one commit. A new "
+        "repo is private."
     )
     parser.add_argument("run", help="run folder, or the folder of a synthetic set")
     parser.add_argument("repo", metavar="user/name", help="data set repo; made if it is new")
     parser.add_argument("--public", action="store_true", help="make a new repo public")
-    options = parser.parse_args(argv)
 
-    def work() -> None:
-        cli.one_process("latentdc push")
-        folder = layout.find_local(options.run)
-        if folder is None:
-            raise InputError(f"no folder {options.run}; give a finished run or a synthetic set.")
-        print(push_folder(folder, options.repo, private=not options.public))
 
-    cli.exits(work)
+def run(options: Namespace) -> None:
+    """Push the synthetic set of a run."""
+    cli.one_process("latentdc push")
+    folder = layout.find_local(options.run)
+    if folder is None:
+        raise InputError(f"no folder {options.run}; give a finished run or a synthetic set.")
+    print(push_folder(folder, options.repo, private=not options.public))
 
+
+main = cli.entry("push")
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,6 @@ checkpoint's own code and packages are not needed, and nothing in it is run.
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from latentdc import cli
@@ -13,22 +12,18 @@ from latentdc.errors import InputError
 from latentdc.priors.convert.shape import class_names, read_yaml
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Convert a checkpoint and say what became of it."""
-    parser = cli.Parser(
-        prog="latentdc convert-prior",
-        description="Convert a CompVis latent diffusion checkpoint into a prior for latentdc.",
-    )
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = "Convert a CompVis latent diffusion checkpoint into a prior for latentdc."
     parser.add_argument("checkpoint", type=Path, help="torch file, such as model.ckpt")
     parser.add_argument("out", type=Path, metavar="OUT", help="new folder")
     parser.add_argument("--config", type=Path, required=True, help="the YAML that belongs to it")
     parser.add_argument("--classes", type=Path, help="file with a class name per line")
     parser.add_argument("--ema", action="store_true", help="take the UNet's averaged weights")
-    options = parser.parse_args(argv)
-    cli.exits(lambda: _convert(options))
 
 
-def _convert(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Convert a checkpoint and say what became of it."""
     cli.one_process("latentdc convert-prior")
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise InputError(f"{options.out} exists and is not an empty folder; choose a new one.")
@@ -54,6 +49,8 @@ def _convert(options: argparse.Namespace) -> None:
         print(f"{name}: {rows[name]}")
     print(f"prior: {options.out}")
 
+
+main = cli.entry("convert-prior")
 
 if __name__ == "__main__":
     main()
