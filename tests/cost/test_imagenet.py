@@ -1,0 +1,46 @@
+"""The arithmetic of docs/imagenet.md, evaluated, against the dry run of the recipe it is about."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from latentdc import config
+from latentdc.cost import Hardware, stages
+from latentdc.recipe import Recipe
+
+PAGE = Path(__file__).parents[2] / "docs/imagenet.md"
+
+
+def table(heading: str) -> dict[str, str]:
+    """The formula of each name in the table under a heading."""
+    text = PAGE.read_text()
+    section = text[text.index(heading) :].split("\n\n| ", 1)[1].split("\n\n")[0]
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| `([^`]+)` \|$", section, re.M)
+    return dict(rows)
+
+
+@pytest.fixture(scope="module")
+def counted():
+    recipe = config.load(Recipe, config.find("in1k_ipc10", "recipes"))
+    return stages(recipe, Hardware(processes=8))
+
+
+def test_every_stage_is_counted_as_by_hand(counted):
+    networks = {name: eval(formula) for name, formula in table("## Networks").items()}
+    by_hand = {name: eval(formula, networks.copy()) for name, formula in table("## Stages").items()}
+    assert {stage.name for stage in counted} == {*by_hand}
+    for stage in counted:
+        assert stage.work == pytest.approx(by_hand[stage.name], rel=0.02), stage.name
+
+
+def test_disk_is_counted_as_by_hand(counted):
+    by_hand = {name: eval(formula) for name, formula in table("## Disk").items()}
+    disk = {what: size for stage in counted for what, size in stage.disk.items()}
+    for what, size in by_hand.items():
+        assert disk[what] == size, what
+
+
+def test_the_evaluation_is_in_proportion(counted):
+    evaluation = sum(stage.work for stage in counted if stage.name.startswith("evaluating"))
+    assert evaluation < 0.05 * sum(stage.work for stage in counted)
