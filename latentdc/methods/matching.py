@@ -82,7 +82,8 @@ def match(
 
     Returns:
         The set, class by class: decoded images, and on the main process the z, c and noise
-        behind them.
+        behind them. Its provenance names the objective's `network`, which evaluation then knows as
+        seen.
 
     Raises:
         InputError: classes, ipc, processes and objective that do not fit together, rates that move
@@ -130,7 +131,10 @@ def match(
             if settings.grid_every and done % settings.grid_every == 0:
                 show_latents(done, work.latents, prior, names, context)
     made = synthetic_set(work.latents, prior, names, context)
-    made = replace(made, provenance={**made.provenance, **rates}) if rates else made
+    told = dict(rates)
+    if (network := getattr(objective, "network", None)) is not None:
+        told["network"] = network
+    made = replace(made, provenance={**made.provenance, **told}) if told else made
     lr = objective.state().get(LEARNED_LR)
     return made if lr is None else replace(made, learned_lr=float(lr))
 

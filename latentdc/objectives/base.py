@@ -46,7 +46,8 @@ class Objective(Protocol):
         sums_classes: whether the loss is a sum over classes, and so noted per class.
 
     Those that `build_objective` makes also have `batch`, real images per class and step,
-    `num_classes` and `resolution`, which the core set's are compared with, and `identity`, of what
+    `num_classes` and `resolution`, which the core set's are compared with, `network`, the name of
+    the students that it trains on or compares by, which the set keeps, and `identity`, of what
     decides the loss: a run is continued with the same alone. One that judges latents in place of
     the images that they decode to has `space`, the prior whose latents they are.
     """

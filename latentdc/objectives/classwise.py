@@ -56,6 +56,7 @@ class Classwise:
         self.students, self.match, self.effect = students, match, effect
         self.batch, self.num_classes = students.settings.batch, students.sizes["num_classes"]
         self.resolution = students.sizes["resolution"]
+        self.network = students.settings.network
         self.identity = identity_of(students.settings, students.normalization, students.seed)
         self.current: tuple[int, Network] | None = None  # the student of a step that has begun
 

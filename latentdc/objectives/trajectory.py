@@ -74,7 +74,7 @@ class TrajectoryMatching:
         self.num_classes, self.resolution = num_classes, resolution
         self.normalization = normalization
         self.augmentation = settings.augment
-        self.batch = settings.batch
+        self.batch, self.network = settings.batch, settings.network
         self.identity = identity_of(settings, normalization, seed, experts)
         self.seed = seed
         network, sizes = settings.network, {"num_classes": num_classes, "resolution": resolution}

@@ -1,9 +1,14 @@
 from dataclasses import replace
 
+from latentdc.evaluate import load_protocol
+from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.images import Normalization
+from latentdc.methods.context import Context
+from latentdc.methods.matching import match
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
-from latentdc.recipe import Data, Evaluate, PriorSettings, Prune, Recipe, Scorer
+from latentdc.recipe import Data, Evaluate, Matching, PriorSettings, Prune, Recipe, Scorer
 from latentdc.run import provenance, shared_recipe
 from tests.methods import setup
 
@@ -51,3 +56,14 @@ def test_what_is_told_of_the_core_set_is_the_core_set_s_and_not_the_recipe_s():
     assert told == {
         "rule": "random", "order": "easy", "keep": 0.333333, "core_set": 6, "precision": "bf16",
     }  # fmt: skip
+
+
+def test_a_set_that_python_makes_names_the_network_that_it_was_matched_with():
+    made = match(
+        setup.dataset(), PixelPrior(8), setup.objective(), Matching(steps=1), Context(ipc=1)
+    )
+    protocol = load_protocol("quick", students=["convnet3@8", "alexnet@8"], seeds=1, steps=1)
+    seen = Normalization()
+    results = evaluate_sets({"mine": made}, setup.dataset(), protocol, normalization=seen)
+    assert made.provenance["network"] == "convnet3@8"
+    assert [result.unseen for result in results] == [False, True]
