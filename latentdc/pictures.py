@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from latentdc.errors import InputError
+from latentdc.figures import new_figure
 from latentdc.images import Images, kind_of, to_uint8
 from latentdc.io import writing
 from latentdc.plain_text import in_picture, printable
@@ -97,16 +98,15 @@ def figure(
     """
     if kind_of(images) == "vectors":
         raise InputError("a figure shows images, and these are feature vectors.")
+    classes = labels.unique()[:max_classes].tolist()
+    rows = [(labels == label).nonzero().flatten()[:columns] for label in classes]
+    side, wide = images.shape[-1], max(map(len, rows))
     try:
-        from matplotlib.figure import Figure
+        drawn = new_figure(0.8 * wide + 1.6, 0.85 * len(rows))
     except ImportError as error:
         raise InputError(
             'a figure needs matplotlib; install it with pip install "latentdc[plots]".'
         ) from error
-    classes = labels.unique()[:max_classes].tolist()
-    rows = [(labels == label).nonzero().flatten()[:columns] for label in classes]
-    side, wide = images.shape[-1], max(map(len, rows))
-    drawn = Figure(figsize=(0.8 * wide + 1.6, 0.85 * len(rows)), layout="constrained")
     for axis, label, row in zip(
         drawn.subplots(len(rows), squeeze=False).flat, classes, rows, strict=True
     ):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from latentdc.figures import new_figure
 from latentdc.io import writing
 from latentdc.plain_text import in_picture
 from latentdc.results.comparison import columns, groups_of, lines_of, size_of
@@ -45,14 +46,12 @@ def draw_frontier(frame: pd.DataFrame, value: str = "accuracy") -> "Figure | Non
     Returns:
         The figure; None where the bytes of no set are known.
     """
-    from matplotlib.figure import Figure
-
     known = frame[frame.groupby(["name", "ipc"])["bytes"].transform("max") > 0]
     drawn = [(group, columns(group)) for _, group in groups_of(known, value)]
     if not drawn:
         return None
     wide = max(len(named) for _, named in drawn)
-    figure = Figure(figsize=(2.9 * wide + 0.6, 3.1 * len(drawn) + 0.4), layout="constrained")
+    figure = new_figure(2.9 * wide + 0.6, 3.1 * len(drawn) + 0.4)
     axes = figure.subplots(len(drawn), wide, squeeze=False)
     names = list(known["name"].unique())
     for (group, named), row in zip(drawn, axes, strict=True):
