@@ -7,6 +7,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from torch.utils.flop_counter import FlopCounterMode
 
+from latentdc import cli
 from latentdc.cost import Hardware, describe
 from latentdc.cost.matching import sweep
 from latentdc.errors import InputError
@@ -219,6 +220,28 @@ def test_hours_are_told_for_a_given_rate_alone(weights):
     assert float(one.split()[0].replace(",", "")) == pytest.approx(
         2 * float(two.split()[0].replace(",", "")), rel=0.01
     )
+
+
+def test_the_command_tells_hours_and_memory_of_a_device(capsys):
+    short = ["data.resolution=8", "prior.kind=pixel", "prior.weights=null", "evaluate.rows=[]"]
+    short += ["objective.network=convnet3@8", "prune.keep=1"]
+    cli.main(["distill", "digits_ipc1", *short, "--dry-run", "--tflops=1", "--device-memory=1GB"])
+    assert "at 1 TFLOP/s on 1 process, if they never wait" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--tflops=400"], "--tflops is of a dry run; add --dry-run."),
+        (["--dry-run", "--tflops=fast"], "a positive number such as 400, got 'fast'"),
+        (["--dry-run", "--device-memory=80"], "a size such as 80GB or 80GiB, got '80'"),
+    ],
+)
+def test_options_of_a_dry_run_that_cannot_be_are_refused_in_one_line(options, told, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["distill", "digits_ipc1", *options])
+    printed = capsys.readouterr().err
+    assert stop.value.code == 2 and told in printed and printed.count("\n") == 1
 
 
 def test_sizes_and_rates_that_cannot_be_are_refused():
