@@ -109,6 +109,7 @@ def from_datasets(
     """See `Dataset.from_datasets`."""
     import datasets  # takes a second
 
+    from latentdc.data.parquet import of_datasets
     from latentdc.data.tables import encoded_table
 
     if not isinstance(table, datasets.Dataset):
@@ -119,7 +120,7 @@ def from_datasets(
         )
     own = table.info.builder_name == "imagefolder"  # whose rows name the files that it found
     split = encoded_table(
-        table,
+        of_datasets(table),
         name,
         image,
         label,

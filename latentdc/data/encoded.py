@@ -123,6 +123,8 @@ class EncodedSplit:
     def _decode(self, row: int, resolution: int) -> Decoded:
         try:
             return decode(self.read(row), resolution)
+        except InputError:  # of the whole source
+            raise
         except UnidentifiedImageError:
             return "it is no image"
         except UNREADABLE as error:

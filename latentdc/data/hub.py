@@ -1,49 +1,56 @@
 """Tables by split: of a Hub data set, or of a folder of parquet files or of `save_to_disk`.
 
-Strangers write cards and tables, and `datasets` reads them. Before it does, this file refuses what
-names files elsewhere, takes long, is a pointer, lacks a part, or claims more than it can hold.
+Parquet files are read where they lie, and of the Hub's only those of the splits that are opened are
+downloaded; what else a repository may hold is left to `datasets`. Strangers write cards and tables:
+what names files elsewhere, takes long, is a pointer or lacks a part is refused.
 """
 
-import errno
+import glob
+import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets.info import DatasetInfosDict
-from huggingface_hub import hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import logging as hub_logging
 
 from latentdc import ranks
 from latentdc.data import files
 from latentdc.data.card import configuration, in_short, read_card
-from latentdc.data.decode import pointer
+from latentdc.data.parquet import (
+    SHARD,
+    UNREADABLE,
+    Table,
+    of_datasets,
+    read_parquet,
+    require_content,
+)
 from latentdc.errors import InputError, is_full
 from latentdc.io import read_json
 from latentdc.plain_text import printable
 from latentdc.recipe import Data
 
-_SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 _LARGEST_JSON = 64 * 2**20  # bytes
-# What `datasets` and pyarrow raise on files that are damaged or of another kind.
-_UNREADABLE = (
-    *(OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError),
-    *(ArithmeticError, pa.ArrowException, datasets.exceptions.DatasetsError),
+# What the Hub's client and `datasets` raise where something cannot be had.
+_REFUSED = (
+    *(OSError, ValueError, RuntimeError),
+    *(HfHubHTTPError, datasets.exceptions.DatasetsError),
 )
 
-Tables = Mapping[str, Callable[[], datasets.Dataset]]  # by split: opens its table
+Tables = Mapping[str, Callable[[], Table]]  # by split: opens its table
 
 
 def open_tables(data: Data) -> Tables:
@@ -60,14 +67,20 @@ def open_tables(data: Data) -> Tables:
         return (
             saved_tables(source) if files.is_saved(source) else _folder_tables(source, data.config)
         )
+    with _told_of_the_hub(data):
+        return _hub_parquet(data, _card(data)) or _hub_tables(data)
+
+
+@contextmanager
+def _told_of_the_hub(data: Data) -> Iterator[None]:
+    """What the Hub does not give is one line, which the retries of its client would drown."""
     verbosity = hub_logging.get_verbosity()
-    hub_logging.set_verbosity_error()  # its retries would drown the one line of the error
+    hub_logging.set_verbosity_error()
     try:
-        _check_card(data)
-        tables = datasets.load_dataset(data.source, data.config, revision=data.revision)
+        yield
     except InputError:
         raise
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except _REFUSED as error:
         if is_full(error):
             raise  # a full disk is not the data set's fault
         raise InputError(
@@ -77,7 +90,49 @@ def open_tables(data: Data) -> Tables:
         ) from error
     finally:
         hub_logging.set_verbosity(verbosity)
-    return {split: partial(tables.__getitem__, split) for split in tables}
+
+
+def _hub_parquet(data: Data, card: dict[str, Any]) -> Tables | None:
+    """The parquet files of a Hub data set; those of a split are downloaded when it is opened.
+
+    None where `datasets` has to look itself: other files, splits that names do not tell. Without
+    network the files are those that were downloaded before.
+    """
+    commit, source = data.revision, Path(data.source)
+    try:
+        found = HfApi().dataset_info(data.source, revision=data.revision)
+        names, commit = [one.rfilename for one in found.siblings or ()], found.sha
+    except _REFUSED:
+        try:
+            home = Path(_download(data, commit, local_files_only=True))
+        except _REFUSED:
+            return None
+        names = [
+            path.relative_to(home).as_posix() for path in files.files_below(home, {".parquet"})
+        ]
+    try:
+        paths = {name: Path(name) for name in names if name.endswith(".parquet")}
+        splits, info = _by_split(paths, card, data.config, source)
+    except InputError:
+        return None
+
+    def table(split: str) -> Table:
+        wanted = [path.as_posix() for path in splits[split]]
+        with _told_of_the_hub(data):
+            home = Path(_download(data, commit, allow_patterns=[glob.escape(n) for n in wanted]))
+        return read_parquet([home / name for name in wanted], source, split, info)
+
+    return {split: partial(table, split) for split in splits} or None
+
+
+def _download(data: Data, commit: str | None, **how: Any) -> str:
+    return str(snapshot_download(data.source, repo_type="dataset", revision=commit, **how))
+
+
+def _hub_tables(data: Data) -> Tables:
+    """What `datasets` finds in a repository, all of which it copies into its cache."""
+    tables = datasets.load_dataset(data.source, data.config, revision=data.revision)
+    return {split: partial(lambda name: of_datasets(tables[name]), split) for split in tables}
 
 
 def holds_tables(source: Path) -> bool:
@@ -85,21 +140,26 @@ def holds_tables(source: Path) -> bool:
     return files.is_saved(source) or bool(files.files_below(source, {".parquet"}))
 
 
-def _check_card(data: Data) -> None:
-    """Refuse a repository whose card names files outside of it, such as files of this machine."""
+def _card(data: Data) -> dict[str, Any]:
+    """The card of a repository, empty where it has none; refused if it names files outside of it.
+
+    Such as files of this machine.
+    """
+    content: dict[str, Any] = {}
     for name in ("README.md", datasets.config.REPOYAML_FILENAME):
         try:
             path = hf_hub_download(data.source, name, repo_type="dataset", revision=data.revision)
-        except (OSError, ValueError, HfHubHTTPError):
+        except _REFUSED:
             continue  # it has none, or `datasets` says why nothing can be had
-        read_card(Path(path), Path(data.source) / name)
+        content = read_card(Path(path), Path(data.source) / name) | content
+    return content
 
 
 def _info(source: Path, card: dict[str, Any], config: str) -> Any:
     """What the card says of a configuration's columns and splits; None where it says nothing."""
     try:
         return DatasetInfosDict.from_dataset_card_data(card).get(config)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"cannot read the dataset_info of {source}: {in_short(error)}.") from error
 
 
@@ -107,15 +167,25 @@ def _info(source: Path, card: dict[str, Any], config: str) -> Any:
 
 
 def _folder_tables(source: Path, config: str | None) -> Tables:
-    left_out = files.LeftOut()
-    paths = files.files_below(source, {".parquet"}, left_out)
+    paths = files.files_below(source, {".parquet"}, files.LeftOut())
     names = {path.relative_to(source).as_posix(): path for path in paths}
     card = source / "README.md"
     content = read_card(card) if card.is_file() else {}
-    entry = configuration(content, config, source)
+    splits, info = _by_split(names, content, config, source)
+    if configuration(content, config, source).get("data_files"):
+        for path in (path for found in splits.values() for path in found):
+            _require_inside(path, source)
+    return {s: partial(read_parquet, paths, source, s, info) for s, paths in splits.items()}
+
+
+def _by_split(
+    names: Mapping[str, Path], card: dict[str, Any], config: str | None, source: Path
+) -> tuple[dict[str, list[Path]], Any]:
+    """Files by split, by the card or else by their names, and what the card says of columns."""
+    entry = configuration(card, config, source)
     if isinstance(folder := entry.get("data_dir"), str):
-        home = source / folder
-        names = {p.relative_to(home).as_posix(): p for p in paths if p.is_relative_to(home)}
+        inside = f"{posixpath.normpath(folder)}/".removeprefix("./")
+        names = {n.removeprefix(inside): p for n, p in names.items() if n.startswith(inside)}
     if entry.get("data_files"):
         splits = _named(entry["data_files"], names, source)
     else:
@@ -127,8 +197,7 @@ def _folder_tables(source: Path, config: str | None) -> Tables:
             files.tell(
                 str(source), files.LeftOut({".parquet whose name names no split": len(nameless)})
             )
-    info = _info(source, content, str(entry.get("config_name", "default")))
-    return {s: partial(read_parquet, paths, source, s, info) for s, paths in splits.items()}
+    return splits, _info(source, card, str(entry.get("config_name", "default")))
 
 
 def _named(data_files: Any, names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
@@ -151,8 +220,6 @@ def _named(data_files: Any, names: Mapping[str, Path], source: Path) -> dict[str
                 f"{source} has no parquet file {', '.join(patterns)[:200]}, which its README.md "
                 f"names for split {split}; it has {', '.join(names) or 'none'}."[:600]
             )
-        for path in found:
-            _require_inside(path, source)
         splits[split] += found
     return splits
 
@@ -214,7 +281,7 @@ def _split_of(name: str) -> tuple[str, str]:
     `train` and `data` of `data/train-00000-of-00002.parquet` or `data/train/part-0.parquet`.
     """
     *folders, file = parts = name.split("/")
-    shard = _SHARD.fullmatch(file)
+    shard = SHARD.fullmatch(file)
     own = shard["split"] if shard and re.fullmatch(r"\w+(\.\w+)*", shard["split"]) else ""
     if own and _usual_split(own):
         return own, "/".join(folders)
@@ -228,120 +295,6 @@ def _split_of(name: str) -> tuple[str, str]:
 def _usual_split(text: str) -> str | None:
     """The split that a word in a name stands for."""
     return next((_SPLITS[w] for w in re.split(r"[^a-z]+", text.lower()) if w in _SPLITS), None)
-
-
-def read_parquet(
-    paths: Sequence[Path], source: Path, split: str = "train", info: Any = None
-) -> datasets.Dataset:
-    """The rows of the parquet files of a split, by way of an arrow file in the cache of `datasets`.
-
-    `info` is what the card says of columns and of the rows in each split.
-
-    Raises:
-        InputError: files that are missing, damaged, pointers, or claim more than they can hold.
-    """
-    _require_all_shards(paths, source)
-    for path in paths:
-        _require_parquet(path)
-    features = info.features if info else None
-    try:
-        table = datasets.Dataset.from_parquet(
-            [str(path.absolute()) for path in paths],
-            split="train",
-            features=features or _plain_features(paths[0]),
-        )
-    except _UNREADABLE as error:
-        codes = {getattr(e, "errno", None) for e in (error, error.__cause__)}
-        if codes & {errno.ENOSPC, errno.EDQUOT}:
-            raise  # a full disk is not the data set's fault
-        if codes & {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}:
-            raise InputError(
-                f"cannot write to {datasets.config.HF_DATASETS_CACHE}, where `datasets` keeps the "
-                f"tables that it reads ({error}); set HF_DATASETS_CACHE to another folder."
-            ) from error
-        beside = " and those beside it" * (len(paths) > 1)
-        reason = in_short(error.__cause__ or error, 300)
-        raise InputError(f"cannot read {printable(paths[0])}{beside}: {reason}.") from error
-    said = (info.splits or {}).get(split) if info else None
-    if said is not None and said.num_examples != len(table):
-        raise InputError(
-            f"{source}: its README.md promises {said.num_examples} rows of {split}, and its files "
-            f"hold {len(table)}; download it anew (hf download), or mend the card."
-        )
-    return table
-
-
-def _plain_features(path: Path) -> datasets.Features | None:
-    """Columns with the words of a dictionary written out; None where there are none of them."""
-    schema = pq.read_schema(path)
-    if not any(pa.types.is_dictionary(field.type) for field in schema):
-        return None
-    plain = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in schema
-    ]
-    return datasets.Features.from_arrow_schema(pa.schema(plain, schema.metadata))
-
-
-def _require_all_shards(paths: Sequence[Path], source: Path) -> None:
-    """Refuse files of which some are missing, or that are of two downloads.
-
-    The Hub writes `train-00000-of-00002.parquet`, once with a hash of each before the suffix.
-    """
-    found: dict[tuple[Path, str], dict[int, tuple[int, Path]]] = defaultdict(dict)
-    for path in paths:
-        if shard := _SHARD.fullmatch(path.name):
-            number, count = int(shard["number"]), int(shard["count"])
-            others = found[path.parent, shard["split"]]
-            other = others.get(number) or next((o for o in others.values() if o[0] != count), None)
-            if other is not None:
-                raise InputError(
-                    f"{source} has {other[1].name} and {path.name}, which are of two downloads of "
-                    f"{shard['split']}; remove the older."
-                )
-            others[number] = count, path
-    for (_, split), shards in found.items():
-        count, _ = next(iter(shards.values()))
-        absent = next((n for n in range(count) if n not in shards), None)
-        if absent is not None:
-            raise InputError(
-                f"{source} has {len(shards)} of the {count} files of {split}; "
-                f"{split}-{absent:05d}-of-{count:05d} is missing. Download it again (hf download), "
-                "or rename the files to use these alone."
-            )
-
-
-def _require_parquet(path: Path) -> None:
-    """Refuse a pointer, a damaged file, one without rows, and one that claims too much."""
-    _require_content(path)
-    try:
-        metadata = pq.read_metadata(path)
-        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-        unpacked = sum(group.total_byte_size for group in groups)
-    except _UNREADABLE as error:
-        raise InputError(
-            f"cannot read {printable(path)}: {in_short(error)}; it is damaged, or not wholly "
-            "downloaded."
-        ) from error
-    rows, size = metadata.num_rows, path.stat().st_size
-    if rows == 0:
-        raise InputError(f"{printable(path)} has no rows; remove it, or download it again.")
-    if rows > size:  # a value that many rows share is counted once
-        raise InputError(f"{printable(path)} claims {rows:,} images in {size:,} bytes.")
-    files.require_plausible(unpacked, path)
-
-
-def _require_content(path: Path) -> None:
-    """Refuse a pointer, and a name that `datasets` would take for an address."""
-    if "::" in str(path.absolute()):
-        raise InputError(f"cannot read {printable(path)}: its path has '::' in it; rename it.")
-    try:
-        with path.open("rb") as file:
-            why = pointer(file.read(64))
-    except OSError as error:
-        raise InputError(f"cannot read {printable(path)}: {error.strerror}.") from error
-    if why:
-        raise InputError(f"cannot read {printable(path)}: {why}.")
 
 
 # ---- What `save_to_disk` wrote ----
@@ -358,7 +311,7 @@ def saved_tables(source: Path) -> Tables:
     return {split: partial(_saved, source / split) for split in splits}
 
 
-def _saved(folder: Path) -> datasets.Dataset:
+def _saved(folder: Path) -> Table:
     state = folder / files.SAVED_SPLIT
     if not state.is_file():
         raise InputError(f"{folder} has no {files.SAVED_SPLIT}; save the data set again.")
@@ -371,15 +324,15 @@ def _saved(folder: Path) -> datasets.Dataset:
         if not (folder / name).is_file():
             raise InputError(f"{folder} lacks its file {name}; copy or download it again.")
         _require_inside(folder / name, folder)
-        _require_content(folder / name)
+        require_content(folder / name)
     try:
         table = datasets.Dataset.load_from_disk(str(folder.absolute()))
         table.data.table.validate(full=True)  # its offsets are used unchecked from here on
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(
             f"cannot read {folder}: {in_short(error, 300)}; save the data set again."
         ) from error
-    return table.with_format(None)
+    return of_datasets(table.with_format(None))
 
 
 def _json(path: Path) -> dict[str, Any]:

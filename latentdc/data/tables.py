@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import ClassLabel, Dataset, Image, Value
+from datasets import ClassLabel, Image, Value
 from datasets import config as datasets_config
 from huggingface_hub import constants
 from torch import Tensor
@@ -17,6 +17,7 @@ from latentdc.data.classes import named_classes, one_form
 from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import TEST_SPLITS, files_fingerprint
 from latentdc.data.hub import Tables, open_tables
+from latentdc.data.parquet import Table
 from latentdc.errors import InputError
 from latentdc.ranks import note
 from latentdc.recipe import Data
@@ -53,7 +54,7 @@ def table_split(data: Data, split: str | None) -> EncodedSplit:
 
 
 def encoded_table(
-    table: Dataset,
+    table: Table,
     name: str,
     image: str | None = None,
     label: str | None = None,
@@ -64,7 +65,7 @@ def encoded_table(
     """All rows of a table, each with an image and a label.
 
     Args:
-        table: of `datasets`.
+        table: of parquet files or of `datasets`.
         name: for messages.
         image: its column; None finds it.
         label: likewise.
@@ -82,8 +83,8 @@ def encoded_table(
             f"{name}: {missing} of {len(labels)} rows have no label, first row "
             f"{int(labels.argmin())}; leave such rows out, or name another split."
         )
-    # `datasets` makes new arrow files when the data set changes.
-    files = files_fingerprint([Path(file["filename"]) for file in table.cache_files])
+    # `datasets` makes new arrow files when its data set changes.
+    files = files_fingerprint(table.files)
     return EncodedSplit(
         name=name,
         labels=labels,
@@ -110,12 +111,12 @@ def _test_split(data: Data, tables: Tables) -> str:
     )
 
 
-def _unlabelled(data: Data, table: Dataset, split: str) -> str | None:
+def _unlabelled(data: Data, table: Table, split: str) -> str | None:
     """Why a split is none to test on: competitions publish theirs without labels or with -1."""
     try:
         labels, _ = _labels(table, f"{data.source} {split}", data.label)
     except InputError as error:
-        if data.label is not None and data.label not in table.column_names:
+        if data.label is not None and data.label not in table.features:
             return f"has no column {data.label}"
         if "no label column" in str(error):
             return "has no label column"
@@ -123,13 +124,13 @@ def _unlabelled(data: Data, table: Dataset, split: str) -> str | None:
     return "has no labels" if bool((labels < 0).all()) else None
 
 
-def _own_files(table: Dataset, data: Data) -> Callable[[Path], bool]:
+def _own_files(table: Table, data: Data) -> Callable[[Path], bool]:
     """Which files the rows of a table may name.
 
     Those of a Hub repository of image files, which `datasets` has downloaded; rows of any other
     table name files of their author's choice, and none of them is read.
     """
-    if table.info.builder_name != "imagefolder" or Path(data.source).expanduser().is_dir():
+    if not table.names_files or Path(data.source).expanduser().is_dir():
         return lambda path: False
     homes = [constants.HF_HUB_CACHE, datasets_config.HF_DATASETS_CACHE]
     roots = [Path(home).resolve() for home in homes]
@@ -140,7 +141,7 @@ def _own_files(table: Dataset, data: Data) -> Callable[[Path], bool]:
 
 
 def _images(
-    table: Dataset, source: str, named: str | None, advice: str, may_read: Callable[[Path], bool]
+    table: Table, source: str, named: str | None, advice: str, may_read: Callable[[Path], bool]
 ) -> tuple[str, Callable[[int], bytes]]:
     """The image column, and what gives the encoded image of a row; OSError where it has none.
 
@@ -154,7 +155,7 @@ def _images(
             break
     column = _one("image", found, named, features, source, advice)
     try:
-        files = table.select_columns([column]).cast_column(column, Image(decode=False))
+        entry_of = table.images(column)
     except (OSError, ValueError, TypeError, ArithmeticError) as error:
         raise InputError(
             f"{source}: cannot read the images of column {column!r}: "
@@ -162,7 +163,7 @@ def _images(
         ) from error
 
     def read(row: int) -> bytes:
-        entry = files[row][column] or {}
+        entry = entry_of(row) or {}
         if entry.get("bytes") is not None:
             return bytes(entry["bytes"])
         if entry.get("path") is None:
@@ -193,7 +194,7 @@ def _is_bytes(feature: Any) -> bool:
 
 
 def _labels(
-    table: Dataset, source: str, named: str | None, advice: str = ""
+    table: Table, source: str, named: str | None, advice: str = ""
 ) -> tuple[Tensor, list[str]]:
     """(N,) class indices, -1 where a row has no label, and class names.
 
@@ -207,7 +208,7 @@ def _labels(
         classes = [name for name in found if isinstance(features[name], ClassLabel)]
         found = classes or [name for name in found if name in _LABEL_NAMES]
     column = _one("label", found, named, features, source, advice)
-    values = table.data.column(column).to_pylist()
+    values = table.column(column)
     given = [None if _is_missing(value) else value for value in values]
     given = [one_form(value) if isinstance(value, str) else value for value in given]
     if isinstance(features[column], ClassLabel):

@@ -2,8 +2,12 @@
 
 import json
 import os
+import shutil
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -14,7 +18,7 @@ import torch
 from datasets import ClassLabel, Features, Image
 
 from latentdc import cli, open_dataset, open_splits
-from latentdc.data import hub
+from latentdc.data import encoded, hub, parquet
 from latentdc.data.card import read_card
 from latentdc.errors import InputError
 from latentdc.recipe import Data
@@ -241,11 +245,130 @@ def test_pipes_and_endless_files_in_place_of_notes_are_not_read(tmp_path, name):
         assert len(opened(folder)) == 2
 
 
-def test_a_cache_of_datasets_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "x" / ("y" * 300)))
-    with pytest.raises(InputError, match="set HF_DATASETS_CACHE to another folder"):
-        opened(save(tmp_path / "set", [0, 1]))
+def test_parquet_files_are_read_where_they_lie(tmp_path):
+    assert len(opened(save(tmp_path / "set", [0, 1]))) == 2
+    assert not Path(datasets.config.HF_DATASETS_CACHE).exists()
+
+
+def test_a_row_group_is_read_once_however_many_threads_decode(tmp_path, monkeypatch):
+    folder, read = save(tmp_path, [0, 1] * 20, rows(PNGS * 10)), []
+    path = folder / "data/train-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(path), path, row_group_size=10)
+    plain = pq.ParquetFile.read_row_group
+
+    def counted(self, number, **how):
+        read.append((number, how["columns"]))
+        return plain(self, number, **how)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    monkeypatch.setattr(encoded, "_CHUNK", 1)
+    monkeypatch.setattr(parquet, "_KEPT", 0)  # the two that are in use
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(4)})
+    train = opened(folder)
+    assert sorted(read) == [(number, ["image"]) for number in range(4)]
+    assert torch.equal(train.images[37], levels(1)) and train.labels[37] == 1
+
+
+def test_a_damaged_part_of_a_file_stops_the_run_also_where_images_may_be_skipped(tmp_path):
+    folder = save(tmp_path, [0, 1] * 2)
+    path = folder / "data/train-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(path), path, compression="zstd")
+    content = bytearray(path.read_bytes())
+    content[20:400] = os.urandom(380)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot read .*train-00000.*it is damaged"):
+        opened(folder, unreadable="skip")
+
+
+def test_files_of_unlike_columns_are_named(tmp_path):
+    save(tmp_path, [0, 1], name="data/train-00000-of-00002.parquet")
+    other = tmp_path / "data/train-00001-of-00002.parquet"
+    pq.write_table(pa.table({"image": rows(PNGS[:2])}), other)
+    with pytest.raises(InputError, match=r"train-00001-of-00002\.parquet lacks the columns label"):
+        opened(tmp_path)
+    pq.write_table(pa.table({"image": [1, 2], "label": [0, 1]}), other)
+    with pytest.raises(InputError, match=r"train-00001.*cannot read the images of column 'image'"):
+        opened(tmp_path)
+
+
+class Hub:
+    """A repository of the Hub that is a folder here, and what was downloaded of it."""
+
+    def __init__(self, source: Path, home: Path) -> None:
+        self.source, self.home, self.connected = source, home, True
+        self.downloaded: list[str] = []
+
+    def names(self) -> list[str]:
+        files = (path for path in self.source.rglob("*") if path.is_file())
+        return [path.relative_to(self.source).as_posix() for path in files]
+
+    def dataset_info(self, name: str, revision: str | None) -> SimpleNamespace:
+        if not self.connected:
+            raise ConnectionError("no network")
+        siblings = [SimpleNamespace(rfilename=name) for name in self.names()]
+        return SimpleNamespace(siblings=siblings, sha="c0ffee")
+
+    def snapshot(self, name, *, repo_type, revision, local_files_only=False, allow_patterns=None):
+        wanted = () if local_files_only or not self.connected else allow_patterns
+        for name in (n for n in self.names() if any(fnmatchcase(n, one) for one in wanted)):
+            (self.home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self.source / name, self.home / name)
+            self.downloaded.append(name)
+        return str(self.home)
+
+    def file(self, name: str, file: str, **_: object) -> str:
+        if not (self.source / file).is_file():
+            raise FileNotFoundError(file)
+        return str(self.source / file)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch) -> Hub:
+    made = Hub(tmp_path / "repository", tmp_path / "snapshot")
+    made.home.mkdir()
+    monkeypatch.setattr(hub, "HfApi", lambda: made)
+    monkeypatch.setattr(hub, "snapshot_download", made.snapshot)
+    monkeypatch.setattr(hub, "hf_hub_download", made.file)
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *_, **__: pytest.fail("copied by datasets")
+    )
+    return made
+
+
+def test_of_the_hub_s_parquet_files_only_splits_that_are_used_are_downloaded(repository):
+    save(repository.source, [0, 1, 1])
+    names = [f"data/{split}-00000-of-00001.parquet" for split in ("train", "validation", "test")]
+    save(repository.source, [0, 1], rows(PNGS[2:]), name=names[1])
+    save(repository.source, [-1, -1], name=names[2])
+    data = Data(source="somebody/set", resolution=8)
+    assert len(open_dataset(data, "train")) == 3
+    assert repository.downloaded == names[:1]
+    repository.downloaded.clear()
+    assert len(open_dataset(replace(data, test="validation"), "test")) == 2
+    assert repository.downloaded == names[1:2]
+    repository.connected = False
+    train, test = open_splits(data)
+    assert (len(train), len(test)) == (3, 2) and torch.equal(test.images[0], levels(2))
+
+
+def test_the_card_names_the_parquet_files_of_a_hub_s_splits(repository):
+    save(repository.source, [0, 1], name="en/a.parquet")
+    save(repository.source, [1, 0, 1], name="de/[a].parquet")
+    configs = [{"config_name": c, "data_files": f"{c}/*.parquet"} for c in ("en", "de")]
+    text = f"---\n{json.dumps({'configs': configs})}\n---\n"
+    (repository.source / "README.md").write_text(text)
+    train = open_dataset(Data(source="somebody/set", config="de", resolution=8), "train")
+    assert train.labels.tolist() == [1, 0, 1] and repository.downloaded == ["de/[a].parquet"]
+
+
+def test_other_files_of_the_hub_are_left_to_datasets(repository, monkeypatch):
+    repository.source.mkdir()
+    (repository.source / "train.jsonl").touch()
+    made = saved(repository.home / "made", splits=True)
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict.load_from_disk(str(made))
+    )
+    assert len(open_dataset(Data(source="somebody/set", resolution=8), "train")) == 3
 
 
 EVIL = "configs: [{data_files: /etc/passwd}]"

@@ -79,7 +79,8 @@ def table_pictures(folder: Path, label: str | None = None) -> EncodedSplit:
     `label` is the label column of the real data, which tells several apart.
     """
     # Importing `datasets` takes a second.
-    from latentdc.data.hub import read_parquet, saved_tables, split_files
+    from latentdc.data.hub import saved_tables, split_files
+    from latentdc.data.parquet import read_parquet
     from latentdc.data.tables import encoded_table
 
     if is_saved(folder):
@@ -95,7 +96,7 @@ def table_pictures(folder: Path, label: str | None = None) -> EncodedSplit:
             f"set, such as {SPLIT}.parquet."
         )
     table = (opened or next(iter(tables.values())))()
-    label = label if label in table.column_names else None
+    label = label if label in table.features else None
     return encoded_table(table, str(folder), label=label, advice=_WANTED)
 
 

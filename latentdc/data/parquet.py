@@ -1,0 +1,275 @@
+"""Tables of samples, and those of parquet files, which are read where they lie.
+
+Nothing is copied: labels are read at once, images a row group at a time when they are decoded. The
+files come from strangers; pointers, missing shards and files that claim more than they can hold are
+refused before anything is read.
+"""
+
+import re
+from bisect import bisect_right
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets.table import cast_array_to_feature
+
+from latentdc.data import files
+from latentdc.data.card import in_short
+from latentdc.data.decode import pointer
+from latentdc.errors import InputError
+from latentdc.plain_text import printable
+
+SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")
+# What `datasets` and pyarrow raise on files that are damaged or of another kind.
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError),
+    *(ArithmeticError, pa.ArrowException, datasets.exceptions.DatasetsError),
+)
+_KEPT = 2**28  # bytes of row groups that stay in memory, two at least
+
+Entry = dict[str, Any]  # of an image column: `bytes`, or the `path` of a file
+
+
+@dataclass(frozen=True)
+class Table:
+    """Samples by row, of which each column is read when it is asked for.
+
+    Attributes:
+        features: types of the columns, by name.
+        files: that hold them.
+        column: name of a column -> all its values.
+        images: name of an image column -> what gives the entry of a row, None where it has none,
+            callable from threads.
+        names_files: whether its rows name image files that `datasets` has found.
+    """
+
+    features: datasets.Features
+    files: Sequence[Path]
+    column: Callable[[str], list[Any]]
+    images: Callable[[str], Callable[[int], Entry | None]]
+    names_files: bool = False
+
+
+def of_datasets(table: datasets.Dataset) -> Table:
+    """A table of `datasets`, whose rows are those of the arrow files in its cache."""
+
+    def images(name: str) -> Callable[[int], Entry | None]:
+        rows = table.select_columns([name]).cast_column(name, datasets.Image(decode=False))
+        return lambda row: rows[row][name]
+
+    return Table(
+        features=table.features,
+        files=[Path(file["filename"]) for file in table.cache_files],
+        column=lambda name: table.data.column(name).to_pylist(),
+        images=images,
+        names_files=table.info.builder_name == "imagefolder",
+    )
+
+
+def read_parquet(
+    paths: Sequence[Path], source: Path, split: str = "train", info: Any = None
+) -> Table:
+    """The rows of the parquet files of a split.
+
+    `info` is what the card says of columns and of the rows in each split.
+
+    Raises:
+        InputError: files that are missing, damaged, pointers, or claim more than they can hold.
+    """
+    _require_all_shards(paths, source)
+    found = [_metadata(path) for path in paths]
+    rows = sum(each.num_rows for each in found)
+    said = (info.splits or {}).get(split) if info else None
+    if said is not None and said.num_examples != rows:
+        raise InputError(
+            f"{source}: its README.md promises {said.num_examples} rows of {split}, and its files "
+            f"hold {rows}; download it anew (hf download), or mend the card."
+        )
+    with _Reading(paths[0], len(paths)):
+        schema = _plain(found[0].schema.to_arrow_schema())
+        features = (info.features if info else None) or datasets.Features.from_arrow_schema(schema)
+    for path, each in zip(paths, found, strict=True):
+        if absent := sorted(set(features) - set(each.schema.to_arrow_schema().names)):
+            raise InputError(
+                f"{printable(path)} lacks the columns {', '.join(absent)[:200]}, which the card or "
+                "the other files have; download it anew (hf download)."
+            )
+    groups = [
+        (path, each, number)
+        for path, each in zip(paths, found, strict=True)
+        for number in range(each.num_row_groups)
+    ]
+
+    def column(name: str) -> list[Any]:
+        values: list[Any] = []
+        for path in paths:
+            with _Reading(path):
+                part = pq.read_table(path, columns=[name], partitioning=None).column(name)
+                if pa.types.is_dictionary(part.type):
+                    part = part.cast(part.type.value_type)
+                if not pa.types.is_integer(part.type):  # those the caller checks
+                    part = cast_array_to_feature(part, features[name])
+                values += part.to_pylist()
+        return values
+
+    def images(name: str) -> Callable[[int], Entry | None]:
+        for path, each in zip(paths, found, strict=True):
+            _require_images(each.schema.to_arrow_schema().field(name).type, name, path)
+        return _Images(groups, name).entry
+
+    return Table(features=features, files=paths, column=column, images=images)
+
+
+@dataclass
+class _Reading:
+    """What goes wrong while a file is read is told of the file, in one line."""
+
+    path: Path
+    count: int = 1
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError) or not isinstance(error, UNREADABLE):
+            return
+        beside = " and those beside it" * (self.count > 1)
+        raise InputError(
+            f"cannot read {printable(self.path)}{beside}: {in_short(error, 300)}; it is damaged, "
+            "or not wholly downloaded."
+        ) from error
+
+
+@dataclass
+class _Images:
+    """One column, a row group at a time; those that were read last stay in memory.
+
+    Attributes:
+        groups: file, its metadata and the group's number in it, in order of rows.
+        name: of the column.
+    """
+
+    groups: list[tuple[Path, Any, int]]
+    name: str
+    _kept: "OrderedDict[int, _Group]" = field(default_factory=OrderedDict)
+    _lock: Any = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        sizes = [metadata.row_group(number) for _, metadata, number in self.groups]
+        self._bytes = [size.total_byte_size for size in sizes]
+        self._ends = [*accumulate(size.num_rows for size in sizes)]
+
+    def entry(self, row: int) -> Entry | None:
+        index = bisect_right(self._ends, row)
+        value = self._group(index)[row - (self._ends[index - 1] if index else 0)].as_py()
+        if isinstance(value, str):
+            return {"path": value}
+        return {"bytes": value} if isinstance(value, bytes) else value
+
+    def _group(self, index: int) -> Any:
+        with self._lock:
+            group = self._kept.pop(index, None) or _Group()
+            self._kept[index] = group
+            while len(self._kept) > 2 and sum(self._bytes[i] for i in self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        with group.lock:  # one thread reads while others wait
+            if group.column is None:
+                path, metadata, number = self.groups[index]
+                with _Reading(path), pq.ParquetFile(path, metadata=metadata) as file:
+                    read = file.read_row_group(number, columns=[self.name], use_threads=False)
+                    group.column = read.column(self.name)
+            return group.column
+
+
+@dataclass
+class _Group:
+    """The rows of a group, once they are read."""
+
+    column: Any = None
+    lock: Any = field(default_factory=Lock)
+
+
+def _require_images(kind: pa.DataType, name: str, path: Path) -> None:
+    if pa.types.is_struct(kind):
+        inner = [kind.field(i) for i in range(kind.num_fields) if kind.field(i).name == "bytes"]
+        kind = inner[0].type if len(inner) == 1 else kind
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if not (binary or text or pa.types.is_binary_view(kind)):
+        raise InputError(f"{printable(path)}: cannot read the images of column {name!r}: {kind}.")
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Columns with the words of a dictionary written out."""
+    plain = [
+        one.with_type(one.type.value_type) if pa.types.is_dictionary(one.type) else one
+        for one in schema
+    ]
+    return pa.schema(plain, schema.metadata)
+
+
+def _require_all_shards(paths: Sequence[Path], source: Path) -> None:
+    """Refuse files of which some are missing, or that are of two downloads.
+
+    The Hub writes `train-00000-of-00002.parquet`, once with a hash of each before the suffix.
+    """
+    found: dict[tuple[Path, str], dict[int, tuple[int, Path]]] = defaultdict(dict)
+    for path in paths:
+        if shard := SHARD.fullmatch(path.name):
+            number, count = int(shard["number"]), int(shard["count"])
+            others = found[path.parent, shard["split"]]
+            other = others.get(number) or next((o for o in others.values() if o[0] != count), None)
+            if other is not None:
+                raise InputError(
+                    f"{source} has {other[1].name} and {path.name}, which are of two downloads of "
+                    f"{shard['split']}; remove the older."
+                )
+            others[number] = count, path
+    for (_, split), shards in found.items():
+        count, _ = next(iter(shards.values()))
+        absent = next((n for n in range(count) if n not in shards), None)
+        if absent is not None:
+            raise InputError(
+                f"{source} has {len(shards)} of the {count} files of {split}; "
+                f"{split}-{absent:05d}-of-{count:05d} is missing. Download it again (hf download), "
+                "or rename the files to use these alone."
+            )
+
+
+def _metadata(path: Path) -> Any:
+    """What the file says of its rows; a pointer, a damaged or an empty file is refused.
+
+    So is one that claims too much.
+    """
+    require_content(path)
+    with _Reading(path):
+        metadata = pq.read_metadata(path)
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        unpacked = sum(group.total_byte_size for group in groups)
+    rows, size = metadata.num_rows, path.stat().st_size
+    if rows == 0:
+        raise InputError(f"{printable(path)} has no rows; remove it, or download it again.")
+    if rows > size:  # a value that many rows share is counted once
+        raise InputError(f"{printable(path)} claims {rows:,} images in {size:,} bytes.")
+    files.require_plausible(unpacked, path)
+    return metadata
+
+
+def require_content(path: Path) -> None:
+    """Refuse a pointer, and a name that `datasets` would take for an address."""
+    if "::" in str(path.absolute()):
+        raise InputError(f"cannot read {printable(path)}: its path has '::' in it; rename it.")
+    try:
+        with path.open("rb") as file:
+            why = pointer(file.read(64))
+    except OSError as error:
+        raise InputError(f"cannot read {printable(path)}: {error.strerror}.") from error
+    if why:
+        raise InputError(f"cannot read {printable(path)}: {why}.")
