@@ -17,6 +17,7 @@ from latentdc.results.result import deviation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LETTER = 0.1  # inches of a letter of the legend
 MARKS = "osD^vP*X"
 
 
@@ -51,9 +52,13 @@ def draw_frontier(frame: pd.DataFrame, value: str = "accuracy") -> "Figure | Non
     if not drawn:
         return None
     wide = max(len(named) for _, named in drawn)
-    figure = new_figure(2.9 * wide + 0.6, 3.1 * len(drawn) + 0.4)
-    axes = figure.subplots(len(drawn), wide, squeeze=False)
     names = list(known["name"].unique())
+    width = 2.9 * wide + 0.6
+    longest = max(len(in_picture(name)) for name in [*names, "frontier"])
+    across = max(1, min(6, int(width / (LETTER * longest + 0.6))))  # names beside each other
+    height = 3.1 * len(drawn) + 0.2 * -(-(len(names) + 1) // across)
+    figure = new_figure(width, height + 0.2)
+    axes = figure.subplots(len(drawn), wide, squeeze=False)
     for (group, named), row in zip(drawn, axes, strict=True):
         for panel in row[len(named) :]:
             panel.set_axis_off()
@@ -72,7 +77,7 @@ def draw_frontier(frame: pd.DataFrame, value: str = "accuracy") -> "Figure | Non
         for h in panel.get_legend_handles_labels()[0]
     }
     figure.legend(
-        found.values(), found.keys(), loc="outside lower center", ncols=min(6, len(found))
+        found.values(), found.keys(), loc="outside lower center", ncols=min(across, len(found))
     )
     return figure
 

@@ -265,6 +265,21 @@ def test_a_picture_has_a_panel_for_each_student_of_sets_of_known_bytes(tmp_path)
 
 
 @pytest.mark.smoke
+@pytest.mark.parametrize("students", [1, 10])
+def test_the_legend_of_the_picture_is_whole(students):
+    pytest.importorskip("matplotlib")
+    given = [
+        result(f"a set with a name of some length {row}", (0.5, 0.6), f"convnet{student}")
+        for row in range(10)
+        for student in range(students)
+    ]
+    figure = latentdc.compare([replace(one, image_bytes=10) for one in given]).figure()
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+    assert figure.axes[0].bbox.height > 150
+
+
 def test_the_command_writes_tables_and_a_picture_of_known_bytes(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     rows = {"mosaics": ((0.5, 0.6),), "random": RANDOM, "kept": ((0.8, 0.9),)}
