@@ -10,7 +10,6 @@ written.
 import json
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from latentdc.io import (
 )
 from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.pictures import save_grid
+from latentdc.ranks import say
 from latentdc.run_folder import CHECKPOINTS, METRICS
 
 STATE, SHARED, CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
@@ -195,8 +195,7 @@ def load(folder: Path, accelerator: Accelerator) -> State | None:
         for path in reversed(whole(folder)):
             if (damage := damage_of(path)) is None:
                 if wrong:
-                    told = f"{folder}: {'; '.join(wrong)}; going on from {path.name}."
-                    print(f"latentdc: warning: {told}", file=sys.stderr)
+                    say("warning", f"{folder}: {'; '.join(wrong)}; going on from {path.name}.")
                 return path.name
             wrong.append(f"{path.name} is damaged ({damage})")
         if wrong:

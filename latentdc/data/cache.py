@@ -104,9 +104,9 @@ def _read(home: Path, split: EncodedSplit, resolution: int) -> Dataset:
     samples, written = load_with_metadata(home / _SAMPLES)
     labels = samples["labels"]
     missing = len(split) - len(labels)
-    if missing and ranks.rank() == 0:
-        name = printable(split.name)
-        print(f"{name}: left out {missing} of {len(split)} images that cannot be decoded.")
+    if missing:
+        told = f"left out {missing} of {len(split)} images that cannot be decoded"
+        ranks.say("note", f"{printable(split.name)}: {told}.")
     return Dataset(
         images=_levels(home / _LEVELS, resolution, samples["hashes"], written),
         labels=labels,

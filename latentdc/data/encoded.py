@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from tqdm import tqdm
 
 from latentdc.data.classes import choose_classes
 from latentdc.data.decode import UNREADABLE, decode
 from latentdc.errors import InputError
 from latentdc.io import fingerprint
+from latentdc.ranks import progress
 from latentdc.recipe import Data
 from latentdc.runtime import cores
 
@@ -73,7 +73,7 @@ class EncodedSplit:
         threads = cores()
         count = max(1, min(_CHUNK, _BLOCK // (3 * resolution**2)))
         waiting: deque[Future[list[Decoded]]] = deque()
-        bar = tqdm(total=len(self), desc=f"decoding {self.name}", unit=" images", delay=1)
+        bar = progress(None, f"decoding {self.name}", total=len(self), unit=" images", delay=1)
         with ThreadPoolExecutor(threads) as pool, bar:
             try:
                 for start in range(0, len(self), count):
@@ -87,7 +87,7 @@ class EncodedSplit:
                 for task in waiting:
                     task.cancel()
 
-    def _next(self, waiting: "deque[Future[list[Decoded]]]", bar: "tqdm[Any]") -> list[Decoded]:
+    def _next(self, waiting: "deque[Future[list[Decoded]]]", bar: Any) -> list[Decoded]:
         done = waiting.popleft().result()
         bar.update(len(done))
         return done

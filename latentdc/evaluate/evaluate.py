@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from latentdc.arguments import folder_of, require_a, require_able, require_texts, require_whole
 from latentdc.data.dataset import Dataset, random_images
@@ -24,7 +23,7 @@ from latentdc.evaluate.training import SoftLabels, train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, kept
 from latentdc.images import Preprocessing, kind_of
 from latentdc.io import as_read_back
-from latentdc.ranks import warn
+from latentdc.ranks import progress, warn
 from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import nearest
 from latentdc.recipe.protocol import EvalProtocol
@@ -260,9 +259,8 @@ def _accuracies(
         wanted = {training.images for training in missing}
         labelling.prepare(_by_hash(sets, hashes), wanted, labels)
     mine = missing[accelerator.process_index :: accelerator.num_processes]
-    silent = not accelerator.is_main_process
     trained: Done = {}
-    for training in tqdm(mine, "evaluating", unit=" trainings", disable=silent):
+    for training in progress(mine, "evaluating", unit=" trainings"):
         one = drawn(jobs[training], training.seed)
         work = partial(_train, training, one, protocol_for(protocol, one), setting, labelling)
         trained[training] = kept(training, setting.folder, work)

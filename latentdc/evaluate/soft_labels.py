@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import Draws, draw_views, view
@@ -27,6 +26,7 @@ from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import Ensemble, open_teachers
 from latentdc.evaluate.training import SoftLabels
 from latentdc.images import place, send
+from latentdc.ranks import progress
 from latentdc.recipe.labels import OWN, Labels, changed
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -256,10 +256,7 @@ class Labelling:
         for digest, epoch, _ in [one for one in needed if one[2]][share]:
             stores[digest].read(epoch)  # refuses a damaged one now, not in the midst of a training
         missing = [one for one in needed if not one[2]][share]
-        quiet = not accelerator.is_main_process
-        for digest, epoch, _ in tqdm(
-            missing, "labelling", unit=" epochs", disable=quiet, leave=False
-        ):
+        for digest, epoch, _ in progress(missing, "labelling", unit=" epochs", leave=False):
             logits = self._logits(sets[digest], epoch)
             stores[digest].write(epoch, encode(logits, labels.precision, labels.top))
         accelerator.wait_for_everyone()

@@ -16,7 +16,6 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import SGD
-from tqdm import tqdm
 
 from latentdc import runtime
 from latentdc.augment.dsa import augment
@@ -27,6 +26,7 @@ from latentdc.images import Preprocessing, fetch, place, send
 from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks.build import build_network, new_network, outline
 from latentdc.prune.scorers import Classifier
+from latentdc.ranks import progress
 from latentdc.recipe import Experts
 from latentdc.runtime import with_gradients
 from latentdc.training import Batch, Forward, Precision, epoch_batches, fit, joins
@@ -71,7 +71,7 @@ def train_experts(
             "(objective.trajectory.experts=FOLDER)."
         )
     mine = lacking[accelerator.process_index :: accelerator.num_processes]
-    for index in tqdm(mine, "experts", disable=not accelerator.is_main_process):
+    for index in progress(mine, "experts"):
         snapshots = train_expert(
             index,
             coreset,

@@ -20,6 +20,7 @@ from latentdc.methods.latents import Latents, Parts
 from latentdc.priors.base import Prior
 from latentdc.priors.memory import Plan, Planned, choose_plan, describe_plan, free_bytes
 from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
+from latentdc.ranks import say
 from latentdc.runtime import gather_rows
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -97,7 +98,7 @@ def settle_memory(
             needs, free = prior.needs(), free_bytes(prior.device)
             needs = replace(needs, whole=needs.largest) if one_step else needs
             measured = choose_plan(needs, images, free)
-            print(describe_plan(measured, needs, images, free))
+            say("memory", describe_plan(measured, needs, images, free))
         plan = runtime.broadcast(accelerator, measured)
         assert isinstance(plan, Plan)
         prior.plan = plan

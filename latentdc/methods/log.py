@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from latentdc.errors import RunError, everywhere
+from latentdc.ranks import progress
 
 FLUSH_EVERY = 10  # steps
 
@@ -49,13 +49,7 @@ class StepLog:
         self.rates: list[float | None] = []  # learned ones, of the steps that wait
         self.done = start
         self.began = time.perf_counter()
-        self.bar = tqdm(
-            total=steps,
-            initial=start,
-            desc="distil",
-            disable=not accelerator.is_main_process,
-            mininterval=1,
-        )
+        self.bar = progress(None, "distil", total=steps, initial=start, unit=" steps")
 
     def record(
         self,
@@ -99,7 +93,7 @@ class StepLog:
                 found["trimmed"] = round(told[1], 4)
             if self.on_step is not None:
                 self.on_step({**found, "seconds": seconds})
-        self.bar.set_postfix(loss=f"{values[-1][0]:.4g}")
+        self.bar.set_postfix(loss=f"{values[-1][0]:.4g}", refresh=False)
         self.done += len(values)
         self.waiting.clear()
         self.rates.clear()

@@ -14,6 +14,7 @@ from latentdc.methods.context import State
 from latentdc.methods.latents import Latents
 from latentdc.methods.log import diverged
 from latentdc.methods.loop import Work, latent_gradient
+from latentdc.ranks import say
 from latentdc.recipe import Matching
 
 # Share of its own size by which a step moves z, with gradients like the first and full momentum.
@@ -76,8 +77,7 @@ def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[st
                 f"Give distill.{name} one",
             )
         rates[name] = group["lr"] = rate
-        if work.accelerator.is_main_process:
-            print(f"distill.{name}: {rate:.3g}, chosen by {PROBES} gradients")
+        say("note", f"distill.{name}: {rate:.3g}, chosen by {PROBES} gradients")
     return rates
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from latentdc import runtime
 from latentdc.data.dataset import Dataset, hash_samples
@@ -35,6 +34,7 @@ from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.sampler import Guide, noised
 from latentdc.prune.coreset import Coreset
+from latentdc.ranks import progress
 from latentdc.recipe import Sampling
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -120,8 +120,7 @@ def _sample_classes(
     def tensors(some: Collection[int]) -> dict[int, dict[str, Tensor]]:
         return {label: {"z": z.cpu()} for label in some if len(z := finished[label])}
 
-    quiet = not accelerator.is_main_process
-    for turn in tqdm(range(turns), "sample", disable=quiet, mininterval=1):
+    for turn in progress(range(turns), "sample", unit=" batches"):
         began = time.perf_counter()
         if turn < len(left):
             z = sampler.sample(left[turn], finished)

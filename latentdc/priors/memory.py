@@ -118,7 +118,7 @@ def describe_plan(plan: Plan, needs: Needs, images: int, free: int) -> str:
     """One line for the user."""
     how = "keeps all activations" if plan.memory == "fast" else f"{plan.chunk} at a time"
     return (
-        f"memory: {plan.memory} ({how}) for {images} images of {needs.whole / 1e6:,.0f} MB each, "
+        f"{plan.memory} ({how}) for {images} images of {needs.whole / 1e6:,.0f} MB each, "
         f"{free / 1e9:.1f} GB free"
     )
 

@@ -17,7 +17,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from huggingface_hub import ModelCardData
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from tqdm.auto import tqdm
 
 from latentdc import config, draws
 from latentdc.data.dataset import Dataset
@@ -46,6 +45,7 @@ from latentdc.priors.small import (
     minimax_terms,
 )
 from latentdc.published import published, without_paths
+from latentdc.ranks import progress
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, Terms, UNetTraining
 from latentdc.runtime import device_name, use_threads, with_gradients
@@ -262,7 +262,7 @@ def train_network(
     if memory is not None:
         modules["memory"] = memory
     done, seconds = _load_state(path, modules, optimizer)
-    bar = tqdm(total=steps, initial=done, desc=title, mininterval=5)
+    bar = progress(None, title, total=steps, initial=done, unit=" steps")
     began = time.perf_counter()
 
     def rate(step: int) -> float:
@@ -279,7 +279,7 @@ def train_network(
         if done % every == 0 or done == steps:
             if not torch.isfinite(value):
                 raise RunError(f"the loss of {title} is {float(value)} at step {done}.")
-            bar.set_postfix(loss=f"{float(value):.4f}")
+            bar.set_postfix(loss=f"{float(value):.4f}", refresh=False)
             seconds += time.perf_counter() - began
             began = time.perf_counter()
             save_tensors(

@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from latentdc.data.dataset import Dataset
 from latentdc.images import fetch, place, send
@@ -17,6 +16,7 @@ from latentdc.io import reserve
 from latentdc.prune.rules.dynamics import change_of, margin_of
 from latentdc.prune.score_table import PREDICTED
 from latentdc.prune.scorers import Classifier
+from latentdc.ranks import progress
 from latentdc.recipe.rules import RULES
 
 BLOCK = 64  # batches between two gatherings; the same for any number of processes
@@ -74,13 +74,13 @@ def measure(
     classifier.to(device).eval()
     images, labels = place(dataset.images, device), dataset.labels.to(device)
     batches = torch.arange(start, len(dataset)).split(batch)
-    bar = tqdm(
+    bar = progress(
+        None,
+        f"scoring {dataset.name}",
         total=len(batches),
-        desc=f"scoring {dataset.name}",
         unit=" batches",
         leave=False,
-        delay=2,  # seconds; small sets show no bar
-        disable=not accelerator.is_main_process,
+        delay=2,  # small sets show no bar
     )
     with torch.no_grad(), bar:
         for first in range(0, len(batches), BLOCK):

@@ -370,7 +370,7 @@ def _check_accuracy(scoring: Scoring, classifier: Classifier) -> None:
     """Print the scorer's accuracy, and refuse one that is at chance, with all that it left."""
     accelerator, test, scorer = scoring.accelerator, scoring.test, scoring.scorer
     right = accuracy(classifier, test, batch=scoring.batch, accelerator=accelerator)
-    accelerator.print(f"scorer {scorer.network}: {right:.2%} right on {test.name}")
+    say("note", f"scorer {scorer.network}: {right:.2%} right on {test.name}")
     advice = (
         "train it for more prune.scorer.epochs or with another prune.scorer.lr"
         if scorer.weights is None

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
-from tqdm import tqdm
 
 from latentdc import runtime
 from latentdc.data.dataset import Dataset, class_counts, hash_samples
@@ -24,6 +23,7 @@ from latentdc.errors import InputError
 from latentdc.images import Images, Plain, Standardization, contiguous, fetch, kind_of, place, send
 from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network, new_network
+from latentdc.ranks import progress
 from latentdc.recipe import Scorer
 from latentdc.recipe.fields import nearest
 from latentdc.recipe.labels import Teacher
@@ -257,13 +257,12 @@ class ScorerTraining:
                 lr=partial(self._lr, steps=epochs * len(batches)),
                 dropout=(self._seed, "dropout", "scorer", epoch),
             )
-            for (number, _), loss in tqdm(
+            for (number, _), loss in progress(
                 steps,
+                f"training the scorer, epoch {epoch + 1} of {epochs}",
                 total=len(batches),
-                desc=f"training the scorer, epoch {epoch + 1} of {epochs}",
                 leave=False,
-                delay=2,  # seconds
-                disable=not self._accelerator.is_main_process,
+                delay=2,
             ):
                 if self._on_step is not None:
                     self._on_step({"epoch": epoch, "step": number, "loss": float(loss)})
@@ -358,9 +357,8 @@ def real_classifier(
             state = runtime.main_first(accelerator, lambda: _kept_classifier(path))
             classifier.load_state_dict(state)
         else:
-            quiet = not accelerator.is_main_process
-            epochs = tqdm(training.run(), "classifier", scorer.epochs, disable=quiet)
-            for _ in epochs:
+            epochs = training.run()
+            for _ in progress(epochs, "classifier", total=scorer.epochs, unit=" epochs"):
                 pass
             if accelerator.is_main_process:
                 save_tensors(path, classifier.state_dict())

@@ -22,7 +22,7 @@ from latentdc.priors.files import WeightsMissing
 from latentdc.priors.load import load_prior
 from latentdc.prune.score import score_dataset
 from latentdc.prune.select import most_kept
-from latentdc.ranks import warn
+from latentdc.ranks import say, warn
 from latentdc.recipe import Data, Recipe
 from latentdc.results.result import RESULTS, Result, Results, load
 from latentdc.run import run
@@ -76,7 +76,7 @@ def carry_out(
             with _held(target, wait, accelerator) as held:
                 if not held or _done(recipe, target, accelerator):
                     continue
-                accelerator.print(f"\n== {'/'.join(point)} ({number} of {len(points)})", flush=True)
+                say("cell", f"{'/'.join(point)} ({number} of {len(points)})")
                 check_folder(recipe, target)
                 scores = share_scores(recipe, cells.values(), folder, accelerator)
                 title = "_".join((name, *cell_folder(Path(), point).parts))

@@ -51,7 +51,7 @@ def test_skipped_images_are_counted_every_time(tree, capsys):
     (tree / "train/dog/1.png").write_bytes(b"not an image")
     for _ in range(2):
         assert open_tree(tree, unreadable="skip").labels.tolist() == [0, 0, 0, 1, 1]
-        assert "left out 1 of 6 images" in capsys.readouterr().out
+        assert "left out 1 of 6 images" in capsys.readouterr().err
 
 
 def test_a_class_whose_images_were_all_skipped_is_refused(tree):

@@ -181,7 +181,7 @@ def test_a_row_without_bytes_reads_no_file(tmp_path, places, number, capsys, mon
     with pytest.raises(InputError, match="row 2: the row holds no image but the name of a file"):
         opened(folder)
     train = opened(folder, unreadable="skip")
-    assert train.labels.tolist() == [0, 1, 0] and "left out 1 of 4" in capsys.readouterr().out
+    assert train.labels.tolist() == [0, 1, 0] and "left out 1 of 4" in capsys.readouterr().err
 
 
 def card(folder: Path, files: object, **more: object) -> None:

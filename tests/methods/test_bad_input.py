@@ -141,7 +141,7 @@ def test_an_unreadable_image_is_named_or_left_out_and_counted(capsys, tree):
     line = refused(capsys, f"data.source={tree}")
     assert "train/cat/broken.png: it is no image" in line and "data.unreadable=skip" in line
     main(["quick.yaml", f"data.source={tree}", "data.unreadable=skip"])
-    assert "left out 1 of 9 images" in capsys.readouterr().out
+    assert "left out 1 of 9 images" in capsys.readouterr().err
     assert (RUN / "synthetic").is_dir()
 
 

@@ -34,7 +34,7 @@ def test_students_of_gradient_matching_are_untrained_whatever_its_loops(monkeypa
 def test_gradients_follow_the_memory_that_is_free(monkeypatch, capsys):
     monkeypatch.setattr(gradient_norms, "STUDENTS", 1)
     whole = norm(2, "x0")
-    assert "memory: fast" in capsys.readouterr().out
+    assert "memory: fast" in capsys.readouterr().err
     monkeypatch.setattr("latentdc.methods.decode.free_bytes", lambda device: 10_000_000)
     assert norm(2, "x0") == pytest.approx(whole, rel=1e-4)
-    assert "memory: low" in capsys.readouterr().out
+    assert "memory: low" in capsys.readouterr().err

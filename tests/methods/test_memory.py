@@ -23,7 +23,9 @@ def test_auto_keeps_everything_where_it_fits(capsys):
     prior = small.prior(memory="auto")
     facts = settle_memory(prior, 6, None, Accelerator(cpu=True))
     assert facts == {"memory": "fast", "chunk": None} and prior.plan == Plan("fast")
-    assert capsys.readouterr().out.startswith("memory: fast (keeps all activations) for 6 images")
+    assert capsys.readouterr().err.startswith(
+        "latentdc: memory: fast (keeps all activations) for 6 images"
+    )
 
 
 def test_auto_recomputes_where_it_does_not_fit_and_a_continued_run_keeps_plan_and_bits(
@@ -34,7 +36,7 @@ def test_auto_recomputes_where_it_does_not_fit_and_a_continued_run_keeps_plan_an
 
     monkeypatch.setattr(decode, "free_bytes", lambda device: TIGHT)
     whole = setup.run(tmp_path / "whole", prior=auto(), steps=2)
-    assert capsys.readouterr().out.count("memory: low") == 1
+    assert capsys.readouterr().err.count("memory: low") == 1
     facts = kept(tmp_path / "whole")
     assert facts["memory"] == "low" and 1 <= facts["chunk"] < 6
     fast = setup.run(prior=small.prior(steps=2), steps=2)

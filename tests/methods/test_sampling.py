@@ -193,7 +193,7 @@ def test_a_batch_that_does_not_fit_is_denoised_in_parts(monkeypatch, capsys):
     monkeypatch.setattr(decode, "free_bytes", lambda device: 100_000)
     prior = small.prior(steps=2, memory="auto")
     made = run(prior=prior)
-    assert "memory: low" in capsys.readouterr().out and max(seen) < 9 and prior.plan is None
+    assert "memory: low" in capsys.readouterr().err and max(seen) < 9 and prior.plan is None
     torch.testing.assert_close(made.z, whole.z, atol=1e-5, rtol=1e-4)
 
 

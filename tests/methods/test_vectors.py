@@ -123,7 +123,7 @@ def test_pruned_and_distilled_vectors_are_evaluated_in_one_table(recipe, tmp_pat
     prune([recipe, "prune.score=herding", "prune.count=1", "output=runs/herding"])
     assert "kept 4 of 160 images (herding)" in capsys.readouterr().out
     main([recipe, "evaluate.rows=[]", "prune.keep=0.5"])
-    assert "right on moves test" in capsys.readouterr().out  # scored by a training on the spot
+    assert "right on moves test" in capsys.readouterr().err  # scored by a training on the spot
     shutil.move(RUN / "synthetic", tmp_path / "shared")
     words = ["evaluate.students=[linear]", "evaluate.rows=[distilled,random]"]
     evaluate(["shared", "runs/herding/coreset.parquet", *words, "--output", "both"])

@@ -38,7 +38,7 @@ def test_a_choice_of_ones_own_is_taken_as_it_is():
 
 def test_the_line_names_mode_images_and_sizes():
     line = describe_plan(Plan("low", 30), Needs(2_000_000, 1), images=70, free=10**9)
-    assert line == "memory: low (30 at a time) for 70 images of 2 MB each, 1.0 GB free"
+    assert line == "low (30 at a time) for 70 images of 2 MB each, 1.0 GB free"
 
 
 @pytest.mark.parametrize("options", [{}, {"skip": "mean"}])

@@ -36,15 +36,15 @@ def test_the_core_set_of_a_recipe_is_saved_and_counted_and_the_next_needs_no_sco
     coreset = Coreset.load(tmp_path / "runs/quick/coreset.parquet")
     rows = coreset.indices(train)
     assert (coreset.order, coreset.rule, len(rows)) == ("hard", "loss", 287)
-    output = capsys.readouterr().out
+    output, told = capsys.readouterr()
     assert "kept 287 of 1437 images (loss, hard)\n  0: 28 of 142\n" in output
-    assert "right on digits test" in output
+    assert "right on digits test" in told
     page = (tmp_path / "runs/quick/report.html").read_text()
     assert "287 of 1,437 images" in page and "<figcaption>loss: high is hard" in page
     kept = tmp_path / "runs/quick/scores.parquet"
     main([recipe, f"prune.scores={kept}", "prune.score=aum", "prune.keep=0.1", "output=tenth"])
-    output = capsys.readouterr().out
-    assert "kept 142 of 1437 images (aum, easy)" in output and "right on" not in output
+    output, told = capsys.readouterr()
+    assert "kept 142 of 1437 images (aum, easy)" in output and "right on" not in told
 
 
 def test_a_broken_recipe_leaves_one_line_code_two_and_no_files(recipe, tmp_path, capsys):

@@ -26,7 +26,7 @@ def test_keep_one_keeps_everything_and_scores_nothing(monkeypatch):
 def test_a_scorer_is_trained_on_the_spot_and_its_accuracy_printed(capsys):
     coreset = prune_dataset(colours(32), HALF, colours(16, seed=1))
     assert coreset.labels.bincount().tolist() == [8, 8]
-    assert "scorer convnet3@16: 100.00% right on colours train" in capsys.readouterr().out
+    assert "scorer convnet3@16: 100.00% right on colours train" in capsys.readouterr().err
 
 
 def test_the_random_rule_chooses_the_same_images_in_every_copy_of_the_set():

@@ -71,7 +71,7 @@ def test_herding_follows_the_vectors_themselves_and_trains_nothing(tmp_path, cap
             total += own[chosen[-1]]
         wanted += members[chosen].tolist()
     assert kept.tolist() == sorted(wanted)
-    assert "scorer" not in capsys.readouterr().out
+    assert "scorer" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("rule", ["kcenter", "moderate", "d2"])

@@ -1,0 +1,103 @@
+"""What the main process tells while it works: bars, lines in their place, and how much of both."""
+
+import io
+import logging
+import sys
+
+import pytest
+
+from latentdc import ranks
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def level():
+    yield
+    ranks.LOG.setLevel(logging.INFO)
+
+
+@pytest.fixture
+def every(monkeypatch):
+    """Seconds between lines, and none told yet."""
+    monkeypatch.setattr(ranks._Lines, "last", 0.0)
+    return lambda seconds: monkeypatch.setattr(ranks, "EVERY", seconds)
+
+
+def test_without_a_terminal_progress_is_plain_lines(capsys, every):
+    every(0)
+    bar = ranks.progress(None, "distil", total=3, unit=" steps")
+    for loss in (0.5, 0.25, 0.125):
+        bar.update()
+        bar.set_postfix(loss=loss)
+    bar.close()
+    told = capsys.readouterr().err
+    assert "\r" not in told and "\x1b" not in told
+    assert "latentdc: distil: 1 of 3 steps in 00:00, " in told
+    assert told.splitlines()[-1].startswith("latentdc: distil: 3 of 3 steps in 00:00, 00:00 to go")
+    assert told.splitlines()[-1].endswith(", loss=0.125")
+
+
+def test_lines_of_all_bars_together_are_half_a_minute_apart(capsys, every, monkeypatch):
+    every(30)
+    now = [1000.0]
+    monkeypatch.setattr(ranks.time, "monotonic", lambda: now[0])
+    file = ranks._Lines()
+    for second in range(100):
+        now[0] += 1
+        file.write(f"\r{second}")
+        ranks._Lines().write(f"other {second}")
+    assert capsys.readouterr().err.split("\n")[:-1] == [
+        f"latentdc: {second}" for second in (0, 30, 60, 90)
+    ]
+
+
+def test_short_work_tells_nothing_without_a_terminal(capsys, every):
+    every(30)
+    assert list(ranks.progress(range(3), "short")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_has_a_bar(monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
+    list(ranks.progress(range(3), "short"))
+    assert "short: 100%|" in sys.stderr.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("by", ["quiet", "TQDM_DISABLE"])
+def test_bars_and_lines_are_left_out_on_demand(monkeypatch, capsys, every, terminal, by):
+    every(0)
+    if by == "quiet":
+        ranks.set_level(logging.WARNING)
+    else:
+        monkeypatch.setenv(by, "1")
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    assert list(ranks.progress(range(3), "short")) == [0, 1, 2]
+    assert stream.getvalue() == ""
+
+
+def test_quiet_leaves_warnings_and_verbose_adds_details(capsys):
+    for level, told in (
+        (logging.WARNING, ["warning: w"]),
+        (logging.INFO, ["note: n", "warning: w"]),
+        (logging.DEBUG, ["note: n", "warning: w", "data: d"]),
+    ):
+        ranks.set_level(level)
+        ranks.say("note", "n")
+        ranks.say("warning", "w")
+        ranks.detail("data", "d")
+        assert capsys.readouterr().err == "".join(f"latentdc: {line}\n" for line in told)
+
+
+def test_the_main_process_alone_tells(monkeypatch, capsys, every):
+    every(0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    ranks.say("warning", "w")
+    list(ranks.progress(range(3), "short"))
+    assert capsys.readouterr().err == ""
