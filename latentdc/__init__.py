@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from latentdc.objectives.build import build_objective as build_objective
     from latentdc.priors.base import Prior as Prior
     from latentdc.priors.load import load_prior as load_prior
+    from latentdc.priors.sampler import Guide as Guide
+    from latentdc.priors.sampler import StepState as StepState
     from latentdc.prune.coreset import Coreset as Coreset
     from latentdc.prune.prune import choose_coreset as choose_coreset
     from latentdc.prune.prune import prune_dataset as prune_dataset
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from latentdc.recipe import Matching as Matching
     from latentdc.recipe import Mosaic as Mosaic
     from latentdc.recipe import ObjectiveSettings as ObjectiveSettings
+    from latentdc.recipe import OwnGuide as OwnGuide
     from latentdc.recipe import PriorSettings as PriorSettings
     from latentdc.recipe import Prune as Prune
     from latentdc.recipe import Rded as Rded
@@ -58,9 +61,11 @@ _HOME = {
     "Dataset": "latentdc.data.dataset:Dataset",
     "EvalProtocol": "latentdc.recipe.protocol:EvalProtocol",
     "Matching": "latentdc.recipe:Matching",
+    "Guide": "latentdc.priors.sampler:Guide",
     "Mosaic": "latentdc.recipe:Mosaic",
     "Normalization": "latentdc.images:Normalization",
     "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",
+    "OwnGuide": "latentdc.recipe:OwnGuide",
     "Prior": "latentdc.priors.base:Prior",
     "PriorSettings": "latentdc.recipe:PriorSettings",
     "Prune": "latentdc.recipe:Prune",
@@ -72,6 +77,7 @@ _HOME = {
     "Scorer": "latentdc.recipe:Scorer",
     "Select": "latentdc.recipe:Select",
     "Selection": "latentdc.recipe:Selection",
+    "StepState": "latentdc.priors.sampler:StepState",
     "SyntheticSet": "latentdc.synthetic.synthetic_set:SyntheticSet",
     "build_objective": "latentdc.objectives.build:build_objective",
     "choose_coreset": "latentdc.prune.prune:choose_coreset",

@@ -123,7 +123,8 @@ class RealLatents:
     def _of(self, label: int) -> ClassLatents:
         settings, name = self.settings.anchors, self.real.class_names[label]
         empty = torch.empty(0)
-        needed = {"features", "transport", "diversity"} & {*self.settings.guides}
+        shown = {"features", "transport", "diversity"} & {*self.settings.guides}
+        needed = bool(shown or self.settings.own)
         if settings.kind == "none" and not needed and self.settings.choice.sees != "latents":
             return ClassLatents(empty, empty, empty, empty)
         rows = class_rows(self.real, label)

@@ -13,6 +13,7 @@ from latentdc.errors import InputError
 from latentdc.images import to_uint8
 from latentdc.methods.anchors import AT_ONCE, RealLatents, class_rows
 from latentdc.methods.context import Context
+from latentdc.methods.own import try_own_guides
 from latentdc.methods.pools import Candidates, judged, select
 from latentdc.methods.selection import opened_set, student_of
 from latentdc.priors.classes import match_classes
@@ -72,7 +73,8 @@ def check_sampling(
         )
     settings.check_steps(len(prior.schedule.timesteps))
     _check_windows(prior, settings)
-    one = prior.condition(match_classes(real.class_names, prior)[:1].to(prior.device))
+    known = match_classes(real.class_names, prior)
+    one = prior.condition(known[:1].to(prior.device))
     if one is None and settings.start == "noise" and {*on} <= {"deviation", "entropy"}:
         raise InputError(
             "this prior knows no classes, and nothing else tells the sampler of them: take "
@@ -94,6 +96,7 @@ def check_sampling(
         networks.student  # noqa: B018
     if {"entropy", "learnability"} & {*on} or settings.choice.needs_classifier:
         networks.classifier  # noqa: B018
+    try_own_guides(prior, settings, real.class_names[0], int(known[0]))
 
 
 def _check_counts(real: Dataset, settings: Sampling, ipc: int) -> None:

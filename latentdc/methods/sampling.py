@@ -28,6 +28,7 @@ from latentdc.methods.context import Context, State
 from latentdc.methods.decode import settle_memory, synthetic_set
 from latentdc.methods.latents import Latents, own_classes
 from latentdc.methods.log import diverged
+from latentdc.methods.own import own_guides
 from latentdc.methods.sampled import Networks, check_sampling, chosen
 from latentdc.objectives.gradient import real_gradient
 from latentdc.priors.base import Prior
@@ -285,11 +286,21 @@ class Sampler:
                 epsilon=cgs.epsilon,
             ),
         }
+        own = own_guides(
+            settings,
+            self.prior,
+            labels=labels.to(self.prior.device),
+            class_name=self.real.class_names[label],
+            anchors=anchors,
+            latents=known(label).latents if settings.own else anchors,
+            finished=finished,
+        )
         windows = {name: guide.window for name, guide in settings.guides.items()}
         return [
             make[name](guide.scale, None if (w := windows[name]) is None else range(*w))
             for name, guide in settings.guides.items()
-        ]
+            if name in make
+        ] + [*own.values()]
 
     def _features(self, label: int) -> tuple[guides.Embed, Callable[[int], Tensor]]:
         """The denoiser's features under the class, and its real latents as noisy as a step's."""

@@ -20,7 +20,7 @@ from latentdc.recipe.pools import Select, Selection
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
 from latentdc.recipe.run import Recipe
-from latentdc.recipe.sampling import Sampling
+from latentdc.recipe.sampling import OwnGuide, Sampling
 
 __all__ = [
     "BASELINES",
@@ -37,6 +37,7 @@ __all__ = [
     "Method",
     "Mosaic",
     "ObjectiveSettings",
+    "OwnGuide",
     "PriorSettings",
     "Prune",
     "Rded",

@@ -5,6 +5,7 @@ from typing import Literal
 
 from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.fields import check_fields
+from latentdc.recipe.own import FORM, Own, is_own
 from latentdc.recipe.pools import Select
 
 
@@ -135,6 +136,23 @@ class DiversitySettings(GuideSettings):
     epsilon: float = 0.01
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnGuide(GuideSettings):
+    """A guide of one's own (`sampling.own`); see `latentdc.methods.own`.
+
+    Attributes:
+        kind: `package.module:attribute`, or in Python the function itself, that makes a `Guide`.
+        scale: that it is given; 0 turns it off.
+    """
+
+    kind: Own
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(is_own(self.kind), f"kind of sampling.own is {FORM}, got {self.kind[:200]!r}.")
+
+
 # In the order in which they act: what corrects the noise, then x0, then the mean.
 GUIDES = (
     *("text_mode", "entropy", "learnability", "transport", "mode"),
@@ -163,6 +181,7 @@ class Sampling:
         learnability: raise what a student of an earlier set has yet to learn (LGD).
         transport: move the images of a class together to its clusters (DMGD).
         diversity: spread the images of a class (CGS).
+        own: guides of one's own, which act after the others.
         select: which candidates of a class stay; more of them are sampled than are wanted.
         batch: images that are denoised together, of one class where a guide looks at classes.
             Guides of sets see these, and those that were finished before.
@@ -185,6 +204,7 @@ class Sampling:
     learnability: LearnabilitySettings = field(default_factory=LearnabilitySettings)
     transport: TransportSettings = field(default_factory=TransportSettings)
     diversity: DiversitySettings = field(default_factory=DiversitySettings)
+    own: list[OwnGuide] = field(default_factory=list)
     select: Select = field(default_factory=Select)
     batch: int = 16
     weights: bool = False
@@ -268,7 +288,8 @@ class Sampling:
         every = {name: getattr(self, name) for name in GUIDES}
         on = {name for name, guide in every.items() if guide.scale > 0}
         on |= {"diversity"} if self.diversity.mean_scale > 0 else set()
-        return {name: guide for name, guide in every.items() if name in on}
+        own = {f"own.{at}": guide for at, guide in enumerate(self.own) if guide.scale > 0}
+        return {name: guide for name, guide in every.items() if name in on} | own
 
     @property
     def learns(self) -> bool:
@@ -278,7 +299,7 @@ class Sampling:
     @property
     def class_by_class(self) -> bool:
         """Whether a guide looks at the class of the images."""
-        return not {*OF_A_CLASS}.isdisjoint(self.guides)
+        return bool(self.own) or not {*OF_A_CLASS}.isdisjoint(self.guides)
 
     @property
     def chooses_noise(self) -> bool:
