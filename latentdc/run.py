@@ -31,7 +31,7 @@ from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
 from latentdc.pictures import save_grid
 from latentdc.priors.base import Prior
-from latentdc.priors.load import load_prior
+from latentdc.priors.load import load_prior, warn_if_slow
 from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
@@ -46,11 +46,13 @@ from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.open import find, open_set
 from latentdc.synthetic.push import push_folder, require_login
+from latentdc.tf32 import flags_put_back, precision_of
 
 # Provenance of a set that another name of the recipe, or another version, does not change.
 _NAMES = ("recipe", "latentdc")
 
 
+@flags_put_back()
 def run(
     recipe: Recipe,
     name: str,
@@ -110,7 +112,7 @@ def run(
         kept.save(folder / CORESET)
     if recipe.trackers:
         accelerator.init_trackers("latentdc", config={"recipe": shared})
-    size, precision = parts.train.resolution, accelerator.mixed_precision
+    size, precision = parts.train.resolution, precision_of(accelerator)
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
     if synthetic is None:
@@ -223,6 +225,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
             precision="bf16" if accelerator.mixed_precision == "bf16" else "no",
             device=accelerator.device,
         )
+        warn_if_slow(prior, accelerator.device, precision_of(accelerator))
         if (train.kind == "vectors") != isinstance(prior, VectorPrior):
             raise InputError(
                 f"prior.kind={recipe.prior.kind} does not go with data.kind={train.kind}; a prior "

@@ -38,6 +38,7 @@ from torch import Tensor
 from latentdc import __version__, ranks
 from latentdc.errors import InputError, everywhere
 from latentdc.io import lock_owner
+from latentdc.tf32 import precision_of, use_precision
 
 PATIENCE = timedelta(days=7)  # of processes that wait for one that works
 VISIBLE = 10  # seconds in which a file of one node is seen on the others
@@ -64,7 +65,7 @@ def start(
 
     Args:
         threads: CPU threads; None takes this process's share of the cores.
-        precision: that the launcher must have set, or None.
+        precision: of the recipe, or None; see `use_precision`, whose flags the caller puts back.
         processes: that the launcher must have started, or None.
         trackers: names of experiment trackers that Accelerate knows.
         folder: of the run, where trackers that write files write them, too.
@@ -89,12 +90,7 @@ def start(
     use_threads(threads)
     if folder is not None and accelerator.num_processes > 1:
         _require_shared(folder, accelerator)
-    if precision is not None and precision != accelerator.mixed_precision:
-        raise InputError(
-            f"the recipe has precision={precision}, but Accelerate runs in "
-            f"{accelerator.mixed_precision}; launch with --mixed_precision {precision}, or leave "
-            "precision out of the recipe."
-        )
+    use_precision(precision, accelerator)
     if processes is not None and processes != accelerator.num_processes:
         raise InputError(
             f"the recipe has processes={processes}, but {accelerator.num_processes} run; "
@@ -269,7 +265,7 @@ def this_machine(accelerator: Accelerator) -> Machine:
         device=f"{device.type} ({device_name(device)})",
         threads=torch.get_num_threads(),
         processes=accelerator.num_processes,
-        precision=accelerator.mixed_precision,
+        precision=precision_of(accelerator),
         system=f"{platform.system()} {platform.machine()}",
         commit=_commit(),
     )

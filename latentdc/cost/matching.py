@@ -14,6 +14,7 @@ from latentdc.methods.rates import PROBES
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.load import prior_parameters
 from latentdc.priors.memory import Needs, Plan, choose_plan, fixed_plan
 from latentdc.priors.pixel import sample_shape
 from latentdc.recipe import ObjectiveSettings, Recipe
@@ -225,12 +226,3 @@ def encoding(prior: Prior) -> float:
     """Multiply-adds of encoding one image."""
     image = torch.empty(1, *sample_shape(prior), device="meta")
     return multiply_adds(lambda: prior.encode(image))
-
-
-def prior_parameters(prior: Prior) -> int:
-    """Numbers in the networks of a prior."""
-    spaces = [getattr(prior, "autoencoder", None)]
-    modules = [getattr(space, "autoencoder", space) for space in spaces if space is not None]
-    denoiser = getattr(prior, "denoiser", None)
-    modules += [part for part in vars(denoiser or object).values() if hasattr(part, "parameters")]
-    return sum(p.numel() for module in modules for p in module.parameters())

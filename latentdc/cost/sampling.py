@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass, replace
 
-from latentdc.cost.matching import decoding_plan, encoding, prior_inputs, prior_parameters
+from latentdc.cost.matching import decoding_plan, encoding, prior_inputs
 from latentdc.cost.stages import SETS, Hardware, Sizes, Stage, classifier, student
 from latentdc.estimates import in_bytes, multiply_adds
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.load import prior_parameters
 from latentdc.recipe import Recipe
 
 

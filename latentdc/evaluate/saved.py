@@ -26,10 +26,12 @@ from latentdc.results.tables import to_text
 from latentdc.run_folder import CORESET
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.tf32 import flags_put_back
 
 OF_CORESET = ("coreset", "kept")  # rows
 
 
+@flags_put_back()
 def score_saved(
     places: Sequence[Place],
     recipes: Sequence[Recipe],

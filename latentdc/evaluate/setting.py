@@ -14,6 +14,7 @@ from latentdc.images import Preprocessing, fetch, forward_batch, place, send
 from latentdc.io import fingerprint
 from latentdc.networks.base import Network
 from latentdc.synthetic.synthetic_set import set_hash
+from latentdc.tf32 import precision_of
 from latentdc.training import OnStep
 
 
@@ -49,7 +50,7 @@ class Setting:
         facts = {
             "test": set_hash(self.test),
             "preprocessing": self.normalization.facts(),
-            "precision": self.accelerator.mixed_precision,
+            "precision": precision_of(self.accelerator),
             "labels": teachers,
         }
         return fingerprint(facts, digits=8)

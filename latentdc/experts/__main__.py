@@ -14,6 +14,7 @@ from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune
 from latentdc.run_folder import CORESET
+from latentdc.tf32 import flags_put_back, precision_of
 
 
 def arguments(parser: cli.Parser) -> None:
@@ -73,6 +74,7 @@ def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, ob
     return facts | {"pruning": pruning(recipe.prune)}
 
 
+@flags_put_back()
 def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
@@ -101,7 +103,7 @@ def _train(recipe: Recipe, folder: Path) -> None:
         recipe,
         folder,
         **data_facts(coreset, normalization),
-        precision=accelerator.mixed_precision,
+        precision=precision_of(accelerator),
     )
     settings, network = recipe.experts, recipe.objective.network
     if accelerator.is_main_process:

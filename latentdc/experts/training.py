@@ -29,6 +29,7 @@ from latentdc.prune.scorers import Classifier
 from latentdc.ranks import progress
 from latentdc.recipe import Experts
 from latentdc.runtime import with_gradients
+from latentdc.tf32 import precision_of
 from latentdc.training import Batch, Forward, Precision, epoch_batches, fit, joins
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -170,7 +171,7 @@ def training_snapshots(
         **asdict(settings),
         **data_facts(coreset, normalization),
         "seed": seed,
-        "precision": accelerator.mixed_precision,
+        "precision": precision_of(accelerator),
     }
     folder = folder / fingerprint(facts)
     folder.mkdir(parents=True, exist_ok=True)

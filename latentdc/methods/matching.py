@@ -38,6 +38,7 @@ from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching
 from latentdc.runtime import with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.tf32 import precision_of
 
 BATCH = 256  # real images per class and step of an objective that does not say
 ADVICE = "Lower distill.lr_z or distill.lr_c"  # to one whose numbers are no longer finite
@@ -159,7 +160,7 @@ def _facts(
         "classes_per_step": settings.classes_per_step,
         "optimizer": settings.optimizer,
         "trim": asdict(settings.trim) if trims else None,
-        "precision": context.accelerator.mixed_precision,
+        "precision": precision_of(context.accelerator),
         "processes": context.accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -38,6 +38,7 @@ from latentdc.prune.coreset import Coreset
 from latentdc.ranks import progress
 from latentdc.recipe import Sampling
 from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.tf32 import precision_of
 
 STAGES = ("anchors", "sampling", "selection")
 SPARED = 20  # times as long as a checkpoint took to write, no other one is written
@@ -164,7 +165,7 @@ def _facts(
         "prior": prior.identity,
         "decoding": prior.settings,
         "sampling": as_read_back(asdict(replace(settings, checkpoint_seconds=0.0))),
-        "precision": context.accelerator.mixed_precision,
+        "precision": precision_of(context.accelerator),
     }
 
 

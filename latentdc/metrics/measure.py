@@ -31,6 +31,7 @@ from latentdc.recipe import Recipe
 from latentdc.recipe.labels import Teacher
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
+from latentdc.tf32 import flags_put_back
 
 NAME = "metrics.json"
 VERSION = 1
@@ -57,6 +58,7 @@ class Wanted:
     redundancy: int | None = None
 
 
+@flags_put_back()
 def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) -> Facts:
     """Measure a set and as many random images of its recipe's data.
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import torch
 
+from latentdc import ranks
 from latentdc.arguments import class_names_of, require_a, require_able, require_seed, require_whole
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing, Standardization, Whitening
@@ -19,6 +20,8 @@ from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
 from latentdc.recipe.own import call, failed, is_own, resolve
 from latentdc.runtime import with_gradients
+
+LARGE = 100e6  # parameters from which on float32 is warned about
 
 
 @with_gradients
@@ -147,3 +150,30 @@ def _check_device(device: torch.device | str) -> None:
     except Exception as error:  # of many kinds, with pages of text
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"device={show(device)} cannot be used here: {reason}") from error
+
+
+def prior_parameters(prior: Prior) -> int:
+    """Numbers in the networks of a prior."""
+    spaces = [getattr(prior, "autoencoder", None)]
+    modules = [getattr(space, "autoencoder", space) for space in spaces if space is not None]
+    denoiser = getattr(prior, "denoiser", None)
+    modules += [part for part in vars(denoiser or object).values() if hasattr(part, "parameters")]
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def warn_if_slow(prior: Prior, device: torch.device, precision: str) -> None:
+    """Say that a large prior starts in float32 on a GPU, which takes several times the hours.
+
+    Args:
+        prior: that is loaded.
+        device: it is on.
+        precision: as `latentdc.tf32.precision_of` names it.
+    """
+    count = prior_parameters(prior)
+    if device.type == "cuda" and precision == "no" and count > LARGE:
+        ranks.warn(
+            f"this prior of {count / 1e6:,.0f} M parameters computes in float32, which may take "
+            "some 8 times the hours of bf16 (by their data sheets an A100 and an H100 multiply "
+            "matrices 15 times as fast in bf16 and 7 times in tf32); launch with --mixed_precision "
+            "bf16, or write precision: tf32."
+        )

@@ -15,6 +15,7 @@ from latentdc.io import locked, require_writable
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.prune import check_prune
 from latentdc.run_folder import CORESET, check_folder, claim_folder
+from latentdc.tf32 import flags_put_back
 
 if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset
@@ -58,6 +59,7 @@ def _reported(prune: Prune) -> Prune:
     return replace(prune, coreset=None, columns=[*prune.columns, prune.score])
 
 
+@flags_put_back()
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing

@@ -34,6 +34,7 @@ from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.own import is_own
 from latentdc.recipe.rules import RULES
 from latentdc.runtime import with_gradients
+from latentdc.tf32 import precision_of
 from latentdc.training import OnStep
 
 SCORES = "scores.parquet"  # in a run folder
@@ -119,7 +120,7 @@ class Scoring:
             "settings": asdict(self.prune.rules),
             "normalization": self.normalization.facts(),
             "seed": self.seed,
-            "precision": self.accelerator.mixed_precision,
+            "precision": precision_of(self.accelerator),
             "features": None if features is None else _identity(Path(features)),
             "resolution": train.resolution,
             "images": fingerprint(images),

@@ -29,6 +29,7 @@ from latentdc.recipe.fields import nearest
 from latentdc.recipe.labels import Teacher
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
+from latentdc.tf32 import precision_of
 from latentdc.training import (
     Batch,
     Forward,
@@ -350,7 +351,7 @@ def real_classifier(
             "scorer": asdict(scorer),
             "normalization": normalization.facts(),
             "seed": seed,
-            "precision": accelerator.mixed_precision,
+            "precision": precision_of(accelerator),
         }
         path = folder / f"{fingerprint(facts)}.safetensors"
         if runtime.broadcast(accelerator, path.is_file()):

@@ -22,7 +22,8 @@ class Recipe(MethodSections):
         seed: every draw of the run follows from it.
         output: run folder; null makes `runs/<name of the recipe>`.
         threads: CPU threads of each process; null shares the cores between the local processes.
-        precision: null takes Accelerate's; anything else must agree with it.
+        precision: null takes Accelerate's; `no` and `bf16` must agree with it; `tf32` is `no` with
+            products that a GPU of NVIDIA rounds to 10 bits.
         processes: null takes the launcher's; anything else must agree with it.
         trackers: experiment trackers of Accelerate, such as `tensorboard` or `wandb`.
     """
@@ -38,7 +39,7 @@ class Recipe(MethodSections):
     seed: int = 0
     output: str | None = None
     threads: int | None = None
-    precision: Literal["no", "bf16"] | None = None
+    precision: Literal["no", "tf32", "bf16"] | None = None
     processes: int | None = None
     trackers: list[str] = field(default_factory=list)
 

@@ -29,6 +29,7 @@ from latentdc.run import run
 from latentdc.run_folder import METRICS, SET, check_folder
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
 from latentdc.synthetic.folder import PROVENANCE
+from latentdc.tf32 import flags_put_back
 
 ByPoint = Mapping[Point, Sequence[Result]]
 FIXED = ("random", "full")  # rows that do not depend on the cell
@@ -38,6 +39,7 @@ _ELSEWHERE = ("output", "push", "threads", "processes", "trackers")  # say nothi
 _CHOICE = ("score", "order", "keep", "count", "times_ipc", "scope", "columns")
 
 
+@flags_put_back()
 def carry_out(
     wanted: Sequence[Point],
     cells: Cells,

@@ -1,0 +1,59 @@
+"""TF32: float32 whose products a GPU rounds to 10 bits, which is a flag of the whole process.
+
+Torch's own default on GPUs is TF32 in cuDNN's convolutions and float32 in matrix products.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from latentdc.errors import InputError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@contextmanager
+def flags_put_back() -> Iterator[None]:
+    """Leave torch's flags as they were before; as a decorator too."""
+    import torch  # takes a second
+
+    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
+
+
+def use_precision(wanted: str | None, accelerator: "Accelerator") -> None:
+    """Set the flags for a precision of a recipe: `tf32` on, `no` off in matrix products.
+
+    Raises:
+        InputError: the launcher computes in another one, or TF32 is asked of a device without it.
+    """
+    import torch
+
+    runs, device = accelerator.mixed_precision, accelerator.device.type
+    if wanted == "tf32" and device != "cuda":
+        raise InputError(
+            f"the recipe has precision=tf32, which GPUs of NVIDIA have, and this run computes on "
+            f"{device}; leave precision out of the recipe."
+        )
+    if wanted is not None and runs != ("no" if wanted == "tf32" else wanted):
+        launched = "no" if wanted == "tf32" else wanted
+        raise InputError(
+            f"the recipe has precision={wanted}, but Accelerate runs in {runs}; launch with "
+            f"--mixed_precision {launched}, or leave precision out of the recipe."
+        )
+    if wanted == "tf32":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    elif wanted == "no":
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def precision_of(accelerator: "Accelerator") -> str:
+    """What results, scores and checkpoints record: `tf32`, or Accelerate's mixed precision."""
+    import torch
+
+    runs, on_gpu = accelerator.mixed_precision, accelerator.device.type == "cuda"
+    return "tf32" if on_gpu and runs == "no" and torch.backends.cuda.matmul.allow_tf32 else runs
