@@ -1,32 +1,26 @@
 """Processes under Accelerate, whose launcher and config decide their number and precision.
 
-Starting them, work of the main process that all share, the machine they compute on, and signs of
-life between them: how long a process may work alone while the others wait (a download, a teacher's
-training, a cell of a sweep that another command holds) cannot be told beforehand, so that waits
-have no limit of their own. Instead a thread of each process counts up in the launcher's store,
-every few seconds. A process that is stopped, or whose machine is gone, counts no more, and ends the
-run within minutes.
+Starting them, work of the main process that all share, work that is shared out, and the machine
+they compute on. `latentdc.heartbeat` ends a run of which a process is gone.
 """
 
 import atexit
 import logging
-import math
 import os
 import platform
 import re
 import socket
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
+from uuid import uuid4
 
 import psutil
 import torch
@@ -37,17 +31,14 @@ from torch import Tensor
 
 from latentdc import __version__, ranks
 from latentdc.errors import InputError, everywhere
+from latentdc.heartbeat import connect_store, meeting, silence, start_heartbeat
 from latentdc.io import lock_owner
 from latentdc.tf32 import precision_of, use_precision
 
 PATIENCE = timedelta(days=7)  # of processes that wait for one that works
 VISIBLE = 10  # seconds in which a file of one node is seen on the others
-ENDED = b"ended"
-SILENCE = "LATENTDC_SILENCE"
-IMPORTS = 30.0  # seconds
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., object])
-_hearts: list["_Heart"] = []
 
 
 # ---- Processes ----
@@ -107,7 +98,7 @@ def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:
     started = ranks.processes()
     if started > 1 and not torch.accelerator.is_available():
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # else each would work alone
-    with _meeting():
+    with meeting():
         try:
             accelerator = Accelerator(
                 log_with=list(trackers) or None,
@@ -125,7 +116,7 @@ def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:
             )
         if started > 1:
             atexit.register(_end_group)
-        _start_heartbeat(accelerator)
+        start_heartbeat(accelerator)
     return accelerator
 
 
@@ -217,6 +208,19 @@ def main_alone(accelerator: Accelerator, work: Callable[[], T]) -> T:
     if result[1] is not None:
         raise everywhere(InputError(result[1]))
     return cast(T, result[0])
+
+
+def shared_out(count: int, accelerator: Accelerator) -> Iterator[int]:
+    """Ascending indices below `count`, each given to the one process that is free for it first.
+
+    All processes call this together, and need not wait for each other while they work.
+    """
+    if accelerator.num_processes == 1:
+        yield from range(count)
+        return
+    queue, store = str(broadcast(accelerator, uuid4().hex)), connect_store(silence())
+    while (index := store.add(queue, 1) - 1) < count:
+        yield index
 
 
 def gather_rows(rows: Tensor, accelerator: Accelerator) -> tuple[Tensor, int]:
@@ -318,117 +322,3 @@ def with_gradients(function: F) -> F:
     Tensors that are made in inference mode can never be trained with, so that loading has it too.
     """
     return torch.inference_mode(False)(torch.enable_grad()(function))
-
-
-# ---- Signs of life ----
-
-
-def _start_heartbeat(accelerator: Accelerator) -> None:
-    """Give signs of life, and listen for those of the others, until this process ends."""
-    if accelerator.num_processes == 1 or _hearts or "MASTER_ADDR" not in os.environ:
-        return
-    heart = _Heart(accelerator.process_index, accelerator.num_processes, _silence())
-    accelerator.wait_for_everyone()  # all have counted once
-    heart.start()
-    _hearts.append(heart)
-    atexit.register(heart.end)
-
-
-def _silence() -> float:
-    """Seconds without a sign of life after which a process counts as stopped."""
-    given = os.environ.get(SILENCE, "300")
-    with suppress(ValueError):
-        if 1 <= float(given) < math.inf:
-            return float(given)
-    raise everywhere(
-        InputError(f"{SILENCE} is a number of seconds from 1 on, such as 300, got {given[:40]!r}.")
-    )
-
-
-@contextmanager
-def _meeting() -> Iterator[None]:
-    """End this process if the block, in which all processes meet, takes longer than the silence.
-
-    Some seconds are given in any case: imports take that long on a busy machine.
-    """
-    seconds = max(_silence(), IMPORTS)
-    why = f"the other processes have not all started after {seconds:.0f} seconds"
-    late = threading.Timer(seconds, _end_process, [ranks.rank(), why])
-    late.daemon = True
-    if ranks.processes() > 1:
-        late.start()
-    try:
-        yield
-    finally:
-        late.cancel()
-
-
-class _Heart(threading.Thread):
-    """Counts up for its process, and ends it where another one is silent for too long.
-
-    Args:
-        rank: of this process.
-        processes: of the launch.
-        silence: seconds that are too long.
-    """
-
-    def __init__(self, rank: int, processes: int, silence: float) -> None:
-        super().__init__(name="heartbeat", daemon=True)
-        self.rank, self.silence, self.every = rank, silence, min(5.0, silence / 4)
-        self.over = threading.Event()
-        from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-        self.store = TCPStore(  # a connection of its own, which no collective blocks
-            os.environ["MASTER_ADDR"],
-            int(os.environ["MASTER_PORT"]),
-            is_master=False,
-            timeout=timedelta(seconds=silence),
-        )
-        self.keys = [f"latentdc/beat/{index}" for index in range(processes)]
-        self.store.set(self.keys[rank], "0")
-
-    def run(self) -> None:
-        """Count and listen."""
-        # Silence is counted in own beats, not by the clock: where all are stopped together, and go
-        # on together, nobody was silent.
-        missed, heard, beat = [0] * len(self.keys), [b""] * len(self.keys), 0
-        lost = 0
-        while not self.over.wait(self.every):
-            beat += 1
-            try:
-                self.store.set(self.keys[self.rank], str(beat))
-                found = self.store.multi_get(self.keys)
-                lost = 0
-            except Exception:  # of another type in each release of torch
-                lost += 1
-                if lost * self.every >= self.silence:
-                    self._end_process("the process that started the others is gone")
-                continue
-            for index, told in enumerate(found):
-                same = told == heard[index] and told != ENDED and index != self.rank
-                missed[index] = missed[index] + 1 if same else 0
-                if missed[index] * self.every >= self.silence:
-                    self._end_process(f"rank {index} has given no sign of life")
-            heard = found
-
-    def end(self) -> None:
-        """Tell the others that this process ends by itself."""
-        self.over.set()
-        self.join(timeout=1)
-        with suppress(Exception):  # the launcher may be gone
-            self.store.set(self.keys[self.rank], ENDED.decode())
-
-    def _end_process(self, why: str) -> None:
-        cause = "it was stopped, or its machine is gone"
-        _end_process(self.rank, f"{why} for {self.silence:.0f} seconds: {cause}")
-
-
-def _end_process(rank: int, why: str) -> None:
-    time.sleep(2 if rank > 0 else 0)  # what the main one tells is told
-    print(
-        f"\nlatentdc: error: rank {rank}: {why}; finished files are whole, start the run again to "
-        "go on.",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(1)  # the main thread waits inside a collective, which nothing interrupts
