@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from accelerate import Accelerator
 
@@ -23,12 +24,13 @@ from latentdc.evaluate.training import SoftLabels, train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, kept
 from latentdc.images import Preprocessing, kind_of
 from latentdc.io import as_read_back
+from latentdc.networks.build import forward_work
 from latentdc.ranks import progress, warn
 from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import nearest
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results
-from latentdc.runtime import main_alone, this_machine, with_gradients
+from latentdc.runtime import main_alone, shared_out, this_machine, with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 Labelled = SyntheticSet | Dataset
@@ -233,6 +235,13 @@ def drawn(candidate: Candidate, seed: int) -> SyntheticSet:
     return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
 
 
+class _Job(NamedTuple):
+    """What is trained on, and the multiply-adds of a step, forward."""
+
+    candidate: Candidate
+    work: float
+
+
 def _accuracies(
     sets: Mapping[str, Candidate],
     hashes: Mapping[str, Sequence[str]],
@@ -241,29 +250,41 @@ def _accuracies(
     labelling: Labelling | None,
     labels: Path | None,
 ) -> dict[tuple[str, str], list[Accuracy]]:
-    """By set and student, of each seed; what is not finished is shared out and done."""
+    """By set and student, of each seed; what is not finished is done, the longest first.
+
+    Each process takes the next one as soon as it is free, so that none waits long for the last. An
+    accuracy does not depend on the process that finds it.
+    """
     accelerator = setting.accelerator
     shared = setting.hash(None if labelling is None else labelling.hash)
-    jobs: dict[Training, Candidate] = {}
+    jobs: dict[Training, _Job] = {}
     plan: dict[tuple[str, str], list[Training]] = {}
     for name, candidate in sets.items():
-        seen_by = protocol_for(protocol, drawn(candidate, 0)).hash
+        one = drawn(candidate, 0)
+        seen_by = protocol_for(protocol, one).hash
+        batch, size = min(protocol.batch, protocol.seen(len(one.labels))), one.images.shape[-1]
         for seed, digest in enumerate(hashes[name]):
             for student in protocol.students:
                 training = Training(digest, seen_by, shared, student, seed)
-                jobs[training] = candidate
+                work = batch * forward_work(student, len(one.class_names), size)
+                jobs[training] = _Job(candidate, work)
                 plan.setdefault((name, student), []).append(training)
     done = finished(list(jobs), setting.folder, accelerator)
     missing = [training for training in jobs if training not in done]
     if labelling is not None:
         wanted = {training.images for training in missing}
         labelling.prepare(_by_hash(sets, hashes), wanted, labels)
-    mine = missing[accelerator.process_index :: accelerator.num_processes]
+    missing.sort(key=lambda training: -jobs[training].work)
+    bar = progress(None, "evaluating", total=len(missing), unit=" trainings")
     trained: Done = {}
-    for training in progress(mine, "evaluating", unit=" trainings"):
-        one = drawn(jobs[training], training.seed)
-        work = partial(_train, training, one, protocol_for(protocol, one), setting, labelling)
-        trained[training] = kept(training, setting.folder, work)
+    for index in shared_out(len(missing), accelerator):
+        training = missing[index]
+        bar.update(index - bar.n)  # those that others have begun count too
+        one = drawn(jobs[training].candidate, training.seed)
+        train = partial(_train, training, one, protocol_for(protocol, one), setting, labelling)
+        trained[training] = kept(training, setting.folder, train)
+    bar.update(len(missing) - bar.n)
+    bar.close()
     for part in gathered(trained, accelerator):
         done |= part
     return {key: [done[training] for training in each] for key, each in plan.items()}

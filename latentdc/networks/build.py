@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from latentdc.draws import global_draws
 from latentdc.errors import InputError
+from latentdc.estimates import multiply_adds
 from latentdc.networks.base import Network
 from latentdc.networks.convnet import ConvNet
 from latentdc.networks.mlp import MLP
@@ -157,6 +158,20 @@ def outline(name: str, *, num_classes: int, resolution: int) -> Network:
     except NotImplementedError:  # torchvision's RegNets compute with tensors how wide they are
         with torch.random.fork_rng(devices=[]):
             return build_network(name, **sizes).to("meta")
+
+
+@cache
+def forward_work(name: str, num_classes: int, resolution: int) -> float:
+    """Multiply-adds of one image's forward pass; nothing is computed but by others' networks."""
+    network = outline(name, num_classes=num_classes, resolution=resolution).eval()
+    if _is_foreign(name):  # which may compute with its tensors
+        with torch.random.fork_rng(devices=[]):
+            network = build_network(name, num_classes=num_classes, resolution=resolution).eval()
+    limits = LIMITS.get(parse_network(name)[0])
+    vectors = limits is not None and limits.kind == "vectors"
+    sample = (resolution,) if vectors else (3, resolution, resolution)
+    device = "cpu" if _is_foreign(name) else "meta"
+    return multiply_adds(lambda: network(torch.zeros(1, *sample, device=device)))
 
 
 @cache

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -77,8 +78,8 @@ def test_a_restarted_evaluation_trains_only_what_is_missing(tmp_path, trainings)
 
 
 def test_top_5_of_a_student_is_kept_where_every_seed_has_it(monkeypatch):
-    every = [Accuracy(0.1, 0.5), Accuracy(0.2, 0.6)] * 2
-    found = iter([*every, *every[:3], Accuracy(0.2)])  # of five classes or fewer
+    every = [Accuracy(0.2, 0.6)] * 2 + [Accuracy(0.1, 0.5)] * 2  # the longest first
+    found = iter([*every, every[0], Accuracy(0.2), *every[2:]])  # of five classes or fewer
     monkeypatch.setattr(evaluate, "accuracy", lambda *args, **kwargs: next(found))
     first, second = (evaluate_sets(stripes(12), TEST, TWO, **OPTIONS) for _ in range(2))
     assert [one.top5 for one in first] == [(0.5, 0.5), (0.6, 0.6)]
@@ -142,9 +143,20 @@ def test_wrong_classes_or_students_are_refused_before_anything_is_trained(traini
 def test_two_processes_share_the_trainings_and_agree_with_one(tmp_path, trainings):
     alone = [one.accuracies for one in evaluate_sets(stripes(12), TEST, TWO, **OPTIONS)]
     run_two("tests.evaluate.two_processes", tmp_path)
-    assert (tmp_path / "0.txt").read_text() == f"{trainings[::2]}{alone}"
-    assert (tmp_path / "1.txt").read_text() == f"{trainings[1::2]}{alone}"
+    done = [json.loads((tmp_path / f"{rank}.txt").read_text()) for rank in (0, 1)]
+    assert [one["accuracies"] for one in done] == [[list(each) for each in alone]] * 2
+    first, second = sorted((one["trainings"] for one in done), key=len)
+    assert first == [list(trainings[0])]  # the longest, which is made to last
+    assert second == [list(each) for each in trainings[1:]]
     assert len(list((tmp_path / "rows").glob("*.json"))) == 4
+
+
+def test_the_longest_trainings_come_first(trainings):
+    small_first = protocol(students=["convnet3@2", "convnet3@8", "convnet3@4"], steps=1)
+    results = evaluate_sets(stripes(12), TEST, small_first, **OPTIONS)
+    wide, middle, narrow = "convnet3@8", "convnet3@4", "convnet3@2"
+    assert trainings == [(s, i) for s in (wide, middle, narrow) for i in (0, 1)]
+    assert [one.student for one in results] == small_first.students
 
 
 def test_random_rows_are_drawn_by_seed_and_full_is_all():
