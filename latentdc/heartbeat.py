@@ -15,15 +15,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import Any
 
 from accelerate import Accelerator
 
 from latentdc import ranks
 from latentdc.errors import InputError, everywhere
-
-if TYPE_CHECKING:
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 ENDED = b"ended"
 SILENCE = "LATENTDC_SILENCE"
@@ -31,7 +28,7 @@ IMPORTS = 30.0  # seconds
 _hearts: list["_Heart"] = []
 
 
-def connect_store(seconds: float) -> "TCPStore":
+def connect_store(seconds: float) -> Any:
     """A connection of one's own to the launcher's store, which no collective blocks.
 
     Args:

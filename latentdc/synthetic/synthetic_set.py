@@ -29,21 +29,10 @@ from latentdc.images import (
     to_uint8,
 )
 from latentdc.io import fingerprint, is_free, writing
+from latentdc.synthetic import files
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import Texts, folder_texts, training_facts
 from latentdc.synthetic.checks import require, require_images, require_tensor
-from latentdc.synthetic.files import (
-    PARTS,
-    encode,
-    in_threads,
-    link_folder,
-    png_bytes,
-    read_set,
-    require_saved,
-    write_rows,
-    write_tensors,
-    write_texts,
-)
 from latentdc.synthetic.push import push_folder
 
 if TYPE_CHECKING:
@@ -113,7 +102,7 @@ class SyntheticSet:
             f"{int(labels.max())}",
         )
         shapes = {"soft_labels": (count, len(names)), "weights": (count,)}
-        for name in PARTS:
+        for name in files.PARTS:
             if getattr(self, name) is None:
                 continue
             part = require_tensor(getattr(self, name), name)
@@ -157,7 +146,7 @@ class SyntheticSet:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        parts = (*PARTS, "learned_lr", "grid", "whitening")
+        parts = (*files.PARTS, "learned_lr", "grid", "whitening")
         more = [name for name in parts if getattr(self, name) is not None]
         beside = f"; with {', '.join(more)}" if more else ""
         return f"SyntheticSet({pictures.summary(self.images, self.class_names)}{beside})"
@@ -212,7 +201,7 @@ class SyntheticSet:
 
     def tensors(self) -> dict[str, Tensor]:
         """What PNGs and labels do not hold: latents, soft labels, grid, float images, ..."""
-        parts: dict[str, Tensor | None] = {name: getattr(self, name) for name in PARTS}
+        parts: dict[str, Tensor | None] = {name: getattr(self, name) for name in files.PARTS}
         if self.learned_lr is not None:
             parts["learned_lr"] = torch.tensor(self.learned_lr, dtype=torch.float64)
         if self.grid is not None:
@@ -227,7 +216,7 @@ class SyntheticSet:
 
     def rows(self, rows: Tensor) -> "SyntheticSet":
         """The images at `rows` (M,), in that order, with what belongs to them."""
-        parts = {name: getattr(self, name) for name in PARTS}
+        parts = {name: getattr(self, name) for name in files.PARTS}
         return replace(
             self,
             images=self.images[rows],
@@ -252,7 +241,9 @@ class SyntheticSet:
             levels = self.levels()
             sizes = {"images/png": self._png_bytes}
             for quality in qualities:
-                jpeg = in_threads(partial(encode, codec="JPEG", quality=quality), levels)
+                jpeg = files.in_threads(
+                    partial(files.encode, codec="JPEG", quality=quality), levels
+                )
                 sizes[f"images/jpeg{quality}"] = sum(map(len, jpeg))
         sizes["labels/int64"] = self.labels.nbytes
         if (zca := self.whitening) is not None:
@@ -277,7 +268,7 @@ class SyntheticSet:
     @cached_property
     def _png_bytes(self) -> int:
         """Of `levels`."""
-        return png_bytes(self.levels() if self.images.is_floating_point() else self.images)
+        return files.png_bytes(self.levels() if self.images.is_floating_point() else self.images)
 
     @classmethod
     def from_real(cls, dataset: Dataset) -> "SyntheticSet":
@@ -302,7 +293,7 @@ class SyntheticSet:
             InputError: there is no such set, the Hub cannot be reached, or a file is damaged.
         """
         folder = layout.find(str(path_of(name, "name")), revision)
-        fields, size = read_set(folder)
+        fields, size = files.read_set(folder)
         try:
             one = cls(**fields)
         except InputError as error:
@@ -340,9 +331,9 @@ class SyntheticSet:
         samples = self.floats().cpu() if vectors else self.levels()
         with writing(folder) as part:
             part.mkdir()
-            write_texts(part, texts)
-            size = write_rows(part, samples, labels, self.class_names)
-            write_tensors(part, self.tensors())
+            files.write_texts(part, texts)
+            size = files.write_rows(part, samples, labels, self.class_names)
+            files.write_tensors(part, self.tensors())
             if self.whitening is not None:
                 save_whitening(part / layout.WHITENING, self.whitening)
             if not vectors:
@@ -366,10 +357,10 @@ class SyntheticSet:
         """
         folder = path_of(folder, "folder")
         texts = self._texts(recipe, results)
-        require_saved(folder, texts, len(self))
+        files.require_saved(folder, texts, len(self))
         with writing(folder) as part:
-            link_folder(folder, part)
-            write_texts(part, texts)
+            files.link_folder(folder, part)
+            files.write_texts(part, texts)
 
     def _texts(self, recipe: str | None, results: Mapping[str, object] | None) -> Texts:
         require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
