@@ -12,6 +12,9 @@ from latentdc.recipe import Data
 from latentdc.recipe.fields import nearest
 from latentdc.recipe.subsets import imagenet_index, subset_names, wordnet_ids
 
+# What labels are usually called.
+LABEL_NAMES = ("label", "labels", "class", "class_id", "fine_label", "target", "y")
+
 
 def one_form(name: str) -> str:
     """A class name with accents as one character each; macOS writes them as two in file names."""
@@ -61,6 +64,17 @@ def _by_position(names: tuple[str, ...]) -> dict[str, str]:
     """The name of every class that ImageNet has, by its position there."""
     found = {name: imagenet_index(name, position) for position, name in enumerate(names)}
     return {str(index): name for name, index in found.items() if index is not None}
+
+
+def numbered(values: Sequence[int | str | None]) -> tuple[Tensor, list[str]]:
+    """(N,) class indices of labels as a source has them, -1 of None, and class names.
+
+    Integers are named by their digits and text by itself, in ascending order.
+    """
+    unique = sorted({value for value in values if value is not None})
+    places = {value: place for place, value in enumerate(unique)}
+    labels = [-1 if value is None else places[value] for value in values]
+    return torch.tensor(labels, dtype=torch.int64), [str(value) for value in unique]
 
 
 def named_classes(names: Sequence[str], data: Data) -> Sequence[str]:

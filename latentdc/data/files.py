@@ -6,8 +6,9 @@ Imports neither torch nor Pillow.
 """
 
 import os
-from collections import Counter
-from collections.abc import Collection, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from latentdc.errors import InputError
@@ -31,6 +32,12 @@ _CLUTTER = frozenset(
         *("lost+found", "__pycache__"),
     }
 )
+_SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
 SAVED_SPLITS, SAVED_SPLIT = "dataset_dict.json", "state.json"  # of `save_to_disk`
 _FREE = 2**28  # bytes that any file may unpack to
 _MOST = 100  # times its own size that a larger one may; plain pictures of one colour reach 1000
@@ -138,6 +145,87 @@ def files_fingerprint(paths: Sequence[Path]) -> str:
     homes = {home: os.path.realpath(home) for home in {path.parent for path in paths}}
     stats = [(os.fsencode(f"{homes[path.parent]}/{path.name}"), path.stat()) for path in paths]
     return fingerprint([(ascii(name), stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+
+# ---- Splits and shards by the names of files ----
+
+
+def split_files(names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
+    """Files by the split in their names and folders, "" where these say none.
+
+    Raises:
+        InputError: files of one split lie in several folders, as those of several data sets do.
+    """
+    splits: dict[str, list[Path]] = defaultdict(list)
+    homes: dict[str, set[str]] = defaultdict(set)
+    for name, path in names.items():
+        split, home = _split_of(name)
+        splits[split].append(path)
+        homes[split].add(home or ".")
+    for split, paths in splits.items():
+        if split and len(homes[split]) > 1:
+            folders = ", ".join(sorted(homes[split]))
+            raise InputError(
+                f"{source} has files of {split} in several folders, {folders[:300]}, which may be "
+                "several data sets; name one of these folders, or put the files into one."
+            )
+        own = {re.sub(r"[^A-Za-z]*\d.*", "", p.stem) for p in paths if usual_split(p.stem)}
+        if len(own) > 1:
+            note(f"{printable(source)}: {split} is made of {', '.join(sorted(own))}.")
+    return dict(splits)
+
+
+def _split_of(name: str) -> tuple[str, str]:
+    """Split of a file, and the folder that holds its splits; no split where the name says none.
+
+    `train` and `data` of `data/train-00000-of-00002.parquet` or `data/train/part-0.parquet`.
+    """
+    *folders, file = parts = name.split("/")
+    shard = _SHARD.fullmatch(file)
+    own = shard["split"] if shard and re.fullmatch(r"\w+(\.\w+)*", shard["split"]) else ""
+    if own and usual_split(own):
+        return own, "/".join(folders)
+    parts[-1] = file.rpartition(".")[0]
+    for depth in reversed(range(len(parts))):
+        if found := usual_split(parts[depth]):
+            return found, "/".join(folders[:depth])
+    return own, "/".join(folders)
+
+
+def usual_split(text: str) -> str | None:
+    """The split that a word in a name stands for."""
+    return next((_SPLITS[w] for w in re.split(r"[^a-z]+", text.lower()) if w in _SPLITS), None)
+
+
+def require_all_shards(paths: Sequence[Path], source: Path) -> None:
+    """Refuse files of which some are missing, or that are of two downloads.
+
+    The Hub writes `train-00000-of-00002.parquet`, once with a hash of each before the suffix.
+    """
+    found: dict[tuple[Path, str], dict[int, tuple[int, Path]]] = defaultdict(dict)
+    for path in paths:
+        if shard := _SHARD.fullmatch(path.name):
+            number, count = int(shard["number"]), int(shard["count"])
+            others = found[path.parent, shard["split"]]
+            other = others.get(number) or next((o for o in others.values() if o[0] != count), None)
+            if other is not None:
+                raise InputError(
+                    f"{source} has {other[1].name} and {path.name}, which are of two downloads of "
+                    f"{shard['split']}; remove the older."
+                )
+            others[number] = count, path
+    for (_, split), shards in found.items():
+        count, _ = next(iter(shards.values()))
+        absent = next((n for n in range(count) if n not in shards), None)
+        if absent is not None:
+            raise InputError(
+                f"{source} has {len(shards)} of the {count} files of {split}; "
+                f"{split}-{absent:05d}-of-{count:05d} is missing. Download it again (hf download), "
+                "or rename the files to use these alone."
+            )
+
+
+# ---- Entries of folders ----
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -26,7 +26,6 @@ from latentdc import ranks
 from latentdc.data import files
 from latentdc.data.card import configuration, in_short, read_card
 from latentdc.data.parquet import (
-    SHARD,
     UNREADABLE,
     Table,
     of_datasets,
@@ -35,14 +34,8 @@ from latentdc.data.parquet import (
 )
 from latentdc.errors import InputError, is_full
 from latentdc.io import read_json
-from latentdc.plain_text import printable
 from latentdc.recipe import Data
 
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
 _LARGEST_JSON = 64 * 2**20  # bytes
 # What the Hub's client and `datasets` raise where something cannot be had.
 _REFUSED = (
@@ -189,7 +182,7 @@ def _by_split(
     if entry.get("data_files"):
         splits = _named(entry["data_files"], names, source)
     else:
-        splits = split_files(names, source)
+        splits = files.split_files(names, source)
         nameless = splits.pop("", [])
         if not splits and nameless:
             splits = {"train": nameless}
@@ -248,53 +241,6 @@ def _require_inside(path: Path, source: Path) -> None:
             f"{path} is a link out of the data set, to {real}, and its own files name it; copy the "
             "file into the folder, or make that place data.source."
         )
-
-
-def split_files(names: Mapping[str, Path], source: Path) -> dict[str, list[Path]]:
-    """Files by the split in their names and folders, "" where these say none.
-
-    Raises:
-        InputError: files of one split lie in several folders, as those of several data sets do.
-    """
-    splits: dict[str, list[Path]] = defaultdict(list)
-    homes: dict[str, set[str]] = defaultdict(set)
-    for name, path in names.items():
-        split, home = _split_of(name)
-        splits[split].append(path)
-        homes[split].add(home or ".")
-    for split, paths in splits.items():
-        if split and len(homes[split]) > 1:
-            folders = ", ".join(sorted(homes[split]))
-            raise InputError(
-                f"{source} has files of {split} in several folders, {folders[:300]}, which may be "
-                "several data sets; name one of these folders, or put the files into one."
-            )
-        own = {re.sub(r"[^A-Za-z]*\d.*", "", p.stem) for p in paths if _usual_split(p.stem)}
-        if len(own) > 1:
-            ranks.note(f"{printable(source)}: {split} is made of {', '.join(sorted(own))}.")
-    return dict(splits)
-
-
-def _split_of(name: str) -> tuple[str, str]:
-    """Split of a file, and the folder that holds its splits; no split where the name says none.
-
-    `train` and `data` of `data/train-00000-of-00002.parquet` or `data/train/part-0.parquet`.
-    """
-    *folders, file = parts = name.split("/")
-    shard = SHARD.fullmatch(file)
-    own = shard["split"] if shard and re.fullmatch(r"\w+(\.\w+)*", shard["split"]) else ""
-    if own and _usual_split(own):
-        return own, "/".join(folders)
-    parts[-1] = file.rpartition(".")[0]
-    for depth in reversed(range(len(parts))):
-        if found := _usual_split(parts[depth]):
-            return found, "/".join(folders[:depth])
-    return own, "/".join(folders)
-
-
-def _usual_split(text: str) -> str | None:
-    """The split that a word in a name stands for."""
-    return next((_SPLITS[w] for w in re.split(r"[^a-z]+", text.lower()) if w in _SPLITS), None)
 
 
 # ---- What `save_to_disk` wrote ----

@@ -16,6 +16,7 @@ from latentdc.data.digits import digits_split
 from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import exists
 from latentdc.data.folder import folder_split, is_class_tree, is_flat
+from latentdc.data.tar import holds_tars, tar_split
 from latentdc.data.vectors import Split, class_names, open_vectors, stored_split
 from latentdc.errors import InputError, is_full
 from latentdc.images import (
@@ -175,14 +176,16 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
                 f"no folder {printable(data.source)}; data.source is 'digits', a folder, or a Hub "
                 "id like uoft-cs/cifar10."
             )
+        if source.is_dir() and holds_tars(source):
+            return tar_split(data, name)
         from latentdc.data.hub import holds_tables  # importing `datasets` takes a second
         from latentdc.data.tables import table_split
 
         if source.is_dir() and not holds_tables(source):
             holds = ", ".join(sorted(printable(path.name) for path in source.iterdir())[:10])
             raise InputError(
-                f"{source} has neither parquet files nor a folder {data.train}/<class>/; it holds "
-                f"{holds or 'nothing'}. (Files of feature vectors: data.kind=vectors.)"
+                f"{source} has no parquet or tar files and no folder {data.train}/<class>/; it "
+                f"holds {holds or 'nothing'}. (Files of feature vectors: data.kind=vectors.)"
             )
         return table_split(data, name)
     except OSError as error:

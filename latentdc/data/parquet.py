@@ -5,9 +5,8 @@ files come from strangers; pointers, missing shards and files that claim more th
 refused before anything is read.
 """
 
-import re
 from bisect import bisect_right
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -26,7 +25,6 @@ from latentdc.data.decode import pointer
 from latentdc.errors import InputError
 from latentdc.plain_text import printable
 
-SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")
 # What `datasets` and pyarrow raise on files that are damaged or of another kind.
 UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError),
@@ -83,7 +81,7 @@ def read_parquet(
     Raises:
         InputError: files that are missing, damaged, pointers, or claim more than they can hold.
     """
-    _require_all_shards(paths, source)
+    files.require_all_shards(paths, source)
     found = [_metadata(path) for path in paths]
     rows = sum(each.num_rows for each in found)
     said = (info.splits or {}).get(split) if info else None
@@ -213,34 +211,6 @@ def _plain(schema: pa.Schema) -> pa.Schema:
         for one in schema
     ]
     return pa.schema(plain, schema.metadata)
-
-
-def _require_all_shards(paths: Sequence[Path], source: Path) -> None:
-    """Refuse files of which some are missing, or that are of two downloads.
-
-    The Hub writes `train-00000-of-00002.parquet`, once with a hash of each before the suffix.
-    """
-    found: dict[tuple[Path, str], dict[int, tuple[int, Path]]] = defaultdict(dict)
-    for path in paths:
-        if shard := SHARD.fullmatch(path.name):
-            number, count = int(shard["number"]), int(shard["count"])
-            others = found[path.parent, shard["split"]]
-            other = others.get(number) or next((o for o in others.values() if o[0] != count), None)
-            if other is not None:
-                raise InputError(
-                    f"{source} has {other[1].name} and {path.name}, which are of two downloads of "
-                    f"{shard['split']}; remove the older."
-                )
-            others[number] = count, path
-    for (_, split), shards in found.items():
-        count, _ = next(iter(shards.values()))
-        absent = next((n for n in range(count) if n not in shards), None)
-        if absent is not None:
-            raise InputError(
-                f"{source} has {len(shards)} of the {count} files of {split}; "
-                f"{split}-{absent:05d}-of-{count:05d} is missing. Download it again (hf download), "
-                "or rename the files to use these alone."
-            )
 
 
 def _metadata(path: Path) -> Any:

@@ -13,7 +13,7 @@ from datasets import config as datasets_config
 from huggingface_hub import constants
 from torch import Tensor
 
-from latentdc.data.classes import named_classes, one_form
+from latentdc.data.classes import LABEL_NAMES, named_classes, numbered, one_form
 from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import TEST_SPLITS, files_fingerprint
 from latentdc.data.hub import Tables, open_tables
@@ -22,8 +22,6 @@ from latentdc.errors import InputError
 from latentdc.ranks import note
 from latentdc.recipe import Data
 from latentdc.recipe.fields import nearest
-
-_LABEL_NAMES = ("label", "labels", "class", "class_id", "fine_label", "target", "y")
 
 
 def table_split(data: Data, split: str | None) -> EncodedSplit:
@@ -206,7 +204,7 @@ def _labels(
     found = [name for name, feature in features.items() if _is_label(feature)]
     if named is None:
         classes = [name for name in found if isinstance(features[name], ClassLabel)]
-        found = classes or [name for name in found if name in _LABEL_NAMES]
+        found = classes or [name for name in found if name in LABEL_NAMES]
     column = _one("label", found, named, features, source, advice)
     values = table.column(column)
     given = [None if _is_missing(value) else value for value in values]
@@ -223,10 +221,7 @@ def _labels(
             )
         numbers = [-1 if value is None else value for value in given]
         return torch.tensor(numbers, dtype=torch.int64), names
-    unique = sorted({value for value in given if value is not None})
-    places = {value: place for place, value in enumerate(unique)}
-    labels = torch.tensor([places.get(value, -1) for value in given], dtype=torch.int64)
-    return labels, [str(value) for value in unique]
+    return numbered(given)
 
 
 def _is_missing(value: Any) -> bool:

@@ -23,8 +23,9 @@ class Data:
         kind: of samples: `images`, or `vectors` of features from the files of `source`
             (docs/data.md), to which the keys of images do not apply.
         source: `digits` (bundled with scikit-learn), a local folder (parquet files in the Hub's
-            layout, what `save_to_disk` wrote, one folder per class, or CIFAR's binary files), a
-            Hub data set id, or your own function that returns a training and a test `Dataset`.
+            layout, tar files, what `save_to_disk` wrote, one folder per class, or CIFAR's binary
+            files), a Hub data set id, or your own function that returns a training and a test
+            `Dataset`.
         resolution: height and width of the images, in pixels.
         config: configuration of a Hub data set, such as `plain_text`.
         revision: branch, tag or commit of a Hub data set.

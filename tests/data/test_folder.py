@@ -80,7 +80,7 @@ def test_splits_with_other_classes_are_refused_before_anything_is_decoded(tree, 
 @pytest.mark.parametrize(
     ("keys", "split", "message"),
     [
-        ({"train": "trian"}, "train", "neither parquet files nor a folder trian/<class>/"),
+        ({"train": "trian"}, "train", "no parquet or tar files and no folder trian/<class>/"),
         ({"test": "test"}, "test", r"no folder .*test/<class>/; .*holds \['train', 'val'\]"),
         ({"classes": ["cat", "dgo"]}, "train", "no class 'dgo'; did you mean 'dog'"),
         ({"classes": ["cat"]}, "train", "single class"),

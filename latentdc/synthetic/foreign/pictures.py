@@ -17,7 +17,7 @@ from torch import Tensor
 
 from latentdc.data.decode import FORMATS, SUFFIXES, UNREADABLE, open_picture, to_rgb
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import LeftOut, files_below, is_saved, tell
+from latentdc.data.files import LeftOut, files_below, is_saved, split_files, tell
 from latentdc.data.folder import read_picture
 from latentdc.errors import InputError
 from latentdc.synthetic.foreign.kinds import SPLIT, class_folders, parquet_files
@@ -79,7 +79,7 @@ def table_pictures(folder: Path, label: str | None = None) -> EncodedSplit:
     `label` is the label column of the real data, which tells several apart.
     """
     # Importing `datasets` takes a second.
-    from latentdc.data.hub import saved_tables, split_files
+    from latentdc.data.hub import saved_tables
     from latentdc.data.parquet import read_parquet
     from latentdc.data.tables import encoded_table
 

@@ -1,0 +1,360 @@
+"""Tar files, read where they lie: shards of webdataset, and folders of classes inside of tar files.
+
+A sample of webdataset is an image and its label beside it, `0001.jpg` and `0001.cls` (a number or a
+name) or `0001.json` (a mapping, of which one key is the label). Without any of these the first
+folder that differs inside is the class, `train/cat/1.jpg`; where no image lies in a folder, each
+tar is a class, as those inside of ImageNet's. Splits are told by the names of the tar files, or by
+folders inside of them.
+
+Nothing is unpacked. An index of offsets is made once and kept in the cache; images are read by
+seeking. Names that lead out of the tar are refused, links and devices are left out.
+"""
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdc.data import files
+from latentdc.data.cache import cache_folder
+from latentdc.data.classes import LABEL_NAMES, named_classes, numbered, one_form
+from latentdc.data.decode import SUFFIXES, pointer
+from latentdc.data.encoded import EncodedSplit
+from latentdc.errors import InputError
+from latentdc.io import cached, load_with_metadata, save_tensors
+from latentdc.plain_text import printable
+from latentdc.ranks import note
+from latentdc.recipe import Data
+from latentdc.recipe.fields import nearest
+
+_LABELS = {"cls": 2**10, "json": 2**20}  # largest bytes of a label by its suffix
+_LARGEST = 2**30  # bytes of an image
+
+Value = int | str | None  # a label as the tar has it
+
+
+@dataclass
+class _Index:
+    """Where the images of some tar files lie.
+
+    Attributes:
+        rows: (N, 5) int64: number of the tar, offset, size, place in `values` and in `splits`.
+        values: labels; those of folders are their names.
+        splits: names of folders inside that are splits; [""] where none are.
+        left_out: what is not read, by kind.
+    """
+
+    rows: Tensor
+    values: list[Value]
+    splits: list[str]
+    left_out: files.LeftOut = field(default_factory=files.LeftOut)
+
+
+def holds_tars(source: Path) -> bool:
+    """Whether a folder holds tar files at any depth, and no parquet files."""
+    found = {path.suffix.lower() for path in files.files_below(source, {".tar", ".parquet"})}
+    return found == {".tar"}
+
+
+def tar_split(data: Data, split: str | None) -> EncodedSplit:
+    """The encoded images of one split of a folder of tar files; null looks for a test split.
+
+    Raises:
+        InputError: no such split, damaged or compressed files, images without a label, names that
+            lead out of the tar.
+    """
+    source = Path(data.source).expanduser()
+    found = _splits(source, data)
+    if split is None:
+        split = _test_split(found, data)
+    if split not in found:
+        hint = nearest(split, found)
+        raise InputError(
+            f"{data.source} has no split {split!r}{hint}; its splits: {', '.join(found)}."
+        )
+    paths, inner = found[split]
+    name, index = f"{data.source} {split}", _index(paths, data)
+    files.tell(name, index.left_out)
+    kept = index.rows[index.rows[:, 4] == index.splits.index(inner)]
+    used = kept[:, 3].unique()
+    own, names = numbered([index.values[place] for place in used.tolist()])
+    of_value = torch.full((len(index.values),), -1).index_put((used,), own)
+    labels = of_value[kept[:, 3]]
+    if missing := int((labels < 0).sum()):
+        raise InputError(
+            f"{name}: {missing} of {len(labels)} images have no label, first "
+            f"{_named(paths, kept[int(labels.argmin())])}; each needs a .cls or .json beside it"
+            + (f" with the key {data.label}." if data.label else ", or a folder of its class.")
+        )
+    return EncodedSplit(
+        name=name,
+        labels=labels,
+        class_names=tuple(named_classes(names, data)),
+        fingerprint=f"{files.files_fingerprint(paths)} {inner} {data.label}",
+        read=lambda row: _read(paths, kept[row]),
+        locate=lambda row: _named(paths, kept[row]),
+    ).keep(data)
+
+
+def _splits(source: Path, data: Data) -> dict[str, tuple[list[Path], str]]:
+    """By split its tar files, and the folder inside of them that holds it."""
+    paths = files.files_below(source, {".tar"})
+    splits = files.split_files({p.relative_to(source).as_posix(): p for p in paths}, source)
+    nameless = splits.pop("", [])
+    if splits:
+        if nameless:
+            left_out = files.LeftOut({".tar whose name names no split": len(nameless)})
+            files.tell(str(source), left_out)
+        return {split: (found, "") for split, found in splits.items()}
+    inside = _index(nameless, data).splits
+    return {files.usual_split(inner) or "train": (nameless, inner) for inner in inside}
+
+
+def _test_split(found: Mapping[str, tuple[list[Path], str]], data: Data) -> str:
+    unlabelled: list[str] = []
+    for name in filter(found.__contains__, files.TEST_SPLITS):
+        index = _index(found[name][0], data)
+        if any(value is not None for value in index.values):
+            if unlabelled:
+                note(f"{data.source}: {', '.join(unlabelled)} has no labels; testing on {name}.")
+            return name
+        unlabelled.append(name)
+    raise InputError(
+        f"{data.source} has none of the test splits {', '.join(files.TEST_SPLITS)} with labels, "
+        f"only {', '.join(found)}; name one with data.test=..., or test on a share of the others: "
+        "data.test_share=0.2."
+    )
+
+
+# ---- The index ----
+
+
+def _index(paths: Sequence[Path], data: Data) -> _Index:
+    """Made once for these files, by one process, and kept in the cache."""
+    files.require_all_shards(paths, Path(data.source))
+    _require_no_gap(paths)
+    facts = {"tar": 1, "files": files.files_fingerprint(paths), "label": data.label}
+    return cached(
+        cache_folder(data.cache),
+        facts,
+        lambda: _made(paths, data.label),
+        _load,
+        _save,
+        name="tar-{}.safetensors",
+        advice="pass another data.cache=FOLDER",
+    )
+
+
+def _save(path: Path, index: _Index) -> None:
+    told = {"values": index.values, "splits": index.splits, "left_out": index.left_out}
+    save_tensors(path, {"rows": index.rows}, {name: json.dumps(v) for name, v in told.items()})
+
+
+def _load(path: Path) -> _Index:
+    tensors, told = load_with_metadata(path)
+    values, splits, left_out = (json.loads(told[key]) for key in ("values", "splits", "left_out"))
+    return _Index(tensors["rows"], values, splits, files.LeftOut(left_out))
+
+
+def _made(paths: Sequence[Path], label: str | None) -> _Index:
+    left_out = files.LeftOut()
+    rows: list[tuple[int, int, int]] = []
+    labels: list[Value] = []
+    folders: list[tuple[str, ...]] = []
+    labelled = False
+    for number, path in enumerate(paths):
+        images, beside = _samples(path, label, left_out)
+        labelled |= bool(beside)
+        for key, (folder, offset, size) in images.items():
+            rows.append((number, offset, size))
+            labels.append(beside.get(key))
+            folders.append(folder)
+    if not rows:
+        raise InputError(
+            f"{printable(paths[0])} holds no images ({dict(left_out) or 'it is empty'}); a tar "
+            "holds image files, each with a .cls or .json beside it or in a folder of its class."
+        )
+    inner = [""] * len(rows)
+    if not labelled:
+        inner, labels = _by_folder(folders)
+        if not any(folders) and len(paths) > 1:
+            labels = [one_form(paths[number].stem) for number, _, _ in rows]
+    if not all(isinstance(value, int) for value in labels if value is not None):
+        labels = [None if value is None else str(value) for value in labels]
+    values, splits = list(dict.fromkeys(labels)), list(dict.fromkeys(inner))
+    of_value, of_split = ({v: i for i, v in enumerate(found)} for found in (values, splits))
+    table = [
+        (*row, of_value[value], of_split[split])
+        for row, value, split in zip(rows, labels, inner, strict=True)
+    ]
+    return _Index(torch.tensor(table, dtype=torch.int64), values, splits, left_out)
+
+
+def _by_folder(folders: Sequence[tuple[str, ...]]) -> tuple[list[str], list[Value]]:
+    """Of each image the folder of its split, if they have such, and that of its class."""
+    kinds = set(folders)
+    levels = enumerate(zip(*kinds, strict=False))
+    shared = next((i for i, level in levels if len({*level}) > 1), min(map(len, kinds)))
+    tops = {folder[shared] for folder in kinds if len(folder) > shared}
+    splits = bool(tops) and all(files.usual_split(top) for top in tops)
+    if not splits:
+        return [""] * len(folders), [(*folder, None)[shared] for folder in folders]
+    inside: dict[tuple[str, ...], tuple[str, Value]] = {}
+    for top in tops:
+        below = [f for f in kinds if f[shared : shared + 1] == (top,)]
+        own = {f[shared + 1] for f in below if len(f) > shared + 1}
+        for folder in below:
+            inside[folder] = top, (*folder, None)[shared + 1] if own else None
+    found = [inside.get(folder, (next(iter(tops)), None)) for folder in folders]
+    return [split for split, _ in found], [value for _, value in found]
+
+
+Samples = dict[str, tuple[tuple[str, ...], int, int]]  # folders, offset and size of each image
+
+
+def _samples(
+    path: Path, label: str | None, left_out: files.LeftOut
+) -> tuple[Samples, dict[str, Value]]:
+    """Images of one tar by key, and the labels beside them."""
+    images: Samples = {}
+    plain: set[str] = set()  # keys of images as webdataset has them
+    labels: dict[str, Value] = {}
+    for name, offset, size, content in _members(path, left_out):
+        *folder, file = name.parts
+        stem, _, suffix = file.partition(".")
+        key = str(PurePosixPath(*folder, stem))
+        if content is not None:
+            if suffix.lower() == "cls" and label is None:
+                labels[key] = _of_text(content)
+            elif suffix.lower() == "json":
+                labels.setdefault(key, _of_json(content, label, path, name))
+        elif f".{suffix.lower()}" in SUFFIXES:
+            if key in plain:
+                raise InputError(f"{printable(path)} has two images {printable(name)}; remove one.")
+            plain.add(key)
+            images[key] = tuple(map(one_form, folder)), offset, size
+        else:  # `my.cat.jpg`
+            images[str(name)] = tuple(map(one_form, folder)), offset, size
+    if labels and (others := images.keys() - plain):
+        left_out["further images of a sample"] += len(others)
+        images = {key: image for key, image in images.items() if key in plain}
+    return images, labels
+
+
+def _members(
+    path: Path, left_out: files.LeftOut
+) -> Iterator[tuple[PurePosixPath, int, int, bytes | None]]:
+    """Name, offset and size of every image and label; of labels also the content."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if why := pointer(file.read(64)):
+            raise InputError(f"cannot read {printable(path)}: {why}.")
+        file.seek(0)
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                while (member := tar.next()) is not None:
+                    tar.members.clear()  # type: ignore[attr-defined]  # else all of them stay in memory
+                    name = PurePosixPath(member.name)
+                    suffix = name.name.partition(".")[2].lower()
+                    _require_inside(name, path)
+                    if member.isdir():
+                        continue
+                    if not member.isreg() or member.issparse():
+                        left_out["links, devices or sparse files"] += 1
+                    elif any(map(files.is_clutter, name.parts)):
+                        left_out["hidden or system files"] += 1
+                    elif member.offset_data + member.size > size:
+                        raise tarfile.ReadError("unexpected end of data")
+                    elif suffix in _LABELS and member.size <= _LABELS[suffix]:
+                        file.seek(member.offset_data)
+                        content = file.read(member.size)
+                        yield name, member.offset_data, member.size, content
+                    elif name.suffix.lower() in SUFFIXES:
+                        yield name, member.offset_data, member.size, None
+                    else:
+                        left_out[name.suffix.lower() or "files without a suffix"] += 1
+        except tarfile.TarError as error:
+            raise InputError(
+                f"cannot read {printable(path)}: {error}; it is damaged, not wholly downloaded, or "
+                "compressed (unpack a .tar.gz with gunzip: images do not shrink)."
+            ) from error
+
+
+def _require_inside(name: PurePosixPath, path: Path) -> None:
+    text = str(name)
+    if name.is_absolute() or ".." in name.parts or "\\" in text:
+        raise InputError(
+            f"{printable(path)} has a member {printable(text)[:100]!r}, whose name leads out of "
+            "the tar; make it anew with names below its own folder."
+        )
+    if text.encode(errors="replace").decode() != text:
+        raise InputError(
+            f"{printable(path)} has a member {printable(text)[:100]!r}, whose name is not UTF-8; "
+            "make it anew."
+        )
+
+
+def _of_text(content: bytes) -> Value:
+    text = one_form(content.decode("utf-8", errors="replace").strip())
+    if re.fullmatch(r"[+-]?\d{1,18}", text):
+        return int(text) if int(text) >= 0 else None
+    return text or None
+
+
+def _of_json(content: bytes, label: str | None, path: Path, name: PurePosixPath) -> Value:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{printable(path)}: {printable(name)} is no JSON; make it anew, or leave it out."
+        ) from error
+    keys = LABEL_NAMES if label is None else (label,)
+    value = (
+        next((found[key] for key in keys if key in found), None) if type(found) is dict else None
+    )
+    return _of_text(str(value).encode()) if type(value) in (int, str) else None
+
+
+def _require_no_gap(paths: Sequence[Path]) -> None:
+    """Refuse shards `train-000000.tar`, ... of which one in the middle is missing."""
+    found: dict[str, set[int]] = {}
+    for path in paths:
+        if shard := re.fullmatch(r"(.*\D)(\d{4,9})", path.stem):
+            if "-of-" not in path.stem:
+                found.setdefault(str(path.with_name(shard[1])), set()).add(int(shard[2]))
+    for start, numbers in found.items():
+        gap = next((n for n in range(min(numbers), max(numbers)) if n not in numbers), None)
+        if gap is not None and max(numbers) - min(numbers) < 2 * len(numbers):
+            raise InputError(
+                f"the shard {printable(start)}{gap:06d}.tar is missing, and those up to "
+                f"{max(numbers)} are there; download it, or rename the others to use these alone."
+            )
+
+
+# ---- Reading ----
+
+
+def _read(paths: Sequence[Path], row: Tensor) -> bytes:
+    number, offset, size, *_ = row.tolist()
+    if size > _LARGEST:
+        raise OSError(f"it has more than {_LARGEST // 2**20} MiB")
+    with paths[number].open("rb") as file:
+        file.seek(offset)
+        content: bytes = file.read(size)
+    if len(content) < size:
+        raise OSError("the tar has become shorter")
+    return content
+
+
+def _named(paths: Sequence[Path], row: Tensor) -> str:
+    """`train-000000.tar: 0001.jpg`, for messages."""
+    number, offset, *_ = row.tolist()
+    with tarfile.open(paths[number], "r:") as tar:
+        name: Any = next((m.name for m in tar if m.offset_data == offset), f"at byte {offset}")
+    return printable(f"{paths[number]}: {name}")
