@@ -26,6 +26,10 @@ class RunError(RuntimeError):
     everywhere = False
 
 
+class Stopped(RunError):
+    """A run was asked to end (SIGTERM) and has kept its state: exit code 143."""
+
+
 Error = TypeVar("Error", InputError, RunError)
 
 

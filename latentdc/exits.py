@@ -13,11 +13,11 @@ from contextlib import suppress
 from typing import NoReturn
 
 from latentdc import ranks
-from latentdc.errors import InputError, RunError
+from latentdc.errors import InputError, RunError, Stopped
 from latentdc.plain_text import on_terminal
 
 TOGETHER = 5.0  # seconds in which a launcher ends the others, where one has told of its error
-EXIT = {"input": 2, "run": 1, "interrupt": 130, "closed pipe": 141}
+EXIT = {"input": 2, "run": 1, "interrupt": 130, "closed pipe": 141, "stopped": 143}
 TRACEBACK = "LATENTDC_TRACEBACK"  # set, it shows where an error comes from
 
 
@@ -25,7 +25,8 @@ def exits(work: Callable[[], None]) -> None:
     """Run a command's work; end with one line and the right code where it cannot go on.
 
     2: the input cannot be used. 1: the run broke (NaN, full disk, no memory). 130: interrupted.
-    141: nobody reads what it prints. Errors of our own making keep their traceback.
+    141: nobody reads what it prints. 143: asked to end (SIGTERM), with its state kept. Errors
+    of our own making keep their traceback.
     """
     # Torch is not loaded yet. Its threads would spin while they wait, and where another process
     # computes too, that makes two threads many times slower than one.
@@ -59,6 +60,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
     """The line and exit code of an error that is not of our own making; "" tells nothing."""
     if isinstance(error, InputError | RunError):
         code = EXIT["input" if isinstance(error, InputError) else "run"]
+        code = EXIT["stopped"] if isinstance(error, Stopped) else code
         return "" if error.everywhere and ranks.rank() > 0 else str(error), code
     everything = list(_chain(error, implied=True))
     again = "finished files are whole, start again"

@@ -9,12 +9,15 @@ import logging
 import os
 import platform
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -36,6 +39,12 @@ from latentdc.io import lock_owner
 from latentdc.tf32 import precision_of, use_precision
 
 PATIENCE = timedelta(days=7)  # of processes that wait for one that works
+SHARDING = {  # by what Accelerate calls it, the variable in which it is set
+    "FSDP": "ACCELERATE_USE_FSDP",
+    "DeepSpeed": "ACCELERATE_USE_DEEPSPEED",
+    "Megatron-LM": "ACCELERATE_USE_MEGATRON_LM",
+    "a parallelism config": "ACCELERATE_USE_PARALLELISM_CONFIG",
+}
 VISIBLE = 10  # seconds in which a file of one node is seen on the others
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., object])
@@ -62,7 +71,8 @@ def start(
         folder: of the run, where trackers that write files write them, too.
 
     Raises:
-        InputError: the launcher's settings contradict `precision` or `processes`, a tracker is not
+        InputError: the launcher's settings contradict `precision` or `processes`, or ask for what
+            latentdc does not do (FSDP, DeepSpeed, gradient accumulation), a tracker is not
             installed, or some processes do not see the main one's folder.
     """
     installed = [tracker.value for tracker in get_available_trackers()]
@@ -71,6 +81,7 @@ def start(
             f"trackers: {', '.join(missing)} cannot be used here; installed of those that "
             f"Accelerate knows: {', '.join(installed) or 'none'}."
         )
+    _refuse_sharding()
     accelerator = _accelerator(trackers, folder)
     asked = _asked_processes()
     if asked > accelerator.num_processes:
@@ -91,6 +102,25 @@ def start(
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
     return accelerator
+
+
+def _refuse_sharding() -> None:
+    """Refuse what Accelerate's config asks for and no work here would take up."""
+    config = "Accelerate's config or launcher asks for"
+    for name, variable in SHARDING.items():
+        if os.environ.get(variable, "false").lower() in ("true", "1", "yes"):
+            raise InputError(
+                f"{config} {name}, which divides one model; latentdc divides classes and trainings "
+                "among whole copies. Launch with --multi_gpu (a config of distributed_type "
+                "MULTI_GPU), and spare memory with prior.memory=low."
+            )
+    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if steps != "1":
+        raise InputError(
+            f"{config} gradient_accumulation_steps={steps}, and latentdc takes the batches that "
+            "recipes and protocols name; leave it at 1, and spare memory with prior.chunk and "
+            "distill.classes_per_step."
+        )
 
 
 def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:
@@ -221,6 +251,46 @@ def shared_out(count: int, accelerator: Accelerator) -> Iterator[int]:
     queue, store = str(broadcast(accelerator, uuid4().hex)), connect_store(silence())
     while (index := store.add(queue, 1) - 1) < count:
         yield index
+
+
+@contextmanager
+def stop_requests(accelerator: Accelerator) -> Iterator[Callable[[], bool]]:
+    """Catch SIGTERM in the block, with a function that says whether a process was sent one.
+
+    All processes call the function together, and it says the same to all. A second signal ends the
+    process as it would without the block. Outside of the main thread nothing is caught.
+    """
+    asked = threading.Event()
+
+    def note_request(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, before)
+        asked.set()
+
+    caught = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
+    if caught:
+        signal.signal(signal.SIGTERM, note_request)
+    group: torch.distributed.ProcessGroup | None = None
+    if accelerator.num_processes > 1:  # numbers of the CPU, so that no GPU is waited for
+        made = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+        group = cast(torch.distributed.ProcessGroup, made)
+
+    def requested() -> bool:
+        if group is None:
+            return asked.is_set()
+        number = torch.tensor(int(asked.is_set()))
+        torch.distributed.all_reduce(number, group=group)
+        return bool(number)
+
+    try:
+        yield requested
+        if asked.is_set():  # too late to be answered
+            os.kill(os.getpid(), signal.SIGTERM)
+        if group is not None:
+            torch.distributed.destroy_process_group(group)
+    finally:
+        if caught:
+            signal.signal(signal.SIGTERM, before)
 
 
 def gather_rows(rows: Tensor, accelerator: Accelerator) -> tuple[Tensor, int]:

@@ -37,6 +37,20 @@ def test_a_precision_that_the_launcher_did_not_set_is_refused():
     runtime.start(threads=1, precision="no")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("ACCELERATE_USE_FSDP", "true", "asks for FSDP.*--multi_gpu"),
+        ("ACCELERATE_USE_DEEPSPEED", "true", "asks for DeepSpeed.*--multi_gpu"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", r"accumulation_steps=4.*leave it at 1"),
+    ],
+)
+def test_what_the_launcher_asks_for_in_vain_is_refused(monkeypatch, variable, value, told):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=told):
+        runtime.start(threads=1)
+
+
 class Parent:
     def __init__(self, line: str) -> None:
         self.line = line

@@ -4,7 +4,7 @@ Moser et al., LD3M, Alg. 1 (https://arxiv.org/abs/2403.03881); over pixels it is
 """
 
 from collections.abc import Collection
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset, different_counts, hash_samples
-from latentdc.errors import InputError
+from latentdc.errors import InputError, Stopped, everywhere
 from latentdc.methods.checks import check_match, check_parts, check_precision
 from latentdc.methods.context import ByClass, Context, State
 from latentdc.methods.decode import settle_memory, show_latents, synthetic_set
@@ -36,7 +36,7 @@ from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching
-from latentdc.runtime import with_gradients
+from latentdc.runtime import stop_requests, with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from latentdc.tf32 import precision_of
 
@@ -90,6 +90,7 @@ def match(
         InputError: classes, ipc, processes and objective that do not fit together, rates that move
             nothing, fp16, or a saved state of another set, or further on than `settings.steps`.
         RunError: the loss or the latents are no longer finite.
+        Stopped: a process was sent SIGTERM, and the step that was then at work is kept.
     """
     settings = Matching() if settings is None else settings
     context = Context() if context is None else context
@@ -117,18 +118,27 @@ def match(
         on_step=context.on_step,
         advice=ADVICE,
     )
-    with closing(log):
+    keeps = context.save_state is not None
+    with closing(log), stop_requests(accelerator) if keeps else nullcontext() as stop_requested:
         for step in match_steps(work, start, steps):
             parts = len(work.moved(step.index)) if objective.sums_classes else 1
             lr = objective.state().get(LEARNED_LR)
             log.record(step.loss, classes=parts, lr=lr, trimmed=step.trimmed)
             done = step.index + 1
             keep = context.save_state is not None and done % settings.checkpoint_every == 0
-            if done == steps or keep:
+            stopped = stop_requested is not None and done < steps and stop_requested()
+            if done == steps or keep or stopped:
                 log.flush()
                 _require_finite(work.latents, done, accelerator)
                 if context.save_state is not None:
                     context.save_state(_state(work, done, facts))
+            if stopped:
+                raise everywhere(
+                    Stopped(
+                        f"stopped by SIGTERM after step {done} of {steps}, which is kept; start "
+                        "the run again to go on, on any number of processes."
+                    )
+                )
             if settings.grid_every and done % settings.grid_every == 0:
                 show_latents(done, work.latents, prior, names, context)
     made = synthetic_set(work.latents, prior, names, context)

@@ -1,17 +1,20 @@
 """A run killed at any time and started again ends as if nothing had happened."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from latentdc.distill import main
 from latentdc.evaluate import evaluate
-from tests.methods.command import RUN, contents, write_recipe
+from latentdc.methods.log import StepLog
+from tests.methods.command import RUN, contents, fails, write_recipe
 
 ROOT = Path(__file__).parents[2]
 STEPS = ["distill.steps=60", "distill.checkpoint_every=5", "data.resolution=16", "ipc=3"]
@@ -24,11 +27,16 @@ def empty_folder(tmp_path, monkeypatch):
     write_recipe(tmp_path)
 
 
-def start(log: Path, *overrides: str) -> subprocess.Popen:
+def start(log: Path, *overrides: str, launcher: Sequence[str] = ()) -> subprocess.Popen:
     with log.open("w") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "latentdc.distill", "quick.yaml", *STEPS, *overrides],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            [sys.executable, "-m", *launcher, "latentdc.distill", "quick.yaml", *STEPS, *overrides],
+            env={
+                **os.environ,
+                "ACCELERATE_USE_CPU": "true",
+                "PYTHONPATH": str(ROOT),
+                "OMP_NUM_THREADS": "1",
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -39,6 +47,43 @@ def wait_for_a_checkpoint(process: subprocess.Popen, log: Path) -> None:
     while not any(RUN.glob("checkpoints/step-????????")):
         assert process.poll() is None and time.monotonic() < end, log.read_text()
         time.sleep(0.002)
+
+
+def test_a_run_that_is_asked_to_end_keeps_the_step_it_is_at(capsys, monkeypatch):
+    record, steps = StepLog.record, ["distill.steps=7", "distill.checkpoint_every=100"]
+
+    def asked(self, *given, **others):
+        record(self, *given, **others)
+        if self.bar.n == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(StepLog, "record", asked)
+    told = fails(capsys, 143, *steps)
+    assert "stopped by SIGTERM after step 3 of 7, which is kept; start the run again" in told
+    assert [path.name for path in (RUN / "checkpoints").iterdir()] == ["step-00000003"]
+    assert signal.getsignal(signal.SIGTERM) == before
+    monkeypatch.setattr(StepLog, "record", record)
+    main(["quick.yaml", *steps])
+    main(["quick.yaml", *steps, "output=whole"])
+    assert contents(RUN / "synthetic") == contents(Path("whole") / "synthetic")
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_asked_to_end_go_on_as_one(tmp_path):
+    log = tmp_path / "log"
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    process = start(log, "distill.checkpoint_every=1", launcher=torchrun)
+    wait_for_a_checkpoint(process, log)
+    process.send_signal(signal.SIGTERM)  # which the launcher hands on
+    process.wait(PATIENCE)
+    told = [line for line in log.read_text().splitlines() if "stopped by SIGTERM" in line]
+    assert len(told) == 1, log.read_text()
+    kept = max(path.name for path in (RUN / "checkpoints").iterdir())
+    assert f"after step {int(kept[5:])} of 60" in told[0]
+    main(["quick.yaml", *STEPS])
+    lines = (RUN / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(60))
 
 
 @pytest.mark.slow
