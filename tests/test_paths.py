@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from latentdc import cli
+from latentdc import SyntheticSet, cli
+from latentdc.results.result import load
 from tests.test_readme import blocks
 
 pytestmark = pytest.mark.slow
@@ -52,3 +53,20 @@ def test_two_methods_are_compared_in_four_commands(desk, capsys):
     for name in ("ld3m", "mgd3", "random"):
         assert name in page and name in table
     assert r"\toprule" in table and r"\pm" in table
+
+
+def test_a_folder_of_unbalanced_classes_and_a_network_of_torchvision_s(desk, capsys):
+    page = TUTORIALS / "own_data.md"
+    write_digits(desk / "pets", ("cats", "dogs", "rabbits"), 32, (120, 60, 30))
+    for language, name in (("yaml", "my_pets.yaml"), ("python", "mine.py")):
+        (desk / name).write_text(next(b for b in blocks(page, language) if b[2:].startswith(name)))
+    short = ("distill.steps=2", "evaluate.seeds=1", "evaluate.steps=2")
+    run(blocks(page, "bash")[0], {"distill": short, "evaluate": short[-2:]})
+    made = SyntheticSet.from_pretrained(desk / "runs/my_pets")
+    assert made.labels.bincount().tolist() == [5, 5, 5]
+    assert made.class_names == ("cats", "dogs", "rabbits")
+    students = {row.student.partition("#")[0] for row in load(desk / "runs/my_pets/results.json")}
+    assert students == {"convnet3@64", "mine:resnet10"}
+    later = load(desk / "runs/my_pets/evaluation.json")
+    assert {row.student for row in later} == {"alexnet@32"}
+    assert {"distilled", "random"} <= {row.set for row in later}
