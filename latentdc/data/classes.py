@@ -77,13 +77,25 @@ def numbered(values: Sequence[int | str | None]) -> tuple[Tensor, list[str]]:
     return torch.tensor(labels, dtype=torch.int64), [str(value) for value in unique]
 
 
-def named_classes(names: Sequence[str], data: Data) -> Sequence[str]:
-    """The names of a table's classes, in label order; WordNet ids for integers of ImageNet.
+def named_classes(names: Sequence[str], data: Data, source: str) -> Sequence[str]:
+    """The names of a source's classes, in label order; WordNet ids for integers of ImageNet.
 
-    Labels 0 to 999 are taken for ImageNet's where the recipe chooses classes by ImageNet's names:
-    by `data.subset`, or by WordNet ids in `data.classes`.
+    Labels are ImageNet's numbers where `data.class_names` says so. All of them, 0 to 999, are taken
+    for these also where the recipe chooses classes by ImageNet's names: by `data.subset`, or by
+    WordNet ids in `data.classes`.
+
+    Raises:
+        InputError: `data.class_names` says so, and a label is none of these numbers.
     """
     whole = wordnet_ids()
+    if data.class_names is not None:
+        numbers = {str(index): name for index, name in enumerate(whole)}
+        if other := [name for name in names if name not in numbers]:
+            raise InputError(
+                f"data.class_names=imagenet names labels from 0 to {len(whole) - 1}, and {source} "
+                f"has {', '.join(map(repr, other[:3]))}; leave it out."
+            )
+        return [numbers[name] for name in names]
     if list(names) != [str(label) for label in range(len(whole))]:
         return names
     by_id = data.classes is not None and all(name in whole for name in data.classes)

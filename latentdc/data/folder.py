@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 import torch
 
 from latentdc.data import files
-from latentdc.data.classes import chosen_names, one_form
+from latentdc.data.classes import chosen_names, named_classes, one_form
 from latentdc.data.decode import SUFFIXES
 from latentdc.data.encoded import EncodedSplit
 from latentdc.errors import InputError
@@ -59,9 +59,12 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
             f"{name}: no folder {root}/<class>/; {_holds(root if root.is_dir() else source)}."
         )
     left_out = files.LeftOut()
-    homes: dict[str, list[Path]] = defaultdict(list)
+    homes: dict[str, list[Path]] = defaultdict(list)  # by class
     for entry in files.subfolders(root, left_out):
         homes[one_form(entry.name)].append(entry)
+    if data.class_names is not None:
+        ids = named_classes([*homes], data, name)
+        homes = dict(zip(ids, homes.values(), strict=True))
     kept = chosen_names(sorted(homes), data, name)
     paths: list[Path] = []
     labels: list[int] = []

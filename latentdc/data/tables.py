@@ -47,7 +47,7 @@ def table_split(data: Data, split: str | None) -> EncodedSplit:
         data.label,
         may_read=_own_files(table, data),
     )
-    names = named_classes(whole.class_names, data)
+    names = named_classes(whole.class_names, data, whole.name)
     return replace(whole, class_names=tuple(names)).keep(data)
 
 

@@ -95,7 +95,7 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
     return EncodedSplit(
         name=name,
         labels=labels,
-        class_names=tuple(named_classes(names, data)),
+        class_names=tuple(named_classes(names, data, name)),
         fingerprint=f"{files.files_fingerprint(paths)} {inner} {data.label}",
         read=lambda row: _read(paths, kept[row]),
         locate=lambda row: _named(paths, kept[row]),

@@ -11,7 +11,7 @@ from latentdc.recipe.subsets import subset_indices
 LARGEST_ZCA = 64  # px: a matrix of 0.6 GB in float32
 OF_IMAGES = (
     *("resolution", "config", "revision", "image", "label", "subset"),
-    *("unreadable", "mean", "std", "zca"),
+    *("class_names", "unreadable", "mean", "std", "zca"),
 )
 
 
@@ -40,6 +40,8 @@ class Data:
         classes: keep these classes only, by name, in this order; null keeps all.
         subset: keep the classes of a named ImageNet subset, such as `imagenette` or `a`, in its
             order; they are found by WordNet id, whatever the data set calls them.
+        class_names: `imagenet` says that labels, whole numbers or folders named by them, are
+            ImageNet-1k's from 0 to 999; the classes are then named by WordNet id.
         unreadable: an image that cannot be decoded stops the run, or is counted and left out.
         cache: folder for decoded images and whitenings; null means `$LATENTDC_CACHE` or
             `~/.cache/latentdc`.
@@ -62,6 +64,7 @@ class Data:
     label: str | None = None
     classes: list[str] | None = None
     subset: str | None = None
+    class_names: Literal["imagenet"] | None = None
     unreadable: Literal["stop", "skip"] = "stop"
     cache: str | None = None
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -107,6 +110,11 @@ class Data:
                 f"data.subset={self.subset} is a part of ImageNet, and data.source is digits; name "
                 "a folder or a Hub id.",
             )
+        require(
+            self.class_names is None or self.source != "digits",
+            "data.class_names=imagenet is about labels of ImageNet, and data.source is digits; "
+            "leave it out.",
+        )
         values = 3 * self.resolution**2
         require(
             not self.zca or self.resolution <= LARGEST_ZCA,

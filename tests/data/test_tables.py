@@ -641,6 +641,23 @@ def test_fewer_integers_are_no_classes_of_imagenet(tmp_path):
         opened(tmp_path, subset="imagenette")
 
 
+def test_integers_are_imagenet_s_where_the_recipe_says_so(tmp_path):
+    folder = save(tmp_path / "table", [999, 1, 217, 1])
+    train = opened(folder, class_names="imagenet")
+    ids = [wordnet_ids()[index] for index in (1, 217, 999)]
+    assert (list(train.class_names), train.labels.tolist()) == (ids, [2, 0, 1, 0])
+    assert opened(folder, class_names="imagenet", classes=[ids[2], ids[0]]).labels.tolist() == [
+        *(0, 1, 1),
+    ]
+    for number, index in enumerate((999, 1, 217)):
+        (tmp_path / f"folder/train/{index}").mkdir(parents=True)
+        (tmp_path / f"folder/train/{index}/1.png").write_bytes(PNGS[number])
+    of_folder = opened(tmp_path / "folder", class_names="imagenet")
+    assert list(of_folder.class_names) == ids and torch.equal(of_folder.images[2], levels(0))
+    with pytest.raises(InputError, match=r"names labels from 0 to 999, and .* train has '1000'"):
+        opened(save(tmp_path / "more", [1000, 1]), class_names="imagenet")
+
+
 def test_a_command_ends_with_one_line(tmp_path, capsys):
     card(save(tmp_path, [0, 1]), "/etc/passwd")
     with pytest.raises(SystemExit) as end:
