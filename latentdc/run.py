@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import __version__, checkpoint, config, runtime
+from latentdc import checkpoint, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
 from latentdc.data.open import open_splits, plain_preprocessing, preprocessing, whole_pictures
 from latentdc.errors import InputError
@@ -21,7 +21,7 @@ from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.experts.training import training_snapshots
 from latentdc.images import Normalization, Preprocessing, Whitening
-from latentdc.io import as_read_back, write_bytes
+from latentdc.io import write_bytes
 from latentdc.methods import find_method, require_set, takes_prior
 from latentdc.methods.checks import check_match, check_precision
 from latentdc.methods.context import Context, Picture
@@ -33,12 +33,12 @@ from latentdc.pictures import save_grid
 from latentdc.priors.base import Prior
 from latentdc.priors.load import load_prior, warn_if_slow
 from latentdc.priors.pixel import VectorPrior
+from latentdc.provenance import made, provenance, shared_recipe
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.scorers import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
-from latentdc.published import without_paths
-from latentdc.recipe import METHODS, Recipe
+from latentdc.recipe import Recipe
 from latentdc.results.result import RESULTS, Results, save, to_json
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CHECKPOINTS, CORESET, GRID, SET, claim_folder
@@ -124,7 +124,7 @@ def run(
         if context.on_step is not None and not told:
             context.on_step({"step": 0, "seconds": seconds})
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
-        facts = {**facts, **synthetic.provenance}
+        facts = {**facts, **synthetic.provenance, "made": made(parts.train, accelerator)}
         synthetic = replace(synthetic, whitening=seen, provenance=facts)
         if accelerator.is_main_process:
             synthetic.save_pretrained(folder / SET, recipe=shared)
@@ -355,54 +355,6 @@ def _coreset(
         accelerator=accelerator,
         folder=scores or folder,
     )
-
-
-def provenance(
-    recipe: Recipe, name: str, prior: Prior | None, coreset: Coreset, precision: str, *, size: int
-) -> dict[str, object]:
-    """The facts that a set keeps of its making, in JSON's types."""
-    shared = without_paths(recipe)
-    facts: dict[str, object] = {
-        "dataset": shared.data.source,
-        "subset": shared.data.subset,
-        "values" if recipe.data.kind == "vectors" else "resolution": size,
-        "recipe": name,
-        "method": shared.method.kind,
-    }
-    if prior is not None:
-        facts |= {
-            "prior": shared.prior.kind,
-            "weights": None if isinstance(prior, VectorPrior) else shared.prior.weights,
-            "prior_hash": prior.identity,
-        }
-    kind = shared.method.kind
-    if shared.matches:
-        facts |= {
-            "objective": shared.objective.kind,
-            "network": None if shared.objective.kind == "denoise" else shared.objective.network,
-            "steps": shared.distill.steps,
-        }
-    if kind not in METHODS:
-        facts["settings"] = as_read_back(shared.method.options)
-    for name in METHODS[kind].sections if kind in METHODS else ():
-        if name != "distill":
-            facts["settings"] = as_read_back(asdict(getattr(shared, name)))
-    return facts | {
-        "ipc": shared.ipc,
-        "rule": coreset.rule,
-        "order": coreset.order,
-        "keep": round(coreset.keep, 6),
-        "core_set": len(coreset),
-        "precision": precision,
-        "seed": shared.seed,
-        "latentdc": __version__,
-    }
-
-
-def shared_recipe(recipe: Recipe) -> str:
-    """YAML of the recipe as the set carries it."""
-    data = replace(recipe.data, cache=None)
-    return config.to_yaml(without_paths(replace(recipe, data=data, output=None)))
 
 
 def _finished(folder: Path, facts: Mapping[str, object]) -> SyntheticSet | None:

@@ -1,4 +1,7 @@
 from dataclasses import replace
+from datetime import UTC, datetime
+
+from accelerate import Accelerator
 
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets
@@ -6,10 +9,10 @@ from latentdc.images import Normalization
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.priors.pixel import PixelPrior
+from latentdc.provenance import made, provenance, shared_recipe
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.recipe import Data, Evaluate, Matching, PriorSettings, Prune, Recipe, Scorer
-from latentdc.run import provenance, shared_recipe
 from tests.methods import setup
 
 
@@ -59,11 +62,22 @@ def test_what_is_told_of_the_core_set_is_the_core_set_s_and_not_the_recipe_s():
 
 
 def test_a_set_that_python_makes_names_the_network_that_it_was_matched_with():
-    made = match(
+    one = match(
         setup.dataset(), PixelPrior(8), setup.objective(), Matching(steps=1), Context(ipc=1)
     )
     protocol = load_protocol("quick", students=["convnet3@8", "alexnet@8"], seeds=1, steps=1)
     seen = Normalization()
-    results = evaluate_sets({"mine": made}, setup.dataset(), protocol, normalization=seen)
-    assert made.provenance["network"] == "convnet3@8"
+    results = evaluate_sets({"mine": one}, setup.dataset(), protocol, normalization=seen)
+    assert one.provenance["network"] == "convnet3@8"
     assert [result.unseen for result in results] == [False, True]
+
+
+def test_a_set_keeps_when_and_by_what_it_was_made_and_of_which_images():
+    train = setup.dataset()
+    facts = made(train, Accelerator(cpu=True))
+    assert facts["date"] == datetime.now(UTC).date().isoformat()
+    assert {"latentdc", "torch", "diffusers", "device", "commit"} <= set(facts)
+    backwards = train.select(list(range(len(train)))[::-1])
+    assert made(backwards, Accelerator(cpu=True))["data_hash"] == facts["data_hash"]
+    fewer = train.select(list(range(len(train) - 1)))
+    assert made(fewer, Accelerator(cpu=True))["data_hash"] != facts["data_hash"]

@@ -1,0 +1,74 @@
+"""What a set keeps of its making: recipe, prior and core set; when, on what and of which images."""
+
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from accelerate import Accelerator
+
+from latentdc import __version__, config, runtime
+from latentdc.data.dataset import Dataset, hash_samples
+from latentdc.io import as_read_back
+from latentdc.priors.base import Prior
+from latentdc.priors.pixel import VectorPrior
+from latentdc.prune.coreset import Coreset
+from latentdc.published import without_paths
+from latentdc.recipe import METHODS, Recipe
+
+
+def provenance(
+    recipe: Recipe, name: str, prior: Prior | None, coreset: Coreset, precision: str, *, size: int
+) -> dict[str, object]:
+    """The facts that a set keeps of its making, in JSON's types."""
+    shared = without_paths(recipe)
+    facts: dict[str, object] = {
+        "dataset": shared.data.source,
+        "subset": shared.data.subset,
+        "values" if recipe.data.kind == "vectors" else "resolution": size,
+        "recipe": name,
+        "method": shared.method.kind,
+    }
+    if prior is not None:
+        facts |= {
+            "prior": shared.prior.kind,
+            "weights": None if isinstance(prior, VectorPrior) else shared.prior.weights,
+            "prior_hash": prior.identity,
+        }
+    kind = shared.method.kind
+    if shared.matches:
+        facts |= {
+            "objective": shared.objective.kind,
+            "network": None if shared.objective.kind == "denoise" else shared.objective.network,
+            "steps": shared.distill.steps,
+        }
+    if kind not in METHODS:
+        facts["settings"] = as_read_back(shared.method.options)
+    for name in METHODS[kind].sections if kind in METHODS else ():
+        if name != "distill":
+            facts["settings"] = as_read_back(asdict(getattr(shared, name)))
+    return facts | {
+        "ipc": shared.ipc,
+        "rule": coreset.rule,
+        "order": coreset.order,
+        "keep": round(coreset.keep, 6),
+        "core_set": len(coreset),
+        "precision": precision,
+        "seed": shared.seed,
+        "latentdc": __version__,
+    }
+
+
+def made(train: Dataset, accelerator: Accelerator) -> dict[str, object]:
+    """When, on what and with which versions a set was made, and of which training images."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "data_hash": hash_samples(train.hashes, train.labels, train.class_names),
+        **asdict(runtime.this_machine(accelerator)),
+        "diffusers": version("diffusers"),
+    }
+
+
+def shared_recipe(recipe: Recipe) -> str:
+    """YAML of the recipe as the set carries it."""
+    data = replace(recipe.data, cache=None)
+    return config.to_yaml(without_paths(replace(recipe, data=data, output=None)))
