@@ -20,6 +20,7 @@ from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.buffers import ReplayBuffers
 from latentdc.experts.files import ExpertFiles, open_experts
 from latentdc.experts.training import training_snapshots
+from latentdc.hub import require_login
 from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.io import write_bytes
 from latentdc.methods import find_method, require_set, takes_prior
@@ -45,7 +46,7 @@ from latentdc.run_folder import CHECKPOINTS, CORESET, GRID, SET, claim_folder
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.open import find, open_set
-from latentdc.synthetic.push import push_folder, require_login
+from latentdc.synthetic.push import push_folder
 from latentdc.tf32 import flags_put_back, precision_of
 
 # Provenance of a set that another name of the recipe, or another version, does not change.
@@ -391,5 +392,5 @@ def _publish(synthetic: SyntheticSet, results: Results, recipe: Recipe, folder: 
     if synthetic.kind == "images":
         print(f"grid: {folder / GRID}")
     if recipe.push.repo is not None:
-        url = push_folder(folder / SET, recipe.push.repo, private=recipe.push.private)
+        url = push_folder(folder / SET, recipe.push)
         print(f"pushed: {url}")

@@ -47,3 +47,25 @@ def told_anew():
     """Notes and warnings are told once in a process, and here once in a test."""
     ranks.note.cache_clear()
     ranks.warn.cache_clear()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A small Hub on this machine, that the client is pointed to and logged in at."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    from tests.hub import SmallHub
+
+    with SmallHub().running() as small:
+        link = f"{small.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "ENDPOINT", small.address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", link)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+        monkeypatch.setenv("HF_TOKEN", "hf_write")
+        huggingface_hub.utils.disable_progress_bars()
+        yield small
+        huggingface_hub.close_session()
+        huggingface_hub.utils.enable_progress_bars()

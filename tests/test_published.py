@@ -23,7 +23,6 @@ from latentdc.run import shared_recipe
 from latentdc.synthetic.push import main
 from tests.results.toys import table
 from tests.synthetic.sets import random_set
-from tests.synthetic.test_push import hub  # noqa: F401
 
 PATHS = {  # of machines, and what is told of them
     "/home/jane.doe/nets/teacher.safetensors": "teacher.safetensors",
@@ -140,7 +139,7 @@ def test_what_is_no_yaml_is_no_recipe_of_a_set(tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-def test_nothing_that_is_pushed_names_a_path(tmp_path, monkeypatch, hub):  # noqa: F811
+def test_nothing_that_is_pushed_names_a_path(tmp_path, monkeypatch, hub):
     monkeypatch.setenv("HOME", str(tmp_path / "jane.doe"))
     home = tmp_path / "jane.doe"
     home.mkdir()
@@ -172,9 +171,9 @@ def test_nothing_that_is_pushed_names_a_path(tmp_path, monkeypatch, hub):  # noq
         home / "run", recipe=shared_recipe(recipe), results=results
     )
     main([str(home / "run"), "user/name"])
-    [commit] = hub.commits
-    assert {"README.md", "recipe.yaml", "results.json", "provenance.json"} <= set(commit["add"])
-    for name, content in commit["add"].items():
+    pushed = hub.files("datasets/user/name")
+    assert {"README.md", "recipe.yaml", "results.json", "provenance.json"} <= set(pushed)
+    for name, content in pushed.items():
         assert b"jane.doe" not in content and str(tmp_path).encode() not in content, name
     shared = config.load(Recipe, home / "run" / "recipe.yaml")
     assert (shared.data.source, shared.prior.weights, shared.prior.autoencoder) == (
@@ -220,8 +219,9 @@ def test_no_text_breaks_the_card(tmp_path, text):
     assert [*names.values()] == [text, "b", "c", "d"]
     assert "\n" not in data["pretty_name"]
     headings = [line for line in _outside_code(other.text) if line.startswith("#")]
-    assert len(headings) == 5 and headings[1:] == [
-        "## How it was made", "## Results", "## How to load it", "## Limits and licence",
+    assert len(headings) == 6 and headings[1:] == [
+        "## How to load it", "## Results", "## How it was made", "## How to repeat it",
+        "## Limits and licence",
     ]  # fmt: skip
     [row] = [line for line in other.text.splitlines() if line.endswith("| 50.0 ± 0.0 |")]
     assert row.replace("\\\\", "").replace("\\|", "").count("|") == 3

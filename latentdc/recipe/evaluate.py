@@ -9,6 +9,7 @@ from latentdc.recipe.fields import check_fields
 from latentdc.recipe.own import Own
 
 REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)
+_REF = re.compile(r"(?!.*(\.\.|//|/\.|\.lock$))\w[\w./-]{0,98}(?<![./])", re.ASCII)
 BASELINES = ("random", "coreset", "kept", "full")  # rows beside those of the sets in question
 
 
@@ -74,13 +75,31 @@ class Hub:
     Attributes:
         repo: `user/name` of a Hub data set repo; null pushes nothing.
         private: whether a repo that does not exist yet is made private.
+        license: of the set, as an identifier of the Hub, such as `cc-by-4.0`; null keeps what the
+            card on the Hub states, and states none where that states none.
+        revision: branch of the repo, made from its main one if it is new; null takes the main one.
+        tag: of the commit; one that the repo does not have yet.
     """
 
     repo: str | None = None
     private: bool = True
+    license: str | None = None
+    revision: str | None = None
+    tag: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "push.")
+        require(
+            self.license is None or bool(re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license)),
+            f"push.license is an identifier of the Hub, such as cc-by-4.0, mit or other, got "
+            f"{self.license!r}.",
+        )
+        for name in ("revision", "tag"):
+            value = getattr(self, name)
+            require(
+                value is None or bool(_REF.fullmatch(value)),
+                f"push.{name} is a name of Git, such as v1.0, got {value!r}.",
+            )
         require(
             self.repo is None or bool(REPO.fullmatch(self.repo)),
             f"push.repo is user/name, got {self.repo!r}; the Hub takes letters, digits, '_', '-' "

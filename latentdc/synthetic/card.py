@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData
 from torch import Tensor
 
+from latentdc import hub
 from latentdc.errors import InputError
 from latentdc.images import Images, Kind, Whitening, kind_of
 from latentdc.plain_text import in_markdown, in_one_line
 from latentdc.published import published, published_yaml
+from latentdc.recipe.evaluate import REPO
 from latentdc.results.result import from_json
 from latentdc.results.tables import to_markdown
 from latentdc.synthetic import folder as layout
@@ -19,16 +22,6 @@ TEMPLATE = """\
 
 A small stand-in for the training {samples} of **{source}**, made by latentdc to train classifiers
 on: {contents}, {per_class} in each of {classes} classes.{picture}
-
-## How it was made
-
-{provenance}
-
-{recipe}
-
-## Results
-
-{results}
 
 ## How to load it
 
@@ -43,15 +36,78 @@ from latentdc.synthetic import SyntheticSet
 
 synthetic = SyntheticSet.from_pretrained("NAME")  # with z, c and noise, where the set has them
 ```
+{floats}{training}
 
-`NAME` is the Hub id of this data set, or the path of a copy.{floats}{training}
+## Results
+
+{results}
+
+## How it was made
+
+{provenance}{papers}
+
+{recipe}
+
+## How to repeat it
+
+{repeat}
 
 ## Limits and licence
 
 {limits} Scores hold for the students and the protocol they were measured with.
-The set inherits the gaps and biases of the {samples} and of the prior it was made from. It is
-derived from them: their licences and terms of use apply, and no licence is granted beyond them.
+The set inherits the gaps and biases of the {samples} and of the prior it was made from.
+
+The licence of this set is what the front matter of this card states; `unknown` means that nobody
+stated one, and latentdc guesses none. The set is derived from the {samples} and the prior: their
+licences and terms of use apply too.
 """
+
+REPEAT = """\
+```bash
+hf download NAME recipe.yaml --repo-type dataset --local-dir repeat
+latentdc distill repeat/recipe.yaml
+```
+
+Where the recipe names a folder, add yours, such as `data.source=FOLDER`."""
+FOLDED = """\
+<details>
+<summary>Recipe</summary>
+
+{fence}yaml
+{recipe}
+{fence}
+
+</details>"""
+# What of `made` in the provenance is said, in this order.
+MADE = {
+    "date": "Date",
+    "data_hash": "Fingerprint of the training split",
+    "latentdc": "latentdc",
+    "commit": "Commit",
+    "torch": "torch",
+    "diffusers": "diffusers",
+    "device": "Device",
+    "processes": "Processes",
+    "precision": "Precision",
+}
+# Papers on arXiv by what the provenance says: of methods, objectives, and parts of sampling.
+PAPERS = {
+    "mosaic": "2502.06434",
+    "rded": "2312.03526",
+    "refine": "2506.22637",
+    "dm": "2110.04181",
+    "dc": "2006.05929",
+    "mtt": "2203.11932",
+    "denoise": "2506.22637",
+    "mode": "2505.18963",
+    "text_mode": "2512.03844",
+    "features": "2510.17421",
+    "learnability": "2604.00519",
+    "transport": "2605.03877",
+    "anchors": "2407.15138",  # as starts
+    "gaussian": "2505.18399",
+}
+LATENT_MATCHING = "2403.03881"  # LD3M
 
 TASKS = {"images": "image-classification", "vectors": "tabular-classification"}
 FEATURE = {"name": "features", "list": "float32"}
@@ -150,6 +206,7 @@ def dataset_card(
     least, most = int(counts.min()), int(counts.max())
     per_class = f"{least}" if least == most else f"{least} to {most}"
     kind, count = kind_of(images), len(labels)
+    papers = _papers(provenance)
     size = f"{per_class} {kind[:-1] if per_class == '1' else kind} per class"
     text = TEMPLATE.format(
         title=f"{source}, {size}",
@@ -162,38 +219,41 @@ def dataset_card(
         per_class=per_class,
         classes=len(class_names),
         provenance=_listed(provenance) or "It was not recorded.",
+        papers="".join(f"\n- paper: https://arxiv.org/abs/{paper}" for paper in papers),
         training=training,
-        recipe="" if recipe is None else _fenced(recipe.strip()),
+        recipe="" if recipe is None else _folded(recipe.strip()),
+        repeat=_repeat(provenance, recipe),
         results="Not measured." if results is None else _results(results),
         floats=FLOATS if kind == "images" and images.is_floating_point() else "",
     )
-    front = _front_matter(f"{in_one_line(named)}, {size}", kind, count, class_names).to_yaml()
-    return str(DatasetCard(f"---\n{front}\n---\n\n{text}"))
-
-
-def _front_matter(
-    title: str, kind: Kind, count: int, class_names: Sequence[str]
-) -> DatasetCardData:
-    names = {str(label): name for label, name in enumerate(class_names)}
-    return DatasetCardData(
-        pretty_name=title,
-        license="unknown",
-        task_categories=[TASKS[kind]],
+    tags = ["dataset-distillation", "latentdc"]
+    tags += [f"ipc-{least}"] if least == most else []
+    tags += [f"arxiv:{paper}" for paper in papers]
+    front = DatasetCardData(
+        pretty_name=f"{in_one_line(named)}, {size}",
+        license=hub.UNKNOWN,
         size_categories=[_size_category(count)],
-        tags=["dataset-distillation", "latentdc"],
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": "train", "path": "data/train-*"}],
-            }
-        ],
-        dataset_info={
+        source_datasets=[str(named)] if REPO.fullmatch(str(named)) else None,
+        tags=tags,
+        **_columns(kind, class_names),
+    )
+    return str(DatasetCard(f"---\n{front.to_yaml()}\n---\n\n{hub.marked(text)}"))
+
+
+def _columns(kind: Kind, class_names: Sequence[str]) -> dict[str, Any]:
+    """Front matter about what the rows are, and where they lie."""
+    names = {str(label): name for label, name in enumerate(class_names)}
+    rows = {"split": "train", "path": "data/train-*"}
+    return {
+        "task_categories": [TASKS[kind]],
+        "configs": [{"config_name": "default", "data_files": [rows]}],
+        "dataset_info": {
             "features": [
                 FEATURE if kind == "vectors" else {"name": "image", "dtype": "image"},
                 {"name": "label", "dtype": {"class_label": {"names": names}}},
             ],
         },
-    )
+    }
 
 
 def training_facts(
@@ -246,7 +306,33 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else in_markdown(value)
 
 
-def _fenced(recipe: str) -> str:
-    """A block of YAML, inside a fence that is longer than any run of backticks in it."""
+def _folded(recipe: str) -> str:
+    """YAML to be unfolded, inside a fence that is longer than any run of backticks in it."""
     fence = "`" * max(3, *(1 + len(run) for run in re.findall("`+", recipe)), 0)
-    return f"{fence}yaml\n{recipe}\n{fence}"
+    return FOLDED.format(fence=fence, recipe=recipe)
+
+
+def _repeat(provenance: Mapping[str, object], recipe: str | None) -> str:
+    """What it was made of and by, and the commands that do it again."""
+    made = provenance.get("made")
+    facts = made if isinstance(made, Mapping) else {}
+    lines = [f"- {said}: {_cell(facts[key])}" for key, said in MADE.items() if facts.get(key)]
+    if recipe is None:
+        return "\n".join([*lines, "", "Its recipe was not recorded."]).strip()
+    return "\n".join([*lines, "", REPEAT]).strip()
+
+
+def _papers(provenance: Mapping[str, object]) -> list[str]:
+    """Of what made the set, as far as they are known."""
+    settings = provenance.get("settings")
+    parts = settings if isinstance(settings, Mapping) else {}
+    named = [provenance.get("method"), provenance.get("objective"), parts.get("start")]
+    named += [
+        name for name, part in parts.items() if isinstance(part, Mapping) and part.get("scale")
+    ]
+    anchors = parts.get("anchors")
+    named += [anchors.get("kind")] if isinstance(anchors, Mapping) else []
+    found = [PAPERS[name] for name in named if isinstance(name, str) and name in PAPERS]
+    if provenance.get("method") == "matching" and provenance.get("prior") == "diffusion":
+        found.insert(0, LATENT_MATCHING)
+    return list(dict.fromkeys(found))

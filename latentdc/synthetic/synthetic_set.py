@@ -29,6 +29,7 @@ from latentdc.images import (
     to_uint8,
 )
 from latentdc.io import fingerprint, is_free, writing
+from latentdc.recipe import Hub
 from latentdc.synthetic import files
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import Texts, folder_texts, training_facts
@@ -383,15 +384,20 @@ class SyntheticSet:
         recipe: str | None = None,
         results: Mapping[str, object] | None = None,
         private: bool = True,
+        license: str | None = None,
+        revision: str | None = None,
+        tag: str | None = None,
         token: str | None = None,
     ) -> str:
         """Push the set in one commit, as `save_pretrained` writes it; returns its address.
 
-        `push_folder` pushes a folder that has been saved, with its recipe and results.
+        `push_folder` pushes a folder that has been saved, with its recipe and results. `private`,
+        `license`, `revision` and `tag` are as of `latentdc.recipe.Hub`.
         """
+        to = Hub(repo=repo_id, private=private, license=license, revision=revision, tag=tag)
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, recipe=recipe, results=results)
-            return push_folder(Path(folder), repo_id, private=private, token=token)
+            return push_folder(Path(folder), to, token=token)
 
 
 def set_hash(one: SyntheticSet | Dataset) -> str:
