@@ -162,6 +162,31 @@ def test_the_python_of_the_pages_runs(desk, capsys):
     assert (desk / "digits-ipc1" / layout.CARD).is_file()
 
 
+def rows_of(text: str) -> list[list[str]]:
+    """Cells of a table's lines, without its rule."""
+    lines = re.findall(r"^\| (.*) \|$", text, re.M)
+    return [
+        [cell.strip() for cell in re.split(r" ?\| ?", line)] for line in lines if "---" not in line
+    ]
+
+
+def test_the_readme_compares_methods_by_the_numbers_of_the_records():
+    record = (ROOT / "docs/records/methods.md").read_text()
+    measured = {}
+    for ipc, heading in (("1", "## 1 image per class"), ("10", "## 10 images per class")):
+        part = record.split(heading)[1].split("Differences")[0]
+        for name, _, _, seconds, seen, _, _, unseen in rows_of(part)[1:]:
+            measured[ipc, name] = [seen, unseen, seconds]
+    part = README.read_text().split("## Methods side by side")[1].split("\n## ")[0]
+    _, *rows = rows_of(part)
+    assert {"random", "easy core set", "PCA", "pixels DM", "LD3M", "mgd3", "dap"} <= {
+        row[0] for row in rows
+    }
+    for name, *cells in rows:
+        for ipc, shown in (("1", cells[:3]), ("10", cells[3:])):
+            assert shown == measured.get((ipc, name), ["", "", ""])
+
+
 def test_the_readme_counts_the_protocols_that_are_there():
     brought = list(config.shipped_folder("evaluate/protocols").glob("*.yaml"))
     assert f"{len(brought)} named protocols" in README.read_text()
