@@ -11,6 +11,8 @@ from latentdc.cost.stages import SETS, Hardware, Stage, student
 from latentdc.estimates import in_bytes, in_work, multiply_adds
 from latentdc.methods.latents import most_together
 from latentdc.methods.rates import PROBES
+from latentdc.networks.base import batch_norms
+from latentdc.networks.build import outline
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
@@ -41,11 +43,14 @@ def matching_costs(
     needs = prior.needs() if isinstance(prior, AutoencoderPrior | DiffusionPrior) else None
     latents, weights = latent_bytes(inputs, prior, images), 4 * prior_parameters(prior)
     kept = weights + latents.held / processes
-    plan = decoding_plan(recipe, needs, here, hardware, kept)
-    sweeps = sweeps_of(plan) + 1  # backward to the inputs costs one forward
+    apart = ipc if classes_apart(recipe.objective, classes, prior.resolution) else None
+    plan = decoding_plan(recipe, needs, here, hardware, kept, ipc=apart)
+    sweeps = plan.sweeps(here, calls_of(prior))  # backward to the inputs costs one forward
     network = student(recipe.objective.network, classes, prior.resolution)
     passes = student_passes(recipe.objective, per_step, moved) + effect_passes(recipe, per_step)
     of_prior, of_student = sweeps * moved * forward, passes * network.forward
+    if plan.memory == "mixed" and isinstance(prior, DiffusionPrior):  # decodes every image again
+        of_prior += (3 - sweeps) * moved * decoding(prior, inputs[0])
     begin = images * encoding(prior) * (settings.init == "real")
     end = images * sweep(prior, inputs)
     held = activation_bytes(prior, plan, needs, here)
@@ -77,9 +82,10 @@ def matching_costs(
         lines["denoiser"] = f"{moved:,} samples without guidance, forward and back, per step"
     elif isinstance(prior, DiffusionPrior):
         calls, branches = prior.calls, 1 if prior.guidance == 1 else 2
+        samples = f"{moved * calls * branches:,} samples{' with guidance' * (branches - 1)}"
         lines["denoiser"] = (
-            f"{calls} calls per sweep, {moved * calls * branches:,} samples"
-            f"{' with guidance' * (branches - 1)}; {told_sweeps(plan)} forward and 1 back per step"
+            f"{calls} calls per sweep, {samples}; {told_sweeps(sweeps - 1)} forward and 1 back "
+            "per step"
         )
     lines["work per step"] = (
         f"{(of_prior + of_student) / 1e9:,.1f} GMAC, {of_prior / 1e9:,.1f} of them in the prior"
@@ -114,8 +120,25 @@ def sweep(prior: Prior, inputs: Inputs, *, denoises: bool = False) -> float:
         return multiply_adds(lambda: prior.noise_in(z, 0, None))
     context = prior.context(c)
     call = multiply_adds(lambda: prior.predict(z, prior.schedule.timesteps[0], context))
-    image = multiply_adds(lambda: prior.autoencoder.draw(z))
-    return prior.calls * call + image
+    return prior.calls * call + decoding(prior, z)
+
+
+def decoding(prior: DiffusionPrior, z: Tensor) -> float:
+    """Multiply-adds of the decoder for the image of one latent."""
+    return multiply_adds(lambda: prior.autoencoder.draw(z))
+
+
+def calls_of(prior: Prior) -> int:
+    """Calls of a denoiser in one sweep."""
+    return prior.calls if isinstance(prior, DiffusionPrior) else 1
+
+
+def classes_apart(spec: ObjectiveSettings, classes: int, resolution: int) -> bool:
+    """Whether the objective is a sum over classes that can be matched one after the other."""
+    loops = spec.kind == "dc" and spec.loops.outer not in (None, 1)
+    if spec.kind in ("mtt", "denoise") or loops:
+        return False
+    return not batch_norms(outline(spec.network, num_classes=classes, resolution=resolution))
 
 
 def student_passes(spec: ObjectiveSettings, classes: int, images: int) -> float:
@@ -145,7 +168,13 @@ def effect_passes(recipe: Recipe, classes: int) -> float:
 
 
 def decoding_plan(
-    recipe: Recipe, needs: Needs | None, images: int, hardware: Hardware, kept: float
+    recipe: Recipe,
+    needs: Needs | None,
+    images: int,
+    hardware: Hardware,
+    kept: float,
+    *,
+    ipc: int | None = None,
 ) -> Plan:
     """How a process decodes its images; the least memory where that of the device is not told.
 
@@ -155,6 +184,7 @@ def decoding_plan(
         images: of a process, in a step.
         hardware: whose memory a plan of `auto` is for.
         kept: bytes of weights and latents.
+        ipc: images of a class, where classes can be matched one after the other.
     """
     if needs is None:
         return Plan("fast")
@@ -162,17 +192,11 @@ def decoding_plan(
         return plan
     if hardware.memory is None:
         return LOWEST
-    return choose_plan(needs, images, int(max(0, hardware.memory - kept)))
+    return choose_plan(needs, images, int(max(0, hardware.memory - kept)), ipc=ipc)
 
 
-def sweeps_of(plan: Plan) -> float:
-    """Times that a step runs the prior forward."""
-    return 1 if plan.memory == "fast" else 2
-
-
-def told_sweeps(plan: Plan) -> str:
-    """Those times in words."""
-    sweeps = sweeps_of(plan)
+def told_sweeps(sweeps: float) -> str:
+    """Times that a step runs the prior forward, in words."""
     return f"{sweeps:.3g} sweep{'s' if sweeps != 1 else ''}"
 
 
@@ -182,19 +206,19 @@ def told_plan(recipe: Recipe, plan: Plan, needs: Needs | None, hardware: Hardwar
         return plan.memory
     if hardware.memory is None:
         return f"{plan.memory}, {plan.chunk} at a time; --device-memory=80GB says what fits there"
-    chunk = "" if plan.chunk is None else f", {plan.chunk} at a time"
+    together = plan.group or plan.chunk
+    chunk = "" if together is None else f", {together} at a time"
+    if plan.kept_steps and plan.group:
+        chunk += f" with {plan.kept_steps} of {plan.group * needs.calls} denoising steps kept"
     return f"{plan.memory}{chunk}, for a device of {in_bytes(hardware.memory)}"
 
 
 def activation_bytes(prior: Prior, plan: Plan, needs: Needs | None, images: int) -> float:
-    """Bytes that backward needs at once: everything, or one step of one chunk beside all x_t."""
+    """Bytes that backward needs at once: what the plan keeps, beside all x_t."""
     if needs is None:
         return 0
-    if plan.memory == "fast":
-        return images * needs.whole
-    calls = prior.calls if isinstance(prior, DiffusionPrior) else 1
-    stored = 4 * math.prod(prior.latent_shape) * calls
-    return min(plan.chunk or images, images) * needs.largest + images * stored
+    stored = 0 if plan.memory == "fast" else 4 * math.prod(prior.latent_shape) * calls_of(prior)
+    return plan.held(needs, images) + min(plan.group or images, images) * stored
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What sampling from a diffusion prior takes, guides and choices included."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from latentdc.cost.matching import decoding_plan, encoding, prior_inputs
 from latentdc.cost.stages import SETS, Hardware, Sizes, Stage, classifier, student
@@ -104,9 +104,7 @@ def sampling_costs(
     if passes.halves:
         told.append(f"{passes.halves:,} through the first half of the denoiser")
     needs, weights = prior.needs(), 4 * prior_parameters(prior)
-    plan = decoding_plan(
-        recipe, replace(needs, whole=needs.largest), settings.batch, hardware, weights
-    )
+    plan = decoding_plan(recipe, needs.of_one_step(), settings.batch, hardware, weights)
     together = plan.together(settings.batch)
     held = together * needs.largest
     made = classes * settings.choice.candidates(recipe.ipc)

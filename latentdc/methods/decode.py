@@ -6,7 +6,7 @@ How many images the prior takes at once is settled here for all methods.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import torch
 from accelerate import Accelerator
@@ -70,6 +70,7 @@ def settle_memory(
     saved: State | None,
     accelerator: Accelerator,
     *,
+    ipc: int | None = None,
     one_step: bool = False,
 ) -> dict[str, object]:
     """Give a prior whose memory is `auto` its plan, the same on all processes.
@@ -82,27 +83,29 @@ def settle_memory(
         images: that a process decodes together, at most.
         saved: state to go on from.
         accelerator: names the processes; the main one measures and prints.
+        ipc: images of a class, where classes can be matched one after the other; None where not.
         one_step: whether backward goes through one step at a time, as guides do.
 
     Returns:
-        `memory` and `chunk`, facts for the next states; nothing for pixels.
+        Fields of the plan, facts for the next states; nothing for pixels.
     """
     if not isinstance(prior, Planned):
         return {}
     facts = {} if saved is None else saved.facts
     if prior.plan is None and facts.get("processes") == accelerator.num_processes:
-        prior.plan = Plan(facts["memory"], facts["chunk"]) if "memory" in facts else None
+        known = {field.name: facts[field.name] for field in fields(Plan) if field.name in facts}
+        prior.plan = Plan(**known) if "memory" in known else None
     if prior.plan is None:
         measured = None
         if accelerator.is_main_process:
             needs, free = prior.needs(), free_bytes(prior.device)
-            needs = replace(needs, whole=needs.largest) if one_step else needs
-            measured = choose_plan(needs, images, free)
+            needs = needs.of_one_step() if one_step else needs
+            measured = choose_plan(needs, images, free, ipc=ipc)
             say("memory", describe_plan(measured, needs, images, free))
         plan = runtime.broadcast(accelerator, measured)
         assert isinstance(plan, Plan)
         prior.plan = plan
-    return {"memory": prior.plan.memory, "chunk": prior.plan.chunk}
+    return asdict(prior.plan)
 
 
 def show_latents(

@@ -1,7 +1,8 @@
 """The loop of matching: decode, compare with real images, send the gradient back, move.
 
 A step runs the prior once: the objective's gradient is taken at the decoded images and sent back
-through the graph that decoded them.
+through the graph that decoded them. Where classes do not act on each other and memory is short,
+this is done for some of them at a time.
 """
 
 from collections.abc import Callable, Iterator
@@ -78,18 +79,45 @@ def match_steps(work: Work, start: int, steps: int) -> Iterator[Step]:
 
 def latent_gradient(work: Work, index: int, moved: Latents, trimming: Trimming | None) -> Tensor:
     """Give the latents of `moved` their gradient in a step; the loss, ()."""
-    judges_images = getattr(work.objective, "space", None) is None
-    if work.objective.scope == "class" and judges_images:
+    objective = work.objective
+    if sums_images_by_class(objective):
         work.real.expect(index, moved.classes)
     work.optimizer.zero_grad(set_to_none=True)
-    with work.accelerator.autocast():
-        decoded = moved.decode(work.prior) if judges_images else torch.cat(moved.z)
-    gradient, loss = image_gradient(
-        work.objective, index, decoded, moved.labels, work.real, work.accelerator, trimming
-    )
-    if decoded.requires_grad:
-        decoded.backward(gradient.to(decoded.dtype))
-    return loss
+    losses, shares = [], []
+    for some in class_groups(work, moved):
+        with work.accelerator.autocast():
+            decoded = some.decode(work.prior) if judges_images(objective) else torch.cat(some.z)
+        gradient, loss = image_gradient(
+            objective, index, decoded, some.labels, work.real, work.accelerator, trimming
+        )
+        if decoded.requires_grad:
+            decoded.backward(gradient.to(decoded.dtype))
+        losses.append(loss)
+        shares.append(None if trimming is None else trimming.left_out)
+    if trimming is not None:
+        trimming.left_out = torch.stack([share for share in shares if share is not None]).sum()
+    return torch.stack(losses).sum()
+
+
+def class_groups(work: Work, moved: Latents) -> Iterator[Latents]:
+    """The latents of a step, as many classes at a time as the prior's plan has room for."""
+    plan = getattr(work.prior, "plan", None)
+    if plan is None or plan.group is None or not sums_images_by_class(work.objective):
+        yield moved
+        return
+    size = max(1, plan.group // moved.ipc)
+    for start in range(0, len(moved.classes), size):
+        yield moved.pick(moved.classes[start : start + size])
+
+
+def sums_images_by_class(objective: Objective) -> bool:
+    """Whether some classes can be decoded and compared, and then others."""
+    return objective.scope == "class" and judges_images(objective)
+
+
+def judges_images(objective: Objective) -> bool:
+    """Whether latents are decoded for the objective."""
+    return getattr(objective, "space", None) is None
 
 
 def image_gradient(

@@ -29,11 +29,12 @@ from latentdc.methods.latents import (
     tensors_by_class,
 )
 from latentdc.methods.log import StepLog, diverged
-from latentdc.methods.loop import Work, match_steps
+from latentdc.methods.loop import Work, match_steps, sums_images_by_class
 from latentdc.methods.rates import make_optimizer, settle_rates
 from latentdc.methods.real import RealBatches, Trimming, separable
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
+from latentdc.priors.memory import FAST
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching
 from latentdc.runtime import stop_requests, with_gradients
@@ -43,7 +44,7 @@ from latentdc.tf32 import precision_of
 BATCH = 256  # real images per class and step of an objective that does not say
 ADVICE = "Lower distill.lr_z or distill.lr_c"  # to one whose numbers are no longer finite
 # Facts that a continued run need not share with its start.
-MAY_CHANGE = ("memory", "chunk", "processes", "threads", "torch", "lr_z", "lr_c")
+MAY_CHANGE = {"processes", "threads", "torch", "lr_z", "lr_c", *vars(FAST)}
 
 
 def matching(
@@ -106,7 +107,8 @@ def match(
     counts = different_counts(coreset).tolist()
     check_match(names, counts, prior, objective, settings, context, steps=steps - start)
     together = most_together(len(names), settings.classes_per_step, accelerator.num_processes)
-    facts |= settle_memory(prior, together * context.ipc, saved, accelerator)
+    ipc = context.ipc if sums_images_by_class(objective) else None
+    facts |= settle_memory(prior, together * context.ipc, saved, accelerator, ipc=ipc)
     work = _begin(coreset, prior, objective, settings, context, saved, z)
     rates = settle_rates(work, settings, saved)
     facts |= rates

@@ -59,8 +59,9 @@ class Objective(Protocol):
         """Which synthetic images one call must see.
 
         `class`: any number of whole classes, the loss being a sum over them, so that each process
-        works on its own. `set`: all images, gathered from all processes, because classes act on
-        each other (DC's inner loop, MTT); every process then computes the same.
+        works on its own, and on some classes after others of the same step. `set`: all images,
+        gathered from all processes, because classes act on each other (DC's inner loop, MTT);
+        every process then computes the same.
         """
 
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:

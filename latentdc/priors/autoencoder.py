@@ -84,9 +84,12 @@ class AutoencoderPrior:
 
     def decode(self, z: Tensor, c: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """(B, *latent_shape) -> (B, 3, H, W) in [-1, 1]; a VQ model quantises z first."""
-        plan = self.plan or FAST
-        parts = z.split(plan.together(len(z)))
-        return torch.cat([run_steps([self.draw], part, memory=plan.memory) for part in parts])
+        return self.render(z, self.plan or FAST)
+
+    def render(self, z: Tensor, plan: Plan) -> Tensor:
+        """`decode` by another plan."""
+        parts = z.split(plan.decoded(len(z)))
+        return torch.cat([run_steps([self.draw], part, kept=plan.kept_decoder) for part in parts])
 
     def draw(self, z: Tensor) -> Tensor:
         """`decode` all at once, with its graph."""
@@ -105,7 +108,7 @@ class AutoencoderPrior:
     def needs(self) -> Needs:
         """What backward keeps of one image, measured."""
         z = torch.zeros(1, *self.latent_shape, device=self.device, requires_grad=True)
-        return needed_bytes([(lambda: self.draw(z), 1)])
+        return needed_bytes(lambda: self.draw(z))
 
     def _codes_of(self, raw: Tensor) -> Tensor:
         codebook = self.autoencoder.quantize.embedding.weight

@@ -22,7 +22,7 @@ from latentdc.images import contiguous
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Denoiser, Precision, network_autocast
 from latentdc.priors.denoisers import middle_features
-from latentdc.priors.memory import FAST, Memory, Needs, fixed_plan, needed_bytes, run_steps
+from latentdc.priors.memory import FAST, Needs, fixed_plan, needed_bytes
 from latentdc.priors.sampler import (
     Guide,
     Predict,
@@ -118,16 +118,18 @@ class DiffusionPrior:
         plan = self.plan or FAST
         size = plan.together(len(z))
         conditions = repeat(None) if c is None else c.split(size)
-        images = []
-        for chunk in zip(z.split(size), conditions, noise.split(size), strict=False):
-            latents = self.denoise(*chunk, memory=plan.memory)
-            images.append(run_steps([self.autoencoder.draw], latents, memory=plan.memory))
-        return torch.cat(images)
+        chunks = zip(z.split(size), conditions, noise.split(size), strict=False)
+        turns = zip(chunks, plan.kept(len(z), self.calls), strict=True)
+        parts = [self.denoise(*chunk, kept=kept) for chunk, kept in turns]
+        return self.autoencoder.render(parts[0] if len(parts) == 1 else torch.cat(parts), plan)
 
     def denoise(
-        self, z: Tensor, c: Tensor | None, noise: Tensor, *, memory: Memory = "fast"
+        self, z: Tensor, c: Tensor | None, noise: Tensor, *, kept: int | None = None
     ) -> Tensor:
-        """(B, *latent_shape) latents at the end of the denoising process, all at once."""
+        """(B, *latent_shape) latents at the end of the denoising process, all at once.
+
+        With a graph that keeps the activations of the last `kept` steps; None is all.
+        """
         if z.requires_grad and self.schedule.alphas[0] == 0 and self.skip != "x0":
             raise InputError(
                 f"this prior starts from noise alone, where prior.skip={self.skip} leaves no way "
@@ -144,15 +146,12 @@ class DiffusionPrior:
             self.schedule,
             start=int(self.skip == "mean"),  # whose first result is x_T, with weight 1
             guides=guides[self.skip],
-            memory=memory,
+            kept=kept,
         )
 
     def render(self, z: Tensor) -> Tensor:
         """(B, *latent_shape) clean latents -> (B, 3, H, W), differentiable; no denoising."""
-        plan = self.plan or FAST
-        parts = z.split(plan.together(len(z)))
-        draw = [self.autoencoder.draw]
-        return torch.cat([run_steps(draw, part, memory=plan.memory) for part in parts])
+        return self.autoencoder.render(z, self.plan or FAST)
 
     def start_index(self, strength: float) -> int:
         """Index of the first step (0 the noisiest) if a share of the schedule is walked.
@@ -327,7 +326,7 @@ class DiffusionPrior:
         def predict(x: Tensor, timestep: float) -> Prediction:
             parts = []
             for part, context in zip(x.split(size), contexts, strict=False):
-                if torch.is_grad_enabled() and plan.memory == "low":
+                if torch.is_grad_enabled() and plan.memory != "fast":
                     call = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
                     parts.append(call(self.predict, part, timestep, context))
                 else:
@@ -340,14 +339,13 @@ class DiffusionPrior:
         """What backward keeps of one image, measured on one step and the decoder."""
         c = self.condition(torch.zeros(1, dtype=torch.long, device=self.device))
         z = torch.zeros(1, *self.latent_shape, device=self.device, requires_grad=True)
-        context = self.context(None if c is None else c.detach())
         last = self.schedule.timesteps[-1]
-        return needed_bytes(
-            [
-                (lambda: self.predict(z, last, context).guided, self.calls),
-                (lambda: self.autoencoder.draw(z), 1),
-            ]
-        )
+
+        def step() -> Tensor:
+            context = self.context(None if c is None else c.detach().requires_grad_())
+            return self.predict(z, last, context).guided
+
+        return needed_bytes(lambda: self.autoencoder.draw(z), step, self.calls)
 
     def context(self, c: Tensor | None) -> Tensor | None:
         """What the denoiser sees in every step: null conditions first, where guidance needs them.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from latentdc import draws
 from latentdc.errors import InputError
-from latentdc.priors.memory import Memory, run_steps
+from latentdc.priors.memory import run_steps
 from latentdc.recipe.prior import Flow
 
 Through = Literal["none", "x0", "denoiser"]
@@ -297,7 +297,7 @@ def sample(
     eta: float = 0.0,
     noise: Callable[[int], Tensor] | None = None,
     guides: Sequence[Guide] = (),
-    memory: Memory = "fast",
+    kept: int | None = None,
 ) -> Tensor:
     """Denoise x.
 
@@ -312,14 +312,14 @@ def sample(
             that the network learned).
         noise: by index of a step, the standard normal draw like x that eta scales (`keyed_noise`).
         guides: correct each step, one after the other.
-        memory: how the gradient is made; all ways lead to the same.
+        kept: how many of the last steps keep their activations for the gradient; None is all.
 
     Returns:
         (B, C, h, w) denoised latents, differentiable in all that `predict` and guides were made of.
     """
     indices = range(start, len(schedule.timesteps))
     steps = [partial(_step, predict, schedule, guides, eta, noise, index) for index in indices]
-    return run_steps(steps, x, memory=memory)
+    return run_steps(steps, x, kept=kept)
 
 
 def invert(predict: Predict, z: Tensor, schedule: Schedule, *, stop: int = 0) -> Tensor:

@@ -59,8 +59,8 @@ class PriorSettings:
             `mean` mixes the noisy one into the mean of each step (paper, Eq. 7), `none` is without.
         clamp: limit pixel images to [-1, 1] (the published pixel methods do not).
         memory: `fast` keeps activations (one forward sweep); `low` recomputes each denoising step
-            in backward (one forward more), in chunks of images; `auto` measures what fits and keeps
-            its choice with the run.
+            in backward (one forward more), in chunks of images; `auto` measures what fits, also of
+            what lies between the two, and keeps its choice with the run.
         chunk: images per chunk when memory is `low`.
         channels_last: layout of the networks, which GPUs may prefer.
         compile: run the networks through torch.compile.

@@ -205,9 +205,15 @@ def test_both_stages_of_a_refinement_are_counted(weights):
 
 
 def test_a_plan_is_for_the_memory_that_is_told_and_the_least_where_none_is(weights):
-    untold, small, large = (lines(diffusion(weights), memory=m) for m in (None, 1e6, 1e9))
+    sizes = None, 1e5, 1e6, 1e9
+    untold, small, middle, large = (lines(diffusion(weights), memory=m) for m in sizes)
     for told in (untold, small):
         assert "2 sweeps forward and 1 back" in told["denoiser"]
+    assert "1.75 sweeps forward and 1 back" in middle["denoiser"]
+    assert (
+        "(mixed, 3 at a time with 3 of 12 denoising steps kept, for a device of 1 MB)"
+        in (middle["memory per process"])
+    )
     assert "1 sweep forward and 1 back" in large["denoiser"]
     assert "(low, 1 at a time; --device-memory=80GB says" in untold["memory per process"]
     assert "(fast, for a device of 1 GB)" in large["memory per process"]

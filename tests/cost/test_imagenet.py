@@ -34,6 +34,16 @@ def test_every_stage_is_counted_as_by_hand(counted):
         assert stage.work == pytest.approx(by_hand[stage.name], rel=0.02), stage.name
 
 
+def test_80_gb_spare_most_of_the_second_forward_sweep(counted):
+    recipe = config.load(Recipe, config.find("in1k_ipc10", "recipes"))
+    found = stages(recipe, Hardware(processes=8, memory=80e9))
+    (slow,), (quick,) = (
+        [stage for stage in those if stage.name == "distilling"] for those in (counted, found)
+    )
+    assert quick.memory < 80e9
+    assert 2.35 / 3 < quick.work / slow.work < 2.45 / 3  # the decoder still runs three times
+
+
 def test_disk_is_counted_as_by_hand(counted):
     by_hand = {name: eval(formula) for name, formula in table("## Disk").items()}
     disk = {what: size for stage in counted for what, size in stage.disk.items()}

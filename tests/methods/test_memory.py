@@ -1,14 +1,22 @@
 import json
+from dataclasses import asdict, replace
 
+import pytest
 import torch
 from accelerate import Accelerator
 
 from latentdc import checkpoint
 from latentdc.methods import decode
-from latentdc.methods.context import State
+from latentdc.methods.context import Context, State
 from latentdc.methods.decode import settle_memory
-from latentdc.priors.memory import Plan
+from latentdc.methods.latents import initial_latents
+from latentdc.methods.loop import Work, latent_gradient
+from latentdc.methods.matching import match
+from latentdc.methods.rates import make_optimizer
+from latentdc.methods.real import RealBatches
+from latentdc.priors.memory import Plan, choose_plan
 from latentdc.priors.pixel import PixelPrior
+from latentdc.recipe import Matching, Trim
 from tests.methods import setup
 from tests.priors import small
 
@@ -22,7 +30,7 @@ def kept(folder):
 def test_auto_keeps_everything_where_it_fits(capsys):
     prior = small.prior(memory="auto")
     facts = settle_memory(prior, 6, None, Accelerator(cpu=True))
-    assert facts == {"memory": "fast", "chunk": None} and prior.plan == Plan("fast")
+    assert facts == asdict(Plan("fast")) and prior.plan == Plan("fast")
     assert capsys.readouterr().err.startswith(
         "latentdc: memory: fast (keeps all activations) for 6 images"
     )
@@ -49,6 +57,89 @@ def test_auto_recomputes_where_it_does_not_fit_and_a_continued_run_keeps_plan_an
         assert torch.equal(getattr(whole, name), getattr(parts, name)), name
 
 
+@pytest.mark.parametrize(
+    ("kind", "free", "memory", "group"),
+    [
+        ("dm", 900_000, "fast", 2),  # a class of two images at a time
+        ("dm", 600_000, "mixed", 2),
+        ("dc", 600_000, "mixed", 2),
+        ("dc loops", 600_000, "mixed", None),  # which sees all classes together
+        ("mtt", 600_000, "mixed", None),
+    ],
+)
+def test_what_auto_chooses_between_everything_and_nothing_moves_latents_alike(
+    kind, free, memory, group, monkeypatch, tmp_path, capsys
+):
+    def run(where, available):
+        monkeypatch.setattr(decode, "free_bytes", lambda device: available)
+        return setup.run(
+            tmp_path / where, prior=small.prior(steps=2, memory="auto"), kind=kind, steps=2
+        )
+
+    fast, found = run("fast", 10**12), run("auto", free)
+    assert f"memory: {memory} (" in capsys.readouterr().err
+    facts = kept(tmp_path / "auto")
+    assert (facts["memory"], facts["group"]) == (memory, group)
+    for name in ("z", "c"):
+        one, other = getattr(fast, name), getattr(found, name)
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+class Pull:
+    """Half the squared distance to a constant."""
+
+    scope = "class"
+    sums_classes = True
+
+    def accumulate(self, step, synthetic, labels, real):
+        synthetic.grad = synthetic.detach() - 0.5
+        return synthetic.grad.square().sum() / 2
+
+
+@pytest.mark.parametrize("free", [600_000, 900_000])
+def test_gradients_of_classes_one_after_the_other_are_equal_to_1e_6(free):
+    data = setup.dataset()
+
+    def found(plan):
+        prior = small.prior(steps=2)
+        latents = initial_latents(data, prior, range(3), ipc=2, seed=0)
+        latents = replace(
+            latents,
+            **{
+                name: tuple(p.detach().double().requires_grad_() for p in getattr(latents, name))
+                for name in ("z", "c", "noise")
+            },
+        )
+        small.in_double(prior).plan = plan
+        optimizer = make_optimizer(latents, Matching())
+        real = RealBatches(data, range(3), batch=4, seed=0)
+        work = Work(latents, prior, Pull(), real, optimizer, Accelerator(), lambda _: (0, 1, 2))
+        loss = latent_gradient(work, 0, latents, None)
+        return [loss, *(part.grad for part in (*latents.z, *latents.c))]
+
+    plan = choose_plan(small.prior(steps=2).needs(), 6, free, ipc=2)
+    assert plan.group == 2
+    for one, other in zip(found(Plan("fast")), found(plan), strict=True):
+        assert (one - other).norm() <= 1e-6 * one.norm()
+
+
+def test_the_share_that_is_trimmed_is_that_of_all_classes(monkeypatch):
+    def trimmed(available):
+        monkeypatch.setattr(decode, "free_bytes", lambda device: available)
+        seen = []
+        match(
+            setup.dataset(20),
+            small.prior(steps=2, memory="auto"),
+            setup.objective(batch=8),
+            Matching(steps=3, lr_z=0.1, lr_c=0.1, trim=Trim(share=0.4, refresh=1)),
+            Context(ipc=2, on_step=lambda step: seen.append(step["trimmed"])),
+        )
+        return seen
+
+    whole = trimmed(10**12)
+    assert min(whole) > 0 and trimmed(900_000) == pytest.approx(whole)
+
+
 def saved(processes):
     facts = {"processes": processes, "memory": "low", "chunk": 1}
     return State(1, facts, (), lambda classes: {}, {})
@@ -61,5 +152,5 @@ def test_another_number_of_processes_measures_anew():
 
 def test_a_mode_that_was_asked_for_is_kept_and_pixels_have_none():
     low, state = small.prior(memory="low", chunk=3), saved(processes=1)
-    assert settle_memory(low, 6, state, Accelerator(cpu=True)) == {"memory": "low", "chunk": 3}
+    assert settle_memory(low, 6, state, Accelerator(cpu=True)) == asdict(Plan("low", 3))
     assert settle_memory(PixelPrior(8), 6, None, Accelerator(cpu=True)) == {}

@@ -104,6 +104,13 @@ def prior(precision: str = "no", **options: object) -> DiffusionPrior:
     )
 
 
+def in_double(prior: DiffusionPrior) -> DiffusionPrior:
+    prior.autoencoder.autoencoder.double()
+    prior.denoiser.network.double()
+    prior.denoiser.null = prior.denoiser.null.double()
+    return prior
+
+
 @cache
 def _saved() -> TemporaryDirectory:
     saved = TemporaryDirectory()

@@ -4,6 +4,7 @@ import torch
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import ClassDenoiser, without_table
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.memory import Plan
 from latentdc.priors.pixel import PixelPrior
 from latentdc.priors.small import build_scheduler
 from tests.priors import small
@@ -33,8 +34,8 @@ class Calls:
         self.backwards += len(outgoing[0])
 
 
-def gradients(prior, count=3):
-    z, c, noise = inputs(prior, count)
+def gradients(prior, count=3, dtype=torch.float32):
+    z, c, noise = inputs(prior, count, dtype)
     calls = Calls(prior.denoiser.network)
     images = prior.decode(z, c, noise)
     images.square().sum().backward()
@@ -82,6 +83,25 @@ def test_fast_and_memory_bounded_gradients_are_equal(skip):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("skip", ["x0", "mean", "none"])
+def test_gradients_with_some_steps_kept_are_equal_to_1e_6(skip):
+    def found(plan):
+        prior = small.in_double(small.prior(skip=skip, steps=4))
+        prior.plan = plan
+        return gradients(prior, dtype=torch.float64)[:3]
+
+    kept = found(Plan("mixed", chunk=2, decoder_chunk=1, kept_steps=7))  # of 3 images: 2, 3 steps
+    for one, other in zip(found(Plan("fast")), kept, strict=True):
+        assert (one - other).norm() < 1e-6 * one.norm()
+
+
+def test_steps_that_are_kept_run_once_and_the_others_twice():
+    prior = small.prior(steps=4, guidance=3.0)
+    prior.plan = Plan("mixed", chunk=2, decoder_chunk=3, kept_steps=7)
+    *_, calls = gradients(prior)
+    assert calls.forwards == (2 * 4 * 3 - 7) * 2 == (prior.plan.sweeps(3, 4) - 1) * 4 * 3 * 2
+
+
 @pytest.mark.parametrize("skip", ["x0", "mean"])
 @pytest.mark.parametrize("memory", ["fast", "low"])
 def test_conditions_alone_can_be_learned(memory, skip):
@@ -94,10 +114,7 @@ def test_conditions_alone_can_be_learned(memory, skip):
 
 
 def test_gradients_of_z_and_c_agree_with_finite_differences():
-    prior = small.prior(steps=2, guidance=2.0)
-    prior.autoencoder.autoencoder.double()
-    prior.denoiser.network.double()
-    prior.denoiser.null = prior.denoiser.null.double()
+    prior = small.in_double(small.prior(steps=2, guidance=2.0))
     z, c, noise = inputs(prior, count=1, dtype=torch.float64)
     assert torch.autograd.gradcheck(
         lambda z, c: prior.denoise(z, c, noise), (z, c), atol=1e-5, nondet_tol=1e-9, fast_mode=True

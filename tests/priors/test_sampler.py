@@ -26,7 +26,7 @@ def draw(*keys, count=2):
     return torch.randn(count, 2, 3, 3, dtype=torch.float64, generator=source)
 
 
-def decode(predict, z, noise, schedule, *, skip, clean=None, memory="fast"):
+def decode(predict, z, noise, schedule, *, skip, clean=None, kept=None):
     """As LD3M: z noised to the last timestep, and denoised with a skip."""
     x, count = noised(z, noise, schedule), len(schedule.timesteps)
     guides = {"x0": [x0_skip(z if clean is None else clean, count)], "mean": [mean_skip(x, count)]}
@@ -36,7 +36,7 @@ def decode(predict, z, noise, schedule, *, skip, clean=None, memory="fast"):
         schedule,
         start=int(skip == "mean"),
         guides=guides.get(skip, []),
-        memory=memory,
+        kept=kept,
     )
 
 
