@@ -35,19 +35,25 @@ class Command(NamedTuple):
 COMMANDS = {
     "distill": Command("latentdc.distill", "prune, distil and evaluate a recipe", True),
     "sweep": Command(
-        "latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe"
+        "latentdc.sweep.__main__", "a table of runs over a grid of changes to a recipe", True
     ),
-    "prune": Command("latentdc.prune.__main__", "choose and save the core set of a recipe"),
+    "prune": Command("latentdc.prune.__main__", "choose and save the core set of a recipe", True),
     "experts": Command(
         "latentdc.experts.__main__", "train the experts that trajectory matching follows", True
     ),
-    "evaluate": Command("latentdc.evaluate.__main__", "score a synthetic set under a protocol"),
-    "measure": Command("latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set"),
+    "evaluate": Command(
+        "latentdc.evaluate.__main__", "score a synthetic set under a protocol", True
+    ),
+    "measure": Command(
+        "latentdc.metrics.__main__", "storage, entropy, diversity and KID of a set", True
+    ),
     "compare": Command(
         "latentdc.results.__main__", "tables and a picture of any number of results"
     ),
     "report": Command("latentdc.report.__main__", "one HTML page of any runs"),
-    "train-prior": Command("latentdc.priors.train", "train a small latent diffusion prior"),
+    "train-prior": Command(
+        "latentdc.priors.train.__main__", "train a small latent diffusion prior", True
+    ),
     "convert-prior": Command(
         "latentdc.priors.convert.__main__", "make a prior of a CompVis checkpoint"
     ),
@@ -153,7 +159,12 @@ def parse(words: Sequence[str]) -> tuple[_Module, argparse.Namespace]:
     if name not in COMMANDS:
         hint = nearest(name, COMMANDS)
         raise InputError(f"unknown command {name!r}{hint}; known: {', '.join(COMMANDS)}.")
-    return complete(commands[name], name), commands[name].parse(rest)
+    module, options = complete(commands[name], name), commands[name].parse(rest)
+    if COMMANDS[name].dry_run and not (options.dry_run or getattr(options, "print_config", False)):
+        for key in ("device_memory", "tflops"):
+            if getattr(options, key) is not None:
+                raise InputError(f"--{key.replace('_', '-')} is of a dry run; add --dry-run.")
+    return module, options
 
 
 def whole_parser() -> tuple[Parser, dict[str, Parser]]:
@@ -185,10 +196,49 @@ def complete(parser: Parser, name: str) -> _Module:
     module = cast(_Module, import_module(COMMANDS[name].module))
     module.arguments(parser)
     if COMMANDS[name].dry_run:
-        parser.add_argument(
-            "--dry-run", action="store_true", help="print what it would do and cost; do nothing"
-        )
+        _dry_run(parser)
     return module
+
+
+def _dry_run(parser: Parser) -> None:
+    """Add what a command that takes minutes has."""
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what it would do and cost; do nothing"
+    )
+    parser.add_argument(
+        "--device-memory", type=_bytes, metavar="SIZE", help="plan a dry run for it, such as 80GB"
+    )
+    parser.add_argument(
+        "--tflops",
+        type=_positive,
+        metavar="RATE",
+        help="tell a dry run's hours at so many 10^12 operations a second of each process",
+    )
+
+
+def _positive(text: str) -> float:
+    """A positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a positive number such as 400, got {text!r}")
+    return value
+
+
+def _bytes(text: str) -> float:
+    """A size with its unit."""
+    for unit, size in (("GB", 1e9), ("GiB", 2.0**30), ("TB", 1e12), ("MB", 1e6)):
+        if text.endswith(unit):
+            return _positive(text.removesuffix(unit)) * size
+    raise argparse.ArgumentTypeError(f"a size such as 80GB or 80GiB, got {text!r}")
+
+
+def show(text: str) -> None:
+    """Print a result, on the main process."""
+    if ranks.rank() == 0:
+        print(text)
 
 
 class _Completion(argparse.Action):

@@ -1,6 +1,6 @@
 """The main job: `accelerate launch -m latentdc.distill recipes/digits_ipc1.yaml [key=value]`."""
 
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 
 from latentdc import cli, ranks
 from latentdc.evaluate.loading import recipe_protocol
@@ -16,32 +16,15 @@ def arguments(parser: cli.Parser) -> None:
     """Those of the command."""
     parser.description = "Prune, distil and evaluate as a recipe says."
     cli.recipe_arguments(parser, Recipe)
-    parser.add_argument(
-        "--device-memory", type=_bytes, metavar="SIZE", help="plan a dry run for it, such as 80GB"
-    )
-    parser.add_argument(
-        "--tflops",
-        type=_positive,
-        metavar="RATE",
-        help="tell a dry run's hours at so many 10^12 operations a second of each process",
-    )
 
 
 def run(options: Namespace) -> None:
     """Prune, distil and evaluate as a recipe says, or say what that would take."""
     recipe, name = cli.read_recipe(Recipe, options, check)
-    for key in ("device_memory", "tflops"):
-        require(
-            options.dry_run or getattr(options, key) is None,
-            f"--{key.replace('_', '-')} is of a dry run; add --dry-run.",
-        )
     if options.dry_run:
         from latentdc.cost import Hardware, describe
 
-        processes = recipe.processes or ranks.processes()
-        text = describe(recipe, Hardware(processes, options.device_memory, options.tflops))
-        if ranks.rank() == 0:
-            print(text)
+        cli.show(describe(recipe, Hardware.of(options, recipe.processes)))
         return
     folder = cli.run_folder(recipe.output, name)
     check_folder(recipe, folder)
@@ -52,25 +35,6 @@ def run(options: Namespace) -> None:
         run_recipe(recipe, name, folder)
         if ranks.rank() == 0:
             print(f"report: {write(folder / NAME, [folder])}")
-
-
-def _positive(text: str) -> float:
-    """A positive number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"a positive number such as 400, got {text!r}")
-    return value
-
-
-def _bytes(text: str) -> float:
-    """A size with its unit."""
-    for unit, size in (("GB", 1e9), ("GiB", 2.0**30), ("TB", 1e12), ("MB", 1e6)):
-        if text.endswith(unit):
-            return _positive(text.removesuffix(unit)) * size
-    raise ArgumentTypeError(f"a size such as 80GB or 80GiB, got {text!r}")
 
 
 def check(recipe: Recipe) -> None:

@@ -18,13 +18,27 @@ DRAWN = ("random", "coreset")  # rows with other images for each seed
 
 
 def evaluating(recipe: Recipe, size: Sizes) -> tuple[list[Stage], dict[str, str]]:
-    """A stage of each student over all rows, those of teachers before them, and a line of rows."""
+    """`evaluating_rows` of a recipe's own rows and protocol."""
     rows, images = recipe.evaluate.rows, size.classes * recipe.ipc
     if not rows:
         return [], {"rows": "none are evaluated"}
-    protocol = recipe_protocol(recipe.evaluate).resolve(images, size.classes)
     of_row = {"kept": size.kept, "full": size.train}
     counts: dict[str, int] = {row: of_row.get(row, images) for row in rows}
+    return evaluating_rows(recipe_protocol(recipe.evaluate), images, counts, size)
+
+
+def evaluating_rows(
+    protocol: EvalProtocol, images: int, counts: dict[str, int], size: Sizes
+) -> tuple[list[Stage], dict[str, str]]:
+    """A stage of each student over all rows, those of teachers before them, and a line of rows.
+
+    Args:
+        protocol: of the trainings.
+        images: of the sets that it is scaled by.
+        counts: images of each row.
+        size: of the real data.
+    """
+    protocol = protocol.resolve(images, size.classes)
     stages, labelling = _labelling(protocol, counts, size)
     row_work = dict.fromkeys(counts, 0.0)
     for name in protocol.students:
@@ -42,7 +56,7 @@ def evaluating(recipe: Recipe, size: Sizes) -> tuple[list[Stage], dict[str, str]
             Stage(
                 f"evaluating {name}",
                 sum(each),
-                f"{protocol.seeds} seeds of {len(rows)} rows, each trained on {seen_by} images "
+                f"{protocol.seeds} seeds of {len(counts)} rows, each trained on {seen_by} images "
                 f"and tested on {size.test:,}",
                 memory=network.trained(batch, optimizer=protocol.optimizer),
             )

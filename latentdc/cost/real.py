@@ -119,18 +119,21 @@ def _asks_classifier(recipe: Recipe) -> bool:
     return recipe.method.kind == "rded"
 
 
-def experts(recipe: Recipe, size: Sizes) -> Stage | None:
+def followed_experts(recipe: Recipe, size: Sizes) -> Stage | None:
     """The experts that trajectory matching follows, on the core set; None without."""
-    if not recipe.follows_experts:
-        return None
+    return experts(recipe, size, recipe.experts.count) if recipe.follows_experts else None
+
+
+def experts(recipe: Recipe, size: Sizes, count: int) -> Stage:
+    """So many experts."""
     settings, network = recipe.experts, recipe.objective.network
     one = student(network, size.classes, size.side)
     each = expert_bytes(settings, network, size.classes, size.side)
     return Stage(
         "experts",
-        TRAINED * one.forward * size.kept * settings.epochs * settings.count,
-        f"{settings.count} of {network} in {settings.epochs} epochs on {size.kept:,} images, by "
+        TRAINED * one.forward * size.kept * settings.epochs * count,
+        f"{count} of {network} in {settings.epochs} epochs on {size.kept:,} images, by "
         "latentdc experts, unless they are there",
-        disk={"experts": settings.count * each},
+        disk={"experts": count * each},
         memory=one.trained(settings.batch),
     )

@@ -1,8 +1,10 @@
 """The stages of a whole recipe, in their order, and the text of a dry run."""
 
+from collections.abc import Mapping, Sequence
+
 from latentdc.cost.evaluation import evaluating
 from latentdc.cost.matching import matching_costs
-from latentdc.cost.real import experts, opening, real_classifier, scoring
+from latentdc.cost.real import followed_experts, opening, real_classifier, scoring
 from latentdc.cost.sampling import sampling_costs
 from latentdc.cost.stages import SETS, Hardware, Sizes, Stage
 from latentdc.data.open import class_count, kept_size
@@ -35,17 +37,22 @@ def describe(recipe: Recipe, hardware: Hardware | None = None) -> str:
     """
     hardware = hardware or Hardware()
     found, lines = _counted(recipe, hardware)
-    lines |= {stage.name: stage.line() for stage in found}
-    return aligned(lines | _totals(found, hardware))
+    return summary(lines, found, hardware)
+
+
+def summary(lines: Mapping[str, str], found: Sequence[Stage], hardware: Hardware) -> str:
+    """Lines of `quantity: value`: some that are known, one of each stage, and those of all."""
+    of_stages = {stage.name: stage.line() for stage in found}
+    return aligned({**lines, **of_stages, **_totals(found, hardware)})
 
 
 def _counted(recipe: Recipe, hardware: Hardware) -> tuple[list[Stage], dict[str, str]]:
     """The stages, and lines about the data, the method and the rows."""
-    sizes, lines = _sizes(recipe)
+    sizes, lines = sizes_of(recipe)
     prior, classes = _prior(recipe), class_count(recipe.data)
     found: list[Stage] = []
     if sizes is not None:
-        asked = [f(recipe, sizes) for f in (opening, scoring, experts, real_classifier)]
+        asked = [f(recipe, sizes) for f in (opening, scoring, followed_experts, real_classifier)]
         found += [stage for stage in asked if stage is not None]
     known = prior is not None and classes is not None
     if isinstance(prior, DiffusionPrior) and recipe.samples and sizes is not None:
@@ -78,7 +85,7 @@ def _other_method(recipe: Recipe, sizes: Sizes | None, known: bool) -> Stage:
     return Stage("distilling", 0, f"{kind} has no further networks", {SETS: images})
 
 
-def _sizes(recipe: Recipe) -> tuple[Sizes | None, dict[str, str]]:
+def sizes_of(recipe: Recipe) -> tuple[Sizes | None, dict[str, str]]:
     """Of the real images, and lines about them; None before a download."""
     data, size = recipe.data, kept_size(recipe.data)
     images = data.kind == "images"
@@ -114,7 +121,7 @@ def _prior(recipe: Recipe) -> Prior | None:
         return None
 
 
-def _totals(found: list[Stage], hardware: Hardware) -> dict[str, str]:
+def _totals(found: Sequence[Stage], hardware: Hardware) -> dict[str, str]:
     """Work, disk and memory of all stages, and hours where a rate is given."""
     work = sum(stage.work or 0 for stage in found)
     least = "at least " * (not found or any(stage.work is None for stage in found))

@@ -7,6 +7,7 @@ network counts as three forward passes, a gradient at frozen weights as two. Wha
 """
 
 import math
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 
+from latentdc import ranks
 from latentdc.errors import InputError
 from latentdc.estimates import in_bytes, in_work, multiply_adds
 from latentdc.networks.build import build_network, outline
@@ -148,3 +150,8 @@ class Hardware:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"Hardware({name}=...) is a positive number, got {value}.")
+
+    @classmethod
+    def of(cls, options: Namespace, processes: int | None = None) -> "Hardware":
+        """What a command is told; a recipe without `processes` has those that were started."""
+        return cls(processes or ranks.processes(), options.device_memory, options.tflops)

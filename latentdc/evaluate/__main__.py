@@ -12,11 +12,11 @@ from pathlib import Path
 
 from latentdc import cli, config
 from latentdc.errors import InputError
-from latentdc.evaluate.commands import output_folder, read_sets, set_arguments
+from latentdc.evaluate.commands import known_images, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import changes_for, check_names, protocol_words, recipe_protocol
 from latentdc.io import locked
 from latentdc.ranks import say
-from latentdc.recipe import Recipe
+from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.open import Place
 
@@ -66,6 +66,15 @@ def run(options: argparse.Namespace) -> None:
         override.startswith("data.source=") for override in overrides
     ):
         say("note", f"test data: {recipe.data.source}, by the set's own recipe")
+    if options.dry_run:
+        from latentdc.cost.commands import describe_evaluation
+        from latentdc.cost.stages import Hardware
+
+        counts = {name: known_images(p, recipe) for name, p in zip(sets, places, strict=True)}
+        rows = [row for row in dict.fromkeys(["random", *recipe.evaluate.rows]) if row in BASELINES]
+        hardware = Hardware.of(options, recipe.processes)
+        cli.show(describe_evaluation(recipe, protocols, counts, rows, hardware))
+        return
     labels = None if options.labels is None else Path(options.labels)
     output = output_folder(places, options.output)
     with locked(output):

@@ -11,6 +11,7 @@ from latentdc.cli import Parser
 from latentdc.errors import InputError
 from latentdc.recipe import Recipe
 from latentdc.recipe.own import is_own, refuse_names
+from latentdc.synthetic import folder as layout
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.open import Place, find
 
@@ -81,6 +82,27 @@ def _refuse_code(recipe: Recipe, place: str, given: Sequence[str]) -> None:
                 f"evaluate.changes in {where} names code, {code[0]}, which is not imported from "
                 "what others share; if it is yours, write evaluate.changes=... yourself."
             )
+
+
+def known_images(place: Place, recipe: Recipe) -> int | None:
+    """How many images a set has; None of one made elsewhere, unless `--ipc` says it.
+
+    Raises:
+        InputError: damaged rows.
+    """
+    if place.kind is not None:
+        from latentdc.data.open import class_count
+
+        classes = class_count(recipe.data)
+        return None if place.ipc is None or classes is None else place.ipc * classes
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_metadata
+
+    path = place.path if place.is_core else place.path / layout.ROWS
+    try:
+        return int(read_metadata(path).num_rows)
+    except ArrowException as error:
+        raise InputError(f"cannot read {path}: {error}.") from error
 
 
 def output_folder(places: Sequence[Place], given: str | None) -> Path:

@@ -6,7 +6,7 @@ Imports no torch before the recipe is checked.
 from argparse import Namespace
 from pathlib import Path
 
-from latentdc import cli, ranks
+from latentdc import cli
 from latentdc.errors import InputError
 from latentdc.io import locked, require_writable
 from latentdc.recipe import Recipe
@@ -36,9 +36,13 @@ def run(options: Namespace) -> None:
         recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
     )
     if options.dry_run:
-        text = _describe(recipe, folder)
-        if ranks.rank() == 0:
-            print(text)
+        from latentdc.cost.commands import describe_experts
+        from latentdc.cost.stages import Hardware
+        from latentdc.experts.files import missing_experts
+
+        lacking = len(missing_experts(folder, recipe.experts.count))
+        hardware = Hardware.of(options, recipe.processes)
+        cli.show(describe_experts(recipe, str(folder), lacking, hardware))
         return
     require_writable(folder, "objective.trajectory.experts")
     if buffer_files(folder):
@@ -128,41 +132,6 @@ def _train(recipe: Recipe, folder: Path) -> None:
     if accelerator.is_main_process:
         print(f"experts: {folder}")
     accelerator.end_training()
-
-
-def _describe(recipe: Recipe, folder: Path) -> str:
-    """What the training would take, in lines of `quantity: value`, without decoding or weights."""
-    import torch
-
-    from latentdc.data.open import kept_size
-    from latentdc.estimates import UNKNOWN, aligned, multiply_adds
-    from latentdc.experts.files import missing_experts
-    from latentdc.experts.training import expert_bytes
-    from latentdc.networks.build import outline
-
-    settings, network = recipe.experts, recipe.objective.network
-    size = kept_size(recipe.data)
-    lacking = len(missing_experts(folder, settings.count))
-    lines = {
-        "folder": str(folder),
-        "experts": f"{lacking} of {settings.count} to train, {network}, {settings.epochs} epochs",
-    }
-    if size is None:
-        return aligned(lines | {"disk": UNKNOWN, "work": UNKNOWN})
-    images = recipe.prune.expected(size.train, size.classes)
-    each = expert_bytes(settings, network, size.classes, recipe.data.resolution)
-    student = outline(network, num_classes=size.classes, resolution=recipe.data.resolution)
-    image = torch.empty(1, 3, recipe.data.resolution, recipe.data.resolution, device="meta")
-    forward = multiply_adds(lambda: student(image))
-    work = 3 * forward * images * settings.epochs  # a step is three forward passes
-    return aligned(
-        lines
-        | {
-            "core set": f"about {images:,} images",
-            "disk": f"{each:,} bytes each, {lacking * each:,} in all, {settings.dtype}",
-            "work": f"{work / 1e12:,.3g} TMAC each, {lacking * work / 1e12:,.3g} in all",
-        }
-    )
 
 
 main = cli.entry("experts")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from latentdc import cli
 from latentdc.errors import InputError
-from latentdc.evaluate.commands import output_folder, read_sets, set_arguments
+from latentdc.evaluate.commands import known_images, output_folder, read_sets, set_arguments
+from latentdc.evaluate.loading import recipe_protocol
 from latentdc.io import locked
 from latentdc.recipe.data import require_images
 from latentdc.recipe.labels import Teacher
@@ -57,6 +58,21 @@ def run(options: argparse.Namespace) -> None:
     network = _network(options)
     if network is not None:
         network.check_size(recipe.data.resolution)
+    if options.dry_run:
+        from latentdc.cost.commands import describe_measuring
+        from latentdc.cost.stages import Hardware
+
+        text = describe_measuring(
+            recipe,
+            recipe_protocol(recipe.evaluate),
+            known_images(place, recipe),
+            network,
+            Hardware.of(options),
+            redundancy=options.redundancy,
+            others=[name for name in ("lpips", "kid") if getattr(options, name)],
+        )
+        cli.show(text)
+        return
     from latentdc.metrics.measure import NAME, Wanted, measure_saved, to_text
 
     wanted = Wanted(network, options.lpips, options.kid, options.redundancy)

@@ -75,7 +75,7 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
         with draws.global_draws(recipe.seed, "autoencoder"):
             autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.resolution).to(device)
     else:
-        start = _starting_prior(recipe, recipe.start, device)
+        start = starting_prior(recipe, recipe.start, device)
         autoencoder = start.autoencoder.autoencoder
         labels = match_classes(train.class_names, start)[labels]
     config.claim(
@@ -114,7 +114,7 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
     print(f"prior: {folder / 'prior'}")
 
 
-def _starting_prior(recipe: PriorRecipe, weights: str, device: torch.device) -> DiffusionPrior:
+def starting_prior(recipe: PriorRecipe, weights: str, device: torch.device) -> DiffusionPrior:
     """The prior to fine-tune, in whole.
 
     Raises:

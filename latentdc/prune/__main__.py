@@ -37,6 +37,14 @@ def arguments(parser: cli.Parser) -> None:
 def run(options: Namespace) -> None:
     """Score, choose and save."""
     recipe, name = cli.read_recipe(Recipe, options, lambda recipe: _check(recipe, options))
+    if options.dry_run:
+        from latentdc.cost.commands import describe_pruning
+        from latentdc.cost.stages import Hardware
+
+        scored = recipe.prune if options.report is None else _reported(recipe.prune)
+        hardware = Hardware.of(options, recipe.processes)
+        cli.show(describe_pruning(replace(recipe, prune=scored), hardware))
+        return
     if options.report is not None:
         require_writable(options.report, "--report")
     folder = cli.run_folder(recipe.output, name)

@@ -58,8 +58,20 @@ def run(options: argparse.Namespace) -> None:
             print(f"{'/'.join(point)}: {' '.join(sweep.changes(point))}")
         print(f"{len(wanted)} cells")
         return
-    folder = cli.run_folder(next(iter(cells.values())).output, stem)
-    for point in set(shared_runs(cells, folder).values()):
+    first = next(iter(cells.values()))
+    folder = cli.run_folder(first.output, stem)
+    runs = shared_runs(cells, folder)
+    if options.dry_run:
+        from latentdc.cost.commands import describe_sweep
+        from latentdc.cost.stages import Hardware
+        from latentdc.sweep.run import is_finished
+
+        points = dict.fromkeys(runs[point] for point in wanted)
+        missing = [cells[p] for p in points if not is_finished(cells[p], cell_folder(folder, p))]
+        done, hardware = len(points) - len(missing), Hardware.of(options, first.processes)
+        cli.show(describe_sweep(missing, done, len(wanted), hardware))
+        return
+    for point in set(runs.values()):
         check_folder(cells[point], cell_folder(folder, point))
     given = [sweep.recipe, *sweep.overrides, *options.overrides]
     words = {point: [*given, *sweep.changes(point)] for point in cells}

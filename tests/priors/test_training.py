@@ -22,7 +22,7 @@ from latentdc.priors.small import (
     inversion_term,
     minimax_terms,
 )
-from latentdc.priors.train import main
+from latentdc.priors.train.__main__ import main
 from latentdc.priors.training import prior_card, reconstruction_psnr, train_network
 from latentdc.recipe import Data
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining

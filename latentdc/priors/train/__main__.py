@@ -29,6 +29,12 @@ def run(options: Namespace) -> None:
         options.overrides.append(f"start={options.start}")
     recipe, name = cli.read_recipe(PriorRecipe, options)
     cli.one_process("latentdc train-prior")
+    if options.dry_run:
+        from latentdc.cost.prior_training import describe_prior
+        from latentdc.cost.stages import Hardware
+
+        cli.show(describe_prior(recipe, Hardware.of(options)))
+        return
     words = ["python -m latentdc.priors.train", options.recipe]
     words += [word for word in options.overrides if not word.startswith(LOCAL)]
     folder = cli.run_folder(recipe.output, f"priors/{name}")

@@ -1,0 +1,100 @@
+"""What training a small prior takes: an autoencoder, its latents, a UNet on them, a sample grid."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from latentdc.cost.recipe import summary
+from latentdc.cost.stages import TRAINED, Hardware, Stage
+from latentdc.data.open import class_count, kept_size
+from latentdc.estimates import UNKNOWN, multiply_adds
+from latentdc.priors.denoisers import UNetDenoiser
+from latentdc.priors.memory import kept_bytes
+from latentdc.priors.small import build_autoencoder, build_unet
+from latentdc.priors.training import GRID_GUIDANCE, GRID_STEPS, PER_CLASS, starting_prior
+from latentdc.recipe.prior_training import PriorRecipe
+
+STATE = 4 * 4  # bytes of a number: itself, its average and two moments of AdamW
+
+
+@dataclass(frozen=True)
+class Network:
+    """What one image or latent takes, of a network without weights."""
+
+    forward: float
+    encode: float
+    activations: float
+    weights: int
+
+
+def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
+    """Lines of `quantity: value` for the training of a prior.
+
+    Raises:
+        InputError: a prior to start from that does not exist, or channels that do not fit.
+    """
+    data, size, classes = recipe.data, kept_size(recipe.data), class_count(recipe.data)
+    lines = {"data": f"{data.source}, {data.resolution} px"}
+    images = None if size is None else size.train * (1 + recipe.flip)
+    lines["training images"] = UNKNOWN if size is None else f"{size.train:,}"
+    first, second = _networks(recipe, classes or 1)
+    found = []
+    for name, network, spec in (
+        ("autoencoder", first, recipe.autoencoder),
+        ("UNet", second, recipe.unet),
+    ):
+        if name == "autoencoder" and recipe.start is not None:
+            continue
+        passes = 2 if name == "UNet" and recipe.unet.terms.inversion else 1
+        work = TRAINED * passes * spec.steps * spec.batch * network.forward
+        memory = STATE * network.weights + spec.batch * network.activations
+        told = f"{network.weights:,} parameters, {spec.steps:,} steps of {spec.batch}"
+        state = {f"state of the {name}": 2 * STATE * network.weights}  # and the next one
+        found.append(Stage(f"training {name}", work, told, state, memory))
+    encoding = None if images is None else images * first.encode
+    told = UNKNOWN if images is None else f"{images:,} images"
+    found.insert(-1, Stage("encoding", encoding, told))
+    samples = (classes or 0) * PER_CLASS
+    work = samples * (GRID_STEPS * 2 * second.forward + first.forward - first.encode)
+    told = f"{samples:,} images in {GRID_STEPS} steps with guidance {GRID_GUIDANCE:g}"
+    prior = {"prior": 2.0 * (first.weights + second.weights)}
+    found.append(Stage("samples", None if classes is None else work, told, prior))
+    return summary(lines, found, hardware)
+
+
+def _networks(recipe: PriorRecipe, classes: int) -> tuple[Network, Network]:
+    """The autoencoder on one image, the UNet on one latent."""
+    side = recipe.data.resolution
+    if recipe.start is None:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            space = build_autoencoder(recipe.autoencoder, side)
+            small = side // 2 ** (len(recipe.autoencoder.channels) - 1)
+            shape = (recipe.autoencoder.latent_channels, small, small)
+            names = [str(label) for label in range(classes)]
+            unet, embedding = build_unet(recipe.unet, shape, names)
+    else:
+        start = starting_prior(recipe, recipe.start, torch.device("meta"))
+        assert isinstance(start.denoiser, UNetDenoiser)
+        space, shape = start.autoencoder.autoencoder, start.latent_shape
+        unet, embedding = start.denoiser.network, start.denoiser.embedding
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        two, one = (torch.zeros(n, 3, side, side) for n in (2, 1))
+        z, pair = torch.zeros(1, *shape), torch.zeros(2, *shape)
+        label, time = torch.zeros(1, dtype=torch.long), torch.zeros(1)
+        encode = multiply_adds(lambda: space.encode(one))
+        whole = encode + multiply_adds(lambda: space.decode(z))
+        kept = kept_bytes(lambda: space.decode(space.encode(two).latent_dist.mean)) / 2
+        first = Network(whole, encode, kept, _count(space))
+
+        def denoise(x: torch.Tensor, labels: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+            told: torch.Tensor = unet(x, times, encoder_hidden_states=embedding(labels)).sample
+            return told
+
+        forward = multiply_adds(lambda: denoise(z, label, time))
+        kept = kept_bytes(lambda: denoise(pair, label.repeat(2), time.repeat(2))) / 2
+    return first, Network(forward, 0.0, kept, _count(unet) + _count(embedding))
+
+
+def _count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())

@@ -1,0 +1,1 @@
+"""`python -m latentdc.priors.train RECIPE`: the command `latentdc train-prior`."""

@@ -1,0 +1,147 @@
+"""`--dry-run` of the commands over parts of a run, against their work written out."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from latentdc import cli, config
+from latentdc.cost import Hardware, stages
+from latentdc.cost.commands import describe_sweep
+from latentdc.prune.coreset import Coreset
+from latentdc.recipe import Recipe
+from latentdc.recipe.prior_training import PriorRecipe, Terms, UNetTraining
+from latentdc.synthetic import SyntheticSet
+from tests.cost.test_stages import CLASSES, CONVNET, PIXEL, TEST, TRAIN, of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch, capsys):
+    """Lines of a dry run by quantity, and nothing is written by it."""
+    monkeypatch.chdir(tmp_path)
+    recipe = replace(PIXEL, data=replace(PIXEL.data, cache=str(tmp_path / "cache")))
+    config.save(recipe, tmp_path / "mine.yaml")
+
+    def run(command: str, *words: str) -> dict[str, str]:
+        before = sorted(tmp_path.rglob("*"))
+        cli.main([command, *words, "--dry-run"])
+        assert sorted(tmp_path.rglob("*")) == before
+        lines = capsys.readouterr().out.splitlines()
+        return {name: text.strip() for name, text in (line.split(":", 1) for line in lines)}
+
+    return run
+
+
+def work(text: str) -> float:
+    """Multiply-adds that a line begins with."""
+    number, unit = re.match(r"([\d.e+-]+) (\w*)MAC", text).groups()
+    return float(number) * 1000.0 ** ["", "k", "M", "G", "T", "P"].index(unit)
+
+
+def test_pruning_is_counted_as_in_a_run(told):
+    words = ["prune.keep=0.5", "prune.score=el2n", "prune.scorer.network=convnet3@8"]
+    lines = told("prune", "mine.yaml", *words)
+    assert lines["scoring"] == of(config.load(Recipe, Path("mine.yaml"), words))["scoring"].line()
+    assert {*lines} >= {"opening", "total work", "disk"} and "evaluating convnet3@8" not in lines
+    assert told("prune", "mine.yaml")["scoring"].startswith("0 MAC (all images are kept)")
+    # the report scores although all images are kept
+    report = told("prune", "mine.yaml", "--report", "out", "prune.scorer.network=convnet3@8")
+    assert work(report["scoring"]) > 0
+
+
+def saved_set(folder: Path, ipc: int) -> None:
+    labels = torch.arange(CLASSES).repeat_interleave(ipc)
+    images = torch.zeros(len(labels), 3, 8, 8, dtype=torch.uint8)
+    names = tuple(str(digit) for digit in range(CLASSES))
+    SyntheticSet(images, labels, names).save_pretrained(folder)
+
+
+def test_an_evaluation_counts_the_images_that_the_set_has(told, tmp_path):
+    saved_set(tmp_path / "set", 2)
+    lines = told("evaluate", "set", "--recipe", "mine.yaml")
+    line = lines["evaluating convnet3@8, 20 images"]
+    assert work(line) == pytest.approx(2 * 2 * (3 * 10 * 20 + TEST) * CONVNET, rel=0.01)
+    assert "2 seeds of 2 rows, each trained on 200 images and tested on 360" in line
+    saved_set(tmp_path / "other", 4)
+    both = told("evaluate", "set", "other", "--recipe", "mine.yaml", "evaluate.rows=[random,full]")
+    small, large = (both[f"evaluating convnet3@8, {count} images"] for count in (20, 40))
+    assert "of 3 rows" in small and "of 2 rows" in large, "all real images are trained on once"
+
+
+def test_of_a_set_of_others_ipc_says_how_many_images_it_has(told, tmp_path):
+    torch.save({"images": torch.zeros(20, 3, 8, 8), "labels": torch.arange(20) % 10}, "set.pt")
+    lines = told("evaluate", "set.pt", "--recipe", "mine.yaml")
+    assert lines["evaluating"] == "unknown (images of set.pt are counted as it is read)"
+    assert "evaluating convnet3@8, 10 images" in told(
+        "evaluate", "set.pt", "--recipe", "mine.yaml", "--ipc", "1"
+    )
+
+
+def test_damaged_rows_are_one_line(told, tmp_path, capsys):
+    (tmp_path / "coreset.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(SystemExit) as end:
+        told("evaluate", "coreset.parquet", "--recipe", "mine.yaml")
+    line = capsys.readouterr().err
+    assert end.value.code == 2 and "cannot read coreset.parquet: " in line.replace("./", "")
+    assert Coreset is not None and line.count("\n") == 1
+
+
+def test_measuring_counts_the_network_and_the_students_of_increments(told, tmp_path):
+    saved_set(tmp_path / "set", 4)
+    words = ["set", "--recipe", "mine.yaml", "--network", "convnet3@8", "--epochs", "3"]
+    lines = told("measure", *words, "--redundancy", "2", "--kid")
+    looked = TEST + 2 * 40
+    expected = (3 * 3 * TRAIN + looked) * CONVNET
+    assert work(lines["network"]) == pytest.approx(expected, rel=0.01)
+    expected = 2 * 2 * (3 * 10 * 20 + 2 * 20) * CONVNET
+    assert work(lines["redundancy"]) == pytest.approx(expected, rel=0.01)
+    assert lines["kid"].startswith("unknown") and lines["total work"].startswith("at least")
+
+
+def test_a_prior_costs_its_steps_and_has_the_parameters_of_its_card(told):
+    lines = told("train-prior", str(ROOT / "recipes/priors/digits.yaml"))
+    facts = json.loads((ROOT / "assets/priors/digits/training.json").read_text())
+    autoencoder, unet, embedding = facts["parameters"]
+    first, second = lines["training autoencoder"], lines["training UNet"]
+    assert f"({autoencoder:,} parameters, {facts['steps'][0]:,} steps" in first
+    assert f"({unet + embedding:,} parameters, {facts['steps'][1]:,} steps" in second
+    assert lines["encoding"].endswith("(1,437 images)")
+
+
+def test_a_prior_that_goes_on_trains_no_autoencoder_and_a_term_doubles_the_unet(told, tmp_path):
+    config.save(PriorRecipe(data=replace(PIXEL.data, resolution=16)), tmp_path / "prior.yaml")
+    plain = told("train-prior", "prior.yaml")
+    more = told("train-prior", "prior.yaml", "unet.terms.inversion=0.1")
+    assert UNetTraining().terms == Terms()
+    ratio = work(more["training UNet"]) / work(plain["training UNet"])
+    assert ratio == pytest.approx(2, rel=0.02)
+    further = told("train-prior", "prior.yaml", "--from", "digits")
+    assert "training autoencoder" not in further and "training UNet" in further
+
+
+def test_a_sweep_counts_each_missing_run_and_what_they_share_once(told, tmp_path):
+    (tmp_path / "grid.yaml").write_text(
+        "recipe: mine.yaml\naxes:\n  ipc:\n    one: [ipc=1]\n    two: [ipc=2]\n"
+    )
+    lines = told("sweep", "grid.yaml")
+    assert lines["cells"] == "2, which are 2 runs; 0 of them are finished"
+    cells = [config.load(Recipe, tmp_path / "mine.yaml", [f"ipc={n}"]) for n in (1, 2)]
+    name = "evaluating convnet3@8"
+    each = [{stage.name: stage for stage in stages(cell)} for cell in cells]
+    assert work(lines[name]) == pytest.approx(sum(one[name].work for one in each), rel=0.01)
+    assert lines["opening"] == each[0]["opening"].line()
+    only = told("sweep", "grid.yaml", "--only", "ipc=two")
+    assert only["cells"].startswith("1, which") and only[name] == each[1][name].line()
+    assert "none is missing" in describe_sweep([], 2, 2, Hardware())
+
+
+def test_every_command_that_takes_minutes_has_a_dry_run():
+    names = {name for name, command in cli.COMMANDS.items() if command.dry_run}
+    assert names == {
+        *("distill", "sweep", "prune", "experts", "evaluate", "measure", "train-prior"),
+    }
