@@ -10,6 +10,7 @@ from dataclasses import asdict, fields, replace
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from latentdc import runtime
@@ -21,10 +22,10 @@ from latentdc.priors.base import Prior
 from latentdc.priors.memory import Plan, Planned, choose_plan, describe_plan, free_bytes
 from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
 from latentdc.ranks import say
-from latentdc.runtime import gather_rows
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 AT_ONCE = 16  # images of a process that are decoded together, but at least one class
+BLOCK = 64 * 2**20  # bytes that a process exchanges at once, but at least what is decoded together
 SHOWN = (20, 10)  # classes of a picture, and images of each
 
 
@@ -164,6 +165,8 @@ def gather_classes(
 ) -> None:
     """Fill `target` with what `make` gives for every process's classes, some classes at a time.
 
+    They are exchanged in blocks of many classes, because each exchange waits for all processes.
+
     Args:
         latents: of the classes that this process owns.
         make: latents of n classes -> (n, ipc, ...).
@@ -171,15 +174,22 @@ def gather_classes(
         empty: (0, ipc, ...), what a process without classes gives.
         accelerator: names the other processes.
     """
-    device, step = empty.device, max(1, AT_ONCE // latents.ipc)
-    most = accelerator.gather(torch.tensor([len(latents.classes)], device=device)).max()
-    for start in range(0, int(most), step):
-        some = latents.pick(latents.classes[start : start + step])
-        labels = torch.tensor(some.classes, dtype=torch.int64, device=device)
-        labels, _ = gather_rows(labels, accelerator)
-        rows, _ = gather_rows(make(some) if some.classes else empty, accelerator)
+    step = max(1, AT_ONCE // latents.ipc)
+    size = empty.shape[1:].numel() * empty.element_size()  # bytes of a class
+    block = max(1, BLOCK // (step * size)) * step
+    owned: list[tuple[int, ...]] = gather_object([tuple(latents.classes)])
+    for start in range(0, max(map(len, owned)), block):
+        labels = [classes[start : start + block] for classes in owned]
+        mine, longest = labels[accelerator.process_index], max(map(len, labels))
+        parts = [make(latents.pick(mine[i : i + step])) for i in range(0, len(mine), step)]
+        rows = torch.cat(parts or [empty]).detach()
+        if accelerator.num_processes > 1:
+            room = rows.new_zeros((longest, *rows.shape[1:]))
+            room[: len(rows)] = rows
+            padded = accelerator.gather(room).split(longest)
+            rows = torch.cat([part[: len(n)] for part, n in zip(padded, labels, strict=True)])
         if target is not None:
-            target[labels.cpu()] = rows.cpu()
+            target[torch.tensor([label for some in labels for label in some])] = rows.cpu()
 
 
 def _fit_levels(z: Sequence[Tensor], prior: Prior, accelerator: Accelerator) -> bool:

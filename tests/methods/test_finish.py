@@ -9,8 +9,8 @@ from latentdc import checkpoint
 from latentdc.images import Normalization, fit_whitening
 from latentdc.methods import decode
 from latentdc.methods.context import Context
-from latentdc.methods.decode import show_latents, synthetic_set
-from latentdc.methods.latents import initial_latents
+from latentdc.methods.decode import gather_classes, show_latents, synthetic_set
+from latentdc.methods.latents import Latents, initial_latents
 from latentdc.priors.pixel import PixelPrior
 from tests.methods import setup
 
@@ -48,6 +48,33 @@ def test_a_full_disk_is_found_before_the_file_is_mapped_and_leaves_none(tmp_path
     with pytest.raises(OSError, match="No space left"):
         ends(PixelPrior(8), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+class Twins:
+    """Two processes that hold the same latents, of odd and of even classes."""
+
+    num_processes, process_index = 2, 0
+
+    def __init__(self):
+        self.exchanges = 0
+
+    def gather(self, rows):
+        self.exchanges += 1
+        return torch.cat([rows, rows])
+
+
+def test_a_thousand_classes_are_exchanged_in_few_blocks(monkeypatch):
+    z = tuple(torch.full((1, 2), float(label)) for label in range(0, 1000, 2))
+    latents, twins = Latents(tuple(range(0, 1000, 2)), 1, z, None, None), Twins()
+    owned = [latents.classes, tuple(range(1, 1000, 2))]
+    monkeypatch.setattr(decode, "gather_object", lambda _: owned)
+    target, empty = torch.empty(1000, 1, 2), torch.empty(0, 1, 2)
+    gather_classes(latents, lambda some: torch.stack(some.z), target, empty, twins)
+    assert target[:, 0, 0].tolist() == [label // 2 * 2 for label in range(1000)]
+    assert twins.exchanges == 1
+    monkeypatch.setattr(decode, "BLOCK", 100 * 8)  # bytes of so many classes, in whole batches
+    gather_classes(latents, lambda some: torch.stack(some.z), target, empty, twins)
+    assert twins.exchanges == 1 + 6
 
 
 def test_images_of_a_distilled_set_are_no_mosaics():
