@@ -37,7 +37,7 @@ from latentdc.priors.pixel import VectorPrior
 from latentdc.provenance import made, provenance, shared_recipe
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
-from latentdc.prune.scorers import real_classifier, trained_as_long
+from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
 from latentdc.recipe import Recipe
 from latentdc.results.result import RESULTS, Results, save, to_json

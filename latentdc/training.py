@@ -20,8 +20,9 @@ from latentdc.augment.dsa import Draw, draw_augmentation
 from latentdc.draws import generator, key_seed
 from latentdc.errors import InputError, RunError
 from latentdc.images import send
-from latentdc.networks.build import needs_two_images
+from latentdc.networks.build import forward_work, needs_two_images
 
+LONG = 50e9  # multiply-adds of a step, forward and back, from which processes divide its batch
 Tensors = tuple[Tensor, ...] | list[Tensor]
 T = TypeVar("T")
 Forward = Callable[[Tensor], Tensor]  # of the network, in its precision; float32 comes out
@@ -120,6 +121,54 @@ class _Stream:
                 torch.set_rng_state(self._state)
             yield
             self._state = torch.get_rng_state()
+
+
+class Divided:
+    """One training of all processes, each of which takes its share of every batch.
+
+    By torch's DistributedDataParallel. The gradient is that of the whole batch, to rounding, and
+    the weights stay alike. Batch norm sees the share of its process, and dropout draws for it, so
+    that networks with these learn otherwise on another number of processes.
+
+    Args:
+        network: on the accelerator's device, the same on all processes.
+        accelerator: names the processes.
+    """
+
+    def __init__(self, network: nn.Module, accelerator: Accelerator) -> None:
+        from torch.nn.parallel import DistributedDataParallel
+
+        device = accelerator.device
+        ids = [device] if device.type == "cuda" else None
+        self.network = DistributedDataParallel(network, device_ids=ids)
+        self._rank, self._processes = accelerator.process_index, accelerator.num_processes
+
+    def share(self, rows: Tensor) -> Tensor:
+        """(b,) of the (B,) rows of a batch; all of them where some share would be below two."""
+        if len(rows) < 2 * self._processes:
+            return rows
+        share: Tensor = rows.tensor_split(self._processes)[self._rank]
+        return share
+
+    def weigh(self, loss: Tensor, share: int, batch: int) -> Tensor:
+        """() mean loss of a share, weighed so that processes average to the mean of the batch."""
+        return loss if share == batch else loss * (share * self._processes / batch)
+
+
+def is_divided(
+    network: str, *, num_classes: int, resolution: int, batch: int, accelerator: Accelerator
+) -> bool:
+    """Whether a training is long enough for all processes: by the work of a step, `LONG`."""
+    processes = accelerator.num_processes
+    if processes == 1 or batch < 2 * processes:
+        return False
+    return 3 * batch * forward_work(network, num_classes, resolution) >= LONG
+
+
+def depends_on_processes(network: nn.Module) -> bool:
+    """Whether a divided training of the network is another one on another number of processes."""
+    kinds = nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd
+    return any(isinstance(module, kinds) for module in network.modules())
 
 
 def moving_average(network: nn.Module, decay: Callable[[int], float]) -> AveragedModel:

@@ -19,7 +19,7 @@ from latentdc.methods.matching import match
 from latentdc.networks.build import needs_two_images, new_network
 from latentdc.objectives.build import build_objective
 from latentdc.priors.pixel import PixelPrior
-from latentdc.prune.scorers import ScorerTraining
+from latentdc.prune.scorer_training import ScorerTraining
 from latentdc.recipe import Experts, Loops, Matching, ObjectiveSettings, Scorer, Trajectory
 from latentdc.synthetic import SyntheticSet
 from latentdc.training import InfoBatch, fit, moving_average, require_finite, split

@@ -19,7 +19,8 @@ from latentdc.evaluate.teachers import known_accuracy, open_teacher
 from latentdc.images import Normalization
 from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network
-from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, preparation
+from latentdc.prune.scorer_training import ScorerTraining
+from latentdc.prune.scorers import Classifier, given_scorer, preparation
 from latentdc.ranks import say
 from latentdc.recipe import Data, Scorer
 from latentdc.recipe.networks import pretrained

@@ -27,7 +27,8 @@ from latentdc.prune.foreign import read_scores
 from latentdc.prune.measures import accuracy
 from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score_table import PREDICTED, ScoreTable
-from latentdc.prune.scorers import Classifier, ScorerTraining, given_scorer, refuse_chance
+from latentdc.prune.scorer_training import ScorerTraining, process_facts
+from latentdc.prune.scorers import Classifier, given_scorer, refuse_chance
 from latentdc.ranks import say
 from latentdc.recipe import Data, Prune, RuleSettings
 from latentdc.recipe.networks import check_network, pretrained
@@ -124,6 +125,7 @@ class Scoring:
             "features": None if features is None else _identity(Path(features)),
             "resolution": train.resolution,
             "images": fingerprint(images),
+            **process_facts(self.scorer, train, self.accelerator),
         }
         return dict(as_read_back(facts))
 

@@ -14,7 +14,7 @@ from latentdc.prune import dynamics, measures, score
 from latentdc.prune.dynamics import Workspace
 from latentdc.prune.rules.predictions import cross_entropy
 from latentdc.prune.score import score_dataset
-from latentdc.prune.scorers import ScorerTraining
+from latentdc.prune.scorer_training import ScorerTraining
 from latentdc.recipe import Prune, RuleSettings, Scorer
 from latentdc.recipe.rules import RULES, Rule
 from tests.prune.toys import colours

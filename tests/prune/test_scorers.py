@@ -16,13 +16,8 @@ from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
 from latentdc.prune.measures import accuracy
-from latentdc.prune.scorers import (
-    ScorerTraining,
-    given_scorer,
-    real_classifier,
-    refuse_chance,
-    trained_as_long,
-)
+from latentdc.prune.scorer_training import ScorerTraining, real_classifier, trained_as_long
+from latentdc.prune.scorers import given_scorer, refuse_chance
 from latentdc.recipe import Data, Scorer
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import subset_indices, subset_names, wordnet_ids
@@ -316,7 +311,7 @@ def test_a_training_that_was_put_away_goes_on_bit_by_bit(keys):
 def test_only_the_given_rows_are_trained_on(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "latentdc.prune.scorers.fetch",
+        "latentdc.prune.scorer_training.fetch",
         lambda images, rows, device: seen.append(rows) or images[rows].float(),
     )
     list(training(rows=torch.tensor([3, 9, 20])).run(1))

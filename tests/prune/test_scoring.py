@@ -16,7 +16,7 @@ from latentdc.images import Normalization
 from latentdc.prune.__main__ import main as prune
 from latentdc.prune.dynamics import Dynamics, Workspace
 from latentdc.prune.score import score_dataset
-from latentdc.prune.scorers import ScorerTraining
+from latentdc.prune.scorer_training import ScorerTraining
 from latentdc.recipe import Prune, Scorer
 from tests.prune.toys import colours
 

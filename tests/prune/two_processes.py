@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.prune.prune import prune_dataset
-from latentdc.prune.scorers import ScorerTraining
+from latentdc.prune.scorer_training import ScorerTraining
 from tests.prune.test_processes import CALLS, score_once
 
 loss = ScorerTraining._loss

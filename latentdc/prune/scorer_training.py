@@ -1,0 +1,288 @@
+"""Scorers and classifiers that are trained here on real images, by one process or by all."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import SGD
+
+from latentdc import runtime
+from latentdc.data.dataset import Dataset, class_counts, hash_samples
+from latentdc.errors import InputError
+from latentdc.images import Plain, fetch, place, send
+from latentdc.io import fingerprint, load_tensors, save_tensors
+from latentdc.networks.build import new_network, outline
+from latentdc.prune.scorers import (
+    Classifier,
+    State,
+    given_scorer,
+    preparation,
+    real_accuracy,
+    refuse_chance,
+)
+from latentdc.ranks import note, progress
+from latentdc.recipe import Scorer
+from latentdc.tf32 import precision_of
+from latentdc.training import (
+    Batch,
+    Divided,
+    Forward,
+    InfoBatch,
+    Keys,
+    OnStep,
+    Precision,
+    depends_on_processes,
+    epoch_batches,
+    fit,
+    is_divided,
+    joins,
+)
+
+
+class ScorerTraining:
+    """A training that can be looked at after each epoch, put away and continued.
+
+    SGD with momentum 0.9, cosine schedule, no augmentation: scores are of the images as they are.
+    Where a step is much work, the processes divide each batch (`Divided`); InfoBatch, which needs
+    the losses of all of it, is not divided. Else every process trains the same network on all of
+    the data. After each epoch all take the main one's, so that they look at the images with the
+    same weights.
+
+    Args:
+        train: images to learn and, later, to rank.
+        scorer: network and training.
+        normalization: of the images.
+        seed: initial weights, batch order and dropout follow from it.
+        accelerator: its device and precision are used.
+        rows: (n,) images to train on; None takes all.
+        on_step: is told `epoch`, `step` and `loss` of each step, where batches are divided that of
+            this process's share; None tells nobody.
+    """
+
+    def __init__(
+        self,
+        train: Dataset,
+        scorer: Scorer,
+        *,
+        normalization: Plain,
+        seed: int,
+        accelerator: Accelerator,
+        rows: Tensor | None = None,
+        on_step: OnStep | None = None,
+    ) -> None:
+        rows = torch.arange(len(train)) if rows is None else rows
+        resolution = scorer.resolution or train.resolution
+        sizes = {"num_classes": train.num_classes, "resolution": resolution}
+        joins(scorer.network, count=len(rows), batch=scorer.batch, **sizes)  # refuses ones of one
+        model = new_network(scorer.network, "scorer", seed=seed, **sizes)
+        device = accelerator.device
+        self.classifier = Classifier(model, preparation(resolution, normalization)).to(device)
+        self.done, self._scorer = 0, scorer
+        self._optimizer = SGD(self.classifier.parameters(), lr=scorer.lr, momentum=0.9)
+        self._precision = Precision(accelerator)
+        self._images, self._labels = place(train.images, device), train.labels.to(device)
+        self._rows = rows
+        self._sampler = None
+        if scorer.infobatch is not None:
+            self._sampler = InfoBatch(len(rows), scorer.epochs, rho=scorer.infobatch, seed=seed)
+        self._seed, self._accelerator, self._on_step = seed, accelerator, on_step
+        self._divided: Divided | None = None
+        dropout: tuple[int | str, ...] = ("dropout", "scorer")
+        if is_shared_training(scorer, train, accelerator):
+            self._divided = Divided(self.classifier, accelerator)
+            if accelerator.process_index > 0:
+                dropout = (*dropout, accelerator.process_index)
+            note(
+                f"the scorer {scorer.network} is trained by all {accelerator.num_processes} "
+                f"processes, which divide each batch of {scorer.batch}; batch norm sees a share."
+            )
+        self._dropout: Keys = (seed, *dropout)
+
+    def run(self, until: int | None = None) -> Iterator[int]:
+        """Train on to the end, or to epoch `until` of it, yielding each when it is over."""
+        epochs = self._scorer.epochs
+        for epoch in range(self.done, until or epochs):
+            self.classifier.train()
+            batches = self._batches(epoch)
+            steps = fit(
+                self.classifier if self._divided is None else self._divided.network,
+                enumerate(batches, start=epoch * len(batches)),
+                self._loss,
+                self._optimizer,
+                precision=self._precision,
+                lr=partial(self._lr, steps=epochs * len(batches)),
+                dropout=(*self._dropout, epoch),
+            )
+            for (number, _), loss in progress(
+                steps,
+                f"training the scorer, epoch {epoch + 1} of {epochs}",
+                total=len(batches),
+                leave=False,
+                delay=2,
+            ):
+                if self._on_step is not None:
+                    self._on_step({"epoch": epoch, "step": number, "loss": float(loss)})
+            self.done = epoch + 1
+            if self._accelerator.num_processes > 1:
+                self._share()
+            yield epoch
+
+    def _share(self) -> None:
+        """Go on from the main process's copy, from which GPUs may drift by rounding."""
+        self.restore(cast(State, runtime.broadcast(self._accelerator, self.state())))
+
+    def _batches(self, epoch: int) -> list[Batch]:
+        """Of an epoch; their rows are places among `rows`."""
+        count, batch, keys = len(self._rows), self._scorer.batch, ("scorer", epoch)
+        sampler = self._sampler
+        return epoch_batches(count, batch, None, self._seed, *keys, join=True, sampler=sampler)
+
+    def _lr(self, step: tuple[int, Batch], *, steps: int) -> float:
+        return self._scorer.lr * ((1 + math.cos(math.pi * step[0] / steps)) / 2)
+
+    def _loss(self, forward: Forward, step: tuple[int, Batch]) -> Tensor:
+        device, batch = self._accelerator.device, step[1]
+        seen = batch.rows if self._divided is None else self._divided.share(batch.rows)
+        rows = self._rows[seen]
+        logits = forward(fetch(self._images, rows, device))
+        labels = self._labels[send(rows, device)]
+        if self._sampler is None:
+            loss = F.cross_entropy(logits, labels)
+            if self._divided is None:
+                return loss
+            return self._divided.weigh(loss, len(seen), len(batch.rows))
+        return self._sampler.loss(batch, logits, labels)
+
+    def state(self) -> State:
+        """All that `restore` needs, on the CPU."""
+        state = {f"model.{key}": value for key, value in self.classifier.state_dict().items()}
+        for index, slot in self._optimizer.state_dict()["state"].items():
+            state[f"momentum.{index}"] = slot["momentum_buffer"]
+        if self._sampler is not None:
+            state["losses"] = self._sampler.losses
+        state["done"] = torch.tensor(self.done)
+        return {key: value.detach().cpu().contiguous() for key, value in state.items()}
+
+    def restore(self, state: State) -> None:
+        """Go on where `state` was taken."""
+        self.classifier.load_state_dict(
+            {key.removeprefix("model."): v for key, v in state.items() if key[:6] == "model."}
+        )
+        slots = {
+            int(k[9:]): {"momentum_buffer": v} for k, v in state.items() if k[:9] == "momentum."
+        }
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": slots})
+        if self._sampler is not None:
+            self._sampler.losses = state["losses"].clone()
+        self.done = int(state["done"])
+
+
+def is_shared_training(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> bool:
+    """Whether the processes divide the batches of a scorer's training."""
+    return scorer.infobatch is None and is_divided(
+        scorer.network,
+        num_classes=train.num_classes,
+        resolution=scorer.resolution or train.resolution,
+        batch=scorer.batch,
+        accelerator=accelerator,
+    )
+
+
+def process_facts(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> dict[str, object]:
+    """The number of processes, where a scorer that is trained here depends on it; else nothing."""
+    if scorer.weights is not None or not is_shared_training(scorer, train, accelerator):
+        return {}
+    size = scorer.resolution or train.resolution
+    network = outline(scorer.network, num_classes=train.num_classes, resolution=size)
+    return {"processes": accelerator.num_processes} if depends_on_processes(network) else {}
+
+
+@runtime.with_gradients
+def real_classifier(
+    scorer: Scorer,
+    train: Dataset,
+    test: Dataset,
+    *,
+    normalization: Plain,
+    seed: int,
+    folder: Path,
+    accelerator: Accelerator,
+) -> tuple[Classifier, float]:
+    """The network of `prune.scorer`, trained to the end or given, and its accuracy on the test set.
+
+    Trained here it sees the training images as they are, without augmentation; it is kept in a
+    folder that the runs of a sweep share.
+
+    Raises:
+        InputError: weights that do not fit, or a classifier at chance.
+    """
+    if scorer.weights is not None:
+        size = scorer.resolution or train.resolution  # torchvision's own preparation would crop
+        classifier = given_scorer(replace(scorer, resolution=size), train, normalization)
+        classifier = classifier.to(accelerator.device)
+    else:
+        training = ScorerTraining(
+            train, scorer, normalization=normalization, seed=seed, accelerator=accelerator
+        )
+        classifier = training.classifier
+        facts = {
+            "data": hash_samples(train.hashes, train.labels, train.class_names),
+            "scorer": asdict(scorer),
+            "normalization": normalization.facts(),
+            "seed": seed,
+            "precision": precision_of(accelerator),
+            **process_facts(scorer, train, accelerator),
+        }
+        path = folder / f"{fingerprint(facts)}.safetensors"
+        if runtime.broadcast(accelerator, path.is_file()):
+            state = runtime.main_first(accelerator, lambda: _kept_classifier(path))
+            classifier.load_state_dict(state)
+        else:
+            epochs = training.run()
+            for _ in progress(epochs, "classifier", total=scorer.epochs, unit=" epochs"):
+                pass
+            if accelerator.is_main_process:
+                save_tensors(path, classifier.state_dict())
+    classifier.eval().requires_grad_(False)
+    accuracy = real_accuracy(classifier, test.images, test.labels, accelerator.device)
+    advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
+    refuse_chance(accuracy, class_counts(test).tolist(), advice)
+    return classifier, accuracy
+
+
+@runtime.with_gradients
+def trained_as_long(
+    scorer: Scorer,
+    few: Dataset,
+    images: int,
+    *,
+    normalization: Plain,
+    seed: int,
+    accelerator: Accelerator,
+) -> Classifier:
+    """The network of `prune.scorer`, trained on few images for as many steps as on `images`."""
+    steps = scorer.epochs * -(-images // scorer.batch)
+    epochs = -(-steps // -(-len(few) // scorer.batch))
+    settings = replace(scorer, epochs=epochs, infobatch=None)
+    training = ScorerTraining(
+        few, settings, normalization=normalization, seed=seed, accelerator=accelerator
+    )
+    for _ in training.run():
+        pass
+    return training.classifier.eval().requires_grad_(False)
+
+
+def _kept_classifier(path: Path) -> State:
+    try:
+        return load_tensors(path)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({error}); remove it to train this classifier again."
+        ) from error
