@@ -4,7 +4,7 @@ Decoding and the way back to z and c, in one run: gradients compared, multiply-a
 counted, times taken in turns, and the peak of memory, for each of latentdc's ways to the gradient.
 
 python benchmarks/decoding.py [digits] [cifar10] [cin256/8] [--plot assets/decoding.png]
-python benchmarks/decoding.py --gpu    # LDM's ImageNet model at its real size, random weights
+`gpu.py` measures real sizes on a GPU.
 """
 
 import argparse
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import real_size
 import torch
 from measure import best_seconds, macs, peak_bytes
 from models import MODELS, Model
@@ -117,13 +116,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=CHUNK)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--gpu", action="store_true", help="precisions and layouts at real size")
     options = parser.parse_args()
-    device = torch.device("cuda" if options.gpu and torch.cuda.is_available() else "cpu")
+    device = torch.device("cpu")
     print(f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    if options.gpu:
-        wanted = options.models or ["cin256 at 128 px", "cin256 at 256 px"]
-        return real_size.measure_all(wanted, options.images, options.repeats)
     wanted = options.models or ["digits", "cifar10", "cin256/8"]
     found = {name: measure(name, options.images, options.repeats) for name in wanted}
     if options.plot:

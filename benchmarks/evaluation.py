@@ -34,6 +34,7 @@ from latentdc.recipe.labels import Views
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.runtime import device_name
 
+CPU = torch.device("cpu")
 CLASSES, IMAGES, BATCH, REPEATS = 10, 256, 64, 2
 LABELS = torch.arange(IMAGES) % CLASSES
 FINISH = [
@@ -47,7 +48,25 @@ def main() -> None:
     torch.set_num_threads(1)
     name = (sys.argv[1:] or ["convnet3@32"])[0]
     size, steps = int((sys.argv[2:] or ["32"])[0]), int((sys.argv[3:] or ["60"])[0])
-    protocol = EvalProtocol(
+    protocol = budget(name, steps)
+    with tempfile.TemporaryDirectory() as folder:
+        train, test = (written(Path(folder) / split, size) for split in ("train", "test"))
+        works = {
+            "bare": lambda: bare(size, protocol, CPU),
+            "latentdc": lambda: ours(train, test, size, protocol, CPU),
+            "plain": lambda: plain(train, test, size, protocol, CPU),
+        }
+        times = best_seconds(works, REPEATS, CPU)
+    print(
+        f"machine: {device_name(CPU)}, 1 thread; {name}, {size} px, "
+        f"{steps} steps of {BATCH}, a test of {IMAGES}"
+    )
+    for key, found in times.items():
+        print(f"{key}: {found:.2f} s, {times['bare'] / found:.0%} of the bare speed")
+
+
+def budget(name: str, steps: int) -> EvalProtocol:
+    return EvalProtocol(
         name="benchmark",
         students=[name],
         seeds=1,
@@ -58,20 +77,6 @@ def main() -> None:
         decay="matrices",
         views=Views(crop=(0.08, 1.0), flip=True, mix="cutmix"),
     )
-    with tempfile.TemporaryDirectory() as folder:
-        train, test = (written(Path(folder) / split, size) for split in ("train", "test"))
-        works = {
-            "bare": lambda: bare(name, size, protocol),
-            "latentdc": lambda: ours(train, test, size, protocol),
-            "plain": lambda: plain(train, test, size, protocol),
-        }
-        times = best_seconds(works, REPEATS, torch.device("cpu"))
-    print(
-        f"machine: {device_name(torch.device('cpu'))}, 1 thread; {name}, {size} px, "
-        f"{steps} steps of {BATCH}, a test of {IMAGES}"
-    )
-    for key, found in times.items():
-        print(f"{key}: {found:.2f} s, {times['bare'] / found:.0%} of the bare speed")
 
 
 def written(folder: Path, size: int) -> list[Path]:
@@ -86,19 +91,21 @@ def written(folder: Path, size: int) -> list[Path]:
     return paths
 
 
-def bare(name: str, size: int, protocol: EvalProtocol) -> None:
-    step, student = trainer(name, size, protocol)
-    inputs = torch.randn(BATCH, 3, size, size)
+def bare(size: int, protocol: EvalProtocol, device: torch.device) -> None:
+    step, student = trainer(size, protocol, device)
+    inputs, labels = torch.randn(BATCH, 3, size, size).to(device), LABELS[:BATCH].to(device)
     for _ in range(protocol.steps or 0):
-        step(inputs, LABELS[:BATCH])
+        step(inputs, labels)
     student.eval()
     with torch.no_grad():
         for _ in range(IMAGES // BATCH):
             student(inputs)
 
 
-def ours(train: list[Path], test: list[Path], size: int, protocol: EvalProtocol) -> None:
-    normalization, accelerator = Normalization(), Accelerator(cpu=True)
+def ours(
+    train: list[Path], test: list[Path], size: int, protocol: EvalProtocol, device: torch.device
+) -> None:
+    normalization, accelerator = Normalization(), Accelerator(cpu=device.type == "cpu")
     sets = (decoded(train, size), decoded(test, size))
     evaluate_sets(*sets, protocol, normalization=normalization, accelerator=accelerator)
 
@@ -113,20 +120,22 @@ def decoded(paths: list[Path], size: int) -> Dataset:
     )
 
 
-def plain(train: list[Path], test: list[Path], size: int, protocol: EvalProtocol) -> None:
-    step, student = trainer(protocol.students[0], size, protocol)
+def plain(
+    train: list[Path], test: list[Path], size: int, protocol: EvalProtocol, device: torch.device
+) -> None:
+    step, student = trainer(size, protocol, device)
     mix = v2.CutMix(num_classes=CLASSES)
     learn = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), *FINISH])
     look = v2.Compose([v2.Resize(size), v2.CenterCrop(size), *FINISH])
     for _ in range(protocol.steps or 0):
         rows = torch.randperm(IMAGES)[:BATCH]
         views, targets = mix(seen([train[row] for row in rows], learn), LABELS[rows])
-        step(views, targets).item()
+        step(views.to(device), targets.to(device)).item()
     student.eval()
     hits = 0
     with torch.no_grad():
         for rows in torch.arange(IMAGES).split(BATCH // 4):
-            named = student(seen([test[row] for row in rows], look)).argmax(dim=1)
+            named = student(seen([test[row] for row in rows], look).to(device)).argmax(dim=1)
             hits += sum(a.item() == b.item() for a, b in zip(named, LABELS[rows], strict=True))
 
 
@@ -135,9 +144,10 @@ def seen(paths: list[Path], transform: v2.Compose) -> Tensor:
 
 
 def trainer(
-    name: str, size: int, protocol: EvalProtocol
+    size: int, protocol: EvalProtocol, device: torch.device
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], torch.nn.Module]:
-    student = new_network(name, num_classes=CLASSES, resolution=size, seed=0)
+    name = protocol.students[0]
+    student = new_network(name, num_classes=CLASSES, resolution=size, seed=0).to(device)
     optimizer = new_optimizer(student, name, protocol)
 
     def step(batch: Tensor, target: Tensor) -> Tensor:

@@ -1,19 +1,25 @@
-"""Seconds, memory and FLOP/s of a step at the real size, in all that a recipe can ask for."""
+"""Seconds, memory and FLOP/s of a step in all that a recipe can ask for."""
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from measure import best_seconds, macs, matrix_rate, peak_bytes
-from models import MODELS, Model
-from released import NAME, Released
+from models import Model, Networks, Transformer
+from released import CHUNK, NAME, Released
 from steps import inputs, our_step, released_step
 
 from latentdc.priors.base import Precision
 from latentdc.priors.latent import tune
 from latentdc.priors.memory import Plan
+from latentdc.tf32 import flags_put_back
+
+Row = dict[str, object]
+BUSY = 2.0  # seconds that a way is timed for, about
+SHARE = 0.5  # of the free memory that the activations of `fast` in float32 may fill
 
 
 @dataclass(frozen=True)
@@ -22,64 +28,106 @@ class Way:
 
     plan: Plan | None
     precision: Precision = "no"
+    tf32: bool = False
     channels_last: bool = False
     compile: bool = False
 
     @property
     def title(self) -> str:
+        precision = "tf32" if self.tf32 else "float32" if self.precision == "no" else self.precision
         if self.plan is None:
-            return NAME
+            return f"{NAME}, {precision}"
         chunk = f", {self.plan.chunk} at a time" if self.plan.chunk else ""
         layout = ", channels last" if self.channels_last else ""
-        precision = "float32" if self.precision == "no" else self.precision
         return f"{self.plan.memory}{chunk}, {precision}{layout}{', compiled' * self.compile}"
 
 
-def ways(images: int) -> Iterator[Way]:
+def ways(images: int, calls: int) -> Iterator[Way]:
+    """What needs no compiler, the released way first, of so many calls of the denoiser."""
     yield Way(None)
-    yield Way(Plan("fast"))
-    for channels_last in (False, True):
-        for compile in (False, True):
-            yield Way(Plan("fast"), "bf16", channels_last, compile)
-    yield from (Way(Plan("low", size), "bf16") for size in (images, 1))
+    yield from (Way(Plan("fast")), Way(Plan("fast"), "bf16"), Way(Plan("low", images), "bf16"))
+    yield Way(Plan("mixed", images, kept_steps=images * calls // 2), "bf16")
+    yield from (Way(Plan("fast"), tf32=True), Way(Plan("fast"), "bf16", channels_last=True))
+    yield Way(Plan("low", 1), "bf16")
 
 
-def measure_all(names: list[str], images: int, repeats: int) -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    size = 8192 if device.type == "cuda" else 512
-    rates = {
-        "no": matrix_rate(device, torch.float32, size),
-        "bf16": matrix_rate(device, torch.bfloat16, size),
+def compiled() -> Iterator[Way]:
+    """Compilation, beside the same without it."""
+    yield Way(Plan("fast"), "bf16")
+    yield Way(Plan("fast"), "bf16", compile=True)
+
+
+def measured(
+    name: str, model: Model, ways: Iterable[Way], images: int, device: torch.device
+) -> Iterator[Row]:
+    """A row of each way; one that does not fit into memory says so."""
+    first: float | None = None
+    for way in ways:
+        row: Row = {"model": name, "way": way.title, "images": images}
+        with ExitStack() as stack:
+            stack.enter_context(flags_put_back())
+            matrix, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+            matrix.allow_tf32 = convolution.allow_tf32 = way.tf32
+            try:
+                row |= _measured(way, model, images, device)
+            except torch.OutOfMemoryError:
+                row |= {"s per step": None, "told": "out of memory"}
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        seconds = row["s per step"]
+        if first is None and isinstance(seconds, float):
+            first = seconds
+        if first is not None and isinstance(seconds, float):
+            row["times as fast as the first"] = first / seconds
+        yield row
+
+
+def _measured(way: Way, model: Model, images: int, device: torch.device) -> Row:
+    work = prepared(way, model, images, device)
+    if way.compile:  # whose kernels the counter does not see
+        work()
+        flops = 2 * macs(prepared(Way(way.plan, way.precision), model, images, device))
+    else:
+        flops = 2 * macs(work)  # which chooses kernels, too
+    once = best_seconds({"": work}, 1, device)[""]
+    repeats = max(0, min(4, int(BUSY / once) - 1))
+    again = best_seconds({"": work}, repeats, device)[""] if repeats else once
+    seconds = min(once, again)
+    held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    dtype = torch.bfloat16 if way.precision == "bf16" else torch.float32
+    rate = flops / seconds
+    return {
+        "s per step": seconds,
+        "peak GB": (held + peak_bytes(work, device)) / 1e9,
+        "TFLOP/s": rate / 1e12,
+        "of a matrix product's": rate / product_rate(device, dtype, way.tf32),
     }
-    found = {precision: f"{rate / 1e12:.2f}" for precision, rate in rates.items()}
-    print(f"matrix product: {found['no']} TFLOP/s in float32, {found['bf16']} in bf16")
-    for name in names:
-        model, flops = MODELS[name], {}
-        print(f"\n{name}: {images} images, {model.steps} steps")
-        print(f"  {'way':<40}   s/step   peak GB  TFLOP/s  of the matrix product's")
-        for way in ways(images):
-            work = prepared(way, model, images, device)
-            if way.plan not in flops:  # compiled kernels are not seen by the counter
-                flops[way.plan] = 2 * macs(work)
-            work()  # compiles, and chooses kernels
-            seconds = best_seconds({"": work}, repeats, device)[""]
-            held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-            rate, peak = flops[way.plan] / seconds, held + peak_bytes(work, device)
-            print(
-                f"  {way.title:<40} {seconds:8.3f} {peak / 1e9:9.2f} {rate / 1e12:8.2f} "
-                f"{rate / rates[way.precision]:8.0%}",
-                flush=True,
-            )
-            del work
-            gc.collect()
+
+
+@cache
+def product_rate(device: torch.device, dtype: torch.dtype, tf32: bool) -> float:
+    """Of this device, in FLOP/s; the flag of TF32 is as it says."""
+    return matrix_rate(device, dtype, 8192 if device.type == "cuda" else 256)
+
+
+def fitting(model: Model, device: torch.device, most: int = CHUNK) -> int:
+    """Images whose activations fit, if all are kept in float32; on a CPU `most`."""
+    if device.type != "cuda":
+        return most
+    with device:
+        networks = model.make().to(device)
+    needs = networks.prior(model.resolution, steps=model.steps).needs()
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(most, int(SHARE * free // needs.whole)))
 
 
 def prepared(way: Way, model: Model, images: int, device: torch.device) -> Callable[[], None]:
-    """One step, with networks of its own."""
-    networks = model.make().to(device)
+    """One step, with networks of its own, drawn where they run."""
+    with device:
+        networks = model.make().to(device)
     if way.plan is None:
-        given = inputs(model.make().to(device).prior(model.resolution), images)
-        return partial(released_step, Released(networks, steps=model.steps), given)
+        return released(networks, model, images)
     prior = networks.prior(model.resolution, steps=model.steps, precision=way.precision)
     tune(
         [prior.denoiser.network, prior.autoencoder.autoencoder.decoder],
@@ -89,3 +137,24 @@ def prepared(way: Way, model: Model, images: int, device: torch.device) -> Calla
         compile=way.compile,
     )
     return partial(our_step, prior, way.plan, inputs(prior, images))
+
+
+def released(networks: Networks | Transformer, model: Model, images: int) -> Callable[[], None]:
+    """The released schedule; of a DiT, which that code does not have, with diffusers' checkpoints.
+
+    They stand around each block, inside one around each call, as they do there.
+    """
+    prior = networks.prior(model.resolution, steps=model.steps)
+    given = inputs(prior, images)
+    if isinstance(networks, Networks):
+        return partial(released_step, Released(networks, steps=model.steps), given)
+    networks.network.enable_gradient_checkpointing()
+    plan = Plan("low", min(CHUNK, images))
+
+    def step() -> None:
+        prior.plan = plan
+        with torch.no_grad():
+            prior.decode(*given[:3])
+        our_step(prior, plan, given)
+
+    return step

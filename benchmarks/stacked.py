@@ -6,6 +6,7 @@ Seeds that are trained at once could share one call per layer. Times are of the 
 """
 
 import sys
+from collections.abc import Callable
 
 import torch
 from measure import best_seconds
@@ -23,11 +24,22 @@ def main() -> None:
     torch.set_num_threads(1)
     name = (sys.argv[1:] or ["convnet3@32"])[0]
     size, batch = int((sys.argv[2:] or ["32"])[0]), int((sys.argv[3:] or ["64"])[0])
+    device = torch.device("cpu")
+    times = best_seconds(steps(name, size, batch, device), REPEATS, device)
+    print(f"machine: {device_name(device)}, 1 thread; {SEEDS} {name}, {size} px")
+    for key, found in times.items():
+        print(f"{key}: {1000 * found:.0f} ms for {batch} images each")
+
+
+def steps(
+    name: str, size: int, batch: int, device: torch.device, seeds: int = SEEDS
+) -> dict[str, Callable[[], None]]:
     students = [
-        new_network(name, num_classes=CLASSES, resolution=size, seed=seed) for seed in range(SEEDS)
+        new_network(name, num_classes=CLASSES, resolution=size, seed=seed).to(device)
+        for seed in range(seeds)
     ]
-    images = torch.randn(SEEDS, batch, 3, size, size)
-    labels = torch.randint(CLASSES, (SEEDS, batch))
+    images = torch.randn(seeds, batch, 3, size, size).to(device)
+    labels = torch.randint(CLASSES, (seeds, batch)).to(device)
     weights, buffers = stack_module_state(students)
     weights = {key: weight.detach().requires_grad_() for key, weight in weights.items()}
 
@@ -42,11 +54,7 @@ def main() -> None:
         total = vmap(loss)(weights, buffers, images, labels).sum()
         torch.autograd.grad(total, list(weights.values()))
 
-    works = {"one by one": one_by_one, "stacked": stacked}
-    times = best_seconds(works, REPEATS, torch.device("cpu"))
-    print(f"machine: {device_name(torch.device('cpu'))}, 1 thread; {SEEDS} {name}, {size} px")
-    for key, found in times.items():
-        print(f"{key}: {1000 * found:.0f} ms for {batch} images each")
+    return {"one by one": one_by_one, "stacked": stacked}
 
 
 if __name__ == "__main__":

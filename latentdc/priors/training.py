@@ -102,7 +102,7 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
         scheduler = load_scheduler(prior_folder(recipe.start))
     labels = labels.repeat(len(latents) // len(train)).to(device)
     pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device).requires_grad_(True)
-    second = _train_unet(recipe, latents, labels, pair, scheduler, states / "unet.safetensors")
+    second = train_unet(recipe, latents, labels, pair, scheduler, states / "unet.safetensors")
     with writing(folder / "prior") as part:
         part.mkdir()
         autoencoder.half().save_pretrained(part / "vae")
@@ -178,7 +178,7 @@ def _encode(
     return torch.cat(parts)
 
 
-def _train_unet(
+def train_unet(
     recipe: PriorRecipe,
     latents: Tensor,
     labels: Tensor,
@@ -186,6 +186,7 @@ def _train_unet(
     scheduler: DDIMScheduler,
     path: Path,
 ) -> Training:
+    """Train, or train on, a pair's `unet` and `embedding` on standardised latents (N, ...)."""
     settings, device = recipe.unet, latents.device
     unet, embedding = pair["unet"], pair["embedding"]
     assert isinstance(unet, UNet2DConditionModel) and isinstance(embedding, ClassEmbedding)
@@ -203,7 +204,6 @@ def _train_unet(
         dropped = (torch.rand(settings.batch, generator=source) < settings.drop).to(device)
         known = labels[chosen].masked_fill(dropped, null)
         z = latents[chosen]
-
         total, noisy, predicted = denoising_loss(
             unet, embedding, scheduler, z, known, noise, timesteps, settings.min_snr
         )

@@ -1,0 +1,65 @@
+"""What only a GPU can tell: the command in small, and the page that is made of it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu_page import KEPT, NOTHING, PAGE, published
+
+ROOT = Path(__file__).parents[2]
+PARTS = [
+    *("unet step", "transformer step", "evaluation", "stacked", "scoring"),
+    *("precision", "resume", "prior", "compile"),
+]
+
+
+def measured(**changes) -> dict:
+    rows = [{"way": "released", "s per step": 2.0}, {"way": "fast", "fits": True, "s per step": 1}]
+    parts = {
+        "step": {"title": "A step", "rows": rows, "ended": "whole"},
+        "resume": {"title": "Resumed", "rows": [], "ended": "stopped after 35 s"},
+    }
+    machine = {"device": "cuda (H100)", "torch": "2.14", "commit": "abc"}
+    return {"tiny": False, "machine": machine, "parts": parts} | changes
+
+
+def test_the_page_holds_what_was_measured_and_nothing_else():
+    kept = json.loads(KEPT.read_text()) if KEPT.is_file() else None
+    page = PAGE.read_text()
+    assert page == published(page, kept)
+    assert (NOTHING in page) == (kept is None)
+
+
+def test_tables_are_made_of_a_measurement():
+    before = PAGE.read_text()
+    page = published(before, measured())
+    assert "| way | s per step | fits |\n| --- | --- | --- |\n| released | 2 |  |" in page
+    assert "| fast | 1 | yes |" in page and NOTHING not in page
+    assert "### Resumed\n\nNo row.\n\nNot measured whole: stopped after 35 s." in page
+    kept = json.loads(KEPT.read_text()) if KEPT.is_file() else None
+    assert published(page, kept) == before
+
+
+@pytest.mark.parametrize("changes", [{"tiny": True}, {"machine": {"device": "cpu (a)"}}])
+def test_what_says_nothing_of_gpus_is_not_published(changes):
+    with pytest.raises(SystemExit, match="not published"):
+        published(PAGE.read_text(), measured(**changes))
+
+
+@pytest.mark.slow
+def test_all_parts_run_in_small_and_a_cut_run_goes_on(tmp_path):
+    def run(*options: str) -> dict:
+        command = [sys.executable, "benchmarks/gpu.py", "--tiny", f"--out={tmp_path}", *options]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads((tmp_path / "gpu.json").read_text())["parts"]
+
+    cut = run("--minutes=0.1")
+    assert list(cut) == PARTS and cut["compile"]["ended"] == "not begun"
+    whole = run()
+    assert {name: part["ended"] for name, part in whole.items()} == dict.fromkeys(PARTS, "whole")
+    assert all(row["within 1e-3"] for row in whole["resume"]["rows"])
+    assert run() == whole
