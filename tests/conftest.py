@@ -53,7 +53,7 @@ def told_anew():
 def hub(tmp_path, monkeypatch):
     """A small Hub on this machine, that the client is pointed to and logged in at."""
     import huggingface_hub
-    from huggingface_hub import constants
+    from huggingface_hub import constants, utils
 
     from tests.hub import SmallHub
 
@@ -65,7 +65,7 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
         monkeypatch.setenv("HF_TOKEN", "hf_write")
-        huggingface_hub.utils.disable_progress_bars()
+        utils.disable_progress_bars()
         yield small
         huggingface_hub.close_session()
-        huggingface_hub.utils.enable_progress_bars()
+        utils.enable_progress_bars()
