@@ -41,7 +41,7 @@ class Row:
 
 def unet_work(name: str, total: float, image: float, image_back: float) -> float:
     """Without the decoder, which all but `fast` run twice forward."""
-    return total - image * (1 if name == "fast" else 2) - image_back
+    return total - image * (1 if name.startswith("fast") else 2) - image_back
 
 
 def decoder_work(prior: DiffusionPrior, given: Inputs) -> tuple[float, float]:
@@ -58,7 +58,8 @@ def measure(name: str, images: int, repeats: int) -> list[Row]:
     plain = Released(theirs, steps=model.steps)
     given = inputs(prior, images)
     works = {NAME: partial(released_step, plain, given)} | {
-        key: partial(our_step, prior, plan, given) for key, plan in plans(images).items()
+        key: partial(our_step, prior, plan, given)
+        for key, plan in plans(images, model.steps).items()
     }
     size = sum(p.numel() for p in ours.unet.parameters()) / 1e6
     shape = f"{images} images of {model.resolution} px, {model.steps} steps"
@@ -71,11 +72,10 @@ def measure(name: str, images: int, repeats: int) -> list[Row]:
     )
     compare(prior, plain, given)
     parts = decoder_work(prior, given)
-    kinds = {key.partition(",")[0]: key for key in works}  # chunks make no difference
-    counted = {kind: unet_work(kind, macs(works[key]), *parts) for kind, key in kinds.items()}
+    counted = {key: unet_work(key, macs(work), *parts) for key, work in works.items()}
     peaks = {key: peak_bytes(work, device) for key, work in works.items()}
     times = best_seconds(works | {"objective": objective(model, images)}, repeats, device)
-    rows = [Row(key, times[key], peaks[key], counted[key.partition(",")[0]]) for key in works]
+    rows = [Row(key, times[key], peaks[key], counted[key]) for key in works]
     table(rows, times["objective"])
     return rows
 
@@ -95,12 +95,14 @@ def objective(model: Model, images: int) -> Callable[[], object]:
 
 def table(rows: list[Row], objective: float) -> None:
     first = rows[0]
-    print("  way                  UNet GMAC        s    of it  whole step    peak MB    of it")
+    print(
+        "  way                          UNet GMAC        s    of it  whole step    peak MB    of it"
+    )
     for row in rows:
         whole = (row.seconds + objective) / (first.seconds + objective)
         work = f"{row.work / 1e9:5.1f} {row.work / first.work:4.2f}"
         time = f"{row.seconds:8.3f} {row.seconds / first.seconds:8.2f} {whole:11.2f}"
-        print(f"  {row.name:<20} {work} {time} {row.peak / 1e6:9.1f} {row.peak / first.peak:8.2f}")
+        print(f"  {row.name:<28} {work} {time} {row.peak / 1e6:9.1f} {row.peak / first.peak:8.2f}")
     print(
         f"  whole step: with distribution matching, {BATCH} real images a class, {objective:.3f} s"
     )

@@ -15,9 +15,19 @@ from latentdc.priors.memory import Plan
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # z, c, noise, dL/dimages
 
 
-def plans(images: int) -> dict[str, Plan]:
-    bounded = [Plan("low", size) for size in (CHUNK, 5, 2, 1) if size <= images]
-    return {"fast": Plan("fast")} | {f"{p.memory}, {p.chunk} at a time": p for p in bounded}
+def plans(images: int, steps: int) -> dict[str, Plan]:
+    """Everything kept, at once and half of the images at a time; some steps; nothing."""
+    half, kept = max(1, images // 2), images * steps
+    found = [Plan("fast"), Plan("fast", group=half)]
+    found += [Plan("mixed", half, 1, kept_steps=kept * share // 4) for share in (3, 2, 1)]
+    found += [Plan("low", size) for size in (CHUNK, 5, 2, 1) if size <= images]
+    return {title(plan): plan for plan in found}
+
+
+def title(plan: Plan) -> str:
+    size = plan.group or plan.chunk
+    together = "" if size is None else f", {size} at a time"
+    return f"{plan.memory}{together}" + f", {plan.kept_steps} kept" * bool(plan.kept_steps)
 
 
 def inputs(prior: DiffusionPrior, images: int) -> Inputs:
@@ -33,10 +43,12 @@ def inputs(prior: DiffusionPrior, images: int) -> Inputs:
 
 
 def our_step(prior: DiffusionPrior, plan: Plan, given: Inputs) -> None:
-    z, c, noise, gradient = given
+    """As a step of matching does it: a group of images after the other."""
+    z, c, *_ = given
     prior.plan = plan
     z.grad = c.grad = None
-    prior.decode(z, c, noise).backward(gradient)
+    for *inputs, gradient in zip(*(t.split(plan.group or len(z)) for t in given), strict=True):
+        prior.decode(*inputs).backward(gradient)
 
 
 def released_step(plain: Released, given: Inputs) -> None:
@@ -70,12 +82,16 @@ def compare(prior: DiffusionPrior, plain: Released, given: Inputs) -> None:
 
     flips: list[int] = []
     place = "latentdc.priors.autoencoder.nearest_codes"
-    for memory in ("fast", "low"):
-        step = partial(our_step, prior, Plan(memory, CHUNK), given)
+    for plan in (
+        Plan("fast"),
+        Plan("mixed", 5, 1, kept_steps=2 * len(given[0])),
+        Plan("low", CHUNK),
+    ):
+        step = partial(our_step, prior, plan, given)
         with patch(place, counted):
             found = gradients(step, given)
         errors = (float((f - w).norm() / w.norm()) for f, w in zip(found, wanted, strict=True))
-        print("  {:<7} dL/dz off by {:.1e}, dL/dc by {:.1e}".format(memory, *errors))
+        print("  {:<7} dL/dz off by {:.1e}, dL/dc by {:.1e}".format(plan.memory, *errors))
     if flips:
         codes = 2 * given[0][:, 0].numel()
         print(f"  codes that ours would choose otherwise: {max(flips)} of {codes} (held for this)")
