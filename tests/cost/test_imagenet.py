@@ -12,10 +12,13 @@ from latentdc.recipe import Recipe
 PAGE = Path(__file__).parents[2] / "docs/imagenet.md"
 
 
+def page() -> str:
+    return PAGE.read_text()
+
+
 def table(heading: str) -> dict[str, str]:
     """The formula of each name in the table under a heading."""
-    text = PAGE.read_text()
-    section = text[text.index(heading) :].split("\n\n| ", 1)[1].split("\n\n")[0]
+    section = page()[page().index(heading) :].split("\n\n| ", 1)[1].split("\n\n")[0]
     rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| `([^`]+)` \|$", section, re.M)
     return dict(rows)
 
@@ -42,6 +45,15 @@ def test_80_gb_spare_most_of_the_second_forward_sweep(counted):
     )
     assert quick.memory < 80e9
     assert 2.35 / 3 < quick.work / slow.work < 2.45 / 3  # the decoder still runs three times
+
+
+def test_what_the_page_says_of_80_gb_is_what_is_counted():
+    recipe = config.load(Recipe, config.find("in1k_ipc10", "recipes"))
+    counted = stages(recipe, Hardware(processes=8, memory=80e9))
+    distilling = next(stage.work for stage in counted if stage.name == "distilling")
+    told = re.search(r"sweeps in place of 3, ([\d.]+) EMAC of\s+distilling and ([\d.]+)", page())
+    assert f"{distilling / 1e18:.1f}" == told[1]
+    assert f"{sum(stage.work for stage in counted) / 1e18:.1f}" == told[2]
 
 
 def test_disk_is_counted_as_by_hand(counted):
