@@ -1,6 +1,7 @@
 """Three ways to use latentdc, each from the page that shows it to what its reader ends up with."""
 
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def desk(tmp_path, monkeypatch):
     """A folder to work in, with a cache of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LATENTDC_CACHE", str(tmp_path / "cache"))
+    sys.modules.pop("mine", None)  # of another page
     return tmp_path
 
 
@@ -80,3 +82,14 @@ def test_a_folder_of_unbalanced_classes_goes_to_the_hub_and_back(desk, hub):
     assert torch.equal(again.images, made.images) and again.class_names == made.class_names
     back = load(desk / "runs/from_the_hub/evaluation.json")
     assert {row.student for row in back} == {"vgg11@16"}
+
+
+def test_a_network_and_an_objective_of_ones_own_are_named_in_a_command(desk):
+    page = TUTORIALS / "own_student_and_objective.md"
+    (desk / "mine.py").write_text(blocks(page, "python")[0])
+    (commands,) = blocks(page, "bash")
+    short = ("prune.score=random", "distill.steps=1", "evaluate.seeds=1", "evaluate.steps=2")
+    run(commands, {"distill": short})
+    assert {row.student.partition("#")[0] for row in load(desk / "runs/mine/results.json")} == {
+        "mine:SmallNet"
+    }
