@@ -37,10 +37,11 @@ from latentdc.io import read_json
 from latentdc.recipe import Data
 
 _LARGEST_JSON = 64 * 2**20  # bytes
-# What the Hub's client and `datasets` raise where something cannot be had.
+# What the Hub's client and `datasets` raise where something cannot be had; errors of the network
+# are those of the library that the client's own error derives from.
 _REFUSED = (
     *(OSError, ValueError, RuntimeError),
-    *(HfHubHTTPError, datasets.exceptions.DatasetsError),
+    *(*HfHubHTTPError.__bases__, datasets.exceptions.DatasetsError),
 )
 
 Tables = Mapping[str, Callable[[], Table]]  # by split: opens its table

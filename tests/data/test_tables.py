@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import ClassLabel, Features, Image
+from huggingface_hub.errors import HfHubHTTPError
 
 from latentdc import cli, open_dataset, open_splits
 from latentdc.data import encoded, hub, parquet
@@ -304,7 +305,7 @@ class Hub:
 
     def dataset_info(self, name: str, revision: str | None) -> SimpleNamespace:
         if not self.connected:
-            raise ConnectionError("no network")
+            raise HfHubHTTPError.__bases__[0]("no network")  # as where a server does not answer
         siblings = [SimpleNamespace(rfilename=name) for name in self.names()]
         return SimpleNamespace(siblings=siblings, sha="c0ffee")
 
