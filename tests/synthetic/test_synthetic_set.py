@@ -266,7 +266,13 @@ def encoded(monkeypatch):
     """The images that are encoded as PNG, counted."""
     found = []
     encode = files.encode
-    monkeypatch.setattr(files, "encode", lambda image: found.append(1) or encode(image))
+
+    def counting(image, codec="PNG", quality=95):
+        if codec == "PNG":
+            found.append(1)
+        return encode(image, codec, quality)
+
+    monkeypatch.setattr(files, "encode", counting)
     return found
 
 
