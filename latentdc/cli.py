@@ -65,7 +65,7 @@ COMMANDS = {
         "latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"
     ),
     "export": Command(
-        "latentdc.synthetic.export", "write a synthetic set as an image folder or .pt file"
+        "latentdc.synthetic.export", "write a synthetic set as image folder, tar, .pt or .npz"
     ),
     "env": Command("latentdc.env", "versions and devices, for a report of a fault"),
 }

@@ -1,50 +1,78 @@
-"""`latentdc export RUN --format imagefolder|pt OUT`: a synthetic set for other tools.
+"""`latentdc export RUN --format FORMAT OUT`: a synthetic set for other tools.
 
-imagefolder: OUT/<class name>/00000.png, as torchvision and `datasets` read it. Both number the
+Images and classes, as lossless PNGs of 8 bits (--round writes those of float images):
+
+imagefolder: OUT/CLASS/CLASS_00000.png, as torchvision and `datasets` read it. Both number the
     classes by the names of their folders, so labels differ where class names are not sorted.
+webdataset: a tar file of CLASS_00000.png, .cls (the label) and .json (label and class name), in
+    the order of the set: shuffle it when you read it.
+
+Tensors, ordered by class:
+
 pt: a dictionary for torch.load with `images`, (N, 3, H, W) float32 in [0, 1], not normalised;
     `labels`, (N,) int64; and `class_names`. A set with soft labels has these, (N, C) logits, as
     `labels`, and its classes as `hard_labels`; one with weights of images or a learned rate has
-    `weights`, (N,), and `learned_lr`. Images are ordered by class, as the evaluators of DC, DM and
-    MTT expect: normalise (and whiten) them as your students expect.
-    A set of feature vectors has `vectors`, (N, D) float32 in the data's units, in their place.
+    `weights`, (N,), and `learned_lr`. A set of feature vectors has `vectors`, (N, D) float32 in the
+    data's units, in their place.
+npz: the same for numpy.load, images as (N, H, W, 3): uint8 levels, or float32 in [0, 1].
+dc: the file of DC, DSA and DM: {"data": [[images, labels]]}, images normalised (and whitened) as
+    the set's recipe says.
+mtt: a folder with the images_best.pt, labels_best.pt and lr_best.pt of MTT, TESLA and DATM,
+    likewise; soft labels are the labels.
 """
 
 import argparse
 import io
+import json
+import tarfile
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from latentdc import cli
+from latentdc import cli, config
 from latentdc.errors import InputError
 from latentdc.io import is_free, locked, write_bytes, writing
+from latentdc.ranks import say
+from latentdc.recipe import Data
+from latentdc.recipe.fields import build
 from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:
+    from latentdc.images import Preprocessing
     from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
 def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
-    """Write a folder of PNGs per class, whole or not at all; floats are refused."""
-    from latentdc.synthetic.files import encode
-
-    synthetic.require_images("--format imagefolder")
-    if synthetic.images.is_floating_point():
-        raise InputError(
-            "the images of this set are float and PNGs would round them; use --format pt."
-        )
-    if not is_free(out):
-        raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
+    """Write a folder of PNGs per class, whole or not at all; floats and vectors are refused."""
+    _require_levels(synthetic, "imagefolder")
+    _require_free(out)
     folders = layout.folder_names(synthetic.class_names)
-    count: Counter[int] = Counter()
     with writing(out) as part:
         part.mkdir()
-        for image, label in zip(synthetic.levels(), synthetic.labels.tolist(), strict=True):
-            path = part / folders[label] / f"{count[label]:05d}.png"
+        for _, label, index, png in _pngs(synthetic):
+            path = part / folders[label] / f"{folders[label]}_{index:05d}.png"
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(encode(image))
-            count[label] += 1
+            path.write_bytes(png)
+
+
+def export_webdataset(synthetic: "SyntheticSet", out: Path) -> None:
+    """Write a tar file of samples, whole or not at all; floats and vectors are refused.
+
+    The same set gives the same bytes.
+    """
+    _require_levels(synthetic, "webdataset")
+    _require_new(out)
+    names = [name.replace(".", "_") for name in synthetic.class_names]  # a dot ends a sample's name
+    stems = layout.folder_names(names)
+    with writing(out) as part, tarfile.open(part, "x", format=tarfile.PAX_FORMAT) as tar:
+        for name, label, index, png in _pngs(synthetic):
+            said = json.dumps({"label": label, "class_name": name}, ensure_ascii=False).encode()
+            for suffix, data in {"png": png, "cls": str(label).encode(), "json": said}.items():
+                member = tarfile.TarInfo(f"{stems[label]}_{index:05d}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
 
 
 def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
@@ -55,38 +83,195 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
     Raises:
         InputError: `out` exists.
     """
+    _require_new(out)
+    _save(_content(synthetic), out)
+
+
+def export_npz(synthetic: "SyntheticSet", out: Path) -> None:
+    """Write the same for NumPy, whole or not at all; images of 8 bits stay levels.
+
+    Raises:
+        InputError: `out` exists, or does not end in .npz, which its readers ask for.
+    """
+    import numpy as np
+
+    if out.suffix != ".npz":
+        raise InputError(f"a file of --format npz ends in .npz, got {out}.")
+    _require_new(out)
+    content = _content(synthetic)
+    content["class_names"] = np.array(content["class_names"], dtype=str)
+    if "images" in content:
+        images = content["images"]
+        if not synthetic.images.is_floating_point():
+            images = synthetic.levels()[_by_class(synthetic)]
+        content["images"] = images.movedim(1, 3).contiguous()
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {name: np.asarray(part) for name, part in content.items()}
+    np.savez(buffer, **arrays)
+    write_bytes(out, buffer.getvalue())
+
+
+def export_dc(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> None:
+    """Write DC's file, whole or not at all, of images as students see them through `seen`.
+
+    Raises:
+        InputError: `out` exists, or a set that the layout has no place for: vectors, soft labels.
+    """
+    synthetic.require_images("--format dc")
+    if synthetic.soft_labels is not None:
+        raise InputError("this set has soft labels, and DC's file has classes; use --format mtt.")
+    _require_new(out)
+    images, labels = _seen(synthetic, seen)
+    _tell_left(synthetic, "weights", "learned_lr")
+    _save({"data": [[images, labels]]}, out)
+
+
+def export_mtt(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> None:
+    """Write MTT's folder likewise.
+
+    Raises:
+        InputError: `out` is no new or empty folder, or the set is of vectors.
+    """
     import torch
 
-    if out.exists():
-        raise InputError(f"{out} exists; choose a new file.")
-    by_class = synthetic.labels.argsort(stable=True)
-    hard, soft = synthetic.labels[by_class].cpu(), synthetic.soft_labels
-    content: dict[str, object] = {"labels": hard, "class_names": list(synthetic.class_names)}
+    synthetic.require_images("--format mtt")
+    _require_free(out)
+    images, labels = _seen(synthetic, seen)
+    files: dict[str, object] = {"images_best.pt": images, "labels_best.pt": labels}
+    if synthetic.learned_lr is not None:
+        files["lr_best.pt"] = torch.tensor(float(synthetic.learned_lr))
+    _tell_left(synthetic, "weights")
+    with writing(out) as part:
+        part.mkdir()
+        for name, content in files.items():
+            _save(content, part / name)
+
+
+PLAIN = {
+    "imagefolder": export_imagefolder,
+    "webdataset": export_webdataset,
+    "pt": export_pt,
+    "npz": export_npz,
+}
+NORMALISED = {"dc": export_dc, "mtt": export_mtt}
+
+
+def rounded(synthetic: "SyntheticSet") -> "SyntheticSet":
+    """A set whose float images are rounded to 8 bits and clamped; it says how far they moved."""
+    synthetic.require_images("--round")
+    if not synthetic.images.is_floating_point():
+        return synthetic
+    levels = replace(synthetic, images=synthetic.levels())
+    moved = (levels.floats() - synthetic.floats()).abs()
+    clamped = float((synthetic.floats().abs() > 1).double().mean())
+    say(
+        "note",
+        f"rounded to 8 bits: {100 * clamped:.3g} % of the values lie outside of [-1, 1] and are "
+        f"clamped, and no value moves by more than {float(moved.max()):.3g}; scores of the set are "
+        "not scores of these images.",
+    )
+    return levels
+
+
+def _pngs(synthetic: "SyntheticSet") -> Iterator[tuple[str, int, int, bytes]]:
+    """Class name, label, index within the class, and PNG of each image."""
+    from latentdc.synthetic.files import encode
+
+    _tell_left(synthetic, "soft_labels", "weights", "learned_lr")
+    count: Counter[int] = Counter()
+    for image, label in zip(synthetic.levels(), synthetic.labels.tolist(), strict=True):
+        yield synthetic.class_names[label], label, count[label], encode(image)
+        count[label] += 1
+
+
+def _by_class(synthetic: "SyntheticSet") -> Any:
+    """(N,) rows, ordered by class."""
+    return synthetic.labels.cpu().argsort(stable=True)
+
+
+def _content(synthetic: "SyntheticSet") -> dict[str, Any]:
+    """What pt and npz hold."""
+    by_class = _by_class(synthetic)
+    hard, soft = synthetic.labels.cpu()[by_class], synthetic.soft_labels
+    content: dict[str, Any] = {"labels": hard, "class_names": list(synthetic.class_names)}
     if soft is not None:
-        content |= {"labels": soft[by_class].cpu(), "hard_labels": hard}
+        content |= {"labels": soft.cpu()[by_class], "hard_labels": hard}
     if synthetic.weights is not None:
-        content["weights"] = synthetic.weights[by_class].cpu()
+        content["weights"] = synthetic.weights.cpu()[by_class]
     if synthetic.learned_lr is not None:
         content["learned_lr"] = float(synthetic.learned_lr)
-    samples = synthetic.floats()[by_class].cpu()
+    samples = synthetic.floats().cpu()[by_class]
     if synthetic.kind == "vectors":
-        content["vectors"] = samples
-    else:
-        content["images"] = (samples + 1) / 2
+        return content | {"vectors": samples}
+    return content | {"images": (samples + 1) / 2}
+
+
+def _seen(synthetic: "SyntheticSet", seen: "Preprocessing") -> tuple[Any, Any]:
+    """Normalised images and labels, ordered by class."""
+    by_class = _by_class(synthetic)
+    labels = synthetic.labels if synthetic.soft_labels is None else synthetic.soft_labels
+    return seen(synthetic.floats().cpu()[by_class]), labels.cpu()[by_class]
+
+
+def _preprocessing(synthetic: "SyntheticSet", folder: Path, kind: str) -> "Preprocessing":
+    """What students see of the images: the set's own whitening, or its recipe's mean and std."""
+    from latentdc.images import Normalization
+
+    if synthetic.whitening is not None:
+        return synthetic.whitening
+    path = folder / layout.RECIPE
+    if not path.is_file():
+        raise InputError(
+            f"--format {kind} holds normalised images, and no {layout.RECIPE} lies with this set "
+            "to say by which mean and std; use --format pt, whose images are plain."
+        )
+    data = build(Data, config.read(path).get("data") or {}, "data.")
+    return Normalization(data.mean, data.std)
+
+
+def _save(content: object, out: Path) -> None:
+    import torch
+
     buffer = io.BytesIO()  # torch.save to a file does not raise OSError when the disk is full
     torch.save(content, buffer)
     write_bytes(out, buffer.getvalue())
 
 
-FORMATS = {"imagefolder": export_imagefolder, "pt": export_pt}
+def _tell_left(synthetic: "SyntheticSet", *parts: str) -> None:
+    """Say which parts of a set the layout has no place for."""
+    left = [part for part in parts if getattr(synthetic, part) is not None]
+    if left:
+        say("note", f"{' and '.join(left)} stay behind: only pt and npz hold them all.")
+
+
+def _require_levels(synthetic: "SyntheticSet", kind: str) -> None:
+    synthetic.require_images(f"--format {kind}")
+    if synthetic.images.is_floating_point():
+        raise InputError(
+            "the images of this set are float and PNGs would round them; add --round, or use "
+            "--format pt."
+        )
+
+
+def _require_free(out: Path) -> None:
+    if not is_free(out):
+        raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
+
+
+def _require_new(out: Path) -> None:
+    if out.exists():
+        raise InputError(f"{out} exists; choose a new file.")
 
 
 def arguments(parser: cli.Parser) -> None:
     """Those of the command."""
     parser.description, parser.formatter_class = __doc__, argparse.RawDescriptionHelpFormatter
     parser.add_argument("run", help="run folder, folder of a synthetic set, or Hub id")
-    parser.add_argument("--format", choices=list(FORMATS), required=True)
-    parser.add_argument("out", type=Path, help="new or empty folder; for pt a new file")
+    parser.add_argument("--format", choices=[*PLAIN, *NORMALISED], required=True)
+    parser.add_argument("--round", action="store_true", help="round float images to 8 bits")
+    parser.add_argument(
+        "out", type=Path, help="new or empty folder; for webdataset, pt, npz and dc a new file"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -94,9 +279,17 @@ def run(options: argparse.Namespace) -> None:
     cli.one_process("latentdc export")
     from latentdc.synthetic import SyntheticSet
 
-    with locked(options.out):
-        FORMATS[options.format](SyntheticSet.from_pretrained(options.run), options.out)
-    print(options.out)
+    kind, out = options.format, options.out
+    with locked(out):
+        folder = layout.find(options.run)
+        synthetic = SyntheticSet.from_pretrained(folder)
+        if options.round:
+            synthetic = rounded(synthetic)
+        if kind in PLAIN:
+            PLAIN[kind](synthetic, out)
+        else:
+            NORMALISED[kind](synthetic, out, _preprocessing(synthetic, folder, kind))
+    print(out)
 
 
 main = cli.entry("export")
