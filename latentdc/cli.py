@@ -67,6 +67,7 @@ COMMANDS = {
     "export": Command(
         "latentdc.synthetic.export", "write a synthetic set as image folder, tar, .pt or .npz"
     ),
+    "verify": Command("latentdc.verify", "whether the accuracies of a published set hold", True),
     "env": Command("latentdc.env", "versions and devices, for a report of a fault"),
 }
 

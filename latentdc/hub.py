@@ -228,7 +228,7 @@ def named_card(card: str, to: Hub) -> str:
     python = f'"{to.repo}"' + (f', revision="{to.revision}"' if to.revision else "")
     shell = f"{to.repo}" + (f" --revision {to.revision}" if to.revision else "")
     card = re.sub(r'(load_dataset\(|from_pretrained\()"NAME"', rf"\g<1>{python}", card)
-    return re.sub(r"hf download NAME\b", f"hf download {shell}", card)
+    return re.sub(r"(hf download|latentdc verify) NAME\b", rf"\g<1> {shell}", card)
 
 
 def merged_card(old: str | None, new: str, *, license: str | None = None, where: str = "") -> str:

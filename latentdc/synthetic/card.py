@@ -66,9 +66,11 @@ REPEAT = """\
 ```bash
 hf download NAME recipe.yaml --repo-type dataset --local-dir repeat
 latentdc distill repeat/recipe.yaml
+latentdc verify NAME
 ```
 
-Where the recipe names a folder, add yours, such as `data.source=FOLDER`."""
+The second line makes the set again; the last one trains the students again, and says whether the
+accuracies above hold. Where the recipe names a folder, add yours, such as `data.source=FOLDER`."""
 FOLDED = """\
 <details>
 <summary>Recipe</summary>

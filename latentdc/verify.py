@@ -1,0 +1,253 @@
+"""`latentdc verify SET`: whether the accuracies that a set was published with hold here.
+
+The students are trained again on the set, under the protocol that its results record, on the real
+data of its recipe. What others wrote is read, and never imported.
+"""
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, variance
+from typing import TYPE_CHECKING, NamedTuple
+
+from latentdc import cli
+from latentdc.errors import InputError, RunError
+from latentdc.recipe.fields import build
+from latentdc.recipe.own import refuse_names
+from latentdc.recipe.protocol import EvalProtocol
+from latentdc.results.result import Result, load
+from latentdc.synthetic import folder as layout
+
+if TYPE_CHECKING:
+    from latentdc.images import Preprocessing
+    from latentdc.recipe import Recipe
+    from latentdc.synthetic.synthetic_set import SyntheticSet
+
+CHANGEABLE = ("data", "threads", "precision", "processes")
+CRITERION = (
+    "A number holds if the means differ by no more than the 95 % interval of a difference of two "
+    "means over seeds (Student's t, the variances of both pooled)."
+)
+
+
+class Verdict(NamedTuple):
+    """Of one student.
+
+    Attributes:
+        difference: mean here minus the published mean, in [-1, 1].
+        allowed: half the width of the interval around 0 that seeds alone explain.
+    """
+
+    difference: float
+    allowed: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether seeds alone explain the difference; rounding of sums is none."""
+        return abs(self.difference) <= self.allowed + 1e-12
+
+
+def judge(published: Sequence[float], here: Sequence[float]) -> Verdict:
+    """Compare accuracies by seed, as `CRITERION` says.
+
+    Both are in [0, 1]; together they are of three seeds or more.
+    """
+    from scipy.stats import t  # type: ignore[import-untyped]
+
+    seeds = (len(published), len(here))
+    freedom = sum(seeds) - 2
+    assert freedom > 0, "one seed each has no spread"
+    squares = sum((len(one) - 1) * variance(one) for one in (published, here) if len(one) > 1)
+    error = math.sqrt(squares / freedom * sum(1 / count for count in seeds))
+    allowed = float(t.ppf(0.975, freedom)) * error
+    return Verdict(fmean(here) - fmean(published), allowed)
+
+
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    from latentdc.recipe import Recipe
+
+    parser.schema = Recipe
+    parser.description = (
+        "Score a published set again under the protocol that its results record, and say whether "
+        f"its accuracies hold. {CRITERION} Nothing is written. It ends with code 1 where one does "
+        "not hold."
+    )
+    parser.add_argument("set", help="run folder, folder of a set, or Hub data set id")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="such as data.source=FOLDER"
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of a Hub id")
+    parser.add_argument("--recipe", help="recipe to use in place of the one that lies with the set")
+    parser.add_argument("--seeds", type=int, help="trainings of each student (default: as many)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Tell the cost, train the students again, and compare."""
+    from latentdc.evaluate.commands import read_sets
+
+    folder = layout.find(options.set, options.revision)
+    places, recipe = read_sets(
+        [str(folder)],
+        options.overrides,
+        argparse.Namespace(recipe=options.recipe, ipc=None, numbers=None),
+        CHANGEABLE,
+    )
+    path = folder / layout.RESULTS
+    if not path.is_file():
+        raise InputError(
+            f"{options.set} records no accuracies: it lacks {layout.RESULTS}; score it with "
+            "`latentdc evaluate`."
+        )
+    from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
+
+    synthetic = SyntheticSet.from_pretrained(places[0].path)
+    own = set_hash(synthetic)
+    published = [one for one in load(path) if {*one.hashes} == {own}]
+    if not published:
+        raise InputError(f"no accuracy in {path} is of these images (hash {own}).")
+    jobs = _jobs(published, path, options.seeds)
+    for job in jobs:
+        print(_cost(*job, synthetic, recipe))
+    if not options.dry_run:
+        _compare(jobs, synthetic, recipe)
+
+
+Job = tuple[EvalProtocol, list[Result]]
+
+
+def _jobs(published: Sequence[Result], path: Path, seeds: int | None) -> list[Job]:
+    """Each recorded protocol, with the results that are of it.
+
+    Raises:
+        InputError: a protocol that this version does not read the same, code of others, or seeds
+            that have no spread.
+    """
+    jobs: dict[tuple[str, ...], Job] = {}
+    for one in published:
+        again = seeds or len(one.accuracies)
+        if again < 1 or again + len(one.accuracies) < 3:
+            raise InputError(
+                f"{one.student} was published with {len(one.accuracies)} seed, which has no "
+                "spread; train several: --seeds 3."
+            )
+        protocol = build(EvalProtocol, dict(one.settings))
+        for students in (protocol.students, [one.student]):  # a row may name another one
+            refuse_names(replace(protocol, students=students), f"the protocol in {path}")
+        if protocol.hash != one.protocol_hash:
+            raise InputError(
+                f"{path}: the settings of protocol {one.protocol} have the hash {protocol.hash} "
+                f"here and {one.protocol_hash} there: it was scored by another version "
+                f"({one.machine.get('latentdc')}); install that one."
+            )
+        job = jobs.setdefault(one.conditions, (replace(protocol, seeds=again), []))
+        job[1].append(one)
+    return [
+        (replace(protocol, students=list(dict.fromkeys(r.student for r in rows))), rows)
+        for protocol, rows in jobs.values()
+    ]
+
+
+def _cost(
+    protocol: EvalProtocol, rows: Sequence[Result], synthetic: "SyntheticSet", recipe: "Recipe"
+) -> str:
+    """What the trainings take, in one line."""
+    from latentdc.cost.evaluation import seen_images
+    from latentdc.cost.stages import TRAINED, student
+    from latentdc.data.open import kept_size
+    from latentdc.estimates import in_work
+
+    size, classes = kept_size(recipe.data), len(synthetic.class_names)
+    seen, tests = seen_images(protocol, len(synthetic)), size.test if size is not None else 0
+    work = 0.0
+    for name in protocol.students:
+        forward = student(name, classes, synthetic.images.shape[-1]).forward
+        work += protocol.seeds * (TRAINED * seen + tests) * forward
+    teachers = [t.network for t in protocol.labels.teachers if protocol.labels.source != "hard"]
+    return (
+        f"cost: {protocol.seeds} trainings of {', '.join(protocol.students)} under protocol "
+        f"{protocol.name}, each {protocol.steps:,} steps that see {seen:,} images, about "
+        f"{in_work(work)}"
+        + (f"; before them the teachers {', '.join(teachers)}" if teachers else "")
+    )
+
+
+def _compare(jobs: Sequence[Job], synthetic: "SyntheticSet", recipe: "Recipe") -> None:
+    """Train and test, and tell of each student whether its accuracy holds."""
+    from latentdc import runtime
+    from latentdc.data.open import open_splits, preprocessing
+    from latentdc.evaluate.evaluate import score_sets
+    from latentdc.evaluate.setting import Setting
+    from latentdc.results.frame import percent
+    from latentdc.synthetic.synthetic_set import set_hash
+    from latentdc.tf32 import flags_put_back
+
+    with flags_put_back():
+        accelerator = runtime.start(
+            threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
+        )
+        train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+        seen: Preprocessing = synthetic.whitening or runtime.main_first(
+            accelerator, lambda: preprocessing(recipe.data, train)
+        )
+        setting = Setting(test=test, normalization=seen, accelerator=accelerator, train=train)
+        _require_same(jobs, set_hash(test), seen.facts(), recipe.data.source)
+        lines, broken = [], []
+        for protocol, rows in jobs:
+            found = score_sets({"verified": synthetic}, protocol, setting, ipc=rows[0].ipc)
+            here = {one.student: one for one in found}
+            for row in rows:
+                again = here[row.student]
+                verdict = judge(row.accuracies, again.accuracies)
+                said = "holds" if verdict.holds else "does not hold"
+                lines.append(
+                    f"{row.student}: {percent(row.accuracies)} published, "
+                    f"{percent(again.accuracies)} here, difference {100 * verdict.difference:+.1f},"
+                    f" at most {100 * verdict.allowed:.1f} by chance: {said}"
+                )
+                broken += [] if verdict.holds else [row.student]
+    if not accelerator.is_main_process:
+        return
+    print("\n".join([*lines, CRITERION, *_machines(rows[0], found[0])]))
+    if broken:
+        raise RunError(f"the accuracy of {', '.join(broken)} does not hold here.")
+
+
+def _require_same(
+    jobs: Sequence[Job], test: str, preprocessing: Mapping[str, object], source: str
+) -> None:
+    """Refuse other test images, or images that students would see otherwise, before any training.
+
+    Raises:
+        InputError: says which.
+    """
+    from latentdc.io import as_read_back
+
+    for row in (row for _, rows in jobs for row in rows):
+        if row.test != test:
+            raise InputError(
+                f"the test split of {source} is not the one that {row.student} was scored on "
+                f"(hash {test} here, {row.test} there); name the same data: data.source=..."
+            )
+        if dict(row.preprocessing) != as_read_back(dict(preprocessing)):
+            raise InputError(
+                f"students of {source} would see images otherwise than {row.student} did "
+                f"({as_read_back(dict(preprocessing))} here, {dict(row.preprocessing)} there); set "
+                "data.mean, data.std and data.zca so."
+            )
+
+
+def _machines(there: Result, here: Result) -> list[str]:
+    """A line of what differs between the machines; no line where nothing does."""
+    names = ("latentdc", "commit", "torch", "device", "precision")
+    pairs = {name: (there.machine.get(name), here.machine.get(name)) for name in names}
+    told = [f"{name} {a} there, {b} here" for name, (a, b) in pairs.items() if a != b]
+    return [f"Other than where it was published: {'; '.join(told)}."] if told else []
+
+
+main = cli.entry("verify")
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+import json
+import math
+
+import pytest
+
+from latentdc import cli, verify
+from latentdc.data.dataset import random_images
+from latentdc.data.open import open_splits
+from latentdc.evaluate import load_protocol
+from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.images import Normalization
+from latentdc.recipe import Data
+from latentdc.results.result import to_json
+from latentdc.synthetic import SyntheticSet
+from latentdc.verify import judge
+
+DATA = Data(source="digits", resolution=16)
+RECIPE = "data: {source: digits, resolution: 16}\n"
+
+
+@pytest.fixture(scope="module")
+def scored():
+    """A set of real digits and its results under a protocol of three steps."""
+    train, test = open_splits(DATA)
+    synthetic = SyntheticSet.from_real(random_images(train, 1, 0))
+    protocol = load_protocol("quick", students=["convnet3@8"], seeds=2, steps=3)
+    seen = Normalization(DATA.mean, DATA.std)
+    return synthetic, to_json(evaluate_sets(synthetic, test, protocol, normalization=seen))
+
+
+@pytest.fixture
+def published(scored, tmp_path):
+    synthetic, results = scored
+    synthetic.save_pretrained(tmp_path / "set", recipe=RECIPE, results=results)
+    return tmp_path / "set"
+
+
+def changed(folder, change) -> None:
+    """Let somebody change what the results say."""
+    path = folder / "results.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def refusal(capsys, words, code=2) -> str:
+    with pytest.raises(SystemExit, match=str(code)):
+        cli.main(["verify", *map(str, words)])
+    [*_, line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("latentdc: error: ")
+    return line
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Whoever trains a student fails the test."""
+    monkeypatch.setattr("latentdc.evaluate.evaluate.train_student", lambda *a, **k: pytest.fail())
+
+
+def test_the_same_trainings_hold_to_the_last_digit_after_their_cost(published, capsys):
+    before = {path: path.read_bytes() for path in published.rglob("*") if path.is_file()}
+    cli.main(["verify", str(published)])
+    cost, verdict, criterion = capsys.readouterr().out.splitlines()
+    assert cost.startswith(
+        "cost: 2 trainings of convnet3@8 under protocol quick, each 3 steps that see 30 images, "
+    )
+    assert "difference +0.0, at most " in verdict and verdict.endswith(" by chance: holds")
+    assert criterion == verify.CRITERION
+    assert before == {path: path.read_bytes() for path in published.rglob("*") if path.is_file()}
+
+
+def test_a_number_that_does_not_hold_ends_with_code_1(published, capsys):
+    def boast(content):
+        row = content["results"][0]
+        row["accuracies"], row["mean"], row["std"] = [0.99, 0.99], 0.99, 0.0
+        row["top5"], row["top5_mean"] = [1.0, 1.0], 1.0
+
+    changed(published, boast)
+    line = refusal(capsys, [published, "--seeds", 3], code=1)
+    assert line == "latentdc: error: the accuracy of convnet3@8 does not hold here."
+
+
+def test_a_dry_run_stops_at_the_cost(published, capsys, untrained):
+    cli.main(["verify", str(published), "--dry-run", "--seeds", "5"])
+    told = capsys.readouterr().out
+    assert told.startswith("cost: 5 trainings of convnet3@8 ") and told.count("\n") == 1
+
+
+def test_a_set_is_verified_by_its_name_on_the_hub(published, hub, capsys):
+    SyntheticSet.from_pretrained(published)
+    cli.main(["push", str(published), "user/name", "--tag", "v1"])
+    text = hub.files("datasets/user/name")["README.md"].decode()
+    assert "\nlatentdc verify user/name\n" in text
+    capsys.readouterr()
+    cli.main(["verify", "user/name", "--revision", "v1"])
+    assert capsys.readouterr().out.splitlines()[1].endswith(": holds")
+
+
+def one_seed(content):
+    row = content["results"][0]
+    for key in ("accuracies", "hashes", "top5"):
+        row[key] = row[key][:1]
+    row["mean"], row["top5_mean"] = row["accuracies"][0], row["top5"][0]
+
+
+def other_rate(content):
+    [settings] = content["protocols"].values()
+    settings["lr"] = 0.5
+
+
+def other_test(content):
+    content["results"][0]["test"] = "0123456789abcdef"
+
+
+def other_mean(content):
+    content["results"][0]["preprocessing"]["mean"] = [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (one_seed, "published with 1 seed, which has no spread; train several: --seeds 3."),
+        (other_rate, "it was scored by another version"),
+        (other_test, "the test split of digits is not the one that convnet3@8 was scored on"),
+        (other_mean, "students of digits would see images otherwise than convnet3@8 did"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_training(
+    published, capsys, untrained, change, said
+):
+    changed(published, change)
+    assert said in refusal(capsys, [published])
+
+
+def test_accuracies_of_other_images_are_none_of_the_set(published, scored, capsys, untrained):
+    synthetic, results = scored
+    other = SyntheticSet(255 - synthetic.images, synthetic.labels, synthetic.class_names)
+    other.save_pretrained(published, recipe=RECIPE, results=results)
+    assert "is of these images (hash " in refusal(capsys, [published])
+
+
+def test_a_set_without_accuracies_says_so(scored, tmp_path, capsys):
+    scored[0].save_pretrained(tmp_path / "set", recipe=RECIPE)
+    assert "records no accuracies: it lacks results.json" in refusal(capsys, [tmp_path / "set"])
+
+
+@pytest.mark.parametrize("where", ["protocol", "row", "recipe"])
+def test_code_that_a_set_names_is_refused_and_never_imported(
+    published, tmp_path, monkeypatch, capsys, where
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("open('imported', 'w')\nNet = None\n")
+    if where != "recipe":
+
+        def name_code(content):
+            [settings] = content["protocols"].values()
+            if where == "protocol":
+                settings["students"] = ["evil:Net"]
+            else:
+                content["results"][0]["student"] = "evil:Net"
+
+        changed(published, name_code)
+        said = "students=evil:Net"
+    else:
+        (published / "recipe.yaml").write_text(f"{RECIPE}evaluate: {{students: ['evil:Net']}}\n")
+        said = "evaluate.students=evil:Net"
+    assert said in refusal(capsys, [published])
+    assert not (tmp_path / "imported").exists()
+
+
+def test_the_criterion_is_student_s_t_of_two_means():
+    verdict = judge([0.5, 0.7], [0.8, 0.8])  # variances 0.02 and 0, pooled 0.01; t(0.975, 2)
+    assert verdict.difference == pytest.approx(0.2)
+    assert verdict.allowed == pytest.approx(4.302652729911275 * math.sqrt(0.01 * (1 / 2 + 1 / 2)))
+    assert verdict.holds
+    assert not judge([0.5, 0.5], [0.6, 0.6]).holds, "no spread allows no difference"
+    assert judge([0.1 + 0.2, 0.3], [0.3, 0.3]).holds, "rounding is no difference"
+    assert judge([0.5], [0.4, 0.6]).allowed == pytest.approx(
+        12.706204736432095 * math.sqrt(0.02 * (1 + 1 / 2))
+    )
