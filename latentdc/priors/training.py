@@ -26,6 +26,7 @@ from latentdc.images import Images, contiguous, from_uint8, to_uint8
 from latentdc.io import load_with_metadata, save_tensors, write_json, write_text, writing
 from latentdc.pictures import save_grid
 from latentdc.plain_text import in_markdown, in_one_line
+from latentdc.priors import small
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.classes import match_classes
 from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
@@ -33,17 +34,6 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.files import prior_folder
 from latentdc.priors.load import load_prior
 from latentdc.priors.parts import load_scheduler
-from latentdc.priors.small import (
-    ClassMemory,
-    autoencoder_loss,
-    build_autoencoder,
-    build_scheduler,
-    build_unet,
-    clean_and_noise,
-    denoising_loss,
-    inversion_term,
-    minimax_terms,
-)
 from latentdc.published import published, without_paths
 from latentdc.ranks import progress
 from latentdc.recipe import PriorSettings
@@ -73,7 +63,9 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
     start, labels = None, train.labels
     if recipe.start is None:
         with draws.global_draws(recipe.seed, "autoencoder"):
-            autoencoder = build_autoencoder(recipe.autoencoder, recipe.data.resolution).to(device)
+            autoencoder = small.build_autoencoder(recipe.autoencoder, recipe.data.resolution).to(
+                device
+            )
     else:
         start = starting_prior(recipe, recipe.start, device)
         autoencoder = start.autoencoder.autoencoder
@@ -92,8 +84,8 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
         latents = (latents - shift) * scale
         space = (latents.shape[1], latents.shape[2], latents.shape[3])
         with draws.global_draws(recipe.seed, "unet"):
-            unet, embedding = build_unet(recipe.unet, space, train.class_names)
-        scheduler = build_scheduler()
+            unet, embedding = small.build_unet(recipe.unet, space, train.class_names)
+        scheduler = small.build_scheduler()
     else:
         assert isinstance(start.denoiser, UNetDenoiser) and recipe.start is not None
         first = Training(0, 0.0)
@@ -142,7 +134,7 @@ def _train_autoencoder(
         images = _draw_images(recipe, train, step, device)
         shape = (len(images), settings.latent_channels, size, size)
         noise = torch.randn(shape, generator=draws.generator(recipe.seed, "posterior", step))
-        return autoencoder_loss(
+        return small.autoencoder_loss(
             autoencoder, images, noise.to(device), kl=settings.kl, edges=settings.edges
         )
 
@@ -194,7 +186,7 @@ def train_unet(
     terms, classes, memory = settings.terms, labels.unique(), None
     adds = terms != Terms(memory=terms.memory)
     if terms.representativeness or terms.diversity:
-        memory = ClassMemory(len(classes), terms.memory, latents[0].numel()).to(device)
+        memory = small.ClassMemory(len(classes), terms.memory, latents[0].numel()).to(device)
 
     def loss(step: int) -> Tensor:
         source = draws.generator(recipe.seed, "unet", step)
@@ -204,23 +196,23 @@ def train_unet(
         dropped = (torch.rand(settings.batch, generator=source) < settings.drop).to(device)
         known = labels[chosen].masked_fill(dropped, null)
         z = latents[chosen]
-        total, noisy, predicted = denoising_loss(
+        total, noisy, predicted = small.denoising_loss(
             unet, embedding, scheduler, z, known, noise, timesteps, settings.min_snr
         )
         if not adds:
             return total
-        clean, _ = clean_and_noise(scheduler, noisy, predicted, timesteps)
+        clean, _ = small.clean_and_noise(scheduler, noisy, predicted, timesteps)
         if terms.magnitude:
             total = total + terms.magnitude * clean.abs().mean()
         if memory is not None:
             own = torch.searchsorted(classes, labels[chosen][~dropped])
             real, made = z[~dropped], clean[~dropped]
-            near, apart = minimax_terms(memory, made, own)
+            near, apart = small.minimax_terms(memory, made, own)
             total = total + terms.representativeness * near + terms.diversity * apart
             memory.keep(own, real, made)
         if terms.inversion:
             at_clean = unet(z, timesteps, encoder_hidden_states=embedding(known)).sample
-            likeness = inversion_term(scheduler, z, noisy, at_clean, timesteps)
+            likeness = small.inversion_term(scheduler, z, noisy, at_clean, timesteps)
             total = total + terms.inversion * likeness
         return total
 

@@ -18,25 +18,15 @@ from torch import Tensor, nn
 
 from latentdc.errors import InputError
 from latentdc.io import file_hash, write_json, write_text, writing
+from latentdc.priors.convert import networks
 from latentdc.priors.convert.checkpoint import read_checkpoint
-from latentdc.priors.convert.networks import (
-    CLASSES,
-    FIRST_STAGE,
-    UNET,
-    Source,
-    build_first_stage,
-    build_scheduler,
-    build_unet,
-    first_stage_sources,
-    unet_sources,
-)
 from latentdc.priors.convert.shape import LatentDiffusion
 from latentdc.priors.denoisers import ClassEmbedding
 
 AVERAGED = "model_ema."
 LEFT_OUT = {  # beginnings of keys that are no weights of the model, and what they are
-    f"{FIRST_STAGE}loss.": "the first stage's training loss",
-    f"{FIRST_STAGE}{AVERAGED}": "averaged weights of the first stage",
+    f"{networks.FIRST_STAGE}loss.": "the first stage's training loss",
+    f"{networks.FIRST_STAGE}{AVERAGED}": "averaged weights of the first stage",
     AVERAGED: "averaged weights of the UNet",
 }
 BUFFERS = {  # of the diffusion process, which the YAML describes
@@ -52,7 +42,7 @@ class Part(NamedTuple):
     """A network of unfilled tensors, with a source for each of them."""
 
     network: nn.Module
-    sources: Mapping[str, Source]
+    sources: Mapping[str, networks.Source]
 
 
 def convert(
@@ -85,7 +75,7 @@ def convert(
     found = read_checkpoint(checkpoint)
     refuse_other_kind(found.weights)
     weights = averaged(found.weights) if ema else found.weights
-    scheduler = build_scheduler(model.process)
+    scheduler = networks.build_scheduler(model.process)
     _check_schedule(weights, scheduler)
     scale = _scale(model, weights)
     parts = build_parts(model, scale, class_names)
@@ -107,10 +97,10 @@ def convert(
     }
     with writing(out) as folder:
         folder.mkdir()
-        networks: dict[str, Any] = {name: part.network for name, part in parts.items()}
-        for name, component in {**networks, "scheduler": scheduler}.items():
+        built: dict[str, Any] = {name: part.network for name, part in parts.items()}
+        for name, component in {**built, "scheduler": scheduler}.items():
             component.save_pretrained(folder / name)
-        write_json(folder / "model_index.json", _index(networks))
+        write_json(folder / "model_index.json", _index(built))
         write_text(folder / "README.md", _card(out.name, rows))
     return rows
 
@@ -125,22 +115,22 @@ def build_parts(
     """
     try:
         with torch.device("meta"):
-            unet = build_unet(model.unet)
-            first_stage = build_first_stage(model.first_stage, scaling_factor)
+            unet = networks.build_unet(model.unet)
+            first_stage = networks.build_first_stage(model.first_stage, scaling_factor)
     except ValueError as error:
         raise InputError(f"networks of the YAML's shape cannot be built: {error}") from error
     coder = model.first_stage.coder
     parts = {
         "vae" if model.first_stage.n_embed is None else "vqvae": Part(
-            first_stage, first_stage_sources(first_stage.state_dict(), coder)
+            first_stage, networks.first_stage_sources(first_stage.state_dict(), coder)
         ),
-        "unet": Part(unet, unet_sources(unet.state_dict(), model.unet)),
+        "unet": Part(unet, networks.unet_sources(unet.state_dict(), model.unet)),
     }
     if model.classes is not None and class_names is not None:
         with torch.device("meta"):
             embedding = ClassEmbedding(list(class_names), model.classes.embed_dim)
         key = "embedding.weight"
-        parts["class_embedding"] = Part(embedding, {key: Source(CLASSES + key)})
+        parts["class_embedding"] = Part(embedding, {key: networks.Source(networks.CLASSES + key)})
     return parts
 
 
@@ -247,7 +237,7 @@ def averaged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         InputError: the checkpoint has no averages of some of them.
     """
-    unet = [key for key in weights if key.startswith(UNET)]
+    unet = [key for key in weights if key.startswith(networks.UNET)]
     places = {key: AVERAGED + key.removeprefix("model.").replace(".", "") for key in unet}
     without = [key for key, place in places.items() if place not in weights]
     if without:
@@ -265,7 +255,7 @@ def refuse_other_kind(weights: Mapping[str, Tensor]) -> None:
     Raises:
         InputError: without a single key of a UNet or a first stage.
     """
-    for start, what in ((UNET, "UNet"), (FIRST_STAGE, "first stage")):
+    for start, what in ((networks.UNET, "UNet"), (networks.FIRST_STAGE, "first stage")):
         if not any(key.startswith(start) for key in weights):
             raise InputError(
                 f"the checkpoint is no latent diffusion model: it has no {what} ({start}...), but "
