@@ -64,6 +64,7 @@ COMMANDS = {
     "push": Command(
         "latentdc.synthetic.push", "push a run's synthetic set to the Hugging Face Hub"
     ),
+    "push-prior": Command("latentdc.priors.push", "push a prior to the Hugging Face Hub"),
     "export": Command(
         "latentdc.synthetic.export", "write a synthetic set as image folder, tar, .pt or .npz"
     ),

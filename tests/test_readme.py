@@ -127,8 +127,8 @@ def pretend_set(folder: Path) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_ones_that_latentdc_takes(command, desk):
     name, *arguments = command
-    parsed = ("push", "export", "convert-prior", "measure", "compare", "report")
-    if name in (*parsed, "list", "copy", "env"):
+    parsed = ("push", "push-prior", "verify", "export", "convert-prior", "measure", "compare")
+    if name in (*parsed, "report", "list", "copy", "env"):
         cli.parse(command)
         return
     if name == "evaluate":

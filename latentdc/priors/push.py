@@ -1,0 +1,123 @@
+"""`latentdc push-prior PRIOR user/name --license ID`: a prior becomes a model repo on the Hub."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from latentdc import cli, hub
+from latentdc.errors import InputError
+from latentdc.priors import files as layout
+from latentdc.recipe import Hub
+
+BESIDE = ("config.json", "model_index.json", "recipe.yaml", "training.json", "grid.png")
+FRONT = """\
+---
+library_name: diffusers
+tags:
+- latentdc
+- latent-diffusion
+- dataset-distillation
+---
+
+"""
+TEXT = """\
+# {name}
+
+A prior for latentdc, in the layout of diffusers: {parts}.
+"""
+LOAD = """\
+## Load it by its name
+
+```python
+prior = latentdc.load_prior(latentdc.PriorSettings({python}), resolution=RESOLUTION)
+```
+
+In a recipe: `prior: {{kind: diffusion, {yaml}}}`."""
+
+
+def push_prior(folder: Path, to: Hub, *, token: str | None = None) -> str:
+    """Push the files of a prior that `load_prior` reads, in one commit.
+
+    Args:
+        folder: in the layout of diffusers.
+        to: `Hub(repo="user/name", license="apache-2.0")`; the repo is made if it does not exist.
+        token: of the Hub; None takes the stored login.
+
+    Returns:
+        The address of the repo.
+
+    Raises:
+        InputError: no repo or licence, weights that lack files, nobody is logged in, a link to
+            elsewhere in the folder, or the Hub refuses the repo.
+        RunError: the Hub cannot be reached.
+    """
+    if to.repo is None or to.license is None:
+        raise InputError(
+            'push_prior pushes to Hub(repo="user/name", license="..."); the licence of a prior '
+            "follows from its data and from what it was made of, and is stated by you."
+        )
+    if token is None:
+        hub.require_login()
+    files = prior_files(folder)
+    hub.require_own_files(files, folder)
+    stale = [f"{part}/*" for part in layout.PARTS]
+    return hub.push(files, to, "model", card=_card(folder, to), stale=stale, token=token)
+
+
+def prior_files(folder: Path) -> dict[str, Path]:
+    """By their names in a repo: configs, tokenizers and one form of the weights of each network.
+
+    Raises:
+        InputError: a network without weights, or with some of its shards.
+    """
+    paths = [folder / name for name in BESIDE]
+    for name in layout.PARTS:
+        paths += [*sorted((folder / name).glob("*.json")), folder / name / "merges.txt"]
+    for part in [folder / name for name in layout.PARTS] + [folder]:
+        if (part / "config.json").is_file() and part.name not in layout.TOKENIZERS:
+            paths += layout.find_weights(part).files
+    found = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: path for name, path in found.items() if path.is_file()}
+
+
+def _card(folder: Path, to: Hub) -> str:
+    """The card that lies with the prior, or a short one; below it how to load the repo."""
+    path = folder / hub.CARD
+    text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+    front, body = FRONT, text
+    if text.startswith("---\n") and (end := text.find("\n---", 4)) > 0:
+        front, body = f"{text[: end + 4]}\n\n", text[end + 4 :]
+    if not body.strip():
+        parts = [name for name in layout.PARTS if (folder / name).is_dir()]
+        name = to.repo.partition("/")[2] if to.repo is not None else folder.name
+        body = TEXT.format(name=name, parts=", ".join(parts) or "an autoencoder")
+    settings = {"weights": to.repo} | ({"revision": to.revision} if to.revision else {})
+    load = LOAD.format(
+        python=", ".join(f'{key}="{value}"' for key, value in settings.items()),
+        yaml=", ".join(f"{key}: {value}" for key, value in settings.items()),
+    )
+    part = hub.marked(load)
+    start = body.find(hub.BEGIN)  # of a prior that was downloaded from the Hub
+    return f"{front}{(body if start < 0 else body[:start]).strip()}\n\n{part}"
+
+
+def arguments(parser: cli.Parser) -> None:
+    """Those of the command."""
+    parser.description = (
+        "Push a prior to a model repo of the Hugging Face Hub, in one commit; `prior.weights` "
+        "then takes its name. A new repo is private. What people wrote into the card there stays."
+    )
+    parser.add_argument("prior", help="folder in the layout of diffusers, or a shipped name")
+    hub.add_repo(parser, "model", license=True)
+
+
+def run(options: Namespace) -> None:
+    """Push a prior."""
+    cli.one_process("latentdc push-prior")
+    to = hub.repo_of(options)
+    print(push_prior(layout.prior_folder(options.prior), to))
+
+
+main = cli.entry("push-prior")
+
+if __name__ == "__main__":
+    main()
