@@ -109,8 +109,8 @@ def run(options: argparse.Namespace) -> None:
     if not published:
         raise InputError(f"no accuracy in {path} is of these images (hash {own}).")
     jobs = _jobs(published, path, options.seeds)
-    for job in jobs:
-        print(_cost(*job, synthetic, recipe))
+    for protocol, _ in jobs:
+        print(_cost(protocol, synthetic, recipe, options.tflops))
     if not options.dry_run:
         _compare(jobs, synthetic, recipe)
 
@@ -151,25 +151,27 @@ def _jobs(published: Sequence[Result], path: Path, seeds: int | None) -> list[Jo
 
 
 def _cost(
-    protocol: EvalProtocol, rows: Sequence[Result], synthetic: "SyntheticSet", recipe: "Recipe"
+    protocol: EvalProtocol, synthetic: "SyntheticSet", recipe: "Recipe", tflops: float | None
 ) -> str:
-    """What the trainings take, in one line."""
+    """What the trainings take, in one line; hours where a rate is given."""
     from latentdc.cost.evaluation import seen_images
     from latentdc.cost.stages import TRAINED, student
     from latentdc.data.open import kept_size
-    from latentdc.estimates import in_work
+    from latentdc.estimates import in_bytes, in_work
 
     size, classes = kept_size(recipe.data), len(synthetic.class_names)
     seen, tests = seen_images(protocol, len(synthetic)), size.test if size is not None else 0
-    work = 0.0
+    work, memory, batch = 0.0, 0.0, min(protocol.batch, len(synthetic))
     for name in protocol.students:
-        forward = student(name, classes, synthetic.images.shape[-1]).forward
-        work += protocol.seeds * (TRAINED * seen + tests) * forward
+        network = student(name, classes, synthetic.images.shape[-1])
+        work += protocol.seeds * (TRAINED * seen + tests) * network.forward
+        memory = max(memory, network.trained(batch, optimizer=protocol.optimizer))
     teachers = [t.network for t in protocol.labels.teachers if protocol.labels.source != "hard"]
     return (
         f"cost: {protocol.seeds} trainings of {', '.join(protocol.students)} under protocol "
         f"{protocol.name}, each {protocol.steps:,} steps that see {seen:,} images, about "
-        f"{in_work(work)}"
+        f"{in_work(work)} and {in_bytes(memory)} of memory"
+        + (f", {2 * work / tflops / 3.6e15:.3g} hours at {tflops:g} TFLOP/s" if tflops else "")
         + (f"; before them the teachers {', '.join(teachers)}" if teachers else "")
     )
 

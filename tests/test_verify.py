@@ -81,9 +81,10 @@ def test_a_number_that_does_not_hold_ends_with_code_1(published, capsys):
 
 
 def test_a_dry_run_stops_at_the_cost(published, capsys, untrained):
-    cli.main(["verify", str(published), "--dry-run", "--seeds", "5"])
+    cli.main(["verify", str(published), "--dry-run", "--seeds", "5", "--tflops", "1"])
     told = capsys.readouterr().out
     assert told.startswith("cost: 5 trainings of convnet3@8 ") and told.count("\n") == 1
+    assert " of memory, " in told and told.endswith(" hours at 1 TFLOP/s\n")
 
 
 def test_a_set_is_verified_by_its_name_on_the_hub(published, hub, capsys):
