@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -48,6 +49,7 @@ from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.open import find, open_set
 from latentdc.synthetic.push import push_folder
 from latentdc.tf32 import flags_put_back, precision_of
+from latentdc.training import OnStep
 
 # Provenance of a set that another name of the recipe, or another version, does not change.
 _NAMES = ("recipe", "latentdc")
@@ -61,6 +63,7 @@ def run(
     *,
     trainings: Path | None = None,
     scores: Path | None = None,
+    on_step: OnStep | None = None,
 ) -> Results:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
 
@@ -72,6 +75,8 @@ def run(
         folder: of the run.
         trainings: folder of finished trainings; None takes the run's own.
         scores: folder of the scores that the core set is chosen by; likewise.
+        on_step: is told `stage` (`pruning`, `distilling` or `evaluating`) and the measures of each
+            step, such as `step` and `loss`; what it raises ends the run, which goes on later.
 
     Returns:
         Of all rows; empty where the recipe evaluates nothing.
@@ -90,7 +95,9 @@ def run(
         )
         require_given_teachers(protocol, setting)
     context = _context(recipe, parts, folder, trainings, accelerator)
-    kept = _coreset(recipe, parts, context, folder, scores)
+    if on_step is not None:
+        context = replace(context, on_step=_told_too(context.on_step, on_step))
+    kept = _coreset(recipe, parts, context, folder, scores, _of_stage(on_step, "pruning"))
     coreset = parts.train.select(kept.indices(parts.train))
     context = replace(
         context,
@@ -154,12 +161,28 @@ def run(
             train=parts.train,
             trainings=trainings or folder / "trainings",
             accelerator=accelerator,
+            on_step=_of_stage(on_step, "evaluating"),
         )
     if accelerator.is_main_process:
         _publish(synthetic, results, recipe, folder)
     for tracker in accelerator.trackers:  # end_training() would end the processes' group too
         tracker.finish()
     return results
+
+
+def _of_stage(on_step: OnStep | None, stage: str) -> OnStep | None:
+    return None if on_step is None else lambda told: on_step({"stage": stage, **told})
+
+
+def _told_too(first: OnStep | None, on_step: OnStep) -> OnStep:
+    """Tell the run's own files and trackers of a step of the method, then its caller."""
+
+    def tell(measures: Mapping[str, Any]) -> None:
+        if first is not None:
+            first(measures)
+        on_step({"stage": "distilling", **measures})
+
+    return tell
 
 
 def _start(recipe: Recipe, folder: Path) -> Accelerator:
@@ -314,7 +337,12 @@ def _open_pool(name: str, recipe: Recipe, parts: Parts, accelerator: Accelerator
 
 
 def _coreset(
-    recipe: Recipe, parts: Parts, context: Context, folder: Path, scores: Path | None
+    recipe: Recipe,
+    parts: Parts,
+    context: Context,
+    folder: Path,
+    scores: Path | None,
+    on_step: OnStep | None,
 ) -> Coreset:
     """The run's core set: kept from before, given by the user, the experts', or scored now.
 
@@ -355,6 +383,7 @@ def _coreset(
         seed=recipe.seed,
         accelerator=accelerator,
         folder=scores or folder,
+        on_step=on_step,
     )
 
 

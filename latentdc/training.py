@@ -7,6 +7,7 @@ through `fit`. Averages of weights, snapshots, progress bars and stopping are th
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ from latentdc.augment.dsa import Draw, draw_augmentation
 from latentdc.draws import generator, key_seed
 from latentdc.errors import InputError, RunError
 from latentdc.images import send
+from latentdc.io import load_with_metadata
 from latentdc.networks.build import forward_work, needs_two_images
 
 LONG = 50e9  # multiply-adds of a step, forward and back, from which processes divide its batch
@@ -357,3 +359,42 @@ def joins(network: str, *, num_classes: int, resolution: int, count: int, batch:
             "another network."
         )
     return True
+
+
+def training_state(
+    modules: Mapping[str, nn.Module], optimizer: Optimizer
+) -> Iterator[tuple[str, Tensor]]:
+    """All tensors that a training goes on from, by name."""
+    for kind, module in modules.items():
+        for name, tensor in module.state_dict().items():
+            yield f"{kind} {name}", tensor.contiguous()
+    for index, slots in optimizer.state_dict()["state"].items():
+        for slot, tensor in slots.items():
+            yield f"optimizer {index} {slot}", tensor.contiguous()
+
+
+def load_training_state(
+    path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer
+) -> tuple[int, float]:
+    """Steps that are done and their seconds, with the state that they left; 0 without a file."""
+    if not path.is_file():
+        return 0, 0.0
+    try:
+        tensors, facts = load_with_metadata(path)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({error}); bring back a copy, or remove it to train this network "
+            "from the start."
+        ) from error
+    groups: dict[str, dict[str, Tensor]] = {kind: {} for kind in (*modules, "optimizer")}
+    for name, tensor in tensors.items():
+        kind, _, key = name.partition(" ")
+        groups[kind][key] = tensor
+    for kind, module in modules.items():
+        module.load_state_dict(groups[kind])
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in groups["optimizer"].items():
+        index, _, slot = key.partition(" ")
+        slots.setdefault(int(index), {})[slot] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
+    return int(facts["done"]), float(facts["seconds"])

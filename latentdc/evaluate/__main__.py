@@ -67,8 +67,7 @@ def run(options: argparse.Namespace) -> None:
     ):
         say("note", f"test data: {recipe.data.source}, by the set's own recipe")
     if options.dry_run:
-        from latentdc.cost.commands import describe_evaluation
-        from latentdc.cost.stages import Hardware
+        from latentdc.cost import Hardware, describe_evaluation
 
         counts = {name: known_images(p, recipe) for name, p in zip(sets, places, strict=True)}
         rows = [row for row in dict.fromkeys(["random", *recipe.evaluate.rows]) if row in BASELINES]

@@ -32,6 +32,7 @@ from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results
 from latentdc.runtime import main_alone, shared_out, this_machine, with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
+from latentdc.training import OnStep
 
 Labelled = SyntheticSet | Dataset
 Candidate = Labelled | Callable[[int], Labelled]  # one set, or one for each seed
@@ -112,11 +113,11 @@ def evaluate_sets(
     train: Dataset | None = None,
     trainings: Path | None = None,
     accelerator: Accelerator | None = None,
+    on_step: OnStep | None = None,
 ) -> Results:
     """Train every student of the protocol on each set, once per seed, and test it.
 
-    `score_sets` takes the same as a `Setting`, which can be told of every step (`on_step`). All
-    sets have the same number of steps: a budget of epochs is one of the first set that is no
+    All sets have the same number of steps: a budget of epochs is one of the first set that is no
     baseline. Trainings are shared out to Accelerate's processes. Students are unseen by a set whose
     provenance names another `network`, or none, and by baselines if they are by all other sets.
 
@@ -130,6 +131,9 @@ def evaluate_sets(
         trainings: folder of finished trainings; those found there are not repeated. None keeps
             none.
         accelerator: devices, precision and processes; None makes one.
+        on_step: is told `student`, `seed`, `step` and `loss` of each step of a student's training,
+            on the process that trains it; what it raises ends the evaluation, and finished
+            trainings stay.
 
     Returns:
         A result for each set and student.
@@ -156,6 +160,7 @@ def evaluate_sets(
         accelerator=accelerator or Accelerator(),
         train=train,
         folder=folder_of(trainings, "trainings"),
+        on_step=on_step,
     )
     return score_sets(named, protocol, setting, ipc=ipc)
 

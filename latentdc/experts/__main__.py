@@ -36,8 +36,7 @@ def run(options: Namespace) -> None:
         recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
     )
     if options.dry_run:
-        from latentdc.cost.commands import describe_experts
-        from latentdc.cost.stages import Hardware
+        from latentdc.cost import Hardware, describe_experts
         from latentdc.experts.files import missing_experts
 
         lacking = len(missing_experts(folder, recipe.experts.count))

@@ -30,7 +30,7 @@ from latentdc.ranks import progress
 from latentdc.recipe import Experts
 from latentdc.runtime import with_gradients
 from latentdc.tf32 import precision_of
-from latentdc.training import Batch, Forward, Precision, epoch_batches, fit, joins
+from latentdc.training import Batch, Forward, OnStep, Precision, epoch_batches, fit, joins
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -45,6 +45,7 @@ def train_experts(
     normalization: Preprocessing,
     seed: int,
     accelerator: Accelerator,
+    on_step: OnStep | None = None,
 ) -> None:
     """Train the experts that a folder lacks, shared out over the processes.
 
@@ -56,6 +57,8 @@ def train_experts(
         normalization: from images to its input.
         seed: of all draws.
         accelerator: devices, precision and processes.
+        on_step: is told `expert`, `epoch`, `step` (of the epoch) and `loss` of each step, on the
+            process that trains it.
 
     Raises:
         InputError: the disk has no room for them; before anything is trained.
@@ -81,6 +84,7 @@ def train_experts(
             normalization=normalization,
             seed=seed,
             accelerator=accelerator,
+            on_step=on_step,
         )
         save_tensors(expert_path(folder, index), snapshots)
     accelerator.wait_for_everyone()
@@ -95,6 +99,7 @@ def train_expert(
     normalization: Preprocessing,
     seed: int,
     accelerator: Accelerator,
+    on_step: OnStep | None = None,
 ) -> dict[str, Tensor]:
     """Weights by name, (epochs + 1, ...): before the training and after each epoch.
 
@@ -125,8 +130,11 @@ def train_expert(
         keys = ("expert", index, epoch)
         batches = epoch_batches(count, settings.batch, settings.augment, seed, *keys, join=join)
         dropout = (seed, "dropout", *keys)
-        for _ in fit(expert, batches, loss, optimizer, precision=precision, dropout=dropout):
-            pass
+        training = fit(expert, batches, loss, optimizer, precision=precision, dropout=dropout)
+        for step, (_, value) in enumerate(training):
+            if on_step is not None:
+                told = {"expert": index, "epoch": epoch, "step": step, "loss": float(value)}
+                on_step(told)
         keep(epoch + 1)
     if not all(bool(weights.isfinite().all()) for weights in snapshots.values()):
         raise RunError(f"expert {index} diverged; experts before it are kept. Lower experts.lr.")

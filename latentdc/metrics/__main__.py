@@ -59,8 +59,7 @@ def run(options: argparse.Namespace) -> None:
     if network is not None:
         network.check_size(recipe.data.resolution)
     if options.dry_run:
-        from latentdc.cost.commands import describe_measuring
-        from latentdc.cost.stages import Hardware
+        from latentdc.cost import Hardware, describe_measuring
 
         text = describe_measuring(
             recipe,

@@ -7,7 +7,7 @@ adversarial loss, the kept weights are exponential moving averages.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from huggingface_hub import ModelCardData
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 
 from latentdc import config, draws
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError, RunError
 from latentdc.images import Images, contiguous, from_uint8, to_uint8
-from latentdc.io import load_with_metadata, save_tensors, write_json, write_text, writing
+from latentdc.io import save_tensors, write_json, write_text, writing
 from latentdc.pictures import save_grid
 from latentdc.plain_text import in_markdown, in_one_line
 from latentdc.priors import small
@@ -39,7 +39,7 @@ from latentdc.ranks import progress
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, Terms, UNetTraining
 from latentdc.runtime import device_name, use_threads, with_gradients
-from latentdc.training import fit, moving_average
+from latentdc.training import OnStep, fit, load_training_state, moving_average, training_state
 
 PER_CLASS = 8  # images of each class in the sample grid
 GRID_STEPS = 50
@@ -55,8 +55,22 @@ class Training:
 
 
 @with_gradients
-def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> None:
-    """Train, or continue to train, and write the finished prior to `folder/prior`."""
+def train_prior(
+    recipe: PriorRecipe, name: str, folder: Path, command: str, on_step: OnStep | None = None
+) -> None:
+    """Train, or continue to train, and write the finished prior to `folder/prior`.
+
+    Args:
+        recipe: what to train, and on what.
+        name: of the prior, for its card.
+        folder: of the states that a training goes on from, and of the prior.
+        command: that repeats it, for its card.
+        on_step: is told `network` (`autoencoder` or `unet`), `step` and `loss` of each step.
+
+    Raises:
+        InputError: data, a prior to start from or a state that cannot be used.
+        RunError: the loss is no longer finite.
+    """
     use_threads(recipe.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train, test = open_splits(recipe.data)
@@ -77,7 +91,7 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
     )
     states = folder / "checkpoints"
     if start is None:
-        first = _train_autoencoder(recipe, train, autoencoder, states / "autoencoder.safetensors")
+        first = _train_autoencoder(recipe, train, autoencoder, states, on_step)
         latents = _encode(recipe, train, lambda x: autoencoder.encode(x).latent_dist.mode(), device)
         shift, scale = float(latents.mean()), 1 / float(latents.std())
         autoencoder.register_to_config(scaling_factor=scale, shift_factor=shift)
@@ -94,7 +108,8 @@ def train_prior(recipe: PriorRecipe, name: str, folder: Path, command: str) -> N
         scheduler = load_scheduler(prior_folder(recipe.start))
     labels = labels.repeat(len(latents) // len(train)).to(device)
     pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device).requires_grad_(True)
-    second = train_unet(recipe, latents, labels, pair, scheduler, states / "unet.safetensors")
+    path = states / "unet.safetensors"
+    second = train_unet(recipe, latents, labels, pair, scheduler, path, on_step)
     with writing(folder / "prior") as part:
         part.mkdir()
         autoencoder.half().save_pretrained(part / "vae")
@@ -125,7 +140,11 @@ def starting_prior(recipe: PriorRecipe, weights: str, device: torch.device) -> D
 
 
 def _train_autoencoder(
-    recipe: PriorRecipe, train: Dataset, autoencoder: AutoencoderKL, path: Path
+    recipe: PriorRecipe,
+    train: Dataset,
+    autoencoder: AutoencoderKL,
+    states: Path,
+    on_step: OnStep | None,
 ) -> Training:
     settings, device = recipe.autoencoder, autoencoder.device
     size = recipe.data.resolution // 2 ** (len(settings.channels) - 1)
@@ -139,7 +158,13 @@ def _train_autoencoder(
         )
 
     return train_network(
-        autoencoder, loss, settings, path, every=recipe.checkpoint_every, title="autoencoder"
+        autoencoder,
+        loss,
+        settings,
+        states / "autoencoder.safetensors",
+        every=recipe.checkpoint_every,
+        title="autoencoder",
+        on_step=on_step,
     )
 
 
@@ -177,6 +202,7 @@ def train_unet(
     pair: nn.ModuleDict,
     scheduler: DDIMScheduler,
     path: Path,
+    on_step: OnStep | None = None,
 ) -> Training:
     """Train, or train on, a pair's `unet` and `embedding` on standardised latents (N, ...)."""
     settings, device = recipe.unet, latents.device
@@ -217,7 +243,14 @@ def train_unet(
         return total
 
     return train_network(
-        pair, loss, settings, path, every=recipe.checkpoint_every, title="unet", memory=memory
+        pair,
+        loss,
+        settings,
+        path,
+        every=recipe.checkpoint_every,
+        title="unet",
+        memory=memory,
+        on_step=on_step,
     )
 
 
@@ -230,6 +263,7 @@ def train_network(
     every: int,
     title: str,
     memory: nn.Module | None = None,
+    on_step: OnStep | None = None,
 ) -> Training:
     """AdamW on a warm-up and cosine schedule; the network ends frozen, with averaged weights.
 
@@ -241,6 +275,7 @@ def train_network(
         every: steps.
         title: of the progress bar.
         memory: buffers that the loss changes, saved with the state.
+        on_step: is told `network` (the title), `step` and `loss` of each step.
 
     Raises:
         InputError: the state is damaged.
@@ -253,7 +288,7 @@ def train_network(
     modules = {"network": network, "average": average}
     if memory is not None:
         modules["memory"] = memory
-    done, seconds = _load_state(path, modules, optimizer)
+    done, seconds = load_training_state(path, modules, optimizer)
     bar = progress(None, title, total=steps, initial=done, unit=" steps")
     began = time.perf_counter()
 
@@ -274,52 +309,14 @@ def train_network(
             bar.set_postfix(loss=f"{float(value):.4f}", refresh=False)
             seconds += time.perf_counter() - began
             began = time.perf_counter()
-            save_tensors(
-                path,
-                dict(_state(modules, optimizer)),
-                {"done": str(done), "seconds": str(seconds)},
-            )
+            told = {"done": str(done), "seconds": str(seconds)}
+            save_tensors(path, dict(training_state(modules, optimizer)), told)
+        if on_step is not None:
+            on_step({"network": title, "step": step, "loss": float(value)})
     bar.close()
     network.load_state_dict(average.module.state_dict())
     network.eval().requires_grad_(False)
     return Training(done, seconds)
-
-
-def _state(modules: Mapping[str, nn.Module], optimizer: Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """All tensors that a training goes on from, by name."""
-    for kind, module in modules.items():
-        for name, tensor in module.state_dict().items():
-            yield f"{kind} {name}", tensor.contiguous()
-    for index, slots in optimizer.state_dict()["state"].items():
-        for slot, tensor in slots.items():
-            yield f"optimizer {index} {slot}", tensor.contiguous()
-
-
-def _load_state(
-    path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer
-) -> tuple[int, float]:
-    """Steps that are done and their seconds, with the state that they left; 0 without a file."""
-    if not path.is_file():
-        return 0, 0.0
-    try:
-        tensors, facts = load_with_metadata(path)
-    except ValueError as error:
-        raise InputError(
-            f"{path} is damaged ({error}); bring back a copy, or remove it to train this network "
-            "from the start."
-        ) from error
-    groups: dict[str, dict[str, Tensor]] = {kind: {} for kind in (*modules, "optimizer")}
-    for name, tensor in tensors.items():
-        kind, _, key = name.partition(" ")
-        groups[kind][key] = tensor
-    for kind, module in modules.items():
-        module.load_state_dict(groups[kind])
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in groups["optimizer"].items():
-        index, _, slot = key.partition(" ")
-        slots.setdefault(int(index), {})[slot] = tensor
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
-    return int(facts["done"]), float(facts["seconds"])
 
 
 def describe(

@@ -38,8 +38,7 @@ def run(options: Namespace) -> None:
     """Score, choose and save."""
     recipe, name = cli.read_recipe(Recipe, options, lambda recipe: _check(recipe, options))
     if options.dry_run:
-        from latentdc.cost.commands import describe_pruning
-        from latentdc.cost.stages import Hardware
+        from latentdc.cost import Hardware, describe_pruning
 
         scored = recipe.prune if options.report is None else _reported(recipe.prune)
         hardware = Hardware.of(options, recipe.processes)

@@ -62,8 +62,7 @@ def run(options: argparse.Namespace) -> None:
     folder = cli.run_folder(first.output, stem)
     runs = shared_runs(cells, folder)
     if options.dry_run:
-        from latentdc.cost.commands import describe_sweep
-        from latentdc.cost.stages import Hardware
+        from latentdc.cost import Hardware, describe_sweep
         from latentdc.sweep.run import is_finished
 
         points = dict.fromkeys(runs[point] for point in wanted)

@@ -6,7 +6,9 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -30,6 +32,7 @@ from latentdc.run_folder import METRICS, SET, check_folder
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
 from latentdc.synthetic.folder import PROVENANCE
 from latentdc.tf32 import flags_put_back
+from latentdc.training import OnStep
 
 ByPoint = Mapping[Point, Sequence[Result]]
 FIXED = ("random", "full")  # rows that do not depend on the cell
@@ -46,6 +49,7 @@ def carry_out(
     name: str,
     folder: Path,
     words: Mapping[Point, Sequence[str]],
+    on_step: OnStep | None = None,
 ) -> None:
     """Carry out, or continue, the wanted cells; finished ones are not run again.
 
@@ -59,6 +63,7 @@ def carry_out(
         folder: of the sweep: run folders of the cells, their common scores, and all finished
             trainings, so that no student is trained twice.
         words: of each cell, the recipe and overrides that `latentdc distill` takes.
+        on_step: is told the `cell` and what `run` tells of each step.
 
     Raises:
         InputError: what only the data or the weights show to be wrong with a cell.
@@ -82,10 +87,22 @@ def carry_out(
                 check_folder(recipe, target)
                 scores = share_scores(recipe, cells.values(), folder, accelerator)
                 title = "_".join((name, *cell_folder(Path(), point).parts))
-                run(recipe, title, target, trainings=folder / "trainings", scores=scores)
+                tell = None if on_step is None else partial(_tell, on_step, "/".join(point))
+                run(
+                    recipe,
+                    title,
+                    target,
+                    trainings=folder / "trainings",
+                    scores=scores,
+                    on_step=tell,
+                )
                 if accelerator.is_main_process:
                     write_json(target / MARK, {"recipe": identity(recipe)})
                 accelerator.wait_for_everyone()
+
+
+def _tell(on_step: OnStep, cell: str, told: Mapping[str, Any]) -> None:
+    on_step({"cell": cell, **told})
 
 
 def _done(recipe: Recipe, target: Path, accelerator: Accelerator) -> bool:
