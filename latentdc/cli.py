@@ -6,6 +6,7 @@ recipe answer at once.
 """
 
 import argparse
+import logging
 import os
 import shlex
 import sys
@@ -133,6 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def work() -> None:
         module, options = parse(words or ["--help"])
+        ranks.set_level(getattr(options, "level", None) or logging.INFO)
         module.run(options)
 
     exits(work)
@@ -199,7 +201,19 @@ def complete(parser: Parser, name: str) -> _Module:
     module.arguments(parser)
     if COMMANDS[name].dry_run:
         _dry_run(parser)
+        _how_much(parser)
     return module
+
+
+def _how_much(parser: Parser) -> None:
+    """Add what says how much is told of the work."""
+    level = parser.add_mutually_exclusive_group()
+    for letter, word, found, text in (
+        ("q", "quiet", logging.WARNING, "tell warnings and errors alone; results are printed"),
+        ("v", "verbose", logging.DEBUG, "tell more: the machine, and what each stage found"),
+    ):
+        names = f"-{letter}", f"--{word}"
+        level.add_argument(*names, dest="level", action="store_const", const=found, help=text)
 
 
 def _dry_run(parser: Parser) -> None:

@@ -29,6 +29,7 @@ def run(options: Namespace) -> None:
     folder = cli.run_folder(recipe.output, name)
     check_folder(recipe, folder)
     with locked(folder):
+        ranks.say("distill", f"{name} by {recipe.method.kind}, in {folder}")
         from latentdc.report.page import NAME, write
         from latentdc.run import run as run_recipe
 

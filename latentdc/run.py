@@ -40,6 +40,7 @@ from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
+from latentdc.ranks import detail
 from latentdc.recipe import Recipe
 from latentdc.results.result import RESULTS, Results, save, to_json
 from latentdc.results.tables import to_text
@@ -99,6 +100,8 @@ def run(
         context = replace(context, on_step=_told_too(context.on_step, on_step))
     kept = _coreset(recipe, parts, context, folder, scores, _of_stage(on_step, "pruning"))
     coreset = parts.train.select(kept.indices(parts.train))
+    detail("data", f"{len(parts.train):,} samples to train on, {len(parts.test):,} to test on")
+    detail("core set", f"{len(coreset):,} samples, by {kept.by}")
     context = replace(
         context,
         snapshots=lambda epochs: training_snapshots(
@@ -127,6 +130,7 @@ def run(
         began = time.perf_counter()
         synthetic = make(kept, parts.prior, recipe.settings, context)
         seconds = round(time.perf_counter() - began, 4)
+        detail("set", f"{len(synthetic.labels):,} samples, made in {seconds:,.1f} seconds")
         require_set(synthetic, recipe.method.kind, parts.train.class_names, recipe.ipc)
         told = recipe.matches or "seconds" in synthetic.provenance
         if context.on_step is not None and not told:

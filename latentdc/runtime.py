@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -101,6 +101,8 @@ def start(
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
+    facts = asdict(this_machine(accelerator)).items()
+    ranks.detail("machine", ", ".join(f"{name} {fact}" for name, fact in facts if fact))
     return accelerator
 
 

@@ -2,11 +2,13 @@
 
 import io
 import logging
+import subprocess
 import sys
 
 import pytest
 
-from latentdc import ranks
+from latentdc import cli, ranks
+from tests.methods.command import write_recipe
 
 
 class Terminal(io.StringIO):
@@ -101,3 +103,74 @@ def test_the_main_process_alone_tells(monkeypatch, capsys, every):
     ranks.say("warning", "w")
     list(ranks.progress(range(3), "short"))
     assert capsys.readouterr().err == ""
+
+
+STARTS = (  # words, and what the first line says
+    (("distill", "digits_ipc1"), "distill: digits_ipc1 by matching, in runs/digits_ipc1"),
+    (("sweep", "sweeps/ablation"), "sweep: ablation, 15 cells, in runs/ablation"),
+    (("prune", "digits_ipc1"), "prune: digits_ipc1 by loss, in runs/digits_ipc1"),
+    (("train-prior", "priors/digits"), "train-prior: digits, in runs/priors/digits"),
+    (("experts", "ld3m_mtt"), "experts: 5000 convnet for ld3m_mtt, 15 epochs each"),
+    (("evaluate", "images", "--recipe", "digits_ipc1"), "evaluate: images under quick"),
+    (("measure", "images", "--recipe", "digits_ipc1"), "measure: images"),
+)
+SLOW = "accelerate", "datasets", "diffusers", "pandas", "sklearn", "torch", "transformers"
+
+
+@pytest.mark.parametrize(("words", "said"), STARTS)
+def test_the_first_line_comes_before_anything_slow_is_imported(words, said, tmp_path):
+    (tmp_path / "images/zero").mkdir(parents=True)
+    (tmp_path / "images/zero/1.jpg").touch()
+    script = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name in {SLOW}:
+            raise SystemExit(f"imports {{name}}")
+sys.meta_path.insert(0, Refuse())
+from latentdc import cli
+cli.main({list(words)})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    first, *_, last = done.stderr.splitlines()
+    assert (first, last[:8]) == (f"latentdc: {said}", "imports "), done.stderr
+
+
+def test_pixels_and_selection_need_no_diffusion_library(tmp_path):
+    write_recipe(tmp_path)
+    script = """
+import sys
+from latentdc import cli
+cli.main(["distill", "quick.yaml", "distill.steps=1", "prune.keep=1.0"])
+cli.main(["distill", "quick.yaml", "method.kind=selection", "prune.score=random", "output=chosen"])
+print(*{"diffusers", "transformers"} & {*sys.modules})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == ""
+
+
+def test_quiet_and_verbose_are_of_every_long_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_recipe(tmp_path)
+    words = ["distill", "quick.yaml", "method.kind=selection", "prune.score=random"]
+    told = {}
+    for option in ("-q", "-v"):
+        cli.main([*words, option, f"output={option[1]}"])
+        printed = capsys.readouterr()
+        assert "report: " in printed.out  # results are printed all the same
+        told[option] = printed.err
+    assert told["-q"] == ""
+    assert "latentdc: machine: latentdc " in told["-v"]
+    assert "latentdc: data: 1,437 samples to train on, 360 to test on\n" in told["-v"]
+    for name, command in cli.COMMANDS.items():
+        with pytest.raises(SystemExit):
+            cli.main([name, "--help"])
+        assert ("-q, --quiet" in capsys.readouterr().out) == command.dry_run
+    assert {name for name, command in cli.COMMANDS.items() if command.dry_run} == {
+        words[0] for words, _ in STARTS
+    }

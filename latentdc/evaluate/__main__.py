@@ -77,6 +77,7 @@ def run(options: argparse.Namespace) -> None:
     labels = None if options.labels is None else Path(options.labels)
     output = output_folder(places, options.output)
     with locked(output):
+        say("evaluate", f"{', '.join(sets)} under {', '.join(names)}")
         from latentdc.evaluate.saved import score_saved
 
         score_saved(places, recipes, protocols, output, labels)

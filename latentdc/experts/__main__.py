@@ -9,6 +9,7 @@ from pathlib import Path
 from latentdc import cli
 from latentdc.errors import InputError
 from latentdc.io import locked, require_writable
+from latentdc.ranks import say
 from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network
@@ -28,7 +29,10 @@ def arguments(parser: cli.Parser) -> None:
 
 def run(options: Namespace) -> None:
     """Train the experts that are missing, or say what that would take."""
-    recipe, _ = cli.read_recipe(Recipe, options, check)
+    recipe, name = cli.read_recipe(Recipe, options, check)
+    if not options.dry_run:
+        wanted = f"{recipe.experts.count} {recipe.objective.network}"
+        say("experts", f"{wanted} for {name}, {recipe.experts.epochs} epochs each")
     from latentdc.experts.buffers import buffer_files
     from latentdc.experts.files import experts_folder
 
@@ -115,9 +119,8 @@ def _train(recipe: Recipe, folder: Path) -> None:
         write_manifest(folder, facts)
         size = expert_bytes(settings, network, train.num_classes, train.resolution)
         lacking = len(missing_experts(folder, settings.count))
-        print(
-            f"{lacking} of {settings.count} experts to train, {lacking * size:,} bytes in {folder}"
-        )
+        told = f"{lacking} of {settings.count} to train, {lacking * size:,} bytes in {folder}"
+        say("experts", told)
     accelerator.wait_for_everyone()
     train_experts(
         coreset,

@@ -11,6 +11,7 @@ from latentdc.errors import InputError
 from latentdc.evaluate.commands import known_images, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.io import locked
+from latentdc.ranks import say
 from latentdc.recipe.data import require_images
 from latentdc.recipe.labels import Teacher
 
@@ -72,6 +73,7 @@ def run(options: argparse.Namespace) -> None:
         )
         cli.show(text)
         return
+    say("measure", sets[0])
     from latentdc.metrics.measure import NAME, Wanted, measure_saved, to_text
 
     wanted = Wanted(network, options.lpips, options.kid, options.redundancy)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from latentdc import cli
 from latentdc.errors import InputError
 from latentdc.io import locked, require_writable
+from latentdc.ranks import say
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.prune import check_prune
 from latentdc.run_folder import CORESET, check_folder, claim_folder
@@ -49,6 +50,7 @@ def run(options: Namespace) -> None:
     folder = cli.run_folder(recipe.output, name)
     check_folder(recipe, folder)
     with locked(folder):
+        say("prune", f"{name} by {recipe.prune.score}, in {folder}")
         _prune(recipe, folder, options)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from latentdc import cli, config
 from latentdc.distill import check
+from latentdc.ranks import say
 from latentdc.recipe import Recipe
 from latentdc.run_folder import check_folder
 from latentdc.sweep.spec import (
@@ -72,6 +73,7 @@ def run(options: argparse.Namespace) -> None:
         return
     for point in set(runs.values()):
         check_folder(cells[point], cell_folder(folder, point))
+    say("sweep", f"{stem}, {len(wanted)} cells, in {folder}")
     given = [sweep.recipe, *sweep.overrides, *options.overrides]
     words = {point: [*given, *sweep.changes(point)] for point in cells}
 

@@ -98,7 +98,7 @@ def test_a_damaged_one_is_told_in_a_line_and_the_one_before_it_used(capsys, ende
     shutil.copytree(ended, RUN, ignore=shutil.ignore_patterns("synthetic"))
     damage(RUN / "checkpoints" / "step-00000004")
     main(["quick.yaml"])
-    told = [line for line in capsys.readouterr().err.splitlines() if "latentdc:" in line]
+    told = [line for line in capsys.readouterr().err.splitlines() if "latentdc: warning:" in line]
     assert len(told) == 1 and "step-00000004 is damaged (" in told[0], told
     assert told[0].endswith("; going on from step-00000002.")
     whole, again = contents(ended), contents(RUN)

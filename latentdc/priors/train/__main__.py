@@ -4,6 +4,7 @@ from argparse import Namespace
 
 from latentdc import cli
 from latentdc.io import locked
+from latentdc.ranks import say
 from latentdc.recipe.prior_training import PriorRecipe
 
 LOCAL = ("output=", "data.source=", "data.cache=", "threads=")  # say nothing about the weights
@@ -39,6 +40,7 @@ def run(options: Namespace) -> None:
     words += [word for word in options.overrides if not word.startswith(LOCAL)]
     folder = cli.run_folder(recipe.output, f"priors/{name}")
     with locked(folder):
+        say("train-prior", f"{name}, in {folder}")
         from latentdc.priors.training import train_prior
 
         train_prior(recipe, name, folder, " ".join(words))
