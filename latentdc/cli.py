@@ -134,6 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def work() -> None:
         module, options = parse(words or ["--help"])
+        options.command = ["latentdc", *words]
         ranks.set_level(getattr(options, "level", None) or logging.INFO)
         module.run(options)
 

@@ -33,7 +33,7 @@ def run(options: Namespace) -> None:
         from latentdc.report.page import NAME, write
         from latentdc.run import run as run_recipe
 
-        run_recipe(recipe, name, folder)
+        run_recipe(recipe, name, folder, command=options.command)
         if ranks.rank() == 0:
             print(f"report: {write(folder / NAME, [folder])}")
 

@@ -1,5 +1,7 @@
 """What a set keeps of its making: recipe, prior and core set; when, on what and of which images."""
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,8 +14,14 @@ from latentdc.io import as_read_back
 from latentdc.priors.base import Prior
 from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
-from latentdc.published import without_paths
+from latentdc.published import published, without_paths
 from latentdc.recipe import METHODS, Recipe
+
+# Words of a command that decide where it writes and what it tells.
+ELSEWHERE = (
+    *("output=", "data.cache=", "threads=", "processes=", "trackers=", "push."),
+    *("-q", "-v", "--quiet", "--verbose"),
+)
 
 
 def provenance(
@@ -58,14 +66,20 @@ def provenance(
     }
 
 
-def made(train: Dataset, accelerator: Accelerator) -> dict[str, object]:
-    """When, on what and with which versions a set was made, and of which training images."""
+def made(train: Dataset, accelerator: Accelerator, command: Sequence[str]) -> dict[str, object]:
+    """When, how, on what and with which versions a set was made, and of which training images."""
     return {
+        **({"command": shared_command(command)} if command else {}),
         "date": datetime.now(UTC).date().isoformat(),
         "data_hash": hash_samples(train.hashes, train.labels, train.class_names),
         **asdict(runtime.this_machine(accelerator)),
         "diffusers": version("diffusers"),
     }
+
+
+def shared_command(words: Sequence[str]) -> str:
+    """A command line without paths, and without words that say nothing about the set."""
+    return str(published(shlex.join([w for w in words if not w.startswith(ELSEWHERE)])))
 
 
 def shared_recipe(recipe: Recipe) -> str:

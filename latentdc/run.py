@@ -1,7 +1,7 @@
 """A whole run of a recipe: prune, make the synthetic set, keep it, evaluate, push."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ def run(
     trainings: Path | None = None,
     scores: Path | None = None,
     on_step: OnStep | None = None,
+    command: Sequence[str] = (),
 ) -> Results:
     """Carry out, or continue, the recipe `name`; the main process prints the table at the end.
 
@@ -78,6 +79,7 @@ def run(
         scores: folder of the scores that the core set is chosen by; likewise.
         on_step: is told `stage` (`pruning`, `distilling` or `evaluating`) and the measures of each
             step, such as `step` and `loss`; what it raises ends the run, which goes on later.
+        command: words of the command line that repeats it, which the set keeps.
 
     Returns:
         Of all rows; empty where the recipe evaluates nothing.
@@ -136,7 +138,7 @@ def run(
         if context.on_step is not None and not told:
             context.on_step({"step": 0, "seconds": seconds})
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
-        facts = {**facts, **synthetic.provenance, "made": made(parts.train, accelerator)}
+        facts = {**facts, **synthetic.provenance, "made": made(parts.train, accelerator, command)}
         synthetic = replace(synthetic, whitening=seen, provenance=facts)
         if accelerator.is_main_process:
             synthetic.save_pretrained(folder / SET, recipe=shared)

@@ -95,6 +95,7 @@ def carry_out(
                     trainings=folder / "trainings",
                     scores=scores,
                     on_step=tell,
+                    command=["latentdc", "distill", *words.get(point, ())],
                 )
                 if accelerator.is_main_process:
                     write_json(target / MARK, {"recipe": identity(recipe)})

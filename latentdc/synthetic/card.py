@@ -82,6 +82,7 @@ FOLDED = """\
 </details>"""
 # What of `made` in the provenance is said, in this order.
 MADE = {
+    "command": "Command",
     "date": "Date",
     "data_hash": "Fingerprint of the training split",
     "latentdc": "latentdc",

@@ -74,10 +74,12 @@ def test_a_set_that_python_makes_names_the_network_that_it_was_matched_with():
 
 def test_a_set_keeps_when_and_by_what_it_was_made_and_of_which_images():
     train = setup.dataset()
-    facts = made(train, Accelerator(cpu=True))
+    words = ["latentdc", "distill", "/home/me/my recipe.yaml", "output=here", "ipc=2", "-v"]
+    facts = made(train, Accelerator(cpu=True), words)
+    assert facts["command"] == "latentdc distill 'my recipe.yaml' ipc=2"
     assert facts["date"] == datetime.now(UTC).date().isoformat()
     assert {"latentdc", "torch", "diffusers", "device", "commit"} <= set(facts)
     backwards = train.select(list(range(len(train)))[::-1])
-    assert made(backwards, Accelerator(cpu=True))["data_hash"] == facts["data_hash"]
+    assert made(backwards, Accelerator(cpu=True), ())["data_hash"] == facts["data_hash"]
     fewer = train.select(list(range(len(train) - 1)))
-    assert made(fewer, Accelerator(cpu=True))["data_hash"] != facts["data_hash"]
+    assert made(fewer, Accelerator(cpu=True), ())["data_hash"] != facts["data_hash"]

@@ -50,6 +50,15 @@ def test_no_text_acts_wherever_it_comes_from(found):
     assert found.text.count("onerror=alert(1)>") >= 5  # in facts //... is taken for a path
 
 
+def test_the_page_tells_the_command_that_a_run_was_begun_by(tmp_path):
+    made = {"command": "latentdc distill /home/me/mine.yaml '<b>x'"}
+    synthetic = synthetic_set(provenance={"dataset": "x", "method": "matching", "made": made})
+    found = Parsed(written(run_folder(tmp_path / "mine", synthetic)))
+    assert "latentdc distill mine.yaml '<b>x'" in found.text and "/home/me" not in found.text
+    assert "latentdc distill recipe.yaml output=runs/again" in found.text
+    assert len(found.all("script")) == 2
+
+
 def test_the_policy_allows_the_pages_own_style_and_script_and_images_alone(found):
     policy = found.all("meta")[1]["content"]
     hashes = re.findall(r"'sha256-([^']+)'", policy)
