@@ -14,16 +14,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from latentdc import plain_text
 from latentdc.errors import InputError
-from latentdc.plain_text import (
-    Number,
-    Rows,
-    aligned_table,
-    csv_table,
-    latex_table,
-    markdown_table,
-    on_terminal,
-)
+from latentdc.plain_text import Number, Rows
 from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import nearest
 from latentdc.results.frame import UNSEEN, by_seed, over_seeds, plus_minus, unseen_students
@@ -122,19 +115,21 @@ def require_choices(frame: pd.DataFrame, against: str | None, value: str) -> Non
 
 def to_markdown(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
     """Markdown tables under their captions; arguments as of `tables`."""
-    return _under_captions(frame, against, value, markdown_table)
+    return _under_captions(frame, against, value, plain_text.markdown_table)
 
 
 def to_text(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
     """Aligned columns under their captions; arguments as of `tables`."""
-    return _under_captions(frame, against, value, aligned_table)
+    return _under_captions(frame, against, value, plain_text.aligned_table)
 
 
 def to_latex(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
     """Tables for LaTeX with booktabs; arguments as of `tables`."""
     note, found = tables(frame, against, value)
     lines = ["% needs \\usepackage{booktabs}", *([f"% {note}"] if note else [])]
-    return "\n\n".join([*lines, *(latex_table(table.rows, table.caption) for table in found)])
+    return "\n\n".join(
+        [*lines, *(plain_text.latex_table(table.rows, table.caption) for table in found)]
+    )
 
 
 def to_csv(frame: pd.DataFrame, against: str | None = None, value: str = "accuracy") -> str:
@@ -160,7 +155,7 @@ def to_csv(frame: pd.DataFrame, against: str | None = None, value: str = "accura
                 paired = [pair.mean, pair.error] if pair else [None, None]
                 names = [first["name"], first["set"], int(first["ipc"]), student]
                 rows.append([*names, *first[about], *found, *facts, minus, *paired])
-    return csv_table(rows)
+    return plain_text.csv_table(rows)
 
 
 def _under_captions(
@@ -168,7 +163,7 @@ def _under_captions(
 ) -> str:
     note, found = tables(frame, against, value)
     parts = [part for table in found for part in (f"{table.caption}:", render(table.rows))]
-    return on_terminal("\n\n".join([*([note] if note else []), *parts]))
+    return plain_text.on_terminal("\n\n".join([*([note] if note else []), *parts]))
 
 
 FORMATS = {"text": to_text, "markdown": to_markdown, "latex": to_latex, "csv": to_csv}
