@@ -112,6 +112,7 @@ def _html(
         machines=[] if frame is None else _machines(frame),
         provenance=list(_provenance(runs))[: 2 * SETS],
         recipes=[(run.name, run.recipe) for run in runs if run.recipe][:SETS],
+        begun=list(_begun(runs))[:SETS],
         commands=_commands(runs),
         data=_data(frame),
     )
@@ -402,6 +403,14 @@ def _facts(provenance: Mapping[str, object]) -> list[tuple[str, str]]:
         for key, value in published(provenance).items()
         if value is not None
     ]
+
+
+def _begun(runs: Sequence[Run]) -> Iterator[str]:
+    """The command line of each run that keeps it."""
+    for run in runs:
+        made = run.provenance.get("made")
+        if isinstance(made, dict) and isinstance(made.get("command"), str):
+            yield published(made["command"])
 
 
 def _commands(runs: Sequence[Run]) -> list[str]:

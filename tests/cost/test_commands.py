@@ -143,5 +143,5 @@ def test_a_sweep_counts_each_missing_run_and_what_they_share_once(told, tmp_path
 def test_every_command_that_takes_minutes_has_a_dry_run():
     names = {name for name, command in cli.COMMANDS.items() if command.dry_run}
     assert names == {
-        *("distill", "sweep", "prune", "experts", "evaluate", "measure", "train-prior"),
+        *("distill", "sweep", "prune", "experts", "evaluate", "verify", "measure", "train-prior"),
     }
