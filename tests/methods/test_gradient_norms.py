@@ -37,4 +37,4 @@ def test_gradients_follow_the_memory_that_is_free(monkeypatch, capsys):
     assert "memory: fast" in capsys.readouterr().err
     monkeypatch.setattr("latentdc.methods.decode.free_bytes", lambda device: 10_000_000)
     assert norm(2, "x0") == pytest.approx(whole, rel=1e-4)
-    assert "memory: low" in capsys.readouterr().err
+    assert "memory: mixed" in capsys.readouterr().err

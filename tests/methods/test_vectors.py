@@ -64,7 +64,8 @@ def refused(capsys, command, *arguments) -> str:
     with pytest.raises(SystemExit) as stop:
         command(list(arguments))
     told = capsys.readouterr().err
-    lines = [line for line in told.splitlines() if not line.startswith("latentdc: note: ")]
+    begun = tuple(f"latentdc: {word}: " for word in ("note", "distill", "evaluate", "prune"))
+    lines = [line for line in told.splitlines() if not line.startswith(begun)]
     assert stop.value.code == 2 and len(lines) == 1, told
     return told
 

@@ -183,7 +183,7 @@ def test_the_network_that_checks_is_trained_once_or_is_the_recipes_scorer(
     first = capsys.readouterr().err
     (kept,) = Path("cache").glob("judge-*.safetensors")
     assert first.count("convnet3@32 is trained once on 240 real images") == 1
-    assert str(kept) in first and "seconds" in first
+    assert str(kept) in first and "MAC)" in first
     evaluate("plain", "protocol=dm")
     assert "is trained once" not in capsys.readouterr().err
     soft = (
