@@ -31,12 +31,12 @@ from latentdc.io import (
     read_json,
     reserve,
     sync,
-    write_text,
 )
 from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.pictures import save_grid
 from latentdc.ranks import say
 from latentdc.run_folder import CHECKPOINTS, METRICS
+from latentdc.tracking import StepFile, track_picture
 
 STATE, SHARED, CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
 FILE = 100  # classes in a file, so that writing needs little memory beside the latents
@@ -47,12 +47,13 @@ DECODED = "decoded.bin"  # in the run folder until all processes have mapped it
 def in_folder(folder: Path, context: Context) -> Context:
     """A context that keeps the state of a method in a folder, and goes on from what is there."""
     accelerator = context.accelerator
-    metrics = _Metrics(folder / METRICS, accelerator)
+    metrics = StepFile(folder / METRICS, accelerator)
 
     def show(step: int, images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
         path = folder / "grids" / f"step-{step:08d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_grid(path, images, labels, class_names)
+        track_picture(accelerator, path, step)
 
     return replace(
         context,
@@ -62,44 +63,6 @@ def in_folder(folder: Path, context: Context) -> Context:
         show=show,
         large=lambda shape, dtype, fill: _mapped(folder / DECODED, shape, dtype, accelerator, fill),
     )
-
-
-class _Metrics:
-    """Writes the measures of each step as a line of JSON, and tells Accelerate's trackers."""
-
-    def __init__(self, path: Path, accelerator: Accelerator) -> None:
-        self.path, self.accelerator, self.begun = path, accelerator, False
-
-    def __call__(self, measures: Mapping[str, Any]) -> None:
-        shown = {name: value for name, value in measures.items() if name in ("loss", "learned_lr")}
-        if self.accelerator.trackers:
-            shown["seconds_per_step"] = measures["seconds"]
-            self.accelerator.log(shown, step=measures["step"])
-        if not self.accelerator.is_main_process:
-            return
-        if not self.begun:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _cut(self.path, measures["step"])
-            self.begun = True
-        with self.path.open("a") as file:
-            file.write(json.dumps(measures) + "\n")
-
-
-def _cut(path: Path, start: int) -> None:
-    """Remove the lines of steps from `start` on, which are computed again."""
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    kept = [line for line in lines if _step_of_line(line) < start]
-    write_text(path, "".join(f"{line}\n" for line in kept))
-
-
-def _step_of_line(line: str) -> float:
-    """Step of a line; a line that a kill or a full disk cut short counts as later than all."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return float("inf")
 
 
 def _mapped(

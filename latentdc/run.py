@@ -50,6 +50,7 @@ from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.open import find, open_set
 from latentdc.synthetic.push import push_folder
 from latentdc.tf32 import flags_put_back, precision_of
+from latentdc.tracking import end_trackers, start_trackers
 from latentdc.training import OnStep
 
 # Provenance of a set that another name of the recipe, or another version, does not change.
@@ -123,8 +124,7 @@ def run(
     if accelerator.is_main_process:
         claim_folder(recipe, folder)
         kept.save(folder / CORESET)
-    if recipe.trackers:
-        accelerator.init_trackers("latentdc", config={"recipe": shared})
+    start_trackers(accelerator, shared, name, folder)
     size, precision = parts.train.resolution, precision_of(accelerator)
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
@@ -171,8 +171,7 @@ def run(
         )
     if accelerator.is_main_process:
         _publish(synthetic, results, recipe, folder)
-    for tracker in accelerator.trackers:  # end_training() would end the processes' group too
-        tracker.finish()
+    end_trackers(accelerator, results, recipe.distill.steps if recipe.matches else 1)
     return results
 
 

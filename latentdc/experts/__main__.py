@@ -87,13 +87,16 @@ def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
     from latentdc.experts.files import data_facts, missing_experts, write_manifest
     from latentdc.experts.training import expert_bytes, train_experts
+    from latentdc.provenance import shared_recipe
     from latentdc.prune.coreset import Coreset
     from latentdc.prune.prune import prune_dataset
+    from latentdc.tracking import start_trackers
 
     accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
         processes=recipe.processes,
+        trackers=recipe.trackers,
         folder=folder,
     )
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
@@ -122,6 +125,7 @@ def _train(recipe: Recipe, folder: Path) -> None:
         told = f"{lacking} of {settings.count} to train, {lacking * size:,} bytes in {folder}"
         say("experts", told)
     accelerator.wait_for_everyone()
+    start_trackers(accelerator, shared_recipe(recipe), f"experts of {network}", folder)
     train_experts(
         coreset,
         folder,

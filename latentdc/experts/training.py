@@ -28,14 +28,15 @@ from latentdc.networks.build import build_network, new_network, outline
 from latentdc.prune.scorers import Classifier
 from latentdc.ranks import progress
 from latentdc.recipe import Experts
+from latentdc.run_folder import METRICS
 from latentdc.runtime import with_gradients
 from latentdc.tf32 import precision_of
+from latentdc.tracking import StepFile, Tell
 from latentdc.training import Batch, Forward, OnStep, Precision, epoch_batches, fit, joins
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-@with_gradients
 def train_experts(
     coreset: Dataset,
     folder: Path,
@@ -51,7 +52,9 @@ def train_experts(
 
     Args:
         coreset: real images.
-        folder: gets a file per expert as soon as it is trained.
+        folder: gets a file per expert as soon as it is trained, and `metrics.jsonl`: the mean loss,
+            learning rate and seconds of each epoch of the main process's experts, of which the
+            accelerator's trackers are told, too.
         settings: of the trainings.
         network: its name.
         normalization: from images to its input.
@@ -64,6 +67,30 @@ def train_experts(
         InputError: the disk has no room for them; before anything is trained.
         RunError: a training diverged.
     """
+    _train_lacking(
+        coreset,
+        folder,
+        settings,
+        network=network,
+        normalization=normalization,
+        seed=seed,
+        accelerator=accelerator,
+        tell=Tell("expert_loss", on_step, StepFile(folder / METRICS, accelerator, cut=False)),
+    )
+
+
+@with_gradients
+def _train_lacking(
+    coreset: Dataset,
+    folder: Path,
+    settings: Experts,
+    *,
+    network: str,
+    normalization: Preprocessing,
+    seed: int,
+    accelerator: Accelerator,
+    tell: Tell | None = None,
+) -> None:
     lacking = runtime.broadcast(accelerator, missing_experts(folder, settings.count))
     assert isinstance(lacking, list)
     size = len(lacking) * expert_bytes(settings, network, coreset.num_classes, coreset.resolution)
@@ -84,7 +111,7 @@ def train_experts(
             normalization=normalization,
             seed=seed,
             accelerator=accelerator,
-            on_step=on_step,
+            tell=tell,
         )
         save_tensors(expert_path(folder, index), snapshots)
     accelerator.wait_for_everyone()
@@ -99,11 +126,11 @@ def train_expert(
     normalization: Preprocessing,
     seed: int,
     accelerator: Accelerator,
-    on_step: OnStep | None = None,
+    tell: Tell | None = None,
 ) -> dict[str, Tensor]:
     """Weights by name, (epochs + 1, ...): before the training and after each epoch.
 
-    Arguments but its number as of `train_experts`.
+    Arguments but its number and `tell`, which is told of each step, as of `train_experts`.
     """
     device, count = accelerator.device, len(coreset)
     images, labels = place(coreset.images, device), coreset.labels.to(device)
@@ -129,12 +156,12 @@ def train_expert(
     for epoch in range(settings.epochs):
         keys = ("expert", index, epoch)
         batches = epoch_batches(count, settings.batch, settings.augment, seed, *keys, join=join)
-        dropout = (seed, "dropout", *keys)
+        dropout, last = (seed, "dropout", *keys), len(batches) - 1
         training = fit(expert, batches, loss, optimizer, precision=precision, dropout=dropout)
         for step, (_, value) in enumerate(training):
-            if on_step is not None:
-                told = {"expert": index, "epoch": epoch, "step": step, "loss": float(value)}
-                on_step(told)
+            if tell is not None:
+                told, due = {"expert": index, "epoch": epoch, "step": step}, step == last
+                tell(told, value, index * settings.epochs + epoch, lr=settings.lr, due=due)
         keep(epoch + 1)
     if not all(bool(weights.isfinite().all()) for weights in snapshots.values()):
         raise RunError(f"expert {index} diverged; experts before it are kept. Lower experts.lr.")
@@ -183,7 +210,7 @@ def training_snapshots(
     }
     folder = folder / fingerprint(facts)
     folder.mkdir(parents=True, exist_ok=True)
-    train_experts(
+    _train_lacking(
         coreset,
         folder,
         settings,

@@ -27,6 +27,7 @@ class StepLog:
         shared: whether every process holds the whole loss (scope `set`) or its share of it.
         accelerator: names the main process.
         on_step: is told the measures of each step.
+        lrs: learning rates by their names, the same in every step.
         advice: what to do where a loss is not finite.
     """
 
@@ -38,11 +39,13 @@ class StepLog:
         shared: bool,
         accelerator: Accelerator,
         on_step: Callable[[Mapping[str, Any]], None] | None = None,
+        lrs: Mapping[str, float],
         advice: str,
     ) -> None:
         self.shared = shared
         self.accelerator = accelerator
         self.on_step = on_step
+        self.lrs = lrs
         self.advice = advice
         # (1,) a loss, or (2,) with the share of real images left out
         self.waiting: list[Tensor] = []
@@ -86,7 +89,7 @@ class StepLog:
         for step, (told, lr) in enumerate(zip(values, self.rates, strict=True), start=self.done):
             if not math.isfinite(told[0]):
                 raise diverged(f"the loss is {told[0]} at step {step}", self.advice)
-            found: dict[str, Any] = {"step": step, "loss": told[0]}
+            found: dict[str, Any] = {"step": step, "loss": told[0], **self.lrs}
             if lr is not None:
                 found["learned_lr"] = lr
             if len(told) == 2:

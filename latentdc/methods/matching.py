@@ -118,6 +118,7 @@ def match(
         shared=objective.scope == "set",
         accelerator=accelerator,
         on_step=context.on_step,
+        lrs={group["name"]: group["lr"] for group in work.optimizer.param_groups if group["lr"]},
         advice=ADVICE,
     )
     keeps = context.save_state is not None
@@ -142,6 +143,7 @@ def match(
                     )
                 )
             if settings.grid_every and done % settings.grid_every == 0:
+                log.flush()  # trackers want steps in their order
                 show_latents(done, work.latents, prior, names, context)
     made = synthetic_set(work.latents, prior, names, context)
     told = dict(rates)

@@ -7,27 +7,25 @@ adversarial loss, the kept weights are exponential moving averages.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from huggingface_hub import ModelCardData
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from latentdc import config, draws
+from latentdc import config, draws, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError, RunError
 from latentdc.images import Images, contiguous, from_uint8, to_uint8
 from latentdc.io import save_tensors, write_json, write_text, writing
 from latentdc.pictures import save_grid
-from latentdc.plain_text import in_markdown, in_one_line
 from latentdc.priors import small
 from latentdc.priors.autoencoder import AutoencoderPrior
+from latentdc.priors.card import prior_card
 from latentdc.priors.classes import match_classes
 from latentdc.priors.denoisers import ClassEmbedding, UNetDenoiser
 from latentdc.priors.diffusion import DiffusionPrior
@@ -38,9 +36,12 @@ from latentdc.published import published, without_paths
 from latentdc.ranks import progress
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, Terms, UNetTraining
-from latentdc.runtime import device_name, use_threads, with_gradients
+from latentdc.run_folder import METRICS
+from latentdc.runtime import device_name, with_gradients
+from latentdc.tracking import StepFile, Tell, end_trackers, start_trackers
 from latentdc.training import OnStep, fit, load_training_state, moving_average, training_state
 
+RECORD_EVERY = 10  # steps
 PER_CLASS = 8  # images of each class in the sample grid
 GRID_STEPS = 50
 GRID_GUIDANCE = 2.0
@@ -63,7 +64,8 @@ def train_prior(
     Args:
         recipe: what to train, and on what.
         name: of the prior, for its card.
-        folder: of the states that a training goes on from, and of the prior.
+        folder: of the states that a training goes on from, of the prior, and of `metrics.jsonl`,
+            which has the mean loss, learning rate and seconds of each ten steps.
         command: that repeats it, for its card.
         on_step: is told `network` (`autoencoder` or `unet`), `step` and `loss` of each step.
 
@@ -71,7 +73,7 @@ def train_prior(
         InputError: data, a prior to start from or a state that cannot be used.
         RunError: the loss is no longer finite.
     """
-    use_threads(recipe.threads)
+    accelerator = runtime.start(threads=recipe.threads, trackers=recipe.trackers, folder=folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train, test = open_splits(recipe.data)
     start, labels = None, train.labels
@@ -87,11 +89,16 @@ def train_prior(
     config.claim(
         recipe,
         folder,
-        may_change=["threads", "checkpoint_every", "licence", "data.source", "data.cache"],
+        may_change=[
+            *("threads", "checkpoint_every", "licence", "data.source", "data.cache"),
+            "trackers",
+        ],
     )
-    states = folder / "checkpoints"
+    states, record = folder / "checkpoints", StepFile(folder / METRICS, accelerator)
+    start_trackers(accelerator, config.to_yaml(_shared(recipe)), name, folder)
     if start is None:
-        first = _train_autoencoder(recipe, train, autoencoder, states, on_step)
+        tell = Tell("autoencoder_loss", on_step, record)
+        first = _train_autoencoder(recipe, train, autoencoder, states, tell)
         latents = _encode(recipe, train, lambda x: autoencoder.encode(x).latent_dist.mode(), device)
         shift, scale = float(latents.mean()), 1 / float(latents.std())
         autoencoder.register_to_config(scaling_factor=scale, shift_factor=shift)
@@ -109,7 +116,8 @@ def train_prior(
     labels = labels.repeat(len(latents) // len(train)).to(device)
     pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device).requires_grad_(True)
     path = states / "unet.safetensors"
-    second = train_unet(recipe, latents, labels, pair, scheduler, path, on_step)
+    tell = Tell("unet_loss", on_step, record, ahead=first.steps)
+    second = train_unet(recipe, latents, labels, pair, scheduler, path, tell)
     with writing(folder / "prior") as part:
         part.mkdir()
         autoencoder.half().save_pretrained(part / "vae")
@@ -118,6 +126,7 @@ def train_prior(
         scheduler.save_pretrained(part / "scheduler")
         identity = None if start is None else start.identity
         describe(recipe, name, part, test, device, [first, second], command, identity)
+    end_trackers(accelerator)
     print(f"prior: {folder / 'prior'}")
 
 
@@ -140,11 +149,7 @@ def starting_prior(recipe: PriorRecipe, weights: str, device: torch.device) -> D
 
 
 def _train_autoencoder(
-    recipe: PriorRecipe,
-    train: Dataset,
-    autoencoder: AutoencoderKL,
-    states: Path,
-    on_step: OnStep | None,
+    recipe: PriorRecipe, train: Dataset, autoencoder: AutoencoderKL, states: Path, tell: Tell
 ) -> Training:
     settings, device = recipe.autoencoder, autoencoder.device
     size = recipe.data.resolution // 2 ** (len(settings.channels) - 1)
@@ -164,7 +169,7 @@ def _train_autoencoder(
         states / "autoencoder.safetensors",
         every=recipe.checkpoint_every,
         title="autoencoder",
-        on_step=on_step,
+        tell=tell,
     )
 
 
@@ -202,7 +207,7 @@ def train_unet(
     pair: nn.ModuleDict,
     scheduler: DDIMScheduler,
     path: Path,
-    on_step: OnStep | None = None,
+    tell: Tell | None = None,
 ) -> Training:
     """Train, or train on, a pair's `unet` and `embedding` on standardised latents (N, ...)."""
     settings, device = recipe.unet, latents.device
@@ -250,7 +255,7 @@ def train_unet(
         every=recipe.checkpoint_every,
         title="unet",
         memory=memory,
-        on_step=on_step,
+        tell=tell,
     )
 
 
@@ -263,7 +268,7 @@ def train_network(
     every: int,
     title: str,
     memory: nn.Module | None = None,
-    on_step: OnStep | None = None,
+    tell: Tell | None = None,
 ) -> Training:
     """AdamW on a warm-up and cosine schedule; the network ends frozen, with averaged weights.
 
@@ -275,7 +280,7 @@ def train_network(
         every: steps.
         title: of the progress bar.
         memory: buffers that the loss changes, saved with the state.
-        on_step: is told `network` (the title), `step` and `loss` of each step.
+        tell: is told of each step.
 
     Raises:
         InputError: the state is damaged.
@@ -311,8 +316,9 @@ def train_network(
             began = time.perf_counter()
             told = {"done": str(done), "seconds": str(seconds)}
             save_tensors(path, dict(training_state(modules, optimizer)), told)
-        if on_step is not None:
-            on_step({"network": title, "step": step, "loss": float(value)})
+        if tell is not None:
+            due = done % RECORD_EVERY == 0 or done == steps
+            tell({"network": title, "step": step}, value, step, lr=rate(step), due=due)
     bar.close()
     network.load_state_dict(average.module.state_dict())
     network.eval().requires_grad_(False)
@@ -351,11 +357,16 @@ def describe(
     }
     if start is not None:
         facts["start"] = {"prior": published(recipe.start, "start"), "identity": start}
-    data = replace(recipe.data, cache=None)
-    shared = without_paths(replace(recipe, data=data, output=None, threads=None))
+    shared = _shared(recipe)
     write_json(folder / "training.json", facts)
     write_text(folder / "README.md", prior_card(shared, name, facts))
     config.save(shared, folder / "recipe.yaml")
+
+
+def _shared(recipe: PriorRecipe) -> PriorRecipe:
+    """As others get it: without paths, and without what says nothing about the weights."""
+    data = replace(recipe.data, cache=None)
+    return without_paths(replace(recipe, data=data, output=None, threads=None, trackers=[]))
 
 
 @torch.no_grad()
@@ -386,54 +397,3 @@ def sample_images(
         images = prior.decode(torch.zeros_like(noise), prior.condition(part.to(device)), noise)
         samples.append(to_uint8(images).cpu())
     return torch.cat(samples), labels
-
-
-def prior_card(recipe: PriorRecipe, name: str, facts: Mapping[str, Any]) -> str:
-    """README.md with YAML front matter.
-
-    Args:
-        recipe: that was trained.
-        name: of the prior.
-        facts: what `training.json` holds.
-    """
-    front = ModelCardData(
-        license=recipe.licence,
-        library_name="diffusers",
-        tags=["latentdc", "latent-diffusion", "dataset-distillation"],
-    )
-    autoencoder, unet, embedding = facts["parameters"]
-    seconds = facts["seconds"]
-    started = ""
-    if start := facts.get("start"):
-        started = f"| started from | {_code(start['prior'])} ({start['identity']}) |\n"
-    return f"""---
-{front.to_yaml()}
----
-
-# {name}: a small latent diffusion prior
-
-A class-conditional latent diffusion model for latentdc, of diffusers components: autoencoder
-({autoencoder:,} parameters), UNet ({unet:,}) and class embedding ({embedding:,}), in float16.
-
-| | |
-|---|---|
-| data | training split of {_code(recipe.data.source)} at {recipe.data.resolution} px |
-| reconstruction of {facts["held_out_images"]:,} held-out images | {facts["psnr_db"]:.2f} dB PSNR |
-{started}| steps (autoencoder, UNet) | {facts["steps"][0]:,}, {facts["steps"][1]:,} |
-| compute | {seconds[0] / 60:.0f} + {seconds[1] / 60:.0f} minutes on {facts["machine"]}, \
-{facts["threads"]} threads, torch {facts["torch"]} |
-| command | {_code(facts["command"])} |
-| licence | {in_markdown(recipe.licence)} |
-
-Samples from noise alone, 50 steps, guidance 2:
-
-![samples](grid.png)
-
-Load it with `latentdc.load_prior(latentdc.PriorSettings(weights="{name}"), \
-resolution={recipe.data.resolution})`.
-"""
-
-
-def _code(text: str) -> str:
-    """A cell in the type of code, whatever stands in it."""
-    return f"`{in_one_line(text)}`".replace("|", r"\|") if "`" not in text else in_markdown(text)

@@ -145,6 +145,7 @@ class PriorRecipe:
         flip: mirror images at random (not for digits).
         licence: of the weights, for the card.
         output: folder of the prior; null makes `runs/priors/<name of the recipe>`.
+        trackers: experiment trackers of Accelerate, such as `tensorboard` or `wandb`.
     """
 
     data: Data = field(default_factory=Data)
@@ -157,6 +158,7 @@ class PriorRecipe:
     output: str | None = None
     threads: int | None = None
     checkpoint_every: int = 500
+    trackers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         check_fields(self)

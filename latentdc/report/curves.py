@@ -16,6 +16,9 @@ from latentdc.results.result import deviation
 
 MEASURES = {
     "loss": "Loss over steps",
+    "autoencoder_loss": "Loss of the autoencoder over steps",
+    "unet_loss": "Loss of the denoiser over steps",
+    "expert_loss": "Loss of experts, by the epochs of one after the other",
     "learned_lr": "Learned learning rate over steps",
     "trimmed": "Share of real images left out, over steps",
 }

@@ -157,6 +157,7 @@ def _in_short(runs: Sequence[Run], frame: pd.DataFrame | None, value: str) -> li
         lines.append(f"{len(made)} synthetic sets of {', '.join(sources)}.")
     if not made:
         lines += [_of_pruning(run) for run in runs if run.coreset is not None]
+        lines += [_of_training(run) for run in runs if run.metrics and run.coreset is None]
     if frame is None:
         return lines
     groups = [group for _, group in groups_of(frame, value)]
@@ -207,6 +208,11 @@ def _of_pruning(run: Run) -> str:
         f"{len(run.coreset):,}{of} images of {published(run.coreset.dataset)} in {classes:,} "
         f"classes kept by {run.coreset.by}."
     )
+
+
+def _of_training(run: Run) -> str:
+    seconds = f", {run.seconds:,.0f} seconds" if run.seconds else ""
+    return f"{run.name}: a training, told of up to step {run.metrics[-1]['step']:,}{seconds}."
 
 
 def _best(group: pd.DataFrame, student: str, value: str, *, named: bool) -> str:
@@ -414,14 +420,14 @@ def _begun(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _commands(runs: Sequence[Run]) -> list[str]:
-    """What repeats a run whose recipe is saved."""
+    """What repeats a run whose recipe is saved; there is none for a training."""
     made = [run for run in runs if run.synthetic is not None and run.recipe]
     if made:
         return [
             "latentdc distill recipe.yaml output=runs/again",
             "latentdc compare results.json runs/again",
         ]
-    if any(run.recipe for run in runs):
+    if any(run.recipe and run.coreset is not None for run in runs):
         return ["latentdc prune recipe.yaml output=runs/again"]
     return []
 

@@ -110,7 +110,8 @@ def _results(path: Path) -> list[Path]:
 
 def _folders(path: Path) -> list[Path]:
     """The run folders at or below `path`, in the order of their names."""
-    if is_set(path) or is_set(path / SET) or (path / RECIPE).is_file():
+    own = any((path / name).is_file() for name in (RECIPE, METRICS))
+    if own or is_set(path) or is_set(path / SET):
         return [path]
     if not path.is_dir():
         return []

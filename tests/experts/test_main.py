@@ -60,6 +60,7 @@ def test_a_run_follows_the_experts_that_the_command_trained_and_their_core_set(c
     assert f"experts: {folder}" in capsys.readouterr().out
     assert sorted(path.name for path in folder.iterdir()) == [
         "coreset.parquet", "expert-00000.safetensors", "expert-00001.safetensors", "experts.json",
+        "metrics.jsonl",
     ]  # fmt: skip
     kept = contents(folder)
     main(["toy.yaml"])

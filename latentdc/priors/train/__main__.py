@@ -7,7 +7,8 @@ from latentdc.io import locked
 from latentdc.ranks import say
 from latentdc.recipe.prior_training import PriorRecipe
 
-LOCAL = ("output=", "data.source=", "data.cache=", "threads=")  # say nothing about the weights
+# What says nothing about the weights.
+LOCAL = ("output=", "data.source=", "data.cache=", "threads=", "trackers=")
 
 
 def arguments(parser: cli.Parser) -> None:
