@@ -104,7 +104,8 @@ def test_an_objective_over_the_whole_set_reaches_the_images():
 
 
 def log(**options):
-    given = {"start": 0, "steps": 30, "shared": False, "advice": "Rest", **options}
+    given = {"start": 0, "steps": 30, "shared": False, "lrs": {"lr_z": 0.5}, "advice": "Rest"}
+    given |= options
     return StepLog(**given, accelerator=Accelerator())
 
 
@@ -129,3 +130,4 @@ def test_measures_of_a_continued_run_hold_every_step_once(tmp_path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(30))
     assert [line["loss"] for line in lines[:15]] == list(range(15))
+    assert {line["lr_z"] for line in lines} == {0.5}
