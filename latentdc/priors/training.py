@@ -21,7 +21,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError, RunError
 from latentdc.images import Images, contiguous, from_uint8, to_uint8
-from latentdc.io import save_tensors, write_json, write_text, writing
+from latentdc.io import read_json, save_tensors, write_json, write_text, writing
 from latentdc.pictures import save_grid
 from latentdc.priors import small
 from latentdc.priors.autoencoder import AutoencoderPrior
@@ -124,6 +124,11 @@ def train_prior(
         unet.half().save_pretrained(part / "unet")
         embedding.half().save_pretrained(part / "class_embedding")
         scheduler.save_pretrained(part / "scheduler")
+        for name in ("vae", "unet", "class_embedding"):
+            written = part / name / "config.json"
+            facts = read_json(written)
+            facts.pop("_name_or_path", None)  # where diffusers read it: of this machine alone
+            write_json(written, facts)
         identity = None if start is None else start.identity
         describe(recipe, name, part, test, device, [first, second], command, identity)
     end_trackers(accelerator)

@@ -260,6 +260,8 @@ def test_the_digits_prior_is_fine_tuned(tmp_path, monkeypatch):
     facts = json.loads((tmp_path / "run/prior/training.json").read_text())
     assert facts["steps"] == [0, 3] and facts["start"]["prior"] == "digits"
     assert "| started from | `digits` (" in (tmp_path / "run/prior/README.md").read_text()
+    for config in (tmp_path / "run/prior").glob("*/config.json"):
+        assert "_name_or_path" not in json.loads(config.read_text())  # a folder of this machine
 
 
 def test_a_prior_of_another_kind_is_not_fine_tuned(tmp_path, monkeypatch, capsys):
