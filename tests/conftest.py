@@ -53,19 +53,23 @@ def told_anew():
 def hub(tmp_path, monkeypatch):
     """A small Hub on this machine, that the client is pointed to and logged in at."""
     import huggingface_hub
-    from huggingface_hub import constants, utils
+    from huggingface_hub import constants, file_download, utils
 
     from tests.hub import SmallHub
 
     with SmallHub().running() as small:
         link = f"{small.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(constants, "ENDPOINT", small.address)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", link)
+        for module in (constants, file_download):  # the latter has a copy before 1.0
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", link, raising=False)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
         monkeypatch.setenv("HF_TOKEN", "hf_write")
         utils.disable_progress_bars()
         yield small
-        huggingface_hub.close_session()
+        if hasattr(huggingface_hub, "close_session"):
+            huggingface_hub.close_session()
+        else:  # before 1.0
+            utils.reset_sessions()
         utils.enable_progress_bars()
