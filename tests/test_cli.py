@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
@@ -448,7 +449,7 @@ TORCHLESS = [
     ([], 0),
     (["--help"], 0),
     (["--version"], 0),
-    (["--print-completion", "bash"], 0),
+    (["--print-completion", "bash"], 0 if find_spec("shtab") else 2),
     (["distill", "digits_ipc1", "--ipc", "10"], 2),
     (["distil"], 2),
     *[([command, "--help"], 0) for command in cli.COMMANDS],
