@@ -220,6 +220,8 @@ def read_json(path: Path) -> Any:
     require_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:  # whose repr holds the whole file
+        raise ValueError(str(error)) from None
     except RecursionError as error:
         raise ValueError("lists and keys are too deep inside each other") from error
 

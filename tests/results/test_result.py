@@ -185,3 +185,10 @@ def test_the_page_lists_every_key_of_a_row():
     content = to_json(FULL)
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == content["results"][1].keys()
     assert all(f"`{key}`" in page for key in content) and f"version {content['version']}" in page
+
+
+def test_a_file_of_bytes_is_told_without_its_bytes(tmp_path):
+    (tmp_path / "results.json").write_bytes(bytes(range(128, 256)) * 1000)
+    with pytest.raises(InputError, match="can't decode byte 0x80 in position 0") as refusal:
+        load(tmp_path / "results.json")
+    assert len(str(refusal.value)) < 300 + len(str(tmp_path))
