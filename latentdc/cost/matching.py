@@ -45,14 +45,15 @@ def matching_costs(
     kept = weights + latents.held / processes
     apart = ipc if classes_apart(recipe.objective, classes, prior.resolution) else None
     plan = decoding_plan(recipe, needs, here, hardware, kept, ipc=apart)
-    sweeps = plan.sweeps(here, calls_of(prior))  # backward to the inputs costs one forward
+    # Backward to the inputs costs one forward; a denoised latent is never computed again.
+    sweeps = 2 if denoises else plan.sweeps(here, calls_of(prior))
     network = student(recipe.objective.network, classes, prior.resolution)
     passes = student_passes(recipe.objective, per_step, moved) + effect_passes(recipe, per_step)
     of_prior, of_student = sweeps * moved * forward, passes * network.forward
     if plan.memory == "mixed" and isinstance(prior, DiffusionPrior):  # decodes every image again
         of_prior += (3 - sweeps) * moved * decoding(prior, inputs[0])
     begin = images * encoding(prior) * (settings.init == "real")
-    end = images * sweep(prior, inputs)
+    end = images * sweep(space, inputs)
     held = activation_bytes(prior, plan, needs, here)
     sample = math.prod(sample_shape(prior))
     stage = Stage(

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from latentdc.cost import Hardware, stages
 from latentdc.recipe import (
     Data,
+    Denoising,
     Evaluate,
     Experts,
     Matching,
@@ -18,6 +21,7 @@ from latentdc.recipe import (
     Scorer,
 )
 from latentdc.recipe.methods import Method
+from tests.priors import small
 
 TRAIN, TEST, CLASSES = 1437, 360, 10  # of digits
 # Three convolutions of width 8 at 8, 4 and 2 px, and a linear layer of 8 values of 1 px.
@@ -90,6 +94,34 @@ def test_matching_pixels_costs_its_students_alone():
         "2 checkpoints and the next one": 3 * 2 * latents,  # with momentum
         "the set and the next one": 2 * (latents + pixels),
     }
+
+
+def test_denoising_costs_one_call_there_and_back_and_the_decoder_at_the_end(tmp_path):
+    small.save(tmp_path)
+    recipe = replace(
+        PIXEL,
+        prior=PriorSettings(weights=str(tmp_path), steps=8, guidance=2.0),
+        objective=ObjectiveSettings(kind="denoise", denoise=Denoising(share=0.5)),
+        distill=Matching(steps=7, init="real"),
+    )
+    images = CLASSES * recipe.ipc
+    prior = small.load(str(tmp_path), resolution=8, steps=8, guidance=2.0, device="meta")
+    z, image = (torch.zeros(1, *n, device="meta") for n in (prior.latent_shape, (3, 8, 8)))
+    time, label = (torch.zeros(n, dtype=torch.long, device="meta") for n in ((), (1,)))
+    condition = prior.condition(label)
+
+    def multiply_adds(network, *inputs):
+        with FlopCounterMode(display=False) as counter:
+            network(*inputs)
+        return counter.get_total_flops() / 2
+
+    call = multiply_adds(prior.denoiser, z, time, condition)
+    decoder = multiply_adds(prior.autoencoder.decode, z, None, None)
+    encoder = multiply_adds(prior.autoencoder.encode, image)
+    for memory in ("auto", "fast", "low"):
+        prior_settings = replace(recipe.prior, memory=memory)
+        found = of(replace(recipe, prior=prior_settings), memory=1e9)["distilling"]
+        assert found.work == images * (7 * 2 * call + decoder + encoder) > 0
 
 
 def test_whitening_is_counted():
