@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from latentdc.errors import InputError, RunError
-from latentdc.plain_text import in_markdown
+from latentdc.plain_text import in_markdown, in_short
 from latentdc.ranks import say
 from latentdc.recipe import Hub
 
@@ -140,7 +140,7 @@ def _refusals(repo: str) -> Iterator[None]:
             "it."
         ) from error
     except ValueError as error:  # such as front matter that it does not take
-        said = " ".join(str(error).split())
+        said = in_short(error, None)
         raise InputError(f"the Hub refuses {repo!r} ({said}); mend that.") from error
     except Exception as error:  # network errors, of another type in each release of the client
         said = str(error).strip().partition("\n")[0]
@@ -273,7 +273,7 @@ def _parts(card: str, where: str) -> tuple[dict[str, Any], str]:
     try:
         parsed = RepoCard(card, ignore_metadata_errors=True)
     except Exception as error:  # of YAML, or of a mapping that lacks what a card has
-        said = " ".join(str(error).split())[:200]
+        said = in_short(error)
         raise InputError(f"the front matter of {where} is no YAML ({said}); mend it.") from error
     return parsed.data.to_dict(), parsed.text
 

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import yaml
 from datasets.info import DatasetInfosDict
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import logging as hub_logging
 
 from latentdc import ranks
 from latentdc.data import files
-from latentdc.data.card import configuration, in_short, read_card
 from latentdc.data.parquet import (
     UNREADABLE,
     Table,
@@ -34,9 +35,13 @@ from latentdc.data.parquet import (
 )
 from latentdc.errors import InputError, is_full
 from latentdc.io import read_json
+from latentdc.plain_text import in_short
 from latentdc.recipe import Data
+from latentdc.recipe.fields import nearest
 
 _LARGEST_JSON = 64 * 2**20  # bytes
+_LARGEST_CARD = 4 * 2**20  # bytes
+_DEEPEST = 50  # mappings and lists inside of each other in a card
 # What the Hub's client and `datasets` raise where something cannot be had; errors of the network
 # are those of the library that the client's own error derives from.
 _REFUSED = (
@@ -134,29 +139,6 @@ def holds_tables(source: Path) -> bool:
     return files.is_saved(source) or bool(files.files_below(source, {".parquet"}))
 
 
-def _card(data: Data) -> dict[str, Any]:
-    """The card of a repository, empty where it has none; refused if it names files outside of it.
-
-    Such as files of this machine.
-    """
-    content: dict[str, Any] = {}
-    for name in ("README.md", datasets.config.REPOYAML_FILENAME):
-        try:
-            path = hf_hub_download(data.source, name, repo_type="dataset", revision=data.revision)
-        except _REFUSED:
-            continue  # it has none, or `datasets` says why nothing can be had
-        content = read_card(Path(path), Path(data.source) / name) | content
-    return content
-
-
-def _info(source: Path, card: dict[str, Any], config: str) -> Any:
-    """What the card says of a configuration's columns and splits; None where it says nothing."""
-    try:
-        return DatasetInfosDict.from_dataset_card_data(card).get(config)
-    except UNREADABLE as error:
-        raise InputError(f"cannot read the dataset_info of {source}: {in_short(error)}.") from error
-
-
 # ---- Parquet files and their splits ----
 
 
@@ -242,6 +224,119 @@ def _require_inside(path: Path, source: Path) -> None:
             f"{path} is a link out of the data set, to {real}, and its own files name it; copy the "
             "file into the folder, or make that place data.source."
         )
+
+
+# ---- Cards: README.md, which says which files make which split ----
+
+
+def _card(data: Data) -> dict[str, Any]:
+    """The card of a repository, empty where it has none; refused if it names files outside of it.
+
+    Such as files of this machine.
+    """
+    content: dict[str, Any] = {}
+    for name in ("README.md", datasets.config.REPOYAML_FILENAME):
+        try:
+            path = hf_hub_download(data.source, name, repo_type="dataset", revision=data.revision)
+        except _REFUSED:
+            continue  # it has none, or `datasets` says why nothing can be had
+        content = read_card(Path(path), Path(data.source) / name) | content
+    return content
+
+
+def _info(source: Path, card: dict[str, Any], config: str) -> Any:
+    """What the card says of a configuration's columns and splits; None where it says nothing."""
+    try:
+        return DatasetInfosDict.from_dataset_card_data(card).get(config)
+    except UNREADABLE as error:
+        raise InputError(f"cannot read the dataset_info of {source}: {in_short(error)}.") from error
+
+
+def read_card(path: Path, named: Path | None = None) -> dict[str, Any]:
+    """The YAML mapping at the head of a card, or all of a YAML file; empty where there is none.
+
+    Raises:
+        InputError: it cannot be read, is written to take long, has malformed `configs`, or names a
+            file outside of its own folder or repository. `named` is how this calls it.
+    """
+    named = named or path
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_CARD + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {named}: {error.strerror}.") from error
+    if len(content) > _LARGEST_CARD:
+        raise InputError(f"{named} has more than {_LARGEST_CARD // 2**20} MiB; a card is short.")
+    text = content.decode("utf-8-sig", errors="replace")
+    if path.suffix == ".md":
+        found = REGEX_YAML_BLOCK.search(text)
+        text = found[2] if found else ""
+    card = _parsed(text, named)
+    if not isinstance(card, dict):
+        return {}
+    configs = card.get("configs") or []
+    if not isinstance(configs, list) or not all(isinstance(entry, dict) for entry in configs):
+        raise InputError(f"{named}: its configs are no list of mappings; mend or remove them.")
+    for entry in configs:
+        for key in ("data_files", "data_dir"):
+            for pattern in _texts(entry.get(key)):
+                if not _is_inside(pattern):
+                    raise InputError(
+                        f"{named}: its {key} names {pattern[:100]!r}, which lies outside of the "
+                        "data set; a card names files of its own, such as data/train-*.parquet."
+                    )
+    return card
+
+
+def _parsed(text: str, named: Path) -> Any:
+    """YAML as `datasets` and the Hub's client read it, merged keys and all, but not for long."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        depth = 0
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST or isinstance(event, yaml.AliasEvent):
+                raise ValueError(f"it refers to itself, or is nested more than {_DEEPEST} deep")
+        return yaml.load(text, loader)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise InputError(f"cannot read {named}: {in_short(error)}.") from error
+
+
+def _texts(node: Any) -> list[str]:
+    """Every text in nested lists and mappings, keys left out."""
+    if isinstance(node, dict):
+        node = list(node.values())
+    if isinstance(node, list):
+        return [text for part in node for text in _texts(part)]
+    return [node] if isinstance(node, str) else []
+
+
+def _is_inside(pattern: str) -> bool:
+    """Whether a pattern names files below its folder: no address, no chain, no way up."""
+    parts = re.split(r"[/\\]", pattern)
+    odd = ":" in pattern or "\0" in pattern or pattern.startswith(("/", "\\", "~"))
+    return not odd and not any(part.startswith("..") for part in parts)
+
+
+def configuration(card: dict[str, Any], name: str | None, source: Path) -> dict[str, Any]:
+    """The one that is named, the default, or the only one; empty where the card has none."""
+    configs: dict[str, dict[str, Any]]
+    configs = {str(e.get("config_name", "default")): e for e in card.get("configs") or [{}]}
+    if name is not None:
+        if name not in configs:
+            raise InputError(
+                f"cannot open data.source={source}: it has no configuration {name!r}"
+                f"{nearest(name, configs)}; data.config is one of {', '.join(configs)}."
+            )
+        return configs[name]
+    default = next((e for e in configs.values() if e.get("default") is True), None)
+    default = default or configs.get("default")
+    if default is None and len(configs) > 1:
+        raise InputError(
+            f"{source} has the configurations {', '.join(configs)}; choose one with data.config=..."
+        )
+    return default or next(iter(configs.values()))
 
 
 # ---- What `save_to_disk` wrote ----

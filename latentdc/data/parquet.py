@@ -20,10 +20,9 @@ import pyarrow.parquet as pq
 from datasets.table import cast_array_to_feature
 
 from latentdc.data import files
-from latentdc.data.card import in_short
 from latentdc.data.decode import pointer
 from latentdc.errors import InputError
-from latentdc.plain_text import printable
+from latentdc.plain_text import in_short, printable
 
 # What `datasets` and pyarrow raise on files that are damaged or of another kind.
 UNREADABLE = (

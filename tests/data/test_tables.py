@@ -20,7 +20,6 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from latentdc import cli, open_dataset, open_splits
 from latentdc.data import encoded, hub, parquet
-from latentdc.data.card import read_card
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
@@ -396,7 +395,7 @@ def test_a_card_of_many_classes_and_configurations_is_read(tmp_path):
     info = [{"config_name": name, "features": [label]} for name in ("a", "b", "c")]
     path = tmp_path / "README.md"
     path.write_text(f"---\ndataset_info: {json.dumps(info)}\n---\n")
-    assert len(read_card(path)["dataset_info"]) == 3
+    assert len(hub.read_card(path)["dataset_info"]) == 3
 
 
 BOMBS = {
