@@ -21,6 +21,7 @@ from latentdc.recipe.fields import check_fields
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 EPS = 0.1  # of a whitening
+MEMORY_LIMIT = 2 * 2**30  # bytes of samples, more of which stay in their file
 _CHUNK = 4096  # samples summed at a time
 _CONSTANT = 1e-6  # of a value's mean: a spread below it is rounding
 _CACHED = 200_000  # values of a thread's part of a batch: 65 images of 32 px

@@ -21,12 +21,11 @@ from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.encoded import EncodedSplit, decoder_fingerprint
 from latentdc.errors import InputError, is_full
-from latentdc.images import Images, MappedImages
+from latentdc.images import MEMORY_LIMIT, Images, MappedImages
 from latentdc.io import file_hash, fingerprint, load_with_metadata, locked, save_tensors, writing
 from latentdc.plain_text import printable
 from latentdc.recipe import Data
 
-MEMORY_LIMIT = 2 * 2**30  # bytes
 _LEVELS, _SAMPLES = "images.bin", "samples.safetensors"
 
 
@@ -40,7 +39,7 @@ def decoded(split: EncodedSplit, data: Data) -> Dataset:
     if split.fingerprint is None:
         images, hashes = split.in_memory(data.resolution)
         return Dataset(images, split.labels, split.class_names, hashes, split.name)
-    home = cache_folder(data.cache) / _key(split, data)
+    home = data.cache_folder / _key(split, data)
     if not os.path.isdir(home):  # one under its final name is whole, also in a read-only cache
         advice = "pass another data.cache=FOLDER"
         with locked(home, wait=True, every_process=True, advice=advice):
@@ -57,12 +56,6 @@ def decoded(split: EncodedSplit, data: Data) -> Dataset:
         raise InputError(
             f"the decoded images {home} are damaged ({reason}); remove them."
         ) from error
-
-
-def cache_folder(folder: str | None) -> Path:
-    """`data.cache`, else `$LATENTDC_CACHE`, else `~/.cache/latentdc`."""
-    chosen = folder or os.environ.get("LATENTDC_CACHE") or "~/.cache/latentdc"
-    return Path(chosen).expanduser()
 
 
 def _key(split: EncodedSplit, data: Data) -> str:

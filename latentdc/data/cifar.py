@@ -121,7 +121,7 @@ def cifar_split(
         fingerprint=f"{column} {files_fingerprint([folder / file for file in files])}",
         read=lambda row: ppm(pixels[row]),
         locate=lambda row: f"{name}, row {row}",
-    ).keep(data)
+    )
 
 
 def _names(path: Path) -> list[str]:

@@ -38,7 +38,7 @@ def digits_split(data: Data, split: Literal["train", "test"]) -> EncodedSplit:
         fingerprint=None,
         read=lambda row: ppm(pictures[row]),
         locate=lambda row: f"digits {split}, row {row}",
-    ).keep(data)
+    )
 
 
 def split_rows(target: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from latentdc.data.classes import choose_classes
+from latentdc.data.classes import choose_classes, named_classes
 from latentdc.data.decode import UNREADABLE, decode
 from latentdc.errors import InputError
 from latentdc.io import fingerprint
@@ -54,7 +54,8 @@ class EncodedSplit:
 
     def keep(self, data: Data) -> "EncodedSplit":
         """The images of the classes that a recipe keeps, as labels 0, 1, ... in its order."""
-        labels, kept, rows = choose_classes(self.labels, self.class_names, data, self.name)
+        names = named_classes(self.class_names, data, self.name)
+        labels, kept, rows = choose_classes(self.labels, names, data, self.name)
         places: list[int] = rows.tolist()
         return EncodedSplit(
             name=self.name,

@@ -46,7 +46,7 @@ def is_flat(source: Path) -> bool:
 
 
 def folder_split(data: Data, split: str | None) -> EncodedSplit:
-    """The image files of one split; null looks for a test split.
+    """The image files of one split in the folders of kept classes; null looks for a test split.
 
     Raises:
         InputError: no such split, unknown or single class, or a class without images.

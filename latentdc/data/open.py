@@ -8,7 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from latentdc.arguments import require_a
-from latentdc.data.cache import cache_folder, decoded
+from latentdc.data.cache import decoded
 from latentdc.data.cifar import cifar_folder, cifar_split
 from latentdc.data.dataset import Dataset, hash_samples, note_repeats
 from latentdc.data.decode import open_picture, to_rgb
@@ -71,14 +71,7 @@ def open_dataset(data: Data, split: Split) -> Dataset:
         raise InputError(f"split is 'train' or 'test', got {show(split)}; Data names the splits.")
     if is_own(data.source) or data.test_share is not None:
         return open_splits(data)[split == "test"]
-    return _open(data, split)
-
-
-def _open(data: Data, split: Split) -> Dataset:
-    """One split as the source has it, whatever is tested on."""
-    if data.kind == "vectors":
-        return open_vectors(data, split)
-    return decoded(encoded_split(data, split), data)
+    return _opened(data, split)[0]
 
 
 @with_gradients
@@ -94,15 +87,21 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
     if is_own(data.source):
         train, test = _own(data)
     elif data.test_share is not None:
-        train, test = _open(data, "train").split(data.test_share)
-    elif data.kind == "vectors":
-        train, test = open_vectors(data, "train"), open_vectors(data, "test")
+        train, test = _opened(data, "train")[0].split(data.test_share)
     else:
-        encoded = encoded_split(data, "train"), encoded_split(data, "test")
-        _require_same_classes(*encoded)
-        train, test = (decoded(split, data) for split in encoded)
+        train, test = _opened(data, "train", "test")
     note_repeats(train, test)
     return train, test
+
+
+def _opened(data: Data, *splits: Split) -> list[Dataset]:
+    """Splits as the source has them, whatever is tested on."""
+    if data.kind == "vectors":
+        return [open_vectors(data, split) for split in splits]
+    encoded = [encoded_split(data, split) for split in splits]
+    if len(encoded) == 2:
+        _require_same_classes(*encoded)
+    return [decoded(split, data) for split in encoded]
 
 
 def _own(data: Data) -> tuple[Dataset, Dataset]:
@@ -147,17 +146,20 @@ def _require_same_classes(train: EncodedSplit, test: EncodedSplit) -> None:
 
 
 def encoded_split(data: Data, split: Split) -> EncodedSplit:
-    """The encoded images and labels of one split of any source; nothing is decoded."""
-    if data.source == "digits":
-        return digits_split(data, split)
+    """The encoded images of one split of any source, of the classes that `data` keeps.
+
+    Nothing is decoded.
+    """
     name = data.train if split == "train" else data.test
     source = Path(data.source).expanduser()
+    if data.source == "digits":
+        return digits_split(data, split).keep(data)
     try:
         if source.is_dir():
             if is_class_tree(source, data.train):
                 return folder_split(data, name)
             if (found := cifar_folder(source)) is not None:
-                return cifar_split(data, *found, split)
+                return cifar_split(data, *found, split).keep(data)
             if data.train == "train" and is_flat(source):
                 if data.test_share is None:
                     raise InputError(
@@ -177,7 +179,7 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
                 "id like uoft-cs/cifar10."
             )
         if source.is_dir() and holds_tars(source):
-            return tar_split(data, name)
+            return tar_split(data, name).keep(data)
         from latentdc.data.hub import holds_tables  # importing `datasets` takes a second
         from latentdc.data.tables import table_split
 
@@ -187,7 +189,7 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
                 f"{source} has no parquet or tar files and no folder {data.train}/<class>/; it "
                 f"holds {holds or 'nothing'}. (Files of feature vectors: data.kind=vectors.)"
             )
-        return table_split(data, name)
+        return table_split(data, name).keep(data)
     except OSError as error:
         if is_full(error):
             raise  # a full disk is not the data set's fault
@@ -212,7 +214,7 @@ def preprocessing(data: Data, train: Dataset) -> Preprocessing:
     name = hash_samples(train.hashes, train.labels, train.class_names)
     facts = {**normalization.facts(), "eps": EPS, "size": train.resolution, "images": name}
     return cached(
-        cache_folder(data.cache),
+        data.cache_folder,
         facts,
         lambda: fit_whitening(train.images, normalization, name=name),
         load_whitening,

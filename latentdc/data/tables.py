@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ from datasets import config as datasets_config
 from huggingface_hub import constants
 from torch import Tensor
 
-from latentdc.data.classes import LABEL_NAMES, named_classes, numbered, one_form
+from latentdc.data.classes import LABEL_NAMES, numbered, one_form
 from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import TEST_SPLITS, files_fingerprint
 from latentdc.data.hub import Tables, open_tables
 from latentdc.data.parquet import Table
 from latentdc.errors import InputError
+from latentdc.plain_text import in_short
 from latentdc.ranks import note
 from latentdc.recipe import Data
 from latentdc.recipe.fields import nearest
@@ -40,15 +40,8 @@ def table_split(data: Data, split: str | None) -> EncodedSplit:
             f"{data.source} has no split {split!r}{hint}; its splits: {', '.join(tables)}."
         )
     table = tables[split]()
-    whole = encoded_table(
-        table,
-        f"{data.source} {split}",
-        data.image,
-        data.label,
-        may_read=_own_files(table, data),
-    )
-    names = named_classes(whole.class_names, data, whole.name)
-    return replace(whole, class_names=tuple(names)).keep(data)
+    name, may_read = f"{data.source} {split}", _own_files(table, data)
+    return encoded_table(table, name, data.image, data.label, may_read=may_read)
 
 
 def encoded_table(
@@ -156,8 +149,7 @@ def _images(
         entry_of = table.images(column)
     except (OSError, ValueError, TypeError, ArithmeticError) as error:
         raise InputError(
-            f"{source}: cannot read the images of column {column!r}: "
-            f"{' '.join(str(error).split())}."
+            f"{source}: cannot read the images of column {column!r}: {in_short(error, None)}."
         ) from error
 
     def read(row: int) -> bytes:

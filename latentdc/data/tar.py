@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from latentdc.data import files
-from latentdc.data.cache import cache_folder
-from latentdc.data.classes import LABEL_NAMES, named_classes, numbered, one_form
+from latentdc.data.classes import LABEL_NAMES, numbered, one_form
 from latentdc.data.decode import SUFFIXES, pointer
 from latentdc.data.encoded import EncodedSplit
 from latentdc.errors import InputError
@@ -95,11 +94,11 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
     return EncodedSplit(
         name=name,
         labels=labels,
-        class_names=tuple(named_classes(names, data, name)),
+        class_names=tuple(names),
         fingerprint=f"{files.files_fingerprint(paths)} {inner} {data.label}",
         read=lambda row: _read(paths, kept[row]),
         locate=lambda row: _named(paths, kept[row]),
-    ).keep(data)
+    )
 
 
 def _splits(source: Path, data: Data) -> dict[str, tuple[list[Path], str]]:
@@ -141,7 +140,7 @@ def _index(paths: Sequence[Path], data: Data) -> _Index:
     _require_no_gap(paths)
     facts = {"tar": 1, "files": files.files_fingerprint(paths), "label": data.label}
     return cached(
-        cache_folder(data.cache),
+        data.cache_folder,
         facts,
         lambda: _made(paths, data.label),
         _load,

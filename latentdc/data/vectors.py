@@ -13,12 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from latentdc.data.cache import MEMORY_LIMIT
 from latentdc.data.classes import choose_classes, require_members
 from latentdc.data.dataset import Dataset
 from latentdc.data.files import TEST_SPLITS, exists
 from latentdc.errors import InputError
-from latentdc.images import Images, MappedImages
+from latentdc.images import MEMORY_LIMIT, Images, MappedImages
 from latentdc.io import hash_bytes
 from latentdc.ranks import note
 from latentdc.recipe import Data

@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from latentdc import runtime
-from latentdc.data.cache import cache_folder
 from latentdc.data.dataset import Dataset, hash_samples
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
@@ -78,7 +77,7 @@ def _small(data: Data, train: Dataset, accelerator: Accelerator) -> Classifier:
     epochs = max(2, -(-STEPS // -(-count // BATCH)))
     content = hash_samples(train.hashes, train.labels, train.class_names)
     key = fingerprint([content, NETWORK, size, plain.facts(), count, epochs, BATCH, LR])
-    path = cache_folder(data.cache) / f"judge-{key}.safetensors"
+    path = data.cache_folder / f"judge-{key}.safetensors"
     network = build_network(NETWORK, num_classes=train.num_classes, resolution=size)
     state = runtime.main_alone(accelerator, lambda: _kept(path, network))
     if state is None:

@@ -14,8 +14,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from latentdc import runtime
-from latentdc.data.cache import MEMORY_LIMIT
-from latentdc.images import to_uint8
+from latentdc.images import MEMORY_LIMIT, to_uint8
 from latentdc.methods.context import Context, State
 from latentdc.methods.latents import Latents, Parts
 from latentdc.priors.base import Prior

@@ -1,6 +1,8 @@
 """The real data, and what recipes over feature vectors cannot say because it is about images."""
 
+import os
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from latentdc.recipe.checks import expand_home, require, require_normalization
@@ -121,6 +123,12 @@ class Data:
             f"data.zca whitens images of up to {LARGEST_ZCA} px; at {self.resolution} px its "
             f"matrix would have {values:,} x {values:,} numbers. Leave out data.zca.",
         )
+
+    @property
+    def cache_folder(self) -> Path:
+        """`cache`, else `$LATENTDC_CACHE`, else `~/.cache/latentdc`."""
+        chosen = self.cache or os.environ.get("LATENTDC_CACHE") or "~/.cache/latentdc"
+        return Path(chosen).expanduser()
 
     @property
     def size(self) -> int | None:

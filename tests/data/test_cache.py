@@ -47,7 +47,7 @@ def test_sets_of_every_size_are_memory_mapped_and_equal(tree, monkeypatch):
     large = open_tree(tree)
     everything = slice(None)
     assert torch.equal(large.images[everything], small.images)
-    file = next(cache.cache_folder(None).rglob("images.bin"))
+    file = next(Data().cache_folder.rglob("images.bin"))
     size = file.stat().st_size
     file.write_bytes(bytes(size))  # the same file: whoever has mapped it sees the change
     assert large.images[everything].max() == 0 == small.images.max()
@@ -118,7 +118,7 @@ def test_an_interrupted_decoding_leaves_nothing_under_a_final_name(tree, monkeyp
     monkeypatch.setattr(encoded, "decode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_tree(tree)
-    assert not cache.cache_folder(None).exists()
+    assert not Data().cache_folder.exists()
     monkeypatch.setattr(encoded, "decode", decode.decode)
     assert len(open_tree(tree)) == 6
 
@@ -183,7 +183,7 @@ def test_a_cache_of_too_long_a_name_is_an_input_error(tree, folder):
 @pytest.mark.parametrize("content", [b"", b"short", None])
 def test_a_damaged_cache_is_one_line_that_says_what_to_remove(tree, name, content):
     open_tree(tree)
-    path = next(cache.cache_folder(None).rglob(name))
+    path = next(Data().cache_folder.rglob(name))
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(InputError, match=r"decoded images .* are damaged .*; remove them"):
         open_tree(tree)
@@ -191,7 +191,7 @@ def test_a_damaged_cache_is_one_line_that_says_what_to_remove(tree, name, conten
 
 def test_a_changed_byte_of_the_decoded_images_is_found(tree):
     open_tree(tree)
-    path = next(cache.cache_folder(None).rglob("images.bin"))
+    path = next(Data().cache_folder.rglob("images.bin"))
     content = bytearray(path.read_bytes())
     content[100] ^= 1
     path.write_bytes(content)
@@ -225,7 +225,7 @@ def test_long_and_odd_names_of_a_source_are_kept_in_the_cache(tree):
     odd = tree.parent / ("long " * 45 + "\u202e")
     tree.rename(odd)
     assert len(open_tree(odd)) == 6
-    assert all(len(path.name) < 150 for path in cache.cache_folder(None).iterdir())
+    assert all(len(path.name) < 150 for path in Data().cache_folder.iterdir())
 
 
 def test_names_of_large_letters_are_shortened_by_their_bytes(tree):

@@ -140,3 +140,9 @@ def test_the_real_test_images_have_the_hashes_of_the_hub_s_copy(tmp_path):
     write(tmp_path / "cifar-10-batches-bin/test_batch.bin", labels, hub.images.flatten(1).numpy())
     binary = open_dataset(data(tmp_path), "test")
     assert torch.equal(binary.hashes, hub.hashes) and binary.class_names == hub.class_names
+
+
+def test_numbers_of_imagenet_are_refused_where_classes_have_names(tmp_path):
+    message = r"class_names=imagenet names labels .*'\w+'.*leave it out"
+    with pytest.raises(InputError, match=message):
+        open_dataset(data(ten(tmp_path), class_names="imagenet"), "train")
