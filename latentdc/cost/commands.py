@@ -4,10 +4,10 @@ Each function says it in lines of `quantity: value`. Trainings that an earlier r
 that would be reused, are counted, but for a sweep's finished cells and experts that are there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
-from latentdc.cost.evaluation import evaluating_rows, seen_images
+from latentdc.cost.evaluation import evaluating, evaluating_rows, seen_images
 from latentdc.cost.real import experts, opening, scoring
 from latentdc.cost.recipe import sizes_of, stages, summary
 from latentdc.cost.stages import TRAINED, Hardware, Sizes, Stage, classifier, student
@@ -129,15 +129,21 @@ def _redundancy(protocol: EvalProtocol, count: int, each: int, size: Sizes) -> S
 
 
 def describe_sweep(
-    missing: Sequence[Recipe], finished: int, wanted: int, hardware: Hardware
+    missing: Sequence[Recipe],
+    finished: int,
+    wanted: int,
+    hardware: Hardware,
+    *,
+    there: Sequence[Recipe] = (),
 ) -> str:
-    """All runs of a sweep that are missing.
+    """All runs of a sweep that are missing; students of the same real images are trained once.
 
     Args:
         missing: recipe of each run.
         finished: runs that are there.
         wanted: cells, of which several may share a run.
         hardware: of the runs.
+        there: recipes of all finished cells, whose trainings of real images are not repeated.
     """
     lines = {
         "cells": f"{wanted}, which are {len(missing) + finished} runs; "
@@ -145,9 +151,14 @@ def describe_sweep(
     }
     if not missing:
         return summary(lines, [Stage("runs", 0, "none is missing")], hardware)
+    trained: set[Hashable] = set()
+    for recipe in there:
+        sizes, _ = sizes_of(recipe)
+        if sizes is not None:
+            evaluating(recipe, sizes, trained)
     by_name: dict[str, list[Stage]] = {}
     for recipe in missing:
-        for stage in stages(recipe, hardware):
+        for stage in stages(recipe, hardware, trained):
             of = by_name.setdefault(stage.name, [])
             if stage.name not in SHARED or stage not in of:
                 of.append(stage)

@@ -1,6 +1,7 @@
 """What the evaluation takes: every row, student and seed, and the teachers of soft labels."""
 
 import math
+from collections.abc import Hashable, Mapping
 
 import torch
 
@@ -10,25 +11,62 @@ from latentdc.evaluate.label_store import encode
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.soft_labels import stored_epochs
 from latentdc.prune.scorers import CHECKED
-from latentdc.recipe import Recipe
+from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.labels import Labels
 from latentdc.recipe.protocol import EvalProtocol
 
 DRAWN = ("random", "coreset")  # rows with other images for each seed
 
 
-def evaluating(recipe: Recipe, size: Sizes) -> tuple[list[Stage], dict[str, str]]:
-    """`evaluating_rows` of a recipe's own rows and protocol."""
+def evaluating(
+    recipe: Recipe, size: Sizes, trained: set[Hashable] | None = None
+) -> tuple[list[Stage], dict[str, str]]:
+    """`evaluating_rows` of a recipe's own rows and protocol, less the trainings that are there.
+
+    Args:
+        recipe: whose rows they are.
+        size: of the real data.
+        trained: what trainings of real images depend on that other runs beside this one do, and to
+            which those of this one are added: each is done once. None knows of no others.
+    """
     rows, images = recipe.evaluate.rows, size.classes * recipe.ipc
     if not rows:
         return [], {"rows": "none are evaluated"}
     of_row = {"kept": size.kept, "full": size.train}
     counts: dict[str, int] = {row: of_row.get(row, images) for row in rows}
-    return evaluating_rows(recipe_protocol(recipe.evaluate), images, counts, size)
+    protocol = recipe_protocol(recipe.evaluate)
+    seeds: dict[tuple[str, str], int] = {
+        (row, name): protocol.seeds for row in rows for name in protocol.students
+    }
+    trained = set() if trained is None else trained
+    decided = protocol.resolve(images, size.classes).hash
+    for row in (row for row in rows if row in BASELINES):
+        facts = (*_real_images(recipe, row), repr(recipe.data), recipe.precision, decided)
+        for name in protocol.students:
+            wanted: set[Hashable] = {(*facts, name, seed) for seed in range(protocol.seeds)}
+            seeds[row, name] = len(wanted - trained)
+            trained |= wanted
+    return evaluating_rows(protocol, images, counts, size, seeds)
+
+
+def _real_images(recipe: Recipe, row: str) -> tuple[Hashable, ...]:
+    """What decides the images of a baseline beside the data."""
+    everything = recipe.prune.keeps_all and recipe.prune.coreset is None
+    if everything and not recipe.follows_experts:
+        row = {"coreset": "random", "kept": "full"}.get(row, row)
+    ipc = recipe.ipc if row in DRAWN else None
+    if row not in ("coreset", "kept"):
+        return row, ipc
+    experts = repr(recipe.experts) if recipe.follows_experts else None
+    return row, ipc, repr(recipe.prune), recipe.seed, experts
 
 
 def evaluating_rows(
-    protocol: EvalProtocol, images: int, counts: dict[str, int], size: Sizes
+    protocol: EvalProtocol,
+    images: int,
+    counts: dict[str, int],
+    size: Sizes,
+    seeds: Mapping[tuple[str, str], int] | None = None,
 ) -> tuple[list[Stage], dict[str, str]]:
     """A stage of each student over all rows, those of teachers before them, and a line of rows.
 
@@ -37,27 +75,34 @@ def evaluating_rows(
         images: of the sets that it is scaled by.
         counts: images of each row.
         size: of the real data.
+        seeds: trainings of each row and student; None takes all of the protocol's.
     """
     protocol = protocol.resolve(images, size.classes)
-    stages, labelling = _labelling(protocol, counts, size)
+    every = {(row, name): protocol.seeds for row in counts for name in protocol.students}
+    seeds = every if seeds is None else seeds
+    trained = {row: n for row, n in counts.items() if any(seeds[row, s] for s in protocol.students)}
+    stages, labelling = _labelling(protocol, trained, size) if trained else ([], 0.0)
     row_work = dict.fromkeys(counts, 0.0)
     for name in protocol.students:
         network, each = student(name, size.classes, size.side), []
-        for row, count in counts.items():
+        rows = {row: count for row, count in counts.items() if seeds[row, name]}
+        if not rows:
+            continue
+        for row, count in rows.items():
             seen = seen_images(protocol, count)
             work = TRAINED * seen * network.forward + size.test * network.forward
             work += labelling * (seen if protocol.labels.source == "online" else count)
-            row_work[row] += protocol.seeds * work
-            each.append(protocol.seeds * work)
-        least, most = (f(seen_images(protocol, n) for n in counts.values()) for f in (min, max))
+            row_work[row] += seeds[row, name] * work
+            each.append(seeds[row, name] * work)
+        least, most = (f(seen_images(protocol, n) for n in rows.values()) for f in (min, max))
         seen_by = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-        batch = min(protocol.batch, max(counts.values()))
+        batch = min(protocol.batch, max(rows.values()))
         stages.append(
             Stage(
                 f"evaluating {name}",
                 sum(each),
-                f"{protocol.seeds} seeds of {len(counts)} rows, each trained on {seen_by} images "
-                f"and tested on {size.test:,}",
+                f"{max(seeds[row, name] for row in rows)} seeds of {len(rows)} rows, each trained "
+                f"on {seen_by} images and tested on {size.test:,}",
                 memory=network.trained(batch, optimizer=protocol.optimizer),
             )
         )

@@ -1,6 +1,6 @@
 """The stages of a whole recipe, in their order, and the text of a dry run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from latentdc.cost.evaluation import evaluating
 from latentdc.cost.matching import matching_costs
@@ -20,13 +20,20 @@ from latentdc.recipe import Recipe
 from latentdc.recipe.own import is_own
 
 
-def stages(recipe: Recipe, hardware: Hardware | None = None) -> list[Stage]:
+def stages(
+    recipe: Recipe, hardware: Hardware | None = None, trained: set[Hashable] | None = None
+) -> list[Stage]:
     """What each stage of a run takes, in their order.
+
+    Args:
+        recipe: of the run.
+        hardware: that it is for.
+        trained: of `evaluating`, for a run that shares trainings of real images with others.
 
     Raises:
         InputError: a prior that does not exist or cannot have the resolution.
     """
-    return _counted(recipe, hardware or Hardware())[0]
+    return _counted(recipe, hardware or Hardware(), trained)[0]
 
 
 def describe(recipe: Recipe, hardware: Hardware | None = None) -> str:
@@ -46,7 +53,9 @@ def summary(lines: Mapping[str, str], found: Sequence[Stage], hardware: Hardware
     return aligned({**lines, **of_stages, **_totals(found, hardware)})
 
 
-def _counted(recipe: Recipe, hardware: Hardware) -> tuple[list[Stage], dict[str, str]]:
+def _counted(
+    recipe: Recipe, hardware: Hardware, trained: set[Hashable] | None = None
+) -> tuple[list[Stage], dict[str, str]]:
     """The stages, and lines about the data, the method and the rows."""
     sizes, lines = sizes_of(recipe)
     prior, classes = _prior(recipe), class_count(recipe.data)
@@ -68,7 +77,7 @@ def _counted(recipe: Recipe, hardware: Hardware) -> tuple[list[Stage], dict[str,
     if prior is None and takes_prior(recipe.method.kind):
         lines["prior"] = f"{recipe.prior.weights or recipe.prior.kind}: {UNKNOWN}"
     if sizes is not None:
-        after, told = evaluating(recipe, sizes)
+        after, told = evaluating(recipe, sizes, trained)
         found += after
         lines |= told
     return found, lines

@@ -67,9 +67,20 @@ def run(options: argparse.Namespace) -> None:
         from latentdc.sweep.run import is_finished
 
         points = dict.fromkeys(runs[point] for point in wanted)
-        missing = [cells[p] for p in points if not is_finished(cells[p], cell_folder(folder, p))]
-        done, hardware = len(points) - len(missing), Hardware.of(options, first.processes)
-        cli.show(describe_sweep(missing, done, len(wanted), hardware))
+        done = {p for p in runs.values() if is_finished(cells[p], cell_folder(folder, p))}
+        missing, hardware = (
+            [p for p in points if p not in done],
+            Hardware.of(options, first.processes),
+        )
+        cli.show(
+            describe_sweep(
+                [cells[point] for point in missing],
+                len(points) - len(missing),
+                len(wanted),
+                hardware,
+                there=[cells[point] for point in done],
+            )
+        )
         return
     for point in set(runs.values()):
         check_folder(cells[point], cell_folder(folder, point))

@@ -140,6 +140,26 @@ def test_a_sweep_counts_each_missing_run_and_what_they_share_once(told, tmp_path
     assert "none is missing" in describe_sweep([], 2, 2, Hardware())
 
 
+def test_a_sweep_counts_real_images_as_often_as_they_are_trained_on(told, tmp_path):
+    """`random` once for each ipc, `full` once; beside them the cells' own rows."""
+    (tmp_path / "grid.yaml").write_text(
+        "recipe: mine.yaml\n"
+        "overrides: ['evaluate.rows=[distilled,random,coreset,full]', prune.keep=0.5]\n"
+        "axes:\n"
+        "  ipc: {one: [ipc=1], two: [ipc=2]}\n"
+        "  rate: {slow: [distill.lr_z=1], fast: [distill.lr_z=2]}\n"
+        "  kept: {easy: [], hard: [prune.order=hard]}\n"
+    )
+    name = "evaluating convnet3@8"
+    once = {n: 2 * (3 * 10 * CLASSES * n + TEST) * CONVNET for n in (1, 2)}  # of ten steps
+    own, random, coreset = 4 * sum(once.values()), sum(once.values()), 2 * sum(once.values())
+    real = 2 * (3 * 10 * 64 + TEST) * CONVNET  # batches of 64
+    lines = told("sweep", "grid.yaml")
+    assert work(lines[name]) == pytest.approx(own + random + coreset + real, rel=0.01)
+    few = told("sweep", "grid.yaml", "evaluate.rows=[random]")
+    assert work(few[name]) == pytest.approx(random, rel=0.01)
+
+
 def test_every_command_that_takes_minutes_has_a_dry_run():
     names = {name for name, command in cli.COMMANDS.items() if command.dry_run}
     assert names == {
