@@ -7,6 +7,7 @@ Imports no torch.
 """
 
 import hashlib
+import logging
 import os
 import re
 import sys
@@ -23,6 +24,8 @@ from latentdc.errors import InputError
 
 Own = Annotated[str, "own"]
 """A name that latentdc knows, `package.module:attribute`, or in Python the object itself."""
+
+LOG = logging.getLogger("latentdc")  # whose stderr `latentdc.ranks` sets up
 
 FORM = "package.module:attribute"
 _WORD = r"[^\W\d]\w*"
@@ -62,9 +65,10 @@ def name_of(value: object) -> str:
                 "into a module."
             )
         name = f"{_HERE}:{_short(value)}#{uuid4().hex[:12]}"
-        print(
-            f"note: {_short(value)} has no source file (a lambda, or a notebook's cell): what is "
-            "made with it is neither reused nor continued by a later run."
+        LOG.warning(
+            "note: %s has no source file (a lambda, or a notebook's cell): what is made with it is "
+            "neither reused nor continued by a later run.",
+            _short(value),
         )
     _OBJECTS[name] = value
     return name
