@@ -69,7 +69,8 @@ def read_runs(given: Iterable[str | Path | Sequence[Result]]) -> pd.DataFrame:
 
     Given are folders of runs and sweeps, files of results, or results that lie in no file.
 
-    A baseline that several runs share has one name. `origin` is the run that a result is of.
+    Sets stand in the given order, and baselines after all of them. A baseline that several runs
+    share has one name. `origin` is the run that a result is of.
 
     Raises:
         InputError: nothing to read, or a file that is none of ours.
@@ -88,6 +89,7 @@ def read_runs(given: Iterable[str | Path | Sequence[Result]]) -> pd.DataFrame:
             "these files hold no results yet; finish a cell of the sweep, with evaluate.rows that "
             "are not empty."
         )
+    lines.sort(key=lambda line: not line.own)
     _name_apart(lines)
     frame = Results(result for line in lines for result in line.results).to_frame()
     names = [line.name for line in lines for _ in line.results]

@@ -68,7 +68,7 @@ def test_a_row_that_several_runs_share_stands_once_and_every_set_has_a_name(tmp_
         run(tmp_path / "b", table(distilled=((0.5, 0.6),), random=RANDOM)),
         run(tmp_path / "c", table(distilled=((0.4, 0.6),), random=((0.1, 0.3),))),
     ]
-    assert names(read_runs(given)) == [["a", "random (a)", "b", "c", "random (c)"]]
+    assert names(read_runs(given)) == [["a", "b", "c", "random (a)", "random (c)"]]
 
 
 def test_runs_whose_folders_have_one_name_are_told_apart_by_their_paths(tmp_path):
@@ -249,7 +249,7 @@ def test_baselines_of_sets_with_other_class_sizes_are_lines_of_their_own(tmp_pat
     one = table(even=((0.5,),), random=((0.2,),), full=((0.9,),))
     two = table(None, odd, odd=((0.6,),), random=((0.1,),), full=((0.9,),))
     frame = read_runs([evaluation(tmp_path, one, two)])
-    assert names(frame) == [["even", "random beside even", "full", "odd", "random beside odd"]]
+    assert names(frame) == [["even", "odd", "random beside even", "full", "random beside odd"]]
     assert [round(one["IOR"], 3) for one in robustness(frame).to_dict("records")] == [0.3, 0.5]
 
 
@@ -365,7 +365,7 @@ def test_compare_gives_in_python_what_the_command_writes(tmp_path, capsys):
 def test_compare_takes_results_that_lie_in_no_file(tmp_path):
     given = table(mine=((0.5, 0.6),), random=((0.2, 0.3),))
     found = latentdc.compare(given, run(tmp_path / "b", table(distilled=((0.1, 0.2),))))
-    assert list(found.to_frame().drop_duplicates("name")["name"]) == ["mine", "random", "b"]
+    assert list(found.to_frame().drop_duplicates("name")["name"]) == ["mine", "b", "random"]
     with pytest.raises(InputError, match="the bytes of no set are known"):
         found.figure()
 
