@@ -22,16 +22,8 @@ from accelerate.utils import gather_object
 from safetensors import safe_open
 from torch import Tensor
 
-from latentdc import runtime
+from latentdc import io, runtime
 from latentdc.errors import InputError
-from latentdc.io import (
-    file_hash,
-    fingerprint,
-    move_into_place,
-    read_json,
-    reserve,
-    sync,
-)
 from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.pictures import save_grid
 from latentdc.ranks import say
@@ -78,7 +70,7 @@ def _mapped(
         with path.open("w+b") as file:
             file.truncate(shape.numel() * dtype.itemsize)
             try:
-                reserve(file)
+                io.reserve(file)
             except OSError:
                 path.unlink()
                 raise
@@ -106,7 +98,7 @@ def save(folder: Path, state: State, accelerator: Accelerator) -> None:
         raise
     if accelerator.is_main_process:
         shutil.rmtree(final, ignore_errors=True)  # a damaged one
-        move_into_place(part, final)
+        io.move_into_place(part, final)
         kept = [path for path in whole(folder) if _step(path) <= state.step][-KEPT:]
         for old in folder.glob("step-*"):
             if old not in kept:  # those further on are damaged, or this run would be there too
@@ -121,8 +113,8 @@ def _write(part: Path, state: State, accelerator: Accelerator) -> None:
     def put(name: str, content: bytes) -> None:
         # As bytes: safetensors' own writer does not raise OSError when the disk is full.
         (part / name).write_bytes(content)
-        sync(part / name)
-        written.append((name, file_hash(part / name)))
+        io.sync(part / name)
+        written.append((name, io.file_hash(part / name)))
 
     if accelerator.is_main_process:
         shutil.rmtree(part, ignore_errors=True)
@@ -141,7 +133,7 @@ def _write(part: Path, state: State, accelerator: Accelerator) -> None:
     files = dict(sorted(gather_object(written)))  # after which all processes have written theirs
     if accelerator.is_main_process:
         put(CHECKSUMS, _json({"files": files, "list": _of_list(files)}))
-        sync(part)
+        io.sync(part)
 
 
 def load(folder: Path, accelerator: Accelerator) -> State | None:
@@ -186,7 +178,7 @@ def read(checkpoint: Path) -> State:
                             found[label][key[6:]] = file.get_tensor(key)
         return found
 
-    facts = read_json(checkpoint / STATE)
+    facts = io.read_json(checkpoint / STATE)
     shared = safetensors.torch.load_file(checkpoint / SHARED)
     return State(int(facts["step"]), facts, (), tensors, shared, str(checkpoint))
 
@@ -206,9 +198,9 @@ def damage_of(checkpoint: Path) -> str | None:
     try:
         files = _files(checkpoint)
         for name, checksum in files.items():
-            if file_hash(checkpoint / name) != checksum:
+            if io.file_hash(checkpoint / name) != checksum:
                 return f"{name} is not as it was written"
-        step = read_json(checkpoint / STATE)["step"]
+        step = io.read_json(checkpoint / STATE)["step"]
         return None if step == _step(checkpoint) else f"{STATE} is of step {step}"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -225,7 +217,7 @@ def _files(checkpoint: Path) -> dict[str, str]:
         OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError: the list is
             damaged or absent.
     """
-    content = read_json(checkpoint / CHECKSUMS)
+    content = io.read_json(checkpoint / CHECKSUMS)
     files: dict[str, str] = content["files"]
     if content["list"] != _of_list(files):
         raise ValueError(f"{CHECKSUMS} is not as it was written")
@@ -238,4 +230,4 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 def _of_list(files: Mapping[str, str]) -> str:
     """Checksum of the checksums."""
-    return fingerprint(files)
+    return io.fingerprint(files)

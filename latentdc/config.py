@@ -16,19 +16,7 @@ import yaml
 
 from latentdc.errors import InputError
 from latentdc.io import write_text
-from latentdc.recipe.fields import (
-    FALSE,
-    FLOAT,
-    INT,
-    INTERPOLATION,
-    NULLS,
-    TRUE,
-    Misfit,
-    Plain,
-    build,
-    check_text,
-    nearest,
-)
+from latentdc.recipe import fields
 
 T = TypeVar("T")
 RECIPE = "recipe.yaml"  # in a run folder
@@ -59,8 +47,8 @@ def load(
     content = {key: value for key, value in read(path).items() if key not in without}
     tree = _merged(content, _from_command_line(overrides))
     try:
-        return build(schema, tree)
-    except Misfit as error:
+        return fields.build(schema, tree)
+    except fields.Misfit as error:
         in_file = str(error) == _misfit(schema, content)
         raise InputError(f"{path.name}: {error}" if in_file else str(error)) from error
 
@@ -68,7 +56,7 @@ def load(
 def _misfit(schema: type, content: dict[str, Any]) -> str | None:
     """What is wrong with a file by itself."""
     try:
-        build(schema, content)
+        fields.build(schema, content)
     except InputError as error:
         return str(error)
     return None
@@ -80,7 +68,7 @@ def find(name: str, folder: str) -> Path:
     `recipes/digits_ipc1.yaml`, `digits_ipc1.yaml` and `digits_ipc1` all find the shipped recipe
     where no such file lies in the current folder.
     """
-    check_text(name, "the file's name")
+    fields.check_text(name, "the file's name")
     if not name:
         raise InputError(f"a YAML file, or one of {folder} by its name, is meant; got ''.")
     shipped = shipped_folder(folder)
@@ -96,7 +84,7 @@ def find(name: str, folder: str) -> Path:
         why = getattr(error, "strerror", None) or error
         raise InputError(f"no file {name[:300]}: {why}.") from error
     known = sorted(str(p.relative_to(shipped).with_suffix("")) for p in shipped.rglob("*.yaml"))
-    hint = nearest(path.stem, known)
+    hint = fields.nearest(path.stem, known)
     raise InputError(f"no file {name}, and latentdc brings none of that name{hint}: {known}.")
 
 
@@ -169,17 +157,17 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.Node:
-    style = "'" if FLOAT.fullmatch(text) else None
+    style = "'" if fields.FLOAT.fullmatch(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-def _represent_plain(dumper: _Dumper, text: Plain) -> yaml.Node:
+def _represent_plain(dumper: _Dumper, text: fields.Plain) -> yaml.Node:
     tag = dumper.resolve(yaml.ScalarNode, str(text), (True, False))
     return dumper.represent_scalar(tag, str(text), style="")
 
 
 _Dumper.add_representer(str, _represent_text)
-_Dumper.add_representer(Plain, _represent_plain)
+_Dumper.add_representer(fields.Plain, _represent_plain)
 
 
 def _from_command_line(overrides: Sequence[str]) -> dict[str, Any]:
@@ -190,7 +178,7 @@ def _from_command_line(overrides: Sequence[str]) -> dict[str, Any]:
         shown = override[:200].encode("utf-8", "backslashreplace").decode()
         if not key or not given:
             raise InputError(f"an override is key=value, got {shown!r}; see --help.")
-        check_text(key, "an override")
+        fields.check_text(key, "an override")
         try:
             value = parse(text)
         except yaml.YAMLError as error:
@@ -239,7 +227,7 @@ def read(path: Path) -> dict[str, Any]:
         if len(content) > LARGEST:
             raise _Unfit(f"it has more than {LARGEST // 1024} KB, which no recipe needs")
         tree = parse(content.decode("utf-8-sig"))
-        if isinstance(tree, Plain) and tree in NULLS:
+        if isinstance(tree, fields.Plain) and tree in fields.NULLS:
             raise _Unfit("it is empty; write keys and values, or {} for all defaults")
         if not isinstance(tree, dict):
             kind = "a list" if isinstance(tree, list) else f"{tree[:80]!r}"
@@ -275,15 +263,15 @@ def natural(tree: Any) -> Any:
         return {str(key): natural(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [natural(value) for value in tree]
-    if not isinstance(tree, Plain):
+    if not isinstance(tree, fields.Plain):
         return tree
-    if tree in NULLS:
+    if tree in fields.NULLS:
         return None
-    if tree in TRUE or tree in FALSE:
-        return tree in TRUE
-    if INT.fullmatch(tree) and len(tree) < 20:
+    if tree in fields.TRUE or tree in fields.FALSE:
+        return tree in fields.TRUE
+    if fields.INT.fullmatch(tree) and len(tree) < 20:
         return int(tree)
-    return float(tree) if FLOAT.fullmatch(tree) else str(tree)
+    return float(tree) if fields.FLOAT.fullmatch(tree) else str(tree)
 
 
 def reason(error: Exception) -> str:
@@ -306,7 +294,7 @@ class _Reader:
         """The only one; an empty text stands for null."""
         next(self._events)  # the stream starts
         if isinstance(next(self._events), yaml.StreamEndEvent):
-            return Plain("")
+            return fields.Plain("")
         tree = self._node(next(self._events), 0)
         next(self._events)  # the document ends
         if not isinstance(after := next(self._events), yaml.StreamEndEvent):
@@ -346,7 +334,7 @@ class _Reader:
             key = self._node(event, depth + 1)
             if not isinstance(key, str):
                 raise _refusal("a key is text, and this one is a list or a mapping", event)
-            if isinstance(key, Plain) and key in NULLS:
+            if isinstance(key, fields.Plain) and key in fields.NULLS:
                 raise _refusal("a key is text, and this one is null", event)
             if key in tree:
                 raise _refusal(f"found duplicate key {key[:80]}", event)
@@ -357,8 +345,8 @@ class _Reader:
         text: str = event.value
         self._count(1, len(text), event)
         if "${" in text:
-            raise _refusal(INTERPOLATION, event)
-        return Plain(text) if event.style is None or event.style == "" else text
+            raise _refusal(fields.INTERPOLATION, event)
+        return fields.Plain(text) if event.style is None or event.style == "" else text
 
     def _count(self, nodes: int, characters: int, event: Any) -> None:
         self._nodes += nodes

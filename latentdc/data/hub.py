@@ -25,14 +25,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import logging as hub_logging
 
 from latentdc import ranks
-from latentdc.data import files
-from latentdc.data.parquet import (
-    UNREADABLE,
-    Table,
-    of_datasets,
-    read_parquet,
-    require_content,
-)
+from latentdc.data import files, parquet
 from latentdc.errors import InputError, is_full
 from latentdc.io import read_json
 from latentdc.plain_text import in_short
@@ -49,7 +42,7 @@ _REFUSED = (
     *(*HfHubHTTPError.__bases__, datasets.exceptions.DatasetsError),
 )
 
-Tables = Mapping[str, Callable[[], Table]]  # by split: opens its table
+Tables = Mapping[str, Callable[[], parquet.Table]]  # by split: opens its table
 
 
 def open_tables(data: Data) -> Tables:
@@ -115,11 +108,11 @@ def _hub_parquet(data: Data, card: dict[str, Any]) -> Tables | None:
     except InputError:
         return None
 
-    def table(split: str) -> Table:
+    def table(split: str) -> parquet.Table:
         wanted = [path.as_posix() for path in splits[split]]
         with _told_of_the_hub(data):
             home = Path(_download(data, commit, allow_patterns=[glob.escape(n) for n in wanted]))
-        return read_parquet([home / name for name in wanted], source, split, info)
+        return parquet.read_parquet([home / name for name in wanted], source, split, info)
 
     return {split: partial(table, split) for split in splits} or None
 
@@ -131,7 +124,9 @@ def _download(data: Data, commit: str | None, **how: Any) -> str:
 def _hub_tables(data: Data) -> Tables:
     """What `datasets` finds in a repository, all of which it copies into its cache."""
     tables = datasets.load_dataset(data.source, data.config, revision=data.revision)
-    return {split: partial(lambda name: of_datasets(tables[name]), split) for split in tables}
+    return {
+        split: partial(lambda name: parquet.of_datasets(tables[name]), split) for split in tables
+    }
 
 
 def holds_tables(source: Path) -> bool:
@@ -151,7 +146,7 @@ def _folder_tables(source: Path, config: str | None) -> Tables:
     if configuration(content, config, source).get("data_files"):
         for path in (path for found in splits.values() for path in found):
             _require_inside(path, source)
-    return {s: partial(read_parquet, paths, source, s, info) for s, paths in splits.items()}
+    return {s: partial(parquet.read_parquet, paths, source, s, info) for s, paths in splits.items()}
 
 
 def _by_split(
@@ -248,7 +243,7 @@ def _info(source: Path, card: dict[str, Any], config: str) -> Any:
     """What the card says of a configuration's columns and splits; None where it says nothing."""
     try:
         return DatasetInfosDict.from_dataset_card_data(card).get(config)
-    except UNREADABLE as error:
+    except parquet.UNREADABLE as error:
         raise InputError(f"cannot read the dataset_info of {source}: {in_short(error)}.") from error
 
 
@@ -353,7 +348,7 @@ def saved_tables(source: Path) -> Tables:
     return {split: partial(_saved, source / split) for split in splits}
 
 
-def _saved(folder: Path) -> Table:
+def _saved(folder: Path) -> parquet.Table:
     state = folder / files.SAVED_SPLIT
     if not state.is_file():
         raise InputError(f"{folder} has no {files.SAVED_SPLIT}; save the data set again.")
@@ -366,15 +361,15 @@ def _saved(folder: Path) -> Table:
         if not (folder / name).is_file():
             raise InputError(f"{folder} lacks its file {name}; copy or download it again.")
         _require_inside(folder / name, folder)
-        require_content(folder / name)
+        parquet.require_content(folder / name)
     try:
         table = datasets.Dataset.load_from_disk(str(folder.absolute()))
         table.data.table.validate(full=True)  # its offsets are used unchecked from here on
-    except UNREADABLE as error:
+    except parquet.UNREADABLE as error:
         raise InputError(
             f"cannot read {folder}: {in_short(error, 300)}; save the data set again."
         ) from error
-    return of_datasets(table.with_format(None))
+    return parquet.of_datasets(table.with_format(None))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -16,15 +16,8 @@ from latentdc.networks.mlp import MLP
 from latentdc.networks.resnet import CifarResNet, ResNet18, ResNetAP10
 from latentdc.networks.vgg import VGG11, AlexNet
 from latentdc.networks.vit import ViT
+from latentdc.recipe import networks
 from latentdc.recipe.fields import nearest
-from latentdc.recipe.networks import (
-    LIMITS,
-    PREFIX,
-    SMALL_STEM,
-    TIMM,
-    check_network,
-    parse_network,
-)
 from latentdc.recipe.own import call, failed, is_own, resolve
 
 # The keys are those of recipe.networks.LIMITS.
@@ -69,11 +62,11 @@ def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
         InputError: unknown name, or a width or resolution that the network cannot have; code of
             yours that fails, or whose logits of a few images are not (B, num_classes) and finite.
     """
-    check_network(name, resolution)
-    base, width = parse_network(name)
-    if base.startswith(PREFIX):
+    networks.check_network(name, resolution)
+    base, width = networks.parse_network(name)
+    if base.startswith(networks.PREFIX):
         return TorchvisionStudent(
-            base.removeprefix(PREFIX), num_classes=num_classes, resolution=resolution
+            base.removeprefix(networks.PREFIX), num_classes=num_classes, resolution=resolution
         )
     if _is_foreign(base):
         try_network(base, num_classes, resolution)
@@ -82,7 +75,7 @@ def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
 
 
 def _is_foreign(name: str) -> bool:
-    return is_own(name) or name.startswith(TIMM)
+    return is_own(name) or name.startswith(networks.TIMM)
 
 
 def _foreign(name: str, num_classes: int, resolution: int) -> Network:
@@ -98,7 +91,7 @@ def _foreign(name: str, num_classes: int, resolution: int) -> Network:
         return made if isinstance(made, Network) else WrappedStudent(made)
     import timm
 
-    short = name.removeprefix(TIMM)
+    short = name.removeprefix(networks.TIMM)
     if not timm.is_model(short):
         raise InputError(
             f"timm {timm.__version__} has no model {short!r}{nearest(short, timm.list_models())}."
@@ -167,7 +160,7 @@ def forward_work(name: str, num_classes: int, resolution: int) -> float:
     if _is_foreign(name):  # which may compute with its tensors
         with torch.random.fork_rng(devices=[]):
             network = build_network(name, num_classes=num_classes, resolution=resolution).eval()
-    limits = LIMITS.get(parse_network(name)[0])
+    limits = networks.LIMITS.get(networks.parse_network(name)[0])
     vectors = limits is not None and limits.kind == "vectors"
     sample = (resolution,) if vectors else (3, resolution, resolution)
     device = "cpu" if _is_foreign(name) else "meta"
@@ -180,7 +173,7 @@ def needs_two_images(network: str, num_classes: int, resolution: int) -> bool:
 
     A batch norm refuses it where it sees a single value per channel.
     """
-    limits = LIMITS.get(parse_network(network)[0])
+    limits = networks.LIMITS.get(networks.parse_network(network)[0])
     if limits is not None and limits.kind == "vectors":
         return False
     sizes = {"num_classes": num_classes, "resolution": resolution}
@@ -229,9 +222,9 @@ class TorchvisionStudent(WrappedStudent):
 
         sized = {"image_size": resolution} if name.startswith("vit_") else {}
         trunk = models.get_model(
-            name.removesuffix(SMALL_STEM), weights=None, num_classes=num_classes, **sized
+            name.removesuffix(networks.SMALL_STEM), weights=None, num_classes=num_classes, **sized
         )
-        if name.endswith(SMALL_STEM):
+        if name.endswith(networks.SMALL_STEM):
             _shrink_stem(trunk)
         super().__init__(trunk)
 

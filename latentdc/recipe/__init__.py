@@ -8,14 +8,7 @@ from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.methods import METHODS, Matching, Method, Mosaic, Rded, Trim
-from latentdc.recipe.objective import (
-    LOOPS,
-    Denoising,
-    Experts,
-    Loops,
-    ObjectiveSettings,
-    Trajectory,
-)
+from latentdc.recipe.objective import Denoising, Experts, Loops, ObjectiveSettings, Trajectory
 from latentdc.recipe.pools import Select, Selection
 from latentdc.recipe.prior import PriorSettings
 from latentdc.recipe.prune import Prune, RuleSettings, Scorer
@@ -25,7 +18,6 @@ from latentdc.recipe.sampling import OwnGuide, Sampling
 __all__ = [
     "BASELINES",
     "LARGEST_ZCA",
-    "LOOPS",
     "METHODS",
     "Data",
     "Denoising",
