@@ -42,6 +42,7 @@ from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
 from latentdc.ranks import detail
 from latentdc.recipe import Recipe
+from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import RESULTS, Results, save, to_json
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CHECKPOINTS, CORESET, GRID, SET, claim_folder
@@ -92,7 +93,7 @@ def run(
     make = find_method(recipe.method.kind)
     accelerator = _start(recipe, folder)
     parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator))
-    protocol = recipe_protocol(recipe.evaluate)
+    protocol = parts.protocol
     if recipe.evaluate.rows:
         setting = Setting(
             test=parts.test, normalization=parts.normalization, accelerator=accelerator
@@ -209,6 +210,7 @@ class Parts:
     """What a run has before it has scored or trained anything.
 
     Attributes:
+        protocol: of the evaluation.
         train: real images, all of them.
         test: to evaluate on.
         normalization: what networks see of images.
@@ -218,6 +220,7 @@ class Parts:
         picture: see `Context`.
     """
 
+    protocol: EvalProtocol
     train: Dataset
     test: Dataset
     normalization: Preprocessing
@@ -228,12 +231,12 @@ class Parts:
 
 
 def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
-    """Read the data and the weights.
+    """Read the protocol, the data and the weights.
 
     Raises:
         InputError: what only the data or the weights show to be wrong.
     """
-    experts = None
+    protocol, experts = recipe_protocol(recipe.evaluate), None
     if recipe.follows_experts:
         experts = open_experts(
             recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
@@ -241,7 +244,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     train, test = open_splits(recipe.data)
     normalization = preprocessing(recipe.data, train)
     if recipe.evaluate.rows:
-        for student in recipe_protocol(recipe.evaluate).students:
+        for student in protocol.students:
             try_network(student, train.num_classes, train.resolution)
     prior, objective, picture = None, None, None
     if takes_prior(recipe.method.kind):
@@ -275,7 +278,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         )
     if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
         picture = whole_pictures(recipe.data, train)
-    return Parts(train, test, normalization, prior, objective, experts, picture)
+    return Parts(protocol, train, test, normalization, prior, objective, experts, picture)
 
 
 def _context(
@@ -327,13 +330,14 @@ def _open_pool(name: str, recipe: Recipe, parts: Parts, accelerator: Accelerator
         accelerator=accelerator,
         train=parts.train,
     )
-    protocols = [recipe_protocol(recipe.evaluate)]
     try:
         found = open_set(find(name, numbers=recipe.selection.numbers), parts.train, recipe.data)
         check_numbers(
             {name: found},
             parts.test,
-            lambda: open_judge(recipe.data, recipe.prune.scorer, protocols, parts.train, setting),
+            lambda: open_judge(
+                recipe.data, recipe.prune.scorer, [parts.protocol], parts.train, setting
+            ),
             accelerator.device,
         )
     except InputError as error:  # which advises the command that scores such sets
