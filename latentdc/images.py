@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from latentdc.io import load_with_metadata, save_tensors
+from latentdc.io import cached, load_with_metadata, save_tensors
 from latentdc.recipe.checks import require_normalization
 from latentdc.recipe.fields import check_fields
 
@@ -392,6 +392,26 @@ def fit_whitening(
     scales = (variances.clamp(min=0) + eps).rsqrt()
     matrix = (axes * scales) @ axes.T
     return Whitening(normalization, mean.float(), matrix.float(), eps, name)
+
+
+def cached_whitening(
+    folder: Path, images: Images, normalization: Normalization, name: str
+) -> Whitening:
+    """`fit_whitening`, computed once for these images and kept in the folder of a cache.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    facts = {**normalization.facts(), "eps": EPS, "size": images.shape[-1], "images": name}
+    return cached(
+        folder,
+        facts,
+        lambda: fit_whitening(images, normalization, name=name),
+        load_whitening,
+        save_whitening,
+        name="zca-{}.safetensors",
+        advice="pass another data.cache=FOLDER",
+    )
 
 
 def save_whitening(path: Path, whitening: Whitening) -> None:

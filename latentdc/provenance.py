@@ -9,7 +9,7 @@ from importlib.metadata import version
 from accelerate import Accelerator
 
 from latentdc import __version__, config, runtime
-from latentdc.data.dataset import Dataset, hash_samples
+from latentdc.data.dataset import Dataset
 from latentdc.io import as_read_back
 from latentdc.priors.base import Prior
 from latentdc.priors.pixel import VectorPrior
@@ -71,7 +71,7 @@ def made(train: Dataset, accelerator: Accelerator, command: Sequence[str]) -> di
     return {
         **({"command": shared_command(command)} if command else {}),
         "date": datetime.now(UTC).date().isoformat(),
-        "data_hash": hash_samples(train.hashes, train.labels, train.class_names),
+        "data_hash": train.hash,
         **asdict(runtime.this_machine(accelerator)),
         "diffusers": version("diffusers"),
     }

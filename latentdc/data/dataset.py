@@ -201,6 +201,12 @@ class Dataset:
         """Of its samples."""
         return kind_of(self.images)
 
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits of its labelled samples, whatever their order; classes have an order."""
+        samples = sorted(zip(self.hashes.tolist(), self.labels.tolist(), strict=True))
+        return f"{hash_bytes(repr((tuple(self.class_names), samples)).encode()) % 2**64:016x}"
+
     def members(self, label: int) -> Tensor:
         """Ascending indices (M,) of the samples of one class."""
         return self._members[label]
@@ -301,15 +307,6 @@ def random_images(dataset: Dataset, ipc: int | Sequence[int], seed: int) -> Data
         source = generator(seed, "random images", label)
         picked.append(members[choose(len(members), count, source)])
     return dataset.select(torch.cat(picked))
-
-
-def hash_samples(hashes: Tensor, labels: Tensor, class_names: Sequence[str]) -> str:
-    """16 hex digits of a set of labelled samples, whatever their order; classes have an order.
-
-    `hashes` and `labels` (N,) are as of `Dataset`.
-    """
-    samples = sorted(zip(hashes.tolist(), labels.tolist(), strict=True))
-    return f"{hash_bytes(repr((tuple(class_names), samples)).encode()) % 2**64:016x}"
 
 
 def different_rows(hashes: Tensor, labels: Tensor) -> Tensor:

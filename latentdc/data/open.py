@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from latentdc import images
 from latentdc.arguments import require_a
 from latentdc.data.cache import decoded
 from latentdc.data.cifar import cifar_folder, cifar_split
-from latentdc.data.dataset import Dataset, hash_samples, note_repeats
+from latentdc.data.dataset import Dataset, note_repeats
 from latentdc.data.decode import open_picture, to_rgb
 from latentdc.data.digits import digits_split
 from latentdc.data.encoded import EncodedSplit
@@ -19,17 +20,6 @@ from latentdc.data.folder import folder_split, is_class_tree, is_flat
 from latentdc.data.tar import holds_tars, tar_split
 from latentdc.data.vectors import Split, class_names, open_vectors, stored_split
 from latentdc.errors import InputError, is_full
-from latentdc.images import (
-    EPS,
-    Normalization,
-    Plain,
-    Preprocessing,
-    fit_standardization,
-    fit_whitening,
-    load_whitening,
-    save_whitening,
-)
-from latentdc.io import cached
 from latentdc.plain_text import printable
 from latentdc.recipe import Data
 from latentdc.recipe.fields import show
@@ -200,7 +190,7 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
         ) from error
 
 
-def preprocessing(data: Data, train: Dataset) -> Preprocessing:
+def preprocessing(data: Data, train: Dataset) -> images.Preprocessing:
     """Normalisation, and with `data.zca` the whitening of the whole training split.
 
     The whitening is computed once and kept in the cache. Vectors are standardised.
@@ -210,26 +200,15 @@ def preprocessing(data: Data, train: Dataset) -> Preprocessing:
     """
     if not data.zca:
         return plain_preprocessing(data, train)
-    normalization = Normalization(data.mean, data.std)
-    name = hash_samples(train.hashes, train.labels, train.class_names)
-    facts = {**normalization.facts(), "eps": EPS, "size": train.resolution, "images": name}
-    return cached(
-        data.cache_folder,
-        facts,
-        lambda: fit_whitening(train.images, normalization, name=name),
-        load_whitening,
-        save_whitening,
-        name="zca-{}.safetensors",
-        advice="pass another data.cache=FOLDER",
-    )
+    normalization = images.Normalization(data.mean, data.std)
+    return images.cached_whitening(data.cache_folder, train.images, normalization, train.hash)
 
 
-def plain_preprocessing(data: Data, train: Dataset) -> Plain:
+def plain_preprocessing(data: Data, train: Dataset) -> images.Plain:
     """What scorers see: normalised images, never whitened; standardised vectors."""
     if train.kind == "images":
-        return Normalization(data.mean, data.std)
-    name = hash_samples(train.hashes, train.labels, train.class_names)
-    return fit_standardization(train.images, name=name)
+        return images.Normalization(data.mean, data.std)
+    return images.fit_standardization(train.images, name=train.hash)
 
 
 def kept_size(data: Data) -> Size | None:

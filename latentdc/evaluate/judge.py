@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from latentdc import runtime
-from latentdc.data.dataset import Dataset, hash_samples
+from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.estimates import in_work, multiply_adds
@@ -75,7 +75,7 @@ def _small(data: Data, train: Dataset, accelerator: Accelerator) -> Classifier:
     size, plain = min(train.resolution, LARGEST), Normalization()
     count = min(len(train), max(ROWS, PER_CLASS * train.num_classes))
     epochs = max(2, -(-STEPS // -(-count // BATCH)))
-    content = hash_samples(train.hashes, train.labels, train.class_names)
+    content = train.hash
     key = fingerprint([content, NETWORK, size, plain.facts(), count, epochs, BATCH, LR])
     path = data.cache_folder / f"judge-{key}.safetensors"
     network = build_network(NETWORK, num_classes=train.num_classes, resolution=size)

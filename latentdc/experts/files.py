@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from latentdc.data.dataset import Dataset, hash_samples
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.experts.buffers import ReplayBuffers, buffer_files
 from latentdc.images import Preprocessing
@@ -163,7 +163,7 @@ def pruning(prune: Prune) -> dict[str, Any]:
 def data_facts(coreset: Dataset, normalization: Preprocessing) -> dict[str, Any]:
     """Facts of experts that only the open data show."""
     return {
-        "coreset": hash_samples(coreset.hashes, coreset.labels, coreset.class_names),
+        "coreset": coreset.hash,
         "class_names": list(coreset.class_names),
         "normalization": normalization.facts(),
     }

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc.data.dataset import Dataset, different_counts, hash_samples
+from latentdc.data.dataset import Dataset, different_counts
 from latentdc.errors import InputError, Stopped, everywhere
 from latentdc.methods.checks import check_match, check_parts, check_precision
 from latentdc.methods.context import ByClass, Context, State
@@ -164,7 +164,7 @@ def _facts(
     trims = settings.trim.share > 0
     return {
         "classes": coreset.num_classes,
-        "core_set": hash_samples(coreset.hashes, coreset.labels, coreset.class_names),
+        "core_set": coreset.hash,
         "ipc": context.ipc,
         "seed": context.seed,
         "prior": prior.identity,

@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from latentdc import runtime
-from latentdc.data.dataset import Dataset, hash_samples
+from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import as_floats
@@ -159,7 +159,7 @@ def _facts(
     """What a saved state belongs to."""
     return {
         "classes": real.num_classes,
-        "core_set": hash_samples(real.hashes, real.labels, real.class_names),
+        "core_set": real.hash,
         "ipc": context.ipc,
         "seed": context.seed,
         "prior": prior.identity,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 
 from latentdc import runtime
-from latentdc.data.dataset import Dataset, class_counts, hash_samples
+from latentdc.data.dataset import Dataset, class_counts
 from latentdc.errors import InputError
 from latentdc.images import Plain, fetch, place, send
 from latentdc.io import fingerprint, load_tensors, save_tensors
@@ -233,7 +233,7 @@ def real_classifier(
         )
         classifier = training.classifier
         facts = {
-            "data": hash_samples(train.hashes, train.labels, train.class_names),
+            "data": train.hash,
             "scorer": asdict(scorer),
             "normalization": normalization.facts(),
             "seed": seed,
