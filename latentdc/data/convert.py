@@ -16,13 +16,12 @@ from torch import Tensor
 from latentdc.arguments import class_names_of, path_of
 from latentdc.data.classes import require_members
 from latentdc.data.decode import UNREADABLE, fit, hash_pixels, open_picture, to_rgb
-from latentdc.data.encoded import EncodedSplit
+from latentdc.data.encoded import EncodedSplit, Fields
 from latentdc.data.folder import folder_split, holds_splits
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 from latentdc.recipe.fields import show
 
-Fields = dict[str, Any]  # of a Dataset, by name
 Range = tuple[float, float]
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 
@@ -264,14 +263,7 @@ def _decoded(split: EncodedSplit, resolution: int | None) -> Fields:
             _require_size(size, first, split.name)
         resolution = first[0] if first else 1
     require_members(split.labels, split.class_names, split.name, _CLASSES)
-    images, hashes = split.in_memory(resolution)
-    return {
-        "images": images,
-        "labels": split.labels,
-        "class_names": split.class_names,
-        "hashes": hashes,
-        "name": split.name,
-    }
+    return split.in_memory(resolution)
 
 
 # ---- Labels ----

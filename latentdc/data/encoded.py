@@ -1,11 +1,23 @@
-"""`EncodedSplit`: the labelled image files of one split, which every source of images gives."""
+"""The labelled image files of one split, which every source of images gives, and their decoding.
 
+A split is decoded once, into a folder of the cache, and memory-mapped from there, so that all
+processes of a machine share its pages. Up to `MEMORY_LIMIT` bytes of levels are compared with their
+checksum, more by size alone, since a checksum would read all that the map leaves on the disk. The
+folder's name holds a fingerprint of files, classes, resolution and what decoding does, so that
+changed data are decoded anew. One process decodes, with a progress bar, while the others wait; a
+killed one leaves nothing under a final name.
+"""
+
+import hashlib
+import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +26,21 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from latentdc.data.classes import choose_classes, named_classes
+from latentdc import io, ranks
+from latentdc.data.classes import choose_classes, named_classes, require_members
 from latentdc.data.decode import UNREADABLE, decode
-from latentdc.errors import InputError
-from latentdc.io import fingerprint
-from latentdc.ranks import progress
+from latentdc.errors import InputError, is_full
+from latentdc.images import MEMORY_LIMIT, Images, MappedImages
+from latentdc.plain_text import printable
 from latentdc.recipe import Data
 from latentdc.runtime import cores
 
 _CHUNK = 64  # images per task of a thread, or fewer if they take more than
 _BLOCK = 2**20  # bytes that they are decoded to
 
+_LEVELS, _SAMPLES = "images.bin", "samples.safetensors"  # of a split in the cache
+
+Fields = dict[str, Any]  # of a Dataset, by name
 Levels = tuple[NDArray[np.uint8], int]  # (3, H, W) levels of an image, and its content hash
 Decoded = Levels | str  # or why there are none
 
@@ -52,7 +68,7 @@ class EncodedSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def keep(self, data: Data) -> "EncodedSplit":
+    def choose_classes(self, data: Data) -> "EncodedSplit":
         """The images of the classes that a recipe keeps, as labels 0, 1, ... in its order."""
         names = named_classes(self.class_names, data, self.name)
         labels, kept, rows = choose_classes(self.labels, names, data, self.name)
@@ -74,7 +90,9 @@ class EncodedSplit:
         threads = cores()
         count = max(1, min(_CHUNK, _BLOCK // (3 * resolution**2)))
         waiting: deque[Future[list[Decoded]]] = deque()
-        bar = progress(None, f"decoding {self.name}", total=len(self), unit=" images", delay=1)
+        bar = ranks.progress(
+            None, f"decoding {self.name}", total=len(self), unit=" images", delay=1
+        )
         with ThreadPoolExecutor(threads) as pool, bar:
             try:
                 for start in range(0, len(self), count):
@@ -96,8 +114,8 @@ class EncodedSplit:
     def _decode_all(self, rows: range, resolution: int) -> list[Decoded]:
         return [self._decode(row, resolution) for row in rows]
 
-    def in_memory(self, resolution: int) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) uint8 levels and (N,) int64 content hashes of all images.
+    def in_memory(self, resolution: int) -> Fields:
+        """What a `Dataset` holds of the split, decoded now.
 
         Raises:
             InputError: an image that cannot be decoded.
@@ -107,7 +125,12 @@ class EncodedSplit:
         for row, one in enumerate(self.decode(resolution)):
             levels, hashes[row] = self.require(row, one)
             images[row] = torch.from_numpy(levels)
-        return images, hashes
+        return self.fields(images, self.labels, hashes)
+
+    def fields(self, images: Images, labels: Tensor, hashes: Tensor) -> Fields:
+        """Of a `Dataset` with these images, labels and content hashes."""
+        names = {"class_names": self.class_names, "name": self.name}
+        return {"images": images, "labels": labels, "hashes": hashes, **names}
 
     def require(self, row: int, result: Decoded, advice: str = "") -> Levels:
         """What was decoded of a row.
@@ -145,4 +168,91 @@ def decoder_fingerprint() -> str:
         picture.convert(mode).save(content, kind, exif=exif)
         levels, hash_ = decode(content.getvalue(), 8)
         found.append((levels, hash_))
-    return fingerprint(found)
+    return io.fingerprint(found)
+
+
+# ---- The cache of decoded images ----
+
+
+def decoded(split: EncodedSplit, data: Data) -> Fields:
+    """What a `Dataset` holds of a split at `data.resolution`, decoded now or found in the cache.
+
+    Raises:
+        InputError: an unreadable image (with `stop`), an empty class, an unusable cache folder.
+    """
+    require_members(split.labels, split.class_names, split.name)
+    if split.fingerprint is None:
+        return split.in_memory(data.resolution)
+    home = data.cache_folder / _key(split, data)
+    if not os.path.isdir(home):  # one under its final name is whole, also in a read-only cache
+        advice = "pass another data.cache=FOLDER"
+        with io.locked(home, wait=True, every_process=True, advice=advice):
+            if not home.is_dir():
+                with io.writing(home) as part:
+                    part.mkdir()
+                    _decode_into(part, split, data)
+    try:
+        return _read(home, split, data.resolution)
+    except (OSError, ValueError) as error:
+        if is_full(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"the decoded images {home} are damaged ({reason}); remove them."
+        ) from error
+
+
+def _key(split: EncodedSplit, data: Data) -> str:
+    digits = io.fingerprint(
+        {
+            "decoding": decoder_fingerprint(),
+            "files": split.fingerprint,
+            "name": split.name,
+            "class_names": split.class_names,
+            "resolution": data.resolution,
+            "unreadable": data.unreadable,
+        }
+    )
+    words = printable(split.name).replace("/", " ").replace("\\", "_").split()
+    short = [word[-40:].encode()[-80:].decode(errors="ignore") for word in words[-2:]]
+    return "-".join([*short, str(data.resolution), digits])
+
+
+def _decode_into(part: Path, split: EncodedSplit, data: Data) -> None:
+    kept: list[int] = []
+    hashes: list[int] = []
+    checksum = hashlib.sha256()
+    with (part / _LEVELS).open("wb") as images:
+        for row, result in enumerate(split.decode(data.resolution)):
+            if isinstance(result, str) and data.unreadable == "skip":
+                continue
+            levels, hash_ = split.require(row, result, " or leave it out: data.unreadable=skip")
+            images.write(levels.data)
+            checksum.update(levels.data)
+            kept.append(row)
+            hashes.append(hash_)
+    labels = split.labels[torch.tensor(kept, dtype=torch.int64)]
+    require_members(labels, split.class_names, split.name)
+    samples = {"labels": labels, "hashes": torch.tensor(hashes)}
+    io.save_tensors(part / _SAMPLES, samples, {"images": checksum.hexdigest()})
+
+
+def _read(home: Path, split: EncodedSplit, resolution: int) -> Fields:
+    samples, written = io.load_with_metadata(home / _SAMPLES)
+    labels = samples["labels"]
+    missing = len(split) - len(labels)
+    if missing:
+        told = f"left out {missing} of {len(split)} images that cannot be decoded"
+        ranks.say("note", f"{printable(split.name)}: {told}.")
+    images = _levels(home / _LEVELS, resolution, samples["hashes"], written)
+    return split.fields(images, labels, samples["hashes"])
+
+
+def _levels(path: Path, resolution: int, contents: Tensor, written: dict[str, str]) -> Images:
+    size, shape = path.stat().st_size, (len(contents), 3, resolution, resolution)
+    if size != math.prod(shape):
+        raise ValueError(f"{path.name} has {size} bytes and not {math.prod(shape)}")
+    if size <= MEMORY_LIMIT and io.file_hash(path) != written.get("images"):
+        raise ValueError(f"{path.name} is not as it was written")
+    mapped = MappedImages.open(path, shape, contents, decoder_fingerprint())
+    return mapped if size > MEMORY_LIMIT else mapped.source

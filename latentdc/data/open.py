@@ -9,12 +9,11 @@ from PIL import Image
 
 from latentdc import images
 from latentdc.arguments import require_a
-from latentdc.data.cache import decoded
 from latentdc.data.cifar import cifar_folder, cifar_split
 from latentdc.data.dataset import Dataset, note_repeats
 from latentdc.data.decode import open_picture, to_rgb
 from latentdc.data.digits import digits_split
-from latentdc.data.encoded import EncodedSplit
+from latentdc.data.encoded import EncodedSplit, decoded
 from latentdc.data.files import exists
 from latentdc.data.folder import folder_split, is_class_tree, is_flat
 from latentdc.data.tar import holds_tars, tar_split
@@ -91,7 +90,7 @@ def _opened(data: Data, *splits: Split) -> list[Dataset]:
     encoded = [encoded_split(data, split) for split in splits]
     if len(encoded) == 2:
         _require_same_classes(*encoded)
-    return [decoded(split, data) for split in encoded]
+    return [Dataset(**decoded(split, data)) for split in encoded]
 
 
 def _own(data: Data) -> tuple[Dataset, Dataset]:
@@ -143,13 +142,13 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
     name = data.train if split == "train" else data.test
     source = Path(data.source).expanduser()
     if data.source == "digits":
-        return digits_split(data, split).keep(data)
+        return digits_split(data, split).choose_classes(data)
     try:
         if source.is_dir():
             if is_class_tree(source, data.train):
                 return folder_split(data, name)
             if (found := cifar_folder(source)) is not None:
-                return cifar_split(data, *found, split).keep(data)
+                return cifar_split(data, *found, split).choose_classes(data)
             if data.train == "train" and is_flat(source):
                 if data.test_share is None:
                     raise InputError(
@@ -169,7 +168,7 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
                 "id like uoft-cs/cifar10."
             )
         if source.is_dir() and holds_tars(source):
-            return tar_split(data, name).keep(data)
+            return tar_split(data, name).choose_classes(data)
         from latentdc.data.hub import holds_tables  # importing `datasets` takes a second
         from latentdc.data.tables import table_split
 
@@ -179,7 +178,7 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
                 f"{source} has no parquet or tar files and no folder {data.train}/<class>/; it "
                 f"holds {holds or 'nothing'}. (Files of feature vectors: data.kind=vectors.)"
             )
-        return table_split(data, name).keep(data)
+        return table_split(data, name).choose_classes(data)
     except OSError as error:
         if is_full(error):
             raise  # a full disk is not the data set's fault
@@ -269,7 +268,7 @@ def whole_pictures(data: Data, train: Dataset) -> Callable[[int], Image.Image] |
     if data.source == "digits" or is_own(data.source):
         return None
     split = encoded_split(data, "train")
-    opened = train if data.test_share is None else decoded(split, data)
+    opened = train if data.test_share is None else Dataset(**decoded(split, data))
     if len(split) != len(opened):
         raise InputError(
             f"{split.name} has {len(split) - len(opened)} images that cannot be decoded, and whole "

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdc.data import cache, decode, encoded
+from latentdc import io
+from latentdc.data import decode, encoded
 from latentdc.data.open import encoded_split, open_dataset
 from latentdc.errors import InputError
 from latentdc.images import MappedImages
@@ -43,7 +44,7 @@ def test_another_resolution_and_changed_files_are_decoded_anew(tree):
 @pytest.mark.smoke
 def test_sets_of_every_size_are_memory_mapped_and_equal(tree, monkeypatch):
     small = open_tree(tree)
-    monkeypatch.setattr(cache, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(encoded, "MEMORY_LIMIT", 0)
     large = open_tree(tree)
     everything = slice(None)
     assert torch.equal(large.images[everything], small.images)
@@ -92,7 +93,7 @@ def test_few_images_are_decoded_ahead_of_those_that_are_written(tree, monkeypatc
 
 def test_mapped_sets_are_told_apart_without_being_read(tree, monkeypatch):
     in_memory = set_hash(open_tree(tree))
-    monkeypatch.setattr(cache, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(encoded, "MEMORY_LIMIT", 0)
     mapped, other = open_tree(tree), open_tree(tree, 16)
     monkeypatch.setattr(MappedImages, "__getitem__", lambda *_: pytest.fail("read"))
     rows = torch.tensor([2, 0])
@@ -214,7 +215,7 @@ def test_a_full_disk_is_not_blamed_on_the_cache(tree, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cache, "save_tensors", full)
+    monkeypatch.setattr(io, "save_tensors", full)
     with pytest.raises(OSError, match="No space left"):
         open_tree(tree)
     monkeypatch.undo()
