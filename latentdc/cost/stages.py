@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 import torch
 
-from latentdc import ranks
+from latentdc import estimates, ranks
 from latentdc.errors import InputError
-from latentdc.estimates import in_bytes, in_work, multiply_adds
 from latentdc.networks.build import build_network, outline
 from latentdc.priors.memory import kept_bytes
 from latentdc.recipe import Scorer
@@ -49,9 +48,9 @@ class Stage:
 
     def line(self) -> str:
         """Work, memory and disk in one line."""
-        parts = ["unknown" if self.work is None else in_work(self.work)]
+        parts = ["unknown" if self.work is None else estimates.in_work(self.work)]
         if self.memory:
-            parts.append(f"{in_bytes(self.memory)} of memory")
+            parts.append(f"{estimates.in_bytes(self.memory)} of memory")
         return f"{', '.join(parts)} ({self.told})"
 
 
@@ -106,7 +105,7 @@ def student(name: str, classes: int, size: int) -> Student:
         )
         one, two = (torch.zeros(n, *((size,) if vectors else (3, size, size))) for n in (1, 2))
         kept = kept_bytes(lambda: network.train()(two)) / 2  # batch norm refuses one value
-        forward = multiply_adds(lambda: network.eval()(one))
+        forward = estimates.multiply_adds(lambda: network.eval()(one))
     return Student(forward, kept, sum(p.numel() for p in network.parameters()))
 
 

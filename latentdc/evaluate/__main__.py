@@ -10,12 +10,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentdc import cli, config
+from latentdc import cli, config, io, ranks
 from latentdc.errors import InputError
 from latentdc.evaluate.commands import known_images, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import changes_for, check_names, protocol_words, recipe_protocol
-from latentdc.io import locked
-from latentdc.ranks import say
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.open import Place
@@ -65,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     if options.recipe is None and not any(
         override.startswith("data.source=") for override in overrides
     ):
-        say("note", f"test data: {recipe.data.source}, by the set's own recipe")
+        ranks.say("note", f"test data: {recipe.data.source}, by the set's own recipe")
     if options.dry_run:
         from latentdc.cost import Hardware, describe_evaluation
 
@@ -76,8 +74,8 @@ def run(options: argparse.Namespace) -> None:
         return
     labels = None if options.labels is None else Path(options.labels)
     output = output_folder(places, options.output)
-    with locked(output):
-        say("evaluate", f"{', '.join(sets)} under {', '.join(names)}")
+    with io.locked(output):
+        ranks.say("evaluate", f"{', '.join(sets)} under {', '.join(names)}")
         from latentdc.evaluate.saved import score_saved
 
         score_saved(places, recipes, protocols, output, labels)

@@ -22,13 +22,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from latentdc import draws, ranks
 from latentdc.data.dataset import Dataset
-from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate.sets import require_comparable
 from latentdc.images import fetch
 from latentdc.prune.scorers import Classifier
-from latentdc.ranks import say
 from latentdc.synthetic.foreign.naming import Read
 from latentdc.synthetic.foreign.numbers import Numbering, classes_advice
 from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -69,7 +68,7 @@ def check_numbers(
         return
     known = judge()
     if known is None:
-        say(
+        ranks.say(
             "warning",
             f"whether the class numbers of {', '.join(numbered)} fit the images cannot be told: no "
             "network that is here names the real test images beyond chance.",
@@ -83,7 +82,7 @@ def _check(
     name: str, one: SyntheticSet, numbering: Numbering, judge: Judge, device: torch.device
 ) -> None:
     called, network = judge
-    rows = choose(len(one.labels), LOOKED_AT, generator(0, "numbers"))
+    rows = draws.choose(len(one.labels), LOOKED_AT, draws.generator(0, "numbers"))
     labels, named = one.labels[rows], _named(one, rows, network, device)
     classes, hits = len(one.class_names), right(named, labels)
     tables = {what: torch.tensor(other) for what, other in numbering.others.items()}
@@ -100,7 +99,7 @@ def _check(
                 f"{text}. For that say {numbering.advice[what]}; to keep the reading, "
                 f"--numbers {_plain(numbering.what)}."
             )
-        say("warning", f"{text}; they are read as was said.")
+        ranks.say("warning", f"{text}; they are read as was said.")
         return
     if (order := exchanged(named, labels, classes)) is not None:
         moved = (order != torch.arange(classes)).nonzero().flatten().tolist()
@@ -112,12 +111,12 @@ def _check(
         )
         if not numbering.given and mostly_exchanged(order, labels):
             raise InputError(f"{text}; to keep the reading, --numbers {_plain(numbering.what)}.")
-        say("warning", f"{text}.")
+        ranks.say("warning", f"{text}.")
     elif not beyond_chance(named, labels, classes):
         best = max(tables, key=lambda w: right(named, tables[w][labels]), default="")
         most = right(named, tables[best][labels]) if best else 0
         others = f" (the best, {best}: {most:,})" if most > hits else ""
-        say(
+        ranks.say(
             "warning",
             f"{found}, which is not beyond chance ({1 / classes:.1%}), and no other reading that "
             f"is known fits clearly better{others}: the classes may stand in another order "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from accelerate import Accelerator
 
-from latentdc.arguments import folder_of, require_a, require_able, require_texts, require_whole
+from latentdc import arguments, io, ranks, runtime
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
 from latentdc.evaluate.sets import counts_hash, protocol_for, require_comparable, require_trainable
@@ -23,14 +23,11 @@ from latentdc.evaluate.soft_labels import (
 from latentdc.evaluate.training import SoftLabels, train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, kept
 from latentdc.images import Preprocessing, kind_of
-from latentdc.io import as_read_back
 from latentdc.networks.build import forward_work
-from latentdc.ranks import progress, warn
 from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import nearest
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results
-from latentdc.runtime import main_alone, shared_out, this_machine, with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 from latentdc.training import OnStep
 
@@ -60,13 +57,13 @@ def with_baselines(
     Raises:
         InputError: an unknown row, a set with a baseline's name, or no row that can be scored.
     """
-    require_texts(rows, "rows")
+    arguments.require_texts(rows, "rows")
     given = {
         name: one for name, one in {"train": train, "coreset": coreset}.items() if one is not None
     }
     _require_sets({**sets, **given})
     if isinstance(ipc, str) or not isinstance(ipc, Sequence):
-        ipc = require_whole(ipc, "ipc")
+        ipc = arguments.require_whole(ipc, "ipc")
     elif train is not None and len(ipc) != train.num_classes:
         raise InputError(
             f"ipc is that of {len(ipc)} classes, and {train.name} has {train.num_classes}."
@@ -95,7 +92,7 @@ def with_baselines(
             found |= sets
         elif candidate is None:
             lacks = "core set was" if row in ("coreset", "kept") else "real training images were"
-            warn(f"the row {row!r} is left out: no {lacks} given.")
+            ranks.warn(f"the row {row!r} is left out: no {lacks} given.")
         else:
             found[row] = candidate
     if not found:
@@ -148,24 +145,24 @@ def evaluate_sets(
     fixed = {name: one for name, one in named.items() if not callable(one)}
     _require_sets(fixed if isinstance(sets, Mapping) else {"sets": sets})
     _require_sets({"test": test} if train is None else {"test": test, "train": train})
-    require_a(EvalProtocol, protocol, "protocol", "such as load_protocol('quick')")
-    require_able("__call__ facts", normalization, "normalization", "a Normalization")
+    arguments.require_a(EvalProtocol, protocol, "protocol", "such as load_protocol('quick')")
+    arguments.require_able("__call__ facts", normalization, "normalization", "a Normalization")
     if accelerator is not None:
-        require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
+        arguments.require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
     if ipc is not None:
-        ipc = require_whole(ipc, "ipc")
+        ipc = arguments.require_whole(ipc, "ipc")
     setting = Setting(
         test=test,
         normalization=normalization,
         accelerator=accelerator or Accelerator(),
         train=train,
-        folder=folder_of(trainings, "trainings"),
+        folder=arguments.folder_of(trainings, "trainings"),
         on_step=on_step,
     )
     return score_sets(named, protocol, setting, ipc=ipc)
 
 
-@with_gradients
+@runtime.with_gradients
 def score_sets(
     sets: Mapping[str, Candidate],
     protocol: EvalProtocol,
@@ -198,7 +195,7 @@ def score_sets(
     protocol = protocol if labelling is None else labelling.protocol
     accuracies = _accuracies(sets, hashes, protocol, setting, labelling, labels)
     unseen = _unseen(sets, protocol.students)
-    sizes = main_alone(setting.accelerator, lambda: _image_bytes(sets, hashes))
+    sizes = runtime.main_alone(setting.accelerator, lambda: _image_bytes(sets, hashes))
     even = first in ("kept", "full")  # stand beside no set
     shared = {
         "ipc": ipc or -(-images // classes),
@@ -206,11 +203,11 @@ def score_sets(
         "counts": None if even else counts_hash(one.labels.bincount(minlength=classes).tolist()),
         "protocol": protocol.name,
         "protocol_hash": protocol.hash,
-        "settings": as_read_back(asdict(protocol)),
+        "settings": io.as_read_back(asdict(protocol)),
         "test": set_hash(test),
         "data": test.name,
-        "preprocessing": as_read_back(setting.normalization.facts()),
-        "machine": asdict(this_machine(setting.accelerator)),
+        "preprocessing": io.as_read_back(setting.normalization.facts()),
+        "machine": asdict(runtime.this_machine(setting.accelerator)),
     }
     results = Results()
     for name, candidate in sets.items():
@@ -280,9 +277,9 @@ def _accuracies(
         wanted = {training.images for training in missing}
         labelling.prepare(_by_hash(sets, hashes), wanted, labels)
     missing.sort(key=lambda training: -jobs[training].work)
-    bar = progress(None, "evaluating", total=len(missing), unit=" trainings")
+    bar = ranks.progress(None, "evaluating", total=len(missing), unit=" trainings")
     trained: Done = {}
-    for index in shared_out(len(missing), accelerator):
+    for index in runtime.shared_out(len(missing), accelerator):
         training = missing[index]
         bar.update(index - bar.n)  # those that others have begun count too
         one = drawn(jobs[training].candidate, training.seed)
@@ -323,7 +320,9 @@ def _train(
 def _require_sets(sets: Mapping[str, object]) -> None:
     """Refuse arguments that are no sets."""
     for name, one in sets.items():
-        require_able("images labels class_names", one, name, "a Dataset or a SyntheticSet")
+        arguments.require_able(
+            "images labels class_names", one, name, "a Dataset or a SyntheticSet"
+        )
 
 
 def _hashes(

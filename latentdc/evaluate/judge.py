@@ -8,19 +8,15 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from latentdc import runtime
+from latentdc import draws, estimates, io, ranks, runtime
 from latentdc.data.dataset import Dataset
-from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.estimates import in_work, multiply_adds
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import known_accuracy, open_teacher
 from latentdc.images import Normalization
-from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network
 from latentdc.prune.scorer_training import ScorerTraining
 from latentdc.prune.scorers import Classifier, given_scorer, preparation
-from latentdc.ranks import say
 from latentdc.recipe import Data, Scorer
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.protocol import EvalProtocol
@@ -76,16 +72,21 @@ def _small(data: Data, train: Dataset, accelerator: Accelerator) -> Classifier:
     count = min(len(train), max(ROWS, PER_CLASS * train.num_classes))
     epochs = max(2, -(-STEPS // -(-count // BATCH)))
     content = train.hash
-    key = fingerprint([content, NETWORK, size, plain.facts(), count, epochs, BATCH, LR])
+    key = io.fingerprint([content, NETWORK, size, plain.facts(), count, epochs, BATCH, LR])
     path = data.cache_folder / f"judge-{key}.safetensors"
     network = build_network(NETWORK, num_classes=train.num_classes, resolution=size)
     state = runtime.main_alone(accelerator, lambda: _kept(path, network))
     if state is None:
-        work = 3 * epochs * count * multiply_adds(lambda: network(torch.zeros(1, 3, size, size)))
-        say(
+        work = (
+            3
+            * epochs
+            * count
+            * estimates.multiply_adds(lambda: network(torch.zeros(1, 3, size, size)))
+        )
+        ranks.say(
             "note",
             f"{NETWORK} is trained once on {count:,} real images, {epochs} epochs, to see whether "
-            f"class numbers fit the images ({in_work(work)}); kept as {path}.",
+            f"class numbers fit the images ({estimates.in_work(work)}); kept as {path}.",
         )
         training = ScorerTraining(
             train,
@@ -99,7 +100,7 @@ def _small(data: Data, train: Dataset, accelerator: Accelerator) -> Classifier:
             normalization=plain,
             seed=0,
             accelerator=accelerator,
-            rows=choose(len(train), count, generator(0, "judge")),
+            rows=draws.choose(len(train), count, draws.generator(0, "judge")),
         )
         for _ in training.run():
             pass
@@ -114,7 +115,7 @@ def _small(data: Data, train: Dataset, accelerator: Accelerator) -> Classifier:
 def _kept(path: Path, network: nn.Module) -> dict[str, Tensor] | None:
     """Weights from before; None where there are none, or the file is damaged."""
     try:
-        state = load_tensors(path)
+        state = io.load_tensors(path)
         network.load_state_dict(state)
     except (OSError, ValueError, RuntimeError):
         return None
@@ -124,9 +125,9 @@ def _kept(path: Path, network: nn.Module) -> dict[str, Tensor] | None:
 def _keep(path: Path, state: dict[str, Tensor]) -> None:
     """Whole or not at all; a cache that cannot be written costs the next evaluation a training."""
     try:
-        save_tensors(path, state)
+        io.save_tensors(path, state)
     except OSError as error:
-        say(
+        ranks.say(
             "warning",
             f"cannot keep {path}: {error.strerror or error}; pass another data.cache=FOLDER.",
         )

@@ -17,9 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from latentdc.draws import generator
+from latentdc import draws, io
 from latentdc.errors import InputError
-from latentdc.io import as_read_back, fingerprint, load_tensors, read_json, save_tensors, write_json
 
 FACTS = "labels.json"
 VERSION = 2  # of the files
@@ -43,7 +42,7 @@ class LabelStore:
     def under(cls, parent: Path, facts: Mapping[str, object]) -> "LabelStore":
         """The store of these facts, in a folder named by their hash."""
         facts = {"version": VERSION, **facts}
-        return cls(parent / fingerprint(facts), facts)
+        return cls(parent / io.fingerprint(facts), facts)
 
     def difference(self, given: Path) -> str | None:
         """How the labels in the folder `given` differ from these; None where they do not.
@@ -52,10 +51,10 @@ class LabelStore:
             InputError: it holds no stored labels.
         """
         try:
-            found = dict(read_json(given / FACTS))
+            found = dict(io.read_json(given / FACTS))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{given} holds no stored labels: {error}.") from error
-        ours = as_read_back(self.facts)
+        ours = io.as_read_back(self.facts)
         differing = [key for key in ours if found.get(key) != ours[key]]
         if not differing:
             return None
@@ -82,8 +81,8 @@ class LabelStore:
     def write(self, epoch: int, coded: Coded) -> None:
         """Keep the labels of one epoch, whole or not at all."""
         if not (self.folder / FACTS).is_file():
-            write_json(self.folder / FACTS, self.facts)
-        save_tensors(self.path(epoch), coded)
+            io.write_json(self.folder / FACTS, self.facts)
+        io.save_tensors(self.path(epoch), coded)
 
     def read(self, epoch: int) -> Coded:
         """The labels of one epoch, memory-mapped.
@@ -93,7 +92,7 @@ class LabelStore:
         """
         path = self.path(epoch)
         try:
-            return load_tensors(path)
+            return io.load_tensors(path)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"cannot read the stored labels {path}: {error}; delete the file to have it made "
@@ -156,4 +155,4 @@ def replayed_epoch(epoch: int, stored: int, epochs: int, seed: int) -> int:
     """The stored epoch that a training's `epoch` sees: its own, or one drawn from fewer."""
     if stored >= epochs:
         return epoch
-    return int(torch.randint(stored, (), generator=generator(seed, "stored epoch", epoch)))
+    return int(torch.randint(stored, (), generator=draws.generator(seed, "stored epoch", epoch)))

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from latentdc import config
-from latentdc.arguments import require_texts
+from latentdc import arguments, config
 from latentdc.errors import InputError
 from latentdc.recipe.evaluate import Evaluate
 from latentdc.recipe.fields import Plain, show
@@ -52,7 +51,7 @@ def load_protocol(
         students = [name_of(one) if callable(one) else one for one in students]
     for key, texts in {"changes": changes, "students": students}.items():
         if texts is not None:
-            require_texts(texts, key)
+            arguments.require_texts(texts, key)
     keys = [change.partition("=")[0] for change in changes]
     path = config.find(str(name), FOLDER)
     protocol = config.load(EvalProtocol, path, changes, without=_replaced(keys))

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import runtime
+from latentdc import ranks, run_folder, runtime, tf32
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate.class_numbers import check_numbers
@@ -18,20 +18,17 @@ from latentdc.evaluate.judge import open_judge
 from latentdc.evaluate.setting import Setting
 from latentdc.images import Normalization, Preprocessing
 from latentdc.prune.coreset import Coreset
-from latentdc.ranks import warn
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import EVALUATION, Results, merge
 from latentdc.results.tables import to_text
-from latentdc.run_folder import CORESET
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet
-from latentdc.tf32 import flags_put_back
 
 OF_CORESET = ("coreset", "kept")  # rows
 
 
-@flags_put_back()
+@tf32.flags_put_back()
 def score_saved(
     places: Sequence[Place],
     recipes: Sequence[Recipe],
@@ -82,7 +79,7 @@ def score_saved(
         coreset, unshared = _shared_core(places, recipes, train)
         if unshared is not None:
             for row in set(rows) & set(OF_CORESET):
-                warn(f"the row {row!r} is left out: {unshared}.")
+                ranks.warn(f"the row {row!r} is left out: {unshared}.")
             rows = [row for row in rows if row not in OF_CORESET]
     results = Results()
     for protocol in protocols:
@@ -164,5 +161,5 @@ def _kept(place: Place, prune: Prune, train: Dataset) -> Tensor | None:
     """Ascending indices of the training images that a run kept, None where nothing says which."""
     if prune.keeps_all and prune.coreset is None:
         return torch.arange(len(train.labels))
-    path = place.run / CORESET if prune.coreset is None else Path(prune.coreset)
+    path = place.run / run_folder.CORESET if prune.coreset is None else Path(prune.coreset)
     return Coreset.load(path).indices(train) if path.is_file() else None

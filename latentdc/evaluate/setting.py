@@ -7,15 +7,13 @@ from typing import NamedTuple
 import torch
 from accelerate import Accelerator
 
+from latentdc import io, tf32, training
 from latentdc.augment.geometry import central_part
 from latentdc.data.dataset import Dataset
 from latentdc.errors import RunError
 from latentdc.images import Preprocessing, fetch, forward_batch, place, send
-from latentdc.io import fingerprint
 from latentdc.networks.base import Network
 from latentdc.synthetic.synthetic_set import set_hash
-from latentdc.tf32 import precision_of
-from latentdc.training import OnStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,7 @@ class Setting:
     accelerator: Accelerator
     train: Dataset | None = None
     folder: Path | None = None
-    on_step: OnStep | None = None
+    on_step: training.OnStep | None = None
 
     def hash(self, teachers: str | None) -> str:
         """8 hex digits of what an accuracy depends on beside set, protocol, student and seed.
@@ -50,10 +48,10 @@ class Setting:
         facts = {
             "test": set_hash(self.test),
             "preprocessing": self.normalization.facts(),
-            "precision": precision_of(self.accelerator),
+            "precision": tf32.precision_of(self.accelerator),
             "labels": teachers,
         }
-        return fingerprint(facts, digits=8)
+        return io.fingerprint(facts, digits=8)
 
 
 class Accuracy(NamedTuple):

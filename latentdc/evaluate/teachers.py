@@ -10,13 +10,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from latentdc import runtime
+from latentdc import io, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.training import train_student
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
-from latentdc.io import cached, fingerprint, load_tensors, save_tensors
 from latentdc.networks import build_network
 from latentdc.prune.scorers import (
     Classifier,
@@ -61,7 +60,7 @@ class Ensemble(nn.Module):
 
     def hash(self) -> str:
         """16 hex digits of the weights, of their inputs and of the classes that they name."""
-        return fingerprint({"inputs": self._inputs, "weights": dict(self.state_dict())})
+        return io.fingerprint({"inputs": self._inputs, "weights": dict(self.state_dict())})
 
 
 def open_teachers(protocol: EvalProtocol, setting: Setting) -> tuple[Ensemble, float]:
@@ -236,7 +235,9 @@ def _trained(
 
     def kept_weights() -> dict[str, Tensor]:
         name = "teacher-{}.safetensors"
-        return cached(setting.folder, facts, weights, load_tensors, save_tensors, name=name)
+        return io.cached(
+            setting.folder, facts, weights, io.load_tensors, io.save_tensors, name=name
+        )
 
     size = train.images.shape[-1]
     network = build_network(teacher.network, num_classes=len(train.class_names), resolution=size)

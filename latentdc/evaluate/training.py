@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from latentdc import training
 from latentdc.augment.dsa import augment
 from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import Draws, draw_views, view
@@ -20,20 +21,6 @@ from latentdc.networks.build import new_network
 from latentdc.recipe.labels import Labels
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
-from latentdc.training import (
-    Batch,
-    Forward,
-    InfoBatch,
-    OnStep,
-    Precision,
-    RandomSubsets,
-    Sampler,
-    epoch_batches,
-    fit,
-    joins,
-    moving_average,
-    require_finite,
-)
 
 Reduction = Literal["mean", "none"]
 WARMUP_START = 1e-7  # share of the peak learning rate at which `warmup-cosine` begins
@@ -61,7 +48,7 @@ class Step(NamedTuple):
     """
 
     number: int
-    batch: Batch
+    batch: training.Batch
     draws: Draws
 
     def mixed(self, values: Tensor) -> Tensor:
@@ -82,7 +69,7 @@ def train_student(
     normalization: Preprocessing,
     accelerator: Accelerator,
     soft: SoftLabels | None = None,
-    on_step: OnStep | None = None,
+    on_step: training.OnStep | None = None,
 ) -> Network:
     """Train a new student to the end of the protocol's budget; no score selects anything.
 
@@ -115,15 +102,15 @@ def train_student(
     student = new_network(network, "student", seed=seed, **size).to(device)
     optimizer = new_optimizer(student, network, protocol)
     average = None if protocol.ema is None else _new_average(student, protocol)
-    join = joins(network, count=protocol.seen(count), batch=protocol.batch, **size)
+    join = training.joins(network, count=protocol.seen(count), batch=protocol.batch, **size)
     images, labels = place(labelled.images, device), labelled.labels.to(device)
     infobatch = None
     if protocol.infobatch is not None:
         epochs = math.ceil(protocol.steps / math.ceil(count / protocol.batch))
-        infobatch = InfoBatch(count, epochs, rho=protocol.infobatch, seed=seed)
+        infobatch = training.InfoBatch(count, epochs, rho=protocol.infobatch, seed=seed)
     peak, updates = protocol.lr_for(network), math.ceil(protocol.steps / every)
 
-    def loss(forward: Forward, step: Step) -> Tensor:
+    def loss(forward: training.Forward, step: Step) -> Tensor:
         views = view(images, step.batch.rows, step.draws, device)
         logits = forward(augment(normalization(views), step.batch.draw))
         if infobatch is not None:
@@ -132,12 +119,12 @@ def train_student(
         each = None if weights is None else send(step.mixed(weights), device)
         return label_loss(logits, labels, step, views, protocol.labels, soft, each)
 
-    trained = fit(
+    trained = training.fit(
         student,
         training_steps(labelled, protocol, seed, join=join, sampler=infobatch, soft=soft),
         loss,
         optimizer,
-        precision=Precision(accelerator),
+        precision=training.Precision(accelerator),
         lr=lambda step: peak * share_of_peak(protocol, step.number // every, updates),
         dropout=(seed, "dropout"),
     )
@@ -150,7 +137,7 @@ def train_student(
             average.update_parameters(student)
     final = student if average is None else cast(Network, average.module)
     advice = f"a smaller lr than {peak} in the protocol may help."
-    require_finite(last, final, f"{network} with seed {seed}", advice)
+    training.require_finite(last, final, f"{network} with seed {seed}", advice)
     return final.eval()
 
 
@@ -160,7 +147,7 @@ def training_steps(
     seed: int,
     *,
     join: bool = False,
-    sampler: Sampler | None = None,
+    sampler: training.Sampler | None = None,
     soft: SoftLabels | None = None,
 ) -> Iterator[Step]:
     """The steps of a training, drawn by (seed, epoch); `join` and `sampler` as of `epoch_batches`.
@@ -171,11 +158,11 @@ def training_steps(
     count, size = len(labelled.labels), labelled.images.shape[-1]
     per_epoch = math.ceil(protocol.seen(count) / protocol.batch)
     if protocol.subset is not None:
-        sampler = RandomSubsets(count, protocol.seen(count), seed=seed)
+        sampler = training.RandomSubsets(count, protocol.seen(count), seed=seed)
     for epoch in range(math.ceil(protocol.steps / per_epoch)):
         source = (seed, epoch) if soft is None else soft.replay(seed, epoch)
         draws = draw_views(protocol.views, count=count, size=size, seed=source[0], epoch=source[1])
-        batches = epoch_batches(
+        batches = training.epoch_batches(
             count,
             protocol.batch,
             protocol.augment,
@@ -357,7 +344,7 @@ def _new_average(student: Network, protocol: EvalProtocol) -> AveragedModel:
     assert protocol.ema is not None
     most = protocol.ema
     if protocol.ema_every == "update":
-        return moving_average(student, lambda update: ema_decay(update, most))
-    average = moving_average(student, lambda _: most)
+        return training.moving_average(student, lambda update: ema_decay(update, most))
+    average = training.moving_average(student, lambda _: most)
     average.n_averaged.fill_(1)  # the initial weights
     return average

@@ -10,9 +10,8 @@ from typing import cast
 from accelerate import Accelerator
 from torch import distributed
 
+from latentdc import io, ranks
 from latentdc.evaluate.setting import Accuracy
-from latentdc.io import cached, fingerprint, read_json, write_json
-from latentdc.ranks import warn
 from latentdc.results.result import share
 
 PATIENCE = timedelta(days=30)  # between the first process to finish and the last
@@ -49,7 +48,7 @@ class Training:
             OSError: there is no such file.
             ValueError: it is another training's, or not as it was written.
         """
-        content = read_json(path)
+        content = io.read_json(path)
         if not isinstance(content, dict):
             raise ValueError("it holds no mapping")
         top5 = content.get("top5")
@@ -60,11 +59,11 @@ class Training:
 
     def write(self, path: Path, accuracy: Accuracy) -> None:
         """Write its file, whole or not at all."""
-        write_json(path, self._content(accuracy))
+        io.write_json(path, self._content(accuracy))
 
     def _content(self, accuracy: Accuracy) -> dict[str, object]:
         content = {**asdict(self), "accuracy": accuracy.top1, "top5": accuracy.top5}
-        return {**content, "checksum": fingerprint(content)}
+        return {**content, "checksum": io.fingerprint(content)}
 
 
 Done = dict[Training, Accuracy]
@@ -76,7 +75,7 @@ def kept(training: Training, folder: Path | None, train: Callable[[], Accuracy])
     Another command that does the same training is waited for.
     """
     facts = asdict(training)
-    return cached(folder, facts, train, training.read, training.write, name=training.file)
+    return io.cached(folder, facts, train, training.read, training.write, name=training.file)
 
 
 def finished(wanted: Sequence[Training], folder: Path | None, accelerator: Accelerator) -> Done:
@@ -93,7 +92,7 @@ def finished(wanted: Sequence[Training], folder: Path | None, accelerator: Accel
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            warn(f"{path} is no finished training ({error}); it is trained again.")
+            ranks.warn(f"{path} is no finished training ({error}); it is trained again.")
             with suppress(OSError):
                 path.unlink()
     return gathered(found, accelerator)[0]

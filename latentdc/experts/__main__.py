@@ -6,16 +6,12 @@ Imports no torch before the recipe is checked.
 from argparse import Namespace
 from pathlib import Path
 
-from latentdc import cli
+from latentdc import cli, io, ranks, run_folder, tf32
 from latentdc.errors import InputError
-from latentdc.io import locked, require_writable
-from latentdc.ranks import say
 from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune
-from latentdc.run_folder import CORESET
-from latentdc.tf32 import flags_put_back, precision_of
 
 
 def arguments(parser: cli.Parser) -> None:
@@ -32,7 +28,7 @@ def run(options: Namespace) -> None:
     recipe, name = cli.read_recipe(Recipe, options, check)
     if not options.dry_run:
         wanted = f"{recipe.experts.count} {recipe.objective.network}"
-        say("experts", f"{wanted} for {name}, {recipe.experts.epochs} epochs each")
+        ranks.say("experts", f"{wanted} for {name}, {recipe.experts.epochs} epochs each")
     from latentdc.experts.buffers import buffer_files
     from latentdc.experts.files import experts_folder
 
@@ -47,14 +43,14 @@ def run(options: Namespace) -> None:
         hardware = Hardware.of(options, recipe.processes)
         cli.show(describe_experts(recipe, str(folder), lacking, hardware))
         return
-    require_writable(folder, "objective.trajectory.experts")
+    io.require_writable(folder, "objective.trajectory.experts")
     if buffer_files(folder):
         raise InputError(
             f"{folder} holds replay buffers of MTT, which `latentdc distill` follows as they "
             "are; name another folder with objective.trajectory.experts=..."
         )
     _require_same(recipe, folder)
-    with locked(folder):
+    with io.locked(folder):
         _train(recipe, folder)
 
 
@@ -81,7 +77,7 @@ def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, ob
     return facts | {"pruning": pruning(recipe.prune)}
 
 
-@flags_put_back()
+@tf32.flags_put_back()
 def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
@@ -101,9 +97,9 @@ def _train(recipe: Recipe, folder: Path) -> None:
     )
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
-    there = runtime.broadcast(accelerator, (folder / CORESET).is_file())
+    there = runtime.broadcast(accelerator, (folder / run_folder.CORESET).is_file())
     if there and recipe.prune.coreset is None:
-        kept = Coreset.load(folder / CORESET, train)
+        kept = Coreset.load(folder / run_folder.CORESET, train)
     else:
         plain = plain_preprocessing(recipe.data, train)
         given = {"normalization": plain, "seed": recipe.seed, "accelerator": accelerator}
@@ -113,17 +109,17 @@ def _train(recipe: Recipe, folder: Path) -> None:
         recipe,
         folder,
         **data_facts(coreset, normalization),
-        precision=precision_of(accelerator),
+        precision=tf32.precision_of(accelerator),
     )
     settings, network = recipe.experts, recipe.objective.network
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        kept.save(folder / CORESET)
+        kept.save(folder / run_folder.CORESET)
         write_manifest(folder, facts)
         size = expert_bytes(settings, network, train.num_classes, train.resolution)
         lacking = len(missing_experts(folder, settings.count))
         told = f"{lacking} of {settings.count} to train, {lacking * size:,} bytes in {folder}"
-        say("experts", told)
+        ranks.say("experts", told)
     accelerator.wait_for_everyone()
     start_trackers(accelerator, shared_recipe(recipe), f"experts of {network}", folder)
     train_experts(

@@ -12,13 +12,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from latentdc import io, run_folder
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.experts.buffers import ReplayBuffers, buffer_files
 from latentdc.images import Preprocessing
-from latentdc.io import as_read_back, file_hash, fingerprint, load_tensors, read_json, write_json
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune
-from latentdc.run_folder import CORESET
 
 MANIFEST = "experts.json"
 
@@ -38,12 +37,12 @@ class ExpertFiles:
     @property
     def coreset(self) -> Path:
         """File of the core set that they were trained on."""
-        return self.folder / CORESET
+        return self.folder / run_folder.CORESET
 
     @property
     def identity(self) -> str:
         """16 hex digits of their number and of how they were trained."""
-        return fingerprint([self.count, read_manifest(self.folder)])
+        return io.fingerprint([self.count, read_manifest(self.folder)])
 
     def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
         """Of one expert after so many epochs, by name, float32 on the CPU."""
@@ -66,7 +65,7 @@ class ExpertFiles:
         for expert in range(self.count):
             path = expert_path(self.folder, expert)
             try:
-                load_tensors(path)
+                io.load_tensors(path)
             except (OSError, ValueError) as error:
                 raise _damaged(path, error) from error
 
@@ -127,7 +126,7 @@ def experts_folder(
         return Path(named).expanduser()
     training = training_facts(settings, objective, data)
     facts = [training, pruning(prune), changed(replace(data, cache=None)), seed]
-    return Path("runs") / "experts" / fingerprint(facts, digits=12)
+    return Path("runs") / "experts" / io.fingerprint(facts, digits=12)
 
 
 def expert_path(folder: Path, index: int) -> Path:
@@ -155,7 +154,7 @@ def pruning(prune: Prune) -> dict[str, Any]:
     if prune.coreset is None:
         return changed(prune)
     try:
-        return {"coreset": file_hash(Path(prune.coreset))[:16]}
+        return {"coreset": io.file_hash(Path(prune.coreset))[:16]}
     except OSError as error:
         raise InputError(f"cannot read prune.coreset={prune.coreset}: {error}.") from error
 
@@ -185,7 +184,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        manifest = read_json(path)
+        manifest = io.read_json(path)
         if not isinstance(manifest, dict):
             raise ValueError("it holds no mapping")
     except ValueError as error:
@@ -195,12 +194,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write it, whole or not at all; facts that are there already stay."""
-    write_json(folder / MANIFEST, {**facts, **(read_manifest(folder) or {})})
+    io.write_json(folder / MANIFEST, {**facts, **(read_manifest(folder) or {})})
 
 
 def require_same(folder: Path, manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Refuse experts whose `manifest` has other facts than these."""
-    for key, value in as_read_back(dict(facts)).items():
+    for key, value in io.as_read_back(dict(facts)).items():
         if manifest.get(key) != value:
             raise InputError(
                 f"the experts in {folder} were trained with {key} {manifest.get(key)!r}, and this "

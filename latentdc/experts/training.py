@@ -17,21 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import SGD
 
-from latentdc import runtime
+from latentdc import io, ranks, run_folder, runtime, tf32, tracking
 from latentdc.augment.dsa import augment
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
 from latentdc.experts.files import data_facts, expert_path, missing_experts
 from latentdc.images import Preprocessing, fetch, place, send
-from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks.build import build_network, new_network, outline
 from latentdc.prune.scorers import Classifier
-from latentdc.ranks import progress
 from latentdc.recipe import Experts
-from latentdc.run_folder import METRICS
-from latentdc.runtime import with_gradients
-from latentdc.tf32 import precision_of
-from latentdc.tracking import StepFile, Tell
 from latentdc.training import Batch, Forward, OnStep, Precision, epoch_batches, fit, joins
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -75,11 +69,15 @@ def train_experts(
         normalization=normalization,
         seed=seed,
         accelerator=accelerator,
-        tell=Tell("expert_loss", on_step, StepFile(folder / METRICS, accelerator, cut=False)),
+        tell=tracking.Tell(
+            "expert_loss",
+            on_step,
+            tracking.StepFile(folder / run_folder.METRICS, accelerator, cut=False),
+        ),
     )
 
 
-@with_gradients
+@runtime.with_gradients
 def _train_lacking(
     coreset: Dataset,
     folder: Path,
@@ -89,7 +87,7 @@ def _train_lacking(
     normalization: Preprocessing,
     seed: int,
     accelerator: Accelerator,
-    tell: Tell | None = None,
+    tell: tracking.Tell | None = None,
 ) -> None:
     lacking = runtime.broadcast(accelerator, missing_experts(folder, settings.count))
     assert isinstance(lacking, list)
@@ -102,7 +100,7 @@ def _train_lacking(
             "(objective.trajectory.experts=FOLDER)."
         )
     mine = lacking[accelerator.process_index :: accelerator.num_processes]
-    for index in progress(mine, "experts"):
+    for index in ranks.progress(mine, "experts"):
         snapshots = train_expert(
             index,
             coreset,
@@ -113,7 +111,7 @@ def _train_lacking(
             accelerator=accelerator,
             tell=tell,
         )
-        save_tensors(expert_path(folder, index), snapshots)
+        io.save_tensors(expert_path(folder, index), snapshots)
     accelerator.wait_for_everyone()
 
 
@@ -126,7 +124,7 @@ def train_expert(
     normalization: Preprocessing,
     seed: int,
     accelerator: Accelerator,
-    tell: Tell | None = None,
+    tell: tracking.Tell | None = None,
 ) -> dict[str, Tensor]:
     """Weights by name, (epochs + 1, ...): before the training and after each epoch.
 
@@ -206,9 +204,9 @@ def training_snapshots(
         **asdict(settings),
         **data_facts(coreset, normalization),
         "seed": seed,
-        "precision": precision_of(accelerator),
+        "precision": tf32.precision_of(accelerator),
     }
-    folder = folder / fingerprint(facts)
+    folder = folder / io.fingerprint(facts)
     folder.mkdir(parents=True, exist_ok=True)
     _train_lacking(
         coreset,
@@ -221,7 +219,7 @@ def training_snapshots(
     )
     path, found = expert_path(folder, 0), []
     try:
-        weights = load_tensors(path)
+        weights = io.load_tensors(path)
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); remove it to train it again.") from error
     for epoch in epochs:

@@ -13,14 +13,13 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from latentdc import runtime
+from latentdc import ranks, runtime
 from latentdc.images import MEMORY_LIMIT, to_uint8
 from latentdc.methods.context import Context, State
 from latentdc.methods.latents import Latents, Parts
 from latentdc.priors.base import Prior
 from latentdc.priors.memory import Plan, Planned, choose_plan, describe_plan, free_bytes
 from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
-from latentdc.ranks import say
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 AT_ONCE = 16  # images of a process that are decoded together, but at least one class
@@ -101,7 +100,7 @@ def settle_memory(
             needs, free = prior.needs(), free_bytes(prior.device)
             needs = needs.of_one_step() if one_step else needs
             measured = choose_plan(needs, images, free, ipc=ipc)
-            say("memory", describe_plan(measured, needs, images, free))
+            ranks.say("memory", describe_plan(measured, needs, images, free))
         plan = runtime.broadcast(accelerator, measured)
         assert isinstance(plan, Plan)
         prior.plan = plan

@@ -19,8 +19,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
+from latentdc import draws, ranks
 from latentdc.data.dataset import Dataset
-from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
 from latentdc.methods.context import Context
@@ -28,7 +28,6 @@ from latentdc.methods.mosaics import arrange, as_picture, mosaics
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import least_accuracy
-from latentdc.ranks import say
 from latentdc.recipe import Rded
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -60,7 +59,7 @@ def rded(coreset: Coreset, prior: Prior | None, settings: Rded, context: Context
     images, recognised = rded_images(real, classifier, settings, context)
     chance, least = least_accuracy([1] * real.num_classes)
     if recognised < least:
-        say(
+        ranks.say(
             "note",
             f"the classifier names {recognised:.1%} of RDED's crops rightly (chance {chance:.1%}), "
             "so its choice says nothing; rded.canvas=false shows it crops enlarged, rded.grid=1 "
@@ -88,7 +87,7 @@ def rded_images(
         for label in range(real.num_classes):
             crops = realistic_crops(real, label, classifier, settings, context)
             known.append(crops.recognised)
-            order = arrange(torch.arange(len(crops.rows)), grid, "stride", generator(0))
+            order = arrange(torch.arange(len(crops.rows)), grid, "stride", draws.generator(0))
             yield from (as_picture(crops.images[index]) for index in order.flatten().tolist())
 
     images = mosaics(pictures(), grid, size, "squash")
@@ -116,7 +115,7 @@ def realistic_crops(
     rows = _pool(train, label, settings, context)
     kept, losses, known = [], [], []
     for row in rows.split(max(1, BATCH // settings.crops)):
-        source = [generator(seed, "rded crops", int(train.hashes[index])) for index in row]
+        source = [draws.generator(seed, "rded crops", int(train.hashes[index])) for index in row]
         cut = torch.cat(
             [
                 _cut(train.images[r : r + 1], settings.crops, settings.scale, cell, s)
@@ -144,8 +143,8 @@ def _pool(train: Dataset, label: int, settings: Rded, context: Context) -> Tenso
         InputError: they are fewer than the crops that are wanted.
     """
     count, members = settings.grid**2 * context.ipc, train.different(label)
-    source = generator(context.seed, "rded pool", label)
-    rows = members[choose(len(members), settings.pool, source)]
+    source = draws.generator(context.seed, "rded pool", label)
+    rows = members[draws.choose(len(members), settings.pool, source)]
     if len(rows) < count:
         raise InputError(
             f"RDED chooses {count} crops of different images of class "

@@ -16,12 +16,10 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from latentdc import runtime
+from latentdc import draws, io, ranks, runtime, tf32
 from latentdc.data.dataset import Dataset
-from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import as_floats
-from latentdc.io import as_read_back
 from latentdc.methods import guides
 from latentdc.methods.anchors import RealLatents, class_rows
 from latentdc.methods.context import Context, State
@@ -35,10 +33,8 @@ from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.sampler import Guide, noised
 from latentdc.prune.coreset import Coreset
-from latentdc.ranks import progress
 from latentdc.recipe import Sampling
 from latentdc.synthetic.synthetic_set import SyntheticSet
-from latentdc.tf32 import precision_of
 
 STAGES = ("anchors", "sampling", "selection")
 SPARED = 20  # times as long as a checkpoint took to write, no other one is written
@@ -122,7 +118,7 @@ def _sample_classes(
     def tensors(some: Collection[int]) -> dict[int, dict[str, Tensor]]:
         return {label: {"z": z.cpu()} for label in some if len(z := finished[label])}
 
-    for turn in progress(range(turns), "sample", unit=" batches"):
+    for turn in ranks.progress(range(turns), "sample", unit=" batches"):
         began = time.perf_counter()
         if turn < len(left):
             z = sampler.sample(left[turn], finished)
@@ -164,8 +160,8 @@ def _facts(
         "seed": context.seed,
         "prior": prior.identity,
         "decoding": prior.settings,
-        "sampling": as_read_back(asdict(replace(settings, checkpoint_seconds=0.0))),
-        "precision": precision_of(context.accelerator),
+        "sampling": io.as_read_back(asdict(replace(settings, checkpoint_seconds=0.0))),
+        "precision": tf32.precision_of(context.accelerator),
     }
 
 
@@ -313,8 +309,8 @@ class Sampler:
             return prior.features(x, index, prior.condition(own.expand(len(x))))
 
         def real(index: int) -> Tensor:
-            source = generator(self.context.seed, "features", name, index)
-            some = latents[choose(len(latents), count, source)]
+            source = draws.generator(self.context.seed, "features", name, index)
+            some = latents[draws.choose(len(latents), count, source)]
             noise = torch.randn(some.shape, generator=source)
             return noised(some, noise, prior.schedule, index).to(prior.device)
 
@@ -323,8 +319,8 @@ class Sampler:
     def _real_gradients(self, label: int) -> list[list[Tensor]]:
         """Gradients of real images of a class at the weights of each snapshot."""
         rows, name = class_rows(self.real, label), self.real.class_names[label]
-        source = generator(self.context.seed, "influence", name)
-        some = rows[choose(len(rows), self.settings.influence.real, source)]
+        source = draws.generator(self.context.seed, "influence", name)
+        some = rows[draws.choose(len(rows), self.settings.influence.real, source)]
         images = as_floats(self.real.images[some].to(self.prior.device))
         with torch.enable_grad():
             return [

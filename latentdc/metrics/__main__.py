@@ -6,12 +6,10 @@ A SET is whatever `latentdc evaluate` takes. Imports no torch until the recipe i
 import argparse
 from typing import TYPE_CHECKING
 
-from latentdc import cli
+from latentdc import cli, io, ranks
 from latentdc.errors import InputError
 from latentdc.evaluate.commands import known_images, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import recipe_protocol
-from latentdc.io import locked
-from latentdc.ranks import say
 from latentdc.recipe.data import require_images
 from latentdc.recipe.labels import Teacher
 
@@ -73,13 +71,13 @@ def run(options: argparse.Namespace) -> None:
         )
         cli.show(text)
         return
-    say("measure", sets[0])
+    ranks.say("measure", sets[0])
     from latentdc.metrics.measure import NAME, Wanted, measure_saved, to_text
 
     wanted = Wanted(network, options.lpips, options.kid, options.redundancy)
     _check_extras(wanted)
     output = output_folder([place], options.output)
-    with locked(output):
+    with io.locked(output):
         content = measure_saved(place, recipe, wanted, output)
     print(f"\n{to_text(content)}\n\nmetrics: {output / NAME}")
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdc import runtime
+from latentdc import io, plain_text, ranks, runtime, tf32
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
@@ -19,19 +19,15 @@ from latentdc.evaluate.sets import require_comparable
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import known_accuracy, open_teacher
 from latentdc.images import Normalization, fetch
-from latentdc.io import write_json
 from latentdc.metrics import measures
 from latentdc.metrics.redundancy import increments, redundancy
-from latentdc.plain_text import aligned_table
 from latentdc.priors.base import Prior
 from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import Classifier
-from latentdc.ranks import say
 from latentdc.recipe import Recipe
 from latentdc.recipe.labels import Teacher
 from latentdc.synthetic.open import Place, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
-from latentdc.tf32 import flags_put_back
 
 NAME = "metrics.json"
 VERSION = 1
@@ -58,7 +54,7 @@ class Wanted:
     redundancy: int | None = None
 
 
-@flags_put_back()
+@tf32.flags_put_back()
 def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) -> Facts:
     """Measure a set and as many random images of its recipe's data.
 
@@ -109,7 +105,7 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
         content["sets"][name]["storage"]["decoder/float32"] = decoder
     if accelerator.is_main_process:
         try:
-            write_json(output / NAME, content)
+            io.write_json(output / NAME, content)
         except PermissionError as error:
             raise InputError(
                 f"cannot write {output / NAME}; name a folder: --output FOLDER."
@@ -179,7 +175,7 @@ def _decoder_bytes(labelled: SyntheticSet, recipe: Recipe, train: Dataset) -> in
             )
         )
     except InputError as error:
-        say("note", f"the decoder's bytes are left out: {error}")
+        ranks.say("note", f"the decoder's bytes are left out: {error}")
         return None
 
 
@@ -231,7 +227,7 @@ def to_text(content: Mapping[str, Any]) -> str:
     keys = list(dict.fromkeys(key for facts in columns.values() for key in facts))
     table = [["", *columns]]
     table += [[key, *(_shown(facts.get(key)) for facts in columns.values())] for key in keys]
-    return "\n".join([*_captions(content), "", aligned_table(table)])
+    return "\n".join([*_captions(content), "", plain_text.aligned_table(table)])
 
 
 def _captions(content: Mapping[str, Any]) -> list[str]:

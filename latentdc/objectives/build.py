@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from latentdc.arguments import require_a, require_able, require_seed, require_whole
+from latentdc import arguments, runtime
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing
 from latentdc.objectives.base import Objective
@@ -16,10 +16,9 @@ from latentdc.objectives.trajectory import ExpertWeights, TrajectoryMatching
 from latentdc.priors.base import Prior
 from latentdc.recipe import ObjectiveSettings
 from latentdc.recipe.own import is_own
-from latentdc.runtime import with_gradients
 
 
-@with_gradients
+@runtime.with_gradients
 def build_objective(
     settings: ObjectiveSettings,
     *,
@@ -47,14 +46,14 @@ def build_objective(
         InputError: arguments of another kind, `dc` without its loops, `mtt` without experts, and
             `denoise` without a diffusion prior.
     """
-    require_a(
+    arguments.require_a(
         ObjectiveSettings, settings, "settings", 'such as latentdc.ObjectiveSettings(kind="dm")'
     )
-    require_seed(seed)
-    num_classes = require_whole(num_classes, "num_classes")
-    resolution = require_whole(resolution, "resolution")
+    arguments.require_seed(seed)
+    num_classes = arguments.require_whole(num_classes, "num_classes")
+    resolution = arguments.require_whole(resolution, "resolution")
     if normalization is not None:
-        require_able("__call__ facts", normalization, "normalization", "a Normalization")
+        arguments.require_able("__call__ facts", normalization, "normalization", "a Normalization")
     sizes = {"num_classes": num_classes, "resolution": resolution}
     seen = normalization or Normalization()
     if settings.kind == "mtt":

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from latentdc import draws
+from latentdc import draws, runtime, training
 from latentdc.augment.dsa import Draw, augment, augment_classes, draw_augmentation
 from latentdc.errors import InputError
 from latentdc.images import Preprocessing
@@ -29,8 +29,6 @@ from latentdc.networks.build import new_network, outline
 from latentdc.objectives.base import PIXELS_GPU, EffectForm, RealBatch, at_once, identity_of, packs
 from latentdc.objectives.effects import Effects
 from latentdc.recipe import ObjectiveSettings
-from latentdc.runtime import with_gradients
-from latentdc.training import Batch, Forward, epoch_batches, fit, joins
 
 FROM_CLASS = 16  # real images of each class that fix the statistics of batch norm
 
@@ -65,7 +63,7 @@ class Classwise:
         """See `Objective.scope`."""
         return "set" if self.students.see_all_classes else "class"
 
-    @with_gradients
+    @runtime.with_gradients
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """See `Objective.accumulate`."""
         student = self._student(step, synthetic, labels, real)
@@ -86,7 +84,7 @@ class Classwise:
             total += loss.detach()
         return total
 
-    @with_gradients
+    @runtime.with_gradients
     def effects(
         self,
         step: int,
@@ -159,7 +157,7 @@ class Students:
         self.outer, self.inner = _numbers(settings)
         network = settings.network
         self.normalises_batches = bool(batch_norms(outline(network, **self.sizes)))
-        self.join = self.outer > 1 and joins(
+        self.join = self.outer > 1 and training.joins(
             network, **self.sizes, count=num_classes, batch=settings.loops.batch_syn
         )
         self.living: Network | None = None  # of a run that is not over
@@ -203,7 +201,7 @@ class Students:
         labels = labels.to(images.device)
         loops, strategy = self.settings.loops, self.settings.augment
 
-        def loss(forward: Forward, batch: Batch) -> Tensor:
+        def loss(forward: training.Forward, batch: training.Batch) -> Tensor:
             rows = batch.rows.to(images.device)
             logits = forward(self.see(images[rows], batch.draw))
             return cross_entropy(logits, labels[rows])
@@ -211,10 +209,10 @@ class Students:
         optimizer = torch.optim.SGD(student.parameters(), lr=loops.lr_student)
         for epoch in range(self.inner):
             keys = ("student", step, epoch)
-            batches = epoch_batches(
+            batches = training.epoch_batches(
                 len(images), loops.batch_syn, strategy, self.seed, *keys, join=self.join
             )
-            for _ in fit(student, batches, loss, optimizer):
+            for _ in training.fit(student, batches, loss, optimizer):
                 pass
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from latentdc import draws
+from latentdc import draws, runtime, training
 from latentdc.augment.dsa import augment
 from latentdc.images import Preprocessing
 from latentdc.networks.base import disable_dropout
@@ -26,8 +26,6 @@ from latentdc.networks.build import new_network
 from latentdc.objectives.base import LEARNED_LR, RealBatch, identity_of
 from latentdc.objectives.unroll import FORMS, InnerLoss, Weights
 from latentdc.recipe import ObjectiveSettings
-from latentdc.runtime import with_gradients
-from latentdc.training import Batch, epoch_batches, joins
 
 MOMENTUM = 0.5  # of the learning rate's own SGD
 RANGE = 100.0  # factor by which the learning rate may leave its start, either way
@@ -79,13 +77,13 @@ class TrajectoryMatching:
         self.seed = seed
         network, sizes = settings.network, {"num_classes": num_classes, "resolution": resolution}
         self.student = disable_dropout(new_network(network, "inner", **sizes, seed=seed))
-        self.join = joins(
+        self.join = training.joins(
             network, **sizes, count=num_classes, batch=self.settings.batch_syn or num_classes
         )
         self.lr = torch.tensor(self.settings.lr_student)
         self.velocity = torch.zeros(())
 
-    @with_gradients
+    @runtime.with_gradients
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """See `Objective.accumulate`; also updates the learning rate."""
         device = synthetic.device
@@ -121,16 +119,18 @@ class TrajectoryMatching:
 
         return after(first), after(first + self.settings.expert_epochs)
 
-    def _batches(self, step: int, images: int) -> Iterator[Batch]:
+    def _batches(self, step: int, images: int) -> Iterator[training.Batch]:
         """Rows and augmentation of each inner step: all images in a drawn order, then again."""
         size, strategy = self.settings.batch_syn or images, self.augmentation
         laps = (
-            epoch_batches(images, size, strategy, self.seed, "inner", step, lap, join=self.join)
+            training.epoch_batches(
+                images, size, strategy, self.seed, "inner", step, lap, join=self.join
+            )
             for lap in count()
         )
         return islice((batch for lap in laps for batch in lap), self.settings.syn_steps)
 
-    def _inner_loss(self, batch: Batch, labels: Tensor) -> InnerLoss:
+    def _inner_loss(self, batch: training.Batch, labels: Tensor) -> InnerLoss:
         rows, draw = batch.rows.to(labels.device), batch.draw
 
         def loss(weights: Weights, images: Tensor) -> Tensor:

@@ -8,8 +8,7 @@ from typing import Any, get_args
 
 import torch
 
-from latentdc import ranks
-from latentdc.arguments import class_names_of, require_a, require_able, require_seed, require_whole
+from latentdc import arguments, ranks, runtime
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing, Standardization, Whitening
 from latentdc.priors.base import Precision, Prior
@@ -19,12 +18,11 @@ from latentdc.priors.pixel import PixelPrior, VectorPrior
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
 from latentdc.recipe.own import call, failed, is_own, resolve
-from latentdc.runtime import with_gradients
 
 LARGE = 100e6  # parameters from which on float32 is warned about
 
 
-@with_gradients
+@runtime.with_gradients
 def load_prior(
     settings: PriorSettings,
     *,
@@ -54,7 +52,9 @@ def load_prior(
         InputError: weights incomplete, of an unknown kind or not of one model, a resolution that
             they cannot have, guidance without classes, texts without class names.
     """
-    require_a(PriorSettings, settings, "settings", 'such as PriorSettings(weights="digits")')
+    arguments.require_a(
+        PriorSettings, settings, "settings", 'such as PriorSettings(weights="digits")'
+    )
     _check_device(device)
     if precision not in get_args(Precision):
         raise InputError(f"precision is one of {get_args(Precision)}, got {show(precision)}.")
@@ -63,14 +63,14 @@ def load_prior(
         return _own(settings, resolution=resolution, device=device, **offered)
     if settings.kind == "vector":
         hint = "it is fitted on a data set of vectors"
-        require_a(Standardization, normalization, "normalization", hint)
+        arguments.require_a(Standardization, normalization, "normalization", hint)
         assert isinstance(normalization, Standardization)
         return VectorPrior(normalization)
-    resolution = require_whole(resolution, "resolution")
-    require_seed(seed)
+    resolution = arguments.require_whole(resolution, "resolution")
+    arguments.require_seed(seed)
     prompts = None
     if class_names is not None:
-        names = class_names_of(class_names, "load_prior")
+        names = arguments.class_names_of(class_names, "load_prior")
         prompts = class_prompts(names, settings.prompt, settings.names)
     if not isinstance(normalization, Normalization | Whitening | None):
         raise InputError(
@@ -107,7 +107,7 @@ def _own(settings: PriorSettings, *, resolution: int, device: Any, **offered: An
     prior: Prior = found if is_prior else call(found, "prior.kind", kind, **offered)
     label = f"prior.kind={kind.partition('#')[0]}"
     parts = "resolution has_noise class_names identity latent_shape encode condition decode"
-    require_able(parts, prior, label, "something that has all of latentdc.Prior")
+    arguments.require_able(parts, prior, label, "something that has all of latentdc.Prior")
     source = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, resolution, resolution, generator=source).mul(2).sub(1).to(device)
     try:
@@ -138,7 +138,9 @@ def _saved(weights: str) -> Iterator[str]:
     if not hasattr(pipeline, "save_pretrained") or isinstance(pipeline, type):
         pipeline = call(pipeline, "prior.weights", weights)
     label = f"prior.weights={weights.partition('#')[0]}"
-    require_able("save_pretrained", pipeline, label, "a pipeline or autoencoder of diffusers")
+    arguments.require_able(
+        "save_pretrained", pipeline, label, "a pipeline or autoencoder of diffusers"
+    )
     with TemporaryDirectory() as folder:
         pipeline.save_pretrained(folder)
         yield folder

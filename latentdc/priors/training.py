@@ -16,13 +16,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from latentdc import config, draws, runtime
+from latentdc import config, draws, io, pictures, ranks, run_folder, runtime, tracking
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError, RunError
 from latentdc.images import Images, contiguous, from_uint8, to_uint8
-from latentdc.io import read_json, save_tensors, write_json, write_text, writing
-from latentdc.pictures import save_grid
 from latentdc.priors import small
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.card import prior_card
@@ -33,12 +31,8 @@ from latentdc.priors.files import prior_folder
 from latentdc.priors.load import load_prior
 from latentdc.priors.parts import load_scheduler
 from latentdc.published import published, without_paths
-from latentdc.ranks import progress
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, Terms, UNetTraining
-from latentdc.run_folder import METRICS
-from latentdc.runtime import device_name, with_gradients
-from latentdc.tracking import StepFile, Tell, end_trackers, start_trackers
 from latentdc.training import OnStep, fit, load_training_state, moving_average, training_state
 
 RECORD_EVERY = 10  # steps
@@ -55,7 +49,7 @@ class Training:
     seconds: float
 
 
-@with_gradients
+@runtime.with_gradients
 def train_prior(
     recipe: PriorRecipe, name: str, folder: Path, command: str, on_step: OnStep | None = None
 ) -> None:
@@ -94,10 +88,11 @@ def train_prior(
             "trackers",
         ],
     )
-    states, record = folder / "checkpoints", StepFile(folder / METRICS, accelerator)
-    start_trackers(accelerator, config.to_yaml(_shared(recipe)), name, folder)
+    states = folder / "checkpoints"
+    record = tracking.StepFile(folder / run_folder.METRICS, accelerator)
+    tracking.start_trackers(accelerator, config.to_yaml(_shared(recipe)), name, folder)
     if start is None:
-        tell = Tell("autoencoder_loss", on_step, record)
+        tell = tracking.Tell("autoencoder_loss", on_step, record)
         first = _train_autoencoder(recipe, train, autoencoder, states, tell)
         latents = _encode(recipe, train, lambda x: autoencoder.encode(x).latent_dist.mode(), device)
         shift, scale = float(latents.mean()), 1 / float(latents.std())
@@ -116,9 +111,9 @@ def train_prior(
     labels = labels.repeat(len(latents) // len(train)).to(device)
     pair = nn.ModuleDict({"unet": unet, "embedding": embedding}).to(device).requires_grad_(True)
     path = states / "unet.safetensors"
-    tell = Tell("unet_loss", on_step, record, ahead=first.steps)
+    tell = tracking.Tell("unet_loss", on_step, record, ahead=first.steps)
     second = train_unet(recipe, latents, labels, pair, scheduler, path, tell)
-    with writing(folder / "prior") as part:
+    with io.writing(folder / "prior") as part:
         part.mkdir()
         autoencoder.half().save_pretrained(part / "vae")
         unet.half().save_pretrained(part / "unet")
@@ -126,12 +121,12 @@ def train_prior(
         scheduler.save_pretrained(part / "scheduler")
         for name in ("vae", "unet", "class_embedding"):
             written = part / name / "config.json"
-            facts = read_json(written)
+            facts = io.read_json(written)
             facts.pop("_name_or_path", None)  # where diffusers read it: of this machine alone
-            write_json(written, facts)
+            io.write_json(written, facts)
         identity = None if start is None else start.identity
         describe(recipe, name, part, test, device, [first, second], command, identity)
-    end_trackers(accelerator)
+    tracking.end_trackers(accelerator)
     print(f"prior: {folder / 'prior'}")
 
 
@@ -154,7 +149,11 @@ def starting_prior(recipe: PriorRecipe, weights: str, device: torch.device) -> D
 
 
 def _train_autoencoder(
-    recipe: PriorRecipe, train: Dataset, autoencoder: AutoencoderKL, states: Path, tell: Tell
+    recipe: PriorRecipe,
+    train: Dataset,
+    autoencoder: AutoencoderKL,
+    states: Path,
+    tell: tracking.Tell,
 ) -> Training:
     settings, device = recipe.autoencoder, autoencoder.device
     size = recipe.data.resolution // 2 ** (len(settings.channels) - 1)
@@ -212,7 +211,7 @@ def train_unet(
     pair: nn.ModuleDict,
     scheduler: DDIMScheduler,
     path: Path,
-    tell: Tell | None = None,
+    tell: tracking.Tell | None = None,
 ) -> Training:
     """Train, or train on, a pair's `unet` and `embedding` on standardised latents (N, ...)."""
     settings, device = recipe.unet, latents.device
@@ -273,7 +272,7 @@ def train_network(
     every: int,
     title: str,
     memory: nn.Module | None = None,
-    tell: Tell | None = None,
+    tell: tracking.Tell | None = None,
 ) -> Training:
     """AdamW on a warm-up and cosine schedule; the network ends frozen, with averaged weights.
 
@@ -299,7 +298,7 @@ def train_network(
     if memory is not None:
         modules["memory"] = memory
     done, seconds = load_training_state(path, modules, optimizer)
-    bar = progress(None, title, total=steps, initial=done, unit=" steps")
+    bar = ranks.progress(None, title, total=steps, initial=done, unit=" steps")
     began = time.perf_counter()
 
     def rate(step: int) -> float:
@@ -320,7 +319,7 @@ def train_network(
             seconds += time.perf_counter() - began
             began = time.perf_counter()
             told = {"done": str(done), "seconds": str(seconds)}
-            save_tensors(path, dict(training_state(modules, optimizer)), told)
+            io.save_tensors(path, dict(training_state(modules, optimizer)), told)
         if tell is not None:
             due = done % RECORD_EVERY == 0 or done == steps
             tell({"network": title, "step": step}, value, step, lr=rate(step), due=due)
@@ -347,7 +346,7 @@ def describe(
     prior = load_prior(settings, resolution=recipe.data.resolution, device=device)
     assert isinstance(prior, DiffusionPrior) and isinstance(prior.denoiser, UNetDenoiser)
     images, labels = sample_images(prior, recipe.seed, PER_CLASS, test.class_names)
-    save_grid(folder / "grid.png", images, labels, test.class_names)
+    pictures.save_grid(folder / "grid.png", images, labels, test.class_names)
     weights = prior.autoencoder.autoencoder, prior.denoiser.network, prior.denoiser.embedding
     facts = {
         "psnr_db": round(reconstruction_psnr(prior.autoencoder, test.images), 2),
@@ -355,7 +354,7 @@ def describe(
         "parameters": [sum(p.numel() for p in part.parameters()) for part in weights],
         "seconds": [round(training.seconds) for training in trainings],
         "steps": [training.steps for training in trainings],
-        "machine": device_name(device),
+        "machine": runtime.device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "command": published(command),
@@ -363,8 +362,8 @@ def describe(
     if start is not None:
         facts["start"] = {"prior": published(recipe.start, "start"), "identity": start}
     shared = _shared(recipe)
-    write_json(folder / "training.json", facts)
-    write_text(folder / "README.md", prior_card(shared, name, facts))
+    io.write_json(folder / "training.json", facts)
+    io.write_text(folder / "README.md", prior_card(shared, name, facts))
     config.save(shared, folder / "recipe.yaml")
 
 

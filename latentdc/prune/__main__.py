@@ -9,14 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import cli
+from latentdc import cli, io, ranks, run_folder, tf32
 from latentdc.errors import InputError
-from latentdc.io import locked, require_writable
-from latentdc.ranks import say
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.prune import check_prune
-from latentdc.run_folder import CORESET, check_folder, claim_folder
-from latentdc.tf32 import flags_put_back
 
 if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset
@@ -46,11 +42,11 @@ def run(options: Namespace) -> None:
         cli.show(describe_pruning(replace(recipe, prune=scored), hardware))
         return
     if options.report is not None:
-        require_writable(options.report, "--report")
+        io.require_writable(options.report, "--report")
     folder = cli.run_folder(recipe.output, name)
-    check_folder(recipe, folder)
-    with locked(folder):
-        say("prune", f"{name} by {recipe.prune.score}, in {folder}")
+    run_folder.check_folder(recipe, folder)
+    with io.locked(folder):
+        ranks.say("prune", f"{name} by {recipe.prune.score}, in {folder}")
         _prune(recipe, folder, options)
 
 
@@ -68,7 +64,7 @@ def _reported(prune: Prune) -> Prune:
     return replace(prune, coreset=None, columns=[*prune.columns, prune.score])
 
 
-@flags_put_back()
+@tf32.flags_put_back()
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing
@@ -78,7 +74,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc.prune.score import score_dataset
     from latentdc.report import page
 
-    path = folder / CORESET
+    path = folder / run_folder.CORESET
     accelerator = runtime.start(
         threads=recipe.threads,
         precision=recipe.precision,
@@ -97,7 +93,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     else:
         coreset = prune_dataset(train, recipe.prune, test, **given)
     if accelerator.is_main_process:
-        claim_folder(recipe, folder)
+        run_folder.claim_folder(recipe, folder)
         coreset.save(path)
         print(_summary(coreset, train))
         print(f"core set: {path}")

@@ -14,10 +14,9 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdc import runtime
+from latentdc import io, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
-from latentdc.io import file_hash, fingerprint, load_tensors, reserve, save_tensors, write_text
 from latentdc.prune.features import FEATURES
 from latentdc.prune.measures import Batch, Measures, measure
 from latentdc.prune.score_table import PREDICTED
@@ -49,7 +48,7 @@ class Workspace:
         if folder is not None and accelerator.is_main_process:
             self._home = folder / _NAME
             self._made = [path for path in self._home.parents if not path.exists()]
-            self._identity = fingerprint(facts, digits=64)
+            self._identity = io.fingerprint(facts, digits=64)
             mark = self._home / _MARK
             if not mark.is_file() or mark.read_bytes() != self._identity.encode():
                 shutil.rmtree(self._home, ignore_errors=True)
@@ -60,20 +59,20 @@ class Workspace:
             return None
         mark = self._home / _MARK
         if not mark.is_file():  # without it, what was scored is discarded
-            write_text(mark, self._identity)
+            io.write_text(mark, self._identity)
         return self._home / name
 
     def save(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep tensors, whole or not at all."""
         path = self.path(f"{name}.safetensors")
         if path is not None:
-            save_tensors(path, tensors)
+            io.save_tensors(path, tensors)
 
     def load(self, name: str) -> dict[str, Tensor] | None:
         """What was last saved under a name."""
         path = self._home and self._home / f"{name}.safetensors"
         try:
-            return None if path is None or not path.is_file() else load_tensors(path)
+            return None if path is None or not path.is_file() else io.load_tensors(path)
         except (OSError, ValueError) as error:
             raise self.damaged(path, str(error)) from error
 
@@ -98,7 +97,7 @@ class Workspace:
         path.unlink(missing_ok=True)
         array = np.lib.format.open_memmap(path, "w+", np.float16, shape)
         with path.open("r+b") as file:
-            reserve(file)
+            io.reserve(file)
         return array
 
     def damaged(self, path: Path | None, why: str) -> InputError:
@@ -292,4 +291,4 @@ class Dynamics:
         if folder is None or not isinstance(self.features, np.memmap):
             return None
         Path(str(self.features.filename)).replace(folder / FEATURES)
-        return file_hash(folder / FEATURES)
+        return io.file_hash(folder / FEATURES)

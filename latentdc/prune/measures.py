@@ -10,13 +10,12 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentdc import io, ranks
 from latentdc.data.dataset import Dataset
 from latentdc.images import fetch, place, send
-from latentdc.io import reserve
 from latentdc.prune.rules.dynamics import change_of, margin_of
 from latentdc.prune.score_table import PREDICTED
 from latentdc.prune.scorers import Classifier
-from latentdc.ranks import progress
 from latentdc.recipe.rules import RULES
 
 BLOCK = 64  # batches between two gatherings; the same for any number of processes
@@ -74,7 +73,7 @@ def measure(
     classifier.to(device).eval()
     images, labels = place(dataset.images, device), dataset.labels.to(device)
     batches = torch.arange(start, len(dataset)).split(batch)
-    bar = progress(
+    bar = ranks.progress(
         None,
         f"scoring {dataset.name}",
         total=len(batches),
@@ -185,7 +184,7 @@ class History:
         else:
             file = tempfile.TemporaryFile()
             self._before = np.memmap(file, np.float16, "w+", shape=shape)
-            reserve(file)
+            io.reserve(file)
 
     def change(self, batch: Batch) -> Tensor:
         """(B,) change since the last call with these images; of the first one it means nothing."""

@@ -7,8 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import runtime
-from latentdc.arguments import require_a
+from latentdc import arguments, ranks, runtime, training
 from latentdc.data.dataset import Dataset, class_counts, different_counts, different_rows
 from latentdc.errors import InputError
 from latentdc.images import Plain
@@ -26,14 +25,11 @@ from latentdc.prune.select import (
     most_kept,
     total_budget,
 )
-from latentdc.ranks import say
 from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
-from latentdc.runtime import with_gradients
-from latentdc.training import OnStep
 
 
-@with_gradients
+@runtime.with_gradients
 def prune_dataset(
     train: Dataset,
     prune: Prune,
@@ -43,7 +39,7 @@ def prune_dataset(
     seed: int = 0,
     folder: Path | None = None,
     accelerator: Accelerator | None = None,
-    on_step: OnStep | None = None,
+    on_step: training.OnStep | None = None,
 ) -> Coreset:
     """The core set of a training split: a saved one that fits it, or a new one.
 
@@ -88,7 +84,7 @@ def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int
     Raises:
         InputError: scores of other images, no such column or features, or an impossible budget.
     """
-    require_a(ScoreTable, table, "table", "such as score_dataset(train, Prune())")
+    arguments.require_a(ScoreTable, table, "table", "such as score_dataset(train, Prune())")
     check_arguments(train, prune, seed)
     return _chosen(table.fitted(train), train, prune, seed)
 
@@ -179,7 +175,7 @@ def _check_budget(prune: Prune, train: Dataset) -> None:
             require_few(size, count)
     if prune.scope == "class" and prune.count is None:
         if saved := sum(round(prune.keep * size) < 1 for size in sizes if size):
-            say(
+            ranks.say(
                 "note",
                 f"prune.keep={prune.keep} would leave {saved} of {len(sizes)} classes empty; each "
                 "of them keeps its one best image.",

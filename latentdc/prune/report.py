@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from latentdc import io, pictures
 from latentdc.data.dataset import Dataset, class_counts
-from latentdc.io import write_text, writing
-from latentdc.pictures import save_grid
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.select import Choice, Order, best_first, class_rows, ranked, ranks, select
@@ -56,7 +55,7 @@ def write_report(folder: Path, table: ScoreTable, train: Dataset, coreset: Cores
             _grid(folder / f"{name}-{order}.png", train, best_first(hardness[name], order))
             lines += [f"{title} of each class, from left to right:", ""]
             lines += [f"![{title.lower()} by {name}]({name}-{order}.png)", ""]
-    write_text(folder / "report.md", "\n".join(lines))
+    io.write_text(folder / "report.md", "\n".join(lines))
     return folder / "report.md"
 
 
@@ -104,7 +103,7 @@ def _grid(path: Path, train: Dataset, choice: Choice) -> None:
     """What is chosen of each class's images."""
     classes = range(min(train.num_classes, CLASSES))
     shown = torch.cat([choice(train.members(label), SHOWN) for label in classes])
-    save_grid(path, train.images[shown], train.labels[shown], train.class_names)
+    pictures.save_grid(path, train.images[shown], train.labels[shown], train.class_names)
 
 
 def _histogram(path: Path, name: str, column: Tensor, kept: Tensor) -> None:
@@ -119,7 +118,7 @@ def _histogram(path: Path, name: str, column: Tensor, kept: Tensor) -> None:
         axes.hist(some.clamp(edges[0], edges[-1]).numpy(), edges, label=label)
     axes.set(xlabel=name, ylabel="images", yscale="log")
     axes.legend()
-    with writing(path) as part:
+    with io.writing(path) as part:
         figure.savefig(part, format="png", dpi=100)
 
 

@@ -13,14 +13,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import runtime
-from latentdc.arguments import folder_of, require_a, require_able, require_seed
+from latentdc import arguments, draws, io, ranks, runtime, tf32
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import plain_preprocessing
-from latentdc.draws import key_seed
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Plain, forward_batch
-from latentdc.io import as_read_back, file_hash, fingerprint
 from latentdc.prune.dynamics import GIVEN, Columns, Dynamics, Workspace
 from latentdc.prune.features import Features, own_features, read_features
 from latentdc.prune.foreign import read_scores
@@ -29,13 +26,10 @@ from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score_table import PREDICTED, ScoreTable
 from latentdc.prune.scorer_training import ScorerTraining, process_facts
 from latentdc.prune.scorers import Classifier, given_scorer, refuse_chance
-from latentdc.ranks import say
 from latentdc.recipe import Data, Prune, RuleSettings
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.own import is_own
 from latentdc.recipe.rules import RULES
-from latentdc.runtime import with_gradients
-from latentdc.tf32 import precision_of
 from latentdc.training import OnStep
 
 SCORES = "scores.parquet"  # in a run folder
@@ -65,16 +59,21 @@ class Scoring:
     ) -> None:
         check_arguments(train, prune, seed)
         if test is not None:
-            require_a(Dataset, test, "test", "such as one of open_splits(Data())")
+            arguments.require_a(Dataset, test, "test", "such as one of open_splits(Data())")
         if normalization is not None:
-            require_able("__call__ facts", normalization, "normalization", "a Normalization")
+            arguments.require_able(
+                "__call__ facts", normalization, "normalization", "a Normalization"
+            )
         if accelerator is not None:
-            require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
+            arguments.require_a(
+                Accelerator, accelerator, "accelerator", "make one, or leave it out"
+            )
         self.train, self.prune, self.scorer, self.seed = train, prune, prune.scorer, seed
         self.window = prune.window or (1, prune.scorer.epochs)  # epochs to look at, from 1
         self.test, self._normalization = train if test is None else test, normalization
         self.on_step = on_step
-        self.folder, self.accelerator = folder_of(folder, "folder"), accelerator or Accelerator()
+        self.folder = arguments.folder_of(folder, "folder")
+        self.accelerator = accelerator or Accelerator()
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -121,13 +120,13 @@ class Scoring:
             "settings": asdict(self.prune.rules),
             "normalization": self.normalization.facts(),
             "seed": self.seed,
-            "precision": precision_of(self.accelerator),
+            "precision": tf32.precision_of(self.accelerator),
             "features": None if features is None else _identity(Path(features)),
             "resolution": train.resolution,
-            "images": fingerprint(images),
+            "images": io.fingerprint(images),
             **process_facts(self.scorer, train, self.accelerator),
         }
-        return dict(as_read_back(facts))
+        return dict(io.as_read_back(facts))
 
 
 def base_of(name: str, settings: RuleSettings) -> str | None:
@@ -138,10 +137,10 @@ def base_of(name: str, settings: RuleSettings) -> str | None:
 
 def _identity(path: Path) -> str:
     """Name and content of a file, wherever it lies."""
-    return f"{path.name} {file_hash(path)[:16]}"
+    return f"{path.name} {io.file_hash(path)[:16]}"
 
 
-@with_gradients
+@runtime.with_gradients
 def score_dataset(
     train: Dataset,
     prune: Prune,
@@ -169,15 +168,15 @@ def score_dataset(
 
 def check_arguments(train: object, prune: object, seed: object) -> None:
     """Refuse what every function of pruning takes, where it is of another kind."""
-    require_a(Dataset, train, "train", "such as one of open_splits(Data())")
-    require_a(Prune, prune, "prune", "such as Prune(score='loss', keep=0.2)")
+    arguments.require_a(Dataset, train, "train", "such as one of open_splits(Data())")
+    arguments.require_a(Prune, prune, "prune", "such as Prune(score='loss', keep=0.2)")
     assert isinstance(prune, Prune)
     if prune.times_ipc is not None:
         raise InputError(
             "prune.times_ipc is a multiple of a recipe's ipc, which is not known here; give "
             "prune.count, the number of images of each class."
         )
-    require_seed(seed)
+    arguments.require_seed(seed)
 
 
 def scored(scoring: Scoring) -> ScoreTable:
@@ -188,7 +187,7 @@ def scored(scoring: Scoring) -> ScoreTable:
     features = own_features(train)
     if prune.features is not None:
         features = read_features(Path(prune.features), len(train))
-        say(
+        ranks.say(
             "note",
             f"{Path(prune.features).name} does not say which image each row is of, so the order of "
             f"{train.name} is taken on trust.",
@@ -326,7 +325,7 @@ def _trained(
         train,
         scoring.scorer,
         normalization=scoring.input_normalization,
-        seed=scoring.seed if run == WHOLE else key_seed(scoring.seed, "scorer", run),
+        seed=scoring.seed if run == WHOLE else draws.key_seed(scoring.seed, "scorer", run),
         accelerator=scoring.accelerator,
         rows=rows,
         on_step=scoring.on_step,
@@ -373,7 +372,7 @@ def _check_accuracy(scoring: Scoring, classifier: Classifier) -> None:
     """Print the scorer's accuracy, and refuse one that is at chance, with all that it left."""
     accelerator, test, scorer = scoring.accelerator, scoring.test, scoring.scorer
     right = accuracy(classifier, test, batch=scoring.batch, accelerator=accelerator)
-    say("note", f"scorer {scorer.network}: {right:.2%} right on {test.name}")
+    ranks.say("note", f"scorer {scorer.network}: {right:.2%} right on {test.name}")
     advice = (
         "train it for more prune.scorer.epochs or with another prune.scorer.lr"
         if scorer.weights is None

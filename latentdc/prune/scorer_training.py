@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import SGD
 
-from latentdc import runtime
+from latentdc import io, ranks, runtime, tf32
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.errors import InputError
 from latentdc.images import Plain, fetch, place, send
-from latentdc.io import fingerprint, load_tensors, save_tensors
 from latentdc.networks.build import new_network, outline
 from latentdc.prune.scorers import (
     Classifier,
@@ -27,9 +26,7 @@ from latentdc.prune.scorers import (
     real_accuracy,
     refuse_chance,
 )
-from latentdc.ranks import note, progress
 from latentdc.recipe import Scorer
-from latentdc.tf32 import precision_of
 from latentdc.training import (
     Batch,
     Divided,
@@ -99,7 +96,7 @@ class ScorerTraining:
             self._divided = Divided(self.classifier, accelerator)
             if accelerator.process_index > 0:
                 dropout = (*dropout, accelerator.process_index)
-            note(
+            ranks.note(
                 f"the scorer {scorer.network} is trained by all {accelerator.num_processes} "
                 f"processes, which divide each batch of {scorer.batch}; batch norm sees a share."
             )
@@ -120,7 +117,7 @@ class ScorerTraining:
                 lr=partial(self._lr, steps=epochs * len(batches)),
                 dropout=(*self._dropout, epoch),
             )
-            for (number, _), loss in progress(
+            for (number, _), loss in ranks.progress(
                 steps,
                 f"training the scorer, epoch {epoch + 1} of {epochs}",
                 total=len(batches),
@@ -237,19 +234,19 @@ def real_classifier(
             "scorer": asdict(scorer),
             "normalization": normalization.facts(),
             "seed": seed,
-            "precision": precision_of(accelerator),
+            "precision": tf32.precision_of(accelerator),
             **process_facts(scorer, train, accelerator),
         }
-        path = folder / f"{fingerprint(facts)}.safetensors"
+        path = folder / f"{io.fingerprint(facts)}.safetensors"
         if runtime.broadcast(accelerator, path.is_file()):
             state = runtime.main_first(accelerator, lambda: _kept_classifier(path))
             classifier.load_state_dict(state)
         else:
             epochs = training.run()
-            for _ in progress(epochs, "classifier", total=scorer.epochs, unit=" epochs"):
+            for _ in ranks.progress(epochs, "classifier", total=scorer.epochs, unit=" epochs"):
                 pass
             if accelerator.is_main_process:
-                save_tensors(path, classifier.state_dict())
+                io.save_tensors(path, classifier.state_dict())
     classifier.eval().requires_grad_(False)
     accuracy = real_accuracy(classifier, test.images, test.labels, accelerator.device)
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
@@ -281,7 +278,7 @@ def trained_as_long(
 
 def _kept_classifier(path: Path) -> State:
     try:
-        return load_tensors(path)
+        return io.load_tensors(path)
     except ValueError as error:
         raise InputError(
             f"{path} is damaged ({error}); remove it to train this classifier again."

@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import cli, config
+from latentdc import cli, config, io
 from latentdc.errors import InputError
-from latentdc.io import require_writable
 from latentdc.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     first = Path(options.runs[0]).expanduser()
     folder = first.parent if first.is_file() else first
     output = options.output or folder / "report.html"
-    require_writable(output.parent, "--output")
+    io.require_writable(output.parent, "--output")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder; name a file, such as report.html.")
     from latentdc.report.page import write

@@ -14,9 +14,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from latentdc import __version__, config
+from latentdc import __version__, config, io
 from latentdc.data.dataset import Dataset
-from latentdc.io import write_text
 from latentdc.plain_text import Number
 from latentdc.published import published
 from latentdc.recipe import BASELINES
@@ -77,7 +76,7 @@ def write(
         text = _html(title, runs, frame, Album(room), real, against, value)
         if len(text.encode()) <= LARGEST:
             break
-    write_text(path, text)
+    io.write_text(path, text)
     return path
 
 

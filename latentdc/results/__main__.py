@@ -3,10 +3,8 @@
 import argparse
 from pathlib import Path
 
-from latentdc import cli
+from latentdc import cli, io, plain_text
 from latentdc.errors import InputError
-from latentdc.io import write_text
-from latentdc.plain_text import on_terminal
 
 ENDINGS = {"text": "txt", "markdown": "md", "latex": "tex", "csv": "csv", "html": "html"}
 FIGURES = ("png", "pdf", "svg")
@@ -65,8 +63,8 @@ def run(options: argparse.Namespace) -> None:
             return  # the page has its own
     else:
         text = found.to(kind)
-        write_text(path, text + "\n")
-        print(f"{on_terminal(text)}\n\ntables: {path}")
+        io.write_text(path, text + "\n")
+        print(f"{plain_text.on_terminal(text)}\n\ntables: {path}")
     from latentdc.results.frontier import draw_frontier, save_figure
 
     try:

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from latentdc.figures import new_figure
-from latentdc.io import writing
-from latentdc.plain_text import in_picture
+from latentdc import figures, io, plain_text
 from latentdc.results.comparison import columns, groups_of, lines_of, size_of
 from latentdc.results.frame import by_seed
 from latentdc.results.result import deviation
@@ -54,20 +52,20 @@ def draw_frontier(frame: pd.DataFrame, value: str = "accuracy") -> "Figure | Non
     wide = max(len(named) for _, named in drawn)
     names = list(known["name"].unique())
     width = 2.9 * wide + 0.6
-    longest = max(len(in_picture(name)) for name in [*names, "frontier"])
+    longest = max(len(plain_text.in_picture(name)) for name in [*names, "frontier"])
     across = max(1, min(6, int(width / (LETTER * longest + 0.6))))  # names beside each other
     height = 3.1 * len(drawn) + 0.2 * -(-(len(names) + 1) // across)
-    figure = new_figure(width, height + 0.2)
+    figure = figures.new_figure(width, height + 0.2)
     axes = figure.subplots(len(drawn), wide, squeeze=False)
     for (group, named), row in zip(drawn, axes, strict=True):
         for panel in row[len(named) :]:
             panel.set_axis_off()
         for (name, students), panel in zip(named, row, strict=False):
             _panel(panel, group, students, names, value)
-            panel.set(title=in_picture(name), xlabel="images and stored soft labels")
+            panel.set(title=plain_text.in_picture(name), xlabel="images and stored soft labels")
             _scale(panel, group["bytes"].dropna())
         first = group.iloc[0]
-        protocol = in_picture(f"{first['protocol']} ({first['protocol_hash']})")
+        protocol = plain_text.in_picture(f"{first['protocol']} ({first['protocol_hash']})")
         what = "top-5 test accuracy" if value == "top5" else "test accuracy"
         row[0].set_ylabel(f"{protocol}\n{what} in %")
     found = {
@@ -89,7 +87,7 @@ def save_figure(paths: Sequence[Path], figure: "Figure") -> None:
     for path in paths:
         kind = path.suffix.removeprefix(".")
         dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # same data, same file
-        with writing(path) as part, rc_context({"svg.hashsalt": "latentdc"}):
+        with io.writing(path) as part, rc_context({"svg.hashsalt": "latentdc"}):
             figure.savefig(part, format=kind, dpi=130, metadata=dated.get(kind))
 
 
@@ -112,7 +110,7 @@ def _panel(
             fmt=MARKS[place % len(MARKS)],
             color=f"C{place % 10}",
             capsize=2,
-            label=in_picture(names[place]),
+            label=plain_text.in_picture(names[place]),
         )
     best = [points[index] for index in frontier(points)]
     if best:

@@ -7,11 +7,9 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 
-from latentdc import cli, config
+from latentdc import cli, config, ranks, run_folder
 from latentdc.distill import check
-from latentdc.ranks import say
 from latentdc.recipe import Recipe
-from latentdc.run_folder import check_folder
 from latentdc.sweep.spec import (
     Sweep,
     cell_folder,
@@ -83,8 +81,8 @@ def run(options: argparse.Namespace) -> None:
         )
         return
     for point in set(runs.values()):
-        check_folder(cells[point], cell_folder(folder, point))
-    say("sweep", f"{stem}, {len(wanted)} cells, in {folder}")
+        run_folder.check_folder(cells[point], cell_folder(folder, point))
+    ranks.say("sweep", f"{stem}, {len(wanted)} cells, in {folder}")
     given = [sweep.recipe, *sweep.overrides, *options.overrides]
     words = {point: [*given, *sweep.changes(point)] for point in cells}
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentdc.io import writing
-from latentdc.plain_text import in_picture
+from latentdc import io, plain_text
 from latentdc.results.result import Result
 from latentdc.sweep.run import ByPoint, of_cell
 from latentdc.sweep.spec import Axis, Point
@@ -30,7 +29,7 @@ def draw(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint, pa
         return False
     if figure is None:
         return False
-    with writing(path) as part:
+    with io.writing(path) as part:
         figure.savefig(part, format="png", dpi=min(DPI, PIXELS / max(figure.get_size_inches())))
     return True
 
@@ -113,7 +112,7 @@ def picture(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint)
 
 
 def _short(name: str) -> str:
-    return in_picture(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
+    return plain_text.in_picture(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
 
 
 def _line(results: ByPoint, points: Sequence[Point], student: str) -> dict[int, Result]:

@@ -8,8 +8,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from latentdc.io import write_text
-from latentdc.plain_text import markdown_table
+from latentdc import io, plain_text
 from latentdc.recipe import BASELINES
 from latentdc.results.comparison import to_markdown as compared
 from latentdc.results.frame import over_seeds, percent
@@ -34,7 +33,7 @@ def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
         text = table(axes, short, shown)
     every = {id(result): result for found in results.values() for result in found}
     save(folder / RESULTS, every.values())
-    write_text(folder / "table.md", text + "\n")
+    io.write_text(folder / "table.md", text + "\n")
     draw(axes, short, shown, folder / "table.png")
     return text
 
@@ -174,7 +173,7 @@ def _stages(sweep: Sweep, known: Mapping[Point, Mapping[str, float]]) -> str:
         told = [[one[stage] for one in cells if stage in one] for stage in stages]
         rows.append([*point, *(f"{fmean(some):.1f}" if some else "-" for some in told)])
     text = "Seconds of making a set, without networks that cells share (scorers, experts):"
-    return f"\n\n{text}\n\n{markdown_table(rows, left=len(rows[0]) - len(stages))}"
+    return f"\n\n{text}\n\n{plain_text.markdown_table(rows, left=len(rows[0]) - len(stages))}"
 
 
 # ---- One grid for all axes ----
@@ -217,7 +216,7 @@ def _grid(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint, s
                 timed = "" if result.seconds is None else f" ({result.seconds:.0f} s)"
                 cells.append(percent(result.accuracies) + timed)
         rows.append([*start, *cells])
-    return markdown_table(rows, left=len(leading))
+    return plain_text.markdown_table(rows, left=len(leading))
 
 
 def _baselines(results: Sequence[Result], student: str) -> list[str]:

@@ -12,27 +12,22 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from latentdc import runtime
+from latentdc import io, ranks, run_folder, runtime, tf32, training
 from latentdc.data.dataset import different_counts
 from latentdc.data.open import open_splits, plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.experts.files import open_experts
-from latentdc.io import InUse, fingerprint, locked, read_json, write_json
 from latentdc.methods.checks import check_moves
 from latentdc.priors.files import WeightsMissing
 from latentdc.priors.load import load_prior
 from latentdc.prune.score import score_dataset
 from latentdc.prune.select import most_kept
-from latentdc.ranks import say, warn
 from latentdc.recipe import Data, Recipe
 from latentdc.results.result import RESULTS, Result, Results, load
 from latentdc.run import run
-from latentdc.run_folder import METRICS, SET, check_folder
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
 from latentdc.synthetic.folder import PROVENANCE
-from latentdc.tf32 import flags_put_back
-from latentdc.training import OnStep
 
 ByPoint = Mapping[Point, Sequence[Result]]
 FIXED = ("random", "full")  # rows that do not depend on the cell
@@ -42,14 +37,14 @@ _ELSEWHERE = ("output", "push", "threads", "processes", "trackers")  # say nothi
 _CHOICE = ("score", "order", "keep", "count", "times_ipc", "scope", "columns")
 
 
-@flags_put_back()
+@tf32.flags_put_back()
 def carry_out(
     wanted: Sequence[Point],
     cells: Cells,
     name: str,
     folder: Path,
     words: Mapping[Point, Sequence[str]],
-    on_step: OnStep | None = None,
+    on_step: training.OnStep | None = None,
 ) -> None:
     """Carry out, or continue, the wanted cells; finished ones are not run again.
 
@@ -83,8 +78,8 @@ def carry_out(
             with _held(target, wait, accelerator) as held:
                 if not held or _done(recipe, target, accelerator):
                     continue
-                say("cell", f"{'/'.join(point)} ({number} of {len(points)})")
-                check_folder(recipe, target)
+                ranks.say("cell", f"{'/'.join(point)} ({number} of {len(points)})")
+                run_folder.check_folder(recipe, target)
                 scores = share_scores(recipe, cells.values(), folder, accelerator)
                 title = "_".join((name, *cell_folder(Path(), point).parts))
                 tell = None if on_step is None else partial(_tell, on_step, "/".join(point))
@@ -98,11 +93,11 @@ def carry_out(
                     command=["latentdc", "distill", *words.get(point, ())],
                 )
                 if accelerator.is_main_process:
-                    write_json(target / MARK, {"recipe": identity(recipe)})
+                    io.write_json(target / MARK, {"recipe": identity(recipe)})
                 accelerator.wait_for_everyone()
 
 
-def _tell(on_step: OnStep, cell: str, told: Mapping[str, Any]) -> None:
+def _tell(on_step: training.OnStep, cell: str, told: Mapping[str, Any]) -> None:
     on_step({"cell": cell, **told})
 
 
@@ -117,8 +112,8 @@ def _held(target: Path, wait: bool, accelerator: Accelerator) -> Iterator[bool]:
     with ExitStack() as stack:
         if accelerator.is_main_process:
             try:
-                stack.enter_context(locked(target, wait=wait))
-            except InUse:
+                stack.enter_context(io.locked(target, wait=wait))
+            except io.InUse:
                 held = False
         yield bool(runtime.broadcast(accelerator, held))
 
@@ -130,13 +125,13 @@ def identity(recipe: Recipe) -> str:
     """16 hex digits of all that decides a cell's numbers."""
     content = {key: value for key, value in asdict(recipe).items() if key not in _ELSEWHERE}
     protocol = load_protocol(recipe.evaluate.protocol).hash  # of a file, its contents
-    return fingerprint({**content, "protocol": protocol})
+    return io.fingerprint({**content, "protocol": protocol})
 
 
 def is_finished(recipe: Recipe, folder: Path) -> bool:
     """Whether the folder holds the results of this very recipe."""
     try:
-        marked = read_json(folder / MARK)["recipe"]
+        marked = io.read_json(folder / MARK)["recipe"]
     except FileNotFoundError:
         return False
     except (ValueError, KeyError, TypeError) as error:
@@ -174,11 +169,11 @@ def cell_stages(folder: Path) -> dict[str, float]:
     classifiers, experts) are no part of it. Empty where nothing was made, or where a file is
     damaged, which is said.
     """
-    path, told = folder / METRICS, folder / SET / PROVENANCE
+    path, told = folder / run_folder.METRICS, folder / run_folder.SET / PROVENANCE
     if not path.is_file() or not told.is_file():
         return {}
     try:
-        facts = read_json(told)
+        facts = io.read_json(told)
         sampled: dict[str, float] = facts.get("seconds", {})
         found = dict(sampled)
         for step in map(json.loads, path.read_text().splitlines()):
@@ -188,7 +183,7 @@ def cell_stages(folder: Path) -> dict[str, float]:
             if "loss" in step or not sampled:
                 found[stage] = found.get(stage, 0.0) + step["seconds"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        warn(f"{path} is damaged ({error}); the table leaves out the time of this run.")
+        ranks.warn(f"{path} is damaged ({error}); the table leaves out the time of this run.")
         return {}
     return found
 
@@ -282,7 +277,7 @@ def share_scores(
     alike = [one.prune for one in others if _scores_folder(one, folder) == home]
     columns = dict.fromkeys(name for prune in alike for name in (prune.score, *prune.columns))
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
-    with locked(home.with_suffix(".scoring"), wait=True):
+    with io.locked(home.with_suffix(".scoring"), wait=True):
         score_dataset(
             train,
             replace(recipe.prune, columns=list(columns)),
@@ -303,4 +298,4 @@ def _scores_folder(recipe: Recipe, folder: Path) -> Path | None:
         return None
     scored = {key: value for key, value in asdict(prune).items() if key not in _CHOICE}
     facts = {"data": recipe.data, "scored": scored, "seed": recipe.seed}
-    return folder / "scores" / fingerprint({**facts, "precision": recipe.precision}, digits=8)
+    return folder / "scores" / io.fingerprint({**facts, "precision": recipe.precision}, digits=8)

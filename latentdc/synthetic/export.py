@@ -22,19 +22,17 @@ mtt: a folder with the images_best.pt, labels_best.pt and lr_best.pt of MTT, TES
 """
 
 import argparse
-import io
 import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentdc import cli, config
+from latentdc import cli, config, io, ranks
 from latentdc.errors import InputError
-from latentdc.io import is_free, locked, write_bytes, writing
-from latentdc.ranks import say
 from latentdc.recipe import Data
 from latentdc.recipe.fields import build
 from latentdc.synthetic import folder as layout
@@ -49,7 +47,7 @@ def export_imagefolder(synthetic: "SyntheticSet", out: Path) -> None:
     _require_levels(synthetic, "imagefolder")
     _require_free(out)
     folders = layout.folder_names(synthetic.class_names)
-    with writing(out) as part:
+    with io.writing(out) as part:
         part.mkdir()
         for _, label, index, png in _pngs(synthetic):
             path = part / folders[label] / f"{folders[label]}_{index:05d}.png"
@@ -66,13 +64,13 @@ def export_webdataset(synthetic: "SyntheticSet", out: Path) -> None:
     _require_new(out)
     names = [name.replace(".", "_") for name in synthetic.class_names]  # a dot ends a sample's name
     stems = layout.folder_names(names)
-    with writing(out) as part, tarfile.open(part, "x", format=tarfile.PAX_FORMAT) as tar:
+    with io.writing(out) as part, tarfile.open(part, "x", format=tarfile.PAX_FORMAT) as tar:
         for name, label, index, png in _pngs(synthetic):
             said = json.dumps({"label": label, "class_name": name}, ensure_ascii=False).encode()
             for suffix, data in {"png": png, "cls": str(label).encode(), "json": said}.items():
                 member = tarfile.TarInfo(f"{stems[label]}_{index:05d}.{suffix}")
                 member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
+                tar.addfile(member, BytesIO(data))
 
 
 def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
@@ -105,10 +103,10 @@ def export_npz(synthetic: "SyntheticSet", out: Path) -> None:
         if not synthetic.images.is_floating_point():
             images = synthetic.levels()[_by_class(synthetic)]
         content["images"] = images.movedim(1, 3).contiguous()
-    buffer = io.BytesIO()
+    buffer = BytesIO()
     arrays: dict[str, Any] = {name: np.asarray(part) for name, part in content.items()}
     np.savez(buffer, **arrays)
-    write_bytes(out, buffer.getvalue())
+    io.write_bytes(out, buffer.getvalue())
 
 
 def export_dc(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> None:
@@ -141,7 +139,7 @@ def export_mtt(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> N
     if synthetic.learned_lr is not None:
         files["lr_best.pt"] = torch.tensor(float(synthetic.learned_lr))
     _tell_left(synthetic, "weights")
-    with writing(out) as part:
+    with io.writing(out) as part:
         part.mkdir()
         for name, content in files.items():
             _save(content, part / name)
@@ -164,7 +162,7 @@ def rounded(synthetic: "SyntheticSet") -> "SyntheticSet":
     levels = replace(synthetic, images=synthetic.levels())
     moved = (levels.floats() - synthetic.floats()).abs()
     clamped = float((synthetic.floats().abs() > 1).double().mean())
-    say(
+    ranks.say(
         "note",
         f"rounded to 8 bits: {100 * clamped:.3g} % of the values lie outside of [-1, 1] and are "
         f"clamped, and no value moves by more than {float(moved.max()):.3g}; scores of the set are "
@@ -232,16 +230,16 @@ def _preprocessing(synthetic: "SyntheticSet", folder: Path, kind: str) -> "Prepr
 def _save(content: object, out: Path) -> None:
     import torch
 
-    buffer = io.BytesIO()  # torch.save to a file does not raise OSError when the disk is full
+    buffer = BytesIO()  # torch.save to a file does not raise OSError when the disk is full
     torch.save(content, buffer)
-    write_bytes(out, buffer.getvalue())
+    io.write_bytes(out, buffer.getvalue())
 
 
 def _tell_left(synthetic: "SyntheticSet", *parts: str) -> None:
     """Say which parts of a set the layout has no place for."""
     left = [part for part in parts if getattr(synthetic, part) is not None]
     if left:
-        say("note", f"{' and '.join(left)} stay behind: only pt and npz hold them all.")
+        ranks.say("note", f"{' and '.join(left)} stay behind: only pt and npz hold them all.")
 
 
 def _require_levels(synthetic: "SyntheticSet", kind: str) -> None:
@@ -254,7 +252,7 @@ def _require_levels(synthetic: "SyntheticSet", kind: str) -> None:
 
 
 def _require_free(out: Path) -> None:
-    if not is_free(out):
+    if not io.is_free(out):
         raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
 
 
@@ -280,7 +278,7 @@ def run(options: argparse.Namespace) -> None:
     from latentdc.synthetic import SyntheticSet
 
     kind, out = options.format, options.out
-    with locked(out):
+    with io.locked(out):
         folder = layout.find(options.run)
         synthetic = SyntheticSet.from_pretrained(folder)
         if options.round:

@@ -4,12 +4,12 @@ Images and labels are parquet files of lossless PNGs and class labels, as on the
 vectors are lists of float32 in place of the PNGs.
 """
 
-import io
 import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,17 +21,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from latentdc import io
 from latentdc.errors import InputError
 from latentdc.images import Images, load_whitening
-from latentdc.io import (
-    as_read_back,
-    load_tensors,
-    read_json,
-    require_file,
-    save_tensors,
-    write_json,
-    write_text,
-)
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import Texts
 
@@ -53,7 +45,7 @@ def in_threads(function: Callable[[A], B], items: Sequence[A] | Tensor) -> list[
 
 def encode(image: Tensor, codec: Literal["PNG", "JPEG"] = "PNG", quality: int = 95) -> bytes:
     """(3, H, W) uint8 -> the bytes of its lossless PNG, or of a JPEG of some quality."""
-    buffer = io.BytesIO()
+    buffer = BytesIO()
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     picture.save(buffer, codec, quality=quality)
     return buffer.getvalue()
@@ -122,11 +114,11 @@ def read_set(folder: Path) -> tuple[dict[str, Any], int]:
     images, labels, class_names, size = _read_rows(folder)
     fields = {"images": images, "labels": labels, "class_names": class_names}
     with layout.reading(folder / layout.PROVENANCE):
-        provenance = fields["provenance"] = read_json(folder / layout.PROVENANCE)
+        provenance = fields["provenance"] = io.read_json(folder / layout.PROVENANCE)
         if not isinstance(provenance, dict):
             raise ValueError(f"it holds a {type(provenance).__name__}, not facts by their names")
     with layout.reading(folder / layout.LATENTS):  # float images take the place of the PNGs
-        tensors = load_tensors(folder / layout.LATENTS, foreign=True)
+        tensors = io.load_tensors(folder / layout.LATENTS, foreign=True)
         fields |= _checked(tensors, images)
     if (folder / layout.WHITENING).is_file():
         with layout.reading(folder / layout.WHITENING):
@@ -139,7 +131,7 @@ def _read_rows(folder: Path) -> tuple[Tensor, Tensor, tuple[str, ...], int]:
     paths = layout.shards(folder)
     for path in paths:
         with layout.reading(path):
-            require_file(path)
+            io.require_file(path)
     with layout.reading(paths[0]):
         of = int(paths[0].stem.rpartition("-")[2])
         if len(paths) != of:
@@ -205,7 +197,7 @@ def _parts(path: Path) -> Iterator[tuple[Tensor, list[int], int]]:
 
 
 def _decode(data: bytes) -> Tensor:
-    picture = Image.open(io.BytesIO(data), formats=["PNG"])
+    picture = Image.open(BytesIO(data), formats=["PNG"])
     if picture.mode != "RGB" or max(picture.size) > LARGEST:
         raise ValueError(
             f"a picture is {picture.width} x {picture.height} px of mode {picture.mode}; a set's "
@@ -224,9 +216,9 @@ def write_texts(folder: Path, texts: Texts) -> None:
     """Write what stands beside the samples, by file."""
     for name, content in texts.items():
         if isinstance(content, str):
-            write_text(folder / name, content)
+            io.write_text(folder / name, content)
         else:
-            write_json(folder / name, content)
+            io.write_json(folder / name, content)
 
 
 def link_folder(folder: Path, part: Path) -> None:
@@ -255,8 +247,8 @@ def require_saved(folder: Path, texts: Texts, count: int) -> None:
     if layout.is_set(folder):
         with layout.reading(folder):
             rows = sum(pq.read_metadata(path).num_rows for path in layout.shards(folder))
-            found = (rows, read_json(folder / layout.PROVENANCE))
-    if found != (count, as_read_back(texts[layout.PROVENANCE])):
+            found = (rows, io.read_json(folder / layout.PROVENANCE))
+    if found != (count, io.as_read_back(texts[layout.PROVENANCE])):
         raise InputError(
             f"{folder} does not hold this set, to which results would be added; write it there "
             "with save_pretrained."
@@ -265,7 +257,7 @@ def require_saved(folder: Path, texts: Texts, count: int) -> None:
 
 def write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
     """Write what rows do not hold, of which `TENSORS` are the names."""
-    save_tensors(folder / layout.LATENTS, tensors)
+    io.save_tensors(folder / layout.LATENTS, tensors)
 
 
 def _checked(tensors: dict[str, Any], images: Tensor) -> dict[str, Any]:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from latentdc import pictures
-from latentdc.arguments import class_names_of, path_of, require_a, require_json
+from latentdc import arguments, io, pictures
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import (
@@ -28,7 +27,6 @@ from latentdc.images import (
     save_whitening,
     to_uint8,
 )
-from latentdc.io import fingerprint, is_free, writing
 from latentdc.recipe import Hub
 from latentdc.synthetic import files
 from latentdc.synthetic import folder as layout
@@ -85,9 +83,9 @@ class SyntheticSet:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = class_names_of(self.class_names, "a synthetic set")
+        names = arguments.class_names_of(self.class_names, "a synthetic set")
         object.__setattr__(self, "class_names", names)
-        require_json(self.provenance, "provenance")
+        arguments.require_json(self.provenance, "provenance")
         require_images(self.images)
         count, shape = len(self.images), tuple(self.images.shape)
         labels = require_tensor(self.labels, "labels")
@@ -136,7 +134,9 @@ class SyntheticSet:
             f"grid is the number of pictures along a side of an image, got {grid!r}",
         )
         if self.whitening is not None:
-            require_a(Whitening, self.whitening, "whitening", "such as fit_whitening makes")
+            arguments.require_a(
+                Whitening, self.whitening, "whitening", "such as fit_whitening makes"
+            )
             values, fitted = torch.Size(shape[1:]).numel(), len(self.whitening.mean)
             require(
                 fitted == values,
@@ -293,7 +293,7 @@ class SyntheticSet:
         Raises:
             InputError: there is no such set, the Hub cannot be reached, or a file is damaged.
         """
-        folder = layout.find(str(path_of(name, "name")), revision)
+        folder = layout.find(str(arguments.path_of(name, "name")), revision)
         fields, size = files.read_set(folder)
         try:
             one = cls(**fields)
@@ -321,16 +321,16 @@ class SyntheticSet:
             InputError: `folder` holds something other than a synthetic set, or `results` do not fit
                 together.
         """
-        folder = path_of(folder, "folder")
+        folder = arguments.path_of(folder, "folder")
         texts = self._texts(recipe, results)
-        if not is_free(folder) and not layout.is_set(folder):
+        if not io.is_free(folder) and not layout.is_set(folder):
             raise InputError(
                 f"{folder} holds something other than a synthetic set and is left as it is; "
                 "choose a new or empty folder."
             )
         vectors, labels = self.kind == "vectors", self.labels.cpu()
         samples = self.floats().cpu() if vectors else self.levels()
-        with writing(folder) as part:
+        with io.writing(folder) as part:
             part.mkdir()
             files.write_texts(part, texts)
             size = files.write_rows(part, samples, labels, self.class_names)
@@ -356,17 +356,17 @@ class SyntheticSet:
         Raises:
             InputError: `folder` holds another set or none, or `results` do not fit together.
         """
-        folder = path_of(folder, "folder")
+        folder = arguments.path_of(folder, "folder")
         texts = self._texts(recipe, results)
         files.require_saved(folder, texts, len(self))
-        with writing(folder) as part:
+        with io.writing(folder) as part:
             files.link_folder(folder, part)
             files.write_texts(part, texts)
 
     def _texts(self, recipe: str | None, results: Mapping[str, object] | None) -> Texts:
         require(recipe is None or isinstance(recipe, str), "its recipe is text, as YAML")
         if results is not None:
-            require_json(results, "results")
+            arguments.require_json(results, "results")
         return folder_texts(
             self.images,
             self.labels,
@@ -410,14 +410,14 @@ def set_hash(one: SyntheticSet | Dataset) -> str:
     known = images.facts() if isinstance(images, MappedImages) else None
     facts: dict[str, object] = {
         "images": known
-        or [fingerprint(images[start : start + CHUNK], digits=64) for start in starts],
+        or [io.fingerprint(images[start : start + CHUNK], digits=64) for start in starts],
         "labels": one.labels,
         "class_names": one.class_names,
     }
     if isinstance(one, SyntheticSet):
         extras = {"soft_labels": one.soft_labels, "weights": one.weights}
         facts |= {name: part for name, part in extras.items() if part is not None}
-    return fingerprint(facts)
+    return io.fingerprint(facts)
 
 
 def first_of_each(labels: Tensor, ipc: int) -> list[int]:

@@ -2,9 +2,7 @@
 
 from argparse import Namespace
 
-from latentdc import cli
-from latentdc.io import locked
-from latentdc.ranks import say
+from latentdc import cli, io, ranks
 from latentdc.recipe.prior_training import PriorRecipe
 
 # What says nothing about the weights.
@@ -40,8 +38,8 @@ def run(options: Namespace) -> None:
     words = ["python -m latentdc.priors.train", options.recipe]
     words += [word for word in options.overrides if not word.startswith(LOCAL)]
     folder = cli.run_folder(recipe.output, f"priors/{name}")
-    with locked(folder):
-        say("train-prior", f"{name}, in {folder}")
+    with io.locked(folder):
+        ranks.say("train-prior", f"{name}, in {folder}")
         from latentdc.priors.training import train_prior
 
         train_prior(recipe, name, folder, " ".join(words))
