@@ -7,9 +7,7 @@ import torch
 
 from latentdc.cost.stages import TRAINED, Sizes, Stage, classifier, student
 from latentdc.estimates import in_work
-from latentdc.evaluate.label_store import encode
-from latentdc.evaluate.loading import recipe_protocol
-from latentdc.evaluate.soft_labels import stored_epochs
+from latentdc.evaluate import label_store, loading, soft_labels
 from latentdc.prune.scorers import CHECKED
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.labels import Labels
@@ -34,7 +32,7 @@ def evaluating(
         return [], {"rows": "none are evaluated"}
     of_row = {"kept": size.kept, "full": size.train}
     counts: dict[str, int] = {row: of_row.get(row, images) for row in rows}
-    protocol = recipe_protocol(recipe.evaluate)
+    protocol = loading.recipe_protocol(recipe.evaluate)
     seeds: dict[tuple[str, str], int] = {
         (row, name): protocol.seeds for row in rows for name in protocol.students
     }
@@ -140,7 +138,7 @@ def _labelling(
         asked = protocol.views.change or labels.source == "fixed"
         return stages, forward * asked
     views = sum(
-        (protocol.seeds if row in DRAWN else 1) * stored_epochs(protocol, count) * count
+        (protocol.seeds if row in DRAWN else 1) * soft_labels.stored_epochs(protocol, count) * count
         for row, count in counts.items()
     )
     disk = {"soft labels": views * _label_bytes(labels, size.classes)}
@@ -149,5 +147,5 @@ def _labelling(
 
 def _label_bytes(labels: Labels, classes: int) -> int:
     """Bytes of one stored label."""
-    coded = encode(torch.zeros(1, classes), labels.precision, labels.top)
+    coded = label_store.encode(torch.zeros(1, classes), labels.precision, labels.top)
     return sum(tensor.nbytes for tensor in coded.values())

@@ -11,15 +11,9 @@ from accelerate import Accelerator
 from latentdc import arguments, io, ranks, runtime
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
+from latentdc.evaluate import soft_labels
 from latentdc.evaluate.sets import counts_hash, protocol_for, require_comparable, require_trainable
 from latentdc.evaluate.setting import Accuracy, Setting, accuracy
-from latentdc.evaluate.soft_labels import (
-    Labelling,
-    fitting_store,
-    open_labelling,
-    own_label_facts,
-    own_labels,
-)
 from latentdc.evaluate.training import SoftLabels, train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, kept
 from latentdc.images import Preprocessing, kind_of
@@ -190,8 +184,8 @@ def score_sets(
     protocol.check_students(test.images.shape[-1], kind_of(test.images))
     hashes = {name: _hashes(each, protocol, test, name) for name, each in sets.items()}
     if labels is not None and protocol.labels.source == "stored":
-        fitting_store(labels, protocol, _by_hash(sets, hashes))
-    labelling = open_labelling(protocol, setting)
+        soft_labels.fitting_store(labels, protocol, _by_hash(sets, hashes))
+    labelling = soft_labels.open_labelling(protocol, setting)
     protocol = protocol if labelling is None else labelling.protocol
     accuracies = _accuracies(sets, hashes, protocol, setting, labelling, labels)
     unseen = _unseen(sets, protocol.students)
@@ -212,7 +206,11 @@ def score_sets(
     results = Results()
     for name, candidate in sets.items():
         one = drawn(candidate, 0)
-        facts = own_label_facts(one) if labelling is None else labelling.facts(hashes[name], one)
+        facts = (
+            soft_labels.own_label_facts(one)
+            if labelling is None
+            else labelling.facts(hashes[name], one)
+        )
         for student in protocol.students:
             top1, top5 = zip(*accuracies[name, student], strict=True)
             results.append(
@@ -249,7 +247,7 @@ def _accuracies(
     hashes: Mapping[str, Sequence[str]],
     protocol: EvalProtocol,
     setting: Setting,
-    labelling: Labelling | None,
+    labelling: soft_labels.Labelling | None,
     labels: Path | None,
 ) -> dict[tuple[str, str], list[Accuracy]]:
     """By set and student, of each seed; what is not finished is done, the longest first.
@@ -297,11 +295,13 @@ def _train(
     one: SyntheticSet,
     protocol: EvalProtocol,
     setting: Setting,
-    labelling: Labelling | None,
+    labelling: soft_labels.Labelling | None,
 ) -> Accuracy:
     """Accuracy of the student after its last step."""
     if labelling is None:
-        soft: SoftLabels | None = own_labels(one, protocol.labels, setting.accelerator.device)
+        soft: SoftLabels | None = soft_labels.own_labels(
+            one, protocol.labels, setting.accelerator.device
+        )
     else:
         soft = labelling.soft_labels(one, training.images)
     network = train_student(

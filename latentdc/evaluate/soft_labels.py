@@ -13,14 +13,7 @@ from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import Draws, draw_views, view
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
-from latentdc.evaluate.label_store import (
-    STORE_SEED,
-    Coded,
-    LabelStore,
-    decode,
-    encode,
-    replayed_epoch,
-)
+from latentdc.evaluate import label_store
 from latentdc.evaluate.sets import protocol_for
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import Ensemble, open_teachers
@@ -90,22 +83,22 @@ class Stored:
         device: where the logits are wanted.
     """
 
-    store: LabelStore
+    store: label_store.LabelStore
     stored: int
     epochs: int
     classes: int
     device: torch.device
-    _coded: Coded = field(default_factory=dict, init=False)
+    _coded: label_store.Coded = field(default_factory=dict, init=False)
 
     def replay(self, seed: int, epoch: int) -> tuple[int, int]:
         """The views that were labelled; opens the labels of their epoch."""
-        stored = replayed_epoch(epoch, self.stored, self.epochs, seed)
+        stored = label_store.replayed_epoch(epoch, self.stored, self.epochs, seed)
         self._coded = self.store.read(stored)
-        return STORE_SEED, stored
+        return label_store.STORE_SEED, stored
 
     def logits(self, rows: Tensor, draws: Draws, views: Tensor) -> Tensor:
         """See `SoftLabels.logits`."""
-        return send(decode(self._coded, rows, self.classes), self.device)
+        return send(label_store.decode(self._coded, rows, self.classes), self.device)
 
 
 def mix_logits(
@@ -139,7 +132,7 @@ def fitting_store(
     sets: Mapping[str, SyntheticSet],
     teachers: str | None = None,
     folder: Path = Path(),
-) -> LabelStore:
+) -> label_store.LabelStore:
     """The store, in `folder`, of the set whose labels lie in the folder `given`.
 
     Args:
@@ -153,7 +146,7 @@ def fitting_store(
         InputError: the labels fit none of the sets, in the words of the first; or there are none.
     """
     stores = [
-        LabelStore.under(folder, _store_facts(protocol, digest, labelled, teachers))
+        label_store.LabelStore.under(folder, _store_facts(protocol, digest, labelled, teachers))
         for digest, labelled in sets.items()
     ]
     differences = [store.difference(given) for store in stores]
@@ -170,7 +163,7 @@ def _store_facts(
     facts: dict[str, object] = {
         "set": digest,
         "views": changed(protocol_for(protocol, labelled).views),
-        "seed": STORE_SEED,
+        "seed": label_store.STORE_SEED,
         "epochs": stored_epochs(protocol, len(labelled.labels)),
         "precision": labels.precision,
         "top": labels.top,
@@ -215,10 +208,10 @@ class Labelling:
         assert self.setting.folder is not None, "open_labelling() refuses it"
         return self.setting.folder.parent / "labels"
 
-    def store(self, digest: str, labelled: SyntheticSet) -> LabelStore:
+    def store(self, digest: str, labelled: SyntheticSet) -> label_store.LabelStore:
         """Where the stored labels of a set with this hash lie, or will lie."""
         facts = _store_facts(self.protocol, digest, labelled, self.hash)
-        return LabelStore.under(self.folder, facts)
+        return label_store.LabelStore.under(self.folder, facts)
 
     def prepare(
         self, sets: Mapping[str, SyntheticSet], wanted: Collection[str], given: Path | None = None
@@ -258,7 +251,7 @@ class Labelling:
         missing = [one for one in needed if not one[2]][share]
         for digest, epoch, _ in progress(missing, "labelling", unit=" epochs", leave=False):
             logits = self._logits(sets[digest], epoch)
-            stores[digest].write(epoch, encode(logits, labels.precision, labels.top))
+            stores[digest].write(epoch, label_store.encode(logits, labels.precision, labels.top))
         accelerator.wait_for_everyone()
 
     def soft_labels(self, labelled: SyntheticSet, digest: str) -> SoftLabels:
@@ -315,7 +308,9 @@ class Labelling:
         device = self.setting.accelerator.device
         if epoch is not None:
             views, size = protocol_for(self.protocol, labelled).views, images.shape[-1]
-            draws = draw_views(views, count=len(images), size=size, seed=STORE_SEED, epoch=epoch)
+            draws = draw_views(
+                views, count=len(images), size=size, seed=label_store.STORE_SEED, epoch=epoch
+            )
         placed = place(images, device)
         wanted = torch.arange(len(images)) if rows is None else rows
         parts = wanted.split(BATCH)

@@ -17,13 +17,7 @@ from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.training import train_student
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
 from latentdc.networks import build_network
-from latentdc.prune.scorers import (
-    Classifier,
-    given_scorer,
-    least_accuracy,
-    preparation,
-    real_accuracy,
-)
+from latentdc.prune import scorers
 from latentdc.recipe.labels import Teacher, Views
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.protocol import EvalProtocol
@@ -39,7 +33,7 @@ class Ensemble(nn.Module):
     """
 
     def __init__(
-        self, teachers: list[Classifier], inputs: Sequence[Mapping[str, object]] = ()
+        self, teachers: list[scorers.Classifier], inputs: Sequence[Mapping[str, object]] = ()
     ) -> None:
         super().__init__()
         self._inputs = list(inputs)
@@ -130,8 +124,8 @@ def known_accuracy(network: nn.Module, setting: Setting, name: str) -> float:
         InputError: it is at chance; says the accuracy, and what is likely wrong.
     """
     test = setting.test
-    accuracy = real_accuracy(network, test.images, test.labels, setting.accelerator.device)
-    chance, least = least_accuracy(test.labels.bincount().tolist())
+    accuracy = scorers.real_accuracy(network, test.images, test.labels, setting.accelerator.device)
+    chance, least = scorers.least_accuracy(test.labels.bincount().tolist())
     if accuracy < least:
         raise InputError(
             f"the teacher {name} names {accuracy:.2%} of the real test images rightly; chance is "
@@ -149,7 +143,7 @@ def open_teacher(
     *,
     number: int = 0,
     key: str = "labels.teachers",
-) -> Classifier:
+) -> scorers.Classifier:
     """A teacher on the accelerator's device, with logits of the test set's classes in their order.
 
     Args:
@@ -165,7 +159,7 @@ def open_teacher(
     plain = _plain(teacher, setting.normalization)
     if teacher.weights is not None:
         sized = replace(teacher, resolution=teacher.resolution or setting.test.images.shape[-1])
-        classifier = given_scorer(sized, setting.test, plain, key)
+        classifier = scorers.given_scorer(sized, setting.test, plain, key)
     elif setting.train is None:
         raise InputError(
             f"the teacher {teacher.network} has no weights and there are no real training images "
@@ -201,7 +195,7 @@ def _trained(
     plain: Normalization,
     *,
     seed: int,
-) -> Classifier:
+) -> scorers.Classifier:
     """Trained on all real images by the loop that trains students, or found from before."""
     views = Views(**{**vars(protocol.views), "mix": None, "cells": None})
     learning = EvalProtocol(
@@ -242,4 +236,4 @@ def _trained(
     size = train.images.shape[-1]
     network = build_network(teacher.network, num_classes=len(train.class_names), resolution=size)
     network.load_state_dict(runtime.main_first(setting.accelerator, kept_weights))
-    return Classifier(network, preparation(size, plain))
+    return scorers.Classifier(network, scorers.preparation(size, plain))

@@ -12,12 +12,9 @@ from latentdc import io, plain_text, ranks, runtime, tf32
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
-from latentdc.evaluate.class_numbers import check_numbers
-from latentdc.evaluate.label_store import encode
-from latentdc.evaluate.loading import load_protocol, recipe_protocol
+from latentdc.evaluate import class_numbers, label_store, loading, teachers
 from latentdc.evaluate.sets import require_comparable
 from latentdc.evaluate.setting import Setting
-from latentdc.evaluate.teachers import known_accuracy, open_teacher
 from latentdc.images import Normalization, fetch
 from latentdc.metrics import measures
 from latentdc.metrics.redundancy import increments, redundancy
@@ -85,18 +82,20 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
     if wanted.redundancy is not None:
         increments(labelled, wanted.redundancy)  # refuses before anything is trained
     if wanted.network is not None:
-        quick = load_protocol("quick")
-        network = open_teacher(wanted.network, quick, setting, key="--network")
-        accuracy = known_accuracy(network, setting, wanted.network.network)
+        quick = loading.load_protocol("quick")
+        network = teachers.open_teacher(wanted.network, quick, setting, key="--network")
+        accuracy = teachers.known_accuracy(network, setting, wanted.network.network)
         judge = f"the network {wanted.network.network}", network
-        check_numbers({name: (labelled, numbering)}, test, lambda: judge, accelerator.device)
+        class_numbers.check_numbers(
+            {name: (labelled, numbering)}, test, lambda: judge, accelerator.device
+        )
         content["network"] = {**asdict(wanted.network), "real_accuracy": accuracy}
     content["sets"] = {
         key: measure_set(one, train, network, wanted, accelerator.device)
         for key, one in sets.items()
     }
     if wanted.redundancy is not None:
-        protocol = recipe_protocol(recipe.evaluate)
+        protocol = loading.recipe_protocol(recipe.evaluate)
         for key, one in sets.items():
             found = redundancy(one, wanted.redundancy, protocol, setting)
             content["sets"][key]["redundancy"] = found
@@ -202,9 +201,9 @@ def _storage(labelled: SyntheticSet) -> dict[str, int]:
     """Of images, labels and latents, and what one epoch of soft labels would add."""
     count, one = len(labelled.labels), torch.zeros(1, len(labelled.class_names))
     coded = {
-        "float16": encode(one, "float16", None),
-        "uint8": encode(one, "uint8", None),
-        "top10 float16": encode(one, "float16", 10),
+        "float16": label_store.encode(one, "float16", None),
+        "uint8": label_store.encode(one, "uint8", None),
+        "top10 float16": label_store.encode(one, "float16", 10),
     }
     return labelled.storage() | {
         f"soft labels per epoch/{name}": count * sum(tensor.nbytes for tensor in tensors.values())

@@ -11,13 +11,8 @@ from latentdc.errors import InputError
 from latentdc.priors.base import Prior
 from latentdc.priors.files import read_json
 from latentdc.ranks import warn
+from latentdc.recipe import subsets
 from latentdc.recipe.fields import nearest
-from latentdc.recipe.subsets import (
-    imagenet_index,
-    imagenet_indices,
-    imagenet_synonyms,
-    wordnet_ids,
-)
 
 
 def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
@@ -35,14 +30,14 @@ def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
     alike = {name: label for label, name in enumerate(known) if known.count(name) == 1}
     of_imagenet = _of_imagenet(known)
     labels = [
-        of_imagenet.get(imagenet_index(name, position), alike.get(name))
+        of_imagenet.get(subsets.imagenet_index(name, position), alike.get(name))
         for position, name in enumerate(names)
     ]
     missing = [name for name, label in zip(names, labels, strict=True) if label is None]
     if missing:
-        if len(of_imagenet) == len(wordnet_ids()):
+        if len(of_imagenet) == len(subsets.wordnet_ids()):
             try:
-                imagenet_indices(names)
+                subsets.imagenet_indices(names)
             except InputError as error:
                 raise InputError(f"the prior's classes are those of ImageNet: {error}") from error
         raise InputError(
@@ -56,7 +51,7 @@ def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:
 @cache
 def _of_imagenet(known: tuple[str, ...]) -> dict[int | None, int]:
     """Label of the prior by ImageNet index, for those of its classes that are ImageNet's."""
-    places = {imagenet_index(name, label): label for label, name in enumerate(known)}
+    places = {subsets.imagenet_index(name, label): label for label, name in enumerate(known)}
     places.pop(None, None)
     return places
 
@@ -82,8 +77,8 @@ def unet_classes(folder: Path, rows: int) -> tuple[str, ...]:
 def _named(folder: Path, counts: tuple[int, ...], knows: str) -> tuple[str, ...]:
     index = folder / "model_index.json"
     names = read_json(index).get("id2label") if index.is_file() else None
-    if not names and len(wordnet_ids()) in counts:
-        return wordnet_ids()
+    if not names and len(subsets.wordnet_ids()) in counts:
+        return subsets.wordnet_ids()
     labels = [{*map(str, range(count))} for count in counts]
     texts = isinstance(names, dict) and all(isinstance(one, str) for one in names.values())
     if not isinstance(names, dict) or not texts or {*names} not in labels:
@@ -121,7 +116,7 @@ def class_prompts(
 
 def spoken_name(class_name: str) -> str:
     """The first synonym of a class, in words: `n01440764` and `tench, Tinca tinca` are `tench`."""
-    first = (imagenet_synonyms(class_name) or class_name).split(",")[0]
+    first = (subsets.imagenet_synonyms(class_name) or class_name).split(",")[0]
     return " ".join(first.replace("_", " ").split())
 
 

@@ -19,22 +19,11 @@ from torch.utils.checkpoint import checkpoint
 
 from latentdc.errors import InputError
 from latentdc.images import contiguous
+from latentdc.priors import sampler
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Denoiser, Precision, network_autocast
 from latentdc.priors.denoisers import middle_features
 from latentdc.priors.memory import FAST, Needs, fixed_plan, needed_bytes
-from latentdc.priors.sampler import (
-    Guide,
-    Predict,
-    Prediction,
-    StepState,
-    invert,
-    keyed_draw,
-    keyed_noise,
-    make_schedule,
-    noised,
-    sample,
-)
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
 
@@ -66,7 +55,7 @@ class DiffusionPrior:
         self.autoencoder = autoencoder
         self.denoiser = denoiser
         self.class_names = class_names
-        self.schedule = make_schedule(scheduler, settings.steps, settings.flow)
+        self.schedule = sampler.make_schedule(scheduler, settings.steps, settings.flow)
         self.guidance = settings.guidance
         self.guided_channels = settings.guided_channels
         self.scale = _scale(settings, autoencoder)
@@ -137,10 +126,10 @@ class DiffusionPrior:
             )
         clean = self.autoencoder.quantize(z) if self.skip == "x0" else z
         context = self.context(c)
-        x_T = noised(z, noise, self.schedule)
+        x_T = sampler.noised(z, noise, self.schedule)
         count = len(self.schedule.timesteps)
         guides = {"x0": [x0_skip(clean, count)], "mean": [mean_skip(x_T, count)], "none": []}
-        return sample(
+        return sampler.sample(
             lambda x, timestep: self.predict(x, timestep, context),
             x_T.view_as(x_T),  # so that gradients are summed in the order of the steps
             self.schedule,
@@ -183,8 +172,8 @@ class DiffusionPrior:
             start: index of the step, 0 being the noisiest.
         """
         self._check_start(z, images, start)
-        noise = keyed_draw(seed, "sample", images, self.latent_shape).to(z)
-        return noised(z, noise, self.schedule, start)
+        noise = sampler.keyed_draw(seed, "sample", images, self.latent_shape).to(z)
+        return sampler.noised(z, noise, self.schedule, start)
 
     @torch.no_grad()
     def sample(
@@ -197,7 +186,7 @@ class DiffusionPrior:
         z: Tensor | None = None,
         x: Tensor | None = None,
         eta: float = 1.0,
-        guides: Sequence[Guide] = (),
+        guides: Sequence[sampler.Guide] = (),
     ) -> Tensor:
         """Clean latents of classes: ancestral sampling, or DDIM's, without LD3M's skip.
 
@@ -237,18 +226,18 @@ class DiffusionPrior:
         if z is not None:
             x = self.noised(z.to(self.device), images, seed=seed, start=start)
         elif x is None:
-            x = keyed_draw(seed, "sample", images, self.latent_shape).to(self.device)
+            x = sampler.keyed_draw(seed, "sample", images, self.latent_shape).to(self.device)
         x = x.to(self.device)
         self._check_start(x, images, start)
         if len(labels) != len(images):
             raise InputError(f"sample has a label per image, got {len(labels)} of {len(images)}.")
-        return sample(
+        return sampler.sample(
             self._in_chunks(self.condition(labels), len(x)),
             x,
             self.schedule,
             start=start,
             eta=eta,
-            noise=keyed_noise(seed, images, x),
+            noise=sampler.keyed_noise(seed, images, x),
             guides=guides,
         )
 
@@ -266,7 +255,7 @@ class DiffusionPrior:
         """
         z, c = z.to(self.device), self.condition(labels.to(self.device))
         self._check_start(z, labels, stop)
-        return invert(self._in_chunks(c, len(z)), z, self.schedule, stop=stop)
+        return sampler.invert(self._in_chunks(c, len(z)), z, self.schedule, stop=stop)
 
     def features(self, x: Tensor, index: int, c: Tensor | None) -> Tensor:
         """(B, D, ...) of the denoiser's middle block at x_t, differentiable in x and c.
@@ -317,13 +306,13 @@ class DiffusionPrior:
                 f"latents of {len(images)} images have the shape {shape}, got {tuple(x.shape)}."
             )
 
-    def _in_chunks(self, c: Tensor | None, count: int) -> Predict:
+    def _in_chunks(self, c: Tensor | None, count: int) -> sampler.Predict:
         """`predict` of `count` images under conditions, as many at once as the plan says."""
         plan = self.plan or FAST
         size = plan.together(count)
         contexts = repeat(None) if c is None else [self.context(part) for part in c.split(size)]
 
-        def predict(x: Tensor, timestep: float) -> Prediction:
+        def predict(x: Tensor, timestep: float) -> sampler.Prediction:
             parts = []
             for part, context in zip(x.split(size), contexts, strict=False):
                 if torch.is_grad_enabled() and plan.memory != "fast":
@@ -356,7 +345,7 @@ class DiffusionPrior:
             return c
         return torch.cat([self.denoiser.null.expand_as(c), c])
 
-    def predict(self, x: Tensor, timestep: float, context: Tensor | None) -> Prediction:
+    def predict(self, x: Tensor, timestep: float, context: Tensor | None) -> sampler.Prediction:
         """The guided prediction at x_t, e(x, 0) + s (e(x, c) - e(x, 0)), and what it is made of."""
         time, channels = self.timesteps[timestep], x.shape[1]
         guided = context is not None and self.guidance != 1
@@ -366,9 +355,11 @@ class DiffusionPrior:
         ranges = told[-len(x) :, channels:].to(x.dtype) if told.shape[1] > channels else None
         prediction = told[:, :channels].to(x.dtype)
         if not guided:
-            return Prediction(prediction, ranges)
+            return sampler.Prediction(prediction, ranges)
         without, under = prediction.chunk(2)
-        return Prediction(without + self.scale * (under - without), ranges, under, self.scale)
+        return sampler.Prediction(
+            without + self.scale * (under - without), ranges, under, self.scale
+        )
 
 
 def _scale(settings: PriorSettings, space: AutoencoderPrior) -> Tensor | float:
@@ -386,7 +377,7 @@ def _scale(settings: PriorSettings, space: AutoencoderPrior) -> Tensor | float:
     return scale
 
 
-def _joined(parts: Sequence[Prediction]) -> Prediction:
+def _joined(parts: Sequence[sampler.Prediction]) -> sampler.Prediction:
     """One prediction of all images from those of some."""
     first = parts[0]
 
@@ -394,26 +385,26 @@ def _joined(parts: Sequence[Prediction]) -> Prediction:
         tensors = [getattr(part, name) for part in parts]
         return None if tensors[0] is None else torch.cat(tensors)
 
-    return Prediction(
+    return sampler.Prediction(
         torch.cat([part.guided for part in parts]), cat("ranges"), cat("text"), first.guidance
     )
 
 
-def x0_skip(clean: Tensor, count: int) -> Guide:
+def x0_skip(clean: Tensor, count: int) -> sampler.Guide:
     """LD3M's residual of the released code: `clean` in the predicted x0, with weights 1, ..., 0."""
 
-    def mix(state: StepState) -> StepState:
+    def mix(state: sampler.StepState) -> sampler.StepState:
         weight = 1 - state.index / (count - 1)
         return state.with_x0((1 - weight) * state.x0 + weight * clean)
 
-    return Guide(mix)
+    return sampler.Guide(mix)
 
 
-def mean_skip(x_T: Tensor, count: int) -> Guide:
+def mean_skip(x_T: Tensor, count: int) -> sampler.Guide:
     """LD3M's residual of the paper (Eq. 7): z_T in the mean of each step, with weights t/T."""
 
-    def mix(state: StepState) -> StepState:
+    def mix(state: sampler.StepState) -> sampler.StepState:
         weight = (count - state.index) / count  # 1, ..., 1/T
         return state.with_mean((1 - weight) * state.mean + weight * x_T)
 
-    return Guide(mix)
+    return sampler.Guide(mix)

@@ -9,27 +9,11 @@ import torch
 from torch import nn
 
 from latentdc.errors import InputError
+from latentdc.priors import checks, files
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Precision, keep_in_bf16
-from latentdc.priors.checks import (
-    check_denoiser,
-    downsampling,
-    refuse_guidance,
-    refuse_unfed,
-    require_multiple,
-    try_autoencoder,
-    try_denoiser,
-)
 from latentdc.priors.denoisers import load_denoiser
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.files import (
-    autoencoder_part,
-    content_hash,
-    denoiser_parts,
-    outline_folder,
-    prior_folder,
-    read_config,
-)
 from latentdc.priors.memory import fixed_plan
 from latentdc.priors.parts import load_autoencoder, load_scheduler, told
 from latentdc.priors.sampler import make_schedule
@@ -62,17 +46,17 @@ def load_latent_prior(
     folder = _folder(weights, settings.revision, outline=outline)
     other = settings.autoencoder is not None
     space_folder = _folder(autoencoder, outline=outline) if other else folder
-    parts = denoiser_parts(folder) if settings.kind == "diffusion" else []
-    config = read_config(parts[0]) if parts else {}
+    parts = files.denoiser_parts(folder) if settings.kind == "diffusion" else []
+    config = files.read_config(parts[0]) if parts else {}
     if parts:
-        refuse_unfed(folder, config)
-        refuse_guidance(folder, config, settings.guidance)
+        checks.refuse_unfed(folder, config)
+        checks.refuse_guidance(folder, config, settings.guidance)
         scheduler = load_scheduler(folder)
         make_schedule(scheduler, settings.steps, settings.flow)  # refused before weights are read
-    own = autoencoder_part(space_folder)
+    own = files.autoencoder_part(space_folder)
     model = load_autoencoder(own, device)
-    factor = downsampling(model)
-    require_multiple(autoencoder, resolution, factor)
+    factor = checks.downsampling(model)
+    checks.require_multiple(autoencoder, resolution, factor)
     space = AutoencoderPrior(
         model,
         resolution=resolution,
@@ -81,7 +65,7 @@ def load_latent_prior(
         precision="float32" if config.get("addition_embed_type") == "text_time" else precision,
     )
     if not outline:
-        try_autoencoder(autoencoder, space, factor)
+        checks.try_autoencoder(autoencoder, space, factor)
     tuned = partial(
         tune,
         device=space.device,
@@ -92,20 +76,20 @@ def load_latent_prior(
     if not parts:
         return space
     with told(f"the denoiser of {weights} does not run as its config says"):
-        check_denoiser(weights, config, space.latent_shape[0], space.latent_shape[1], factor)
+        checks.check_denoiser(weights, config, space.latent_shape[0], space.latent_shape[1], factor)
     denoiser, class_names = load_denoiser(folder, parts, config, space, seed=drawn, prompts=prompts)
     prior = DiffusionPrior(
         space, denoiser, scheduler, settings, class_names=class_names, precision=precision
     )
     if not outline:
-        try_denoiser(weights, prior)
+        checks.try_denoiser(weights, prior)
     tuned([denoiser.network], precision=precision)
     return prior
 
 
 def _folder(weights: str, revision: str | None = None, *, outline: bool) -> Path:
-    known = outline_folder(weights) if outline else None
-    return known or prior_folder(weights, revision, local_only=outline)
+    known = files.outline_folder(weights) if outline else None
+    return known or files.prior_folder(weights, revision, local_only=outline)
 
 
 def _identity(folder: Path, parts: Sequence[Path], space: Path, own: Path, seed: int | None) -> str:
@@ -119,11 +103,11 @@ def _identity(folder: Path, parts: Sequence[Path], space: Path, own: Path, seed:
         seed: of a denoiser whose weights are drawn.
     """
     if not parts:
-        return content_hash(space, [own])
+        return files.content_hash(space, [own])
     inside = [*parts, folder / "scheduler", *([own] if space == folder else [])]
-    identity = content_hash(folder, inside, drawn=[] if seed is None else [parts[0]])
+    identity = files.content_hash(folder, inside, drawn=[] if seed is None else [parts[0]])
     if space != folder:
-        identity = f"{identity}, autoencoder {content_hash(space, [own])}"
+        identity = f"{identity}, autoencoder {files.content_hash(space, [own])}"
     return identity if seed is None else f"{identity}, denoiser random from {seed}"
 
 

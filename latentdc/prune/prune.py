@@ -11,20 +11,12 @@ from latentdc import arguments, ranks, runtime, training
 from latentdc.data.dataset import Dataset, class_counts, different_counts, different_rows
 from latentdc.errors import InputError
 from latentdc.images import Plain
+from latentdc.prune import select
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.rules.sampling import random_scores
 from latentdc.prune.rules.sets import require_few
 from latentdc.prune.score import Scoring, base_of, check_arguments, scored
 from latentdc.prune.score_table import ScoreTable
-from latentdc.prune.select import (
-    Choice,
-    best_first,
-    choose_rows,
-    class_budgets,
-    class_rows,
-    most_kept,
-    total_budget,
-)
 from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
 
@@ -101,7 +93,7 @@ def _chosen(table: ScoreTable, train: Dataset, prune: Prune, seed: int) -> Cores
     if RULES[prune.score].stage == "groups":
         chosen = _groups(table, prune, seed, counts)
     else:
-        chosen = choose_rows(choice, table.labels, prune, counts)
+        chosen = select.choose_rows(choice, table.labels, prune, counts)
     chosen = chosen[rows[chosen].argsort()]
     name, order = prune.score, prune.order
     if RULES[name].chooses:
@@ -118,12 +110,12 @@ def _chosen(table: ScoreTable, train: Dataset, prune: Prune, seed: int) -> Cores
     )
 
 
-def _choice(table: ScoreTable, prune: Prune, seed: int) -> tuple[Tensor, Choice]:
+def _choice(table: ScoreTable, prune: Prune, seed: int) -> tuple[Tensor, select.Choice]:
     """(N,) scores to note of the samples, and how the rule chooses among any of them."""
     rule = RULES[prune.score]
     if not rule.chooses:
         hardness = table.hardness(prune.score)
-        return table.column(prune.score), best_first(hardness, prune.order)
+        return table.column(prune.score), select.best_first(hardness, prune.order)
     features, base = table.features, base_of(prune.score, prune.rules)
     # What looks at features alone needs no hardness.
     hardness = torch.zeros(len(table)) if base is None else table.hardness(base)
@@ -149,9 +141,9 @@ def _choice(table: ScoreTable, prune: Prune, seed: int) -> tuple[Tensor, Choice]
 
 def _groups(table: ScoreTable, prune: Prune, seed: int, every: list[int]) -> Tensor:
     """(M,) ascending rows that a rule chooses of all classes at once; `every` of `most_kept`."""
-    rows, names = class_rows(table.labels), table.class_names
+    rows, names = select.class_rows(table.labels), table.class_names
     by_content = [own[table.hashes[own].argsort(stable=True)] for own in rows]
-    counts = class_budgets([len(own) for own in rows], prune, every)
+    counts = select.class_budgets([len(own) for own in rows], prune, every)
     seen = {
         "features": table.features,
         "members": dict(zip(names, by_content, strict=True)),
@@ -166,11 +158,11 @@ def _check_budget(prune: Prune, train: Dataset) -> None:
     """Refuse a budget that this data set does not allow, and say where classes are saved."""
     sizes = different_counts(train).tolist()
     every = class_counts(train).tolist()
-    kept = most_kept(sizes, prune, every)
+    kept = select.most_kept(sizes, prune, every)
     if prune.score == "gist":
         pairs = list(zip(sizes, kept, strict=True))
         if prune.scope == "global":
-            pairs = [(sum(sizes), total_budget(sizes, prune, every))]
+            pairs = [(sum(sizes), select.total_budget(sizes, prune, every))]
         for size, count in pairs:
             require_few(size, count)
     if prune.scope == "class" and prune.count is None:

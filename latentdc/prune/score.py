@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import arguments, draws, io, ranks, runtime, tf32
+from latentdc import arguments, draws, io, ranks, runtime, tf32, training
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
@@ -30,7 +30,6 @@ from latentdc.recipe import Data, Prune, RuleSettings
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.own import is_own
 from latentdc.recipe.rules import RULES
-from latentdc.training import OnStep
 
 SCORES = "scores.parquet"  # in a run folder
 PASSES = {"predictions", "last", "records"}  # stages that need a pass over the images
@@ -55,7 +54,7 @@ class Scoring:
         seed: int = 0,
         folder: Path | None = None,
         accelerator: Accelerator | None = None,
-        on_step: OnStep | None = None,
+        on_step: training.OnStep | None = None,
     ) -> None:
         check_arguments(train, prune, seed)
         if test is not None:
@@ -150,7 +149,7 @@ def score_dataset(
     seed: int = 0,
     folder: Path | None = None,
     accelerator: Accelerator | None = None,
-    on_step: OnStep | None = None,
+    on_step: training.OnStep | None = None,
 ) -> ScoreTable:
     """The scores of every image by `prune.score`, `prune.columns` and what costs nothing more.
 
@@ -321,7 +320,7 @@ def _trained(
         features: whether to keep those of the last epoch.
     """
     train, (first, last) = scoring.train, window or scoring.window
-    training = ScorerTraining(
+    trainer = ScorerTraining(
         train,
         scoring.scorer,
         normalization=scoring.input_normalization,
@@ -330,19 +329,19 @@ def _trained(
         rows=rows,
         on_step=scoring.on_step,
     )
-    classifier = training.classifier
+    classifier = trainer.classifier
     found = _dynamics(scoring, run, asked, classifier, features)
     state = runtime.main_alone(scoring.accelerator, lambda: found.restore(first))
     if state is not None:
-        training.restore(state)
-    if first <= training.done < last:
+        trainer.restore(state)
+    if first <= trainer.done < last:
         found.note(classifier)
-    for epoch in training.run(last):
+    for epoch in trainer.run(last):
         ends = epoch + 1 == last
         if epoch + 1 >= first:
             found.record(epoch + 1, classifier, last=ends)
         if not (ends and features):  # which no restart finds: it takes the last epoch once more
-            scoring.workspace.save(f"{run}/state", training.state())
+            scoring.workspace.save(f"{run}/state", trainer.state())
     _check_accuracy(scoring, classifier)
     return found
 

@@ -13,34 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import SGD
 
-from latentdc import io, ranks, runtime, tf32
+from latentdc import io, ranks, runtime, tf32, training
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.errors import InputError
 from latentdc.images import Plain, fetch, place, send
 from latentdc.networks.build import new_network, outline
-from latentdc.prune.scorers import (
-    Classifier,
-    State,
-    given_scorer,
-    preparation,
-    real_accuracy,
-    refuse_chance,
-)
+from latentdc.prune import scorers
 from latentdc.recipe import Scorer
-from latentdc.training import (
-    Batch,
-    Divided,
-    Forward,
-    InfoBatch,
-    Keys,
-    OnStep,
-    Precision,
-    depends_on_processes,
-    epoch_batches,
-    fit,
-    is_divided,
-    joins,
-)
 
 
 class ScorerTraining:
@@ -72,35 +51,40 @@ class ScorerTraining:
         seed: int,
         accelerator: Accelerator,
         rows: Tensor | None = None,
-        on_step: OnStep | None = None,
+        on_step: training.OnStep | None = None,
     ) -> None:
         rows = torch.arange(len(train)) if rows is None else rows
         resolution = scorer.resolution or train.resolution
         sizes = {"num_classes": train.num_classes, "resolution": resolution}
-        joins(scorer.network, count=len(rows), batch=scorer.batch, **sizes)  # refuses ones of one
+        # Batches of one are refused where the network cannot take them.
+        training.joins(scorer.network, count=len(rows), batch=scorer.batch, **sizes)
         model = new_network(scorer.network, "scorer", seed=seed, **sizes)
         device = accelerator.device
-        self.classifier = Classifier(model, preparation(resolution, normalization)).to(device)
+        self.classifier = scorers.Classifier(
+            model, scorers.preparation(resolution, normalization)
+        ).to(device)
         self.done, self._scorer = 0, scorer
         self._optimizer = SGD(self.classifier.parameters(), lr=scorer.lr, momentum=0.9)
-        self._precision = Precision(accelerator)
+        self._precision = training.Precision(accelerator)
         self._images, self._labels = place(train.images, device), train.labels.to(device)
         self._rows = rows
         self._sampler = None
         if scorer.infobatch is not None:
-            self._sampler = InfoBatch(len(rows), scorer.epochs, rho=scorer.infobatch, seed=seed)
+            self._sampler = training.InfoBatch(
+                len(rows), scorer.epochs, rho=scorer.infobatch, seed=seed
+            )
         self._seed, self._accelerator, self._on_step = seed, accelerator, on_step
-        self._divided: Divided | None = None
+        self._divided: training.Divided | None = None
         dropout: tuple[int | str, ...] = ("dropout", "scorer")
         if is_shared_training(scorer, train, accelerator):
-            self._divided = Divided(self.classifier, accelerator)
+            self._divided = training.Divided(self.classifier, accelerator)
             if accelerator.process_index > 0:
                 dropout = (*dropout, accelerator.process_index)
             ranks.note(
                 f"the scorer {scorer.network} is trained by all {accelerator.num_processes} "
                 f"processes, which divide each batch of {scorer.batch}; batch norm sees a share."
             )
-        self._dropout: Keys = (seed, *dropout)
+        self._dropout: training.Keys = (seed, *dropout)
 
     def run(self, until: int | None = None) -> Iterator[int]:
         """Train on to the end, or to epoch `until` of it, yielding each when it is over."""
@@ -108,7 +92,7 @@ class ScorerTraining:
         for epoch in range(self.done, until or epochs):
             self.classifier.train()
             batches = self._batches(epoch)
-            steps = fit(
+            steps = training.fit(
                 self.classifier if self._divided is None else self._divided.network,
                 enumerate(batches, start=epoch * len(batches)),
                 self._loss,
@@ -133,18 +117,20 @@ class ScorerTraining:
 
     def _share(self) -> None:
         """Go on from the main process's copy, from which GPUs may drift by rounding."""
-        self.restore(cast(State, runtime.broadcast(self._accelerator, self.state())))
+        self.restore(cast(scorers.State, runtime.broadcast(self._accelerator, self.state())))
 
-    def _batches(self, epoch: int) -> list[Batch]:
+    def _batches(self, epoch: int) -> list[training.Batch]:
         """Of an epoch; their rows are places among `rows`."""
         count, batch, keys = len(self._rows), self._scorer.batch, ("scorer", epoch)
         sampler = self._sampler
-        return epoch_batches(count, batch, None, self._seed, *keys, join=True, sampler=sampler)
+        return training.epoch_batches(
+            count, batch, None, self._seed, *keys, join=True, sampler=sampler
+        )
 
-    def _lr(self, step: tuple[int, Batch], *, steps: int) -> float:
+    def _lr(self, step: tuple[int, training.Batch], *, steps: int) -> float:
         return self._scorer.lr * ((1 + math.cos(math.pi * step[0] / steps)) / 2)
 
-    def _loss(self, forward: Forward, step: tuple[int, Batch]) -> Tensor:
+    def _loss(self, forward: training.Forward, step: tuple[int, training.Batch]) -> Tensor:
         device, batch = self._accelerator.device, step[1]
         seen = batch.rows if self._divided is None else self._divided.share(batch.rows)
         rows = self._rows[seen]
@@ -157,7 +143,7 @@ class ScorerTraining:
             return self._divided.weigh(loss, len(seen), len(batch.rows))
         return self._sampler.loss(batch, logits, labels)
 
-    def state(self) -> State:
+    def state(self) -> scorers.State:
         """All that `restore` needs, on the CPU."""
         state = {f"model.{key}": value for key, value in self.classifier.state_dict().items()}
         for index, slot in self._optimizer.state_dict()["state"].items():
@@ -167,7 +153,7 @@ class ScorerTraining:
         state["done"] = torch.tensor(self.done)
         return {key: value.detach().cpu().contiguous() for key, value in state.items()}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: scorers.State) -> None:
         """Go on where `state` was taken."""
         self.classifier.load_state_dict(
             {key.removeprefix("model."): v for key, v in state.items() if key[:6] == "model."}
@@ -183,7 +169,7 @@ class ScorerTraining:
 
 def is_shared_training(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> bool:
     """Whether the processes divide the batches of a scorer's training."""
-    return scorer.infobatch is None and is_divided(
+    return scorer.infobatch is None and training.is_divided(
         scorer.network,
         num_classes=train.num_classes,
         resolution=scorer.resolution or train.resolution,
@@ -198,7 +184,9 @@ def process_facts(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> d
         return {}
     size = scorer.resolution or train.resolution
     network = outline(scorer.network, num_classes=train.num_classes, resolution=size)
-    return {"processes": accelerator.num_processes} if depends_on_processes(network) else {}
+    return (
+        {"processes": accelerator.num_processes} if training.depends_on_processes(network) else {}
+    )
 
 
 @runtime.with_gradients
@@ -211,7 +199,7 @@ def real_classifier(
     seed: int,
     folder: Path,
     accelerator: Accelerator,
-) -> tuple[Classifier, float]:
+) -> tuple[scorers.Classifier, float]:
     """The network of `prune.scorer`, trained to the end or given, and its accuracy on the test set.
 
     Trained here it sees the training images as they are, without augmentation; it is kept in a
@@ -222,13 +210,13 @@ def real_classifier(
     """
     if scorer.weights is not None:
         size = scorer.resolution or train.resolution  # torchvision's own preparation would crop
-        classifier = given_scorer(replace(scorer, resolution=size), train, normalization)
+        classifier = scorers.given_scorer(replace(scorer, resolution=size), train, normalization)
         classifier = classifier.to(accelerator.device)
     else:
-        training = ScorerTraining(
+        trainer = ScorerTraining(
             train, scorer, normalization=normalization, seed=seed, accelerator=accelerator
         )
-        classifier = training.classifier
+        classifier = trainer.classifier
         facts = {
             "data": train.hash,
             "scorer": asdict(scorer),
@@ -242,15 +230,15 @@ def real_classifier(
             state = runtime.main_first(accelerator, lambda: _kept_classifier(path))
             classifier.load_state_dict(state)
         else:
-            epochs = training.run()
+            epochs = trainer.run()
             for _ in ranks.progress(epochs, "classifier", total=scorer.epochs, unit=" epochs"):
                 pass
             if accelerator.is_main_process:
                 io.save_tensors(path, classifier.state_dict())
     classifier.eval().requires_grad_(False)
-    accuracy = real_accuracy(classifier, test.images, test.labels, accelerator.device)
+    accuracy = scorers.real_accuracy(classifier, test.images, test.labels, accelerator.device)
     advice = "train it for more prune.scorer.epochs, or check class order and normalisation"
-    refuse_chance(accuracy, class_counts(test).tolist(), advice)
+    scorers.refuse_chance(accuracy, class_counts(test).tolist(), advice)
     return classifier, accuracy
 
 
@@ -263,20 +251,20 @@ def trained_as_long(
     normalization: Plain,
     seed: int,
     accelerator: Accelerator,
-) -> Classifier:
+) -> scorers.Classifier:
     """The network of `prune.scorer`, trained on few images for as many steps as on `images`."""
     steps = scorer.epochs * -(-images // scorer.batch)
     epochs = -(-steps // -(-len(few) // scorer.batch))
     settings = replace(scorer, epochs=epochs, infobatch=None)
-    training = ScorerTraining(
+    trainer = ScorerTraining(
         few, settings, normalization=normalization, seed=seed, accelerator=accelerator
     )
-    for _ in training.run():
+    for _ in trainer.run():
         pass
-    return training.classifier.eval().requires_grad_(False)
+    return trainer.classifier.eval().requires_grad_(False)
 
 
-def _kept_classifier(path: Path) -> State:
+def _kept_classifier(path: Path) -> scorers.State:
     try:
         return io.load_tensors(path)
     except ValueError as error:

@@ -24,14 +24,7 @@ from latentdc.report.charts import Axis, Chart, histogram
 from latentdc.report.curves import accuracy_charts, step_charts
 from latentdc.report.images import Album, Gallery, ends_of_ranking, synthetic_images
 from latentdc.report.runs import Run, open_runs
-from latentdc.results.comparison import (
-    Table,
-    groups_of,
-    lines_of,
-    paired_difference,
-    require_choices,
-    tables,
-)
+from latentdc.results import comparison
 from latentdc.results.frame import by_seed, plus_minus
 from latentdc.results.result import deviation
 
@@ -70,7 +63,7 @@ def write(
     """
     runs, frame = open_runs(given)
     if frame is not None:
-        require_choices(frame, against, value)
+        comparison.require_choices(frame, against, value)
     title = Path(given[0]).expanduser().resolve().name if len(given) == 1 else f"{len(runs)} runs"
     for room in ROOMS:
         text = _html(title, runs, frame, Album(room), real, against, value)
@@ -92,7 +85,7 @@ def _html(
     """The page, whose style and script are named by their hashes."""
     if against is None and frame is not None and "random" in set(frame["name"]):
         against = "random"
-    note, found = (None, []) if frame is None else tables(frame, against, value)
+    note, found = (None, []) if frame is None else comparison.tables(frame, against, value)
     style, script = (_file(name) for name in ("page.css", "page.js"))
     return _template().render(
         title=title,
@@ -159,7 +152,7 @@ def _in_short(runs: Sequence[Run], frame: pd.DataFrame | None, value: str) -> li
         lines += [_of_training(run) for run in runs if run.metrics and run.coreset is None]
     if frame is None:
         return lines
-    groups = [group for _, group in groups_of(frame, value)]
+    groups = [group for _, group in comparison.groups_of(frame, value)]
     for student in groups[0]["student"].unique()[:2] if groups else ():
         lines.append(_best(groups[0], student, value, named=len(made) > 1))
     lines.append(_cost(frame))
@@ -217,7 +210,7 @@ def _of_training(run: Run) -> str:
 def _best(group: pd.DataFrame, student: str, value: str, *, named: bool) -> str:
     """The set with the highest mean, by its name where there are several, and the random one."""
     means, random = {}, None
-    for line in lines_of(group):
+    for line in comparison.lines_of(group):
         values = by_seed(line, [student], value)
         if values and line["set"].iloc[0] not in BASELINES:
             means[line["name"].iloc[0]] = (fmean(values), values, line)
@@ -235,7 +228,7 @@ def _best(group: pd.DataFrame, student: str, value: str, *, named: bool) -> str:
     text += (
         f", of as many random real images {plus_minus(fmean(random[0]), deviation(random[0]))} %"
     )
-    pair = paired_difference(line, random[1], [student], value)
+    pair = comparison.paired_difference(line, random[1], [student], value)
     if pair is None:
         return f"{text}."
     return f"{text}: {plus_minus(pair.mean, pair.error, '+')} points, paired by seed."
@@ -325,7 +318,7 @@ class _Shown:
     bar: tuple[int, int] = _BAR
 
 
-def _shown(table: Table) -> _Shown:
+def _shown(table: comparison.Table) -> _Shown:
     """A table without empty columns, whose error bars share a scale in each column."""
     header, *body = table.rows
     caption = f"{table.caption} (the first {ROWS:,} of {len(body):,} rows)"

@@ -10,15 +10,7 @@ from dataclasses import replace
 from latentdc import cli, config, ranks, run_folder
 from latentdc.distill import check
 from latentdc.recipe import Recipe
-from latentdc.sweep.spec import (
-    Sweep,
-    cell_folder,
-    expand,
-    require_names,
-    shared_runs,
-    slug,
-    wanted_points,
-)
+from latentdc.sweep import spec
 
 
 def arguments(parser: cli.Parser) -> None:
@@ -44,14 +36,14 @@ def arguments(parser: cli.Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Fill the table as far as it is wanted."""
     path = config.find(options.recipe, "recipes")
-    sweep = config.load(Sweep, path)
+    sweep = config.load(spec.Sweep, path)
     stem = path.stem
     if options.base is not None:
         sweep = replace(sweep, recipe=options.base)
         stem = f"{path.stem}_{config.find(options.base, 'recipes').stem}"
     only = _chosen(options.only, sweep)
-    cells = expand(sweep, options.overrides, only=only, check=check)
-    wanted = wanted_points(cells, sweep, only)
+    cells = spec.expand(sweep, options.overrides, only=only, check=check)
+    wanted = spec.wanted_points(cells, sweep, only)
     if options.print_config:
         for point in wanted:
             print(f"{'/'.join(point)}: {' '.join(sweep.changes(point))}")
@@ -59,13 +51,13 @@ def run(options: argparse.Namespace) -> None:
         return
     first = next(iter(cells.values()))
     folder = cli.run_folder(first.output, stem)
-    runs = shared_runs(cells, folder)
+    runs = spec.shared_runs(cells, folder)
     if options.dry_run:
         from latentdc.cost import Hardware, describe_sweep
         from latentdc.sweep.run import is_finished
 
         points = dict.fromkeys(runs[point] for point in wanted)
-        done = {p for p in runs.values() if is_finished(cells[p], cell_folder(folder, p))}
+        done = {p for p in runs.values() if is_finished(cells[p], spec.cell_folder(folder, p))}
         missing, hardware = (
             [p for p in points if p not in done],
             Hardware.of(options, first.processes),
@@ -81,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
         )
         return
     for point in set(runs.values()):
-        run_folder.check_folder(cells[point], cell_folder(folder, point))
+        run_folder.check_folder(cells[point], spec.cell_folder(folder, point))
     ranks.say("sweep", f"{stem}, {len(wanted)} cells, in {folder}")
     given = [sweep.recipe, *sweep.overrides, *options.overrides]
     words = {point: [*given, *sweep.changes(point)] for point in cells}
@@ -98,7 +90,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"report: {page.write(folder / page.NAME, [folder])}")
 
 
-def _chosen(given: Sequence[str], sweep: Sweep) -> dict[str, list[str]]:
+def _chosen(given: Sequence[str], sweep: spec.Sweep) -> dict[str, list[str]]:
     """Names by axis, of `--only`, where `60` may stand for `60 %`.
 
     Raises:
@@ -107,9 +99,9 @@ def _chosen(given: Sequence[str], sweep: Sweep) -> dict[str, list[str]]:
     chosen = {}
     for one in given:
         axis, _, names = one.partition("=")
-        short = {slug(name): name for name in sweep.axes.get(axis, {})}
+        short = {spec.slug(name): name for name in sweep.axes.get(axis, {})}
         chosen[axis] = [short.get(name, name) for name in names.split(",")]
-    require_names(chosen, sweep.axes, "--only")
+    spec.require_names(chosen, sweep.axes, "--only")
     return chosen
 
 

@@ -21,7 +21,7 @@ from latentdc.evaluate.loading import load_protocol
 from latentdc.images import Normalization
 from latentdc.methods import find_method
 from latentdc.methods.mosaics import decoded_pictures, shaped
-from latentdc.prune import scorer_training
+from latentdc.prune import scorer_training, scorers
 from latentdc.prune.foreign import read_scores
 from latentdc.recipe import Data, Evaluate, Method, Mosaic, Prune, Rded, Recipe, Scorer
 from latentdc.results.result import load
@@ -284,10 +284,8 @@ def test_a_damaged_classifier_is_named(tmp_path, capsys):
 
 def test_a_given_classifier_sees_what_its_weights_expect(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        scorer_training, "given_scorer", lambda _, __, plain: seen.append(plain) or Blank()
-    )
-    monkeypatch.setattr(scorer_training, "real_accuracy", lambda *_: 1.0)
+    monkeypatch.setattr(scorers, "given_scorer", lambda _, __, plain: seen.append(plain) or Blank())
+    monkeypatch.setattr(scorers, "real_accuracy", lambda *_: 1.0)
     scorer = Scorer(weights=str(tmp_path), mean=(0.25,) * 3, std=(0.125,) * 3)
     recipe = Recipe(prune=Prune(scorer=scorer))
     opened = Parts(SimpleNamespace(resolution=8), TEST, None, None, None, None)
@@ -307,7 +305,7 @@ def test_a_torchvision_classifier_sees_whole_images_at_their_size(monkeypatch, t
     """Its own preparation would enlarge them and crop the centre, and so cut a canvas."""
     network = Blank()
     monkeypatch.setattr(models, "get_model", lambda *_, **__: network)
-    monkeypatch.setattr(scorer_training, "real_accuracy", lambda *_: 1.0)
+    monkeypatch.setattr(scorers, "real_accuracy", lambda *_: 1.0)
     names = {"class_names": ("tench", "parachute", "chain saw"), "resolution": 8, "kind": "images"}
     scorer = Scorer(network="resnet18", weights="torchvision", mean=(0.5,) * 3, std=(0.5,) * 3)
     train, normalization = SimpleNamespace(**names), Normalization(scorer.mean, scorer.std)
