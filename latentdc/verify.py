@@ -154,7 +154,7 @@ def _cost(
     protocol: EvalProtocol, synthetic: "SyntheticSet", recipe: "Recipe", tflops: float | None
 ) -> str:
     """What the trainings take, in one line; hours where a rate is given."""
-    from latentdc.cost.evaluation import seen_images
+    from latentdc.cost.networks import seen_images
     from latentdc.cost.stages import TRAINED, student
     from latentdc.data.open import kept_size
     from latentdc.estimates import in_bytes, in_work

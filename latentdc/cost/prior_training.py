@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from latentdc.cost.recipe import summary
+from latentdc.cost.commands import summary
 from latentdc.cost.stages import TRAINED, Hardware, Stage
 from latentdc.data.open import class_count, kept_size
 from latentdc.estimates import UNKNOWN, multiply_adds

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from latentdc import cli
 from latentdc.cost import Hardware, describe
-from latentdc.cost.matching import sweep
+from latentdc.cost.methods import sweep
 from latentdc.errors import InputError
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import (
