@@ -182,7 +182,7 @@ def _compare(jobs: Sequence[Job], synthetic: "SyntheticSet", recipe: "Recipe") -
     from latentdc.data.open import open_splits, preprocessing
     from latentdc.evaluate.evaluate import score_sets
     from latentdc.evaluate.setting import Setting
-    from latentdc.results.frame import percent
+    from latentdc.results.result import percent
     from latentdc.synthetic.synthetic_set import set_hash
     from latentdc.tf32 import flags_put_back
 

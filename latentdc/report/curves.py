@@ -10,9 +10,8 @@ from latentdc.recipe import BASELINES
 from latentdc.report.charts import COLORS, Chart, Point, Series, curve, plot
 from latentdc.report.runs import Run
 from latentdc.results.comparison import columns, groups_of, lines_of, seconds_of, size_of
-from latentdc.results.frame import by_seed, plus_minus
 from latentdc.results.frontier import frontier
-from latentdc.results.result import deviation
+from latentdc.results.result import by_seed, deviation, plus_minus
 
 MEASURES = {
     "loss": "Loss over steps",

@@ -19,8 +19,7 @@ from latentdc.errors import InputError
 from latentdc.plain_text import Number, Rows
 from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import nearest
-from latentdc.results.frame import UNSEEN, by_seed, over_seeds, plus_minus, unseen_students
-from latentdc.results.result import deviation
+from latentdc.results import result
 from latentdc.results.robustness import robustness
 
 CONDITIONS = ["protocol_hash", "test", "preprocessing"]  # only under the same ones numbers compare
@@ -47,11 +46,13 @@ def paired_difference(
 
     None where a student is missing. Both are frames of one set, as `by_seed` takes them.
     """
-    pairs = zip(by_seed(one, students, value), by_seed(other, students, value), strict=False)
+    pairs = zip(
+        result.by_seed(one, students, value), result.by_seed(other, students, value), strict=False
+    )
     differences = [a - b for a, b in pairs]
     if not differences:
         return None
-    error = deviation(differences)
+    error = result.deviation(differences)
     count = len(differences)
     return Difference(fmean(differences), error and error / math.sqrt(count), count)
 
@@ -147,9 +148,9 @@ def to_csv(frame: pd.DataFrame, against: str | None = None, value: str = "accura
             first = line.iloc[0]
             other = None if base is None or line.index.equals(base.index) else base
             for student, students in columns(group):
-                values = by_seed(line, students, value)
+                values = result.by_seed(line, students, value)
                 pair = other is not None and paired_difference(line, other, students, value)
-                found = [len(values), fmean(values) if values else None, deviation(values)]
+                found = [len(values), fmean(values) if values else None, result.deviation(values)]
                 facts = [size_of(line), seconds_of(line)]
                 minus = None if other is None else other["name"].iloc[0]
                 paired = [pair.mean, pair.error] if pair else [None, None]
@@ -184,8 +185,8 @@ def lines_of(group: pd.DataFrame) -> list[pd.DataFrame]:
 def columns(group: pd.DataFrame) -> list[tuple[str, list[str]]]:
     """Names and students of a group's columns; the last is the mean of several unseen students."""
     single = [(student, [student]) for student in group["student"].unique()]
-    unseen = unseen_students(group)
-    return single + ([(UNSEEN, unseen)] if unseen else [])
+    unseen = result.unseen_students(group)
+    return single + ([(result.UNSEEN, unseen)] if unseen else [])
 
 
 def size_of(line: pd.DataFrame) -> int | None:
@@ -205,7 +206,7 @@ def _caption(group: pd.DataFrame, value: str) -> str:
     seeds = sorted(set(group.groupby(["name", "ipc", "student"])["seed"].nunique()))
     first = group.iloc[0]
     return (
-        f"{what} in %, {over_seeds(*seeds)}, "
+        f"{what} in %, {result.over_seeds(*seeds)}, "
         f"protocol {' or '.join(group['protocol'].unique())} "
         f"({first['protocol_hash']}), {first['steps']} steps, test set {first['test']}"
     )
@@ -232,9 +233,10 @@ def _accuracies(group: pd.DataFrame, value: str) -> Rows:
     ]
     for line in lines_of(group):
         took = [_count(seconds_of(line))] if timed else []
-        values = [by_seed(line, students, value) for _, students in columns(group)]
+        values = [result.by_seed(line, students, value) for _, students in columns(group)]
         accuracies = [
-            _points(fmean(found), deviation(found)) if found else Number("-") for found in values
+            _points(fmean(found), result.deviation(found)) if found else Number("-")
+            for found in values
         ]
         rows.append([*_set(line), _count(size_of(line)), *took, *accuracies])
     return rows
@@ -247,7 +249,7 @@ def _count(value: float | None) -> Number:
 
 def _points(mean: float, error: float | None, sign: str = "", note: str = "") -> Number:
     """Shares, in %."""
-    text = plus_minus(mean, error, sign) + note
+    text = result.plus_minus(mean, error, sign) + note
     return Number(text, 100 * mean, None if error is None else 100 * error)
 
 
@@ -283,7 +285,7 @@ def _difference(line: pd.DataFrame, base: pd.DataFrame, students: list[str], val
     found = paired_difference(line, base, students, value)
     if found is None:
         return Number("-")
-    most = max(len(by_seed(one, students, value)) for one in (line, base))
+    most = max(len(result.by_seed(one, students, value)) for one in (line, base))
     fewer = f" ({found.seeds} seed{'s' if found.seeds > 1 else ''})" if found.seeds < most else ""
     return _points(found.mean, found.error, "+", fewer)
 

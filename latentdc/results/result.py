@@ -6,10 +6,10 @@ torch.
 
 import json
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from latentdc.errors import InputError
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 5  # of files; no released version wrote another one
+UNSEEN = "unseen"  # the column of the mean over several students that no distillation used
 RESULTS, EVALUATION = "results.json", "evaluation.json"  # of a run, and of later evaluations
-# What reading a file can raise whose values are anything that JSON has.
 VALUES = ("hash", "accuracy", "top5")  # of one training
+# What reading a file can raise whose values are anything that JSON has.
 _UNFIT = (
     ArithmeticError,
     AttributeError,
@@ -87,7 +88,7 @@ class Result:
     @property
     def mean(self) -> float:
         """Mean accuracy over seeds."""
-        return statistics.fmean(self.accuracies)
+        return fmean(self.accuracies)
 
     @property
     def std(self) -> float | None:
@@ -165,7 +166,7 @@ class Results(list[Result]):
 
 def deviation(values: Sequence[float]) -> float | None:
     """Sample standard deviation (divided by n - 1), None for a single value."""
-    return statistics.stdev(values) if len(values) > 1 else None
+    return stdev(values) if len(values) > 1 else None
 
 
 def save(path: Path, results: Iterable[Result]) -> None:
@@ -226,7 +227,7 @@ def to_json(results: Iterable[Result]) -> dict[str, Any]:
 def _row(result: Result) -> dict[str, Any]:
     row = {key: value for key, value in asdict(result).items() if key != "settings"}
     row |= {"steps": result.steps, "mean": result.mean, "std": result.std}
-    return row if result.top5 is None else row | {"top5_mean": statistics.fmean(result.top5)}
+    return row if result.top5 is None else row | {"top5_mean": fmean(result.top5)}
 
 
 def from_json(content: Mapping[str, Any]) -> Results:
@@ -299,8 +300,8 @@ def _accuracies(values: Sequence[object], mean: object, hashes: Sequence[str]) -
     found = tuple(map(share, values))
     if not found or len(found) != len(hashes):
         raise ValueError(f"a result has {len(found)} accuracies of {len(hashes)} sets")
-    if not abs(statistics.fmean(found) - _checked("mean", mean)) < 1e-9:
-        raise ValueError(f"a mean is {mean!r}, and that of its values {statistics.fmean(found)!r}")
+    if not abs(fmean(found) - _checked("mean", mean)) < 1e-9:
+        raise ValueError(f"a mean is {mean!r}, and that of its values {fmean(found)!r}")
     return found
 
 
@@ -313,3 +314,44 @@ def share(value: object) -> float:
     if isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)
     raise ValueError(f"an accuracy is a share in [0, 1], not {value!r}")  # NaN neither
+
+
+# ---- Frames of results by seed, and how a mean and its deviation are written ----
+
+
+def by_seed(frame: "pd.DataFrame", students: Sequence[str], value: str = "accuracy") -> list[float]:
+    """Mean over students for each seed that all of them have; empty where one is missing.
+
+    The frame is of one set under one protocol, the value `accuracy` or `top5`.
+    """
+    found: dict[int, dict[str, float]] = {}
+    known = frame[frame[value].notna()]
+    for seed, student, number in zip(known["seed"], known["student"], known[value], strict=True):
+        if student in students:
+            found.setdefault(seed, {})[student] = float(number)
+    whole = (found[seed] for seed in sorted(found) if len(found[seed]) == len(set(students)))
+    return [fmean(one.values()) for one in whole]
+
+
+def unseen_students(frame: "pd.DataFrame") -> list[str]:
+    """Students that no distillation of the frame's sets used; empty unless there are several."""
+    unseen = frame.groupby("student", sort=False)["unseen"].all()
+    students = [str(student) for student in unseen.index[unseen]]
+    return students if len(students) > 1 else []
+
+
+def percent(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation of shares, in %; the mean alone of a single one."""
+    return plus_minus(fmean(values), deviation(values)) if values else "-"
+
+
+def over_seeds(*counts: int) -> str:
+    """What a mean and its deviation are of, for captions."""
+    if counts == (1,):
+        return "1 seed"
+    return f"mean ± sample std over {' or '.join(map(str, counts))} seeds"
+
+
+def plus_minus(mean: float, error: float | None, sign: str = "") -> str:
+    """Shares in % with one decimal."""
+    return f"{100 * mean:{sign}.1f}" + ("" if error is None else f" ± {100 * error:.1f}")

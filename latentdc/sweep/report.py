@@ -11,8 +11,7 @@ import pandas as pd
 from latentdc import io, plain_text
 from latentdc.recipe import BASELINES
 from latentdc.results.comparison import to_markdown as compared
-from latentdc.results.frame import over_seeds, percent
-from latentdc.results.result import RESULTS, Result, Results, save
+from latentdc.results.result import RESULTS, Result, Results, over_seeds, percent, save
 from latentdc.results.tables import to_markdown
 from latentdc.sweep.picture import draw
 from latentdc.sweep.run import FIXED, ByPoint, cell_results, cell_stages, is_finished, of_cell

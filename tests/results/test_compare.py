@@ -13,9 +13,8 @@ from latentdc.errors import InputError
 from latentdc.recipe.labels import Labels, Teacher
 from latentdc.results.__main__ import main
 from latentdc.results.comparison import FORMATS, groups_of, paired_difference, to_markdown
-from latentdc.results.frame import by_seed, unseen_students
 from latentdc.results.frontier import draw_frontier, frontier
-from latentdc.results.result import Results
+from latentdc.results.result import Results, by_seed, unseen_students
 from latentdc.results.robustness import (
     augmentation_robust_score,
     label_robust_score,

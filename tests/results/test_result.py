@@ -8,8 +8,7 @@ import pytest
 
 from latentdc.errors import InputError
 from latentdc.recipe.labels import Labels, Teacher, Views
-from latentdc.results.frame import by_seed
-from latentdc.results.result import Results, from_json, load, merge, save, to_json
+from latentdc.results.result import Results, by_seed, from_json, load, merge, save, to_json
 from tests.results.toys import evaluation, result, run, table
 
 

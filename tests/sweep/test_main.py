@@ -13,8 +13,7 @@ from latentdc.prune import score as module
 from latentdc.prune.score_table import ScoreTable
 from latentdc.ranks import warn
 from latentdc.recipe import Evaluate, Recipe
-from latentdc.results.frame import percent, plus_minus
-from latentdc.results.result import Result, load
+from latentdc.results.result import Result, load, percent, plus_minus
 from latentdc.sweep import run as sweep_run
 from latentdc.sweep.__main__ import main
 
