@@ -4,8 +4,10 @@ A run whose latents have not been saved yet leaves a core set and nothing else o
 recipe with the same data, pruning and seed may go on from there.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from latentdc import config
 from latentdc.errors import InputError
@@ -66,3 +68,25 @@ def _may_change(folder: Path) -> tuple[str, ...]:
     return MAY_CHANGE + tuple(
         field.name for field in fields(Recipe) if field.name not in DECIDE_CORESET
     )
+
+
+def stage_seconds(
+    provenance: Mapping[str, Any], steps: Iterable[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Seconds of making a set, by stage, over every start of its run.
+
+    Sampling tells those of its stages in the set's provenance; the steps of matching, which have a
+    loss, are summed. Other methods have one stage, which is called after them. Networks that runs
+    share (scorers, classifiers, experts) are no part of it.
+
+    Args:
+        provenance: of the set.
+        steps: lines of `METRICS`, each with its `seconds`.
+    """
+    sampled: Mapping[str, float] = provenance.get("seconds", {})
+    found = dict(sampled)
+    for step in steps:
+        stage = "matching" if "loss" in step else provenance["method"]
+        if "loss" in step or not sampled:
+            found[stage] = found.get(stage, 0.0) + step["seconds"]
+    return found

@@ -1,6 +1,5 @@
 """Score saved sets by a recipe's data: the work of `python -m latentdc.evaluate`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import ranks, run_folder, runtime, tf32
+from latentdc import io, ranks, run_folder, runtime, tf32
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
 from latentdc.evaluate.class_numbers import check_numbers
@@ -113,7 +112,7 @@ def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, Sy
     for name, one in opened.items():
         zca = one.whitening.facts() if recipe.data.zca and one.whitening is not None else None
         rate = one.learned_lr if recipe.evaluate.learned_lr else None
-        key = json.dumps([_counts(one), zca, rate])
+        key = io.fingerprint([_counts(one), zca, rate])
         groups.setdefault(key, {})[name] = one
     return list(groups.values())
 

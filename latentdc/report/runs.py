@@ -19,7 +19,7 @@ from latentdc.published import published_yaml
 from latentdc.recipe import BASELINES
 from latentdc.results.result import EVALUATION, RESULTS, load
 from latentdc.results.runs import read_runs
-from latentdc.run_folder import CORESET, METRICS, SET
+from latentdc.run_folder import CORESET, METRICS, SET, stage_seconds
 from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.synthetic_set import SyntheticSet, first_of_each, set_hash
 
@@ -58,15 +58,12 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """Of making the set, over every start of the run; None where nothing was timed.
-
-        Sampling tells those of its stages in the provenance; the steps of matching are summed.
-        """
+        """Of making the set (`stage_seconds`); None where nothing was timed."""
         told = self.provenance.get("seconds")
-        sampled = [s for s in told.values() if _is_number(s)] if isinstance(told, dict) else []
-        steps, matched = self.measure("seconds"), self.measure("loss")
-        counted = [took for step, took in steps.items() if step in matched or not sampled]
-        return sum([*sampled, *counted]) or None
+        sampled = told.items() if isinstance(told, dict) else ()
+        facts = {"method": "", "seconds": {stage: s for stage, s in sampled if _is_number(s)}}
+        steps = [line for line in self.metrics if _is_number(line.get("seconds"))]
+        return sum(stage_seconds(facts, steps).values()) or None
 
     def measure(self, name: str) -> dict[int, float]:
         """A measure by step, as far as it was written."""

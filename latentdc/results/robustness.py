@@ -164,6 +164,5 @@ def _augments(settings: Mapping[str, Any]) -> bool:
     return settings.get("augment") is not None or any(views.values())
 
 
-def _training(settings: Mapping[str, Any]) -> str:
-    kept = {key: value for key, value in settings.items() if key not in NOT_TRAINING}
-    return json.dumps(kept, sort_keys=True)
+def _training(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in NOT_TRAINING}

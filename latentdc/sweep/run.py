@@ -162,30 +162,19 @@ def of_cell(results: Sequence[Result], student: str) -> Result | None:
 
 
 def cell_stages(folder: Path) -> dict[str, float]:
-    """Seconds of making a cell's set, by stage, over every start of the run.
-
-    Sampling tells those of its stages in the set's provenance; the steps of matching are summed.
-    Other methods have one stage, which is called after them. Networks that cells share (scorers,
-    classifiers, experts) are no part of it. Empty where nothing was made, or where a file is
-    damaged, which is said.
-    """
+    """`stage_seconds` of a cell; empty where none was made, or a file is damaged, which is said."""
     path, told = folder / run_folder.METRICS, folder / run_folder.SET / PROVENANCE
     if not path.is_file() or not told.is_file():
         return {}
     try:
-        facts = io.read_json(told)
-        sampled: dict[str, float] = facts.get("seconds", {})
-        found = dict(sampled)
-        for step in map(json.loads, path.read_text().splitlines()):
+        steps = [json.loads(line) for line in path.read_text().splitlines()]
+        for step in steps:
             if type(step["seconds"]) not in (int, float) or not 0 <= step["seconds"] < math.inf:
                 raise ValueError("a step took what is no number of seconds")
-            stage = "matching" if "loss" in step else facts["method"]
-            if "loss" in step or not sampled:
-                found[stage] = found.get(stage, 0.0) + step["seconds"]
+        return run_folder.stage_seconds(io.read_json(told), steps)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         ranks.warn(f"{path} is damaged ({error}); the table leaves out the time of this run.")
         return {}
-    return found
 
 
 # ---- What would go wrong once a cell's turn comes ----
