@@ -19,8 +19,8 @@ from latentdc.evaluate.class_numbers import (
     clearly_better,
     exchanged,
     mostly_exchanged,
+    open_classifier,
 )
-from latentdc.evaluate.judge import open_judge
 from latentdc.evaluate.setting import Setting
 from latentdc.images import Normalization, fetch
 from latentdc.recipe import Data, Recipe
@@ -46,7 +46,7 @@ def main(source: str) -> None:
     recipe = Recipe(data=Data(source=source, resolution=64, test="val"))
     train, test = open_splits(recipe.data)
     setting = Setting(test=test, normalization=Normalization(), accelerator=accelerator)
-    found = open_judge(recipe.data, recipe.prune.scorer, [], train, setting)
+    found = open_classifier(recipe.data, recipe.prune.scorer, [], train, setting)
     assert found is not None, "the small network learns these images"
     network, classes = found[1], test.num_classes
     draws = torch.Generator().manual_seed(0)

@@ -27,7 +27,7 @@ from latentdc import (
     open_splits,
 )
 from latentdc.config import find, load
-from latentdc.evaluate.judge import open_judge
+from latentdc.evaluate.class_numbers import open_classifier
 from latentdc.evaluate.setting import Setting
 from latentdc.images import from_uint8, to_uint8
 from latentdc.priors.base import Prior
@@ -79,12 +79,12 @@ def main() -> None:
     train, test = open_splits(recipe.data)
     normalization = Normalization(recipe.data.mean, recipe.data.std)
     setting = Setting(test=test, normalization=normalization, accelerator=Accelerator())
-    judge = open_judge(recipe.data, recipe.prune.scorer, [], train, setting)
-    assert judge is not None, "no network names the real images"
-    network = judge[1].eval()
+    found = open_classifier(recipe.data, recipe.prune.scorer, [], train, setting)
+    assert found is not None, "no network names the real images"
+    network = found[1].eval()
     some = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[: options.images]
     images, labels = test.images[some], test.labels[some]
-    print(f"named rightly by {judge[0]}:")
+    print(f"named rightly by {found[0]}:")
     print(f"{share_named(network, images, labels):5.1f} %  of {len(images)} real test images")
     sets = {}
     if options.students:

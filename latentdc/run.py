@@ -12,9 +12,8 @@ from latentdc import checkpoint, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
 from latentdc.data.open import open_splits, plain_preprocessing, preprocessing, whole_pictures
 from latentdc.errors import InputError
-from latentdc.evaluate.class_numbers import check_numbers
+from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
-from latentdc.evaluate.judge import open_judge
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
@@ -332,13 +331,11 @@ def _open_pool(name: str, recipe: Recipe, parts: Parts, accelerator: Accelerator
     )
     try:
         found = open_set(find(name, numbers=recipe.selection.numbers), parts.train, recipe.data)
+        scorer = recipe.prune.scorer
         check_numbers(
             {name: found},
-            parts.test,
-            lambda: open_judge(
-                recipe.data, recipe.prune.scorer, [parts.protocol], parts.train, setting
-            ),
-            accelerator.device,
+            setting,
+            lambda: open_classifier(recipe.data, scorer, [parts.protocol], parts.train, setting),
         )
     except InputError as error:  # which advises the command that scores such sets
         raise InputError(str(error).replace("--numbers ", "selection.numbers=")) from error

@@ -1,8 +1,8 @@
 """Whether the class numbers of foreign sets fit their images, before students are trained on them.
 
-A network that knows the real images (see `judge`) names some images of each set. Under the right
-reading of the numbers it names more of them as they are labelled than under a wrong one, as far as
-the images look real. Soft labels are left alone: they say more than a class.
+A classifier of the real images (see `open_classifier`) names some images of each set. Under the
+right reading of the numbers it names more of them as they are labelled than under a wrong one, as
+far as the images look real. Soft labels are left alone: they say more than a class.
 
 Two readings are compared by sign tests, as paired data are: what both name rightly or wrongly says
 nothing, and of the rest half would speak for each, were they equally good. Images of one class are
@@ -17,17 +17,26 @@ classes for which the right name is the commonest, unless these are more than ha
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from accelerate import Accelerator
+from torch import Tensor, nn
 
-from latentdc import draws, ranks
+from latentdc import draws, estimates, io, ranks, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.evaluate.sets import require_comparable
-from latentdc.images import fetch
-from latentdc.prune.scorers import Classifier
+from latentdc.evaluate.setting import Setting, require_comparable
+from latentdc.evaluate.teachers import known_accuracy, open_teacher
+from latentdc.images import Normalization, fetch
+from latentdc.networks import build_network
+from latentdc.prune.scorer_training import ScorerTraining
+from latentdc.prune.scorers import Classifier, given_scorer, preparation
+from latentdc.recipe import Data, Scorer
+from latentdc.recipe.networks import pretrained
+from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.foreign.naming import Read
 from latentdc.synthetic.foreign.numbers import Numbering, classes_advice
 from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -36,22 +45,24 @@ LOOKED_AT = 2000  # images of a set, drawn by key
 BATCH = 256
 SURE = 0.01
 
-Judge = tuple[str, Classifier]  # what messages call it, and the network
+# The small network that is trained where no other is there.
+NETWORK, LARGEST = "convnet3@32", 32  # px
+TRAIN_BATCH, LR = 128, 0.02
+ROWS, PER_CLASS = 10_000, 20  # real images, at least so many of each class on average
+STEPS = 320  # at least, in two epochs or more
+
+NamedClassifier = tuple[str, Classifier]  # what messages call it, and the network
 
 
 def check_numbers(
-    sets: Mapping[str, Read],
-    test: Dataset,
-    judge: Callable[[], Judge | None],
-    device: torch.device,
+    sets: Mapping[str, Read], setting: Setting, classifier: Callable[[], NamedClassifier | None]
 ) -> None:
     """Refuse sets whose images fit another reading of their class numbers clearly better.
 
     Args:
         sets: by the names of their rows; those without numbers are passed over.
-        test: real images.
-        judge: gives the network, or None where there is no good one; called where it is needed.
-        device: for the network.
+        setting: has the real test images.
+        classifier: gives it, or None where there is no good one; called where it is needed.
 
     Raises:
         InputError: names the reading that fits, and what to say to have it. Where the user has
@@ -63,10 +74,10 @@ def check_numbers(
         if numbering is not None and one.soft_labels is None
     }
     for name, (one, _) in numbered.items():
-        require_comparable(one, test, name)
+        require_comparable(one, setting.test, name)
     if not numbered:
         return
-    known = judge()
+    known = classifier()
     if known is None:
         ranks.say(
             "warning",
@@ -75,13 +86,13 @@ def check_numbers(
         )
         return
     for name, (one, numbering) in numbered.items():
-        _check(name, one, numbering, known, device)
+        _check(name, one, numbering, known, setting.accelerator.device)
 
 
 def _check(
-    name: str, one: SyntheticSet, numbering: Numbering, judge: Judge, device: torch.device
+    name: str, one: SyntheticSet, numbering: Numbering, known: NamedClassifier, device: torch.device
 ) -> None:
-    called, network = judge
+    called, network = known
     rows = draws.choose(len(one.labels), LOOKED_AT, draws.generator(0, "numbers"))
     labels, named = one.labels[rows], _named(one, rows, network, device)
     classes, hits = len(one.class_names), right(named, labels)
@@ -203,3 +214,112 @@ def _tail(hits: int, trials: int, share: float) -> float:
     from scipy.stats import binom  # type: ignore[import-untyped]  # comes with scikit-learn
 
     return float(binom.sf(hits - 1, trials, share)) if trials else 1.0
+
+
+# ---- The classifier that tells: one that is there, else a small one, trained and kept ----
+
+
+def open_classifier(
+    data: Data, scorer: Scorer, protocols: Sequence[EvalProtocol], train: Dataset, setting: Setting
+) -> NamedClassifier | None:
+    """Name and network that name real test images beyond chance; None if none does.
+
+    A teacher of the protocols or the scorer of pruning, where their weights are given; else a
+    small network from the cache; else one that is trained now and put there.
+    """
+    for name, network in _given(data, scorer, protocols, train, setting):
+        if _knows(network, setting):
+            return name, network
+    network = _small(data, train, setting.accelerator)
+    return (NETWORK, network) if _knows(network, setting) else None
+
+
+def _knows(network: Classifier, setting: Setting) -> bool:
+    try:
+        known_accuracy(network.to(setting.accelerator.device).eval(), setting, "")
+    except InputError:
+        return False
+    return True
+
+
+def _given(
+    data: Data, scorer: Scorer, protocols: Sequence[EvalProtocol], train: Dataset, setting: Setting
+) -> list[tuple[str, Classifier]]:
+    found = [
+        (f"the teacher {teacher.network}", open_teacher(teacher, protocol, setting))
+        for protocol in protocols
+        for teacher in protocol.labels.teachers
+        if teacher.weights is not None
+    ]
+    if scorer.weights is not None and pretrained(scorer.weights) is None:
+        own = Normalization(scorer.mean or data.mean, scorer.std or data.std)
+        with suppress(InputError):  # evaluation does not need it
+            found.append((f"the scorer {scorer.network}", given_scorer(scorer, train, own)))
+    return found
+
+
+def _small(data: Data, train: Dataset, accelerator: Accelerator) -> Classifier:
+    """Trained on a part of the real images at a low resolution, or found from before."""
+    size, plain = min(train.resolution, LARGEST), Normalization()
+    count = min(len(train), max(ROWS, PER_CLASS * train.num_classes))
+    epochs = max(2, -(-STEPS // -(-count // TRAIN_BATCH)))
+    content = train.hash
+    key = io.fingerprint([content, NETWORK, size, plain.facts(), count, epochs, TRAIN_BATCH, LR])
+    path = data.cache_folder / f"judge-{key}.safetensors"
+    network = build_network(NETWORK, num_classes=train.num_classes, resolution=size)
+    state = runtime.main_alone(accelerator, lambda: _kept(path, network))
+    if state is None:
+        work = (
+            3
+            * epochs
+            * count
+            * estimates.multiply_adds(lambda: network(torch.zeros(1, 3, size, size)))
+        )
+        ranks.say(
+            "note",
+            f"{NETWORK} is trained once on {count:,} real images, {epochs} epochs, to see whether "
+            f"class numbers fit the images ({estimates.in_work(work)}); kept as {path}.",
+        )
+        training = ScorerTraining(
+            train,
+            Scorer(
+                network=NETWORK,
+                epochs=epochs,
+                lr=LR,
+                batch=TRAIN_BATCH,
+                resolution=size if size < train.resolution else None,
+            ),
+            normalization=plain,
+            seed=0,
+            accelerator=accelerator,
+            rows=draws.choose(len(train), count, draws.generator(0, "judge")),
+        )
+        for _ in training.run():
+            pass
+        trained = training.classifier.network.state_dict()
+        state = {key: value.cpu().contiguous() for key, value in trained.items()}
+        if accelerator.is_main_process:
+            _keep(path, state)
+    network.load_state_dict(state)
+    return Classifier(network, preparation(size, plain))
+
+
+def _kept(path: Path, network: nn.Module) -> dict[str, Tensor] | None:
+    """Weights from before; None where there are none, or the file is damaged."""
+    try:
+        state = io.load_tensors(path)
+        network.load_state_dict(state)
+    except (OSError, ValueError, RuntimeError):
+        return None
+    return state if all(bool(value.isfinite().all()) for value in state.values()) else None
+
+
+def _keep(path: Path, state: dict[str, Tensor]) -> None:
+    """Whole or not at all; a cache that cannot be written costs the next evaluation a training."""
+    try:
+        io.save_tensors(path, state)
+    except OSError as error:
+        ranks.say(
+            "warning",
+            f"cannot keep {path}: {error.strerror or error}; pass another data.cache=FOLDER.",
+        )

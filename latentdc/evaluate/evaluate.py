@@ -12,8 +12,15 @@ from latentdc import arguments, io, ranks, runtime
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
 from latentdc.evaluate import soft_labels
-from latentdc.evaluate.sets import counts_hash, protocol_for, require_comparable, require_trainable
-from latentdc.evaluate.setting import Accuracy, Setting, accuracy
+from latentdc.evaluate.setting import (
+    Accuracy,
+    Setting,
+    accuracy,
+    counts_hash,
+    protocol_for,
+    require_comparable,
+    require_trainable,
+)
 from latentdc.evaluate.training import SoftLabels, train_student
 from latentdc.evaluate.trainings import Done, Training, finished, gathered, kept
 from latentdc.images import Preprocessing, kind_of

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,9 +12,8 @@ from torch import Tensor
 from latentdc import io, ranks, run_folder, runtime, tf32
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
-from latentdc.evaluate.class_numbers import check_numbers
+from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.evaluate import score_sets, with_baselines
-from latentdc.evaluate.judge import open_judge
 from latentdc.evaluate.setting import Setting
 from latentdc.images import Normalization, Preprocessing
 from latentdc.prune.coreset import Coreset
@@ -63,12 +63,9 @@ def score_saved(
         train=train,
         folder=output / "trainings",
     )
-    check_numbers(
-        opened,
-        test,
-        lambda: open_judge(recipe.data, recipe.prune.scorer, protocols, train, setting),
-        accelerator.device,
-    )
+    scorer = recipe.prune.scorer
+    classifier = partial(open_classifier, recipe.data, scorer, protocols, train, setting)
+    check_numbers(opened, setting, classifier)
     sets = {
         name: _with_network(one, place, own)
         for (name, (one, _)), place, own in zip(opened.items(), places, recipes, strict=True)

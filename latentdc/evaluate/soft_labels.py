@@ -14,8 +14,7 @@ from latentdc.augment.views import Draws, draw_views, view
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate import label_store
-from latentdc.evaluate.sets import protocol_for
-from latentdc.evaluate.setting import Setting
+from latentdc.evaluate.setting import Setting, protocol_for
 from latentdc.evaluate.teachers import Ensemble, open_teachers
 from latentdc.evaluate.training import SoftLabels
 from latentdc.images import place, send

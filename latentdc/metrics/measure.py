@@ -13,8 +13,7 @@ from latentdc.data.dataset import Dataset, random_images
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.evaluate import class_numbers, label_store, loading, teachers
-from latentdc.evaluate.sets import require_comparable
-from latentdc.evaluate.setting import Setting
+from latentdc.evaluate.setting import Setting, require_comparable
 from latentdc.images import Normalization, fetch
 from latentdc.metrics import measures
 from latentdc.metrics.redundancy import increments, redundancy
@@ -85,10 +84,8 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
         quick = loading.load_protocol("quick")
         network = teachers.open_teacher(wanted.network, quick, setting, key="--network")
         accuracy = teachers.known_accuracy(network, setting, wanted.network.network)
-        judge = f"the network {wanted.network.network}", network
-        class_numbers.check_numbers(
-            {name: (labelled, numbering)}, test, lambda: judge, accelerator.device
-        )
+        known = f"the network {wanted.network.network}", network
+        class_numbers.check_numbers({name: (labelled, numbering)}, setting, lambda: known)
         content["network"] = {**asdict(wanted.network), "real_accuracy": accuracy}
     content["sets"] = {
         key: measure_set(one, train, network, wanted, accelerator.device)

@@ -6,17 +6,17 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdc.evaluate import judge
+from latentdc.evaluate import class_numbers
 from tests.shared import shared_data
 from tests.synthetic.foreign.test_numbers import evaluate
 
-STEPS = judge.STEPS  # as they are, which conftest.py lowers for patterns
+STEPS = class_numbers.STEPS  # as they are, which conftest.py lowers for patterns
 
 
 @pytest.mark.slow
 def test_photographs_in_a_wrong_order_never_pass_without_a_word(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(judge, "STEPS", STEPS)
+    monkeypatch.setattr(class_numbers, "STEPS", STEPS)
     source = shared_data("imagenette")
     (tmp_path / "mine.yaml").write_text(
         f"data: {{source: {source}, resolution: 32, test: val, cache: {tmp_path / 'cache'}}}\n"
