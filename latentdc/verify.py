@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
     from latentdc.evaluate.commands import read_sets
 
     folder = layout.find(options.set, options.revision)
-    places, recipe = read_sets(
+    sources, recipe = read_sets(
         [str(folder)],
         options.overrides,
         argparse.Namespace(recipe=options.recipe, ipc=None, numbers=None),
@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> None:
         )
     from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
-    synthetic = SyntheticSet.from_pretrained(places[0].path)
+    synthetic = SyntheticSet.from_pretrained(sources[0].path)
     own = set_hash(synthetic)
     published = [one for one in load(path) if {*one.hashes} == {own}]
     if not published:

@@ -16,7 +16,7 @@ from latentdc.evaluate.commands import known_images, output_folder, read_sets, s
 from latentdc.evaluate.loading import changes_for, check_names, protocol_words, recipe_protocol
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.protocol import EvalProtocol
-from latentdc.synthetic.open import Place
+from latentdc.synthetic.open import SetSource
 
 CHANGEABLE = ("protocol", "evaluate", "data", "threads", "precision", "processes")
 
@@ -40,10 +40,10 @@ def run(options: argparse.Namespace) -> None:
     if not sets:
         raise InputError(f"name a set to score, got only {' '.join(options.words)}; see --help.")
     check_names(names)
-    places, recipe = read_sets(sets, overrides, options, CHANGEABLE)
-    if len({place.path.resolve() for place in places}) < len(places):
+    sources, recipe = read_sets(sets, overrides, options, CHANGEABLE)
+    if len({source.path.resolve() for source in sources}) < len(sources):
         raise InputError(f"two of these are the same set: {' '.join(sets)}; name it once.")
-    recipes = _recipes(places, recipe, options.recipe)
+    recipes = _recipes(sources, recipe, options.recipe)
     names = names or [recipe.evaluate.protocol]
     changed = any(override.startswith("evaluate.changes=") for override in overrides)
     if changed and recipe.evaluate.protocol not in names:
@@ -67,18 +67,18 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run:
         from latentdc.cost import Hardware, describe_evaluation
 
-        counts = {name: known_images(p, recipe) for name, p in zip(sets, places, strict=True)}
+        counts = {name: known_images(p, recipe) for name, p in zip(sets, sources, strict=True)}
         rows = [row for row in dict.fromkeys(["random", *recipe.evaluate.rows]) if row in BASELINES]
         hardware = Hardware.of(options, recipe.processes)
         cli.show(describe_evaluation(recipe, protocols, counts, rows, hardware))
         return
     labels = None if options.labels is None else Path(options.labels)
-    output = output_folder(places, options.output)
+    output = output_folder(sources, options.output)
     with io.locked(output):
         ranks.say("evaluate", f"{', '.join(sets)} under {', '.join(names)}")
         from latentdc.evaluate.saved import score_saved
 
-        score_saved(places, recipes, protocols, output, labels)
+        score_saved(sources, recipes, protocols, output, labels)
 
 
 def _protocols(names: Sequence[str], changes: Sequence[str], recipe: Recipe) -> list[EvalProtocol]:
@@ -91,9 +91,9 @@ def _protocols(names: Sequence[str], changes: Sequence[str], recipe: Recipe) -> 
     return protocols
 
 
-def _recipes(places: Sequence[Place], recipe: Recipe, named: str | None) -> list[Recipe]:
+def _recipes(sources: Sequence[SetSource], recipe: Recipe, named: str | None) -> list[Recipe]:
     """Of each set: the named one, else the one that lies with it, else the first set's."""
-    others = [None if named is not None else place.own_recipe for place in places[1:]]
+    others = [None if named is not None else source.own_recipe for source in sources[1:]]
     return [recipe, *(recipe if own is None else config.load(Recipe, own) for own in others)]
 
 

@@ -13,7 +13,7 @@ from latentdc.recipe import Recipe
 from latentdc.recipe.own import is_own, refuse_names
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.foreign.numbers import Numbers
-from latentdc.synthetic.open import Place, find
+from latentdc.synthetic.open import SetSource, find
 
 
 def set_arguments(parser: Parser) -> None:
@@ -42,7 +42,7 @@ def read_sets(
     overrides: Sequence[str],
     options: argparse.Namespace,
     changeable: Sequence[str],
-) -> tuple[list[Place], Recipe]:
+) -> tuple[list[SetSource], Recipe]:
     """Where the sets lie, and the recipe that is named or lies with the first.
 
     Args:
@@ -59,20 +59,20 @@ def read_sets(
             )
     if options.ipc is not None and options.ipc < 1:
         raise InputError(f"--ipc is at least 1, got {options.ipc}.")
-    places = [find(given, options.ipc, options.numbers) for given in sets]
-    if options.numbers is not None and all(place.kind is None for place in places):
+    sources = [find(given, options.ipc, options.numbers) for given in sets]
+    if options.numbers is not None and all(source.kind is None for source in sources):
         raise InputError(f"--numbers is about sets of others, and {sets[0]} is latentdc's own.")
     named = options.recipe
-    path = places[0].recipe if named is None else config.find(named, "recipes")
+    path = sources[0].recipe if named is None else config.find(named, "recipes")
     recipe = config.load(Recipe, path, overrides)
     if named is None:
         _refuse_code(recipe, sets[0], [override.partition("=")[0] for override in overrides])
-    return places, recipe
+    return sources, recipe
 
 
-def _refuse_code(recipe: Recipe, place: str, given: Sequence[str]) -> None:
+def _refuse_code(recipe: Recipe, name: str, given: Sequence[str]) -> None:
     """Refuse code that the recipe of a set names where saved sets are looked at."""
-    where = f"the recipe of {place}"
+    where = f"the recipe of {name}"
     for section in ("data", "prune", "prior", "evaluate"):
         refuse_names(getattr(recipe, section), where, given=given, prefix=f"{section}.")
     if "evaluate.changes" not in given:
@@ -84,32 +84,32 @@ def _refuse_code(recipe: Recipe, place: str, given: Sequence[str]) -> None:
             )
 
 
-def known_images(place: Place, recipe: Recipe) -> int | None:
+def known_images(source: SetSource, recipe: Recipe) -> int | None:
     """How many images a set has; None of one made elsewhere, unless `--ipc` says it.
 
     Raises:
         InputError: damaged rows.
     """
-    if place.kind is not None:
+    if source.kind is not None:
         from latentdc.data.open import class_count
 
         classes = class_count(recipe.data)
-        return None if place.ipc is None or classes is None else place.ipc * classes
+        return None if source.ipc is None or classes is None else source.ipc * classes
     from pyarrow import ArrowException
     from pyarrow.parquet import read_metadata
 
-    path = place.path if place.is_core else place.path / layout.ROWS
+    path = source.path if source.is_core else source.path / layout.ROWS
     try:
         return int(read_metadata(path).num_rows)
     except ArrowException as error:
         raise InputError(f"cannot read {path}: {error}.") from error
 
 
-def output_folder(places: Sequence[Place], given: str | None) -> Path:
+def output_folder(sources: Sequence[SetSource], given: str | None) -> Path:
     """The run folder of a set that lies in one, else one named after the set or the evaluation."""
     if given is not None:
         return Path(given)
-    if len(places) > 1:
+    if len(sources) > 1:
         return Path("runs") / "evaluation"
-    place = places[0]
-    return place.run if place.run != place.path else Path("runs") / Path(place.given).name
+    source = sources[0]
+    return source.run if source.run != source.path else Path("runs") / Path(source.given).name

@@ -21,7 +21,7 @@ from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import EVALUATION, Results, merge
 from latentdc.results.tables import to_text
-from latentdc.synthetic.open import Place, open_set, row_names
+from latentdc.synthetic.open import SetSource, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 OF_CORESET = ("coreset", "kept")  # rows
@@ -29,7 +29,7 @@ OF_CORESET = ("coreset", "kept")  # rows
 
 @tf32.flags_put_back()
 def score_saved(
-    places: Sequence[Place],
+    sources: Sequence[SetSource],
     recipes: Sequence[Recipe],
     protocols: Sequence[EvalProtocol],
     output: Path,
@@ -38,7 +38,7 @@ def score_saved(
     """Score sets and the first recipe's other rows under protocols, print and keep the scores.
 
     Args:
-        places: where the sets lie.
+        sources: where the sets lie.
         recipes: of the runs that they come from; data, rows and launch settings are the first's.
         protocols: each scores every set.
         output: gets `evaluation.json`, finished trainings and stored soft labels.
@@ -53,8 +53,8 @@ def score_saved(
     )
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     opened = {
-        name: open_set(place, train, recipe.data)
-        for name, place in zip(row_names(places), places, strict=True)
+        name: open_set(source, train, recipe.data)
+        for name, source in zip(row_names(sources), sources, strict=True)
     }
     setting = Setting(
         test=test,
@@ -67,12 +67,12 @@ def score_saved(
     classifier = partial(open_classifier, recipe.data, scorer, protocols, train, setting)
     check_numbers(opened, setting, classifier)
     sets = {
-        name: _with_network(one, place, own)
-        for (name, (one, _)), place, own in zip(opened.items(), places, recipes, strict=True)
+        name: _with_network(one, source, own)
+        for (name, (one, _)), source, own in zip(opened.items(), sources, recipes, strict=True)
     }
     coreset, rows = None, _rows(recipe)
     if not set(OF_CORESET).isdisjoint(rows):
-        coreset, unshared = _shared_core(places, recipes, train)
+        coreset, unshared = _shared_core(sources, recipes, train)
         if unshared is not None:
             for row in set(rows) & set(OF_CORESET):
                 ranks.warn(f"the row {row!r} is left out: {unshared}.")
@@ -96,9 +96,9 @@ def score_saved(
         print(f"\n{to_text(results)}\n\nresults: {output / EVALUATION}")
 
 
-def _with_network(one: SyntheticSet, place: Place, recipe: Recipe) -> SyntheticSet:
+def _with_network(one: SyntheticSet, source: SetSource, recipe: Recipe) -> SyntheticSet:
     """A set that does not say how it was made, as its recipe says that it was distilled."""
-    if place.is_core or "method" in one.provenance or not recipe.matches:
+    if source.is_core or "method" in one.provenance or not recipe.matches:
         return one
     return replace(one, provenance={**one.provenance, "network": recipe.objective.network})
 
@@ -136,15 +136,15 @@ def _preprocessing(
 
 
 def _shared_core(
-    places: Sequence[Place], recipes: Sequence[Recipe], train: Dataset
+    sources: Sequence[SetSource], recipes: Sequence[Recipe], train: Dataset
 ) -> tuple[Dataset | None, str | None]:
     """The training images that the runs kept, or None and why there are none that all of them kept.
 
     Core sets that are scored themselves and sets of others have a say only among themselves.
     """
-    pairs = list(zip(places, recipes, strict=True))
+    pairs = list(zip(sources, recipes, strict=True))
     runs = [(p, r) for p, r in pairs if p.kind is None and not p.is_core] or pairs
-    kept = [_kept(place, recipe.prune, train) for place, recipe in runs]
+    kept = [_kept(source, recipe.prune, train) for source, recipe in runs]
     if len({None if one is None else one.numpy().tobytes() for one in kept}) > 1:
         return None, "the runs of the sets kept different images; evaluate each set alone"
     first = kept[0]
@@ -153,9 +153,9 @@ def _shared_core(
     return (train if len(first) == len(train.labels) else train.select(first)), None
 
 
-def _kept(place: Place, prune: Prune, train: Dataset) -> Tensor | None:
+def _kept(source: SetSource, prune: Prune, train: Dataset) -> Tensor | None:
     """Ascending indices of the training images that a run kept, None where nothing says which."""
     if prune.keeps_all and prune.coreset is None:
         return torch.arange(len(train.labels))
-    path = place.run / run_folder.CORESET if prune.coreset is None else Path(prune.coreset)
+    path = source.run / run_folder.CORESET if prune.coreset is None else Path(prune.coreset)
     return Coreset.load(path).indices(train) if path.is_file() else None

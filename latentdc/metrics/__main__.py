@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
             f"measure one set at a time, got {' '.join(sets) or 'none'}; what follows is key=value."
         )
     cli.one_process("latentdc measure")
-    (place,), recipe = read_sets(sets, overrides, options, CHANGEABLE)
+    (source,), recipe = read_sets(sets, overrides, options, CHANGEABLE)
     require_images(recipe.data, "latentdc measure")
     network = _network(options)
     if network is not None:
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
         text = describe_measuring(
             recipe,
             recipe_protocol(recipe.evaluate),
-            known_images(place, recipe),
+            known_images(source, recipe),
             network,
             Hardware.of(options),
             redundancy=options.redundancy,
@@ -76,9 +76,9 @@ def run(options: argparse.Namespace) -> None:
 
     wanted = Wanted(network, options.lpips, options.kid, options.redundancy)
     _check_extras(wanted)
-    output = output_folder([place], options.output)
+    output = output_folder([source], options.output)
     with io.locked(output):
-        content = measure_saved(place, recipe, wanted, output)
+        content = measure_saved(source, recipe, wanted, output)
     print(f"\n{to_text(content)}\n\nmetrics: {output / NAME}")
 
 

@@ -22,7 +22,7 @@ from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Recipe
 from latentdc.recipe.labels import Teacher
-from latentdc.synthetic.open import Place, open_set, row_names
+from latentdc.synthetic.open import SetSource, open_set, row_names
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 NAME = "metrics.json"
@@ -51,7 +51,7 @@ class Wanted:
 
 
 @tf32.flags_put_back()
-def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) -> Facts:
+def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Path) -> Facts:
     """Measure a set and as many random images of its recipe's data.
 
     Returns:
@@ -61,8 +61,8 @@ def measure_saved(place: Place, recipe: Recipe, wanted: Wanted, output: Path) ->
         threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
     )
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
-    labelled, numbering = open_set(place, train, recipe.data)
-    (name,) = row_names([place])
+    labelled, numbering = open_set(source, train, recipe.data)
+    (name,) = row_names([source])
     require_comparable(labelled, test, name)
     counts = labelled.labels.bincount(minlength=len(test.class_names)).tolist()
     ipc = -(-sum(counts) // len(counts))

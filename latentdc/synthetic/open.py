@@ -26,8 +26,8 @@ _TAKEN = ("distilled", *BASELINES)  # names of rows
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a set lies.
+class SetSource:
+    """Where a set comes from, and how it is read.
 
     The last three are of a set made elsewhere.
     """
@@ -75,7 +75,7 @@ class Place:
         )
 
 
-def find(given: str, ipc: int | None = None, numbers: Numbers | None = None) -> Place:
+def find(given: str, ipc: int | None = None, numbers: Numbers | None = None) -> SetSource:
     """The set of a run folder, a set's folder, a core set's file, a Hub id, or one made elsewhere.
 
     A run folder without a synthetic set, which `latentdc prune` leaves, stands for its core set.
@@ -97,7 +97,7 @@ def find(given: str, ipc: int | None = None, numbers: Numbers | None = None) -> 
         raise InputError(f"there is no set {given[:80]!r}...: {error.strerror}.") from error
 
 
-def _find(given: str, ipc: int | None, numbers: Numbers | None) -> Place:
+def _find(given: str, ipc: int | None, numbers: Numbers | None) -> SetSource:
     if not given:
         raise InputError("a set is named by its folder, file or Hub id, got ''.")
     path = Path(given).expanduser()
@@ -107,7 +107,7 @@ def _find(given: str, ipc: int | None, numbers: Numbers | None) -> Place:
         is_set = layout.is_set(path)
     core = path / CORESET
     if not is_set and not core.is_file() and (kind := kind_of(path)) is not None:
-        return Place(given, path, kind, ipc, numbers)
+        return SetSource(given, path, kind, ipc, numbers)
     if path.is_dir() and not is_set and not core.is_file():
         raise InputError(
             f"{given} holds no synthetic set: neither a finished run, nor what save_pretrained or "
@@ -122,30 +122,30 @@ def _find(given: str, ipc: int | None, numbers: Numbers | None) -> Place:
     if ipc is not None:
         raise InputError(f"--ipc shortens sets of others, and {given} is one of latentdc's own.")
     if path.is_file() or (core.is_file() and not is_set):
-        return Place(given, path if path.is_file() else core)
-    return Place(given, layout.find(path))
+        return SetSource(given, path if path.is_file() else core)
+    return SetSource(given, layout.find(path))
 
 
-def row_names(places: Sequence[Place]) -> list[str]:
+def row_names(sources: Sequence[SetSource]) -> list[str]:
     """Names of the sets in a table: `distilled` for a single one, else their short names.
 
     Names that two sets would share, or that other rows have, get as much as the user gave.
     """
-    if len(places) == 1 and places[0].kind is None and not places[0].is_core:
+    if len(sources) == 1 and sources[0].kind is None and not sources[0].is_core:
         return ["distilled"]
-    short = [place.name for place in places]
-    whole = [f"./{p.given}" if p.given.rstrip("/") in _TAKEN else p.given for p in places]
+    short = [source.name for source in sources]
+    whole = [f"./{p.given}" if p.given.rstrip("/") in _TAKEN else p.given for p in sources]
     return [
         name if short.count(name) == 1 and name not in _TAKEN else given
         for name, given in zip(short, whole, strict=True)
     ]
 
 
-def open_set(place: Place, train: "Dataset", data: Data | None = None) -> "Read":
+def open_set(source: SetSource, train: "Dataset", data: Data | None = None) -> "Read":
     """Its images: stored ones, or those of `train` that a core set names.
 
     Args:
-        place: where it lies.
+        source: where it lies.
         train: real training images, to whose classes a set made elsewhere is put.
         data: how these are opened; only a set made elsewhere needs it.
 
@@ -158,25 +158,25 @@ def open_set(place: Place, train: "Dataset", data: Data | None = None) -> "Read"
     """
     from latentdc.synthetic.synthetic_set import SyntheticSet
 
-    if place.kind is not None:
+    if source.kind is not None:
         assert data is not None, "a set made elsewhere is read by the recipe's data"
-        return _open_foreign(place, train, data)
-    if place.is_core:
+        return _open_foreign(source, train, data)
+    if source.is_core:
         from latentdc.prune.coreset import Coreset
 
-        rows = Coreset.load(place.path).indices(train)
+        rows = Coreset.load(source.path).indices(train)
         return SyntheticSet.from_real(train.select(rows)), None
-    return SyntheticSet.from_pretrained(place.path), None
+    return SyntheticSet.from_pretrained(source.path), None
 
 
-def _open_foreign(place: Place, train: "Dataset", data: Data) -> "Read":
-    require_images(data, f"reading {place.given}, a set of others,")
-    path, ipc, numbers, names = place.path, place.ipc, place.numbers, train.class_names
+def _open_foreign(source: SetSource, train: "Dataset", data: Data) -> "Read":
+    require_images(data, f"reading {source.given}, a set of others,")
+    path, ipc, numbers, names = source.path, source.ipc, source.numbers, train.class_names
     try:
-        if place.kind != "tensors":
+        if source.kind != "tensors":
             from latentdc.synthetic.foreign import pictures
 
-            if place.kind == "images":
+            if source.kind == "images":
                 split = pictures.folder_pictures(path)
             else:
                 split = pictures.table_pictures(path, data.label)

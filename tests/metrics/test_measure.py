@@ -19,7 +19,7 @@ from latentdc.metrics.measure import (
 from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Data, PriorSettings, Recipe
-from latentdc.synthetic.open import Place
+from latentdc.synthetic.open import SetSource
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from tests.evaluate.toys import stripes
 
@@ -78,8 +78,8 @@ def saved(tmp_path):
 @pytest.mark.smoke
 def test_a_saved_set_stands_beside_random_images_and_its_decoder(saved):
     folder, recipe = saved
-    place = Place(str(folder), folder / "synthetic")
-    content = measure_saved(place, recipe, Wanted(), folder)
+    source = SetSource(str(folder), folder / "synthetic")
+    content = measure_saved(source, recipe, Wanted(), folder)
     assert json.loads((folder / "metrics.json").read_text()) == content
     assert list(content["sets"]) == ["distilled", "random"]
     assert content["sets"]["distilled"]["storage"]["decoder/float32"] > 0
@@ -91,7 +91,7 @@ def test_a_saved_set_stands_beside_random_images_and_its_decoder(saved):
 def test_a_set_whose_prior_is_not_here_is_measured_without_its_decoder(saved, capsys):
     folder, recipe = saved
     away = replace(recipe, prior=PriorSettings(kind="diffusion", weights="away"))
-    content = measure_saved(Place(str(folder), folder / "synthetic"), away, Wanted(), folder)
+    content = measure_saved(SetSource(str(folder), folder / "synthetic"), away, Wanted(), folder)
     assert "decoder/float32" not in content["sets"]["distilled"]["storage"]
     assert content["sets"]["distilled"]["storage"]["images/png"] > 0
     assert "the decoder's bytes are left out: " in capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_a_decoder_is_counted_without_its_encoder():
 
 def test_a_set_of_other_classes_is_refused(saved):
     folder, _ = saved
-    place = Place(str(folder), folder / "synthetic")
+    source = SetSource(str(folder), folder / "synthetic")
     other = Recipe(data=Data(source="digits", resolution=16, classes=["1", "2"]))
     with pytest.raises(InputError, match="10 classes, the test set 2"):
-        measure_saved(place, other, Wanted(), folder)
+        measure_saved(source, other, Wanted(), folder)

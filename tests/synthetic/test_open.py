@@ -5,7 +5,7 @@ from latentdc.errors import InputError
 from latentdc.prune.coreset import Coreset
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.open import (
-    Place,
+    SetSource,
     find,
     open_set,
     row_names,
@@ -57,17 +57,17 @@ def test_a_core_set_is_opened_as_the_images_that_it_names(tmp_path):
 def test_rows_are_named_by_their_runs_and_by_their_paths_where_those_are_alike(tmp_path):
     one = save_set(tmp_path / "a" / "x")
     two, core = save_set(tmp_path / "b" / "x"), save_coreset(tmp_path / "y")
-    places = [find(str(path)) for path in (one, two, core)]
-    assert row_names(places) == [str(one), str(two), "y"]
-    assert row_names(places[:1]) == ["distilled"] and row_names(places[2:]) == ["y"]
+    sources = [find(str(path)) for path in (one, two, core)]
+    assert row_names(sources) == [str(one), str(two), "y"]
+    assert row_names(sources[:1]) == ["distilled"] and row_names(sources[2:]) == ["y"]
 
 
 def test_no_set_is_called_like_a_row_beside_it(tmp_path, monkeypatch):
     full, random = save_set(tmp_path / "full"), save_coreset(tmp_path / "random")
     monkeypatch.chdir(tmp_path)
     save_set(tmp_path / "easy")
-    places = [find(str(full)), find("random/"), find("easy")]
-    assert row_names(places) == [str(full), "./random/", "easy"]
+    sources = [find(str(full)), find("random/"), find("easy")]
+    assert row_names(sources) == [str(full), "./random/", "easy"]
     assert row_names([find(str(random))]) == [str(random)]
     assert row_names([find("full")]) == ["distilled"]
     (tmp_path / "full").rename(tmp_path / "distilled")
@@ -77,5 +77,5 @@ def test_no_set_is_called_like_a_row_beside_it(tmp_path, monkeypatch):
 def test_a_set_of_the_hub_is_named_by_its_id_and_not_by_its_snapshot(tmp_path):
     stored = [save_set(tmp_path / name / "snapshots" / ("0a" * 20)) for name in ("one", "two")]
     ids = ("me/digits-ipc1", "me/digits-ipc10")
-    places = [Place(given, path) for given, path in zip(ids, stored, strict=True)]
-    assert row_names(places) == ["digits-ipc1", "digits-ipc10"]
+    sources = [SetSource(given, path) for given, path in zip(ids, stored, strict=True)]
+    assert row_names(sources) == ["digits-ipc1", "digits-ipc10"]

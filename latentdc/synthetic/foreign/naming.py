@@ -18,9 +18,9 @@ from latentdc.synthetic.folder import folder_names
 from latentdc.synthetic.foreign.numbers import (
     Numbering,
     Numbers,
-    Places,
+    TestLabels,
+    labels_of_numbers,
     listed,
-    number_places,
     numbers_of,
 )
 from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -30,7 +30,7 @@ from latentdc.synthetic.synthetic_set import SyntheticSet
 Read = tuple[SyntheticSet, Numbering | None]
 
 
-def class_places(
+def labels_of_names(
     names: Sequence[str],
     class_names: Sequence[str],
     source: str,
@@ -46,14 +46,14 @@ def class_places(
     digits = all(name.isdecimal() for name in names)
     spelled = None not in by_name and not digits  # class_0 where the test set has a class_0
     if numbers_of(names) is not None and (numbers is not None or not spelled):
-        best, numbering = number_places(names, class_names, source, numbers, spelled=by_name)
+        best, numbering = labels_of_numbers(names, class_names, source, numbers, spelled=by_name)
     else:
         counted = [re.fullmatch(r"[0-9]+[ _.-]+(.*[^0-9].*)", name) for name in names]  # 0_ant
         bare = [match[1] for match in counted if match]
         spellings = [names, bare] if len(bare) == len(names) else [names]
         readings = [f(some, class_names) for some in spellings for f in (_by_name, _by_wordnet)]
-        best = max(readings, key=lambda places: len(places) - places.count(None))  # the first
-    surplus = [name for name, place in zip(names, best, strict=True) if place is None]
+        best = max(readings, key=lambda labels: len(labels) - labels.count(None))  # the first
+    surplus = [name for name, label in zip(names, best, strict=True) if label is None]
     if surplus:
         strange = [name for name in surplus if numbers_of([name]) is None]
         if len(surplus) == len(names) and len(strange) < len(names) / 2:
@@ -65,19 +65,19 @@ def class_places(
             "from (data.source, data.subset, data.classes), or name its classes by these names or "
             f"by 0 to {len(class_names) - 1}."
         )
-    places = [place for place in best if place is not None]
-    missing = [name for label, name in enumerate(class_names) if label not in set(places)]
-    if missing or len(set(places)) < len(places):
+    labels = [label for label in best if label is not None]
+    missing = [name for label, name in enumerate(class_names) if label not in set(labels)]
+    if missing or len(set(labels)) < len(labels):
         what = f"lacks {len(missing)} of" if missing else "names one twice of"
         raise InputError(
             f"{source} {what} the test set's {len(class_names)} classes"
             f"{': ' + ', '.join(missing[:10]) if missing else ''}; name the ones that it has with "
             "data.classes=[...]."
         )
-    return places, numbering
+    return labels, numbering
 
 
-def label_places(
+def relabelled(
     labels: Tensor, class_names: Sequence[str], source: str, numbers: Numbers | None = None
 ) -> tuple[Tensor, Numbering | None]:
     """(N,) numbers of classes -> (N,) labels of the test set, and how they were read."""
@@ -85,14 +85,14 @@ def label_places(
     if len(found) != len(class_names) or found[0] < 0 or found[-1] >= 10**9:
         require_classes(labels, class_names, source)
     names = [str(number) for number in found]
-    places, numbering = number_places(names, class_names, source, numbers, spelled=None)
-    if None in places:
+    known, numbering = labels_of_numbers(names, class_names, source, numbers, spelled=None)
+    if None in known:
         require_classes(labels, class_names, source)
         raise InputError(
             f"{source} has labels {found[0]} to {found[-1]}, and the test set's classes are "
             f"{listed(class_names)}."
         )
-    table = torch.tensor([-1 if place is None else place for place in places])
+    table = torch.tensor([-1 if label is None else label for label in known])
     return table[torch.searchsorted(torch.tensor(found), labels)], numbering
 
 
@@ -113,7 +113,7 @@ def require_classes(labels: Tensor, class_names: Sequence[str], source: str) -> 
         )
 
 
-def _by_name(names: Sequence[str], class_names: Sequence[str]) -> Places:
+def _by_name(names: Sequence[str], class_names: Sequence[str]) -> TestLabels:
     """As the test set writes them, or as `latentdc export` writes folders, or nearly so."""
     known = {name: label for label, name in enumerate(folder_names(class_names))}
     known |= {name: label for label, name in enumerate(class_names)}
@@ -128,8 +128,8 @@ def _near(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip()
 
 
-def _by_wordnet(names: Sequence[str], class_names: Sequence[str]) -> Places:
+def _by_wordnet(names: Sequence[str], class_names: Sequence[str]) -> TestLabels:
     """One side by WordNet id, the other by id or by ImageNet's name."""
     known = {imagenet_index(name, label): label for label, name in enumerate(class_names)}
     known.pop(None, None)
-    return [known.get(imagenet_index(name, place)) for place, name in enumerate(names)]
+    return [known.get(imagenet_index(name, position)) for position, name in enumerate(names)]

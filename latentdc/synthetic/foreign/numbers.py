@@ -19,7 +19,7 @@ from latentdc.ranks import say
 from latentdc.recipe.subsets import SUBSETS, imagenet_index, wordnet_ids
 
 Numbers = Literal["names", "positions"]
-Places = list[int | None]  # a label of the test set, or None, for each number
+TestLabels = list[int | None]  # a label of the test set, or None, for each number
 
 NAMES: Final = "names"
 POSITIONS: Final = "positions"
@@ -50,14 +50,14 @@ def numbers_of(names: Sequence[str]) -> list[int] | None:
     return [int(match[1]) for match in found if match] if all(found) else None
 
 
-def number_places(
+def labels_of_numbers(
     names: Sequence[str],
     class_names: Sequence[str],
     source: str,
     numbers: Numbers | None,
     *,
-    spelled: Places | None,
-) -> tuple[Places, Numbering | None]:
+    spelled: TestLabels | None,
+) -> tuple[TestLabels, Numbering | None]:
     """The label of each number, as far as it has one, and how the numbers were read.
 
     Args:
@@ -95,18 +95,18 @@ def number_places(
             f"position {counted[here]}, counted from 0, which is {class_names[label]}? Say "
             "--numbers names or --numbers positions."
         )
-    places = readings[what]
-    if not _fits(places, class_names):
-        return places, None
+    labels = readings[what]
+    if not _fits(labels, class_names):
+        return labels, None
     if what == POSITIONS and numbers is None:
         _require_sorted(readings, class_names, source)
     if what == POSITIONS and 0 not in counted:
-        one = names[places.index(0)]
+        one = names[labels.index(0)]
         say("note", f"{source} numbers its classes from 1: its {one} is {class_names[0]}.")
-    return places, _numbering(what, numbers is not None, readings, counted, class_names)
+    return labels, _numbering(what, numbers is not None, readings, counted, class_names)
 
 
-def _plain_reading(readings: Mapping[str, Places]) -> str | None:
+def _plain_reading(readings: Mapping[str, TestLabels]) -> str | None:
     """The reading that is left; None where it is open."""
     fitting = [
         what
@@ -121,14 +121,15 @@ def _plain_reading(readings: Mapping[str, Places]) -> str | None:
     return min(partly, key=lambda what: readings[what].count(None))  # of equals, the first
 
 
-def _fits(places: Places, class_names: Sequence[object]) -> bool:
+def _fits(labels: TestLabels, class_names: Sequence[object]) -> bool:
     """Whether every class has one number."""
-    return sorted(-1 if p is None else p for p in places) == list(range(len(class_names)))
+    known = [-1 if label is None else label for label in labels]
+    return sorted(known) == list(range(len(class_names)))
 
 
 def _readings(
     counted: Sequence[int], names: Sequence[str], class_names: Sequence[str]
-) -> dict[str, Places]:
+) -> dict[str, TestLabels]:
     """All that the numbers could count; `positions` always, the others where they fit."""
     classes = len(class_names)
     labels = range(classes)
@@ -139,10 +140,10 @@ def _readings(
     first = int(no_numbers and sorted(counted) == list(range(1, classes + 1)))
     at = [n - first for n in counted]
 
-    def in_order(order: Sequence[int]) -> Places:
+    def in_order(order: Sequence[int]) -> TestLabels:
         return [order[n] if n < classes else None for n in at]
 
-    found: dict[str, Places] = {POSITIONS: in_order(labels)}
+    found: dict[str, TestLabels] = {POSITIONS: in_order(labels)}
     if integers is not None:
         known = {integer: label for label, integer in enumerate(integers)}
         found[NAMES] = [known.get(n) for n in counted]
@@ -161,12 +162,12 @@ def _readings(
     if natural != by_name:
         found[NATURAL] = in_order(natural)
     if sorted(counted) == list(labels):
-        rank = {name: place for place, name in enumerate(sorted(names))}
+        rank = {name: position for position, name in enumerate(sorted(names))}
         found["positions of its names as they sort, 10 before 2"] = [rank[name] for name in names]
     return {
-        what: places
-        for what, places in found.items()
-        if what in (NAMES, POSITIONS) or _fits(places, class_names)
+        what: theirs
+        for what, theirs in found.items()
+        if what in (NAMES, POSITIONS) or _fits(theirs, class_names)
     }
 
 
@@ -193,17 +194,17 @@ def _with_numbers(name: str) -> list[tuple[int, str]]:
 def _numbering(
     what: str,
     given: bool,
-    readings: Mapping[str, Places],
+    readings: Mapping[str, TestLabels],
     counted: Sequence[int],
     class_names: Sequence[str],
 ) -> Numbering:
-    places = readings[what]
+    mine = readings[what]
     others: dict[str, tuple[int, ...]] = {}
     advice: dict[str, str] = {}
     for other, theirs in readings.items():
         if not _fits(theirs, class_names):
             continue
-        new = {now: then for now, then in zip(places, theirs, strict=True)}
+        new = {now: then for now, then in zip(mine, theirs, strict=True)}
         labels = tuple(int(new[label] or 0) for label in range(len(class_names)))
         if labels == tuple(range(len(class_names))) or labels in others.values():
             continue
@@ -219,7 +220,7 @@ def classes_advice(order: Sequence[str]) -> str:
     """What to say so that number k is the k-th of these classes."""
     shown = [name if re.fullmatch(r"[\w.-]+", name) else json.dumps(name) for name in order]
     few = shown if len(shown) <= _SHOWN else [*shown[:3], "..."]
-    known = all(imagenet_index(name, place) is not None for place, name in enumerate(order))
+    known = all(imagenet_index(name, k) is not None for k, name in enumerate(order))
     chosen = " data.subset=null" if known else ""
     return f"'data.classes=[{','.join(few)}]'{chosen} --numbers positions"
 
@@ -230,7 +231,7 @@ def listed(class_names: Sequence[str]) -> str:
 
 
 def _require_sorted(
-    readings: Mapping[str, Places], class_names: Sequence[str], source: str
+    readings: Mapping[str, TestLabels], class_names: Sequence[str], source: str
 ) -> None:
     """Positions count sorted classes: by WordNet id in ImageNet, by number where names hold one."""
     for other, called in ((IMAGENET_ORDER, "WordNet ids"), (NATURAL, "the numbers in their names")):

@@ -21,7 +21,7 @@ from latentdc.data.files import LeftOut, files_below, is_saved, split_files, tel
 from latentdc.data.folder import read_picture
 from latentdc.errors import InputError
 from latentdc.synthetic.foreign.kinds import SPLIT, class_folders, parquet_files
-from latentdc.synthetic.foreign.naming import Read, class_places, require_classes
+from latentdc.synthetic.foreign.naming import Read, labels_of_names, require_classes
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.synthetic_set import SyntheticSet, first_of_each
 
@@ -48,8 +48,8 @@ def read_pictures(
         InputError: other classes than the test set's, a class without images, or images that cannot
             be decoded or have another size.
     """
-    places, numbering = class_places(split.class_names, class_names, split.name, numbers)
-    labels = torch.tensor(places)[split.labels]
+    known, numbering = labels_of_names(split.class_names, class_names, split.name, numbers)
+    labels = torch.tensor(known)[split.labels]
     require_classes(labels, class_names, split.name)
     rows = torch.tensor(first_of_each(labels, ipc or len(labels)))
     rows = rows[labels[rows].argsort(stable=True)]

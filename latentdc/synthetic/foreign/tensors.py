@@ -20,7 +20,7 @@ from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.ranks import say
 from latentdc.synthetic.foreign.contents import dense, read_contents, read_rate
 from latentdc.synthetic.foreign.kinds import BEST
-from latentdc.synthetic.foreign.naming import Read, class_places, label_places, require_classes
+from latentdc.synthetic.foreign.naming import Read, labels_of_names, relabelled, require_classes
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
@@ -64,14 +64,14 @@ def read_tensors(
     source, table = str(path), None
     if names is not None:
         require_classes(hard, names, source)
-        places, numbering = class_places(names, class_names, source, numbers)
-        table = torch.tensor(places)
+        labels, numbering = labels_of_names(names, class_names, source, numbers)
+        table = torch.tensor(labels)
     elif soft is not None:
         require_classes(hard, class_names, source)
         columns = torch.arange(len(class_names))
-        table, numbering = label_places(columns, class_names, source, numbers)
+        table, numbering = relabelled(columns, class_names, source, numbers)
     else:
-        hard, numbering = label_places(hard, class_names, source, numbers)
+        hard, numbering = relabelled(hard, class_names, source, numbers)
     if table is not None:
         hard = table[hard]
         soft = None if soft is None else soft[:, table.argsort()]
@@ -92,8 +92,8 @@ def _names(given: Any, path: Path) -> list[str] | None:
     if given is None:
         return None
     if isinstance(given, Mapping):  # torchvision's class_to_idx
-        places = {str(place): name for name, place in given.items()}
-        given = [places.get(str(place)) for place in range(len(given))]
+        names = {str(number): name for name, number in given.items()}
+        given = [names.get(str(number)) for number in range(len(given))]
     elif isinstance(given, Tensor | np.ndarray) and not _are_texts(given):
         given = dense(given, "class names", path)
         given = given.tolist() if given.ndim == 1 and len(given) < _MOST_CLASSES else []
