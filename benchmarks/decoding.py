@@ -45,8 +45,8 @@ def unet_work(name: str, total: float, image: float, image_back: float) -> float
 
 
 def decoder_work(prior: DiffusionPrior, given: Inputs) -> tuple[float, float]:
-    forward = macs(lambda: prior.autoencoder.draw(given[0]))
-    both = macs(lambda: prior.autoencoder.draw(given[0]).backward(given[3]))
+    forward = macs(lambda: prior.autoencoder.decode_chunk(given[0]))
+    both = macs(lambda: prior.autoencoder.decode_chunk(given[0]).backward(given[3]))
     return forward, both - forward
 
 
@@ -65,7 +65,7 @@ def measure(name: str, images: int, repeats: int) -> list[Row]:
     shape = f"{images} images of {model.resolution} px, {model.steps} steps"
     print(f"\n{name}: {shape}, UNet of {size:.1f} M")
     call = macs(lambda: plain.call(given[0][:1], torch.tensor([1]), given[1][:1]))
-    image = macs(lambda: prior.autoencoder.draw(given[0][:1]))
+    image = macs(lambda: prior.autoencoder.decode_chunk(given[0][:1]))
     ratio = f"1 to {image / call:.2f}"
     print(
         f"  GMAC of a UNet call {call / 1e9:.3f}, of decoding an image {image / 1e9:.3f}: {ratio}"

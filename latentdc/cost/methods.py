@@ -126,7 +126,7 @@ def sweep(prior: Prior, inputs: Inputs, *, denoises: bool = False) -> float:
 
 def decoding(prior: DiffusionPrior, z: Tensor) -> float:
     """Multiply-adds of the decoder for the image of one latent."""
-    return multiply_adds(lambda: prior.autoencoder.draw(z))
+    return multiply_adds(lambda: prior.autoencoder.decode_chunk(z))
 
 
 def calls_of(prior: Prior) -> int:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from latentdc import arguments, io, ranks, runtime
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
-from latentdc.evaluate import soft_labels
+from latentdc.evaluate import accuracy_files, soft_labels
 from latentdc.evaluate.setting import (
     Accuracy,
     Setting,
@@ -22,7 +22,6 @@ from latentdc.evaluate.setting import (
     require_trainable,
 )
 from latentdc.evaluate.training import SoftLabels, train_student
-from latentdc.evaluate.trainings import Done, Training, finished, gathered, kept
 from latentdc.images import Preprocessing, kind_of
 from latentdc.networks.build import forward_work
 from latentdc.recipe import BASELINES
@@ -185,7 +184,7 @@ def score_sets(
         raise InputError("there is no set to evaluate; name one or more.")
     test, classes = setting.test, len(setting.test.class_names)
     first = next((name for name in sets if name not in BASELINES), next(iter(sets)))
-    one = drawn(sets[first], 0)
+    one = set_of_seed(sets[first], 0)
     images = classes * ipc if first in BASELINES and ipc is not None else len(one.labels)
     protocol = protocol.resolve(images, classes)
     protocol.check_students(test.images.shape[-1], kind_of(test.images))
@@ -212,7 +211,7 @@ def score_sets(
     }
     results = Results()
     for name, candidate in sets.items():
-        one = drawn(candidate, 0)
+        one = set_of_seed(candidate, 0)
         facts = (
             soft_labels.own_label_facts(one)
             if labelling is None
@@ -236,7 +235,7 @@ def score_sets(
     return results
 
 
-def drawn(candidate: Candidate, seed: int) -> SyntheticSet:
+def set_of_seed(candidate: Candidate, seed: int) -> SyntheticSet:
     """The set that a training of this seed sees."""
     one = candidate(seed) if callable(candidate) else candidate
     return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
@@ -264,41 +263,41 @@ def _accuracies(
     """
     accelerator = setting.accelerator
     shared = setting.hash(None if labelling is None else labelling.hash)
-    jobs: dict[Training, _Job] = {}
-    plan: dict[tuple[str, str], list[Training]] = {}
+    jobs: dict[accuracy_files.TrainingKey, _Job] = {}
+    plan: dict[tuple[str, str], list[accuracy_files.TrainingKey]] = {}
     for name, candidate in sets.items():
-        one = drawn(candidate, 0)
+        one = set_of_seed(candidate, 0)
         seen_by = protocol_for(protocol, one).hash
         batch, size = min(protocol.batch, protocol.seen(len(one.labels))), one.images.shape[-1]
         for seed, digest in enumerate(hashes[name]):
             for student in protocol.students:
-                training = Training(digest, seen_by, shared, student, seed)
+                key = accuracy_files.TrainingKey(digest, seen_by, shared, student, seed)
                 work = batch * forward_work(student, len(one.class_names), size)
-                jobs[training] = _Job(candidate, work)
-                plan.setdefault((name, student), []).append(training)
-    done = finished(list(jobs), setting.folder, accelerator)
-    missing = [training for training in jobs if training not in done]
+                jobs[key] = _Job(candidate, work)
+                plan.setdefault((name, student), []).append(key)
+    done = accuracy_files.read_accuracies(list(jobs), setting.folder, accelerator)
+    missing = [key for key in jobs if key not in done]
     if labelling is not None:
-        wanted = {training.images for training in missing}
+        wanted = {key.images for key in missing}
         labelling.prepare(_by_hash(sets, hashes), wanted, labels)
-    missing.sort(key=lambda training: -jobs[training].work)
+    missing.sort(key=lambda one: -jobs[one].work)
     bar = ranks.progress(None, "evaluating", total=len(missing), unit=" trainings")
-    trained: Done = {}
+    trained: accuracy_files.Accuracies = {}
     for index in runtime.shared_out(len(missing), accelerator):
-        training = missing[index]
+        key = missing[index]
         bar.update(index - bar.n)  # those that others have begun count too
-        one = drawn(jobs[training].candidate, training.seed)
-        train = partial(_train, training, one, protocol_for(protocol, one), setting, labelling)
-        trained[training] = kept(training, setting.folder, train)
+        one = set_of_seed(jobs[key].candidate, key.seed)
+        train = partial(_train, key, one, protocol_for(protocol, one), setting, labelling)
+        trained[key] = accuracy_files.cached_accuracy(key, setting.folder, train)
     bar.update(len(missing) - bar.n)
     bar.close()
-    for part in gathered(trained, accelerator):
+    for part in accuracy_files.gather_accuracies(trained, accelerator):
         done |= part
-    return {key: [done[training] for training in each] for key, each in plan.items()}
+    return {row: [done[key] for key in each] for row, each in plan.items()}
 
 
 def _train(
-    training: Training,
+    key: accuracy_files.TrainingKey,
     one: SyntheticSet,
     protocol: EvalProtocol,
     setting: Setting,
@@ -310,12 +309,12 @@ def _train(
             one, protocol.labels, setting.accelerator.device
         )
     else:
-        soft = labelling.soft_labels(one, training.images)
+        soft = labelling.soft_labels(one, key.images)
     network = train_student(
         one,
-        training.student,
+        key.student,
         protocol,
-        seed=training.seed,
+        seed=key.seed,
         normalization=setting.normalization,
         accelerator=setting.accelerator,
         soft=soft,
@@ -338,7 +337,7 @@ def _hashes(
     """Hash of the set for each seed, which is checked against the test set."""
     hashes = []
     for seed in range(protocol.seeds if callable(candidate) else 1):
-        labelled = drawn(candidate, seed)
+        labelled = set_of_seed(candidate, seed)
         require_comparable(labelled, test, name)
         require_trainable(labelled, protocol, name)
         hashes.append(set_hash(labelled))
@@ -353,7 +352,7 @@ def _image_bytes(
     for name, candidate in sets.items():
         if name not in ("kept", "full"):
             if (digest := hashes[name][0]) not in _BYTES:
-                _BYTES[digest] = drawn(candidate, 0).image_bytes()
+                _BYTES[digest] = set_of_seed(candidate, 0).image_bytes()
             found[name] = _BYTES[digest]
     return found
 
@@ -362,7 +361,7 @@ def _by_hash(
     sets: Mapping[str, Candidate], hashes: Mapping[str, Sequence[str]]
 ) -> dict[str, SyntheticSet]:
     return {
-        digest: drawn(sets[name], seed)
+        digest: set_of_seed(sets[name], seed)
         for name, digests in hashes.items()
         for seed, digest in enumerate(digests)
     }
@@ -371,7 +370,7 @@ def _by_hash(
 def _unseen(sets: Mapping[str, Candidate], students: Sequence[str]) -> dict[str, set[str]]:
     """By set, students that it was not distilled with at any width; by baseline, that none was."""
     own = {
-        name: str(drawn(one, 0).provenance.get("network")).partition("@")[0]
+        name: str(set_of_seed(one, 0).provenance.get("network")).partition("@")[0]
         for name, one in sets.items()
         if name not in BASELINES
     }

@@ -276,7 +276,7 @@ def joined_offset(
 
 
 @torch.no_grad()
-def judged(classifier: nn.Module, images: Images, label: int) -> Candidates:
+def classify(classifier: nn.Module, images: Images, label: int) -> Candidates:
     """What a classifier of the real images says of the candidates of a class.
 
     Args:

@@ -14,7 +14,7 @@ from latentdc.images import to_uint8
 from latentdc.methods.anchors import AT_ONCE, RealLatents, class_rows
 from latentdc.methods.context import Context
 from latentdc.methods.own import try_own_guides
-from latentdc.methods.pools import Candidates, judged, select
+from latentdc.methods.pools import Candidates, classify, select
 from latentdc.methods.selection import opened_set, student_of
 from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
@@ -163,7 +163,7 @@ def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks)
 
     def seen(z: Tensor, network: nn.Module) -> Candidates:
         parts = [to_uint8(latents.prior.render(some)).cpu() for some in z.split(AT_ONCE)]
-        return judged(network, torch.cat(parts), label)
+        return classify(network, torch.cat(parts), label)
 
     if choice.needs_classifier:
         found = seen(z, networks.classifier)
@@ -173,7 +173,7 @@ def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks)
         return found
     anchors = latents.summary(label).anchors if choice.kind == "nearest" else torch.empty(0)
     if choice.sees == "features":
-        points = judged(networks.classifier, real.images[class_rows(real, label)], label).points
+        points = classify(networks.classifier, real.images[class_rows(real, label)], label).points
         assert points is not None
         found = replace(found, mean=points.mean(dim=0), std=points.std(dim=0))
         return (

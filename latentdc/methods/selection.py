@@ -20,7 +20,7 @@ from latentdc.data.dataset import Dataset, different_rows
 from latentdc.errors import InputError
 from latentdc.images import as_floats
 from latentdc.methods.context import Context
-from latentdc.methods.pools import Candidates, judged, select
+from latentdc.methods.pools import Candidates, classify, select
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.select import Order, ranked
@@ -138,10 +138,10 @@ def _known(
     pool: SyntheticSet, rows: Tensor, real: Dataset, label: int, networks: list[nn.Module]
 ) -> Candidates:
     """What a classifier of real images, and perhaps a student, make of a class's candidates."""
-    seen = judged(networks[0], real.images[real.members(label)], label).points
+    seen = classify(networks[0], real.images[real.members(label)], label).points
     assert seen is not None
-    known = judged(networks[0], pool.images[rows], label)
-    student = judged(networks[1], pool.images[rows], label).loss if networks[1:] else None
+    known = classify(networks[0], pool.images[rows], label)
+    student = classify(networks[1], pool.images[rows], label).loss if networks[1:] else None
     deviation = seen.std(dim=0, correction=0)
     return replace(known, student_loss=student, mean=seen.mean(dim=0), std=deviation)
 

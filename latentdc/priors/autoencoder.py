@@ -89,9 +89,11 @@ class AutoencoderPrior:
     def render(self, z: Tensor, plan: Plan) -> Tensor:
         """`decode` by another plan."""
         parts = z.split(plan.decoded(len(z)))
-        return torch.cat([run_steps([self.draw], part, kept=plan.kept_decoder) for part in parts])
+        return torch.cat(
+            [run_steps([self.decode_chunk], part, kept=plan.kept_decoder) for part in parts]
+        )
 
-    def draw(self, z: Tensor) -> Tensor:
+    def decode_chunk(self, z: Tensor) -> Tensor:
         """`decode` all at once, with its graph."""
         raw = contiguous(z / self.scale + self.shift)
         with network_autocast(z.device, self.precision):
@@ -108,7 +110,7 @@ class AutoencoderPrior:
     def needs(self) -> Needs:
         """What backward keeps of one image, measured."""
         z = torch.zeros(1, *self.latent_shape, device=self.device, requires_grad=True)
-        return needed_bytes(lambda: self.draw(z))
+        return needed_bytes(lambda: self.decode_chunk(z))
 
     def _codes_of(self, raw: Tensor) -> Tensor:
         codebook = self.autoencoder.quantize.embedding.weight

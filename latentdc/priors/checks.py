@@ -144,7 +144,7 @@ def try_autoencoder(weights: str, space: AutoencoderPrior, factor: int) -> None:
     what, side = f"the autoencoder of {weights}", SIDE * factor
     with told(f"{what} does not run as its config says"):
         z = space.encode(torch.zeros(1, 3, side, side, device=space.device))
-        images = space.draw(torch.zeros_like(z))
+        images = space.decode_chunk(torch.zeros_like(z))
     if images.shape != (1, 3, side, side):
         raise InputError(
             f"{what} takes images of {side} pixels and makes {tuple(images.shape[2:])} of them; "

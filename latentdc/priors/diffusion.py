@@ -334,7 +334,7 @@ class DiffusionPrior:
             context = self.context(None if c is None else c.detach().requires_grad_())
             return self.predict(z, last, context).guided
 
-        return needed_bytes(lambda: self.autoencoder.draw(z), step, self.calls)
+        return needed_bytes(lambda: self.autoencoder.decode_chunk(z), step, self.calls)
 
     def context(self, c: Tensor | None) -> Tensor | None:
         """What the denoiser sees in every step: null conditions first, where guidance needs them.

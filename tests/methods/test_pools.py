@@ -185,7 +185,7 @@ def test_what_a_classifier_says_of_candidates():
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
     classifier = Classifier(network, lambda images: images).eval()
     images = torch.rand(7, 3, 2, 2, generator=generator(0, "images")) * 2 - 1
-    said = pools.judged(classifier, images, 1)
+    said = pools.classify(classifier, images, 1)
     logits, features = classifier.embed(images)
     assert said.count == 7 and torch.equal(said.right, logits.argmax(dim=1) == 1)
     torch.testing.assert_close(said.points, features)

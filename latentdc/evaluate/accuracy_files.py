@@ -18,7 +18,7 @@ PATIENCE = timedelta(days=30)  # between the first process to finish and the las
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingKey:
     """What the accuracy of one training depends on, and so the name of its file.
 
     Attributes:
@@ -66,44 +66,48 @@ class Training:
         return {**content, "checksum": io.fingerprint(content)}
 
 
-Done = dict[Training, Accuracy]
+Accuracies = dict[TrainingKey, Accuracy]
 
 
-def kept(training: Training, folder: Path | None, train: Callable[[], Accuracy]) -> Accuracy:
+def cached_accuracy(
+    key: TrainingKey, folder: Path | None, train: Callable[[], Accuracy]
+) -> Accuracy:
     """The accuracy of a training, read from a folder or found by `train` and kept there.
 
     Another command that does the same training is waited for.
     """
-    facts = asdict(training)
-    return io.cached(folder, facts, train, training.read, training.write, name=training.file)
+    facts = asdict(key)
+    return io.cached(folder, facts, train, key.read, key.write, name=key.file)
 
 
-def finished(wanted: Sequence[Training], folder: Path | None, accelerator: Accelerator) -> Done:
+def read_accuracies(
+    wanted: Sequence[TrainingKey], folder: Path | None, accelerator: Accelerator
+) -> Accuracies:
     """Accuracies of the trainings whose files are in the folder, as the main process reads them.
 
     A damaged file is said, and removed.
     """
-    found: Done = {}
-    for training in wanted if folder is not None and accelerator.is_main_process else ():
+    found: Accuracies = {}
+    for key in wanted if folder is not None and accelerator.is_main_process else ():
         assert folder is not None
-        path = folder / training.file
+        path = folder / key.file
         try:
-            found[training] = training.read(path)
+            found[key] = key.read(path)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
             ranks.warn(f"{path} is no finished training ({error}); it is trained again.")
             with suppress(OSError):
                 path.unlink()
-    return gathered(found, accelerator)[0]
+    return gather_accuracies(found, accelerator)[0]
 
 
-def gathered(part: Done, accelerator: Accelerator) -> list[Done]:
+def gather_accuracies(part: Accuracies, accelerator: Accelerator) -> list[Accuracies]:
     """The parts of all processes, waited for however long the slowest one trains."""
     if accelerator.num_processes == 1:
         return [part]
     group = cast(distributed.ProcessGroup, distributed.new_group(backend="gloo", timeout=PATIENCE))
-    parts: list[Done] = [{} for _ in range(accelerator.num_processes)]
+    parts: list[Accuracies] = [{} for _ in range(accelerator.num_processes)]
     distributed.all_gather_object(parts, part, group=group)
     distributed.destroy_process_group(group)
     return parts

@@ -6,14 +6,14 @@ from dataclasses import asdict, replace
 import pytest
 from accelerate import Accelerator
 
+from latentdc.evaluate.accuracy_files import TrainingKey, cached_accuracy, read_accuracies
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.setting import Accuracy
-from latentdc.evaluate.trainings import Training, finished, kept
 from latentdc.images import Normalization
 from latentdc.ranks import warn
 from tests.evaluate.toys import TEST, protocol, stripes
 
-ROW = Training(images="a1", protocol="b2", setting="c3", student="resnet18@8", seed=0)
+ROW = TrainingKey(images="a1", protocol="b2", setting="c3", student="resnet18@8", seed=0)
 
 
 def write(folder, training, accuracy):
@@ -22,7 +22,7 @@ def write(folder, training, accuracy):
 
 def read(folder, training):
     """As an evaluation finds it."""
-    return finished([training], folder, Accelerator()).get(training)
+    return read_accuracies([training], folder, Accelerator()).get(training)
 
 
 def test_a_training_is_found_by_all_that_it_depends_on(tmp_path):
@@ -43,8 +43,8 @@ def test_a_training_is_found_by_all_that_it_depends_on(tmp_path):
 
 def test_a_training_that_another_command_has_just_done_is_not_done_again(tmp_path):
     write(tmp_path, ROW, Accuracy(0.5))
-    assert kept(ROW, tmp_path, lambda: pytest.fail("trained")) == (0.5, None)
-    assert kept(ROW, None, lambda: Accuracy(0.25)) == (0.25, None)
+    assert cached_accuracy(ROW, tmp_path, lambda: pytest.fail("trained")) == (0.5, None)
+    assert cached_accuracy(ROW, None, lambda: Accuracy(0.25)) == (0.25, None)
 
 
 SOUND = {**asdict(ROW), "accuracy": 0.5, "top5": 0.75, "checksum": "a3da2405dc62892e"}
