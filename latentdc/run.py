@@ -191,13 +191,7 @@ def _told_too(first: OnStep | None, on_step: OnStep) -> OnStep:
 
 
 def _start(recipe: Recipe, folder: Path) -> Accelerator:
-    accelerator = runtime.start(
-        threads=recipe.threads,
-        precision=recipe.precision,
-        processes=recipe.processes,
-        trackers=recipe.trackers,
-        folder=folder,
-    )
+    accelerator = runtime.start(**recipe.launch, trackers=recipe.trackers, folder=folder)
     check_precision(accelerator)
     if recipe.push.repo is not None:
         runtime.main_first(accelerator, require_login)

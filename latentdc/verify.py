@@ -187,9 +187,7 @@ def _compare(jobs: Sequence[Job], synthetic: "SyntheticSet", recipe: "Recipe") -
     from latentdc.tf32 import flags_put_back
 
     with flags_put_back():
-        accelerator = runtime.start(
-            threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
-        )
+        accelerator = runtime.start(**recipe.launch)
         train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
         seen: Preprocessing = synthetic.whitening or runtime.main_first(
             accelerator, lambda: preprocessing(recipe.data, train)

@@ -45,12 +45,7 @@ def score_saved(
         labels: as of `score_sets`.
     """
     recipe = recipes[0]
-    accelerator = runtime.start(
-        threads=recipe.threads,
-        precision=recipe.precision,
-        processes=recipe.processes,
-        folder=output,
-    )
+    accelerator = runtime.start(**recipe.launch, folder=output)
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     opened = {
         name: open_set(source, train, recipe.data)

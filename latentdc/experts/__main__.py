@@ -88,13 +88,7 @@ def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc.prune.prune import prune_dataset
     from latentdc.tracking import start_trackers
 
-    accelerator = runtime.start(
-        threads=recipe.threads,
-        precision=recipe.precision,
-        processes=recipe.processes,
-        trackers=recipe.trackers,
-        folder=folder,
-    )
+    accelerator = runtime.start(**recipe.launch, trackers=recipe.trackers, folder=folder)
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
     there = runtime.broadcast(accelerator, (folder / run_folder.CORESET).is_file())

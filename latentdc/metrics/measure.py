@@ -57,9 +57,7 @@ def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Pat
     Returns:
         The content of `metrics.json`, which is written into the folder `output`.
     """
-    accelerator = runtime.start(
-        threads=recipe.threads, precision=recipe.precision, processes=recipe.processes
-    )
+    accelerator = runtime.start(**recipe.launch)
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     labelled, numbering = open_set(source, train, recipe.data)
     (name,) = row_names([source])

@@ -75,12 +75,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc.report import page
 
     path = folder / run_folder.CORESET
-    accelerator = runtime.start(
-        threads=recipe.threads,
-        precision=recipe.precision,
-        processes=recipe.processes,
-        folder=folder,
-    )
+    accelerator = runtime.start(**recipe.launch, folder=folder)
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
     given = {
         "normalization": plain_preprocessing(recipe.data, train),

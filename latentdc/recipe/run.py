@@ -71,6 +71,11 @@ class Recipe(MethodSections):
         return found[0] if len(found) == 1 else found
 
     @property
+    def launch(self) -> dict[str, Any]:
+        """Threads, precision and processes, as `runtime.start` takes them."""
+        return {"threads": self.threads, "precision": self.precision, "processes": self.processes}
+
+    @property
     def matches(self) -> bool:
         """Whether its method optimises for an objective."""
         kind = self.method.kind

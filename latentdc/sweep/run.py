@@ -65,9 +65,7 @@ def carry_out(
         RunError: a run broke.
     """
     first = next(iter(cells.values()))
-    accelerator = runtime.start(
-        threads=first.threads, precision=first.precision, processes=first.processes
-    )
+    accelerator = runtime.start(**first.launch)
     home = shared_runs(cells, folder)
     points = list(dict.fromkeys(home[point] for point in wanted))
     missing = [p for p in points if not _done(cells[p], cell_folder(folder, p), accelerator)]
