@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from latentdc.data.dataset import Dataset, different_rows
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import as_floats
 from latentdc.methods.context import Context
@@ -40,8 +40,7 @@ def selection(
     train, facts = context.real_images(), dict[str, object]()
     start = None if settings.start is None else opened_set(settings.start, train, context)
     count = context.ipc if start is None else context.ipc - _ipc(start, context.ipc)
-    rows = coreset.indices(train)
-    rows = rows[different_rows(train.hashes[rows], train.labels[rows])]
+    rows = coreset.different_indices(train)
     if settings.pool is not None:
         pool = opened_set(settings.pool, train, context)
         facts = {"pool": Path(settings.pool).name, "candidates": len(pool)}
@@ -192,8 +191,7 @@ def best_rows(coreset: Coreset, train: Dataset, count: int) -> Tensor:
     Raises:
         InputError: a class of the core set has fewer.
     """
-    rows = coreset.indices(train)
-    rows = rows[different_rows(train.hashes[rows], train.labels[rows])]
+    rows = coreset.different_indices(train)
     sign = -1.0 if coreset.rule in RULES and RULES[coreset.rule].hard == "low" else 1.0
     called = [coreset.class_names[label] for label in coreset.labels.tolist()]
     samples = zip(coreset.hashes.tolist(), called, strict=True)

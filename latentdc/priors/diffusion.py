@@ -268,10 +268,7 @@ class DiffusionPrior:
         Raises:
             InputError: a network whose middle is unknown, or one that is compiled.
         """
-        null = self.denoiser.null
-        if c is None and null.shape[1]:
-            c = null.expand(len(x), -1, -1)
-        time = self.timesteps[self.schedule.timesteps[index]]
+        time, c = self._told(x, index, c)
         with network_autocast(x.device, self.precision):
             return middle_features(self.denoiser, contiguous(x), time, c).to(x.dtype)
 
@@ -288,14 +285,18 @@ class DiffusionPrior:
             c: (B, T, D) conditions; None takes the null condition, if the prior has one.
             told: timestep that the network is told in place of the step's.
         """
-        null = self.denoiser.null
-        if c is None and null.shape[1]:
-            c = null.expand(len(x), -1, -1)
-        time = self.timesteps[self.schedule.timesteps[index]]
+        time, c = self._told(x, index, c)
         time = time if told is None else torch.full_like(time, told)
         with network_autocast(x.device, self.precision):
             prediction = self.denoiser(contiguous(x), time, c)[:, : x.shape[1]].to(x.dtype)
         return self.schedule.clean_and_noise(index, x, prediction)[1]
+
+    def _told(self, x: Tensor, index: int, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the denoiser is told: the timestep of a step, and `c` or the null condition."""
+        null = self.denoiser.null
+        if c is None and null.shape[1]:
+            c = null.expand(len(x), -1, -1)
+        return self.timesteps[self.schedule.timesteps[index]], c
 
     def _check_start(self, x: Tensor, images: Sized, start: int) -> None:
         steps, shape = len(self.schedule.timesteps), (len(images), *self.latent_shape)

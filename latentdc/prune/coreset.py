@@ -91,8 +91,8 @@ class Coreset:
                 f"the core set of {self.dataset} and {dataset.name} have other classes: only one "
                 f"of them has {', '.join(other[:10])}."
             )
-        places = torch.tensor([dataset.class_names.index(name) for name in names])
-        wanted = Counter(zip(self.hashes.tolist(), places[self.labels].tolist(), strict=True))
+        label_of = torch.tensor([dataset.class_names.index(name) for name in names])
+        wanted = Counter(zip(self.hashes.tolist(), label_of[self.labels].tolist(), strict=True))
         found = []
         samples = zip(dataset.hashes.tolist(), dataset.labels.tolist(), strict=True)
         for position, sample in enumerate(samples):
@@ -106,6 +106,11 @@ class Coreset:
                 "anew, or open the one that the core set was made from."
             )
         return torch.tensor(found, dtype=torch.int64)
+
+    def different_indices(self, dataset: Dataset) -> Tensor:
+        """(M,) `indices` of different samples: of exact repeats with one label the first."""
+        rows = self.indices(dataset)
+        return rows[different_rows(dataset.hashes[rows], dataset.labels[rows])]
 
     def save(self, path: Path) -> None:
         """Write one parquet file, whole or not at all."""
