@@ -17,8 +17,7 @@ from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
-from latentdc.experts.buffers import ReplayBuffers
-from latentdc.experts.files import ExpertFiles, open_experts
+from latentdc.experts.files import ExpertFiles, ReplayBuffers, open_experts
 from latentdc.experts.training import training_snapshots
 from latentdc.hub import require_login
 from latentdc.images import Normalization, Preprocessing, Whitening

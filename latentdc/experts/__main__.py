@@ -29,22 +29,20 @@ def run(options: Namespace) -> None:
     if not options.dry_run:
         wanted = f"{recipe.experts.count} {recipe.objective.network}"
         ranks.say("experts", f"{wanted} for {name}, {recipe.experts.epochs} epochs each")
-    from latentdc.experts.buffers import buffer_files
-    from latentdc.experts.files import experts_folder
+    from latentdc.experts import files
 
-    folder = experts_folder(
+    folder = files.experts_folder(
         recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
     )
     if options.dry_run:
         from latentdc.cost import Hardware, describe_experts
-        from latentdc.experts.files import missing_experts
 
-        lacking = len(missing_experts(folder, recipe.experts.count))
+        lacking = len(files.missing_experts(folder, recipe.experts.count))
         hardware = Hardware.of(options, recipe.processes)
         cli.show(describe_experts(recipe, str(folder), lacking, hardware))
         return
     io.require_writable(folder, "objective.trajectory.experts")
-    if buffer_files(folder):
+    if files.buffer_files(folder):
         raise InputError(
             f"{folder} holds replay buffers of MTT, which `latentdc distill` follows as they "
             "are; name another folder with objective.trajectory.experts=..."
