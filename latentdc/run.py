@@ -46,7 +46,7 @@ from latentdc.results.tables import to_text
 from latentdc.run_folder import CHECKPOINTS, CORESET, GRID, SET, claim_folder
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
-from latentdc.synthetic.open import find, open_set
+from latentdc.synthetic.open import find_set, open_set
 from latentdc.synthetic.push import push_folder
 from latentdc.tf32 import flags_put_back, precision_of
 from latentdc.tracking import end_trackers, start_trackers
@@ -323,7 +323,7 @@ def _open_pool(name: str, recipe: Recipe, parts: Parts, accelerator: Accelerator
         train=parts.train,
     )
     try:
-        found = open_set(find(name, numbers=recipe.selection.numbers), parts.train, recipe.data)
+        found = open_set(find_set(name, numbers=recipe.selection.numbers), parts.train, recipe.data)
         scorer = recipe.prune.scorer
         check_numbers(
             {name: found},

@@ -13,7 +13,7 @@ from latentdc.recipe import Recipe
 from latentdc.recipe.own import is_own, refuse_names
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.foreign.numbers import Numbers
-from latentdc.synthetic.open import SetSource, find
+from latentdc.synthetic.open import SetSource, find_set
 
 
 def set_arguments(parser: Parser) -> None:
@@ -59,7 +59,7 @@ def read_sets(
             )
     if options.ipc is not None and options.ipc < 1:
         raise InputError(f"--ipc is at least 1, got {options.ipc}.")
-    sources = [find(given, options.ipc, options.numbers) for given in sets]
+    sources = [find_set(given, options.ipc, options.numbers) for given in sets]
     if options.numbers is not None and all(source.kind is None for source in sources):
         raise InputError(f"--numbers is about sets of others, and {sets[0]} is latentdc's own.")
     named = options.recipe

@@ -21,7 +21,7 @@ from latentdc.priors.classes import unet_classes
 from latentdc.priors.denoisers import load_denoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import fixed_plan
-from latentdc.priors.parts import load_autoencoder, load_scheduler, told
+from latentdc.priors.parts import as_input_error, load_autoencoder, load_scheduler
 from latentdc.priors.sampler import make_schedule
 from latentdc.ranks import warn
 from latentdc.recipe import PriorSettings
@@ -92,7 +92,7 @@ def load_latent_prior(
     tuned([model.decoder], precision=space.precision)
     if not parts:
         return space
-    with told(f"the denoiser of {weights} does not run as its config says"):
+    with as_input_error(f"the denoiser of {weights} does not run as its config says"):
         check_denoiser(weights, config, space.latent_shape[0], space.latent_shape[1], factor)
     denoiser, class_names = load_denoiser(folder, parts, config, space, seed=drawn, prompts=prompts)
     prior = DiffusionPrior(
@@ -288,7 +288,7 @@ def try_autoencoder(weights: str, space: AutoencoderPrior, factor: int) -> None:
         InputError: it fails, makes images of another size, or numbers that are not finite.
     """
     what, side = f"the autoencoder of {weights}", SIDE * factor
-    with told(f"{what} does not run as its config says"):
+    with as_input_error(f"{what} does not run as its config says"):
         z = space.encode(torch.zeros(1, 3, side, side, device=space.device))
         images = space.decode_chunk(torch.zeros_like(z))
     if images.shape != (1, 3, side, side):
@@ -307,7 +307,7 @@ def try_denoiser(weights: str, prior: DiffusionPrior) -> None:
         InputError: it fails, or predicts numbers that are not finite.
     """
     what = f"the denoiser of {weights}"
-    with told(f"{what} does not run as its config says"):
+    with as_input_error(f"{what} does not run as its config says"):
         x = torch.zeros(1, *prior.latent_shape, device=prior.device)
         c = prior.condition(torch.zeros(1, dtype=torch.int64, device=prior.device))
         prediction = prior.predict(x, prior.schedule.timesteps[0], prior.context(c))

@@ -82,7 +82,7 @@ def load_scheduler(folder: Path) -> DDIMScheduler | FlowMatchEulerDiscreteSchedu
     own = getattr(diffusers, str(given.get("_class_name")), None)
     if not isinstance(own, type) or hasattr(own, "_backends"):  # unknown, or it lacks packages
         own = DDIMScheduler if {"beta_start", "trained_betas"} & {*given} else object
-    with told(f"{path} has no schedule"):
+    with as_input_error(f"{path} has no schedule"):
         if not hasattr(own, "from_config") or not hasattr(
             theirs := own.from_config(given | {"rescale_betas_zero_snr": False}), "betas"
         ):
@@ -118,7 +118,7 @@ def _flow_scheduler(path: Path, given: dict[str, Any]) -> FlowMatchEulerDiscrete
     if type(shift) not in (int, float) or not 0 < shift < math.inf:
         raise InputError(f"{path} has no schedule: shift is a positive number, got {show(shift)}.")
     own = {"shift": shift} if uniform else given | {"shift": shift}
-    with told(f"{path} has no schedule"):
+    with as_input_error(f"{path} has no schedule"):
         scheduler = FlowMatchEulerDiscreteScheduler.from_config(own)
         scheduler.set_timesteps(2)
     scheduler.register_to_config(uniform=uniform)
@@ -155,7 +155,7 @@ def load_component(
     Raises:
         InputError: files or weights that are missing or do not fit together.
     """
-    with told(f"cannot load the prior's {folder}", folder):
+    with as_input_error(f"cannot load the prior's {folder}", folder):
         if torch.device(device).type == "meta":
             with torch.device("meta"):
                 return component.from_config(component.load_config(folder))
@@ -182,7 +182,7 @@ def _some(names: Collection[str]) -> str:
 
 
 @contextmanager
-def told(what: str, folder: object = "its folder") -> Iterator[None]:
+def as_input_error(what: str, folder: object = "its folder") -> Iterator[None]:
     """Say in one line what libraries raise, of many kinds and pages long, of files in `folder`."""
     try:
         yield

@@ -75,7 +75,7 @@ class SetSource:
         )
 
 
-def find(given: str, ipc: int | None = None, numbers: Numbers | None = None) -> SetSource:
+def find_set(given: str, ipc: int | None = None, numbers: Numbers | None = None) -> SetSource:
     """The set of a run folder, a set's folder, a core set's file, a Hub id, or one made elsewhere.
 
     A run folder without a synthetic set, which `latentdc prune` leaves, stands for its core set.

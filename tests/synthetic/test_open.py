@@ -6,7 +6,7 @@ from latentdc.prune.coreset import Coreset
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.open import (
     SetSource,
-    find,
+    find_set,
     open_set,
     row_names,
 )
@@ -39,25 +39,25 @@ def test_a_run_with_a_set_stands_for_it_and_one_without_for_its_core_set(tmp_pat
     made, pruned = tmp_path / "made", tmp_path / "pruned"
     save_coreset(made), save_coreset(pruned)
     save_set(made / "synthetic")
-    assert find(str(made)).path == made / "synthetic" and find(str(made)).run == made
-    assert find(str(pruned)).path == pruned / "coreset.parquet"
-    assert find(str(pruned / "coreset.parquet")).run == pruned
+    assert find_set(str(made)).path == made / "synthetic" and find_set(str(made)).run == made
+    assert find_set(str(pruned)).path == pruned / "coreset.parquet"
+    assert find_set(str(pruned / "coreset.parquet")).run == pruned
     with pytest.raises(InputError, match="holds no synthetic set"):
-        find(str(tmp_path))
+        find_set(str(tmp_path))
 
 
 def test_a_core_set_is_opened_as_the_images_that_it_names(tmp_path):
-    opened = open_set(find(str(save_coreset(tmp_path))), DATA)[0]
+    opened = open_set(find_set(str(save_coreset(tmp_path))), DATA)[0]
     assert torch.equal(opened.images, DATA.images[::2])
     assert torch.equal(opened.labels, DATA.labels[::2])
     with pytest.raises(InputError, match=r"6 of the 6 images .* missing"):
-        open_set(find(str(tmp_path)), DATA.select(torch.arange(1, 12, 2)))
+        open_set(find_set(str(tmp_path)), DATA.select(torch.arange(1, 12, 2)))
 
 
 def test_rows_are_named_by_their_runs_and_by_their_paths_where_those_are_alike(tmp_path):
     one = save_set(tmp_path / "a" / "x")
     two, core = save_set(tmp_path / "b" / "x"), save_coreset(tmp_path / "y")
-    sources = [find(str(path)) for path in (one, two, core)]
+    sources = [find_set(str(path)) for path in (one, two, core)]
     assert row_names(sources) == [str(one), str(two), "y"]
     assert row_names(sources[:1]) == ["distilled"] and row_names(sources[2:]) == ["y"]
 
@@ -66,12 +66,12 @@ def test_no_set_is_called_like_a_row_beside_it(tmp_path, monkeypatch):
     full, random = save_set(tmp_path / "full"), save_coreset(tmp_path / "random")
     monkeypatch.chdir(tmp_path)
     save_set(tmp_path / "easy")
-    sources = [find(str(full)), find("random/"), find("easy")]
+    sources = [find_set(str(full)), find_set("random/"), find_set("easy")]
     assert row_names(sources) == [str(full), "./random/", "easy"]
-    assert row_names([find(str(random))]) == [str(random)]
-    assert row_names([find("full")]) == ["distilled"]
+    assert row_names([find_set(str(random))]) == [str(random)]
+    assert row_names([find_set("full")]) == ["distilled"]
     (tmp_path / "full").rename(tmp_path / "distilled")
-    assert row_names([find("distilled"), find("easy")]) == ["./distilled", "easy"]
+    assert row_names([find_set("distilled"), find_set("easy")]) == ["./distilled", "easy"]
 
 
 def test_a_set_of_the_hub_is_named_by_its_id_and_not_by_its_snapshot(tmp_path):

@@ -11,7 +11,7 @@ from latentdc.errors import InputError
 from latentdc.evaluate.__main__ import main
 from latentdc.recipe import Data
 from latentdc.synthetic import SyntheticSet, folder
-from latentdc.synthetic.open import find, row_names
+from latentdc.synthetic.open import find_set, row_names
 from tests.synthetic.foreign.layouts import dc, mtt, rded
 from tests.synthetic.foreign.test_rows import rethinkdc
 
@@ -80,15 +80,15 @@ def test_students_train_at_the_learned_rate_that_lies_with_the_tensors(desk, cap
 
 def test_a_single_foreign_set_keeps_its_name(desk):
     rded(desk / "mosaics", 10, 1)
-    place = find("mosaics")
-    assert place.kind == "images" and row_names([place]) == ["mosaics"]
+    source = find_set("mosaics")
+    assert source.kind == "images" and row_names([source]) == ["mosaics"]
 
 
 @pytest.mark.smoke
 def test_a_hub_data_set_of_others_is_read_by_its_columns(desk, monkeypatch):
     stored = rethinkdc(desk / "snapshot", LABELS.tolist())
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(stored))
-    assert find("he-yang/some-set").kind == "rows"
+    assert find_set("he-yang/some-set").kind == "rows"
     with pytest.raises(InputError, match="is no synthetic set"):
         folder.find("he-yang/some-set")
 

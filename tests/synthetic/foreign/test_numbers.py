@@ -16,7 +16,7 @@ from latentdc.recipe import Data
 from latentdc.recipe.subsets import SUBSETS, wordnet_ids
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.foreign.numbers import Numbers
-from latentdc.synthetic.open import find, open_set
+from latentdc.synthetic.open import find_set, open_set
 from tests.synthetic.foreign.test_rows import rethinkdc_of
 
 CALL = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
@@ -77,7 +77,7 @@ def opened(
 ) -> SyntheticSet:
     """The set as students would see it, in order of class."""
     data = Data(source="real", resolution=8, classes=classes)
-    return open_set(find(name, numbers=numbers), open_dataset(data, "train"), data)[0]
+    return open_set(find_set(name, numbers=numbers), open_dataset(data, "train"), data)[0]
 
 
 def trained_on(name: str) -> str:

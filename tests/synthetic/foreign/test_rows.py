@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from latentdc.errors import InputError
 from latentdc.synthetic.foreign.pictures import read_pictures, table_pictures
-from latentdc.synthetic.open import find
+from latentdc.synthetic.open import find_set
 from tests.synthetic.foreign.layouts import picture
 
 NAMES = ("cat", "dog", "owl")
@@ -142,7 +142,7 @@ def test_what_save_to_disk_wrote_is_read(tmp_path, split):
     table = Dataset.from_dict(rows, features=features)
     whole = DatasetDict({"train": table, "test": table}) if split else table
     whole.save_to_disk(str(tmp_path / "set"))
-    assert find(str(tmp_path / "set")).kind == "rows"
+    assert find_set(str(tmp_path / "set")).kind == "rows"
     found, _ = read_rows(tmp_path / "set", NAMES, None)
     assert found.labels.tolist() == [0, 1, 2]
     assert found.images[:, 0, 0, 0].tolist() == [1, 2, 0]

@@ -20,7 +20,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD
 from latentdc.recipe import Data
-from latentdc.synthetic.open import find, open_set
+from latentdc.synthetic.open import find_set, open_set
 from tests.synthetic.foreign.test_numbers import (
     distilled,
     evaluate,
@@ -62,7 +62,7 @@ def folders() -> None:
 
 def opened(name, **keys):
     data = Data(source="real", resolution=8, **keys)
-    return open_set(find(name), REAL, data)[0]
+    return open_set(find_set(name), REAL, data)[0]
 
 
 def same(name: str) -> bool:
@@ -175,11 +175,11 @@ def test_pictures_may_lie_one_folder_below_their_class(desk):
 def test_files_of_other_kinds_and_folders_without_sets_say_what_is_one(desk, name):
     Path(name).write_bytes(b"")
     with pytest.raises(InputError, match=r"no kind that can be scored: .* \.npz of others; unpack"):
-        find(name)
+        find_set(name)
     Path("logged").mkdir()
     torch.save(IMAGES, "logged/images_5000.pt")
     with pytest.raises(InputError, match=r"images_best\.pt beside .* Name the folder, or the \.pt"):
-        find("logged")
+        find_set("logged")
 
 
 def test_a_class_may_be_called_train(tmp_path, monkeypatch):
