@@ -12,15 +12,7 @@ from latentdc import arguments, io, ranks, runtime
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError
 from latentdc.evaluate import accuracy_files, soft_labels
-from latentdc.evaluate.setting import (
-    Accuracy,
-    Setting,
-    accuracy,
-    counts_hash,
-    protocol_for,
-    require_comparable,
-    require_trainable,
-)
+from latentdc.evaluate.setting import Accuracy, Setting, accuracy, protocol_for, require_comparable
 from latentdc.evaluate.training import SoftLabels, train_student
 from latentdc.images import Preprocessing, kind_of
 from latentdc.networks.build import forward_work
@@ -200,7 +192,7 @@ def score_sets(
     shared = {
         "ipc": ipc or -(-images // classes),
         "classes": classes,
-        "counts": None if even else counts_hash(one.labels.bincount(minlength=classes).tolist()),
+        "counts": None if even else _counts_hash(one.labels.bincount(minlength=classes).tolist()),
         "protocol": protocol.name,
         "protocol_hash": protocol.hash,
         "settings": io.as_read_back(asdict(protocol)),
@@ -239,6 +231,32 @@ def set_of_seed(candidate: Candidate, seed: int) -> SyntheticSet:
     """The set that a training of this seed sees."""
     one = candidate(seed) if callable(candidate) else candidate
     return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
+
+
+def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> None:
+    """Refuse a set whose grid, soft labels or weights the protocol cannot train on.
+
+    Raises:
+        InputError: mosaics of another grid than the protocol's cells, soft labels under InfoBatch,
+            which judges images by their hard ones, or weights beside InfoBatch's own.
+    """
+    cells = protocol.views.cells
+    if cells is not None and one.grid not in (None, 1, cells):
+        raise InputError(
+            f"the {name} set has mosaics of {one.grid} x {one.grid} and the protocol crops in "
+            f"cells of {cells} x {cells}; set protocol.views.cells={one.grid}, or null to crop "
+            "from whole mosaics."
+        )
+    if protocol.infobatch is not None and one.soft_labels is not None:
+        raise InputError(
+            f"the {name} set has soft labels, and infobatch judges images by their hard ones; "
+            "take protocol.infobatch=null."
+        )
+    if protocol.infobatch is not None and one.weights is not None:
+        raise InputError(
+            f"the {name} set weighs its images, and infobatch has weights of its own; take "
+            "protocol.infobatch=null."
+        )
 
 
 class _Job(NamedTuple):
@@ -379,3 +397,8 @@ def _unseen(sets: Mapping[str, Candidate], students: Sequence[str]) -> dict[str,
         name: {student for student in students if student.partition("@")[0] not in networks}
         for name, networks in seen.items()
     }
+
+
+def _counts_hash(counts: Sequence[int]) -> str | None:
+    """8 hex digits of the images of each class; None where all classes have as many."""
+    return io.fingerprint(list(counts), digits=8) if len(set(counts)) > 1 else None

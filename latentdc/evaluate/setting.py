@@ -5,7 +5,6 @@ Mosaics show several pictures in a grid. A crop inside one cell is the third ste
 their grid are seen by no other, and single images, which have no cells, are cropped as a whole.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,6 @@ from latentdc.augment.geometry import central_part
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
 from latentdc.images import Preprocessing, fetch, forward_batch, kind_of, place, send
-from latentdc.io import fingerprint
 from latentdc.networks.base import Network
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
@@ -155,39 +153,8 @@ def require_comparable(one: SyntheticSet | Dataset, test: Dataset, name: str) ->
         )
 
 
-def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> None:
-    """Refuse a set whose grid, soft labels or weights the protocol cannot train on.
-
-    Raises:
-        InputError: mosaics of another grid than the protocol's cells, soft labels under InfoBatch,
-            which judges images by their hard ones, or weights beside InfoBatch's own.
-    """
-    cells = protocol.views.cells
-    if cells is not None and one.grid not in (None, 1, cells):
-        raise InputError(
-            f"the {name} set has mosaics of {one.grid} x {one.grid} and the protocol crops in "
-            f"cells of {cells} x {cells}; set protocol.views.cells={one.grid}, or null to crop "
-            "from whole mosaics."
-        )
-    if protocol.infobatch is not None and one.soft_labels is not None:
-        raise InputError(
-            f"the {name} set has soft labels, and infobatch judges images by their hard ones; "
-            "take protocol.infobatch=null."
-        )
-    if protocol.infobatch is not None and one.weights is not None:
-        raise InputError(
-            f"the {name} set weighs its images, and infobatch has weights of its own; take "
-            "protocol.infobatch=null."
-        )
-
-
 def protocol_for(protocol: EvalProtocol, one: SyntheticSet) -> EvalProtocol:
     """The protocol as a set meets it, with a hash of its own: single images have no cells."""
     if protocol.views.cells is None or one.grid != 1:
         return protocol
     return replace(protocol, views=replace(protocol.views, cells=None))
-
-
-def counts_hash(counts: Sequence[int]) -> str | None:
-    """8 hex digits of the images of each class; None where all classes have as many."""
-    return fingerprint(list(counts), digits=8) if len(set(counts)) > 1 else None

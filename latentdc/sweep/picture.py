@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentdc import io, plain_text
 from latentdc.results.result import Result
-from latentdc.sweep.run import ByPoint, result_of_cell
+from latentdc.sweep.run import ByPoint, cell_result
 from latentdc.sweep.spec import Axis, Point
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _short(name: str) -> str:
 def _line(results: ByPoint, points: Sequence[Point], student: str) -> dict[int, Result]:
     """The cells' own results of a student, by their place on the last axis."""
     found = {
-        place: result_of_cell(results.get(point, ()), student) for place, point in enumerate(points)
+        place: cell_result(results.get(point, ()), student) for place, point in enumerate(points)
     }
     return {place: one for place, one in found.items() if one is not None}
 
@@ -181,7 +181,7 @@ def _bars(axis: Any, found: Mapping[float, Result], **style: Any) -> None:
 def _times(axis: Any, number: int, results: ByPoint, points: Sequence[Point]) -> None:
     known = {}
     for place, found in enumerate(results.get(point, ()) for point in points):
-        own = result_of_cell(found, found[0].student) if found else None
+        own = cell_result(found, found[0].student) if found else None
         if own is not None and own.seconds is not None:
             known[place] = own.seconds
     marker, color = MARKS[number // 10 % len(MARKS)], f"C{number % 10}"

@@ -17,10 +17,10 @@ from latentdc.sweep.picture import draw
 from latentdc.sweep.run import (
     FIXED,
     ByPoint,
+    cell_result,
     cell_results,
     cell_stages,
     is_finished,
-    result_of_cell,
 )
 from latentdc.sweep.spec import Axis, Cells, Point, Sweep, cell_folder, shared_runs
 
@@ -141,7 +141,7 @@ def _against(sweep: Sweep, results: ByPoint) -> str:
         names = dict(zip(sweep.axes, point, strict=True))
         kept = []
         for result in found:
-            if result is result_of_cell(found, result.student):
+            if result is cell_result(found, result.student):
                 kept.append(replace(result, set=names[axis]))
             elif result.set == "random":
                 kept.append(replace(result, seconds=None))
@@ -194,7 +194,7 @@ def _of_one_axis(results: ByPoint) -> list[Result]:
     baselines: dict[tuple[object, ...], list[Result]] = {}
     for found in {id(each): each for each in results.values()}.values():
         for result in found:
-            if result is result_of_cell(found, result.student):
+            if result is cell_result(found, result.student):
                 own.append(replace(result, set=result.run or result.set))
             elif result.set in BASELINES:
                 kind = (result.set, result.ipc, result.conditions, result.student)
@@ -215,7 +215,7 @@ def _grid(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint, s
         cells = []
         for name in across:
             found = results.get((*start, name))
-            result = result_of_cell(found, student) if found else None
+            result = cell_result(found, student) if found else None
             if result is None:
                 cells.append("-" if found or (*start, name) in wanted else "")
             else:

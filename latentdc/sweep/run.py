@@ -147,7 +147,7 @@ def cell_results(folder: Path) -> Results:
     return Results(replace(one, seconds=sum(took.values()) or None) for one in load(path))
 
 
-def result_of_cell(results: Sequence[Result], student: str) -> Result | None:
+def cell_result(results: Sequence[Result], student: str) -> Result | None:
     """Of the set that a cell is about, which is the first row that is no baseline but `kept`.
 
     A cell without one is about its first row; None where the student has none.

@@ -4,7 +4,7 @@ import pytest
 
 from latentdc.sweep.picture import draw, picture
 from latentdc.sweep.report import table
-from latentdc.sweep.run import result_of_cell
+from latentdc.sweep.run import cell_result
 from tests.results import toys
 
 AXES = {"rule": {"easy": [], "hard": []}, "kept": {"1 %": [], "10 %": []}}
@@ -59,7 +59,7 @@ def test_cells_that_evaluate_nothing_are_finished():
 
 
 def test_a_cell_without_a_row_of_its_own_shows_its_first_one():
-    found = result_of_cell(result(random=(0.2, 0.4), full=(0.9, 0.9)), "convnet3@4")
+    found = cell_result(result(random=(0.2, 0.4), full=(0.9, 0.9)), "convnet3@4")
     assert found.accuracies == (0.2, 0.4)
 
 
