@@ -14,14 +14,7 @@ from latentdc.results.comparison import to_markdown as compared
 from latentdc.results.result import RESULTS, Result, Results, over_seeds, percent, save
 from latentdc.results.tables import to_markdown
 from latentdc.sweep.picture import draw
-from latentdc.sweep.run import (
-    FIXED,
-    ByPoint,
-    cell_result,
-    cell_results,
-    cell_stages,
-    is_finished,
-)
+from latentdc.sweep.run import FIXED, ByPoint, cell_result, cell_results, cell_stages, is_finished
 from latentdc.sweep.spec import Axis, Cells, Point, Sweep, cell_folder, shared_runs
 
 

@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from latentdc.augment.dsa import (
-    AUGMENTATIONS,
-    Draw,
-    augment,
-    augment_classes,
-    draw_augmentation,
-)
+from latentdc.augment.dsa import AUGMENTATIONS, Draw, augment, augment_classes, draw_augmentation
 from latentdc.recipe.checks import AUGMENTATIONS as NAMES
 
 ALL = "_".join(NAMES)

@@ -11,12 +11,7 @@ from latentdc import checkpoint
 from latentdc.errors import InputError
 from latentdc.methods.checks import check_match
 from latentdc.methods.context import Context
-from latentdc.methods.latents import (
-    initial_latents,
-    most_together,
-    own_classes,
-    step_classes,
-)
+from latentdc.methods.latents import initial_latents, most_together, own_classes, step_classes
 from latentdc.methods.loop import Work, match_steps
 from latentdc.methods.matching import match
 from latentdc.methods.rates import make_optimizer

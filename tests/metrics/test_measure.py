@@ -9,13 +9,7 @@ from torch import nn
 from latentdc import config
 from latentdc.errors import InputError
 from latentdc.metrics.__main__ import main
-from latentdc.metrics.measure import (
-    Wanted,
-    decoder_bytes,
-    measure_saved,
-    measure_set,
-    to_text,
-)
+from latentdc.metrics.measure import Wanted, decoder_bytes, measure_saved, measure_set, to_text
 from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Data, PriorSettings, Recipe

@@ -1,10 +1,6 @@
 import pytest
 import torch
-from diffusers import (
-    DDIMInverseScheduler,
-    DDIMScheduler,
-    DDPMScheduler,
-)
+from diffusers import DDIMInverseScheduler, DDIMScheduler, DDPMScheduler
 
 from latentdc.errors import InputError
 from latentdc.priors.diffusion import mean_skip, x0_skip

@@ -15,11 +15,7 @@ from latentdc.results.__main__ import main
 from latentdc.results.comparison import FORMATS, groups_of, paired_difference, to_markdown
 from latentdc.results.frontier import draw_frontier, frontier
 from latentdc.results.result import Results, by_seed, unseen_students
-from latentdc.results.robustness import (
-    augmentation_robust_score,
-    label_robust_score,
-    robustness,
-)
+from latentdc.results.robustness import augmentation_robust_score, label_robust_score, robustness
 from latentdc.results.runs import read_runs
 from tests.results.toys import evaluation, result, run, table
 

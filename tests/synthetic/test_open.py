@@ -4,12 +4,7 @@ import torch
 from latentdc.errors import InputError
 from latentdc.prune.coreset import Coreset
 from latentdc.synthetic import SyntheticSet
-from latentdc.synthetic.open import (
-    SetSource,
-    find_set,
-    open_set,
-    row_names,
-)
+from latentdc.synthetic.open import SetSource, find_set, open_set, row_names
 from tests.evaluate.toys import stripes
 
 DATA = stripes(12)

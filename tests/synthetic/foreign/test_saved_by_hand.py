@@ -21,13 +21,7 @@ from latentdc.errors import InputError
 from latentdc.images import IMAGENET_MEAN, IMAGENET_STD
 from latentdc.recipe import Data
 from latentdc.synthetic.open import find_set, open_set
-from tests.synthetic.foreign.test_numbers import (
-    distilled,
-    evaluate,
-    real,
-    refused,
-    write,
-)
+from tests.synthetic.foreign.test_numbers import distilled, evaluate, real, refused, write
 
 CLASSES = ["ant", "bee", "cat"]
 LEVELS = np.concatenate([distilled(kind) for kind in range(3)])  # (6, 8, 8, 3), by class
