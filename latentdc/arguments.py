@@ -1,6 +1,7 @@
 """Arguments of the public functions that are no settings: one line where one is something else."""
 
 import json
+import math
 from collections.abc import Mapping
 from numbers import Integral
 from os import PathLike
@@ -24,10 +25,15 @@ def require_able(methods: str, value: object, name: str, hint: str) -> None:
         raise InputError(f"{name} is {hint}, got {_what(value)}{lacks}.")
 
 
-def require_whole(value: object, name: str, *, least: int = 1) -> int:
-    """A whole number of at least `least`, such as one of NumPy, as Python's."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
-        raise InputError(f"{name} is a whole number of at least {least}, got {show(value)}.")
+def require_whole(value: object, name: str, *, least: int = 1, most: float = math.inf) -> int:
+    """A whole number from `least` to `most`, such as one of NumPy, as Python's."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, Integral)
+        or not least <= int(value) <= most
+    ):
+        allowed = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise InputError(f"{name} is a whole number {allowed}, got {show(value)}.")
     return int(value)
 
 
@@ -63,11 +69,12 @@ def require_texts(value: object, name: str) -> None:
 
 
 def class_names_of(value: object, what: str) -> tuple[str, ...]:
-    """Names of classes in label order.
+    """Names of classes in label order, also those of an array of NumPy.
 
     Raises:
         InputError: no sequence of texts, or one of them twice.
     """
+    value = value.tolist() if hasattr(value, "tolist") else value
     require_texts(value, f"{what}: class_names")
     assert isinstance(value, list | tuple)
     names = tuple(map(str, value))

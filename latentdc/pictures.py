@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from latentdc.arguments import require_whole
 from latentdc.errors import InputError
 from latentdc.figures import new_figure
 from latentdc.images import Images, kind_of, to_uint8
@@ -94,10 +95,14 @@ def figure(
         max_classes: most classes, those with the lowest labels.
 
     Raises:
-        InputError: feature vectors, or matplotlib is not installed.
+        InputError: feature vectors or no images, numbers below 1, or matplotlib is not installed.
     """
     if kind_of(images) == "vectors":
         raise InputError("a figure shows images, and these are feature vectors.")
+    if not len(images):
+        raise InputError("a figure shows images, and there are none.")
+    columns = require_whole(columns, "columns")
+    max_classes = require_whole(max_classes, "max_classes")
     classes = labels.unique()[:max_classes].tolist()
     rows = [(labels == label).nonzero().flatten()[:columns] for label in classes]
     side, wide = images.shape[-1], max(map(len, rows))

@@ -421,7 +421,8 @@ def toy_data(**parts) -> latentdc.Dataset:
 
 @pytest.mark.parametrize("make", [toy_set, toy_data])
 def test_class_names_are_different_texts_in_any_sequence(make):
-    for names in (["a", "b", "c"], tuple(np.array(["a", "b", "c"]))):
+    array = np.array(["a", "b", "c"])
+    for names in (["a", "b", "c"], tuple(array), array):
         given = make(class_names=names).class_names
         assert given == ("a", "b", "c") and {*map(type, given)} == {str}
     for names in ("abc", (0, 1, 2), None):

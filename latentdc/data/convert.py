@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from latentdc.arguments import class_names_of, path_of
+from latentdc.arguments import class_names_of, path_of, require_whole
 from latentdc.data.classes import require_members
 from latentdc.data.decode import UNREADABLE, fit, hash_pixels, open_picture, to_rgb
 from latentdc.data.encoded import EncodedSplit, Fields
@@ -93,7 +93,7 @@ def from_torch(
     inner = dataset
     while not hasattr(inner, "classes") and hasattr(inner, "dataset"):
         inner = inner.dataset  # of a torch.utils.data.Subset
-    names = class_names or getattr(inner, "classes", None)
+    names = getattr(inner, "classes", None) if class_names is None else class_names
     return _fields(*found, _numbers([*map(_number, labels)], name), names, name)
 
 
@@ -146,9 +146,12 @@ def from_folder(path: Any, *, resolution: int | None) -> Fields:
 
 
 def _array(images: object, name: str) -> NDArray[Any]:
+    if isinstance(images, Tensor):
+        images = images.detach().cpu()
+        images = images.float() if images.dtype == torch.bfloat16 else images  # unknown to NumPy
     try:
-        array = np.asarray(images.detach().cpu() if isinstance(images, Tensor) else images)
-    except (TypeError, ValueError) as error:  # of torch's bfloat16; of lists of unequal lengths
+        array = np.asarray(images)
+    except (TypeError, ValueError) as error:  # of lists of unequal lengths
         raise InputError(f"{name}: {_FORMS}; {str(error).partition(chr(10))[0]}.") from error
     if array.dtype.kind not in "uif":
         raise InputError(f"{name}: {_FORMS}, of numbers; got {array.dtype} of {array.shape}.")
@@ -189,7 +192,7 @@ def _bounds(dtype: Any, value_range: Range | None, name: str) -> Range | None:
             "value_range=(0, 1), (-1, 1), (0, 255) or whatever its black and white are."
         )
     try:
-        low, high = map(float, value_range)
+        low, high = (0, 0) if isinstance(value_range, str) else map(float, value_range)
     except (TypeError, ValueError):
         low = high = 0.0
     if not -np.inf < low < high < np.inf:
@@ -230,7 +233,7 @@ def _gathered(
     """(3, H, H) levels and content hash of each image."""
     levels: list[Pixels] = []
     hashes: list[int] = []
-    size = None if resolution is None else (resolution, resolution)
+    size = None if (side := _side(resolution)) is None else (side, side)
     for image in images:
         height, width = image.shape[:2]
         size = size or (height, width)
@@ -239,6 +242,10 @@ def _gathered(
         levels.append(fit(Image.fromarray(image), size[0]))
         hashes.append(hash_pixels(image))
     return levels, hashes
+
+
+def _side(resolution: int | None) -> int | None:
+    return None if resolution is None else require_whole(resolution, "resolution")
 
 
 def _require_size(found: tuple[int, int], first: tuple[int, int], name: str) -> None:
@@ -251,6 +258,7 @@ def _require_size(found: tuple[int, int], first: tuple[int, int], name: str) -> 
 
 def _decoded(split: EncodedSplit, resolution: int | None) -> Fields:
     """All images of a split, in memory."""
+    resolution = _side(resolution)
     if resolution is None:
         first: tuple[int, int] | None = None
         for row in range(len(split)):
@@ -268,6 +276,7 @@ def _decoded(split: EncodedSplit, resolution: int | None) -> Fields:
 
 # ---- Labels ----
 
+_LABELS = "labels are whole numbers (N,), indices into class_names"
 _CLASSES = "every class has an image; leave empty ones out, and number the others from 0"
 
 
@@ -276,13 +285,20 @@ def _number(label: object) -> object:
 
 
 def _numbers(labels: object, name: str) -> Tensor:
-    array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+    try:
+        array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+    except (TypeError, ValueError) as error:  # of lists of unequal lengths
+        raise InputError(f"{name}: {_LABELS}; {str(error).partition(chr(10))[0]}.") from error
     if array.ndim != 1 or (array.dtype.kind not in "ui" and len(array)):
-        hint = "; of one row per image take labels.argmax(1)" if array.ndim == 2 else ""
-        raise InputError(
-            f"{name}: labels are whole numbers (N,), indices into class_names, got {array.dtype} "
-            f"of shape {array.shape}{hint}."
-        )
+        hint = ""
+        if array.ndim == 2:
+            taken = "[:, 0]" if array.shape[1] == 1 else ".argmax(1)"
+            hint = f"; of one row per image take labels{taken}"
+        elif array.dtype.kind in "US" or all(isinstance(label, str) for label in array.flat):
+            hint = "; class_names, labels = numpy.unique(labels, return_inverse=True) numbers them"
+        raise InputError(f"{name}: {_LABELS}, got {array.dtype} of shape {array.shape}{hint}.")
+    if len(array) and int(array.max()) >= 2**63:
+        raise InputError(f"{name}: {_LABELS}, got {array.max()}; number the classes from 0.")
     return torch.from_numpy(array.astype(np.int64))
 
 
@@ -296,6 +312,10 @@ def _fields(
     if not levels:
         raise InputError(f"{name} holds no images.")
     if class_names is None:
+        if len(labels) and int(labels.max()) >= len(labels):
+            raise InputError(
+                f"{name} has labels up to {int(labels.max())} and {len(labels)} images; {_CLASSES}."
+            )
         class_names = [str(label) for label in range(int(labels.max()) + 1)]
     names = class_names_of(class_names, name)
     if bool(((labels >= 0) & (labels < len(names))).all()):  # others are refused by Dataset

@@ -7,6 +7,7 @@ of a data set.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from latentdc import pictures, ranks
-from latentdc.arguments import class_names_of
+from latentdc.arguments import class_names_of, require_a, require_whole
 from latentdc.data import convert
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
@@ -50,10 +51,11 @@ class Dataset:
     name: str
 
     def __post_init__(self) -> None:
-        names = class_names_of(self.class_names, str(self.name))
+        require_a(str, self.name, "name", "source and split, for messages")
+        names = class_names_of(self.class_names, self.name)
         object.__setattr__(self, "class_names", names)
         _require_samples(self.images, self.name)
-        _require_labels(self.labels, len(self.images), self.class_names, self.name)
+        require_labels(self.labels, len(self.images), self.class_names, self.name)
         hashes = self.hashes
         if not isinstance(hashes, Tensor) or hashes.shape != self.labels.shape:
             raise InputError(f"{self.name} needs one hash for each of its {len(self)} samples.")
@@ -208,8 +210,12 @@ class Dataset:
         return f"{hash_bytes(repr((tuple(self.class_names), samples)).encode()) % 2**64:016x}"
 
     def members(self, label: int) -> Tensor:
-        """Ascending indices (M,) of the samples of one class."""
-        return self._members[label]
+        """Ascending indices (M,) of the samples of one class.
+
+        Raises:
+            InputError: it is no label of the data set.
+        """
+        return self._members[require_whole(label, "label", least=0, most=self.num_classes - 1)]
 
     def different(self, label: int) -> Tensor:
         """`members` without exact repeats: of one content the first."""
@@ -232,7 +238,7 @@ class Dataset:
         Raises:
             InputError: a class has fewer than two different samples.
         """
-        if not isinstance(share, float) or not 0 < share < 1:
+        if not isinstance(share, Real) or not 0 < share < 1:
             raise InputError(f"a test share is in (0, 1), got {show(share)}; for 20 % pass 0.2.")
         contents, place = self.hashes.unique(return_inverse=True)  # ascending
         first = torch.full_like(contents, self.num_classes)
@@ -263,13 +269,26 @@ class Dataset:
         """The samples at `indices` (M,), in that order; classes keep their labels.
 
         Memory-mapped images stay where they are: the part is a view of them.
+
+        Raises:
+            InputError: they are no indices, or lie beyond the samples.
         """
-        images = self.images
+        images, told, every = self.images, "", torch.arange(len(self))
+        try:  # torch rounds floats of other kinds down
+            other = None if isinstance(indices, Tensor) else every.numpy()[indices]
+            rows = every[indices] if other is None else torch.as_tensor(other)
+        except (IndexError, TypeError, ValueError) as error:
+            rows, told = torch.empty(()), f": {str(error).partition(chr(10))[0]}"
+        if rows.ndim != 1:
+            raise InputError(
+                f"{self.name}: indices are whole numbers (M,) of its {len(self)} samples, such as "
+                f"torch.tensor([0, 2]), got {show(indices)}{told}."
+            )
         return Dataset(
-            images=images.select(indices) if isinstance(images, MappedImages) else images[indices],
-            labels=self.labels[indices],
+            images=images.select(rows) if isinstance(images, MappedImages) else images[rows],
+            labels=self.labels[rows],
             class_names=self.class_names,
-            hashes=self.hashes[indices],
+            hashes=self.hashes[rows],
             name=self.name,
         )
 
@@ -378,7 +397,8 @@ def _require_samples(samples: Images, name: str) -> None:
         raise InputError(f"{name}: {allowed}, got shape {shape}{hint}.")
 
 
-def _require_labels(labels: Tensor, count: int, names: tuple[str, ...], name: str) -> None:
+def require_labels(labels: Tensor, count: int, names: tuple[str, ...], name: str) -> None:
+    """Refuse what is no label of each of `count` samples of these classes."""
     classes = len(names)
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
         got = f"{labels.dtype}, " if isinstance(labels, Tensor) else ""

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from latentdc.arguments import class_names_of, path_of, require_a
 from latentdc.data.classes import require_members
-from latentdc.data.dataset import Dataset, different_rows
+from latentdc.data.dataset import Dataset, different_rows, require_labels
 from latentdc.errors import InputError
 from latentdc.io import read_table, save_table
 from latentdc.recipe.rules import RULES
@@ -30,7 +31,7 @@ class Coreset:
         labels: (M,) int64 indices into `class_names`.
         class_names: in label order; none is empty.
         rule: what the score is: `loss`, `random`, or `all` where everything was kept.
-        order: `easy` or `hard`.
+        order: `easy`, `hard` or `middle`.
         keep: share of each class.
         dataset: source and split it was made from.
     """
@@ -45,11 +46,25 @@ class Coreset:
     dataset: str
 
     def __post_init__(self) -> None:
-        require_members(self.labels, self.class_names, f"the core set of {self.dataset}")
+        name = f"the core set of {self.dataset}"
+        object.__setattr__(self, "class_names", class_names_of(self.class_names, name))
+        for part, dtype in (("hashes", torch.int64), ("scores", torch.float32)):
+            value = getattr(self, part)
+            if not isinstance(value, Tensor) or (value.ndim, value.dtype) != (1, dtype):
+                shape = getattr(value, "shape", None)
+                got = type(value).__name__ if shape is None else f"{value.dtype} of {tuple(shape)}"
+                raise InputError(f"{name}: {part} are a tensor (M,) of {dtype}, got {got}.")
+            require_labels(self.labels, len(value), self.class_names, name)
+        require_members(self.labels, self.class_names, name)
 
     @classmethod
     def whole(cls, train: Dataset, order: str) -> "Coreset":
-        """Everything; nothing was scored."""
+        """Everything; nothing was scored.
+
+        Raises:
+            InputError: `train` is no Dataset.
+        """
+        require_a(Dataset, train, "train", "such as one of open_splits(Data())")
         return cls(
             hashes=train.hashes,
             scores=torch.zeros(len(train)),
@@ -84,6 +99,7 @@ class Coreset:
         Raises:
             InputError: other class names, or images that are missing or have another label.
         """
+        require_a(Dataset, dataset, "dataset", "such as one of open_splits(Data())")
         names = self.class_names
         if set(names) != set(dataset.class_names):
             other = sorted(set(names) ^ set(dataset.class_names))
@@ -112,14 +128,14 @@ class Coreset:
         rows = self.indices(dataset)
         return rows[different_rows(dataset.hashes[rows], dataset.labels[rows])]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write one parquet file, whole or not at all."""
         columns = {"hash": self.hashes, "score": self.scores, "label": self.labels}
         about = {name: getattr(self, name) for name in _ABOUT}
-        save_table(path, columns, about, _KIND)
+        save_table(path_of(path, "path"), columns, about, _KIND)
 
     @classmethod
-    def load(cls, path: Path, train: Dataset | None = None) -> "Coreset":
+    def load(cls, path: str | Path, train: Dataset | None = None) -> "Coreset":
         """Read what `save` wrote.
 
         Args:
@@ -129,6 +145,7 @@ class Coreset:
         Raises:
             InputError: no such file, not the file of a core set, or as `indices`.
         """
+        path = path_of(path, "path")
         try:
             found = read_table(pq.read_table(path), _KIND)
         except (OSError, pa.ArrowException) as error:

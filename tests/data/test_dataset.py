@@ -1,5 +1,7 @@
 """What a `Dataset` that is made in Python may hold."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -67,3 +69,46 @@ def test_what_does_not_fit_is_named(changes, message):
 def test_vectors_are_floats():
     for dtype in (torch.float16, torch.float32):
         assert made(torch.zeros(4, 9, dtype=dtype)).kind == "vectors"
+
+
+def test_samples_are_selected_by_whatever_picks_rows_of_an_array():
+    dataset = made(torch.arange(768).remainder(256).view(4, 3, 8, 8).to(torch.uint8))
+    for indices in (
+        *(torch.tensor([3, 1]), [3, 1], np.array([3, 1]), torch.tensor([3, 1]).int()),
+        *(range(3, 0, -2), torch.tensor([-1, -3])),
+    ):
+        part = dataset.select(indices)
+        assert torch.equal(part.images, dataset.images[[3, 1]]) and part.hashes.tolist() == [3, 1]
+    for indices in (torch.tensor([False, True, False, True]), slice(1, None, 2)):
+        assert dataset.select(indices).hashes.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        *(torch.tensor([4]), torch.tensor([0.5]), torch.tensor([[0, 1]]), torch.tensor(1), 1),
+        *(None, "a", (1, 0), np.array([0.0]), torch.tensor([True])),
+    ],
+)
+def test_what_picks_no_rows_is_refused_in_one_line(indices):
+    with pytest.raises(InputError, match="mine: indices are whole numbers") as refused:
+        made().select(indices)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("label", [-1, 2, "a", None, 1.0, True])
+def test_what_is_no_label_has_no_members(label):
+    assert made().members(1).tolist() == made().members(np.int64(1)).tolist() == [1, 3]
+    with pytest.raises(InputError, match="label is a whole number from 0 to 1, got"):
+        made().members(label)
+
+
+def test_a_share_may_be_a_number_of_numpy():
+    images = torch.arange(768).remainder(251).view(4, 3, 8, 8).to(torch.uint8)
+    parts = [made(images).split(share) for share in (0.5, np.float32(0.5), np.float64(0.5))]
+    assert {tuple(test.hashes.tolist()) for _, test in parts} == {(0, 1)}
+
+
+def test_a_name_is_text():
+    with pytest.raises(InputError, match="name is a str, got null"):
+        dataclasses.replace(made(), name=None)

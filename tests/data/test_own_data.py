@@ -37,6 +37,20 @@ def test_floats_of_a_stated_range_are_the_levels_that_they_were():
         assert np.array_equal(made.images.permute(0, 2, 3, 1).numpy(), LEVELS)
 
 
+def test_arrays_of_any_layout_in_memory_and_type_of_number_are_the_same_data_set():
+    wanted = from_arrays(LEVELS, LABELS)
+    frozen = LEVELS.copy()
+    frozen.setflags(write=False)
+    backwards = LEVELS[::-1].copy()[::-1]
+    for images in (np.asfortranarray(LEVELS), frozen, backwards):
+        made = from_arrays(images, np.array(LABELS, np.int8)[::-1].copy()[::-1])
+        assert torch.equal(made.images, wanted.images) and torch.equal(made.hashes, wanted.hashes)
+    shades = torch.from_numpy(LEVELS) // 64 * 64  # which half precision holds
+    for dtype in (torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.int16):
+        made = from_arrays(shades.to(dtype), LABELS, value_range=(0, 255))
+        assert torch.equal(made.images, shades.permute(0, 3, 1, 2))
+
+
 def test_grey_images_become_colour_and_others_take_a_resolution():
     grey = from_arrays(LEVELS[..., :1], LABELS)
     assert torch.equal(grey.images[:, 0], grey.images[:, 2])
@@ -65,6 +79,12 @@ def test_ambiguous_or_unfit_arrays_are_refused_in_one_line(images, told):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("bad", ["01", (1, 0), (0, 1, 2), (0, np.nan), 3])
+def test_what_is_no_range_is_refused(bad):
+    with pytest.raises(InputError, match="value_range is the values of black and white"):
+        from_arrays(LEVELS / 255, LABELS, value_range=bad)
+
+
 @pytest.mark.parametrize("bad", [LEVELS / 100, LEVELS / 255 * np.nan])
 def test_floats_beyond_the_stated_range_are_refused(bad):
     with pytest.raises(InputError, match=r"values lie from .* and value_range is \(0, 1\)"):
@@ -75,6 +95,12 @@ def test_floats_beyond_the_stated_range_are_refused(bad):
     ("labels", "names", "told"),
     [
         (np.eye(6), None, r"labels.argmax\(1\)"),
+        (np.array(LABELS)[:, None], None, r"take labels\[:, 0\]"),
+        (["cat", "dog"] * 3, None, r"class_names, labels = numpy.unique\(labels"),
+        (np.array(["cat", "dog"] * 3, dtype=object), ["cat", "dog"], "numbers them"),
+        ([[0], [1, 2]], None, "labels are whole numbers"),
+        ([0, 1, 0, 1, 0, 10**12], None, "labels up to 1000000000000 and 6 images; every class"),
+        (np.full(6, 2**63, np.uint64), None, "got 9223372036854775808; number the classes from 0"),
         ([0.0] * 6, None, "whole numbers"),
         ([0, 1, 0, 1, 0, -1], None, "Leave out rows without a label"),
         ([0, 2, 0, 2, 0, 2], None, "no images of 1 of its 3 classes: 1; every class has"),
@@ -247,6 +273,34 @@ def test_a_figure_has_a_line_of_images_for_each_class():
         strip = figure.axes[1].images[0].get_array()
         assert np.array_equal(strip, np.concatenate([LEVELS[1], LEVELS[3]], axis=1))
         assert figure._repr_png_()[1:4] == b"PNG"  # what a notebook shows
+
+
+@pytest.mark.parametrize("wrong", [{"columns": 0}, {"columns": "a"}, {"max_classes": 1.5}])
+def test_a_figure_of_no_images_is_refused(wrong):
+    made = from_arrays(LEVELS, LABELS)
+    with pytest.raises(InputError, match="is a whole number of at least 1, got"):
+        made.figure(**wrong)
+    with pytest.raises(InputError, match="there are none"):
+        made.select([]).figure()
+
+
+@pytest.mark.parametrize("bad", [0, -1, 2.5, "8", True])
+def test_a_resolution_is_a_number_of_pixels(bad, tree):
+    whole = TensorDataset(torch.from_numpy(LEVELS), torch.tensor(LABELS))
+    for make in (
+        lambda: from_arrays(LEVELS, LABELS, resolution=bad),
+        lambda: latentdc.Dataset.from_torch(whole, resolution=bad),
+        lambda: latentdc.Dataset.from_folder(tree / "train", resolution=bad),
+    ):
+        with pytest.raises(InputError, match="resolution is a whole number of at least 1, got"):
+            make()
+
+
+def test_names_may_be_an_array_as_numpy_makes_them_of_texts():
+    names, labels = np.unique(["dog", "cat"] * 3, return_inverse=True)
+    whole = TensorDataset(torch.from_numpy(LEVELS), torch.from_numpy(labels))
+    for made in (from_arrays(LEVELS, labels, names), latentdc.Dataset.from_torch(whole, names)):
+        assert made.class_names == ("cat", "dog") and made.labels.tolist() == [1, 0] * 3
 
 
 def test_a_synthetic_set_feeds_a_loader_of_torch():

@@ -66,6 +66,46 @@ def test_no_class_may_be_empty():
         coreset_of(colours(), [0, 2, 4])
 
 
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"hashes": torch.arange(2)}, "has 2 samples and 3 labels"),
+        (
+            {"hashes": torch.arange(3.0)},
+            r"hashes are a tensor \(M,\) of torch.int64, got torch.float32",
+        ),
+        ({"hashes": [0, 1, 2]}, "hashes are a tensor .*, got list"),
+        ({"scores": torch.zeros(2)}, "has 2 samples and 3 labels"),
+        ({"scores": torch.zeros(3, 1)}, r"torch.float32, got torch.float32 of \(3, 1\)"),
+        ({"labels": torch.tensor([0, 1, 2])}, "1 of its 3 labels lie outside of 0 to 1"),
+        ({"labels": torch.tensor([0, 1, -1])}, "1 of its 3 labels lie outside of 0 to 1"),
+        ({"labels": [0, 1, 0]}, "labels are int64 indices"),
+        ({"class_names": ("red",)}, "labels lie outside of 0 to 0"),
+        ({"class_names": "red"}, "class_names is a list of texts"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(parts, told):
+    coreset = coreset_of(colours(), [1, 4, 7])
+    with pytest.raises(InputError, match=told):
+        dataclasses.replace(coreset, **parts)
+
+
+@pytest.mark.parametrize("other", [None, 3, Coreset])
+def test_what_is_no_data_set_has_no_core_set(other):
+    for call in (coreset_of(colours(), [1, 4]).indices, lambda one: Coreset.whole(one, "easy")):
+        with pytest.raises(InputError, match="is a Dataset, got"):
+            call(other)
+
+
+def test_a_core_set_is_written_to_a_path_that_may_be_text(tmp_path):
+    coreset = coreset_of(colours(), [1, 4, 7])
+    coreset.save(str(tmp_path / "core.parquet"))
+    assert torch.equal(Coreset.load(str(tmp_path / "core.parquet")).hashes, coreset.hashes)
+    for call in (coreset.save, Coreset.load):
+        with pytest.raises(InputError, match="path is a folder, got 3"):
+            call(3)
+
+
 def test_a_saved_core_set_comes_back_whole(tmp_path):
     saved = coreset_of(colours(), [1, 4, 7])
     saved.save(tmp_path / "coreset.parquet")
