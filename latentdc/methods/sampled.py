@@ -175,7 +175,8 @@ def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks)
     if choice.sees == "features":
         points = classify(networks.classifier, real.images[class_rows(real, label)], label).points
         assert points is not None
-        found = replace(found, mean=points.mean(dim=0), std=points.std(dim=0))
+        deviation = points.std(dim=0, correction=0)
+        found = replace(found, mean=points.mean(dim=0), std=deviation)
         return (
             replace(found, anchors=seen(anchors, networks.classifier).points)
             if len(anchors)

@@ -12,7 +12,7 @@ from latentdc import checkpoint
 from latentdc.distill import main as distill
 from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization, to_uint8
-from latentdc.methods import decode
+from latentdc.methods import decode, pools
 from latentdc.methods.anchors import class_rows, clustered, encoded
 from latentdc.methods.context import Context
 from latentdc.methods.sampling import sampling
@@ -152,6 +152,19 @@ def test_a_choice_takes_its_images_from_the_candidates(kind):
     for image, label in zip(made.z, made.labels, strict=True):
         own = pool.z[pool.labels == label]
         assert (own - image).abs().flatten(1).amax(dim=1).min() < 1e-4
+
+
+@pytest.mark.parametrize("space", ["features", "latents"])
+def test_moments_of_a_class_with_one_real_image_choose_the_group_at_its_mean(space, monkeypatch):
+    seen, judge = [], pools.moments_offset
+    monkeypatch.setattr(
+        pools, "moments_offset", lambda *a, **k: seen.append(judge(*a, **k)) or seen[-1]
+    )
+    data = setup.dataset()
+    few = data.select([int(data.members(label)[0]) for label in range(3)])
+    choice = {"kind": "moments", "groups": 2, "space": space, "skew": 0.0}
+    assert len(run(data=few, ipc=2, select=choice).z) == 6
+    assert len(seen) == 3 and all(bool(offset.isfinite().all()) for offset in seen)
 
 
 def test_one_image_may_have_an_anchor_of_each_group():
