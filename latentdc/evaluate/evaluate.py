@@ -224,7 +224,20 @@ def score_sets(
                     **shared,
                 )
             )
+    for student in protocol.students:
+        _tell_of_chance([one for one in results if one.student == student], test)
     return results
+
+
+def _tell_of_chance(results: Sequence[Result], test: Dataset) -> None:
+    """Warn where a student learned no more of any set than to name the largest class."""
+    chance = int(test.labels.bincount().max()) / len(test)
+    if max(one.mean for one in results) <= chance:
+        ranks.warn(
+            f"{results[0].student} is at chance ({chance:.2%}) in every row after "
+            f"{results[0].steps:,} steps, so that its accuracies compare nothing; give it more "
+            "steps, or another learning rate."
+        )
 
 
 def set_of_seed(candidate: Candidate, seed: int) -> SyntheticSet:

@@ -58,6 +58,25 @@ def test_there_is_a_result_for_each_student_with_an_accuracy_for_each_seed(train
     assert list(results.to_frame()["accuracy"]) == [x for one in results for x in one.accuracies]
 
 
+def test_a_student_that_learned_no_set_is_told_of_and_one_that_learned_any_is_not(
+    capsys, monkeypatch
+):
+    found = {"alexnet@2": 0.2, "convnet3@4": 1 / 3}
+    monkeypatch.setattr(
+        evaluate, "_train", lambda training, *_: Accuracy(found[training.student], None)
+    )
+    told = (
+        "is at chance (33.33%) in every row after 3 steps, so that its accuracies compare nothing"
+    )
+    for best, learned in ((1 / 3, ()), (0.4, ("convnet3@4",))):
+        found["convnet3@4"] = best
+        warn.cache_clear()
+        evaluate_sets({"distilled": stripes(12), "full": TRAIN}, TEST, TWO, **OPTIONS)
+        printed = capsys.readouterr().err
+        for name in found:
+            assert (f"warning: {name} {told}" in printed) == (name not in learned)
+
+
 def test_epochs_are_counted_on_the_first_set_that_is_no_baseline():
     sets = {"random": stripes(3), "mine": stripes(9, seed=5), "other": stripes(30)}
     epochs = protocol(steps=None, epochs=2, batch=4, seeds=1)
