@@ -42,12 +42,14 @@ class Series:
         points: by growing x where they are joined.
         joined: by a line.
         marked: with a dot each; else they are seen under the pointer alone.
+        color: its number, for a set that keeps its colour in several charts; None takes its place.
     """
 
     name: str
     points: Sequence[Point]
     joined: bool = True
     marked: bool = True
+    color: int | None = None
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,8 @@ def plot(
         way = "".join(f"H{x(p.x)}V{y(p.y)}" for p in others)
         lines.append((None, f"M{x(first.x)} {y(first.y)}{way}H{WIDTH - RIGHT}"))
     marks = []
-    for number, one in enumerate(series):
+    colors = [n if one.color is None else one.color for n, one in enumerate(series)]
+    for number, one in zip(colors, series, strict=True):
         place = number % COLORS
         if one.joined and len(one.points) > 1:
             way = "L".join(f"{x(p.x)} {y(p.y)}" for p in one.points)
@@ -184,7 +187,7 @@ def plot(
         for p in one.points:
             bar = None if p.error is None else (y(p.y - p.error), y(p.y + p.error))
             marks.append((place, one.marked, x(p.x), y(p.y), bar, p.tip))
-    named = [(number % COLORS, one.name) for number, one in enumerate(series) if one.name]
+    named = [(n % COLORS, one.name) for n, one in zip(colors, series, strict=True) if one.name]
     return Chart(
         title=title,
         x_label=x_label,

@@ -51,20 +51,21 @@ def step_charts(runs: Sequence[Run]) -> list[Chart]:
 
 def accuracy_charts(runs: Sequence[Run], frame: pd.DataFrame, value: str) -> list[Chart]:
     """Accuracy against bytes, seconds and steps, for each protocol and student."""
-    steps = {run.name: run.provenance.get("steps") for run in runs}
+    steps = {run.hash: run.provenance.get("steps") for run in runs}
 
     def done(line: pd.DataFrame) -> float | None:
-        found = steps.get(line["name"].iloc[0])
+        found = steps.get(line["hash"].iloc[0])
         return found if isinstance(found, int) else None
 
     charts = []
+    colors: dict[str, int] = {}
     for title, x_label, cost in (
         ("Accuracy and storage", "bytes of images and stored soft labels", size_of),
         ("Accuracy and compute", "seconds of distillation", seconds_of),
     ):
-        charts += _panels(frame, value, title, x_label, cost, {})
+        charts += _panels(frame, value, title, x_label, cost, {}, colors)
     over = "Accuracy over steps", "steps of distillation", done, _parts(runs)
-    return charts + _panels(frame, value, *over)
+    return charts + _panels(frame, value, *over, {})
 
 
 def _panels(
@@ -73,12 +74,14 @@ def _panels(
     title: str,
     x_label: str,
     cost: Callable[[pd.DataFrame], float | None],
-    curves: Mapping[str, str],
+    curves: Mapping[str | None, str],
+    colors: dict[str, int],
 ) -> list[Chart]:
     """A chart for each protocol and student in which two sets of other cost stand at least.
 
     `curves` names the line that a set is a point of; without, the sets that no other beats are
-    joined. Real images without the cost are a level each.
+    joined. Real images without the cost are a level each. `colors` has those of the sets that were
+    drawn before, and learns of the others.
     """
     charts = []
     groups = list(groups_of(frame, value))
@@ -102,12 +105,18 @@ def _panels(
                     f"{text}: {plus_minus(fmean(values), error)} %, {at:,.0f} {x_label.split()[0]}"
                 )
                 bar = None if error is None else 100 * error
-                marks.setdefault(curves.get(name, text), []).append(Point(at, mean, tip, bar))
+                joins = curves.get(line["hash"].iloc[0], text)
+                marks.setdefault(joins, []).append(Point(at, mean, tip, bar))
             every = [point for points in marks.values() for point in points]
             if len({point.x for point in every}) < 2:
                 continue
             series = [
-                Series(name, sorted(points, key=lambda point: point.x), joined=bool(curves))
+                Series(
+                    name,
+                    sorted(points, key=lambda point: point.x),
+                    joined=bool(curves),
+                    color=colors.setdefault(name, len(colors)),
+                )
                 for name, points in marks.items()
             ]
             best = frontier([(point.x, point.y) for point in every]) if not curves else []
@@ -126,18 +135,18 @@ def _panels(
     return charts[:PANELS]
 
 
-def _parts(runs: Sequence[Run]) -> dict[str, str]:
-    """For each run, the curve that it is a point of: all that differ in their steps alone."""
+def _parts(runs: Sequence[Run]) -> dict[str | None, str]:
+    """By the hash of each run's set, the curve that it is on: of sets other in steps alone."""
     kinds: dict[str, dict[str, object]] = {}
     member = {}
     for run in runs:
         facts = {key: fact for key, fact in run.provenance.items() if key not in _BESIDE}
-        member[run.name] = fingerprint(facts)
-        kinds[member[run.name]] = facts
+        member[run.hash] = fingerprint(facts)
+        kinds[member[run.hash]] = facts
     keys = dict.fromkeys(key for facts in kinds.values() for key in facts)
     telling = [key for key in keys if len({repr(facts.get(key)) for facts in kinds.values()}) > 1]
     names = {
         kind: ", ".join(f"{key} {facts.get(key)}" for key in telling[:3]) or "all sets"
         for kind, facts in kinds.items()
     }
-    return {name: names[kind] for name, kind in member.items()}
+    return {digest: names[kind] for digest, kind in member.items()}

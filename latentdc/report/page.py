@@ -23,7 +23,7 @@ from latentdc.recipe.rules import RULES
 from latentdc.report.charts import Axis, Chart, histogram
 from latentdc.report.curves import accuracy_charts, step_charts
 from latentdc.report.images import Album, Gallery, ends_of_ranking, synthetic_images
-from latentdc.report.runs import Run, open_runs
+from latentdc.report.runs import Run, of_same_set, open_runs
 from latentdc.results import comparison
 from latentdc.results.result import by_seed, deviation, plus_minus
 
@@ -42,6 +42,8 @@ def write(
     real: Dataset | None = None,
     against: str | None = None,
     value: str = "accuracy",
+    frame: pd.DataFrame | None = None,
+    begun: str | None = None,
 ) -> Path:
     """Write the page of runs, whole or not at all.
 
@@ -52,6 +54,9 @@ def write(
         against: set from which the others are subtracted; None takes the random row, or where there
             is none the first set.
         value: `accuracy` or `top5`.
+        frame: of `read_runs`, in place of the results in these folders; of sets that share a name
+            and their images per class there, the first is shown.
+        begun: the command that made all of it; None tells that of each run.
 
     Returns:
         The path.
@@ -60,12 +65,12 @@ def write(
         InputError: a place that holds nothing to report, a damaged file, no set of that name, or no
             top-5 accuracies.
     """
-    runs, frame = open_runs(given)
+    runs, frame = open_runs(given, frame)
     if frame is not None:
         comparison.require_choices(frame, against, value)
     title = Path(given[0]).expanduser().resolve().name if len(given) == 1 else f"{len(runs)} runs"
     for room in ROOMS:
-        text = _html(title, runs, frame, Album(room), real, against, value)
+        text = _html(title, runs, frame, Album(room), real, against, value, begun)
         if len(text.encode()) <= LARGEST:
             break
     io.write_text(path, text)
@@ -80,6 +85,7 @@ def _html(
     real: Dataset | None,
     against: str | None,
     value: str,
+    begun: str | None,
 ) -> str:
     """The page, whose style and script are named by their hashes."""
     if against is None and frame is not None and "random" in set(frame["name"]):
@@ -103,7 +109,7 @@ def _html(
         machines=[] if frame is None else _machines(frame),
         provenance=list(_provenance(runs))[: 2 * SETS],
         recipes=[(run.name, run.recipe) for run in runs if run.recipe][:SETS],
-        begun=list(_begun(runs))[:SETS],
+        begun=[begun] if begun else list(_begun(runs))[:SETS],
         commands=_commands(runs),
         data=_data(frame),
     )
@@ -208,16 +214,17 @@ def _of_training(run: Run) -> str:
 
 def _best(group: pd.DataFrame, student: str, value: str, *, named: bool) -> str:
     """The set with the highest mean, by its name where there are several, and the random one."""
-    means, random = {}, None
+    means, randoms = [], {}
     for line in comparison.lines_of(group):
         values = by_seed(line, [student], value)
         if values and line["set"].iloc[0] not in BASELINES:
-            means[line["name"].iloc[0]] = (fmean(values), values, line)
+            means.append((fmean(values), values, line))
         if values and line["set"].iloc[0] == "random":
-            random = (values, line)
+            randoms[line["ipc"].iloc[0]] = (values, line)
     if not means:
         return f"{student}: no set but real images was scored."
-    name, (mean, values, line) = max(means.items(), key=lambda item: item[1][0])
+    mean, values, line = max(means, key=lambda one: one[0])
+    name, random = line["name"].iloc[0], randoms.get(line["ipc"].iloc[0])
     what = "top-5 test accuracy" if value == "top5" else "test accuracy"
     rank = f"highest mean {what} of {len(means)} sets" if len(means) > 1 else f"{what} of"
     text = f"{student}: {rank} {plus_minus(mean, deviation(values))} %"
@@ -262,7 +269,7 @@ def _galleries(
         assert run.synthetic is not None
         title = run.name
         if len(made) > 1 and frame is not None:
-            own = frame[(frame["name"] == run.name) & frame[value].notna()]
+            own = frame[of_same_set(frame, run) & frame[value].notna()]
             scored = own.groupby("student", sort=False)[value].mean().items()
             title += "".join(f", {student} {100 * mean:.1f} %" for student, mean in scored)
         found.append(

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,15 @@ class Run:
         return {line["step"]: line[name] for line in self.metrics if _is_number(line.get(name))}
 
 
-def open_runs(given: Sequence[str | Path]) -> tuple[list[Run], pd.DataFrame | None]:
+def open_runs(
+    given: Sequence[str | Path], frame: pd.DataFrame | None = None
+) -> tuple[list[Run], pd.DataFrame | None]:
     """The runs below these folders, and all their results.
 
     Args:
         given: folders of runs, sweeps, prunings, evaluations or sets, or files of results.
+        frame: all their results, where the caller has put them together; of runs whose sets share a
+            name and their images per class there, the first stands for all.
 
     Returns:
         The runs, and a frame as of `read_runs` in which times of distillation are filled in; None
@@ -86,7 +90,9 @@ def open_runs(given: Sequence[str | Path]) -> tuple[list[Run], pd.DataFrame | No
     paths = [Path(one).expanduser() for one in given]
     files = [file for path in paths for file in _results(path)]
     known = [str(file) for file in files if load(file)]
-    frame = read_runs(known) if known else None
+    together = frame is not None
+    if frame is None and known:
+        frame = read_runs(known)
     folders = {path: _folders(path) for path in paths}
     for path, found in folders.items():
         if not found and not _results(path):
@@ -96,7 +102,33 @@ def open_runs(given: Sequence[str | Path]) -> tuple[list[Run], pd.DataFrame | No
             )
     each = max(1, IMAGES // max(1, sum(map(len, folders.values()))))
     runs = [_open(folder, top, frame, each) for top in paths for folder in folders[top]]
-    return runs, None if frame is None else _timed(frame, runs)
+    if frame is None:
+        return runs, None
+    if together:
+        runs = _first_of_each(frame, runs)
+    return runs, _timed(frame, runs)
+
+
+def of_same_set(frame: pd.DataFrame, run: Run) -> "pd.Series[bool]":
+    """Which rows are of the run's set, or of another that shares its name and images per class."""
+    own = frame[(frame["hash"] == run.hash) & ~frame["set"].isin(BASELINES)]
+    if own.empty:
+        return frame["name"] == run.name
+    return (frame["name"] == own["name"].iloc[0]) & (frame["ipc"] == own["ipc"].iloc[0])
+
+
+def _first_of_each(frame: pd.DataFrame, runs: Sequence[Run]) -> list[Run]:
+    """Runs of which no earlier one's set shares name and images per class, named by both."""
+    found: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        own = frame[of_same_set(frame, run)]
+        if not own.empty:
+            found.setdefault((run.name, int(own["ipc"].iloc[0])), run)
+    several = len({ipc for _, ipc in found}) > 1
+    return [
+        replace(run, name=f"{name} (ipc {ipc})") if several else run
+        for (name, ipc), run in found.items()
+    ]
 
 
 def _results(path: Path) -> list[Path]:

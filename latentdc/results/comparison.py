@@ -8,7 +8,7 @@ neither another distillation of the set nor another test set.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -71,7 +71,8 @@ def tables(
 
     Args:
         frame: of `read_runs`.
-        against: set from which the others are subtracted; None takes the first of each table.
+        against: set from which the others are subtracted, each from the one with as many images
+            per class where there are several; None takes the first of each table.
         value: `accuracy` or `top5`.
 
     Returns:
@@ -143,10 +144,10 @@ def to_csv(frame: pd.DataFrame, against: str | None = None, value: str = "accura
     measures = ["seeds", "mean", "std", "bytes", "seconds", "minus", "difference", "error"]
     rows: list[list[object]] = [["set", "kind", "ipc", "student", *about, *measures]]
     for _, group in groups_of(frame, value):
-        base = _base(group, against)
+        bases = _bases(group, against)
         for line in lines_of(group):
             first = line.iloc[0]
-            other = None if base is None or line.index.equals(base.index) else base
+            other = _base_of(line, bases)
             for student, students in columns(group):
                 values = result.by_seed(line, students, value)
                 pair = other is not None and paired_difference(line, other, students, value)
@@ -259,26 +260,40 @@ def _set(line: pd.DataFrame) -> tuple[str, str]:
     return first["name"], {"full": "all", "kept": "kept"}.get(first["set"], str(first["ipc"]))
 
 
-def _base(group: pd.DataFrame, against: str | None) -> pd.DataFrame | None:
-    """The set that others are subtracted from; None where there are no two."""
+def _bases(group: pd.DataFrame, against: str | None) -> dict[int, pd.DataFrame]:
+    """The set that others are subtracted from, by images per class; none where there are no two."""
     lines = lines_of(group)
-    named = [line for line in lines if against in (None, line["name"].iloc[0])]
-    return named[0] if named and len(lines) > 1 else None
+    name = lines[0]["name"].iloc[0] if against is None else against
+    named = [line for line in lines if line["name"].iloc[0] == name]
+    return {int(line["ipc"].iloc[0]): line for line in named} if len(lines) > 1 else {}
+
+
+def _base_of(line: pd.DataFrame, bases: Mapping[int, pd.DataFrame]) -> pd.DataFrame | None:
+    """What a set is compared with: the only base, or the one of as many images per class.
+
+    None where there is none, and for a base itself.
+    """
+    if any(line.index.equals(base.index) for base in bases.values()):
+        return None
+    only = next(iter(bases.values())) if len(bases) == 1 else None
+    return bases.get(int(line["ipc"].iloc[0]), only)
 
 
 def _differences(group: pd.DataFrame, against: str | None, value: str) -> list[Table]:
     """The other sets minus one, paired by seed; nothing where there is no other."""
-    base = _base(group, against)
-    if base is None:
+    bases = _bases(group, against)
+    if not bases:
         return []
-    header = f"minus {base['name'].iloc[0]} (ipc {base['ipc'].iloc[0]})"
+    ipc = f"ipc {min(bases)}" if len(bases) == 1 else "same ipc"
+    header = f"minus {next(iter(bases.values()))['name'].iloc[0]} ({ipc})"
     rows: list[list[str | Number]] = [[header, "ipc", *(name for name, _ in columns(group))]]
     for line in lines_of(group):
-        if not line.index.equals(base.index):
+        base = _base_of(line, bases)
+        if base is not None:
             values = [_difference(line, base, each, value) for _, each in columns(group)]
             rows.append([*_set(line), *values])
     text = "Differences paired by seed, in percentage points, mean ± standard error"
-    return [Table(text, rows)]
+    return [Table(text, rows)] if len(rows) > 1 else []
 
 
 def _difference(line: pd.DataFrame, base: pd.DataFrame, students: list[str], value: str) -> Number:

@@ -80,14 +80,17 @@ def run(options: argparse.Namespace) -> None:
 
     from accelerate import PartialState
 
-    from latentdc.report import page
+    from latentdc.provenance import shared_command
     from latentdc.sweep.report import write
     from latentdc.sweep.run import carry_out
 
     carry_out(wanted, cells, stem, folder, words)
     if PartialState().is_main_process:
-        print(f"\n{write(sweep, cells, folder)}\n\nresults: {folder / 'results.json'}")
-        print(f"report: {page.write(folder / page.NAME, [folder])}")
+        chosen = [word for one in options.only for word in ("--only", one)]
+        base = [] if options.base is None else ["--recipe", options.base]
+        command = ["latentdc", "sweep", options.recipe, *base, *chosen, *options.overrides]
+        print(f"\n{write(sweep, cells, folder, shared_command(command))}\n")
+        print(f"results: {folder / 'results.json'}\nreport: {folder / 'report.html'}")
 
 
 def _chosen(given: Sequence[str], sweep: spec.Sweep) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""What a sweep brings together from its finished cells: results.json, table.md and table.png."""
+"""What a sweep brings together from its finished cells: results, a table, a picture, a page."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ import pandas as pd
 
 from latentdc import io, plain_text
 from latentdc.recipe import BASELINES
+from latentdc.report import page
 from latentdc.results.comparison import to_markdown as compared
 from latentdc.results.result import RESULTS, Result, Results, over_seeds, percent, save
 from latentdc.results.tables import to_markdown
@@ -18,8 +19,11 @@ from latentdc.sweep.run import FIXED, ByPoint, cell_result, cell_results, cell_s
 from latentdc.sweep.spec import Axis, Cells, Point, Sweep, cell_folder, shared_runs
 
 
-def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
-    """Write the results of all finished cells, and return the table."""
+def write(sweep: Sweep, cells: Cells, folder: Path, begun: str | None = None) -> str:
+    """Write the results of all finished cells and the page, and return the table.
+
+    `begun` is the command, for the page.
+    """
     results, wanted = collect(cells, folder), list(cells)
     axes, shown = pool(sweep, results)
     short = list(dict.fromkeys(_without(sweep, point) for point in wanted))
@@ -34,6 +38,8 @@ def write(sweep: Sweep, cells: Cells, folder: Path) -> str:
     save(folder / RESULTS, every.values())
     io.write_text(folder / "table.md", text + "\n")
     draw(axes, short, shown, folder / "table.png")
+    frame, base = comparison(sweep, results)
+    page.write(folder / page.NAME, [folder], against=base, frame=frame, begun=begun)
     return text
 
 
@@ -123,31 +129,30 @@ def _pooled(several: Sequence[Result], run: str) -> Result:
     )
 
 
-def _against(sweep: Sweep, results: ByPoint) -> str:
-    """For each combination of the other axes, tables of accuracies and of paired differences.
+def comparison(sweep: Sweep, results: ByPoint) -> tuple[pd.DataFrame | None, str | None]:
+    """What a page compares: all finished cells, repetitions as one, and their baselines.
 
-    A training is named by its repetition and its student's seed, and paired by both.
+    Returns:
+        A frame as of `read_runs`, in which a set is named by its cell's names on all axes but
+        repetitions and images per class, and None without results; the set that the others are
+        held against, where there is one.
     """
+    axes = [axis for axis in sweep.axes if axis not in (sweep.over, "ipc")]
+    base = next(iter(sweep.against.values())) if list(sweep.against) == axes else None
+    return _trainings(sweep, results, axes, BASELINES), base
+
+
+def _against(sweep: Sweep, results: ByPoint) -> str:
+    """For each combination of the other axes, tables of accuracies and of paired differences."""
     ((axis, base),) = sweep.against.items()
-    frames: dict[Point, list[pd.DataFrame]] = {}
+    alike: dict[Point, dict[Point, Sequence[Result]]] = {}
     for point, found in results.items():
-        names = dict(zip(sweep.axes, point, strict=True))
-        kept = []
-        for result in found:
-            if result is cell_result(found, result.student):
-                kept.append(replace(result, set=names[axis]))
-            elif result.set == "random":
-                kept.append(replace(result, seconds=None))
-        if kept:
-            frame = Results(kept).to_frame()
-            repetition = names.get(sweep.over or "", "")
-            frame["seed"] = [f"{repetition}/{seed}" for seed in frame["seed"]]
-            frames.setdefault(_without(sweep, point, axis), []).append(frame)
+        alike.setdefault(_without(sweep, point, axis), {})[point] = found
     parts = []
-    for rest, several in frames.items():
-        frame = pd.concat(several, ignore_index=True)
-        frame = frame.assign(name=frame["set"], set="distilled")
-        frame["seconds"] = frame.groupby("name")["seconds"].transform("mean")
+    for rest, cells in alike.items():
+        frame = _trainings(sweep, cells, [axis], ["random"])
+        if frame is None:
+            continue
         others = [one for one in sweep.axes if one not in (sweep.over, axis)]
         named = ", ".join(" ".join(one) for one in zip(others, rest, strict=True))
         parts += [f"**{named}**"] * bool(named) + [compared(frame, base)]
@@ -157,6 +162,38 @@ def _against(sweep: Sweep, results: ByPoint) -> str:
             "them for independent."
         )
     return "\n\n".join(parts)
+
+
+def _trainings(
+    sweep: Sweep, results: ByPoint, axes: Sequence[str], baselines: Sequence[str]
+) -> pd.DataFrame | None:
+    """Those of the cells, each set named by its cell's names on `axes`, and of some baselines.
+
+    A training is named by its repetition and its student's seed, and paired by both; seconds are
+    means over repetitions. A baseline of which cells have different images is named after them.
+    """
+    frames = []
+    for point, found in results.items():
+        names = dict(zip(sweep.axes, point, strict=True))
+        cell = ", ".join(names[axis] for axis in axes)
+        for result in found:
+            own = result is cell_result(found, result.student)
+            if own or result.set in baselines:
+                frame = Results([result if own else replace(result, seconds=None)]).to_frame()
+                name = cell or result.set if own else result.set
+                repetition = names.get(sweep.over or "", "")
+                seeds = [f"{repetition}/{seed}" for seed in frame["seed"]]
+                frames.append(frame.assign(name=name, origin=cell, own=own, seed=seeds))
+    if not frames:
+        return None
+    frame = pd.concat(frames, ignore_index=True)
+    alike = frame.groupby(["name", "ipc", "student", "seed", "protocol_hash"])["hash"]
+    apart = ~frame["own"] & (alike.transform("nunique") > 1)
+    frame["name"] = frame["name"].where(~apart, frame["name"] + " of " + frame["origin"])
+    frame["set"] = frame["set"].where(~frame["own"], "distilled")
+    frame["result"] = frame.groupby(["name", "ipc", "student", "protocol_hash"]).ngroup()
+    frame["seconds"] = frame.groupby(["name", "ipc"])["seconds"].transform("mean")
+    return frame.drop(columns="own")
 
 
 def _stages(sweep: Sweep, known: Mapping[Point, Mapping[str, float]]) -> str:

@@ -238,3 +238,19 @@ def test_a_comparison_is_a_page_too(tmp_path, capsys):
     save(evaluation, table(mine=((0.5, 0.5),)))
     cli.main(["report", str(evaluation), "--output", str(tmp_path / "y.html")])
     assert "mine" in Parsed((tmp_path / "y.html").read_text()).text
+
+
+def test_sets_are_told_beside_as_many_random_images_and_keep_their_colour(tmp_path):
+    for name, ipc, digest in (("one", 1, "a"), ("ten", 10, "b")):
+        given = {"ipc": ipc, "data": "toy", "machine": {"device": "cpu"}}
+        rows = {"distilled": ((0.1 + 0.05 * ipc,) * 2,), "random": ((0.05 * ipc,) * 2,)}
+        own = {"hashes": (digest,) * 2, "image_bytes": 100 * ipc, "seconds": 5.0 / ipc}
+        random = {"image_bytes": 50 * ipc, "hashes": (f"random {ipc}",) * 2}
+        made = table(None, {"all": given, "distilled": own, "random": random}, **rows)
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "results.json", made)
+    path = page.write(tmp_path / "x.html", [tmp_path / "ten", tmp_path / "one"])
+    assert "60.0 ± 0.0 %, of as many random real images 50.0 ± 0.0 %" in path.read_text()
+    legends = re.findall(r'<ul class="legend">(.*?)</ul>', path.read_text(), re.S)
+    storage, compute = (dict(re.findall(r'chip (s\d)"></span>(.*?)<', one)) for one in legends)
+    assert len(storage) == 4 and len(compute) == 2 and compute.items() <= storage.items()

@@ -1,6 +1,7 @@
 import csv
 import io
 import math
+import re
 import statistics
 from dataclasses import replace
 
@@ -45,6 +46,18 @@ def test_a_difference_is_paired_by_seed_with_the_standard_error_of_its_mean():
     assert found.error == pytest.approx(math.sqrt(variance / 3))
     assert paired_difference(single, other, ["convnet3@4"]).error is None
     assert paired_difference(single, other, ["vit"]) is None
+
+
+def test_a_set_is_held_against_the_row_with_as_many_images_per_class(tmp_path):
+    one = table({}, {"all": {"ipc": 1}}, mine=((0.5, 0.6),), random=((0.2, 0.4),))
+    ten = table({}, {"all": {"ipc": 10}}, mine=((0.8, 0.9),), random=((0.7, 0.7),))
+    frame = read_runs([run(tmp_path / "one", one), run(tmp_path / "ten", ten)])
+    told = FORMATS["text"](frame, "random")
+    assert "minus random (same ipc)" in told
+    assert re.findall(r"[+-]\d+\.\d ± \d+\.\d", told) == ["+25.0 ± 5.0", "+15.0 ± 5.0"]
+    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](frame, "random"))))
+    assert [row["minus"] for row in rows] == ["random", "", "random", ""]
+    assert [float(row["difference"] or 0) for row in rows] == pytest.approx([0.25, 0, 0.15, 0])
 
 
 def test_the_seeds_that_both_have_are_paired(tmp_path):

@@ -95,6 +95,7 @@ def test_every_point_has_the_accuracies_of_its_own_run(swept):
     table = (swept[0] / OUT / "table.md").read_text()
     page = (swept[0] / OUT / "report.html").read_text()
     assert f"<li>{len(RUNS)} synthetic sets of" in page
+    assert "minus random" in page and "latentdc sweep mine.yaml" in page
     assert table.startswith("| real | 100 % | 50 % |") and "| herding |  | " in table
 
 
@@ -122,6 +123,9 @@ def test_cells_are_compared_with_one_and_pooled_over_repetitions(swept, monkeypa
     main(["paired.yaml", f"output={OUT}"])
     table = (OUT / "table.md").read_text()
     (OUT / "table.md").write_text(before)
+    page = (OUT / "report.html").read_text()
+    for said in ("3 synthetic sets", "minus easy (ipc 1)", '<td data-key="herding">'):
+        assert said in page
     own = {one.run: one.accuracies for one in found(folder) if one.set == "distilled"}
     same = own["easy, 100 % and hard, 100 %"]
     easy, hard, herding = (own[f"{real}, 50 %"] for real in ("easy", "hard", "herding"))
