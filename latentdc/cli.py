@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, TypeVar, cast
 
 from latentdc import __version__, config, ranks
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.exits import EXIT, exits
 from latentdc.plain_text import on_terminal
-from latentdc.recipe.fields import all_keys, nearest
+from latentdc.recipe.fields import all_keys
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import yaml
 
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.io import write_text
 from latentdc.recipe import fields
 
@@ -84,7 +84,7 @@ def find(name: str, folder: str) -> Path:
         why = getattr(error, "strerror", None) or error
         raise InputError(f"no file {name[:300]}: {why}.") from error
     known = sorted(str(p.relative_to(shipped).with_suffix("")) for p in shipped.rglob("*.yaml"))
-    hint = fields.nearest(path.stem, known)
+    hint = nearest(path.stem, known)
     raise InputError(f"no file {name}, and latentdc brings none of that name{hint}: {known}.")
 
 

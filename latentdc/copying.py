@@ -4,9 +4,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from latentdc import cli, config
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.io import write_text
-from latentdc.recipe.fields import nearest
 
 _COMMANDS = {"sweeps": "sweep", "priors": "train-prior"}  # by folder of recipes
 

@@ -1,6 +1,8 @@
-"""The two ways in which a command ends early, each told to the user in one line."""
+"""The two ways in which a command ends early, told in one line each, and words of such lines."""
 
+import difflib
 import errno
+from collections.abc import Iterable
 from typing import TypeVar
 
 
@@ -42,3 +44,14 @@ def everywhere(error: Error) -> Error:
 def is_full(error: BaseException) -> bool:
     """Whether a full disk is behind an error, which the command tells in its own words."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean x?`, or nothing where no known name is near."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def in_short(error: BaseException, length: int | None = 200) -> str:
+    """What an error says, in one line of so many characters; None takes all of them."""
+    return " ".join(str(error).split())[:length]

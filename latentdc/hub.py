@@ -12,8 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from latentdc.errors import InputError, RunError
-from latentdc.plain_text import in_markdown, in_short
+from latentdc.errors import InputError, RunError, in_short
+from latentdc.plain_text import in_markdown
 from latentdc.ranks import say
 from latentdc.recipe import Hub
 

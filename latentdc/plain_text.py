@@ -116,11 +116,6 @@ def in_one_line(value: object) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
 
 
-def in_short(error: BaseException, length: int | None = 200) -> str:
-    """What an error says, in one line of so many characters; None takes all of them."""
-    return " ".join(str(error).split())[:length]
-
-
 def in_picture(name: str) -> str:
     """Text that matplotlib draws as it is: no mathematics, and in the legend whatever it is."""
     hidden = " " if name.startswith("_") else ""

@@ -7,9 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.recipe import Data
-from latentdc.recipe.fields import nearest
 from latentdc.recipe.subsets import imagenet_index, subset_names, wordnet_ids
 
 # What labels are usually called.

@@ -26,11 +26,9 @@ from huggingface_hub.utils import logging as hub_logging
 
 from latentdc import ranks
 from latentdc.data import files, parquet
-from latentdc.errors import InputError, is_full
+from latentdc.errors import InputError, in_short, is_full, nearest
 from latentdc.io import read_json
-from latentdc.plain_text import in_short
 from latentdc.recipe import Data
-from latentdc.recipe.fields import nearest
 
 _LARGEST_JSON = 64 * 2**20  # bytes
 _LARGEST_CARD = 4 * 2**20  # bytes

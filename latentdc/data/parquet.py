@@ -21,8 +21,8 @@ from datasets.table import cast_array_to_feature
 
 from latentdc.data import files
 from latentdc.data.decode import pointer
-from latentdc.errors import InputError
-from latentdc.plain_text import in_short, printable
+from latentdc.errors import InputError, in_short
+from latentdc.plain_text import printable
 
 # What `datasets` and pyarrow raise on files that are damaged or of another kind.
 UNREADABLE = (

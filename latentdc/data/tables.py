@@ -17,11 +17,9 @@ from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import TEST_SPLITS, files_fingerprint
 from latentdc.data.hub import Tables, open_tables
 from latentdc.data.parquet import Table
-from latentdc.errors import InputError
-from latentdc.plain_text import in_short
+from latentdc.errors import InputError, in_short, nearest
 from latentdc.ranks import note
 from latentdc.recipe import Data
-from latentdc.recipe.fields import nearest
 
 
 def table_split(data: Data, split: str | None) -> EncodedSplit:

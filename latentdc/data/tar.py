@@ -25,12 +25,11 @@ from latentdc.data import files
 from latentdc.data.classes import LABEL_NAMES, numbered, one_form
 from latentdc.data.decode import SUFFIXES, pointer
 from latentdc.data.encoded import EncodedSplit
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.io import cached, load_with_metadata, save_tensors
 from latentdc.plain_text import printable
 from latentdc.ranks import note
 from latentdc.recipe import Data
-from latentdc.recipe.fields import nearest
 
 _LABELS = {"cls": 2**10, "json": 2**20}  # largest bytes of a label by its suffix
 _LARGEST = 2**30  # bytes of an image

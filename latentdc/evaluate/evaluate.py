@@ -10,14 +10,13 @@ from accelerate import Accelerator
 
 from latentdc import arguments, io, ranks, runtime
 from latentdc.data.dataset import Dataset, random_images
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.evaluate import accuracy_files, soft_labels
 from latentdc.evaluate.setting import Accuracy, Setting, accuracy, protocol_for, require_comparable
 from latentdc.evaluate.training import SoftLabels, train_student
 from latentdc.images import Preprocessing, kind_of
 from latentdc.networks.build import forward_work
 from latentdc.recipe import BASELINES
-from latentdc.recipe.fields import nearest
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash

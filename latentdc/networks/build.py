@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdc.draws import global_draws
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.estimates import multiply_adds
 from latentdc.networks.base import Network
 from latentdc.networks.convnet import ConvNet
@@ -17,7 +17,6 @@ from latentdc.networks.resnet import CifarResNet, ResNet18, ResNetAP10
 from latentdc.networks.vgg import VGG11, AlexNet
 from latentdc.networks.vit import ViT
 from latentdc.recipe import networks
-from latentdc.recipe.fields import nearest
 from latentdc.recipe.own import call, failed, is_own, resolve
 
 # The keys are those of recipe.networks.LIMITS.

@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.priors.base import Prior
 from latentdc.priors.files import read_json
 from latentdc.ranks import warn
 from latentdc.recipe import subsets
-from latentdc.recipe.fields import nearest
 
 
 def match_classes(names: tuple[str, ...], prior: Prior) -> Tensor:

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.images import Images, Plain, Standardization, contiguous, fetch, kind_of, place
 from latentdc.networks import build_network
 from latentdc.recipe import Scorer
-from latentdc.recipe.fields import nearest
 from latentdc.recipe.labels import Teacher
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids

@@ -4,8 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from latentdc.recipe.checks import require
-from latentdc.recipe.fields import check_fields
+from latentdc.recipe.fields import check_fields, require
 from latentdc.recipe.own import Own
 
 REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)

@@ -10,8 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from latentdc.recipe.checks import expand_home, require, require_normalization
-from latentdc.recipe.fields import check_fields
+from latentdc.recipe.fields import check_fields, expand_home, require, require_normalization
 from latentdc.recipe.networks import PRETRAINED, check_network, pretrained
 from latentdc.recipe.own import Own
 

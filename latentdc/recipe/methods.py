@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-from latentdc.recipe.checks import require
+from latentdc.errors import nearest
 from latentdc.recipe.data import require_images
-from latentdc.recipe.fields import check_fields, nearest
+from latentdc.recipe.fields import check_fields, require
 from latentdc.recipe.own import FORM, Own, is_own
 from latentdc.recipe.pools import Selection
 from latentdc.recipe.sampling import Sampling

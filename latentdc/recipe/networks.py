@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from latentdc.errors import InputError
-from latentdc.recipe.fields import nearest
+from latentdc.errors import InputError, nearest
 from latentdc.recipe.own import FORM, is_own
 
 PREFIX = "torchvision/"

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from latentdc.recipe.checks import expand_home, require
-from latentdc.recipe.fields import check_fields
+from latentdc.recipe.fields import check_fields, expand_home, require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from latentdc.recipe.checks import expand_home, require
 from latentdc.recipe.data import Data, require_images
-from latentdc.recipe.fields import check_fields
+from latentdc.recipe.fields import check_fields, expand_home, require
 
 
 def _check(

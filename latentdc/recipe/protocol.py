@@ -10,8 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from latentdc.errors import InputError
-from latentdc.recipe.checks import check_augment, require
-from latentdc.recipe.fields import check_fields
+from latentdc.recipe.fields import check_augment, check_fields, require
 from latentdc.recipe.labels import Labels, Views, changed, idle
 from latentdc.recipe.networks import check_network, parse_network
 from latentdc.recipe.own import Own

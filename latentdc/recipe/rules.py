@@ -11,8 +11,7 @@ from importlib import import_module
 from inspect import signature
 from typing import Any, Literal
 
-from latentdc.errors import InputError
-from latentdc.recipe.fields import nearest
+from latentdc.errors import InputError, nearest
 from latentdc.recipe.own import FORM, is_own, resolve
 
 Stage = Literal[

@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
-from latentdc.errors import InputError
-from latentdc.recipe.fields import nearest
+from latentdc.errors import InputError, nearest
 
 SUBSETS = {
     "imagenette": (0, 217, 482, 491, 497, 566, 569, 571, 574, 701),

@@ -15,10 +15,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from latentdc import plain_text
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.plain_text import Number, Rows
 from latentdc.recipe import BASELINES
-from latentdc.recipe.fields import nearest
 from latentdc.results import result
 from latentdc.results.robustness import robustness
 

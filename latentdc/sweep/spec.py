@@ -8,9 +8,9 @@ from math import prod
 from pathlib import Path
 
 from latentdc import config
-from latentdc.errors import InputError
+from latentdc.errors import InputError, nearest
 from latentdc.recipe import Prune, Recipe, require
-from latentdc.recipe.fields import check_fields, nearest, show
+from latentdc.recipe.fields import check_fields, show
 
 MOST_CELLS = 10_000
 Point = tuple[str, ...]  # a name on each axis
