@@ -118,7 +118,7 @@ def exists(path: Path) -> bool:
         return False
 
 
-def tell(name: str, left_out: LeftOut) -> None:
+def note_left_out(name: str, left_out: LeftOut) -> None:
     """Say in one line what was left out of `name`, if anything was."""
     if left_out:
         kinds = left_out.most_common(8)
@@ -222,6 +222,22 @@ def require_all_shards(paths: Sequence[Path], source: Path) -> None:
                 f"{source} has {len(shards)} of the {count} files of {split}; "
                 f"{split}-{absent:05d}-of-{count:05d} is missing. Download it again (hf download), "
                 "or rename the files to use these alone."
+            )
+
+
+def require_no_gap(paths: Sequence[Path]) -> None:
+    """Refuse shards `train-000000.tar`, ... of which one in the middle is missing."""
+    found: dict[str, set[int]] = {}
+    for path in paths:
+        if shard := re.fullmatch(r"(.*\D)(\d{4,9})", path.stem):
+            if "-of-" not in path.stem:
+                found.setdefault(str(path.with_name(shard[1])), set()).add(int(shard[2]))
+    for start, numbers in found.items():
+        gap = next((n for n in range(min(numbers), max(numbers)) if n not in numbers), None)
+        if gap is not None and max(numbers) - min(numbers) < 2 * len(numbers):
+            raise InputError(
+                f"the shard {printable(start)}{gap:06d}.tar is missing, and those up to "
+                f"{max(numbers)} are there; download it, or rename the others to use these alone."
             )
 
 

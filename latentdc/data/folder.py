@@ -74,7 +74,7 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
         ]
         paths += found
         labels += [label] * len(found)
-    files.tell(name, left_out)
+    files.note_left_out(name, left_out)
     return EncodedSplit(
         name=name,
         labels=torch.tensor(labels, dtype=torch.int64),

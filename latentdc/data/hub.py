@@ -163,7 +163,7 @@ def _by_split(
         if not splits and nameless:
             splits = {"train": nameless}
         elif nameless:
-            files.tell(
+            files.note_left_out(
                 str(source), files.LeftOut({".parquet whose name names no split": len(nameless)})
             )
     return splits, _info(source, card, str(entry.get("config_name", "default")))

@@ -78,7 +78,7 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
         )
     paths, inner = found[split]
     name, index = f"{data.source} {split}", _index(paths, data)
-    files.tell(name, index.left_out)
+    files.note_left_out(name, index.left_out)
     kept = index.rows[index.rows[:, 4] == index.splits.index(inner)]
     used = kept[:, 3].unique()
     own, names = numbered([index.values[place] for place in used.tolist()])
@@ -108,7 +108,7 @@ def _splits(source: Path, data: Data) -> dict[str, tuple[list[Path], str]]:
     if splits:
         if nameless:
             left_out = files.LeftOut({".tar whose name names no split": len(nameless)})
-            files.tell(str(source), left_out)
+            files.note_left_out(str(source), left_out)
         return {split: (found, "") for split, found in splits.items()}
     inside = _index(nameless, data).splits
     return {files.usual_split(inner) or "train": (nameless, inner) for inner in inside}
@@ -136,7 +136,7 @@ def _test_split(found: Mapping[str, tuple[list[Path], str]], data: Data) -> str:
 def _index(paths: Sequence[Path], data: Data) -> _Index:
     """Made once for these files, by one process, and kept in the cache."""
     files.require_all_shards(paths, Path(data.source))
-    _require_no_gap(paths)
+    files.require_no_gap(paths)
     facts = {"tar": 1, "files": files.files_fingerprint(paths), "label": data.label}
     return cached(
         data.cache_folder,
@@ -317,22 +317,6 @@ def _of_json(content: bytes, label: str | None, path: Path, name: PurePosixPath)
         next((found[key] for key in keys if key in found), None) if type(found) is dict else None
     )
     return _of_text(str(value).encode()) if type(value) in (int, str) else None
-
-
-def _require_no_gap(paths: Sequence[Path]) -> None:
-    """Refuse shards `train-000000.tar`, ... of which one in the middle is missing."""
-    found: dict[str, set[int]] = {}
-    for path in paths:
-        if shard := re.fullmatch(r"(.*\D)(\d{4,9})", path.stem):
-            if "-of-" not in path.stem:
-                found.setdefault(str(path.with_name(shard[1])), set()).add(int(shard[2]))
-    for start, numbers in found.items():
-        gap = next((n for n in range(min(numbers), max(numbers)) if n not in numbers), None)
-        if gap is not None and max(numbers) - min(numbers) < 2 * len(numbers):
-            raise InputError(
-                f"the shard {printable(start)}{gap:06d}.tar is missing, and those up to "
-                f"{max(numbers)} are there; download it, or rename the others to use these alone."
-            )
 
 
 # ---- Reading ----

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from latentdc.data.decode import FORMATS, SUFFIXES, UNREADABLE, open_picture, to_rgb
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import LeftOut, files_below, is_saved, split_files, tell
+from latentdc.data.files import LeftOut, files_below, is_saved, note_left_out, split_files
 from latentdc.data.folder import read_picture
 from latentdc.errors import InputError
 from latentdc.synthetic.foreign.kinds import SPLIT, class_folders, parquet_files
@@ -61,7 +61,7 @@ def folder_pictures(folder: Path) -> EncodedSplit:
     """Image files by class, in lexicographic order."""
     left_out, homes = LeftOut(), class_folders(folder)
     files = [files_below(home, SUFFIXES, left_out) for home in homes]
-    tell(str(folder), left_out)
+    note_left_out(str(folder), left_out)
     paths = [path for found in files for path in found]
     return EncodedSplit(
         name=str(folder),
