@@ -141,44 +141,26 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
     """
     name = data.train if split == "train" else data.test
     source = Path(data.source).expanduser()
-    if data.source == "digits":
-        return digits_split(data, split).choose_classes(data)
+    is_folder = data.source != "digits" and source.is_dir()
     try:
-        if source.is_dir():
-            if is_class_tree(source, data.train):
-                return folder_split(data, name)
-            if (found := cifar_folder(source)) is not None:
-                return cifar_split(data, *found, split).choose_classes(data)
-            if data.train == "train" and is_flat(source):
-                if data.test_share is None:
-                    raise InputError(
-                        f"{source} has folders of classes and no splits; test on a share of each "
-                        "class with data.test_share=0.2, or put the classes into "
-                        f"{source / 'train'} and {source / 'test'}."
-                    )
-                return folder_split(data, ".")
-        elif source.exists():
-            raise InputError(
-                f"data.source={data.source} is a file; give the folder that it lies in, or unpack "
-                "it into one. (A file of feature vectors: data.kind=vectors.)"
-            )
-        elif not re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w.-]{1,96})?", data.source):
-            raise InputError(
-                f"no folder {printable(data.source)}; data.source is 'digits', a folder, or a Hub "
-                "id like uoft-cs/cifar10."
-            )
-        if source.is_dir() and holds_tars(source):
-            return tar_split(data, name).choose_classes(data)
-        from latentdc.data.hub import holds_tables  # importing `datasets` takes a second
-        from latentdc.data.tables import table_split
-
-        if source.is_dir() and not holds_tables(source):
-            holds = ", ".join(sorted(printable(path.name) for path in source.iterdir())[:10])
-            raise InputError(
-                f"{source} has no parquet or tar files and no folder {data.train}/<class>/; it "
-                f"holds {holds or 'nothing'}. (Files of feature vectors: data.kind=vectors.)"
-            )
-        return table_split(data, name).choose_classes(data)
+        if data.source == "digits":
+            whole = digits_split(data, split)
+        elif is_folder and is_class_tree(source, data.train):
+            return folder_split(data, name)
+        elif is_folder and (found := cifar_folder(source)) is not None:
+            whole = cifar_split(data, *found, split)
+        elif is_folder and data.train == "train" and is_flat(source):
+            if data.test_share is None:
+                raise InputError(
+                    f"{source} has folders of classes and no splits; test on a share of each class "
+                    f"with data.test_share=0.2, or put the classes into {source / 'train'} and "
+                    f"{source / 'test'}."
+                )
+            return folder_split(data, ".")
+        elif is_folder and holds_tars(source):
+            whole = tar_split(data, name)
+        else:
+            whole = _tables(data, source, name)
     except OSError as error:
         if is_full(error):
             raise  # a full disk is not the data set's fault
@@ -187,6 +169,35 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
             f"cannot read {place[:200]}: {error.strerror or error}; data.source is 'digits', a "
             "folder or a Hub id."
         ) from error
+    return whole.choose_classes(data)
+
+
+def _tables(data: Data, source: Path, split: str | None) -> EncodedSplit:
+    """One split of the Hub's tables, or of those in a folder.
+
+    Raises:
+        InputError: there is no such folder, or it holds nothing that is read.
+    """
+    if source.exists() and not source.is_dir():
+        raise InputError(
+            f"data.source={data.source} is a file; give the folder that it lies in, or unpack it "
+            "into one. (A file of feature vectors: data.kind=vectors.)"
+        )
+    if not source.exists() and not re.fullmatch(r"[\w-][\w.-]{0,95}(/[\w.-]{1,96})?", data.source):
+        raise InputError(
+            f"no folder {printable(data.source)}; data.source is 'digits', a folder, or a Hub id "
+            "like uoft-cs/cifar10."
+        )
+    from latentdc.data.hub import holds_tables  # importing `datasets` takes a second
+    from latentdc.data.tables import table_split
+
+    if source.is_dir() and not holds_tables(source):
+        holds = ", ".join(sorted(printable(path.name) for path in source.iterdir())[:10])
+        raise InputError(
+            f"{source} has no parquet or tar files and no folder {data.train}/<class>/; it holds "
+            f"{holds or 'nothing'}. (Files of feature vectors: data.kind=vectors.)"
+        )
+    return table_split(data, split)
 
 
 def preprocessing(data: Data, train: Dataset) -> images.Preprocessing:
