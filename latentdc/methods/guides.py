@@ -7,6 +7,7 @@ before it made of the step.
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from latentdc.objectives.gradient import class_gradient, rowwise_cosine
 from latentdc.priors.sampler import Guide, StepState
 
 Steps = Collection[int] | None
+Condition = Callable[[int], Tensor]
+"""Index of a step -> (B, T, D) conditions of the denoiser."""
 Embed = Callable[[Tensor, int], Tensor]
 """(x_t (B, C, h, w), index of the step) -> (B, ...) features, differentiable in x_t."""
 RHO = 0.0015  # of IGD's released code, in front of its step size
@@ -67,6 +70,53 @@ def text_mode(anchors: Tensor, scale: float, steps: Steps) -> Guide:
         return state.with_text_eps(eps - scale * (anchors - x0))
 
     return Guide(pull, steps=steps)
+
+
+def semantic(
+    own: Tensor,
+    other: Tensor,
+    noise: Condition,
+    scale: float,
+    window: tuple[int, int],
+    *,
+    weights: tuple[float, float] = (0.01, 0.06),
+    form: Literal["paper", "released"] = "paper",
+) -> Condition:
+    """Conditions that become the class's own: sqrt(s) f(y) + (1 - sqrt(s)) (v f(y*) + w n).
+
+    The semantic half of DMGD (see `transport`). s, which what was read of the paper leaves open, is
+    as in the released code: 0 up to the window's first step, 1 from its end on, a line in between.
+    That code has sqrt(1 - s) in the place of 1 - sqrt(s), noise that is uniform in [0, 1], no
+    other class before the window, and gives the mixture the mean and deviation of the class's own
+    (`released`; of each image, and with f(y*) where its sampler hands on y* alone: both ours).
+
+    Args:
+        own: (B, T, D) conditions of the classes, f(y).
+        other: (B, T, D) of other classes, f(y*).
+        noise: (B, T, D) standard normal of a step.
+        scale: share of the way from f(y) to the mixture, published 1.
+        window: first step and the one after the last, published [4, 24] of 50.
+        weights: v and w.
+        form: of the mixture.
+    """
+    (first, after), (v, w) = window, weights
+
+    def condition(index: int) -> Tensor:
+        s = min(max((index - first) / (after - first), 0.0), 1.0)
+        if s == 1:
+            return own
+        drawn = noise(index)
+        if form == "paper":
+            mixed: Tensor = s**0.5 * own + (1 - s**0.5) * (v * other + w * drawn)
+        else:
+            near = v * other if index >= first else torch.zeros_like(other)
+            mixed = s**0.5 * own + (1 - s) ** 0.5 * (near + w * torch.special.ndtr(drawn))
+            std, mean = torch.std_mean(mixed, dim=(1, 2), keepdim=True)
+            own_std, own_mean = torch.std_mean(own, dim=(1, 2), keepdim=True)
+            mixed = (mixed - mean) / std.clamp_min(1e-12) * own_std + own_mean
+        return own + scale * (mixed - own)
+
+    return condition
 
 
 def features(
@@ -203,14 +253,17 @@ def learnability(
     steps: Steps,
     *,
     weight: float = 0.5,
+    lowers: bool = False,
 ) -> Guide:
     """Make images that a student of earlier ones has yet to learn: e - scale rho grad_x score.
 
     Chan-Santiago and Shah, "Learnability-Guided Diffusion for Dataset Distillation" (LGD), CVPR
     2026, https://arxiv.org/abs/2604.00519: the score is student CE - w teacher CE, and rho = rms(e)
-    / rms(gradient) sqrt(1 - a) of each image. This sign raises the score, for which LGD chooses
-    too; what was read writes the other one. The gradient passes through both networks, the decoder
-    and the denoiser.
+    / rms(gradient) sqrt(1 - a) of each image. The paper prints e + ..., and prints classifier
+    guidance likewise, e + ... grad_x log p: it means towards a higher score, for which it chooses
+    among candidates too, and with e as DDPM has it that is minus, the default here. By the letter
+    (`lowers`) the score falls. No code of LGD was found. The gradient passes through both networks,
+    the decoder and the denoiser.
 
     Args:
         student: of the earlier images, (B, 3, H, W) images in [-1, 1] -> (B, classes).
@@ -220,7 +273,9 @@ def learnability(
         scale: lambda, published 15.
         steps: in which it acts; published 35 of 50, counted down from 45.
         weight: w.
+        lowers: takes the printed sign.
     """
+    sign = -1 if lowers else 1
 
     def push(state: StepState) -> StepState:
         images = decode(state.x0)
@@ -230,7 +285,7 @@ def learnability(
         ]
         gradient = state.gradient(losses[0] - weight * losses[1])
         rho = _rms(state.eps.detach()) / _rms(gradient) * (1 - state.alpha) ** 0.5
-        return state.with_eps(state.eps - scale * rho * gradient)
+        return state.with_eps(state.eps - sign * scale * rho * gradient)
 
     return Guide(push, through="denoiser", steps=steps)
 
@@ -250,9 +305,10 @@ def transport(
     The distribution term of Wang et al., "DMGD: Train-Free Dataset Distillation with
     Semantic-Distribution Matching in Diffusion Models", CVPR 2026,
     https://arxiv.org/abs/2605.03877: the entropic transport cost (Sinkhorn, in the log domain here)
-    between the images so far and the centres is lowered, earlier images staying as they are. Ours:
-    points are the predicted x0, beside which finished latents can stand; the cost is the mean
-    squared difference of values; each image moves by the share `scale` towards the mean that its
+    between the images so far and the centres is lowered, earlier images staying as they are. The
+    released code takes Euclidean distances of latents that are scaled to length 1. Ours: points
+    are the predicted x0, beside which finished latents can stand; the cost is the mean squared
+    difference of values; each image moves by the share `scale` towards the mean that its
     plan gives it, which is half of minus the gradient of the summed squared differences, per mass.
     The gradient passes through x0 alone.
 

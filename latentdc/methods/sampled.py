@@ -85,6 +85,12 @@ def check_sampling(
             "sampling.text_mode pulls the conditional branch, and this prior is unconditional; "
             "take sampling.mode."
         )
+    if "semantic" in on and (one is None or real.num_classes == 1):
+        why = "this prior has none" if one is None else f"there is only {real.class_names[0]!r}"
+        raise InputError(
+            f"sampling.semantic mixes conditions of two classes, and {why}; leave it out, or take "
+            "sampling.diversity for other images of a class."
+        )
     if "features" in on:
         blank = torch.zeros(1, *prior.latent_shape, device=prior.device)
         prior.features(blank, 0, one)  # refuses where there is no middle block

@@ -31,7 +31,7 @@ from latentdc.methods.sampled import Networks, check_sampling, chosen
 from latentdc.objectives.gradient import real_gradient
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.sampler import Guide, noised
+from latentdc.priors.sampler import Guide, keyed_draw, noised
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Sampling
 from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -215,6 +215,7 @@ class Sampler:
                 x=starts if len(starts) else None,
                 eta=settings.eta,
                 guides=self._guides(labels, anchors, finished[batch[0][0]]),
+                condition=self._condition(batch) if "semantic" in settings.guides else None,
             )
         self.seconds["sampling"] += time.perf_counter() - began
         broken = {
@@ -260,6 +261,7 @@ class Sampler:
                 render,
                 *how,
                 weight=settings.learnability.teacher,
+                lowers=settings.learnability.sign == "printed",
             ),
             "transport": lambda *how: guides.transport(
                 *self.latents.clusters(label),
@@ -298,6 +300,35 @@ class Sampler:
             for name, guide in settings.guides.items()
             if name in make
         ] + [*own.values()]
+
+    def _condition(self, batch: Batch) -> guides.Condition:
+        """Those of DMGD; each image has another class of its own, and noise of its own."""
+        how, names, seed = self.settings.semantic, self.real.class_names, self.context.seed
+        images = [(names[label], number) for label, number in batch]
+        others = []
+        for name, number in images:
+            rest = sorted({*names} - {name})  # by name, whatever the order of the classes
+            source = draws.generator(seed, "other class", name, number)
+            others.append(names.index(rest[int(draws.choose(len(rest), 1, source))]))
+        labels = torch.tensor([[label for label, _ in batch], others])
+        own, other = (
+            self.prior.condition(self.latents.prior_labels[some].to(self.prior.device))
+            for some in labels
+        )
+        assert own is not None and other is not None, "an unconditional prior was refused"
+
+        def noise(index: int) -> Tensor:
+            return keyed_draw(seed, "condition", images, own.shape[1:], index).to(own)
+
+        return guides.semantic(
+            own,
+            other,
+            noise,
+            how.scale,
+            how.window or (0, len(self.prior.schedule.timesteps)),
+            weights=(how.other, how.noise),
+            form=how.form,
+        )
 
     def _features(self, label: int) -> tuple[guides.Embed, Callable[[int], Tensor]]:
         """The denoiser's features under the class, and its real latents as noisy as a step's."""

@@ -7,7 +7,7 @@ every step; both of its known forms are guides of the sampler.
 """
 
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import asdict
 from functools import partial
 from itertools import repeat
@@ -187,6 +187,7 @@ class DiffusionPrior:
         x: Tensor | None = None,
         eta: float = 1.0,
         guides: Sequence[sampler.Guide] = (),
+        condition: Callable[[int], Tensor] | None = None,
     ) -> Tensor:
         """Clean latents of classes: ancestral sampling, or DDIM's, without LD3M's skip.
 
@@ -205,6 +206,7 @@ class DiffusionPrior:
             eta: share of ancestral noise, from 0 (DDIM) to 1 (DDPM, with the variance that the
                 network learned where it did).
             guides: correct each step, one after the other.
+            condition: by index of a step, (B, T, D) conditions in place of those of the labels.
 
         Returns:
             (B, *latent_shape) latents, without a graph.
@@ -232,7 +234,7 @@ class DiffusionPrior:
         if len(labels) != len(images):
             raise InputError(f"sample has a label per image, got {len(labels)} of {len(images)}.")
         return sampler.sample(
-            self._in_chunks(self.condition(labels), len(x)),
+            self._in_chunks(condition or self.condition(labels), len(x)),
             x,
             self.schedule,
             start=start,
@@ -307,14 +309,20 @@ class DiffusionPrior:
                 f"latents of {len(images)} images have the shape {shape}, got {tuple(x.shape)}."
             )
 
-    def _in_chunks(self, c: Tensor | None, count: int) -> sampler.Predict:
+    def _in_chunks(self, c: Tensor | Callable[[int], Tensor] | None, count: int) -> sampler.Predict:
         """`predict` of `count` images under conditions, as many at once as the plan says."""
         plan = self.plan or FAST
         size = plan.together(count)
-        contexts = repeat(None) if c is None else [self.context(part) for part in c.split(size)]
+
+        def contexts_of(c: Tensor | None) -> Iterable[Tensor | None]:
+            return repeat(None) if c is None else [self.context(part) for part in c.split(size)]
+
+        always = () if callable(c) else contexts_of(c)
 
         def predict(x: Tensor, timestep: float) -> sampler.Prediction:
-            parts = []
+            contexts, parts = always, []
+            if callable(c):
+                contexts = contexts_of(c(self.schedule.timesteps.index(timestep)))
             for part, context in zip(x.split(size), contexts, strict=False):
                 if torch.is_grad_enabled() and plan.memory != "fast":
                     call = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)

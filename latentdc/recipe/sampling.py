@@ -96,15 +96,36 @@ class LearnabilitySettings(GuideSettings):
     Attributes:
         start: folder, file or Hub id of the set of earlier images, on which the student is trained
             with the network of `prune.scorer`, for as many steps.
+        sign: `raise` moves images to where the score is higher, `printed` takes the paper's formula
+            by the letter, which lowers it.
         teacher: weight of the loss of the classifier of the real images.
     """
 
     start: str | None = None
+    sign: Literal["raise", "printed"] = "raise"
     teacher: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expand_home(self, "sampling.learnability.", "start")
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticSettings(GuideSettings):
+    """DMGD's semantic half: conditions that become the class's own in the window.
+
+    Before the window they are made of the other two parts alone, after it of the class alone. The
+    scale is the share of the way from the class's own condition to the mixed one, 1 as published.
+
+    Attributes:
+        other: weight of the condition of another class, drawn for each image.
+        noise: weight of noise that is drawn for each image and step.
+        form: of the mixture: as the `paper` writes it, or as the code that was `released`.
+    """
+
+    other: float = 0.01
+    noise: float = 0.06
+    form: Literal["paper", "released"] = "paper"
+
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +173,9 @@ class OwnGuide(GuideSettings):
         require(is_own(self.kind), f"kind of sampling.own is {FORM}, got {self.kind[:200]!r}.")
 
 
-# In the order in which they act: what corrects the noise, then x0, then the mean.
+# In the order in which they act: the condition, then what corrects the noise, x0, and the mean.
 GUIDES = (
-    *("text_mode", "entropy", "learnability", "transport", "mode"),
+    *("semantic", "text_mode", "entropy", "learnability", "transport", "mode"),
     *("features", "influence", "deviation", "diversity"),
 )
 # Those that look at the class of the images, of which there is one in a batch then.
@@ -177,6 +198,7 @@ class Sampling:
         influence: pull to real gradients of a training's snapshots (IGD).
         deviation: keep away from finished images of the class (IGD).
         entropy: raise a classifier's entropy (UAG).
+        semantic: let conditions become the class's own along the schedule (DMGD).
         learnability: raise what a student of an earlier set has yet to learn (LGD).
         transport: move the images of a class together to its clusters (DMGD).
         diversity: spread the images of a class (CGS).
@@ -200,6 +222,7 @@ class Sampling:
     influence: InfluenceSettings = field(default_factory=InfluenceSettings)
     deviation: GuideSettings = field(default_factory=GuideSettings)
     entropy: GuideSettings = field(default_factory=GuideSettings)
+    semantic: SemanticSettings = field(default_factory=SemanticSettings)
     learnability: LearnabilitySettings = field(default_factory=LearnabilitySettings)
     transport: TransportSettings = field(default_factory=TransportSettings)
     diversity: DiversitySettings = field(default_factory=DiversitySettings)
@@ -275,6 +298,8 @@ class Sampling:
             require(value >= least, f"sampling.{name} is at least {least:g}, got {value}.")
         share = self.diversity.mean_scale
         require(share <= 1, f"sampling.diversity.mean_scale is a share in [0, 1], got {share}.")
+            ("semantic.other", 0),
+            ("semantic.noise", 0),
         epochs = self.influence.epochs
         require(
             bool(epochs) and min(epochs) >= 0,

@@ -106,6 +106,7 @@ PAPERS = {
     "text_mode": "2512.03844",
     "features": "2510.17421",
     "learnability": "2604.00519",
+    "semantic": "2605.03877",
     "transport": "2605.03877",
     "anchors": "2407.15138",  # as starts
     "gaussian": "2505.18399",

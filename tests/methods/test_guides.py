@@ -187,6 +187,51 @@ def test_what_a_student_has_yet_to_learn_is_lgds_score_and_rises():
     assert ((after.x0 - before.x0) * gradient).sum() > 0  # the way in which the score rises
 
 
+def test_by_the_printed_sign_lgds_score_falls():
+    networks = [Student(seed).requires_grad_(False) for seed in (3, 4)]
+    options = (torch.tensor([0, 2]), partial(torch.mul, 0.01), 0.7, {2})
+    states = [
+        corrected(guides.learnability(*networks, *options, lowers=lowers))
+        for lowers in (False, True)
+    ]
+    (before, raised), (_, lowered) = states
+    torch.testing.assert_close(raised.eps - before.eps, before.eps - lowered.eps)
+
+
+def conditions(form, scale=1.0):
+    """Own and other conditions, the noise of a step, and what the semantic guide makes of them."""
+    own, other = draw(5).flatten(2), draw(6).flatten(2)
+
+    def noise(index):
+        return draw(7, index).flatten(2)
+
+    made = guides.semantic(own, other, noise, scale, (1, 5), weights=(0.2, 0.3), form=form)
+    return own, other, noise, made
+
+
+def test_conditions_become_the_classs_own_as_dmgd_writes_it():
+    own, other, noise, made = conditions("paper")
+    torch.testing.assert_close(made(0), 0.2 * other + 0.3 * noise(0))
+    s = 0.25  # step 2 of the window from 1 to 5
+    wanted = s**0.5 * own + (1 - s**0.5) * (0.2 * other + 0.3 * noise(2))
+    torch.testing.assert_close(made(2), wanted)
+    assert made(5) is own and made(9) is own
+    torch.testing.assert_close(conditions("paper", 0.4)[3](2), own + 0.4 * (wanted - own))
+
+
+def test_the_released_conditions_have_the_moments_of_the_classs_own():
+    own, other, noise, made = conditions("released")
+    normal = torch.distributions.Normal(0, 1)
+    for index, s, near in ((0, 0.0, 0.0), (1, 0.0, 0.2), (3, 0.5, 0.2)):
+        blend = s**0.5 * own + (1 - s) ** 0.5 * (near * other + 0.3 * normal.cdf(noise(index)))
+        wanted = [
+            (one - one.mean()) / one.std() * image.std() + image.mean()
+            for one, image in zip(blend, own, strict=True)
+        ]
+        torch.testing.assert_close(made(index), torch.stack(wanted))
+    assert made(5) is own
+
+
 def test_a_transport_plan_has_both_marginals_and_lowers_the_cost():
     cost, masses = torch.rand(4, 3, dtype=torch.float64), torch.tensor([0.5, 0.3, 0.2]).double()
     plan = guides.sinkhorn(cost, masses, 0.05, 2000)

@@ -69,6 +69,7 @@ EVERY = {
     "deviation": {"deviation": {"scale": 5.0}},
     "entropy": {"entropy": {"scale": 10.0}},
     "learnability": {"learnability": {"scale": 5.0, "start": "first"}},
+    "semantic": {"semantic": {"scale": 1.0, "window": [1, 3]}},
     "transport": {"transport": {"scale": 0.5, "clusters": 2}},
     "diversity": {"diversity": {"scale": 0.1, "mean_scale": 0.1}},
 }
@@ -124,7 +125,7 @@ def test_anchors_can_be_decoded_as_they_are_and_weigh_what_their_clusters_do():
 
 def test_the_order_of_classes_makes_no_difference():
     """Anchors keyed by the place of a class cost one reimplementation nine points."""
-    data, options = setup.dataset(), {"transport": {"scale": 0.5, "clusters": 2}, **MODE}
+    data, options = setup.dataset(), EVERY["semantic"] | EVERY["transport"] | MODE
     turned = replace(data, labels=2 - data.labels, class_names=data.class_names[::-1])
     made, other = run(data=data, **options), run(data=turned, **options)
     for label in range(3):
@@ -340,6 +341,21 @@ def test_what_cannot_be_sampled_is_refused_first(options, message, monkeypatch):
     monkeypatch.setattr(DiffusionPrior, "sample", lambda *_, **__: pytest.fail("sampled"))
     with pytest.raises(InputError, match=message):
         run(**options)
+
+
+def test_the_semantic_guide_takes_conditions_of_two_classes(monkeypatch):
+    """In every batch an image has the same ones: those of another class by its name and number."""
+    many = [run(batch=batch, **EVERY["semantic"]).z for batch in (9, 2)]
+    torch.testing.assert_close(*many, atol=1e-5, rtol=1e-4)
+    monkeypatch.setattr(DiffusionPrior, "sample", lambda *_, **__: pytest.fail("sampled"))
+    one = setup.dataset()
+    one = replace(one.select(one.members(0)), class_names=("zero",))
+    with pytest.raises(InputError, match="two classes, and there is only 'zero'; leave it out"):
+        run(data=one, **EVERY["semantic"])
+    prior = small.prior(steps=4)
+    monkeypatch.setattr(prior, "condition", lambda labels: None)
+    with pytest.raises(InputError, match="two classes, and this prior has none; leave it out"):
+        run(prior=prior, anchors=CENTRES, start="anchors", **EVERY["semantic"])
 
 
 def test_a_prior_that_knows_no_classes_is_told_of_them_by_anchors(monkeypatch):
