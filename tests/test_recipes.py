@@ -12,7 +12,8 @@ from latentdc import cli, config
 from latentdc.distill import check
 from latentdc.errors import InputError
 from latentdc.networks import build_network
-from latentdc.recipe import Recipe
+from latentdc.recipe import Recipe, Sampling, Select
+from latentdc.recipe.sampling import GUIDES
 from latentdc.recipe.subsets import SUBSETS, subset_indices, wordnet_ids
 from latentdc.sweep.spec import Sweep, expand
 from tests.priors import small
@@ -112,6 +113,25 @@ def test_every_method_that_samples_has_a_recipe_for_each_set_and_is_accepted():
         kind = "refine" if path.stem.startswith(("cao2", "refine")) else "sampling"
         assert recipe.method.kind == kind and recipe.ipc == 10
         assert f"latentdc.distill recipes/methods/{path.name}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", METHODS, ids=name)
+def test_every_method_stands_beside_plain_samples_and_easy_images_by_one_command(path):
+    sweep = replace(config.load(Sweep, SHIPPED / "sweeps/beside.yaml"), recipe=str(path))
+    cells = {row: recipe for (row, one), recipe in expand(sweep).items() if one == "0"}
+    own, plain = cells["recipe"], cells["plain"]
+    assert own == config.load(Recipe, path)
+    assert plain.method.kind == "sampling" and not plain.sampling.guides
+    unused = {name: getattr(plain.sampling, name) for name in (*GUIDES, "batch")}
+    select = replace(Select(), **{**vars(plain.sampling.select), "kind": None})
+    anchors = replace(plain.sampling.anchors, kind="none")
+    assert plain.sampling == Sampling(**unused, select=select, anchors=anchors)
+    assert (plain.data, plain.prior, plain.ipc) == (own.data, own.prior, own.ipc)
+    easy = cells["easy core set"]
+    assert easy.method.kind == "selection" and easy.prune.order == "easy"
+    assert easy.evaluate == plain.evaluate == own.evaluate
+    if not path.stem.startswith("plain"):
+        assert f"latentdc sweep sweeps/beside --recipe methods/{path.stem} " in path.read_text()
 
 
 def test_the_sweep_of_methods_has_the_settings_of_their_recipes():
