@@ -26,6 +26,7 @@ from latentdc.prune.coreset import Coreset
 from latentdc.prune.select import Order, ranked
 from latentdc.recipe import Selection
 from latentdc.recipe.rules import RULES
+from latentdc.synthetic.export import tell_left
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
@@ -85,6 +86,7 @@ def student_of(start: SyntheticSet, context: Context) -> nn.Module:
     """
     if context.student is None:
         raise InputError("learnability asks a student; give Context(student=...).")
+    tell_left(start, "soft_labels", "weights", why="the student of this set sees classes alone")
     rows = torch.arange(len(start))
     return context.student(Dataset(start.levels(), start.labels, start.class_names, rows, "start"))
 
@@ -153,6 +155,7 @@ def _joined(start: SyntheticSet, more: SyntheticSet) -> SyntheticSet:
     Raises:
         InputError: one has soft labels, and the other none.
     """
+    tell_left(start, "learned_lr", why="it was learned for these images alone")
     images = [one.images[:] for one in (start, more)]
     if images[0].dtype != images[1].dtype:
         images = [as_floats(some) for some in images]

@@ -93,7 +93,8 @@ def _foreign(name: str, num_classes: int, resolution: int) -> Network:
     short = name.removeprefix(networks.TIMM)
     if not timm.is_model(short):
         raise InputError(
-            f"timm {timm.__version__} has no model {short!r}{nearest(short, timm.list_models())}."
+            f"timm {timm.__version__} has no model {short!r}"
+            f"{nearest(short, timm.list_models()) or '.'}"
         )
     fixed = timm.get_pretrained_cfg(short)
     sized: dict[str, Any] = {"img_size": resolution} if fixed and fixed.fixed_input_size else {}

@@ -141,7 +141,7 @@ def _torchvision_classifier(
 
     name, known = settings.network, models.list_models(module=models)
     if name not in known:
-        raise InputError(f"torchvision has no classifier {name!r}{nearest(name, known)}.")
+        raise InputError(f"torchvision has no classifier {name!r}{nearest(name, known) or '.'}")
     columns = imagenet_indices(class_names)
     members = models.get_model_weights(name).__members__  # DEFAULT is one name more of one of them
     if published not in members:

@@ -361,7 +361,7 @@ class Method:
         require(
             self.kind in METHODS or is_own(self.kind),
             f"method.kind is one of {', '.join(METHODS)} or {FORM}, got {self.kind!r}"
-            f"{nearest(self.kind, METHODS)}.",
+            f"{nearest(self.kind, METHODS) or '.'}",
         )
         if self.kind in METHODS:
             require(

@@ -59,7 +59,6 @@ class GuideSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        require(self.scale >= 0, f"scale of a guide is at least 0, got {self.scale}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,18 +95,19 @@ class LearnabilitySettings(GuideSettings):
     Attributes:
         start: folder, file or Hub id of the set of earlier images, on which the student is trained
             with the network of `prune.scorer`, for as many steps.
+        teacher: weight of the loss of the classifier of the real images.
         sign: `raise` moves images to where the score is higher, `printed` takes the paper's formula
             by the letter, which lowers it.
-        teacher: weight of the loss of the classifier of the real images.
     """
 
     start: str | None = None
-    sign: Literal["raise", "printed"] = "raise"
     teacher: float = 0.5
+    sign: Literal["raise", "printed"] = "raise"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         expand_home(self, "sampling.learnability.", "start")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticSettings(GuideSettings):
@@ -125,7 +125,6 @@ class SemanticSettings(GuideSettings):
     other: float = 0.01
     noise: float = 0.06
     form: Literal["paper", "released"] = "paper"
-
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,8 +197,8 @@ class Sampling:
         influence: pull to real gradients of a training's snapshots (IGD).
         deviation: keep away from finished images of the class (IGD).
         entropy: raise a classifier's entropy (UAG).
-        semantic: let conditions become the class's own along the schedule (DMGD).
         learnability: raise what a student of an earlier set has yet to learn (LGD).
+        semantic: let conditions become the class's own along the schedule (DMGD).
         transport: move the images of a class together to its clusters (DMGD).
         diversity: spread the images of a class (CGS).
         own: guides of one's own, which act after the others.
@@ -222,8 +221,8 @@ class Sampling:
     influence: InfluenceSettings = field(default_factory=InfluenceSettings)
     deviation: GuideSettings = field(default_factory=GuideSettings)
     entropy: GuideSettings = field(default_factory=GuideSettings)
-    semantic: SemanticSettings = field(default_factory=SemanticSettings)
     learnability: LearnabilitySettings = field(default_factory=LearnabilitySettings)
+    semantic: SemanticSettings = field(default_factory=SemanticSettings)
     transport: TransportSettings = field(default_factory=TransportSettings)
     diversity: DiversitySettings = field(default_factory=DiversitySettings)
     own: list[OwnGuide] = field(default_factory=list)
@@ -276,6 +275,13 @@ class Sampling:
             "learnability is what a student of earlier images has yet to learn; name their set in "
             "sampling.learnability.start.",
         )
+        own = {f"own.{at}": guide for at, guide in enumerate(self.own)}
+        for name, guide in ({name: getattr(self, name) for name in GUIDES} | own).items():
+            require(
+                guide.scale >= 0,
+                f"sampling.{name}.scale is at least 0, which turns the guide off, got "
+                f"{guide.scale}.",
+            )
         for name, guide in on.items():
             first, after = guide.window or (0, 1)
             require(
@@ -292,18 +298,19 @@ class Sampling:
             ("diversity.epsilon", 1e-6),
             ("diversity.mean_scale", 0),
             ("learnability.teacher", 0),
+            ("semantic.other", 0),
+            ("semantic.noise", 0),
         ):
             section, _, key = name.partition(".")
             value = getattr(getattr(self, section), key)
             require(value >= least, f"sampling.{name} is at least {least:g}, got {value}.")
         share = self.diversity.mean_scale
         require(share <= 1, f"sampling.diversity.mean_scale is a share in [0, 1], got {share}.")
-            ("semantic.other", 0),
-            ("semantic.noise", 0),
         epochs = self.influence.epochs
         require(
-            bool(epochs) and min(epochs) >= 0,
-            f"sampling.influence.epochs are those of a training, from 0 on, got {epochs}.",
+            bool(epochs) and min(epochs) >= 0 and len({*epochs}) == len(epochs),
+            "sampling.influence.epochs are those of a training, from 0 on and each once, got "
+            f"{epochs}.",
         )
 
     @property

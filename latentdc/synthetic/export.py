@@ -120,7 +120,7 @@ def export_dc(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> No
         raise InputError("this set has soft labels, and DC's file has classes; use --format mtt.")
     _require_new(out)
     images, labels = _seen(synthetic, seen)
-    _tell_left(synthetic, "weights", "learned_lr")
+    tell_left(synthetic, "weights", "learned_lr")
     _save({"data": [[images, labels]]}, out)
 
 
@@ -138,7 +138,7 @@ def export_mtt(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> N
     files: dict[str, object] = {"images_best.pt": images, "labels_best.pt": labels}
     if synthetic.learned_lr is not None:
         files["lr_best.pt"] = torch.tensor(float(synthetic.learned_lr))
-    _tell_left(synthetic, "weights")
+    tell_left(synthetic, "weights")
     with io.writing(out) as part:
         part.mkdir()
         for name, content in files.items():
@@ -175,7 +175,7 @@ def _pngs(synthetic: "SyntheticSet") -> Iterator[tuple[str, int, int, bytes]]:
     """Class name, label, index within the class, and PNG of each image."""
     from latentdc.synthetic.files import encode
 
-    _tell_left(synthetic, "soft_labels", "weights", "learned_lr")
+    tell_left(synthetic, "soft_labels", "weights", "learned_lr")
     count: Counter[int] = Counter()
     for image, label in zip(synthetic.levels(), synthetic.labels.tolist(), strict=True):
         yield synthetic.class_names[label], label, count[label], encode(image)
@@ -235,11 +235,13 @@ def _save(content: object, out: Path) -> None:
     io.write_bytes(out, buffer.getvalue())
 
 
-def _tell_left(synthetic: "SyntheticSet", *parts: str) -> None:
-    """Say which parts of a set the layout has no place for."""
+def tell_left(
+    synthetic: "SyntheticSet", *parts: str, why: str = "only pt and npz hold them all"
+) -> None:
+    """Say which parts of a set are left out, such as those that a layout has no place for."""
     left = [part for part in parts if getattr(synthetic, part) is not None]
     if left:
-        ranks.say("note", f"{' and '.join(left)} stay behind: only pt and npz hold them all.")
+        ranks.say("note", f"{' and '.join(left)} stay behind: {why}.")
 
 
 def _require_levels(synthetic: "SyntheticSet", kind: str) -> None:

@@ -150,6 +150,20 @@ def test_weights_and_soft_labels_of_both_sets_stay(monkeypatch):
         chosen(pool="pool", start="weighted", select=Select(kind="confidence"))
 
 
+def test_what_a_student_of_the_first_set_does_not_see_and_what_the_sum_has_no_place_for_is_told(
+    monkeypatch, capsys
+):
+    first = replace(OPENED["start"], weights=torch.tensor([1.0, 2.0, 3.0]), learned_lr=0.01)
+    monkeypatch.setitem(OPENED, "learned", first)
+    student = Classifier(Rows(), lambda images: images).eval()
+    surround = context(3, student=lambda few: student)
+    settings = {"pool": "pool", "start": "learned", "select": Select(kind="learnability")}
+    made, told = chosen(surround=surround, **settings), capsys.readouterr().err
+    assert made.weights.tolist()[::3] == [0.5, 1, 1.5] and made.learned_lr is None
+    assert "note: weights stay behind: the student of this set sees classes alone." in told
+    assert "note: learned_lr stay behind: it was learned for these images alone." in told
+
+
 @pytest.mark.parametrize(
     ("settings", "ipc", "told"),
     [
