@@ -123,6 +123,7 @@ def test_every_method_stands_beside_plain_samples_and_easy_images_by_one_command
     assert own == config.load(Recipe, path)
     assert plain.method.kind == "sampling" and not plain.sampling.guides
     unused = {name: getattr(plain.sampling, name) for name in (*GUIDES, "batch")}
+    assert {f"sampling.{one}.scale=0" for one in GUIDES} <= {*sweep.axes["row"]["plain"]}
     select = replace(Select(), **{**vars(plain.sampling.select), "kind": None})
     anchors = replace(plain.sampling.anchors, kind="none")
     assert plain.sampling == Sampling(**unused, select=select, anchors=anchors)
