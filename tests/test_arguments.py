@@ -10,7 +10,22 @@ import latentdc
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.priors.pixel import PixelPrior
-from latentdc.recipe import Data, Loops, ObjectiveSettings, Prune, Scorer, Trajectory, Trim
+from latentdc.prune.coreset import Coreset
+from latentdc.recipe import (
+    Data,
+    Loops,
+    Matching,
+    Mosaic,
+    ObjectiveSettings,
+    Prune,
+    Rded,
+    Sampling,
+    Scorer,
+    Select,
+    Selection,
+    Trajectory,
+    Trim,
+)
 from tests.evaluate.toys import stripes
 from tests.experts.toys import Wanderers
 from tests.methods import setup
@@ -261,6 +276,83 @@ def test_baselines_that_are_none_are_refused(options, told):
     data = stripes(8)
     given = {"sets": {"mine": data}, "rows": ["distilled"], "ipc": 1, "train": data, **options}
     refused(lambda: latentdc.with_baselines(**given), told)
+
+
+METHOD = [
+    ({"coreset": None}, "coreset is a Coreset, got null; what prune_dataset makes"),
+    ({"coreset": colours()}, "coreset is a Coreset, got a Dataset"),
+    ({"settings": {"ipc": 1}}, "got a dict"),
+    ({"settings": None}, "got null"),
+    ({"context": None}, "context is a Context, got null; such as Context(ipc=10, train=train)"),
+    ({"context": {"ipc": 1}}, "context is a Context, got a dict"),
+]
+SETTINGS = {
+    "sampling": Sampling(),
+    "selection": Selection(),
+    "mosaic": Mosaic(),
+    "rded": Rded(),
+    "refine": (Sampling(), Matching()),
+}
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize(("options", "told"), METHOD)
+def test_methods_refuse_arguments_of_another_kind(method, options, told):
+    given = {
+        "coreset": Coreset.whole(colours(), "easy"),
+        "prior": PixelPrior(resolution=8),
+        "settings": SETTINGS[method],
+        "context": latentdc.Context(train=colours(), objective=object()),
+        **options,
+    }
+    if method == "refine" and "settings" in options:
+        told = "settings of refine are (Sampling(), Matching())"
+    refused(lambda: getattr(latentdc, method)(**given), told)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"ipc": 0}, "ipc is a whole number of at least 1"),
+        ({"seed": -1}, "seed is a whole number of at least 0"),
+        ({"train": "digits"}, "train is a Dataset, got 'digits'"),
+        ({"classifier": 5}, "classifier of a Context is a function, got 5"),
+        ({"student": "convnet3"}, "student of a Context is a function, got 'convnet3'"),
+        ({"open_set": {}}, "open_set of a Context is a function"),
+        ({"on_step": []}, "on_step of a Context is a function"),
+    ],
+)
+def test_a_context_refuses_other_things(options, told):
+    refused(lambda: latentdc.Context(**options), told)
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (torch.nn.Linear(2, 2), "makes a network and tells its accuracy"),
+        (("convnet3", 0.9), "what classifier of a Context makes is a Module, got 'convnet3'"),
+        ((torch.nn.Flatten(), 0.9), "has no linear layer whose input could"),
+    ],
+)
+def test_a_classifier_that_is_none_is_refused(made, told):
+    data, select = colours(), Select(kind="confidence")
+    context = latentdc.Context(train=data, classifier=lambda: made)
+    coreset = Coreset.whole(data, "easy")
+    refused(lambda: latentdc.selection(coreset, None, Selection(select=select), context), told)
+
+
+def test_any_network_with_a_linear_layer_classifies():
+    data, select = colours(), Select(kind="nearest")
+    size = data.images[0].numel()
+    head = torch.nn.Linear(size, data.num_classes)
+    network = torch.nn.Sequential(torch.nn.Flatten(), head)
+    context = latentdc.Context(train=data, classifier=lambda: (network, 0.9))
+    coreset = Coreset.whole(data, "easy")
+    made = latentdc.selection(coreset, None, Selection(select=select), context)
+    for label in range(data.num_classes):
+        own = data.images[data.members(label)].float()
+        nearest = (own - own.mean(dim=0)).flatten(1).norm(dim=1).argmin()
+        assert made.images[label].equal(own[nearest].to(torch.uint8))
 
 
 PRUNE = [

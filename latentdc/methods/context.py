@@ -14,6 +14,9 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.objectives.base import Objective
+from latentdc.prune.coreset import Coreset
+from latentdc.prune.scorers import Classifier
+from latentdc.recipe.fields import show
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 ByClass = dict[int, dict[str, Tensor]]  # tensors by class and name
@@ -105,6 +108,11 @@ class Context:
         object.__setattr__(self, "ipc", require_whole(self.ipc, "ipc"))
         object.__setattr__(self, "seed", require_whole(self.seed, "seed", least=0))
         require_a(Accelerator, self.accelerator, "accelerator", "make one, or leave it out")
+        if self.train is not None:
+            require_a(Dataset, self.train, "train", "such as the first of open_splits(Data())")
+        for name in _FUNCTIONS:
+            if (value := getattr(self, name)) is not None and not callable(value):
+                raise InputError(f"{name} of a Context is a function, got {show(value)}.")
 
     def real_images(self) -> Dataset:
         """The training split, of which a core set names images.
@@ -116,12 +124,60 @@ class Context:
             raise InputError("this method takes real images; give Context(train=...).")
         return self.train
 
-    def real_classifier(self) -> tuple[nn.Module, float]:
+    def real_classifier(self) -> tuple[Classifier, float]:
         """A classifier of the real images, and its accuracy.
 
         Raises:
-            InputError: the context has none, or it is at chance.
+            InputError: the context has none, it is at chance, or it is something else.
         """
         if self.classifier is None:
             raise InputError("this method takes a classifier; give Context(classifier=...).")
-        return self.classifier()
+        made: object = self.classifier()
+        if not isinstance(made, tuple) or len(made) != 2:
+            raise InputError(
+                "classifier of a Context makes a network and tells its accuracy, got "
+                f"{show(made)}; return (network, 0.9)."
+            )
+        return _classifier(made[0], "classifier"), made[1]
+
+    def trained_student(self, few: Dataset) -> Classifier:
+        """A network that was trained on few images.
+
+        Raises:
+            InputError: the context trains none.
+        """
+        if self.student is None:
+            raise InputError("learnability asks a student; give Context(student=...).")
+        return _classifier(self.student(few), "student")
+
+
+_FUNCTIONS = (
+    *("picture", "classifier", "student", "open_set", "snapshots", "load_state", "save_state"),
+    *("on_step", "show", "large"),
+)
+
+
+def _classifier(network: object, name: str) -> Classifier:
+    """A network that tells its features too: any one that ends in a linear layer."""
+    require_a(nn.Module, network, f"what {name} of a Context makes", "return a network")
+    assert isinstance(network, nn.Module)
+    if isinstance(network, Classifier):
+        return network
+    return Classifier(network, lambda seen: seen if seen.ndim == 2 else 2 * seen - 1).eval()
+
+
+def check_call(coreset: object, settings: object, kind: type, context: object) -> None:
+    """Refuse a method's arguments of another kind.
+
+    Args:
+        coreset: that it takes.
+        settings: of the method.
+        kind: of these settings.
+        context: of the run.
+
+    Raises:
+        InputError: says which.
+    """
+    require_a(Coreset, coreset, "coreset", "what prune_dataset makes")
+    require_a(kind, settings, "settings", f"such as {kind.__name__}()")
+    require_a(Context, context, "context", "such as Context(ipc=10, train=train)")

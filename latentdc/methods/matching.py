@@ -15,7 +15,7 @@ from torch import Tensor
 from latentdc.data.dataset import Dataset, different_counts
 from latentdc.errors import InputError, Stopped, everywhere
 from latentdc.methods.checks import check_match, check_parts, check_precision
-from latentdc.methods.context import ByClass, Context, State
+from latentdc.methods.context import ByClass, Context, State, check_call
 from latentdc.methods.decode import settle_memory, show_latents, synthetic_set
 from latentdc.methods.latents import (
     Latents,
@@ -55,6 +55,7 @@ def matching(
     Raises:
         InputError: there is no prior or objective, or as `match`.
     """
+    check_call(coreset, settings, Matching, context)
     if prior is None or context.objective is None:
         raise InputError("matching takes a prior and Context(objective=...); give both.")
     train = context.real_images()

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.draws import generator
-from latentdc.methods.context import Context, Picture
+from latentdc.methods.context import Context, Picture, check_call
 from latentdc.methods.selection import best_rows
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
@@ -37,6 +37,7 @@ def mosaic(
     Raises:
         InputError: a class of the core set has fewer.
     """
+    check_call(coreset, settings, Mosaic, context)
     train, grid = context.real_images(), settings.grid
     best = best_rows(coreset, train, grid**2 * context.ipc)
     cells = []

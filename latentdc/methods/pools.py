@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
@@ -276,18 +276,17 @@ def joined_offset(
 
 
 @torch.no_grad()
-def classify(classifier: nn.Module, images: Images, label: int) -> Candidates:
+def classify(classifier: Classifier, images: Images, label: int) -> Candidates:
     """What a classifier of the real images says of the candidates of a class.
 
     Args:
-        classifier: a `Classifier` in eval mode.
+        classifier: in eval mode.
         images: (n, 3, H, W) uint8 levels, or floats in [-1, 1]; or vectors.
         label: of them all.
 
     Returns:
         Loss, whether it is right, and features as points; on the CPU.
     """
-    assert isinstance(classifier, Classifier)
     device = next(iter(classifier.parameters()), torch.empty(0)).device
     losses, right, features = [], [], []
     for rows in torch.arange(len(images)).split(forward_batch(images, BATCH, device)):

@@ -23,7 +23,7 @@ from latentdc import draws, ranks
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
-from latentdc.methods.context import Context
+from latentdc.methods.context import Context, check_call
 from latentdc.methods.mosaics import arrange, as_picture, mosaics
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
@@ -51,6 +51,7 @@ def rded(coreset: Coreset, prior: Prior | None, settings: Rded, context: Context
     Raises:
         InputError: a class has too few images.
     """
+    check_call(coreset, settings, Rded, context)
     train = context.real_images()
     real = train.select(coreset.indices(train))
     for label in range(real.num_classes):  # before a classifier is trained for hours

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from latentdc import runtime
 from latentdc.errors import InputError
-from latentdc.methods.context import Context, State
+from latentdc.methods.context import Context, State, check_call
 from latentdc.methods.matching import match
 from latentdc.methods.sampling import sampling
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching, Sampling
+from latentdc.recipe.fields import show
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 SAMPLED = "sampled"  # provenance of the first stage, in the states of the second one
@@ -33,7 +34,13 @@ def refine(
     Raises:
         InputError: there is no prior or objective, or as of either stage.
     """
+    if not isinstance(settings, tuple) or len(settings) != 2:
+        raise InputError(
+            f"settings of refine are (Sampling(), Matching()), got {show(settings)}; give both."
+        )
     first, second = settings
+    check_call(coreset, first, Sampling, context)
+    check_call(coreset, second, Matching, context)
     if prior is None or context.objective is None:
         raise InputError("refine takes a prior and Context(objective=...); give both.")
     train = context.real_images()

@@ -18,6 +18,7 @@ from latentdc.methods.pools import Candidates, classify, select
 from latentdc.methods.selection import opened_set, student_of
 from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Sampling
 
 # Guides that divide by the image's share in x.
@@ -31,14 +32,14 @@ class Networks:
         self._settings, self._context = settings, context
 
     @cached_property
-    def student(self) -> nn.Module:
+    def student(self) -> Classifier:
         """Of the images of an earlier set."""
         name, context = self._settings.learnability.start, self._context
         assert name is not None, "the settings ask for it"
         return student_of(opened_set(name, context.real_images(), context), context)
 
     @cached_property
-    def classifier(self) -> nn.Module:
+    def classifier(self) -> Classifier:
         """Of the real images."""
         return self._context.real_classifier()[0]
 
@@ -167,7 +168,7 @@ def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks)
     """What the choice asks of the candidates of a class."""
     choice, found, real = latents.settings.choice, Candidates(len(z)), latents.real
 
-    def seen(z: Tensor, network: nn.Module) -> Candidates:
+    def seen(z: Tensor, network: Classifier) -> Candidates:
         parts = [to_uint8(latents.prior.render(some)).cpu() for some in z.split(AT_ONCE)]
         return classify(network, torch.cat(parts), label)
 

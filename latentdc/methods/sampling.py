@@ -22,7 +22,7 @@ from latentdc.errors import InputError
 from latentdc.images import as_floats
 from latentdc.methods import guides
 from latentdc.methods.anchors import RealLatents, class_rows
-from latentdc.methods.context import Context, State
+from latentdc.methods.context import Context, State, check_call
 from latentdc.methods.decode import settle_memory, synthetic_set
 from latentdc.methods.latents import Latents, own_classes
 from latentdc.methods.log import diverged
@@ -51,6 +51,7 @@ def sampling(
         InputError: what the settings ask for and the prior, the context or a class lacks; before
             anything is sampled. A saved state of another set.
     """
+    check_call(coreset, settings, Sampling, context)
     train = context.real_images()
     real = train.select(coreset.indices(train))
     if not isinstance(prior, DiffusionPrior):

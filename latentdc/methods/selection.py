@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import as_floats
-from latentdc.methods.context import Context
+from latentdc.methods.context import Context, check_call
 from latentdc.methods.pools import Candidates, classify, select
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
+from latentdc.prune.scorers import Classifier
 from latentdc.prune.select import Order, ranked
 from latentdc.recipe import Selection
 from latentdc.recipe.rules import RULES
@@ -38,6 +39,7 @@ def selection(
     Raises:
         InputError: a class of the pool has fewer, or sets that are not of these classes and sizes.
     """
+    check_call(coreset, settings, Selection, context)
     train, facts = context.real_images(), dict[str, object]()
     start = None if settings.start is None else opened_set(settings.start, train, context)
     count = context.ipc if start is None else context.ipc - _ipc(start, context.ipc)
@@ -78,17 +80,17 @@ def opened_set(name: str, train: Dataset, context: Context) -> SyntheticSet:
     return found
 
 
-def student_of(start: SyntheticSet, context: Context) -> nn.Module:
+def student_of(start: SyntheticSet, context: Context) -> Classifier:
     """A network that was trained on a set alone.
 
     Raises:
         InputError: the context trains none.
     """
-    if context.student is None:
-        raise InputError("learnability asks a student; give Context(student=...).")
     tell_left(start, "soft_labels", "weights", why="the student of this set sees classes alone")
     rows = torch.arange(len(start))
-    return context.student(Dataset(start.levels(), start.labels, start.class_names, rows, "start"))
+    return context.trained_student(
+        Dataset(start.levels(), start.labels, start.class_names, rows, "start")
+    )
 
 
 def _ipc(start: SyntheticSet, ipc: int) -> int:
@@ -136,7 +138,7 @@ def _chosen(
 
 
 def _known(
-    pool: SyntheticSet, rows: Tensor, real: Dataset, label: int, networks: list[nn.Module]
+    pool: SyntheticSet, rows: Tensor, real: Dataset, label: int, networks: list[Classifier]
 ) -> Candidates:
     """What a classifier of real images, and perhaps a student, make of a class's candidates."""
     seen = classify(networks[0], real.images[real.members(label)], label).points
