@@ -242,6 +242,31 @@ def main_alone(accelerator: Accelerator, work: Callable[[], T]) -> T:
     return cast(T, result[0])
 
 
+def together(
+    accelerator: Accelerator, find: Callable[[Callable[[], T]], T], make: Callable[[], T]
+) -> T:
+    """What `find` returns on the main process, on every process.
+
+    Where it calls the function that it is given, all processes `make` together; its value there is
+    the main process's.
+    """
+    asked = False
+
+    def made() -> T:
+        nonlocal asked
+        asked = bool(broadcast(accelerator, True))
+        return make()
+
+    if accelerator.is_main_process:
+        found = find(made)
+        if not asked:
+            broadcast(accelerator, False)
+        return cast(T, broadcast(accelerator, found))
+    if broadcast(accelerator, None):
+        make()
+    return cast(T, broadcast(accelerator, None))
+
+
 def shared_out(count: int, accelerator: Accelerator) -> Iterator[int]:
     """Ascending indices below `count`, each given to the one process that is free for it first.
 

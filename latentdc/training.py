@@ -7,6 +7,7 @@ through `fit`. Averages of weights, snapshots, progress bars and stopping are th
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -22,9 +23,11 @@ from latentdc.draws import generator, key_seed
 from latentdc.errors import InputError, RunError
 from latentdc.images import send
 from latentdc.io import load_with_metadata
-from latentdc.networks.build import forward_work, needs_two_images
+from latentdc.networks.build import forward_work, needs_two_images, outline
+from latentdc.ranks import note
 
 LONG = 50e9  # multiply-adds of a step, forward and back, from which processes divide its batch
+_WHOLE = ("torch", "latentdc", "torchvision")  # whose networks use all of their weights
 Tensors = tuple[Tensor, ...] | list[Tensor]
 T = TypeVar("T")
 Forward = Callable[[Tensor], Tensor]  # of the network, in its precision; float32 comes out
@@ -126,35 +129,61 @@ class _Stream:
 
 
 class Divided:
-    """One training of all processes, each of which takes its share of every batch.
+    """A training of all processes, each of which takes its share of every batch; or of one alone.
 
     By torch's DistributedDataParallel. The gradient is that of the whole batch, to rounding, and
     the weights stay alike. Batch norm sees the share of its process, and dropout draws for it, so
-    that networks with these learn otherwise on another number of processes.
+    that networks with these learn otherwise on another number of processes (`process_facts`); what
+    batch norm has seen is in the end that of the main process. Accelerate's `prepare` makes the
+    same of a network, but replaces its forward pass where the precision is mixed, and holds it
+    until the program ends.
 
     Args:
         network: on the accelerator's device, the same on all processes.
         accelerator: names the processes.
+        what: is trained, for the line that tells of it; None for a training of this process alone.
+        batch: images of a step, for the same line.
     """
 
-    def __init__(self, network: nn.Module, accelerator: Accelerator) -> None:
+    def __init__(
+        self, network: nn.Module, accelerator: Accelerator, what: str | None, batch: int
+    ) -> None:
+        self.network = network
+        self._rank, self._processes = 0, 1
+        if what is None:
+            return
         from torch.nn.parallel import DistributedDataParallel
 
         device = accelerator.device
-        ids = [device] if device.type == "cuda" else None
-        self.network = DistributedDataParallel(network, device_ids=ids)
+        ours = all(type(m).__module__.split(".")[0] in _WHOLE for m in network.modules())
         self._rank, self._processes = accelerator.process_index, accelerator.num_processes
+        self.network = DistributedDataParallel(
+            network,
+            device_ids=[device] if device.type == "cuda" else None,
+            find_unused_parameters=not ours,  # those of others may have some
+        )
+        sees = "; batch norm and dropout act on the share of a process"
+        note(
+            f"{what} is trained by all {self._processes} processes, which divide each batch of "
+            f"{batch}{sees if _acts_on_shares(network) else ''}."
+        )
 
-    def share(self, rows: Tensor) -> Tensor:
-        """(b,) of the (B,) rows of a batch; all of them where some share would be below two."""
-        if len(rows) < 2 * self._processes:
-            return rows
-        share: Tensor = rows.tensor_split(self._processes)[self._rank]
-        return share
+    def mean(self, loss: "Callable[[Batch], Tensor]", batch: "Batch") -> Tensor:
+        """() mean loss of a batch; of this process's share so that the processes' mean is that.
 
-    def weigh(self, loss: Tensor, share: int, batch: int) -> Tensor:
-        """() mean loss of a share, weighed so that processes average to the mean of the batch."""
-        return loss if share == batch else loss * (share * self._processes / batch)
+        Args:
+            loss: () mean of a batch.
+            batch: of all processes, each of which sees all of one with too few images for shares
+                of two.
+        """
+        if len(batch.rows) < 2 * self._processes or self._processes == 1:
+            return loss(batch)
+        start, end = (len(batch.rows) * n // self._processes for n in (self._rank, self._rank + 1))
+        return loss(batch.part(start, end)) * ((end - start) * self._processes / len(batch.rows))
+
+    def keys(self, *keys: int | str) -> tuple[int | str, ...]:
+        """Of what this process draws for its share; the main process's are those of one alone."""
+        return keys if self._rank == 0 else (*keys, "process", self._rank)
 
 
 def is_divided(
@@ -167,8 +196,15 @@ def is_divided(
     return 3 * batch * forward_work(network, num_classes, resolution) >= LONG
 
 
-def depends_on_processes(network: nn.Module) -> bool:
-    """Whether a divided training of the network is another one on another number of processes."""
+def process_facts(
+    network: str, *, num_classes: int, resolution: int, accelerator: Accelerator
+) -> dict[str, object]:
+    """The number of processes, where a divided training of the network depends on it."""
+    plan = outline(network, num_classes=num_classes, resolution=resolution)
+    return {"processes": accelerator.num_processes} if _acts_on_shares(plan) else {}
+
+
+def _acts_on_shares(network: nn.Module) -> bool:
     kinds = nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd
     return any(isinstance(module, kinds) for module in network.modules())
 
@@ -296,6 +332,14 @@ class Batch(NamedTuple):
     rows: Tensor
     draw: Draw | None
     weights: Tensor | None = None
+
+    def part(self, start: int, end: int) -> "Batch":
+        """Its images from `start` up to `end`, with what is theirs."""
+        own = slice(start, end)
+        draw = self.draw
+        if draw is not None and len(draw.uniforms) > 1:  # one row stands for all images
+            draw = replace(draw, uniforms=draw.uniforms[own])
+        return Batch(self.rows[own], draw, None if self.weights is None else self.weights[own])
 
 
 def epoch_batches(

@@ -1,14 +1,14 @@
 """Score any sets on real test images: one training for each set, student and seed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from accelerate import Accelerator
 
-from latentdc import arguments, io, ranks, runtime
+from latentdc import arguments, io, ranks, runtime, training
 from latentdc.data.dataset import Dataset, random_images
 from latentdc.errors import InputError, nearest
 from latentdc.evaluate import accuracy_files, soft_labels
@@ -20,7 +20,6 @@ from latentdc.recipe import BASELINES
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
-from latentdc.training import OnStep
 
 Labelled = SyntheticSet | Dataset
 Candidate = Labelled | Callable[[int], Labelled]  # one set, or one for each seed
@@ -101,7 +100,7 @@ def evaluate_sets(
     train: Dataset | None = None,
     trainings: Path | None = None,
     accelerator: Accelerator | None = None,
-    on_step: OnStep | None = None,
+    on_step: training.OnStep | None = None,
 ) -> Results:
     """Train every student of the protocol on each set, once per seed, and test it.
 
@@ -272,10 +271,18 @@ def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> N
 
 
 class _Job(NamedTuple):
-    """What is trained on, and the multiply-adds of a step, forward."""
+    """What is trained on, and what for a process of many there is to do.
+
+    Attributes:
+        candidate: what is trained on.
+        work: multiply-adds of a step, forward.
+        divided: the training as all processes do it together, which is another one where it
+            depends on their number; None where it is too short for that.
+    """
 
     candidate: Candidate
     work: float
+    divided: accuracy_files.TrainingKey | None
 
 
 def _accuracies(
@@ -289,10 +296,11 @@ def _accuracies(
     """By set and student, of each seed; what is not finished is done, the longest first.
 
     Each process takes the next one as soon as it is free, so that none waits long for the last. An
-    accuracy does not depend on the process that finds it.
+    accuracy does not depend on the process that finds it. Of fewer trainings than processes, all
+    processes do the long ones together, one after another.
     """
-    accelerator = setting.accelerator
-    shared = setting.hash(None if labelling is None else labelling.hash)
+    accelerator, teachers = setting.accelerator, None if labelling is None else labelling.hash
+    shared = setting.hash(teachers, {})
     jobs: dict[accuracy_files.TrainingKey, _Job] = {}
     plan: dict[tuple[str, str], list[accuracy_files.TrainingKey]] = {}
     for name, candidate in sets.items():
@@ -302,8 +310,15 @@ def _accuracies(
         for seed, digest in enumerate(hashes[name]):
             for student in protocol.students:
                 key = accuracy_files.TrainingKey(digest, seen_by, shared, student, seed)
-                work = batch * forward_work(student, len(one.class_names), size)
-                jobs[key] = _Job(candidate, work)
+                sizes = {"num_classes": len(one.class_names), "resolution": size}
+                work, divided = batch * forward_work(student, **sizes), None
+                if protocol.infobatch is None and training.is_divided(
+                    student, **sizes, batch=batch, accelerator=accelerator
+                ):
+                    shares = training.process_facts(student, **sizes, accelerator=accelerator)
+                    shared_by = shared if not shares else setting.hash(teachers, shares)
+                    divided = replace(key, setting=shared_by)
+                jobs[key] = _Job(candidate, work, divided)
                 plan.setdefault((name, student), []).append(key)
     done = accuracy_files.read_accuracies(list(jobs), setting.folder, accelerator)
     missing = [key for key in jobs if key not in done]
@@ -311,14 +326,28 @@ def _accuracies(
         wanted = {key.images for key in missing}
         labelling.prepare(_by_hash(sets, hashes), wanted, labels)
     missing.sort(key=lambda one: -jobs[one].work)
+
+    def train(key: accuracy_files.TrainingKey, divided: str | None = None) -> Accuracy:
+        one = set_of_seed(jobs[key].candidate, key.seed)
+        return _train(key, one, protocol_for(protocol, one), setting, labelling, divided)
+
     bar = ranks.progress(None, "evaluating", total=len(missing), unit=" trainings")
     trained: accuracy_files.Accuracies = {}
-    for index in runtime.shared_out(len(missing), accelerator):
-        key = missing[index]
-        bar.update(index - bar.n)  # those that others have begun count too
-        one = set_of_seed(jobs[key].candidate, key.seed)
-        train = partial(_train, key, one, protocol_for(protocol, one), setting, labelling)
-        trained[key] = accuracy_files.cached_accuracy(key, setting.folder, train)
+    alone = []
+    for key in missing:
+        by_all = jobs[key].divided
+        if by_all is None or len(missing) >= accelerator.num_processes:
+            alone.append(key)
+            continue
+        find = partial(accuracy_files.cached_accuracy, by_all, setting.folder)
+        what = f"the student {key.student} with seed {key.seed}"
+        done[key] = runtime.together(accelerator, find, partial(train, key, what))
+        bar.update()
+    begun = bar.n
+    for index in runtime.shared_out(len(alone), accelerator):
+        key = alone[index]
+        bar.update(begun + index - bar.n)  # those that others have begun count too
+        trained[key] = accuracy_files.cached_accuracy(key, setting.folder, partial(train, key))
     bar.update(len(missing) - bar.n)
     bar.close()
     for part in accuracy_files.gather_accuracies(trained, accelerator):
@@ -332,8 +361,9 @@ def _train(
     protocol: EvalProtocol,
     setting: Setting,
     labelling: soft_labels.Labelling | None,
+    divided: str | None,
 ) -> Accuracy:
-    """Accuracy of the student after its last step."""
+    """Accuracy of the student after its last step; `divided` as of `train_student`."""
     if labelling is None:
         soft: SoftLabels | None = soft_labels.own_labels(
             one, protocol.labels, setting.accelerator.device
@@ -349,6 +379,7 @@ def _train(
         accelerator=setting.accelerator,
         soft=soft,
         on_step=setting.on_step,
+        divided=divided,
     )
     return accuracy(network, setting, crop=protocol.test_crop)
 

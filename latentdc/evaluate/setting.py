@@ -5,6 +5,7 @@ Mosaics show several pictures in a grid. A crop inside one cell is the third ste
 their grid are seen by no other, and single images, which have no cells, are cropped as a whole.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -45,17 +46,19 @@ class Setting:
     folder: Path | None = None
     on_step: training.OnStep | None = None
 
-    def hash(self, teachers: str | None) -> str:
+    def hash(self, teachers: str | None, processes: Mapping[str, object]) -> str:
         """8 hex digits of what an accuracy depends on beside set, protocol, student and seed.
 
         Args:
             teachers: hash of the teachers, None where labels are hard or the sets' own.
+            processes: how many divide the training, where it depends on that; else nothing.
         """
         facts = {
             "test": set_hash(self.test),
             "preprocessing": self.normalization.facts(),
             "precision": tf32.precision_of(self.accelerator),
             "labels": teachers,
+            **processes,
         }
         return io.fingerprint(facts, digits=8)
 

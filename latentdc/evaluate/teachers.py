@@ -4,13 +4,13 @@ The commonest failure of soft labels is a teacher whose classes stand in another
 set's: its accuracy on real test images is at chance then, and nothing is trained.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from latentdc import io, runtime
+from latentdc import io, runtime, training
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.setting import Setting
@@ -208,13 +208,19 @@ def _trained(
         views=views,
     ).resolve(len(train.labels), len(train.class_names))
 
-    facts = {
+    facts: dict[str, object] = {
         "protocol": learning.hash,
         "network": teacher.network,
         "set": set_hash(train),
         "normalization": plain.facts(),
         "seed": seed,
     }
+    size, batch = train.images.shape[-1], min(learning.batch, len(train.labels))
+    sizes = {"num_classes": len(train.class_names), "resolution": size}
+    divided = None
+    if training.is_divided(teacher.network, **sizes, batch=batch, accelerator=setting.accelerator):
+        divided = f"the teacher {teacher.network}"
+        facts |= training.process_facts(teacher.network, **sizes, accelerator=setting.accelerator)
 
     def weights() -> dict[str, Tensor]:
         network = train_student(
@@ -224,16 +230,17 @@ def _trained(
             seed=seed,
             normalization=plain,
             accelerator=setting.accelerator,
+            divided=divided,
         )
         return {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
 
-    def kept_weights() -> dict[str, Tensor]:
+    def kept(make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         name = "teacher-{}.safetensors"
-        return io.cached(
-            setting.folder, facts, weights, io.load_tensors, io.save_tensors, name=name
-        )
+        return io.cached(setting.folder, facts, make, io.load_tensors, io.save_tensors, name=name)
 
-    size = train.images.shape[-1]
-    network = build_network(teacher.network, num_classes=len(train.class_names), resolution=size)
-    network.load_state_dict(runtime.main_first(setting.accelerator, kept_weights))
+    network = build_network(teacher.network, **sizes)
+    if divided is None:
+        network.load_state_dict(runtime.main_first(setting.accelerator, lambda: kept(weights)))
+    else:
+        network.load_state_dict(runtime.together(setting.accelerator, kept, weights))
     return scorers.Classifier(network, scorers.preparation(size, plain))

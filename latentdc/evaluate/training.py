@@ -70,6 +70,7 @@ def train_student(
     accelerator: Accelerator,
     soft: SoftLabels | None = None,
     on_step: training.OnStep | None = None,
+    divided: str | None = None,
 ) -> Network:
     """Train a new student to the end of the protocol's budget; no score selects anything.
 
@@ -83,9 +84,11 @@ def train_student(
         protocol: with its budget in steps (see `EvalProtocol.resolve`).
         seed: initial weights, batch order, views, augmentation and dropout follow from it.
         normalization: from images to the student's input.
-        accelerator: its device and precision are used; the training is this process's own.
+        accelerator: its device and precision are used.
         soft: the teachers' logits; needed unless the protocol's labels are hard.
         on_step: see `Setting`.
+        divided: what is trained, if by all processes, which call this together (see `Divided`);
+            None for a training of this process alone.
 
     Returns:
         The weights of the last step, or their average, on the accelerator's device, in eval mode.
@@ -109,8 +112,13 @@ def train_student(
         epochs = math.ceil(protocol.steps / math.ceil(count / protocol.batch))
         infobatch = training.InfoBatch(count, epochs, rho=protocol.infobatch, seed=seed)
     peak, updates = protocol.lr_for(network), math.ceil(protocol.steps / every)
+    batch = min(protocol.batch, protocol.seen(count))
+    shares = training.Divided(student, accelerator, divided, batch)
 
     def loss(forward: training.Forward, step: Step) -> Tensor:
+        return shares.mean(lambda own: mean_loss(forward, step._replace(batch=own)), step.batch)
+
+    def mean_loss(forward: training.Forward, step: Step) -> Tensor:
         views = view(images, step.batch.rows, step.draws, device)
         logits = forward(augment(normalization(views), step.batch.draw))
         if infobatch is not None:
@@ -120,13 +128,13 @@ def train_student(
         return label_loss(logits, labels, step, views, protocol.labels, soft, each)
 
     trained = training.fit(
-        student,
+        shares.network,
         training_steps(labelled, protocol, seed, join=join, sampler=infobatch, soft=soft),
         loss,
         optimizer,
         precision=training.Precision(accelerator),
         lr=lambda step: peak * share_of_peak(protocol, step.number // every, updates),
-        dropout=(seed, "dropout"),
+        dropout=(seed, *shares.keys("dropout")),
     )
     last = torch.zeros(())
     for step, last in trained:

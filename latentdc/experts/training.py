@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import SGD
 
-from latentdc import io, ranks, run_folder, runtime, tf32, tracking
+from latentdc import io, ranks, run_folder, runtime, tf32, tracking, training
 from latentdc.augment.dsa import augment
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
@@ -26,7 +26,6 @@ from latentdc.images import Preprocessing, fetch, place, send
 from latentdc.networks.build import build_network, new_network, outline
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Experts
-from latentdc.training import Batch, Forward, OnStep, Precision, epoch_batches, fit, joins
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -40,9 +39,12 @@ def train_experts(
     normalization: Preprocessing,
     seed: int,
     accelerator: Accelerator,
-    on_step: OnStep | None = None,
+    on_step: training.OnStep | None = None,
 ) -> None:
     """Train the experts that a folder lacks, shared out over the processes.
+
+    Where fewer are lacking than there are processes and a step of one is much work, the processes
+    divide its batches (`Divided`), but for networks that would learn otherwise so.
 
     Args:
         coreset: real images.
@@ -99,7 +101,12 @@ def _train_lacking(
             "experts.count or experts.epochs, take experts.dtype=bfloat16, or another disk "
             "(objective.trajectory.experts=FOLDER)."
         )
-    mine = lacking[accelerator.process_index :: accelerator.num_processes]
+    sizes = {"num_classes": coreset.num_classes, "resolution": coreset.resolution}
+    few = len(lacking) < accelerator.num_processes and training.is_divided(
+        network, **sizes, batch=min(settings.batch, len(coreset)), accelerator=accelerator
+    )
+    divide = few and not training.process_facts(network, **sizes, accelerator=accelerator)
+    mine = lacking if divide else lacking[accelerator.process_index :: accelerator.num_processes]
     for index in ranks.progress(mine, "experts"):
         snapshots = train_expert(
             index,
@@ -110,8 +117,10 @@ def _train_lacking(
             seed=seed,
             accelerator=accelerator,
             tell=tell,
+            divided=f"expert {index} of {network}" if divide else None,
         )
-        io.save_tensors(expert_path(folder, index), snapshots)
+        if accelerator.is_main_process or not divide:
+            io.save_tensors(expert_path(folder, index), snapshots)
     accelerator.wait_for_everyone()
 
 
@@ -125,24 +134,30 @@ def train_expert(
     seed: int,
     accelerator: Accelerator,
     tell: tracking.Tell | None = None,
+    divided: str | None = None,
 ) -> dict[str, Tensor]:
     """Weights by name, (epochs + 1, ...): before the training and after each epoch.
 
-    Arguments but its number and `tell`, which is told of each step, as of `train_experts`.
+    Arguments but its number, `tell`, which is told of each step, and `divided`, as of
+    `evaluate.training.train_student`, as of `train_experts`.
     """
     device, count = accelerator.device, len(coreset)
     images, labels = place(coreset.images, device), coreset.labels.to(device)
     sizes = {"num_classes": coreset.num_classes, "resolution": coreset.resolution}
     expert = new_network(network, "expert", index, **sizes, seed=seed).to(device)
-    join = joins(network, **sizes, count=count, batch=settings.batch)
-    precision = Precision(accelerator)
+    join = training.joins(network, **sizes, count=count, batch=settings.batch)
+    precision = training.Precision(accelerator)
+    shares = training.Divided(expert, accelerator, divided, min(settings.batch, count))
     optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
     snapshots = {
         name: torch.empty((settings.epochs + 1, *weight.shape), dtype=DTYPES[settings.dtype])
         for name, weight in expert.named_parameters()
     }
 
-    def loss(forward: Forward, batch: Batch) -> Tensor:
+    def loss(forward: training.Forward, batch: training.Batch) -> Tensor:
+        return shares.mean(lambda own: mean_loss(forward, own), batch)
+
+    def mean_loss(forward: training.Forward, batch: training.Batch) -> Tensor:
         inputs = augment(normalization(fetch(images, batch.rows, device)), batch.draw)
         return F.cross_entropy(forward(inputs), labels[send(batch.rows, device)])
 
@@ -153,10 +168,19 @@ def train_expert(
     keep(0)
     for epoch in range(settings.epochs):
         keys = ("expert", index, epoch)
-        batches = epoch_batches(count, settings.batch, settings.augment, seed, *keys, join=join)
-        dropout, last = (seed, "dropout", *keys), len(batches) - 1
-        training = fit(expert, batches, loss, optimizer, precision=precision, dropout=dropout)
-        for step, (_, value) in enumerate(training):
+        batches = training.epoch_batches(
+            count, settings.batch, settings.augment, seed, *keys, join=join
+        )
+        last = len(batches) - 1
+        steps = training.fit(
+            shares.network,
+            batches,
+            loss,
+            optimizer,
+            precision=precision,
+            dropout=(seed, *shares.keys("dropout", *keys)),
+        )
+        for step, (_, value) in enumerate(steps):
             if tell is not None:
                 told, due = {"expert": index, "epoch": epoch, "step": step}, step == last
                 tell(told, value, index * settings.epochs + epoch, lr=settings.lr, due=due)

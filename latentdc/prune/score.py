@@ -24,7 +24,7 @@ from latentdc.prune.foreign import read_scores
 from latentdc.prune.measures import accuracy
 from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score_table import PREDICTED, ScoreTable
-from latentdc.prune.scorer_training import ScorerTraining, process_facts
+from latentdc.prune.scorer_training import ScorerTraining, scorer_facts
 from latentdc.prune.scorers import Classifier, given_scorer, refuse_chance
 from latentdc.recipe import Data, Prune, RuleSettings
 from latentdc.recipe.networks import check_network, pretrained
@@ -123,7 +123,7 @@ class Scoring:
             "features": None if features is None else _identity(Path(features)),
             "resolution": train.resolution,
             "images": io.fingerprint(images),
-            **process_facts(self.scorer, train, self.accelerator),
+            **scorer_facts(self.scorer, train, self.accelerator),
         }
         return dict(io.as_read_back(facts))
 

@@ -17,7 +17,7 @@ from latentdc import io, ranks, runtime, tf32, training
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.errors import InputError
 from latentdc.images import Plain, fetch, place, send
-from latentdc.networks.build import new_network, outline
+from latentdc.networks.build import new_network
 from latentdc.prune import scorers
 from latentdc.recipe import Scorer
 
@@ -74,17 +74,9 @@ class ScorerTraining:
                 len(rows), scorer.epochs, rho=scorer.infobatch, seed=seed
             )
         self._seed, self._accelerator, self._on_step = seed, accelerator, on_step
-        self._divided: training.Divided | None = None
-        dropout: tuple[int | str, ...] = ("dropout", "scorer")
-        if is_shared_training(scorer, train, accelerator):
-            self._divided = training.Divided(self.classifier, accelerator)
-            if accelerator.process_index > 0:
-                dropout = (*dropout, accelerator.process_index)
-            ranks.note(
-                f"the scorer {scorer.network} is trained by all {accelerator.num_processes} "
-                f"processes, which divide each batch of {scorer.batch}; batch norm sees a share."
-            )
-        self._dropout: training.Keys = (seed, *dropout)
+        divides = is_shared_training(scorer, train, accelerator)
+        what = f"the scorer {scorer.network}" if divides else None
+        self._divided = training.Divided(self.classifier, accelerator, what, scorer.batch)
 
     def run(self, until: int | None = None) -> Iterator[int]:
         """Train on to the end, or to epoch `until` of it, yielding each when it is over."""
@@ -93,13 +85,13 @@ class ScorerTraining:
             self.classifier.train()
             batches = self._batches(epoch)
             steps = training.fit(
-                self.classifier if self._divided is None else self._divided.network,
+                self._divided.network,
                 enumerate(batches, start=epoch * len(batches)),
                 self._loss,
                 self._optimizer,
                 precision=self._precision,
                 lr=partial(self._lr, steps=epochs * len(batches)),
-                dropout=(*self._dropout, epoch),
+                dropout=(self._seed, *self._divided.keys("dropout", "scorer", epoch)),
             )
             for (number, _), loss in ranks.progress(
                 steps,
@@ -131,17 +123,15 @@ class ScorerTraining:
         return self._scorer.lr * ((1 + math.cos(math.pi * step[0] / steps)) / 2)
 
     def _loss(self, forward: training.Forward, step: tuple[int, training.Batch]) -> Tensor:
-        device, batch = self._accelerator.device, step[1]
-        seen = batch.rows if self._divided is None else self._divided.share(batch.rows)
-        rows = self._rows[seen]
-        logits = forward(fetch(self._images, rows, device))
-        labels = self._labels[send(rows, device)]
-        if self._sampler is None:
-            loss = F.cross_entropy(logits, labels)
-            if self._divided is None:
-                return loss
-            return self._divided.weigh(loss, len(seen), len(batch.rows))
-        return self._sampler.loss(batch, logits, labels)
+        def loss(batch: training.Batch) -> Tensor:
+            rows, device = self._rows[batch.rows], self._accelerator.device
+            logits = forward(fetch(self._images, rows, device))
+            labels = self._labels[send(rows, device)]
+            if self._sampler is None:
+                return F.cross_entropy(logits, labels)
+            return self._sampler.loss(batch, logits, labels)
+
+        return self._divided.mean(loss, step[1])
 
     def state(self) -> scorers.State:
         """All that `restore` needs, on the CPU."""
@@ -178,15 +168,13 @@ def is_shared_training(scorer: Scorer, train: Dataset, accelerator: Accelerator)
     )
 
 
-def process_facts(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> dict[str, object]:
+def scorer_facts(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> dict[str, object]:
     """The number of processes, where a scorer that is trained here depends on it; else nothing."""
     if scorer.weights is not None or not is_shared_training(scorer, train, accelerator):
         return {}
     size = scorer.resolution or train.resolution
-    network = outline(scorer.network, num_classes=train.num_classes, resolution=size)
-    return (
-        {"processes": accelerator.num_processes} if training.depends_on_processes(network) else {}
-    )
+    sizes = {"num_classes": train.num_classes, "resolution": size}
+    return training.process_facts(scorer.network, **sizes, accelerator=accelerator)
 
 
 @runtime.with_gradients
@@ -223,7 +211,7 @@ def real_classifier(
             "normalization": normalization.facts(),
             "seed": seed,
             "precision": tf32.precision_of(accelerator),
-            **process_facts(scorer, train, accelerator),
+            **scorer_facts(scorer, train, accelerator),
         }
         path = folder / f"{io.fingerprint(facts)}.safetensors"
         if runtime.broadcast(accelerator, path.is_file()):

@@ -2,6 +2,7 @@
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from latentdc.data.dataset import Dataset
 from latentdc.evaluate import EvalProtocol
@@ -43,6 +44,18 @@ def setting(test: Dataset | None = None, **changes) -> Setting:
     """An evaluation on the CPU, of plain images."""
     given = {"normalization": Normalization(), "accelerator": Accelerator(), **changes}
     return Setting(test=TEST if test is None else test, **given)
+
+
+class Idle(nn.Module):
+    """A student of one's own with a weight that it does not use."""
+
+    def __init__(self, num_classes: int, resolution: int) -> None:
+        super().__init__()
+        self.idle = nn.Parameter(torch.ones(2))
+        self.linear = nn.Linear(3 * resolution**2, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.linear(images.flatten(1))
 
 
 TEST = stripes(30, seed=1)

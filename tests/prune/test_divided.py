@@ -4,7 +4,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from latentdc.prune.scorer_training import process_facts
+from latentdc.prune.scorer_training import scorer_facts
 from latentdc.recipe import Scorer
 from latentdc.training import is_divided
 from tests.processes import run_two
@@ -38,14 +38,14 @@ def test_long_trainings_are_divided_among_all_processes(network, changes, divide
 
 def test_the_number_of_processes_counts_where_it_changes_what_is_learned():
     large = {"batch": 64, "resolution": 224}
-    found = process_facts(Scorer(network="resnet18-bn", **large), colours(8), Eight())
+    found = scorer_facts(Scorer(network="resnet18-bn", **large), colours(8), Eight())
     assert found == {"processes": 8}
     for same in (
         Scorer(network="resnet18-bn", **large, infobatch=0.5),  # not divided
         Scorer(network="resnet18-bn", batch=8),
         Scorer(network="resnet18", **large),  # neither batch norm nor dropout
     ):
-        assert process_facts(same, colours(8), Eight()) == {}
+        assert scorer_facts(same, colours(8), Eight()) == {}
 
 
 @pytest.mark.slow
