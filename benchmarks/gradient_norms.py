@@ -93,7 +93,7 @@ def gradient_norm(
         from_noise=recipe.distill.init == "noise",
         device=accelerator.device,
     )
-    settle_memory(prior, len(latents.labels), None, accelerator)
+    prior, _ = settle_memory(prior, len(latents.labels), None, accelerator)
     real = RealBatches(
         train, classes, batch=recipe.objective.batch, seed=recipe.seed, device=accelerator.device
     )

@@ -6,7 +6,9 @@ How many images the prior takes at once is settled here for all methods.
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import asdict, fields, replace
+from typing import TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -22,6 +24,7 @@ from latentdc.priors.memory import Plan, Planned, choose_plan, describe_plan, fr
 from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
+P = TypeVar("P", bound=Prior)
 AT_ONCE = 16  # images of a process that are decoded together, but at least one class
 BLOCK = 64 * 2**20  # bytes that a process exchanges at once, but at least what is decoded together
 SHOWN = (20, 10)  # classes of a picture, and images of each
@@ -64,15 +67,15 @@ def synthetic_set(
 
 
 def settle_memory(
-    prior: Prior,
+    prior: P,
     images: int,
     saved: State | None,
     accelerator: Accelerator,
     *,
     ipc: int | None = None,
     one_step: bool = False,
-) -> dict[str, object]:
-    """Give a prior whose memory is `auto` its plan, the same on all processes.
+) -> tuple[P, dict[str, object]]:
+    """A prior with a plan, where its memory is `auto`, the same on all processes.
 
     A run that is continued by as many processes keeps the plan that it began with, so that it
     rounds as before.
@@ -86,25 +89,27 @@ def settle_memory(
         one_step: whether backward goes through one step at a time, as guides do.
 
     Returns:
-        Fields of the plan, facts for the next states; nothing for pixels.
+        The prior, which shares all else with the one that was given and leaves it as it is; and the
+        fields of the plan, facts for the next states; nothing for pixels.
     """
     if not isinstance(prior, Planned):
-        return {}
+        return prior, {}
+    plan = prior.plan
     facts = {} if saved is None else saved.facts
-    if prior.plan is None and facts.get("processes") == accelerator.num_processes:
+    if plan is None and facts.get("processes") == accelerator.num_processes:
         known = {field.name: facts[field.name] for field in fields(Plan) if field.name in facts}
-        prior.plan = Plan(**known) if "memory" in known else None
-    if prior.plan is None:
+        plan = Plan(**known) if "memory" in known else None
+    if plan is None:
         measured = None
         if accelerator.is_main_process:
             needs, free = prior.needs(), free_bytes(prior.device)
             needs = needs.of_one_step() if one_step else needs
             measured = choose_plan(needs, images, free, ipc=ipc)
             ranks.say("memory", describe_plan(measured, needs, images, free))
-        plan = runtime.broadcast(accelerator, measured)
-        assert isinstance(plan, Plan)
-        prior.plan = plan
-    return asdict(prior.plan)
+        plan = cast(Plan, runtime.broadcast(accelerator, measured))
+    settled = copy(prior)
+    settled.plan = plan
+    return settled, asdict(plan)
 
 
 def show_latents(

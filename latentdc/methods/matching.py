@@ -109,7 +109,8 @@ def match(
     check_match(names, counts, prior, objective, settings, context, steps=steps - start)
     together = most_together(len(names), settings.classes_per_step, accelerator.num_processes)
     ipc = context.ipc if sums_images_by_class(objective) else None
-    facts |= settle_memory(prior, together * context.ipc, saved, accelerator, ipc=ipc)
+    prior, plan = settle_memory(prior, together * context.ipc, saved, accelerator, ipc=ipc)
+    facts |= plan
     work = _begin(coreset, prior, objective, settings, context, saved, z)
     rates = settle_rates(work, settings, saved)
     facts |= rates

@@ -58,16 +58,21 @@ def sampling(
         raise InputError("sampling takes a diffusion prior; write prior.kind=diffusion.")
     networks = Networks(settings, context)
     check_sampling(real, prior, settings, context, networks)
-    latents = RealLatents(real, prior, settings, context.ipc, context.seed)
-    seconds, plan = dict.fromkeys(STAGES, 0.0), prior.plan
-    try:
-        sampler = Sampler(latents, networks, context, seconds)
-        finished = _sample_classes(sampler, context, seconds)
-        began = time.perf_counter()
-        rows = chosen(finished, latents, networks, context)
-        seconds["selection"] += time.perf_counter() - began
-    finally:
-        prior.plan = plan  # of the stage that comes after
+    facts = _facts(real, prior, settings, context)
+    saved = None if context.load_state is None else context.load_state()
+    if saved is not None:
+        saved.require_same(facts)
+    with torch.enable_grad():  # some guides go back through a step
+        settled, plan = settle_memory(
+            prior, settings.batch, saved, context.accelerator, one_step=True
+        )
+    latents = RealLatents(real, settled, settings, context.ipc, context.seed)
+    seconds = dict.fromkeys(STAGES, 0.0)
+    sampler = Sampler(latents, networks, context, seconds)
+    finished = _sample_classes(sampler, context, seconds, saved, facts | plan)
+    began = time.perf_counter()
+    rows = chosen(finished, latents, networks, context)
+    seconds["selection"] += time.perf_counter() - began
     parts = tuple(z[rows[label]] for label, z in finished.items())
     own = Latents(tuple(finished), context.ipc, parts, None, None)
     made = synthetic_set(own, prior.autoencoder, real.class_names, context)
@@ -83,22 +88,21 @@ def sampling(
 
 
 def _sample_classes(
-    sampler: "Sampler", context: Context, seconds: dict[str, float]
+    sampler: "Sampler",
+    context: Context,
+    seconds: dict[str, float],
+    saved: State | None,
+    facts: dict[str, Any],
 ) -> dict[int, Tensor]:
     """(n, C, h, w) candidates of each class of this process, on its device; kept on the way."""
     settings, prior, real = sampler.settings, sampler.prior, sampler.real
     accelerator, count = context.accelerator, settings.choice.candidates(context.ipc)
     own = own_classes(real.num_classes, accelerator.process_index, accelerator.num_processes)
-    facts = _facts(real, prior, settings, context)
-    saved = None if context.load_state is None else context.load_state()
     finished = {label: torch.empty(0, *prior.latent_shape) for label in own}
     done = 0 if saved is None else saved.step
     if saved is not None:
-        saved.require_same(facts)
         finished |= _restored(saved, own, seconds)
-    with torch.enable_grad():  # some guides go back through a step
-        facts |= settle_memory(prior, settings.batch, saved, accelerator, one_step=True)
-    facts["processes"] = accelerator.num_processes
+    facts = {**facts, "processes": accelerator.num_processes}
     finished = {label: z.to(accelerator.device) for label, z in finished.items()}
     left = batches(
         [[(label, at) for at in range(len(finished[label]), count)] for label in own],

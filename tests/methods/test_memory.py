@@ -29,8 +29,9 @@ def kept(folder):
 
 def test_auto_keeps_everything_where_it_fits(capsys):
     prior = small.prior(memory="auto")
-    facts = settle_memory(prior, 6, None, Accelerator(cpu=True))
-    assert facts == asdict(Plan("fast")) and prior.plan == Plan("fast")
+    settled, facts = settle_memory(prior, 6, None, Accelerator(cpu=True))
+    assert facts == asdict(Plan("fast")) and settled.plan == Plan("fast")
+    assert prior.plan is None and settled.denoiser is prior.denoiser
     assert capsys.readouterr().err.startswith(
         "latentdc: memory: fast (keeps all activations) for 6 images"
     )
@@ -146,11 +147,31 @@ def saved(processes):
 
 
 def test_another_number_of_processes_measures_anew():
-    facts = settle_memory(small.prior(memory="auto"), 6, saved(processes=2), Accelerator(cpu=True))
+    prior = small.prior(memory="auto")
+    _, facts = settle_memory(prior, 6, saved(processes=2), Accelerator(cpu=True))
     assert facts["memory"] == "fast"
 
 
 def test_a_mode_that_was_asked_for_is_kept_and_pixels_have_none():
     low, state = small.prior(memory="low", chunk=3), saved(processes=1)
-    assert settle_memory(low, 6, state, Accelerator(cpu=True)) == asdict(Plan("low", 3))
-    assert settle_memory(PixelPrior(8), 6, None, Accelerator(cpu=True)) == {}
+    assert settle_memory(low, 6, state, Accelerator(cpu=True))[1] == asdict(Plan("low", 3))
+    pixels = PixelPrior(8)
+    assert settle_memory(pixels, 6, None, Accelerator(cpu=True)) == (pixels, {})
+
+
+def test_a_prior_of_two_matchings_is_measured_for_each(monkeypatch, capsys):
+    prior = small.prior(steps=2, memory="auto")
+
+    def matched(free):
+        monkeypatch.setattr(decode, "free_bytes", lambda device: free)
+        match(
+            setup.dataset(),
+            prior,
+            setup.objective(),
+            Matching(steps=1, lr_z=0.1, lr_c=0.1),
+            Context(ipc=2),
+        )
+        return capsys.readouterr().err
+
+    assert "memory: fast (" in matched(10**12) and prior.plan is None
+    assert "memory: low (" in matched(TIGHT) and prior.plan is None
