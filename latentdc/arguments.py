@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
@@ -82,6 +82,14 @@ def class_names_of(value: object, what: str) -> tuple[str, ...]:
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{what}: class names are all different, got {twice!r} twice.")
     return names
+
+
+def require_several(class_names: Sequence[str], source: str) -> None:
+    """Refuse a single class, which a classifier of it would name without a look."""
+    if len(class_names) < 2:
+        raise InputError(
+            f"{source} has the single class {list(class_names)}; a classifier needs two or more."
+        )
 
 
 def require_json(value: object, name: str) -> None:

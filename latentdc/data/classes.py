@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from latentdc.arguments import require_several
 from latentdc.errors import InputError, nearest
 from latentdc.recipe import Data
 from latentdc.recipe.subsets import imagenet_index, subset_names, wordnet_ids
@@ -41,8 +42,7 @@ def chosen_names(names: Sequence[str], data: Data, source: str) -> list[str]:
             )
     if len(set(kept)) < len(kept):
         raise InputError(f"data.classes names a class twice: {kept}.")
-    if len(kept) < 2:
-        raise InputError(f"{source} has the single class {kept}; a classifier needs two or more.")
+    require_several(kept, source)
     return kept
 
 

@@ -173,6 +173,7 @@ def score_sets(
     if not sets:
         raise InputError("there is no set to evaluate; name one or more.")
     test, classes = setting.test, len(setting.test.class_names)
+    arguments.require_several(test.class_names, test.name)
     first = next((name for name in sets if name not in BASELINES), next(iter(sets)))
     one = set_of_seed(sets[first], 0)
     images = classes * ipc if first in BASELINES and ipc is not None else len(one.labels)

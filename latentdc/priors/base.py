@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from latentdc.errors import InputError
+
 Autoencoder = Any  # AutoencoderKL, AutoencoderTiny or VQModel of diffusers, which has no types
 Precision = Literal["no", "bf16", "float32"]
 
@@ -60,6 +62,21 @@ class Denoiser(Protocol):
 
         (B, C, h, w); or (B, 2C, h, w) where the network learned the noise's variance too.
         """
+
+
+def require_images(images: object) -> None:
+    """Refuse what is no batch (B, 3, H, W) of floats, such as levels of 0 to 255.
+
+    Raises:
+        InputError: says how to convert levels.
+    """
+    fits = isinstance(images, Tensor) and images.ndim == 4 and images.shape[1] == 3
+    if not isinstance(images, Tensor) or not fits or not images.is_floating_point():
+        got = getattr(images, "dtype", type(images).__name__)
+        raise InputError(
+            f"images are floats (B, 3, H, W) in [-1, 1], got {got} of "
+            f"{tuple(getattr(images, 'shape', ()))}; of levels take x.float() / 127.5 - 1."
+        )
 
 
 def network_autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

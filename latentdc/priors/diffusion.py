@@ -98,12 +98,30 @@ class DiffusionPrior:
         return self.autoencoder.encode(images)
 
     def condition(self, labels: Tensor) -> Tensor | None:
-        """(B,) labels of this prior's classes -> (B, T, D), None if unconditional."""
+        """(B,) labels of this prior's classes -> (B, T, D), None if unconditional.
+
+        Raises:
+            InputError: other labels, which are looked at on a CPU alone.
+        """
+        whole = isinstance(labels, Tensor) and labels.ndim == 1 and not labels.is_floating_point()
+        known = None if self.class_names is None else len(self.class_names)
+        if whole and known is not None and labels.device.type == "cpu":
+            whole = bool(((labels >= 0) & (labels < known)).all())
+        if not whole:
+            raise InputError(
+                f"labels are a tensor (B,) of whole numbers below {known}, got {show(labels)}."
+            )
         return self.denoiser.condition(labels)
 
     def decode(self, z: Tensor, c: Tensor | None, noise: Tensor | None) -> Tensor:
         """Denoise and decode: (B, *latent_shape), (B, T, D), noise like z -> (B, 3, H, W)."""
-        assert noise is not None, "a diffusion prior decodes z and noise"
+        lengths = {len(part) for part in (z, noise, z if c is None else c) if part is not None}
+        if noise is None or noise.shape != z.shape or lengths != {max(len(z), 1)}:
+            shapes = [None if part is None else tuple(part.shape) for part in (z, c, noise)]
+            raise InputError(
+                f"a diffusion prior decodes z (B, {str(self.latent_shape)[1:]} with a condition of "
+                f"each and noise like z, got z, c and noise of {show(shapes)}."
+            )
         plan = self.plan or FAST
         size = plan.together(len(z))
         conditions = repeat(None) if c is None else c.split(size)

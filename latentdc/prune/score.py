@@ -361,7 +361,8 @@ def _dynamics(
 
 
 def _require_kind(scoring: Scoring) -> None:
-    """Refuse a scorer of images for vectors, and the other way round."""
+    """Refuse a scorer of images for vectors, the other way round, and a single class."""
+    arguments.require_several(scoring.train.class_names, scoring.train.name)
     kind = scoring.train.kind
     if pretrained(scoring.scorer.weights) is None or kind == "vectors":
         check_network(scoring.scorer.network, kind=kind)
