@@ -34,7 +34,7 @@ def main() -> None:
     own = replace(recipe, distill=replace(recipe.distill, steps=stages[-1]))
     config.claim(own, folder, may_change=("distill.steps", "evaluate", "threads"))
     parts = open_parts(recipe, accelerator)
-    train, test, normalization = parts.train, parts.test, parts.normalization
+    train, test, normalization = parts.train, parts.open_test(), parts.normalization
     wanted, spec = recipe.evaluate, recipe.distill
     protocol = recipe_protocol(wanted)
     kept = folder / "curve.json"

@@ -1,7 +1,7 @@
 """A whole run of a recipe: prune, make the synthetic set, keep it, evaluate, push."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from latentdc import checkpoint, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
-from latentdc.data.open import open_splits, plain_preprocessing, preprocessing, whole_pictures
+from latentdc.data.open import open_used, plain_preprocessing, preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
@@ -94,7 +94,7 @@ def run(
     protocol = parts.protocol
     if recipe.evaluate.rows:
         setting = Setting(
-            test=parts.test, normalization=parts.normalization, accelerator=accelerator
+            test=parts.open_test(), normalization=parts.normalization, accelerator=accelerator
         )
         require_given_teachers(protocol, setting)
     context = _context(recipe, parts, folder, trainings, accelerator)
@@ -102,7 +102,8 @@ def run(
         context = replace(context, on_step=_told_too(context.on_step, on_step))
     kept = _coreset(recipe, parts, context, folder, scores, _of_stage(on_step, "pruning"))
     coreset = parts.train.select(kept.indices(parts.train))
-    detail("data", f"{len(parts.train):,} samples to train on, {len(parts.test):,} to test on")
+    tested = f", {len(parts.open_test()):,} to test on" if recipe.evaluate.rows else ""
+    detail("data", f"{len(parts.train):,} samples to train on{tested}")
     detail("core set", f"{len(coreset):,} samples, by {kept.by}")
     context = replace(
         context,
@@ -159,7 +160,7 @@ def run(
         )
         results = evaluate_sets(
             sets,
-            parts.test,
+            parts.open_test(),
             protocol,
             ipc=recipe.ipc,
             normalization=parts.normalization,
@@ -204,7 +205,7 @@ class Parts:
     Attributes:
         protocol: of the evaluation.
         train: real images, all of them.
-        test: to evaluate on.
+        open_test: the images to evaluate on, opened at its first call by all processes.
         normalization: what networks see of images.
         prior: the space that a method works in; None where it needs none.
         objective: what to match; None for methods that match nothing.
@@ -214,7 +215,7 @@ class Parts:
 
     protocol: EvalProtocol
     train: Dataset
-    test: Dataset
+    open_test: Callable[[], Dataset]
     normalization: Preprocessing
     prior: Prior | None
     objective: Objective | None
@@ -233,7 +234,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         experts = open_experts(
             recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
         )
-    train, test = open_splits(recipe.data)
+    train, open_test = open_used(recipe.data, tests=bool(recipe.evaluate.rows))
     normalization = preprocessing(recipe.data, train)
     if recipe.evaluate.rows:
         for student in protocol.students:
@@ -270,7 +271,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         )
     if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
         picture = whole_pictures(recipe.data, train)
-    return Parts(protocol, train, test, normalization, prior, objective, experts, picture)
+    return Parts(protocol, train, open_test, normalization, prior, objective, experts, picture)
 
 
 def _context(
@@ -290,7 +291,7 @@ def _context(
         classifier=lambda: real_classifier(
             scorer,
             parts.train,
-            parts.test,
+            runtime.main_first(accelerator, parts.open_test),
             normalization=seen,
             seed=recipe.seed,
             folder=(trainings or folder / "trainings").parent / "classifiers",
@@ -317,7 +318,7 @@ def _open_pool(name: str, recipe: Recipe, parts: Parts, accelerator: Accelerator
         InputError: there is none, or its class numbers are read wrongly or can be read in two ways.
     """
     setting = Setting(
-        test=parts.test,
+        test=runtime.main_first(accelerator, parts.open_test),
         normalization=Normalization(recipe.data.mean, recipe.data.std),
         accelerator=accelerator,
         train=parts.train,
@@ -374,10 +375,13 @@ def _coreset(
         require_images(names, counts, recipe.ipc)
     if "random" in recipe.evaluate.rows:
         random_images(train, recipe.ipc, recipe.seed)
-    return kept or prune_dataset(
+    if kept is not None:
+        return kept
+    test = runtime.main_first(accelerator, parts.open_test) if prune.scores_images else None
+    return prune_dataset(
         train,
         prune,
-        parts.test,
+        test,
         normalization=plain_preprocessing(recipe.data, train),
         seed=recipe.seed,
         accelerator=accelerator,

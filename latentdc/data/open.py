@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +92,22 @@ def _opened(data: Data, *splits: Split) -> list[Dataset]:
     if len(encoded) == 2:
         _require_same_classes(*encoded)
     return [Dataset(**decoded(split, data)) for split in encoded]
+
+
+def open_used(data: Data, *, tests: bool) -> tuple[Dataset, Callable[[], Dataset]]:
+    """The training split, and the test split when it is called for.
+
+    Args:
+        data: which data set.
+        tests: whether the test split is used for sure, and so is opened at once.
+
+    Raises:
+        InputError: as `open_splits`.
+    """
+    if tests or is_own(data.source) or data.test_share is not None:  # which give both at once
+        train, test = open_splits(data)
+        return train, lambda: test
+    return open_dataset(data, "train"), cache(lambda: open_splits(data)[1])
 
 
 def _own(data: Data) -> tuple[Dataset, Dataset]:

@@ -78,7 +78,7 @@ def _require_same(recipe: Recipe, folder: Path, **known: object) -> dict[str, ob
 @tf32.flags_put_back()
 def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc import runtime
-    from latentdc.data.open import open_splits, plain_preprocessing, preprocessing
+    from latentdc.data.open import open_used, plain_preprocessing, preprocessing
     from latentdc.experts.files import data_facts, missing_experts, write_manifest
     from latentdc.experts.training import expert_bytes, train_experts
     from latentdc.provenance import shared_recipe
@@ -87,15 +87,17 @@ def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc.tracking import start_trackers
 
     accelerator = runtime.start(**recipe.launch, trackers=recipe.trackers, folder=folder)
-    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
-    normalization = runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    data, prune = recipe.data, recipe.prune
+    train, open_test = runtime.main_first(accelerator, lambda: open_used(data, tests=False))
+    normalization = runtime.main_first(accelerator, lambda: preprocessing(data, train))
     there = runtime.broadcast(accelerator, (folder / run_folder.CORESET).is_file())
-    if there and recipe.prune.coreset is None:
+    if there and prune.coreset is None:
         kept = Coreset.load(folder / run_folder.CORESET, train)
     else:
-        plain = plain_preprocessing(recipe.data, train)
+        plain = plain_preprocessing(data, train)
+        test = runtime.main_first(accelerator, open_test) if prune.scores_images else None
         given = {"normalization": plain, "seed": recipe.seed, "accelerator": accelerator}
-        kept = prune_dataset(train, recipe.prune, test, **given)
+        kept = prune_dataset(train, prune, test, **given)
     coreset = train.select(kept.indices(train))
     facts = _require_same(
         recipe,

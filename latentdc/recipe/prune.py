@@ -184,6 +184,12 @@ class Prune:
         """Whether nothing has to be scored or left out."""
         return self.keep == 1 and self.count is None and self.times_ipc is None
 
+    @property
+    def scores_images(self) -> bool:
+        """Whether images are scored: none are where all are kept, or by scores that are there."""
+        given = self.coreset is not None or self.scores is not None
+        return not given and (not self.keeps_all or bool(self.columns))
+
     def expected(self, images: int, classes: int) -> int:
         """About how many of so many images are kept."""
         if self.count is None:

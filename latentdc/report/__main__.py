@@ -69,9 +69,9 @@ def _real_images(folder: Path) -> "Dataset":
             f"--real opens the data of the run's {config.RECIPE}, and {folder} has none; leave "
             "--real out, or give a run folder first."
         )
-    from latentdc.data.open import open_splits
+    from latentdc.data.open import open_dataset
 
-    return open_splits(config.load(Recipe, found[0]).data)[0]
+    return open_dataset(config.load(Recipe, found[0]).data, "train")
 
 
 main = cli.entry("report")

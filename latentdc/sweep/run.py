@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from latentdc import io, ranks, run_folder, runtime, tf32, training
 from latentdc.data.dataset import different_counts
-from latentdc.data.open import open_splits, plain_preprocessing
+from latentdc.data.open import open_dataset, open_splits, plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate import load_protocol
 from latentdc.experts.files import open_experts
@@ -230,7 +230,7 @@ def _check_experts(recipe: Recipe, words: Sequence[str]) -> None:
 
 
 def _class_sizes(data: Data, accelerator: Accelerator) -> dict[str, int]:
-    train, _ = runtime.main_first(accelerator, lambda: open_splits(data))
+    train = runtime.main_first(accelerator, lambda: open_dataset(data, "train"))
     return dict(zip(train.class_names, different_counts(train).tolist(), strict=True))
 
 

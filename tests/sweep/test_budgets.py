@@ -40,8 +40,13 @@ def test_a_cell_that_keeps_too_few_images_stops_the_sweep_before_its_first_run(
 
 
 def test_data_that_cells_share_is_opened_once_and_budgets_of_other_kinds_are_checked(monkeypatch):
-    opened, original = [], sweep_run.open_splits
-    monkeypatch.setattr(sweep_run, "open_splits", lambda d: opened.append(d) or original(d))
+    opened, original = [], sweep_run.open_dataset
+
+    def open_one(data, split):
+        opened.append(split)
+        return original(data, split)
+
+    monkeypatch.setattr(sweep_run, "open_dataset", open_one)
     axes = {
         "ipc": {"1": ["ipc=1"], "8": ["ipc=8"]},
         "kept": {"60 %": [], "9 %": ["prune.keep=0.09"]},
@@ -49,7 +54,7 @@ def test_data_that_cells_share_is_opened_once_and_budgets_of_other_kinds_are_che
     sweep = Sweep(recipe="digits_ipc1", axes=axes)
     cells = expand(sweep, ["data.resolution=8"], check=check)
     sweep_run.check_cells(cells, {}, Accelerator())
-    assert len(opened) == 1
+    assert opened == ["train"]
     first = next(iter(cells.values()))
     for prune, message in (
         (Prune(count=1000), r"cell a: prune\.count keeps 1000 images of each class"),
