@@ -227,16 +227,17 @@ def require_all_shards(paths: Sequence[Path], source: Path) -> None:
 
 def require_no_gap(paths: Sequence[Path]) -> None:
     """Refuse shards `train-000000.tar`, ... of which one in the middle is missing."""
-    found: dict[str, set[int]] = {}
+    found: dict[tuple[str, int], set[int]] = {}  # by what comes before the number, and its digits
     for path in paths:
-        if shard := re.fullmatch(r"(.*\D)(\d{4,9})", path.stem):
+        if shard := re.fullmatch(r"(.*\D)?(\d{4,9})", path.stem):
             if "-of-" not in path.stem:
-                found.setdefault(str(path.with_name(shard[1])), set()).add(int(shard[2]))
-    for start, numbers in found.items():
+                before = f"{path.parent}/{shard[1] or ''}"
+                found.setdefault((before, len(shard[2])), set()).add(int(shard[2]))
+    for (start, digits), numbers in found.items():
         gap = next((n for n in range(min(numbers), max(numbers)) if n not in numbers), None)
         if gap is not None and max(numbers) - min(numbers) < 2 * len(numbers):
             raise InputError(
-                f"the shard {printable(start)}{gap:06d}.tar is missing, and those up to "
+                f"the shard {printable(start)}{gap:0{digits}d}.tar is missing, and those up to "
                 f"{max(numbers)} are there; download it, or rename the others to use these alone."
             )
 

@@ -2,9 +2,10 @@
 
 A sample of webdataset is an image and its label beside it, `0001.jpg` and `0001.cls` (a number or a
 name) or `0001.json` (a mapping, of which one key is the label). Without any of these the first
-folder that differs inside is the class, `train/cat/1.jpg`; where no image lies in a folder, each
-tar is a class, as those inside of ImageNet's. Splits are told by the names of the tar files, or by
-folders inside of them.
+folder that differs inside is the class, `train/cat/1.jpg`, and a tar inside of a tar is such a
+folder, as in ImageNet's. Where no image lies in a folder, each tar is a class, or each folder of
+tars where there are several. Splits are told by the names of the tar files, or by folders inside of
+them.
 
 Nothing is unpacked. An index of offsets is made once and kept in the cache; images are read by
 seeking. Names that lead out of the tar are refused, links and devices are left out.
@@ -16,7 +17,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ from latentdc.recipe import Data
 
 _LABELS = {"cls": 2**10, "json": 2**20}  # largest bytes of a label by its suffix
 _LARGEST = 2**30  # bytes of an image
+_COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".lz4")
 
 Value = int | str | None  # a label as the tar has it
 
@@ -55,9 +57,22 @@ class _Index:
 
 
 def holds_tars(source: Path) -> bool:
-    """Whether a folder holds tar files at any depth, and no parquet files."""
-    found = {path.suffix.lower() for path in files.files_below(source, {".tar", ".parquet"})}
-    return found == {".tar"}
+    """Whether a folder holds tar files at any depth, and no parquet files.
+
+    Raises:
+        InputError: some are compressed, which no image can be found in by its place.
+    """
+    found = files.files_below(source, {".tar", ".parquet", *_COMPRESSED})
+    if files.is_saved(source) or any(path.suffix.lower() == ".parquet" for path in found):
+        return False
+    packed = [path.name for path in found if re.search(r"\.(tar\.\w+|tgz)$", path.name.lower())]
+    if packed:
+        raise InputError(
+            f"{printable(source)} has {len(packed)} compressed tar files, such as "
+            f"{printable(packed[0])}, which are not read; unpack them to .tar (gunzip; images do "
+            "not shrink) and remove the compressed ones."
+        )
+    return any(path.suffix.lower() == ".tar" for path in found)
 
 
 def tar_split(data: Data, split: str | None) -> EncodedSplit:
@@ -137,7 +152,7 @@ def _index(paths: Sequence[Path], data: Data) -> _Index:
     """Made once for these files, by one process, and kept in the cache."""
     files.require_all_shards(paths, Path(data.source))
     files.require_no_gap(paths)
-    facts = {"tar": 1, "files": files.files_fingerprint(paths), "label": data.label}
+    facts = {"tar": 2, "files": files.files_fingerprint(paths), "label": data.label}
     return cached(
         data.cache_folder,
         facts,
@@ -182,7 +197,9 @@ def _made(paths: Sequence[Path], label: str | None) -> _Index:
     if not labelled:
         inner, labels = _by_folder(folders)
         if not any(folders) and len(paths) > 1:
-            labels = [one_form(paths[number].stem) for number, _, _ in rows]
+            apart = len({path.parent for path in paths}) > 1
+            classes = [one_form(path.parent.name if apart else path.stem) for path in paths]
+            labels = [classes[number] for number, _, _ in rows]
     if not all(isinstance(value, int) for value in labels if value is not None):
         labels = [None if value is None else str(value) for value in labels]
     values, splits = list(dict.fromkeys(labels)), list(dict.fromkeys(inner))
@@ -255,33 +272,49 @@ def _members(
             raise InputError(f"cannot read {printable(path)}: {why}.")
         file.seek(0)
         try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                while (member := tar.next()) is not None:
-                    tar.members.clear()  # type: ignore[attr-defined]  # else all of them stay in memory
-                    name = PurePosixPath(member.name)
-                    suffix = name.name.partition(".")[2].lower()
-                    _require_inside(name, path)
-                    if member.isdir():
-                        continue
-                    if not member.isreg() or member.issparse():
-                        left_out["links, devices or sparse files"] += 1
-                    elif any(map(files.is_clutter, name.parts)):
-                        left_out["hidden or system files"] += 1
-                    elif member.offset_data + member.size > size:
-                        raise tarfile.ReadError("unexpected end of data")
-                    elif suffix in _LABELS and member.size <= _LABELS[suffix]:
-                        file.seek(member.offset_data)
-                        content = file.read(member.size)
-                        yield name, member.offset_data, member.size, content
-                    elif name.suffix.lower() in SUFFIXES:
-                        yield name, member.offset_data, member.size, None
-                    else:
-                        left_out[name.suffix.lower() or "files without a suffix"] += 1
+            yield from _inside(file, PurePosixPath(), size, path, left_out)
         except tarfile.TarError as error:
             raise InputError(
                 f"cannot read {printable(path)}: {error}; it is damaged, not wholly downloaded, or "
                 "compressed (unpack a .tar.gz with gunzip: images do not shrink)."
             ) from error
+
+
+def _inside(
+    file: BinaryIO, folder: PurePosixPath, end: int, path: Path, left_out: files.LeftOut
+) -> Iterator[tuple[PurePosixPath, int, int, bytes | None]]:
+    """`_members` of the tar that begins where the file is and has ended at byte `end` of it.
+
+    Of a tar inside, which is a `folder` of its name, too; not of one inside of that.
+    """
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        if folder.name and tar.firstmember is None:  # type: ignore[attr-defined]
+            left_out["tars inside that are empty or none"] += 1
+        while (member := tar.next()) is not None and member.offset < end:
+            tar.members.clear()  # type: ignore[attr-defined]  # else all of them stay in memory
+            name = PurePosixPath(member.name)
+            suffix = name.name.partition(".")[2].lower()
+            _require_inside(name, path)
+            name, offset = folder / name, member.offset_data
+            if member.isdir():
+                continue
+            if not member.isreg() or member.issparse():
+                left_out["links, devices or sparse files"] += 1
+            elif any(map(files.is_clutter, name.parts)):
+                left_out["hidden or system files"] += 1
+            elif offset + member.size > end:
+                raise tarfile.ReadError("unexpected end of data")
+            elif suffix in _LABELS and member.size <= _LABELS[suffix]:
+                file.seek(offset)
+                yield name, offset, member.size, file.read(member.size)
+            elif name.suffix.lower() in SUFFIXES:
+                yield name, offset, member.size, None
+            elif name.suffix.lower() == ".tar" and not folder.name:
+                file.seek(offset)
+                inside = name.with_suffix("")
+                yield from _inside(file, inside, offset + member.size, path, left_out)
+            else:
+                left_out[name.suffix.lower() or "files without a suffix"] += 1
 
 
 def _require_inside(name: PurePosixPath, path: Path) -> None:
@@ -335,8 +368,9 @@ def _read(paths: Sequence[Path], row: Tensor) -> bytes:
 
 
 def _named(paths: Sequence[Path], row: Tensor) -> str:
-    """`train-000000.tar: 0001.jpg`, for messages."""
+    """`train-000000.tar: 0001.jpg`, or the tar inside that it is in, for messages."""
     number, offset, *_ = row.tolist()
     with tarfile.open(paths[number], "r:") as tar:
-        name: Any = next((m.name for m in tar if m.offset_data == offset), f"at byte {offset}")
+        lies = (m.name for m in tar if m.offset_data <= offset < m.offset_data + max(1, m.size))
+        name: Any = next(lies, f"at byte {offset}")
     return printable(f"{paths[number]}: {name}")

@@ -111,6 +111,67 @@ def test_each_tar_is_a_class_where_no_image_has_a_label_or_folder(tmp_path):
     assert train.labels.tolist() == [0, 0, 1] and shows(train.images, 0, 1, 2)
 
 
+def packed(members: dict[str, bytes]) -> bytes:
+    """A tar in memory."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def test_a_tar_inside_of_a_tar_is_a_class(tmp_path):
+    one = packed({"1.JPEG": png(0)})
+    members = {
+        "n01440764.tar": one[: 512 + -(-len(png(0)) // 512) * 512],  # without blocks at its end
+        "n01443537.tar": packed({"1.JPEG": png(1), "2.JPEG": png(2)}),
+    }
+    write(tmp_path / "ILSVRC2012_img_train.tar", members)
+    train = opened(tmp_path)
+    assert train.class_names == ("n01440764", "n01443537")
+    assert train.labels.tolist() == [0, 1, 1] and shows(train.images, 0, 1, 2)
+
+
+def test_a_tar_inside_that_is_cut_off_or_none_is_told(tmp_path, capsys):
+    inner = packed({"1.png": png(1), "2.png": png(2)})
+    good = {"a.tar": packed({"1.png": png(0)}), "b.tar": inner, "c.tar": b"text" * 200}
+    write(tmp_path / "good/train.tar", {**good, "d.tar": packed({"e.tar": inner})})
+    assert opened(tmp_path / "good").labels.tolist() == [0, 1, 1]
+    assert "2 (1 tars inside that are empty or none, 1 .tar)" in capsys.readouterr().err
+    write(tmp_path / "bad/train.tar", {**good, "b.tar": inner[:700]})
+    with pytest.raises(InputError, match=r"cannot read .*train\.tar: unexpected end of data"):
+        opened(tmp_path / "bad")
+
+
+def test_folders_of_tars_are_classes_or_hold_shards(tmp_path):
+    for number, name in enumerate(("cat", "dog")):
+        for shard_number in (0, 1):
+            seed = 2 * number + shard_number
+            write(tmp_path / f"a/data/train/{name}/{shard_number:05d}.tar", {"1.png": png(seed)})
+    train = opened(tmp_path / "a")
+    assert (train.class_names, train.labels.tolist()) == (("cat", "dog"), [0, 0, 1, 1])
+    for number in (0, 2, 3):
+        write(tmp_path / f"b/train/{number:05d}.tar", shard(number, [0, 1]))
+    with pytest.raises(InputError, match=r"the shard .*b/train/00001\.tar is missing"):
+        opened(tmp_path / "b")
+    write(tmp_path / "b/train/00001.tar", shard(9, [0, 1]))
+    assert opened(tmp_path / "b").labels.tolist() == [0, 1] * 4
+
+
+@pytest.mark.parametrize("name", ["train-000001.tar.gz", "train/1.TGZ", "train.tar.zst"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_compressed_tar_is_refused_and_not_passed_over(tmp_path, name, beside):
+    if beside:
+        write(tmp_path / "train-000000.tar", shard(0, [0, 1]))
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(gzip.compress(packed(shard(2, [0, 1]))))
+    with pytest.raises(InputError, match=rf"1 compressed tar files, such as {path.name}, which"):
+        opened(tmp_path)
+
+
 def test_a_tar_is_gone_through_once(tmp_path, monkeypatch):
     write(tmp_path / "train-000000.tar", shard(0, [0, 1]))
     first = opened(tmp_path)
