@@ -229,7 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
             "downloads": 0,
             "likes": 0,
             "tags": [],
-            "siblings": [{"rfilename": path} for path in repo.commits[oid]],
+            "siblings": [
+                {"rfilename": path} | ({"size": len(content)} if "blobs" in self.query else {})
+                for path, content in repo.commits[oid].items()
+            ],
             "lastModified": "2026-01-01T00:00:00.000Z",
         }
 

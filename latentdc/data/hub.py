@@ -8,9 +8,10 @@ what names files elsewhere, takes long, is a pointer or lacks a part is refused.
 import glob
 import posixpath
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from huggingface_hub.utils import logging as hub_logging
 from latentdc import ranks
 from latentdc.data import files, parquet
 from latentdc.errors import InputError, in_short, is_full, nearest
+from latentdc.estimates import in_bytes
 from latentdc.io import read_json
 from latentdc.recipe import Data
 
@@ -120,11 +122,30 @@ def _download(data: Data, commit: str | None, **how: Any) -> str:
 
 
 def _hub_tables(data: Data) -> Tables:
-    """What `datasets` finds in a repository, all of which it copies into its cache."""
+    """What `datasets` finds in a repository, of which it downloads all; what that costs is said."""
+    with suppress(*_REFUSED):  # of which it tells itself
+        _tell_cost(data)
     tables = datasets.load_dataset(data.source, data.config, revision=data.revision)
     return {
         split: partial(lambda name: parquet.of_datasets(tables[name]), split) for split in tables
     }
+
+
+def _tell_cost(data: Data) -> None:
+    """Say what is downloaded and copied, unless it is there from before."""
+    builder = datasets.load_dataset_builder(data.source, data.config, revision=data.revision)
+    copy = Path(builder.cache_dir)
+    if copy.exists():
+        return
+    found = HfApi().dataset_info(data.source, revision=data.revision, files_metadata=True)
+    size = sum(one.size or 0 for one in found.siblings or ())
+    disk = next(folder for folder in copy.absolute().parents if folder.exists())
+    ranks.say(
+        "note",
+        f"{data.source} has no parquet files whose names tell their splits; `datasets` downloads "
+        f"its files, {in_bytes(size)} in all, and writes tables of up to as much again into "
+        f"{copy.parent}, where {in_bytes(shutil.disk_usage(disk).free)} are free.",
+    )
 
 
 def holds_tables(source: Path) -> bool:

@@ -1,3 +1,8 @@
+import io
+import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -7,8 +12,10 @@ from datasets import ClassLabel, Features, Image, Value
 
 from latentdc.data.open import open_dataset, open_splits
 from latentdc.errors import InputError
+from latentdc.estimates import in_bytes
 from latentdc.recipe import Data
 from tests.data.conftest import picture
+from tests.hub import Repo, SmallHub
 from tests.shared import shared_data
 
 ANIMALS = ClassLabel(names=["cat", "dog"])
@@ -128,3 +135,40 @@ def test_cifar10_test_split_has_ten_thousand_different_images():
         (10000, "cat", [1000] * 10)
     )
     assert len(test.hashes.unique()) == 10000
+
+
+@pytest.mark.slow
+def test_what_a_repository_without_parquet_files_costs_is_said_once(tmp_path):
+    """In processes of their own, which find the Hub by HF_ENDPOINT alone."""
+    contents = {}
+    for split, label in itertools.product(("train", "test"), ("cat", "dog")):
+        for number in range(2):
+            file = io.BytesIO()
+            picture(number).save(file, "PNG")
+            contents[f"{split}/{label}/{number}.png"] = file.getvalue()
+    size = sum(map(len, contents.values()))
+    script = (
+        "from latentdc import open_splits\nfrom latentdc.recipe import Data\n"
+        "train, test = open_splits(Data(source='user/pets', resolution=8, cache='cache'))\n"
+        "print(len(train), len(test), train.class_names)\n"
+    )
+    with SmallHub().running() as hub:
+        repo = hub.repos["datasets/user/pets"] = Repo(private=False)
+        repo.commit("main", contents)
+
+        def opened() -> str:
+            changed = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home")}
+            changed |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+            done = subprocess.run(
+                [sys.executable, "-c", script],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **changed},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.stdout == "4 4 ('cat', 'dog')\n", done.stderr
+            return done.stderr
+
+        told = f"`datasets` downloads its files, {in_bytes(size)} in all, and writes tables of"
+        assert opened().count(told) == 1 and told not in opened()
