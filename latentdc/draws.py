@@ -27,11 +27,16 @@ def generator(seed: int, *keys: int | str) -> Generator:
 def global_draws(seed: int, *keys: int | str) -> Iterator[None]:
     """Let what draws from torch's global CPU stream (layer initialisation) draw from these keys.
 
-    The global stream is put back afterwards.
+    The global stream is put back afterwards, and so is that of a GPU, which is seeded with it.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=gpus_in_use()):
         torch.manual_seed(key_seed(seed, *keys))
         yield
+
+
+def gpus_in_use() -> list[int]:
+    """Index of the GPU that this process computes on; none where it uses none."""
+    return [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
 
 
 def choose(population: int, count: int, source: Generator) -> torch.Tensor:

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from latentdc.augment.dsa import Draw, draw_augmentation
-from latentdc.draws import generator, key_seed
+from latentdc.draws import generator, gpus_in_use, key_seed
 from latentdc.errors import InputError, RunError
 from latentdc.images import send
 from latentdc.io import load_with_metadata
@@ -108,24 +108,27 @@ def fit(
 
 
 class _Stream:
-    """torch's global stream of one purpose, taken up step by step."""
+    """torch's global streams, of CPU and GPU, of one purpose, taken up step by step."""
 
     def __init__(self, keys: Keys | None) -> None:
         self._keys = keys
-        self._state: Tensor | None = None
+        self._states: list[Tensor] = []
 
     @contextmanager
     def resumed(self) -> Iterator[None]:
         if self._keys is None:
             yield
             return
-        with torch.random.fork_rng(devices=[]):
-            if self._state is None:
+        gpus = gpus_in_use()
+        with torch.random.fork_rng(devices=gpus):
+            if not self._states:
                 torch.manual_seed(key_seed(*self._keys))
             else:
-                torch.set_rng_state(self._state)
+                torch.set_rng_state(self._states[0])
+            for gpu, state in zip(gpus, self._states[1:], strict=False):
+                torch.cuda.set_rng_state(state, gpu)
             yield
-            self._state = torch.get_rng_state()
+            self._states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, gpus)]
 
 
 class Divided:

@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from latentdc.draws import choose, generator, global_draws, key_seed
+from latentdc.training import fit
 
 
 def test_draws_neither_use_nor_move_the_global_stream():
@@ -47,3 +49,43 @@ def test_choose_repeats_nothing_and_takes_all_of_a_small_population():
     some = choose(10, 6, generator(0)).tolist()
     assert len(set(some)) == 6 and set(some) <= set(range(10))
     assert sorted(choose(3, 6, generator(0)).tolist()) == [0, 1, 2]
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A generator that stands for the stream of a GPU, which torch seeds with the CPU's."""
+    stream = torch.Generator()
+    for name, does in {
+        "is_initialized": lambda: True,
+        "current_device": lambda: 0,
+        "get_rng_state": lambda device: stream.get_state(),
+        "set_rng_state": lambda state, device: stream.set_state(state),
+        "manual_seed_all": stream.manual_seed,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, does)
+    return stream
+
+
+def test_the_stream_of_a_gpu_goes_on_after_layers_are_initialised(gpu):
+    expected = torch.rand(2, generator=gpu.manual_seed(1))
+    gpu.manual_seed(1)
+    with global_draws(0, "network"):
+        assert gpu.initial_seed() == key_seed(0, "network")
+    assert torch.equal(torch.rand(2, generator=gpu), expected)
+
+
+def test_dropout_on_a_gpu_is_drawn_by_key_whatever_is_drawn_between_the_steps(gpu):
+    def drawn(between):
+        network, values = nn.Linear(1, 1), []
+
+        def loss(forward, _):
+            values.append(torch.rand((), generator=gpu).item())
+            return forward(torch.ones(1, 1)).sum()
+
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+        for _ in fit(network, range(3), loss, optimizer, dropout=(0, "test")):
+            between()
+        return values
+
+    one = drawn(lambda: None)
+    assert len(set(one)) == 3 and drawn(lambda: gpu.manual_seed(5)) == one

@@ -85,7 +85,7 @@ def try_own_guides(prior: DiffusionPrior, settings: Sampling, class_name: str, l
     guides = own_guides(
         settings,
         prior,
-        labels=torch.zeros(2, dtype=torch.long),
+        labels=torch.zeros(2, dtype=torch.long, device=prior.device),
         class_name=class_name,
         anchors=some(2 if settings.anchors.kind in ("centres", "medoids") else 0),
         latents=some(4).cpu(),
