@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
@@ -40,7 +39,7 @@ Rows = Iterator[Row]
 TOLERANCE = 1e-3  # of latents that were continued on a GPU, relative, after a few steps
 
 
-class TimeUp(Exception):
+class TimeUp(BaseException):  # torch's compiler wraps any other in errors of its own
     """A part's time is over."""
 
 
@@ -233,12 +232,17 @@ def prior_training(scale: Scale) -> Rows:
     path = scale.folder / "prior" / "unet.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     before = _trained(path)
-    with suppress(TimeUp):  # the next run goes on from the last state
+    up = None
+    try:
         train_unet(recipe, latents, labels, pair, build_scheduler(), path)
+    except TimeUp as error:  # the next run goes on from the last state
+        up = error
     steps, seconds = (a - b for a, b in zip(_trained(path), before, strict=True))
     of = "real images" if scale.latents else "noise"
     rate = steps / seconds if seconds else None
     yield {"latents": of, "batch": recipe.unet.batch, "steps": steps, "steps/s": rate}
+    if up is not None:
+        raise up
 
 
 def _trained(path: Path) -> tuple[int, float]:

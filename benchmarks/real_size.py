@@ -60,7 +60,7 @@ def compiled() -> Iterator[Way]:
 def measured(
     name: str, model: Model, ways: Iterable[Way], images: int, device: torch.device
 ) -> Iterator[Row]:
-    """A row of each way; one that does not fit into memory says so."""
+    """A row of each way; one that does not fit into memory, or breaks, says so."""
     first: float | None = None
     for way in ways:
         row: Row = {"model": name, "way": way.title, "images": images}
@@ -72,6 +72,9 @@ def measured(
                 row |= _measured(way, model, images, device)
             except torch.OutOfMemoryError:
                 row |= {"s per step": None, "told": "out of memory"}
+            except RuntimeError as error:  # of a kernel or compiler that one way alone asks for
+                told = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+                row |= {"s per step": None, "told": told[:100]}
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,11 +1,13 @@
 """What only a GPU can tell: the command in small, and the page that is made of it."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.gpu_page import KEPT, NOTHING, PAGE, published
 
@@ -63,3 +65,22 @@ def test_all_parts_run_in_small_and_a_cut_run_goes_on(tmp_path):
     assert {name: part["ended"] for name, part in whole.items()} == dict.fromkeys(PARTS, "whole")
     assert all(row["within 1e-3"] for row in whole["resume"]["rows"])
     assert run() == whole
+
+
+def test_a_way_that_breaks_says_so_and_leaves_the_others(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    real_size = importlib.import_module("real_size")
+
+    def breaks(way, *_):
+        if way.channels_last:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED\nand a page of text")
+        return {"s per step": 1.0}
+
+    monkeypatch.setattr(real_size, "_measured", breaks)
+    ways = list(real_size.ways(2, 10))
+    rows = list(real_size.measured("toy", None, ways, 2, torch.device("cpu")))
+    broken = [row for row in rows if row["s per step"] is None]
+    assert [row["told"] for row in broken] == [
+        "RuntimeError: cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"
+    ]
+    assert len(rows) == len(ways) and rows[-1]["s per step"] == 1.0
