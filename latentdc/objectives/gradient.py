@@ -17,6 +17,7 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from latentdc.objectives.base import at_once
 
 Distance = Literal["rowwise", "cosine", "mse"]
+ROWS = (2, 4)  # dimensions of the weights that have rows: of linear layers and convolutions
 
 
 def match_gradients(
@@ -55,11 +56,16 @@ def gradient_matching(
     Returns:
         () loss, zero when the gradients agree. Gradients flow to `synthetic` alone.
     """
-    weights = [p for p in student.parameters() if p.requires_grad]
+    weights = [p for p in student.parameters() if p.requires_grad and _compared(p, distance)]
     with sdpa_kernel(SDPBackend.MATH):  # fused attention cannot be differentiated twice
         targets = real_gradient(student, weights, real, label)
         gradients = class_gradient(student, weights, synthetic, label)
     return DISTANCES[distance](gradients, targets)
+
+
+def _compared(weight: Tensor, distance: Distance) -> bool:
+    """Whether the distance looks at the gradient of this weight; no other one is computed."""
+    return distance != "rowwise" or weight.ndim in ROWS
 
 
 def class_gradient(
@@ -94,7 +100,7 @@ def rowwise_cosine(synthetic: Sequence[Tensor], real: Sequence[Tensor]) -> Tenso
     """Sum over layers and output units of 1 - cosine; biases and norms are left out (Eq. 10)."""
     total = synthetic[0].new_zeros(())
     for a, b in zip(synthetic, real, strict=True):
-        if a.ndim in (2, 4):
+        if a.ndim in ROWS:
             a, b = a.flatten(1), b.flatten(1)  # (out, in * height * width)
             norms = a.norm(dim=1) * b.norm(dim=1)
             total = total + (1 - (a * b).sum(dim=1) / (norms + 1e-6)).sum()

@@ -72,6 +72,35 @@ def test_biases_and_norms_are_left_out_of_the_rowwise_distance():
     assert rowwise_cosine([torch.ones(4)], [-torch.ones(4)]).item() == 0
 
 
+def test_gradients_that_the_rowwise_distance_leaves_out_are_not_computed():
+    asked = []
+
+    class Watched(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, weight):
+            return weight.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            asked.append(gradient.shape)
+            return gradient
+
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.ones(3, dtype=torch.float64))
+
+        def forward(self, x):
+            return x + Watched.apply(self.bias)
+
+    network, real, synthetic = student(), images(3, 3, 4, 4), images(2, 3, 4, 4, seed=1)
+    shifted = nn.Sequential(*network, Shift())
+    gradient_matching(shifted, real, synthetic.requires_grad_(), 0).backward(inputs=[synthetic])
+    assert asked == []
+    gradient_matching(shifted, real, synthetic, 0, distance="mse")
+    assert len(asked) == 2  # of the real images, and of the synthetic ones
+
+
 def test_gradients_reach_the_synthetic_images_alone():
     real, synthetic = images(3, 3, 4, 4).requires_grad_(), images(2, 3, 4, 4).requires_grad_()
     gradient_matching(student(), real, synthetic, 0).backward(inputs=[synthetic])
