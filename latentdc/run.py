@@ -39,7 +39,7 @@ from latentdc.prune.prune import prune_dataset
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
 from latentdc.ranks import detail
-from latentdc.recipe import Recipe
+from latentdc.recipe import Hub, Recipe
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import RESULTS, Results, save, to_json
 from latentdc.results.tables import to_text
@@ -99,7 +99,7 @@ def run(
         require_given_teachers(protocol, setting)
     context = _context(recipe, parts, folder, trainings, accelerator)
     if on_step is not None:
-        context = replace(context, on_step=_told_too(context.on_step, on_step))
+        context = replace(context, on_step=_then_caller(context.on_step, on_step))
     kept = _coreset(recipe, parts, context, folder, scores, _of_stage(on_step, "pruning"))
     coreset = parts.train.select(kept.indices(parts.train))
     tested = f", {len(parts.open_test()):,} to test on" if recipe.evaluate.rows else ""
@@ -170,7 +170,7 @@ def run(
             on_step=_of_stage(on_step, "evaluating"),
         )
     if accelerator.is_main_process:
-        _publish(synthetic, results, recipe, folder)
+        _publish(synthetic, results, folder, shared, recipe.push)
     end_trackers(accelerator, results, recipe.distill.steps if recipe.matches else 1)
     return results
 
@@ -179,7 +179,7 @@ def _of_stage(on_step: OnStep | None, stage: str) -> OnStep | None:
     return None if on_step is None else lambda told: on_step({"stage": stage, **told})
 
 
-def _told_too(first: OnStep | None, on_step: OnStep) -> OnStep:
+def _then_caller(first: OnStep | None, on_step: OnStep) -> OnStep:
     """Tell the run's own files and trackers of a step of the method, then its caller."""
 
     def tell(measures: Mapping[str, Any]) -> None:
@@ -413,16 +413,18 @@ def _keep_grid(synthetic: SyntheticSet, folder: Path) -> None:
         write_bytes(folder / GRID, grid)
 
 
-def _publish(synthetic: SyntheticSet, results: Results, recipe: Recipe, folder: Path) -> None:
-    """Write and print the table, name the files, push the set if the recipe asks for it."""
+def _publish(synthetic: SyntheticSet, results: Results, folder: Path, recipe: str, to: Hub) -> None:
+    """Write and print the table, name the files, push the set if a repository is named.
+
+    `recipe` is the YAML that the set keeps.
+    """
     if results:
         save(folder / RESULTS, results)
-        text = shared_recipe(recipe)
-        synthetic.add_results(folder / SET, to_json(results), recipe=text)
+        synthetic.add_results(folder / SET, to_json(results), recipe=recipe)
         print(f"\n{to_text(results)}\n")
         print(f"results: {folder / RESULTS}")
     if synthetic.kind == "images":
         print(f"grid: {folder / GRID}")
-    if recipe.push.repo is not None:
-        url = push_folder(folder / SET, recipe.push)
+    if to.repo is not None:
+        url = push_folder(folder / SET, to)
         print(f"pushed: {url}")
