@@ -61,7 +61,7 @@ def export_webdataset(synthetic: "SyntheticSet", out: Path) -> None:
     The same set gives the same bytes.
     """
     _require_levels(synthetic, "webdataset")
-    _require_new(out)
+    _require_new(out, "webdataset", ".tar")
     names = [name.replace(".", "_") for name in synthetic.class_names]  # a dot ends a sample's name
     stems = layout.folder_names(names)
     with io.writing(out) as part, tarfile.open(part, "x", format=tarfile.PAX_FORMAT) as tar:
@@ -79,9 +79,9 @@ def export_pt(synthetic: "SyntheticSet", out: Path) -> None:
     Float images that leave [-1, 1] leave [0, 1] here as well: nothing is clamped.
 
     Raises:
-        InputError: `out` exists.
+        InputError: `out` exists, or does not end in .pt or .pth.
     """
-    _require_new(out)
+    _require_new(out, "pt", ".pt", ".pth")
     _save(_content(synthetic), out)
 
 
@@ -89,13 +89,11 @@ def export_npz(synthetic: "SyntheticSet", out: Path) -> None:
     """Write the same for NumPy, whole or not at all; images of 8 bits stay levels.
 
     Raises:
-        InputError: `out` exists, or does not end in .npz, which its readers ask for.
+        InputError: `out` exists, or does not end in .npz.
     """
     import numpy as np
 
-    if out.suffix != ".npz":
-        raise InputError(f"a file of --format npz ends in .npz, got {out}.")
-    _require_new(out)
+    _require_new(out, "npz", ".npz")
     content = _content(synthetic)
     content["class_names"] = np.array(content["class_names"], dtype=str)
     if "images" in content:
@@ -118,7 +116,7 @@ def export_dc(synthetic: "SyntheticSet", out: Path, seen: "Preprocessing") -> No
     synthetic.require_images("--format dc")
     if synthetic.soft_labels is not None:
         raise InputError("this set has soft labels, and DC's file has classes; use --format mtt.")
-    _require_new(out)
+    _require_new(out, "dc", ".pt", ".pth")
     images, labels = _seen(synthetic, seen)
     tell_left(synthetic, "weights", "learned_lr")
     _save({"data": [[images, labels]]}, out)
@@ -258,9 +256,12 @@ def _require_free(out: Path) -> None:
         raise InputError(f"{out} exists and is not an empty folder; choose a new one.")
 
 
-def _require_new(out: Path) -> None:
+def _require_new(out: Path, kind: str, *endings: str) -> None:
+    """Refuse a file that exists, or whose ending its readers would not know."""
     if out.exists():
         raise InputError(f"{out} exists; choose a new file.")
+    if out.suffix not in endings:
+        raise InputError(f"a file of --format {kind} ends in {' or '.join(endings)}, got {out}.")
 
 
 def arguments(parser: cli.Parser) -> None:

@@ -139,6 +139,8 @@ VECTORS = {"images": torch.zeros(8, 5)}
         (VECTORS, ["--format", "webdataset"], "webdataset is for images"),
         (VECTORS, ["--format", "pt", "--round"], "--round is for images"),
         ({}, ["--format", "npz"], "a file of --format npz ends in .npz"),
+        ({}, ["--format", "pt"], "a file of --format pt ends in .pt or .pth, got"),
+        ({}, ["--format", "webdataset"], "a file of --format webdataset ends in .tar, got"),
     ],
 )
 def test_what_a_layout_has_no_place_for_is_refused(tmp_path, capsys, changes, words, said):
