@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import io, ranks, run_folder, runtime, tf32
@@ -45,19 +44,11 @@ def score_saved(
         labels: as of `score_sets`.
     """
     recipe = recipes[0]
-    accelerator = runtime.start(**recipe.launch, folder=output)
-    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    setting, train = open_setting(recipe, output)
     opened = {
         name: open_set(source, train, recipe.data)
         for name, source in zip(row_names(sources), sources, strict=True)
     }
-    setting = Setting(
-        test=test,
-        normalization=Normalization(recipe.data.mean, recipe.data.std),
-        accelerator=accelerator,
-        train=train,
-        folder=output / "trainings",
-    )
     scorer = recipe.prune.scorer
     classifier = partial(open_classifier, recipe.data, scorer, protocols, train, setting)
     check_numbers(opened, setting, classifier)
@@ -82,13 +73,32 @@ def score_saved(
             results += score_sets(
                 with_baselines(group, rows, counts, train=train, coreset=coreset),
                 scored,
-                replace(setting, normalization=_preprocessing(recipe, one, train, accelerator)),
+                replace(setting, normalization=_preprocessing(recipe, one, train, setting)),
                 ipc=-(-sum(counts) // len(counts)),
                 labels=labels,
             )
-    if accelerator.is_main_process:
+    if setting.accelerator.is_main_process:
         merge(output / EVALUATION, results)
         print(f"\n{to_text(results)}\n\nresults: {output / EVALUATION}")
+
+
+def open_setting(recipe: Recipe, output: Path) -> tuple[Setting, Dataset]:
+    """What surrounds sets that were saved, by a recipe's data and launch; and the training images.
+
+    Args:
+        recipe: of which the data and launch settings are used.
+        output: gets finished trainings; all processes must see it.
+    """
+    accelerator = runtime.start(**recipe.launch, folder=output)
+    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    setting = Setting(
+        test=test,
+        normalization=Normalization(recipe.data.mean, recipe.data.std),
+        accelerator=accelerator,
+        train=train,
+        folder=output / "trainings",
+    )
+    return setting, train
 
 
 def _with_network(one: SyntheticSet, source: SetSource, recipe: Recipe) -> SyntheticSet:
@@ -121,13 +131,13 @@ def _rows(recipe: Recipe) -> list[str]:
 
 
 def _preprocessing(
-    recipe: Recipe, one: SyntheticSet, train: Dataset, accelerator: Accelerator
+    recipe: Recipe, one: SyntheticSet, train: Dataset, setting: Setting
 ) -> Preprocessing:
     """The recipe's, its whitening as the set brings it where it does."""
-    zca, plain = one.whitening, Normalization(recipe.data.mean, recipe.data.std)
-    if recipe.data.zca and zca is not None and zca.normalization == plain:
+    zca = one.whitening
+    if recipe.data.zca and zca is not None and zca.normalization == setting.normalization:
         return zca
-    return runtime.main_first(accelerator, lambda: preprocessing(recipe.data, train))
+    return runtime.main_first(setting.accelerator, lambda: preprocessing(recipe.data, train))
 
 
 def _shared_core(

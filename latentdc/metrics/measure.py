@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdc import io, plain_text, ranks, runtime, tf32
+from latentdc import io, plain_text, ranks, tf32
 from latentdc.data.dataset import Dataset, random_images
-from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.evaluate import class_numbers, label_store, loading, teachers
-from latentdc.evaluate.setting import Setting, require_comparable
-from latentdc.images import Normalization, fetch
+from latentdc.evaluate.saved import open_setting
+from latentdc.evaluate.setting import require_comparable
+from latentdc.images import fetch
 from latentdc.metrics import measures
 from latentdc.metrics.redundancy import increments, redundancy
 from latentdc.priors.base import Prior
@@ -57,25 +57,17 @@ def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Pat
     Returns:
         The content of `metrics.json`, which is written into the folder `output`.
     """
-    accelerator = runtime.start(**recipe.launch)
-    train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
+    setting, train = open_setting(recipe, output)
     labelled, numbering = open_set(source, train, recipe.data)
     (name,) = row_names([source])
-    require_comparable(labelled, test, name)
-    counts = labelled.labels.bincount(minlength=len(test.class_names)).tolist()
+    require_comparable(labelled, setting.test, name)
+    counts = labelled.labels.bincount(minlength=train.num_classes).tolist()
     ipc = -(-sum(counts) // len(counts))
     random = SyntheticSet.from_real(random_images(train, counts, 0))
     sets = {name: labelled, "random": random}
-    content: Facts = {"version": VERSION, "ipc": ipc, "classes": len(test.class_names)}
+    content: Facts = {"version": VERSION, "ipc": ipc, "classes": train.num_classes}
     decoder = _decoder_bytes(labelled, recipe, train)
     network = None
-    setting = Setting(
-        test=test,
-        normalization=Normalization(recipe.data.mean, recipe.data.std),
-        accelerator=accelerator,
-        train=train,
-        folder=output / "trainings",
-    )
     if wanted.redundancy is not None:
         increments(labelled, wanted.redundancy)  # refuses before anything is trained
     if wanted.network is not None:
@@ -86,7 +78,7 @@ def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Pat
         class_numbers.check_numbers({name: (labelled, numbering)}, setting, lambda: known)
         content["network"] = {**asdict(wanted.network), "real_accuracy": accuracy}
     content["sets"] = {
-        key: measure_set(one, train, network, wanted, accelerator.device)
+        key: measure_set(one, train, network, wanted, setting.accelerator.device)
         for key, one in sets.items()
     }
     if wanted.redundancy is not None:
@@ -97,7 +89,7 @@ def measure_saved(source: SetSource, recipe: Recipe, wanted: Wanted, output: Pat
         content["redundancy"] = {"student": protocol.students[0], "protocol": protocol.name}
     if decoder is not None:
         content["sets"][name]["storage"]["decoder/float32"] = decoder
-    if accelerator.is_main_process:
+    if setting.accelerator.is_main_process:
         try:
             io.write_json(output / NAME, content)
         except PermissionError as error:
