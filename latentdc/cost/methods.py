@@ -119,9 +119,13 @@ def sweep(prior: Prior, inputs: Inputs, *, denoises: bool = False) -> float:
     z, c, _ = inputs
     if denoises:
         return multiply_adds(lambda: prior.noise_in(z, 0, None))
+    return prior.calls * denoising(prior, z, c) + decoding(prior, z)
+
+
+def denoising(prior: DiffusionPrior, z: Tensor, c: Tensor | None) -> float:
+    """Multiply-adds of one step of the denoiser for one latent, guidance included."""
     context = prior.context(c)
-    call = multiply_adds(lambda: prior.predict(z, prior.schedule.timesteps[0], context))
-    return prior.calls * call + decoding(prior, z)
+    return multiply_adds(lambda: prior.predict(z, prior.schedule.timesteps[0], context))
 
 
 def decoding(prior: DiffusionPrior, z: Tensor) -> float:
@@ -325,9 +329,7 @@ def sampling_costs(
     settings, classes = recipe.sampling, size.classes
     passes = sampling_passes(recipe, prior, classes, size.kept)
     z, c, _ = prior_inputs(prior, 1)
-    context = prior.context(c)
-    call = multiply_adds(lambda: prior.predict(z, prior.schedule.timesteps[0], context))
-    work = call * (passes.sampled + passes.inverted + passes.guided)
+    work = denoising(prior, z, c) * (passes.sampled + passes.inverted + passes.guided)
     work += passes.halves * multiply_adds(lambda: prior.noise_in(z, 0, c)) / 2
     work += passes.decoded * decoding(prior, z)
     work += passes.encoded * encoding(prior)
