@@ -236,11 +236,22 @@ def test_an_objective_for_other_samples_is_refused(kind, other):
     )
 
 
+def test_real_images_are_those_of_a_data_set():
+    refused(lambda: latentdc.SyntheticSet.from_real(None), "dataset is a Dataset, got null")
+
+
 PROTOCOL = latentdc.load_protocol("quick", students=["convnet3@2"], seeds=1, steps=1)
 EVALUATE = [
     ({"sets": None}, "sets is a Dataset or a SyntheticSet, got null"),
     ({"sets": "runs/x"}, "sets is a Dataset or a SyntheticSet, got 'runs/x'"),
-    ({"test": 3}, "test is a Dataset or a SyntheticSet, got 3"),
+    ({"sets": {1: stripes(8)}}, "names of sets is a list of texts, got [1]"),
+    ({"sets": {"mine": lambda seed: seed}}, "dataset is a Dataset, got 0"),
+    ({"test": 3}, "test is a Dataset, got 3; such as the second of open_splits"),
+    (
+        {"test": latentdc.SyntheticSet.from_real(stripes(8))},
+        "test is a Dataset, got a SyntheticSet",
+    ),
+    ({"on_step": 3}, "on_step is a function, got 3"),
     ({"train": [1]}, "train is a Dataset or a SyntheticSet, got a list"),
     ({"protocol": "quick"}, "protocol is an EvalProtocol, got 'quick'; such as load_protocol"),
     ({"protocol": None}, "protocol is an EvalProtocol, got null"),

@@ -130,11 +130,13 @@ def evaluate_sets(
             cannot take, or a teacher that cannot be had or is at chance; before any training.
         RunError: a training diverged.
     """
-    named: Mapping[str, Candidate]
-    named = sets if isinstance(sets, Mapping) else {"distilled": sets}
+    named: Mapping[str, Candidate] = sets if isinstance(sets, Mapping) else {"distilled": sets}
     fixed = {name: one for name, one in named.items() if not callable(one)}
     _require_sets(fixed if isinstance(sets, Mapping) else {"sets": sets})
-    _require_sets({"test": test} if train is None else {"test": test, "train": train})
+    _require_sets({} if train is None else {"train": train})
+    arguments.require_a(Dataset, test, "test", "such as the second of open_splits(Data())")
+    if on_step is not None:
+        arguments.require_able("__call__", on_step, "on_step", "a function")
     arguments.require_a(EvalProtocol, protocol, "protocol", "such as load_protocol('quick')")
     arguments.require_able("__call__ facts", normalization, "normalization", "a Normalization")
     if accelerator is not None:
@@ -234,8 +236,7 @@ def _tell_of_chance(results: Sequence[Result], test: Dataset) -> None:
     if max(one.mean for one in results) <= chance:
         ranks.warn(
             f"{results[0].student} is at chance ({chance:.2%}) in every row after "
-            f"{results[0].steps:,} steps, so that its accuracies compare nothing; give it more "
-            "steps, or another learning rate."
+            f"{results[0].steps:,} steps, so that its accuracies compare nothing; give it more."
         )
 
 
@@ -386,7 +387,8 @@ def _train(
 
 
 def _require_sets(sets: Mapping[str, object]) -> None:
-    """Refuse arguments that are no sets."""
+    """Refuse arguments that are no sets, and names that are no texts."""
+    arguments.require_texts(list(sets), "names of sets")
     for name, one in sets.items():
         arguments.require_able(
             "images labels class_names", one, name, "a Dataset or a SyntheticSet"

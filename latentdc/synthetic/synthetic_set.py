@@ -276,8 +276,9 @@ class SyntheticSet:
         """Real images, or vectors, as a set; memory-mapped ones stay on disk.
 
         Raises:
-            InputError: there are none.
+            InputError: there are none, or it is no Dataset.
         """
+        arguments.require_able("images labels class_names", dataset, "dataset", "a Dataset")
         if len(dataset.labels) == 0:
             raise InputError(f"{dataset.name} holds no {kind_of(dataset.images)}.")
         return cls(dataset.images, dataset.labels, dataset.class_names, grid=1)
