@@ -118,7 +118,7 @@ def of_same_set(frame: pd.DataFrame, run: Run) -> "pd.Series[bool]":
 
 
 def _first_of_each(frame: pd.DataFrame, runs: Sequence[Run]) -> list[Run]:
-    """Runs of which no earlier one's set shares name and images per class, named by both."""
+    """The first run of each name and images per class, in the order of the frame."""
     found: dict[tuple[str, int], Run] = {}
     for run in runs:
         own = frame[of_same_set(frame, run)]
@@ -126,8 +126,9 @@ def _first_of_each(frame: pd.DataFrame, runs: Sequence[Run]) -> list[Run]:
             found.setdefault((run.name, int(own["ipc"].iloc[0])), run)
     several = len({ipc for _, ipc in found}) > 1
     return [
-        replace(run, name=f"{name} (ipc {ipc})") if several else run
-        for (name, ipc), run in found.items()
+        replace(found[name, ipc], name=f"{name} (ipc {ipc})") if several else found[name, ipc]
+        for name, ipc in dict.fromkeys(zip(frame["name"], frame["ipc"], strict=True))
+        if (name, ipc) in found
     ]
 
 
