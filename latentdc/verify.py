@@ -6,7 +6,7 @@ data of its recipe. What others wrote is read, and never imported.
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, variance
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from latentdc import cli
 from latentdc.errors import InputError, RunError
 from latentdc.recipe.fields import build
-from latentdc.recipe.own import refuse_names
+from latentdc.recipe.own import is_own, own_names
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, load
 from latentdc.synthetic import folder as layout
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from latentdc.recipe import Recipe
     from latentdc.synthetic.synthetic_set import SyntheticSet
 
-CHANGEABLE = ("data", "threads", "precision", "processes")
+CHANGEABLE = ("data", "evaluate", "threads", "precision", "processes")
+STUDENTS = "evaluate.students"
 CRITERION = (
     "A number holds if the means differ by no more than the 95 % interval of a difference of two "
     "means over seeds (Student's t, the variances of both pooled)."
@@ -77,23 +78,39 @@ def arguments(parser: cli.Parser) -> None:
     )
     parser.add_argument("set", help="run folder, folder of a set, or Hub data set id")
     parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key=value", help="such as data.source=FOLDER"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help=f"such as data.source=FOLDER, or {STUDENTS}=[...] of those that are trained",
     )
     parser.add_argument("--revision", help="branch, tag or commit of a Hub id")
-    parser.add_argument("--recipe", help="recipe to use in place of the one that lies with the set")
+    parser.add_argument(
+        "--recipe",
+        help="recipe to use in place of the one that lies with the set; code that it names is run",
+    )
     parser.add_argument("--seeds", type=int, help="trainings of each student (default: as many)")
 
 
 def run(options: argparse.Namespace) -> None:
     """Tell the cost, train the students again, and compare."""
     from latentdc.evaluate.commands import read_sets
+    from latentdc.evaluate.loading import recipe_protocol
 
+    keys = [override.partition("=")[0] for override in options.overrides]
+    for key in keys:
+        if key.startswith("evaluate") and key != STUDENTS:
+            raise InputError(
+                f"{key!r} is of the protocol, which the results of {options.set} record; "
+                f"{STUDENTS}=[...] says which students are trained again, --seeds how often."
+            )
     folder = layout.find(options.set, options.revision)
     sources, recipe = read_sets(
         [str(folder)],
         options.overrides,
         argparse.Namespace(recipe=options.recipe, ipc=None, numbers=None),
         CHANGEABLE,
+        used=["data"],
     )
     path = folder / layout.RESULTS
     if not path.is_file():
@@ -108,7 +125,13 @@ def run(options: argparse.Namespace) -> None:
     published = [one for one in load(path) if {*one.hashes} == {own}]
     if not published:
         raise InputError(f"no accuracy in {path} is of these images (hash {own}).")
-    jobs = _jobs(published, path, options.seeds)
+    code: set[str] = set()  # that the user named, and that may be imported
+    if options.recipe is not None:
+        code = {name for _, name in own_names(recipe_protocol(recipe.evaluate))}
+    if STUDENTS in keys:
+        students = recipe.evaluate.students or []
+        published, code = _chosen(published, students), code | {*filter(is_own, students)}
+    jobs = _jobs(published, path, options.seeds, code)
     for protocol, _ in jobs:
         print(_cost(protocol, synthetic, recipe, options.tflops))
     if not options.dry_run:
@@ -118,8 +141,28 @@ def run(options: argparse.Namespace) -> None:
 Job = tuple[EvalProtocol, list[Result]]
 
 
-def _jobs(published: Sequence[Result], path: Path, seeds: int | None) -> list[Job]:
+def _chosen(published: Sequence[Result], students: Sequence[str]) -> list[Result]:
+    """Of the named students; of one's own code too, if it is as it was."""
+    known = {one.student for one in published}
+    for name in students:
+        if name not in known:
+            raise InputError(
+                f"{STUDENTS}: no accuracy of {name} is published; there are some of "
+                f"{', '.join(sorted(known))}."
+            )
+    return [one for one in published if one.student in students]
+
+
+def _jobs(
+    published: Sequence[Result], path: Path, seeds: int | None, code: Collection[str]
+) -> list[Job]:
     """Each recorded protocol, with the results that are of it.
+
+    Args:
+        published: results to look at.
+        path: of their file.
+        seeds: trainings of each student; None takes as many as were published.
+        code: names of the user's own, which may be imported.
 
     Raises:
         InputError: a protocol that this version does not read the same, code of others, or seeds
@@ -134,8 +177,9 @@ def _jobs(published: Sequence[Result], path: Path, seeds: int | None) -> list[Jo
                 "spread; train several: --seeds 3."
             )
         protocol = build(EvalProtocol, dict(one.settings))
-        for students in (protocol.students, [one.student]):  # a row may name another one
-            refuse_names(replace(protocol, students=students), f"the protocol in {path}")
+        for key, name in own_names(replace(protocol, students=[one.student])):
+            if name not in code:
+                raise InputError(_foreign(key, name, path))
         if protocol.hash != one.protocol_hash:
             raise InputError(
                 f"{path}: the settings of protocol {one.protocol} have the hash {protocol.hash} "
@@ -150,29 +194,41 @@ def _jobs(published: Sequence[Result], path: Path, seeds: int | None) -> list[Jo
     ]
 
 
+def _foreign(key: str, name: str, path: Path) -> str:
+    """Why code is refused, and how its owner names it."""
+    plain = name.partition("#")[0]
+    way = f"{STUDENTS}=[{plain}] or " if key == "students" else ""
+    return (
+        f"{key}={name} in the protocol in {path} names code, which is not imported from what "
+        f"others share; if {plain} is yours and as it was, write {way}--recipe FILE, of a recipe "
+        f"whose evaluation names it."
+    )
+
+
 def _cost(
     protocol: EvalProtocol, synthetic: "SyntheticSet", recipe: "Recipe", tflops: float | None
 ) -> str:
     """What the trainings take, in one line; hours where a rate is given."""
-    from latentdc.cost.networks import seen_images
-    from latentdc.cost.stages import TRAINED, student
+    from latentdc.cost.networks import evaluating_rows, seen_images
+    from latentdc.cost.stages import Sizes
     from latentdc.data.open import kept_size
     from latentdc.estimates import in_bytes, in_work
 
-    size, classes = kept_size(recipe.data), len(synthetic.class_names)
-    seen, tests = seen_images(protocol, len(synthetic)), size.test if size is not None else 0
-    work, memory, batch = 0.0, 0.0, min(protocol.batch, len(synthetic))
-    for name in protocol.students:
-        network = student(name, classes, synthetic.images.shape[-1])
-        work += protocol.seeds * (TRAINED * seen + tests) * network.forward
-        memory = max(memory, network.trained(batch, optimizer=protocol.optimizer))
-    teachers = [t.network for t in protocol.labels.teachers if protocol.labels.source != "hard"]
+    known, classes, count = kept_size(recipe.data), len(synthetic.class_names), len(synthetic)
+    train, test = (0, 0) if known is None else known[:2]
+    side, values = synthetic.images.shape[-1], math.prod(synthetic.images.shape[1:])
+    sizes = Sizes(train, test, classes, kept=train, side=side, values=values)
+    stages, _ = evaluating_rows(protocol, count, {"set": count}, sizes)
+    work, memory = sum(one.work or 0 for one in stages), max(one.memory for one in stages)
+    of_labels = [one for one in stages if not one.name.startswith("evaluating")]
+    unknown = known is None and any(one.weights is None for one in protocol.labels.teachers)
     return (
         f"cost: {protocol.seeds} trainings of {', '.join(protocol.students)} under protocol "
-        f"{protocol.name}, each {protocol.steps:,} steps that see {seen:,} images, about "
-        f"{in_work(work)} and {in_bytes(memory)} of memory"
+        f"{protocol.name}, each {protocol.steps:,} steps that see {seen_images(protocol, count):,} "
+        f"images, {'at least' if unknown else 'about'} {in_work(work)} and {in_bytes(memory)} of "
+        "memory"
         + (f", {2 * work / tflops / 3.6e15:.3g} hours at {tflops:g} TFLOP/s" if tflops else "")
-        + (f"; before them the teachers {', '.join(teachers)}" if teachers else "")
+        + "".join(f"; of it {one.name} {one.line()}" for one in of_labels)
     )
 
 

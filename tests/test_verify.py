@@ -1,5 +1,7 @@
 import json
 import math
+import re
+import sys
 
 import pytest
 
@@ -10,6 +12,8 @@ from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.images import Normalization
 from latentdc.recipe import Data
+from latentdc.recipe.fields import build
+from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import to_json
 from latentdc.synthetic import SyntheticSet
 from latentdc.verify import judge
@@ -145,7 +149,7 @@ def test_a_set_without_accuracies_says_so(scored, tmp_path, capsys):
     assert "records no accuracies: it lacks results.json" in refusal(capsys, [tmp_path / "set"])
 
 
-@pytest.mark.parametrize("where", ["protocol", "row", "recipe"])
+@pytest.mark.parametrize("where", ["teacher", "row", "recipe"])
 def test_code_that_a_set_names_is_refused_and_never_imported(
     published, tmp_path, monkeypatch, capsys, where
 ):
@@ -155,18 +159,93 @@ def test_code_that_a_set_names_is_refused_and_never_imported(
 
         def name_code(content):
             [settings] = content["protocols"].values()
-            if where == "protocol":
-                settings["students"] = ["evil:Net"]
-            else:
+            if where == "teacher":
+                teachers = [{"network": "evil:Net"}]
+                settings["labels"] |= {"source": "online", "loss": "kl", "teachers": teachers}
+                settings["augment"] = None
+            settings["students"] = ["evil:Net"]  # of which the rows below are trained alone
+            if where == "row":
                 content["results"][0]["student"] = "evil:Net"
 
         changed(published, name_code)
-        said = "students=evil:Net"
+        said = "students=evil:Net" if where == "row" else "labels.teachers.network=evil:Net"
     else:
-        (published / "recipe.yaml").write_text(f"{RECIPE}evaluate: {{students: ['evil:Net']}}\n")
-        said = "evaluate.students=evil:Net"
-    assert said in refusal(capsys, [published])
+        (published / "recipe.yaml").write_text("data: {source: 'evil:Net', resolution: 16}\n")
+        said = "data.source=evil:Net"
+    line = refusal(capsys, [published])
+    assert said in line
+    if where == "row":
+        assert "write evaluate.students=[evil:Net] or --recipe FILE" in line
+        assert "no accuracy of vit is published" in refusal(
+            capsys, [published, "evaluate.students=[vit]"]
+        )
     assert not (tmp_path / "imported").exists()
+
+
+NET = """
+from torch import nn
+
+def net(num_classes, resolution):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * resolution**2, num_classes))
+"""
+
+
+@pytest.fixture
+def own_student(tmp_path, monkeypatch):
+    """A set that was scored by a student of one's own beside one of latentdc's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "own_for_verify.py").write_text(NET)
+    train, test = open_splits(DATA)
+    synthetic = SyntheticSet.from_real(random_images(train, 1, 0))
+    names = ["own_for_verify:net", "convnet3@8"]
+    protocol = load_protocol("quick", seeds=2, steps=3, changes=[f"students=[{','.join(names)}]"])
+    seen = Normalization(DATA.mean, DATA.std)
+    results = to_json(evaluate_sets(synthetic, test, protocol, normalization=seen))
+    recipe = f"{RECIPE}evaluate: {{students: ['{names[0]}']}}\n"
+    synthetic.save_pretrained(tmp_path / "set", recipe=recipe, results=results)
+    (tmp_path / "mine.yaml").write_text(recipe)
+    yield tmp_path / "set"
+    sys.modules.pop("own_for_verify", None)
+
+
+def test_a_student_of_one_s_own_is_trained_where_it_is_named(own_student, capsys):
+    assert "students=[own_for_verify:net] or --recipe" in refusal(capsys, [own_student])
+    for words, count in (
+        (["evaluate.students=[own_for_verify:net]"], 1),
+        (["evaluate.students=[convnet3@8]"], 1),
+        (["--recipe", "mine.yaml"], 2),
+    ):
+        cli.main(["verify", str(own_student), *words])
+        assert capsys.readouterr().out.count("by chance: holds") == count
+    (own_student.parent / "own_for_verify.py").write_text(f"{NET}\n# another edition")
+    line = refusal(capsys, [own_student, "evaluate.students=[own_for_verify:net]"])
+    assert "no accuracy of own_for_verify:net#" in line and "is published" in line
+
+
+def test_other_keys_of_the_protocol_are_those_of_the_results(published, capsys, untrained):
+    line = refusal(capsys, [published, "evaluate.steps=5"])
+    assert "'evaluate.steps' is of the protocol" in line and "--seeds how often" in line
+
+
+def test_the_training_of_teachers_is_counted(published, capsys, untrained):
+    def teach(content):
+        [settings] = content["protocols"].values()
+        teachers = [{"network": "convnet3@8", "epochs": 4}]
+        settings["augment"] = None
+        settings["labels"] |= {"source": "online", "loss": "kl", "teachers": teachers}
+        protocol = build(EvalProtocol, dict(settings))
+        content["protocols"] = {protocol.hash: settings}
+        content["results"][0]["protocol_hash"] = protocol.hash
+
+    cli.main(["verify", str(published), "--dry-run"])
+    plain = capsys.readouterr().out
+    changed(published, teach)
+    cli.main(["verify", str(published), "--dry-run"])
+    told = capsys.readouterr().out
+    work, of_teachers = (float(n) for n in re.findall(r"([\d.]+) GMAC", told))
+    assert "; of it teachers " in told and "convnet3@8, trained where" in told
+    assert work > of_teachers > float(re.search(r"([\d.]+) MMAC|$", plain)[1] or 0) / 1000
 
 
 def test_the_criterion_is_student_s_t_of_two_means():

@@ -42,6 +42,7 @@ def read_sets(
     overrides: Sequence[str],
     options: argparse.Namespace,
     changeable: Sequence[str],
+    used: Sequence[str] = ("data", "prune", "prior", "evaluate"),
 ) -> tuple[list[SetSource], Recipe]:
     """Where the sets lie, and the recipe that is named or lies with the first.
 
@@ -50,6 +51,7 @@ def read_sets(
         overrides: of the recipe.
         options: of `set_arguments`.
         changeable: sections of the recipe that do not describe the making of a set.
+        used: sections that the command looks at; in the recipe of a set they name no code.
     """
     for key in (override.partition("=")[0] for override in overrides):
         if key.partition(".")[0] not in changeable:
@@ -66,16 +68,17 @@ def read_sets(
     path = sources[0].recipe if named is None else config.find(named, "recipes")
     recipe = config.load(Recipe, path, overrides)
     if named is None:
-        _refuse_code(recipe, sets[0], [override.partition("=")[0] for override in overrides])
+        given = [override.partition("=")[0] for override in overrides]
+        _refuse_code(recipe, sets[0], given, used)
     return sources, recipe
 
 
-def _refuse_code(recipe: Recipe, name: str, given: Sequence[str]) -> None:
+def _refuse_code(recipe: Recipe, name: str, given: Sequence[str], used: Sequence[str]) -> None:
     """Refuse code that the recipe of a set names where saved sets are looked at."""
     where = f"the recipe of {name}"
-    for section in ("data", "prune", "prior", "evaluate"):
+    for section in used:
         refuse_names(getattr(recipe, section), where, given=given, prefix=f"{section}.")
-    if "evaluate.changes" not in given:
+    if "evaluate" in used and "evaluate.changes" not in given:
         words = re.split(r"[^\w.:#]+", " ".join(recipe.evaluate.changes))
         if code := [word for word in words if is_own(word)]:
             raise InputError(
