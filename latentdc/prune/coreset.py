@@ -20,7 +20,7 @@ _KIND = "latentdc.coreset"  # of parquet file
 _ABOUT = ("class_names", "rule", "order", "keep", "dataset")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Coreset:
     """A part of a data set that fits any copy of it, in whatever order.
 
@@ -56,6 +56,10 @@ class Coreset:
                 raise InputError(f"{name}: {part} are a tensor (M,) of {dtype}, got {got}.")
             require_labels(self.labels, len(value), self.class_names, name)
         require_members(self.labels, self.class_names, name)
+
+    def __repr__(self) -> str:
+        classes = len(self.class_names)
+        return f"Coreset({len(self):,} of {self.dataset!r}, {classes:,} classes, by {self.by})"
 
     @classmethod
     def whole(cls, train: Dataset, order: str) -> "Coreset":

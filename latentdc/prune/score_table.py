@@ -21,7 +21,7 @@ _KIND = "latentdc.scores"  # of parquet file
 _ABOUT = ("class_names", "dataset", "facts", "features_hash")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScoreTable:
     """One column of scores per rule, in the order of the data set.
 
@@ -48,6 +48,9 @@ class ScoreTable:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"ScoreTable({len(self):,} of {self.dataset!r}: {', '.join(self.columns)})"
 
     def column(self, rule: str) -> Tensor:
         """(N,) scores of a rule."""

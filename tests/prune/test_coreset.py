@@ -167,3 +167,10 @@ def test_damage_inside_a_core_set_is_told_in_one_line(tmp_path, damage):
     pq.write_table(table.replace_schema_metadata({key: json.dumps(written)}), path)
     with pytest.raises(InputError, match=r"coreset\.parquet is damaged"):
         Coreset.load(path)
+
+
+def test_a_core_set_prints_as_one_line():
+    images = colours()
+    assert repr(Coreset.whole(images, "easy")) == (
+        f"Coreset({len(images)} of {images.name!r}, {images.num_classes} classes, by all)"
+    )
