@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from latentdc.data.dataset import Dataset as Dataset
     from latentdc.data.open import open_dataset as open_dataset
     from latentdc.data.open import open_splits as open_splits
+    from latentdc.evaluate.baselines import with_baselines as with_baselines
     from latentdc.evaluate.evaluate import evaluate_sets as evaluate_sets
-    from latentdc.evaluate.evaluate import with_baselines as with_baselines
     from latentdc.evaluate.loading import load_protocol as load_protocol
     from latentdc.images import Normalization as Normalization
     from latentdc.methods.context import Context as Context
@@ -96,7 +96,7 @@ _HOME = {
     "sampling": "latentdc.methods.sampling:sampling",
     "score_dataset": "latentdc.prune.score:score_dataset",
     "selection": "latentdc.methods.selection:selection",
-    "with_baselines": "latentdc.evaluate.evaluate:with_baselines",
+    "with_baselines": "latentdc.evaluate.baselines:with_baselines",
 }
 
 __all__ = [*_HOME, "__version__"]

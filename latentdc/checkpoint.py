@@ -36,9 +36,19 @@ KEPT = 2  # checkpoints
 DECODED = "decoded.bin"  # in the run folder until all processes have mapped it
 
 
-def in_folder(folder: Path, context: Context) -> Context:
-    """A context that keeps the state of a method in a folder, and goes on from what is there."""
-    accelerator = context.accelerator
+def in_folder(folder: str | Path, context: Context) -> Context:
+    """A context that keeps the state of a method in a folder, and goes on from what is there.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> prior = latentdc.load_prior(latentdc.PriorSettings(kind="pixel"), resolution=8)
+        >>> matched = latentdc.ObjectiveSettings(network="convnet3@8", batch=16)
+        >>> objective = latentdc.build_objective(matched, num_classes=10, resolution=8)
+        >>> context = latentdc.in_folder("begun", latentdc.Context(ipc=1))  # goes on from there
+        >>> latentdc.match(train, prior, objective, latentdc.Matching(steps=2, lr_c=0), context)
+        SyntheticSet(10 images of 8 px, uint8, 10 classes: '0', '1', '2', ...; with z)
+    """
+    folder, accelerator = Path(folder), context.accelerator
     metrics = StepFile(folder / METRICS, accelerator)
 
     def show(step: int, images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:

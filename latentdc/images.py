@@ -211,6 +211,12 @@ class Normalization:
     Attributes:
         mean: per channel, of images scaled to [0, 1].
         std: per channel, likewise.
+
+    Examples:
+        >>> import latentdc, torch
+        >>> half = latentdc.Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+        >>> half(torch.ones(1, 3, 1, 1)).flatten().tolist()  # white, in [-1, 1]
+        [2.0, 2.0, 2.0]
     """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN

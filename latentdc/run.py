@@ -12,8 +12,9 @@ from latentdc import checkpoint, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
 from latentdc.data.open import open_used, plain_preprocessing, preprocessing, whole_pictures
 from latentdc.errors import InputError
+from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
-from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers

@@ -42,6 +42,15 @@ class Dataset:
         hashes: (N,) int64 content hash of each sample: the same image has the same hash in every
             copy of the data set, whatever its path or position.
         name: source and split, for messages.
+
+    Examples:
+        >>> import latentdc, numpy
+        >>> images = numpy.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype="uint8")
+        >>> mine = latentdc.Dataset.from_arrays(images, [0, 0, 1, 1], ["cat", "dog"])
+        >>> mine
+        Dataset(4 images of 8 px, uint8, 2 classes: 'cat', 'dog', 'arrays')
+        >>> tuple(mine.images.shape)
+        (4, 3, 8, 8)
     """
 
     images: Images

@@ -55,6 +55,10 @@ def open_dataset(data: Data, split: Split) -> Dataset:
     Raises:
         InputError: source, split, column or class that does not exist; an empty class or a single
             one; an image that cannot be decoded (with `data.unreadable=stop`).
+
+    Examples:
+        >>> latentdc.open_dataset(latentdc.Data(source="digits", resolution=8), "test")
+        Dataset(360 images of 8 px, uint8, 10 classes: '0', '1', '2', ..., 'digits test')
     """
     require_a(Data, data, "data", "such as Data(source='digits')")
     if split not in ("train", "test"):
@@ -72,6 +76,13 @@ def open_splits(data: Data) -> tuple[Dataset, Dataset]:
 
     Raises:
         InputError: as `open_dataset`, and where the two splits have other classes.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> train
+        Dataset(1,437 images of 8 px, uint8, 10 classes: '0', '1', '2', ..., 'digits train')
+        >>> len(test)
+        360
     """
     require_a(Data, data, "data", "such as Data(source='digits')")
     if is_own(data.source):

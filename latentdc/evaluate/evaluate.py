@@ -1,6 +1,6 @@
 """Score any sets on real test images: one training for each set, student and seed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -9,9 +9,10 @@ from typing import NamedTuple
 from accelerate import Accelerator
 
 from latentdc import arguments, io, ranks, runtime, training
-from latentdc.data.dataset import Dataset, random_images
-from latentdc.errors import InputError, nearest
+from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
 from latentdc.evaluate import accuracy_files, soft_labels
+from latentdc.evaluate.baselines import Candidate, Labelled, require_sets
 from latentdc.evaluate.setting import Accuracy, Setting, accuracy, protocol_for, require_comparable
 from latentdc.evaluate.training import SoftLabels, train_student
 from latentdc.images import Preprocessing, kind_of
@@ -21,73 +22,7 @@ from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
-Labelled = SyntheticSet | Dataset
-Candidate = Labelled | Callable[[int], Labelled]  # one set, or one for each seed
 _BYTES: dict[str, int | None] = {}  # of the images of sets, by hash
-
-
-def with_baselines(
-    sets: Mapping[str, Labelled],
-    rows: Sequence[str],
-    ipc: int | Sequence[int],
-    *,
-    train: Dataset | None = None,
-    coreset: Dataset | None = None,
-) -> dict[str, Candidate]:
-    """The sets in question and those that stand beside them; what lacks its images is said.
-
-    Args:
-        sets: in question, by name.
-        rows: in order: `distilled` for all of `sets`; `random` images, drawn anew for each seed;
-            random images of the `coreset`; all that pruning `kept`; the `full` training set.
-        ipc: images per class of the random rows, or of each class.
-        train: all training images.
-        coreset: the training images that pruning kept.
-
-    Raises:
-        InputError: an unknown row, a set with a baseline's name, or no row that can be scored.
-    """
-    arguments.require_texts(rows, "rows")
-    given = {
-        name: one for name, one in {"train": train, "coreset": coreset}.items() if one is not None
-    }
-    _require_sets({**sets, **given})
-    if isinstance(ipc, str) or not isinstance(ipc, Sequence):
-        ipc = arguments.require_whole(ipc, "ipc")
-    elif train is not None and len(ipc) != train.num_classes:
-        raise InputError(
-            f"ipc is that of {len(ipc)} classes, and {train.name} has {train.num_classes}."
-        )
-    known = ("distilled", *BASELINES)
-    for row in rows:
-        if row not in known:
-            raise InputError(
-                f"there is no row {row!r}{nearest(row, known)}; known: {', '.join(known)}."
-            )
-    if taken := [name for name in sets if name in BASELINES]:
-        raise InputError(
-            f"a set is called {taken[0]!r}, and so is a row beside it; give the set another name "
-            f"than {', '.join(BASELINES)}."
-        )
-    baselines: dict[str, Candidate | None] = {
-        "random": None if train is None else lambda seed: random_images(train, ipc, seed),
-        "coreset": None if coreset is None else lambda seed: random_images(coreset, ipc, seed),
-        "kept": coreset,
-        "full": train,
-    }
-    found: dict[str, Candidate] = {}
-    for row in rows:
-        candidate = baselines.get(row)
-        if row == "distilled":
-            found |= sets
-        elif candidate is None:
-            lacks = "core set was" if row in ("coreset", "kept") else "real training images were"
-            ranks.warn(f"the row {row!r} is left out: no {lacks} given.")
-        else:
-            found[row] = candidate
-    if not found:
-        raise InputError(f"none of the rows {list(rows)} has images to train on.")
-    return found
 
 
 def evaluate_sets(
@@ -129,11 +64,21 @@ def evaluate_sets(
         InputError: other classes or another resolution than the test set, or one that a student
             cannot take, or a teacher that cannot be had or is at chance; before any training.
         RunError: a training diverged.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> kept = train.select(coreset.indices(train))
+        >>> protocol = latentdc.load_protocol("quick", students=["convnet3@8"], seeds=2, steps=5)
+        >>> how = latentdc.Normalization()
+        >>> (result,) = latentdc.evaluate_sets({"mine": kept}, test, protocol, normalization=how)
+        >>> result.student, len(result.accuracies), 0 < result.mean < 1
+        ('convnet3@8', 2, True)
     """
     named: Mapping[str, Candidate] = sets if isinstance(sets, Mapping) else {"distilled": sets}
     fixed = {name: one for name, one in named.items() if not callable(one)}
-    _require_sets(fixed if isinstance(sets, Mapping) else {"sets": sets})
-    _require_sets({} if train is None else {"train": train})
+    require_sets(fixed if isinstance(sets, Mapping) else {"sets": sets})
+    require_sets({} if train is None else {"train": train})
     arguments.require_a(Dataset, test, "test", "such as the second of open_splits(Data())")
     if on_step is not None:
         arguments.require_able("__call__", on_step, "on_step", "a function")
@@ -384,15 +329,6 @@ def _train(
         divided=divided,
     )
     return accuracy(network, setting, crop=protocol.test_crop)
-
-
-def _require_sets(sets: Mapping[str, object]) -> None:
-    """Refuse arguments that are no sets, and names that are no texts."""
-    arguments.require_texts(list(sets), "names of sets")
-    for name, one in sets.items():
-        arguments.require_able(
-            "images labels class_names", one, name, "a Dataset or a SyntheticSet"
-        )
 
 
 def _hashes(

@@ -44,6 +44,11 @@ def load_protocol(
 
     Raises:
         InputError: no such file, an unknown key, or a value that is not allowed.
+
+    Examples:
+        >>> protocol = latentdc.load_protocol("quick", seeds=5, changes=["lr=0.02"])
+        >>> protocol.name, protocol.seeds
+        ('quick with other lr', 5)
     """
     if not isinstance(name, str | PathLike):
         raise InputError(f"a protocol is named, such as 'quick', or a YAML file; got {show(name)}.")

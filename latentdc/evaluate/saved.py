@@ -11,8 +11,9 @@ from torch import Tensor
 from latentdc import io, ranks, run_folder, runtime, tf32
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits, preprocessing
+from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
-from latentdc.evaluate.evaluate import score_sets, with_baselines
+from latentdc.evaluate.evaluate import score_sets
 from latentdc.evaluate.setting import Setting
 from latentdc.images import Normalization, Preprocessing
 from latentdc.prune.coreset import Coreset

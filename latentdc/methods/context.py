@@ -85,6 +85,11 @@ class Context:
         show: (step, images, labels, class names) -> a picture; called on the main process.
         large: (shape, dtype, fill) -> a tensor above what memory should hold, which the main
             process fills and all of them read; None keeps everything in memory.
+
+    Examples:
+        >>> told = []
+        >>> latentdc.Context(ipc=10, seed=1, on_step=told.append).ipc
+        10
     """
 
     ipc: int = 1

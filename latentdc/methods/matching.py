@@ -93,6 +93,15 @@ def match(
             nothing, fp16, or a saved state of another set, or further on than `settings.steps`.
         RunError: the loss or the latents are no longer finite.
         Stopped: a process was sent SIGTERM, and the step that was then at work is kept.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> prior = latentdc.load_prior(latentdc.PriorSettings(kind="pixel"), resolution=8)
+        >>> matched = latentdc.ObjectiveSettings(kind="dm", network="convnet3@8", batch=16)
+        >>> objective = latentdc.build_objective(matched, num_classes=10, resolution=8)
+        >>> settings = latentdc.Matching(steps=2, lr_z=10.0, lr_c=0)
+        >>> latentdc.match(train, prior, objective, settings, latentdc.Context(ipc=1))
+        SyntheticSet(10 images of 8 px, uint8, 10 classes: '0', '1', '2', ...; with z)
     """
     settings = Matching() if settings is None else settings
     context = Context() if context is None else context

@@ -36,6 +36,13 @@ def mosaic(
 
     Raises:
         InputError: a class of the core set has fewer.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> context = latentdc.Context(ipc=1, train=train)
+        >>> latentdc.mosaic(coreset, None, latentdc.Mosaic(grid=2), context)
+        SyntheticSet(10 images of 8 px, uint8, 10 classes: '0', '1', '2', ...; with grid)
     """
     check_call(coreset, settings, Mosaic, context)
     train, grid = context.real_images(), settings.grid

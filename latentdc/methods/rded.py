@@ -50,6 +50,15 @@ def rded(coreset: Coreset, prior: Prior | None, settings: Rded, context: Context
 
     Raises:
         InputError: a class has too few images.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))  # use a trained one
+        >>> context = latentdc.Context(ipc=1, train=train, classifier=lambda: (network, 0.9))
+        >>> latentdc.rded(coreset, None, latentdc.Rded(grid=2), context)
+        SyntheticSet(10 images of 8 px, uint8, 10 classes: '0', '1', '2', ...; with grid)
     """
     check_call(coreset, settings, Rded, context)
     train = context.real_images()

@@ -33,6 +33,18 @@ def refine(
 
     Raises:
         InputError: there is no prior or objective, or as of either stage.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=16))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> settings = latentdc.PriorSettings(weights="digits", steps=2)
+        >>> prior = latentdc.load_prior(settings, resolution=16)
+        >>> matched = latentdc.ObjectiveSettings(network="convnet3@8", batch=16)
+        >>> objective = latentdc.build_objective(matched, num_classes=10, resolution=16)
+        >>> context = latentdc.Context(ipc=1, train=train, objective=objective)
+        >>> stages = latentdc.Sampling(), latentdc.Matching(steps=1, init="sampled")
+        >>> latentdc.refine(coreset, prior, stages, context)
+        SyntheticSet(10 images of 16 px, uint8, 10 classes: '0', '1', '2', ...; with z, c, noise)
     """
     if not isinstance(settings, tuple) or len(settings) != 2:
         raise InputError(

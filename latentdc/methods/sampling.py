@@ -50,6 +50,15 @@ def sampling(
     Raises:
         InputError: what the settings ask for and the prior, the context or a class lacks; before
             anything is sampled. A saved state of another set.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=16))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> settings = latentdc.PriorSettings(weights="digits", steps=2)
+        >>> prior = latentdc.load_prior(settings, resolution=16)
+        >>> context = latentdc.Context(ipc=1, train=train)
+        >>> latentdc.sampling(coreset, prior, latentdc.Sampling(), context)
+        SyntheticSet(10 images of 16 px, uint8, 10 classes: '0', '1', '2', ...; with z)
     """
     check_call(coreset, settings, Sampling, context)
     train = context.real_images()

@@ -38,6 +38,13 @@ def selection(
 
     Raises:
         InputError: a class of the pool has fewer, or sets that are not of these classes and sizes.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> context = latentdc.Context(ipc=2, train=train)
+        >>> latentdc.selection(coreset, None, latentdc.Selection(), context)
+        SyntheticSet(20 images of 8 px, uint8, 10 classes: '0', '1', '2', ...)
     """
     check_call(coreset, settings, Selection, context)
     train, facts = context.real_images(), dict[str, object]()

@@ -45,6 +45,12 @@ def build_objective(
     Raises:
         InputError: arguments of another kind, `dc` without its loops, `mtt` without experts, and
             `denoise` without a diffusion prior.
+
+    Examples:
+        >>> def means(student, real, synthetic, label):
+        ...     return (student(real).mean(0) - student(synthetic).mean(0)).square().sum()
+        >>> settings = latentdc.ObjectiveSettings(kind=means, network="convnet3@8")
+        >>> objective = latentdc.build_objective(settings, num_classes=10, resolution=8)
     """
     arguments.require_a(
         ObjectiveSettings, settings, "settings", 'such as latentdc.ObjectiveSettings(kind="dm")'

@@ -21,6 +21,13 @@ class Prior(Protocol):
         class_names: classes that `condition` knows, in order; None if the prior has no classes
             of its own.
         identity: kind and content hash of the weights, for a set's provenance.
+
+    Examples:
+        >>> import latentdc, torch
+        >>> prior = latentdc.load_prior(latentdc.PriorSettings(kind="pixel"), resolution=8)
+        >>> z = prior.encode(torch.zeros(2, 3, 8, 8))
+        >>> tuple(prior.decode(z, prior.condition(torch.tensor([0, 1])), None).shape)
+        (2, 3, 8, 8)
     """
 
     resolution: int

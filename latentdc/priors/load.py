@@ -51,6 +51,12 @@ def load_prior(
         WeightsMissing: a Hub id that cannot be downloaded, or with `meta` is not here yet.
         InputError: weights incomplete, of an unknown kind or not of one model, a resolution that
             they cannot have, guidance without classes, texts without class names.
+
+    Examples:
+        >>> settings = latentdc.PriorSettings(weights="digits", steps=2)
+        >>> prior = latentdc.load_prior(settings, resolution=16)
+        >>> prior.latent_shape
+        (4, 8, 8)
     """
     arguments.require_a(
         PriorSettings, settings, "settings", 'such as PriorSettings(weights="digits")'

@@ -34,6 +34,13 @@ class Coreset:
         order: `easy`, `hard` or `middle`.
         keep: share of each class.
         dataset: source and split it was made from.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> coreset.save("coreset.parquet")
+        >>> latentdc.Coreset.load("coreset.parquet", train)
+        Coreset(142 of 'digits train', 10 classes, by random)
     """
 
     hashes: Tensor
@@ -86,7 +93,7 @@ class Coreset:
     @property
     def by(self) -> str:
         """The rule, and the end of its ranking that was kept, where it ranks."""
-        ranks = self.rule in RULES and not RULES[self.rule].chooses
+        ranks = self.rule in RULES and self.rule != "random" and not RULES[self.rule].chooses
         return f"{self.rule}, {self.order}" if ranks else self.rule
 
     def different_counts(self) -> list[int]:

@@ -49,6 +49,16 @@ def prune_dataset(
     Raises:
         InputError: a rule, budget, scorer or file that cannot be used, or a scorer at chance.
         RunError: losses that are not finite.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> scorer = latentdc.Scorer(network="convnet3@8", epochs=2, lr=0.1)
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(keep=0.5, scorer=scorer), test)
+        >>> coreset
+        Coreset(718 of 'digits train', 10 classes, by loss, easy)
+        >>> kept = train.select(coreset.indices(train))
+        >>> len(kept)
+        718
     """
     scoring = Scoring(train, prune, test, normalization, seed, folder, accelerator, on_step)
     if prune.coreset is not None:
@@ -75,6 +85,13 @@ def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int
 
     Raises:
         InputError: scores of other images, no such column or features, or an impossible budget.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> scorer = latentdc.Scorer(network="convnet3@8", epochs=2, lr=0.1)
+        >>> table = latentdc.score_dataset(train, latentdc.Prune(scorer=scorer), test)
+        >>> [len(latentdc.choose_coreset(table, train, latentdc.Prune(keep=k))) for k in (0.1, 0.5)]
+        [142, 718]
     """
     arguments.require_a(ScoreTable, table, "table", "such as score_dataset(train, Prune())")
     check_arguments(train, prune, seed)

@@ -161,6 +161,14 @@ def score_dataset(
     Raises:
         InputError: as `prune_dataset`.
         RunError: likewise.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> scorer = latentdc.Scorer(network="convnet3@8", epochs=2, lr=0.1)
+        >>> prune = latentdc.Prune(score="loss", columns=["el2n"], scorer=scorer)
+        >>> table = latentdc.score_dataset(train, prune, test)
+        >>> table.column("el2n").shape
+        torch.Size([1437])
     """
     return scored(Scoring(train, prune, test, normalization, seed, folder, accelerator, on_step))
 

@@ -70,21 +70,21 @@ class ScoreTable:
         """The table with these features, in its order; unchanged without."""
         return self if features is None else replace(self, features=features)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write one parquet file without the features, whole or not at all."""
         columns = {"index": torch.arange(len(self)), "hash": self.hashes, "label": self.labels}
         about = {name: getattr(self, name) for name in _ABOUT}
-        save_table(path, {**columns, **self.columns}, about, _KIND)
+        save_table(Path(path), {**columns, **self.columns}, about, _KIND)
 
     @classmethod
-    def load(cls, path: Path) -> "ScoreTable":
+    def load(cls, path: str | Path) -> "ScoreTable":
         """What `save` wrote.
 
         Raises:
             InputError: it is not as it was written, or something else.
         """
         try:
-            table = cls.from_arrow(pq.read_table(path), path)
+            table = cls.from_arrow(pq.read_table(path), Path(path))
         except (OSError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"cannot read the scores {path}: {reason}") from error

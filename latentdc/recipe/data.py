@@ -51,6 +51,13 @@ class Data:
         zca: whiten normalised images (ZCA, fitted on the training split); students of distillation
             and evaluation see real, synthetic and test images so. Scorers do not. In pixel space
             the whitened image is what is optimised.
+
+    Examples:
+        >>> latentdc.Data(source="digits", resolution=16).resolution
+        16
+        >>> train, _ = latentdc.open_splits(latentdc.Data(source="digits", classes=["1", "7"]))
+        >>> train.class_names
+        ('1', '7')
     """
 
     kind: Literal["images", "vectors"] = "images"

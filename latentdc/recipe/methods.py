@@ -56,6 +56,10 @@ class Matching:
             alone, from what was `sampled`.
         checkpoint_every: steps between checkpoints.
         grid_every: steps between pictures of the synthetic images; 0 draws none.
+
+    Examples:
+        >>> latentdc.Matching(steps=200, lr_z="auto", lr_c=0.1).steps
+        200
     """
 
     steps: int = 1000
@@ -110,6 +114,10 @@ class Mosaic:
             its `center`, which crops images that are not square.
         order: `stride` deals the ranked images out, so that each mosaic has easy and less easy
             ones; `rank` fills one mosaic after the other; `random` shuffles them.
+
+    Examples:
+        >>> latentdc.Mosaic(grid=2, fit="pad").grid
+        2
     """
 
     grid: int = 2
@@ -136,6 +144,10 @@ class Rded:
         scale: smallest and largest share of the area that a crop has.
         canvas: the classifier sees a crop amid a canvas of the mean colour, as in the released
             code; false shows it enlarged to the whole image.
+
+    Examples:
+        >>> latentdc.Rded(grid=1, canvas=False).grid
+        1
     """
 
     grid: int = 2

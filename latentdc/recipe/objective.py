@@ -144,6 +144,10 @@ class ObjectiveSettings:
         trajectory: of `mtt`; its students are of `network`, its augmentations are drawn per inner
             step, with parameters of their own for each image.
         denoise: of `denoise`, which uses nothing of the above.
+
+    Examples:
+        >>> latentdc.ObjectiveSettings(kind="dc", network="convnet3@64").kind
+        'dc'
     """
 
     kind: Literal["dm", "dc", "mtt", "denoise"] | Own = "dm"

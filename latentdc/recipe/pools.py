@@ -27,6 +27,10 @@ class Select:
         sweeps: of `centroids` over all classes, at most.
         skew: of `moments`, weight of the skewness.
         teacher: of `learnability`, weight of the loss of the classifier of the real images.
+
+    Examples:
+        >>> latentdc.Sampling(select=latentdc.Select(kind="confidence", groups=3)).select.groups
+        3
     """
 
     kind: (
@@ -80,6 +84,10 @@ class Selection:
         numbers: what the class numbers of these sets are, if they have some: `names` of classes, or
             `positions` in their order; null where that is plain.
         select: the choice; without a kind, the best images of the core set, the first of a pool.
+
+    Examples:
+        >>> latentdc.Selection(pool="runs/samples", select=latentdc.Select(kind="centroids")).pool
+        'runs/samples'
     """
 
     pool: str | None = None

@@ -63,6 +63,11 @@ class PriorSettings:
         chunk: images per chunk when memory is `low`.
         channels_last: layout of the networks, which GPUs may prefer.
         compile: run the networks through torch.compile.
+
+    Examples:
+        >>> pixels = latentdc.PriorSettings(kind="pixel")
+        >>> latentdc.load_prior(pixels, resolution=8).latent_shape
+        (3, 8, 8)
     """
 
     kind: Literal["pixel", "autoencoder", "diffusion", "vector"] | Own = "diffusion"

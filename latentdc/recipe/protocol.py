@@ -76,6 +76,11 @@ class EvalProtocol:
         test_crop: side of the central part of a test image that is scored, enlarged to its size;
             0.875 is the usual "resize to 256, crop 224".
         unsettled: settings that the sources do not settle; they are said beside every number.
+
+    Examples:
+        >>> protocol = latentdc.EvalProtocol(name="mine", students=["convnet3"], epochs=10)
+        >>> protocol.resolve(images=100, classes=10).steps
+        10
     """
 
     name: str

@@ -33,6 +33,11 @@ class Scorer:
         runs: independent trainings, over which scores are averaged.
         infobatch: leave out, with this probability, each image that is easier than the mean of an
             epoch of that training (InfoBatch); null sees all.
+
+    Examples:
+        >>> scorer = latentdc.Scorer(network="resnet10", epochs=20)
+        >>> latentdc.Prune(keep=0.6, scorer=scorer).scorer.epochs
+        20
     """
 
     network: Own = "convnet3"
@@ -82,6 +87,10 @@ class RuleSettings:
         groups: random groups of each class, of which `s3` chooses one.
         alpha: of `s3`, weight of the mean of the class.
         beta: of `s3`, weight of the distance to the other classes' groups.
+
+    Examples:
+        >>> latentdc.Prune(score="ccs", rules=latentdc.RuleSettings(cutoff=0.2)).rules.cutoff
+        0.2
     """
 
     base: str = "aum"
@@ -140,6 +149,14 @@ class Prune:
         scores: a file of scores to use instead of scoring.
         features: a file with a feature vector per image, in place of the scorer's.
         rules: numbers that single rules have.
+
+    Examples:
+        >>> latentdc.Prune(score="el2n", order="hard", count=50).expected(images=1437, classes=10)
+        500
+        >>> latentdc.Prune(keep=20)
+        Traceback (most recent call last):
+            ...
+        latentdc.errors.InputError: prune.keep is a share in (0, 1], got 20.0; for 20 % write 0.2.
     """
 
     score: Own = "loss"

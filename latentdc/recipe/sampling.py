@@ -162,6 +162,15 @@ class OwnGuide(GuideSettings):
     Attributes:
         kind: `package.module:attribute`, or in Python the function itself, that makes a `Guide`.
         scale: that it is given; 0 turns it off.
+
+    Examples:
+        >>> def pull(anchors, scale):
+        ...     def moved(state):
+        ...         return state.with_mean(state.mean - scale * (state.x0 - anchors) * state.std)
+        ...     return latentdc.Guide(moved)
+        >>> own = latentdc.Sampling(own=[latentdc.OwnGuide(kind=pull, scale=0.1)])
+        >>> own.own[0].scale
+        0.1
     """
 
     kind: Own
@@ -208,6 +217,12 @@ class Sampling:
         weights: images weigh as much as their clusters have members (DDOQ).
         checkpoint_seconds: between checkpoints, more where writing them takes long; 0 writes one
             after each batch.
+
+    Examples:
+        >>> mode = {"scale": 0.1, "window": [0, 25]}
+        >>> mgd3 = latentdc.Sampling(anchors={"kind": "centres"}, mode=mode)
+        >>> mgd3.mode.scale
+        0.1
     """
 
     start: Literal["noise", "anchors"] = "noise"

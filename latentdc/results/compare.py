@@ -34,6 +34,16 @@ def compare(
     Raises:
         InputError: nothing to compare, a file that is none of ours, no set of the name `against`,
             or no top-5 accuracies.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> kept = train.select(coreset.indices(train))
+        >>> protocol = latentdc.load_protocol("quick", students=["convnet3@8"], seeds=2, steps=5)
+        >>> how, sets = latentdc.Normalization(), {"one": kept, "two": train}
+        >>> results = latentdc.evaluate_sets(sets, test, protocol, normalization=how)
+        >>> latentdc.compare(results, against="one")
+        <Comparison of one, two: print(...), to_frame(), figure()>
     """
     if not runs:
         raise InputError("compare takes folders of runs or results of evaluate_sets, got none.")
@@ -59,6 +69,16 @@ class Comparison:
         frame: what `to_frame` returns.
         against: set from which the others are subtracted; None is the first of each table.
         value: `accuracy` or `top5`.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> kept = train.select(coreset.indices(train))
+        >>> protocol = latentdc.load_protocol("quick", students=["convnet3@8"], seeds=2, steps=5)
+        >>> how = latentdc.Normalization()
+        >>> results = latentdc.evaluate_sets({"mine": kept}, test, protocol, normalization=how)
+        >>> latentdc.compare(results).to_frame()["name"].unique().tolist()
+        ['mine']
     """
 
     frame: pd.DataFrame

@@ -62,6 +62,16 @@ class Result:
             sets.
         seconds: of the distillation; None where there was none.
         machine: where it was computed: versions, device, threads, processes, precision, commit.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> kept = train.select(coreset.indices(train))
+        >>> protocol = latentdc.load_protocol("quick", students=["convnet3@8"], seeds=2, steps=5)
+        >>> how = latentdc.Normalization()
+        >>> results = latentdc.evaluate_sets({"mine": kept}, test, protocol, normalization=how)
+        >>> results[0].mean == sum(results[0].accuracies) / 2
+        True
     """
 
     set: str
@@ -124,7 +134,18 @@ class Result:
 
 
 class Results(list[Result]):
-    """What a run, a sweep, an evaluation or a file of results gives: a list of `Result`."""
+    """What a run, a sweep, an evaluation or a file of results gives: a list of `Result`.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> kept = train.select(coreset.indices(train))
+        >>> protocol = latentdc.load_protocol("quick", students=["convnet3@8"], seeds=2, steps=5)
+        >>> how = latentdc.Normalization()
+        >>> results = latentdc.evaluate_sets({"mine": kept}, test, protocol, normalization=how)
+        >>> list(results.to_frame()["seed"])
+        [0, 1]
+    """
 
     def to_frame(self) -> "pd.DataFrame":
         """A row for each training: what it is of, its seed, the hash of its set, its accuracies.

@@ -67,6 +67,15 @@ class SyntheticSet:
 
     Raises:
         InputError: the parts do not fit together.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> coreset = latentdc.prune_dataset(train, latentdc.Prune(score="random", keep=0.1))
+        >>> context = latentdc.Context(ipc=1, train=train)
+        >>> synthetic = latentdc.selection(coreset, None, latentdc.Selection(), context)
+        >>> synthetic.save_pretrained("mine")
+        >>> latentdc.SyntheticSet.from_pretrained("mine")
+        SyntheticSet(10 images of 8 px, uint8, 10 classes: '0', '1', '2', ...)
     """
 
     images: Images
@@ -148,7 +157,9 @@ class SyntheticSet:
 
     def __repr__(self) -> str:
         parts = (*files.PARTS, "learned_lr", "grid", "whitening")
-        more = [name for name in parts if getattr(self, name) is not None]
+        known = {name: getattr(self, name) for name in parts}
+        known["grid"] = None if self.grid == 1 else self.grid
+        more = [name for name, one in known.items() if one is not None]
         beside = f"; with {', '.join(more)}" if more else ""
         return f"SyntheticSet({pictures.summary(self.images, self.class_names)}{beside})"
 

@@ -7,7 +7,8 @@ import torch
 from latentdc.data.dataset import random_images
 from latentdc.errors import InputError
 from latentdc.evaluate import evaluate
-from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.baselines import with_baselines
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.setting import Accuracy
 from latentdc.images import Normalization
 from latentdc.ranks import warn

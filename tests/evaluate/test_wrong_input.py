@@ -9,7 +9,8 @@ import torch
 from latentdc import cli, config
 from latentdc.errors import InputError, RunError
 from latentdc.evaluate import evaluate, load_protocol
-from latentdc.evaluate.evaluate import evaluate_sets, with_baselines
+from latentdc.evaluate.baselines import with_baselines
+from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.images import Normalization
 from tests.evaluate.toys import TEST, protocol, stripes
 

@@ -1,0 +1,91 @@
+"""The rows beside the sets in question: random images, what pruning kept, all of the data."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from latentdc import arguments, ranks
+from latentdc.data.dataset import Dataset, random_images
+from latentdc.errors import InputError, nearest
+from latentdc.recipe import BASELINES
+from latentdc.synthetic.synthetic_set import SyntheticSet
+
+Labelled = SyntheticSet | Dataset
+Candidate = Labelled | Callable[[int], Labelled]  # one set, or one for each seed
+
+
+def with_baselines(
+    sets: Mapping[str, Labelled],
+    rows: Sequence[str],
+    ipc: int | Sequence[int],
+    *,
+    train: Dataset | None = None,
+    coreset: Dataset | None = None,
+) -> dict[str, Candidate]:
+    """The sets in question and those that stand beside them; what lacks its images is said.
+
+    Args:
+        sets: in question, by name.
+        rows: in order: `distilled` for all of `sets`; `random` images, drawn anew for each seed;
+            random images of the `coreset`; all that pruning `kept`; the `full` training set.
+        ipc: images per class of the random rows, or of each class.
+        train: all training images.
+        coreset: the training images that pruning kept.
+
+    Raises:
+        InputError: an unknown row, a set with a baseline's name, or no row that can be scored.
+
+    Examples:
+        >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
+        >>> sets = latentdc.with_baselines({}, ["random", "full"], ipc=1, train=train)
+        >>> len(sets["random"](0).labels), len(sets["full"].labels)
+        (10, 1437)
+    """
+    arguments.require_texts(rows, "rows")
+    given = {
+        name: one for name, one in {"train": train, "coreset": coreset}.items() if one is not None
+    }
+    require_sets({**sets, **given})
+    if isinstance(ipc, str) or not isinstance(ipc, Sequence):
+        ipc = arguments.require_whole(ipc, "ipc")
+    elif train is not None and len(ipc) != train.num_classes:
+        raise InputError(
+            f"ipc is that of {len(ipc)} classes, and {train.name} has {train.num_classes}."
+        )
+    known = ("distilled", *BASELINES)
+    for row in rows:
+        if row not in known:
+            raise InputError(
+                f"there is no row {row!r}{nearest(row, known)}; known: {', '.join(known)}."
+            )
+    if taken := [name for name in sets if name in BASELINES]:
+        raise InputError(
+            f"a set is called {taken[0]!r}, and so is a row beside it; give the set another name "
+            f"than {', '.join(BASELINES)}."
+        )
+    baselines: dict[str, Candidate | None] = {
+        "random": None if train is None else lambda seed: random_images(train, ipc, seed),
+        "coreset": None if coreset is None else lambda seed: random_images(coreset, ipc, seed),
+        "kept": coreset,
+        "full": train,
+    }
+    found: dict[str, Candidate] = {}
+    for row in rows:
+        candidate = baselines.get(row)
+        if row == "distilled":
+            found |= sets
+        elif candidate is None:
+            lacks = "core set was" if row in ("coreset", "kept") else "real training images were"
+            ranks.warn(f"the row {row!r} is left out: no {lacks} given.")
+        else:
+            found[row] = candidate
+    if not found:
+        raise InputError(f"none of the rows {list(rows)} has images to train on.")
+    return found
+
+
+def require_sets(sets: Mapping[str, object]) -> None:
+    """Refuse arguments that are no sets, and names that are no texts."""
+    arguments.require_texts(list(sets), "names of sets")
+    for name, one in sets.items():
+        arguments.require_able(
+            "images labels class_names", one, name, "a Dataset or a SyntheticSet"
+        )
