@@ -51,7 +51,7 @@ PARTS = {
     "unet step": Part("A step of LD3M's ImageNet model (cin256)", gpu_parts.unet_step, 75),
     "transformer step": Part("A step of DiT-XL/2", gpu_parts.transformer_step, 85),
     "evaluation": Part("A whole evaluation of ResNet-18", gpu_parts.whole_evaluation, 60),
-    "stacked": Part("Seeds of ConvNet-3 trained side by side", gpu_parts.stacked_seeds, 20),
+    "stacked": Part("Seeds of ConvNet-3 trained side by side", gpu_parts.stacked_seeds, 30),
     "scoring": Part("Scoring by losses", gpu_parts.loss_scoring, 35),
     "precision": Part("bf16 against float32", gpu_parts.precisions, 35),
     "resume": Part("A distillation that is continued", gpu_parts.resumed, 35),

@@ -111,14 +111,20 @@ def whole_evaluation(scale: Scale) -> Rows:
 
 
 def stacked_seeds(scale: Scale) -> Rows:
-    size, batch = (16, 8) if scale.tiny else (32, 256)
+    """Forward and backward, and whole trainings as `evaluate.together` has them."""
+    size, batches = (16, (8,)) if scale.tiny else (32, (10, 100, 256))
     for seeds in (3,) if scale.tiny else (3, 10):
-        works = stacked.steps("convnet3", size, batch, scale.device, seeds)
-        best_seconds(works, 1, scale.device)  # chooses kernels
-        times = best_seconds(works, 2 if scale.tiny else 20, scale.device)
-        for key, seconds in times.items():
-            shape = {"student": "convnet3", "px": size, "batch": batch, "seeds": seeds}
-            yield {**shape, "way": key, "ms per step": 1000 * seconds}
+        for batch in batches:
+            shape = ("convnet3", size, batch, scale.device, seeds)
+            for what, ways, count in (
+                ("forward and backward", stacked.steps(*shape), 1),
+                ("training", stacked.trainings(*shape), stacked.STEPS),
+            ):
+                best_seconds(ways, 1, scale.device)  # chooses kernels
+                times = best_seconds(ways, 2 if scale.tiny else 5, scale.device)
+                for key, seconds in times.items():
+                    row = {"student": "convnet3", "px": size, "batch": batch, "seeds": seeds}
+                    yield {**row, "what": what, "way": key, "ms per step": 1000 * seconds / count}
 
 
 def loss_scoring(scale: Scale) -> Rows:

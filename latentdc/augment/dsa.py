@@ -74,6 +74,8 @@ def augment_classes(images: Tensor, draws: Sequence[Draw | None], counts: Sequen
     Returns:
         (B, C, H, W), what `augment` gives class by class.
     """
+    if len(draws) == 1:
+        return augment(images, draws[0])
     drawn = [draw for draw in draws if draw is not None]
     if not drawn:
         return images

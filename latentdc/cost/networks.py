@@ -229,13 +229,15 @@ def evaluating_rows(
         least, most = (f(seen_images(protocol, n) for n in rows.values()) for f in (min, max))
         seen_by = f"{least:,}" if least == most else f"{least:,} to {most:,}"
         batch = min(protocol.batch, max(rows.values()))
+        at_once = min(protocol.together, max(seeds[row, name] for row in rows))
+        side = f", {at_once} seeds side by side" if at_once > 1 else ""
         stages.append(
             Stage(
                 f"evaluating {name}",
                 sum(each),
                 f"{max(seeds[row, name] for row in rows)} seeds of {len(rows)} rows, each trained "
-                f"on {seen_by} images and tested on {size.test:,}",
-                memory=network.trained(batch, optimizer=protocol.optimizer),
+                f"on {seen_by} images and tested on {size.test:,}{side}",
+                memory=at_once * network.trained(batch, optimizer=protocol.optimizer),
             )
         )
     told = ", ".join(f"{row} {in_work(work)}" for row, work in row_work.items())

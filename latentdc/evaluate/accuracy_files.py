@@ -1,6 +1,6 @@
 """Finished trainings, one small file each, so that a restarted evaluation trains only the rest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -76,8 +76,46 @@ def cached_accuracy(
 
     Another command that does the same training is waited for.
     """
-    facts = asdict(key)
-    return io.cached(folder, facts, train, key.read, key.write, name=key.file)
+    return io.cached(folder, asdict(key), train, key.read, key.write, name=key.file)
+
+
+def cached_accuracies(
+    keys: Sequence[TrainingKey],
+    folder: Path | None,
+    train: Callable[[Sequence[TrainingKey]], Sequence[Accuracy]],
+) -> Accuracies:
+    """`cached_accuracy` of trainings of which `train` does the missing ones together."""
+    done: Accuracies = {}
+
+    def settle(place: int, missing: Sequence[TrainingKey]) -> None:
+        if place == len(keys):
+            if missing:
+                done.update(zip(missing, train(missing), strict=True))
+            return
+        key = keys[place]
+
+        def make() -> Accuracy:
+            settle(place + 1, [*missing, key])  # so that all of them are locked
+            return done[key]
+
+        found = cached_accuracy(key, folder, make)
+        if key not in done:
+            done[key] = found
+            settle(place + 1, missing)
+
+    settle(0, [])
+    return done
+
+
+def groups_of(
+    keys: Sequence[TrainingKey], sets: Mapping[TrainingKey, object], size: int
+) -> list[list[TrainingKey]]:
+    """Seeds of one student and one of the `sets`, so many at a time, in the order of the first."""
+    alike: dict[tuple[int, str], list[TrainingKey]] = {}
+    for key in keys:
+        alike.setdefault((id(sets[key]), key.student), []).append(key)
+    groups = [each[at : at + size] for each in alike.values() for at in range(0, len(each), size)]
+    return sorted(groups, key=lambda group: keys.index(group[0]))
 
 
 def read_accuracies(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from accelerate import Accelerator
 
@@ -13,8 +13,17 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate import accuracy_files, soft_labels
 from latentdc.evaluate.baselines import Candidate, Labelled, require_sets
-from latentdc.evaluate.setting import Accuracy, Setting, accuracy, protocol_for, require_comparable
-from latentdc.evaluate.training import SoftLabels, train_student
+from latentdc.evaluate.setting import (
+    Accuracy,
+    Setting,
+    accuracy,
+    protocol_for,
+    require_alike,
+    require_comparable,
+    require_stackable,
+    require_trainable,
+)
+from latentdc.evaluate.training import train_student, train_together
 from latentdc.images import Preprocessing, kind_of
 from latentdc.networks.build import forward_work
 from latentdc.recipe import BASELINES
@@ -22,6 +31,7 @@ from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
+Key = accuracy_files.TrainingKey
 _BYTES: dict[str, int | None] = {}  # of the images of sets, by hash
 
 
@@ -126,6 +136,7 @@ def score_sets(
     images = classes * ipc if first in BASELINES and ipc is not None else len(one.labels)
     protocol = protocol.resolve(images, classes)
     protocol.check_students(test.images.shape[-1], kind_of(test.images))
+    require_stackable(protocol, setting)
     hashes = {name: _hashes(each, protocol, test, name) for name, each in sets.items()}
     if labels is not None and protocol.labels.source == "stored":
         soft_labels.fitting_store(labels, protocol, _by_hash(sets, hashes))
@@ -191,32 +202,6 @@ def set_of_seed(candidate: Candidate, seed: int) -> SyntheticSet:
     return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
 
 
-def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> None:
-    """Refuse a set whose grid, soft labels or weights the protocol cannot train on.
-
-    Raises:
-        InputError: mosaics of another grid than the protocol's cells, soft labels under InfoBatch,
-            which judges images by their hard ones, or weights beside InfoBatch's own.
-    """
-    cells = protocol.views.cells
-    if cells is not None and one.grid not in (None, 1, cells):
-        raise InputError(
-            f"the {name} set has mosaics of {one.grid} x {one.grid} and the protocol crops in "
-            f"cells of {cells} x {cells}; set protocol.views.cells={one.grid}, or null to crop "
-            "from whole mosaics."
-        )
-    if protocol.infobatch is not None and one.soft_labels is not None:
-        raise InputError(
-            f"the {name} set has soft labels, and infobatch judges images by their hard ones; "
-            "take protocol.infobatch=null."
-        )
-    if protocol.infobatch is not None and one.weights is not None:
-        raise InputError(
-            f"the {name} set weighs its images, and infobatch has weights of its own; take "
-            "protocol.infobatch=null."
-        )
-
-
 class _Job(NamedTuple):
     """What is trained on, and what for a process of many there is to do.
 
@@ -229,7 +214,7 @@ class _Job(NamedTuple):
 
     candidate: Candidate
     work: float
-    divided: accuracy_files.TrainingKey | None
+    divided: Key | None
 
 
 def _accuracies(
@@ -244,23 +229,25 @@ def _accuracies(
 
     Each process takes the next one as soon as it is free, so that none waits long for the last. An
     accuracy does not depend on the process that finds it. Of fewer trainings than processes, all
-    processes do the long ones together, one after another.
+    processes do the long ones together, one after another, unless seeds are trained side by side.
     """
     accelerator, teachers = setting.accelerator, None if labelling is None else labelling.hash
     shared = setting.hash(teachers, {})
-    jobs: dict[accuracy_files.TrainingKey, _Job] = {}
-    plan: dict[tuple[str, str], list[accuracy_files.TrainingKey]] = {}
+    jobs: dict[Key, _Job] = {}
+    plan: dict[tuple[str, str], list[Key]] = {}
     for name, candidate in sets.items():
         one = set_of_seed(candidate, 0)
         seen_by = protocol_for(protocol, one).hash
         batch, size = min(protocol.batch, protocol.seen(len(one.labels))), one.images.shape[-1]
         for seed, digest in enumerate(hashes[name]):
             for student in protocol.students:
-                key = accuracy_files.TrainingKey(digest, seen_by, shared, student, seed)
+                key = Key(digest, seen_by, shared, student, seed)
                 sizes = {"num_classes": len(one.class_names), "resolution": size}
                 work, divided = batch * forward_work(student, **sizes), None
-                if protocol.infobatch is None and training.is_divided(
-                    student, **sizes, batch=batch, accelerator=accelerator
+                if (
+                    protocol.infobatch is None
+                    and protocol.together == 1
+                    and training.is_divided(student, **sizes, batch=batch, accelerator=accelerator)
                 ):
                     shares = training.process_facts(student, **sizes, accelerator=accelerator)
                     shared_by = shared if not shares else setting.hash(teachers, shares)
@@ -274,9 +261,12 @@ def _accuracies(
         labelling.prepare(_by_hash(sets, hashes), wanted, labels)
     missing.sort(key=lambda one: -jobs[one].work)
 
-    def train(key: accuracy_files.TrainingKey, divided: str | None = None) -> Accuracy:
-        one = set_of_seed(jobs[key].candidate, key.seed)
-        return _train(key, one, protocol_for(protocol, one), setting, labelling, divided)
+    def train(keys: Sequence[Key], divided: str | None = None) -> list[Accuracy]:
+        sets = [set_of_seed(jobs[key].candidate, key.seed) for key in keys]
+        return _train(keys, sets, protocol_for(protocol, sets[0]), setting, labelling, divided)
+
+    def train_one(key: Key, divided: str) -> Accuracy:
+        return train([key], divided)[0]
 
     bar = ranks.progress(None, "evaluating", total=len(missing), unit=" trainings")
     trained: accuracy_files.Accuracies = {}
@@ -288,13 +278,16 @@ def _accuracies(
             continue
         find = partial(accuracy_files.cached_accuracy, by_all, setting.folder)
         what = f"the student {key.student} with seed {key.seed}"
-        done[key] = runtime.together(accelerator, find, partial(train, key, what))
+        done[key] = runtime.together(accelerator, find, partial(train_one, key, what))
         bar.update()
+    groups = accuracy_files.groups_of(
+        alone, {key: jobs[key].candidate for key in alone}, protocol.together
+    )
     begun = bar.n
-    for index in runtime.shared_out(len(alone), accelerator):
-        key = alone[index]
-        bar.update(begun + index - bar.n)  # those that others have begun count too
-        trained[key] = accuracy_files.cached_accuracy(key, setting.folder, partial(train, key))
+    for index in runtime.shared_out(len(groups), accelerator):
+        before = sum(map(len, groups[:index]))  # those that others have begun count too
+        bar.update(begun + before - bar.n)
+        trained |= accuracy_files.cached_accuracies(groups[index], setting.folder, train)
     bar.update(len(missing) - bar.n)
     bar.close()
     for part in accuracy_files.gather_accuracies(trained, accelerator):
@@ -303,44 +296,47 @@ def _accuracies(
 
 
 def _train(
-    key: accuracy_files.TrainingKey,
-    one: SyntheticSet,
+    keys: Sequence[Key],
+    sets: Sequence[SyntheticSet],
     protocol: EvalProtocol,
     setting: Setting,
     labelling: soft_labels.Labelling | None,
     divided: str | None,
-) -> Accuracy:
-    """Accuracy of the student after its last step; `divided` as of `train_student`."""
-    if labelling is None:
-        soft: SoftLabels | None = soft_labels.own_labels(
-            one, protocol.labels, setting.accelerator.device
-        )
+) -> list[Accuracy]:
+    """Accuracies of some seeds of a student after their last step; `divided` is of one seed."""
+    device, student, seeds = setting.accelerator.device, keys[0].student, [k.seed for k in keys]
+    soft = [
+        soft_labels.own_labels(one, protocol.labels, device)
+        if labelling is None
+        else labelling.soft_labels(one, key.images)
+        for one, key in zip(sets, keys, strict=True)
+    ]
+    shared: dict[str, Any] = {
+        "normalization": setting.normalization,
+        "accelerator": setting.accelerator,
+        "on_step": setting.on_step,
+        "divided": divided,
+    }
+    if len(keys) > 1:
+        networks = train_together(sets, student, protocol, seeds=seeds, soft=soft, **shared)
     else:
-        soft = labelling.soft_labels(one, key.images)
-    network = train_student(
-        one,
-        key.student,
-        protocol,
-        seed=key.seed,
-        normalization=setting.normalization,
-        accelerator=setting.accelerator,
-        soft=soft,
-        on_step=setting.on_step,
-        divided=divided,
-    )
-    return accuracy(network, setting, crop=protocol.test_crop)
+        (one,) = sets
+        networks = [train_student(one, student, protocol, seed=seeds[0], soft=soft[0], **shared)]
+    return [accuracy(network, setting, crop=protocol.test_crop) for network in networks]
 
 
 def _hashes(
     candidate: Candidate, protocol: EvalProtocol, test: Dataset, name: str
 ) -> tuple[str, ...]:
     """Hash of the set for each seed, which is checked against the test set."""
-    hashes = []
+    hashes, forms = [], set()
     for seed in range(protocol.seeds if callable(candidate) else 1):
         labelled = set_of_seed(candidate, seed)
         require_comparable(labelled, test, name)
         require_trainable(labelled, protocol, name)
         hashes.append(set_hash(labelled))
+        forms.add((len(labelled.labels), labelled.weights is None, labelled.soft_labels is None))
+    require_alike(forms, protocol, name)
     return tuple(hashes) if callable(candidate) else tuple(hashes * protocol.seeds)
 
 

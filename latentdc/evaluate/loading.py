@@ -27,6 +27,7 @@ def load_protocol(
     *,
     students: Sequence[str] | None = None,
     seeds: int | None = None,
+    together: int | None = None,
     steps: int | None = None,
     changes: Sequence[str] = (),
 ) -> EvalProtocol:
@@ -36,6 +37,7 @@ def load_protocol(
         name: of the protocol, or path of the file.
         students: networks in place of the protocol's; names, or what makes an `nn.Module`.
         seeds: trainings per student in place of the protocol's.
+        together: seeds that are trained side by side in place of the protocol's.
         steps: budget in place of the protocol's.
         changes: other keys as `key=value`, such as `views.flip=false`; the name then says which,
             because it is no longer the protocol of that name. A budget takes the place of the
@@ -60,13 +62,14 @@ def load_protocol(
     keys = [change.partition("=")[0] for change in changes]
     path = config.find(str(name), FOLDER)
     protocol = config.load(EvalProtocol, path, changes, without=_replaced(keys))
-    if changes:
-        named = ", ".join(dict.fromkeys(keys))
+    if named := ", ".join(key for key in dict.fromkeys(keys) if key != "together"):
         protocol = replace(protocol, name=f"{protocol.name} with other {named}")
     if students is not None:
         protocol = replace(protocol, students=list(students))
     if seeds is not None:
         protocol = replace(protocol, seeds=seeds)
+    if together is not None:
+        protocol = replace(protocol, together=together)
     if steps is not None:
         protocol = replace(protocol, steps=steps, epochs=None, epochs_of_ipc={})
     return protocol
@@ -87,6 +90,7 @@ def recipe_protocol(
         name or wanted.protocol,
         students=wanted.students,
         seeds=wanted.seeds,
+        together=wanted.together,
         steps=wanted.steps,
         changes=[*own, *changes],
     )

@@ -5,7 +5,7 @@ Mosaics show several pictures in a grid. A crop inside one cell is the third ste
 their grid are seen by no other, and single images, which have no cells, are cropped as a whole.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -61,6 +61,59 @@ class Setting:
             **processes,
         }
         return io.fingerprint(facts, digits=8)
+
+
+def require_trainable(one: SyntheticSet, protocol: EvalProtocol, name: str) -> None:
+    """Refuse a set whose grid, soft labels or weights the protocol cannot train on.
+
+    Raises:
+        InputError: mosaics of another grid than the protocol's cells, soft labels under InfoBatch,
+            which judges images by their hard ones, or weights beside InfoBatch's own.
+    """
+    cells = protocol.views.cells
+    if cells is not None and one.grid not in (None, 1, cells):
+        raise InputError(
+            f"the {name} set has mosaics of {one.grid} x {one.grid} and the protocol crops in "
+            f"cells of {cells} x {cells}; set protocol.views.cells={one.grid}, or null to crop "
+            "from whole mosaics."
+        )
+    if protocol.infobatch is not None and one.soft_labels is not None:
+        raise InputError(
+            f"the {name} set has soft labels, and infobatch judges images by their hard ones; "
+            "take protocol.infobatch=null."
+        )
+    if protocol.infobatch is not None and one.weights is not None:
+        raise InputError(
+            f"the {name} set weighs its images, and infobatch has weights of its own; take "
+            "protocol.infobatch=null."
+        )
+
+
+def require_stackable(protocol: EvalProtocol, setting: Setting) -> None:
+    """Refuse fp16 where seeds are trained side by side.
+
+    Raises:
+        InputError: all seeds would skip the steps of one whose gradients overflow.
+    """
+    if protocol.together > 1 and setting.accelerator.mixed_precision == "fp16":
+        raise InputError(
+            f"evaluate.together={protocol.together} and fp16 exclude each other, because all seeds "
+            "would skip the steps of one whose gradients overflow; take bf16, or together=1."
+        )
+
+
+def require_alike(forms: Collection[object], protocol: EvalProtocol, name: str) -> None:
+    """Refuse sets of several `forms` for the seeds that are trained side by side.
+
+    Raises:
+        InputError: other numbers of images, or weights or soft labels for some seeds alone.
+    """
+    if protocol.together > 1 and len(forms) > 1:
+        raise InputError(
+            f"{name} has another number of images, or weights or soft labels, for each seed, and "
+            f"seeds are trained together ({protocol.together}) on sets that are alike; write "
+            "evaluate.together=1."
+        )
 
 
 class Accuracy(NamedTuple):

@@ -15,8 +15,8 @@ from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.evaluate import label_store
 from latentdc.evaluate.setting import Setting, protocol_for
+from latentdc.evaluate.steps import SoftLabels
 from latentdc.evaluate.teachers import Ensemble, open_teachers
-from latentdc.evaluate.training import SoftLabels
 from latentdc.images import place, send
 from latentdc.ranks import progress
 from latentdc.recipe.labels import OWN, Labels, changed

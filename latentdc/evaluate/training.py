@@ -1,8 +1,8 @@
-"""Train one student on one set of labelled images."""
+"""Train a student on a set of labelled images, or one for each of several seeds together."""
 
 import math
-from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol, cast
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import torch
 from accelerate import Accelerator
@@ -12,52 +12,20 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from latentdc import training
-from latentdc.augment.dsa import augment
+from latentdc.augment.dsa import augment_classes
 from latentdc.augment.mixing import mix_targets
-from latentdc.augment.views import Draws, draw_views, view
-from latentdc.images import Preprocessing, place, send
+from latentdc.augment.views import view
+from latentdc.evaluate.steps import SoftLabels, Step, joined_images, joined_steps, training_steps
+from latentdc.images import Preprocessing, send
 from latentdc.networks.base import Network
 from latentdc.networks.build import new_network
+from latentdc.networks.stacked import Stacked
 from latentdc.recipe.labels import Labels
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 Reduction = Literal["mean", "none"]
 WARMUP_START = 1e-7  # share of the peak learning rate at which `warmup-cosine` begins
-
-
-class SoftLabels(Protocol):
-    """The teachers' logits of the views that a training sees."""
-
-    def replay(self, seed: int, epoch: int) -> tuple[int, int]:
-        """Seed and epoch of the views that training `seed` shows in its `epoch`."""
-
-    def logits(self, rows: Tensor, draws: Draws, views: Tensor) -> Tensor:
-        """(B, C) logits for the images at `rows` (B,), whose `views` are (B, 3, H, W)."""
-
-
-class Step(NamedTuple):
-    """What a student sees in one update.
-
-    Attributes:
-        number: of the last step of the budget that it stands for. These are consecutive, unless
-            InfoBatch or a joined batch shortens epochs: their fewer steps are spread over as much
-            of the schedule.
-        batch: images, their DSA augmentation and weights.
-        draws: views of all images in this epoch.
-    """
-
-    number: int
-    batch: training.Batch
-    draws: Draws
-
-    def mixed(self, values: Tensor) -> Tensor:
-        """(B,) values of the views, from (N,) of all images; mixed where the images are."""
-        rows = self.batch.rows
-        if "partner" not in self.draws:
-            return values[rows]
-        partners = values[self.draws["partner"][rows]]
-        return torch.lerp(partners, values[rows], self.draws["kept"][rows])
 
 
 def train_student(
@@ -97,21 +65,71 @@ def train_student(
         InputError: a network that cannot learn from batches of one image.
         RunError: loss or weights ended as NaN or infinity.
     """
+    (student,) = train_together(
+        [labelled],
+        network,
+        protocol,
+        seeds=[seed],
+        normalization=normalization,
+        accelerator=accelerator,
+        soft=[soft],
+        on_step=on_step,
+        divided=divided,
+    )
+    return student
+
+
+def train_together(
+    sets: Sequence[SyntheticSet],
+    network: str,
+    protocol: EvalProtocol,
+    *,
+    seeds: Sequence[int],
+    normalization: Preprocessing,
+    accelerator: Accelerator,
+    soft: Sequence[SoftLabels | None],
+    on_step: training.OnStep | None = None,
+    divided: str | None = None,
+) -> Sequence[Network]:
+    """What `train_student` does for each seed, the students of several stacked as one network.
+
+    Each sees the batches, views and augmentations that it sees alone, and its loss moves its own
+    weights alone, so that a step is the same but for rounding.
+
+    Args:
+        sets: that each is trained on, of one size, all with weights or none; may be the same.
+        network: name of the students, which can be stacked unless there is one.
+        protocol: of all.
+        seeds: of each.
+        normalization: of all.
+        accelerator: of all; without a scale of fp16 losses, which would be one for all.
+        soft: of each.
+        on_step: is told the steps of all.
+        divided: as of `train_student`, of one seed alone.
+    """
     assert protocol.steps is not None, "resolve() turns epochs into steps"
-    assert soft is not None or protocol.labels.source == "hard"
-    device, count, every = accelerator.device, len(labelled.labels), protocol.update_every
-    weights = mean_one(labelled.weights)
-    size = {"num_classes": len(labelled.class_names), "resolution": labelled.images.shape[-1]}
-    student = new_network(network, "student", seed=seed, **size).to(device)
+    assert None not in soft or protocol.labels.source == "hard"
+    device, every, of_one = accelerator.device, protocol.update_every, sets[0]
+    count, several = len(of_one.labels), len(sets) > 1
+    size = {"num_classes": len(of_one.class_names), "resolution": of_one.images.shape[-1]}
+    students = [new_network(network, "student", seed=seed, **size).to(device) for seed in seeds]
+    student = Stacked(students) if several else students[0]
     optimizer = new_optimizer(student, network, protocol)
     average = None if protocol.ema is None else _new_average(student, protocol)
     join = training.joins(network, count=protocol.seen(count), batch=protocol.batch, **size)
-    images, labels = place(labelled.images, device), labelled.labels.to(device)
+    images, labels = joined_images(sets, device), _joined([one.labels for one in sets]).to(device)
+    weighed = [weights for one in sets if (weights := mean_one(one.weights)) is not None]
+    weights = _joined(weighed) if weighed else None
     infobatch = None
     if protocol.infobatch is not None:
         epochs = math.ceil(protocol.steps / math.ceil(count / protocol.batch))
-        infobatch = training.InfoBatch(count, epochs, rho=protocol.infobatch, seed=seed)
+        infobatch = training.InfoBatch(count, epochs, rho=protocol.infobatch, seed=seeds[0])
     peak, updates = protocol.lr_for(network), math.ceil(protocol.steps / every)
+    each = [
+        training_steps(one, protocol, seed, join=join, sampler=infobatch, soft=labels_of)
+        for one, seed, labels_of in zip(sets, seeds, soft, strict=True)
+    ]
+    latest = torch.zeros(len(sets))
     batch = min(protocol.batch, protocol.seen(count))
     shares = training.Divided(student, accelerator, divided, batch)
 
@@ -119,96 +137,79 @@ def train_student(
         return shares.mean(lambda own: mean_loss(forward, step._replace(batch=own)), step.batch)
 
     def mean_loss(forward: training.Forward, step: Step) -> Tensor:
+        nonlocal latest
+        parts = step.parts or (step,)
         views = view(images, step.batch.rows, step.draws, device)
-        logits = forward(augment(normalization(views), step.batch.draw))
+        draws, counts = zip(*((p.batch.draw, len(p.batch.rows)) for p in parts), strict=True)
+        logits = forward(augment_classes(normalization(views), draws, counts))
         if infobatch is not None:
             own = labels[send(step.batch.rows, device)]
-            return infobatch.loss(step.batch, logits, own, protocol.labels.smoothing)
-        each = None if weights is None else send(step.mixed(weights), device)
-        return label_loss(logits, labels, step, views, protocol.labels, soft, each)
+            value = infobatch.loss(step.batch, logits, own, protocol.labels.smoothing)
+        else:
+            targets = [
+                teacher.logits(part.batch.rows, part.draws, seen)
+                for teacher, part, seen in zip(soft, parts, views.chunk(len(parts)), strict=True)
+                if teacher is not None
+            ]
+            value = label_loss(
+                logits,
+                labels,
+                step,
+                protocol.labels,
+                _joined(targets) if targets else None,
+                None if weights is None else send(step.mixed(weights), device),
+            )
+        latest = value.detach().view(-1)
+        return value.sum() if several else value
 
     trained = training.fit(
         shares.network,
-        training_steps(labelled, protocol, seed, join=join, sampler=infobatch, soft=soft),
+        joined_steps(each, count) if several else each[0],
         loss,
         optimizer,
         precision=training.Precision(accelerator),
         lr=lambda step: peak * share_of_peak(protocol, step.number // every, updates),
-        dropout=(seed, *shares.keys("dropout")),
+        dropout=(seeds[0], *shares.keys("dropout")),
     )
-    last = torch.zeros(())
-    for step, last in trained:
+    for step, _ in trained:
         if on_step is not None:
-            loss_now = float(last)  # waits for the device
-            on_step({"student": network, "seed": seed, "step": step.number, "loss": loss_now})
+            for seed, loss_now in zip(seeds, latest.tolist(), strict=True):  # waits for the device
+                on_step({"student": network, "seed": seed, "step": step.number, "loss": loss_now})
         if average is not None and (protocol.ema_every == "step" or not (step.number + 1) % every):
             average.update_parameters(student)
-    final = student if average is None else cast(Network, average.module)
+    final = student if average is None else average.module
+    found = final.split(students) if isinstance(final, Stacked) else [cast(Network, final)]
     advice = f"a smaller lr than {peak} in the protocol may help."
-    training.require_finite(last, final, f"{network} with seed {seed}", advice)
-    return final.eval()
+    for seed, last, one in zip(seeds, latest, found, strict=True):
+        training.require_finite(last, one, f"{network} with seed {seed}", advice)
+    return [one.eval() for one in found]
 
 
-def training_steps(
-    labelled: SyntheticSet,
-    protocol: EvalProtocol,
-    seed: int,
-    *,
-    join: bool = False,
-    sampler: training.Sampler | None = None,
-    soft: SoftLabels | None = None,
-) -> Iterator[Step]:
-    """The steps of a training, drawn by (seed, epoch); `join` and `sampler` as of `epoch_batches`.
-
-    Without a sampler an epoch sees all images, or the protocol's `subset` of them.
-    """
-    assert protocol.steps is not None, "resolve() turns epochs into steps"
-    count, size = len(labelled.labels), labelled.images.shape[-1]
-    per_epoch = math.ceil(protocol.seen(count) / protocol.batch)
-    if protocol.subset is not None:
-        sampler = training.RandomSubsets(count, protocol.seen(count), seed=seed)
-    for epoch in range(math.ceil(protocol.steps / per_epoch)):
-        source = (seed, epoch) if soft is None else soft.replay(seed, epoch)
-        draws = draw_views(protocol.views, count=count, size=size, seed=source[0], epoch=source[1])
-        batches = training.epoch_batches(
-            count,
-            protocol.batch,
-            protocol.augment,
-            seed,
-            "epoch",
-            epoch,
-            join=join,
-            sampler=sampler,
-        )
-        for index, batch in enumerate(batches, start=1):
-            number = epoch * per_epoch + math.ceil(index * per_epoch / len(batches)) - 1
-            if number >= protocol.steps:
-                break
-            yield Step(number, batch, draws)
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of all, one after another."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def label_loss(
     logits: Tensor,
     labels: Tensor,
     step: Step,
-    views: Tensor,
     settings: Labels,
-    soft: SoftLabels | None,
+    targets: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """() loss of float32 logits (B, C) for the views (B, 3, H, W) of a step.
+    """() loss of a student's float32 logits (B, C) for the views of a step, or (K,) of its K parts.
 
     Args:
-        logits: of the student.
+        logits: of the student, or (K B, C) of several.
         labels: (N,) of the whole set.
         step: whose images they are.
-        views: what the student saw.
         settings: of the protocol's labels.
-        soft: the teachers' logits, None for hard labels.
+        targets: the teachers' logits, as many; None for hard labels.
         weights: (B,) of the losses of these views; None where all are 1.
     """
     rows, draws = step.batch.rows, step.draws
-    over: Reduction = "mean" if weights is None else "none"
+    over: Reduction = "mean" if weights is None and not step.parts else "none"
 
     def hard() -> Tensor:
         own = labels[send(rows, labels.device)]
@@ -218,16 +219,18 @@ def label_loss(
         kept = send(draws["kept"][rows], labels.device)
         return hard_loss(logits, own, partners, kept, settings.smoothing, over)
 
-    if soft is None:
+    if targets is None:
         loss = hard()
     else:
-        targets = soft.logits(rows, draws, views)
         loss = soft_loss(logits, targets, settings.loss, settings.temperature, over)
         if settings.soft_weight != 1:
             loss = settings.soft_weight * loss
         if settings.hard_weight:
             loss = loss + settings.hard_weight * hard()
-    return loss if weights is None else (weights * loss).mean()
+    loss = loss if weights is None else weights * loss
+    if step.parts:
+        return loss.view(len(step.parts), -1).mean(dim=1)
+    return loss if weights is None else loss.mean()
 
 
 def mean_one(weights: Tensor | None) -> Tensor | None:
@@ -347,7 +350,7 @@ def ema_decay(update: int, most: float) -> float:
     return min(most, 1 - 1 / (1 + update))
 
 
-def _new_average(student: Network, protocol: EvalProtocol) -> AveragedModel:
+def _new_average(student: nn.Module, protocol: EvalProtocol) -> AveragedModel:
     """Moving average of the weights; batch statistics are copied."""
     assert protocol.ema is not None
     most = protocol.ema

@@ -57,10 +57,12 @@ class ZeroPadShortcut(nn.Module):
     def __init__(self, stride: int, new_channels: int) -> None:
         super().__init__()
         self.stride, self.side = stride, new_channels // 2
+        self.groups = 1  # of channels, each of which gains its own
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C + new_channels, H / stride, W / stride)."""
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.side, self.side))
+        seen = x[:, :, :: self.stride, :: self.stride].unflatten(1, (self.groups, -1))
+        return F.pad(seen, (0, 0, 0, 0, self.side, self.side)).flatten(1, 2)
 
 
 def stage(

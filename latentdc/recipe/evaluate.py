@@ -20,6 +20,7 @@ class Evaluate:
         protocol: name of a protocol that latentdc brings, or a YAML file.
         students: networks to train; null takes the protocol's.
         seeds: independent trainings per student; null takes the protocol's.
+        together: seeds that are trained side by side; null takes the protocol's.
         steps: training steps per student; null takes the protocol's budget.
         changes: other keys of the protocol, such as `views.cells=3`; its name then says so.
         learned_lr: train all students with the learning rate that `mtt` learned with the set.
@@ -30,6 +31,7 @@ class Evaluate:
     protocol: str = "quick"
     students: list[Own] | None = None
     seeds: int | None = None
+    together: int | None = None
     steps: int | None = None
     changes: list[str] = field(default_factory=list)
     learned_lr: bool = False
@@ -39,16 +41,11 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         check_fields(self, "evaluate.")
-        require(
-            self.seeds is None or self.seeds >= 1,
-            f"evaluate.seeds is at least 1, got {self.seeds}.",
-        )
-        require(
-            self.steps is None or self.steps >= 1,
-            f"evaluate.steps is at least 1, got {self.steps}.",
-        )
+        for key in ("seeds", "together", "steps"):
+            value = getattr(self, key)
+            require(value is None or value >= 1, f"evaluate.{key} is at least 1, got {value}.")
         changed = {change.partition("=")[0] for change in self.changes}
-        for name in ("students", "seeds", "steps"):
+        for name in ("students", "seeds", "together", "steps"):
             same = changed & ({name, "epochs", "epochs_of_ipc"} if name == "steps" else {name})
             require(
                 getattr(self, name) is None or not same,

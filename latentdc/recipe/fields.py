@@ -23,7 +23,7 @@ MOST_OF = {
     "seed": 2**63 - 1,
     "experts.count": 100_000,
     **dict.fromkeys(("steps", "count", "checkpoint_every", "grid_every", "refresh"), 10**9),
-    **dict.fromkeys(("seeds", "runs", "subsets", "threads", "heads", "layers"), 10_000),
+    **dict.fromkeys(("seeds", "together", "runs", "subsets", "threads", "heads", "layers"), 10_000),
     **dict.fromkeys(("channels", "latent_channels", "condition", "resolution"), 16_384),
     **dict.fromkeys(("pad", "shuffle", "cells"), 1024),
 }

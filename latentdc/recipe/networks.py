@@ -58,6 +58,8 @@ class Limits:
         multiple: of which resolutions are multiples otherwise.
         kind: of samples that it takes; of `vectors`, a resolution is the number of their values.
         widths: whether a name may give another base width.
+        stacks: whether several can be trained as one network (`networks.stacked`): each layer
+            computes channel by channel, and none draws.
     """
 
     width: int
@@ -67,6 +69,7 @@ class Limits:
     multiple: int = 1
     kind: Literal["images", "vectors"] = "images"
     widths: bool = True
+    stacks: bool = True
 
     def take(self, resolution: int) -> bool:
         """Whether images of `resolution` pixels are possible."""
@@ -95,7 +98,7 @@ LIMITS = {
     "resnet18-imagenet": Limits(64, smallest=64),
     "resnet18-idc": Limits(64, smallest=16),
     "resnetap10": Limits(64, smallest=16),
-    "vit": Limits(512, smallest=8, width_multiple=8, patches=True),
+    "vit": Limits(512, smallest=8, width_multiple=8, patches=True, stacks=False),
     "resnet20": Limits(16, smallest=8, width_multiple=2),
     "resnet56": Limits(16, smallest=8, width_multiple=2),
     "linear": Limits(1, smallest=1, kind="vectors", widths=False),
@@ -131,6 +134,12 @@ def parse_network(name: str) -> tuple[str, int]:
             f"most {WIDEST}."
         )
     return base, int(width)
+
+
+def can_stack(name: str) -> bool:
+    """Whether several of a network can be trained as one: those of latentdc, but for `vit`."""
+    base, _ = parse_network(name)
+    return base in LIMITS and LIMITS[base].stacks
 
 
 def check_network(

@@ -12,13 +12,13 @@ from typing import Any, Literal
 from latentdc.errors import InputError
 from latentdc.recipe.fields import check_augment, check_fields, require
 from latentdc.recipe.labels import Labels, Views, changed, idle
-from latentdc.recipe.networks import check_network, parse_network
+from latentdc.recipe.networks import LIMITS, can_stack, check_network, parse_network
 from latentdc.recipe.own import Own
 
 # Raised when the same protocol would train another student. 2: VGG-11 under 64 px is DC's, decay of
 # `matrices` asks for names with "weight", and networks see contiguous images.
 LOOP = 2
-_NOT_HASHED = ("name", "students", "seeds", "unsettled")
+_NOT_HASHED = ("name", "students", "seeds", "together", "unsettled")
 # Every hash holds these; what was added later enters it where it is not at its default.
 _ALWAYS_HASHED = (
     "steps epochs batch optimizer lr lr_of momentum weight_decay schedule augment ema update_every"
@@ -33,6 +33,8 @@ class EvalProtocol:
         name: printed beside every number.
         students: networks to train, such as `convnet3@32` or `torchvision/resnet18`.
         seeds: independent trainings per student, with the seeds 0, 1, ...
+        together: seeds that are trained side by side, as one network (`networks.stacked`). Each
+            step is that of the seed alone, but for rounding, which many steps amplify.
         steps: training steps; the budget, or null where epochs give it.
         epochs: passes over the training images.
         epochs_of_ipc: epochs by images per class, in place of `epochs`: those of the smallest one
@@ -86,6 +88,7 @@ class EvalProtocol:
     name: str
     students: list[Own]
     seeds: int = 3
+    together: int = 1
     steps: int | None = None
     epochs: int | None = None
     epochs_of_ipc: dict[int, int] = field(default_factory=dict)
@@ -156,6 +159,13 @@ class EvalProtocol:
                 check_network(student)
         for teacher in self.labels.teachers:
             teacher.check_size(resolution)
+        alone = [student for student in self.students if not can_stack(student)]
+        if self.together > 1 and alone:
+            fitting = ", ".join(base for base, limits in LIMITS.items() if limits.stacks)
+            raise InputError(
+                f"protocol {self.name}: together={self.together} trains seeds of {fitting} side by "
+                f"side, and {alone[0]} is none of these; take another student, or together=1."
+            )
 
     def _require_vectors(self) -> None:
         """Refuse what is about images, where students are trained on feature vectors."""
@@ -243,7 +253,7 @@ class EvalProtocol:
 
     @property
     def hash(self) -> str:
-        """12 hex digits of all that decides one training: not the name, students or seeds.
+        """12 hex digits of all that decides one training: not name, students, seeds, together.
 
         Settings that change nothing beside the others (`idle`) count as their defaults.
         """
@@ -291,7 +301,7 @@ def _checks(protocol: EvalProtocol) -> Iterator[tuple[bool, str]]:
         f"it has steps {protocol.steps} and epochs {protocol.epochs}; its budget is one of them, "
         "or epochs_of_ipc; the others are null.",
     )
-    for key in ("seeds", "steps", "epochs", "batch", "update_every"):
+    for key in ("seeds", "together", "steps", "epochs", "batch", "update_every"):
         value = getattr(protocol, key)
         yield value is None or value >= 1, f"{key} is at least 1, got {value}."
     for key in ("epochs_of_ipc", "batch_of_ipc"):
@@ -348,6 +358,7 @@ def _infobatch_checks(protocol: EvalProtocol, rho: float) -> Iterator[tuple[bool
         "labels.source: soft labels say how far the teachers are, not whether an image is learned; "
         "take hard": protocol.labels.source != "hard",
         "views.mix: a mixed image has the loss of two; take null": protocol.views.mix is not None,
+        "together: each seed then has steps of its own; take 1": protocol.together > 1,
         "ema: averages count steps, of which epochs then have fewer and fewer; take null": (
             protocol.ema is not None
         ),

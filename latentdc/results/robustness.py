@@ -21,7 +21,7 @@ from latentdc.errors import InputError
 from latentdc.recipe import BASELINES
 from latentdc.recipe.labels import OWN
 
-NOT_TRAINING = ("name", "students", "seeds", "unsettled", "augment", "views")
+NOT_TRAINING = ("name", "students", "seeds", "together", "unsettled", "augment", "views")
 Row = Any  # of one result: columns of `to_frame` and the mean accuracy, as attributes
 
 

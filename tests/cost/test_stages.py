@@ -50,6 +50,14 @@ def test_each_seed_of_each_row_is_trained_and_tested():
     )
 
 
+def test_seeds_side_by_side_take_the_memory_of_all_of_them():
+    name = "evaluating convnet3@8"
+    alone = of(PIXEL)[name]
+    both = of(replace(PIXEL, evaluate=replace(PIXEL.evaluate, together=5)))[name]  # of 2 seeds
+    assert both.memory == 2 * alone.memory and both.work == alone.work
+    assert "2 seeds side by side" in both.told and "side by side" not in alone.told
+
+
 def test_an_evaluation_of_nothing_is_no_stage():
     nothing = replace(PIXEL, evaluate=Evaluate(rows=[]))
     assert not [name for name in of(nothing) if name.startswith("evaluating")]

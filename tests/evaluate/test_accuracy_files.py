@@ -6,7 +6,12 @@ from dataclasses import asdict, replace
 import pytest
 from accelerate import Accelerator
 
-from latentdc.evaluate.accuracy_files import TrainingKey, cached_accuracy, read_accuracies
+from latentdc.evaluate.accuracy_files import (
+    TrainingKey,
+    cached_accuracies,
+    cached_accuracy,
+    read_accuracies,
+)
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.setting import Accuracy
 from latentdc.images import Normalization
@@ -45,6 +50,22 @@ def test_a_training_that_another_command_has_just_done_is_not_done_again(tmp_pat
     write(tmp_path, ROW, Accuracy(0.5))
     assert cached_accuracy(ROW, tmp_path, lambda: pytest.fail("trained")) == (0.5, None)
     assert cached_accuracy(ROW, None, lambda: Accuracy(0.25)) == (0.25, None)
+
+
+@pytest.mark.parametrize("known", [0, 1, 2])
+def test_of_trainings_that_are_done_together_the_missing_ones_are_done(tmp_path, known):
+    seeds = [replace(ROW, seed=seed) for seed in range(3)]
+    write(tmp_path, seeds[known], Accuracy(0.5))
+    asked = []
+
+    def train(missing):
+        asked.extend(missing)
+        return [Accuracy(one.seed / 4) for one in missing]
+
+    done = cached_accuracies(seeds, tmp_path, train)
+    assert asked == [one for one in seeds if one.seed != known]
+    assert done == {one: (0.5 if one.seed == known else one.seed / 4, None) for one in seeds}
+    assert [read(tmp_path, one) for one in seeds] == [done[one] for one in seeds]
 
 
 SOUND = {**asdict(ROW), "accuracy": 0.5, "top5": 0.75, "checksum": "a3da2405dc62892e"}

@@ -64,7 +64,7 @@ def test_a_student_that_learned_no_set_is_told_of_and_one_that_learned_any_is_no
 ):
     found = {"alexnet@2": 0.2, "convnet3@4": 1 / 3}
     monkeypatch.setattr(
-        evaluate, "_train", lambda training, *_: Accuracy(found[training.student], None)
+        evaluate, "_train", lambda keys, *_: [Accuracy(found[key.student], None) for key in keys]
     )
     told = (
         "is at chance (33.33%) in every row after 3 steps, so that its accuracies compare nothing"

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from latentdc.draws import generator
 from latentdc.errors import InputError
-from latentdc.evaluate.training import train_student, training_steps
+from latentdc.evaluate.steps import training_steps
+from latentdc.evaluate.training import train_student
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import new_network
 from latentdc.recipe.labels import Labels, Teacher, Views

@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from latentdc.evaluate.soft_labels import mix_logits
-from latentdc.evaluate.training import Step, hard_loss, label_loss, mean_one, soft_loss
+from latentdc.evaluate.steps import Step
+from latentdc.evaluate.training import hard_loss, label_loss, mean_one, soft_loss
 from latentdc.recipe.labels import Labels, Teacher
 from latentdc.training import Batch
 
@@ -60,13 +61,6 @@ def test_the_losses_of_single_images_have_the_mean_of_all(kind):
 SOFT = {"source": "fixed", "teachers": [Teacher()], "soft_weight": 2.0, "hard_weight": 0.5}
 
 
-class Given:
-    """A teacher of fixed logits."""
-
-    def logits(self, rows, draws, views):
-        return OTHERS[rows]
-
-
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("soft", [False, True])
 def test_weights_multiply_the_loss_of_each_image_and_have_a_mean_of_one(mixed, soft):
@@ -76,12 +70,13 @@ def test_weights_multiply_the_loss_of_each_image_and_have_a_mean_of_one(mixed, s
     draws = {"partner": partners, "kept": KEPT} if mixed else {}
     step = Step(0, Batch(rows, None), draws)
     settings = Labels(**SOFT) if soft else Labels()
-    teacher = Given() if soft else None
-    found = label_loss(LOGITS[rows], LABELS, step, LOGITS, settings, teacher, step.mixed(weights))
+    targets = OTHERS[rows] if soft else None
+    found = label_loss(LOGITS[rows], LABELS, step, settings, targets, step.mixed(weights))
     single, counted = [], []
     for row in rows.tolist():
         one = Step(0, Batch(torch.tensor([row]), None), draws)
-        single.append(label_loss(LOGITS[[row]], LABELS, one, LOGITS, settings, teacher))
+        target = OTHERS[[row]] if soft else None
+        single.append(label_loss(LOGITS[[row]], LABELS, one, settings, target))
         kept = float(KEPT[row]) if mixed else 1.0
         counted.append(kept * weights[row] + (1 - kept) * weights[partners[row]])
     written = sum(w * loss for w, loss in zip(counted, single, strict=True)) / 3

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.evaluate.evaluate import evaluate_sets, require_trainable
-from latentdc.evaluate.setting import protocol_for, require_comparable
+from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.evaluate.setting import protocol_for, require_comparable, require_trainable
 from latentdc.images import Normalization
 from latentdc.recipe.labels import Views
 from latentdc.synthetic import SyntheticSet

@@ -11,14 +11,8 @@ from latentdc.augment.views import draw_views, view
 from latentdc.draws import generator
 from latentdc.errors import RunError
 from latentdc.evaluate.setting import accuracy
-from latentdc.evaluate.soft_labels import Fixed
-from latentdc.evaluate.training import (
-    Step,
-    label_loss,
-    new_optimizer,
-    train_student,
-    training_steps,
-)
+from latentdc.evaluate.steps import Step, training_steps
+from latentdc.evaluate.training import label_loss, new_optimizer, train_student
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import build_network, new_network
 from latentdc.recipe.labels import Labels, Teacher, Views
@@ -248,7 +242,7 @@ def test_a_soft_weight_multiplies_the_soft_loss_alone():
     def loss(**settings):
         own = Labels(source="fixed", loss="kl", temperature=2, teachers=[Teacher()], **settings)
         step = Step(0, Batch(torch.arange(2), None), {})
-        return label_loss(logits, labels, step, torch.zeros(2, 3, 8, 8), own, Fixed(taught, own))
+        return label_loss(logits, labels, step, own, taught)
 
     p, q = (taught / 2).softmax(1), (logits / 2).softmax(1)
     divergence = (p * (p / q).log()).sum() / 2

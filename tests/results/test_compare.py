@@ -219,10 +219,11 @@ BROUGHT = {**SAME, "mine": {**SAME["mine"], "labels": LABELS}}
 
 def test_scores_of_robustness_come_from_the_rows_that_define_them(tmp_path):
     soft = {"labels": Labels(source="online", teachers=[Teacher(network="resnet20")])}
+    flipped = table({"augment": "flip"}, SAME, mine=((0.6, 0.6),), random=((0.2, 0.2),))
     folder = evaluation(
         tmp_path,
         table({}, SAME, mine=((0.5, 0.5),), random=((0.3, 0.3),), full=((0.9, 0.9),)),
-        table({"augment": "flip"}, SAME, mine=((0.6, 0.6),), random=((0.2, 0.2),)),
+        [replace(one, settings={**one.settings, "together": 2}) for one in flipped],
         table(soft, SAME, mine=((0.7, 0.7),), random=((0.6, 0.6),)),
     )
     frame = read_runs([folder])
