@@ -171,7 +171,8 @@ def train_together(
         lr=lambda step: peak * share_of_peak(protocol, step.number // every, updates),
         dropout=(seeds[0], *shares.keys("dropout")),
     )
-    for step, _ in trained:
+    for step, last in trained:
+        latest = latest if several else last.view(1)  # of the shares of all processes
         if on_step is not None:
             for seed, loss_now in zip(seeds, latest.tolist(), strict=True):  # waits for the device
                 on_step({"student": network, "seed": seed, "step": step.number, "loss": loss_now})
