@@ -74,7 +74,7 @@ def test_every_cell_of_a_sweep_is_accepted(path, capsys):
 
 # Another recipe with a prior of the same kind is counted too, and each method on digits.
 LIKE = {"ld3m_dm", "ld3m_mtt", "in1k_ipc10", "cifar10_ipc10_gpu"}
-LIKE |= {"ablation", "methods", "refine"}  # sweeps of many cells
+LIKE |= {"ablation", "methods", "rates", "refine"}  # sweeps of many cells
 LIKE |= {path.stem for path in METHODS if not path.stem.endswith("_digits")} - {"cao2_in1k"}
 COMMAND = {"sweeps": "sweep", "priors": "train-prior"}  # of a folder; that of the others is distill
 COUNTED = [

@@ -5,8 +5,9 @@ that would be reused, are counted, but for a sweep's finished cells and experts 
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+from latentdc import io
 from latentdc.cost import networks
 from latentdc.cost.methods import matching_costs, sampling_costs
 from latentdc.cost.stages import SETS, TRAINED, Hardware, Sizes, Stage, classifier, student
@@ -27,10 +28,14 @@ from latentdc.recipe.protocol import EvalProtocol
 
 # What the cells of a sweep do once for all, where it is the same.
 SHARED = ("opening", "scoring", "experts", "teachers")
+Counted = tuple[list[Stage], dict[str, str]]  # stages, and lines of `quantity: value`
 
 
 def stages(
-    recipe: Recipe, hardware: Hardware | None = None, trained: set[Hashable] | None = None
+    recipe: Recipe,
+    hardware: Hardware | None = None,
+    trained: set[Hashable] | None = None,
+    methods: dict[str, Counted] | None = None,
 ) -> list[Stage]:
     """What each stage of a run takes, in their order.
 
@@ -38,11 +43,12 @@ def stages(
         recipe: of the run.
         hardware: that it is for.
         trained: of `evaluating`, for a run that shares trainings of real images with others.
+        methods: what was counted of making sets, which runs of other seeds take as well.
 
     Raises:
         InputError: a prior that does not exist or cannot have the resolution.
     """
-    return _counted(recipe, hardware or Hardware(), trained)[0]
+    return _counted(recipe, hardware or Hardware(), trained, methods)[0]
 
 
 def describe(recipe: Recipe, hardware: Hardware | None = None) -> str:
@@ -63,11 +69,13 @@ def summary(lines: Mapping[str, str], found: Sequence[Stage], hardware: Hardware
 
 
 def _counted(
-    recipe: Recipe, hardware: Hardware, trained: set[Hashable] | None = None
-) -> tuple[list[Stage], dict[str, str]]:
+    recipe: Recipe,
+    hardware: Hardware,
+    trained: set[Hashable] | None = None,
+    methods: dict[str, Counted] | None = None,
+) -> Counted:
     """The stages, and lines about the data, the method and the rows."""
     sizes, lines = sizes_of(recipe)
-    prior, classes = _prior(recipe), class_count(recipe.data)
     found: list[Stage] = []
     if sizes is not None:
         asked = [
@@ -80,6 +88,24 @@ def _counted(
             )
         ]
         found += [stage for stage in asked if stage is not None]
+    methods = {} if methods is None else methods
+    key = io.fingerprint({**asdict(recipe), "seed": None, "output": None})
+    if key not in methods:
+        methods[key] = _method(recipe, sizes, hardware)
+    made, told = methods[key]
+    found, lines = [*found, *made], lines | told
+    if sizes is not None:
+        after, told = networks.evaluating(recipe, sizes, trained)
+        found += after
+        lines |= told
+    return found, lines
+
+
+def _method(recipe: Recipe, sizes: Sizes | None, hardware: Hardware) -> Counted:
+    """The stages of making a set, and lines about them."""
+    prior, classes = _prior(recipe), class_count(recipe.data)
+    found: list[Stage] = []
+    lines: dict[str, str] = {}
     known = prior is not None and classes is not None
     if isinstance(prior, DiffusionPrior) and recipe.samples and sizes is not None:
         stage, told = sampling_costs(recipe, prior, sizes, hardware)
@@ -93,10 +119,6 @@ def _counted(
         found.append(_other_method(recipe, sizes, known))
     if prior is None and takes_prior(recipe.method.kind):
         lines["prior"] = f"{recipe.prior.weights or recipe.prior.kind}: {UNKNOWN}"
-    if sizes is not None:
-        after, told = networks.evaluating(recipe, sizes, trained)
-        found += after
-        lines |= told
     return found, lines
 
 
@@ -313,8 +335,9 @@ def describe_sweep(
         if sizes is not None:
             networks.evaluating(recipe, sizes, trained)
     by_name: dict[str, list[Stage]] = {}
+    methods: dict[str, Counted] = {}
     for recipe in missing:
-        for stage in stages(recipe, hardware, trained):
+        for stage in stages(recipe, hardware, trained, methods):
             of = by_name.setdefault(stage.name, [])
             if stage.name not in SHARED or stage not in of:
                 of.append(stage)

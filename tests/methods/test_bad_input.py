@@ -332,5 +332,6 @@ def test_a_run_folder_may_be_named_as_a_url_begins():
 
 
 def test_matching_without_an_objective_is_refused():
+    coreset = Coreset.whole(open_dataset(Data(resolution=8), "train"), "easy")
     with pytest.raises(InputError, match="takes a prior and Context"):
-        matching(None, None, Matching(), Context())
+        matching(coreset, None, Matching(), Context(ipc=1))
