@@ -7,6 +7,7 @@ of classes matter. z of the set is what the sampler left, which the decoder turn
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from itertools import groupby
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from latentdc import draws, io, ranks, runtime, tf32
 from latentdc.data.dataset import Dataset
-from latentdc.errors import InputError
+from latentdc.errors import InputError, Stopped, everywhere
 from latentdc.images import as_floats
 from latentdc.methods import guides
 from latentdc.methods.anchors import RealLatents, class_rows
@@ -132,21 +133,31 @@ def _sample_classes(
     def tensors(some: Collection[int]) -> dict[int, dict[str, Tensor]]:
         return {label: {"z": z.cpu()} for label in some if len(z := finished[label])}
 
-    for turn in ranks.progress(range(turns), "sample", unit=" batches"):
-        began = time.perf_counter()
-        if turn < len(left):
-            z = sampler.sample(left[turn], finished)
-            labels = torch.tensor([label for label, _ in left[turn]], device=z.device)
-            for label in labels.unique().tolist():
-                finished[label] = torch.cat([finished[label], z[labels == label]])
-        if context.on_step is not None:
-            context.on_step({"step": done, "seconds": round(time.perf_counter() - began, 4)})
-        done += sum(size[turn] for size in sizes if turn < len(size))
-        pause = settings.checkpoint_seconds and max(settings.checkpoint_seconds, SPARED * cost)
-        due = time.perf_counter() - kept >= pause
-        if turn + 1 == turns or runtime.broadcast(accelerator, due):
-            cost = save()
-            kept = time.perf_counter()
+    keeps = context.save_state is not None
+    with runtime.stop_requests(accelerator) if keeps else nullcontext() as stop_requested:
+        for turn in ranks.progress(range(turns), "sample", unit=" batches"):
+            began = time.perf_counter()
+            if turn < len(left):
+                z = sampler.sample(left[turn], finished)
+                labels = torch.tensor([label for label, _ in left[turn]], device=z.device)
+                for label in labels.unique().tolist():
+                    finished[label] = torch.cat([finished[label], z[labels == label]])
+            if context.on_step is not None:
+                context.on_step({"step": done, "seconds": round(time.perf_counter() - began, 4)})
+            done += sum(size[turn] for size in sizes if turn < len(size))
+            stopped = stop_requested is not None and turn + 1 < turns and stop_requested()
+            pause = settings.checkpoint_seconds and max(settings.checkpoint_seconds, SPARED * cost)
+            due = time.perf_counter() - kept >= pause
+            if stopped or turn + 1 == turns or runtime.broadcast(accelerator, due):
+                cost = save()
+                kept = time.perf_counter()
+            if stopped:
+                raise everywhere(
+                    Stopped(
+                        f"stopped by SIGTERM after {done} of {count * real.num_classes} samples, "
+                        "which are kept; start the run again to go on, on any number of processes."
+                    )
+                )
     return finished
 
 
