@@ -37,7 +37,10 @@ def arguments(parser: cli.Parser) -> None:
         "--top5", action="store_true", help="of the right class among five, in place of the first"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: report.html in the first folder"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: report.html in the folder of the run, or here if there are several",
     )
 
 
@@ -46,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     cli.one_process("latentdc report")
     first = Path(options.runs[0]).expanduser()
     folder = first.parent if first.is_file() else first
-    output = options.output or folder / "report.html"
+    output = options.output or (folder if len(options.runs) == 1 else Path()) / "report.html"
     io.require_writable(output.parent, "--output")
     if output.is_dir():
         raise InputError(f"--output {output} is a folder; name a file, such as report.html.")

@@ -254,3 +254,13 @@ def test_sets_are_told_beside_as_many_random_images_and_keep_their_colour(tmp_pa
     legends = re.findall(r'<ul class="legend">(.*?)</ul>', path.read_text(), re.S)
     storage, compute = (dict(re.findall(r'chip (s\d)"></span>(.*?)<', one)) for one in legends)
     assert len(storage) == 4 and len(compute) == 2 and compute.items() <= storage.items()
+
+
+def test_a_page_of_several_runs_leaves_their_own_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folders = [run_folder(tmp_path / name) for name in ("one", "two")]
+    before = written(folders[0])
+    cli.main(["report", "one", "two"])
+    assert "report: report.html" in capsys.readouterr().out
+    assert (folders[0] / "report.html").read_text() == before
+    assert "2 runs" in (tmp_path / "report.html").read_text()
