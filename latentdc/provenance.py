@@ -1,10 +1,11 @@
 """What a set keeps of its making: recipe, prior and core set; when, on what and of which images."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -16,6 +17,7 @@ from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.published import published, without_paths
 from latentdc.recipe import METHODS, Recipe
+from latentdc.recipe.defaults import filled
 
 # Words of a command that decide where it writes and what it tells.
 ELSEWHERE = (
@@ -42,18 +44,16 @@ def provenance(
             "weights": None if isinstance(prior, VectorPrior) else shared.prior.weights,
             "prior_hash": prior.identity,
         }
-    kind = shared.method.kind
     if shared.matches:
         facts |= {
             "objective": shared.objective.kind,
             "network": None if shared.objective.kind == "denoise" else shared.objective.network,
             "steps": shared.distill.steps,
         }
-    if kind not in METHODS:
+    if shared.method.kind not in METHODS:
         facts["settings"] = as_read_back(shared.method.options)
-    for name in METHODS[kind].sections if kind in METHODS else ():
-        if name != "distill":
-            facts["settings"] = as_read_back(asdict(getattr(shared, name)))
+    elif (section := _told_section(shared)) is not None:
+        facts["settings"] = as_read_back(asdict(section))
     return facts | {
         "ipc": shared.ipc,
         "rule": coreset.rule,
@@ -64,6 +64,24 @@ def provenance(
         "seed": shared.seed,
         "latentdc": __version__,
     }
+
+
+def same_making(facts: Mapping[str, object], kept: Mapping[str, object], recipe: Recipe) -> bool:
+    """Whether a set that keeps `kept` was made as `facts` of the recipe say, by any version."""
+    if (section := _told_section(recipe)) is not None:
+        kept = {**kept, "settings": filled(kept.get("settings"), type(section))}
+    return all(
+        name in kept and kept[name] == value
+        for name, value in facts.items()
+        if name not in ("recipe", "latentdc")  # another name or version makes the same set
+    )
+
+
+def _told_section(recipe: Recipe) -> Any:
+    """What beside `distill` settles the recipe's method; None where nothing does."""
+    kind = recipe.method.kind
+    names = METHODS[kind].sections if kind in METHODS else ()
+    return next((getattr(recipe, name) for name in names if name != "distill"), None)
 
 
 def made(train: Dataset, accelerator: Accelerator, command: Sequence[str]) -> dict[str, object]:

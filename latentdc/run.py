@@ -34,7 +34,7 @@ from latentdc.pictures import save_grid
 from latentdc.priors.base import Prior
 from latentdc.priors.load import load_prior, warn_if_slow
 from latentdc.priors.pixel import VectorPrior
-from latentdc.provenance import made, provenance, shared_recipe
+from latentdc.provenance import made, provenance, same_making, shared_recipe
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
@@ -52,9 +52,6 @@ from latentdc.synthetic.push import push_folder
 from latentdc.tf32 import flags_put_back, precision_of
 from latentdc.tracking import end_trackers, start_trackers
 from latentdc.training import OnStep
-
-# Provenance of a set that another name of the recipe, or another version, does not change.
-_NAMES = ("recipe", "latentdc")
 
 
 @flags_put_back()
@@ -128,7 +125,7 @@ def run(
     start_trackers(accelerator, shared, name, folder)
     size, precision = parts.train.resolution, precision_of(accelerator)
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
-    synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts))
+    synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts, recipe))
     if synthetic is None:
         began = time.perf_counter()
         synthetic = make(kept, parts.prior, recipe.settings, context)
@@ -391,7 +388,7 @@ def _coreset(
     )
 
 
-def _finished(folder: Path, facts: Mapping[str, object]) -> SyntheticSet | None:
+def _finished(folder: Path, facts: Mapping[str, object], recipe: Recipe) -> SyntheticSet | None:
     """The set that a run ended with before, which is not made again; None where there is none.
 
     Other processes, threads or chunks would round some pixels otherwise, and so make another set
@@ -401,8 +398,7 @@ def _finished(folder: Path, facts: Mapping[str, object]) -> SyntheticSet | None:
         kept = SyntheticSet.from_pretrained(folder / SET) if is_set(folder / SET) else None
     except InputError:
         return None
-    same = {name: value for name, value in facts.items() if name not in _NAMES}
-    return kept if kept is not None and same.items() <= dict(kept.provenance).items() else None
+    return kept if kept is not None and same_making(facts, kept.provenance, recipe) else None
 
 
 def _keep_grid(synthetic: SyntheticSet, folder: Path) -> None:

@@ -35,6 +35,7 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.sampler import Guide, keyed_draw, noised
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Sampling
+from latentdc.recipe.defaults import filled
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 STAGES = ("anchors", "sampling", "selection")
@@ -71,7 +72,8 @@ def sampling(
     facts = _facts(real, prior, settings, context)
     saved = None if context.load_state is None else context.load_state()
     if saved is not None:
-        saved.require_same(facts)
+        told = filled(saved.facts.get("sampling"), Sampling)
+        saved._replace(facts={**saved.facts, "sampling": told}).require_same(facts)
     with torch.enable_grad():  # some guides go back through a step
         settled, plan = settle_memory(
             prior, settings.batch, saved, context.accelerator, one_step=True

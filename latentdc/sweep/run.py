@@ -24,6 +24,7 @@ from latentdc.priors.load import load_prior
 from latentdc.prune.score import score_dataset
 from latentdc.prune.select import most_kept
 from latentdc.recipe import Data, Recipe
+from latentdc.recipe.defaults import changed
 from latentdc.results.result import RESULTS, Result, Results, load
 from latentdc.run import run
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
@@ -120,8 +121,9 @@ def _held(target: Path, wait: bool, accelerator: Accelerator) -> Iterator[bool]:
 
 
 def identity(recipe: Recipe) -> str:
-    """16 hex digits of all that decides a cell's numbers."""
-    content = {key: value for key, value in asdict(recipe).items() if key not in _ELSEWHERE}
+    """16 hex digits of all that decides a cell's numbers and is not at its default."""
+    alone = replace(recipe, evaluate=replace(recipe.evaluate, together=None))  # rounding alone
+    content = {key: value for key, value in changed(alone).items() if key not in _ELSEWHERE}
     protocol = load_protocol(recipe.evaluate.protocol).hash  # of a file, its contents
     return io.fingerprint({**content, "protocol": protocol})
 

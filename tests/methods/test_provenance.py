@@ -9,10 +9,11 @@ from latentdc.images import Normalization
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.priors.pixel import PixelPrior
-from latentdc.provenance import made, provenance, shared_recipe
+from latentdc.provenance import made, provenance, same_making, shared_recipe
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.recipe import Data, Evaluate, Matching, PriorSettings, Prune, Recipe, Scorer
+from latentdc.recipe.methods import Method
 from tests.methods import setup
 
 
@@ -59,6 +60,21 @@ def test_what_is_told_of_the_core_set_is_the_core_set_s_and_not_the_recipe_s():
     assert told == {
         "rule": "random", "order": "easy", "keep": 0.333333, "core_set": 6, "precision": "bf16",
     }  # fmt: skip
+
+
+def test_a_set_of_a_version_that_lacked_some_keys_is_of_the_same_making():
+    recipe = Recipe(
+        method=Method(kind="sampling"), prior=PriorSettings(kind="diffusion", weights="w")
+    )
+    facts = provenance(recipe, "x", None, kept(), "no", size=16)
+    settings = {key: value for key, value in facts["settings"].items() if key != "semantic"}
+    del settings["learnability"]["sign"]
+    before = {**facts, "settings": settings, "latentdc": "0.1", "date": "today"}
+    facts = provenance(recipe, "renamed", None, kept(), "no", size=16)
+    assert same_making(facts, before, recipe)
+    for other in ({"settings": {**settings, "eta": 0.5}}, {"seed": 3}):
+        assert not same_making(facts, {**before, **other}, recipe)
+    assert not same_making(facts, {}, recipe)
 
 
 def test_a_set_that_python_makes_names_the_network_that_it_was_matched_with():

@@ -13,6 +13,7 @@ from latentdc.distill import main as distill
 from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization, to_uint8
 from latentdc.methods import decode, pools
+from latentdc.methods import sampling as sampling_module
 from latentdc.methods.anchors import class_rows, clustered, encoded
 from latentdc.methods.context import Context
 from latentdc.methods.sampling import sampling
@@ -280,6 +281,22 @@ def test_a_run_killed_inside_a_class_goes_on_to_the_same_set(tmp_path, monkeypat
     assert run(tmp_path, **options).z.equal(whole.z) and len(asked) == 6 - calls
     with pytest.raises(InputError, match=r"was made with sampling .* give it a folder of its own"):
         run(tmp_path, **{**options, "eta": 0.5})
+
+
+def test_a_run_of_a_version_that_lacked_some_keys_goes_on(tmp_path, monkeypatch):
+    def earlier(*given):
+        facts = asked(*given)
+        del facts["sampling"]["semantic"], facts["sampling"]["learnability"]["sign"]
+        return facts
+
+    asked, whole = sampling_module._facts, run(eta=0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling_module, "_facts", earlier)
+        run(tmp_path, eta=0.5)
+    assert run(tmp_path, eta=0.5).z.equal(whole.z)
+    semantic = {"scale": 1.0}
+    with pytest.raises(InputError, match="was made with sampling"):
+        run(tmp_path, eta=0.5, semantic=semantic)
 
 
 def test_each_batch_tells_its_time(tmp_path):

@@ -1,6 +1,6 @@
 import json
 import re
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -12,7 +12,7 @@ from latentdc.io import write_json
 from latentdc.prune import score as module
 from latentdc.prune.score_table import ScoreTable
 from latentdc.ranks import warn
-from latentdc.recipe import Evaluate, Recipe
+from latentdc.recipe import Evaluate, Prune, Recipe
 from latentdc.results.result import Result, load, percent, plus_minus
 from latentdc.sweep import run as sweep_run
 from latentdc.sweep.__main__ import main
@@ -276,6 +276,26 @@ def test_another_recipe_may_be_varied_in_a_folder_of_its_own(tmp_path, monkeypat
     assert (name, folder) == ("mine_other", Path("runs/mine_other"))
     assert words["hard", "50 %"][0] == "other.yaml"
     assert words["hard", "50 %"][-2:] == ["prune.order=hard", "prune.keep=0.5"]
+
+
+def test_a_recipe_stays_itself_when_keys_are_added_at_their_defaults():
+    def later(kind, **added):
+        fields = [(name, type(value), value) for name, value in added.items()]
+        return make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True, kw_only=True)
+
+    known = sweep_run.identity(Recipe(ipc=2))
+    prune = later(Prune, hue=0.5)
+    newer = later(Recipe, prune=prune(), extra=3)
+    assert sweep_run.identity(newer(ipc=2)) == known
+    for changes in (
+        {"extra": 4},
+        {"prune": prune(hue=0.1)},
+        {"prune": prune(keep=0.5)},
+        {"ipc": 3},
+    ):
+        assert sweep_run.identity(newer(**{"ipc": 2, **changes})) != known
+    together = Recipe(ipc=2, evaluate=Evaluate(together=2))
+    assert sweep_run.identity(together) == known
 
 
 def test_a_finished_cell_whose_protocol_was_moved_says_so(tmp_path):
