@@ -45,10 +45,8 @@ def paired_difference(
 
     None where a student is missing. Both are frames of one set, as `by_seed` takes them.
     """
-    pairs = zip(
-        result.by_seed(one, students, value), result.by_seed(other, students, value), strict=False
-    )
-    differences = [a - b for a, b in pairs]
+    ours, theirs = (result.named_by_seed(each, students, value) for each in (one, other))
+    differences = [mean - theirs[seed] for seed, mean in ours.items() if seed in theirs]
     if not differences:
         return None
     error = result.deviation(differences)

@@ -345,13 +345,20 @@ def by_seed(frame: "pd.DataFrame", students: Sequence[str], value: str = "accura
 
     The frame is of one set under one protocol, the value `accuracy` or `top5`.
     """
-    found: dict[int, dict[str, float]] = {}
+    return list(named_by_seed(frame, students, value).values())
+
+
+def named_by_seed(
+    frame: "pd.DataFrame", students: Sequence[str], value: str = "accuracy"
+) -> dict[int | str, float]:
+    """The means of `by_seed`, each under its seed; arguments as there."""
+    found: dict[int | str, dict[str, float]] = {}
     known = frame[frame[value].notna()]
     for seed, student, number in zip(known["seed"], known["student"], known[value], strict=True):
         if student in students:
             found.setdefault(seed, {})[student] = float(number)
-    whole = (found[seed] for seed in sorted(found) if len(found[seed]) == len(set(students)))
-    return [fmean(one.values()) for one in whole]
+    count = len(set(students))
+    return {s: fmean(found[s].values()) for s in sorted(found) if len(found[s]) == count}
 
 
 def unseen_students(frame: "pd.DataFrame") -> list[str]:

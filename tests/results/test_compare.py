@@ -60,6 +60,15 @@ def test_a_set_is_held_against_the_row_with_as_many_images_per_class(tmp_path):
     assert [float(row["difference"] or 0) for row in rows] == pytest.approx([0.25, 0.15, 0, 0])
 
 
+def test_trainings_of_the_same_seed_are_paired_and_not_of_the_same_place():
+    few, many = (
+        Results([result(accuracies=each)]).to_frame() for each in ((0.5, 0.6), (0.9, 0.8, 0.5, 0.6))
+    )
+    few, many = few.assign(seed=["1/0", "1/1"]), many.assign(seed=["0/0", "0/1", "1/0", "1/1"])
+    found = paired_difference(few, many, ["convnet3@4"])
+    assert (found.mean, found.error, found.seeds) == (0.0, 0.0, 2)
+
+
 def test_the_seeds_that_both_have_are_paired(tmp_path):
     given = [
         run(tmp_path / "a", table(distilled=((0.1, 0.2),))),
