@@ -118,12 +118,14 @@ def of_same_set(frame: pd.DataFrame, run: Run) -> "pd.Series[bool]":
 
 
 def _first_of_each(frame: pd.DataFrame, runs: Sequence[Run]) -> list[Run]:
-    """The first run of each name and images per class, in the order of the frame."""
+    """Of each name and images per class the first run, in the order of the frame."""
     found: dict[tuple[str, int], Run] = {}
     for run in runs:
         own = frame[of_same_set(frame, run)]
         if not own.empty:
-            found.setdefault((run.name, int(own["ipc"].iloc[0])), run)
+            key = run.name, int(own["ipc"].iloc[0])
+            first = run.hash == own["hash"].iloc[0]  # of repetitions, in the order of the frame
+            found[key] = run if first else found.get(key, run)
     several = len({ipc for _, ipc in found}) > 1
     return [
         replace(found[name, ipc], name=f"{name} (ipc {ipc})") if several else found[name, ipc]

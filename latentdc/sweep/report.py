@@ -11,6 +11,7 @@ import pandas as pd
 from latentdc import io, plain_text
 from latentdc.recipe import BASELINES
 from latentdc.report import page
+from latentdc.results.comparison import CONDITIONS
 from latentdc.results.comparison import to_markdown as compared
 from latentdc.results.result import RESULTS, Result, Results, over_seeds, percent, save
 from latentdc.results.tables import to_markdown
@@ -139,7 +140,8 @@ def comparison(sweep: Sweep, results: ByPoint) -> tuple[pd.DataFrame | None, str
     """
     axes = [axis for axis in sweep.axes if axis not in (sweep.over, "ipc")]
     base = next(iter(sweep.against.values())) if list(sweep.against) == axes else None
-    return _trainings(sweep, results, axes, BASELINES), base
+    frame = _trainings(sweep, results, axes, BASELINES)
+    return frame, base if frame is not None and base in set(frame["name"]) else None
 
 
 def _against(sweep: Sweep, results: ByPoint) -> str:
@@ -187,11 +189,11 @@ def _trainings(
     if not frames:
         return None
     frame = pd.concat(frames, ignore_index=True)
-    alike = frame.groupby(["name", "ipc", "student", "seed", "protocol_hash"])["hash"]
+    alike = frame.groupby(["name", "ipc", "student", "seed", *CONDITIONS])["hash"]
     apart = ~frame["own"] & (alike.transform("nunique") > 1)
     frame["name"] = frame["name"].where(~apart, frame["name"] + " of " + frame["origin"])
     frame["set"] = frame["set"].where(~frame["own"], "distilled")
-    frame["result"] = frame.groupby(["name", "ipc", "student", "protocol_hash"]).ngroup()
+    frame["result"] = frame.groupby(["name", "ipc", "student", *CONDITIONS]).ngroup()
     frame["seconds"] = frame.groupby(["name", "ipc"])["seconds"].transform("mean")
     return frame.drop(columns="own")
 

@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 
 from latentdc.sweep.picture import draw, picture
-from latentdc.sweep.report import table
+from latentdc.sweep.report import comparison, table
 from latentdc.sweep.run import cell_result
+from latentdc.sweep.spec import Sweep
 from tests.results import toys
 
 AXES = {"rule": {"easy": [], "hard": []}, "kept": {"1 %": [], "10 %": []}}
@@ -157,3 +158,20 @@ def test_names_that_matplotlib_takes_for_mathematics_are_drawn(tmp_path):
     assert draw(axes, wanted, found, tmp_path / "table.png")
     header = table(axes, wanted, found).splitlines()[2]
     assert header == "| panel $x_{$ | kept | $^$ | \\| |"
+
+
+def test_a_page_is_held_against_the_row_that_is_there_and_counts_each_test_set_alone():
+    axes = {"rule": {"easy": [], "hard": []}}
+    sweep = Sweep(recipe="digits_ipc1", axes=axes, against={"rule": "easy"})
+    cells = {
+        (rule,): [
+            replace(one, test=rule) for one in result(distilled=(value,) * 2, full=(0.9,) * 2)
+        ]
+        for rule, value in (("easy", 0.2), ("hard", 0.4))
+    }
+    frame, base = comparison(sweep, cells)
+    assert base == "easy" and set(frame["name"]) == {"easy", "hard", "full"}
+    full = frame[frame["name"] == "full"]
+    assert full.groupby("result")["test"].nunique().max() == 1 and full["result"].nunique() == 4
+    assert comparison(sweep, {("hard",): cells["hard",]})[1] is None
+    assert comparison(sweep, {}) == (None, None)
