@@ -135,6 +135,16 @@ def test_every_method_stands_beside_plain_samples_and_easy_images_by_one_command
         assert f"latentdc sweep sweeps/beside --recipe methods/{path.stem} " in path.read_text()
 
 
+PRUNED = ("digits_ipc1", "cifar10_ipc10", "imagenette_ipc10", "in1k_ipc10")
+
+
+@pytest.mark.parametrize("stem", PRUNED)
+def test_a_recipe_that_prunes_stands_beside_the_easiest_of_all_images(stem):
+    sweep = replace(config.load(Sweep, SHIPPED / "sweeps/beside.yaml"), recipe=stem)
+    easy = expand(sweep)["easy core set", "0"]
+    assert (easy.prune.keep, easy.prune.coreset, easy.prune.score) == (1, None, "loss")
+
+
 def test_the_sweep_of_methods_has_the_settings_of_their_recipes():
     cells = expand(config.load(Sweep, SHIPPED / "sweeps/methods.yaml"))
     shipped = {path.stem.removesuffix("_digits") for path in METHODS if "digits" in path.stem}
