@@ -336,11 +336,14 @@ def describe_sweep(
             networks.evaluating(recipe, sizes, trained)
     by_name: dict[str, list[Stage]] = {}
     methods: dict[str, Counted] = {}
+    shared: set[str] = set()
     for recipe in missing:
         for stage in stages(recipe, hardware, trained, methods):
-            of = by_name.setdefault(stage.name, [])
-            if stage.name not in SHARED or stage not in of:
-                of.append(stage)
+            seed = recipe.seed if stage.name in ("scoring", "experts") else None
+            key = f"{seed} {recipe.prune.scorer if seed is not None else None} {stage}"
+            if stage.name not in SHARED or key not in shared:
+                by_name.setdefault(stage.name, []).append(stage)
+            shared.add(key)
     return summary(lines, [_together(name, of) for name, of in by_name.items()], hardware)
 
 

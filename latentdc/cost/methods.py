@@ -50,7 +50,8 @@ def matching_costs(
     network = student(recipe.objective.network, classes, prior.resolution)
     passes = student_passes(recipe.objective, per_step, moved) + effect_passes(recipe, per_step)
     of_prior, of_student = sweeps * moved * forward, passes * network.forward
-    if plan.memory == "mixed" and isinstance(prior, DiffusionPrior):  # decodes every image again
+    again = plan.memory == "mixed" and not denoises  # every image is decoded once more
+    if again and isinstance(prior, DiffusionPrior):
         of_prior += (3 - sweeps) * moved * decoding(prior, inputs[0])
     begin = images * encoding(prior) * (settings.init == "real")
     end = images * sweep(space, inputs)
