@@ -328,6 +328,7 @@ def test_methods_refuse_arguments_of_another_kind(method, options, told):
         ({"seed": -1}, "seed is a whole number of at least 0"),
         ({"train": "digits"}, "train is a Dataset, got 'digits'"),
         ({"classifier": 5}, "classifier of a Context is a function, got 5"),
+        ({"classifier": torch.nn.Linear(2, 2)}, "classifier of a Context is a function, got Lin"),
         ({"student": "convnet3"}, "student of a Context is a function, got 'convnet3'"),
         ({"open_set": {}}, "open_set of a Context is a function"),
         ({"on_step": []}, "on_step of a Context is a function"),

@@ -116,7 +116,9 @@ class Context:
         if self.train is not None:
             require_a(Dataset, self.train, "train", "such as the first of open_splits(Data())")
         for name in _FUNCTIONS:
-            if (value := getattr(self, name)) is not None and not callable(value):
+            value = getattr(self, name)
+            is_network = isinstance(value, nn.Module)  # is called with images
+            if value is not None and (is_network or not callable(value)):
                 raise InputError(f"{name} of a Context is a function, got {show(value)}.")
 
     def real_images(self) -> Dataset:

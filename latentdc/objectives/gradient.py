@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from latentdc.errors import InputError
 from latentdc.objectives.base import at_once
 
 Distance = Literal["rowwise", "cosine", "mse"]
@@ -57,6 +58,11 @@ def gradient_matching(
         () loss, zero when the gradients agree. Gradients flow to `synthetic` alone.
     """
     weights = [p for p in student.parameters() if p.requires_grad and _compared(p, distance)]
+    if not weights:
+        raise InputError(
+            f"distance {distance!r} compares linear layers and 2-d convolutions, of which "
+            f"{type(student).__name__} has none that learns; take cosine or mse."
+        )
     with sdpa_kernel(SDPBackend.MATH):  # fused attention cannot be differentiated twice
         targets = real_gradient(student, weights, real, label)
         gradients = class_gradient(student, weights, synthetic, label)

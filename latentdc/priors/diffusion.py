@@ -103,20 +103,30 @@ class DiffusionPrior:
         Raises:
             InputError: other labels, which are looked at on a CPU alone.
         """
-        whole = isinstance(labels, Tensor) and labels.ndim == 1 and not labels.is_floating_point()
+        whole = isinstance(labels, Tensor) and labels.ndim == 1
+        whole = whole and not labels.is_floating_point() and labels.dtype != torch.bool
         known = None if self.class_names is None else len(self.class_names)
         if whole and known is not None and labels.device.type == "cpu":
             whole = bool(((labels >= 0) & (labels < known)).all())
         if not whole:
             raise InputError(
-                f"labels are a tensor (B,) of whole numbers below {known}, got {show(labels)}."
+                f"labels are a tensor (B,) of whole numbers{f' below {known}' if known else ''}, "
+                f"got {show(labels)}."
             )
         return self.denoiser.condition(labels)
 
     def decode(self, z: Tensor, c: Tensor | None, noise: Tensor | None) -> Tensor:
         """Denoise and decode: (B, *latent_shape), (B, T, D), noise like z -> (B, 3, H, W)."""
-        lengths = {len(part) for part in (z, noise, z if c is None else c) if part is not None}
-        if noise is None or noise.shape != z.shape or lengths != {max(len(z), 1)}:
+        told = self.denoiser.null if c is None and self.denoiser.null.shape[1] else c
+        lengths = {
+            len(part) for part in (z, noise, z if told is None else told) if part is not None
+        }
+        if (
+            (told is not c)
+            or noise is None
+            or noise.shape != z.shape
+            or lengths != {max(len(z), 1)}
+        ):
             shapes = [None if part is None else tuple(part.shape) for part in (z, c, noise)]
             raise InputError(
                 f"a diffusion prior decodes z (B, {str(self.latent_shape)[1:]} with a condition of "

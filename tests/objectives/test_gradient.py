@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
+from latentdc.errors import InputError
 from latentdc.objectives import base
 from latentdc.objectives.gradient import (
     DISTANCES,
@@ -26,6 +27,14 @@ def student():
         return nn.Sequential(
             nn.Conv2d(3, 4, 3), nn.GroupNorm(4, 4), nn.Softplus(), nn.Flatten(), nn.Linear(16, 3)
         ).double()
+
+
+def test_a_student_without_rows_to_compare_is_refused():
+    network = nn.Sequential(nn.Flatten(2), nn.Conv1d(3, 3, 16), nn.Flatten()).double()
+    real, synthetic = images(2, 3, 4, 4), images(1, 3, 4, 4, seed=1)
+    with pytest.raises(InputError, match=r"'rowwise' compares linear layers .* take cosine or mse"):
+        gradient_matching(network, real, synthetic, 1)
+    assert gradient_matching(network, real, synthetic, 1, distance="mse").item() > 0
 
 
 def test_the_loss_is_the_distance_of_the_two_gradients_written_out():
