@@ -51,13 +51,13 @@ def folder_of(value: str | PathLike[str] | None, name: str) -> Path | None:
 
 
 def path_of(value: str | PathLike[str], name: str) -> Path:
-    """A folder that may be given as text, `~` being the user's own.
+    """A folder or file that may be given as text, `~` being the user's own.
 
     Raises:
         InputError: it is neither text nor a path.
     """
     if not isinstance(value, str | PathLike):
-        raise InputError(f"{name} is a folder, got {_what(value)}.")
+        raise InputError(f"{name} is a path, got {_what(value)}.")
     return Path(value).expanduser()
 
 

@@ -257,7 +257,7 @@ EVALUATE = [
     ({"protocol": None}, "protocol is an EvalProtocol, got null"),
     ({"normalization": None}, "normalization is a Normalization, got null"),
     ({"normalization": "imagenet"}, "normalization is a Normalization, got 'imagenet'"),
-    ({"trainings": 3}, "trainings is a folder, got 3"),
+    ({"trainings": 3}, "trainings is a path, got 3"),
     ({"sets": {}}, "there is no set to evaluate"),
     ({"ipc": 0}, "ipc is a whole number of at least 1"),
     ({"accelerator": 1}, "accelerator is an Accelerator, got 1"),
@@ -377,7 +377,7 @@ PRUNE = [
     ({"normalization": 1}, "normalization is a Normalization, got 1"),
     ({"seed": -3}, "seed is at least 0"),
     ({"seed": "a"}, "seed takes a whole number"),
-    ({"folder": 1}, "folder is a folder, got 1"),
+    ({"folder": 1}, "folder is a path, got 1"),
     ({"accelerator": []}, "accelerator is an Accelerator, got a list"),
 ]
 
@@ -562,8 +562,8 @@ def test_parts_of_a_set_that_could_not_be_written_or_scored_are_refused(parts, t
 def test_a_set_is_written_to_a_folder_and_with_what_json_holds(tmp_path, monkeypatch):
     made = toy_set()
     for folder in (None, 3, b"x"):
-        refused(lambda folder=folder: made.save_pretrained(folder), "folder is a folder, got")
-        refused(lambda name=folder: latentdc.SyntheticSet.from_pretrained(name), "is a folder, got")
+        refused(lambda folder=folder: made.save_pretrained(folder), "folder is a path, got")
+        refused(lambda name=folder: latentdc.SyntheticSet.from_pretrained(name), "is a path, got")
     refused(lambda: made.save_pretrained(tmp_path / "x", results={"a": {1}}), "results maps texts")
     refused(lambda: made.save_pretrained(tmp_path / "x", recipe=b"x"), "recipe is text")
     assert not (tmp_path / "x").exists()

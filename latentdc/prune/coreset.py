@@ -171,7 +171,7 @@ class Coreset:
         columns, about = found
         coreset = cls(
             hashes=columns["hash"],
-            scores=columns["score"],
+            scores=columns["score"].float(),
             labels=columns["label"],
             **about | {"class_names": tuple(about["class_names"])},
         )

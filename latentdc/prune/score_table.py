@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from latentdc.arguments import path_of
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.io import file_hash, read_table, save_table
@@ -74,7 +75,7 @@ class ScoreTable:
         """Write one parquet file without the features, whole or not at all."""
         columns = {"index": torch.arange(len(self)), "hash": self.hashes, "label": self.labels}
         about = {name: getattr(self, name) for name in _ABOUT}
-        save_table(Path(path), {**columns, **self.columns}, about, _KIND)
+        save_table(path_of(path, "path"), {**columns, **self.columns}, about, _KIND)
 
     @classmethod
     def load(cls, path: str | Path) -> "ScoreTable":
@@ -83,8 +84,9 @@ class ScoreTable:
         Raises:
             InputError: it is not as it was written, or something else.
         """
+        path = path_of(path, "path")
         try:
-            table = cls.from_arrow(pq.read_table(path), Path(path))
+            table = cls.from_arrow(pq.read_table(path), path)
         except (OSError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"cannot read the scores {path}: {reason}") from error

@@ -51,19 +51,19 @@ class Rule:
         found = self._implementation(**{name: available[name] for name in self.inputs})
         if self.own:
             self._require(found, available)
-        return found
+        return found.float() if self.own and not self.chooses else found
 
     def _require(self, found: Any, available: Mapping[str, Any]) -> None:
         """Refuse what a rule of somebody's own returns and nothing can be ranked or chosen by."""
         count = available["count"] if self.chooses else len(available["labels"])
         told = f"prune.score={self.function.partition('#')[0]} returns "
-        if getattr(found, "shape", None) != (count,):
-            got = tuple(getattr(found, "shape", ())) or type(found).__name__
+        if not hasattr(found, "float") or found.shape != (count,):
+            got = (hasattr(found, "float") and tuple(found.shape)) or type(found).__name__
             raise InputError(
                 f"{told}{'rows' if self.chooses else 'a score of each sample'}, a tensor of shape "
                 f"({count},), got {got}."
             )
-        if not self.chooses and not bool(found.isfinite().all()):
+        if not self.chooses and not bool(found.float().isfinite().all()):
             raise InputError(f"{told}scores that are not finite.")
         if self.chooses and len({*found.tolist()}) < count:
             raise InputError(f"{told}a row twice.")

@@ -319,8 +319,9 @@ class Sampling:
             section, _, key = name.partition(".")
             value = getattr(getattr(self, section), key)
             require(value >= least, f"sampling.{name} is at least {least:g}, got {value}.")
-        share = self.diversity.mean_scale
-        require(share <= 1, f"sampling.diversity.mean_scale is a share in [0, 1], got {share}.")
+        shares = {"diversity.mean_scale": self.diversity.mean_scale}
+        for name, share in {**shares, "semantic.scale": self.semantic.scale}.items():
+            require(share <= 1, f"sampling.{name} is a share in [0, 1], got {share}.")
         epochs = self.influence.epochs
         require(
             bool(epochs) and min(epochs) >= 0 and len({*epochs}) == len(epochs),

@@ -102,7 +102,7 @@ def test_a_core_set_is_written_to_a_path_that_may_be_text(tmp_path):
     coreset.save(str(tmp_path / "core.parquet"))
     assert torch.equal(Coreset.load(str(tmp_path / "core.parquet")).hashes, coreset.hashes)
     for call in (coreset.save, Coreset.load):
-        with pytest.raises(InputError, match="path is a folder, got 3"):
+        with pytest.raises(InputError, match="path is a path, got 3"):
             call(3)
 
 
@@ -132,6 +132,14 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         coreset_of(colours(), [2, 3]).save(path)
     assert Coreset.load(path).indices(colours()).tolist() == [0, 1]
+
+
+def test_scores_of_another_type_are_read_as_float32(tmp_path):
+    path = tmp_path / "coreset.parquet"
+    coreset = coreset_of(colours(), [1, 4, 7])
+    object.__setattr__(coreset, "scores", coreset.scores.double())
+    coreset.save(path)
+    assert Coreset.load(path).scores.dtype == torch.float32
 
 
 def test_what_is_no_core_set_is_refused(tmp_path):

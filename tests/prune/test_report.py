@@ -5,6 +5,7 @@ from math import isnan
 import pytest
 import torch
 
+from latentdc.errors import InputError
 from latentdc.prune.prune import choose_coreset
 from latentdc.prune.report import overlap, suspects, within_class_spearman, write_report
 from latentdc.prune.score_table import ScoreTable
@@ -34,6 +35,18 @@ def test_what_the_scorer_says_keeps_the_name_of_its_class():
         assert fitted.columns["predicted"].tolist() == wanted
         again = fitted.fitted(train.select(torch.arange(2)))
         assert again.columns["predicted"].tolist() == wanted[:2]
+
+
+def test_scores_are_written_to_a_path_that_may_be_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = colours(8)
+    table = ScoreTable(made.hashes, made.labels, made.class_names, {"loss": RISING}, made.name)
+    table.save("~/scores.parquet")
+    assert (tmp_path / "scores.parquet").is_file()
+    assert torch.equal(ScoreTable.load("~/scores.parquet").column("loss"), RISING)
+    for call in (table.save, ScoreTable.load):
+        with pytest.raises(InputError, match="path is a path, got 5"):
+            call(5)
 
 
 def test_equal_scores_share_a_rank():

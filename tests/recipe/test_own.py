@@ -380,6 +380,18 @@ def lowest_hashes(hashes):
     return hashes.double().argsort().argsort().float()
 
 
+def whole_numbers(labels):
+    return torch.arange(len(labels))
+
+
+def doubles(logits, labels):
+    return logits.double().mean(dim=1)
+
+
+def an_array(labels):
+    return labels.numpy()
+
+
 def first_ones(features, count):
     return torch.arange(count)
 
@@ -414,6 +426,8 @@ def test_a_rule_sees_what_its_arguments_are_called():
         hashes = train.hashes[train.labels == label].sort().values
         kept = mine.hashes[mine.labels == label].sort().values
         assert kept.tolist() == hashes[: len(kept)].tolist()
+    for score in (whole_numbers, doubles):
+        assert pruned(score)[1].scores.dtype == torch.float32
     _, chosen = pruned(first_ones)
     assert len(chosen) == len(mine)
 
@@ -422,6 +436,7 @@ def test_a_rule_sees_what_its_arguments_are_called():
     ("score", "told"),
     [
         (one_score, r"a tensor of shape \(\d+,\), got Tensor"),
+        (an_array, r"a tensor of shape \(\d+,\), got ndarray"),
         (strange, "takes pixels; a rule sees hashes, labels, seed; or"),
     ],
 )
