@@ -226,7 +226,10 @@ def require_all_shards(paths: Sequence[Path], source: Path) -> None:
 
 
 def require_no_gap(paths: Sequence[Path]) -> None:
-    """Refuse shards `train-000000.tar`, ... of which one in the middle is missing."""
+    """Refuse shards `train-000000.tar`, ... of which one in the middle is missing.
+
+    Bare numbers are shards where the first is 0 or 1; `1998.tar`, `2000.tar` are classes.
+    """
     found: dict[tuple[str, int], set[int]] = {}  # by what comes before the number, and its digits
     for path in paths:
         if shard := re.fullmatch(r"(.*\D)?(\d{4,9})", path.stem):
@@ -235,6 +238,8 @@ def require_no_gap(paths: Sequence[Path]) -> None:
                 found.setdefault((before, len(shard[2])), set()).add(int(shard[2]))
     for (start, digits), numbers in found.items():
         gap = next((n for n in range(min(numbers), max(numbers)) if n not in numbers), None)
+        if start.endswith("/") and min(numbers) > 1:
+            continue
         if gap is not None and max(numbers) - min(numbers) < 2 * len(numbers):
             raise InputError(
                 f"the shard {printable(start)}{gap:0{digits}d}.tar is missing, and those up to "

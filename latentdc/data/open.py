@@ -169,8 +169,8 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
     """
     name = data.train if split == "train" else data.test
     source = Path(data.source).expanduser()
-    is_folder = data.source != "digits" and source.is_dir()
     try:
+        is_folder = data.source != "digits" and source.is_dir()
         if data.source == "digits":
             whole = digits_split(data, split)
         elif is_folder and is_class_tree(source, data.train):

@@ -4,14 +4,15 @@ A sample of webdataset is an image and its label beside it, `0001.jpg` and `0001
 name) or `0001.json` (a mapping, of which one key is the label). Without any of these the first
 folder that differs inside is the class, `train/cat/1.jpg`, and a tar inside of a tar is such a
 folder, as in ImageNet's. Where no image lies in a folder, each tar is a class, or each folder of
-tars where there are several. Splits are told by the names of the tar files, or by folders inside of
-them.
+tars where several folders, and nothing beside them, hold shards alone. Splits are told by the names
+of the tar files, or by folders inside of them.
 
 Nothing is unpacked. An index of offsets is made once and kept in the cache; images are read by
 seeking. Names that lead out of the tar are refused, links and devices are left out.
 """
 
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from latentdc.recipe import Data
 
 _LABELS = {"cls": 2**10, "json": 2**20}  # largest bytes of a label by its suffix
 _LARGEST = 2**30  # bytes of an image
+_TOLD = ("values", "splits", "left_out", "named_by")  # of an index, as JSON beside its rows
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst", ".lz4")
 
 Value = int | str | None  # a label as the tar has it
@@ -48,31 +50,51 @@ class _Index:
         values: labels; those of folders are their names.
         splits: names of folders inside that are splits; [""] where none are.
         left_out: what is not read, by kind.
+        named_by: what the classes of tars in several folders are named by.
     """
 
     rows: Tensor
     values: list[Value]
     splits: list[str]
     left_out: files.LeftOut = field(default_factory=files.LeftOut)
+    named_by: str = ""
 
 
 def holds_tars(source: Path) -> bool:
     """Whether a folder holds tar files at any depth, and no parquet files.
 
     Raises:
-        InputError: some are compressed, which no image can be found in by its place.
+        InputError: some are compressed, which no image can be found in by its place; of those
+            beside others, if they are shards or splits too.
     """
     found = files.files_below(source, {".tar", ".parquet", *_COMPRESSED})
     if files.is_saved(source) or any(path.suffix.lower() == ".parquet" for path in found):
         return False
-    packed = [path.name for path in found if re.search(r"\.(tar\.\w+|tgz)$", path.name.lower())]
+    plain = [path for path in found if path.suffix.lower() == ".tar"]
+    every = [path for path in found if re.search(r"\.(tar\.\w+|tgz)$", path.name.lower())]
+    forms = {_form(path) for path in plain}
+    packed = [
+        path.name
+        for path in every
+        if not plain
+        or _form(path) in forms
+        or any(map(files.usual_split, path.relative_to(source).parts))
+    ]
     if packed:
         raise InputError(
             f"{printable(source)} has {len(packed)} compressed tar files, such as "
             f"{printable(packed[0])}, which are not read; unpack them to .tar (gunzip; images do "
             "not shrink) and remove the compressed ones."
         )
-    return any(path.suffix.lower() == ".tar" for path in found)
+    if every:
+        left_out = files.LeftOut({"compressed tar files": len(every)})
+        files.note_left_out(str(source), left_out)
+    return bool(plain)
+
+
+def _form(path: Path) -> str:
+    """The name of a tar without its suffixes, all numbers alike: that of shards of one set."""
+    return re.sub(r"\d+", "0", path.name.partition(".")[0].lower())
 
 
 def tar_split(data: Data, split: str | None) -> EncodedSplit:
@@ -94,6 +116,8 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
     paths, inner = found[split]
     name, index = f"{data.source} {split}", _index(paths, data)
     files.note_left_out(name, index.left_out)
+    if index.named_by:
+        note(f"{printable(name)}: classes are named by {index.named_by}.")
     kept = index.rows[index.rows[:, 4] == index.splits.index(inner)]
     used = kept[:, 3].unique()
     own, names = numbered([index.values[place] for place in used.tolist()])
@@ -152,7 +176,7 @@ def _index(paths: Sequence[Path], data: Data) -> _Index:
     """Made once for these files, by one process, and kept in the cache."""
     files.require_all_shards(paths, Path(data.source))
     files.require_no_gap(paths)
-    facts = {"tar": 2, "files": files.files_fingerprint(paths), "label": data.label}
+    facts = {"tar": 3, "files": files.files_fingerprint(paths), "label": data.label}
     return cached(
         data.cache_folder,
         facts,
@@ -165,14 +189,14 @@ def _index(paths: Sequence[Path], data: Data) -> _Index:
 
 
 def _save(path: Path, index: _Index) -> None:
-    told = {"values": index.values, "splits": index.splits, "left_out": index.left_out}
-    save_tensors(path, {"rows": index.rows}, {name: json.dumps(v) for name, v in told.items()})
+    told = {name: json.dumps(getattr(index, name)) for name in _TOLD}
+    save_tensors(path, {"rows": index.rows}, told)
 
 
 def _load(path: Path) -> _Index:
     tensors, told = load_with_metadata(path)
-    values, splits, left_out = (json.loads(told[key]) for key in ("values", "splits", "left_out"))
-    return _Index(tensors["rows"], values, splits, files.LeftOut(left_out))
+    values, splits, left_out, named_by = (json.loads(told[name]) for name in _TOLD)
+    return _Index(tensors["rows"], values, splits, files.LeftOut(left_out), named_by)
 
 
 def _made(paths: Sequence[Path], label: str | None) -> _Index:
@@ -193,12 +217,11 @@ def _made(paths: Sequence[Path], label: str | None) -> _Index:
             f"{printable(paths[0])} holds no images ({dict(left_out) or 'it is empty'}); a tar "
             "holds image files, each with a .cls or .json beside it or in a folder of its class."
         )
-    inner = [""] * len(rows)
+    inner, named_by = [""] * len(rows), ""
     if not labelled:
         inner, labels = _by_folder(folders)
         if not any(folders) and len(paths) > 1:
-            apart = len({path.parent for path in paths}) > 1
-            classes = [one_form(path.parent.name if apart else path.stem) for path in paths]
+            classes, named_by = _by_tar(paths)
             labels = [classes[number] for number, _, _ in rows]
     if not all(isinstance(value, int) for value in labels if value is not None):
         labels = [None if value is None else str(value) for value in labels]
@@ -208,7 +231,30 @@ def _made(paths: Sequence[Path], label: str | None) -> _Index:
         (*row, of_value[value], of_split[split])
         for row, value, split in zip(rows, labels, inner, strict=True)
     ]
-    return _Index(torch.tensor(table, dtype=torch.int64), values, splits, left_out)
+    return _Index(torch.tensor(table, dtype=torch.int64), values, splits, left_out, named_by)
+
+
+def _by_tar(paths: Sequence[Path]) -> tuple[list[str], str]:
+    """The class of each tar, and what names it where they lie in several folders.
+
+    Raises:
+        InputError: two folders of shards have one name.
+    """
+    stems = [one_form(path.stem) for path in paths]
+    homes = sorted({path.parent for path in paths})
+    if len(homes) == 1:
+        return stems, ""
+    shards = all(re.fullmatch(r"(?!n\d{8}$)\D*\d+(-of-\d+)?", stem) for stem in stems)
+    if Path(os.path.commonpath(homes)) in homes or not shards:
+        return stems, "their tar files, not by the folders that these lie in"
+    known: dict[str, Path] = {}
+    for home in homes:
+        if (other := known.setdefault(one_form(home.name), home)) != home:
+            raise InputError(
+                f"{printable(other)} and {printable(home)} hold shards of classes of one name; "
+                "rename one, or put its tar files into the other."
+            )
+    return [one_form(path.parent.name) for path in paths], "the folders of their tar files"
 
 
 def _by_folder(folders: Sequence[tuple[str, ...]]) -> tuple[list[str], list[Value]]:

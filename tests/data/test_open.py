@@ -1,6 +1,9 @@
 from pathlib import Path
 
+import pytest
+
 from latentdc.data.open import KNOWN, Size, class_count, kept_size, open_dataset
+from latentdc.errors import InputError
 from latentdc.recipe import Data
 
 
@@ -28,3 +31,12 @@ def test_a_data_set_to_be_downloaded_has_the_classes_that_the_recipe_names():
     named = Data(source="user/unknown", classes=["a", "b"])
     assert (kept_size(named), class_count(named)) == (None, 2)
     assert class_count(Data(source="user/unknown")) is None
+
+
+def test_a_folder_that_may_not_be_looked_at_is_one_line(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    with pytest.raises(InputError, match=rf"cannot read {tmp_path}: Permission denied"):
+        open_dataset(Data(source=str(tmp_path)), "train")

@@ -160,6 +160,38 @@ def test_folders_of_tars_are_classes_or_hold_shards(tmp_path):
     assert opened(tmp_path / "b").labels.tolist() == [0, 1] * 4
 
 
+@pytest.mark.parametrize(
+    "names", ["cat dog more/bird", "p1/cat p2/dog p2/bird", "p1/n01440764 p2/n02102040"]
+)
+def test_tars_in_several_folders_are_classes_unless_they_are_shards(tmp_path, names, capsys):
+    for number, name in enumerate(names.split()):
+        write(tmp_path / f"{name}.tar", {"1.png": png(number)})
+    stems = sorted(name.rpartition("/")[2] for name in names.split())
+    assert opened(tmp_path).class_names == tuple(stems)
+    assert "classes are named by their tar files, not" in capsys.readouterr().err
+
+
+def test_two_folders_of_shards_that_have_one_name_are_refused(tmp_path):
+    for folder in ("a/cat", "b/cat", "b/dog"):
+        write(tmp_path / folder / "part-00000.tar", {"1.png": png(len(folder))})
+    with pytest.raises(InputError, match=r"a/cat and .*b/cat hold shards of classes of one name"):
+        opened(tmp_path)
+
+
+def test_bare_numbers_from_0_or_1_on_are_shards_and_others_classes(tmp_path):
+    for year in (1998, 2000, 2001):
+        write(tmp_path / f"{year}.tar", {"1.png": png(year)})
+    assert opened(tmp_path).class_names == ("1998", "2000", "2001")
+
+
+def test_a_compressed_tar_that_is_no_shard_or_split_is_left_out(tmp_path, capsys):
+    members = {f"{name}.tar": packed({"1.JPEG": png(0)}) for name in ("n01440764", "n01443537")}
+    write(tmp_path / "ILSVRC2012_img_train.tar", members)
+    (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(gzip.compress(packed({"a.txt": b"a"})))
+    assert len(opened(tmp_path)) == 2
+    assert "left out 1 (1 compressed tar files)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["train-000001.tar.gz", "train/1.TGZ", "train.tar.zst"])
 @pytest.mark.parametrize("beside", [True, False])
 def test_a_compressed_tar_is_refused_and_not_passed_over(tmp_path, name, beside):
