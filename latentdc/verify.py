@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from latentdc import cli
 from latentdc.errors import InputError, RunError
 from latentdc.recipe.fields import build
+from latentdc.recipe.networks import parse_network
 from latentdc.recipe.own import is_own, own_names
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, load
@@ -144,13 +145,19 @@ Job = tuple[EvalProtocol, list[Result]]
 def _chosen(published: Sequence[Result], students: Sequence[str]) -> list[Result]:
     """Of the named students; of one's own code too, if it is as it was."""
     known = {one.student for one in published}
+    some = f"there are some of {', '.join(sorted(known))}."
+    if not students:
+        raise InputError(f"{STUDENTS} names nobody whose accuracy is to be verified; {some}")
+    wanted = {_network(name) for name in students}
     for name in students:
-        if name not in known:
-            raise InputError(
-                f"{STUDENTS}: no accuracy of {name} is published; there are some of "
-                f"{', '.join(sorted(known))}."
-            )
-    return [one for one in published if one.student in students]
+        if _network(name) not in map(_network, known):
+            raise InputError(f"{STUDENTS}: no accuracy of {name} is published; {some}")
+    return [one for one in published if _network(one.student) in wanted]
+
+
+def _network(name: str) -> tuple[str, int]:
+    """A network and its width, so that `convnet3` is `convnet3@128`; own code as it is named."""
+    return (name, 1) if is_own(name) else parse_network(name)
 
 
 def _jobs(
@@ -176,7 +183,7 @@ def _jobs(
                 f"{one.student} was published with {len(one.accuracies)} seed, which has no "
                 "spread; train several: --seeds 3."
             )
-        protocol = build(EvalProtocol, dict(one.settings))
+        protocol = build(EvalProtocol, {**one.settings, "together": 1})
         for key, name in own_names(replace(protocol, students=[one.student])):
             if name not in code:
                 raise InputError(_foreign(key, name, path))

@@ -223,6 +223,33 @@ def test_a_student_of_one_s_own_is_trained_where_it_is_named(own_student, capsys
     assert "no accuracy of own_for_verify:net#" in line and "is published" in line
 
 
+@pytest.mark.parametrize("nobody", ["null", "[]"])
+def test_nobody_named_is_refused_with_those_that_are_published(published, capsys, nobody):
+    line = refusal(capsys, [published, f"evaluate.students={nobody}"])
+    assert "names nobody" in line and line.endswith("there are some of convnet3@8.")
+
+
+def test_a_width_that_is_the_default_may_be_written_or_left_out(published, capsys, untrained):
+    def plain(content):
+        content["results"][0]["student"] = "convnet3"
+
+    changed(published, plain)
+    cli.main(["verify", str(published), "evaluate.students=[convnet3@128]", "--dry-run"])
+    assert "2 trainings of convnet3 under" in capsys.readouterr().out
+
+
+def test_how_many_seeds_were_trained_together_is_of_no_account(published, capsys, untrained):
+    def together(content):
+        (settings,) = content["protocols"].values()
+        assert "together" not in settings
+        settings["together"] = 3
+        content["results"][0]["student"] = "vit@8"
+
+    changed(published, together)
+    cli.main(["verify", str(published), "--dry-run"])
+    assert "trainings of vit@8" in capsys.readouterr().out
+
+
 def test_other_keys_of_the_protocol_are_those_of_the_results(published, capsys, untrained):
     line = refusal(capsys, [published, "evaluate.steps=5"])
     assert "'evaluate.steps' is of the protocol" in line and "--seeds how often" in line

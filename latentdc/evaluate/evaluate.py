@@ -145,6 +145,7 @@ def score_sets(
     accuracies = _accuracies(sets, hashes, protocol, setting, labelling, labels)
     unseen = _unseen(sets, protocol.students)
     sizes = runtime.main_alone(setting.accelerator, lambda: _image_bytes(sets, hashes))
+    settings = {key: value for key, value in asdict(protocol).items() if key != "together"}
     even = first in ("kept", "full")  # stand beside no set
     shared = {
         "ipc": ipc or -(-images // classes),
@@ -152,7 +153,7 @@ def score_sets(
         "counts": None if even else _counts_hash(one.labels.bincount(minlength=classes).tolist()),
         "protocol": protocol.name,
         "protocol_hash": protocol.hash,
-        "settings": io.as_read_back(asdict(protocol)),
+        "settings": io.as_read_back(settings),
         "test": set_hash(test),
         "data": test.name,
         "preprocessing": io.as_read_back(setting.normalization.facts()),

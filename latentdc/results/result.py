@@ -53,7 +53,8 @@ class Result:
         top5: in [0, 1], of the right class among five; None with five classes or fewer.
         protocol: its name.
         protocol_hash: 12 hex digits of all that decides one training.
-        settings: all of the protocol, its budget in steps; kept once for each hash of a file.
+        settings: all of the protocol but `together`, its budget in steps; kept once for each hash
+            of a file.
         test: hash of the test set.
         data: name of the test set.
         preprocessing: facts of how students see images.
