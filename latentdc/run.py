@@ -232,7 +232,8 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         experts = open_experts(
             recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
         )
-    train, open_test = open_used(recipe.data, tests=bool(recipe.evaluate.rows))
+    tests = bool(recipe.evaluate.rows) or recipe.asks_classifier
+    train, open_test = open_used(recipe.data, tests=tests)
     normalization = preprocessing(recipe.data, train)
     if recipe.evaluate.rows:
         for student in protocol.students:

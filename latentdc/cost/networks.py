@@ -94,7 +94,7 @@ def real_classifier(recipe: Recipe, size: Sizes) -> Stage | None:
     What it is asked by sampling counts there.
     """
     kind, scorer, asked = recipe.method.kind, recipe.prune.scorer, 0
-    if is_own(kind) or not _asks_classifier(recipe):
+    if is_own(kind) or not recipe.asks_classifier:
         return None
     name = "classifying"
     if kind == "rded":
@@ -119,15 +119,6 @@ def real_classifier(recipe: Recipe, size: Sizes) -> Stage | None:
         told,
         memory=network.trained(scorer.batch) if trained else 4 * network.weights,
     )
-
-
-def _asks_classifier(recipe: Recipe) -> bool:
-    if recipe.samples:
-        guides = {"learnability", "entropy"} & {*recipe.sampling.guides}
-        return bool(guides) or recipe.sampling.choice.needs_classifier
-    if recipe.method.kind == "selection":
-        return recipe.selection.select.kind not in (None, "random")
-    return recipe.method.kind == "rded"
 
 
 def followed_experts(recipe: Recipe, size: Sizes) -> Stage | None:

@@ -91,6 +91,16 @@ class Recipe(MethodSections):
         kind = self.method.kind
         return kind in METHODS and "sampling" in METHODS[kind].sections
 
+    @property
+    def asks_classifier(self) -> bool:
+        """Whether its method asks a classifier of real images, which is tried on test images."""
+        if self.samples:
+            guides = {"learnability", "entropy"} & {*self.sampling.guides}
+            return bool(guides) or self.sampling.choice.needs_classifier
+        if self.method.kind == "selection":
+            return self.selection.select.kind not in (None, "random")
+        return self.method.kind == "rded"
+
 
 def check_vectors(recipe: Recipe) -> None:
     """Refuse parts of a run, as far as its method uses them, that are not of one kind.

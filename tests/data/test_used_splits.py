@@ -30,10 +30,15 @@ def test_a_set_that_nothing_evaluates_is_made_without_a_test_split(capsys):
 
 @pytest.mark.parametrize(
     "uses",
-    [["prune.keep=1", "evaluate.rows=[distilled,random]"], ["prune.keep=0.5", "prune.score=loss"]],
+    [
+        ["prune.keep=1", "evaluate.rows=[distilled,random]"],
+        ["prune.keep=0.5", "prune.score=loss"],
+        ["prune.keep=1", "method.kind=rded"],  # which asks a classifier
+    ],
 )
 def test_a_split_that_is_used_and_lacks_is_told_before_anything_is_scored(capsys, uses):
     assert "test splits" in refused(capsys, *OWN, *uses)
+    assert not RUN.exists(), "no folder was claimed"
 
 
 def test_experts_of_all_images_need_no_test_split(capsys):
