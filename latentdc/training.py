@@ -23,11 +23,8 @@ from latentdc.draws import generator, gpus_in_use, key_seed
 from latentdc.errors import InputError, RunError
 from latentdc.images import send
 from latentdc.io import load_with_metadata
-from latentdc.networks.build import forward_work, needs_two_images, outline
-from latentdc.ranks import note
+from latentdc.networks.build import needs_two_images
 
-LONG = 50e9  # multiply-adds of a step, forward and back, from which processes divide its batch
-_WHOLE = ("torch", "latentdc", "torchvision")  # whose networks use all of their weights
 Tensors = tuple[Tensor, ...] | list[Tensor]
 T = TypeVar("T")
 Forward = Callable[[Tensor], Tensor]  # of the network, in its precision; float32 comes out
@@ -129,87 +126,6 @@ class _Stream:
                 torch.cuda.set_rng_state(state, gpu)
             yield
             self._states = [torch.get_rng_state(), *map(torch.cuda.get_rng_state, gpus)]
-
-
-class Divided:
-    """A training of all processes, each of which takes its share of every batch; or of one alone.
-
-    By torch's DistributedDataParallel. The gradient is that of the whole batch, to rounding, and
-    the weights stay alike. Batch norm sees the share of its process, and dropout draws for it, so
-    that networks with these learn otherwise on another number of processes (`process_facts`); what
-    batch norm has seen is in the end that of the main process. Accelerate's `prepare` makes the
-    same of a network, but replaces its forward pass where the precision is mixed, and holds it
-    until the program ends.
-
-    Args:
-        network: on the accelerator's device, the same on all processes.
-        accelerator: names the processes.
-        what: is trained, for the line that tells of it; None for a training of this process alone.
-        batch: images of a step, for the same line.
-    """
-
-    def __init__(
-        self, network: nn.Module, accelerator: Accelerator, what: str | None, batch: int
-    ) -> None:
-        self.network = network
-        self._rank, self._processes = 0, 1
-        if what is None:
-            return
-        from torch.nn.parallel import DistributedDataParallel
-
-        device = accelerator.device
-        ours = all(type(m).__module__.split(".")[0] in _WHOLE for m in network.modules())
-        self._rank, self._processes = accelerator.process_index, accelerator.num_processes
-        self.network = DistributedDataParallel(
-            network,
-            device_ids=[device] if device.type == "cuda" else None,
-            find_unused_parameters=not ours,  # those of others may have some
-        )
-        sees = "; batch norm and dropout act on the share of a process"
-        note(
-            f"{what} is trained by all {self._processes} processes, which divide each batch of "
-            f"{batch}{sees if _acts_on_shares(network) else ''}."
-        )
-
-    def mean(self, loss: "Callable[[Batch], Tensor]", batch: "Batch") -> Tensor:
-        """() mean loss of a batch; of this process's share so that the processes' mean is that.
-
-        Args:
-            loss: () mean of a batch.
-            batch: of all processes, each of which sees all of one with too few images for shares
-                of two.
-        """
-        if len(batch.rows) < 2 * self._processes or self._processes == 1:
-            return loss(batch)
-        start, end = (len(batch.rows) * n // self._processes for n in (self._rank, self._rank + 1))
-        return loss(batch.part(start, end)) * ((end - start) * self._processes / len(batch.rows))
-
-    def keys(self, *keys: int | str) -> tuple[int | str, ...]:
-        """Of what this process draws for its share; the main process's are those of one alone."""
-        return keys if self._rank == 0 else (*keys, "process", self._rank)
-
-
-def is_divided(
-    network: str, *, num_classes: int, resolution: int, batch: int, accelerator: Accelerator
-) -> bool:
-    """Whether a training is long enough for all processes: by the work of a step, `LONG`."""
-    processes = accelerator.num_processes
-    if processes == 1 or batch < 2 * processes:
-        return False
-    return 3 * batch * forward_work(network, num_classes, resolution) >= LONG
-
-
-def process_facts(
-    network: str, *, num_classes: int, resolution: int, accelerator: Accelerator
-) -> dict[str, object]:
-    """The number of processes, where a divided training of the network depends on it."""
-    plan = outline(network, num_classes=num_classes, resolution=resolution)
-    return {"processes": accelerator.num_processes} if _acts_on_shares(plan) else {}
-
-
-def _acts_on_shares(network: nn.Module) -> bool:
-    kinds = nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd
-    return any(isinstance(module, kinds) for module in network.modules())
 
 
 def moving_average(network: nn.Module, decay: Callable[[int], float]) -> AveragedModel:

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from latentdc import arguments, io, ranks, runtime, training
 from latentdc.data.dataset import Dataset
+from latentdc.divided import is_divided, process_facts
 from latentdc.errors import InputError
 from latentdc.evaluate import accuracy_files, soft_labels
 from latentdc.evaluate.baselines import Candidate, Labelled, require_sets
@@ -64,8 +65,9 @@ def evaluate_sets(
             none.
         accelerator: devices, precision and processes; None makes one.
         on_step: is told `student`, `seed`, `step` and `loss` of each step of a student's training,
-            on the process that trains it; what it raises ends the evaluation, and finished
-            trainings stay.
+            on the process that trains it; of one that all processes divide, on the main process,
+            with the loss of its share. What it raises ends the evaluation, and finished trainings
+            stay.
 
     Returns:
         A result for each set and student.
@@ -230,7 +232,8 @@ def _accuracies(
 
     Each process takes the next one as soon as it is free, so that none waits long for the last. An
     accuracy does not depend on the process that finds it. Of fewer trainings than processes, all
-    processes do the long ones together, one after another, unless seeds are trained side by side.
+    processes do the long ones together, one after another, unless seeds are trained side by side;
+    those that are finished count, so that a continued evaluation divides what a whole one does.
     """
     accelerator, teachers = setting.accelerator, None if labelling is None else labelling.hash
     shared = setting.hash(teachers, {})
@@ -248,9 +251,9 @@ def _accuracies(
                 if (
                     protocol.infobatch is None
                     and protocol.together == 1
-                    and training.is_divided(student, **sizes, batch=batch, accelerator=accelerator)
+                    and is_divided(student, **sizes, batch=batch, accelerator=accelerator)
                 ):
-                    shares = training.process_facts(student, **sizes, accelerator=accelerator)
+                    shares = process_facts(student, **sizes, accelerator=accelerator)
                     shared_by = shared if not shares else setting.hash(teachers, shares)
                     divided = replace(key, setting=shared_by)
                 jobs[key] = _Job(candidate, work, divided)
@@ -274,7 +277,7 @@ def _accuracies(
     alone = []
     for key in missing:
         by_all = jobs[key].divided
-        if by_all is None or len(missing) >= accelerator.num_processes:
+        if by_all is None or len(jobs) >= accelerator.num_processes:
             alone.append(key)
             continue
         find = partial(accuracy_files.cached_accuracy, by_all, setting.folder)
@@ -312,10 +315,11 @@ def _train(
         else labelling.soft_labels(one, key.images)
         for one, key in zip(sets, keys, strict=True)
     ]
+    told = divided is None or setting.accelerator.is_main_process
     shared: dict[str, Any] = {
         "normalization": setting.normalization,
         "accelerator": setting.accelerator,
-        "on_step": setting.on_step,
+        "on_step": setting.on_step if told else None,
         "divided": divided,
     }
     if len(keys) > 1:

@@ -36,7 +36,8 @@ class Setting:
         folder: of finished trainings and trained teachers, beside which soft labels are stored;
             None keeps none.
         on_step: is told `student`, `seed`, `step` and `loss` of each step of a student's training,
-            on the process that trains it.
+            on the process that trains it; of one that all processes divide, on the main process,
+            with the loss of its share.
     """
 
     test: Dataset

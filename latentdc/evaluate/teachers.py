@@ -10,8 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from latentdc import io, runtime, training
+from latentdc import io, runtime
 from latentdc.data.dataset import Dataset
+from latentdc.divided import is_divided, process_facts
 from latentdc.errors import InputError
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.training import train_student
@@ -218,9 +219,9 @@ def _trained(
     size, batch = train.images.shape[-1], min(learning.batch, len(train.labels))
     sizes = {"num_classes": len(train.class_names), "resolution": size}
     divided = None
-    if training.is_divided(teacher.network, **sizes, batch=batch, accelerator=setting.accelerator):
+    if is_divided(teacher.network, **sizes, batch=batch, accelerator=setting.accelerator):
         divided = f"the teacher {teacher.network}"
-        facts |= training.process_facts(teacher.network, **sizes, accelerator=setting.accelerator)
+        facts |= process_facts(teacher.network, **sizes, accelerator=setting.accelerator)
 
     def weights() -> dict[str, Tensor]:
         network = train_student(

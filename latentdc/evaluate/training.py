@@ -15,6 +15,7 @@ from latentdc import training
 from latentdc.augment.dsa import augment_classes
 from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import view
+from latentdc.divided import Divided
 from latentdc.evaluate.steps import SoftLabels, Step, joined_images, joined_steps, training_steps
 from latentdc.images import Preprocessing, send
 from latentdc.networks.base import Network
@@ -54,7 +55,8 @@ def train_student(
         normalization: from images to the student's input.
         accelerator: its device and precision are used.
         soft: the teachers' logits; needed unless the protocol's labels are hard.
-        on_step: see `Setting`.
+        on_step: is told `student`, `seed`, `step` and `loss` of each step; the loss of a divided
+            training is the mean over this process's share of the batch.
         divided: what is trained, if by all processes, which call this together (see `Divided`);
             None for a training of this process alone.
 
@@ -131,7 +133,7 @@ def train_together(
     ]
     latest = torch.zeros(len(sets))
     batch = min(protocol.batch, protocol.seen(count))
-    shares = training.Divided(student, accelerator, divided, batch)
+    shares = Divided(student, accelerator, divided, batch)
 
     def loss(forward: training.Forward, step: Step) -> Tensor:
         return shares.mean(lambda own: mean_loss(forward, step._replace(batch=own)), step.batch)
@@ -171,8 +173,7 @@ def train_together(
         lr=lambda step: peak * share_of_peak(protocol, step.number // every, updates),
         dropout=(seeds[0], *shares.keys("dropout")),
     )
-    for step, last in trained:
-        latest = latest if several else last.view(1)  # of the shares of all processes
+    for step, _ in trained:
         if on_step is not None:
             for seed, loss_now in zip(seeds, latest.tolist(), strict=True):  # waits for the device
                 on_step({"student": network, "seed": seed, "step": step.number, "loss": loss_now})

@@ -20,6 +20,7 @@ from torch.optim import SGD
 from latentdc import io, ranks, run_folder, runtime, tf32, tracking, training
 from latentdc.augment.dsa import augment
 from latentdc.data.dataset import Dataset
+from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError, RunError
 from latentdc.experts.files import data_facts, expert_path, missing_experts
 from latentdc.images import Preprocessing, fetch, place, send
@@ -43,8 +44,8 @@ def train_experts(
 ) -> None:
     """Train the experts that a folder lacks, shared out over the processes.
 
-    Where fewer are lacking than there are processes and a step of one is much work, the processes
-    divide its batches (`Divided`), but for networks that would learn otherwise so.
+    Where there are fewer, finished or not, than processes and a step of one is much work, the
+    processes divide its batches (`Divided`), but for networks that would learn otherwise so.
 
     Args:
         coreset: real images.
@@ -57,7 +58,8 @@ def train_experts(
         seed: of all draws.
         accelerator: devices, precision and processes.
         on_step: is told `expert`, `epoch`, `step` (of the epoch) and `loss` of each step, on the
-            process that trains it.
+            process that trains it; of one that all processes divide, on the main process, with the
+            loss of its share.
 
     Raises:
         InputError: the disk has no room for them; before anything is trained.
@@ -102,10 +104,10 @@ def _train_lacking(
             "(objective.trajectory.experts=FOLDER)."
         )
     sizes = {"num_classes": coreset.num_classes, "resolution": coreset.resolution}
-    few = len(lacking) < accelerator.num_processes and training.is_divided(
+    few = settings.count < accelerator.num_processes and is_divided(
         network, **sizes, batch=min(settings.batch, len(coreset)), accelerator=accelerator
     )
-    divide = few and not training.process_facts(network, **sizes, accelerator=accelerator)
+    divide = few and not process_facts(network, **sizes, accelerator=accelerator)
     mine = lacking if divide else lacking[accelerator.process_index :: accelerator.num_processes]
     for index in ranks.progress(mine, "experts"):
         snapshots = train_expert(
@@ -116,7 +118,7 @@ def _train_lacking(
             normalization=normalization,
             seed=seed,
             accelerator=accelerator,
-            tell=tell,
+            tell=tell if accelerator.is_main_process or not divide else None,
             divided=f"expert {index} of {network}" if divide else None,
         )
         if accelerator.is_main_process or not divide:
@@ -147,7 +149,7 @@ def train_expert(
     expert = new_network(network, "expert", index, **sizes, seed=seed).to(device)
     join = training.joins(network, **sizes, count=count, batch=settings.batch)
     precision = training.Precision(accelerator)
-    shares = training.Divided(expert, accelerator, divided, min(settings.batch, count))
+    shares = Divided(expert, accelerator, divided, min(settings.batch, count))
     optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
     snapshots = {
         name: torch.empty((settings.epochs + 1, *weight.shape), dtype=DTYPES[settings.dtype])
@@ -180,10 +182,10 @@ def train_expert(
             precision=precision,
             dropout=(seed, *shares.keys("dropout", *keys)),
         )
-        for step, (_, value) in enumerate(steps):
+        for step, _ in enumerate(steps):
             if tell is not None:
                 told, due = {"expert": index, "epoch": epoch, "step": step}, step == last
-                tell(told, value, index * settings.epochs + epoch, lr=settings.lr, due=due)
+                tell(told, shares.latest, index * settings.epochs + epoch, lr=settings.lr, due=due)
         keep(epoch + 1)
     if not all(bool(weights.isfinite().all()) for weights in snapshots.values()):
         raise RunError(f"expert {index} diverged; experts before it are kept. Lower experts.lr.")

@@ -44,7 +44,7 @@ def prune_dataset(
         folder: keeps the scores (`scores.parquet`, `features.npy`), and continues a killed scoring.
         accelerator: device, precision and processes; None makes one.
         on_step: is told `epoch`, `step` and `loss` of each step of the scorer's training, on every
-            process; what it raises ends the scoring.
+            process, of its share of the batch; what it raises ends the scoring.
 
     Raises:
         InputError: a rule, budget, scorer or file that cannot be used, or a scorer at chance.

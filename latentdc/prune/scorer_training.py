@@ -15,6 +15,7 @@ from torch.optim import SGD
 
 from latentdc import io, ranks, runtime, tf32, training
 from latentdc.data.dataset import Dataset, class_counts
+from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError
 from latentdc.images import Plain, fetch, place, send
 from latentdc.networks.build import new_network
@@ -38,8 +39,8 @@ class ScorerTraining:
         seed: initial weights, batch order and dropout follow from it.
         accelerator: its device and precision are used.
         rows: (n,) images to train on; None takes all.
-        on_step: is told `epoch`, `step` and `loss` of each step, where batches are divided that of
-            this process's share; None tells nobody.
+        on_step: is told `epoch`, `step` and `loss` of each step, on every process, where batches
+            are divided the mean over its share; None tells nobody.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class ScorerTraining:
         self._seed, self._accelerator, self._on_step = seed, accelerator, on_step
         divides = is_shared_training(scorer, train, accelerator)
         what = f"the scorer {scorer.network}" if divides else None
-        self._divided = training.Divided(self.classifier, accelerator, what, scorer.batch)
+        self._divided = Divided(self.classifier, accelerator, what, scorer.batch)
 
     def run(self, until: int | None = None) -> Iterator[int]:
         """Train on to the end, or to epoch `until` of it, yielding each when it is over."""
@@ -93,7 +94,7 @@ class ScorerTraining:
                 lr=partial(self._lr, steps=epochs * len(batches)),
                 dropout=(self._seed, *self._divided.keys("dropout", "scorer", epoch)),
             )
-            for (number, _), loss in ranks.progress(
+            for (number, _), _ in ranks.progress(
                 steps,
                 f"training the scorer, epoch {epoch + 1} of {epochs}",
                 total=len(batches),
@@ -101,7 +102,8 @@ class ScorerTraining:
                 delay=2,
             ):
                 if self._on_step is not None:
-                    self._on_step({"epoch": epoch, "step": number, "loss": float(loss)})
+                    loss = float(self._divided.latest)
+                    self._on_step({"epoch": epoch, "step": number, "loss": loss})
             self.done = epoch + 1
             if self._accelerator.num_processes > 1:
                 self._share()
@@ -159,7 +161,7 @@ class ScorerTraining:
 
 def is_shared_training(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> bool:
     """Whether the processes divide the batches of a scorer's training."""
-    return scorer.infobatch is None and training.is_divided(
+    return scorer.infobatch is None and is_divided(
         scorer.network,
         num_classes=train.num_classes,
         resolution=scorer.resolution or train.resolution,
@@ -174,7 +176,7 @@ def scorer_facts(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> di
         return {}
     size = scorer.resolution or train.resolution
     sizes = {"num_classes": train.num_classes, "resolution": size}
-    return training.process_facts(scorer.network, **sizes, accelerator=accelerator)
+    return process_facts(scorer.network, **sizes, accelerator=accelerator)
 
 
 @runtime.with_gradients

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import training
+from latentdc import divided
 from latentdc.evaluate import evaluate, teachers
 from latentdc.experts.files import expert_path
 from latentdc.experts.training import train_experts
@@ -90,7 +90,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     accelerator, trained = Accelerator(cpu=True), Trained()
     assert accelerator.num_processes == 2
-    training.LONG = 0
+    divided.LONG = 0
     found = carry_out(accelerator, folder)
     own = {"trained": dict(trained), "accuracies": found}
     torch.save(own, folder / f"{accelerator.process_index}.pt")

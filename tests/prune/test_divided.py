@@ -4,9 +4,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from latentdc.divided import is_divided, process_facts
 from latentdc.prune.scorer_training import scorer_facts
 from latentdc.recipe import Scorer
-from latentdc.training import is_divided
 from tests.processes import run_two
 from tests.prune.toys import colours
 from tests.prune.two_divided import STEPS, trained
@@ -46,6 +46,21 @@ def test_the_number_of_processes_counts_where_it_changes_what_is_learned():
         Scorer(network="resnet18", **large),  # neither batch norm nor dropout
     ):
         assert scorer_facts(same, colours(8), Eight()) == {}
+
+
+@pytest.mark.parametrize(
+    ("network", "counts"),
+    [
+        ("torchvision/convnext_tiny", True),  # stochastic depth
+        ("torchvision/resnet18", True),
+        ("tests.evaluate.toys:Idle", True),  # may draw where nobody sees it
+        ("convnet3", False),
+    ],
+)
+def test_networks_that_draw_or_may_draw_name_the_processes(network, counts):
+    sizes = {"num_classes": 10, "resolution": 32}
+    found = process_facts(network, **sizes, accelerator=Eight())
+    assert found == ({"processes": 8} if counts else {})
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentdc import training
+from latentdc import divided
 from latentdc.images import Normalization
 from latentdc.prune import scorer_training
 from latentdc.prune.scorer_training import ScorerTraining
@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     accelerator, seen, fetch = Accelerator(cpu=True), [], scorer_training.fetch
     assert accelerator.num_processes == 2
-    training.LONG = 0
+    divided.LONG = 0
     scorer_training.fetch = lambda images, rows, device: (
         seen.append(len(rows)) or fetch(images, rows, device)
     )
