@@ -138,7 +138,11 @@ def _tell_cost(data: Data) -> None:
     if copy.exists():
         return
     found = HfApi().dataset_info(data.source, revision=data.revision, files_metadata=True)
-    size = sum(one.size or 0 for one in found.siblings or ())
+    every = {one.rfilename: one.size or 0 for one in found.siblings or ()}
+    # `hf://datasets/<id>@<commit>/<file>`, of the configuration's files.
+    addresses = [str(a) for some in (builder.config.data_files or {}).values() for a in some]
+    chosen = {address.partition("@")[2].partition("/")[2] for address in addresses} & every.keys()
+    size = sum(every[name] for name in chosen or every)
     disk = next(folder for folder in copy.absolute().parents if folder.exists())
     ranks.say(
         "note",

@@ -154,7 +154,7 @@ def test_what_a_repository_without_parquet_files_costs_is_said_once(tmp_path):
     )
     with SmallHub().running() as hub:
         repo = hub.repos["datasets/user/pets"] = Repo(private=False)
-        repo.commit("main", contents)
+        repo.commit("main", {**contents, "extra/notes.bin": b"no image" * 999})
 
         def opened() -> str:
             changed = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home")}
