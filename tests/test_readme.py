@@ -188,18 +188,18 @@ def rows_of(text: str) -> list[list[str]]:
 def test_the_readme_compares_methods_by_the_numbers_of_the_records():
     record = (ROOT / "docs/records/methods.md").read_text()
     measured = {}
-    for ipc, heading in (("1", "## 1 image per class"), ("10", "## 10 images per class")):
+    for data, heading in (("cifar10", "## CIFAR-10"), ("digits", "## 1 image per class")):
         part = record.split(heading)[1].split("Differences")[0]
         for name, _, _, seconds, seen, _, _, unseen in rows_of(part)[1:]:
-            measured[ipc, name] = [seen, unseen, seconds]
+            measured[data, name] = [seen, unseen, seconds]
     part = README.read_text().split("## Methods side by side")[1].split("\n## ")[0]
     _, *rows = rows_of(part)
     assert {"random", "easy core set", "PCA", "pixels DM", "LD3M", "mgd3", "dap"} <= {
         row[0] for row in rows
     }
     for name, *cells in rows:
-        for ipc, shown in (("1", cells[:3]), ("10", cells[3:])):
-            assert shown == measured.get((ipc, name), ["", "", ""])
+        for data, shown in (("cifar10", cells[:3]), ("digits", cells[3:])):
+            assert shown == measured.get((data, name), ["", "", ""])
 
 
 def test_the_readme_counts_the_protocols_that_are_there():
