@@ -174,21 +174,23 @@ def _trainings(
     A training is named by its repetition and its student's seed, and paired by both; seconds are
     means over repetitions. A baseline of which cells have different images is named after them.
     """
-    frames = []
+    kept: list[Result] = []
+    facts: list[tuple[str, str, bool, str]] = []
     for point, found in results.items():
         names = dict(zip(sweep.axes, point, strict=True))
         cell = ", ".join(names[axis] for axis in axes)
-        for result in found:
-            own = result is cell_result(found, result.student)
-            if own or result.set in baselines:
-                frame = Results([result if own else replace(result, seconds=None)]).to_frame()
-                name = cell or result.set if own else result.set
-                repetition = names.get(sweep.over or "", "")
-                seeds = [f"{repetition}/{seed}" for seed in frame["seed"]]
-                frames.append(frame.assign(name=name, origin=cell, own=own, seed=seeds))
-    if not frames:
+        for one in found:
+            own = one is cell_result(found, one.student)
+            if own or one.set in baselines:
+                kept.append(one if own else replace(one, seconds=None))
+                name = cell or one.set if own else one.set
+                facts.append((name, cell, own, names.get(sweep.over or "", "")))
+    if not kept:
         return None
-    frame = pd.concat(frames, ignore_index=True)
+    frame = Results(kept).to_frame()
+    called, cells, ours, times = zip(*(facts[at] for at in frame["result"]), strict=True)
+    seeds = [f"{time}/{seed}" for time, seed in zip(times, frame["seed"], strict=True)]
+    frame = frame.assign(name=called, origin=cells, own=ours, seed=seeds)
     alike = frame.groupby(["name", "ipc", "student", "seed", *CONDITIONS])["hash"]
     apart = ~frame["own"] & (alike.transform("nunique") > 1)
     frame["name"] = frame["name"].where(~apart, frame["name"] + " of " + frame["origin"])
