@@ -27,6 +27,7 @@ from uuid import uuid4
 
 import psutil
 import torch
+import torch.distributed.nn.functional  # before there is a group: see _end_group
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
@@ -155,8 +156,10 @@ def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:
 def _end_group() -> None:
     """End the threads of the processes' group, which else abort a process that has done its work.
 
-    In torch 2.14 those of gloo do so in every second launch: they need Python, which is gone. After
-    an error of our own they are left alone, for they may wait for others.
+    In torch 2.14 those of gloo do so in every second launch: they need Python, which is gone. They
+    live as long as anything holds the group, and default arguments of torch.distributed.nn hold the
+    one that exists when it is imported. After an error of our own the threads are left alone, for
+    they may wait for others.
     """
     if torch.distributed.is_initialized() and not hasattr(sys, "last_type"):
         torch.distributed.destroy_process_group()

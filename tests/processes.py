@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from accelerate import Accelerator
+
 
 def run_two(module: str, *words: object) -> None:
     """Run `python -m module words` in two processes that torchrun starts; its output is shown."""
@@ -18,3 +20,10 @@ def run_two(module: str, *words: object) -> None:
         check=True,
         timeout=180,
     )
+
+
+def end(accelerator: Accelerator) -> None:
+    """End the group of processes with its threads, which else may abort a process at its end."""
+    accelerator.end_training()
+    threads = {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
+    assert not threads & {"pt_gloo_runloop", "gloo_tcp_loop"}, threads

@@ -15,6 +15,7 @@ from latentdc.images import Normalization
 from latentdc.networks import new_network
 from latentdc.synthetic import SyntheticSet
 from tests.evaluate.toys import TEST, protocol, stripes
+from tests.processes import end
 
 TRAIN = stripes(9, seed=3)
 NORMED = protocol(students=["convnet3-bn@4"], seeds=3, steps=10, lr=0.1)
@@ -52,7 +53,7 @@ def main(folder: Path) -> None:
         "expected": first_loss(),
     }
     (folder / f"{accelerator.process_index}.txt").write_text(json.dumps(facts))
-    accelerator.end_training()
+    end(accelerator)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic import SyntheticSet
 from tests.evaluate.toys import TEST, protocol, stripes
+from tests.processes import end
 
 # 23 images in batches of 10: shares of 5 and 5, and the last 3 whole on both; ten steps.
 TRAIN = stripes(23, seed=3)
@@ -97,7 +98,7 @@ def main(folder: Path) -> None:
     trained.clear()
     assert carry_out(accelerator, folder) == found
     assert not trained, "all was kept"
-    accelerator.end_training()
+    end(accelerator)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.images import Normalization
 from tests.evaluate.test_soft_labels import SMALL, TEST, TRAIN, softly
+from tests.processes import end
 
 
 def main(folder: Path) -> None:
@@ -25,7 +26,7 @@ def main(folder: Path) -> None:
         accelerator=accelerator,
     )
     (folder / f"{accelerator.process_index}.txt").write_text(str(result.accuracies))
-    accelerator.end_training()
+    end(accelerator)
 
 
 if __name__ == "__main__":

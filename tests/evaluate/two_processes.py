@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from latentdc.evaluate import evaluate
 from latentdc.images import Normalization
 from tests.evaluate.toys import TEST, TWO, stripes
+from tests.processes import end
 
 
 def main(folder: Path) -> None:
@@ -41,7 +42,7 @@ def main(folder: Path) -> None:
     accelerator.wait_for_everyone()
     again = evaluate.evaluate_sets(stripes(12), TEST, TWO, **call)
     assert [one.accuracies for one in again] == found
-    accelerator.end_training()
+    end(accelerator)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from latentdc.evaluate import evaluate
 from latentdc.images import Normalization
 from tests.evaluate.toys import TEST, protocol, stripes
+from tests.processes import end
 
 
 def main(folder: Path) -> None:
@@ -32,7 +33,7 @@ def main(folder: Path) -> None:
     )
     told = json.dumps({"groups": groups, "accuracies": result.accuracies})
     (folder / f"{accelerator.process_index}.txt").write_text(told)
-    accelerator.end_training()
+    end(accelerator)
 
 
 if __name__ == "__main__":

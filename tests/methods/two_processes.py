@@ -16,6 +16,7 @@ from latentdc.recipe import Trim
 from tests.methods import setup
 from tests.methods.test_loop import TotalVariance
 from tests.priors import small
+from tests.processes import end
 
 TRIM = Trim(share=0.4, refresh=3)
 
@@ -76,7 +77,7 @@ def main(folder: Path) -> None:
     else:
         assert made.z is None and torch.equal(made.labels, torch.arange(3).repeat_interleave(2))
         torch.save(some.images, folder / "mapped.pt")
-    accelerator.end_training()
+    end(accelerator)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from tests.methods.test_sampling import CENTRES, EVERY, run
+from tests.processes import end
 
 
 def main(folder: Path) -> None:
@@ -20,7 +21,7 @@ def main(folder: Path) -> None:
         for name, one in made.items():
             parts = {"z": one.z, "images": one.images, "weights": one.weights}
             torch.save(parts, folder / f"{name}.pt")
-    accelerator.end_training()
+    end(accelerator)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from latentdc.images import Normalization
 from latentdc.prune import scorer_training
 from latentdc.prune.scorer_training import ScorerTraining
 from latentdc.recipe import Scorer
+from tests.processes import end
 from tests.prune.toys import colours
 
 STEPS = 12  # in four epochs of batches of 14, 14 and 3 images
@@ -38,7 +39,7 @@ def main(folder: Path) -> None:
     state = trained(accelerator).state()
     told = {**state, "seen": torch.tensor(seen)}
     torch.save(told, folder / f"{accelerator.process_index}.pt")
-    accelerator.end_training()
+    end(accelerator)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.scorer_training import ScorerTraining
+from tests.processes import end
 from tests.prune.test_processes import CALLS, score_once
 
 loss = ScorerTraining._loss
@@ -32,7 +33,7 @@ def main(folder: Path) -> None:
     if not accelerator.is_main_process:
         ScorerTraining._loss = drifting  # type: ignore[method-assign]
     score_once(prune_dataset, CALLS["loss"], folder / "drift", accelerator)
-    accelerator.end_training()
+    end(accelerator)
 
 
 if __name__ == "__main__":
