@@ -23,7 +23,7 @@ from latentdc.experts.training import training_snapshots
 from latentdc.hub import require_login
 from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.io import write_bytes
-from latentdc.methods import find_method, require_set, takes_prior
+from latentdc.methods import asks_classifier, find_method, require_set, takes_prior
 from latentdc.methods.checks import check_match, check_precision
 from latentdc.methods.context import Context, Picture
 from latentdc.methods.latents import require_images
@@ -232,8 +232,8 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         experts = open_experts(
             recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
         )
-    tests = bool(recipe.evaluate.rows) or recipe.asks_classifier
-    train, open_test = open_used(recipe.data, tests=tests)
+    asks = recipe.asks_classifier or asks_classifier(recipe.method.kind)
+    train, open_test = open_used(recipe.data, tests=bool(recipe.evaluate.rows) or asks)
     normalization = preprocessing(recipe.data, train)
     if recipe.evaluate.rows:
         for student in protocol.students:

@@ -5,7 +5,7 @@ run folders nor evaluation; `context` holds what it may use.
 """
 
 from collections.abc import Callable
-from inspect import signature
+from inspect import iscode, isfunction, signature, unwrap
 from typing import Any
 
 from latentdc.arguments import require_a
@@ -42,6 +42,33 @@ def takes_prior(kind: str) -> bool:
         return METHODS[kind].prior
     _, *others = signature(find_method(kind)).parameters.values()
     return not others or others[0].annotation not in (None, "None")
+
+
+def asks_classifier(kind: str) -> bool:
+    """Whether a method of one's own asks `Context`'s classifier, which is tried on test images.
+
+    It does if its code, or that of functions of its module that it calls, names one.
+    """
+    if kind in METHODS:
+        return False  # of those a recipe tells it
+    method = find_method(kind)
+    waiting: list[Any] = [method, vars(type(method)).get("__call__")]
+    seen: set[Any] = set()
+    while waiting:
+        function = waiting.pop()
+        function = unwrap(function) if callable(function) else function
+        if not isfunction(function) or function in seen:
+            continue
+        seen.add(function)
+        codes = [function.__code__]
+        for code in codes:
+            codes += [inner for inner in code.co_consts if iscode(inner)]
+            if {"classifier", "real_classifier"} & {*code.co_names}:
+                return True
+            called = map(function.__globals__.get, code.co_names)
+            home = function.__module__
+            waiting += [one for one in called if getattr(one, "__module__", None) == home]
+    return False
 
 
 def require_set(made: object, kind: str, class_names: tuple[str, ...], ipc: int) -> None:

@@ -1,10 +1,12 @@
 """Only the splits that something uses are opened."""
 
 import pytest
+import torch
 from PIL import Image
 
 from latentdc.distill import main
 from latentdc.experts.__main__ import main as train_experts
+from latentdc.synthetic import SyntheticSet
 from tests.methods.command import RUN, refused, write_recipe
 
 
@@ -34,11 +36,37 @@ def test_a_set_that_nothing_evaluates_is_made_without_a_test_split(capsys):
         ["prune.keep=1", "evaluate.rows=[distilled,random]"],
         ["prune.keep=0.5", "prune.score=loss"],
         ["prune.keep=1", "method.kind=rded"],  # which asks a classifier
+        ["prune.keep=1", f"method.kind={__name__}:asking"],
+        ["prune.keep=1", f"method.kind={__name__}:Asking.make"],
     ],
 )
 def test_a_split_that_is_used_and_lacks_is_told_before_anything_is_scored(capsys, uses):
     assert "test splits" in refused(capsys, *OWN, *uses)
     assert not RUN.exists(), "no folder was claimed"
+
+
+def asking(coreset, prior: None, settings, context):
+    return _ask(context)
+
+
+class Asking:
+    @staticmethod
+    def make(coreset, prior: None, settings, context):
+        return max(context.classifier()[1] for _ in "x")
+
+
+def _ask(context):
+    return [context.real_classifier() for _ in range(1)]
+
+
+def silent(coreset, prior: None, settings, context):
+    few = context.real_images().select(torch.tensor([0, 5]))
+    return SyntheticSet.from_real(few)
+
+
+def test_a_method_of_ones_own_that_asks_no_classifier_needs_no_test_split(capsys):
+    main(["quick.yaml", *OWN, "prune.keep=1", f"method.kind={__name__}:silent", "ipc=1"])
+    assert (RUN / "synthetic").is_dir()
 
 
 def test_experts_of_all_images_need_no_test_split(capsys):
