@@ -73,8 +73,8 @@ def start(
 
     Raises:
         InputError: the launcher's settings contradict `precision` or `processes`, or ask for what
-            latentdc does not do (FSDP, DeepSpeed, gradient accumulation), a tracker is not
-            installed, or some processes do not see the main one's folder.
+            latentdc does not do (FSDP, DeepSpeed, gradient accumulation, dynamo, fp8), a tracker
+            is not installed, or some processes do not see the main one's folder.
     """
     installed = [tracker.value for tracker in get_available_trackers()]
     if missing := [tracker for tracker in trackers if tracker not in installed]:
@@ -82,9 +82,9 @@ def start(
             f"trackers: {', '.join(missing)} cannot be used here; installed of those that "
             f"Accelerate knows: {', '.join(installed) or 'none'}."
         )
-    _refuse_sharding()
+    _refuse_ignored()
     accelerator = _accelerator(trackers, folder)
-    asked = _asked_processes()
+    asked = _asked_for("num_processes")
     if asked > accelerator.num_processes:
         ranks.warn(
             f"{asked} processes were asked for and {accelerator.num_processes} runs; "
@@ -107,7 +107,7 @@ def start(
     return accelerator
 
 
-def _refuse_sharding() -> None:
+def _refuse_ignored() -> None:
     """Refuse what Accelerate's config asks for and no work here would take up."""
     config = "Accelerate's config or launcher asks for"
     for name, variable in SHARDING.items():
@@ -117,12 +117,25 @@ def _refuse_sharding() -> None:
                 "among whole copies. Launch with --multi_gpu (a config of distributed_type "
                 "MULTI_GPU), and spare memory with prior.memory=low."
             )
-    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    given = str(_asked_for("gradient_accumulation_steps"))  # which only DeepSpeed's are told
+    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", given)
     if steps != "1":
         raise InputError(
             f"{config} gradient_accumulation_steps={steps}, and latentdc takes the batches that "
             "recipes and protocols name; leave it at 1, and spare memory with prior.chunk and "
             "distill.classes_per_step."
+        )
+    backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
+    if backend.lower() not in ("", "no"):
+        raise InputError(
+            f"{config} dynamo_backend={backend}, which compiles what Accelerate prepares, and "
+            "latentdc prepares nothing so; leave it at no, and compile priors with "
+            "prior.compile=true."
+        )
+    if os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower() == "fp8":
+        raise InputError(
+            f"{config} mixed_precision=fp8, in which only what Accelerate prepares computes, and "
+            "latentdc prepares nothing so; take bf16."
         )
 
 
@@ -184,13 +197,13 @@ def _require_shared(folder: Path, accelerator: Accelerator) -> None:
         )
 
 
-def _asked_processes() -> int:
-    """What `accelerate launch --num_processes N`, our parent, was asked for; 1 if it was not."""
+def _asked_for(option: str) -> int:
+    """The N of `accelerate launch --num_processes N`, our parent, or of the like; 1 without."""
     try:
         line = " ".join(psutil.Process(os.getppid()).cmdline())
     except psutil.Error:
         return 1
-    asked = re.search(r"--num[-_]processes[= ](\d+)", line)
+    asked = re.search(f"--{option.replace('_', '[-_]')}[= ](\\d+)", line)
     return int(asked[1]) if asked and "accelerate" in line else 1
 
 

@@ -43,6 +43,8 @@ def test_a_precision_that_the_launcher_did_not_set_is_refused():
         ("ACCELERATE_USE_FSDP", "true", "asks for FSDP.*--multi_gpu"),
         ("ACCELERATE_USE_DEEPSPEED", "true", "asks for DeepSpeed.*--multi_gpu"),
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", r"accumulation_steps=4.*leave it at 1"),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", r"dynamo_backend=INDUCTOR.*prior\.compile=true"),
+        ("ACCELERATE_MIXED_PRECISION", "fp8", "mixed_precision=fp8.*take bf16"),
     ],
 )
 def test_what_the_launcher_asks_for_in_vain_is_refused(monkeypatch, variable, value, told):
@@ -80,6 +82,13 @@ def test_fewer_processes_than_asked_for_are_told_with_the_way_to_start_them(
     else:
         assert f"warning: {asked} processes were asked for and 1 runs; " in told
         assert f"torchrun --nproc_per_node {asked} -m latentdc.distill" in told
+
+
+def test_gradients_that_the_launcher_is_asked_to_gather_are_refused(monkeypatch):
+    line = "python accelerate launch --cpu --gradient_accumulation_steps 4 -m latentdc.distill"
+    monkeypatch.setattr(psutil, "Process", lambda _: Parent(line))
+    with pytest.raises(InputError, match="gradient_accumulation_steps=4, and latentdc takes the"):
+        runtime.start(threads=1)
 
 
 def test_processes_that_the_launcher_did_not_start_are_refused():
