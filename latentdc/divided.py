@@ -81,21 +81,20 @@ class Divided:
 
 
 def is_divided(
-    network: str, *, num_classes: int, resolution: int, batch: int, accelerator: Accelerator
+    network: str, *, num_classes: int, resolution: int, batch: int, processes: int
 ) -> bool:
     """Whether a training is long enough for all processes: by the work of a step, `LONG`."""
-    processes = accelerator.num_processes
     if processes == 1 or batch < 2 * processes:
         return False
     return 3 * batch * forward_work(network, num_classes, resolution) >= LONG
 
 
 def process_facts(
-    network: str, *, num_classes: int, resolution: int, accelerator: Accelerator
+    network: str, *, num_classes: int, resolution: int, processes: int
 ) -> dict[str, object]:
     """The number of processes, where a divided training of the network depends on it."""
     plan = outline(network, num_classes=num_classes, resolution=resolution)
-    return {"processes": accelerator.num_processes} if _acts_on_shares(plan) else {}
+    return {"processes": processes} if _acts_on_shares(plan) else {}
 
 
 def _acts_on_shares(network: nn.Module) -> bool:

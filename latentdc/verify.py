@@ -217,7 +217,7 @@ def _cost(
 ) -> str:
     """What the trainings take, in one line; hours where a rate is given."""
     from latentdc.cost.networks import evaluating_rows, seen_images
-    from latentdc.cost.stages import Sizes
+    from latentdc.cost.stages import Hardware, Sizes
     from latentdc.data.open import kept_size
     from latentdc.estimates import in_bytes, in_work
 
@@ -225,7 +225,7 @@ def _cost(
     train, test = (0, 0) if known is None else known[:2]
     side, values = synthetic.images.shape[-1], math.prod(synthetic.images.shape[1:])
     sizes = Sizes(train, test, classes, kept=train, side=side, values=values)
-    stages, _ = evaluating_rows(protocol, count, {"set": count}, sizes)
+    stages, _ = evaluating_rows(protocol, count, {"set": count}, sizes, Hardware())
     work, memory = sum(one.work or 0 for one in stages), max(one.memory for one in stages)
     of_labels = [one for one in stages if not one.name.startswith("evaluating")]
     unknown = known is None and any(one.weights is None for one in protocol.labels.teachers)

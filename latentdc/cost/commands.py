@@ -79,7 +79,7 @@ def _counted(
     found: list[Stage] = []
     if sizes is not None:
         asked = [
-            f(recipe, sizes)
+            f(recipe, sizes, hardware)
             for f in (
                 networks.opening,
                 networks.scoring,
@@ -95,7 +95,7 @@ def _counted(
     made, told = methods[key]
     found, lines = [*found, *made], lines | told
     if sizes is not None:
-        after, told = networks.evaluating(recipe, sizes, trained)
+        after, told = networks.evaluating(recipe, sizes, hardware, trained)
         found += after
         lines |= told
     return found, lines
@@ -189,10 +189,12 @@ def _totals(found: Sequence[Stage], hardware: Hardware) -> dict[str, str]:
     if hardware.memory is not None and largest is not None and largest.memory > hardware.memory:
         lines["memory"] += f", more than the {in_bytes(hardware.memory)} of the device"
     if hardware.tflops is not None:
-        hours = 2 * work / (hardware.tflops * 1e12 * processes) / 3600
+        busiest = sum(stage.of_one(processes) for stage in found)
+        hours = 2 * busiest / (hardware.tflops * 1e12) / 3600
         lines["hours"] = (
             f"{least}{hours:,.3g} at {hardware.tflops:g} TFLOP/s on "
-            f"{processes} process{'es' if processes > 1 else ''}, if they never wait"
+            f"{processes} process{'es' if processes > 1 else ''}, "
+            + ("if it never waits" if processes == 1 else "the busiest of which never waits")
         )
     return lines
 
@@ -200,9 +202,8 @@ def _totals(found: Sequence[Stage], hardware: Hardware) -> dict[str, str]:
 def describe_pruning(recipe: Recipe, hardware: Hardware) -> str:
     """Opening the images and scoring them."""
     sizes, lines = sizes_of(recipe)
-    found = (
-        [] if sizes is None else [networks.opening(recipe, sizes), networks.scoring(recipe, sizes)]
-    )
+    asked = () if sizes is None else (networks.opening, networks.scoring)
+    found = [f(recipe, sizes, hardware) for f in asked if sizes is not None]
     return summary(lines, found, hardware)
 
 
@@ -212,8 +213,8 @@ def describe_experts(recipe: Recipe, folder: str, lacking: int, hardware: Hardwa
     told = {"folder": folder, "to train": f"{lacking} of {recipe.experts.count} experts"}
     found = []
     if sizes is not None and lacking:
-        training = networks.experts(recipe, sizes, count=lacking)
-        found = [networks.opening(recipe, sizes), networks.scoring(recipe, sizes), training]
+        before = [f(recipe, sizes, hardware) for f in (networks.opening, networks.scoring)]
+        found = [*before, networks.experts(recipe, sizes, hardware, count=lacking)]
     return summary(told | lines, found, hardware)
 
 
@@ -235,7 +236,7 @@ def describe_evaluation(
     """
     sizes, lines = sizes_of(recipe)
     unread = [name for name, count in counts.items() if count is None]
-    found = [] if sizes is None else [networks.opening(recipe, sizes)]
+    found = [] if sizes is None else [networks.opening(recipe, sizes, hardware)]
     for protocol in protocols if sizes is not None else ():
         assert sizes is not None
         once = {row for row in rows if row in ("kept", "full")}  # the same beside every set
@@ -244,7 +245,7 @@ def describe_evaluation(
             beside = [row for row in rows if row not in ("kept", "full") or row in once]
             of |= {row: {"kept": sizes.kept, "full": sizes.train}.get(row, size) for row in beside}
             once = set()
-            after, told = networks.evaluating_rows(protocol, size, of, sizes)
+            after, told = networks.evaluating_rows(protocol, size, of, sizes, hardware)
             suffix = f" {protocol.name}" * (len(protocols) > 1) + f", {size:,} images"
             found += [replace(stage, name=stage.name + suffix) for stage in after]
             lines |= {f"{name}{suffix}": text for name, text in told.items()}
@@ -280,7 +281,7 @@ def describe_measuring(
     found = [Stage(name, None, "the network of another package, not counted") for name in others]
     if sizes is None:
         return summary(lines, found, hardware)
-    found.insert(0, networks.opening(recipe, sizes))
+    found.insert(0, networks.opening(recipe, sizes, hardware))
     if network is not None:
         one = classifier(network, sizes.classes, network.resolution or sizes.side)
         trained = 0 if network.weights is not None else network.epochs * sizes.train
@@ -333,7 +334,7 @@ def describe_sweep(
     for recipe in there:
         sizes, _ = sizes_of(recipe)
         if sizes is not None:
-            networks.evaluating(recipe, sizes, trained)
+            networks.evaluating(recipe, sizes, hardware, trained)
     by_name: dict[str, list[Stage]] = {}
     methods: dict[str, Counted] = {}
     shared: set[str] = set()
@@ -344,10 +345,11 @@ def describe_sweep(
             if stage.name not in SHARED or key not in shared:
                 by_name.setdefault(stage.name, []).append(stage)
             shared.add(key)
-    return summary(lines, [_together(name, of) for name, of in by_name.items()], hardware)
+    found = [_together(name, of, hardware.processes) for name, of in by_name.items()]
+    return summary(lines, found, hardware)
 
 
-def _together(name: str, of: Sequence[Stage]) -> Stage:
+def _together(name: str, of: Sequence[Stage], processes: int) -> Stage:
     """Stages of several runs as one, which says how many they are."""
     if len(of) == 1:
         return of[0]
@@ -359,4 +361,5 @@ def _together(name: str, of: Sequence[Stage]) -> Stage:
             disk[what] = disk.get(what, 0) + size
     told = f"{len(of)} times" if len(known) == len(of) else f"{len(of)} times, {UNKNOWN} of some"
     work = sum(known) if len(known) == len(of) else None
-    return Stage(name, work, told, disk, max(stage.memory for stage in of))
+    busiest = sum(stage.of_one(processes) for stage in of)
+    return Stage(name, work, told, disk, max(stage.memory for stage in of), busiest=busiest)

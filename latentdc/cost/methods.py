@@ -13,11 +13,12 @@ from latentdc.methods.latents import most_together
 from latentdc.methods.rates import PROBES
 from latentdc.networks.base import batch_norms
 from latentdc.networks.build import outline
+from latentdc.objectives.denoise import AT_ONCE
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.load import prior_parameters
-from latentdc.priors.memory import Needs, Plan, choose_plan, fixed_plan
+from latentdc.priors.memory import Needs, Plan, choose_plan, fixed_plan, kept_bytes
 from latentdc.priors.pixel import sample_shape
 from latentdc.recipe import ObjectiveSettings, Recipe
 
@@ -41,10 +42,14 @@ def matching_costs(
     inputs = prior_inputs(space, 1)
     forward = sweep(prior, inputs, denoises=denoises)
     needs = prior.needs() if isinstance(prior, AutoencoderPrior | DiffusionPrior) else None
+    if denoises:
+        needs = denoiser_needs(prior, inputs)
     latents, weights = latent_bytes(inputs, prior, images), 4 * prior_parameters(prior)
     kept = weights + latents.held / processes
     apart = ipc if classes_apart(recipe.objective, classes, prior.resolution) else None
     plan = decoding_plan(recipe, needs, here, hardware, kept, ipc=apart)
+    if denoises and recipe.prior.memory == "auto":
+        plan = Plan("low", AT_ONCE)  # whatever the device
     # Backward to the inputs costs one forward; a denoised latent is never computed again.
     sweeps = 2 if denoises else plan.sweeps(here, calls_of(prior))
     network = student(recipe.objective.network, classes, prior.resolution)
@@ -55,7 +60,10 @@ def matching_costs(
         of_prior += (3 - sweeps) * moved * decoding(prior, inputs[0])
     begin = images * encoding(prior) * (settings.init == "real")
     end = images * sweep(space, inputs)
-    held = activation_bytes(prior, plan, needs, here)
+    held = activation_bytes(space, plan, needs, here)
+    # The objective is shared where classes can be told apart, or looks at each image by itself.
+    shared = here / moved if apart or denoises else 1.0
+    own = most_together(classes, None, min(processes, classes)) / classes
     sample = math.prod(sample_shape(prior))
     stage = Stage(
         "distilling",
@@ -67,6 +75,7 @@ def matching_costs(
             SETS: 2 * (latents.shared + images * sample),
         },
         memory=kept + held,
+        busiest=steps * (of_prior * here / moved + of_student * shared) + own * (begin + end),
     )
     sizes = {"z": prior.latent_shape, "c": None if inputs[1] is None else inputs[1].shape[1:]}
     shapes = ", ".join(f"{k} {tuple(v)}" for k, v in sizes.items() if v is not None)
@@ -108,6 +117,13 @@ def prior_inputs(prior: Prior, count: int) -> Inputs:
     if c is not None:
         c = c.detach().requires_grad_()
     return z, c, torch.empty_like(z) if prior.has_noise else None
+
+
+def denoiser_needs(prior: Prior, inputs: Inputs) -> Needs:
+    """Of the objective `denoise`, whose backward goes through one call without guidance."""
+    assert isinstance(prior, DiffusionPrior)
+    z, c, _ = inputs
+    return Needs(step=0, calls=0, decoder=kept_bytes(lambda: prior.noise_in(z, 0, c)))
 
 
 def sweep(prior: Prior, inputs: Inputs, *, denoises: bool = False) -> float:
@@ -210,6 +226,8 @@ def told_plan(recipe: Recipe, plan: Plan, needs: Needs | None, hardware: Hardwar
     """The plan in words, and whether it is the device's."""
     if needs is None or recipe.prior.memory != "auto":
         return plan.memory
+    if recipe.objective.kind == "denoise":
+        return f"{plan.chunk} at a time"
     if hardware.memory is None:
         return f"{plan.memory}, {plan.chunk} at a time; --device-memory=80GB says what fits there"
     together = plan.group or plan.chunk
@@ -369,6 +387,7 @@ def sampling_costs(
             SETS: 2 * images * (sample + 4 * z.numel()),
         },
         memory=weights + held,
+        busiest=work * most_together(classes, None, min(hardware.processes, classes)) / classes,
     )
     return stage, {
         "sampled images": f"{made:,}, of which {images:,} stay",

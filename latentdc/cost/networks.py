@@ -1,14 +1,17 @@
 """What the networks beside the method take: those of the real images, students and teachers."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
-from latentdc.cost.stages import TRAINED, Sizes, Stage, Student, classifier, student
+from latentdc.cost.stages import TRAINED, Hardware, Sizes, Stage, Student, classifier, student
+from latentdc.divided import is_divided
 from latentdc.estimates import in_work
 from latentdc.evaluate import label_store, loading, soft_labels
-from latentdc.experts.training import expert_bytes
+from latentdc.experts.training import divides_experts, expert_bytes
 from latentdc.prune.score import PASSES, base_of
 from latentdc.prune.scorers import CHECKED
 from latentdc.recipe import BASELINES, Recipe, Scorer
@@ -20,7 +23,37 @@ from latentdc.recipe.rules import RULES
 DRAWN = ("random", "coreset")  # rows with other images for each seed
 
 
-def opening(recipe: Recipe, size: Sizes) -> Stage:
+class Shared(NamedTuple):
+    """How a training that all processes wait for is shared.
+
+    Attributes:
+        told: words for it; none for one process.
+        divided: processes that divide each batch; 1 where each of them, or one, sees it whole.
+    """
+
+    told: str
+    divided: int
+
+    def busiest(self, training: float, other: float, processes: int) -> float:
+        """Multiply-adds of the busiest process: of a training, and of what all have a share in."""
+        return training / self.divided + other / processes
+
+
+def _shared(
+    network: str, side: int, batch: int, size: Sizes, hardware: Hardware, undivided: bool = False
+) -> Shared:
+    """A training on images of one side; `undivided` where it never is."""
+    processes = hardware.processes
+    if processes == 1:
+        return Shared("", 1)
+    if not undivided and is_divided(
+        network, num_classes=size.classes, resolution=side, batch=batch, processes=processes
+    ):
+        return Shared(f"; {processes} processes divide each batch of {batch}", processes)
+    return Shared(f"; the training is too short to divide among {processes} processes", 1)
+
+
+def opening(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage:
     """Decoding the images of both splits, and whitening them."""
     images, values = size.train + size.test, size.values
     if recipe.data.kind == "vectors":
@@ -35,7 +68,7 @@ def opening(recipe: Recipe, size: Sizes) -> Stage:
     )
 
 
-def scoring(recipe: Recipe, size: Sizes) -> Stage:
+def scoring(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage:
     """The scores that the core set is chosen by."""
     prune, scorer = recipe.prune, recipe.prune.scorer
     given = {"prune.coreset": prune.coreset, "prune.scores": prune.scores}
@@ -64,13 +97,21 @@ def scoring(recipe: Recipe, size: Sizes) -> Stage:
         count = prune.rules.subsets
         trained += (count - 1) * last * size.train
         looked += count * (size.train + size.test)
+    shared = _scorer_shared(scorer, size, hardware)
+    training, looking = TRAINED * trained * network.forward, looked * network.forward
     return Stage(
         "scoring",
-        (TRAINED * trained + looked) * network.forward,
-        f"{scorer.network} is trained on {trained:,} images and looks at {looked:,}",
+        training + looking,
+        f"{scorer.network} is trained on {trained:,} images and looks at {looked:,}{shared.told}",
         {"scores": kept},
-        network.trained(scorer.batch),
+        network.trained(scorer.batch, divided=shared.divided),
+        busiest=shared.busiest(training, looking, hardware.processes),
     )
+
+
+def _scorer_shared(scorer: Scorer, size: Sizes, hardware: Hardware) -> Shared:
+    side, infobatch = scorer.resolution or size.side, scorer.infobatch is not None
+    return _shared(scorer.network, side, scorer.batch, size, hardware, undivided=infobatch)
 
 
 def _columns(recipe: Recipe) -> set[str]:
@@ -88,7 +129,7 @@ def _scorer(recipe: Recipe, scorer: Scorer, size: Sizes, *, whole: bool = False)
     return classifier(scorer, size.classes, side)
 
 
-def real_classifier(recipe: Recipe, size: Sizes) -> Stage | None:
+def real_classifier(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None:
     """The classifier of real images that a method asks, trained or given; None where none is.
 
     What it is asked by sampling counts there.
@@ -107,48 +148,60 @@ def real_classifier(recipe: Recipe, size: Sizes) -> Stage | None:
     told = f"{asked + tried:,} images through {scorer.network}"
     if kind == "selection":
         told += ", those of a pool not counted"
-    trained = 0
+    trained, shared = 0, Shared("", 1)
     if scorer.weights is None:
         learns = 2 if recipe.samples and "learnability" in recipe.sampling.guides else 1
         learns += kind == "selection" and recipe.selection.select.kind == "learnability"
         trained = learns * scorer.epochs * size.train
-        told += f", which is trained on {trained:,}"
+        shared = _scorer_shared(scorer, size, hardware)
+        told += f", which is trained on {trained:,}{shared.told}"
+    training, asking = TRAINED * trained * network.forward, (asked + tried) * network.forward
+    memory = network.trained(scorer.batch, divided=shared.divided)
     return Stage(
         name,
-        (TRAINED * trained + asked + tried) * network.forward,
+        training + asking,
         told,
-        memory=network.trained(scorer.batch) if trained else 4 * network.weights,
+        memory=memory if trained else 4 * network.weights,
+        busiest=shared.busiest(training, asking, 1),  # all processes ask for all
     )
 
 
-def followed_experts(recipe: Recipe, size: Sizes) -> Stage | None:
+def followed_experts(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None:
     """The experts that trajectory matching follows, on the core set; None without."""
-    return experts(recipe, size, recipe.experts.count) if recipe.follows_experts else None
+    count = recipe.experts.count
+    return experts(recipe, size, hardware, count) if recipe.follows_experts else None
 
 
-def experts(recipe: Recipe, size: Sizes, count: int) -> Stage:
+def experts(recipe: Recipe, size: Sizes, hardware: Hardware, count: int) -> Stage:
     """So many experts."""
     settings, network = recipe.experts, recipe.objective.network
     one = student(network, size.classes, size.side)
     each = expert_bytes(settings, network, size.classes, size.side)
+    sizes = {"num_classes": size.classes, "resolution": size.side}
+    work, processes = TRAINED * one.forward * size.kept * settings.epochs, hardware.processes
+    by_all = divides_experts(settings, network, images=size.kept, processes=processes, **sizes)
+    batch = min(settings.batch, size.kept)
+    told = f"; {processes} processes divide each batch of {batch}" * by_all
     return Stage(
         "experts",
-        TRAINED * one.forward * size.kept * settings.epochs * count,
+        work * count,
         f"{count} of {network} in {settings.epochs} epochs on {size.kept:,} images, by "
-        "latentdc experts, unless they are there",
+        f"latentdc experts, unless they are there{told}",
         disk={"experts": count * each},
-        memory=one.trained(settings.batch),
+        memory=one.trained(batch, divided=processes if by_all else 1),
+        busiest=None if by_all else work * math.ceil(count / processes),
     )
 
 
 def evaluating(
-    recipe: Recipe, size: Sizes, trained: set[Hashable] | None = None
+    recipe: Recipe, size: Sizes, hardware: Hardware, trained: set[Hashable] | None = None
 ) -> tuple[list[Stage], dict[str, str]]:
     """`evaluating_rows` of a recipe's own rows and protocol, less the trainings that are there.
 
     Args:
         recipe: whose rows they are.
         size: of the real data.
+        hardware: of the run.
         trained: what trainings of real images depend on that other runs beside this one do, and to
             which those of this one are added: each is done once. None knows of no others.
     """
@@ -169,7 +222,7 @@ def evaluating(
             wanted: set[Hashable] = {(*facts, name, seed) for seed in range(protocol.seeds)}
             seeds[row, name] = len(wanted - trained)
             trained |= wanted
-    return evaluating_rows(protocol, images, counts, size, seeds)
+    return evaluating_rows(protocol, images, counts, size, hardware, seeds)
 
 
 def _real_images(recipe: Recipe, row: str) -> tuple[Hashable, ...]:
@@ -189,6 +242,7 @@ def evaluating_rows(
     images: int,
     counts: dict[str, int],
     size: Sizes,
+    hardware: Hardware,
     seeds: Mapping[tuple[str, str], int] | None = None,
 ) -> tuple[list[Stage], dict[str, str]]:
     """A stage of each student over all rows, those of teachers before them, and a line of rows.
@@ -198,16 +252,21 @@ def evaluating_rows(
         images: of the sets that it is scaled by.
         counts: images of each row.
         size: of the real data.
+        hardware: whose processes share the trainings.
         seeds: trainings of each row and student; None takes all of the protocol's.
     """
-    protocol = protocol.resolve(images, size.classes)
+    protocol, processes = protocol.resolve(images, size.classes), hardware.processes
+    several = protocol.infobatch is not None or protocol.together > 1
+    few = len(counts) * len(protocol.students) * protocol.seeds < processes and not several
     every = {(row, name): protocol.seeds for row in counts for name in protocol.students}
     seeds = every if seeds is None else seeds
     trained = {row: n for row, n in counts.items() if any(seeds[row, s] for s in protocol.students)}
-    stages, labelling = _labelling(protocol, trained, size) if trained else ([], 0.0)
+    before, labelling = _labelling(protocol, trained, size, hardware) if trained else ([], 0.0)
     row_work = dict.fromkeys(counts, 0.0)
+    stages: list[Stage] = []
+    alone: list[tuple[float, float]] = []  # work of a step, by which they queue, and of all
     for name in protocol.students:
-        network, each = student(name, size.classes, size.side), []
+        network, each, by_all = student(name, size.classes, size.side), [], 0.0
         rows = {row: count for row, count in counts.items() if seeds[row, name]}
         if not rows:
             continue
@@ -217,22 +276,51 @@ def evaluating_rows(
             work += labelling * (seen if protocol.labels.source == "online" else count)
             row_work[row] += seeds[row, name] * work
             each.append(seeds[row, name] * work)
+            batch = min(protocol.batch, protocol.seen(count))
+            if few and _shared(name, size.side, batch, size, hardware).divided > 1:
+                by_all += each[-1]
+                continue
+            groups = range(0, seeds[row, name], protocol.together)
+            sizes = [min(protocol.together, seeds[row, name] - start) for start in groups]
+            alone += [(batch * network.forward, of * work) for of in sizes]
         least, most = (f(seen_images(protocol, n) for n in rows.values()) for f in (min, max))
         seen_by = f"{least:,}" if least == most else f"{least:,} to {most:,}"
         batch = min(protocol.batch, max(rows.values()))
         at_once = min(protocol.together, max(seeds[row, name] for row in rows))
         side = f", {at_once} seeds side by side" if at_once > 1 else ""
+        side += f"; {processes} processes divide the batches of long ones" * (by_all > 0)
+        divided = processes if by_all == sum(each) else 1
+        memory = network.trained(batch, optimizer=protocol.optimizer, divided=divided)
         stages.append(
             Stage(
                 f"evaluating {name}",
                 sum(each),
                 f"{max(seeds[row, name] for row in rows)} seeds of {len(rows)} rows, each trained "
                 f"on {seen_by} images and tested on {size.test:,}{side}",
-                memory=at_once * network.trained(batch, optimizer=protocol.optimizer),
+                memory=at_once * memory,
+                busiest=by_all / processes,
             )
         )
+    # Of the trainings in the queue a stage has its part, by their work.
+    queue, longest = sum(work for _, work in alone), _longest(alone, processes)
+    for at, stage in enumerate(stages):
+        queued = (stage.work or 0) - processes * (stage.busiest or 0)
+        stages[at] = replace(stage, busiest=(stage.busiest or 0) + queued * longest / (queue or 1))
     told = ", ".join(f"{row} {in_work(work)}" for row, work in row_work.items())
-    return stages, {"rows": f"{told}, protocol {protocol.name}"}
+    return [*before, *stages], {"rows": f"{told}, protocol {protocol.name}"}
+
+
+def _longest(jobs: Sequence[tuple[float, float]], processes: int) -> float:
+    """Work of the busiest process, where the one that is free takes the next job of a queue.
+
+    Args:
+        jobs: by what they are ordered, the largest first, and the work of each.
+        processes: that take them.
+    """
+    ends = [0.0] * processes
+    for _, work in sorted(jobs, key=lambda job: -job[0]):
+        ends[ends.index(min(ends))] += work
+    return max(ends)
 
 
 def seen_images(protocol: EvalProtocol, count: int) -> int:
@@ -245,22 +333,27 @@ def seen_images(protocol: EvalProtocol, count: int) -> int:
 
 
 def _labelling(
-    protocol: EvalProtocol, counts: dict[str, int], size: Sizes
+    protocol: EvalProtocol, counts: dict[str, int], size: Sizes, hardware: Hardware
 ) -> tuple[list[Stage], float]:
     """Stages of the teachers, and what they take for one image that a training asks them."""
     labels = protocol.labels
     if labels.source == "hard":
         return [], 0
-    work, forward, memory = 0.0, 0.0, 0.0
+    work, forward, memory, busiest, ways = 0.0, 0.0, 0.0, 0.0, set()
     for teacher in labels.teachers:
         network = classifier(teacher, size.classes, teacher.resolution or size.side)
         forward += network.forward
         if teacher.weights is None:
-            work += TRAINED * teacher.epochs * size.train * network.forward
-            memory = max(memory, network.trained(teacher.batch))
-    work += min(CHECKED, size.test) * forward
+            training = TRAINED * teacher.epochs * size.train * network.forward
+            batch = min(teacher.batch, size.train)
+            shared = _shared(teacher.network, size.side, batch, size, hardware)
+            work, busiest = work + training, busiest + training / shared.divided
+            memory = max(memory, network.trained(batch, divided=shared.divided))
+            ways.add(shared.told)
+    checked = min(CHECKED, size.test) * forward
     named = ", ".join(teacher.network for teacher in labels.teachers)
-    stages = [Stage("teachers", work, f"{named}, trained where they have no weights", {}, memory)]
+    told = f"{named}, trained where they have no weights{''.join(sorted(ways))}"
+    stages = [Stage("teachers", work + checked, told, {}, memory, busiest=busiest + checked)]
     if labels.source != "stored":
         asked = protocol.views.change or labels.source == "fixed"
         return stages, forward * asked

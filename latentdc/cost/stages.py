@@ -38,6 +38,7 @@ class Stage:
         told: what was counted, in words.
         disk: bytes by what they hold, at their most, such as two checkpoints and the next one.
         memory: bytes of one process at its most, weights, activations and latents.
+        busiest: multiply-adds of the process that has most to do; None is an equal share of all.
     """
 
     name: str
@@ -45,6 +46,11 @@ class Stage:
     told: str
     disk: Mapping[str, float] = field(default_factory=dict)
     memory: float = 0
+    busiest: float | None = None
+
+    def of_one(self, processes: int) -> float:
+        """Multiply-adds of the process that has most to do."""
+        return (self.work or 0) / processes if self.busiest is None else self.busiest
 
     def line(self) -> str:
         """Work, memory and disk in one line."""
@@ -88,9 +94,16 @@ class Student:
     activations: float
     weights: int
 
-    def trained(self, batch: int, *, optimizer: str = "sgd") -> float:
-        """Bytes of a training step: weights, gradients, what the optimiser keeps, activations."""
-        return 4 * self.weights * (4 if optimizer == "adamw" else 3) + batch * self.activations
+    def trained(self, batch: int, *, optimizer: str = "sgd", divided: int = 1) -> float:
+        """Bytes of a training step: weights, gradients, what the optimiser keeps, activations.
+
+        Args:
+            batch: images of a step.
+            optimizer: `adamw` keeps more.
+            divided: processes that divide the batch, and send each other the gradients.
+        """
+        copies = (4 if optimizer == "adamw" else 3) + (divided > 1)
+        return 4 * self.weights * copies + -(-batch // divided) * self.activations
 
 
 @cache

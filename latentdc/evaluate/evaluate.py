@@ -236,9 +236,10 @@ def _accuracies(
     those that are finished count, so that a continued evaluation divides what a whole one does.
     """
     accelerator, teachers = setting.accelerator, None if labelling is None else labelling.hash
-    shared = setting.hash(teachers, {})
+    shared, processes = setting.hash(teachers, {}), accelerator.num_processes
     jobs: dict[Key, _Job] = {}
     plan: dict[tuple[str, str], list[Key]] = {}
+    stacked: set[str] = set()  # students that would be divided, were their seeds not side by side
     for name, candidate in sets.items():
         one = set_of_seed(candidate, 0)
         seen_by = protocol_for(protocol, one).hash
@@ -248,18 +249,23 @@ def _accuracies(
                 key = Key(digest, seen_by, shared, student, seed)
                 sizes = {"num_classes": len(one.class_names), "resolution": size}
                 work, divided = batch * forward_work(student, **sizes), None
-                if (
-                    protocol.infobatch is None
-                    and protocol.together == 1
-                    and is_divided(student, **sizes, batch=batch, accelerator=accelerator)
-                ):
-                    shares = process_facts(student, **sizes, accelerator=accelerator)
+                long = is_divided(student, **sizes, batch=batch, processes=processes)
+                if long and protocol.together > 1:
+                    stacked.add(student)
+                elif long and protocol.infobatch is None:
+                    shares = process_facts(student, **sizes, processes=processes)
                     shared_by = shared if not shares else setting.hash(teachers, shares)
                     divided = replace(key, setting=shared_by)
                 jobs[key] = _Job(candidate, work, divided)
                 plan.setdefault((name, student), []).append(key)
     done = accuracy_files.read_accuracies(list(jobs), setting.folder, accelerator)
     missing = [key for key in jobs if key not in done]
+    if missing and stacked and len(jobs) < processes:
+        ranks.note(
+            f"evaluate.together={protocol.together} leaves the seeds of "
+            f"{', '.join(sorted(stacked))} to one process for each set; with evaluate.together=1 "
+            f"all {processes} processes would divide their batches."
+        )
     if labelling is not None:
         wanted = {key.images for key in missing}
         labelling.prepare(_by_hash(sets, hashes), wanted, labels)
@@ -277,7 +283,7 @@ def _accuracies(
     alone = []
     for key in missing:
         by_all = jobs[key].divided
-        if by_all is None or len(jobs) >= accelerator.num_processes:
+        if by_all is None or len(jobs) >= processes:
             alone.append(key)
             continue
         find = partial(accuracy_files.cached_accuracy, by_all, setting.folder)

@@ -218,10 +218,10 @@ def _trained(
     }
     size, batch = train.images.shape[-1], min(learning.batch, len(train.labels))
     sizes = {"num_classes": len(train.class_names), "resolution": size}
-    divided = None
-    if is_divided(teacher.network, **sizes, batch=batch, accelerator=setting.accelerator):
+    divided, processes = None, setting.accelerator.num_processes
+    if is_divided(teacher.network, **sizes, batch=batch, processes=processes):
         divided = f"the teacher {teacher.network}"
-        facts |= process_facts(teacher.network, **sizes, accelerator=setting.accelerator)
+        facts |= process_facts(teacher.network, **sizes, processes=processes)
 
     def weights() -> dict[str, Tensor]:
         network = train_student(

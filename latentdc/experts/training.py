@@ -104,11 +104,9 @@ def _train_lacking(
             "(objective.trajectory.experts=FOLDER)."
         )
     sizes = {"num_classes": coreset.num_classes, "resolution": coreset.resolution}
-    few = settings.count < accelerator.num_processes and is_divided(
-        network, **sizes, batch=min(settings.batch, len(coreset)), accelerator=accelerator
-    )
-    divide = few and not process_facts(network, **sizes, accelerator=accelerator)
-    mine = lacking if divide else lacking[accelerator.process_index :: accelerator.num_processes]
+    processes = accelerator.num_processes
+    divide = divides_experts(settings, network, images=len(coreset), processes=processes, **sizes)
+    mine = lacking if divide else lacking[accelerator.process_index :: processes]
     for index in ranks.progress(mine, "experts"):
         snapshots = train_expert(
             index,
@@ -124,6 +122,24 @@ def _train_lacking(
         if accelerator.is_main_process or not divide:
             io.save_tensors(expert_path(folder, index), snapshots)
     accelerator.wait_for_everyone()
+
+
+def divides_experts(
+    settings: Experts,
+    network: str,
+    *,
+    images: int,
+    processes: int,
+    num_classes: int,
+    resolution: int,
+) -> bool:
+    """Whether processes divide the batches of experts: of fewer than they are, on many images."""
+    sizes = {"num_classes": num_classes, "resolution": resolution}
+    batch = min(settings.batch, images)
+    few = settings.count < processes and is_divided(
+        network, **sizes, batch=batch, processes=processes
+    )
+    return few and not process_facts(network, **sizes, processes=processes)
 
 
 def train_expert(

@@ -166,7 +166,7 @@ def is_shared_training(scorer: Scorer, train: Dataset, accelerator: Accelerator)
         num_classes=train.num_classes,
         resolution=scorer.resolution or train.resolution,
         batch=scorer.batch,
-        accelerator=accelerator,
+        processes=accelerator.num_processes,
     )
 
 
@@ -176,7 +176,7 @@ def scorer_facts(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> di
         return {}
     size = scorer.resolution or train.resolution
     sizes = {"num_classes": train.num_classes, "resolution": size}
-    return process_facts(scorer.network, **sizes, accelerator=accelerator)
+    return process_facts(scorer.network, **sizes, processes=accelerator.num_processes)
 
 
 @runtime.with_gradients

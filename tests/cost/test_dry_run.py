@@ -222,7 +222,7 @@ def test_a_plan_is_for_the_memory_that_is_told_and_the_least_where_none_is(weigh
 def test_hours_are_told_for_a_given_rate_alone(weights):
     assert "hours" not in lines(PIXEL)
     one, two = (lines(PIXEL, processes=n, tflops=1e-6)["hours"] for n in (1, 2))
-    assert one.endswith("at 1e-06 TFLOP/s on 1 process, if they never wait")
+    assert one.endswith("at 1e-06 TFLOP/s on 1 process, if it never waits")
     assert float(one.split()[0].replace(",", "")) == pytest.approx(
         2 * float(two.split()[0].replace(",", "")), rel=0.01
     )
@@ -232,7 +232,7 @@ def test_the_command_tells_hours_and_memory_of_a_device(capsys):
     short = ["data.resolution=8", "prior.kind=pixel", "prior.weights=null", "evaluate.rows=[]"]
     short += ["objective.network=convnet3@8", "prune.keep=1"]
     cli.main(["distill", "digits_ipc1", *short, "--dry-run", "--tflops=1", "--device-memory=1GB"])
-    assert "at 1 TFLOP/s on 1 process, if they never wait" in capsys.readouterr().out
+    assert "at 1 TFLOP/s on 1 process, if it never waits" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from latentdc import config
-from latentdc.cost import Hardware, stages
+from latentdc.cost import Hardware, describe, stages
 from latentdc.recipe import Recipe
 
 PAGE = Path(__file__).parents[2] / "docs/imagenet.md"
@@ -54,6 +54,9 @@ def test_what_the_page_says_of_80_gb_is_what_is_counted():
     told = re.search(r"sweeps in place of 3, ([\d.]+) EMAC of\s+distilling and ([\d.]+)", page())
     assert f"{distilling / 1e18:.1f}" == told[1]
     assert f"{sum(stage.work for stage in counted) / 1e18:.1f}" == told[2]
+    said = re.search(r"of (\d+) of the (\d+) denoising steps of\s+10 images", page())
+    lines = describe(recipe, Hardware(processes=8, memory=80e9))
+    assert f"10 at a time with {said[1]} of {said[2]} denoising steps kept" in lines
 
 
 def test_disk_is_counted_as_by_hand(counted):

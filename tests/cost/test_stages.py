@@ -7,6 +7,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentdc.cost import Hardware, stages
+from latentdc.cost.networks import evaluating_rows
+from latentdc.cost.stages import Sizes
+from latentdc.evaluate.loading import load_protocol
+from latentdc.priors.memory import kept_bytes
 from latentdc.recipe import (
     Data,
     Denoising,
@@ -173,3 +177,98 @@ def test_memory_is_that_of_the_dearest_stage(memory):
     found = of(PIXEL, memory=memory)
     weights = 9 * 3 * 8 + 2 * 9 * 8 * 8 + 3 * 8 + 3 * 2 * 8 + 8 * 10 + 10
     assert found["evaluating convnet3@8"].memory > 16 * weights  # adamw
+
+
+LONG = Scorer(network="convnet3@64", epochs=2, resolution=64, batch=512)  # a step of 50 GMAC
+FOUR = Hardware(processes=4)
+
+
+def timed(recipe: Recipe, name: str, hardware: Hardware = FOUR) -> float:
+    """Work of the busiest process, in parts of all."""
+    (stage,) = (stage for stage in stages(recipe, hardware) if stage.name == name)
+    return round(stage.of_one(hardware.processes) / stage.work, 9)
+
+
+def test_processes_divide_long_trainings_and_wait_for_short_ones():
+    long, short = (
+        replace(PIXEL, prune=Prune(keep=0.5, scorer=scorer))
+        for scorer in (LONG, replace(LONG, batch=16))
+    )
+    assert timed(long, "scoring") == pytest.approx(1 / 4)
+    looked = 2 * TRAIN + TEST
+    training = 3 * 2 * TRAIN
+    whole = (training + looked / 4) / (training + looked)
+    assert timed(short, "scoring") == pytest.approx(whole)
+    assert "4 processes divide each batch of 512" in of(long, processes=4)["scoring"].told
+    assert "too short to divide" in of(short, processes=4)["scoring"].told
+    assert "divide" not in of(long)["scoring"].told
+    again = replace(long, prune=replace(long.prune, scorer=replace(LONG, infobatch=0.5)))
+    assert timed(again, "scoring") == pytest.approx(whole)  # which needs all losses
+    alone, shared = (of(long, processes=n)["scoring"].memory for n in (1, 4))
+    assert alone / 4 < shared < alone / 3
+
+
+def test_teachers_experts_and_the_classifier_of_a_method_are_divided_alike():
+    teachers = f"[{{network: {LONG.network}, epochs: 4, batch: 512, resolution: 64}}]"
+    labels = f"labels={{source: online, loss: kl, teachers: {teachers}}}"
+    evaluate = Evaluate(
+        students=["convnet3@8"], seeds=2, steps=10, changes=[labels, "augment=null"]
+    )
+    wide = replace(PIXEL, data=Data(resolution=64), evaluate=evaluate)
+    asking = replace(PIXEL, method=Method(kind="rded"), prune=Prune(scorer=LONG))
+    matched = replace(PIXEL.objective, kind="mtt", network="convnet3@64")
+    experts = Experts(count=2, epochs=20, batch=512)
+    assert 0.25 < timed(wide, "teachers") < 0.3 < 0.5 < timed(asking, "classifying") < 1
+    following = replace(wide, objective=matched, experts=experts)
+    assert timed(following, "experts") == 1 / 4
+    assert timed(replace(following, experts=replace(experts, batch=8)), "experts") == 1 / 2
+    assert timed(replace(following, experts=replace(experts, count=5)), "experts") == 2 / 5
+
+
+def test_students_wait_in_a_queue_or_are_divided_where_they_are_few():
+    name, two = "evaluating convnet3@8", replace(PIXEL.evaluate, rows=["random"], seeds=2)
+    assert timed(replace(PIXEL, evaluate=two), name) == 1 / 2
+    assert timed(replace(PIXEL, evaluate=replace(PIXEL.evaluate, seeds=3)), name) == pytest.approx(
+        2 / 6
+    )
+
+    def few(**options) -> tuple[float, str]:
+        options = {"seeds": 2, "batch": 512, "steps": 10, "students": ["convnet3@64"], **options}
+        protocol = replace(load_protocol("quick"), **options)
+        sizes = Sizes(TRAIN, TEST, CLASSES, kept=TRAIN, side=64, values=3 * 64**2)
+        (stage,), _ = evaluating_rows(protocol, TRAIN, {"full": TRAIN}, sizes, FOUR)
+        return round(stage.of_one(4) / stage.work, 9), stage.told
+
+    assert few()[0] == 1 / 4 and "4 processes divide the batches" in few()[1]
+    assert few(together=2)[0] == 1  # one group, which is not divided
+    assert few(seeds=4)[0] == 1 / 4 and "divide" not in few(seeds=4)[1]  # one for each
+    assert few(batch=16)[0] == 1 / 2  # short ones
+
+
+def test_processes_share_what_is_a_sum_over_classes():
+    assert timed(PIXEL, "distilling") == 3 / 10
+    whole = replace(PIXEL, objective=replace(PIXEL.objective, network="convnet3-bn@8"))
+    assert timed(whole, "distilling") == pytest.approx(1, rel=1e-3)  # but for encoding
+
+
+def test_denoising_holds_one_call_of_a_few_latents(tmp_path):
+    small.save(tmp_path)
+    recipe = replace(
+        PIXEL,
+        prior=PriorSettings(weights=str(tmp_path), steps=8, guidance=2.0),
+        objective=ObjectiveSettings(kind="denoise", denoise=Denoising(share=0.5)),
+        ipc=20,
+    )
+    prior = small.load(str(tmp_path), resolution=8, steps=8, guidance=2.0)
+    z = torch.zeros(1, *prior.latent_shape, requires_grad=True)
+    c = prior.condition(torch.zeros(1, dtype=torch.long)).detach().requires_grad_()
+    one = kept_bytes(lambda: prior.noise_in(z, 0, c))
+
+    def held(memory: str, **options) -> float:
+        changed = replace(recipe, prior=replace(recipe.prior, memory=memory, **options))
+        return of(changed)["distilling"].memory
+
+    parts = {n: held("low", chunk=n) for n in (1, 16)}
+    assert parts[16] - parts[1] == pytest.approx(15 * one, rel=0.05)
+    assert held("auto") == parts[16]  # AT_ONCE
+    assert held("fast") - parts[16] == pytest.approx((200 - 16) * one, rel=0.05)

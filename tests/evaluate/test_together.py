@@ -219,8 +219,10 @@ def test_what_was_killed_in_the_midst_of_a_group_is_done_again(tmp_path):
     assert killed == evaluate_sets(stripes(12), TEST, four, **OPTIONS)
 
 
-def test_two_processes_share_out_groups_of_seeds(tmp_path):
+def test_two_processes_share_out_groups_of_seeds_and_say_that_none_is_divided(tmp_path, capfd):
     run_two("tests.evaluate.two_together", tmp_path)
+    told = "evaluate.together=2 leaves the seeds of convnet3@4 to one process for each set"
+    assert capfd.readouterr().err.count(told) == 1  # once the trainings are fewer, and long
     one, other = (json.loads((tmp_path / f"{rank}.txt").read_text()) for rank in (0, 1))
     assert one["accuracies"] == other["accuracies"]
     assert sorted(one["groups"] + other["groups"]) == [[0, 1], [2, 3]]

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from latentdc import divided
 from latentdc.evaluate import evaluate
 from latentdc.images import Normalization
 from tests.evaluate.toys import TEST, protocol, stripes
@@ -33,6 +34,11 @@ def main(folder: Path) -> None:
     )
     told = json.dumps({"groups": groups, "accuracies": result.accuracies})
     (folder / f"{accelerator.process_index}.txt").write_text(told)
+    divided.LONG = 0
+    few = protocol(seeds=1, together=2)
+    evaluate.evaluate_sets(
+        stripes(12), TEST, few, normalization=Normalization(), accelerator=accelerator
+    )
     end(accelerator)
 
 

@@ -32,8 +32,8 @@ LARGE = {"num_classes": 1000, "resolution": 224, "batch": 64}
 )
 def test_long_trainings_are_divided_among_all_processes(network, changes, divided):
     settings = {**LARGE, **changes}
-    assert is_divided(network, **settings, accelerator=Eight()) == divided
-    assert not is_divided(network, **settings, accelerator=Accelerator())
+    assert is_divided(network, **settings, processes=8) == divided
+    assert not is_divided(network, **settings, processes=1)
 
 
 def test_the_number_of_processes_counts_where_it_changes_what_is_learned():
@@ -59,7 +59,7 @@ def test_the_number_of_processes_counts_where_it_changes_what_is_learned():
 )
 def test_networks_that_draw_or_may_draw_name_the_processes(network, counts):
     sizes = {"num_classes": 10, "resolution": 32}
-    found = process_facts(network, **sizes, accelerator=Eight())
+    found = process_facts(network, **sizes, processes=8)
     assert found == ({"processes": 8} if counts else {})
 
 
