@@ -334,7 +334,8 @@ def _inside(
     Of a tar inside, which is a `folder` of its name, too; not of one inside of that.
     """
     with tarfile.open(fileobj=file, mode="r:") as tar:
-        if folder.name and tar.firstmember is None:  # type: ignore[attr-defined]
+        none = bool(folder.name) and tar.firstmember is None  # type: ignore[attr-defined]
+        if none:
             left_out["tars inside that are empty or none"] += 1
         while (member := tar.next()) is not None and member.offset < end:
             tar.members.clear()  # type: ignore[attr-defined]  # else all of them stay in memory
@@ -361,6 +362,22 @@ def _inside(
                 yield from _inside(file, inside, offset + member.size, path, left_out)
             else:
                 left_out[name.suffix.lower() or "files without a suffix"] += 1
+        place: int = tar.offset  # type: ignore[attr-defined]
+        if not none and not (folder.name and place >= end):  # the outer one tells where it ends
+            _require_end(file, place, end)
+
+
+def _require_end(file: BinaryIO, offset: int, end: int) -> None:
+    """Refuse a tar whose members stop before the block of zeros that marks its end, or go on.
+
+    `tarfile` takes a cut or damaged header for the end, and reads nothing behind the mark.
+    """
+    file.seek(offset)
+    if offset + tarfile.BLOCKSIZE > end or any(file.read(tarfile.BLOCKSIZE)):
+        raise tarfile.ReadError("it stops before the zeros that mark its end")
+    while (left := end - file.tell()) > 0:
+        if any(file.read(min(left, 2**20))):
+            raise tarfile.ReadError("more follows behind its end, as where tars are joined by cat")
 
 
 def _require_inside(name: PurePosixPath, path: Path) -> None:

@@ -140,9 +140,11 @@ def test_a_tar_inside_that_is_cut_off_or_none_is_told(tmp_path, capsys):
     write(tmp_path / "good/train.tar", {**good, "d.tar": packed({"e.tar": inner})})
     assert opened(tmp_path / "good").labels.tolist() == [0, 1, 1]
     assert "2 (1 tars inside that are empty or none, 1 .tar)" in capsys.readouterr().err
-    write(tmp_path / "bad/train.tar", {**good, "b.tar": inner[:700]})
-    with pytest.raises(InputError, match=r"cannot read .*train\.tar: unexpected end of data"):
-        opened(tmp_path / "bad")
+    torn = inner[:512] + inner[512:].replace(b"ustar", b"uster", 1)
+    for bad, why in ((inner[:700], "unexpected end of data"), (torn, "it stops before the zeros")):
+        write(tmp_path / "bad/train.tar", {**good, "b.tar": bad})
+        with pytest.raises(InputError, match=rf"cannot read .*train\.tar: {why}"):
+            opened(tmp_path / "bad")
 
 
 def test_folders_of_tars_are_classes_or_hold_shards(tmp_path):
@@ -267,7 +269,10 @@ def test_damaged_and_compressed_tars_are_one_line(tmp_path):
     path = tmp_path / "train.tar"
     write(path, shard(0, [0, 1]))
     whole = path.read_bytes()
-    for content in (whole[:700], b"", b"text" * 1000, gzip.compress(whole)):
+    second = len(whole.rstrip(b"\0")) // 512 * 512 - 1024  # the last image, and its label
+    cut = [whole[: second + more] for more in (0, 100, 512)]
+    torn = whole[:512] + whole[512:].replace(b"ustar", b"uster", 1)
+    for content in (whole[:700], b"", b"text" * 1000, gzip.compress(whole), *cut, torn, whole * 2):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"(cannot read .*train\.tar: .*damaged|no images)"):
             opened(tmp_path)
