@@ -146,16 +146,26 @@ def from_folder(path: Any, *, resolution: int | None) -> Fields:
 
 
 def _array(images: object, name: str) -> NDArray[Any]:
-    if isinstance(images, Tensor):
-        images = images.detach().cpu()
-        images = images.float() if images.dtype == torch.bfloat16 else images  # unknown to NumPy
     try:
-        array = np.asarray(images)
-    except (TypeError, ValueError) as error:  # of lists of unequal lengths
-        raise InputError(f"{name}: {_FORMS}; {str(error).partition(chr(10))[0]}.") from error
+        if isinstance(images, Tensor):
+            images = images.detach().cpu()
+            images = images.float() if images.dtype == torch.bfloat16 else images  # not in NumPy
+        array = _unmasked(images, name)
+    except (TypeError, ValueError, NotImplementedError) as error:  # of lists of unequal lengths
+        told = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"{name}: {_FORMS}; {told}.") from error
     if array.dtype.kind not in "uif":
         raise InputError(f"{name}: {_FORMS}, of numbers; got {array.dtype} of {array.shape}.")
     return array
+
+
+def _unmasked(values: object, name: str) -> NDArray[Any]:
+    if np.ma.is_masked(values):
+        raise InputError(
+            f"{name}: a masked array has {np.ma.count_masked(values)} values that are none; leave "
+            "these samples out, or fill them with .filled(...)."
+        )
+    return np.asarray(values)
 
 
 def _layout(shape: tuple[int, ...], name: str) -> Callable[[NDArray[Any]], Pixels]:
@@ -221,7 +231,10 @@ def _levels(image: NDArray[Any], bounds: Range | None, name: str) -> Pixels:
 def _pixels(image: object, value_range: Range | None, name: str) -> Pixels:
     """Of a single image: one of Pillow, a tensor or an array."""
     if isinstance(image, Image.Image):
-        return np.asarray(to_rgb(image))
+        try:
+            return np.asarray(to_rgb(image))
+        except UNREADABLE as error:
+            raise InputError(f"{name}: an image of Pillow {error}; convert it.") from error
     array = _array(image, name)[None]
     bounds = _bounds(array.dtype, value_range, name)
     return _layout(array.shape, name)(_levels(array[0], bounds, name))
@@ -286,7 +299,7 @@ def _number(label: object) -> object:
 
 def _numbers(labels: object, name: str) -> Tensor:
     try:
-        array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+        array = _unmasked(labels.detach().cpu() if isinstance(labels, Tensor) else labels, name)
     except (TypeError, ValueError) as error:  # of lists of unequal lengths
         raise InputError(f"{name}: {_LABELS}; {str(error).partition(chr(10))[0]}.") from error
     if array.ndim != 1 or (array.dtype.kind not in "ui" and len(array)):
@@ -321,6 +334,11 @@ def _fields(
     if bool(((labels >= 0) & (labels < len(names))).all()):  # others are refused by Dataset
         require_members(labels, names, name, _CLASSES)
     images = torch.from_numpy(np.stack(levels))
+    if int(images.max()) <= 1:
+        raise InputError(
+            f"{name}: none of its levels 0 to 255 is above 1, so all its images are black; give "
+            "those of 0 and 1 with value_range=(0, 1)."
+        )
     return {
         "images": images,
         "labels": labels,

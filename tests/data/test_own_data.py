@@ -71,6 +71,9 @@ def test_grey_images_become_colour_and_others_take_a_resolution():
         (LEVELS[:5], "5 images and 6 labels"),
         (LEVELS[:0], "0 images and 6 labels"),
         ([[1, 2], [3]], "images are"),
+        (LEVELS // 200, r"all its images are black; .* value_range=\(0, 1\)"),
+        (np.ma.masked_greater(LEVELS, 250), "a masked array has .* values that are none"),
+        (torch.empty(6, 8, 8, 3, device="meta"), "images are .*; Cannot copy out of meta tensor"),
     ],
 )
 def test_ambiguous_or_unfit_arrays_are_refused_in_one_line(images, told):
@@ -83,6 +86,11 @@ def test_ambiguous_or_unfit_arrays_are_refused_in_one_line(images, told):
 def test_what_is_no_range_is_refused(bad):
     with pytest.raises(InputError, match="value_range is the values of black and white"):
         from_arrays(LEVELS / 255, LABELS, value_range=bad)
+
+
+def test_floats_in_a_far_smaller_range_than_the_stated_one_are_refused():
+    with pytest.raises(InputError, match="all its images are black"):
+        from_arrays(LEVELS / 255, LABELS, value_range=(0, 255))
 
 
 @pytest.mark.parametrize("bad", [LEVELS / 100, LEVELS / 255 * np.nan])
@@ -105,6 +113,7 @@ def test_floats_beyond_the_stated_range_are_refused(bad):
         ([0, 1, 0, 1, 0, -1], None, "Leave out rows without a label"),
         ([0, 2, 0, 2, 0, 2], None, "no images of 1 of its 3 classes: 1; every class has"),
         ([0, 1, 0, 1, 0, 2], ["a", "b"], "indices of its 2 class names"),
+        (np.ma.masked_equal(LABELS, 1), ["a", "b"], "masked array has 3 values that are none"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(labels, names, told):
@@ -134,6 +143,14 @@ def test_a_torch_data_set_is_that_of_its_arrays():
         latentdc.Dataset.from_torch(floats)
     found = latentdc.Dataset.from_torch(floats, value_range=(0, 1))
     assert torch.equal(found.hashes, arrays.hashes)
+
+
+@pytest.mark.parametrize("deep", [LEVELS[..., 0].astype("u2") * 257, LEVELS[..., 0] / 255])
+def test_images_of_pillow_with_more_than_8_bits_are_refused(deep):
+    images = [Image.fromarray(one if one.dtype == "u2" else one.astype("f4")) for one in deep]
+    pairs = [*zip(images, LABELS, strict=True)]
+    with pytest.raises(InputError, match=r"an image of Pillow has mode (I;16|F); .* convert it"):
+        latentdc.Dataset.from_torch(pairs)
 
 
 def test_a_torch_data_set_of_random_transforms_is_refused():
