@@ -14,6 +14,7 @@ small file that claims to hold gigabytes is refused before memory is asked for.
 
 import math
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -87,13 +88,20 @@ def read_contents(path: Path) -> Contents:
 
 
 def _of_mapping(given: Mapping[Any, Any], path: Path) -> Contents | None:
-    content = {key.lower(): value for key, value in given.items() if isinstance(key, str)}
-    if isinstance(content.get("classes"), int):  # their count
-        del content["classes"]
-    parts = {
-        part: next((content[key] for key in keys if key in content), None)
-        for part, keys in KEYS.items()
-    }
+    words = {key: value for key, value in given.items() if isinstance(key, str)}
+    content = {key.lower(): value for key, value in words.items()}
+    parts: dict[str, Any] = {}
+    for part, keys in KEYS.items():
+        named = {k: v for k, v in words.items() if k.lower() in keys and v is not None}
+        if isinstance(named.get("classes"), int):  # their count
+            del named["classes"]
+        values = sorted(named, key=lambda key: keys.index(key.lower()))
+        parts[part] = named[values[0]] if values else None
+        if not all(_same(parts[part], value) for value in named.values()):
+            raise InputError(
+                f"{path} holds {part} under {len(named)} names, and they differ: "
+                f"{', '.join(values)}; keep the ones that are meant."
+            )
     images = parts["images"]
     if images is not None and parts["labels"] is not None:
         return Contents(**parts)
@@ -106,6 +114,15 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> Contents | None:
     if images is None and {"arr_0", "arr_1"} <= content.keys():  # numpy.savez without names
         return Contents(content["arr_0"], content["arr_1"])
     return _by_class(given, path)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two parts hold the same, also class names in a list and by their numbers."""
+    plain = [sorted(x, key=x.__getitem__) if isinstance(x, Mapping) else x for x in (one, other)]
+    try:
+        return one is other or bool(np.array_equal(*map(np.asarray, plain)))
+    except (TypeError, ValueError, RuntimeError):
+        return False
 
 
 def _by_class(given: Mapping[Any, Any], path: Path) -> Contents | None:
@@ -188,6 +205,8 @@ def _load(path: Path) -> Any:
         raise
     except _DAMAGED as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if code := re.search(r"GLOBAL (\S+)", str(error)):  # torch's advice is to run it
+            reason = f"code of {code[1]}, which is not run; save tensors in a dictionary"
         raise InputError(
             f"cannot read {path}: it holds more than tensors and numbers, or is damaged ({reason})."
         ) from error
@@ -199,11 +218,14 @@ def dense(values: Any, what: str, path: Path) -> Tensor:
     Raises:
         InputError: it is something else, or its parts differ in size.
     """
+    some = values[0] if isinstance(values, list | tuple) and values else values
+    got = f"{'a list of ' * (some is not values)}{getattr(some, 'dtype', type(some).__name__)}"
+    forms = f"{what} are a tensor, an array or a list of numbers, got {got}; save them as one"
     try:
         if isinstance(values, list | tuple) and _all(values, Tensor | np.ndarray):
             parts = [dense(value, what, path) for value in values]
             return _joined(torch.stack, parts, 0, what, path)
-        if isinstance(values, list | tuple) and _all(values, int | float):
+        if isinstance(values, list | tuple) and _all(values, int | float | np.number):
             values = np.array(values)
         if isinstance(values, np.ndarray):
             require_plausible(values.nbytes, path)
@@ -212,9 +234,9 @@ def dense(values: Any, what: str, path: Path) -> Tensor:
     except InputError:
         raise
     except _DAMAGED as error:
-        raise InputError(f"{path}: {what} are tensors, got something else ({error}).") from error
+        raise InputError(f"{path}: {forms} ({error}).") from error
     if not isinstance(values, Tensor):
-        raise InputError(f"{path}: {what} are tensors, got something else.")
+        raise InputError(f"{path}: {forms}.")
     strange = values.is_sparse or values.is_quantized or values.is_meta or values.is_nested
     if strange or values.layout != torch.strided or values.is_complex():
         raise InputError(

@@ -99,7 +99,10 @@ def _names(given: Any, path: Path) -> list[str] | None:
         given = given.tolist() if given.ndim == 1 and len(given) < _MOST_CLASSES else []
     listed = list(given) if isinstance(given, list | tuple) or _are_texts(given) else []
     if not listed or not all(isinstance(name, str | int) for name in listed):
-        raise InputError(f"{path}: its class names are a list of words.")
+        raise InputError(
+            f"{path}: its class names are a list of words, each in the place of its label, or "
+            "{name: label} with the labels 0, 1, ...; save them so, or leave them out."
+        )
     return [str(name) for name in listed]
 
 
