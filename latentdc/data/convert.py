@@ -162,7 +162,7 @@ def _array(images: object, name: str) -> NDArray[Any]:
 def _unmasked(values: object, name: str) -> NDArray[Any]:
     if np.ma.is_masked(values):
         raise InputError(
-            f"{name}: a masked array has {np.ma.count_masked(values)} values that are none; leave "
+            f"{name}: a masked array has {int(np.ma.getmaskarray(values).sum())} values that are none; leave "
             "these samples out, or fill them with .filled(...)."
         )
     return np.asarray(values)

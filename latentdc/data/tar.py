@@ -362,7 +362,7 @@ def _inside(
                 yield from _inside(file, inside, offset + member.size, path, left_out)
             else:
                 left_out[name.suffix.lower() or "files without a suffix"] += 1
-        place: int = tar.offset  # type: ignore[attr-defined]
+        place = tar.offset
         if not none and not (folder.name and place >= end):  # the outer one tells where it ends
             _require_end(file, place, end)
 

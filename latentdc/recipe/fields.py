@@ -207,7 +207,7 @@ def _number(value: Any, key: str) -> float:
     if not abs(cast(Any, number)) <= LARGEST_FLOAT:
         most = f"a finite number of at most {LARGEST_FLOAT:g}"
         raise InputError(f"{key} is {most}, got {show(value)}.")
-    return float(number)
+    return float(number) + 0.0  # -0.0 is 0.0, in fingerprints too
 
 
 def _flag(value: Any, key: str) -> bool:

@@ -126,8 +126,9 @@ def parse_network(name: str) -> tuple[str, int]:
         return base, limits.width
     if not limits.widths:
         raise InputError(f"{name!r}: {base} has no hidden layer, and so no width; write {base}.")
-    small = width.isascii() and width.isdecimal() and len(width) <= len(str(WIDEST))
-    if not (small and 0 < int(width) <= WIDEST and int(width) % limits.width_multiple == 0):
+    plain = width.isascii() and width.isdecimal() and len(width) <= len(str(WIDEST))
+    plain = plain and not width.startswith("0")  # one network, one name
+    if not (plain and int(width) <= WIDEST and int(width) % limits.width_multiple == 0):
         raise InputError(
             f"{name[:80]!r}: the base width after '@' is a positive multiple of "
             f"{limits.width_multiple} for {base}, got {width[:80]!r}; such as {base}@32, and at "

@@ -146,6 +146,14 @@ class EvalProtocol:
                 f"protocol {self.name} names a student twice: {self.students} (a name without a "
                 "width has the published one)."
             )
+        known = {parse_network(student): student for student in self.students}
+        for name in self.lr_of:
+            student = known.get(parse_network(name), name)
+            require(
+                name in (student, student.partition("@")[0]),
+                f"protocol {self.name}: lr_of names {name}, which is the student {student}; give "
+                f"both one name, or lr_of the network's at any width, {name.partition('@')[0]}.",
+            )
         pad = (self.views.pad or 0) if self.views.pad_mode == "reflect" else 0
         if resolution is not None and pad >= resolution:
             raise InputError(

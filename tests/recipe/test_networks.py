@@ -17,10 +17,10 @@ def test_an_unknown_network_is_refused_with_the_nearest_name():
         check_network("convnt3")
 
 
-@pytest.mark.parametrize("name", ["convnet3@", "convnet3@0", "convnet3@-8", "convnet3@wide"])
-def test_a_width_that_is_no_positive_number_is_refused(name):
+@pytest.mark.parametrize("width", ["", "0", "-8", "wide", "08", "+8", "٨", "8 "])
+def test_a_width_that_is_no_positive_number_is_refused(width):
     with pytest.raises(InputError, match="base width after '@' is a positive multiple of 1"):
-        check_network(name)
+        check_network(f"convnet3@{width}")
 
 
 def test_a_width_that_eight_heads_cannot_share_is_refused():

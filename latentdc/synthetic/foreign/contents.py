@@ -118,9 +118,9 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> Contents | None:
 
 def _same(one: Any, other: Any) -> bool:
     """Whether two parts hold the same, also class names in a list and by their numbers."""
-    plain = [sorted(x, key=x.__getitem__) if isinstance(x, Mapping) else x for x in (one, other)]
+    pair = [sorted(x, key=x.__getitem__) if isinstance(x, Mapping) else x for x in (one, other)]
     try:
-        return one is other or bool(np.array_equal(*map(np.asarray, plain)))
+        return one is other or bool(np.array_equal(np.asarray(pair[0]), np.asarray(pair[1])))
     except (TypeError, ValueError, RuntimeError):
         return False
 
