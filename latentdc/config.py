@@ -180,7 +180,7 @@ def _from_command_line(overrides: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"an override is key=value, got {shown!r}; see --help.")
         fields.check_text(key, "an override")
         try:
-            value = parse(text)
+            value = parse(text, all_of_it=True)
         except yaml.YAMLError as error:
             raise InputError(f"cannot read {shown}: {reason(error)}") from error
         for name in reversed(key.split(".")[:DEEPEST]):
@@ -239,15 +239,25 @@ def read(path: Path) -> dict[str, Any]:
     return tree
 
 
-def parse(text: str) -> Any:
+def parse(text: str, *, all_of_it: bool = False) -> Any:
     """Mappings, lists, `Plain` scalars and quoted ones (`str`).
+
+    Args:
+        text: a document.
+        all_of_it: whether comments and anchors are refused too, which nobody writes in an override:
+            `#1` at the end of a folder's name would be one.
 
     Raises:
         yaml.YAMLError: no YAML, or something that is more than data; says the line.
     """
     try:
-        events = yaml.parse(text, Loader=_LOADER)
-        return _Reader(cast(Iterator[Any], events)).document()
+        reader = _Reader(cast(Iterator[Any], yaml.parse(text, Loader=_LOADER)))
+        tree = reader.document()
+        if all_of_it and (left := text[reader.end :].strip()):
+            raise yaml.YAMLError(f"{left[:80]!r} would be a comment; write the value in quotes")
+        if all_of_it and reader.anchors:
+            raise yaml.YAMLError(f"&{reader.anchors[0]} would be an anchor; write it in quotes")
+        return tree
     except UnicodeEncodeError as error:
         raise yaml.YAMLError(
             "it has characters that UTF-8 cannot write; where they are of another locale, set "
@@ -289,6 +299,12 @@ class _Reader:
         self._events = events
         self._nodes = self._characters = 0
         self._anchors: dict[str, tuple[Any, int, int]] = {}  # with its nodes and characters
+        self.end = 0  # of what was read, before a comment
+
+    @property
+    def anchors(self) -> list[str]:
+        """Names that the document gives to its parts."""
+        return [*self._anchors]
 
     def document(self) -> Any:
         """The only one; an empty text stands for null."""
@@ -302,6 +318,7 @@ class _Reader:
         return tree
 
     def _node(self, event: Any, depth: int) -> Any:
+        self.end = event.end_mark.index
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
                 raise _refusal(f"alias *{event.anchor} stands for nothing before it", event)
@@ -320,6 +337,7 @@ class _Reader:
             tree = []
             while not isinstance(inner := next(self._events), yaml.SequenceEndEvent):
                 tree.append(self._node(inner, depth + 1))
+            self.end = inner.end_mark.index
         else:
             self._count(1, 0, event)
             tree = self._mapping(depth)
@@ -339,6 +357,7 @@ class _Reader:
             if key in tree:
                 raise _refusal(f"found duplicate key {key[:80]}", event)
             tree[str(key)] = self._node(next(self._events), depth + 1)
+        self.end = event.end_mark.index
         return tree
 
     def _scalar(self, event: Any) -> str:

@@ -248,6 +248,10 @@ OVERRIDES = [
     ("output=\udcff", "UTF-8"),
     ("out\udcffput=x", "UTF-8"),
     ("output=\x1b[31m", "cannot read output="),
+    ("output=runs/a #1", "cannot read output=runs/a #1: '#1' would be a comment"),
+    ("data.test=#1", "'#1' would be a comment; write the value in quotes"),
+    ("data.classes=[a, b] # two", "'# two' would be a comment"),
+    ("output=&a b", "&a would be an anchor; write it in quotes"),
     (".".join("a" * 5000) + "=1", "unknown key 'a'"),
     ("trackers=" + "[" * 5000, "cannot read trackers="),
 ]
@@ -342,6 +346,7 @@ def test_what_is_no_file_of_a_recipe_ends_in_one_line(capsys, folder):
         ("{recipe: digits_ipc1, axes: {a: {b: seed=1}}}", "axes takes a mapping of texts to"),
         ("{recipe: digits_ipc1, axes: {a: {b: [seed=-1]}}}", "cell b (seed=-1): seed is at least"),
         ("{recipe: digits_ipc1, axes: {a: {b: ['seed=010']}}}", "seed takes a whole number"),
+        ("{recipe: digits_ipc1, axes: {a: {b: [], c: [output=x]}}}", "a sweep has one folder"),
         ("{recipe: '???', axes: {a: {b: []}}}", "recipe is ???"),
         (BOMB, "more than 60,000 values"),
         (
