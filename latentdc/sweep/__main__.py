@@ -99,11 +99,14 @@ def _chosen(given: Sequence[str], sweep: spec.Sweep) -> dict[str, list[str]]:
     Raises:
         InputError: no AXIS=NAME, or one that the sweep does not have.
     """
-    chosen = {}
+    chosen: dict[str, list[str]] = {}
     for one in given:
-        axis, _, names = one.partition("=")
-        short = {spec.slug(name): name for name in sweep.axes.get(axis, {})}
-        chosen[axis] = [short.get(name, name) for name in names.split(",")]
+        axis = next((a for a in sweep.axes if one.startswith(f"{a}=")), one.partition("=")[0])
+        names = one.removeprefix(axis).removeprefix("=")
+        known = sweep.axes.get(axis, {})
+        short = {spec.slug(name): name for name in known}
+        listed = [names] if names in known else names.split(",")
+        chosen.setdefault(axis, []).extend(short.get(name, name) for name in listed)
     spec.require_names(chosen, sweep.axes, "--only")
     return chosen
 

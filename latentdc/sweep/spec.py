@@ -13,6 +13,8 @@ from latentdc.recipe import Prune, Recipe, require
 from latentdc.recipe.fields import check_fields, show
 
 MOST_CELLS = 10_000
+# What a sweep's folder holds beside the folders of its cells.
+FILES = ("results.json", "report.html", "table.md", "table.png", "trainings", "scores")
 Point = tuple[str, ...]  # a name on each axis
 Axis = dict[str, list[str]]  # overrides by name
 Cells = dict[Point, Recipe]
@@ -62,6 +64,13 @@ class Sweep:
                 f"axes.{axis}: names become folders, of at most 200 bytes; got "
                 f"{show(max(names, key=len))}.",
             )
+        taken = {name: slug(name).casefold() for name in next(iter(self.axes.values()))}
+        own = [name for name, folder in taken.items() if folder in FILES]
+        require(
+            not own,
+            f"axes.{next(iter(self.axes))}: names become folders beside a sweep's own "
+            f"{', '.join(FILES)}, got {', '.join(own)}; give it another name.",
+        )
         cells = prod(map(len, self.axes.values()))
         require(
             cells <= MOST_CELLS,
@@ -155,6 +164,11 @@ def expand(
             raise InputError(
                 f"push.repo={recipe.push.repo} would push every cell over the one before; leave "
                 "it out, and push the run you want with `latentdc push`."
+            )
+        if cells and recipe.output != (output := next(iter(cells.values())).output):
+            raise InputError(
+                f"cell {'/'.join(point)} has output={recipe.output} and the first one "
+                f"output={output}; a sweep has one folder: give it after the sweep's name."
             )
         cells[point] = recipe
     return cells

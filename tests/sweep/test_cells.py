@@ -94,6 +94,8 @@ def test_names_become_folders():
         ("{recipe: x, axes: {a: {}}}", "axes.a is empty"),
         ("{recipe: x, axes: {a: {60 %: [], '60': []}}}", "names become folders"),
         ("{recipe: x, axes: {a: {'%': []}}}", "names become folders"),
+        ("{recipe: x, axes: {a: {results.json: []}}}", "beside a sweep's own results.json, "),
+        ("{recipe: x, axes: {a: {b: [], Trainings: []}}}", "got Trainings; give it another name"),
         ("{recipe: x, axes: {kept: {b: []}}, skip: [{kep: [b]}]}", "no axis 'kep'; did you mean"),
         ("{recipe: x, axes: {a: {easy: []}}, skip: [{a: [esy]}]}", "a has no 'esy'; did you mean"),
         ("{recipe: x, axes: {a: {b: []}}, over: set}", "over: there is no axis 'set'"),

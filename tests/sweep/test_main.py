@@ -255,6 +255,14 @@ def test_names_that_the_sweep_does_not_have_are_refused(
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
+def test_names_of_one_axis_add_up_and_may_hold_any_character(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    axes = "axes: {a=b: {'x,y': [ipc=1], z: [ipc=2], w: [ipc=3]}}"
+    (tmp_path / "mine.yaml").write_text(f"recipe: digits_ipc1\n{axes}\n")
+    main(["mine.yaml", "--print-config", "--only", "a=b=x,y", "--only", "a=b=w"])
+    assert capsys.readouterr().out == "x,y: ipc=1\nw: ipc=3\n2 cells\n"
+
+
 def test_what_it_would_run_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(SWEEP)
