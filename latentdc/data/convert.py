@@ -159,11 +159,12 @@ def _array(images: object, name: str) -> NDArray[Any]:
     return array
 
 
-def _unmasked(values: object, name: str) -> NDArray[Any]:
+def _unmasked(values: Any, name: str) -> NDArray[Any]:
     if np.ma.is_masked(values):
+        count = int(np.ma.getmaskarray(values).sum())
         raise InputError(
-            f"{name}: a masked array has {int(np.ma.getmaskarray(values).sum())} values that are none; leave "
-            "these samples out, or fill them with .filled(...)."
+            f"{name}: a masked array has {count} values that are none; leave these samples out, or "
+            "fill them with .filled(...)."
         )
     return np.asarray(values)
 
