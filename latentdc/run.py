@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,13 @@ from latentdc.experts.training import training_snapshots
 from latentdc.hub import require_login
 from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.io import write_bytes
-from latentdc.methods import asks_classifier, find_method, require_set, takes_prior
+from latentdc.methods import (
+    asks_classifier,
+    check_data,
+    find_method,
+    require_set,
+    takes_prior,
+)
 from latentdc.methods.checks import check_match, check_precision
 from latentdc.methods.context import Context, Picture
 from latentdc.methods.latents import require_images
@@ -257,6 +264,8 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
             )
     if experts is not None:
         experts.check(train, normalization)
+    if recipe.samples and "influence" in recipe.sampling.guides:
+        try_network(recipe.sampling.influence.network, train.num_classes, train.resolution)
     if recipe.matches:
         objective = build_objective(
             recipe.objective,
@@ -304,7 +313,7 @@ def _context(
             seed=recipe.seed,
             accelerator=accelerator,
         ),
-        open_set=lambda name: _open_pool(name, recipe, parts, accelerator),
+        open_set=cache(lambda name: _open_pool(name, recipe, parts, accelerator)),
         objective=parts.objective,
     )
     return checkpoint.in_folder(folder, context)
@@ -370,6 +379,8 @@ def _coreset(
             context,
             steps=0 if begun else settings.steps,
         )
+    if not is_set(folder / SET):
+        check_data(recipe.method.kind, names, counts, parts.prior, recipe.settings, context)
     if "coreset" in recipe.evaluate.rows:
         require_images(names, counts, recipe.ipc)
     if "random" in recipe.evaluate.rows:

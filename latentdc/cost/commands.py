@@ -4,6 +4,8 @@ Each `describe` says it in lines of `quantity: value`. Trainings that an earlier
 that would be reused, are counted, but for a sweep's finished cells and experts that are there.
 """
 
+import math
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, replace
 
@@ -13,9 +15,11 @@ from latentdc.cost.methods import matching_costs, sampling_costs
 from latentdc.cost.stages import SETS, TRAINED, Hardware, Sizes, Stage, classifier, student
 from latentdc.data.open import class_count, kept_size
 from latentdc.data.vectors import vector_width
+from latentdc.errors import InputError
 from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_work
 from latentdc.images import unread_standardization
 from latentdc.methods import takes_prior
+from latentdc.methods.sampled import check_guides
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.files import WeightsMissing
@@ -105,8 +109,16 @@ def _method(recipe: Recipe, sizes: Sizes | None, hardware: Hardware) -> Counted:
     """The stages of making a set, and lines about them."""
     prior, classes = _prior(recipe), class_count(recipe.data)
     found: list[Stage] = []
-    lines: dict[str, str] = {}
+    lines = {
+        key: f"{name}: not here, and taken for an id on the Hub"
+        for key, name in recipe.opened_sets.items()
+        if not os.path.exists(name)
+    }
+    if sizes is not None:
+        _require_enough(recipe, sizes)
     known = prior is not None and classes is not None
+    if isinstance(prior, DiffusionPrior) and recipe.samples:
+        check_guides(prior, recipe.sampling)
     if isinstance(prior, DiffusionPrior) and recipe.samples and sizes is not None:
         stage, told = sampling_costs(recipe, prior, sizes, hardware)
         found.append(stage)
@@ -120,6 +132,20 @@ def _method(recipe: Recipe, sizes: Sizes | None, hardware: Hardware) -> Counted:
     if prior is None and takes_prior(recipe.method.kind):
         lines["prior"] = f"{recipe.prior.weights or recipe.prior.kind}: {UNKNOWN}"
     return found, lines
+
+
+def _require_enough(recipe: Recipe, sizes: Sizes) -> None:
+    """Refuse what takes far more images of each class than there are; runs count them exactly.
+
+    Raises:
+        InputError: says how many.
+    """
+    each, left = recipe.real_images_each, math.ceil(sizes.kept / sizes.classes)
+    if each > 1.1 * left:  # sizes are known about
+        raise InputError(
+            f"ipc={recipe.ipc} takes {each} different images of each class, and the core set has "
+            f"about {left}; lower ipc, or keep more (prune.keep)."
+        )
 
 
 def _other_method(recipe: Recipe, sizes: Sizes | None, known: bool) -> Stage:

@@ -4,7 +4,7 @@
 run folders nor evaluation; `context` holds what it may use.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import iscode, isfunction, signature, unwrap
 from typing import Any
 
@@ -31,6 +31,31 @@ def find_method(kind: str) -> Method:
     if not callable(found):
         raise InputError(f"method.kind={kind.partition('#')[0]} is no function, but {found!r}.")
     return found
+
+
+def check_data(
+    kind: str,
+    names: Sequence[str],
+    counts: Sequence[int],
+    prior: Prior | None,
+    settings: Any,
+    context: Context,
+) -> None:
+    """Refuse what a method cannot make of these data and this prior, before anything is scored.
+
+    Args:
+        kind: of the method.
+        names: of the classes.
+        counts: different images of each class that the core set has at most.
+        prior: that it takes, or None.
+        settings: of the method.
+        context: of the run.
+
+    Raises:
+        InputError: as the method.
+    """
+    if kind in METHODS and (check := METHODS[kind].check_data) is not None:
+        resolve(check, "method.kind")(names, counts, prior, settings, context)
 
 
 def takes_prior(kind: str) -> bool:

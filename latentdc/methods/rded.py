@@ -9,7 +9,7 @@ all draws are keyed by class and image, and the teacher may see crops enlarged i
 canvas, on which networks for small images recognise nothing (docs/records/mosaics.md).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
 from latentdc import draws, ranks
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, different_counts
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
 from latentdc.methods.context import Context, check_call
@@ -63,8 +63,7 @@ def rded(coreset: Coreset, prior: Prior | None, settings: Rded, context: Context
     check_call(coreset, settings, Rded, context)
     train = context.real_images()
     real = train.select(coreset.indices(train))
-    for label in range(real.num_classes):  # before a classifier is trained for hours
-        _pool(real, label, settings, context)
+    check_crops(real.class_names, different_counts(real).tolist(), prior, settings, context)
     classifier, accuracy = context.real_classifier()
     images, recognised = rded_images(real, classifier, settings, context)
     chance, least = least_accuracy([1] * real.num_classes)
@@ -85,6 +84,29 @@ def rded(coreset: Coreset, prior: Prior | None, settings: Rded, context: Context
             "teacher_accuracy_on_crops": recognised,
         },
     )
+
+
+def check_crops(
+    names: Sequence[str],
+    counts: Sequence[int],
+    prior: Prior | None,
+    settings: Rded,
+    context: Context,
+) -> None:
+    """Refuse pools with fewer images than the crops that are wanted, before anything is scored.
+
+    `counts` are the different images of each class in the core set.
+
+    Raises:
+        InputError: says which class.
+    """
+    wanted = settings.grid**2 * context.ipc
+    for name, count in zip(names, counts, strict=True):
+        if (pool := min(count, settings.pool)) < wanted:
+            raise InputError(
+                f"RDED chooses {wanted} crops of different images of class {name!r}, and its pool "
+                f"has {pool}; raise rded.pool, or choose a smaller ipc or rded.grid."
+            )
 
 
 def rded_images(
@@ -116,13 +138,11 @@ def realistic_crops(
         settings: pool, crops and what the classifier sees.
         context: ipc, seed, and the mean colour around a crop; black or white would mislead the
             classifier.
-
-    Raises:
-        InputError: the pool is smaller than that.
     """
     count, cell = settings.grid**2 * context.ipc, -(-train.resolution // settings.grid)
     seed, device = context.seed, next(iter(classifier.parameters()), torch.empty(0)).device
-    rows = _pool(train, label, settings, context)
+    members, pool = train.different(label), draws.generator(seed, "rded pool", label)
+    rows = members[draws.choose(len(members), settings.pool, pool)]
     kept, losses, known = [], [], []
     for row in rows.split(max(1, BATCH // settings.crops)):
         source = [draws.generator(seed, "rded crops", int(train.hashes[index])) for index in row]
@@ -144,24 +164,6 @@ def realistic_crops(
     first = loss.argsort(stable=True)[:count]
     recognised = float(torch.cat(known).double().mean())
     return Crops(torch.cat(kept)[first], loss[first], rows[first], recognised)
-
-
-def _pool(train: Dataset, label: int, settings: Rded, context: Context) -> Tensor:
-    """Training images of a class that are cropped.
-
-    Raises:
-        InputError: they are fewer than the crops that are wanted.
-    """
-    count, members = settings.grid**2 * context.ipc, train.different(label)
-    source = draws.generator(context.seed, "rded pool", label)
-    rows = members[draws.choose(len(members), settings.pool, source)]
-    if len(rows) < count:
-        raise InputError(
-            f"RDED chooses {count} crops of different images of class "
-            f"{train.class_names[label]!r}, and its pool has {len(rows)}; raise rded.pool, or "
-            "choose a smaller ipc or rded.grid."
-        )
-    return rows
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ the second its start, in place of encoded real images. With the objective `denoi
 nobody has published it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from latentdc import runtime
 from latentdc.errors import InputError
 from latentdc.methods.context import Context, State, check_call
 from latentdc.methods.matching import match
+from latentdc.methods.sampled import check_sample
 from latentdc.methods.sampling import sampling
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
@@ -24,6 +25,17 @@ from latentdc.recipe.fields import show
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 SAMPLED = "sampled"  # provenance of the first stage, in the states of the second one
+
+
+def check_refine(
+    names: Sequence[str],
+    counts: Sequence[int],
+    prior: Prior | None,
+    settings: tuple[Sampling, Matching],
+    context: Context,
+) -> None:
+    """`check_sample`, of the first stage."""
+    check_sample(names, counts, prior, settings[0], context)
 
 
 def refine(

@@ -8,7 +8,6 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from latentdc.data.dataset import Dataset, different_counts
 from latentdc.errors import InputError
 from latentdc.images import to_uint8
 from latentdc.methods.anchors import AT_ONCE, RealLatents, class_rows
@@ -16,13 +15,15 @@ from latentdc.methods.context import Context
 from latentdc.methods.own import try_own_guides
 from latentdc.methods.pools import Candidates, classify, select
 from latentdc.methods.selection import opened_set, student_of
+from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Sampling
 
-# Guides that divide by the image's share in x.
+# Guides that divide by the image's share in x, and those of formulas in alpha, which no flow has.
 DIVIDE = ("text_mode", "entropy", "learnability", "diversity")
+OF_ALPHA = ("entropy", "learnability", "influence", "diversity")
 
 
 class Networks:
@@ -50,70 +51,119 @@ class Networks:
             raise InputError("sampling.influence follows a training; give Context(snapshots=...).")
         return self._context.snapshots(self._settings.influence.epochs)
 
+    def open(self) -> None:
+        """All that will be asked.
+
+        Raises:
+            InputError: the context lacks one.
+        """
+        settings = self._settings
+        if "influence" in settings.guides:
+            self.snapshots  # noqa: B018
+        if settings.learns:
+            self.student  # noqa: B018
+        if {"entropy", "learnability"} & {*settings.guides} or settings.choice.needs_classifier:
+            self.classifier  # noqa: B018
+
 
 # ---- Before ----
 
 
-def check_sampling(
-    real: Dataset,
-    prior: DiffusionPrior,
+def check_sample(
+    names: Sequence[str],
+    counts: Sequence[int],
+    prior: Prior | None,
     settings: Sampling,
     context: Context,
-    networks: Networks,
 ) -> None:
-    """Refuse what the prior, the context or a class lacks; open the networks that are needed later.
+    """Refuse what the prior or a class lacks, as soon as data and prior are open.
+
+    `counts` are the different images of each class in the core set.
 
     Raises:
         InputError: says what is lacking.
     """
-    on, processes = settings.guides, context.accelerator.num_processes
-    if processes > real.num_classes:
+    if not isinstance(prior, DiffusionPrior):
+        raise InputError("sampling takes a diffusion prior; write prior.kind=diffusion.")
+    processes = context.accelerator.num_processes
+    if processes > len(names):
         raise InputError(
-            f"{processes} processes share {real.num_classes} classes; start at most "
-            f"{real.num_classes}."
+            f"{processes} processes share {len(names)} classes; start at most {len(names)}."
         )
-    settings.check_steps(len(prior.schedule.timesteps))
-    _check_windows(prior, settings)
-    known = match_classes(real.class_names, prior)
-    one = prior.condition(known[:1].to(prior.device))
-    if one is None and settings.start == "noise" and {*on} <= {"deviation", "entropy"}:
+    check_guides(prior, settings)
+    known = match_classes(tuple(names), prior)
+    if "semantic" in settings.guides and len(names) == 1:
         raise InputError(
-            "this prior knows no classes, and nothing else tells the sampler of them: take "
+            f"sampling.semantic mixes conditions of two classes, and there is only {names[0]!r}; "
+            "leave it out, or take sampling.diversity for other images of a class."
+        )
+    _check_counts(names, counts, settings, context.ipc)
+    if settings.learns:
+        opened_set(settings.learnability.start or "", context.real_images(), context)
+    try_own_guides(prior, settings, names[0], int(known[0]))
+
+
+def check_guides(prior: DiffusionPrior, settings: Sampling) -> None:
+    """Refuse guides that ask what a prior lacks, or that no step would obey.
+
+    Raises:
+        InputError: says which.
+    """
+    on, flow = {*settings.guides}, prior.schedule.is_flow
+    settings.check_steps(len(prior.schedule.timesteps))
+    if flow and settings.eta > 0 and settings.denoise:
+        raise InputError(
+            "this prior is a flow, whose steps add no noise, and sampling.eta is "
+            f"{settings.eta:g}; write sampling.eta=0."
+        )
+    if flow and (lost := [name for name in OF_ALPHA if name in on]):
+        raise InputError(
+            f"sampling.{lost[0]} is a formula of a diffusion's alpha, which this prior, a flow, "
+            "does not have; leave it out, or take sampling.mode, text_mode, features or transport."
+        )
+    _check_windows(prior, settings)
+    one = prior.condition(torch.zeros(1, dtype=torch.long, device=prior.device))
+    every = prior.guided_channels in (None, prior.latent_shape[0])
+    why = "knows no classes" if one is None else ""
+    if not why and prior.guidance == 0 and every:
+        why = "is not told the classes at prior.guidance=0"
+    if why and settings.start == "noise" and on <= {"deviation", "entropy"}:
+        raise InputError(
+            f"this prior {why}, and nothing else tells the sampler of them: take "
             "sampling.start=anchors, or a guide towards the class, such as sampling.mode."
         )
-    if "text_mode" in on and one is None:
+    if why and "text_mode" in on:
         raise InputError(
-            "sampling.text_mode pulls the conditional branch, and this prior is unconditional; "
-            "take sampling.mode."
+            f"sampling.text_mode pulls the conditional branch, and this prior {why}; take "
+            "sampling.mode."
         )
-    if "semantic" in on and (one is None or real.num_classes == 1):
-        why = "this prior has none" if one is None else f"there is only {real.class_names[0]!r}"
+    if why and "semantic" in on:
         raise InputError(
-            f"sampling.semantic mixes conditions of two classes, and {why}; leave it out, or take "
-            "sampling.diversity for other images of a class."
+            f"sampling.semantic mixes conditions of two classes, and this prior {why}; leave it "
+            "out, or take sampling.diversity for other images of a class."
         )
     if "features" in on:
         blank = torch.zeros(1, *prior.latent_shape, device=prior.device)
-        prior.features(blank, 0, one)  # refuses where there is no middle block
-    if settings.anchors.kind in ("centres", "medoids"):
-        _check_counts(real, settings, context.ipc)
-    if "influence" in on:
-        networks.snapshots  # noqa: B018
-    if settings.learns:
-        networks.student  # noqa: B018
-    if {"entropy", "learnability"} & {*on} or settings.choice.needs_classifier:
-        networks.classifier  # noqa: B018
-    try_own_guides(prior, settings, real.class_names[0], int(known[0]))
+        with torch.no_grad():
+            prior.features(blank, 0, one)  # refuses where there is no middle block
 
 
-def _check_counts(real: Dataset, settings: Sampling, ipc: int) -> None:
-    """Refuse classes with fewer images than anchors."""
-    for name, count in zip(real.class_names, different_counts(real).tolist(), strict=True):
+def _check_counts(
+    names: Sequence[str], counts: Sequence[int], settings: Sampling, ipc: int
+) -> None:
+    """Refuse classes with fewer images than anchors, or too few for a deviation."""
+    kind = settings.anchors.kind
+    if kind == "none":
+        return
+    least, made = ipc, f"{ipc} anchors are made"
+    if kind == "gaussian":
+        least, made = 2, "a deviation is taken"
+    for name, count in zip(names, counts, strict=True):
         left = count - int(settings.anchors.outliers * count)
-        if left < ipc:
+        if left < least:
             raise InputError(
-                f"{ipc} anchors are made of each class, and {name!r} has {left} different images "
-                "for them; lower ipc or sampling.anchors.outliers, or keep more (prune.keep)."
+                f"{made} of each class, and {name!r} has {left} different images for them; lower "
+                "ipc or sampling.anchors.outliers, or keep more (prune.keep)."
             )
 
 

@@ -18,8 +18,8 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from latentdc import draws, io, ranks, runtime, tf32
-from latentdc.data.dataset import Dataset
-from latentdc.errors import InputError, Stopped, everywhere
+from latentdc.data.dataset import Dataset, different_counts
+from latentdc.errors import Stopped, everywhere
 from latentdc.images import as_floats
 from latentdc.methods import guides
 from latentdc.methods.anchors import RealLatents, class_rows
@@ -28,7 +28,7 @@ from latentdc.methods.decode import settle_memory, synthetic_set
 from latentdc.methods.latents import Latents, own_classes
 from latentdc.methods.log import diverged
 from latentdc.methods.own import own_guides
-from latentdc.methods.sampled import Networks, check_sampling, chosen
+from latentdc.methods.sampled import Networks, check_sample, chosen
 from latentdc.objectives.gradient import real_gradient
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
@@ -65,10 +65,10 @@ def sampling(
     check_call(coreset, settings, Sampling, context)
     train = context.real_images()
     real = train.select(coreset.indices(train))
-    if not isinstance(prior, DiffusionPrior):
-        raise InputError("sampling takes a diffusion prior; write prior.kind=diffusion.")
+    check_sample(real.class_names, different_counts(real).tolist(), prior, settings, context)
+    assert isinstance(prior, DiffusionPrior)
     networks = Networks(settings, context)
-    check_sampling(real, prior, settings, context, networks)
+    networks.open()
     facts = _facts(real, prior, settings, context)
     saved = None if context.load_state is None else context.load_state()
     if saved is not None:

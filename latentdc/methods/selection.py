@@ -8,7 +8,7 @@ From a pool, such as the images that a generative model made, `latentdc.methods.
 set that is there already can be filled up: Learnability-Guided Diffusion grows its sets so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -48,12 +48,11 @@ def selection(
     """
     check_call(coreset, settings, Selection, context)
     train, facts = context.real_images(), dict[str, object]()
-    start = None if settings.start is None else opened_set(settings.start, train, context)
-    count = context.ipc if start is None else context.ipc - _ipc(start, context.ipc)
     rows = coreset.different_indices(train)
-    if settings.pool is not None:
-        pool = opened_set(settings.pool, train, context)
-        facts = {"pool": Path(settings.pool).name, "candidates": len(pool)}
+    counts = train.labels[rows].bincount(minlength=train.num_classes).tolist()
+    start, pool, count = _opened(counts, settings, context)
+    if pool is not None:
+        facts = {"pool": Path(settings.pool or "").name, "candidates": len(pool)}
     else:
         pool = SyntheticSet.from_real(train.select(rows))
     if settings.pool is None and settings.select.kind is None:
@@ -65,6 +64,55 @@ def selection(
         facts["start"] = Path(settings.start or "").name
         chosen = _joined(start, chosen)
     return replace(chosen, provenance=facts)
+
+
+def check_selection(
+    names: Sequence[str],
+    counts: Sequence[int],
+    prior: Prior | None,
+    settings: Selection,
+    context: Context,
+) -> None:
+    """Refuse sets that are not there, do not join or are too small, before anything is scored.
+
+    `counts` are the different images of each class in the core set.
+
+    Raises:
+        InputError: says which.
+    """
+    _opened(counts, settings, context)
+
+
+def _opened(
+    counts: Sequence[int], settings: Selection, context: Context
+) -> tuple[SyntheticSet | None, SyntheticSet | None, int]:
+    """The set that stays, the pool, and how many of each class are chosen.
+
+    Raises:
+        InputError: there is no such set, they do not join, or a class has too few candidates.
+    """
+    train = context.real_images()
+    start = None if settings.start is None else opened_set(settings.start, train, context)
+    count = context.ipc if start is None else context.ipc - _ipc(start, context.ipc)
+    pool = None if settings.pool is None else opened_set(settings.pool, train, context)
+    what, advice = "the core set", "keep more (prune.keep)"
+    if pool is not None:
+        counts = pool.labels.bincount(minlength=train.num_classes).tolist()
+        what, advice = "the pool", "bring more (select.groups of a sampler)"
+    for name, found in zip(train.class_names, counts, strict=True):
+        if found < count:
+            raise InputError(
+                f"{what} has {found} candidates of class {name!r}, and {count} of ipc="
+                f"{context.ipc} are chosen from them; {advice}, or choose a smaller ipc."
+            )
+    soft = [one is not None and one.soft_labels is not None for one in (start, pool)]
+    if start is not None and soft[0] != soft[1]:
+        has, lacks = ("start", "pool") if soft[0] else ("pool", "start")
+        raise InputError(
+            f"the set in selection.{has} has soft labels, and what joins it from selection.{lacks} "
+            "has none; take sets that both have them, or that both have none."
+        )
+    return start, pool, count
 
 
 def opened_set(name: str, train: Dataset, context: Context) -> SyntheticSet:
@@ -131,7 +179,6 @@ def _chosen(
     known: Mapping[str, Candidates]
     known = {name: Candidates(len(rows)) for name, rows in members.items()}
     choice = replace(settings.select, space="features")
-    select(known, count, replace(choice, kind=None))  # refuses a small pool before any training
     if choice.kind not in (None, "random"):
         networks = [context.real_classifier()[0]]
         if choice.kind == "learnability" and start is not None:
@@ -160,9 +207,6 @@ def _joined(start: SyntheticSet, more: SyntheticSet) -> SyntheticSet:
     """Both, class by class, the samples of the first set before the others.
 
     Where one of them has weights, those of the other are 1, which is what students see on average.
-
-    Raises:
-        InputError: one has soft labels, and the other none.
     """
     tell_left(start, "learned_lr", why="it was learned for these images alone")
     images = [one.images[:] for one in (start, more)]
@@ -174,12 +218,6 @@ def _joined(start: SyntheticSet, more: SyntheticSet) -> SyntheticSet:
     weights = None
     if start.weights is not None or more.weights is not None:
         weights = torch.cat([_weights(one) for one in (start, more)])[order]
-    if len(soft_labels) == 1:
-        has, lacks = ("start", "pool") if start.soft_labels is not None else ("pool", "start")
-        raise InputError(
-            f"the set in selection.{has} has soft labels, and what joins it from selection.{lacks} "
-            "has none; take sets that both have them, or that both have none."
-        )
     return SyntheticSet(
         torch.cat(images)[order],
         labels[order],

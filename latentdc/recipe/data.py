@@ -106,6 +106,10 @@ class Data:
             self.classes is None or (bool(self.classes) and all(self.classes)),
             f"data.classes names one class or more, got {show(self.classes)}; null keeps all.",
         )
+        require(
+            self.classes is None or len(self.classes) > 1,
+            f"data.classes keeps the single class {self.classes}; a classifier needs two or more.",
+        )
         if self.subset is not None:
             subset_indices(self.subset)
             require(

@@ -272,6 +272,11 @@ def _check_sampling(recipe: Any) -> dict[str, Any]:
     )
     settings.check_steps(prior.steps)
     require(
+        "features" not in settings.guides or not prior.compile,
+        "sampling.features stops in the middle of a network, which is not compiled; set "
+        "prior.compile=false.",
+    )
+    require(
         recipe.method.kind != "sampling" or recipe.objective.kind != "mtt",
         "objective.kind=mtt is for methods that match, and method.kind=sampling does not; leave it "
         "out. The network whose training sampling.influence follows is named in "
@@ -328,12 +333,14 @@ class MethodKind(NamedTuple):
         prior: whether it works in the space of a prior.
         check: of a whole recipe: refuses what does not go with the method, and returns the parts
             that follow from it by their names in the recipe.
+        check_data: `module:function`, see `latentdc.methods.check_data`.
     """
 
     function: str
     sections: tuple[str, ...] = ()
     prior: bool = False
     check: Callable[[Any], dict[str, Any]] = lambda recipe: {}
+    check_data: str | None = None
 
 
 METHODS = {
@@ -341,15 +348,31 @@ METHODS = {
         "latentdc.methods.matching:matching", ("distill",), True, _check_matching
     ),
     "sampling": MethodKind(
-        "latentdc.methods.sampling:sampling", ("sampling",), True, _check_sampling
+        "latentdc.methods.sampling:sampling",
+        ("sampling",),
+        True,
+        _check_sampling,
+        "latentdc.methods.sampled:check_sample",
     ),
     "refine": MethodKind(
-        "latentdc.methods.refine:refine", ("sampling", "distill"), True, _check_refine
+        "latentdc.methods.refine:refine",
+        ("sampling", "distill"),
+        True,
+        _check_refine,
+        "latentdc.methods.refine:check_refine",
     ),
     "mosaic": MethodKind("latentdc.methods.mosaics:mosaic", ("mosaic",), check=_check_mosaics),
-    "rded": MethodKind("latentdc.methods.rded:rded", ("rded",), check=_check_rded),
+    "rded": MethodKind(
+        "latentdc.methods.rded:rded",
+        ("rded",),
+        check=_check_rded,
+        check_data="latentdc.methods.rded:check_crops",
+    ),
     "selection": MethodKind(
-        "latentdc.methods.selection:selection", ("selection",), check=_check_selection
+        "latentdc.methods.selection:selection",
+        ("selection",),
+        check=_check_selection,
+        check_data="latentdc.methods.selection:check_selection",
     ),
 }
 

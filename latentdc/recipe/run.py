@@ -92,6 +92,29 @@ class Recipe(MethodSections):
         return kind in METHODS and "sampling" in METHODS[kind].sections
 
     @property
+    def opened_sets(self) -> dict[str, str]:
+        """Sets that its method opens, by their keys."""
+        found = {}
+        if self.method.kind == "selection":
+            pool, start = self.selection.pool, self.selection.start
+            found = {"selection.pool": pool, "selection.start": start}
+        elif self.samples and self.sampling.learns:
+            found = {"sampling.learnability.start": self.sampling.learnability.start}
+        return {key: name for key, name in found.items() if name is not None}
+
+    @property
+    def real_images_each(self) -> int:
+        """Different images of each class of the core set that its method takes at least."""
+        if self.method.kind in ("mosaic", "rded"):
+            grid: int = self.settings.grid
+            return grid**2 * self.ipc
+        if self.method.kind == "selection":
+            return 0 if self.opened_sets else self.ipc
+        starts = self.matches and self.distill.init == "real"
+        anchors = self.samples and self.sampling.anchors.kind in ("centres", "medoids")
+        return self.ipc if starts or anchors else 0
+
+    @property
     def asks_classifier(self) -> bool:
         """Whether its method asks a classifier of real images, which is tried on test images."""
         if self.samples:

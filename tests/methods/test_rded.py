@@ -8,7 +8,15 @@ from torch.nn import functional as F
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
 from latentdc.methods.context import Context
-from latentdc.methods.rded import amid, enlarged, rded, rded_images, realism, realistic_crops
+from latentdc.methods.rded import (
+    amid,
+    check_crops,
+    enlarged,
+    rded,
+    rded_images,
+    realism,
+    realistic_crops,
+)
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Rded
 from tests.evaluate.toys import stripes
@@ -70,7 +78,7 @@ def test_the_pool_is_a_part_of_the_class_or_all_of_a_small_one():
     assert set(crops(pool=7).rows.tolist()) < set(TRAIN.members(1).tolist())
     assert set(crops(pool=300, ipc=20).rows.tolist()) == set(TRAIN.members(1).tolist())
     with pytest.raises(InputError, match=r"its pool has 5; raise rded\.pool"):
-        crops(pool=5)
+        check_crops(TRAIN.class_names, [20, 20, 20], None, Rded(grid=1, pool=5), Context(ipc=6))
 
 
 def test_crops_follow_from_the_seed():

@@ -371,7 +371,7 @@ def test_the_semantic_guide_takes_conditions_of_two_classes(monkeypatch):
         run(data=one, **EVERY["semantic"])
     prior = small.prior(steps=4)
     monkeypatch.setattr(prior, "condition", lambda labels: None)
-    with pytest.raises(InputError, match="two classes, and this prior has none; leave it out"):
+    with pytest.raises(InputError, match="two classes, and this prior knows no classes; leave it"):
         run(prior=prior, anchors=CENTRES, start="anchors", **EVERY["semantic"])
 
 

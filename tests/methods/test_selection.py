@@ -167,7 +167,7 @@ def test_what_a_student_of_the_first_set_does_not_see_and_what_the_sum_has_no_pl
 @pytest.mark.parametrize(
     ("settings", "ipc", "told"),
     [
-        ({"pool": "pool"}, 11, "the pool has 10 candidates of class 'rows', and ipc=11"),
+        ({"pool": "pool"}, 11, "the pool has 10 candidates of class 'rows', and 11 of ipc=11"),
         ({"pool": "other"}, 3, "other has not the classes of stripes in their order"),
         ({"pool": "pool", "start": "start"}, 1, "selection.start has 1 images of a class, and is"),
         ({"select": {"kind": "learnability"}}, 3, "name their set in selection.start"),

@@ -1,0 +1,154 @@
+"""What a method cannot do is refused before anything is scored, trained or sampled."""
+
+import pytest
+import torch
+
+from latentdc import run
+from latentdc.distill import main
+from latentdc.errors import InputError
+from latentdc.methods.context import Context
+from latentdc.methods.sampling import sampling
+from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.prune.coreset import Coreset
+from latentdc.recipe import Sampling
+from latentdc.recipe.prior import Flow
+from latentdc.synthetic import SyntheticSet
+from tests.methods import setup
+from tests.methods.command import fails, refused, write_recipe
+from tests.priors import small
+from tests.priors.test_flow import SIT, flow_prior
+
+SAMPLING = [
+    *("method.kind=sampling", "prior={kind: diffusion, weights: digits, steps: 4}"),
+    *("data.resolution=16", "prune={score: el2n, keep: 0.2}"),
+]
+CENTRES = "sampling.anchors.kind=centres"
+SELECTION = ["method.kind=selection", "data.resolution=16", "prune={score: el2n, keep: 0.2}"]
+MODE = "{scale: 1, window: [0, 2]}}"
+KIND = "selection.select.kind=confidence"
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LATENTDC_CACHE", str(tmp_path / "cache"))
+    write_recipe(tmp_path)
+    for module, name in (
+        (run, "prune_dataset"),
+        (run, "real_classifier"),
+        (run, "trained_as_long"),
+        (run, "training_snapshots"),
+        (DiffusionPrior, "sample"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it had begun"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([CENTRES, "ipc=30"], "30 anchors are made of each class, and '0' has 28 different"),
+        (["method.kind=refine", CENTRES, "ipc=30"], "30 anchors are made of each class"),
+        (
+            ["sampling.start=anchors", "sampling.anchors.kind=gaussian", "prune.keep=0.001"],
+            "a deviation is taken of each class, and '0' has 1 different images",
+        ),
+        (["sampling.own=[{kind: math:sqrt}]"], "sampling.own.0.kind"),
+        (["sampling.learnability={scale: 1, start: ./nowhere}"], "no synthetic set './nowhere'"),
+        (
+            ["sampling.influence={scale: 1, network: nothing:network}"],
+            "network=nothing:network: cannot import nothing",
+        ),
+    ],
+)
+def test_what_a_class_or_a_file_lacks(capsys, overrides, told):
+    assert told in refused(capsys, *SAMPLING, *overrides)
+
+
+LACKING = [
+    (
+        ["sampling={start: anchors, strength: 0.5, anchors: {kind: centres}, mode: " + MODE],
+        "sampling.mode.window=[0, 2] ends before step 2",
+    ),
+    ([CENTRES, "sampling.mode={scale: 1, window: [3, 4]}"], "step 3, the last, adds none"),
+    (["prior.guidance=0"], "is not told the classes at prior.guidance=0, and nothing else"),
+    (
+        ["prior.guidance=0", CENTRES, "sampling.text_mode.scale=1"],
+        "text_mode pulls the conditional branch, and this prior is not told the classes",
+    ),
+    (
+        ["prior.guidance=0", "sampling.features.scale=1", "sampling.semantic.scale=1"],
+        "semantic mixes conditions of two classes, and this prior is not told the classes",
+    ),
+    (["prior.compile=true", "sampling.features.scale=1"], "not compiled; set prior.compile=false"),
+    (["data.classes=['1']"], "data.classes keeps the single class ['1']"),
+]
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+@pytest.mark.parametrize(("overrides", "told"), LACKING)
+def test_what_a_prior_lacks_is_refused_by_the_dry_run_too(capsys, overrides, told, dry):
+    assert told in refused(capsys, *SAMPLING, *overrides, *dry)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([KIND, "ipc=30"], "the core set has 28 candidates of class '0', and 30 of ipc=30"),
+        ([KIND, "selection.pool=./nowhere"], "no synthetic set './nowhere'"),
+        (["selection.start=./nowhere"], "no synthetic set './nowhere'"),
+        (["selection.pool=made", "ipc=3"], "the pool has 2 candidates of class '0', and 3 of"),
+        ([KIND, "selection.pool=made", "ipc=3"], "the pool has 2 candidates of class '0'"),
+        (["selection.start=made", KIND, "ipc=2"], "selection.start has 2 images of a class, and"),
+        (["selection.start=made", KIND, "ipc=31"], "the core set has 28 candidates"),
+        (["selection.start=soft", KIND, "ipc=3"], "the set in selection.start has soft labels"),
+        (
+            ["method.kind=rded", "ipc=8"],
+            "RDED chooses 32 crops of different images of class '0', and its pool has 28",
+        ),
+    ],
+)
+def test_pools_that_are_too_small_or_not_there(capsys, overrides, told):
+    images = torch.zeros(20, 3, 16, 16, dtype=torch.uint8)
+    labels = torch.arange(10).repeat_interleave(2)
+    names = tuple(map(str, range(10)))
+    SyntheticSet(images, labels, names).save_pretrained("made")
+    soft = torch.eye(10)[labels]
+    SyntheticSet(images, labels, names, soft_labels=soft).save_pretrained("soft")
+    assert told in refused(capsys, *SELECTION, *overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [*SAMPLING, CENTRES],
+        [*SELECTION, KIND],
+        [*SELECTION, "method.kind=rded"],
+        ["distill.init=real", "prune.keep=0.2"],
+    ],
+)
+def test_a_dry_run_knows_about_how_many_images_there_are(capsys, overrides):
+    told = fails(capsys, 2, *overrides, "ipc=60", "--dry-run")
+    each = 240 if "method.kind=rded" in overrides else 60
+    assert f"ipc=60 takes {each} different images of each class, and the core set has" in told
+    main(["quick.yaml", *overrides, "ipc=2", "--dry-run"])
+
+
+def test_a_dry_run_tells_which_sets_are_not_here(capsys):
+    main(["quick.yaml", *SELECTION, "selection.pool=owner/name", "--dry-run"])
+    told = capsys.readouterr().out
+    assert "owner/name: not here, and taken for an id on the Hub" in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "whose steps add no noise, and sampling.eta is 1; write sampling.eta=0"),
+        ({"eta": 0.0, "influence": {"scale": 1}}, "influence is a formula of a diffusion's alpha"),
+        ({"eta": 0.0, "diversity": {"scale": 1, "window": [1, 2]}}, "diversity is a formula"),
+    ],
+)
+def test_what_a_flow_cannot_do(tmp_path, settings, told):
+    flow, data = Flow(**SIT), setup.dataset()
+    prior = small.load(flow_prior(tmp_path), steps=4, class_names=small.CLASSES, flow=flow)
+    with pytest.raises(InputError, match=told):
+        sampling(Coreset.whole(data, "easy"), prior, Sampling(**settings), Context(train=data))
