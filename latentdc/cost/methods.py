@@ -309,13 +309,12 @@ def sampling_passes(recipe: Recipe, prior: DiffusionPrior, classes: int, kept: i
     made, walked = classes * count, (steps - start) * settings.denoise
     found = Passes(sampled=made * walked, decoded=classes * ipc)
     gaussian = settings.anchors.kind == "gaussian"
-    looks = {"features", "transport", "diversity"} & {*settings.guides}
-    if settings.anchors.kind != "none" or looks or choice.sees == "latents":
+    if settings.asks_latents:
         found.encoded = classes * (min(each, settings.anchors.inverted) if gaussian else each)
     found.inverted = found.encoded * walked * gaussian
     if choice.needs_classifier:
         found.decoded += made
-        found.classified += made + kept * (choice.kind in ("centroids", "moments", "nearest"))
+        found.classified += made + kept * choice.compares_points
         found.classified += made * (choice.kind == "learnability")
     for name, guide in settings.guides.items():
         first, after = guide.window or (0, steps)

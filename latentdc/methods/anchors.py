@@ -123,9 +123,7 @@ class RealLatents:
     def _of(self, label: int) -> ClassLatents:
         settings, name = self.settings.anchors, self.real.class_names[label]
         empty = torch.empty(0)
-        shown = {"features", "transport", "diversity"} & {*self.settings.guides}
-        needed = bool(shown or self.settings.own)
-        if settings.kind == "none" and not needed and self.settings.choice.sees != "latents":
+        if not self.settings.asks_latents:
             return ClassLatents(empty, empty, empty, empty)
         rows = class_rows(self.real, label)
         if settings.kind == "gaussian":

@@ -88,6 +88,7 @@ def _of_class(name: str, one: Candidates, ipc: int, settings: Select, seed: int)
         return most_learnable(_of(one.student_loss), _of(one.loss), ipc, teacher=settings.teacher)
     if kind == "nearest":
         return nearest(_of(one.points), _of(one.mean) if one.anchors is None else one.anchors, ipc)
+    assert kind == "moments", f"select.kind={kind} has no case here"
     groups = in_groups(_of(one.points), ipc)
     offset = moments_offset(groups, _of(one.mean), _of(one.std), skew=settings.skew)
     return rows_of(int(offset.argmin()), ipc)

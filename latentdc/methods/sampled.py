@@ -62,7 +62,7 @@ class Networks:
             self.snapshots  # noqa: B018
         if settings.learns:
             self.student  # noqa: B018
-        if {"entropy", "learnability"} & {*settings.guides} or settings.choice.needs_classifier:
+        if settings.asks_classifier:
             self.classifier  # noqa: B018
 
 
@@ -226,7 +226,7 @@ def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks)
         found = seen(z, networks.classifier)
     if choice.kind == "learnability":
         return replace(found, student_loss=seen(z, networks.student).loss)
-    if choice.kind in ("random", "confidence", None):
+    if not choice.compares_points:
         return found
     anchors = latents.summary(label).anchors if choice.kind == "nearest" else torch.empty(0)
     if choice.sees == "features":

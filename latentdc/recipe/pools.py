@@ -67,9 +67,14 @@ class Select:
         return self.space or ("latents" if self.kind == "moments" else "features")
 
     @property
+    def compares_points(self) -> bool:
+        """Whether it goes by where candidates and real images lie."""
+        return self.kind not in (None, "random", "confidence", "learnability")
+
+    @property
     def needs_classifier(self) -> bool:
         """Of the real images: for what it says of the candidates, or for its features."""
-        in_space = self.kind in ("centroids", "moments", "nearest") and self.sees == "features"
+        in_space = self.compares_points and self.sees == "features"
         return in_space or self.kind in ("confidence", "learnability")
 
 

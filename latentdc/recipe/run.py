@@ -118,8 +118,7 @@ class Recipe(MethodSections):
     def asks_classifier(self) -> bool:
         """Whether its method asks a classifier of real images, which is tried on test images."""
         if self.samples:
-            guides = {"learnability", "entropy"} & {*self.sampling.guides}
-            return bool(guides) or self.sampling.choice.needs_classifier
+            return self.sampling.asks_classifier
         if self.method.kind == "selection":
             return self.selection.select.kind not in (None, "random")
         return self.method.kind == "rded"

@@ -186,8 +186,11 @@ GUIDES = (
     *("semantic", "text_mode", "entropy", "learnability", "transport", "mode"),
     *("features", "influence", "deviation", "diversity"),
 )
-# Those that look at the class of the images, of which there is one in a batch then.
-OF_A_CLASS = ("transport", "features", "influence", "deviation", "diversity")
+# Those that ask for the latents of a class's real images, and those that look at the class of the
+# images, of which there is one in a batch then.
+OF_LATENTS = ("transport", "features", "diversity")
+OF_A_CLASS = (*OF_LATENTS, "influence", "deviation")
+OF_A_CLASSIFIER = ("entropy", "learnability")  # of the real images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,6 +345,17 @@ class Sampling:
     def learns(self) -> bool:
         """Whether it asks a student of earlier images."""
         return self.learnability.scale > 0 or self.select.kind == "learnability"
+
+    @property
+    def asks_classifier(self) -> bool:
+        """Whether it asks a classifier of the real images."""
+        return self.choice.needs_classifier or not {*OF_A_CLASSIFIER}.isdisjoint(self.guides)
+
+    @property
+    def asks_latents(self) -> bool:
+        """Whether it asks for the latents of real images."""
+        of_guides = bool(self.own) or not {*OF_LATENTS}.isdisjoint(self.guides)
+        return of_guides or self.anchors.kind != "none" or self.choice.sees == "latents"
 
     @property
     def class_by_class(self) -> bool:
