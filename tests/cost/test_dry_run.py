@@ -129,7 +129,8 @@ def test_denoiser_calls_are_counted_with_guidance_and_without(weights):
 
 
 def test_low_memory_costs_one_more_forward_sweep(weights):
-    fast, low = (replace(diffusion(weights, memory=m), ipc=1000) for m in ("fast", "low"))
+    noise = {"ipc": 1000, "distill": Matching(init="noise")}
+    fast, low = (replace(diffusion(weights, memory=m), **noise) for m in ("fast", "low"))
     assert "2 sweeps forward and 1 back" in lines(low)["denoiser"]
     assert prior_gmac(low) == pytest.approx(1.5 * prior_gmac(fast), abs=0.2)
 
