@@ -350,10 +350,9 @@ def describe_sweep(
         hardware: of the runs.
         there: recipes of all finished cells, whose trainings of real images are not repeated.
     """
-    lines = {
-        "cells": f"{wanted}, which are {len(missing) + finished} runs; "
-        f"{finished} of them are finished"
-    }
+    runs = len(missing) + finished
+    each = "each a run of its own" if runs == wanted else f"which share {runs} runs"
+    lines = {"cells": f"{wanted}, {each}; {finished} of the runs are finished"}
     if not missing:
         return summary(lines, [Stage("runs", 0, "none is missing")], hardware)
     trained: set[Hashable] = set()
@@ -376,7 +375,10 @@ def describe_sweep(
 
 
 def _together(name: str, of: Sequence[Stage], processes: int) -> Stage:
-    """Stages of several runs as one, which says how many they are."""
+    """Stages of several runs as one, which says how many they are.
+
+    Work and disk are sums, memory is the largest.
+    """
     if len(of) == 1:
         return of[0]
     works = [stage.work for stage in of]
@@ -385,7 +387,11 @@ def _together(name: str, of: Sequence[Stage], processes: int) -> Stage:
     for stage in of:
         for what, size in stage.disk.items():
             disk[what] = disk.get(what, 0) + size
-    told = f"{len(of)} times" if len(known) == len(of) else f"{len(of)} times, {UNKNOWN} of some"
+    told = f"all {len(of)} of them together"
+    if largest := max(stage.memory for stage in of):
+        told += ", memory of one"
+    if len(known) < len(of):
+        told += f", {UNKNOWN} of some"
     work = sum(known) if len(known) == len(of) else None
     busiest = sum(stage.of_one(processes) for stage in of)
-    return Stage(name, work, told, disk, max(stage.memory for stage in of), busiest=busiest)
+    return Stage(name, work, told, disk, largest, busiest=busiest)

@@ -129,20 +129,21 @@ def test_a_sweep_counts_each_missing_run_and_what_they_share_once(told, tmp_path
         "recipe: mine.yaml\naxes:\n  ipc:\n    one: [ipc=1]\n    two: [ipc=2]\n"
     )
     lines = told("sweep", "grid.yaml")
-    assert lines["cells"] == "2, which are 2 runs; 0 of them are finished"
+    assert lines["cells"] == "2, each a run of its own; 0 of the runs are finished"
+    assert "(all 2 of them together, memory of one)" in lines["evaluating convnet3@8"]
     cells = [config.load(Recipe, tmp_path / "mine.yaml", [f"ipc={n}"]) for n in (1, 2)]
     name = "evaluating convnet3@8"
     each = [{stage.name: stage for stage in stages(cell)} for cell in cells]
     assert work(lines[name]) == pytest.approx(sum(one[name].work for one in each), rel=0.01)
     assert lines["opening"] == each[0]["opening"].line()
     only = told("sweep", "grid.yaml", "--only", "ipc=two")
-    assert only["cells"].startswith("1, which") and only[name] == each[1][name].line()
+    assert only["cells"].startswith("1, each") and only[name] == each[1][name].line()
     assert "none is missing" in describe_sweep([], 2, 2, Hardware())
     (tmp_path / "seeds.yaml").write_text(
         "recipe: mine.yaml\noverrides: [prune.keep=0.5]\n"
         "axes:\n  set: {one: [], two: [seed=1]}\n  ipc: {one: [ipc=1], two: [ipc=2]}\n"
     )
-    assert "2 times" in told("sweep", "seeds.yaml")["scoring"]  # each seed has a scorer
+    assert "all 2 of them" in told("sweep", "seeds.yaml")["scoring"]  # each seed has a scorer
 
 
 def test_a_sweep_counts_real_images_as_often_as_they_are_trained_on(told, tmp_path):
