@@ -26,7 +26,7 @@ def exits(work: Callable[[], None]) -> None:
 
     2: the input cannot be used. 1: the run broke (NaN, full disk, no memory). 130: interrupted.
     141: nobody reads what it prints. 143: asked to end (SIGTERM), with its state kept. Errors
-    of our own making keep their traceback.
+    of our own making, and not of the user's code, keep their traceback.
     """
     # Torch is not loaded yet. Its threads would spin while they wait, and where another process
     # computes too, that makes two threads many times slower than one.
@@ -98,7 +98,10 @@ def _told(error: BaseException) -> tuple[str, int] | None:
             return told, EXIT["run"]
         if isinstance(one, OSError):
             return _of_system(one), EXIT["run"]
-    return None
+    from latentdc.recipe.own import failed_at
+
+    own = failed_at(error)
+    return None if own is None else (own, EXIT["run"])
 
 
 def _chain(error: BaseException | None, *, implied: bool) -> Iterator[BaseException]:

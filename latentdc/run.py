@@ -137,7 +137,7 @@ def run(
         began = time.perf_counter()
         synthetic = make(kept, parts.prior, recipe.settings, context)
         seconds = round(time.perf_counter() - began, 4)
-        require_set(synthetic, recipe.method.kind, parts.train.class_names, recipe.ipc)
+        require_set(synthetic, recipe.method.kind, parts.train, recipe.ipc)
         detail("set", f"{len(synthetic.labels):,} samples, made in {seconds:,.1f} seconds")
         told = recipe.matches or "seconds" in synthetic.provenance
         if context.on_step is not None and not told:
@@ -243,8 +243,9 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     train, open_test = open_used(recipe.data, tests=bool(recipe.evaluate.rows) or asks)
     normalization = preprocessing(recipe.data, train)
     if recipe.evaluate.rows:
-        for student in protocol.students:
-            try_network(student, train.num_classes, train.resolution)
+        taught = [one.network for one in protocol.labels.teachers if one.weights is None]
+        for student in (*protocol.students, *taught):
+            try_network(student, train.num_classes, train.resolution, trains=True)
     prior, objective, picture = None, None, None
     if takes_prior(recipe.method.kind):
         prior = load_prior(

@@ -131,9 +131,11 @@ def _own(data: Data) -> tuple[Dataset, Dataset]:
     if isinstance(made, Dataset) and data.test_share is not None:
         made = made.split(data.test_share)
     if not isinstance(made, tuple | list) or [*map(type, made)] != [Dataset, Dataset]:
+        parts = made if isinstance(made, tuple | list) else [made]
+        got = ", ".join(type(one).__name__ for one in parts[:3]) or "nothing"
         raise InputError(
-            f"{label} returns (train, test), two latentdc.Dataset, or a single one with "
-            f"data.test_share=0.2; got a {type(made).__name__}."
+            f"{label} returns (train, test), two latentdc.Dataset such as of Dataset.from_arrays, "
+            f"or a single one with data.test_share=0.2; got {got}."
         )
     train, test = made
     if train.class_names != test.class_names or train.resolution != test.resolution:

@@ -26,7 +26,7 @@ from latentdc.evaluate.setting import (
 )
 from latentdc.evaluate.training import train_student, train_together
 from latentdc.images import Preprocessing, kind_of
-from latentdc.networks.build import forward_work
+from latentdc.networks.build import forward_work, try_network
 from latentdc.recipe import BASELINES
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results
@@ -138,6 +138,8 @@ def score_sets(
     images = classes * ipc if first in BASELINES and ipc is not None else len(one.labels)
     protocol = protocol.resolve(images, classes)
     protocol.check_students(test.images.shape[-1], kind_of(test.images))
+    for student in protocol.students:
+        try_network(student, classes, test.resolution, trains=True)
     require_stackable(protocol, setting)
     hashes = {name: _hashes(each, protocol, test, name) for name, each in sets.items()}
     if labels is not None and protocol.labels.source == "stored":

@@ -9,10 +9,12 @@ from inspect import iscode, isfunction, signature, unwrap
 from typing import Any
 
 from latentdc.arguments import require_a
+from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.methods.context import Context
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
+from latentdc.recipe.fields import show
 from latentdc.recipe.methods import METHODS
 from latentdc.recipe.own import resolve
 from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -20,16 +22,25 @@ from latentdc.synthetic.synthetic_set import SyntheticSet
 Method = Callable[[Coreset, Prior | None, Any, Context], SyntheticSet]
 """(core set, prior or None, settings, context) -> synthetic set; all processes call it together."""
 
+_TAKES = "(core set, prior, settings, context)"
+
 
 def find_method(kind: str) -> Method:
     """The method of a name in `METHODS`, or of one's own `package.module:function`.
 
     Raises:
-        InputError: there is no such module or function, or it is none.
+        InputError: there is no such module or function, or it is none of four arguments.
     """
     found: Method = resolve(METHODS[kind].function if kind in METHODS else kind, "method.kind")
+    label = f"method.kind={kind.partition('#')[0]} is a function {_TAKES} -> SyntheticSet, got "
     if not callable(found):
-        raise InputError(f"method.kind={kind.partition('#')[0]} is no function, but {found!r}.")
+        raise InputError(f"{label}{show(found)}.")
+    try:
+        signature(found).bind(*range(4))
+    except TypeError as error:
+        raise InputError(f"{label}{signature(found)}.") from error
+    except ValueError:  # of builtins
+        pass
     return found
 
 
@@ -96,17 +107,24 @@ def asks_classifier(kind: str) -> bool:
     return False
 
 
-def require_set(made: object, kind: str, class_names: tuple[str, ...], ipc: int) -> None:
+def require_set(made: object, kind: str, train: Dataset, ipc: int) -> None:
     """Refuse what a method of one's own returned and a table would show under a wrong ipc.
 
     Raises:
-        InputError: it is no synthetic set, of other classes, or of another number of images.
+        InputError: it is no synthetic set, of other classes, of samples of another shape, or of
+            another number of them.
     """
+    class_names, shape = train.class_names, tuple(train.images.shape[1:])
     name = f"what method.kind={kind.partition('#')[0]} returned"
     require_a(SyntheticSet, made, name, "such as SyntheticSet(images, labels, class_names)")
     assert isinstance(made, SyntheticSet)
     if made.class_names != class_names:
         raise InputError(f"{name} has not the classes of the data set in their order.")
+    if tuple(made.images.shape[1:]) != shape:
+        raise InputError(
+            f"{name} has samples of shape {tuple(made.images.shape[1:])}, and those of the data "
+            f"set are {shape}; make them alike."
+        )
     counts = set(made.labels.bincount(minlength=len(class_names)).tolist())
     if counts != {ipc}:
         raise InputError(

@@ -102,22 +102,29 @@ def _foreign(name: str, num_classes: int, resolution: int) -> Network:
 
 
 @cache
-def try_network(name: str, num_classes: int, resolution: int) -> None:
+def try_network(name: str, num_classes: int, resolution: int, *, trains: bool = False) -> None:
     """Refuse a network of others that two random images show to be none of these sizes.
 
+    Args:
+        name: of the network; those of latentdc itself are what they are.
+        num_classes: of the data set.
+        resolution: of its images, in pixels.
+        trains: whether it will be trained, and so needs parameters that gradients reach.
+
     Raises:
-        InputError: as `build_network`.
+        InputError: as `build_network`, or nothing of it can be trained.
     """
     if not _is_foreign(name):
         return
     label = f"network={name.partition('#')[0]}"
     try:
-        with torch.device("cpu"), global_draws(0, "try", name), torch.no_grad():
+        with torch.device("cpu"), global_draws(0, "try", name), torch.enable_grad():
             network = _foreign(name, num_classes, resolution).eval()
             images = torch.randn(2, 3, resolution, resolution)
             embedding, logits = network.features(images), network(images)
-    except InputError:
-        raise
+    except InputError as error:
+        told = str(error)
+        raise InputError(told if told.startswith(label) else f"{label}: {told}") from error
     except Exception as error:
         what = f"fails on two images of {resolution} px in {num_classes} classes"
         raise failed(label, what, error) from error
@@ -129,6 +136,11 @@ def try_network(name: str, num_classes: int, resolution: int) -> None:
         )
     if not bool(logits.isfinite().all() & embedding.isfinite().all()):
         raise InputError(f"{label} gives logits that are not finite, of normalised images.")
+    if trains and not logits.requires_grad:
+        raise InputError(
+            f"{label} has nothing to train: no gradient leads from its logits to a parameter; let "
+            "some of them require it, and leave out torch.no_grad()."
+        )
 
 
 def new_network(

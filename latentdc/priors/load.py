@@ -130,10 +130,16 @@ def _own(settings: PriorSettings, *, resolution: int, device: Any, **offered: An
         ("decode has a gradient", gradient, (2, *prior.latent_shape)),
     ):
         if tensor.shape != shape or not bool(tensor.isfinite().all()):
+            got = tuple(tensor.shape) if tensor.shape != shape else "values that are not finite"
             raise InputError(
-                f"{label}: {what} {tuple(tensor.shape)} of 2 images of {resolution} px, and "
-                f"finite values of {shape} are meant."
+                f"{label}: {what} {got} of 2 images of {resolution} px, and finite values of "
+                f"{shape} are meant."
             )
+    if c is not None and not (c.ndim == 3 and len(c) == 2 and bool(c.isfinite().all())):
+        raise InputError(
+            f"{label}: condition gives {tuple(c.shape)} of 2 labels, and finite values of "
+            "(2, T, D), or None, are meant."
+        )
     return prior
 
 

@@ -55,6 +55,11 @@ class Features:
         """(D,) one of them."""
         return torch.from_numpy(self._array[int(self._rows[position])].astype(np.float32))
 
+    @property
+    def tensor(self) -> Tensor:
+        """(n, D) float32, all in memory."""
+        return torch.cat([block for _, block in self.blocks()])
+
     def mean(self) -> Tensor:
         """(D,) float32, summed in float64."""
         total = torch.zeros(self._array.shape[1], dtype=torch.float64)

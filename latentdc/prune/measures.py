@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,6 +121,29 @@ def accuracy(
 
     blocks = measure(classifier, dataset, right, width=1, batch=batch, accelerator=accelerator)
     return sum(int(block.sum()) for _, block in blocks) / len(dataset)
+
+
+def try_own_rules(names: Sequence[str], classes: int, device: torch.device) -> None:
+    """A batch of random samples through rules of one's own, before a scorer is trained for them.
+
+    Raises:
+        InputError: one fails, or returns no finite score of each sample, or no rows of a choice.
+    """
+    source, count = torch.Generator().manual_seed(0), 64
+    seen: dict[str, Any] = {
+        "logits": torch.randn(count, classes, generator=source),
+        "features": torch.randn(count, 32, generator=source),
+        "labels": torch.arange(count) % classes,
+        "hashes": torch.randint(2**62, (count,), generator=source),
+        "hardness": torch.rand(count, generator=source),
+        "draws": torch.rand(count, generator=source),
+    }
+    for name in names:
+        rule = RULES[name]
+        if rule.stage == "predictions":
+            rule({key: value.to(device) for key, value in seen.items()})
+        else:
+            rule(seen | {"seed": 0, "clusters": classes, "count": count // 4})
 
 
 class Measures:

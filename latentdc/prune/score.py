@@ -21,7 +21,7 @@ from latentdc.images import Normalization, Plain, forward_batch
 from latentdc.prune.dynamics import GIVEN, Columns, Dynamics, Workspace
 from latentdc.prune.features import Features, own_features, read_features
 from latentdc.prune.foreign import read_scores
-from latentdc.prune.measures import accuracy
+from latentdc.prune.measures import accuracy, try_own_rules
 from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score_table import PREDICTED, ScoreTable
 from latentdc.prune.scorer_training import ScorerTraining, scorer_facts
@@ -191,6 +191,8 @@ def scored(scoring: Scoring) -> ScoreTable:
     train, prune, accelerator = scoring.train, scoring.prune, scoring.accelerator
     kept = None if scoring.folder is None else scoring.folder / SCORES
     saves = kept is not None and accelerator.is_main_process
+    own = [name for name in scoring.columns if is_own(name)]
+    try_own_rules(own, train.num_classes, accelerator.device)
     features = own_features(train)
     if prune.features is not None:
         features = read_features(Path(prune.features), len(train))

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Annotated, Any, cast, get_args, get_origin
 from uuid import uuid4
 
-from latentdc.errors import InputError
+from latentdc.errors import InputError, in_short, nearest
 
 Own = Annotated[str, "own"]
 """A name that latentdc knows, `package.module:attribute`, or in Python the object itself."""
@@ -32,6 +32,7 @@ _WORD = r"[^\W\d]\w*"
 _NAME = re.compile(rf"({_WORD}(?:\.{_WORD})*):({_WORD}(?:\.{_WORD})*)(?:#([0-9a-f]{{12}}))?")
 _HERE = "here"  # in place of a module, of objects whose source is in no file
 _OBJECTS: dict[str, object] = {}  # those that were passed as themselves, by their name
+_IMPORTED: set[str] = set()  # modules of names
 
 
 def is_own(name: object) -> bool:
@@ -104,6 +105,7 @@ def resolve(name: str, key: str) -> Any:
     if not {"", os.getcwd()} & {*sys.path}:
         sys.path.insert(0, os.getcwd())
     try:
+        _IMPORTED.add(module)
         home = import_module(module)
     except (Exception, SystemExit) as error:  # whatever a module does
         reason = str(error).strip().partition("\n")[0]
@@ -114,8 +116,12 @@ def resolve(name: str, key: str) -> Any:
     thing = _attribute(home, attribute)
     if thing is None:
         known = [one for one in vars(home) if not one.startswith("_")]
+        defined = [o for o in known if getattr(vars(home)[o], "__module__", None) == module]
+        known = defined or known
+        told = ", ".join(known[:10]) or "nothing"
         raise InputError(
-            f"{key}={module}:{attribute}: {module} has no {attribute}; it has {', '.join(known)}."
+            f"{key}={module}:{attribute}: {module} has no {attribute}; it has {told}"
+            f"{', ...' if len(known) > 10 else ''}{nearest(attribute, known) or '.'}"
         )
     return thing
 
@@ -160,6 +166,21 @@ def failed(label: str, what: str, error: Exception) -> InputError:
     reason = str(error).strip().partition("\n")[0]
     return InputError(
         f"{label} {what}: {type(error).__name__}: {reason} (LATENTDC_TRACEBACK=1 shows where)."
+    )
+
+
+def failed_at(error: BaseException) -> str | None:
+    """The one line that tells of an error which came up in the module of a name; else None."""
+    at, found = error.__traceback__, None
+    while at is not None:
+        if at.tb_frame.f_globals.get("__name__") in _IMPORTED:
+            found = f"{Path(at.tb_frame.f_code.co_filename).name}, line {at.tb_lineno}"
+        at = at.tb_next
+    if found is None:
+        return None
+    return (
+        f"your own code fails ({found}): {type(error).__name__}: {in_short(error)} "
+        "(LATENTDC_TRACEBACK=1 shows where)."
     )
 
 

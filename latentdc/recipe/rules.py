@@ -12,7 +12,7 @@ from inspect import signature
 from typing import Any, Literal
 
 from latentdc.errors import InputError, nearest
-from latentdc.recipe.own import FORM, is_own, resolve
+from latentdc.recipe.own import FORM, failed, is_own, resolve
 
 Stage = Literal[
     "contents", "predictions", "last", "records", "subsets", "features", "choice", "groups"
@@ -48,15 +48,26 @@ class Rule:
 
     def __call__(self, available: Mapping[str, Any]) -> Any:
         """The function on its arguments, picked from what is available."""
-        found = self._implementation(**{name: available[name] for name in self.inputs})
-        if self.own:
-            self._require(found, available)
-        return found.float() if self.own and not self.chooses else found
+        seen = {name: available[name] for name in self.inputs}
+        if not self.own:
+            return self._implementation(**seen)
+        if "features" in seen:
+            seen["features"] = getattr(seen["features"], "tensor", seen["features"])
+        try:
+            found = self._implementation(**seen)
+        except Exception as error:
+            raise failed(self._label, "fails", error) from error
+        self._require(found, available)
+        return found if self.chooses else found.float()
+
+    @property
+    def _label(self) -> str:
+        return f"prune.score={self.function.partition('#')[0]}"
 
     def _require(self, found: Any, available: Mapping[str, Any]) -> None:
         """Refuse what a rule of somebody's own returns and nothing can be ranked or chosen by."""
         count = available["count"] if self.chooses else len(available["labels"])
-        told = f"prune.score={self.function.partition('#')[0]} returns "
+        told = f"{self._label} returns "
         if not hasattr(found, "float") or found.shape != (count,):
             got = (hasattr(found, "float") and tuple(found.shape)) or type(found).__name__
             raise InputError(
@@ -65,8 +76,12 @@ class Rule:
             )
         if not self.chooses and not bool(found.float().isfinite().all()):
             raise InputError(f"{told}scores that are not finite.")
-        if self.chooses and len({*found.tolist()}) < count:
-            raise InputError(f"{told}a row twice.")
+        if self.chooses:
+            rows, size = {*found.tolist()}, len(available["draws"])
+            if found.is_floating_point() or not rows <= {*range(size)}:
+                raise InputError(f"{told}rows that are not whole numbers from 0 to {size - 1}.")
+            if len(rows) < count:
+                raise InputError(f"{told}a row twice.")
 
     @property
     def inputs(self) -> tuple[str, ...]:

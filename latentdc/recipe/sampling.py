@@ -83,7 +83,7 @@ class InfluenceSettings(GuideSettings):
         real: images of a class whose gradient stands for the class.
     """
 
-    network: str = "convnet3"
+    network: Own = "convnet3"
     epochs: list[int] = field(default_factory=lambda: [0, 2, 11, 40])
     real: int = 256
 

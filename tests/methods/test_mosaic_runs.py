@@ -137,7 +137,7 @@ def test_the_sets_can_be_evaluated_and_no_other_grid_is_taken(swept, tmp_path, c
         (["method.kind=json:nothing"], "method.kind=json:nothing: json has no nothing; it has"),
         (["method.kind=:it"], "or package.module:attribute, got ':it'"),
         (["method.kind=.relative:it"], "or package.module:attribute, got '.relative:it'"),
-        (["method.kind=math:pi"], "method.kind=math:pi is no function, but 3.14"),
+        (["method.kind=math:pi"], "prior, settings, context) -> SyntheticSet, got 3.14"),
         (["rded.pool=2", "method.kind=rded"], "its pool has 2"),
         (["rded.grid=9", "method.kind=rded"], "leaves cells of 1 px in a grid of 9"),
         (["mosaic.grid=3"], "write evaluate.changes=[views.cells=3]"),

@@ -1,0 +1,162 @@
+"""Code of one's own that cannot be used, or fails at work: one line, and nothing is done before."""
+
+import sys
+
+import pytest
+
+from latentdc.distill import main as distill
+
+CODE = """
+import torch
+from torch import nn
+
+import latentdc
+
+
+class Pixels:
+    has_noise, class_names, identity = False, None, "pixels"
+
+    def __init__(self, resolution):
+        self.resolution, self.latent_shape = resolution, (3, resolution, resolution)
+
+    def encode(self, images):
+        return images.clone()
+
+    def condition(self, labels):
+        return None
+
+    def decode(self, z, c, noise):
+        return z * 1.0
+
+
+def helper(options):
+    return options["nothing"]
+
+
+def picked(context, size):
+    train = context.train
+    rows = torch.cat([(train.labels == k).nonzero()[: context.ipc, 0] for k in range(2)])
+    images = torch.zeros(len(rows), 3, size, size, dtype=torch.uint8)
+    return latentdc.SyntheticSet(images, train.labels[rows], train.class_names)
+
+
+"""
+SMALL = [
+    *("digits_ipc1", "data.resolution=8", "data.classes=['0','1']", "threads=1"),
+    *("prior.kind=pixel", "prior.weights=null", "distill.steps=1", "distill.lr_c=0"),
+    *("objective.network=convnet3@8", "evaluate.rows=[]"),
+]
+METHOD = ["method.kind=own_fails:mine", "prune.keep=1"]
+RULE = ["prune.score=own_fails:mine", "prune.keep=0.5"]
+PRIOR = ["prior.kind=own_fails:Mine", "prune.keep=1"]
+GUIDE = ["method.kind=sampling", "prior.kind=diffusion", "prior.weights=digits", "prior.steps=2"]
+GUIDE += ["data.resolution=16", "sampling.own=[{kind: own_fails:mine, scale: 1}]"]
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """`distill` of a small run beside a module; what it tells at its end, and its code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("LATENTDC_CACHE", str(tmp_path / "cache"))
+
+    def run(code, *overrides):
+        (tmp_path / "own_fails.py").write_text(CODE + code)
+        with pytest.raises(SystemExit) as end:
+            distill([*SMALL, *overrides, "output=run"])
+        told = capsys.readouterr().err.splitlines()
+        assert told[-1].startswith("latentdc: error: ")
+        return told[-1], end.value.code
+
+    yield run
+    sys.modules.pop("own_fails", None)
+
+
+@pytest.mark.parametrize(
+    ("code", "overrides", "told"),
+    [
+        ("def mine(): ...", METHOD, "(core set, prior, settings, context) -> SyntheticSet, got ()"),
+        ("def mine(coreset, prior): ...", METHOD, "got (coreset, prior)."),
+        ("class mine: ...", METHOD, "-> SyntheticSet, got ()"),
+        (
+            "def mine(coreset, prior: None, settings, context): return picked(context, 16)",
+            METHOD,
+            "samples of shape (3, 16, 16), and those of the data set are (3, 8, 8)",
+        ),
+        ("def mine(logits, labels): 1 / 0", RULE, "fails: ZeroDivisionError"),
+        ("def mine(logits, labels): return logits", RULE, "of shape (64,), got (64, 2)"),
+        ("def mine(logits): return logits[:, 0] / 0", RULE, "scores that are not finite"),
+        ("def mine(features): return features.nothing", RULE, "fails: AttributeError"),
+        ("def mine(features): return features[:, 0] * float('nan')", RULE, "not finite"),
+        ("def mine(count): return torch.arange(count) + 64", RULE, "numbers from 0 to 63"),
+        ("def mine(count): return torch.rand(count)", RULE, "numbers from 0 to 63"),
+        ("def mine(count, features): return features[:count]", RULE, "of shape (16,), got (16,"),
+        (
+            "class Mine(Pixels):\n    def condition(self, labels): return torch.zeros(len(labels))",
+            PRIOR,
+            "condition gives (2,) of 2 labels, and finite values of (2, T, D), or None, are meant",
+        ),
+        (
+            "class Mine(Pixels):\n    def decode(self, z, c, noise): return z * float('nan')",
+            PRIOR,
+            "decode gives values that are not finite of 2 images of 8 px",
+        ),
+        (
+            "def mine(num_classes):\n    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))\n"
+            "    return net.requires_grad_(False)",
+            ["evaluate.students=[own_fails:mine]", "evaluate.rows=[distilled,random]"],
+            "network=own_fails:mine has nothing to train: no gradient leads from its logits",
+        ),
+        ("def mine(scale): return scale", GUIDE, "made a float; it makes a latentdc.Guide"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_before_anything_is_scored(
+    command, monkeypatch, code, overrides, told
+):
+    monkeypatch.setattr("latentdc.prune.score.ScorerTraining", None)
+    line, exit_code = command(code, *overrides)
+    assert told in line and exit_code == 2
+
+
+def test_the_networks_of_teachers_are_tried_before_anything_is_scored(command, monkeypatch):
+    monkeypatch.setattr("latentdc.prune.score.ScorerTraining", None)
+    teachers = "'labels.teachers=[{network: own_fails:mine}]'"
+    changes = f"[augment=null,labels.source=online,labels.loss=kl,{teachers}]"
+    line, exit_code = command(
+        "def mine(width): ...",
+        "evaluate.rows=[distilled,random]",
+        f"evaluate.changes={changes}",
+    )
+    assert "network=own_fails:mine" in line and "wants width" in line and exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "overrides", "at"),
+    [
+        (
+            "def mine(coreset, prior: None, settings, context): return helper({})",
+            METHOD,
+            "line 25",
+        ),
+        (
+            "def mine(student, real, synthetic, label):\n"
+            "    return synthetic.sum() if label == 0 else helper({})",
+            ["objective.kind=own_fails:mine", "prune.keep=1"],
+            "line 25",
+        ),
+    ],
+)
+def test_what_fails_at_work_is_one_line_that_says_where(command, code, overrides, at):
+    line, exit_code = command(code, *overrides)
+    assert line == (
+        f"latentdc: error: your own code fails (own_fails.py, {at}): KeyError: 'nothing' "
+        "(LATENTDC_TRACEBACK=1 shows where)."
+    )
+    assert exit_code == 1
+
+
+def test_a_name_that_its_module_lacks_is_told_with_its_own_names(command):
+    code = "from torch import *\n\n\ndef splits(resolution): ..."
+    line, exit_code = command(code, "data.source=own_fails:spilts", "data.classes=null")
+    told = "own_fails has no spilts; it has Pixels, helper, picked, splits; did you mean 'splits'?"
+    assert told in line and exit_code == 2
