@@ -49,7 +49,10 @@ def test_pruning_is_counted_as_in_a_run(told):
     assert lines["scoring"] == of(config.load(Recipe, Path("mine.yaml"), words))["scoring"].line()
     assert {*lines} >= {"opening", "total work", "disk"} and "evaluating convnet3@8" not in lines
     assert told("prune", "mine.yaml")["scoring"].startswith("0 MAC (all images are kept)")
-    # the report scores although all images are kept
+
+
+def test_the_report_of_a_pruning_scores_although_all_images_are_kept(told):
+    pytest.importorskip("matplotlib")
     report = told("prune", "mine.yaml", "--report", "out", "prune.scorer.network=convnet3@8")
     assert work(report["scoring"]) > 0
 

@@ -71,6 +71,7 @@ def test_help_and_a_wrong_network_answer_without_torch(recipe):
 
 @pytest.mark.smoke
 def test_a_report_counts_the_labels_to_check_of_each_class(recipe, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
     (tmp_path / "aum.csv").write_text("aum\n" + "\n".join(str(i % 97) for i in range(1437)))
     main([recipe, "prune.scores=aum.csv", "prune.score=aum", "--report", "pictures"])
     assert "report: pictures/report.md" in capsys.readouterr().out
@@ -145,6 +146,7 @@ def test_silly_values_are_refused_in_one_line_before_anything_is_opened(capsys, 
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_scored(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as stop:
         main(["digits_ipc1", f"output={tmp_path}/run", "--report", f"{tmp_path}/file/deep"])

@@ -83,6 +83,7 @@ def table() -> tuple:
 
 
 def test_a_report_shows_every_rule_and_the_choice_and_names_only_pictures_that_exist(tmp_path):
+    pytest.importorskip("matplotlib")
     train, scores = table()
     kept = choose_coreset(scores, train, Prune(score="ccs", count=20))
     page = write_report(tmp_path / "r", scores, train, kept)

@@ -82,6 +82,7 @@ def test_rules_that_choose_keep_as_many_as_asked_of_each_class(tmp_path, rule):
 
 
 def test_wrong_labels_are_found_and_reports_written_without_pictures(noisy, scores, tmp_path):
+    pytest.importorskip("matplotlib")
     train, test, wrong = noisy
     found = suspects(scores)
     assert len(found) == 8 and torch.isin(found, wrong).float().mean() >= 0.75

@@ -407,6 +407,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, capsys, content):
 
 
 def test_names_stand_for_themselves_in_tables_pictures_and_on_terminals(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
     odd = ("a|b", "$\\frac{x$", "_c", "\x1b[31mred")
     known = {"all": {"image_bytes": 1000}}
     given = evaluation(tmp_path, table(None, known, **{name: ((0.5, 0.625),) for name in odd}))

@@ -103,6 +103,7 @@ def test_baselines_of_cells_with_other_images_are_told_apart():
 )
 @pytest.mark.parametrize("seconds", [None, 2.0])
 def test_a_picture_is_drawn_of_any_number_of_axes(tmp_path, axes, point, seconds):
+    pytest.importorskip("matplotlib")
     path = tmp_path / "table.png"
     assert draw(axes, [point], {point: result(seconds, kept=(0.1, 0.2))}, path)
     assert path.read_bytes()[:4] == b"\x89PNG"
@@ -152,6 +153,7 @@ def test_ticks_and_legend_of_the_picture_are_whole(count):
 
 
 def test_names_that_matplotlib_takes_for_mathematics_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
     axes = {"panel $x_{$": {"$\\frac{$": []}, "kept": {"_a": []}, "b|": {"$^$": [], "|": []}}
     wanted = [("$\\frac{$", "_a", "$^$"), ("$\\frac{$", "_a", "|")]
     found = dict.fromkeys(wanted, result(kept=(0.2, 0.4)))
