@@ -81,6 +81,11 @@ def _foreign(name: str, num_classes: int, resolution: int) -> Network:
     """A network of timm, or of the user's code."""
     if is_own(name):
         make = resolve(name, "network")
+        if isinstance(make, nn.Module):
+            raise InputError(
+                f"network={name.partition('#')[0]} is a module that is made already, and each "
+                "training begins with new weights; give its class, or a function that makes one."
+            )
         made = call(make, "network", name, num_classes=num_classes, resolution=resolution)
         if not isinstance(made, nn.Module):
             raise InputError(

@@ -150,7 +150,8 @@ def _fit(expected: Any, value: Any, key: str) -> Any:
             raise _Other
         return str(value)
     if origin is Annotated:  # Own
-        return name_of(value if callable(value) else _text(value, key))
+        own = callable(value) or hasattr(value, "latent_shape")  # which priors have
+        return name_of(value if own else _text(value, key))
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
             raise _Other

@@ -67,8 +67,8 @@ def name_of(value: object) -> str:
             )
         name = f"{_HERE}:{_short(value)}#{uuid4().hex[:12]}"
         LOG.warning(
-            "note: %s has no source file (a lambda, or a notebook's cell): what is made with it is "
-            "neither reused nor continued by a later run.",
+            "note: %s has no source file (a lambda, an instance, or a notebook's cell): what is "
+            "made with it is neither reused nor continued by a later run.",
             _short(value),
         )
     _OBJECTS[name] = value

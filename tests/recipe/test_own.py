@@ -162,6 +162,10 @@ def _recipe(mine, settings):
         ("def Net(", "cannot import mine_for_test .SyntaxError"),
         ("import no_such_module", "cannot import mine_for_test .ModuleNotFoundError: No module"),
         ("raise SystemExit(3)", "cannot import mine_for_test .SystemExit: 3"),
+        (
+            "Net = nn.Linear(2, 3)",
+            "made already, and each training begins with new weights",
+        ),
         ("Net = 3", "is a int, and a function or class is called"),
         ("def Net(width): ...", "wants width; it is called with num_classes, resolution"),
         ("def Net(num_classes): 1 / 0", "fails when it is called: ZeroDivisionError"),
@@ -330,6 +334,7 @@ class NoWay(Pixels):
 def test_a_prior_of_ones_own_is_tried_there_and_back():
     prior = load_prior(PriorSettings(kind=Pixels), resolution=8)
     assert isinstance(prior, Pixels) and prior.latent_shape == (3, 8, 8)
+    assert load_prior(PriorSettings(kind=prior), resolution=8) is prior
     for kind, told in (
         (Small, r"decode gives \(2, 3, 7, 7\) of 2 images of 8 px"),
         (Nan, "finite values"),
