@@ -382,9 +382,11 @@ class Method:
     """What makes the synthetic set of the core set.
 
     Attributes:
-        kind: `matching` (LD3M and its spaces), `sampling` (D4M, MGD3, ...), `refine` (the second,
-            then the first from there; CaO2), `mosaic` (PCA), `rded`, `selection` (images as they
-            are, of the core set or of any pool); or `package.module:function` of your own.
+        kind: `matching` (latents or pixels are optimised for an objective, as in LD3M), `sampling`
+            (guided samples of a diffusion prior, as D4M, MGD3, ...), `refine` (sampling, then
+            matching from there, as in CaO2), `mosaic` (small real images side by side, as in PCA),
+            `rded`, `selection` (images as they are, of the core set or of any pool); or
+            `package.module:function` of your own.
         options: settings of a method of your own.
     """
 
