@@ -20,7 +20,7 @@ from latentdc.recipe import Matching
 # Share of its own size by which a step moves z, with gradients like the first and full momentum.
 MOVE = 0.06
 PROBES = 4  # gradients that sizes are taken of, under students and real images of no step
-FIRST_PROBE = 2**31  # their number, where a step would have its own
+FIRST_PROBE = 2**31  # their number at least, where a step would have its own
 
 
 def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.Optimizer:
@@ -85,7 +85,9 @@ def _sizes(work: Work, groups: list[dict[str, Any]]) -> Tensor:
     """(groups, 2) sums of squares of the values and of their gradients, over all processes."""
     sums = torch.zeros(len(groups), 2, dtype=torch.float64)
     learned = {name: tensor.clone() for name, tensor in work.objective.state().items()}
-    for index in range(FIRST_PROBE, FIRST_PROBE + PROBES):
+    period = getattr(work.objective, "period", 1)
+    first = -(-FIRST_PROBE // period) * period  # a student of several steps begins there
+    for index in range(first, first + PROBES):
         moved = work.latents.pick(work.moved(index))
         if moved.classes:
             latent_gradient(work, index, moved, None)

@@ -53,6 +53,7 @@ class Classwise:
     def __init__(self, students: "Students", match: Match, effect: Effects | None) -> None:
         self.students, self.match, self.effect = students, match, effect
         self.batch, self.num_classes = students.settings.batch, students.sizes["num_classes"]
+        self.period = students.outer  # steps under one student, the first at a multiple of them
         self.resolution = students.sizes["resolution"]
         self.network = students.settings.network
         self.identity = identity_of(students.settings, students.normalization, students.seed)

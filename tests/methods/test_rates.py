@@ -6,6 +6,8 @@ import torch
 from latentdc import Context, Matching, PriorSettings, load_prior, match
 from latentdc.errors import InputError, RunError
 from latentdc.methods.rates import FIRST_PROBE, MOVE, PROBES
+from latentdc.objectives.build import build_objective
+from latentdc.recipe import Loops, ObjectiveSettings
 from tests.methods.setup import dataset
 
 SIZE = 8
@@ -60,6 +62,18 @@ def test_momentum_is_allowed_for():
 def test_the_gradients_are_of_no_step_of_the_run():
     _, _, objective = matched(steps=2)
     assert objective.steps == [*range(FIRST_PROBE, FIRST_PROBE + PROBES), 0, 1]
+
+
+@pytest.mark.parametrize("outer", [1, 3, 10])
+def test_students_of_several_steps_begin_at_the_first_gradient(outer):
+    """Gradient matching at 10 images per class has 10 steps under each."""
+    loops = Loops(outer=outer, inner=1, batch_syn=4)
+    settings = ObjectiveSettings(kind="dc", network="convnet3@4", batch=2, loops=loops)
+    objective = build_objective(settings, num_classes=3, resolution=SIZE)
+    prior = load_prior(PriorSettings(kind="pixel", weights=None), resolution=SIZE)
+    chosen = Matching(lr_z="auto", steps=2)
+    made = match(dataset(), prior, objective, chosen, Context(ipc=1))
+    assert made.provenance["lr_z"] > 0
 
 
 def test_without_a_gradient_a_rate_is_asked_for():
