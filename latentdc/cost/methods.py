@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from latentdc.checkpoint import KEPT
-from latentdc.cost.stages import SETS, Hardware, Sizes, Stage, classifier, student
+from latentdc.cost.stages import SETS, TRAINED, Hardware, Sizes, Stage, classifier, student
 from latentdc.estimates import in_bytes, in_work, multiply_adds
 from latentdc.methods.latents import most_together
 from latentdc.methods.rates import PROBES
@@ -169,7 +169,8 @@ def student_passes(spec: ObjectiveSettings, classes: int, images: int) -> float:
         trajectory = spec.trajectory
         of_step = {"unrolled": 8.5, "replayed": 11.7, "constant": 10.7}  # counted on convnet3
         batch = min(trajectory.batch_syn or images, images)
-        return of_step[trajectory.form] * trajectory.syn_steps * batch
+        once = TRAINED * (trajectory.form != "unrolled")  # of the last step, which is taken once
+        return (of_step[trajectory.form] * trajectory.syn_steps - once) * batch
     if spec.kind == "denoise":
         return 0
     real = classes * spec.batch

@@ -15,6 +15,7 @@ its gradients are dX = -lr sum_m (dg_m / dX)^T a_{m+1} and dlr = -sum_m g_m . a_
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,23 +65,25 @@ def replayed(
 ) -> Matched:
     """Exact as `unrolled`, with the graph of one inner step at a time and the weights of each.
 
-    The first pass takes the steps, the second goes back over them and takes each once more.
-    Arguments as of `unrolled`.
+    The first pass takes the steps, the second goes back over them and takes each once more but the
+    last, whose graph is there. Arguments as of `unrolled`.
     """
     path = [start]
-    for loss in losses:
+    for loss in losses[:-1]:
         path.append(_taken(loss, path[-1], images, lr))
-    left, ahead = _end(path.pop(), start, target)
+    graph = _graph(losses[-1], path[-1], images)
+    left, ahead = _end(graph.after(lr), start, target)
     to_images, to_lr = torch.zeros_like(images), torch.zeros_like(lr)
-    for loss in reversed(losses):
-        weights, leaf = _leaves(path.pop()), _leaf(images)
-        product = _product(_gradient(loss, weights, leaf, keep=True), ahead)
+    for at in reversed(range(len(losses))):
+        product = _product(graph.gradient, ahead)
         towards, *back = torch.autograd.grad(
-            product, [leaf, *weights.values()], materialize_grads=True
+            product, [graph.images, *graph.weights.values()], materialize_grads=True
         )
         to_images -= lr * towards
         to_lr -= product.detach()
         ahead = {name: a - lr * b for (name, a), b in zip(ahead.items(), back, strict=True)}
+        if at > 0:
+            graph = _graph(losses[at - 1], path[at - 1], images)
     return Matched(left, to_images, to_lr)
 
 
@@ -92,22 +95,51 @@ def constant(
     Cui et al., "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory" (TESLA), ICML
     2023, https://arxiv.org/abs/2211.10586: left out is how the images of a step move the weights
     at which later steps are taken, so it is exact for a single step. The second pass takes all
-    steps once more and keeps nothing of them. Arguments as of `unrolled`.
+    steps but the last, whose graph is there, once more, and keeps nothing of them. Arguments as of
+    `unrolled`.
     """
     weights = start
-    for loss in losses:
+    for loss in losses[:-1]:
         weights = _taken(loss, weights, images, lr)
-    left, ahead = _end(weights, start, target)
+    graph = _graph(losses[-1], weights, images)
+    left, ahead = _end(graph.after(lr), start, target)
+    last = _towards(graph, ahead)
     to_images, to_lr = torch.zeros_like(images), torch.zeros_like(lr)
     weights = start
-    for loss in losses:
-        leaf = _leaf(images)
-        gradient = _gradient(loss, _leaves(weights), leaf, keep=True)
-        product = _product(gradient, ahead)
-        to_images -= lr * torch.autograd.grad(product, leaf)[0]
-        to_lr -= product.detach()
-        weights = _step(weights, {name: g.detach() for name, g in gradient.items()}, lr)
-    return Matched(left, to_images, to_lr)
+    for loss in losses[:-1]:
+        graph = _graph(loss, weights, images)
+        towards, product = _towards(graph, ahead)
+        to_images -= lr * towards
+        to_lr -= product
+        weights = graph.after(lr)
+    return Matched(left, to_images - lr * last[0], to_lr - last[1])
+
+
+class _Graph(NamedTuple):
+    """An inner step that can be differentiated: g_m at leaves of the weights and the images."""
+
+    weights: Weights
+    images: Tensor
+    gradient: Weights
+
+    def after(self, lr: Tensor) -> Weights:
+        """w_{m+1}, without a graph."""
+        weights, gradient = (
+            {name: tensor.detach() for name, tensor in of.items()}
+            for of in (self.weights, self.gradient)
+        )
+        return _step(weights, gradient, lr)
+
+
+def _graph(loss: InnerLoss, weights: Weights, images: Tensor) -> _Graph:
+    weights, images = _leaves(weights), _leaf(images)
+    return _Graph(weights, images, _gradient(loss, weights, images, keep=True))
+
+
+def _towards(graph: _Graph, ahead: Weights) -> tuple[Tensor, Tensor]:
+    """Gradient of g_m . a at the images, and () g_m . a; the graph is used up."""
+    product = _product(graph.gradient, ahead)
+    return torch.autograd.grad(product, graph.images)[0], product.detach()
 
 
 def _leaf(tensor: Tensor) -> Tensor:
