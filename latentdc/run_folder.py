@@ -6,13 +6,14 @@ recipe with the same data, pruning and seed may go on from there.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from latentdc import config
 from latentdc.errors import InputError
 from latentdc.io import require_writable
-from latentdc.recipe import Recipe
+from latentdc.recipe import Data, Recipe
+from latentdc.recipe.data import TEST_SPLITS
 
 CORESET, CHECKPOINTS, SET, GRID = "coreset.parquet", "checkpoints", "synthetic", "grid.png"
 METRICS = "metrics.jsonl"  # a line for each step
@@ -31,16 +32,19 @@ MAY_CHANGE = (  # when a run is continued: they do not touch the synthetic set
     "sampling.checkpoint_seconds",
 )
 DECIDE_CORESET = ("data", "prune", "seed")
+# Of data whose files are read by their names alone: `save_to_disk`'s and CIFAR's.
+_BY_NAME = ("dataset_dict.json", "state.json", "cifar-10-batches-bin", "cifar-100-binary")
 
 
 def check_folder(recipe: Recipe, folder: Path) -> None:
     """Refuse a folder that the recipe can neither begin nor continue; writes nothing.
 
     Raises:
-        InputError: it cannot be written, holds a run of another recipe, or files of a run whose
-            recipe is missing.
+        InputError: it cannot be written, lies among the images that the recipe opens, holds a run
+            of another recipe, or files of a run whose recipe is missing.
     """
     require_writable(folder)
+    require_apart(recipe.data, folder)
     orphans = [name for name in (CORESET, CHECKPOINTS, SET) if (folder / name).exists()]
     if orphans and not (folder / config.RECIPE).is_file():
         raise InputError(
@@ -59,6 +63,36 @@ def claim_folder(recipe: Recipe, folder: Path) -> None:
     check_folder(recipe, folder)
     folder.mkdir(parents=True, exist_ok=True)
     config.save(recipe, folder / config.RECIPE)
+
+
+def require_apart(data: Data, folder: Path) -> None:
+    """Refuse a folder whose pictures and tables would be read as images of the data set.
+
+    Raises:
+        InputError: it lies in a folder of classes, or in one that is searched for tables or tars.
+    """
+    source = Path(data.source).expanduser()
+    if data.kind != "images" or not source.is_dir():
+        return
+    home, place = source.resolve(), folder.resolve()
+    if not place.is_relative_to(home) or any((home / name).exists() for name in _BY_NAME):
+        return
+    train = home / data.train
+    looked = train if train.is_dir() else home
+    tables = any(path.suffix in (".parquet", ".tar") for path in looked.rglob("*"))
+    if train.is_dir() and not tables:
+        names = [data.test] if data.test else [n for n in TEST_SPLITS if data.test_share is None]
+        beside = {home, home / PurePath(data.train).parent}
+        homes = [train, *(near / name for near in beside for name in names)]
+    elif data.classes is not None and not tables:
+        homes = [home / name for name in data.classes]
+    else:
+        homes = [home]
+    if any(place.is_relative_to(one.resolve()) for one in homes):
+        raise InputError(
+            f"the folder {folder} lies among the images of data.source={data.source}, and what a "
+            "run writes would be read as some of them; name a folder elsewhere with output=..."
+        )
 
 
 def _may_change(folder: Path) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from latentdc import run_folder
 from latentdc.errors import InputError
-from latentdc.recipe import Evaluate, Matching, PriorSettings, Prune, Recipe
+from latentdc.recipe import Data, Evaluate, Matching, PriorSettings, Prune, Recipe
 
 RECIPE = Recipe(prior=PriorSettings(kind="pixel"), prune=Prune(keep=0.5))
 
@@ -97,3 +98,34 @@ def test_a_place_that_cannot_hold_a_folder_is_refused(tmp_path, place):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write to .*output="):
         run_folder.check_folder(RECIPE, tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    ("files", "keys", "inside", "apart"),
+    [
+        (["train/cat/1.png", "y/coreset.parquet"], {}, ["train/x", "test/cat/x"], ["x", "data/x"]),
+        (["a/train/cat/1.png", "val/cat/1.png"], {"train": "a/train"}, ["val/x"], ["a/x", "x"]),
+        (["train/cat/1.png"], {"test_share": 0.2}, ["train/x"], ["test/x"]),
+        (["cat/1.png", "dog/1.png"], {"test_share": 0.2}, ["runs/x", "cat/x", "."], ["../x"]),
+        (["cat/1.png"], {"test_share": 0.2, "classes": ["cat", "dog"]}, ["cat/x"], ["runs/x"]),
+        (["data/train-0.parquet"], {}, ["runs/x", "x"], ["../x"]),
+        (["train/0.tar", "test/0.tar"], {}, ["runs/x"], ["../x"]),
+        (["cifar-10-batches-bin/test_batch.bin"], {}, [], ["runs/x"]),
+        (["dataset_dict.json", "train/data-0.arrow"], {}, [], ["runs/x"]),
+    ],
+)
+def test_a_folder_among_the_images_of_the_data_set_is_refused(
+    tmp_path, monkeypatch, files, keys, inside, apart
+):
+    monkeypatch.chdir(tmp_path)
+    for file in files:
+        (tmp_path / "pets" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pets" / file).write_bytes(b"")
+    (tmp_path / "link").symlink_to("pets")
+    for source in (Path("pets"), tmp_path / "link"):
+        recipe = replace(RECIPE, data=Data(source=str(source), **keys))
+        for place in inside:
+            with pytest.raises(InputError, match=r"lies among the images of data\.source="):
+                run_folder.check_folder(recipe, tmp_path / "pets" / place)
+        for place in apart:
+            run_folder.check_folder(recipe, source / place)

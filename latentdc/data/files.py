@@ -15,9 +15,8 @@ from latentdc.errors import InputError
 from latentdc.io import fingerprint
 from latentdc.plain_text import printable
 from latentdc.ranks import note
+from latentdc.recipe.data import TEST_SPLITS as TEST_SPLITS
 
-# Test splits, looked for in this order where none is named.
-TEST_SPLITS = ("test", "validation", "val", "valid", "dev", "eval")
 # Names, in lower case, that systems and tools make inside of people's folders.
 _CLUTTER = frozenset(
     {

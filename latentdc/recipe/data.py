@@ -9,6 +9,8 @@ from latentdc.recipe.fields import check_fields, expand_home, require, require_n
 from latentdc.recipe.own import Own
 from latentdc.recipe.subsets import subset_indices
 
+# Test splits, looked for in this order where none is named.
+TEST_SPLITS = ("test", "validation", "val", "valid", "dev", "eval")
 LARGEST_ZCA = 64  # px: a matrix of 0.6 GB in float32
 OF_IMAGES = (
     *("resolution", "config", "revision", "image", "label", "subset"),
