@@ -2,6 +2,7 @@
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from os import PathLike
@@ -37,12 +38,13 @@ def require_whole(value: object, name: str, *, least: int = 1, most: float = mat
     return int(value)
 
 
-def require_seed(value: object) -> None:
-    """Refuse what is no seed of draws."""
+def require_seed(value: object) -> int:
+    """A seed of draws, such as a number of NumPy, as Python's."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise InputError(f"seed takes a whole number, got {show(value)}.")
     if not 0 <= int(value) < 2**63:
         raise InputError(f"seed is at least 0 and below 2^63, got {show(value)}.")
+    return int(value)
 
 
 def folder_of(value: str | PathLike[str] | None, name: str) -> Path | None:
@@ -77,9 +79,15 @@ def class_names_of(value: object, what: str) -> tuple[str, ...]:
     value = value.tolist() if hasattr(value, "tolist") else value
     require_texts(value, f"{what}: class_names")
     assert isinstance(value, list | tuple)
+    for name in value:
+        if name.encode("utf-8", "replace").decode() != name:
+            raise InputError(
+                f"{what}: the class name {ascii(name)[:80]} is no UTF-8; write another."
+            )
     names = tuple(map(str, value))
-    if len({*names}) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    forms = [unicodedata.normalize("NFC", name) for name in names]  # what files compare by
+    if len({*forms}) < len(names):
+        twice = next(form for form in forms if forms.count(form) > 1)
         raise InputError(f"{what}: class names are all different, got {twice!r} twice.")
     return names
 

@@ -180,8 +180,8 @@ MATCH = [
     ({"classes_per_step": 0}, "distill.classes_per_step is at least 1"),
     ({"classes_per_step": 4}, "distill.classes_per_step=4 is between"),
     ({"trim": 0.2}, "distill.trim takes a mapping"),
-    ({"seed": -1}, "seed is a whole number of at least 0, got -1"),
-    ({"seed": None}, "seed is a whole number"),
+    ({"seed": -1}, "seed is at least 0 and below 2^63, got -1"),
+    ({"seed": None}, "seed takes a whole number, got null"),
     ({"checkpoint_every": 0}, "distill.checkpoint_every is at least 1 step"),
     ({"grid_every": -1}, "distill.grid_every is at least 0"),
     ({"settings": {"steps": 3}}, "settings is a Matching, got a dict"),
@@ -279,6 +279,7 @@ def test_evaluation_refuses_other_things(options, told):
         ({"rows": ["randm"]}, "no row 'randm'; did you mean 'random'?"),
         ({"rows": "random"}, "rows is a list of texts, got 'random'"),
         ({"rows": []}, "none of the rows [] has images"),
+        ({"ipc": [1.0, 1.0, 1.0]}, "ipc of a class is a whole number of at least 1, got 1.0"),
         ({"coreset": 3}, "coreset is a Dataset or a SyntheticSet, got 3"),
         ({"sets": {"mine": 3}}, "mine is a Dataset or a SyntheticSet, got 3"),
     ],
@@ -325,7 +326,7 @@ def test_methods_refuse_arguments_of_another_kind(method, options, told):
     ("options", "told"),
     [
         ({"ipc": 0}, "ipc is a whole number of at least 1"),
-        ({"seed": -1}, "seed is a whole number of at least 0"),
+        ({"seed": -1}, "seed is at least 0 and below 2^63, got -1"),
         ({"train": "digits"}, "train is a Dataset, got 'digits'"),
         ({"classifier": 5}, "classifier of a Context is a function, got 5"),
         ({"classifier": torch.nn.Linear(2, 2)}, "classifier of a Context is a function, got Lin"),
@@ -532,6 +533,8 @@ def test_class_names_are_different_texts_in_any_sequence(make):
     for names in ("abc", (0, 1, 2), None):
         refused(lambda names=names: make(class_names=names), "class_names is a list of texts")
     refused(lambda: make(class_names=("a", "b", "a")), "all different, got 'a' twice")
+    refused(lambda: make(class_names=("\xe9", "b", "e\u0301")), "all different, got '\xe9' twice")
+    refused(lambda: make(class_names=("a", "b", "\udc80")), r"class name '\udc80' is no UTF-8")
 
 
 def test_hashes_that_cannot_tell_samples_apart_are_refused():
@@ -548,6 +551,7 @@ def test_hashes_that_cannot_tell_samples_apart_are_refused():
         ({"grid": 1.5}, "grid is the number of pictures along a side of an image, got 1.5"),
         ({"grid": True}, "got True"),
         ({"learned_lr": "0.1"}, "learned_lr is a positive number, got '0.1'"),
+        ({"learned_lr": True}, "learned_lr is a positive number, got True"),
         ({"whitening": 3}, "whitening is a Whitening, got 3"),
         ({"provenance": None}, "provenance maps texts to what JSON holds, got null"),
         ({"provenance": {"seeds": {1, 2}}}, "provenance maps texts to what JSON holds"),
@@ -557,6 +561,33 @@ def test_hashes_that_cannot_tell_samples_apart_are_refused():
 )
 def test_parts_of_a_set_that_could_not_be_written_or_scored_are_refused(parts, told):
     refused(lambda: toy_set(**parts), told)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda one: one.rows(torch.tensor([3])), "rows are whole numbers (M,) of the set's 3"),
+        (lambda one: one.rows([0.5]), "such as torch.tensor([0, 2]), got [0.5]"),
+        (lambda one: one.rows(1), "got 1"),
+        (lambda one: one.rows([True]), "got [True]"),
+        (lambda one: one.first_of_each(0), "ipc is a whole number of at least 1, got 0"),
+        (lambda one: one.first_of_each(True), "ipc is a whole number of at least 1, got True"),
+        (lambda one: one.to_torch(3), "preprocessing is a Normalization, got 3"),
+    ],
+)
+def test_parts_that_a_set_does_not_have_are_refused(call, told):
+    refused(lambda: call(toy_set()), told)
+    assert toy_set().rows([2, 0]).labels.tolist() == [2, 0]
+    assert toy_set().rows([True, False, True]).labels.tolist() == [0, 2]
+
+
+def test_a_set_lets_go_of_the_graph_that_made_its_parts():
+    made = toy_set(
+        images=torch.zeros(3, 3, 8, 8, requires_grad=True),
+        weights=torch.ones(3, requires_grad=True) * 2,
+        z=torch.ones(3, 1, requires_grad=True),
+    )
+    assert not any(part.requires_grad for part in (made.images, made.weights, made.z))
 
 
 def test_a_set_is_written_to_a_folder_and_with_what_json_holds(tmp_path, monkeypatch):
@@ -571,6 +602,23 @@ def test_a_set_is_written_to_a_folder_and_with_what_json_holds(tmp_path, monkeyp
     made.save_pretrained("~/mine")
     assert (tmp_path / "mine").is_dir()
     assert latentdc.SyntheticSet.from_pretrained("~/mine").images.equal(made.images)
+
+
+def test_seeds_of_numpy_are_seeds(tmp_path):
+    data, prune = colours(), Prune(score="random", keep=0.5)
+    chosen = [
+        latentdc.prune_dataset(data, prune, seed=seed, folder=tmp_path) for seed in (3, np.int64(3))
+    ]
+    assert chosen[0].hashes.equal(chosen[1].hashes)
+    assert type(latentdc.Context(seed=np.uint8(3)).seed) is int
+    refused(lambda: latentdc.Context(seed=2**64), "seed is at least 0 and below 2^63")
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder in (file, file / "below"):
+        refused(
+            lambda folder=folder: latentdc.prune_dataset(data, prune, folder=folder),
+            f"cannot write to {folder}; name another folder with folder=...",
+        )
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path):

@@ -16,6 +16,7 @@ import latentdc
 from latentdc import cli, config, exits
 from latentdc.errors import InputError, RunError, everywhere
 from latentdc.recipe import PriorSettings, Recipe
+from tests.synthetic.sets import random_set
 
 
 def test_the_version_and_the_machine_are_told(capsys):
@@ -350,6 +351,29 @@ def test_a_name_that_no_file_can_have_is_one_line(capsys, monkeypatch, tmp_path,
     code, _, line = ends(capsys, lambda: cli.main([word.replace("{}", name) for word in words]))
     assert code in (1, 2) and line.count("\n") == 1 and len(line) < 1000, line
     assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["distill", "digits_ipc1", "output={}"],
+        ["prune", "digits_ipc1", "output={}"],
+        ["evaluate", "made", "--recipe", "digits_ipc1", "--output", "{}"],
+        ["measure", "made", "--recipe", "digits_ipc1", "--output", "{}"],
+        ["compare", "made", "--output", "{}"],
+        ["report", "made", "--output", "{}/x.html"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_output_folder_that_is_a_file_is_refused_before_the_work(
+    capsys, monkeypatch, tmp_path, words
+):
+    monkeypatch.chdir(tmp_path)
+    random_set().save_pretrained("made")
+    (tmp_path / "file").write_text("mine")
+    code, _, line = ends(capsys, lambda: cli.main([w.replace("{}", "file") for w in words]))
+    assert code == 2 and "cannot write to file; name another folder with" in line, line
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_an_unknown_command_is_one_line_with_the_nearest(capsys):

@@ -46,7 +46,9 @@ def with_baselines(
     require_sets({**sets, **given})
     if isinstance(ipc, str) or not isinstance(ipc, Sequence):
         ipc = arguments.require_whole(ipc, "ipc")
-    elif train is not None and len(ipc) != train.num_classes:
+    else:
+        ipc = [arguments.require_whole(one, "ipc of a class") for one in ipc]
+    if not isinstance(ipc, int) and train is not None and len(ipc) != train.num_classes:
         raise InputError(
             f"ipc is that of {len(ipc)} classes, and {train.name} has {train.num_classes}."
         )

@@ -9,6 +9,7 @@ from typing import get_args
 from latentdc import config
 from latentdc.cli import Parser
 from latentdc.errors import InputError
+from latentdc.io import require_writable
 from latentdc.recipe import Recipe
 from latentdc.recipe.own import is_own, refuse_names
 from latentdc.synthetic import folder as layout
@@ -109,9 +110,15 @@ def known_images(source: SetSource, recipe: Recipe) -> int | None:
 
 
 def output_folder(sources: Sequence[SetSource], given: str | None) -> Path:
-    """The run folder of a set that lies in one, else one named after the set or the evaluation."""
+    """The run folder of a set that lies in one, else one named after the set or the evaluation.
+
+    Raises:
+        InputError: the given one cannot be written.
+    """
     if given is not None:
-        return Path(given)
+        folder = Path(given).expanduser()
+        require_writable(folder, "--output")
+        return folder
     if len(sources) > 1:
         return Path("runs") / "evaluation"
     source = sources[0]

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
-from latentdc.arguments import require_a, require_whole
+from latentdc.arguments import require_a, require_seed, require_whole
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Normalization
@@ -111,7 +111,7 @@ class Context:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ipc", require_whole(self.ipc, "ipc"))
-        object.__setattr__(self, "seed", require_whole(self.seed, "seed", least=0))
+        object.__setattr__(self, "seed", require_seed(self.seed))
         require_a(Accelerator, self.accelerator, "accelerator", "make one, or leave it out")
         if self.train is not None:
             require_a(Dataset, self.train, "train", "such as the first of open_splits(Data())")

@@ -55,7 +55,7 @@ def build_objective(
     arguments.require_a(
         ObjectiveSettings, settings, "settings", 'such as latentdc.ObjectiveSettings(kind="dm")'
     )
-    arguments.require_seed(seed)
+    seed = arguments.require_seed(seed)
     num_classes = arguments.require_whole(num_classes, "num_classes")
     resolution = arguments.require_whole(resolution, "resolution")
     if normalization is not None:

@@ -73,7 +73,7 @@ def load_prior(
         assert isinstance(normalization, Standardization)
         return VectorPrior(normalization)
     resolution = arguments.require_whole(resolution, "resolution")
-    arguments.require_seed(seed)
+    seed = arguments.require_seed(seed)
     prompts = None
     if class_names is not None:
         names = arguments.class_names_of(class_names, "load_prior")

@@ -69,6 +69,7 @@ def prune_dataset(
         return Coreset.whole(train, prune.order)
     _check_budget(prune, train)
     table = scored(scoring)
+    seed = scoring.seed
     return runtime.main_alone(scoring.accelerator, lambda: _chosen(table, train, prune, seed))
 
 
@@ -94,7 +95,7 @@ def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int
         [142, 718]
     """
     arguments.require_a(ScoreTable, table, "table", "such as score_dataset(train, Prune())")
-    check_arguments(train, prune, seed)
+    seed = check_arguments(train, prune, seed)
     return _chosen(table.fitted(train), train, prune, seed)
 
 

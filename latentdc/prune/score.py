@@ -56,7 +56,7 @@ class Scoring:
         accelerator: Accelerator | None = None,
         on_step: training.OnStep | None = None,
     ) -> None:
-        check_arguments(train, prune, seed)
+        self.seed = check_arguments(train, prune, seed)
         if test is not None:
             arguments.require_a(Dataset, test, "test", "such as one of open_splits(Data())")
         if normalization is not None:
@@ -67,11 +67,13 @@ class Scoring:
             arguments.require_a(
                 Accelerator, accelerator, "accelerator", "make one, or leave it out"
             )
-        self.train, self.prune, self.scorer, self.seed = train, prune, prune.scorer, seed
+        self.train, self.prune, self.scorer = train, prune, prune.scorer
         self.window = prune.window or (1, prune.scorer.epochs)  # epochs to look at, from 1
         self.test, self._normalization = train if test is None else test, normalization
         self.on_step = on_step
         self.folder = arguments.folder_of(folder, "folder")
+        if self.folder is not None:
+            io.require_writable(self.folder, "folder")
         self.accelerator = accelerator or Accelerator()
 
     @cached_property
@@ -173,8 +175,8 @@ def score_dataset(
     return scored(Scoring(train, prune, test, normalization, seed, folder, accelerator, on_step))
 
 
-def check_arguments(train: object, prune: object, seed: object) -> None:
-    """Refuse what every function of pruning takes, where it is of another kind."""
+def check_arguments(train: object, prune: object, seed: object) -> int:
+    """Refuse what every function of pruning takes, where it is of another kind; gives the seed."""
     arguments.require_a(Dataset, train, "train", "such as one of open_splits(Data())")
     arguments.require_a(Prune, prune, "prune", "such as Prune(score='loss', keep=0.2)")
     assert isinstance(prune, Prune)
@@ -183,7 +185,7 @@ def check_arguments(train: object, prune: object, seed: object) -> None:
             "prune.times_ipc is a multiple of a recipe's ipc, which is not known here; give "
             "prune.count, the number of images of each class."
         )
-    arguments.require_seed(seed)
+    return arguments.require_seed(seed)
 
 
 def scored(scoring: Scoring) -> ScoreTable:

@@ -50,7 +50,8 @@ def arguments(parser: cli.Parser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the tables, and write them and the picture."""
     cli.one_process("latentdc compare")
-    kind, path = _place(options.output, options.format)
+    kind, path = _place(options.output.expanduser(), options.format)
+    io.require_writable(path.parent, "--output")
     from latentdc.results.compare import compare
 
     found = compare(*options.runs, against=options.against, top5=options.top5)

@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
-from latentdc.images import MappedImages
+from latentdc.images import Images, MappedImages
+from latentdc.recipe.fields import show
 
 LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
 
 
-def require_images(images: object) -> None:
-    """Refuse what is neither (N, 3, H, H) uint8 or float images nor (N, D) vectors."""
+def require_images(images: object) -> Images:
+    """The images without their graph; refuse what is none, (N, 3, H, H), nor vectors (N, D)."""
     samples = images if isinstance(images, MappedImages) else require_tensor(images, "images")
     shape, dtype = tuple(samples.shape), samples.dtype
     vectors = len(shape) == 2 and shape[1] > 0 and dtype in (torch.float16, torch.float32)
@@ -21,7 +22,7 @@ def require_images(images: object) -> None:
         f"{shape} of {dtype}",
     )
     if not isinstance(samples, Tensor) or dtype == torch.uint8 or samples.numel() == 0:
-        return
+        return samples
     require(bool(samples.isfinite().all()), "images has values that are not finite")
     low, high = float(samples.min()), float(samples.max())
     require(
@@ -29,14 +30,34 @@ def require_images(images: object) -> None:
         f"float images are nominally in [-1, 1], got {low:.3g} to {high:.3g}, which look like "
         "levels 0 to 255; make them uint8, or scale them by x / 127.5 - 1",
     )
+    return samples
+
+
+def picked_rows(rows: object, count: int) -> Tensor:
+    """(M,) indices of some of `count` rows, of a mask too.
+
+    Raises:
+        InputError: they are none, or lie beyond the rows.
+    """
+    told, found = "", torch.empty(())
+    try:
+        found = torch.arange(count)[torch.as_tensor(rows)]
+    except (IndexError, TypeError, ValueError, RuntimeError) as error:
+        told = f": {str(error).partition(chr(10))[0]}"
+    if found.ndim != 1:
+        raise InputError(
+            f"rows are whole numbers (M,) of the set's {count} images, such as "
+            f"torch.tensor([0, 2]), got {show(rows)}{told}."
+        )
+    return found
 
 
 def require_tensor(part: object, name: str) -> Tensor:
-    """The part, if it is a tensor."""
+    """The part without its graph, if it is a tensor."""
     if not isinstance(part, Tensor):
         require(False, f"{name} is a tensor, got a {type(part).__name__}")
     assert isinstance(part, Tensor)
-    return part
+    return part.detach()
 
 
 def require(condition: bool, message: str) -> None:

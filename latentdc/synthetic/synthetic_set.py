@@ -1,5 +1,6 @@
 """`SyntheticSet`: what every method leaves behind, what others made, and what is scored."""
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ from latentdc.recipe import Hub
 from latentdc.synthetic import files
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import Texts, folder_texts, training_facts
-from latentdc.synthetic.checks import require, require_images, require_tensor
+from latentdc.synthetic.checks import picked_rows, require, require_images, require_tensor
 from latentdc.synthetic.push import push_folder
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class SyntheticSet:
         names = arguments.class_names_of(self.class_names, "a synthetic set")
         object.__setattr__(self, "class_names", names)
         arguments.require_json(self.provenance, "provenance")
-        require_images(self.images)
+        object.__setattr__(self, "images", require_images(self.images))
         count, shape = len(self.images), tuple(self.images.shape)
         labels = require_tensor(self.labels, "labels")
         require(
@@ -124,13 +125,14 @@ class SyntheticSet:
                 f"{part.dtype}",
             )
             require(bool(part.isfinite().all()), f"{name} has values that are not finite")
+            object.__setattr__(self, name, part)
         require(
             self.weights is None or float(self.weights.min()) > 0,
             "weights are what the losses of images are multiplied by, all above 0",
         )
         lr, grid = self.learned_lr, self.grid
         require(
-            lr is None or (isinstance(lr, Real) and 0 < lr < float("inf")),
+            lr is None or (type(lr) is not bool and isinstance(lr, Real) and 0 < lr < math.inf),
             f"learned_lr is a positive number, got {lr!r}",
         )
         require(
@@ -183,6 +185,7 @@ class SyntheticSet:
         """
         images = self.floats().cpu()
         if preprocessing is not None:
+            arguments.require_able("__call__", preprocessing, "preprocessing", "a Normalization")
             images = preprocessing(images)
         elif self.kind == "images":
             images = images.add(1).div(2)
@@ -228,6 +231,7 @@ class SyntheticSet:
 
     def rows(self, rows: Tensor) -> "SyntheticSet":
         """The images at `rows` (M,), in that order, with what belongs to them."""
+        rows = picked_rows(rows, len(self))
         parts = {name: getattr(self, name) for name in files.PARTS}
         return replace(
             self,
@@ -434,6 +438,7 @@ def set_hash(one: SyntheticSet | Dataset) -> str:
 
 def first_of_each(labels: Tensor, ipc: int) -> list[int]:
     """Ascending rows of the first `ipc` labels of each class."""
+    ipc = arguments.require_whole(ipc, "ipc")
     seen: Counter[int] = Counter()
     rows = []
     for row, label in enumerate(labels.tolist()):
