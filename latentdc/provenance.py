@@ -17,7 +17,7 @@ from latentdc.priors.pixel import VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.published import published, without_paths
 from latentdc.recipe import METHODS, Recipe
-from latentdc.recipe.defaults import filled
+from latentdc.recipe.identity import filled
 
 # Words of a command that decide where it writes and what it tells.
 ELSEWHERE = (

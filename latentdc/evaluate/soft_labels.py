@@ -19,7 +19,8 @@ from latentdc.evaluate.steps import SoftLabels
 from latentdc.evaluate.teachers import Ensemble, open_teachers
 from latentdc.images import place, send
 from latentdc.ranks import progress
-from latentdc.recipe.labels import OWN, Labels, changed
+from latentdc.recipe.identity import changed
+from latentdc.recipe.labels import OWN, Labels
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
 

@@ -14,7 +14,7 @@ their classes or their normalisation, so that what can be tried is tried.
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from latentdc.errors import InputError
 from latentdc.images import Preprocessing
 from latentdc.networks.build import build_network, outline
 from latentdc.prune.scorers import least_accuracy, real_accuracy
-from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune
+from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune, identity
 
 MANIFEST = "experts.json"
 Trajectory = Sequence[Sequence[Tensor]]  # of MTT: the weights of each epoch
@@ -280,7 +280,7 @@ def experts_folder(
     if (named := objective.trajectory.experts) is not None:
         return Path(named).expanduser()
     training = training_facts(settings, objective, data)
-    facts = [training, pruning(prune), changed(replace(data, cache=None)), seed]
+    facts = [training, pruning(prune), identity.changed(replace(data, cache=None)), seed]
     return Path("runs") / "experts" / io.fingerprint(facts, digits=12)
 
 
@@ -299,7 +299,11 @@ def missing_experts(folder: Path, count: int) -> list[int]:
 
 def training_facts(settings: Experts, objective: ObjectiveSettings, data: Data) -> dict[str, Any]:
     """Facts of the trainings, but for their number."""
-    facts = {"network": objective.network, "resolution": data.resolution, **asdict(settings)}
+    facts = {
+        "network": objective.network,
+        "resolution": data.resolution,
+        **identity.facts_of(settings),
+    }
     del facts["count"]
     return facts
 
@@ -307,7 +311,7 @@ def training_facts(settings: Experts, objective: ObjectiveSettings, data: Data) 
 def pruning(prune: Prune) -> dict[str, Any]:
     """How the core set comes about: settings that are not at their defaults, or the file's hash."""
     if prune.coreset is None:
-        return changed(prune)
+        return identity.changed(prune)
     try:
         return {"coreset": io.file_hash(Path(prune.coreset))[:16]}
     except OSError as error:
@@ -321,16 +325,6 @@ def data_facts(coreset: Dataset, normalization: Preprocessing) -> dict[str, Any]
         "class_names": list(coreset.class_names),
         "normalization": normalization.facts(),
     }
-
-
-def changed(settings: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are not at their defaults, so that new ones change nothing."""
-    plain, found = type(settings)(), {}
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if value != getattr(plain, field.name):
-            found[field.name] = changed(value) if is_dataclass(value) else value
-    return found
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ defaults of `recipe.Experts`. All of an expert's draws follow from (seed, its nu
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from latentdc.experts.files import data_facts, expert_path, missing_experts
 from latentdc.images import Preprocessing, fetch, place, send
 from latentdc.networks.build import build_network, new_network, outline
 from latentdc.prune.scorers import Classifier
-from latentdc.recipe import Experts
+from latentdc.recipe import Experts, identity
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -243,7 +243,7 @@ def training_snapshots(
     facts = {
         "network": network,
         "resolution": coreset.resolution,
-        **asdict(settings),
+        **identity.facts_of(settings),
         **data_facts(coreset, normalization),
         "seed": seed,
         "precision": tf32.precision_of(accelerator),

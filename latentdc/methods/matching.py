@@ -5,7 +5,7 @@ Moser et al., LD3M, Alg. 1 (https://arxiv.org/abs/2403.03881); over pixels it is
 
 from collections.abc import Collection
 from contextlib import closing, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
 from latentdc.priors.memory import FAST
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Matching
+from latentdc.recipe import Matching, identity
 from latentdc.runtime import stop_requests, with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from latentdc.tf32 import precision_of
@@ -184,7 +184,7 @@ def _facts(
         "batch": getattr(objective, "batch", BATCH),
         "classes_per_step": settings.classes_per_step,
         "optimizer": settings.optimizer,
-        "trim": asdict(settings.trim) if trims else None,
+        "trim": identity.facts_of(settings.trim) if trims else None,
         "precision": precision_of(context.accelerator),
         "processes": context.accelerator.num_processes,
         "threads": torch.get_num_threads(),

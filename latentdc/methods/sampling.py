@@ -35,7 +35,7 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.sampler import Guide, keyed_draw, noised
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Sampling
-from latentdc.recipe.defaults import filled
+from latentdc.recipe.identity import filled
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 STAGES = ("anchors", "sampling", "selection")

@@ -5,14 +5,14 @@ are cut changes results by rounding only.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from latentdc.images import Preprocessing
 from latentdc.io import fingerprint
-from latentdc.recipe import ObjectiveSettings
+from latentdc.recipe import ObjectiveSettings, identity
 
 RealBatch = Callable[[int, int], Tensor]
 """(step, label) -> (B, 3, H, W) real images of one class in [-1, 1]."""
@@ -30,7 +30,7 @@ def identity_of(
     settings: ObjectiveSettings, normalization: Preprocessing, seed: int, experts: object = None
 ) -> str:
     """16 hex digits of what decides the loss of an objective; experts say theirs, if they can."""
-    facts = asdict(
+    facts = identity.facts_of(
         replace(settings, batch=1, trajectory=replace(settings.trajectory, experts=None))
     )
     told = {"settings": facts, "seen": normalization.facts(), "seed": seed}

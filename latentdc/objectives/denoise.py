@@ -23,7 +23,7 @@ from latentdc.io import fingerprint
 from latentdc.objectives.base import RealBatch
 from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.recipe import Denoising
+from latentdc.recipe import Denoising, identity
 
 AT_ONCE = 16  # latents that the network is given together where prior.memory is `auto`
 
@@ -68,7 +68,9 @@ class Denoise:
     @property
     def identity(self) -> str:
         """Of what decides the loss."""
-        return fingerprint([self.settings, self.prior.identity, self.prior.settings, self.seed])
+        return fingerprint(
+            [identity.facts_of(self.settings), self.prior.identity, self.prior.settings, self.seed]
+        )
 
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """Add the loss's gradient to `synthetic.grad`; the loss is summed over images.

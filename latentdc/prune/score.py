@@ -26,7 +26,7 @@ from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score_table import PREDICTED, ScoreTable
 from latentdc.prune.scorer_training import ScorerTraining, scorer_facts
 from latentdc.prune.scorers import Classifier, given_scorer, refuse_chance
-from latentdc.recipe import Data, Prune, RuleSettings
+from latentdc.recipe import Data, Prune, RuleSettings, identity
 from latentdc.recipe.networks import check_network, pretrained
 from latentdc.recipe.own import is_own
 from latentdc.recipe.rules import RULES
@@ -116,9 +116,9 @@ class Scoring:
             weights = _identity(Path(weights))
         facts = {
             "columns": self.columns,
-            "scorer": asdict(self.scorer) | {"weights": weights},
+            "scorer": identity.facts_of(self.scorer) | {"weights": weights},
             "window": self.window,
-            "settings": asdict(self.prune.rules),
+            "settings": identity.facts_of(self.prune.rules),
             "normalization": self.normalization.facts(),
             "seed": self.seed,
             "precision": tf32.precision_of(self.accelerator),

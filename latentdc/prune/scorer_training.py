@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -20,7 +20,7 @@ from latentdc.errors import InputError
 from latentdc.images import Plain, fetch, place, send
 from latentdc.networks.build import new_network
 from latentdc.prune import scorers
-from latentdc.recipe import Scorer
+from latentdc.recipe import Scorer, identity
 
 
 class ScorerTraining:
@@ -209,7 +209,7 @@ def real_classifier(
         classifier = trainer.classifier
         facts = {
             "data": train.hash,
-            "scorer": asdict(scorer),
+            "scorer": identity.facts_of(scorer),
             "normalization": normalization.facts(),
             "seed": seed,
             "precision": tf32.precision_of(accelerator),

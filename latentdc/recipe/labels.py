@@ -3,14 +3,12 @@
 Imports no torch, so that a protocol is refused within a blink.
 """
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from latentdc.recipe.fields import check_fields, expand_home, require, require_normalization
+from latentdc.recipe.identity import changed, file_digest, idle
 from latentdc.recipe.networks import PRETRAINED, check_network, pretrained
 from latentdc.recipe.own import Own
 
@@ -157,7 +155,7 @@ class Teacher:
         """All that makes it the teacher it is: a file counts by its contents, not by its name."""
         content = changed(self) | {"network": self.network, "weights": self.weights}
         if self._in_file():
-            content["weights"] = file_hash(str(self.weights))
+            content["weights"] = file_digest(str(self.weights))
         return content
 
     def _in_file(self) -> bool:
@@ -240,28 +238,3 @@ class Labels:
                 "restricted_to": not soft,
             }
         )
-
-
-def idle(reasons: Mapping[str, bool]) -> set[str]:
-    """The names whose reason to change nothing holds."""
-    return {name for name, holds in reasons.items() if holds}
-
-
-def changed(settings: Any) -> dict[str, Any]:
-    """The settings that are not at their defaults, so that a new one leaves older hashes alone.
-
-    Those that change nothing beside the others (`idle`) are left out as well.
-    """
-    plain, without_effect = type(settings)(), getattr(settings, "idle", ())
-    return {
-        f.name: asdict(settings)[f.name]
-        for f in fields(settings)
-        if getattr(settings, f.name) != getattr(plain, f.name) and f.name not in without_effect
-    }
-
-
-@lru_cache
-def file_hash(path: str) -> str:
-    """12 hex digits of a file's contents."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

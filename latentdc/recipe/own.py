@@ -6,7 +6,6 @@ another. Only `resolve` imports, and what a stranger wrote never gets there (`re
 Imports no torch.
 """
 
-import hashlib
 import logging
 import os
 import re
@@ -21,6 +20,7 @@ from typing import Annotated, Any, cast, get_args, get_origin
 from uuid import uuid4
 
 from latentdc.errors import InputError, in_short, nearest
+from latentdc.recipe.identity import digest
 
 Own = Annotated[str, "own"]
 """A name that latentdc knows, `package.module:attribute`, or in Python the object itself."""
@@ -53,7 +53,7 @@ def name_of(value: object) -> str:
         found = _NAME.fullmatch(value)
         if found is None or found[3] or (file := _source(found[1])) is None:
             return value
-        return f"{value}#{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
+        return f"{value}#{digest(file.read_bytes())}"
     for name, thing in _OBJECTS.items():
         if thing is value:
             return name

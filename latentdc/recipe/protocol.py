@@ -3,15 +3,15 @@
 Imports no torch, so that a recipe's protocol is checked within a blink.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from latentdc.errors import InputError
 from latentdc.recipe.fields import check_augment, check_fields, require
-from latentdc.recipe.labels import Labels, Views, changed, idle
+from latentdc.recipe.identity import changed, digest, first_default, idle
+from latentdc.recipe.labels import Labels, Views
 from latentdc.recipe.networks import LIMITS, can_stack, check_network, parse_network
 from latentdc.recipe.own import Own
 
@@ -270,7 +270,7 @@ class EvalProtocol:
         for f in fields(self):
             if f.name in (*_NOT_HASHED, "views", "labels"):
                 continue
-            default = f.default if f.default_factory is MISSING else f.default_factory()
+            default = first_default(f)
             value = default if f.name in self.idle else every[f.name]
             if f.name in _ALWAYS_HASHED or value != default:
                 content[f.name] = value
@@ -278,8 +278,7 @@ class EvalProtocol:
         content |= {key: part for key, part in parts.items() if part}
         if self.labels.teachers:
             content["labels"]["teachers"] = [t.settings() for t in self.labels.teachers]
-        text = json.dumps(content, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return digest(json.dumps(content, sort_keys=True).encode())
 
 
 def _of_ipc(table: Mapping[int, int], ipc: int) -> int:

@@ -9,8 +9,8 @@ import pytest
 from latentdc import config
 from latentdc.distill import main as distill
 from latentdc.experts.__main__ import main
-from latentdc.experts.files import changed, experts_folder
-from latentdc.recipe import Data, Prune, Recipe, Scorer
+from latentdc.experts.files import experts_folder
+from latentdc.recipe import Recipe
 from tests.methods.command import contents
 
 RECIPE = """
@@ -199,12 +199,6 @@ def test_recipes_share_experts_where_these_do_not_depend_on_what_differs():
     for override in ("objective.network=convnet3", "seed=1", "prune.keep=0.5", "data.zca=true",
                      "experts.epochs=3", "experts.augment=null"):  # fmt: skip
         assert folder_of(load(override)) != same
-
-
-def test_only_what_is_not_at_its_default_counts():
-    assert changed(Data()) == {} and changed(Data(zca=True)) == {"zca": True}
-    pruned = Prune(keep=0.5, scorer=Scorer(epochs=3))
-    assert changed(pruned) == {"keep": 0.5, "scorer": {"epochs": 3}}
 
 
 def test_help_and_refusals_do_not_import_torch():
