@@ -5,14 +5,14 @@ import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from latentdc import io, ranks, run_folder, runtime, tf32, training
+from latentdc import config, io, ranks, run_folder, runtime, tf32, training
 from latentdc.data.dataset import different_counts
 from latentdc.data.open import open_dataset, open_splits, plain_preprocessing
 from latentdc.errors import InputError
@@ -24,7 +24,7 @@ from latentdc.priors.load import load_prior
 from latentdc.prune.score import score_dataset
 from latentdc.prune.select import most_kept
 from latentdc.recipe import Data, Recipe
-from latentdc.recipe.defaults import changed
+from latentdc.recipe.identity import changed, facts_of
 from latentdc.results.result import RESULTS, Result, Results, load
 from latentdc.run import run
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
@@ -129,15 +129,21 @@ def identity(recipe: Recipe) -> str:
 
 
 def is_finished(recipe: Recipe, folder: Path) -> bool:
-    """Whether the folder holds the results of this very recipe."""
+    """Whether the folder holds the results of this very recipe, and of none that came after it.
+
+    A finished cell can be evaluated by other settings with `latentdc distill` and its folder.
+    """
     try:
         marked = io.read_json(folder / MARK)["recipe"]
     except FileNotFoundError:
         return False
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / MARK} is damaged ({error}); remove it.") from error
+    wanted, last = identity(recipe), folder / config.RECIPE
     complete = not recipe.evaluate.rows or (folder / RESULTS).is_file()
-    return bool(marked == identity(recipe)) and complete
+    if marked != wanted or not complete or not last.is_file():
+        return False
+    return identity(config.load(Recipe, last)) == wanted
 
 
 def cell_results(folder: Path) -> Results:
@@ -285,6 +291,6 @@ def _scores_folder(recipe: Recipe, folder: Path) -> Path | None:
     given = prune.coreset is not None or prune.scores is not None
     if given or recipe.objective.kind == "mtt" or (prune.keeps_all and not prune.columns):
         return None
-    scored = {key: value for key, value in asdict(prune).items() if key not in _CHOICE}
-    facts = {"data": recipe.data, "scored": scored, "seed": recipe.seed}
+    scored = {key: value for key, value in facts_of(prune).items() if key not in _CHOICE}
+    facts = {"data": facts_of(recipe.data), "scored": scored, "seed": recipe.seed}
     return folder / "scores" / io.fingerprint({**facts, "precision": recipe.precision}, digits=8)

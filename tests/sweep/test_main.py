@@ -1,12 +1,15 @@
 import json
 import re
+import shutil
 from dataclasses import make_dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
+import yaml
 from filelock import FileLock, Timeout
 
+from latentdc import config, distill
 from latentdc.errors import InputError
 from latentdc.io import write_json
 from latentdc.prune import score as module
@@ -230,6 +233,20 @@ def test_results_of_a_recipe_that_has_changed_are_not_taken(swept, monkeypatch):
     assert [recipe.evaluate.seeds for recipe in again] == [3]
 
 
+def test_a_cell_that_was_evaluated_by_other_settings_since_is_carried_out_again(
+    swept, tmp_path, monkeypatch
+):
+    shutil.copytree(swept[0] / OUT, tmp_path / OUT)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(SWEEP)
+    words = [*yaml.safe_load(SWEEP)["overrides"], "prune.order=hard", "prune.keep=0.5"]
+    distill.main(["digits_ipc1", *words, f"output={OUT}/hard/50", "evaluate.seeds=1"])
+    again = []
+    monkeypatch.setattr(sweep_run, "run", lambda recipe, *_, **__: again.append(recipe))
+    main(["mine.yaml"])
+    assert [recipe.evaluate.seeds for recipe in again] == [2]
+
+
 def test_another_base_is_refused_in_the_same_folder(swept, monkeypatch, capsys):
     monkeypatch.chdir(swept[0])
     with pytest.raises(SystemExit) as stop:
@@ -310,6 +327,7 @@ def test_a_finished_cell_whose_protocol_was_moved_says_so(tmp_path):
     protocol = tmp_path / "mine.yaml"
     protocol.write_text("{name: mine, students: [convnet3@4], steps: 2}")
     recipe = Recipe(evaluate=Evaluate(protocol=str(protocol), rows=[]))
+    config.save(recipe, tmp_path / config.RECIPE)
     write_json(tmp_path / sweep_run.MARK, {"recipe": sweep_run.identity(recipe)})
     assert sweep_run.is_finished(recipe, tmp_path)
     protocol.rename(tmp_path / "elsewhere.yaml")
