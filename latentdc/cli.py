@@ -252,7 +252,7 @@ def _bytes(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a size such as 80GB or 80GiB, got {text!r}")
 
 
-def show(text: str) -> None:
+def print_result(text: str) -> None:
     """Print a result, on the main process."""
     if ranks.rank() == 0:
         print(text)

@@ -24,7 +24,7 @@ def run(options: Namespace) -> None:
     if options.dry_run:
         from latentdc.cost import Hardware, describe
 
-        cli.show(describe(recipe, Hardware.of(options, recipe.processes)))
+        cli.print_result(describe(recipe, Hardware.of(options, recipe.processes)))
         return
     folder = cli.run_folder(recipe.output, name)
     check_folder(recipe, folder)

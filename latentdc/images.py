@@ -291,7 +291,7 @@ def unread_standardization(width: int) -> Standardization:
     return Standardization(torch.zeros(width), torch.ones(width), "unread")
 
 
-Plain = Normalization | Standardization  # what scorers see, of images and of vectors
+Unwhitened = Normalization | Standardization  # what scorers see, of images and of vectors
 
 
 def fit_standardization(vectors: Images, *, name: str) -> Standardization:

@@ -17,7 +17,7 @@ from typing import get_args
 
 from latentdc import cli, config
 from latentdc.plain_text import on_terminal
-from latentdc.recipe import METHODS, Method, ObjectiveSettings, Sampling
+from latentdc.recipe import METHODS, MethodSettings, ObjectiveSettings, Sampling
 from latentdc.recipe.networks import LIMITS, PREFIX, SMALLEST, TIMM
 from latentdc.recipe.rules import RULES
 from latentdc.recipe.sampling import GUIDES
@@ -71,7 +71,7 @@ def priors() -> Lines:
 
 def methods() -> Lines:
     """Those of `method.kind`."""
-    told = _in_brackets(Method)
+    told = _in_brackets(MethodSettings)
     return {name: told.get(name) or _docstring(one.function) for name, one in METHODS.items()}
 
 

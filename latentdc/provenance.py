@@ -84,7 +84,9 @@ def _told_section(recipe: Recipe) -> Any:
     return next((getattr(recipe, name) for name in names if name != "distill"), None)
 
 
-def made(train: Dataset, accelerator: Accelerator, command: Sequence[str]) -> dict[str, object]:
+def circumstances(
+    train: Dataset, accelerator: Accelerator, command: Sequence[str]
+) -> dict[str, object]:
     """When, how, on what and with which versions a set was made, and of which training images."""
     return {
         **({"command": shared_command(command)} if command else {}),

@@ -33,7 +33,7 @@ from latentdc.methods import (
 )
 from latentdc.methods.checks import check_match, check_precision
 from latentdc.methods.context import Context, Picture
-from latentdc.methods.latents import require_images
+from latentdc.methods.latents import require_enough_images
 from latentdc.networks.build import try_network
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
@@ -41,7 +41,7 @@ from latentdc.pictures import save_grid
 from latentdc.priors.base import Prior
 from latentdc.priors.load import load_prior, warn_if_slow
 from latentdc.priors.pixel import VectorPrior
-from latentdc.provenance import made, provenance, same_making, shared_recipe
+from latentdc.provenance import circumstances, provenance, same_making, shared_recipe
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
@@ -143,7 +143,11 @@ def run(
         if context.on_step is not None and not told:
             context.on_step({"step": 0, "seconds": seconds})
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
-        facts = {**facts, **synthetic.provenance, "made": made(parts.train, accelerator, command)}
+        facts = {
+            **facts,
+            **synthetic.provenance,
+            "made": circumstances(parts.train, accelerator, command),
+        }
         synthetic = replace(synthetic, whitening=seen, provenance=facts)
         if accelerator.is_main_process:
             synthetic.save_pretrained(folder / SET, recipe=shared)
@@ -383,7 +387,7 @@ def _coreset(
     if not is_set(folder / SET):
         check_data(recipe.method.kind, names, counts, parts.prior, recipe.settings, context)
     if "coreset" in recipe.evaluate.rows:
-        require_images(names, counts, recipe.ipc)
+        require_enough_images(names, counts, recipe.ipc)
     if "random" in recipe.evaluate.rows:
         random_images(train, recipe.ipc, recipe.seed)
     if kept is not None:

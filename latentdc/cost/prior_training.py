@@ -19,7 +19,7 @@ STATE = 4 * 4  # bytes of a number: itself, its average and two moments of AdamW
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkCost:
     """What one image or latent takes, of a network without weights."""
 
     forward: float
@@ -63,7 +63,7 @@ def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
     return summary(lines, found, hardware)
 
 
-def _networks(recipe: PriorRecipe, classes: int) -> tuple[Network, Network]:
+def _networks(recipe: PriorRecipe, classes: int) -> tuple[NetworkCost, NetworkCost]:
     """The autoencoder on one image, the UNet on one latent."""
     side = recipe.data.resolution
     if recipe.start is None:
@@ -85,7 +85,7 @@ def _networks(recipe: PriorRecipe, classes: int) -> tuple[Network, Network]:
         encode = multiply_adds(lambda: space.encode(one))
         whole = encode + multiply_adds(lambda: space.decode(z))
         kept = kept_bytes(lambda: space.decode(space.encode(two).latent_dist.mean)) / 2
-        first = Network(whole, encode, kept, _count(space))
+        first = NetworkCost(whole, encode, kept, _count(space))
 
         def denoise(x: torch.Tensor, labels: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
             told: torch.Tensor = unet(x, times, encoder_hidden_states=embedding(labels)).sample
@@ -93,7 +93,7 @@ def _networks(recipe: PriorRecipe, classes: int) -> tuple[Network, Network]:
 
         forward = multiply_adds(lambda: denoise(z, label, time))
         kept = kept_bytes(lambda: denoise(pair, label.repeat(2), time.repeat(2))) / 2
-    return first, Network(forward, 0.0, kept, _count(unet) + _count(embedding))
+    return first, NetworkCost(forward, 0.0, kept, _count(unet) + _count(embedding))
 
 
 def _count(network: nn.Module) -> int:

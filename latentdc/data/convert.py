@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentdc.arguments import class_names_of, path_of, require_whole
 from latentdc.data.classes import require_members
-from latentdc.data.decode import UNREADABLE, fit, hash_pixels, open_picture, to_rgb
+from latentdc.data.decode import UNREADABLE, fit_square, hash_pixels, open_picture, to_rgb
 from latentdc.data.encoded import EncodedSplit, Fields
 from latentdc.data.folder import folder_split, holds_splits
 from latentdc.errors import InputError
@@ -253,7 +253,7 @@ def _gathered(
         size = size or (height, width)
         if resolution is None:
             _require_size((height, width), size, name)
-        levels.append(fit(Image.fromarray(image), size[0]))
+        levels.append(fit_square(Image.fromarray(image), size[0]))
         hashes.append(hash_pixels(image))
     return levels, hashes
 

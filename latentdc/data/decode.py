@@ -51,7 +51,7 @@ def decode(content: bytes, resolution: int) -> tuple[NDArray[np.uint8], int]:
         lossless = image.format in _LOSSLESS
         rgb = to_rgb(image)
     hash_ = hash_pixels(np.asarray(rgb)) if lossless else hash_bytes(content)
-    return fit(rgb, resolution), hash_
+    return fit_square(rgb, resolution), hash_
 
 
 def hash_pixels(pixels: NDArray[np.uint8]) -> int:
@@ -104,7 +104,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
-def fit(rgb: Image.Image, resolution: int) -> NDArray[np.uint8]:
+def fit_square(rgb: Image.Image, resolution: int) -> NDArray[np.uint8]:
     """Central square of an RGB image as (3, resolution, resolution) levels."""
     size = (resolution, resolution)
     if rgb.size != size:

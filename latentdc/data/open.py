@@ -244,7 +244,7 @@ def preprocessing(data: Data, train: Dataset) -> images.Preprocessing:
     return images.cached_whitening(data.cache_folder, train.images, normalization, train.hash)
 
 
-def plain_preprocessing(data: Data, train: Dataset) -> images.Plain:
+def plain_preprocessing(data: Data, train: Dataset) -> images.Unwhitened:
     """What scorers see: normalised images, never whitened; standardised vectors."""
     if train.kind == "images":
         return images.Normalization(data.mean, data.std)

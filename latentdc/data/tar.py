@@ -180,7 +180,7 @@ def _index(paths: Sequence[Path], data: Data) -> _Index:
     return cached(
         data.cache_folder,
         facts,
-        lambda: _made(paths, data.label),
+        lambda: _build_index(paths, data.label),
         _load,
         _save,
         name="tar-{}.safetensors",
@@ -199,7 +199,7 @@ def _load(path: Path) -> _Index:
     return _Index(tensors["rows"], values, splits, files.LeftOut(left_out), named_by)
 
 
-def _made(paths: Sequence[Path], label: str | None) -> _Index:
+def _build_index(paths: Sequence[Path], label: str | None) -> _Index:
     left_out = files.LeftOut()
     rows: list[tuple[int, int, int]] = []
     labels: list[Value] = []

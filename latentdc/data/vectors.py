@@ -29,7 +29,7 @@ _BLOCK = 4096  # vectors read at a time
 Split = Literal["train", "test"]
 
 
-class Stored(NamedTuple):
+class StoredVectors(NamedTuple):
     """What the files of a split hold; vectors are mapped, and read when they are indexed."""
 
     vectors: Tensor
@@ -76,7 +76,7 @@ def open_vectors(data: Data, split: Split) -> Dataset:
     )
 
 
-def stored_split(data: Data, split: Split) -> Stored:
+def stored_split(data: Data, split: Split) -> StoredVectors:
     """The files of one split, checked as far as nothing has to be read."""
     source = Path(data.source).expanduser()
     if not exists(source):
@@ -99,7 +99,7 @@ def stored_split(data: Data, split: Split) -> Stored:
             continue
         if unlabelled:
             note(f"{source}: {', '.join(unlabelled)} has no labels; the test split is {name}.")
-        return _checked(Stored(*pair, f"{source.name} {name}"))
+        return _checked(StoredVectors(*pair, f"{source.name} {name}"))
     if unlabelled:
         raise InputError(
             f"{source}: all labels of {', '.join(unlabelled)} are below 0, which means none; name "
@@ -114,7 +114,7 @@ def stored_split(data: Data, split: Split) -> Stored:
     )
 
 
-def class_names(data: Data, train: Stored) -> list[str]:
+def class_names(data: Data, train: StoredVectors) -> list[str]:
     """The lines of `classes.txt`, or the numbers of the training labels."""
     source = Path(data.source).expanduser()
     path = (source if source.is_dir() else source.parent) / NAMES
@@ -164,7 +164,7 @@ def _tensors(path: Path, prefix: str) -> tuple[Tensor, Tensor] | None:
         return file.get_tensor(f"{prefix}features"), file.get_tensor(f"{prefix}labels")
 
 
-def _checked(found: Stored) -> Stored:
+def _checked(found: StoredVectors) -> StoredVectors:
     vectors, labels, name = found
     if vectors.ndim != 2 or vectors.dtype not in FLOATS:
         raise InputError(
@@ -183,7 +183,7 @@ def _checked(found: Stored) -> Stored:
             f"{name} has the label {int(labels.min())}; labels count from 0, and "
             f"{int((labels < 0).sum())} of {len(labels)} lie below: leave such vectors out."
         )
-    return Stored(vectors, labels, name)
+    return StoredVectors(vectors, labels, name)
 
 
 def _is_integer(labels: Tensor) -> bool:

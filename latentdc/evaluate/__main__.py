@@ -12,7 +12,7 @@ from pathlib import Path
 
 from latentdc import cli, config, io, ranks
 from latentdc.errors import InputError
-from latentdc.evaluate.commands import known_images, output_folder, read_sets, set_arguments
+from latentdc.evaluate.commands import image_count, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import changes_for, check_names, protocol_words, recipe_protocol
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.protocol import EvalProtocol
@@ -67,10 +67,10 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run:
         from latentdc.cost import Hardware, describe_evaluation
 
-        counts = {name: known_images(p, recipe) for name, p in zip(sets, sources, strict=True)}
+        counts = {name: image_count(p, recipe) for name, p in zip(sets, sources, strict=True)}
         rows = [row for row in dict.fromkeys(["random", *recipe.evaluate.rows]) if row in BASELINES]
         hardware = Hardware.of(options, recipe.processes)
-        cli.show(describe_evaluation(recipe, protocols, counts, rows, hardware))
+        cli.print_result(describe_evaluation(recipe, protocols, counts, rows, hardware))
         return
     labels = None if options.labels is None else Path(options.labels)
     output = output_folder(sources, options.output)

@@ -88,7 +88,7 @@ def _refuse_code(recipe: Recipe, name: str, given: Sequence[str], used: Sequence
             )
 
 
-def known_images(source: SetSource, recipe: Recipe) -> int | None:
+def image_count(source: SetSource, recipe: Recipe) -> int | None:
     """How many images a set has; None of one made elsewhere, unless `--ipc` says it.
 
     Raises:

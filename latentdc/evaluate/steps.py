@@ -24,7 +24,7 @@ class SoftLabels(Protocol):
         """(B, C) logits for the images at `rows` (B,), whose `views` are (B, 3, H, W)."""
 
 
-class Step(NamedTuple):
+class TrainingStep(NamedTuple):
     """What a student sees in one update.
 
     Attributes:
@@ -39,7 +39,7 @@ class Step(NamedTuple):
     number: int
     batch: Batch
     draws: Draws
-    parts: "tuple[Step, ...]" = ()
+    parts: "tuple[TrainingStep, ...]" = ()
 
     def mixed(self, values: Tensor) -> Tensor:
         """(B,) values of the views, from (N,) of all images; mixed where the images are."""
@@ -58,7 +58,7 @@ def training_steps(
     join: bool = False,
     sampler: Sampler | None = None,
     soft: SoftLabels | None = None,
-) -> Iterator[Step]:
+) -> Iterator[TrainingStep]:
     """The steps of a training, drawn by (seed, epoch); `join` and `sampler` as of `epoch_batches`.
 
     Without a sampler an epoch sees all images, or the protocol's `subset` of them.
@@ -85,7 +85,7 @@ def training_steps(
             number = epoch * per_epoch + math.ceil(index * per_epoch / len(batches)) - 1
             if number >= protocol.steps:
                 break
-            yield Step(number, batch, draws)
+            yield TrainingStep(number, batch, draws)
 
 
 def joined_images(sets: Sequence[SyntheticSet], device: torch.device) -> Images:
@@ -101,7 +101,7 @@ def joined_images(sets: Sequence[SyntheticSet], device: torch.device) -> Images:
     return place(torch.cat([one.images[slice(None)] for one in sets]), device)
 
 
-def joined_steps(each: Sequence[Iterator[Step]], count: int) -> Iterator[Step]:
+def joined_steps(each: Sequence[Iterator[TrainingStep]], count: int) -> Iterator[TrainingStep]:
     """The steps of trainings on `count` images each as one's, on their sets one after another."""
     source, draws = None, {}
     for parts in zip(*each, strict=True):
@@ -112,4 +112,4 @@ def joined_steps(each: Sequence[Iterator[Step]], count: int) -> Iterator[Step]:
                 offsets = count * torch.arange(len(parts))
                 draws["partner"] += offsets.repeat_interleave(count)
         rows = torch.cat([count * place + part.batch.rows for place, part in enumerate(parts)])
-        yield Step(parts[0].number, Batch(rows, None), draws, parts)
+        yield TrainingStep(parts[0].number, Batch(rows, None), draws, parts)

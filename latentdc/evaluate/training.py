@@ -16,7 +16,13 @@ from latentdc.augment.dsa import augment_classes
 from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import view
 from latentdc.divided import Divided
-from latentdc.evaluate.steps import SoftLabels, Step, joined_images, joined_steps, training_steps
+from latentdc.evaluate.steps import (
+    SoftLabels,
+    TrainingStep,
+    joined_images,
+    joined_steps,
+    training_steps,
+)
 from latentdc.images import Preprocessing, send
 from latentdc.networks.base import Network
 from latentdc.networks.build import new_network
@@ -135,10 +141,10 @@ def train_together(
     batch = min(protocol.batch, protocol.seen(count))
     shares = Divided(student, accelerator, divided, batch)
 
-    def loss(forward: training.Forward, step: Step) -> Tensor:
+    def loss(forward: training.Forward, step: TrainingStep) -> Tensor:
         return shares.mean(lambda own: mean_loss(forward, step._replace(batch=own)), step.batch)
 
-    def mean_loss(forward: training.Forward, step: Step) -> Tensor:
+    def mean_loss(forward: training.Forward, step: TrainingStep) -> Tensor:
         nonlocal latest
         parts = step.parts or (step,)
         views = view(images, step.batch.rows, step.draws, device)
@@ -195,7 +201,7 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 def label_loss(
     logits: Tensor,
     labels: Tensor,
-    step: Step,
+    step: TrainingStep,
     settings: Labels,
     targets: Tensor | None = None,
     weights: Tensor | None = None,

@@ -39,7 +39,7 @@ def run(options: Namespace) -> None:
 
         lacking = len(files.missing_experts(folder, recipe.experts.count))
         hardware = Hardware.of(options, recipe.processes)
-        cli.show(describe_experts(recipe, str(folder), lacking, hardware))
+        cli.print_result(describe_experts(recipe, str(folder), lacking, hardware))
         return
     io.require_writable(folder, "objective.trajectory.experts")
     if files.buffer_files(folder):

@@ -32,7 +32,7 @@ from latentdc.prune.scorers import least_accuracy, real_accuracy
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune, identity
 
 MANIFEST = "experts.json"
-Trajectory = Sequence[Sequence[Tensor]]  # of MTT: the weights of each epoch
+_Trajectory = Sequence[Sequence[Tensor]]  # of MTT: the weights of each epoch
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class ReplayBuffers:
 
     def __init__(self, files: Sequence[Path], count: int, objective: ObjectiveSettings) -> None:
         self.count, self._objective = count, objective
-        self._experts: list[tuple[Path, Trajectory]] = []
+        self._experts: list[tuple[Path, _Trajectory]] = []
         for path in files:
             if len(self._experts) < self.count:
                 self._experts += [(path, one) for one in _read(path)]
@@ -190,7 +190,7 @@ class ReplayBuffers:
             )
 
 
-def _read(path: Path) -> list[Trajectory]:
+def _read(path: Path) -> list[_Trajectory]:
     """All experts of a file, mapped where it can be; runs no code of it."""
     try:
         found: Any = torch.load(

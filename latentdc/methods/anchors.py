@@ -29,7 +29,7 @@ from latentdc.recipe import Sampling
 AT_ONCE = 16  # images that are encoded or inverted together
 
 
-def class_rows(real: Dataset, label: int) -> Tensor:
+def rows_by_hash(real: Dataset, label: int) -> Tensor:
     """(n,) rows of the different images of a class, in the order of their hashes."""
     rows = real.different(label)
     return rows[real.hashes[rows].argsort(stable=True)]
@@ -125,7 +125,7 @@ class RealLatents:
         empty = torch.empty(0)
         if not self.settings.asks_latents:
             return ClassLatents(empty, empty, empty, empty)
-        rows = class_rows(self.real, label)
+        rows = rows_by_hash(self.real, label)
         if settings.kind == "gaussian":
             source = generator(self.seed, "inverted", name)
             rows = rows[choose(len(rows), settings.inverted, source).sort().values]

@@ -13,7 +13,7 @@ from latentdc.arguments import require_a, require_able
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.methods.context import Context
-from latentdc.methods.latents import require_images
+from latentdc.methods.latents import require_enough_images
 from latentdc.methods.real import separable
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
@@ -82,7 +82,7 @@ def check_match(
     """
     processes, num_classes = context.accelerator.num_processes, len(names)
     if settings.init == "real":
-        require_images(names, counts, context.ipc)
+        require_enough_images(names, counts, context.ipc)
     elif not min(counts):
         raise InputError(
             f"the core set has no image of {names[counts.index(0)]!r}, and synthetic images are "

@@ -79,7 +79,7 @@ def joined(parts: Parts | None) -> Tensor | None:
     return None if parts is None else torch.cat(parts)
 
 
-def require_images(names: Sequence[str], counts: Sequence[int], ipc: int) -> None:
+def require_enough_images(names: Sequence[str], counts: Sequence[int], ipc: int) -> None:
     """Refuse a core set with fewer different images in a class than `ipc`."""
     count, name = min(zip(counts, names, strict=True), key=lambda pair: pair[0])
     if ipc > count:

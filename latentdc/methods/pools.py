@@ -87,7 +87,9 @@ def _of_class(name: str, one: Candidates, ipc: int, settings: Select, seed: int)
     if kind == "learnability":
         return most_learnable(_of(one.student_loss), _of(one.loss), ipc, teacher=settings.teacher)
     if kind == "nearest":
-        return nearest(_of(one.points), _of(one.mean) if one.anchors is None else one.anchors, ipc)
+        return nearest_to(
+            _of(one.points), _of(one.mean) if one.anchors is None else one.anchors, ipc
+        )
     assert kind == "moments", f"select.kind={kind} has no case here"
     groups = in_groups(_of(one.points), ipc)
     offset = moments_offset(groups, _of(one.mean), _of(one.std), skew=settings.skew)
@@ -163,7 +165,7 @@ def most_learnable(
     return score.argmax(dim=0) * count + torch.arange(count)
 
 
-def nearest(points: Tensor, to: Tensor, count: int) -> Tensor:
+def nearest_to(points: Tensor, to: Tensor, count: int) -> Tensor:
     """(count,) candidates (n, ...) nearest to a point (D,), or one for each of `count` anchors.
 
     Anchors (count, D) get different candidates, so that the distances are smallest in sum, in the

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from latentdc.errors import InputError
 from latentdc.images import to_uint8
-from latentdc.methods.anchors import AT_ONCE, RealLatents, class_rows
+from latentdc.methods.anchors import AT_ONCE, RealLatents, rows_by_hash
 from latentdc.methods.context import Context
 from latentdc.methods.own import try_own_guides
 from latentdc.methods.pools import Candidates, classify, select
@@ -230,7 +230,7 @@ def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks)
         return found
     anchors = latents.summary(label).anchors if choice.kind == "nearest" else torch.empty(0)
     if choice.sees == "features":
-        points = classify(networks.classifier, real.images[class_rows(real, label)], label).points
+        points = classify(networks.classifier, real.images[rows_by_hash(real, label)], label).points
         assert points is not None
         deviation = points.std(dim=0, correction=0)
         found = replace(found, mean=points.mean(dim=0), std=deviation)

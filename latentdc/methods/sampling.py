@@ -22,7 +22,7 @@ from latentdc.data.dataset import Dataset, different_counts
 from latentdc.errors import Stopped, everywhere
 from latentdc.images import as_floats
 from latentdc.methods import guides
-from latentdc.methods.anchors import RealLatents, class_rows
+from latentdc.methods.anchors import RealLatents, rows_by_hash
 from latentdc.methods.context import Context, State, check_call
 from latentdc.methods.decode import settle_memory, synthetic_set
 from latentdc.methods.latents import Latents, own_classes
@@ -40,7 +40,7 @@ from latentdc.synthetic.synthetic_set import SyntheticSet
 
 STAGES = ("anchors", "sampling", "selection")
 SPARED = 20  # times as long as a checkpoint took to write, no other one is written
-Batch = Sequence[tuple[int, int]]  # class and number of each image, class after class
+ImageKeys = Sequence[tuple[int, int]]  # class and number of each image, class after class
 
 
 @torch.no_grad()
@@ -80,7 +80,7 @@ def sampling(
         )
     latents = RealLatents(real, settled, settings, context.ipc, context.seed)
     seconds = dict.fromkeys(STAGES, 0.0)
-    sampler = Sampler(latents, networks, context, seconds)
+    sampler = ClassSampler(latents, networks, context, seconds)
     finished = _sample_classes(sampler, context, seconds, saved, facts | plan)
     began = time.perf_counter()
     rows = chosen(finished, latents, networks, context)
@@ -100,7 +100,7 @@ def sampling(
 
 
 def _sample_classes(
-    sampler: "Sampler",
+    sampler: "ClassSampler",
     context: Context,
     seconds: dict[str, float],
     saved: State | None,
@@ -170,7 +170,7 @@ def _restored(saved: State, own: range, seconds: dict[str, float]) -> dict[int, 
     return {label: parts["z"] for label, parts in saved.tensors(own).items() if "z" in parts}
 
 
-def batches(images: Sequence[Batch], size: int, *, apart: bool) -> list[Batch]:
+def batches(images: Sequence[ImageKeys], size: int, *, apart: bool) -> list[ImageKeys]:
     """Those of each class in their order, some at a time; if `apart` of one class at a time."""
     runs = images if apart else [[image for run in images for image in run]]
     return [run[at : at + size] for run in runs for at in range(0, len(run), size)]
@@ -192,7 +192,7 @@ def _facts(
     }
 
 
-class Sampler:
+class ClassSampler:
     """Samples the candidates of classes.
 
     Args:
@@ -214,7 +214,7 @@ class Sampler:
         self.seconds = seconds
         self._targets = lru_cache(maxsize=1)(self._real_gradients)
 
-    def sample(self, batch: Batch, finished: Mapping[int, Tensor]) -> Tensor:
+    def sample(self, batch: ImageKeys, finished: Mapping[int, Tensor]) -> Tensor:
         """(B, C, h, w) clean latents.
 
         Args:
@@ -258,7 +258,7 @@ class Sampler:
             )
         return z
 
-    def _anchors(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _anchors(self, batch: ImageKeys) -> tuple[Tensor, Tensor]:
         """Anchors and noisy starts of a batch, (B, C, h, w) each, or empty."""
         settings, choice = self.settings, self.settings.choice
         at_the_end = settings.weights or choice.kind == "nearest" or choice.sees == "latents"
@@ -328,7 +328,7 @@ class Sampler:
             if name in make
         ] + [*own.values()]
 
-    def _condition(self, batch: Batch) -> guides.Condition:
+    def _condition(self, batch: ImageKeys) -> guides.Condition:
         """Those of DMGD; each image has another class of its own, and noise of its own."""
         how, names, seed = self.settings.semantic, self.real.class_names, self.context.seed
         images = [(names[label], number) for label, number in batch]
@@ -376,7 +376,7 @@ class Sampler:
 
     def _real_gradients(self, label: int) -> list[list[Tensor]]:
         """Gradients of real images of a class at the weights of each snapshot."""
-        rows, name = class_rows(self.real, label), self.real.class_names[label]
+        rows, name = rows_by_hash(self.real, label), self.real.class_names[label]
         source = draws.generator(self.context.seed, "influence", name)
         some = rows[draws.choose(len(rows), self.settings.influence.real, source)]
         images = as_floats(self.real.images[some].to(self.prior.device))

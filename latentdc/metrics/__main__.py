@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from latentdc import cli, io, ranks
 from latentdc.errors import InputError
-from latentdc.evaluate.commands import known_images, output_folder, read_sets, set_arguments
+from latentdc.evaluate.commands import image_count, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.recipe.data import require_images
 from latentdc.recipe.labels import Teacher
@@ -63,13 +63,13 @@ def run(options: argparse.Namespace) -> None:
         text = describe_measuring(
             recipe,
             recipe_protocol(recipe.evaluate),
-            known_images(source, recipe),
+            image_count(source, recipe),
             network,
             Hardware.of(options),
             redundancy=options.redundancy,
             others=[name for name in ("lpips", "kid") if getattr(options, name)],
         )
-        cli.show(text)
+        cli.print_result(text)
         return
     ranks.say("measure", sets[0])
     from latentdc.metrics.measure import NAME, Wanted, measure_saved, to_text

@@ -14,7 +14,7 @@ from torch import Tensor
 from latentdc.networks.base import Network
 from latentdc.objectives.base import at_once, packs
 
-Features = Callable[[Tensor], Tensor]
+FeatureMap = Callable[[Tensor], Tensor]
 """A randomly initialised student without its head, (B, C, H, W) -> (B, D)."""
 
 
@@ -26,7 +26,7 @@ def match_distributions(
 
 
 def distribution_matching(
-    features: Features, real: Iterable[Tensor], synthetic: Sequence[Tensor]
+    features: FeatureMap, real: Iterable[Tensor], synthetic: Sequence[Tensor]
 ) -> Tensor:
     """Squared distance between mean real and mean synthetic features, summed over classes (Eq. 5).
 
@@ -46,7 +46,7 @@ def distribution_matching(
     return (torch.stack(means) - torch.stack(targets)).square().sum()
 
 
-def _means(features: Features, classes: Sequence[Tensor], limit: int) -> list[Tensor]:
+def _means(features: FeatureMap, classes: Sequence[Tensor], limit: int) -> list[Tensor]:
     """(D,) mean feature of each class; the network is given `limit` images at once."""
     embedded = torch.cat([features(images) for images in torch.cat(list(classes)).split(limit)])
     return [part.mean(dim=0) for part in embedded.split([len(images) for images in classes])]

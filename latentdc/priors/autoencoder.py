@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentdc.errors import InputError
 from latentdc.images import contiguous
-from latentdc.priors.base import Autoencoder, Precision, network_autocast, require_images
+from latentdc.priors.base import Autoencoder, Precision, network_autocast, require_batch
 from latentdc.priors.memory import FAST, Needs, Plan, needed_bytes, run_steps
 
 ROWS = 4096  # positions that are compared with a codebook at once
@@ -64,7 +64,7 @@ class AutoencoderPrior:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) images in [-1, 1] -> (B, *latent_shape), the mode and not quantised."""
-        require_images(images)
+        require_batch(images)
         encoded = self.autoencoder.encode(contiguous(luma(images) if self.grey else images))
         raw = (
             encoded.latent_dist.mode()

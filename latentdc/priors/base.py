@@ -71,7 +71,7 @@ class Denoiser(Protocol):
         """
 
 
-def require_images(images: object) -> None:
+def require_batch(images: object) -> None:
     """Refuse what is no batch (B, 3, H, W) of floats, such as levels of 0 to 255.
 
     Raises:

@@ -26,7 +26,7 @@ SHOWN = rf"\S*{PREFIX}\w+"  # how an error calls a folder of `exactly`
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightFiles:
     """One of the forms in which the weights of a network may lie in its folder.
 
     Attributes:
@@ -148,13 +148,13 @@ def _networks(folder: Path) -> list[Path]:
     return [part for part in parts if (part / "config.json").is_file()] or [folder]
 
 
-def weight_forms(part: Path) -> list[Weights]:
+def weight_forms(part: Path) -> list[WeightFiles]:
     """Forms that a network's weights may have, the best first; shards where there is an index.
 
     Averaged before not averaged, safe to read before pickled, in full precision before half.
     """
     forms = [
-        Weights(part, variant, suffix, sharded)
+        WeightFiles(part, variant, suffix, sharded)
         for variants in (VARIANTS, (".non_ema",))
         for suffix in FORMATS
         for variant in variants
@@ -163,7 +163,7 @@ def weight_forms(part: Path) -> list[Weights]:
     return [form for form in forms if not form.sharded or form.index.is_file()]
 
 
-def find_weights(part: Path) -> Weights:
+def find_weights(part: Path) -> WeightFiles:
     """The form in which a network's weights are read: the first that is there.
 
     Raises:

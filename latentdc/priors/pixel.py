@@ -4,7 +4,7 @@ from torch import Tensor
 
 from latentdc.images import Standardization, Whitening
 from latentdc.io import fingerprint
-from latentdc.priors.base import Prior, require_images
+from latentdc.priors.base import Prior, require_batch
 
 
 class PixelPrior:
@@ -33,7 +33,7 @@ class PixelPrior:
 
     def encode(self, images: Tensor) -> Tensor:
         """The images themselves, whitened where the space is."""
-        require_images(images)
+        require_batch(images)
         return images.clone() if self.whitening is None else self.whitening(images)
 
     def condition(self, labels: Tensor) -> Tensor | None:

@@ -166,12 +166,12 @@ class StepState:
     def with_x0(self, x0: Tensor, *, consistent: bool = False) -> "StepState":
         """Other clean latents; if `consistent`, with the noise that leads from them to x."""
         if not consistent:
-            return self._predicted(x0, self.eps)
-        return self._predicted(x0, (self.x - self.signal * x0) / self.rest)
+            return self._with_prediction(x0, self.eps)
+        return self._with_prediction(x0, (self.x - self.signal * x0) / self.rest)
 
     def with_eps(self, eps: Tensor) -> "StepState":
         """Other noise, and the clean latents that it leads to; not where x is pure noise."""
-        return self._predicted(self._clean(eps), eps)
+        return self._with_prediction(self._clean(eps), eps)
 
     def with_text_eps(self, eps: Tensor) -> "StepState":
         """Other noise of the conditional branch, and what guidance makes of it; see `with_eps`."""
@@ -193,7 +193,7 @@ class StepState:
             )
         return (self.x - self.rest * eps) / self.signal
 
-    def _predicted(self, x0: Tensor, eps: Tensor) -> "StepState":
+    def _with_prediction(self, x0: Tensor, eps: Tensor) -> "StepState":
         """With another prediction; what guides before this one added to the mean is kept."""
         own = replace(self, x0=x0, eps=eps, moved=None)
         if self.moved is None:

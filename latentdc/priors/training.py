@@ -125,7 +125,7 @@ def train_prior(
             facts.pop("_name_or_path", None)  # where diffusers read it: of this machine alone
             io.write_json(written, facts)
         identity = None if start is None else start.identity
-        describe(recipe, name, part, test, device, [first, second], command, identity)
+        document_prior(recipe, name, part, test, device, [first, second], command, identity)
     tracking.end_trackers(accelerator)
     print(f"prior: {folder / 'prior'}")
 
@@ -241,10 +241,10 @@ def train_unet(
             total = total + terms.magnitude * clean.abs().mean()
         if memory is not None:
             own = torch.searchsorted(classes, labels[chosen][~dropped])
-            real, made = z[~dropped], clean[~dropped]
-            near, apart = small.minimax_terms(memory, made, own)
+            real, denoised = z[~dropped], clean[~dropped]
+            near, apart = small.minimax_terms(memory, denoised, own)
             total = total + terms.representativeness * near + terms.diversity * apart
-            memory.keep(own, real, made)
+            memory.keep(own, real, denoised)
         if terms.inversion:
             at_clean = unet(z, timesteps, encoder_hidden_states=embedding(known)).sample
             likeness = small.inversion_term(scheduler, z, noisy, at_clean, timesteps)
@@ -329,7 +329,7 @@ def train_network(
     return Training(done, seconds)
 
 
-def describe(
+def document_prior(
     recipe: PriorRecipe,
     name: str,
     folder: Path,

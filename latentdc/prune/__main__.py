@@ -39,7 +39,7 @@ def run(options: Namespace) -> None:
 
         scored = recipe.prune if options.report is None else _reported(recipe.prune)
         hardware = Hardware.of(options, recipe.processes)
-        cli.show(describe_pruning(replace(recipe, prune=scored), hardware))
+        cli.print_result(describe_pruning(replace(recipe, prune=scored), hardware))
         return
     if options.report is not None:
         io.require_writable(options.report, "--report")

@@ -18,7 +18,7 @@ from latentdc import io, runtime
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
 from latentdc.prune.features import FEATURES
-from latentdc.prune.measures import Batch, Measures, measure
+from latentdc.prune.measures import Measures, RuleInputs, measure
 from latentdc.prune.score_table import PREDICTED
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe.rules import RULES
@@ -220,7 +220,7 @@ class Dynamics:
         """
         width, own = self._width if features else 0, len(self._measures.names)
 
-        def values(batch: Batch) -> Tensor:
+        def values(batch: RuleInputs) -> Tensor:
             measured = self._measures(batch)
             return torch.cat([measured, batch.features], dim=1) if width else measured
 

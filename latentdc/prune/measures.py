@@ -24,7 +24,7 @@ _IN_MEMORY = 2**30  # bytes of a history; more goes into an unnamed file
 
 
 @dataclass(frozen=True)
-class Batch:
+class RuleInputs:
     """What a rule may look at, on the device.
 
     Attributes:
@@ -47,7 +47,7 @@ class Batch:
 def measure(
     classifier: Classifier,
     dataset: Dataset,
-    values: Callable[[Batch], Tensor],
+    values: Callable[[RuleInputs], Tensor],
     *,
     width: int,
     batch: int,
@@ -95,7 +95,9 @@ def measure(
                     else:
                         logits, features = classifier(pixels), torch.empty(0)
                 own_labels = labels[send(rows, device)]
-                seen = Batch(classifier, pixels, own_labels, logits.float(), features.float(), rows)
+                seen = RuleInputs(
+                    classifier, pixels, own_labels, logits.float(), features.float(), rows
+                )
                 own[index] = values(seen).float()
             yield begin, _gathered(own, block, width, accelerator)
             bar.update(len(block))
@@ -111,12 +113,12 @@ def _gathered(
     return summed.cpu()
 
 
-def accuracy(
+def scorer_accuracy(
     classifier: Classifier, dataset: Dataset, *, batch: int, accelerator: Accelerator
 ) -> float:
     """Share in [0, 1] of the samples whose largest logit is that of their label."""
 
-    def right(seen: Batch) -> Tensor:
+    def right(seen: RuleInputs) -> Tensor:
         return (seen.logits.argmax(dim=1) == seen.labels).unsqueeze(1)
 
     blocks = measure(classifier, dataset, right, width=1, batch=batch, accelerator=accelerator)
@@ -179,11 +181,11 @@ class Measures:
             if rule.stage in ("predictions", "last")
         )
 
-    def __call__(self, batch: Batch) -> Tensor:
+    def __call__(self, batch: RuleInputs) -> Tensor:
         """(B, Q) float32."""
         return torch.stack([self._value(name, batch).float() for name in self.names], dim=1)
 
-    def _value(self, name: str, batch: Batch) -> Tensor:
+    def _value(self, name: str, batch: RuleInputs) -> Tensor:
         if name == PREDICTED:
             return batch.logits.argmax(dim=1)
         if name == "logit_margin":
@@ -210,7 +212,7 @@ class History:
             self._before = np.memmap(file, np.float16, "w+", shape=shape)
             io.reserve(file)
 
-    def change(self, batch: Batch) -> Tensor:
+    def change(self, batch: RuleInputs) -> Tensor:
         """(B,) change since the last call with these images; of the first one it means nothing."""
         rows = batch.rows.numpy()
         after = batch.logits.log_softmax(dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor
 from latentdc import arguments, ranks, runtime, training
 from latentdc.data.dataset import Dataset, class_counts, different_counts, different_rows
 from latentdc.errors import InputError
-from latentdc.images import Plain
+from latentdc.images import Unwhitened
 from latentdc.prune import select
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.rules.sampling import random_scores
@@ -27,7 +27,7 @@ def prune_dataset(
     prune: Prune,
     test: Dataset | None = None,
     *,
-    normalization: Plain | None = None,
+    normalization: Unwhitened | None = None,
     seed: int = 0,
     folder: Path | None = None,
     accelerator: Accelerator | None = None,

@@ -17,11 +17,11 @@ from latentdc import arguments, draws, io, ranks, runtime, tf32, training
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
-from latentdc.images import Normalization, Plain, forward_batch
+from latentdc.images import Normalization, Unwhitened, forward_batch
 from latentdc.prune.dynamics import GIVEN, Columns, Dynamics, Workspace
 from latentdc.prune.features import Features, own_features, read_features
 from latentdc.prune.foreign import read_scores
-from latentdc.prune.measures import accuracy, try_own_rules
+from latentdc.prune.measures import scorer_accuracy, try_own_rules
 from latentdc.prune.rules.dynamics import held_out_parts
 from latentdc.prune.score_table import PREDICTED, ScoreTable
 from latentdc.prune.scorer_training import ScorerTraining, scorer_facts
@@ -50,7 +50,7 @@ class Scoring:
         train: Dataset,
         prune: Prune,
         test: Dataset | None = None,
-        normalization: Plain | None = None,
+        normalization: Unwhitened | None = None,
         seed: int = 0,
         folder: Path | None = None,
         accelerator: Accelerator | None = None,
@@ -90,12 +90,12 @@ class Scoring:
         return forward_batch(self.train.images, self.scorer.batch, self.accelerator.device)
 
     @cached_property
-    def normalization(self) -> Plain:
+    def normalization(self) -> Unwhitened:
         """Of the images."""
         return self._normalization or plain_preprocessing(Data(), self.train)
 
     @property
-    def input_normalization(self) -> Plain:
+    def input_normalization(self) -> Unwhitened:
         """What the scorer expects of images."""
         own, scorer = self.normalization, self.scorer
         if not isinstance(own, Normalization):
@@ -147,7 +147,7 @@ def score_dataset(
     prune: Prune,
     test: Dataset | None = None,
     *,
-    normalization: Plain | None = None,
+    normalization: Unwhitened | None = None,
     seed: int = 0,
     folder: Path | None = None,
     accelerator: Accelerator | None = None,
@@ -383,7 +383,7 @@ def _require_kind(scoring: Scoring) -> None:
 def _check_accuracy(scoring: Scoring, classifier: Classifier) -> None:
     """Print the scorer's accuracy, and refuse one that is at chance, with all that it left."""
     accelerator, test, scorer = scoring.accelerator, scoring.test, scoring.scorer
-    right = accuracy(classifier, test, batch=scoring.batch, accelerator=accelerator)
+    right = scorer_accuracy(classifier, test, batch=scoring.batch, accelerator=accelerator)
     ranks.say("note", f"scorer {scorer.network}: {right:.2%} right on {test.name}")
     advice = (
         "train it for more prune.scorer.epochs or with another prune.scorer.lr"

@@ -17,7 +17,7 @@ from latentdc import io, ranks, runtime, tf32, training
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError
-from latentdc.images import Plain, fetch, place, send
+from latentdc.images import Unwhitened, fetch, place, send
 from latentdc.networks.build import new_network
 from latentdc.prune import scorers
 from latentdc.recipe import Scorer, identity
@@ -48,7 +48,7 @@ class ScorerTraining:
         train: Dataset,
         scorer: Scorer,
         *,
-        normalization: Plain,
+        normalization: Unwhitened,
         seed: int,
         accelerator: Accelerator,
         rows: Tensor | None = None,
@@ -185,7 +185,7 @@ def real_classifier(
     train: Dataset,
     test: Dataset,
     *,
-    normalization: Plain,
+    normalization: Unwhitened,
     seed: int,
     folder: Path,
     accelerator: Accelerator,
@@ -238,7 +238,7 @@ def trained_as_long(
     few: Dataset,
     images: int,
     *,
-    normalization: Plain,
+    normalization: Unwhitened,
     seed: int,
     accelerator: Accelerator,
 ) -> scorers.Classifier:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError, nearest
-from latentdc.images import Images, Plain, Standardization, contiguous, fetch, kind_of, place
+from latentdc.images import Images, Standardization, Unwhitened, contiguous, fetch, kind_of, place
 from latentdc.networks import build_network
 from latentdc.recipe import Scorer
 from latentdc.recipe.labels import Teacher
@@ -89,7 +89,7 @@ class Classifier(nn.Module):
 
 
 def given_scorer(
-    settings: Scorer | Teacher, data: Dataset, normalization: Plain, key: str = "prune.scorer"
+    settings: Scorer | Teacher, data: Dataset, normalization: Unwhitened, key: str = "prune.scorer"
 ) -> Classifier:
     """A classifier with given weights, for the classes of a data set.
 
@@ -164,7 +164,7 @@ def _torchvision_classifier(
     return Classifier(model, prepare, None if whole else columns)
 
 
-def preparation(resolution: int, normalization: Plain) -> Callable[[Tensor], Tensor]:
+def preparation(resolution: int, normalization: Unwhitened) -> Callable[[Tensor], Tensor]:
     """From (B, 3, H, W) images in [0, 1], or from vectors, to the input of one of our networks."""
     if isinstance(normalization, Standardization):
         return normalization

@@ -7,7 +7,7 @@ YAML; only the commands (`main`s) and the pipelines they call know recipes.
 from latentdc.recipe.data import LARGEST_ZCA, Data
 from latentdc.recipe.evaluate import BASELINES, Evaluate, Hub
 from latentdc.recipe.fields import expand_home, require
-from latentdc.recipe.methods import METHODS, Matching, Method, Mosaic, Rded, Trim
+from latentdc.recipe.methods import METHODS, Matching, MethodSettings, Mosaic, Rded, Trim
 from latentdc.recipe.objective import Denoising, Experts, Loops, ObjectiveSettings, Trajectory
 from latentdc.recipe.pools import Select, Selection
 from latentdc.recipe.prior import PriorSettings
@@ -26,7 +26,7 @@ __all__ = [
     "Hub",
     "Loops",
     "Matching",
-    "Method",
+    "MethodSettings",
     "Mosaic",
     "ObjectiveSettings",
     "OwnGuide",

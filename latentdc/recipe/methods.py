@@ -378,7 +378,7 @@ METHODS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class MethodSettings:
     """What makes the synthetic set of the core set.
 
     Attributes:
@@ -421,7 +421,7 @@ class Method:
 class MethodSections:
     """The parts of a recipe that are about methods: which one, and the settings of each."""
 
-    method: Method = field(default_factory=Method)
+    method: MethodSettings = field(default_factory=MethodSettings)
     distill: Matching = field(default_factory=Matching)
     sampling: Sampling = field(default_factory=Sampling)
     mosaic: Mosaic = field(default_factory=Mosaic)

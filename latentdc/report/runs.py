@@ -105,7 +105,7 @@ def open_runs(
     if frame is None:
         return runs, None
     if together:
-        runs = _first_of_each(frame, runs)
+        runs = _first_runs(frame, runs)
     return runs, _timed(frame, runs)
 
 
@@ -117,7 +117,7 @@ def of_same_set(frame: pd.DataFrame, run: Run) -> "pd.Series[bool]":
     return (frame["name"] == own["name"].iloc[0]) & (frame["ipc"] == own["ipc"].iloc[0])
 
 
-def _first_of_each(frame: pd.DataFrame, runs: Sequence[Run]) -> list[Run]:
+def _first_runs(frame: pd.DataFrame, runs: Sequence[Run]) -> list[Run]:
     """Of each name and images per class the first run, in the order of the frame."""
     found: dict[tuple[str, int], Run] = {}
     for run in runs:

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
             [p for p in points if p not in done],
             Hardware.of(options, first.processes),
         )
-        cli.show(
+        cli.print_result(
             describe_sweep(
                 [cells[point] for point in missing],
                 len(points) - len(missing),

@@ -260,7 +260,7 @@ def _columns(kind: Kind, class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def training_facts(
+def training_text(
     learned_lr: float | None, whitening: Whitening | None, weights: Tensor | None
 ) -> str:
     """Text of what students of a set need beside its images."""

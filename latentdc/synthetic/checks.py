@@ -10,7 +10,7 @@ from latentdc.recipe.fields import show
 LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
 
 
-def require_images(images: object) -> Images:
+def require_samples(images: object) -> Images:
     """The images without their graph; refuse what is none, (N, 3, H, H), nor vectors (N, D)."""
     samples = images if isinstance(images, MappedImages) else require_tensor(images, "images")
     shape, dtype = tuple(samples.shape), samples.dtype

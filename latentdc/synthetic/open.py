@@ -15,7 +15,7 @@ from latentdc.recipe import BASELINES, Data
 from latentdc.recipe.data import require_images
 from latentdc.run_folder import CORESET, SET
 from latentdc.synthetic import folder as layout
-from latentdc.synthetic.foreign.kinds import Kind, kind_of
+from latentdc.synthetic.foreign.kinds import ForeignKind, foreign_kind
 from latentdc.synthetic.foreign.numbers import NAMES, POSITIONS, Numbers
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class SetSource:
 
     given: str  # what the user called it
     path: Path  # folder of a synthetic set, file of a core set, or a set made elsewhere
-    kind: Kind | None = None
+    kind: ForeignKind | None = None
     ipc: int | None = None  # images of each class that are read; None for all
     numbers: Numbers | None = None  # what class numbers are; None asks where that is open
 
@@ -106,7 +106,7 @@ def _find(given: str, ipc: int | None, numbers: Numbers | None) -> SetSource:
         path = layout.download(given)
         is_set = layout.is_set(path)
     core = path / CORESET
-    if not is_set and not core.is_file() and (kind := kind_of(path)) is not None:
+    if not is_set and not core.is_file() and (kind := foreign_kind(path)) is not None:
         return SetSource(given, path, kind, ipc, numbers)
     if path.is_dir() and not is_set and not core.is_file():
         raise InputError(

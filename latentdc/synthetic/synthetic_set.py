@@ -31,8 +31,8 @@ from latentdc.images import (
 from latentdc.recipe import Hub
 from latentdc.synthetic import files
 from latentdc.synthetic import folder as layout
-from latentdc.synthetic.card import Texts, folder_texts, training_facts
-from latentdc.synthetic.checks import picked_rows, require, require_images, require_tensor
+from latentdc.synthetic.card import Texts, folder_texts, training_text
+from latentdc.synthetic.checks import picked_rows, require, require_samples, require_tensor
 from latentdc.synthetic.push import push_folder
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class SyntheticSet:
         names = arguments.class_names_of(self.class_names, "a synthetic set")
         object.__setattr__(self, "class_names", names)
         arguments.require_json(self.provenance, "provenance")
-        object.__setattr__(self, "images", require_images(self.images))
+        object.__setattr__(self, "images", require_samples(self.images))
         count, shape = len(self.images), tuple(self.images.shape)
         labels = require_tensor(self.labels, "labels")
         require(
@@ -196,7 +196,7 @@ class SyntheticSet:
         """Of its samples."""
         return kind_of(self.images)
 
-    def require_images(self, what: str) -> None:
+    def require_samples(self, what: str) -> None:
         """Refuse what only images can have.
 
         Raises:
@@ -388,7 +388,7 @@ class SyntheticSet:
             self.labels,
             self.class_names,
             provenance=self.provenance,
-            training=training_facts(self.learned_lr, self.whitening, self.weights),
+            training=training_text(self.learned_lr, self.whitening, self.weights),
             recipe=recipe,
             results=results,
         )

@@ -23,7 +23,7 @@ from latentdc.recipe import (
     Sampling,
     Select,
 )
-from latentdc.recipe.methods import Method
+from latentdc.recipe.methods import MethodSettings
 from tests.priors import small
 
 PIXEL = Recipe(
@@ -163,7 +163,7 @@ def test_a_prior_that_is_wrong_is_refused_and_not_called_unknown(weights):
 
 def sampling(weights: str, **settings) -> dict[str, str]:
     """Of three images of ten classes, four steps of two branches each."""
-    method = {"method": Method(kind="sampling"), "sampling": Sampling(**settings)}
+    method = {"method": MethodSettings(kind="sampling"), "sampling": Sampling(**settings)}
     return lines(replace(diffusion(weights), **method))
 
 
@@ -201,7 +201,7 @@ def test_inversion_and_guides_that_go_back_are_counted(weights):
 
 
 def test_both_stages_of_a_refinement_are_counted(weights):
-    told = lines(replace(diffusion(weights), method=Method(kind="refine")))
+    told = lines(replace(diffusion(weights), method=MethodSettings(kind="refine")))
     assert told["sampled images"] and told["steps"] == "1,000"
 
 

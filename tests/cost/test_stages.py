@@ -24,7 +24,7 @@ from latentdc.recipe import (
     Recipe,
     Scorer,
 )
-from latentdc.recipe.methods import Method
+from latentdc.recipe.methods import MethodSettings
 from tests.priors import small
 
 TRAIN, TEST, CLASSES = 1437, 360, 10  # of digits
@@ -153,7 +153,7 @@ def test_the_classifier_that_a_method_asks_is_trained_and_sees_its_crops():
     scorer = Scorer(network="convnet3@8", epochs=2)
     recipe = replace(
         PIXEL,
-        method=Method(kind="rded"),
+        method=MethodSettings(kind="rded"),
         rded=Rded(pool=30, crops=5),
         prune=Prune(scorer=scorer),
     )
@@ -164,7 +164,7 @@ def test_the_classifier_that_a_method_asks_is_trained_and_sees_its_crops():
 
 
 def test_what_a_method_of_ones_own_takes_is_not_known():
-    own = replace(PIXEL, method=Method(kind="tests.cost.test_stages:own"))
+    own = replace(PIXEL, method=MethodSettings(kind="tests.cost.test_stages:own"))
     assert of(own)["distilling"].work is None
 
 

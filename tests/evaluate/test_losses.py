@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from latentdc.evaluate.soft_labels import mix_logits
-from latentdc.evaluate.steps import Step
+from latentdc.evaluate.steps import TrainingStep
 from latentdc.evaluate.training import hard_loss, label_loss, mean_one, soft_loss
 from latentdc.recipe.labels import Labels, Teacher
 from latentdc.training import Batch
@@ -68,13 +68,13 @@ def test_weights_multiply_the_loss_of_each_image_and_have_a_mean_of_one(mixed, s
     torch.testing.assert_close(weights, torch.tensor([1.0, 2, 3, 4, 5, 9]) / 4)
     rows, partners = torch.tensor([4, 1, 5]), torch.tensor([1, 2, 0, 5, 3, 4])
     draws = {"partner": partners, "kept": KEPT} if mixed else {}
-    step = Step(0, Batch(rows, None), draws)
+    step = TrainingStep(0, Batch(rows, None), draws)
     settings = Labels(**SOFT) if soft else Labels()
     targets = OTHERS[rows] if soft else None
     found = label_loss(LOGITS[rows], LABELS, step, settings, targets, step.mixed(weights))
     single, counted = [], []
     for row in rows.tolist():
-        one = Step(0, Batch(torch.tensor([row]), None), draws)
+        one = TrainingStep(0, Batch(torch.tensor([row]), None), draws)
         target = OTHERS[[row]] if soft else None
         single.append(label_loss(LOGITS[[row]], LABELS, one, settings, target))
         kept = float(KEPT[row]) if mixed else 1.0

@@ -12,7 +12,7 @@ from latentdc.data.dataset import random_images
 from latentdc.data.open import open_splits
 from latentdc.evaluate.__main__ import main
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Data, Evaluate, Method, ObjectiveSettings, Prune, Recipe
+from latentdc.recipe import Data, Evaluate, MethodSettings, ObjectiveSettings, Prune, Recipe
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.synthetic_set import set_hash
 
@@ -187,7 +187,7 @@ def test_each_of_several_runs_has_its_own_network_and_a_core_set_if_they_share_o
 
 
 def test_every_student_is_unseen_by_a_set_that_no_network_made(run):
-    recipe = Recipe(data=DATA, ipc=2, method=Method(kind="selection"))
+    recipe = Recipe(data=DATA, ipc=2, method=MethodSettings(kind="selection"))
     (run / "synthetic" / "recipe.yaml").write_text(to_yaml(recipe))
     students = "evaluate.students=[convnet3@2,alexnet@2]"
     main([str(run), *QUICK[1:], students, "evaluate.rows=[distilled,random]"])

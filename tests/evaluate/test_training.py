@@ -11,7 +11,7 @@ from latentdc.augment.views import draw_views, view
 from latentdc.draws import generator
 from latentdc.errors import RunError
 from latentdc.evaluate.setting import accuracy
-from latentdc.evaluate.steps import Step, training_steps
+from latentdc.evaluate.steps import TrainingStep, training_steps
 from latentdc.evaluate.training import label_loss, new_optimizer, train_student
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks import build_network, new_network
@@ -241,7 +241,7 @@ def test_a_soft_weight_multiplies_the_soft_loss_alone():
 
     def loss(**settings):
         own = Labels(source="fixed", loss="kl", temperature=2, teachers=[Teacher()], **settings)
-        step = Step(0, Batch(torch.arange(2), None), {})
+        step = TrainingStep(0, Batch(torch.arange(2), None), {})
         return label_loss(logits, labels, step, own, taught)
 
     p, q = (taught / 2).softmax(1), (logits / 2).softmax(1)

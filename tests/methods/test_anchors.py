@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from latentdc.clusters import inliers, k_means
-from latentdc.methods.anchors import class_rows, clustered, encoded, moments
+from latentdc.methods.anchors import clustered, encoded, moments, rows_by_hash
 from tests.methods import setup
 
 
@@ -56,7 +56,7 @@ def test_images_of_a_class_come_in_an_order_of_their_own(label):
     data = setup.dataset()
     turned = data.select(torch.arange(len(data)).flip(0))
     one, other = (
-        encoded(some, class_rows(some, label), lambda images: 2 * images, torch.device("cpu"))
+        encoded(some, rows_by_hash(some, label), lambda images: 2 * images, torch.device("cpu"))
         for some in (data, turned)
     )
     assert one.equal(other) and one.shape == (6, 3, 8, 8)

@@ -14,7 +14,7 @@ import pytest
 from latentdc.distill import main
 from latentdc.evaluate import evaluate
 from latentdc.methods.log import StepLog
-from latentdc.methods.sampling import Sampler
+from latentdc.methods.sampling import ClassSampler
 from tests.methods.command import RUN, contents, fails, write_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ def wait_for_a_checkpoint(process: subprocess.Popen, log: Path) -> None:
 
 
 def test_sampling_that_is_asked_to_end_keeps_what_is_sampled(capsys, monkeypatch):
-    sample, prior = Sampler.sample, "prior={kind: diffusion, weights: digits, steps: 2}"
+    sample, prior = ClassSampler.sample, "prior={kind: diffusion, weights: digits, steps: 2}"
     kept = ["sampling.batch=4", "sampling.checkpoint_seconds=1000"]
     words = ["method.kind=sampling", prior, "data.resolution=16", *kept]
 
@@ -60,12 +60,12 @@ def test_sampling_that_is_asked_to_end_keeps_what_is_sampled(capsys, monkeypatch
         return sample(self, batch, finished)
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(Sampler, "sample", asked)
+    monkeypatch.setattr(ClassSampler, "sample", asked)
     told = fails(capsys, 143, *words)
     assert "stopped by SIGTERM after 4 of 10 samples, which are kept; start the run again" in told
     assert [path.name for path in (RUN / "checkpoints").iterdir()] == ["step-00000004"]
     assert signal.getsignal(signal.SIGTERM) == before
-    monkeypatch.setattr(Sampler, "sample", sample)
+    monkeypatch.setattr(ClassSampler, "sample", sample)
     main(["quick.yaml", *words])
     main(["quick.yaml", *words, "output=whole"])
     latents = "synthetic/latents.safetensors"

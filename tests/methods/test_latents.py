@@ -3,7 +3,7 @@ import torch
 
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
-from latentdc.methods.latents import initial_latents, leaves, own_classes, require_images
+from latentdc.methods.latents import initial_latents, leaves, own_classes, require_enough_images
 from latentdc.priors.pixel import PixelPrior
 from tests.methods import setup
 from tests.priors import small
@@ -46,7 +46,7 @@ def test_conditions_start_from_the_class_embedding_by_name():
 
 def test_ipc_above_the_smallest_class_is_refused():
     with pytest.raises(InputError, match="'zero' has 6 images"):
-        require_images(small.CLASSES, [6, 7, 7], ipc=7)
+        require_enough_images(small.CLASSES, [6, 7, 7], ipc=7)
 
 
 def test_latents_are_dense_whatever_layout_an_encoder_gives():

@@ -23,7 +23,7 @@ from latentdc.methods import find_method
 from latentdc.methods.mosaics import decoded_pictures, shaped
 from latentdc.prune import scorer_training, scorers
 from latentdc.prune.foreign import read_scores
-from latentdc.recipe import Data, Evaluate, Method, Mosaic, Prune, Rded, Recipe, Scorer
+from latentdc.recipe import Data, Evaluate, MethodSettings, Mosaic, Prune, Rded, Recipe, Scorer
 from latentdc.results.result import load
 from latentdc.run import Parts, _context
 from latentdc.sweep.__main__ import main as sweep
@@ -151,14 +151,14 @@ def test_wrong_calls_end_with_one_line(tmp_path, capsys, arguments, message):
     assert end.value.code == 2 and message in capsys.readouterr().err
 
 
-MOSAICS = Method(kind="mosaic")
+MOSAICS = MethodSettings(kind="mosaic")
 
 
 def test_mosaics_take_grid_squared_images_for_each_and_a_selection_one():
     assert Recipe(ipc=3, method=MOSAICS).prune.count == 12
     recipe = Recipe(ipc=2, method=MOSAICS, mosaic=Mosaic(grid=3), prune=Prune(times_ipc=9))
     assert recipe.prune.count == 18
-    assert Recipe(ipc=3, method=Method(kind="selection")).prune.count == 3
+    assert Recipe(ipc=3, method=MethodSettings(kind="selection")).prune.count == 3
 
 
 def test_without_cells_pca_is_the_hard_protocol_of_the_benchmark():

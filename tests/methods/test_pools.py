@@ -79,10 +79,10 @@ def test_each_slot_keeps_what_the_student_lacks_and_the_teacher_knows():
 
 def test_nearest_takes_the_mean_or_one_for_each_anchor():
     points = torch.tensor([[0.0], [1.0], [2.0], [5.0], [9.0]])
-    assert pools.nearest(points, torch.tensor([1.8]), 3).tolist() == [2, 1, 0]
+    assert pools.nearest_to(points, torch.tensor([1.8]), 3).tolist() == [2, 1, 0]
     # both anchors want 2.0; the second has the smaller loss in giving way to 5.0
-    assert pools.nearest(points, torch.tensor([[2.0], [2.4]]), 2).tolist() == [2, 1]
-    assert pools.nearest(points, torch.tensor([[8.0], [0.4]]), 2).tolist() == [4, 0]
+    assert pools.nearest_to(points, torch.tensor([[2.0], [2.4]]), 2).tolist() == [2, 1]
+    assert pools.nearest_to(points, torch.tensor([[8.0], [0.4]]), 2).tolist() == [4, 0]
 
 
 def test_moments_are_the_papers_with_the_skewness_over_features():

@@ -9,11 +9,11 @@ from latentdc.images import Normalization
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.priors.pixel import PixelPrior
-from latentdc.provenance import made, provenance, same_making, shared_recipe
+from latentdc.provenance import circumstances, provenance, same_making, shared_recipe
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.recipe import Data, Evaluate, Matching, PriorSettings, Prune, Recipe, Scorer
-from latentdc.recipe.methods import Method
+from latentdc.recipe.methods import MethodSettings
 from tests.methods import setup
 
 
@@ -64,7 +64,7 @@ def test_what_is_told_of_the_core_set_is_the_core_set_s_and_not_the_recipe_s():
 
 def test_a_set_of_a_version_that_lacked_some_keys_is_of_the_same_making():
     recipe = Recipe(
-        method=Method(kind="sampling"), prior=PriorSettings(kind="diffusion", weights="w")
+        method=MethodSettings(kind="sampling"), prior=PriorSettings(kind="diffusion", weights="w")
     )
     facts = provenance(recipe, "x", None, kept(), "no", size=16)
     settings = {key: value for key, value in facts["settings"].items() if key != "semantic"}
@@ -91,11 +91,11 @@ def test_a_set_that_python_makes_names_the_network_that_it_was_matched_with():
 def test_a_set_keeps_when_and_by_what_it_was_made_and_of_which_images():
     train = setup.dataset()
     words = ["latentdc", "distill", "/home/me/my recipe.yaml", "output=here", "ipc=2", "-v"]
-    facts = made(train, Accelerator(cpu=True), words)
+    facts = circumstances(train, Accelerator(cpu=True), words)
     assert facts["command"] == "latentdc distill 'my recipe.yaml' ipc=2"
     assert facts["date"] == datetime.now(UTC).date().isoformat()
     assert {"latentdc", "torch", "diffusers", "device", "commit"} <= set(facts)
     backwards = train.select(list(range(len(train)))[::-1])
-    assert made(backwards, Accelerator(cpu=True), ())["data_hash"] == facts["data_hash"]
+    assert circumstances(backwards, Accelerator(cpu=True), ())["data_hash"] == facts["data_hash"]
     fewer = train.select(list(range(len(train) - 1)))
-    assert made(fewer, Accelerator(cpu=True), ())["data_hash"] != facts["data_hash"]
+    assert circumstances(fewer, Accelerator(cpu=True), ())["data_hash"] != facts["data_hash"]

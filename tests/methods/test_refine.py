@@ -14,7 +14,7 @@ from latentdc.methods.sampling import sampling
 from latentdc.objectives.build import build_objective
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import METHODS, Denoising, Matching, ObjectiveSettings, Recipe, Sampling
-from latentdc.recipe.methods import Method
+from latentdc.recipe.methods import MethodSettings
 from tests.methods import setup
 from tests.priors import small
 
@@ -79,7 +79,7 @@ def test_a_set_keeps_the_facts_of_both_stages():
 
 
 def test_a_recipe_takes_both_sections_and_refuses_what_either_would():
-    recipe = Recipe(method=Method(kind="refine"), ipc=10)
+    recipe = Recipe(method=MethodSettings(kind="refine"), ipc=10)
     assert METHODS["refine"].sections == ("sampling", "distill")
     assert recipe.settings == (recipe.sampling, recipe.distill) and recipe.matches
     with pytest.raises(InputError, match=r"takes prior\.kind=diffusion"):

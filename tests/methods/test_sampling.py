@@ -14,7 +14,7 @@ from latentdc.errors import InputError, RunError
 from latentdc.images import Normalization, to_uint8
 from latentdc.methods import decode, pools
 from latentdc.methods import sampling as sampling_module
-from latentdc.methods.anchors import class_rows, clustered, encoded
+from latentdc.methods.anchors import clustered, encoded, rows_by_hash
 from latentdc.methods.context import Context
 from latentdc.methods.sampling import sampling
 from latentdc.networks.build import new_network
@@ -24,7 +24,7 @@ from latentdc.priors.sampler import make_schedule
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import METHODS, ObjectiveSettings, Recipe, Sampling
-from latentdc.recipe.methods import Method
+from latentdc.recipe.methods import MethodSettings
 from latentdc.recipe.prior import PriorSettings
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from tests.methods import setup
@@ -106,7 +106,7 @@ def test_d4m_denoises_its_noised_centres_as_the_prior_does():
         setup.dataset(),
     )
     for label, name in enumerate(small.CLASSES):
-        latents = encoded(data, class_rows(data, label), prior.encode, CPU)
+        latents = encoded(data, rows_by_hash(data, label), prior.encode, CPU)
         centres, _ = clustered(latents, 3, 0, name)
         images = [(name, number) for number in range(3)]
         x = prior.noised(centres, images, seed=0, start=2)
@@ -424,7 +424,7 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 
 
 def test_a_recipe_is_refused_before_anything_is_opened():
-    method = Method(kind="sampling")
+    method = MethodSettings(kind="sampling")
     for parts, message in (
         ({"prior": PriorSettings(kind="pixel")}, "takes prior.kind=diffusion, got pixel"),
         ({"sampling": Sampling(deviation={"scale": 1, "window": [0, 11]})}, "the 10 steps"),

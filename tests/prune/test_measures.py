@@ -4,7 +4,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from latentdc.errors import InputError
-from latentdc.prune.measures import accuracy, measure
+from latentdc.prune.measures import measure, scorer_accuracy
 from latentdc.prune.rules.predictions import cross_entropy
 from latentdc.prune.scorers import Classifier
 from tests.prune.toys import Means, colours, means
@@ -53,9 +53,9 @@ def test_scoring_is_in_eval_mode_and_without_gradients():
 
 def test_accuracy_counts_every_sample_once():
     dataset = colours()
-    assert accuracy(means(), dataset, batch=5, accelerator=Accelerator()) == 1
+    assert scorer_accuracy(means(), dataset, batch=5, accelerator=Accelerator()) == 1
     dataset.labels[:3] = 1 - dataset.labels[:3]
-    assert accuracy(means(), dataset, batch=5, accelerator=Accelerator()) == 9 / 12
+    assert scorer_accuracy(means(), dataset, batch=5, accelerator=Accelerator()) == 9 / 12
 
 
 def test_two_processes_share_whole_batches_and_agree_bit_by_bit():

@@ -15,7 +15,7 @@ from latentdc.data.open import open_dataset
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.networks import new_network
-from latentdc.prune.measures import accuracy
+from latentdc.prune.measures import scorer_accuracy
 from latentdc.prune.scorer_training import ScorerTraining, real_classifier, trained_as_long
 from latentdc.prune.scorers import given_scorer, refuse_chance
 from latentdc.recipe import Data, Scorer
@@ -126,9 +126,9 @@ def test_a_public_resnet20_scores_cifar10_and_a_wrong_class_order_is_refused():
     test = open_dataset(data, "test").select(torch.arange(300))
     path = str(shared_data("cifar10_resnet20") / "model.safetensors")
     scorer = given_scorer(Scorer(network="resnet20", weights=path), test, Normalization())
-    assert accuracy(scorer, test, batch=100, accelerator=Accelerator()) > 0.88
+    assert scorer_accuracy(scorer, test, batch=100, accelerator=Accelerator()) > 0.88
     shifted = dataclasses.replace(test, labels=(test.labels + 1) % 10)
-    right = accuracy(scorer, shifted, batch=100, accelerator=Accelerator())
+    right = scorer_accuracy(scorer, shifted, batch=100, accelerator=Accelerator())
     with pytest.raises(InputError, match="its losses say nothing"):
         refuse_chance(right, class_counts(shifted).tolist(), "")
 
@@ -277,7 +277,7 @@ def test_scoring_between_epochs_does_not_change_the_training():
     run = training(network="resnet20@2", epochs=2)
     epochs = run.run()
     next(epochs)
-    accuracy(run.classifier, colours(8), batch=8, accelerator=Accelerator())
+    scorer_accuracy(run.classifier, colours(8), batch=8, accelerator=Accelerator())
     assert not run.classifier.training
     next(epochs)
     assert run.classifier.training
@@ -291,7 +291,9 @@ def test_the_last_step_of_the_cosine_hardly_moves():
 def test_a_trained_scorer_tells_the_classes_apart():
     run = training(network="convnet3@16", epochs=5, lr=0.1)
     assert list(run.run()) == [0, 1, 2, 3, 4]
-    right = accuracy(run.classifier, colours(64, seed=1), batch=64, accelerator=Accelerator())
+    right = scorer_accuracy(
+        run.classifier, colours(64, seed=1), batch=64, accelerator=Accelerator()
+    )
     assert right == 1
 
 

@@ -33,7 +33,7 @@ def run(options: Namespace) -> None:
         from latentdc.cost.prior_training import describe_prior
         from latentdc.cost.stages import Hardware
 
-        cli.show(describe_prior(recipe, Hardware.of(options)))
+        cli.print_result(describe_prior(recipe, Hardware.of(options)))
         return
     words = ["python -m latentdc.priors.train", options.recipe]
     words += [word for word in options.overrides if not word.startswith(LOCAL)]

@@ -9,13 +9,13 @@ from latentdc.data.decode import SUFFIXES
 from latentdc.data.files import is_clutter, is_saved, subfolders
 from latentdc.synthetic.folder import PROVENANCE
 
-Kind = Literal["images", "rows", "tensors"]
+ForeignKind = Literal["images", "rows", "tensors"]
 TENSORS = (".pt", ".pth", ".npz")
 BEST = "images_best.pt"  # beside labels_best.pt, in the folder of an MTT run
 SPLIT = "train"
 
 
-def kind_of(path: Path) -> Kind | None:
+def foreign_kind(path: Path) -> ForeignKind | None:
     """`images`: folders of image files; `rows`: tables; `tensors`: torch.save or npz.
 
     None where it is none of them, or a run of latentdc.
