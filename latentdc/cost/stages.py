@@ -21,8 +21,7 @@ from latentdc.networks.build import build_network, outline
 from latentdc.priors.memory import kept_bytes
 from latentdc.recipe import Scorer
 from latentdc.recipe.labels import Teacher
-from latentdc.recipe.networks import LIMITS, PREFIX, TIMM, parse_network, pretrained
-from latentdc.recipe.own import is_own
+from latentdc.recipe.networks import PREFIX, input_shape, is_foreign, pretrained
 
 SETS = "the set and the next one"  # that replaces it whole
 TRAINED = 3  # forward passes that a training step amounts to
@@ -109,14 +108,12 @@ class Student:
 @cache
 def student(name: str, classes: int, size: int) -> Student:
     """The work of one of our networks, or of others', for images of `size` pixels or values."""
-    base, _ = parse_network(name)
-    vectors = base in LIMITS and LIMITS[base].kind == "vectors"
-    foreign = is_own(base) or base.startswith(TIMM)  # which may compute with its tensors
+    foreign = is_foreign(name)  # which may compute with its tensors
     with torch.random.fork_rng(devices=[]), torch.device("cpu" if foreign else "meta"):
         network = (build_network if foreign else outline)(
             name, num_classes=classes, resolution=size
         )
-        one, two = (torch.zeros(n, *((size,) if vectors else (3, size, size))) for n in (1, 2))
+        one, two = (torch.zeros(n, *input_shape(name, size)) for n in (1, 2))
         kept = kept_bytes(lambda: network.train()(two)) / 2  # batch norm refuses one value
         forward = estimates.multiply_adds(lambda: network.eval()(one))
     return Student(forward, kept, sum(p.numel() for p in network.parameters()))

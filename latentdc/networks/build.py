@@ -67,14 +67,10 @@ def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
         return TorchvisionStudent(
             base.removeprefix(networks.PREFIX), num_classes=num_classes, resolution=resolution
         )
-    if _is_foreign(base):
+    if networks.is_foreign(base):
         try_network(base, num_classes, resolution)
         return _foreign(base, num_classes, resolution)
     return NETWORKS[base](width=width, num_classes=num_classes, resolution=resolution)
-
-
-def _is_foreign(name: str) -> bool:
-    return is_own(name) or name.startswith(networks.TIMM)
 
 
 def _foreign(name: str, num_classes: int, resolution: int) -> Network:
@@ -119,7 +115,7 @@ def try_network(name: str, num_classes: int, resolution: int, *, trains: bool = 
     Raises:
         InputError: as `build_network`, or nothing of it can be trained.
     """
-    if not _is_foreign(name):
+    if not networks.is_foreign(name):
         return
     label = f"network={name.partition('#')[0]}"
     try:
@@ -159,7 +155,7 @@ def new_network(
 def outline(name: str, *, num_classes: int, resolution: int) -> Network:
     """`build_network` without weights, on the meta device; nothing is drawn."""
     sizes = {"num_classes": num_classes, "resolution": resolution}
-    if _is_foreign(name):  # whose code may compute with its tensors
+    if networks.is_foreign(name):  # whose code may compute with its tensors
         with torch.random.fork_rng(devices=[]):
             return build_network(name, **sizes).to("meta")
     try:
@@ -174,13 +170,11 @@ def outline(name: str, *, num_classes: int, resolution: int) -> Network:
 def forward_work(name: str, num_classes: int, resolution: int) -> float:
     """Multiply-adds of one image's forward pass; nothing is computed but by others' networks."""
     network = outline(name, num_classes=num_classes, resolution=resolution).eval()
-    if _is_foreign(name):  # which may compute with its tensors
+    if networks.is_foreign(name):  # which may compute with its tensors
         with torch.random.fork_rng(devices=[]):
             network = build_network(name, num_classes=num_classes, resolution=resolution).eval()
-    limits = networks.LIMITS.get(networks.parse_network(name)[0])
-    vectors = limits is not None and limits.kind == "vectors"
-    sample = (resolution,) if vectors else (3, resolution, resolution)
-    device = "cpu" if _is_foreign(name) else "meta"
+    sample = networks.input_shape(name, resolution)
+    device = "cpu" if networks.is_foreign(name) else "meta"
     return multiply_adds(lambda: network(torch.zeros(1, *sample, device=device)))
 
 
@@ -190,16 +184,16 @@ def needs_two_images(network: str, num_classes: int, resolution: int) -> bool:
 
     A batch norm refuses it where it sees a single value per channel.
     """
-    limits = networks.LIMITS.get(networks.parse_network(network)[0])
-    if limits is not None and limits.kind == "vectors":
+    sample = networks.input_shape(network, resolution)
+    if len(sample) == 1:  # of vectors
         return False
     sizes = {"num_classes": num_classes, "resolution": resolution}
-    device = torch.device("cpu" if _is_foreign(network) else "meta")
+    device = torch.device("cpu" if networks.is_foreign(network) else "meta")
     with torch.random.fork_rng(devices=[]):
         tried = (build_network if device.type == "cpu" else outline)(network, **sizes).train()
     try:
         with device:
-            tried(torch.zeros(1, 3, resolution, resolution))
+            tried(torch.zeros(1, *sample))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

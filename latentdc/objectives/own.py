@@ -16,7 +16,7 @@ from torch import Tensor
 from latentdc.errors import InputError
 from latentdc.networks.base import Network
 from latentdc.networks.build import new_network
-from latentdc.recipe.networks import LIMITS, parse_network
+from latentdc.recipe.networks import input_shape
 from latentdc.recipe.own import failed, resolve
 
 OfClass = Callable[[Network, Tensor, Tensor, int], Tensor]
@@ -64,9 +64,7 @@ def _try(function: OfClass, label: str, network: str, num_classes: int, resoluti
     sizes = {"num_classes": num_classes, "resolution": resolution}
     student = new_network(network, "try", **sizes, seed=0).eval()
     source = torch.Generator().manual_seed(0)
-    limits = LIMITS.get(parse_network(network)[0])
-    vectors = limits is not None and limits.kind == "vectors"
-    shape = (resolution,) if vectors else (3, resolution, resolution)
+    shape = input_shape(network, resolution)
     real, synthetic = (torch.randn(count, *shape, generator=source) for count in (4, 2))
     synthetic.requires_grad_()
     try:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from latentdc import io, pictures
 from latentdc.data.dataset import Dataset, class_counts
+from latentdc.plain_text import in_markdown, markdown_table
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.score_table import ScoreTable
 from latentdc.prune.select import Choice, Order, best_first, class_rows, ranked, ranks, select
@@ -42,7 +43,7 @@ def write_report(folder: Path, table: ScoreTable, train: Dataset, coreset: Cores
     hardness = {name: table.hardness(name) for name in columns}
     lines = [f"# Pruning {train.name}", ""]
     lines += [f"{len(kept)} of {len(train)} images kept by {coreset.by}.", ""]
-    lines += [*_balance(train, kept, suspects(table)), ""]
+    lines += [_balance(train, kept, suspects(table)), ""]
     if coreset.rule in RULES and RULES[coreset.rule].chooses and train.kind == "images":
         _grid(folder / "kept.png", train, lambda rows, n: rows[torch.isin(rows, kept)][:n])
         lines += [f"Some of each class that {coreset.rule} chose:", "", "![kept](kept.png)", ""]
@@ -74,28 +75,28 @@ def suspects(table: ScoreTable) -> Tensor | None:
     return None
 
 
-def _balance(train: Dataset, kept: Tensor, wrong: Tensor | None) -> list[str]:
-    """Of each class, how many there were and are, its shares, and its suspicious labels."""
+def _balance(train: Dataset, kept: Tensor, wrong: Tensor | None) -> str:
+    """A table of each class: images before and after, its shares, and its suspicious labels."""
     counts = [class_counts(train), train.labels[kept].bincount(minlength=train.num_classes)]
     titles = ["class", "images", "kept", "share before", "share after"]
     if wrong is not None:
         titles.append("labels to check")
         counts.append(train.labels[wrong].bincount(minlength=train.num_classes))
-    lines = [f"| {' | '.join(titles)} |", "| --- |" + " ---: |" * (len(titles) - 1)]
-    rows = torch.stack(counts, dim=1).tolist()
-    for name, (old, new, *suspicious) in zip(train.class_names, rows, strict=True):
-        cells = [name, old, new, f"{old / len(train):.2%}", f"{new / len(kept):.2%}", *suspicious]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return lines
+    rows = [titles]
+    numbers = torch.stack(counts, dim=1).tolist()
+    for name, (old, new, *suspicious) in zip(train.class_names, numbers, strict=True):
+        shares = f"{old / len(train):.2%}", f"{new / len(kept):.2%}"
+        rows.append([name, str(old), str(new), *shares, *map(str, suspicious)])
+    return markdown_table(rows, cell=in_markdown)
 
 
 def _agreement(hardness: dict[str, Tensor], labels: Tensor) -> list[str]:
     lines = ["## How far rules agree", "", "Spearman's rank correlation of hardness, mean over "]
     lines[-1] += "classes:"
-    lines += ["", *matrix(hardness, partial(within_class_spearman, labels=labels)), ""]
+    lines += ["", matrix(hardness, partial(within_class_spearman, labels=labels)), ""]
     for share in ENDS:
         lines += [f"What the easiest {share:.0%} of each class have in common:", ""]
-        lines += [*matrix(hardness, partial(overlap, labels=labels, keep=share)), ""]
+        lines += [matrix(hardness, partial(overlap, labels=labels, keep=share)), ""]
     return lines
 
 
@@ -142,14 +143,13 @@ def overlap(a: Tensor, b: Tensor, labels: Tensor, keep: float) -> float:
     return len(set(first.tolist()) & set(second.tolist())) / len(first)
 
 
-def matrix(scores: dict[str, Tensor], compare: Compare) -> list[str]:
-    """Lines of a Markdown table that compares every score with every other, each two once."""
-    lines = [f"| | {' | '.join(scores)} |", "| --- |" + " ---: |" * len(scores)]
+def matrix(scores: dict[str, Tensor], compare: Compare) -> str:
+    """A Markdown table that compares every score with every other, each two once."""
+    rows = [["", *scores]]
     alike = {
         frozenset(pair): f"{compare(scores[pair[0]], scores[pair[1]]):.2f}"
         for pair in combinations(scores, 2)
     }
     for name in scores:
-        cells = [alike.get(frozenset((name, other)), "") for other in scores]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+        rows.append([name, *(alike.get(frozenset((name, other)), "") for other in scores)])
+    return markdown_table(rows)

@@ -137,6 +137,18 @@ def parse_network(name: str) -> tuple[str, int]:
     return base, int(width)
 
 
+def is_foreign(name: str) -> bool:
+    """Whether it is a network of timm or of the user's own code, which may compute when built."""
+    return is_own(name) or name.startswith(TIMM)
+
+
+def input_shape(name: str, resolution: int) -> tuple[int, ...]:
+    """Of one sample that a network takes: (3, H, W), or (D,) of vectors."""
+    base, _ = parse_network(name)
+    vectors = base in LIMITS and LIMITS[base].kind == "vectors"
+    return (resolution,) if vectors else (3, resolution, resolution)
+
+
 def can_stack(name: str) -> bool:
     """Whether several of a network can be trained as one: those of latentdc, but for `vit`."""
     base, _ = parse_network(name)

@@ -10,7 +10,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 46  # margins
-COLORS = 8  # of series, from which they begin anew
+COLORS = 8  # of series (--c0 to --c7 in page.css), from which they begin anew
 POINTS = 200  # of a line at most; of more each is the mean of several
 SUFFIXES = {9: "G", 6: "M", 3: "k"}
 Edge = tuple[float, str]  # a position in pixels, and the label there
