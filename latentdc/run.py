@@ -93,8 +93,9 @@ def run(
         InputError: what only the data, the weights or the launcher show to be wrong.
         RunError: the run broke.
     """
-    make = find_method(recipe.method.kind)
+    find_method(recipe.method.kind)  # which refuses what there is none of
     accelerator = _start(recipe, folder)
+    trainings = trainings or folder / "trainings"
     parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator))
     protocol = parts.protocol
     if recipe.evaluate.rows:
@@ -119,7 +120,7 @@ def run(
             network=recipe.sampling.influence.network,
             normalization=parts.normalization,
             seed=recipe.seed,
-            folder=(trainings or folder / "trainings").parent / "snapshots",
+            folder=trainings.parent / "snapshots",
             accelerator=accelerator,
         ),
     )
@@ -134,26 +135,12 @@ def run(
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts, recipe))
     if synthetic is None:
-        began = time.perf_counter()
-        synthetic = make(kept, parts.prior, recipe.settings, context)
-        seconds = round(time.perf_counter() - began, 4)
-        require_set(synthetic, recipe.method.kind, parts.train, recipe.ipc)
-        detail("set", f"{len(synthetic.labels):,} samples, made in {seconds:,.1f} seconds")
-        told = recipe.matches or "seconds" in synthetic.provenance
-        if context.on_step is not None and not told:
-            context.on_step({"step": 0, "seconds": seconds})
+        synthetic = _synthetic_set(recipe, parts, kept, context)
+        facts = {**facts, **synthetic.provenance}
+        facts["made"] = circumstances(parts.train, accelerator, command)
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
-        facts = {
-            **facts,
-            **synthetic.provenance,
-            "made": circumstances(parts.train, accelerator, command),
-        }
         synthetic = replace(synthetic, whitening=seen, provenance=facts)
-        if accelerator.is_main_process:
-            synthetic.save_pretrained(folder / SET, recipe=shared)
-        accelerator.wait_for_everyone()
-        if accelerator.num_processes > 1:  # the main process's, to the last bit
-            synthetic = SyntheticSet.from_pretrained(folder / SET)
+        synthetic = _saved(synthetic, folder, shared, accelerator)
     if accelerator.is_main_process and synthetic.kind == "images":
         _keep_grid(synthetic, folder)
     results = Results()
@@ -174,12 +161,12 @@ def run(
             ipc=recipe.ipc,
             normalization=parts.normalization,
             train=parts.train,
-            trainings=trainings or folder / "trainings",
+            trainings=trainings,
             accelerator=accelerator,
             on_step=_of_stage(on_step, "evaluating"),
         )
     if accelerator.is_main_process:
-        _publish(synthetic, results, folder, shared, recipe.push)
+        _tell_and_push(synthetic, results, folder, shared, recipe.push)
     end_trackers(accelerator, results, recipe.distill.steps if recipe.matches else 1)
     return results
 
@@ -288,7 +275,7 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
 
 
 def _context(
-    recipe: Recipe, parts: Parts, folder: Path, trainings: Path | None, accelerator: Accelerator
+    recipe: Recipe, parts: Parts, folder: Path, trainings: Path, accelerator: Accelerator
 ) -> Context:
     """What the method may use of the run."""
     data, scorer = recipe.data, recipe.prune.scorer
@@ -307,7 +294,7 @@ def _context(
             runtime.main_first(accelerator, parts.open_test),
             normalization=seen,
             seed=recipe.seed,
-            folder=(trainings or folder / "trainings").parent / "classifiers",
+            folder=trainings.parent / "classifiers",
             accelerator=accelerator,
         ),
         student=lambda few: trained_as_long(
@@ -418,6 +405,32 @@ def _finished(folder: Path, facts: Mapping[str, object], recipe: Recipe) -> Synt
     return kept if kept is not None and same_making(facts, kept.provenance, recipe) else None
 
 
+def _synthetic_set(recipe: Recipe, parts: Parts, kept: Coreset, context: Context) -> SyntheticSet:
+    """What the method makes, in the time that `-v` and a method's single step are told."""
+    began = time.perf_counter()
+    make = find_method(recipe.method.kind)
+    synthetic = make(kept, parts.prior, recipe.settings, context)
+    seconds = round(time.perf_counter() - began, 4)
+    require_set(synthetic, recipe.method.kind, parts.train, recipe.ipc)
+    detail("set", f"{len(synthetic.labels):,} samples, made in {seconds:,.1f} seconds")
+    told = recipe.matches or "seconds" in synthetic.provenance
+    if context.on_step is not None and not told:
+        context.on_step({"step": 0, "seconds": seconds})
+    return synthetic
+
+
+def _saved(
+    synthetic: SyntheticSet, folder: Path, recipe: str, accelerator: Accelerator
+) -> SyntheticSet:
+    """The set as the run's folder holds it, on all processes."""
+    if accelerator.is_main_process:
+        synthetic.save_pretrained(folder / SET, recipe=recipe)
+    accelerator.wait_for_everyone()
+    if accelerator.num_processes > 1:  # the main process's, to the last bit
+        return SyntheticSet.from_pretrained(folder / SET)
+    return synthetic
+
+
 def _keep_grid(synthetic: SyntheticSet, folder: Path) -> None:
     """Leave the set's picture in the run folder too; one that was deleted is drawn again."""
     if not (folder / SET / GRID).is_file():
@@ -427,7 +440,9 @@ def _keep_grid(synthetic: SyntheticSet, folder: Path) -> None:
         write_bytes(folder / GRID, grid)
 
 
-def _publish(synthetic: SyntheticSet, results: Results, folder: Path, recipe: str, to: Hub) -> None:
+def _tell_and_push(
+    synthetic: SyntheticSet, results: Results, folder: Path, recipe: str, to: Hub
+) -> None:
     """Write and print the table, name the files, push the set if a repository is named.
 
     `recipe` is the YAML that the set keeps.

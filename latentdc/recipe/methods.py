@@ -198,27 +198,11 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
         "trains students on all classes at once; take null, or dm or dc.",
     )
     require(
-        kind != "mtt" or distill.trim.share == 0,
-        f"distill.trim.share={distill.trim.share}, but objective.kind=mtt looks at no "
-        "real images, only at experts that were trained on all of them, so that none can be "
-        "left out of a step. Take 0 and prune before the experts are trained (prune.keep), or "
-        "take dm or dc.",
-    )
-    require(
         kind != "denoise" or prior.kind == "diffusion",
         f"objective.kind=denoise asks a denoiser, and prior.kind={prior.kind} has none; write "
         "prior.kind=diffusion.",
     )
-    require(
-        not is_own(kind) or distill.trim.share == 0,
-        f"distill.trim.share={distill.trim.share}, but the effect of a real image on "
-        f"objective.kind={kind} is not known; leave it out.",
-    )
-    require(
-        kind != "denoise" or distill.trim.share == 0,
-        f"distill.trim.share={distill.trim.share}, but objective.kind=denoise looks at no real "
-        "images; leave it out.",
-    )
+    _check_trim(distill.trim.share, kind)
     conditional = prior.kind == "diffusion" and kind != "denoise"  # which moves z alone
     moves = distill.moves("lr_z") or (conditional and distill.moves("lr_c"))
     rate = str(distill.lr_c).removesuffix(".0")
@@ -242,6 +226,19 @@ def _check_matching(recipe: Any) -> dict[str, Any]:
         f"objective.kind={kind} learns none; only mtt does.",
     )
     return changes
+
+
+def _check_trim(share: float, kind: str) -> None:
+    """Refuse to trim by an objective that does not tell what a real image does."""
+    whys = {
+        "mtt": "objective.kind=mtt looks at no real images, only at experts that were trained on "
+        "all of them, so that none can be left out of a step. Take 0 and prune before the experts "
+        "are trained (prune.keep), or take dm or dc.",
+        "denoise": "objective.kind=denoise looks at no real images; leave it out.",
+    }
+    unknown = f"the effect of a real image on objective.kind={kind} is not known; leave it out."
+    told = unknown if is_own(kind) else whys.get(kind, "")
+    require(share == 0 or not told, f"distill.trim.share={share}, but {told}")
 
 
 def _check_mosaics(recipe: Any) -> dict[str, Any]:

@@ -251,6 +251,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_fields(self, "sampling.")
+        self._check_start()
+        self._check_guides()
+        require(self.batch >= 1, f"sampling.batch is at least 1, got {self.batch}.")
+        require(
+            self.checkpoint_seconds >= 0,
+            f"sampling.checkpoint_seconds is at least 0, got {self.checkpoint_seconds}.",
+        )
+
+    def _check_start(self) -> None:
+        """Refuse starts, anchors and weights that do not go together."""
         kind, on = self.anchors.kind, self.guides
         clustered = kind in ("centres", "medoids")
         require(
@@ -258,11 +268,6 @@ class Sampling:
             f"sampling.strength is a share of the schedule in (0, 1], got {self.strength}.",
         )
         require(0 <= self.eta <= 1, f"sampling.eta is in [0, 1], got {self.eta}.")
-        require(self.batch >= 1, f"sampling.batch is at least 1, got {self.batch}.")
-        require(
-            self.checkpoint_seconds >= 0,
-            f"sampling.checkpoint_seconds is at least 0, got {self.checkpoint_seconds}.",
-        )
         require(
             self.start == "anchors" or self.strength == 1,
             f"sampling.strength={self.strength} is how far anchors are noised, and sampling.start="
@@ -288,6 +293,9 @@ class Sampling:
             "sampling.weights=true takes the masses of clusters, one for each image; take centres "
             "or medoids and sampling.select.kind=null.",
         )
+
+    def _check_guides(self) -> None:
+        """Refuse numbers that a guide cannot have, and windows that are none."""
         require(
             self.learnability.start is not None or not self.learns,
             "learnability is what a student of earlier images has yet to learn; name their set in "
@@ -300,7 +308,7 @@ class Sampling:
                 f"sampling.{name}.scale is at least 0, which turns the guide off, got "
                 f"{guide.scale}.",
             )
-        for name, guide in on.items():
+        for name, guide in self.guides.items():
             first, after = guide.window or (0, 1)
             require(
                 0 <= first < after,
@@ -322,8 +330,10 @@ class Sampling:
             section, _, key = name.partition(".")
             value = getattr(getattr(self, section), key)
             require(value >= least, f"sampling.{name} is at least {least:g}, got {value}.")
-        shares = {"diversity.mean_scale": self.diversity.mean_scale}
-        for name, share in {**shares, "semantic.scale": self.semantic.scale}.items():
+        for name, share in (
+            ("diversity.mean_scale", self.diversity.mean_scale),
+            ("semantic.scale", self.semantic.scale),
+        ):
             require(share <= 1, f"sampling.{name} is a share in [0, 1], got {share}.")
         epochs = self.influence.epochs
         require(
