@@ -67,6 +67,11 @@ def test_a_mixed_view_is_made_of_two_views():
     torch.testing.assert_close(views_of(rows, drawn), expected)
 
 
+def test_a_window_moves_by_up_to_the_padding_either_way():
+    offsets = draws(Views(pad=2), count=200)["pad"]
+    assert offsets.shape == (200, 2) and offsets.unique().tolist() == [-2, -1, 0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -118,6 +118,17 @@ def test_every_expert_is_followed_once_before_any_is_followed_again():
     assert sorted(followed[:4]) == sorted(followed[4:]) == [0, 1, 2, 3]
 
 
+def test_a_student_starts_at_any_epoch_below_the_latest_one():
+    experts = Wanderers()
+    known = experts.weights(0, 1)
+    asked: list[int] = []
+    experts.weights = lambda expert, epoch: asked.append(epoch) or known
+    goal = objective(experts, syn_steps=1, max_start_epoch=3)
+    for index in range(30):
+        step(goal, index)
+    assert {*asked[::2]} == {0, 1, 2}
+
+
 def test_the_student_s_learning_rate_is_learned_by_sgd_with_momentum():
     goal, fixed = attentive(lr_lr=0.02), attentive(lr_lr=0.0)
     lr, velocity, h = 0.05, 0.0, 2e-3

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.prune.select import choose_rows, class_budgets, ranked
+from latentdc.prune.select import choose_rows, class_budgets, ranked, ranks
 from latentdc.prune.select import select as select_by
 from latentdc.recipe import Prune
 
@@ -31,6 +31,10 @@ def test_the_share_is_rounded_per_class():
     labels = torch.tensor([0] * 10 + [1] * 3)
     chosen = select(torch.zeros(13), labels, keep=0.5, order="easy")
     assert labels[chosen].bincount().tolist() == [5, 2]
+
+
+def test_ranks_count_from_1_and_equals_share_the_mean_of_theirs():
+    assert ranks(torch.tensor([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
 
 
 @pytest.mark.parametrize("order", ["easy", "hard"])
