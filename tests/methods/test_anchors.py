@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from latentdc.clusters import inliers, k_means
-from latentdc.methods.anchors import clustered, encoded, moments, rows_by_hash
+from latentdc.methods.anchors import RealLatents, clustered, encoded, moments, rows_by_hash
+from latentdc.recipe import Sampling, Select
 from tests.methods import setup
 
 
@@ -49,6 +52,16 @@ def test_moments_are_those_of_all_latents_after_they_were_inverted():
     mean, std = moments(latents, lambda z: 2 * z + 1, torch.device("cpu"))
     torch.testing.assert_close(mean, 2 * latents.mean(dim=0) + 1)
     torch.testing.assert_close(std, 2 * latents.std(dim=0, correction=0))
+
+
+def test_what_is_kept_of_a_class_is_mean_and_deviation_of_its_latents():
+    data, cpu = setup.dataset(), torch.device("cpu")
+    prior = SimpleNamespace(class_names=None, device=cpu, encode=lambda images: 2 * images)
+    settings = Sampling(select=Select(kind="nearest", space="latents"))
+    kept = RealLatents(data, prior, settings, 1, 0).summary(1).latents
+    latents = encoded(data, rows_by_hash(data, 1), prior.encode, cpu)
+    wanted = torch.stack([latents.mean(dim=0), latents.std(dim=0, correction=0)])
+    torch.testing.assert_close(kept, wanted)
 
 
 @pytest.mark.parametrize("label", [0, 2])

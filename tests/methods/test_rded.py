@@ -1,5 +1,7 @@
 """RDED's selection."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -72,6 +74,15 @@ def test_each_image_gives_its_best_crop_and_the_class_its_best_images():
     every = crops(crops=16, ipc=10)
     assert torch.equal(every.losses[:6], many.losses)
     assert many.losses.mean() < few.losses.mean()
+
+
+def test_a_crop_has_its_share_of_the_area_and_not_of_the_side():
+    ramp = (16 * torch.arange(16)).to(torch.uint8).expand(len(TRAIN), 3, 16, 16).contiguous()
+    context = Context(ipc=2, mean=MEAN)
+    settings = Rded(grid=1, pool=4, crops=3, scale=(0.25, 0.25))
+    images = realistic_crops(replace(TRAIN, images=ramp), 1, Mean(), settings, context).images
+    spans = images[..., -1].int() - images[..., 0].int()
+    assert (spans == 7 * 16).all()  # of 8 pixels
 
 
 def test_the_pool_is_a_part_of_the_class_or_all_of_a_small_one():
