@@ -22,7 +22,7 @@ from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.scorer_training import ScorerTraining
 from latentdc.recipe import Experts, Loops, Matching, ObjectiveSettings, Scorer, Trajectory
 from latentdc.synthetic import SyntheticSet
-from latentdc.training import InfoBatch, fit, moving_average, require_finite, split
+from latentdc.training import InfoBatch, RandomSubsets, fit, moving_average, require_finite, split
 from tests.experts.toys import Wanderers
 
 NARROW = "torchvision/shufflenet_v2_x0_5"  # whose batch norms see one value per channel at 32 px
@@ -217,6 +217,14 @@ def sampler(**keys):
     made = InfoBatch(1000, 8, seed=0, **keys)
     made.update(torch.arange(1000), torch.arange(1000.0))
     return made
+
+
+def test_random_subsets_deal_out_all_images_before_any_comes_again():
+    deal = RandomSubsets(10, 4, seed=3)
+    first, second, third = (deal.epoch(epoch)[0].tolist() for epoch in range(3))
+    assert sorted(first + second + third[:2]) == list(range(10)) and third[2:] == first[:2]
+    again = [deal.epoch(epoch)[0].tolist() for epoch in range(3, 6)]
+    assert set().union(*again) == set(range(10)) and again[0] != first
 
 
 def test_the_first_epoch_sees_everything():

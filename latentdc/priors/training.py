@@ -95,9 +95,7 @@ def train_prior(
         tell = tracking.Tell("autoencoder_loss", on_step, record)
         first = _train_autoencoder(recipe, train, autoencoder, states, tell)
         latents = _encode(recipe, train, lambda x: autoencoder.encode(x).latent_dist.mode(), device)
-        shift, scale = float(latents.mean()), 1 / float(latents.std())
-        autoencoder.register_to_config(scaling_factor=scale, shift_factor=shift)
-        latents = (latents - shift) * scale
+        latents = standardise(latents, autoencoder)
         space = (latents.shape[1], latents.shape[2], latents.shape[3])
         with draws.global_draws(recipe.seed, "unet"):
             unet, embedding = small.build_unet(recipe.unet, space, train.class_names)
@@ -185,6 +183,13 @@ def _draw_images(recipe: PriorRecipe, train: Dataset, step: int, device: torch.d
         mirrored = (torch.rand(len(chosen), generator=source) < 0.5).to(device)
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     return images
+
+
+def standardise(latents: Tensor, autoencoder: AutoencoderKL) -> Tensor:
+    """All latents at mean 0 and deviation 1, by a shift and a scale that the autoencoder keeps."""
+    shift, scale = float(latents.mean()), 1 / float(latents.std())
+    autoencoder.register_to_config(scaling_factor=scale, shift_factor=shift)
+    return (latents - shift) * scale
 
 
 @torch.no_grad()

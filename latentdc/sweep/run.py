@@ -143,7 +143,10 @@ def is_finished(recipe: Recipe, folder: Path) -> bool:
     complete = not recipe.evaluate.rows or (folder / RESULTS).is_file()
     if marked != wanted or not complete or not last.is_file():
         return False
-    return identity(config.load(Recipe, last)) == wanted
+    try:
+        return identity(config.load(Recipe, last)) == wanted
+    except InputError:  # its run will say so
+        return False
 
 
 def cell_results(folder: Path) -> Results:

@@ -222,6 +222,9 @@ def test_a_plan_is_for_the_memory_that_is_told_and_the_least_where_none_is(weigh
 
 def test_hours_are_told_for_a_given_rate_alone(weights):
     assert "hours" not in lines(PIXEL)
+    told = lines(PIXEL, tflops=1e-6)
+    work = 1e18 * float(told["total work"].split()[0])  # multiply-adds
+    assert float(told["hours"].split()[0]) == pytest.approx(2 * work / 1e6 / 3600, rel=0.01)
     one, two = (lines(PIXEL, processes=n, tflops=1e-6)["hours"] for n in (1, 2))
     assert one.endswith("at 1e-06 TFLOP/s on 1 process, if it never waits")
     assert float(one.split()[0].replace(",", "")) == pytest.approx(

@@ -148,6 +148,18 @@ def test_a_set_may_be_drawn_for_each_seed_and_equal_sets_are_trained_on_once(tra
     assert sorted(trainings) == [("convnet3@4", 0), ("convnet3@4", 1), ("convnet3@4", 1)]
 
 
+def test_a_seed_trains_on_the_set_that_was_drawn_for_it(monkeypatch):
+    seen, train = [], evaluate.train_student
+
+    def seeing(labelled, network, protocol, *, seed, **others):
+        seen.append((seed, set_hash(labelled)))
+        return train(labelled, network, protocol, seed=seed, **others)
+
+    monkeypatch.setattr(evaluate, "train_student", seeing)
+    evaluate_sets({"drawn": drawn}, TEST, protocol(), **OPTIONS)
+    assert sorted(seen) == [(0, set_hash(drawn(0))), (1, set_hash(drawn(1)))]
+
+
 def test_wrong_classes_or_students_are_refused_before_anything_is_trained(trainings):
     other = replace(stripes(6), class_names=("columns", "rows", "chessboard"))
     with pytest.raises(InputError, match="class 0 is 'columns' in the distilled set"):

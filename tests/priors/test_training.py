@@ -23,7 +23,12 @@ from latentdc.priors.small import (
     minimax_terms,
 )
 from latentdc.priors.train.__main__ import main
-from latentdc.priors.training import prior_card, reconstruction_psnr, train_network
+from latentdc.priors.training import (
+    prior_card,
+    reconstruction_psnr,
+    standardise,
+    train_network,
+)
 from latentdc.recipe import Data
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
 from tests.priors import small
@@ -119,6 +124,14 @@ def test_the_inversion_term_compares_noised_with_inverted_latents():
     expected = 1 - torch.cosine_similarity(noisy.flatten(1), inverted.flatten(1)).mean()
     torch.testing.assert_close(inversion_term(scheduler, z, noisy, predicted, t), expected)
     assert float(inversion_term(scheduler, z, noisy, noise, t)) < 1e-6
+
+
+def test_a_denoiser_learns_latents_of_mean_zero_and_deviation_one():
+    autoencoder = build_autoencoder(AutoencoderTraining(channels=[16, 16]), 16)
+    latents = 5 + 3 * torch.randn(20, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    found, kept = standardise(latents, autoencoder), autoencoder.config
+    torch.testing.assert_close(torch.stack([found.mean(), found.std()]), torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(found / kept.scaling_factor + kept.shift_factor, latents)
 
 
 def test_psnr_of_a_known_error():

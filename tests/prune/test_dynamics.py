@@ -64,6 +64,11 @@ def test_losses_are_averaged_over_all_epochs_or_those_of_the_window():
         )
 
 
+def test_a_score_of_the_last_epoch_is_its_value_however_many_were_looked_at():
+    every, last = (scored(columns=["entropy"], window=w).columns["entropy"] for w in (None, (4, 4)))
+    assert torch.equal(every, last)
+
+
 def test_scores_are_averaged_over_independent_trainings():
     one, two = scored(columns=["loss"]), scored(columns=["loss"], runs=2)
     second = 2 * two.columns["loss"] - one.columns["loss"]
