@@ -289,7 +289,7 @@ def test_a_given_classifier_sees_what_its_weights_expect(tmp_path, monkeypatch):
     scorer = Scorer(weights=str(tmp_path), mean=(0.25,) * 3, std=(0.125,) * 3)
     recipe = Recipe(prune=Prune(scorer=scorer))
     opened = Parts(None, TEST, lambda: TEST, None, None, None, None)
-    _context(recipe, opened, tmp_path, None, Accelerator()).real_classifier()
+    _context(recipe, opened, tmp_path, tmp_path, Accelerator()).real_classifier()
     assert (seen[0].mean, seen[0].std) == (scorer.mean, scorer.std)
 
 
