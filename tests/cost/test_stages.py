@@ -215,7 +215,7 @@ def test_teachers_experts_and_the_classifier_of_a_method_are_divided_alike():
         students=["convnet3@8"], seeds=2, steps=10, changes=[labels, "augment=null"]
     )
     wide = replace(PIXEL, data=Data(resolution=64), evaluate=evaluate)
-    asking = replace(PIXEL, method=Method(kind="rded"), prune=Prune(scorer=LONG))
+    asking = replace(PIXEL, method=MethodSettings(kind="rded"), prune=Prune(scorer=LONG))
     matched = replace(PIXEL.objective, kind="mtt", network="convnet3@64")
     experts = Experts(count=2, epochs=20, batch=512)
     assert 0.25 < timed(wide, "teachers") < 0.3 < 0.5 < timed(asking, "classifying") < 1
