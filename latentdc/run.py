@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 
@@ -57,7 +56,7 @@ from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.open import find_set, open_set
 from latentdc.synthetic.push import push_folder
 from latentdc.tf32 import flags_put_back, precision_of
-from latentdc.tracking import end_trackers, start_trackers
+from latentdc.tracking import end_trackers, start_trackers, tell_both, tell_with
 from latentdc.training import OnStep
 
 
@@ -104,9 +103,9 @@ def run(
         )
         require_given_teachers(protocol, setting)
     context = _context(recipe, parts, folder, trainings, accelerator)
-    if on_step is not None:
-        context = replace(context, on_step=_then_caller(context.on_step, on_step))
-    kept = _coreset(recipe, parts, context, folder, scores, _of_stage(on_step, "pruning"))
+    tell = tell_both(context.on_step, tell_with(on_step, stage="distilling"))
+    context = replace(context, on_step=tell)
+    kept = _coreset(recipe, parts, context, folder, scores, tell_with(on_step, stage="pruning"))
     coreset = parts.train.select(kept.indices(parts.train))
     tested = f", {len(parts.open_test()):,} to test on" if recipe.evaluate.rows else ""
     detail("data", f"{len(parts.train):,} samples to train on{tested}")
@@ -163,27 +162,12 @@ def run(
             train=parts.train,
             trainings=trainings,
             accelerator=accelerator,
-            on_step=_of_stage(on_step, "evaluating"),
+            on_step=tell_with(on_step, stage="evaluating"),
         )
     if accelerator.is_main_process:
         _tell_and_push(synthetic, results, folder, shared, recipe.push)
     end_trackers(accelerator, results, recipe.distill.steps if recipe.matches else 1)
     return results
-
-
-def _of_stage(on_step: OnStep | None, stage: str) -> OnStep | None:
-    return None if on_step is None else lambda told: on_step({"stage": stage, **told})
-
-
-def _then_caller(first: OnStep | None, on_step: OnStep) -> OnStep:
-    """Tell the run's own files and trackers of a step of the method, then its caller."""
-
-    def tell(measures: Mapping[str, Any]) -> None:
-        if first is not None:
-            first(measures)
-        on_step({"stage": "distilling", **measures})
-
-    return tell
 
 
 def _start(recipe: Recipe, folder: Path) -> Accelerator:

@@ -6,9 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 
@@ -29,6 +27,7 @@ from latentdc.results.result import RESULTS, Result, Results, load
 from latentdc.run import run
 from latentdc.sweep.spec import Cells, Point, cell_folder, shared_runs
 from latentdc.synthetic.folder import PROVENANCE
+from latentdc.tracking import tell_with
 
 ByPoint = Mapping[Point, Sequence[Result]]
 FIXED = ("random", "full")  # rows that do not depend on the cell
@@ -81,23 +80,18 @@ def carry_out(
                 run_folder.check_folder(recipe, target)
                 scores = share_scores(recipe, cells.values(), folder, accelerator)
                 title = "_".join((name, *cell_folder(Path(), point).parts))
-                tell = None if on_step is None else partial(_tell, on_step, "/".join(point))
                 run(
                     recipe,
                     title,
                     target,
                     trainings=folder / "trainings",
                     scores=scores,
-                    on_step=tell,
+                    on_step=tell_with(on_step, cell="/".join(point)),
                     command=["latentdc", "distill", *words.get(point, ())],
                 )
                 if accelerator.is_main_process:
                     io.write_json(target / MARK, {"recipe": identity(recipe)})
                 accelerator.wait_for_everyone()
-
-
-def _tell(on_step: training.OnStep, cell: str, told: Mapping[str, Any]) -> None:
-    on_step({"cell": cell, **told})
 
 
 def _done(recipe: Recipe, target: Path, accelerator: Accelerator) -> bool:
