@@ -197,7 +197,7 @@ def dataset_card(
 ) -> str:
     """The card of a set: front matter and text.
 
-    The parts are those of `SyntheticSet`, with the text of `training_facts`, the YAML of the
+    The parts are those of `SyntheticSet`, with the text of `training_text`, the YAML of the
     resolved recipe, and results as `latentdc.results.result.to_json` gives; other plain values are
     listed.
 

@@ -196,7 +196,7 @@ class SyntheticSet:
         """Of its samples."""
         return kind_of(self.images)
 
-    def require_samples(self, what: str) -> None:
+    def require_images(self, what: str) -> None:
         """Refuse what only images can have.
 
         Raises:
