@@ -13,7 +13,7 @@ from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.augment.views import draw_views, view
 from latentdc.draws import generator
 from latentdc.evaluate.soft_labels import Fixed
-from latentdc.evaluate.training import Step, label_loss
+from latentdc.evaluate.training import TrainingStep, label_loss
 from latentdc.images import Normalization, send
 from latentdc.methods import guides
 from latentdc.networks import new_network
@@ -83,7 +83,7 @@ def test_what_a_student_sees_and_its_loss(changes, kind, request):
     weights, table = torch.rand(9), torch.rand(9, 3)
     gpu = request.getfixturevalue("gpu")  # the draws above have values
     images, labels, student = TRAIN.images.to(gpu), TRAIN.labels.to(gpu), network()
-    step = Step(0, batch, draws)
+    step = TrainingStep(0, batch, draws)
     fixed = Labels(source="fixed", loss="kl", hard_weight=0.5, teachers=[TEACHER])
     for settings in (Labels(smoothing=0.1), fixed):
         views = view(images, batch.rows, draws, gpu)
