@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from latentdc.arguments import class_names_of, path_of, require_whole
+from latentdc.arguments import class_names_of, path_of, require_a, require_whole
 from latentdc.data.classes import require_members
 from latentdc.data.decode import UNREADABLE, fit_square, hash_pixels, open_picture, to_rgb
 from latentdc.data.encoded import EncodedSplit, Fields
@@ -118,6 +118,9 @@ def from_datasets(
             f"{splits}."
         )
     own = table.info.builder_name == "imagefolder"  # whose rows name the files that it found
+    for key, column in (("image", image), ("label", label)):
+        if column is not None:
+            require_a(str, column, key, "the name of a column")
     split = encoded_table(
         of_datasets(table),
         name,

@@ -55,7 +55,18 @@ class Table:
 
 
 def of_datasets(table: datasets.Dataset) -> Table:
-    """A table of `datasets`, whose rows are those of the arrow files in its cache."""
+    """A table of `datasets` with its rows in its own order, which may not be its files'.
+
+    Raises:
+        InputError: it has a transform, which reading its columns would not carry out.
+    """
+    if table.format["type"] == "custom":
+        raise InputError(
+            "a table with a transform is read as it is stored; take the transform off with "
+            "table.with_format(None), or write its rows with table.map."
+        )
+    table = table.with_format(None)
+    arrow = table.with_format("arrow")
 
     def images(name: str) -> Callable[[int], Entry | None]:
         rows = table.select_columns([name]).cast_column(name, datasets.Image(decode=False))
@@ -64,7 +75,7 @@ def of_datasets(table: datasets.Dataset) -> Table:
     return Table(
         features=table.features,
         files=[Path(file["filename"]) for file in table.cache_files],
-        column=lambda name: table.data.column(name).to_pylist(),
+        column=lambda name: arrow.select_columns([name])[:].column(name).to_pylist(),
         images=images,
         names_files=table.info.builder_name == "imagefolder",
     )

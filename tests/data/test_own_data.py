@@ -164,12 +164,39 @@ def test_a_torch_data_set_of_random_transforms_is_refused():
         latentdc.Dataset.from_torch(iter([]))
 
 
-def test_a_table_is_the_data_set_of_its_arrays():
+def pets_table() -> datasets.Dataset:
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
     )
     rows = {"image": [*map(Image.fromarray, LEVELS)], "label": LABELS}
-    table = datasets.Dataset.from_dict(rows, features=features)
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [
+        lambda table: table.shuffle(seed=1),
+        lambda table: table.select([5, 0, 3]),
+        lambda table: table.sort("label", reverse=True),
+        lambda table: table.filter(lambda row: row["label"] == 1).select([2, 0]),
+        lambda table: table.train_test_split(0.5, seed=1)["train"].with_format("torch"),
+        lambda table: datasets.concatenate_datasets([table.select([4, 1]), table]),
+    ],
+)
+def test_rows_of_a_table_that_were_chosen_or_moved_keep_their_labels(choose):
+    cats_and_dogs = pets_table().add_column("row", range(6))
+    table = choose(cats_and_dogs)
+    rows = [int(row) for row in table["row"]]
+    if len({LABELS[row] for row in rows}) == 1:  # of one class
+        table, rows = datasets.concatenate_datasets([table, cats_and_dogs]), [*rows, *range(6)]
+    assert rows != [*range(6)]
+    found = latentdc.Dataset.from_datasets(table)
+    assert found.labels.tolist() == [LABELS[row] for row in rows]
+    assert np.array_equal(found.images.permute(0, 2, 3, 1).numpy(), LEVELS[rows])
+
+
+def test_a_table_is_the_data_set_of_its_arrays():
+    table = pets_table()
     found, arrays = latentdc.Dataset.from_datasets(table), from_arrays(LEVELS, LABELS)
     assert found.class_names == ("cat", "dog")
     assert torch.equal(found.images, arrays.images) and torch.equal(found.hashes, arrays.hashes)
@@ -177,6 +204,10 @@ def test_a_table_is_the_data_set_of_its_arrays():
         latentdc.Dataset.from_datasets(datasets.DatasetDict(train=table))
     with pytest.raises(InputError, match=r"no column 'y'"):
         latentdc.Dataset.from_datasets(table, label="y")
+    with pytest.raises(InputError, match=r"label is a str, got 3; the name of a column"):
+        latentdc.Dataset.from_datasets(table, label=3)
+    with pytest.raises(InputError, match=r"transform off with table\.with_format\(None\)"):
+        latentdc.Dataset.from_datasets(table.with_transform(lambda rows: rows))
 
 
 def test_a_folder_is_opened_as_a_split_of_it_is(tree):

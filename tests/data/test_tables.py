@@ -659,9 +659,9 @@ def test_integers_are_imagenet_s_where_the_recipe_says_so(tmp_path):
 
 
 def test_a_command_ends_with_one_line(tmp_path, capsys):
-    card(save(tmp_path, [0, 1]), "/etc/passwd")
+    card(data := save(tmp_path / "data", [0, 1]), "/etc/passwd")
     with pytest.raises(SystemExit) as end:
-        cli.main(["prune", "cifar10_ipc10", f"data.source={tmp_path}", f"output={tmp_path}/run"])
+        cli.main(["prune", "cifar10_ipc10", f"data.source={data}", f"output={tmp_path}/run"])
     said = capsys.readouterr().err.strip().splitlines()
     assert [line[:17] for line in said] == ["latentdc: prune: ", "latentdc: error: "]
     assert end.value.code == 2 and "outside of the data set" in said[1]
