@@ -39,6 +39,46 @@ def test_a_prior_decodes_as_many_latents_as_conditions_and_noises():
         prior.decode(z[:0], c[:0], z[:0])
 
 
+Z, IMAGES = torch.zeros(2, 2, 4, 4), [("zero", 0), ("one", 0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"labels": [0, 1]}, r"labels is a Tensor, got a list"),
+        ({"labels": torch.tensor([0, 3])}, r"labels are a tensor \(B,\) of whole numbers below 3"),
+        ({"images": [0, 1]}, "pairs of a class's name and a number"),
+        ({"images": None}, "pairs of a class's name and a number"),
+        ({"images": [], "labels": torch.tensor([]).long()}, "one or more pairs"),
+        ({"images": [("zero", 0.5), ("one", 1)]}, "pairs of a class's name and a number"),
+        ({"seed": None}, "seed takes a whole number, got null"),
+        ({"seed": -1}, "seed is at least 0"),
+        ({"start": 1.0, "z": Z}, "start is the index of a step, 0 to 2, got 1.0"),
+        ({"start": 3, "z": Z}, "start is the index of a step, 0 to 2, got 3"),
+        ({"z": [0, 1]}, r"floats of the shape \(2, 2, 4, 4\), got \[0, 1\]"),
+        ({"z": Z[:1]}, r"floats of the shape \(2, 2, 4, 4\), got torch.Size"),
+        ({"x": Z.long()}, "floats of the shape .* got torch.int64"),
+        ({"eta": "1"}, r"eta is a share of ancestral noise in \[0, 1\], got '1'"),
+        ({"eta": float("nan")}, "eta is a share of ancestral noise"),
+        ({"guides": latentdc.Guide(lambda state: state)}, "guides are a list of latentdc.Guide"),
+        ({"guides": [lambda state: state]}, "a guide is a latentdc.Guide, got a function"),
+        ({"guides": [latentdc.Guide(lambda state: state.mean)]}, "a guide returns the state, with"),
+        ({"guides": [latentdc.Guide(lambda state: None)]}, "a guide returns the state, with"),
+    ],
+)
+def test_a_prior_samples_named_images_of_its_classes(options, told):
+    with pytest.raises(InputError, match=told):
+        small.prior(steps=3).sample(**{"labels": torch.tensor([0, 1]), "images": IMAGES} | options)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"correct": 3}, {"through": "unet"}, {"steps": 3}, {"through": None}]
+)
+def test_a_guide_is_a_function_that_says_what_it_goes_through(wrong):
+    with pytest.raises(InputError, match="a Guide has a function of the state, through one of"):
+        latentdc.Guide(**{"correct": lambda state: state} | wrong)
+
+
 @pytest.mark.parametrize("levels", [torch.zeros(2, 3, 8, 8).byte(), torch.zeros(3, 8, 8), None])
 def test_a_prior_encodes_batches_of_floats(levels):
     for prior in (

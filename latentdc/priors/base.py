@@ -1,12 +1,16 @@
 """The seam between distillation and the space it optimises in, and how its frozen networks run."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from latentdc.arguments import require_able, require_seed
 from latentdc.errors import InputError
+from latentdc.recipe.fields import show
 
 Autoencoder = Any  # AutoencoderKL, AutoencoderTiny or VQModel of diffusers, which has no types
 Precision = Literal["no", "bf16", "float32"]
@@ -84,6 +88,39 @@ def require_batch(images: object) -> None:
             f"images are floats (B, 3, H, W) in [-1, 1], got {got} of "
             f"{tuple(getattr(images, 'shape', ()))}; of levels take x.float() / 127.5 - 1."
         )
+
+
+def require_named(images: object, seed: object) -> None:
+    """Refuse what names no images, and what is no seed of their draws.
+
+    Raises:
+        InputError: says what names them.
+    """
+    pairs = isinstance(images, Sequence) and len(images) > 0 and all(map(_names, images))
+    if not pairs:
+        raise InputError(
+            "images are one or more pairs of a class's name and a number, such as [('cat', 0), "
+            f"('cat', 1)], got {show(images)}."
+        )
+    require_seed(seed)
+
+
+def _names(one: object) -> bool:
+    if not isinstance(one, tuple | list) or len(one) != 2:
+        return False
+    return isinstance(one[0], str) and isinstance(one[1], Integral)
+
+
+def require_guides(guides: object) -> None:
+    """Refuse what is no list of guides.
+
+    Raises:
+        InputError: says what each is.
+    """
+    if not isinstance(guides, Sequence):
+        raise InputError(f"guides are a list of latentdc.Guide, got {show(guides)}.")
+    for guide in guides:
+        require_able("correct through steps", guide, "a guide", "a latentdc.Guide")
 
 
 def network_autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

@@ -11,19 +11,28 @@ from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import asdict
 from functools import partial
 from itertools import repeat
+from numbers import Real
 
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from latentdc.arguments import require_a
 from latentdc.errors import InputError
 from latentdc.images import contiguous
 from latentdc.priors import sampler
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.base import Denoiser, Precision, network_autocast
+from latentdc.priors.base import (
+    Denoiser,
+    Precision,
+    network_autocast,
+    require_guides,
+    require_named,
+)
 from latentdc.priors.denoisers import middle_features
 from latentdc.priors.memory import FAST, Needs, fixed_plan, needed_bytes
+from latentdc.priors.schedule import make_schedule
 from latentdc.recipe import PriorSettings
 from latentdc.recipe.fields import show
 
@@ -55,7 +64,7 @@ class DiffusionPrior:
         self.autoencoder = autoencoder
         self.denoiser = denoiser
         self.class_names = class_names
-        self.schedule = sampler.make_schedule(scheduler, settings.steps, settings.flow)
+        self.schedule = make_schedule(scheduler, settings.steps, settings.flow)
         self.guidance = settings.guidance
         self.guided_channels = settings.guided_channels
         self.scale = _scale(settings, autoencoder)
@@ -156,7 +165,8 @@ class DiffusionPrior:
         context = self.context(c)
         x_T = sampler.noised(z, noise, self.schedule)
         count = len(self.schedule.timesteps)
-        guides = {"x0": [x0_skip(clean, count)], "mean": [mean_skip(x_T, count)], "none": []}
+        x0, mean = sampler.x0_skip(clean, count), sampler.mean_skip(x_T, count)
+        guides = {"x0": [x0], "mean": [mean], "none": []}
         return sampler.sample(
             lambda x, timestep: self.predict(x, timestep, context),
             x_T.view_as(x_T),  # so that gradients are summed in the order of the steps
@@ -180,7 +190,7 @@ class DiffusionPrior:
         Raises:
             InputError: no such share.
         """
-        if not 0 < strength <= 1:
+        if not isinstance(strength, Real) or not 0 < strength <= 1:
             raise InputError(
                 f"strength is a share of the schedule in (0, 1], got {show(strength)}; "
                 "1 starts from noise alone."
@@ -199,7 +209,9 @@ class DiffusionPrior:
             seed: of all draws.
             start: index of the step, 0 being the noisiest.
         """
+        require_named(images, seed)
         self._check_start(z, images, start)
+        z = z.to(self.device)
         noise = sampler.keyed_draw(seed, "sample", images, self.latent_shape).to(z)
         return sampler.noised(z, noise, self.schedule, start)
 
@@ -242,7 +254,10 @@ class DiffusionPrior:
         Raises:
             InputError: arguments that do not go together.
         """
-        if not 0 <= eta <= 1:
+        require_named(images, seed)
+        require_guides(guides)
+        require_a(Tensor, labels, "labels", "(B,) of this prior's classes")
+        if not isinstance(eta, Real) or not 0 <= eta <= 1:
             raise InputError(f"eta is a share of ancestral noise in [0, 1], got {show(eta)}.")
         if self.schedule.is_flow and eta != 0:
             raise InputError(
@@ -254,11 +269,11 @@ class DiffusionPrior:
             raise InputError(f"start={start} needs z or x; noise alone is what step 0 starts from.")
         labels = labels.to(self.device)
         if z is not None:
-            x = self.noised(z.to(self.device), images, seed=seed, start=start)
+            x = self.noised(z, images, seed=seed, start=start)
         elif x is None:
-            x = sampler.keyed_draw(seed, "sample", images, self.latent_shape).to(self.device)
-        x = x.to(self.device)
+            x = sampler.keyed_draw(seed, "sample", images, self.latent_shape)
         self._check_start(x, images, start)
+        x = x.to(self.device)
         if len(labels) != len(images):
             raise InputError(f"sample has a label per image, got {len(labels)} of {len(images)}.")
         return sampler.sample(
@@ -283,8 +298,9 @@ class DiffusionPrior:
             labels: (B,) of this prior's classes.
             stop: index of the step, 0 being the noisiest.
         """
-        z, c = z.to(self.device), self.condition(labels.to(self.device))
+        require_a(Tensor, labels, "labels", "(B,) of this prior's classes")
         self._check_start(z, labels, stop)
+        z, c = z.to(self.device), self.condition(labels.to(self.device))
         return sampler.invert(self._in_chunks(c, len(z)), z, self.schedule, stop=stop)
 
     def features(self, x: Tensor, index: int, c: Tensor | None) -> Tensor:
@@ -330,11 +346,12 @@ class DiffusionPrior:
 
     def _check_start(self, x: Tensor, images: Sized, start: int) -> None:
         steps, shape = len(self.schedule.timesteps), (len(images), *self.latent_shape)
-        if not 0 <= start < steps:
+        if not isinstance(start, int) or not 0 <= start < steps:
             raise InputError(f"start is the index of a step, 0 to {steps - 1}, got {show(start)}.")
-        if x.shape != shape:
+        if not isinstance(x, Tensor) or x.shape != shape or not x.is_floating_point():
+            got = x.dtype if getattr(x, "shape", None) == shape else getattr(x, "shape", show(x))
             raise InputError(
-                f"latents of {len(images)} images have the shape {shape}, got {tuple(x.shape)}."
+                f"latents of {len(images)} images are floats of the shape {shape}, got {got}."
             )
 
     def _in_chunks(self, c: Tensor | Callable[[int], Tensor] | None, count: int) -> sampler.Predict:
@@ -425,23 +442,3 @@ def _joined(parts: Sequence[sampler.Prediction]) -> sampler.Prediction:
     return sampler.Prediction(
         torch.cat([part.guided for part in parts]), cat("ranges"), cat("text"), first.guidance
     )
-
-
-def x0_skip(clean: Tensor, count: int) -> sampler.Guide:
-    """LD3M's residual of the released code: `clean` in the predicted x0, with weights 1, ..., 0."""
-
-    def mix(state: sampler.StepState) -> sampler.StepState:
-        weight = 1 - state.index / (count - 1)
-        return state.with_x0((1 - weight) * state.x0 + weight * clean)
-
-    return sampler.Guide(mix)
-
-
-def mean_skip(x_T: Tensor, count: int) -> sampler.Guide:
-    """LD3M's residual of the paper (Eq. 7): z_T in the mean of each step, with weights t/T."""
-
-    def mix(state: sampler.StepState) -> sampler.StepState:
-        weight = (count - state.index) / count  # 1, ..., 1/T
-        return state.with_mean((1 - weight) * state.mean + weight * x_T)
-
-    return sampler.Guide(mix)

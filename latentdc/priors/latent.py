@@ -22,7 +22,7 @@ from latentdc.priors.denoisers import load_denoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import fixed_plan
 from latentdc.priors.parts import as_input_error, load_autoencoder, load_scheduler
-from latentdc.priors.sampler import make_schedule
+from latentdc.priors.schedule import make_schedule
 from latentdc.ranks import warn
 from latentdc.recipe import PriorSettings
 

@@ -8,16 +8,16 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from latentdc import draws
 from latentdc.errors import InputError
 from latentdc.priors.memory import run_steps
-from latentdc.recipe.prior import Flow
+from latentdc.priors.schedule import Schedule
+from latentdc.recipe.fields import show
 
 Through = Literal["none", "x0", "denoiser"]
 
@@ -42,49 +42,6 @@ class Prediction:
 Predict = Callable[[Tensor, Any], Prediction | Tensor]
 """(x_t (B, C, h, w), timestep) -> its prediction; a tensor is a guided one, like x_t or with 2C
 channels, the last C of which are the range of the noise's variance."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What the sampler needs of a DDIM schedule or a flow, from the noisiest step to the cleanest.
-
-    At each step x_t = signal x0 + rest eps. Noise prediction has sqrt(a) and sqrt(1 - a); a flow
-    has 1 - s and s, with s from 1 (noise) to 0.
-
-    Attributes:
-        timesteps: (S,) that the network is told: of the training schedule, descending; of a flow
-            the times as it counts them.
-        alphas: (S,) square of the signal's weight: the cumulated alpha at each timestep.
-        previous: (S,) square of the signal's weight that each step leads to.
-        prediction: what the network predicts; a flow's velocity is noise - data or its opposite.
-    """
-
-    timesteps: tuple[int, ...] | tuple[float, ...]
-    alphas: tuple[float, ...]
-    previous: tuple[float, ...]
-    prediction: Literal["epsilon", "v_prediction", "noise-data", "data-noise"]
-
-    @property
-    def is_flow(self) -> bool:
-        """Whether steps are those of an ODE, without noise of their own."""
-        return self.prediction in ("noise-data", "data-noise")
-
-    def weights(self, alpha: float, sigma: float = 0.0) -> tuple[float, float]:
-        """Signal and rest at one of the alphas, the rest without noise of deviation `sigma`."""
-        signal = alpha**0.5
-        if self.is_flow:
-            return signal, 1 - signal
-        return signal, max(0.0, 1 - alpha - sigma**2) ** 0.5  # rounding can make it negative
-
-    def clean_and_noise(self, index: int, x: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, h, w) clean latents and noise that a prediction at x of a step stands for."""
-        signal, rest = self.weights(self.alphas[index])
-        if self.prediction == "v_prediction":
-            return signal * x - rest * prediction, signal * prediction + rest * x
-        if self.is_flow:  # velocity v = eps - x0
-            v = prediction if self.prediction == "noise-data" else -prediction
-            return x - rest * v, x + signal * v
-        return (x - rest * prediction) / signal, prediction
 
 
 @dataclass(frozen=True)
@@ -218,74 +175,14 @@ class Guide:
     through: Through = "none"
     steps: Collection[int] | None = None
 
-
-def make_schedule(
-    scheduler: DDIMScheduler | FlowMatchEulerDiscreteScheduler, steps: int, flow: Flow | None = None
-) -> Schedule:
-    """The schedule of `steps` denoising steps that diffusers' scheduler would walk.
-
-    Raises:
-        InputError: more steps than the training schedule has room for, noise to predict where
-            nothing but noise is left, or a flow whose direction and scale are not given.
-    """
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-        return _flow_schedule(scheduler, steps, flow or Flow())
-    if flow is not None and flow != Flow():
-        raise InputError(
-            f"prior.flow is for flow matching, and this prior predicts "
-            f"{scheduler.config.prediction_type}; leave it out."
-        )
-    cumulated = [float(alpha) for alpha in scheduler.alphas_cumprod.double()]
-    scheduler.set_timesteps(min(steps, scheduler.config.num_train_timesteps))
-    timesteps = [int(t) for t in scheduler.timesteps]
-    if len(timesteps) < steps or timesteps[0] >= len(cumulated):
-        raise InputError(
-            f"prior.steps={steps} is more than the prior's training schedule of {len(cumulated)} "
-            f"timesteps, offset by {scheduler.config.steps_offset}, has room for; take fewer."
-        )
-    stride = scheduler.config.num_train_timesteps // steps
-    final = float(scheduler.final_alpha_cumprod)
-    if scheduler.config.prediction_type == "epsilon" and min(cumulated[t] for t in timesteps) <= 0:
-        raise InputError(
-            "the prior's schedule ends in pure noise (zero terminal SNR, as of "
-            "rescale_betas_zero_snr), where predicted noise says nothing of the image, and its "
-            "prediction_type is epsilon; correct its scheduler_config.json: such models predict "
-            "v_prediction, and those that predict epsilon have no such schedule."
-        )
-    return Schedule(
-        timesteps=tuple(timesteps),
-        alphas=tuple(cumulated[t] for t in timesteps),
-        previous=tuple(cumulated[t - stride] if t >= stride else final for t in timesteps),
-        prediction=scheduler.config.prediction_type,
-    )
-
-
-def _flow_schedule(scheduler: FlowMatchEulerDiscreteScheduler, steps: int, flow: Flow) -> Schedule:
-    """Euler's steps from noise (s = 1) to data (s = 0).
-
-    Flow matching: Lipman et al., ICLR 2023, https://arxiv.org/abs/2210.02747; rectified flow: Liu
-    et al., ICLR 2023, https://arxiv.org/abs/2209.03003. SiT: Ma et al., ECCV 2024,
-    https://arxiv.org/abs/2401.08740.
-    """
-    lacking = [f"prior.flow.{name}" for name, value in vars(flow).items() if value is None]
-    if lacking:
-        raise InputError(
-            f"this prior is a flow, and published flows differ in {', '.join(lacking)}: give what "
-            "its own code has (docs/priors.md)."
-        )
-    assert flow.time_scale is not None and flow.velocity is not None
-    if scheduler.config.get("uniform"):
-        scheduler.set_timesteps(sigmas=[1 - index / steps for index in range(steps)])
-    else:
-        scheduler.set_timesteps(steps)
-    levels = [float(level) for level in scheduler.sigmas.double()]
-    times = levels if flow.noise_at == 1 else [1 - level for level in levels]
-    return Schedule(
-        timesteps=tuple(flow.time_scale * time for time in times[:-1]),
-        alphas=tuple((1 - level) ** 2 for level in levels[:-1]),
-        previous=tuple((1 - level) ** 2 for level in levels[1:]),
-        prediction=flow.velocity,
-    )
+    def __post_init__(self) -> None:
+        steps = self.steps is None or isinstance(self.steps, Collection)
+        if not (callable(self.correct) and self.through in get_args(Through) and steps):
+            raise InputError(
+                f"a Guide has a function of the state, through one of {get_args(Through)} and "
+                f"steps, indices or None; got {show(self.correct)}, {show(self.through)} and "
+                f"{show(self.steps)}."
+            )
 
 
 def sample(
@@ -443,7 +340,34 @@ def _next(
 ) -> Tensor:
     for guide in guides:
         state = guide.correct(state)
+        if not isinstance(state, StepState):
+            raise InputError(
+                f"a guide returns the state, with another mean, x0 or noise, got {show(state)}."
+            )
     if state.added is None or (isinstance(state.added, float) and state.added == 0):
         return state.mean
     assert noise is not None, "ancestral steps need noise"
     return state.mean + state.added * noise(state.index)
+
+
+# ---- LD3M's residuals ----
+
+
+def x0_skip(clean: Tensor, count: int) -> Guide:
+    """LD3M's residual of the released code: `clean` in the predicted x0, with weights 1, ..., 0."""
+
+    def mix(state: StepState) -> StepState:
+        weight = 1 - state.index / (count - 1)
+        return state.with_x0((1 - weight) * state.x0 + weight * clean)
+
+    return Guide(mix)
+
+
+def mean_skip(x_T: Tensor, count: int) -> Guide:
+    """LD3M's residual of the paper (Eq. 7): z_T in the mean of each step, with weights t/T."""
+
+    def mix(state: StepState) -> StepState:
+        weight = (count - state.index) / count  # 1, ..., 1/T
+        return state.with_mean((1 - weight) * state.mean + weight * x_T)
+
+    return Guide(mix)

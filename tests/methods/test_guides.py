@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from latentdc.methods import guides
 from latentdc.objectives.gradient import class_gradient, rowwise_cosine
-from latentdc.priors.sampler import Guide, Prediction, StepState, make_schedule, sample
+from latentdc.priors.sampler import Guide, Prediction, StepState, sample
+from latentdc.priors.schedule import make_schedule
 
 SCHEDULE = make_schedule(DDIMScheduler(), 5)
 SHAPE = (2, 3, 3)

@@ -20,7 +20,7 @@ from latentdc.methods.sampling import sampling
 from latentdc.networks.build import new_network
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.sampler import make_schedule
+from latentdc.priors.schedule import make_schedule
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import METHODS, ObjectiveSettings, Recipe, Sampling

@@ -8,7 +8,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from latentdc.errors import InputError
-from latentdc.priors.sampler import Guide, invert, make_schedule, noised, sample
+from latentdc.priors.sampler import Guide, invert, noised, sample
+from latentdc.priors.schedule import make_schedule
 from latentdc.recipe.prior import Flow
 from tests.priors import small
 from tests.priors.test_sampler import draw, toy_network

@@ -3,8 +3,16 @@ import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, DDPMScheduler
 
 from latentdc.errors import InputError
-from latentdc.priors.diffusion import mean_skip, x0_skip
-from latentdc.priors.sampler import Guide, invert, keyed_noise, make_schedule, noised, sample
+from latentdc.priors.sampler import (
+    Guide,
+    invert,
+    keyed_noise,
+    mean_skip,
+    noised,
+    sample,
+    x0_skip,
+)
+from latentdc.priors.schedule import make_schedule
 from latentdc.priors.small import build_scheduler
 
 

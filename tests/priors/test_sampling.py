@@ -116,7 +116,7 @@ def test_part_of_the_schedule_starts_from_noised_latents():
         ({"eta": 1.5}, r"eta is a share of ancestral noise in \[0, 1\], got 1\.5"),
         ({"start": 1}, "start=1 needs z or x"),
         ({"start": 4, "z": torch.zeros(3, 2, 4, 4)}, "index of a step, 0 to 3, got 4"),
-        ({"z": torch.zeros(2, 2, 4, 4)}, r"latents of 3 images have the shape \(3, 2, 4, 4\)"),
+        ({"z": torch.zeros(2, 2, 4, 4)}, r"3 images are floats of the shape \(3, 2, 4, 4\)"),
         ({"z": torch.zeros(1), "x": torch.zeros(1)}, "clean latents z or from noisy ones x"),
         ({"labels": torch.tensor([0])}, "a label per image, got 1 of 3"),
     ],
