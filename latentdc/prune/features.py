@@ -35,6 +35,11 @@ class Features:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def width(self) -> int:
+        """D, values of a row."""
+        return self._array.shape[1]
+
     def select(self, positions: Tensor) -> "Features":
         """Those at `positions` (m,) among these."""
         return Features(self._array, self._rows[positions])

@@ -125,8 +125,16 @@ def scorer_accuracy(
     return sum(int(block.sum()) for _, block in blocks) / len(dataset)
 
 
-def try_own_rules(names: Sequence[str], classes: int, device: torch.device) -> None:
+def try_own_rules(
+    names: Sequence[str], classes: int, width: int | None, device: torch.device
+) -> None:
     """A batch of random samples through rules of one's own, before a scorer is trained for them.
+
+    Args:
+        names: of the rules.
+        classes: of the data set.
+        width: of the features; None, where it is not known, tries no rule that takes them.
+        device: of the batch.
 
     Raises:
         InputError: one fails, or returns no finite score of each sample, or no rows of a choice.
@@ -134,7 +142,7 @@ def try_own_rules(names: Sequence[str], classes: int, device: torch.device) -> N
     source, count = torch.Generator().manual_seed(0), 64
     seen: dict[str, Any] = {
         "logits": torch.randn(count, classes, generator=source),
-        "features": torch.randn(count, 32, generator=source),
+        "features": torch.randn(count, width or 1, generator=source),
         "labels": torch.arange(count) % classes,
         "hashes": torch.randint(2**62, (count,), generator=source),
         "hardness": torch.rand(count, generator=source),
@@ -142,6 +150,8 @@ def try_own_rules(names: Sequence[str], classes: int, device: torch.device) -> N
     }
     for name in names:
         rule = RULES[name]
+        if width is None and "features" in rule.inputs:
+            continue
         if rule.stage == "predictions":
             rule({key: value.to(device) for key, value in seen.items()})
         else:

@@ -18,6 +18,7 @@ from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Unwhitened, forward_batch
+from latentdc.networks.build import outline
 from latentdc.prune.dynamics import GIVEN, Columns, Dynamics, Workspace
 from latentdc.prune.features import Features, own_features, read_features
 from latentdc.prune.foreign import read_scores
@@ -193,8 +194,6 @@ def scored(scoring: Scoring) -> ScoreTable:
     train, prune, accelerator = scoring.train, scoring.prune, scoring.accelerator
     kept = None if scoring.folder is None else scoring.folder / SCORES
     saves = kept is not None and accelerator.is_main_process
-    own = [name for name in scoring.columns if is_own(name)]
-    try_own_rules(own, train.num_classes, accelerator.device)
     features = own_features(train)
     if prune.features is not None:
         features = read_features(Path(prune.features), len(train))
@@ -203,6 +202,9 @@ def scored(scoring: Scoring) -> ScoreTable:
             f"{Path(prune.features).name} does not say which image each row is of, so the order of "
             f"{train.name} is taken on trust.",
         )
+    own = [name for name in scoring.columns if is_own(name)]
+    if own:
+        try_own_rules(own, train.num_classes, _width(scoring, features), accelerator.device)
     if prune.scores is not None:
         ranks_by = base_of(prune.score, prune.rules) or prune.score
         table = read_scores(Path(prune.scores), train, ranks_by).with_features(features)
@@ -217,6 +219,19 @@ def scored(scoring: Scoring) -> ScoreTable:
     if kept is not None and saves:
         table.save(kept)
     return table
+
+
+def _width(scoring: Scoring, features: Features | None) -> int | None:
+    """Values of an image's features; None of a scorer that is not loaded yet."""
+    if features is not None:
+        return features.width
+    scorer, train = scoring.scorer, scoring.train
+    if pretrained(scorer.weights) is not None:
+        return None
+    sizes = {"num_classes": train.num_classes, "resolution": train.resolution}
+    modules = outline(scorer.network, **sizes).modules()
+    linear = [one for one in modules if isinstance(one, torch.nn.Linear)]
+    return linear[-1].in_features if linear else None
 
 
 def _kept_scores(path: Path, scoring: Scoring) -> ScoreTable | None:

@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,7 +73,6 @@ def test_scores_of_another_scorer_in_the_folder_are_not_taken(tmp_path):
 
 
 def test_scores_of_other_features_of_the_same_name_are_not_taken(tmp_path):
-    import numpy as np
 
     dataset, path = colours(20), tmp_path / "f.npy"
     prune = Prune(score="distance", count=4, features=str(path))
@@ -103,8 +103,6 @@ def test_an_impossible_budget_is_refused_before_anything_is_scored(monkeypatch):
 @pytest.mark.parametrize("score", ["ccs", "d2", "moderate"])
 def test_a_list_of_scores_is_what_a_choice_ranks_by(tmp_path, score):
     import json
-
-    import numpy as np
 
     dataset, hardest = colours(20), [4, 5]
     values = [float(i not in hardest) for i in range(20)]  # as AUM, low is hard
@@ -137,7 +135,6 @@ def test_a_global_ranking_that_would_empty_classes_says_so_once(tmp_path, capsys
 
 
 def test_features_can_be_brought(tmp_path, capsys):
-    import numpy as np
 
     dataset = colours(20)
     features = np.arange(20, dtype=np.float32)[:, None]
@@ -147,6 +144,23 @@ def test_features_can_be_brought(tmp_path, capsys):
     chosen = prune_dataset(dataset, prune).indices(dataset)
     assert "f.npy does not say which image each row is of" in capsys.readouterr().err
     assert chosen.tolist() == [8, 9, 18, 19]  # next to the means, then the farthest
+
+
+def of_one_value(features):
+    """A rule that takes one value per image."""
+    return (features @ torch.ones(1)).sort().values
+
+
+def of_a_layer(features):
+    """A rule that takes what the last layer of a convnet3@16 for 8 px sees."""
+    return features @ torch.ones(16)
+
+
+def test_own_rules_get_features_as_wide_as_they_are(tmp_path):
+    np.save(tmp_path / "f.npy", np.arange(20, dtype=np.float32)[:, None])
+    brought = Prune(score=of_one_value, count=2, features=str(tmp_path / "f.npy"), scorer=QUICK)
+    assert len(prune_dataset(colours(20), brought)) == 4
+    assert len(prune_dataset(colours(20), Prune(score=of_a_layer, count=2, scorer=QUICK))) == 4
 
 
 def test_gist_refuses_budgets_of_too_many_distances_before_anything_is_scored(monkeypatch):
