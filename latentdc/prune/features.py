@@ -38,7 +38,7 @@ class Features:
     @property
     def width(self) -> int:
         """D, values of a row."""
-        return self._array.shape[1]
+        return int(self._array.shape[1])
 
     def select(self, positions: Tensor) -> "Features":
         """Those at `positions` (m,) among these."""
