@@ -94,7 +94,7 @@ def without_a_way():
 def test_a_guide_that_cannot_be_used_is_one_line_before_anything_is_sampled(
     monkeypatch, kind, told
 ):
-    monkeypatch.setattr("latentdc.methods.sampling.Sampler.sample", None)
+    monkeypatch.setattr("latentdc.methods.sampling.ClassSampler.sample", None)
     with pytest.raises(InputError, match=told) as refused:
         run(own=[{"kind": kind}])
     assert str(refused.value).startswith("sampling.own.0.kind") and "\n" not in str(refused.value)

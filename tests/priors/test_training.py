@@ -235,7 +235,7 @@ def test_a_prior_is_trained_continued_and_loaded(tmp_path, monkeypatch):
     (tmp_path / "run/prior").rename(tmp_path / "run/.prior.old")  # as a kill may leave it
     small.load("run/prior", resolution=16, steps=2)
     (tmp_path / "run/prior").rename(tmp_path / "run/.prior.old")
-    monkeypatch.setattr(training, "describe", stop)
+    monkeypatch.setattr(training, "document_prior", stop)
     with pytest.raises(SystemExit):
         main(arguments)  # the autoencoder is kept, the UNet trained again
     assert (tmp_path / "run/prior").stat().st_ino == ended
