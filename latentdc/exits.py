@@ -93,6 +93,8 @@ def _told(error: BaseException) -> tuple[str, int] | None:
             )
         if isinstance(one, RuntimeError) and "home directory" in text:
             return "a path begins with the ~ of a user who has no home here.", EXIT["input"]
+        if isinstance(one, RuntimeError) and os.strerror(errno.EMFILE) in text:  # of torch
+            return f"{text[:200]}; allow more open files (ulimit -n).", EXIT["run"]
         if _process_lost(one):
             told = f"another process has ended, or cannot be reached ({text[:200]}); {again}."
             return told, EXIT["run"]

@@ -142,6 +142,7 @@ def handling(error: BaseException) -> Exception:
         (OSError(errno.EROFS, "Read-only file system", "/x"), 1, "/x: Read-only file system; name"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 999), 1, "aaa"),
         (OSError(errno.EMFILE, "Too many open files"), 1, "Too many open files; allow more open f"),
+        (RuntimeError("unable to open <x>: Too many open files (24)"), 1, "unable to open <x>: "),
         (OSError(errno.EIO, "Input/output error", "/x"), 1, "/x: Input/output error."),
         (FileNotFoundError(2, "No such file or directory", "a", None, "b"), 1, "a, b: No such f"),
         (NotADirectoryError(20, "Not a directory", "a/b"), 1, "a/b: Not a directory."),

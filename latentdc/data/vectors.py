@@ -91,7 +91,8 @@ def stored_split(data: Data, split: Split) -> StoredVectors:
         try:
             pair = _read(source, name)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise InputError(f"cannot read the vectors {name} of {source}: {error}") from error
+            told = str(error).strip().rstrip(".")
+            raise InputError(f"cannot read the vectors {name} of {source}: {told}.") from error
         if pair is None:
             continue
         if len(wanted) > 1 and _has_no_labels(pair[1]):
@@ -149,9 +150,11 @@ def _read(source: Path, split: str) -> tuple[Tensor, Tensor] | None:
         vectors = np.lib.format.open_memmap(path, mode="c")
         labels = np.lib.format.open_memmap(source / f"{split}_labels.npy", mode="r")
         if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"labels are whole numbers, got {labels.dtype}")
-        if vectors.dtype.kind != "f":
-            raise ValueError(f"vectors are floats, got {vectors.dtype}")
+            kind = f"labels are whole numbers, got {labels.dtype}"
+            raise ValueError(f"{kind}; number the classes from 0 and save with .astype('int64')")
+        if vectors.dtype.kind != "f" or not vectors.dtype.isnative:
+            kind = f"vectors are floats in the machine's byte order, got {vectors.dtype.str}"
+            raise ValueError(f"{kind}; save them with .astype('float32')")
         return torch.from_numpy(vectors), torch.from_numpy(labels.astype(np.int64))
     return None
 

@@ -89,7 +89,14 @@ REFUSED = {
     "fewer labels": (broken(train_labels=lambda a: a[:-1]), r"20 vectors and labels of shape \(19"),
     "nan": (broken(train=with_nan), "not finite .NaN or infinity., first in row 13"),
     "doubles": (broken(train=lambda a: a.astype("f8")), r"float64 .* \.astype\('float32'\)"),
-    "whole numbers": (broken(train=lambda a: a.astype("i4")), "vectors are floats, got int32"),
+    "whole numbers": (
+        broken(train=lambda a: a.astype("i4")),
+        "vectors are floats in the machine's byte order, got <i4",
+    ),
+    "another byte order": (
+        broken(train=lambda a: a.astype(">f4")),
+        r"got >f4; save them with .ast",
+    ),
     "pictures": (broken(train=lambda a: a.reshape(20, 4, 4)), r"float32 of shape \(20, 4, 4\)"),
     "width": (broken(test=lambda a: a[:, :9]), "vectors of 9 values and .* of 16; extract"),
     "negative": (broken(train_labels=lambda a: a - 1), "the label -1; labels count from 0"),
