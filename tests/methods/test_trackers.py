@@ -39,6 +39,7 @@ def group():
 @pytest.mark.filterwarnings("ignore:.*no supported trackers:UserWarning")
 def test_trackers_end_with_a_run_and_the_processes_do_not(tmp_path, monkeypatch, group):
     """An ablation or a sweep has its next run in the same processes."""
+    pytest.importorskip("tensorboard")
     monkeypatch.chdir(tmp_path)
     write_recipe(tmp_path)
     notebook = Notebook()
