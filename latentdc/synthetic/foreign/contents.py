@@ -93,11 +93,11 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> Contents | None:
     parts: dict[str, Any] = {}
     for part, keys in KEYS.items():
         named = {k: v for k, v in words.items() if k.lower() in keys and v is not None}
-        if isinstance(named.get("classes"), int):  # their count
-            del named["classes"]
+        named = {k: v for k, v in named.items() if k.lower() != "classes" or not _is_number(v)}
+        named = {k: v for k, v in named.items() if _may_be(part, v)} or named
         values = sorted(named, key=lambda key: keys.index(key.lower()))
         parts[part] = named[values[0]] if values else None
-        if not all(_same(parts[part], value) for value in named.values()):
+        if not all(_same(parts[part], value, path) for value in named.values()):
             raise InputError(
                 f"{path} holds {part} under {len(named)} names, and they differ: "
                 f"{', '.join(values)}; keep the ones that are meant."
@@ -116,12 +116,41 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> Contents | None:
     return _by_class(given, path)
 
 
-def _same(one: Any, other: Any) -> bool:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or getattr(value, "ndim", None) == 0
+
+
+def _kind(value: Any) -> str:
+    """Its letter in NumPy: U of texts, one of biuf of numbers; empty of what holds no values."""
+    if isinstance(value, list | tuple):
+        return "U" if _all(value, str) else "f" if _all(value, int | float) else "O"
+    return "f" if isinstance(value, Tensor) else getattr(getattr(value, "dtype", None), "kind", "")
+
+
+def _may_be(part: str, value: Any) -> bool:
+    """Whether a value is of a part's kind, and no note that has one of its names by chance."""
+    kind = _kind(value)
+    if part == "class_names":  # words, where numbers lie beside them
+        return kind not in tuple("biuf")
+    if part not in ("images", "labels"):
+        return True
+    if isinstance(value, list | tuple):  # a size or paths are no images
+        return part == "labels" or kind == "O"
+    return kind != "" and value.ndim > (part == "images") and (part == "labels" or kind != "U")
+
+
+def _same(one: Any, other: Any, path: Path) -> bool:
     """Whether two parts hold the same, also class names in a list and by their numbers."""
-    pair = [sorted(x, key=x.__getitem__) if isinstance(x, Mapping) else x for x in (one, other)]
+    if one is other:
+        return True
     try:
-        return one is other or bool(np.array_equal(np.asarray(pair[0]), np.asarray(pair[1])))
-    except (TypeError, ValueError, RuntimeError):
+        pair = [sorted(x, key=x.__getitem__) if isinstance(x, Mapping) else x for x in (one, other)]
+        texts = [_kind(x) == "U" for x in pair]
+        if any(texts):
+            return all(texts) and [*map(str, pair[0])] == [*map(str, pair[1])]
+        first, second = (dense([x] if _is_number(x) else x, "values", path) for x in pair)
+        return first.shape == second.shape and bool((first == second).all())
+    except (*_DAMAGED, InputError):
         return False
 
 
@@ -251,8 +280,12 @@ def dense(values: Any, what: str, path: Path) -> Tensor:
     return values.detach()
 
 
-def _all(values: Sequence[Any], kind: Any) -> bool:
-    return bool(values) and all(isinstance(value, kind) for value in values)
+def _all(values: Any, kind: Any) -> bool:
+    return (
+        isinstance(values, list | tuple)
+        and bool(values)
+        and all(isinstance(value, kind) for value in values)
+    )
 
 
 def _joined(join: Any, parts: Sequence[Tensor], first: int, what: str, path: Path) -> Tensor:

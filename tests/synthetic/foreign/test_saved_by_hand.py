@@ -113,6 +113,20 @@ SAVED = {
     "labels of numpy in pairs": [(one, np.int64(k)) for one, k in zip(IMAGES, LABELS, strict=True)],
     "a count of classes": {"images": IMAGES, "labels": LABELS, "classes": 3},
     "numbers of classes": {"images": IMAGES, "labels": LABELS, "classes": torch.arange(3)},
+    "a count and names of classes": {"images": IMAGES, "labels": LABELS, "Classes": 3}
+    | {"class_names": CLASSES},
+    "numbers and names of classes": {"images": IMAGES, "labels": LABELS, "classes": torch.arange(3)}
+    | {"class_names": CLASSES},
+    "notes under names of images": {"images": IMAGES, "labels": LABELS, "data": "cifar10", "x": 3}
+    | {"img": [8, 8], "imgs": ["a.png"], "image": {"size": 8}, "syn_images": torch.tensor(6)},
+    "notes under names of labels": {"images": IMAGES, "labels": LABELS, "target": "accuracy"}
+    | {"y": np.float32(0.5)},
+    "one thing in two forms": {"images": IMAGES, "data": list(FIRST), "labels": LABELS}
+    | {"y": LABELS.bfloat16(), "targets": torch.nn.Parameter(LABELS.float())},
+    "halves under two names": {"images": IMAGES, "labels": LABELS.bfloat16()}
+    | {"y": LABELS.bfloat16()},
+    "a class number as a word": {"images": IMAGES, "labels": LABELS}
+    | {"class_to_idx": {"ant": 0, "bee": "1", "cat": 2}},
     "words of papers' code": {"image_syn": IMAGES, "label_syn": LABELS},
     "a learned rate beside them": (IMAGES, LABELS, 0.01),
     "images of each class by name": {name: IMAGES[2 * k :][:2] for k, name in enumerate(CLASSES)},
@@ -141,6 +155,7 @@ def test_grey_images_become_rgb_as_real_ones_do(desk, images):
     [
         {"images": FIRST, "labels": LABELS},
         {"x_train": LEVELS, "y_train": LABELS[:, None], "x_test": LEVELS},
+        {"x": LEVELS, "y": LABELS, "classes": np.arange(3), "class_names": np.array(CLASSES)},
         {"arr_0": LEVELS, "arr_1": LABELS},
         {"images": LEVELS, "labels": np.array([CLASSES[k] for k in LABELS])},
         {name: LEVELS[2 * k :][:2] for k, name in enumerate(CLASSES)},
@@ -305,6 +320,11 @@ NOT_SETS = {
         "class_to_idx": {"ant": 2, "bee": 1, "cat": 0},
     },
     "classes by number": {"images": IMAGES, "labels": LABELS, "classes": dict(enumerate(CLASSES))},
+    "a class without a number": {"images": IMAGES, "labels": LABELS}
+    | {"class_names": {"ant": None, "bee": 1, "cat": 2}},
+    "weights of a network": {"images": IMAGES, "labels": LABELS}
+    | {"weights": {"conv.weight": PLAIN, "conv.bias": PLAIN}},
+    "a dictionary in a dictionary": {"data": {"images": IMAGES, "labels": LABELS}, "epoch": 3},
     "labels beyond the class names": {"images": IMAGES, "labels": LABELS, "class_names": ["ant"]},
     "a picture that is repeated": (IMAGES[:1].expand(10**9, 3, 8, 8), LABELS),
 }
