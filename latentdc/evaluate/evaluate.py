@@ -347,10 +347,23 @@ def _hashes(
         labelled = set_of_seed(candidate, seed)
         require_comparable(labelled, test, name)
         require_trainable(labelled, protocol, name)
+        if seed == 0:
+            _tell_of_empty_classes(labelled, name)
         hashes.append(set_hash(labelled))
         forms.add((len(labelled.labels), labelled.weights is None, labelled.soft_labels is None))
     require_alike(forms, protocol, name)
     return tuple(hashes) if callable(candidate) else tuple(hashes * protocol.seeds)
+
+
+def _tell_of_empty_classes(labelled: SyntheticSet | Dataset, name: str) -> None:
+    counts = labelled.labels.bincount(minlength=len(labelled.class_names)).tolist()
+    empty = [repr(of) for of, count in zip(labelled.class_names, counts, strict=True) if not count]
+    if empty:
+        some = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
+        ranks.warn(
+            f"the {name} set holds nothing of {len(empty)} of {len(counts)} classes ({some}), "
+            "which no student can learn from it."
+        )
 
 
 def _image_bytes(

@@ -137,6 +137,11 @@ def try_network(name: str, num_classes: int, resolution: int, *, trains: bool = 
         )
     if not bool(logits.isfinite().all() & embedding.isfinite().all()):
         raise InputError(f"{label} gives logits that are not finite, of normalised images.")
+    if bool((logits >= 0).all()) and bool((logits.sum(dim=1) - 1).abs().max() < 1e-3):
+        raise InputError(
+            f"{label} gives probabilities, which add up to 1 for each image, and logits are meant; "
+            "leave out its softmax."
+        )
     if trains and not logits.requires_grad:
         raise InputError(
             f"{label} has nothing to train: no gradient leads from its logits to a parameter; let "

@@ -78,6 +78,14 @@ def test_a_student_that_learned_no_set_is_told_of_and_one_that_learned_any_is_no
             assert (f"warning: {name} {told}" in printed) == (name not in learned)
 
 
+def test_classes_that_a_set_holds_nothing_of_are_told(capsys, trainings):
+    some = stripes(12).select(torch.arange(12)[torch.arange(12) % 3 != 1])
+    evaluate_sets({"mine": some, "whole": stripes(12)}, TEST, TWO, **OPTIONS)
+    told = capsys.readouterr().err
+    assert "the mine set holds nothing of 1 of 3 classes ('columns')" in told
+    assert "whole" not in told
+
+
 def test_epochs_are_counted_on_the_first_set_that_is_no_baseline():
     sets = {"random": stripes(3), "mine": stripes(9, seed=5), "other": stripes(30)}
     epochs = protocol(steps=None, epochs=2, batch=4, seeds=1)

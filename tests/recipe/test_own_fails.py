@@ -107,6 +107,11 @@ def command(tmp_path, monkeypatch, capsys):
             ["evaluate.students=[own_fails:mine]", "evaluate.rows=[distilled,random]"],
             "network=own_fails:mine has nothing to train: no gradient leads from its logits",
         ),
+        (
+            "def mine(): return nn.Sequential(nn.Flatten(), nn.Linear(192, 2), nn.Softmax(dim=1))",
+            ["evaluate.students=[own_fails:mine]", "evaluate.rows=[distilled,random]"],
+            "network=own_fails:mine gives probabilities, which add up to 1 for each image, and",
+        ),
         ("def mine(scale): return scale", GUIDE, "made a float; it makes a latentdc.Guide"),
     ],
 )
