@@ -47,7 +47,9 @@ def with_baselines(
     if isinstance(ipc, str) or not isinstance(ipc, Sequence):
         ipc = arguments.require_whole(ipc, "ipc")
     else:
-        ipc = [arguments.require_whole(one, "ipc of a class") for one in ipc]
+        ipc = [arguments.require_whole(one, "ipc of a class", least=0) for one in ipc]
+        if not any(ipc):
+            raise InputError(f"ipc is 0 for all of {len(ipc)} classes; give one of them an image.")
     if not isinstance(ipc, int) and train is not None and len(ipc) != train.num_classes:
         raise InputError(
             f"ipc is that of {len(ipc)} classes, and {train.name} has {train.num_classes}."

@@ -137,11 +137,14 @@ def try_network(name: str, num_classes: int, resolution: int, *, trains: bool = 
         )
     if not bool(logits.isfinite().all() & embedding.isfinite().all()):
         raise InputError(f"{label} gives logits that are not finite, of normalised images.")
-    if bool((logits >= 0).all()) and bool((logits.sum(dim=1) - 1).abs().max() < 1e-3):
-        raise InputError(
-            f"{label} gives probabilities, which add up to 1 for each image, and logits are meant; "
-            "leave out its softmax."
-        )
+    if isinstance(network, WrappedStudent):
+        with torch.no_grad():
+            whole = network.whole(images)
+        if whole.shape != logits.shape or not torch.allclose(whole, logits, rtol=1e-3, atol=1e-3):
+            raise InputError(
+                f"{label} goes on after its last nn.Linear, such as by a softmax, or has it in "
+                "another place; what that layer gives is taken for the logits, so end in it."
+            )
     if trains and not logits.requires_grad:
         raise InputError(
             f"{label} has nothing to train: no gradient leads from its logits to a parameter; let "
@@ -218,6 +221,15 @@ class WrappedStudent(Network):
         """(B, 3, H, W) -> (B, D), what the last linear layer sees."""
         embedding: Tensor = self.trunk(images)
         return embedding
+
+    def whole(self, images: Tensor) -> Tensor:
+        """What the classifier gave before its last linear layer was set apart."""
+        self.trunk.set_submodule(self._head, self.linear)
+        try:
+            given: Tensor = self.trunk(images)
+        finally:
+            self.trunk.set_submodule(self._head, nn.Identity())
+        return given
 
     def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Names of the classifier itself, such as `classifier.1.weight`, become this student's."""

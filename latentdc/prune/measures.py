@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latentdc import io, ranks
 from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
 from latentdc.images import fetch, place, send
 from latentdc.prune.rules.dynamics import change_of, margin_of
 from latentdc.prune.score_table import PREDICTED
@@ -128,34 +129,42 @@ def scorer_accuracy(
 def try_own_rules(
     names: Sequence[str], classes: int, width: int | None, device: torch.device
 ) -> None:
-    """A batch of random samples through rules of one's own, before a scorer is trained for them.
+    """Random samples through rules of one's own, before a scorer is trained for them.
+
+    What may be for want of real samples, such as of a class's tenth neighbour, is a note. Rules of
+    contents are not tried: they are the first that is computed.
 
     Args:
         names: of the rules.
         classes: of the data set.
         width: of the features; None, where it is not known, tries no rule that takes them.
-        device: of the batch.
+        device: of a batch of predictions.
 
     Raises:
         InputError: one fails, or returns no finite score of each sample, or no rows of a choice.
     """
-    source, count = torch.Generator().manual_seed(0), 64
-    seen: dict[str, Any] = {
-        "logits": torch.randn(count, classes, generator=source),
-        "features": torch.randn(count, width or 1, generator=source),
-        "labels": torch.arange(count) % classes,
-        "hashes": torch.randint(2**62, (count,), generator=source),
-        "hardness": torch.rand(count, generator=source),
-        "draws": torch.rand(count, generator=source),
-    }
     for name in names:
         rule = RULES[name]
-        if width is None and "features" in rule.inputs:
+        if rule.stage == "contents" or (width is None and "features" in rule.inputs):
             continue
-        if rule.stage == "predictions":
+        batch = rule.stage == "predictions"
+        source, count = torch.Generator().manual_seed(0), 64 if batch else max(1000, 4 * classes)
+        seen: dict[str, Any] = {
+            "logits": torch.randn(count, classes, generator=source),
+            "features": torch.randn(count, width or 1, generator=source),
+            "labels": torch.arange(count) % classes,
+            "hardness": torch.rand(count, generator=source),
+            "draws": torch.rand(count, generator=source),
+        }
+        if batch:
             rule({key: value.to(device) for key, value in seen.items()})
-        else:
+            continue
+        try:
             rule(seen | {"seed": 0, "clusters": classes, "count": count // 4})
+        except InputError as error:
+            if not isinstance(error.__cause__, LookupError | RuntimeError | ValueError):
+                raise
+            ranks.say("note", f"on {count:,} random samples {error}")
 
 
 class Measures:

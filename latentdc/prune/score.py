@@ -73,8 +73,6 @@ class Scoring:
         self.test, self._normalization = train if test is None else test, normalization
         self.on_step = on_step
         self.folder = arguments.folder_of(folder, "folder")
-        if self.folder is not None:
-            io.require_writable(self.folder, "folder")
         self.accelerator = accelerator or Accelerator()
 
     @cached_property
@@ -202,9 +200,6 @@ def scored(scoring: Scoring) -> ScoreTable:
             f"{Path(prune.features).name} does not say which image each row is of, so the order of "
             f"{train.name} is taken on trust.",
         )
-    own = [name for name in scoring.columns if is_own(name)]
-    if own:
-        try_own_rules(own, train.num_classes, _width(scoring, features), accelerator.device)
     if prune.scores is not None:
         ranks_by = base_of(prune.score, prune.rules) or prune.score
         table = read_scores(Path(prune.scores), train, ranks_by).with_features(features)
@@ -215,20 +210,28 @@ def scored(scoring: Scoring) -> ScoreTable:
     if kept is not None and runtime.broadcast(accelerator, earlier is not None):
         earlier = ScoreTable.load(kept) if earlier is None else earlier
         return earlier.fitted(train).with_features(features)
+    if scoring.folder is not None:
+        io.require_writable(scoring.folder, "folder")
+    own = [name for name in scoring.columns if is_own(name)]
+    if own:
+        width = _width(scoring, own, features)
+        try_own_rules(own, train.num_classes, width, accelerator.device)
     table = compute_scores(scoring, features)
     if kept is not None and saves:
         table.save(kept)
     return table
 
 
-def _width(scoring: Scoring, features: Features | None) -> int | None:
+def _width(scoring: Scoring, rules: Sequence[str], features: Features | None) -> int | None:
     """Values of an image's features; None of a scorer that is not loaded yet."""
     if features is not None:
         return features.width
     scorer, train = scoring.scorer, scoring.train
-    if pretrained(scorer.weights) is not None:
+    asked = any("features" in RULES[name].inputs for name in rules)
+    if not asked or pretrained(scorer.weights) is not None:
         return None
-    sizes = {"num_classes": train.num_classes, "resolution": train.resolution}
+    resolution = scorer.resolution or train.resolution
+    sizes = {"num_classes": train.num_classes, "resolution": resolution}
     modules = outline(scorer.network, **sizes).modules()
     linear = [one for one in modules if isinstance(one, torch.nn.Linear)]
     return linear[-1].in_features if linear else None

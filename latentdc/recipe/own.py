@@ -105,7 +105,8 @@ def resolve(name: str, key: str) -> Any:
     if not {"", os.getcwd()} & {*sys.path}:
         sys.path.insert(0, os.getcwd())
     try:
-        _IMPORTED.add(module)
+        if module.partition(".")[0] != "latentdc":
+            _IMPORTED.add(module)
         home = import_module(module)
     except (Exception, SystemExit) as error:  # whatever a module does
         reason = str(error).strip().partition("\n")[0]

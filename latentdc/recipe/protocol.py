@@ -13,7 +13,7 @@ from latentdc.recipe.fields import check_augment, check_fields, require
 from latentdc.recipe.identity import changed, digest, first_default, idle
 from latentdc.recipe.labels import Labels, Views
 from latentdc.recipe.networks import LIMITS, can_stack, check_network, parse_network
-from latentdc.recipe.own import Own
+from latentdc.recipe.own import Own, name_of
 
 # Raised when the same protocol would train another student. 2: VGG-11 under 64 px is DC's, decay of
 # `matrices` asks for names with "weight", and networks see contiguous images.
@@ -122,6 +122,8 @@ class EvalProtocol:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        named = {name_of(name): rate for name, rate in self.lr_of.items()}  # as students are
+        object.__setattr__(self, "lr_of", named)
         for holds, message in _checks(self):
             require(holds, f"protocol {self.name}: {message}")
         check_augment(self.augment, f"protocol {self.name}: augment")

@@ -144,6 +144,18 @@ def test_an_uneven_core_set_stands_beside_as_many_random_images_of_each_class(ru
     assert drawn == [set_hash(random_images(train, each, seed=0)) for each in ([2] * 10, counts)]
 
 
+def test_a_set_without_a_class_is_scored_beside_random_images_without_it_and_told(run, capsys):
+    train, _ = open_splits(DATA)
+    drawn = random_images(train, [2, 2, 0, *[2] * 7], seed=7)
+    one = SyntheticSet(drawn.images, drawn.labels, drawn.class_names)
+    recipe = (run / "synthetic/recipe.yaml").read_text()
+    one.save_pretrained(run / "less" / "synthetic", recipe=recipe)
+    main([str(run / "less"), *QUICK, "evaluate.rows=[distilled,random]"])
+    assert "set holds nothing of 1 of 10 classes ('2')" in capsys.readouterr().err
+    rows = results(run / "less")
+    assert rows[1]["hashes"] == [set_hash(random_images(train, [2, 2, 0, *[2] * 7], seed=0))]
+
+
 def left_by(folder, network, seed):
     """A finished run of a recipe whose table is that of `kept` alone."""
     train, _ = open_splits(DATA)

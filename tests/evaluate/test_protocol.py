@@ -17,6 +17,14 @@ def test_ld3m_is_the_published_protocol():
     assert [ld3m.lr_for(s) for s in ld3m.students] == [1e-3, 1e-3, 1e-4, 1e-3, 1e-3]
 
 
+def test_a_student_of_ones_own_has_the_rate_that_is_given_for_it(tmp_path, monkeypatch):
+    (tmp_path / "mine_rates.py").write_text("class Net: ...")
+    monkeypatch.chdir(tmp_path)
+    some = protocol(students=["mine_rates:Net"], lr=0.5, lr_of={"mine_rates:Net": 0.1})
+    assert some.lr_for(some.students[0]) == 0.1
+    assert some.hash != protocol(students=["mine_rates:Net"], lr=0.5).hash
+
+
 def test_a_learning_rate_of_a_network_holds_at_any_width_unless_the_student_has_its_own():
     some = protocol(lr=0.1, lr_of={"vgg11": 0.01, "vgg11@8": 0.02})
     assert some.lr_for("convnet3") == 0.1

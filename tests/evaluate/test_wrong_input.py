@@ -34,7 +34,7 @@ def trained(request, monkeypatch):
         ({"students": ["vit", "vit"]}, "names a student twice"),
         ({"students": ["vit", "vit@512"]}, "names a student twice.*has the published one"),
         ({"students": ["convnet3@8", "alexnet@2", "convnet3@8"]}, "names a student twice"),
-        ({"students": ["convnet3@08", "convnet3@8"]}, "names a student twice"),
+        ({"students": ["convnet3@08", "convnet3@8"]}, "'convnet3@08': the base width after '@'"),
         ({"students": "vit"}, "students is a list of texts, got 'vit'; write"),
         ({"students": ["resnet"]}, "unknown network 'resnet'"),
     ],

@@ -135,7 +135,6 @@ def test_a_global_ranking_that_would_empty_classes_says_so_once(tmp_path, capsys
 
 
 def test_features_can_be_brought(tmp_path, capsys):
-
     dataset = colours(20)
     features = np.arange(20, dtype=np.float32)[:, None]
     features[8:10] += 0.5  # nearer to the means than what lies on their other side
@@ -161,6 +160,50 @@ def test_own_rules_get_features_as_wide_as_they_are(tmp_path):
     brought = Prune(score=of_one_value, count=2, features=str(tmp_path / "f.npy"), scorer=QUICK)
     assert len(prune_dataset(colours(20), brought)) == 4
     assert len(prune_dataset(colours(20), Prune(score=of_a_layer, count=2, scorer=QUICK))) == 4
+
+
+def of_a_table(hashes):
+    """A rule that looks each image up."""
+    known = dict(zip(colours(20).hashes.tolist(), range(20), strict=True))
+    return torch.tensor([known[one] for one in hashes.tolist()])
+
+
+def of_far_neighbours(features, labels):
+    """A rule that needs more of a class than a few random samples have."""
+    near = torch.cdist(features, features)
+    return torch.stack(
+        [row[labels == own].topk(10).values[-1] for row, own in zip(near, labels, strict=True)]
+    )
+
+
+def of_each_class(features, labels):
+    """A rule that needs two of each class."""
+    spread = torch.stack([features[labels == own].std(dim=0) for own in labels.unique()])
+    return features[:, 0] / (1 + spread[labels, 0])
+
+
+def of_resized_images(logits, features):
+    """A rule that takes what the last layer of a convnet3@8 for 32 px sees."""
+    return logits[:, 0] + features @ torch.ones(128)
+
+
+@pytest.mark.parametrize("rule", [of_a_table, of_far_neighbours, of_each_class, of_resized_images])
+def test_own_rules_that_random_samples_would_not_do_for_are_taken(rule):
+    scorer = dataclasses.replace(QUICK, network="convnet3@8", epochs=2, resolution=32)
+    prune = Prune(score=rule, count=2, scorer=scorer)
+    assert len(prune_dataset(colours(20), prune)) == 4
+    many = [f"c{i}" for i in range(40)]
+    data = dataclasses.replace(colours(120), class_names=tuple(many), labels=torch.arange(120) % 40)
+    if rule is of_each_class:
+        assert len(prune_dataset(data, dataclasses.replace(prune, count=1))) == 40
+
+
+def test_finished_scores_are_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    prune = Prune(score="loss", count=2, scorer=QUICK)
+    first = module.score_dataset(colours(20), prune, folder=tmp_path / "s")
+    monkeypatch.setattr(module.io, "require_writable", lambda *_: pytest.fail("asked to write"))
+    again = module.score_dataset(colours(20), prune, folder=tmp_path / "s")
+    assert torch.equal(first.columns["loss"], again.columns["loss"])
 
 
 def test_gist_refuses_budgets_of_too_many_distances_before_anything_is_scored(monkeypatch):

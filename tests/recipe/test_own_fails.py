@@ -88,9 +88,9 @@ def command(tmp_path, monkeypatch, capsys):
         ("def mine(logits): return logits[:, 0] / 0", RULE, "scores that are not finite"),
         ("def mine(features): return features.nothing", RULE, "fails: AttributeError"),
         ("def mine(features): return features[:, 0] * float('nan')", RULE, "not finite"),
-        ("def mine(count): return torch.arange(count) + 64", RULE, "numbers from 0 to 63"),
-        ("def mine(count): return torch.rand(count)", RULE, "numbers from 0 to 63"),
-        ("def mine(count, features): return features[:count]", RULE, "of shape (16,), got (16,"),
+        ("def mine(count): return torch.arange(count) + 5000", RULE, "whole numbers from 0 to 999"),
+        ("def mine(count): return torch.rand(count)", RULE, "whole numbers from 0 to 999"),
+        ("def mine(count, features): return features[:count]", RULE, "of shape (250,), got (250,"),
         (
             "class Mine(Pixels):\n    def condition(self, labels): return torch.zeros(len(labels))",
             PRIOR,
@@ -110,7 +110,7 @@ def command(tmp_path, monkeypatch, capsys):
         (
             "def mine(): return nn.Sequential(nn.Flatten(), nn.Linear(192, 2), nn.Softmax(dim=1))",
             ["evaluate.students=[own_fails:mine]", "evaluate.rows=[distilled,random]"],
-            "network=own_fails:mine gives probabilities, which add up to 1 for each image, and",
+            "network=own_fails:mine goes on after its last nn.Linear, such as by a softmax",
         ),
         ("def mine(scale): return scale", GUIDE, "made a float; it makes a latentdc.Guide"),
     ],
@@ -165,3 +165,12 @@ def test_a_name_that_its_module_lacks_is_told_with_its_own_names(command):
     line, exit_code = command(code, "data.source=own_fails:spilts", "data.classes=null")
     told = "own_fails has no spilts; it has Pixels, helper, picked, splits; did you mean 'splits'?"
     assert told in line and exit_code == 2
+
+
+def test_a_fault_of_latentdc_itself_keeps_its_traceback(command, monkeypatch):
+    def broken(*_, **__):
+        raise AssertionError("ours")
+
+    monkeypatch.setattr("latentdc.methods.selection.check_call", broken)
+    with pytest.raises(AssertionError, match="ours"):
+        command("", "method.kind=selection", "prune.keep=1")
