@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from accelerate import Accelerator
 
@@ -133,13 +134,15 @@ def run(
     size, precision = parts.train.resolution, precision_of(accelerator)
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts, recipe))
-    if synthetic is None:
+    if runtime.broadcast(accelerator, synthetic is None):
         synthetic = _synthetic_set(recipe, parts, kept, context)
         facts = {**facts, **synthetic.provenance}
         facts["made"] = circumstances(parts.train, accelerator, command)
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
         synthetic = replace(synthetic, whitening=seen, provenance=facts)
         synthetic = _saved(synthetic, folder, shared, accelerator)
+    elif synthetic is None:  # which this process saw later than the main one
+        synthetic = SyntheticSet.from_pretrained(folder / SET)
     if accelerator.is_main_process and synthetic.kind == "images":
         _keep_grid(synthetic, folder)
     results = Results()
@@ -335,7 +338,11 @@ def _coreset(
     train, experts, prune = parts.train, parts.experts, recipe.prune
     accelerator = context.accelerator
     path: Path | None = folder / CORESET
-    if not runtime.broadcast(accelerator, (folder / CORESET).is_file()):
+    begun = bool(checkpoint.whole(folder / CHECKPOINTS))
+    found = (folder / CORESET).is_file(), begun, is_set(folder / SET)
+    told = runtime.broadcast(accelerator, found)  # others may see files later
+    chosen, begun, made = cast(tuple[bool, bool, bool], told)
+    if not chosen:
         path = experts.coreset if experts is not None else None
         path = path if prune.coreset is None else Path(prune.coreset)
     if path is not None:
@@ -345,7 +352,7 @@ def _coreset(
         kept, names, sizes = None, train.class_names, different_counts(train).tolist()
         counts = most_kept(sizes, prune, class_counts(train).tolist())
     if parts.prior is not None and parts.objective is not None:
-        begun, settings = checkpoint.whole(folder / CHECKPOINTS), recipe.distill
+        settings = recipe.distill
         check_match(
             names,
             counts,
@@ -355,7 +362,7 @@ def _coreset(
             context,
             steps=0 if begun else settings.steps,
         )
-    if not is_set(folder / SET):
+    if not made:
         check_data(recipe.method.kind, names, counts, parts.prior, recipe.settings, context)
     if "coreset" in recipe.evaluate.rows:
         require_enough_images(names, counts, recipe.ipc)

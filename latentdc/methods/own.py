@@ -63,6 +63,7 @@ def own_guides(settings: Sampling, prior: DiffusionPrior, **batch: Any) -> dict[
     return found
 
 
+@torch.no_grad()  # as `sampling` makes them
 def try_own_guides(prior: DiffusionPrior, settings: Sampling, class_name: str, label: int) -> None:
     """One step of two random latents through each guide of one's own.
 

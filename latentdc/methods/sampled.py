@@ -155,15 +155,15 @@ def _check_counts(
     kind = settings.anchors.kind
     if kind == "none":
         return
-    least, made = ipc, f"{ipc} anchors are made"
+    least, made, lower = ipc, f"{ipc} anchors are made", "ipc or sampling.anchors.outliers"
     if kind == "gaussian":
-        least, made = 2, "a deviation is taken"
+        least, made, lower = 2, "a deviation is taken", "sampling.anchors.outliers"
     for name, count in zip(names, counts, strict=True):
         left = count - int(settings.anchors.outliers * count)
         if left < least:
             raise InputError(
-                f"{made} of each class, and {name!r} has {left} different images for them; lower "
-                "ipc or sampling.anchors.outliers, or keep more (prune.keep)."
+                f"{made} of {least} or more different images of each class, and {name!r} has "
+                f"{left}; lower {lower}, or keep more (prune.keep)."
             )
 
 

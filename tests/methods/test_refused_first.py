@@ -46,11 +46,12 @@ def empty_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        ([CENTRES, "ipc=30"], "30 anchors are made of each class, and '0' has 28 different"),
-        (["method.kind=refine", CENTRES, "ipc=30"], "30 anchors are made of each class"),
+        ([CENTRES, "ipc=30"], "30 anchors are made of 30 or more different images of each class"),
+        (["method.kind=refine", CENTRES, "ipc=30"], "and '0' has 28; lower ipc or sampling.anch"),
         (
             ["sampling.start=anchors", "sampling.anchors.kind=gaussian", "prune.keep=0.001"],
-            "a deviation is taken of each class, and '0' has 1 different images",
+            "a deviation is taken of 2 or more different images of each class, and '0' has 1; "
+            "lower sampling.anchors.outliers, or keep more (prune.keep).",
         ),
         (["sampling.own=[{kind: math:sqrt}]"], "sampling.own.0.kind"),
         (["sampling.learnability={scale: 1, start: ./nowhere}"], "no synthetic set './nowhere'"),
@@ -62,6 +63,19 @@ def empty_folder(tmp_path, monkeypatch):
 )
 def test_what_a_class_or_a_file_lacks(capsys, overrides, told):
     assert told in refused(capsys, *SAMPLING, *overrides)
+
+
+def test_the_main_process_alone_looks_whether_the_set_is_there(capsys, monkeypatch):
+    """What is checked has work of all processes, and a folder may be seen late on another node."""
+    seen = run.runtime.broadcast
+    monkeypatch.setattr(run, "is_set", lambda folder: True)
+    of_main = (False, False, False)
+    monkeypatch.setattr(
+        run.runtime,
+        "broadcast",
+        lambda one, value: of_main if isinstance(value, tuple) else seen(one, value),
+    )
+    assert "30 anchors are made" in refused(capsys, *SAMPLING, CENTRES, "ipc=30")
 
 
 LACKING = [
