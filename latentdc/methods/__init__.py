@@ -83,7 +83,8 @@ def takes_prior(kind: str) -> bool:
 def asks_classifier(kind: str) -> bool:
     """Whether a method of one's own asks `Context`'s classifier, which is tried on test images.
 
-    It does if its code, or that of functions of its module that it calls, names one.
+    It does if its code, or that of functions of its module that it calls, names `real_classifier`;
+    networks have a `classifier` of their own.
     """
     if kind in METHODS:
         return False  # of those a recipe tells it
@@ -99,7 +100,7 @@ def asks_classifier(kind: str) -> bool:
         codes = [function.__code__]
         for code in codes:
             codes += [inner for inner in code.co_consts if iscode(inner)]
-            if {"classifier", "real_classifier"} & {*code.co_names}:
+            if "real_classifier" in code.co_names:
                 return True
             called = map(function.__globals__.get, code.co_names)
             home = function.__module__
