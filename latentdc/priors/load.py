@@ -135,10 +135,10 @@ def _own(settings: PriorSettings, *, resolution: int, device: Any, **offered: An
                 f"{label}: {what} {got} of 2 images of {resolution} px, and finite values of "
                 f"{shape} are meant."
             )
-    if c is not None and not (c.ndim == 3 and len(c) == 2 and bool(c.isfinite().all())):
+    if c is not None and not (c.ndim >= 2 and len(c) == 2 and bool(c.isfinite().all())):
         raise InputError(
             f"{label}: condition gives {tuple(c.shape)} of 2 labels, and finite values of "
-            "(2, T, D), or None, are meant."
+            "(2, D), (2, T, D) or more axes, or None, are meant."
         )
     return prior
 

@@ -171,10 +171,16 @@ def failed(label: str, what: str, error: Exception) -> InputError:
 
 
 def failed_at(error: BaseException) -> str | None:
-    """The one line that tells of an error which came up in the module of a name; else None."""
+    """The one line that tells of an error which came up in the module of a name; else None.
+
+    What latentdc does when that calls it is latentdc's.
+    """
     at, found = error.__traceback__, None
     while at is not None:
-        if at.tb_frame.f_globals.get("__name__") in _IMPORTED:
+        module = str(at.tb_frame.f_globals.get("__name__"))
+        if module.partition(".")[0] == "latentdc":
+            found = None
+        elif module in _IMPORTED:
             found = f"{Path(at.tb_frame.f_code.co_filename).name}, line {at.tb_lineno}"
         at = at.tb_next
     if found is None:

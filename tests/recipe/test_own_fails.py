@@ -94,7 +94,7 @@ def command(tmp_path, monkeypatch, capsys):
         (
             "class Mine(Pixels):\n    def condition(self, labels): return torch.zeros(len(labels))",
             PRIOR,
-            "condition gives (2,) of 2 labels, and finite values of (2, T, D), or None, are meant",
+            "condition gives (2,) of 2 labels, and finite values of (2, D), (2, T, D) or more axes",
         ),
         (
             "class Mine(Pixels):\n    def decode(self, z, c, noise): return z * float('nan')",
@@ -113,6 +113,11 @@ def command(tmp_path, monkeypatch, capsys):
             "network=own_fails:mine goes on after its last nn.Linear, such as by a softmax",
         ),
         ("def mine(scale): return scale", GUIDE, "made a float; it makes a latentdc.Guide"),
+        (
+            "def mine(): return 0 if torch.is_grad_enabled() else '0'",  # tried as it will run
+            GUIDE,
+            "made a str; it makes a latentdc.Guide",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_line_before_anything_is_scored(
@@ -158,6 +163,19 @@ def test_what_fails_at_work_is_one_line_that_says_where(command, code, overrides
         "(LATENTDC_TRACEBACK=1 shows where)."
     )
     assert exit_code == 1
+
+
+def test_what_latentdc_fails_at_below_own_code_is_not_told_as_its_fault(command, monkeypatch):
+    def broken(*_):
+        exec("1 / 0", {"__name__": "latentdc.draws"})
+
+    monkeypatch.setattr("latentdc.draws.key_seed", broken)
+    code = (
+        "def mine(coreset, prior: None, settings, context):\n"
+        "    import latentdc.draws\n    return latentdc.draws.key_seed(0)"
+    )
+    with pytest.raises(ZeroDivisionError):
+        command(code, *METHOD)
 
 
 def test_a_name_that_its_module_lacks_is_told_with_its_own_names(command):
