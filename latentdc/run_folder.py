@@ -77,18 +77,20 @@ def require_apart(data: Data, folder: Path) -> None:
     home, place = source.resolve(), folder.resolve()
     if not place.is_relative_to(home) or any((home / name).exists() for name in _BY_NAME):
         return
-    train = home / data.train
-    looked = train if train.is_dir() else home
-    tables = any(path.suffix in (".parquet", ".tar") for path in looked.rglob("*"))
-    if train.is_dir() and not tables:
+    from latentdc.data.files import is_clutter
+    from latentdc.data.folder import is_class_tree, is_flat  # imports torch
+
+    if is_class_tree(home, data.train):
         names = [data.test] if data.test else [n for n in TEST_SPLITS if data.test_share is None]
         beside = {home, home / PurePath(data.train).parent}
-        homes = [train, *(near / name for near in beside for name in names)]
-    elif data.classes is not None and not tables:
+        homes = [home / data.train, *(near / name for near in beside for name in names)]
+    elif data.classes is not None and data.train == "train" and is_flat(home):
         homes = [home / name for name in data.classes]
     else:
         homes = [home]
-    if any(place.is_relative_to(one.resolve()) for one in homes):
+    homes = [one.resolve() for one in homes]
+    below = [place.relative_to(one) for one in homes if place.is_relative_to(one)]
+    if any(not any(map(is_clutter, path.parts)) for path in below):
         raise InputError(
             f"the folder {folder} lies among the images of data.source={data.source}, and what a "
             "run writes would be read as some of them; name a folder elsewhere with output=..."

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,8 +108,10 @@ def test_a_place_that_cannot_hold_a_folder_is_refused(tmp_path, place):
         (["a/train/cat/1.png", "val/cat/1.png"], {"train": "a/train"}, ["val/x"], ["a/x", "x"]),
         (["train/cat/1.png"], {"test_share": 0.2}, ["train/x"], ["test/x"]),
         (["cat/1.png", "dog/1.png"], {"test_share": 0.2}, ["runs/x", "cat/x", "."], ["../x"]),
-        (["cat/1.png"], {"test_share": 0.2, "classes": ["cat", "dog"]}, ["cat/x"], ["runs/x"]),
-        (["data/train-0.parquet"], {}, ["runs/x", "x"], ["../x"]),
+        (["cat/1.png", "dog/1.png"], {"test_share": 0.2}, ["runs/x"], [".runs/x", "cat/.a/x"]),
+        (["a/1.png", "b/1.png"], {"test_share": 0.2, "classes": ["a", "b"]}, ["a/x"], ["runs/x"]),
+        (["train/cat/1.png", "train/dog/1.tar"], {}, ["train/cat/x"], ["runs/x", "train/.x/x"]),
+        (["data/train-0.parquet"], {}, ["runs/x", "x"], ["../x", ".cache/x"]),
         (["train/0.tar", "test/0.tar"], {}, ["runs/x"], ["../x"]),
         (["cifar-10-batches-bin/test_batch.bin"], {}, [], ["runs/x"]),
         (["dataset_dict.json", "train/data-0.arrow"], {}, [], ["runs/x"]),
@@ -129,3 +132,15 @@ def test_a_folder_among_the_images_of_the_data_set_is_refused(
                 run_folder.check_folder(recipe, tmp_path / "pets" / place)
         for place in apart:
             run_folder.check_folder(recipe, source / place)
+
+
+def test_a_large_folder_of_images_is_not_looked_through(tmp_path, monkeypatch):
+    for number in range(9):
+        (tmp_path / f"train/class{number}").mkdir(parents=True)
+        (tmp_path / f"train/class{number}/1.png").write_bytes(b"")
+    seen, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: seen.append(folder) or scandir(folder))
+    run_folder.check_folder(
+        replace(RECIPE, data=Data(source=str(tmp_path))), tmp_path / "runs" / "x"
+    )
+    assert len(seen) < 5
