@@ -152,8 +152,9 @@ def _read(source: Path, split: str) -> tuple[Tensor, Tensor] | None:
         if not np.issubdtype(labels.dtype, np.integer):
             kind = f"labels are whole numbers, got {labels.dtype}"
             raise ValueError(f"{kind}; number the classes from 0 and save with .astype('int64')")
-        if vectors.dtype.kind != "f" or not vectors.dtype.isnative:
-            kind = f"vectors are floats in the machine's byte order, got {vectors.dtype.str}"
+        if vectors.dtype not in (np.float16, np.float32, np.float64):
+            form = "float16 or float32 in the machine's byte order"
+            kind = f"vectors are {form}, got {vectors.dtype.str}"
             raise ValueError(f"{kind}; save them with .astype('float32')")
         return torch.from_numpy(vectors), torch.from_numpy(labels.astype(np.int64))
     return None

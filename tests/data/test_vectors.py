@@ -91,7 +91,13 @@ REFUSED = {
     "doubles": (broken(train=lambda a: a.astype("f8")), r"float64 .* \.astype\('float32'\)"),
     "whole numbers": (
         broken(train=lambda a: a.astype("i4")),
-        "vectors are floats in the machine's byte order, got <i4",
+        "vectors are float16 or float32 in the machine's byte order, got <i4",
+    ),
+    "long doubles": (
+        broken(train=lambda a: a.astype(np.longdouble)),
+        r"float16 or float32 .*, got .f\d+; save them with \.astype\('float32'\)"
+        if np.dtype(np.longdouble) != np.float64
+        else "float64",
     ),
     "another byte order": (
         broken(train=lambda a: a.astype(">f4")),
