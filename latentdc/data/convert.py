@@ -19,6 +19,8 @@ from latentdc.data.decode import UNREADABLE, fit_square, hash_pixels, open_pictu
 from latentdc.data.encoded import EncodedSplit, Fields
 from latentdc.data.folder import folder_split, holds_splits
 from latentdc.errors import InputError
+from latentdc.plain_text import printable
+from latentdc.ranks import note
 from latentdc.recipe import Data
 from latentdc.recipe.fields import show
 
@@ -53,7 +55,7 @@ def from_arrays(
             f"{name} has {len(array)} images and {len(numbers)} labels; give one each."
         )
     pixels = (see(_levels(image, bounds, name)) for image in array)
-    return _fields(*_gathered(pixels, resolution, name), numbers, class_names, name)
+    return _fields(*_gathered(pixels, resolution, name), numbers, class_names, value_range, name)
 
 
 def from_torch(
@@ -94,7 +96,7 @@ def from_torch(
     while not hasattr(inner, "classes") and hasattr(inner, "dataset"):
         inner = inner.dataset  # of a torch.utils.data.Subset
     names = getattr(inner, "classes", None) if class_names is None else class_names
-    return _fields(*found, _numbers([*map(_number, labels)], name), names, name)
+    return _fields(*found, _numbers([*map(_number, labels)], name), names, value_range, name)
 
 
 def from_datasets(
@@ -324,6 +326,7 @@ def _fields(
     hashes: list[int],
     labels: Tensor,
     class_names: Sequence[str] | None,
+    value_range: Range | None,
     name: str,
 ) -> Fields:
     if not levels:
@@ -338,11 +341,15 @@ def _fields(
     if bool(((labels >= 0) & (labels < len(names))).all()):  # others are refused by Dataset
         require_members(labels, names, name, _CLASSES)
     images = torch.from_numpy(np.stack(levels))
-    if int(images.max()) <= 1:
-        raise InputError(
-            f"{name}: none of its levels 0 to 255 is above 1, so all its images are black; give "
-            "those of 0 and 1 with value_range=(0, 1)."
-        )
+    brightest = int(images.max())
+    if brightest == 1:
+        advice = "give those of 0 and 1 with value_range=(0, 1)"
+        if value_range is not None:
+            advice = f"give the range that they have in place of value_range={show(value_range)}"
+        told = "none of its levels 0 to 255 is above 1, so all its images are black"
+        raise InputError(f"{name}: {told}; {advice}.")
+    if brightest == 0:
+        note(f"{printable(name)}: all its images are black.")
     return {
         "images": images,
         "labels": labels,

@@ -89,8 +89,21 @@ def test_what_is_no_range_is_refused(bad):
 
 
 def test_floats_in_a_far_smaller_range_than_the_stated_one_are_refused():
-    with pytest.raises(InputError, match="all its images are black"):
+    with pytest.raises(InputError, match=r"black; give the range .* value_range=\[0, 255\]"):
         from_arrays(LEVELS / 255, LABELS, value_range=(0, 255))
+
+
+def test_truly_black_images_are_taken_and_told(caplog):
+    black = np.zeros_like(LEVELS)
+    pairs = [(torch.zeros(3, 8, 8), int(label)) for label in LABELS]
+    makes = (
+        lambda **keys: from_arrays(black, LABELS, **keys),
+        lambda **keys: from_arrays(black / 255, LABELS, value_range=(0, 1), **keys),
+        lambda **keys: latentdc.Dataset.from_torch(pairs, value_range=(0, 1), **keys),
+    )
+    for number, make in enumerate(makes):
+        assert not make(name=f"night {number}").images.any()
+        assert f"night {number}: all its images are black" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [LEVELS / 100, LEVELS / 255 * np.nan])
