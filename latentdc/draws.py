@@ -13,8 +13,11 @@ from torch import Generator
 
 
 def key_seed(seed: int, *keys: int | str) -> int:
-    """63-bit seed that depends on every key and on their order, the same in every process."""
-    plain = tuple(key if isinstance(key, str) else int(key) for key in (seed, *keys))
+    """63-bit seed that depends on every key and on their order, the same in every process.
+
+    Numbers and texts of NumPy or torch are the same keys as Python's.
+    """
+    plain = tuple(str(key) if isinstance(key, str) else int(key) for key in (seed, *keys))
     return int.from_bytes(hashlib.sha256(repr(plain).encode()).digest()[:8], "big") >> 1
 
 

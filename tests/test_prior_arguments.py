@@ -1,9 +1,11 @@
 """Nonsense as arguments of priors and classifiers: one line, before anything is made."""
 
+import numpy as np
 import pytest
 import torch
 
 import latentdc
+from latentdc import draws
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate import EvalProtocol
@@ -50,10 +52,13 @@ Z, IMAGES = torch.zeros(2, 2, 4, 4), [("zero", 0), ("one", 0)]
         ({"images": [0, 1]}, "pairs of a class's name and a number"),
         ({"images": None}, "pairs of a class's name and a number"),
         ({"images": [], "labels": torch.tensor([]).long()}, "one or more pairs"),
+        ({"images": ["zero", "one"]}, "pairs of a class's name and a number"),
+        ({"images": ["ab", "cd"]}, "pairs of a class's name and a number"),
+        ({"images": torch.tensor(0)}, "pairs of a class's name and a number"),
         ({"images": [("zero", 0.5), ("one", 1)]}, "pairs of a class's name and a number"),
         ({"seed": None}, "seed takes a whole number, got null"),
-        ({"seed": -1}, "seed is at least 0"),
         ({"start": 1.0, "z": Z}, "start is the index of a step, 0 to 2, got 1.0"),
+        ({"start": True, "z": Z}, "start is the index of a step, 0 to 2, got True"),
         ({"start": 3, "z": Z}, "start is the index of a step, 0 to 2, got 3"),
         ({"z": [0, 1]}, r"floats of the shape \(2, 2, 4, 4\), got \[0, 1\]"),
         ({"z": Z[:1]}, r"floats of the shape \(2, 2, 4, 4\), got torch.Size"),
@@ -69,6 +74,49 @@ Z, IMAGES = torch.zeros(2, 2, 4, 4), [("zero", 0), ("one", 0)]
 def test_a_prior_samples_named_images_of_its_classes(options, told):
     with pytest.raises(InputError, match=told):
         small.prior(steps=3).sample(**{"labels": torch.tensor([0, 1]), "images": IMAGES} | options)
+
+
+NAMES = np.array(["zero", "one"])
+PLAIN = [(0, 0), (1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "plain"),
+    [
+        ({"images": [(NAMES[0], np.int64(0)), (NAMES[1], torch.tensor(0))]}, {}),
+        ({"images": np.array(PLAIN)}, {"images": PLAIN}),
+        ({"images": torch.tensor(PLAIN)}, {"images": PLAIN}),
+        ({"images": dict.fromkeys(IMAGES).keys()}, {}),
+        ({"seed": np.int64(-1)}, {"seed": -1}),
+        ({"start": np.int64(1), "z": Z}, {"start": 1, "z": Z}),
+        ({"start": torch.tensor(1), "x": Z}, {"start": 1, "x": Z}),
+        ({"x": Z.double()}, {"x": Z}),
+        ({"z": Z.double()}, {"z": Z}),
+    ],
+)
+def test_numbers_and_texts_of_numpy_and_torch_draw_the_same_images(options, plain):
+    prior, usual = small.prior(steps=3), {"labels": torch.tensor([0, 1]), "images": IMAGES}
+    assert torch.equal(prior.sample(**usual | options), prior.sample(**usual | plain))
+
+
+def test_keys_of_draws_that_were_made_before_stay_what_they_are():
+    assert draws.key_seed(-1, "sample", 0, np.int64(0), 1) == 3284297289186613591
+    assert draws.key_seed(0, "sample", NAMES[0], 0) == 8297000272584400416
+
+
+def test_guides_of_a_generator_act_in_every_step():
+    prior, acted = small.prior(steps=3), []
+    guide = latentdc.Guide(lambda state: acted.append(state.index) or state)
+    prior.sample(torch.tensor([0, 1]), IMAGES, guides=(one for one in [guide]))
+    assert acted == [0, 1, 2]
+
+
+def test_steps_of_inversion_are_numbers_of_numpy_too():
+    prior, labels = small.prior(steps=3), torch.tensor([0, 1])
+    same = prior.invert(Z.double(), labels, stop=np.int64(1)), prior.invert(Z, labels, stop=1)
+    assert torch.equal(*same)
+    with pytest.raises(InputError, match="stop is the index of a step, 0 to 2, got 3"):
+        prior.invert(Z, labels, stop=3)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """The seam between distillation and the space it optimises in, and how its frozen networks run."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from numbers import Integral
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, SupportsIndex, cast
 
 import torch
 from torch import Tensor, nn
 
-from latentdc.arguments import require_able, require_seed
+from latentdc.arguments import require_able
 from latentdc.errors import InputError
 from latentdc.recipe.fields import show
 
@@ -96,31 +96,49 @@ def require_named(images: object, seed: object) -> None:
     Raises:
         InputError: says what names them.
     """
-    pairs = isinstance(images, Sequence) and len(images) > 0 and all(map(_names, images))
-    if not pairs:
+    if not _pairs(images):
         raise InputError(
             "images are one or more pairs of a class's name and a number, such as [('cat', 0), "
             f"('cat', 1)], got {show(images)}."
         )
-    require_seed(seed)
+    if as_whole(seed) is None:
+        raise InputError(f"seed takes a whole number, got {show(seed)}.")
 
 
-def _names(one: object) -> bool:
-    if not isinstance(one, tuple | list) or len(one) != 2:
+def _pairs(images: object) -> bool:
+    """Whether they are pairs of keys; an array or a tensor may hold them."""
+    if not isinstance(images, Collection) or getattr(images, "shape", None) == ():
         return False
-    return isinstance(one[0], str) and isinstance(one[1], Integral)
+    return len(images) > 0 and all(
+        isinstance(one, Collection)
+        and not isinstance(one, str)
+        and getattr(one, "shape", None) != ()
+        and len(one) == 2
+        and all(isinstance(key, str) or as_whole(key) is not None for key in one)
+        for one in images
+    )
 
 
-def require_guides(guides: object) -> None:
-    """Refuse what is no list of guides.
+def as_whole(value: object) -> int | None:
+    """A whole number, such as one of NumPy or torch, as Python's; None if it is none."""
+    try:
+        return None if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        return None
+
+
+def require_guides(guides: object) -> list[Any]:
+    """Some guides as a list.
 
     Raises:
         InputError: says what each is.
     """
-    if not isinstance(guides, Sequence):
+    if not isinstance(guides, Iterable):
         raise InputError(f"guides are a list of latentdc.Guide, got {show(guides)}.")
-    for guide in guides:
+    made = list(guides)
+    for guide in made:
         require_able("correct through steps", guide, "a guide", "a latentdc.Guide")
+    return made
 
 
 def network_autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

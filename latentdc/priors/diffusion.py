@@ -7,7 +7,7 @@ every step; both of its known forms are guides of the sampler.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import repeat
@@ -26,6 +26,7 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import (
     Denoiser,
     Precision,
+    as_whole,
     network_autocast,
     require_guides,
     require_named,
@@ -210,8 +211,7 @@ class DiffusionPrior:
             start: index of the step, 0 being the noisiest.
         """
         require_named(images, seed)
-        self._check_start(z, images, start)
-        z = z.to(self.device)
+        z, start = self._latents(z, len(images)), self._step(start, "start")
         noise = sampler.keyed_draw(seed, "sample", images, self.latent_shape).to(z)
         return sampler.noised(z, noise, self.schedule, start)
 
@@ -255,7 +255,7 @@ class DiffusionPrior:
             InputError: arguments that do not go together.
         """
         require_named(images, seed)
-        require_guides(guides)
+        guides, start = require_guides(guides), self._step(start, "start")
         require_a(Tensor, labels, "labels", "(B,) of this prior's classes")
         if not isinstance(eta, Real) or not 0 <= eta <= 1:
             raise InputError(f"eta is a share of ancestral noise in [0, 1], got {show(eta)}.")
@@ -272,8 +272,7 @@ class DiffusionPrior:
             x = self.noised(z, images, seed=seed, start=start)
         elif x is None:
             x = sampler.keyed_draw(seed, "sample", images, self.latent_shape)
-        self._check_start(x, images, start)
-        x = x.to(self.device)
+        x = self._latents(x, len(images))
         if len(labels) != len(images):
             raise InputError(f"sample has a label per image, got {len(labels)} of {len(images)}.")
         return sampler.sample(
@@ -299,8 +298,8 @@ class DiffusionPrior:
             stop: index of the step, 0 being the noisiest.
         """
         require_a(Tensor, labels, "labels", "(B,) of this prior's classes")
-        self._check_start(z, labels, stop)
-        z, c = z.to(self.device), self.condition(labels.to(self.device))
+        c, stop = self.condition(labels.to(self.device)), self._step(stop, "stop")
+        z = self._latents(z, len(labels))
         return sampler.invert(self._in_chunks(c, len(z)), z, self.schedule, stop=stop)
 
     def features(self, x: Tensor, index: int, c: Tensor | None) -> Tensor:
@@ -344,15 +343,22 @@ class DiffusionPrior:
             c = null.expand(len(x), -1, -1)
         return self.timesteps[self.schedule.timesteps[index]], c
 
-    def _check_start(self, x: Tensor, images: Sized, start: int) -> None:
-        steps, shape = len(self.schedule.timesteps), (len(images), *self.latent_shape)
-        if not isinstance(start, int) or not 0 <= start < steps:
-            raise InputError(f"start is the index of a step, 0 to {steps - 1}, got {show(start)}.")
+    def _step(self, index: object, name: str) -> int:
+        """The index of a step as Python's."""
+        steps, found = len(self.schedule.timesteps), as_whole(index)
+        if found is None or not 0 <= found < steps:
+            raise InputError(f"{name} is the index of a step, 0 to {steps - 1}, got {show(index)}.")
+        return found
+
+    def _latents(self, x: Tensor, count: int) -> Tensor:
+        """(count, *latent_shape) where the network is, and in the precision that it has."""
+        shape = (count, *self.latent_shape)
         if not isinstance(x, Tensor) or x.shape != shape or not x.is_floating_point():
             got = x.dtype if getattr(x, "shape", None) == shape else getattr(x, "shape", show(x))
             raise InputError(
-                f"latents of {len(images)} images are floats of the shape {shape}, got {got}."
+                f"latents of {count} images are floats of the shape {shape}, got {got}."
             )
+        return x.to(self.device, self.denoiser.null.dtype)
 
     def _in_chunks(self, c: Tensor | Callable[[int], Tensor] | None, count: int) -> sampler.Predict:
         """`predict` of `count` images under conditions, as many at once as the plan says."""
