@@ -254,7 +254,8 @@ def parse(text: str, *, all_of_it: bool = False) -> Any:
         reader = _Reader(cast(Iterator[Any], yaml.parse(text, Loader=_LOADER)))
         tree = reader.document()
         if all_of_it and (left := text[reader.end :].strip()):
-            raise yaml.YAMLError(f"{left[:80]!r} would be a comment; write the value in quotes")
+            role = "be a comment" if left.startswith("#") else "end the value"
+            raise yaml.YAMLError(f"{left[:80]!r} would {role}; write the value in quotes")
         if all_of_it and reader.anchors:
             raise yaml.YAMLError(f"&{reader.anchors[0]} would be an anchor; write it in quotes")
         return tree

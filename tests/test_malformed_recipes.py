@@ -251,6 +251,7 @@ OVERRIDES = [
     ("output=runs/a #1", "cannot read output=runs/a #1: '#1' would be a comment"),
     ("data.test=#1", "'#1' would be a comment; write the value in quotes"),
     ("data.classes=[a, b] # two", "'# two' would be a comment"),
+    ("ipc=5\n...", "'...' would end the value; write the value in quotes"),
     ("output=&a b", "&a would be an anchor; write it in quotes"),
     (".".join("a" * 5000) + "=1", "unknown key 'a'"),
     ("trackers=" + "[" * 5000, "cannot read trackers="),
