@@ -581,6 +581,21 @@ def test_parts_that_a_set_does_not_have_are_refused(call, told):
     assert toy_set().rows([True, False, True]).labels.tolist() == [0, 2]
 
 
+@pytest.mark.filterwarnings("error")
+def test_rows_are_whole_numbers_of_any_width():
+    for kind in ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"):
+        array = np.array([0, 2, 2], kind)
+        for rows in (array, torch.from_numpy(array)):
+            assert toy_set().rows(rows).labels.tolist() == [0, 2, 2]
+            assert toy_data().select(rows).labels.tolist() == toy_data().labels[[0, 2, 2]].tolist()
+    assert toy_set().rows((2, 0)).labels.tolist() == [2, 0]
+    for none in ([], ()):
+        refused(lambda none=none: toy_set().rows(none), "holds at least one image, got none")
+    for bad in (np.array([3], "u2"), torch.zeros(3), torch.zeros(1, device="meta").long()):
+        refused(lambda bad=bad: toy_set().rows(bad), "rows are whole numbers (M,)")
+        refused(lambda bad=bad: toy_data().select(bad), "indices are whole numbers (M,)")
+
+
 def test_a_set_lets_go_of_the_graph_that_made_its_parts():
     made = toy_set(
         images=torch.zeros(3, 3, 8, 8, requires_grad=True),

@@ -283,10 +283,10 @@ class Dataset:
             InputError: they are no indices, or lie beyond the samples.
         """
         images, told, every = self.images, "", torch.arange(len(self))
-        try:  # torch rounds floats of other kinds down
-            other = None if isinstance(indices, Tensor) else every.numpy()[indices]
-            rows = every[indices] if other is None else torch.as_tensor(other)
-        except (IndexError, TypeError, ValueError) as error:
+        try:  # NumPy takes whole numbers of any width, torch some of them for a mask
+            taken = indices.cpu().numpy() if isinstance(indices, Tensor) else indices
+            rows = torch.as_tensor(every.numpy()[taken])
+        except (IndexError, TypeError, ValueError, RuntimeError) as error:
             rows, told = torch.empty(()), f": {str(error).partition(chr(10))[0]}"
         if rows.ndim != 1:
             raise InputError(

@@ -1,5 +1,7 @@
 """What makes the parts of a synthetic set fit together."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -41,7 +43,10 @@ def picked_rows(rows: object, count: int) -> Tensor:
     """
     told, found = "", torch.empty(())
     try:
-        found = torch.arange(count)[torch.as_tensor(rows)]
+        # NumPy takes whole numbers of any width, torch some of them for a mask.
+        taken: Any = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
+        taken = list(taken) if isinstance(taken, tuple) else taken
+        found = torch.as_tensor(torch.arange(count).numpy()[taken])
     except (IndexError, TypeError, ValueError, RuntimeError) as error:
         told = f": {str(error).partition(chr(10))[0]}"
     if found.ndim != 1:
