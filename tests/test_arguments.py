@@ -279,7 +279,7 @@ def test_evaluation_refuses_other_things(options, told):
         ({"rows": ["randm"]}, "no row 'randm'; did you mean 'random'?"),
         ({"rows": "random"}, "rows is a list of texts, got 'random'"),
         ({"rows": []}, "none of the rows [] has images"),
-        ({"ipc": [1.0, 1.0, 1.0]}, "ipc of a class is a whole number of at least 1, got 1.0"),
+        ({"ipc": [1.0, 1.0, 1.0]}, "ipc of a class is a whole number of at least 0, got 1.0"),
         ({"coreset": 3}, "coreset is a Dataset or a SyntheticSet, got 3"),
         ({"sets": {"mine": 3}}, "mine is a Dataset or a SyntheticSet, got 3"),
     ],
