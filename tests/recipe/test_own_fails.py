@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from latentdc.distill import main as distill
+from latentdc.synthetic import SyntheticSet
 
 CODE = """
 import torch
@@ -163,6 +164,20 @@ def test_what_fails_at_work_is_one_line_that_says_where(command, code, overrides
         "(LATENTDC_TRACEBACK=1 shows where)."
     )
     assert exit_code == 1
+
+
+def test_conditions_of_ones_own_prior_need_no_axis_of_tokens(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    code = (
+        "class Tokenless(Pixels):\n"
+        "    def condition(self, labels): return torch.ones(len(labels), 4)\n"
+        "    def decode(self, z, c, noise): return z * c.mean(1)[:, None, None, None]"
+    )
+    (tmp_path / "own_tokenless.py").write_text(CODE + code)
+    own = ["prior.kind=own_tokenless:Tokenless", "prune.keep=1", "distill.lr_c=0.1"]
+    distill([*SMALL, *own, "output=run"])
+    assert SyntheticSet.from_pretrained("run/synthetic").c.shape == (2, 4)
 
 
 def test_what_latentdc_fails_at_below_own_code_is_not_told_as_its_fault(command, monkeypatch):
