@@ -341,7 +341,7 @@ def few(count):
     ("options", "message"),
     [
         ({"prior": AutoencoderPrior(small.autoencoder(), resolution=8)}, "takes a diffusion prior"),
-        ({"data": few(2), **MODE}, "3 anchors are made of each class, and 'one' has 2 different"),
+        ({"data": few(2), **MODE}, "3 or more different images of each class, and 'one' has 2;"),
         ({"mode": {"scale": 1, "window": [1, 5]}, "anchors": CENTRES}, "outside of the 4 steps"),
         (
             {"start": "anchors", "strength": 0.5, "anchors": CENTRES}
