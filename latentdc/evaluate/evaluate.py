@@ -392,15 +392,25 @@ def _by_hash(
 def _unseen(sets: Mapping[str, Candidate], students: Sequence[str]) -> dict[str, set[str]]:
     """By set, students that it was not distilled with at any width; by baseline, that none was."""
     own = {
-        name: str(set_of_seed(one, 0).provenance.get("network")).partition("@")[0]
+        name: _networks_of(set_of_seed(one, 0).provenance)
         for name, one in sets.items()
         if name not in BASELINES
     }
-    seen = {name: {own[name]} if name in own else set(own.values()) for name in sets}
+    every = set().union(*own.values())
     return {
-        name: {student for student in students if student.partition("@")[0] not in networks}
-        for name, networks in seen.items()
+        name: {one for one in students if one.partition("@")[0] not in own.get(name, every)}
+        for name in sets
     }
+
+
+def _networks_of(provenance: Mapping[str, Any]) -> set[str]:
+    """Those whose gradients a set was matched or guided by, without their widths."""
+    settings = provenance.get("settings")
+    guide = settings.get("influence") if isinstance(settings, Mapping) else None
+    names = [provenance.get("network")]
+    if isinstance(guide, Mapping) and guide.get("scale"):
+        names.append(guide.get("network"))
+    return {str(name).partition("@")[0] for name in names}
 
 
 def _counts_hash(counts: Sequence[int]) -> str | None:

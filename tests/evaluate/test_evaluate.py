@@ -282,6 +282,9 @@ def distilled(network, seed):
 def test_each_set_has_students_of_its_own_that_it_was_not_distilled_with_at_any_width():
     some = protocol(students=["convnet3@4", "alexnet@2", "vgg11@2"], seeds=1, steps=1)
     sets = {"one": distilled("convnet3", 0), "two": distilled("alexnet@8", 1), "random": drawn}
+    for name, scale in (("guided", 5.0), ("unguided", 0.0)):
+        influence = {"influence": {"network": "convnet3@2", "scale": scale}}
+        sets[name] = replace(distilled("", 2), provenance={"settings": influence})
     results = evaluate_sets({**sets, "real": stripes(6)}, TEST, some, **OPTIONS)
     unseen = {}
     for result in results:
@@ -289,6 +292,8 @@ def test_each_set_has_students_of_its_own_that_it_was_not_distilled_with_at_any_
     assert unseen == {
         "one": ["alexnet@2", "vgg11@2"],
         "two": ["convnet3@4", "vgg11@2"],
+        "guided": ["alexnet@2", "vgg11@2"],
+        "unguided": some.students,
         "random": ["vgg11@2"],
         "real": some.students,
     }
