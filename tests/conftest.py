@@ -67,9 +67,9 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
         monkeypatch.setenv("HF_TOKEN", "hf_write")
         utils.disable_progress_bars()
+        before_1 = not hasattr(huggingface_hub, "close_session")
+        end_session = utils.reset_sessions if before_1 else huggingface_hub.close_session
+        end_session()  # one that a test opened offline would stay so
         yield small
-        if hasattr(huggingface_hub, "close_session"):
-            huggingface_hub.close_session()
-        else:  # before 1.0
-            utils.reset_sessions()
+        end_session()
         utils.enable_progress_bars()
