@@ -221,9 +221,9 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     train, open_test = open_used(recipe.data, tests=bool(recipe.evaluate.rows) or asks)
     normalization = preprocessing(recipe.data, train)
     if recipe.evaluate.rows:
-        taught = [one.network for one in protocol.labels.teachers if one.weights is None]
-        for student in (*protocol.students, *taught):
-            try_network(student, train.num_classes, train.resolution, trains=True)
+        teachers = [one.network for one in protocol.labels.teachers if one.weights is None]
+        for network in (*protocol.students, *teachers):
+            try_network(network, train.num_classes, train.resolution, trains=True)
     prior, objective, picture = None, None, None
     if takes_prior(recipe.method.kind):
         prior = load_prior(
