@@ -31,7 +31,7 @@ from latentdc.recipe.own import is_own
 from latentdc.recipe.protocol import EvalProtocol
 
 # What the cells of a sweep do once for all, where it is the same.
-SHARED = ("opening", "scoring", "experts", "teachers")
+SHARED = ("opening", "scoring", "experts", "snapshots", "teachers")
 Counted = tuple[list[Stage], dict[str, str]]  # stages, and lines of `quantity: value`
 
 
@@ -88,6 +88,7 @@ def _counted(
                 networks.opening,
                 networks.scoring,
                 networks.followed_experts,
+                networks.snapshots,
                 networks.real_classifier,
             )
         ]

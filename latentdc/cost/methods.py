@@ -289,7 +289,7 @@ class Passes:
         decoded: through the decoder.
         encoded: through the encoder.
         classified: through the classifier of the real images.
-        followed: through the network whose training `influence` follows, that training included.
+        followed: through the network whose snapshots `influence` asks.
     """
 
     sampled: int = 0
@@ -328,7 +328,6 @@ def sampling_passes(recipe: Recipe, prior: DiffusionPrior, classes: int, kept: i
             found.guided += acting * made
             found.decoded += acting * 2 * made
             # A gradient of weights is 3 forward passes, its own gradient by the image 6.
-            found.followed += 3 * kept * max(1, *spec.epochs)
             found.followed += len(spec.epochs) * 3 * classes * min(each, spec.real)
             found.followed += len(spec.epochs) * acting * 6 * made
         elif name == "learnability":
@@ -373,7 +372,7 @@ def sampling_costs(
     made = classes * settings.choice.candidates(recipe.ipc)
     names = {
         "classified": "classifiers",
-        "followed": f"{settings.influence.network}, its training included",
+        "followed": settings.influence.network,
     }
     asked = {of: getattr(passes, name) for name, of in names.items()}
     networks = "; ".join(f"{count:,} through {of}" for of, count in asked.items() if count)

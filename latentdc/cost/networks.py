@@ -14,7 +14,7 @@ from latentdc.evaluate import label_store, loading, soft_labels
 from latentdc.experts.training import divides_experts, expert_bytes
 from latentdc.prune.score import PASSES, base_of
 from latentdc.prune.scorers import CHECKED
-from latentdc.recipe import BASELINES, Recipe, Scorer
+from latentdc.recipe import BASELINES, Experts, Recipe, Scorer
 from latentdc.recipe.labels import Labels
 from latentdc.recipe.own import is_own
 from latentdc.recipe.protocol import EvalProtocol
@@ -174,7 +174,25 @@ def followed_experts(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage |
 
 def experts(recipe: Recipe, size: Sizes, hardware: Hardware, count: int) -> Stage:
     """So many experts."""
-    settings, network = recipe.experts, recipe.objective.network
+    network = recipe.objective.network
+    stage = _experts("experts", recipe.experts, network, size, hardware, count)
+    told = f"{count} of {stage.told}; by latentdc experts, unless they are there"
+    return replace(stage, told=told)
+
+
+def snapshots(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None:
+    """The training on the core set whose snapshots the guide `influence` asks; None without."""
+    if not recipe.samples or "influence" not in recipe.sampling.guides:
+        return None
+    spec = recipe.sampling.influence
+    settings = replace(recipe.experts, count=1, epochs=max(1, *spec.epochs))
+    return _experts("snapshots", settings, spec.network, size, hardware, 1)
+
+
+def _experts(
+    name: str, settings: Experts, network: str, size: Sizes, hardware: Hardware, count: int
+) -> Stage:
+    """So many trainings whose weights are kept after every epoch."""
     one = student(network, size.classes, size.side)
     each = expert_bytes(settings, network, size.classes, size.side)
     sizes = {"num_classes": size.classes, "resolution": size.side}
@@ -183,11 +201,10 @@ def experts(recipe: Recipe, size: Sizes, hardware: Hardware, count: int) -> Stag
     batch = min(settings.batch, size.kept)
     told = f"; {processes} processes divide each batch of {batch}" * by_all
     return Stage(
-        "experts",
+        name,
         work * count,
-        f"{count} of {network} in {settings.epochs} epochs on {size.kept:,} images, by "
-        f"latentdc experts, unless they are there{told}",
-        disk={"experts": count * each},
+        f"{network} in {settings.epochs} epochs on {size.kept:,} images{told}",
+        disk={name: count * each},
         memory=one.trained(batch, divided=processes if by_all else 1),
         busiest=None if by_all else work * math.ceil(count / processes),
     )

@@ -1,6 +1,8 @@
 """What training a small prior takes: an autoencoder, its latents, a UNet on them, a sample grid."""
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -8,14 +10,15 @@ from torch import nn
 from latentdc.cost.commands import summary
 from latentdc.cost.stages import TRAINED, Hardware, Stage
 from latentdc.data.open import class_count, kept_size
-from latentdc.estimates import UNKNOWN, multiply_adds
+from latentdc.estimates import UNKNOWN, in_bytes, multiply_adds
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.memory import kept_bytes
 from latentdc.priors.small import build_autoencoder, build_unet
 from latentdc.priors.training import GRID_GUIDANCE, GRID_STEPS, PER_CLASS, starting_prior
-from latentdc.recipe.prior_training import PriorRecipe
+from latentdc.recipe.prior_training import PriorRecipe, UNetTraining
 
 STATE = 4 * 4  # bytes of a number: itself, its average and two moments of AdamW
+GRADIENT = 4  # and of its gradient
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,22 @@ class NetworkCost:
     weights: int
 
 
+class TermsCost(NamedTuple):
+    """What the terms of a UNet's loss take beside its own passes.
+
+    Attributes:
+        passes: through the UNet in a step, whose activations are all kept.
+        work: multiply-adds of a step.
+        kept: bytes of the memories of classes, in memory and in a state.
+        held: bytes that backward needs of a step.
+    """
+
+    passes: int = 1
+    work: float = 0
+    kept: float = 0
+    held: float = 0
+
+
 def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
     """Lines of `quantity: value` for the training of a prior.
 
@@ -38,23 +57,26 @@ def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
     lines = {"data": f"{data.source}, {data.resolution} px"}
     images = None if size is None else size.train * (1 + recipe.flip)
     lines["training images"] = UNKNOWN if size is None else f"{size.train:,}"
-    first, second = _networks(recipe, classes or 1)
+    first, second, values = _networks(recipe, classes or 1)
+    terms, latents = _terms(recipe.unet, classes or 1, values), 4 * (images or 0) * values
     found = []
-    for name, network, spec in (
-        ("autoencoder", first, recipe.autoencoder),
-        ("UNet", second, recipe.unet),
+    for name, network, spec, more, stored in (
+        ("autoencoder", first, recipe.autoencoder, TermsCost(), 0),
+        ("UNet", second, recipe.unet, terms, latents),
     ):
         if name == "autoencoder" and recipe.start is not None:
             continue
-        passes = 2 if name == "UNet" and recipe.unet.terms.inversion else 1
-        work = TRAINED * passes * spec.steps * spec.batch * network.forward
-        memory = STATE * network.weights + spec.batch * network.activations
+        passes = TRAINED * more.passes * spec.batch * network.forward
+        memory = (STATE + GRADIENT) * network.weights + more.kept + more.held + stored
+        memory += more.passes * spec.batch * network.activations
         told = f"{network.weights:,} parameters, {spec.steps:,} steps of {spec.batch}"
-        state = {f"state of the {name}": 2 * STATE * network.weights}  # and the next one
+        told += f", {in_bytes(more.kept)} of latents of classes" * (more.kept > 0)
+        state = {f"state of the {name}": 2 * (STATE * network.weights + more.kept)}  # and the next
+        work = spec.steps * (passes + more.work)
         found.append(Stage(f"training {name}", work, told, state, memory))
     encoding = None if images is None else images * first.encode
     told = UNKNOWN if images is None else f"{images:,} images"
-    found.insert(-1, Stage("encoding", encoding, told))
+    found.insert(-1, Stage("encoding", encoding, told, memory=2 * latents))  # in parts, then as one
     samples = (classes or 0) * PER_CLASS
     work = samples * (GRID_STEPS * 2 * second.forward + first.forward - first.encode)
     told = f"{samples:,} images in {GRID_STEPS} steps with guidance {GRID_GUIDANCE:g}"
@@ -63,8 +85,19 @@ def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
     return summary(lines, found, hardware)
 
 
-def _networks(recipe: PriorRecipe, classes: int) -> tuple[NetworkCost, NetworkCost]:
-    """The autoencoder on one image, the UNet on one latent."""
+def _terms(spec: UNetTraining, classes: int, values: int) -> TermsCost:
+    """Of latents of so many values."""
+    terms, passes = spec.terms, 2 if spec.terms.inversion else 1
+    if not (terms.representativeness or terms.diversity):
+        return TermsCost(passes)
+    # Two memories, real and predicted; of each a batch has its classes' rows, which it is compared
+    # with there and back.
+    bank, rows = 4 * classes * terms.memory * values, spec.batch * terms.memory * values
+    return TermsCost(passes, 2 * 2 * rows, 2 * bank, 2 * 4 * rows)
+
+
+def _networks(recipe: PriorRecipe, classes: int) -> tuple[NetworkCost, NetworkCost, int]:
+    """The autoencoder on one image, the UNet on one latent, and a latent's values."""
     side = recipe.data.resolution
     if recipe.start is None:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -93,7 +126,8 @@ def _networks(recipe: PriorRecipe, classes: int) -> tuple[NetworkCost, NetworkCo
 
         forward = multiply_adds(lambda: denoise(z, label, time))
         kept = kept_bytes(lambda: denoise(pair, label.repeat(2), time.repeat(2))) / 2
-    return first, NetworkCost(forward, 0.0, kept, _count(unet) + _count(embedding))
+    weights = _count(unet) + _count(embedding)
+    return first, NetworkCost(forward, 0.0, kept, weights), math.prod(shape)
 
 
 def _count(network: nn.Module) -> int:

@@ -43,6 +43,12 @@ def work(text: str) -> float:
     return float(number) * 1000.0 ** ["", "k", "M", "G", "T", "P"].index(unit)
 
 
+def size(text: str) -> float:
+    """The first number of bytes in a line."""
+    number, unit = re.search(r"([\d.e+-]+) ([kMGT]?)B\b", text).groups()
+    return float(number) * 1000.0 ** ["", "k", "M", "G", "T"].index(unit)
+
+
 def test_pruning_is_counted_as_in_a_run(told):
     words = ["prune.keep=0.5", "prune.score=el2n", "prune.scorer.network=convnet3@8"]
     lines = told("prune", "mine.yaml", *words)
@@ -123,8 +129,26 @@ def test_a_prior_that_goes_on_trains_no_autoencoder_and_a_term_doubles_the_unet(
     assert UNetTraining().terms == Terms()
     ratio = work(more["training UNet"]) / work(plain["training UNet"])
     assert ratio == pytest.approx(2, rel=0.02)
+    assert size(more["training UNet"]) > 1.5 * size(plain["training UNet"])  # activations of both
     further = told("train-prior", "prior.yaml", "--from", "digits")
     assert "training autoencoder" not in further and "training UNet" in further
+
+
+def test_the_latents_that_terms_of_a_prior_remember_take_memory_and_disk(told, tmp_path):
+    config.save(PriorRecipe(data=replace(PIXEL.data, resolution=16)), tmp_path / "prior.yaml")
+    terms = ["unet.terms.diversity=0.1", "unet.terms.memory=500", "unet.batch=8"]
+    plain, more = (
+        told("train-prior", "prior.yaml", "unet.batch=8"),
+        told("train-prior", "prior.yaml", *terms),
+    )
+    values = 4 * 8 * 8
+    bank = 2 * CLASSES * 500 * values * 4  # real and predicted
+    step = 2 * 8 * 500 * values * 4  # those of the classes of a batch
+    found = size(more["training UNet"]) - size(plain["training UNet"])
+    assert found == pytest.approx(bank + step, rel=0.1)
+    disk = size(more["disk"]) - size(plain["disk"])
+    assert disk == pytest.approx(2 * bank, rel=0.1)
+    assert work(more["training UNet"]) > work(plain["training UNet"])
 
 
 def test_a_sweep_counts_each_missing_run_and_what_they_share_once(told, tmp_path):

@@ -193,9 +193,11 @@ def test_inversion_and_guides_that_go_back_are_counted(weights):
     told = sampling(weights, influence=influence)
     assert told["samples denoised"] == "240, 120 back for guides (with guidance)"
     assert told["decoded and encoded"] == "150 and 0 images"
-    # its training, gradients of real images, and those of each image in each step
-    followed = 3 * 1437 * 2 + 2 * 3 * 10 * 4 + 2 * 2 * 6 * 30
+    # gradients of real images, and those of each image in each step
+    followed = 2 * 3 * 10 * 4 + 2 * 2 * 6 * 30
     assert told["networks of guides and choice"].startswith(f"{followed:,} through convnet3@8")
+    assert told["snapshots"].endswith("(convnet3@8 in 2 epochs on 1,437 images)")
+    assert "of snapshots" in told["disk"]
     features = sampling(weights, features={"scale": 1, "real": 2, "window": [0, 2]})
     assert features["samples denoised"].startswith("240 (with guidance), 160 through")
 

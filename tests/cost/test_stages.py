@@ -22,14 +22,17 @@ from latentdc.recipe import (
     Prune,
     Rded,
     Recipe,
+    Sampling,
     Scorer,
 )
 from latentdc.recipe.methods import MethodSettings
+from latentdc.recipe.sampling import InfluenceSettings
 from tests.priors import small
 
 TRAIN, TEST, CLASSES = 1437, 360, 10  # of digits
 # Three convolutions of width 8 at 8, 4 and 2 px, and a linear layer of 8 values of 1 px.
 CONVNET = 9 * 3 * 8 * 64 + 9 * 8 * 8 * (16 + 4) + 8 * 10
+WEIGHTS = 9 * 3 * 8 + 2 * 9 * 8 * 8 + 3 * 8 + 3 * 2 * 8 + 8 * 10 + 10
 PIXEL = Recipe(
     data=Data(resolution=8),
     prior=PriorSettings(kind="pixel"),
@@ -175,8 +178,7 @@ def own(coreset, prior: None, settings, context):
 @pytest.mark.parametrize("memory", [None, 1e9])
 def test_memory_is_that_of_the_dearest_stage(memory):
     found = of(PIXEL, memory=memory)
-    weights = 9 * 3 * 8 + 2 * 9 * 8 * 8 + 3 * 8 + 3 * 2 * 8 + 8 * 10 + 10
-    assert found["evaluating convnet3@8"].memory > 16 * weights  # adamw
+    assert found["evaluating convnet3@8"].memory > 16 * WEIGHTS  # adamw
 
 
 LONG = Scorer(network="convnet3@64", epochs=2, resolution=64, batch=512)  # a step of 50 GMAC
@@ -223,6 +225,30 @@ def test_teachers_experts_and_the_classifier_of_a_method_are_divided_alike():
     assert timed(following, "experts") == 1 / 4
     assert timed(replace(following, experts=replace(experts, batch=8)), "experts") == 1 / 2
     assert timed(replace(following, experts=replace(experts, count=5)), "experts") == 2 / 5
+
+
+SMALL = InfluenceSettings(scale=1.0, network="convnet3@8", epochs=[0, 3])
+
+
+def test_one_process_trains_what_influence_asks_unless_its_steps_are_long():
+    guide = replace(SMALL, network="convnet3@64")
+    recipe = replace(
+        PIXEL,
+        data=Data(resolution=64),
+        method=MethodSettings(kind="sampling"),
+        sampling=Sampling(influence=guide),
+        prior=PriorSettings(weights="nobody/nothing"),
+        experts=Experts(batch=8, epochs=50),
+    )
+    short, long = (replace(recipe, experts=replace(recipe.experts, batch=n)) for n in (8, 512))
+    assert timed(short, "snapshots") == 1  # the others wait
+    assert timed(long, "snapshots") == 1 / 4
+    assert "4 processes divide each batch of 512" in of(long, processes=4)["snapshots"].told
+    small = replace(recipe, data=Data(resolution=8), sampling=Sampling(influence=SMALL))
+    found = of(small)["snapshots"]
+    assert found.work == 3 * TRAIN * 3 * CONVNET
+    assert found.disk == {"snapshots": 4 * 4 * WEIGHTS}  # before, and after each epoch
+    assert "snapshots" not in of(replace(recipe, sampling=Sampling()))
 
 
 def test_students_wait_in_a_queue_or_are_divided_where_they_are_few():
