@@ -14,6 +14,7 @@ from latentdc.errors import InputError
 from latentdc.io import require_writable
 from latentdc.recipe import Data, Recipe
 from latentdc.recipe.data import TEST_SPLITS
+from latentdc.results.result import RESULTS, refuse_newer
 
 CORESET, CHECKPOINTS, SET, GRID = "coreset.parquet", "checkpoints", "synthetic", "grid.png"
 METRICS = "metrics.jsonl"  # a line for each step
@@ -41,7 +42,8 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
 
     Raises:
         InputError: it cannot be written, lies among the images that the recipe opens, holds a run
-            of another recipe, or files of a run whose recipe is missing.
+            of another recipe, files of a run whose recipe is missing, or results of a newer version
+            that the run would replace.
     """
     require_writable(folder)
     require_apart(recipe.data, folder)
@@ -52,6 +54,8 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
             "made; name another folder with output=..."
         )
     config.refuse_other(recipe, folder, may_change=_may_change(folder))
+    if recipe.evaluate.rows:
+        refuse_newer(folder / RESULTS)
 
 
 def claim_folder(recipe: Recipe, folder: Path) -> None:

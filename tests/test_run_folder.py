@@ -144,3 +144,13 @@ def test_a_large_folder_of_images_is_not_looked_through(tmp_path, monkeypatch):
         replace(RECIPE, data=Data(source=str(tmp_path))), tmp_path / "runs" / "x"
     )
     assert len(seen) < 5
+
+
+def test_results_of_a_newer_version_are_not_replaced(run):
+    results = run / "results.json"
+    results.write_text('{"version": 99}')
+    with pytest.raises(InputError, match=r"version 99 and this .* reads 5; install a newer one"):
+        run_folder.check_folder(RECIPE, run)
+    run_folder.check_folder(replace(RECIPE, evaluate=Evaluate(rows=[])), run)  # replaces nothing
+    results.write_text('{"version": 5, "resul')  # cut off, and made again
+    run_folder.check_folder(RECIPE, run)

@@ -16,6 +16,7 @@ from latentdc.evaluate.commands import image_count, output_folder, read_sets, se
 from latentdc.evaluate.loading import changes_for, check_names, protocol_words, recipe_protocol
 from latentdc.recipe import BASELINES, Recipe
 from latentdc.recipe.protocol import EvalProtocol
+from latentdc.results.result import EVALUATION, load
 from latentdc.synthetic.open import SetSource
 
 CHANGEABLE = ("protocol", "evaluate", "data", "threads", "precision", "processes")
@@ -75,6 +76,10 @@ def run(options: argparse.Namespace) -> None:
     labels = None if options.labels is None else Path(options.labels)
     output = output_folder(sources, options.output)
     with io.locked(output):
+        if (output / EVALUATION).exists():
+            load(
+                output / EVALUATION
+            )  # what nothing can be added to is refused before hours of work
         ranks.say("evaluate", f"{', '.join(sets)} under {', '.join(names)}")
         from latentdc.evaluate.saved import score_saved
 

@@ -133,6 +133,11 @@ class Result:
             and all(a == b for a, b in zip(self.hashes, other.hashes, strict=False))
         )
 
+    def begins(self, other: "Result") -> bool:
+        """Whether it is of fewer seeds than one that it is again, with that one's accuracies."""
+        count = len(self.accuracies)
+        return count < len(other.accuracies) and other.accuracies[:count] == self.accuracies
+
 
 class Results(list[Result]):
     """What a run, a sweep, an evaluation or a file of results gives: a list of `Result`.
@@ -199,7 +204,8 @@ def save(path: Path, results: Iterable[Result]) -> None:
 def merge(path: Path, results: Iterable[Result]) -> Results:
     """Add results to a file, in the place of those that are of the same student on the same set.
 
-    Two sets of one name and different contents stand side by side.
+    One of the first seeds of another, with the same accuracies, adds nothing. Two sets of one name
+    and different contents stand side by side.
 
     Returns:
         All that the file now holds.
@@ -212,6 +218,8 @@ def merge(path: Path, results: Iterable[Result]) -> Results:
         known: list[Result] = load(path) if path.exists() else []
         for result in from_json(to_json(results)):
             again = [place for place, old in enumerate(known) if result.is_again(old)]
+            if any(result.begins(known[place]) for place in again):
+                continue
             known = [old for place, old in enumerate(known) if place not in again[1:]]
             at = again[0] if again else len(known)
             known[at : at + 1] = [result]
@@ -233,6 +241,20 @@ def load(path: Path) -> Results:
         raise InputError(
             f"{path} is no {RESULTS} or {EVALUATION} of latentdc ({error!r}); mend or remove it."
         ) from error
+
+
+def refuse_newer(path: Path) -> None:
+    """Refuse to replace a file of results that a newer version wrote; a damaged one may be.
+
+    Raises:
+        InputError: says so.
+    """
+    try:
+        version = _checked("version", read_json(path)["version"])
+    except _UNFIT:
+        return
+    if version > VERSION:
+        raise InputError(f"{path}: {_other_version(version)}")
 
 
 def to_json(results: Iterable[Result]) -> dict[str, Any]:
@@ -261,13 +283,17 @@ def from_json(content: Mapping[str, Any]) -> Results:
     """
     version = _checked("version", content["version"])
     if version != VERSION:
-        do = "install a newer one" if version > VERSION else "remove it and run its command again"
-        raise InputError(f"it has version {version} and this latentdc reads {VERSION}; {do}.")
+        raise InputError(_other_version(version))
     protocols, rows = (_checked(key, content[key]) for key in ("protocols", "results"))
     results = [_result(row, protocols) for row in rows]
     if any(one.is_again(other) for n, one in enumerate(results) for other in results[:n]):
         raise ValueError("a result stands there twice")
     return Results(results)
+
+
+def _other_version(version: int) -> str:
+    do = "install a newer one" if version > VERSION else "remove it and run its command again"
+    return f"it has version {version} and this latentdc reads {VERSION}; {do}."
 
 
 # Kinds and least values of what a file holds.

@@ -10,6 +10,7 @@ from dataclasses import replace
 from latentdc import cli, config, ranks, run_folder
 from latentdc.distill import check
 from latentdc.recipe import Recipe
+from latentdc.results.result import RESULTS, refuse_newer
 from latentdc.sweep import spec
 
 
@@ -74,6 +75,7 @@ def run(options: argparse.Namespace) -> None:
         return
     for point in set(runs.values()):
         run_folder.check_folder(cells[point], spec.cell_folder(folder, point))
+    refuse_newer(folder / RESULTS)
     ranks.say("sweep", f"{stem}, {len(wanted)} cells, in {folder}")
     given = [sweep.recipe, *sweep.overrides, *options.overrides]
     words = {point: [*given, *sweep.changes(point)] for point in cells}
@@ -90,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
         base = [] if options.base is None else ["--recipe", options.base]
         command = ["latentdc", "sweep", options.recipe, *base, *chosen, *options.overrides]
         print(f"\n{write(sweep, cells, folder, shared_command(command))}\n")
-        print(f"results: {folder / 'results.json'}\nreport: {folder / 'report.html'}")
+        print(f"results: {folder / RESULTS}\nreport: {folder / 'report.html'}")
 
 
 def _chosen(given: Sequence[str], sweep: spec.Sweep) -> dict[str, list[str]]:

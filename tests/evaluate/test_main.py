@@ -54,6 +54,15 @@ def test_a_saved_set_is_scored_beside_random_images(run, capsys):
     assert len(list((run / "trainings").iterdir())) == 2
 
 
+@pytest.mark.parametrize("content", ['{"version": 99}', "[]"])
+def test_a_file_that_nothing_can_be_added_to_is_refused_before_any_training(run, capsys, content):
+    (run / "evaluation.json").write_text(content)
+    said = wrong(capsys, str(run), *QUICK, "data.resolution=8")
+    assert "version 99" in said or "mend or remove it" in said
+    assert not (run / "trainings").exists()
+    assert (run / "evaluation.json").read_text() == content
+
+
 def keep(kept, run):
     """Leave these images as the core set of a run."""
     run.mkdir(exist_ok=True)

@@ -152,6 +152,17 @@ def test_a_later_call_replaces_its_own_results_and_leaves_the_others(tmp_path):
     assert not list(path.parent.glob("*.part"))
 
 
+def test_a_later_call_with_fewer_seeds_takes_none_away(tmp_path):
+    path = tmp_path / "evaluation.json"
+    fixed = {"hashes": ("x", "x")}
+    merge(path, [result(accuracies=(0.4, 0.6), **fixed)])
+    merge(path, [result(accuracies=(0.4,), hashes=("x",))])
+    assert [one.accuracies for one in load(path)] == [(0.4, 0.6)]
+    merge(path, [result(accuracies=(0.5,), hashes=("x",))])  # trained otherwise
+    merge(path, [result(accuracies=(0.5, 0.7), **fixed)])
+    assert [one.accuracies for one in load(path)] == [(0.5, 0.7)]
+
+
 def test_sets_of_one_name_and_other_images_do_not_replace_each_other(tmp_path):
     evaluation(tmp_path, [result("set", (0.1,), hashes=("x",))])
     evaluation(tmp_path, [result("set", (0.2,), hashes=("y",))])
