@@ -31,7 +31,7 @@ from latentdc.recipe.own import is_own
 from latentdc.recipe.protocol import EvalProtocol
 
 # What the cells of a sweep do once for all, where it is the same.
-SHARED = ("opening", "scoring", "experts", "snapshots", "teachers")
+SHARED = ("opening", "scoring", "experts", "snapshots", "classifier", "teachers")
 Counted = tuple[list[Stage], dict[str, str]]  # stages, and lines of `quantity: value`
 
 
@@ -90,6 +90,7 @@ def _counted(
                 networks.followed_experts,
                 networks.snapshots,
                 networks.real_classifier,
+                networks.classifying,
             )
         ]
         found += [stage for stage in asked if stage is not None]
@@ -366,13 +367,21 @@ def describe_sweep(
     shared: set[str] = set()
     for recipe in missing:
         for stage in stages(recipe, hardware, trained, methods):
-            seed = recipe.seed if stage.name in ("scoring", "experts") else None
-            key = f"{seed} {recipe.prune.scorer if seed is not None else None} {stage}"
+            key = f"{_decides(recipe, stage.name)} {stage}"
             if stage.name not in SHARED or key not in shared:
                 by_name.setdefault(stage.name, []).append(stage)
             shared.add(key)
     found = [_together(name, of, hardware.processes) for name, of in by_name.items()]
     return summary(lines, found, hardware)
+
+
+def _decides(recipe: Recipe, stage: str) -> Hashable:
+    """What decides a training that cells share, beside what is said of its stage."""
+    if stage in ("scoring", "classifier"):
+        return recipe.seed, repr(recipe.prune.scorer)
+    if stage in ("experts", "snapshots"):
+        return recipe.seed, repr(recipe.prune), repr(recipe.experts)
+    return None
 
 
 def _together(name: str, of: Sequence[Stage], processes: int) -> Stage:

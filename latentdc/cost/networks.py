@@ -130,40 +130,70 @@ def _scorer(recipe: Recipe, scorer: Scorer, size: Sizes, *, whole: bool = False)
 
 
 def real_classifier(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None:
-    """The classifier of real images that a method asks, trained or given; None where none is.
-
-    What it is asked by sampling counts there.
-    """
-    kind, scorer, asked = recipe.method.kind, recipe.prune.scorer, 0
-    if is_own(kind) or not recipe.asks_classifier:
+    """The classifier of real images that a method asks, trained or given; None where none is."""
+    scorer = recipe.prune.scorer
+    if is_own(recipe.method.kind) or not recipe.asks_classifier:
         return None
-    name = "classifying"
+    network = _scorer(recipe, scorer, size, whole=True)
+    tried = min(CHECKED, size.test)
+    told, checking = f"{tried:,} images through {scorer.network}", tried * network.forward
+    if scorer.weights is not None:
+        return Stage("classifier", checking, told, memory=4 * network.weights, busiest=checking)
+    training, shared, memory = _scorer_training(recipe, size, hardware)
+    return Stage(
+        "classifier",
+        training + checking,
+        f"{told}, which is trained on {scorer.epochs * size.train:,}{shared.told}",
+        disk={"classifiers": 4 * network.weights},
+        memory=memory,
+        busiest=shared.busiest(training, checking, 1),  # all processes try it on all
+    )
+
+
+def classifying(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None:
+    """What a method asks that classifier and a student of an earlier set; None where nothing.
+
+    What they are asked by sampling counts there.
+    """
+    kind, scorer, choice = recipe.method.kind, recipe.prune.scorer, recipe.selection.select
+    network = _scorer(recipe, scorer, size, whole=True)
+    asked, pooled = 0, ""
+    learns = recipe.samples and recipe.sampling.learns
     if kind == "rded":
         pool = min(recipe.rded.pool, -(-size.train // size.classes))
         asked = size.classes * pool * recipe.rded.crops
-    elif kind == "selection":
-        asked = size.train
-    network = _scorer(recipe, scorer, size, whole=True)
-    tried = min(CHECKED, size.test)
-    told = f"{asked + tried:,} images through {scorer.network}"
-    if kind == "selection":
-        told += ", those of a pool not counted"
-    trained, shared = 0, Shared("", 1)
-    if scorer.weights is None:
-        learns = 2 if recipe.samples and "learnability" in recipe.sampling.guides else 1
-        learns += kind == "selection" and recipe.selection.select.kind == "learnability"
-        trained = learns * scorer.epochs * size.train
-        shared = _scorer_shared(scorer, size, hardware)
-        told += f", which is trained on {trained:,}{shared.told}"
-    training, asking = TRAINED * trained * network.forward, (asked + tried) * network.forward
-    memory = network.trained(scorer.batch, divided=shared.divided)
+    elif kind == "selection" and recipe.asks_classifier:
+        learns = choice.kind == "learnability"
+        asked = size.kept * (1 + (recipe.selection.pool is None) * (1 + learns))
+        pooled = ", those of a pool not counted" * (recipe.selection.pool is not None)
+    if not (asked or learns):
+        return None
+    training, shared, memory = 0.0, Shared("", 1), 4.0 * network.weights
+    told = f"{asked:,} images through {scorer.network}{pooled}"
+    if learns:
+        training, shared, memory = _scorer_training(recipe, size, hardware)
+        told += f", a student of which is trained as long as on all images{shared.told}"
+    asking = asked * network.forward
     return Stage(
-        name,
+        "classifying",
         training + asking,
         told,
-        memory=memory if trained else 4 * network.weights,
+        memory=memory,
         busiest=shared.busiest(training, asking, 1),  # all processes ask for all
     )
+
+
+def _scorer_training(
+    recipe: Recipe, size: Sizes, hardware: Hardware
+) -> tuple[float, Shared, float]:
+    """Multiply-adds of a training of the scorer on all images, how it is shared, and its memory."""
+    scorer = recipe.prune.scorer
+    network, shared = (
+        _scorer(recipe, scorer, size, whole=True),
+        _scorer_shared(scorer, size, hardware),
+    )
+    work = TRAINED * scorer.epochs * size.train * network.forward
+    return work, shared, network.trained(scorer.batch, divided=shared.divided)
 
 
 def followed_experts(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None:

@@ -171,6 +171,9 @@ def test_a_sweep_counts_each_missing_run_and_what_they_share_once(told, tmp_path
         "axes:\n  set: {one: [], two: [seed=1]}\n  ipc: {one: [ipc=1], two: [ipc=2]}\n"
     )
     assert "all 2 of them" in told("sweep", "seeds.yaml")["scoring"]  # each seed has a scorer
+    mosaics = ["method.kind=rded", "prune.keep=1", "prune.scorer.network=convnet3@8"]
+    asks = told("sweep", "seeds.yaml", *mosaics)
+    assert "all 2 of them" in asks["classifier"] and "all 4 of them" in asks["classifying"]
 
 
 def test_a_sweep_counts_real_images_as_often_as_they_are_trained_on(told, tmp_path):

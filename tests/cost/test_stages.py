@@ -24,6 +24,8 @@ from latentdc.recipe import (
     Recipe,
     Sampling,
     Scorer,
+    Select,
+    Selection,
 )
 from latentdc.recipe.methods import MethodSettings
 from latentdc.recipe.sampling import InfluenceSettings
@@ -162,8 +164,44 @@ def test_the_classifier_that_a_method_asks_is_trained_and_sees_its_crops():
     )
     found = of(recipe)
     crops = CLASSES * 30 * 5
-    assert found["classifying"].work == (3 * 2 * TRAIN + crops + TEST) * CONVNET
+    assert found["classifier"].work == (3 * 2 * TRAIN + TEST) * CONVNET
+    assert found["classifier"].disk == {"classifiers": 4 * WEIGHTS}
+    assert found["classifying"].work == crops * CONVNET
     assert found["distilling"].work == 0
+
+
+@pytest.mark.parametrize(
+    "kind, pool, asked",
+    [("confidence", None, 2), ("learnability", None, 3), ("confidence", "a set", 1)],
+)
+def test_what_a_selection_asks_is_counted_with_the_student_of_its_start(kind, pool, asked):
+    select = Select(kind=kind)
+    start = "a set" if kind == "learnability" else None
+    scorer = Scorer(network="convnet3@8", epochs=2)
+    recipe = replace(
+        PIXEL,
+        method=MethodSettings(kind="selection"),
+        selection=Selection(select=select, pool=pool, start=start),
+        prune=Prune(scorer=scorer),
+    )
+    student = 3 * 2 * TRAIN * (kind == "learnability")
+    assert of(recipe)["classifying"].work == (student + asked * TRAIN) * CONVNET
+    assert of(recipe)["classifier"].work == (3 * 2 * TRAIN + TEST) * CONVNET
+
+
+def test_the_student_that_samples_are_chosen_by_is_trained():
+    settings = Sampling(
+        select=Select(kind="learnability", groups=2), learnability={"start": "a set"}
+    )
+    scorer = Scorer(network="convnet3@8", epochs=2)
+    recipe = replace(
+        PIXEL,
+        method=MethodSettings(kind="sampling"),
+        sampling=settings,
+        prior=PriorSettings(weights="nobody/nothing"),
+        prune=Prune(scorer=scorer),
+    )
+    assert of(recipe)["classifying"].work == 3 * 2 * TRAIN * CONVNET
 
 
 def test_what_a_method_of_ones_own_takes_is_not_known():
@@ -220,7 +258,8 @@ def test_teachers_experts_and_the_classifier_of_a_method_are_divided_alike():
     asking = replace(PIXEL, method=MethodSettings(kind="rded"), prune=Prune(scorer=LONG))
     matched = replace(PIXEL.objective, kind="mtt", network="convnet3@64")
     experts = Experts(count=2, epochs=20, batch=512)
-    assert 0.25 < timed(wide, "teachers") < 0.3 < 0.5 < timed(asking, "classifying") < 1
+    assert 0.25 < timed(wide, "teachers") < 0.3 and 0.25 < timed(asking, "classifier") < 0.3
+    assert timed(asking, "classifying") == 1  # all ask for all
     following = replace(wide, objective=matched, experts=experts)
     assert timed(following, "experts") == 1 / 4
     assert timed(replace(following, experts=replace(experts, batch=8)), "experts") == 1 / 2
