@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from latentdc.errors import InputError
 from latentdc.recipe.fields import show
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def require_a(kind: type, value: object, name: str, hint: str) -> None:
@@ -98,6 +102,30 @@ def require_several(class_names: Sequence[str], source: str) -> None:
         raise InputError(
             f"{source} has the single class {list(class_names)}; a classifier needs two or more."
         )
+
+
+def picked_rows(rows: object, name: str, count: int) -> "Tensor":
+    """(M,) indices of some of `count` samples, of a mask too.
+
+    Raises:
+        InputError: they are none, or lie beyond the samples.
+    """
+    import torch
+
+    told, found = "", torch.empty(())
+    try:
+        # NumPy takes whole numbers of any width, torch some of them for a mask.
+        taken: Any = rows.cpu().numpy() if isinstance(rows, torch.Tensor) else rows
+        taken = list(taken) if isinstance(taken, tuple) else taken  # else one index of each axis
+        found = torch.as_tensor(torch.arange(count).numpy()[taken])
+    except (IndexError, TypeError, ValueError, RuntimeError) as error:
+        told = f": {str(error).partition(chr(10))[0]}"
+    if found.ndim != 1:
+        raise InputError(
+            f"{name} are whole numbers (M,) of its {count} samples, such as torch.tensor([0, 2]), "
+            f"got {show(rows)}{told}."
+        )
+    return found
 
 
 def require_json(value: object, name: str) -> None:

@@ -566,7 +566,7 @@ def test_parts_of_a_set_that_could_not_be_written_or_scored_are_refused(parts, t
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda one: one.rows(torch.tensor([3])), "rows are whole numbers (M,) of the set's 3"),
+        (lambda one: one.rows(torch.tensor([3])), "rows are whole numbers (M,) of its 3"),
         (lambda one: one.rows([0.5]), "such as torch.tensor([0, 2]), got [0.5]"),
         (lambda one: one.rows(1), "got 1"),
         (lambda one: one.rows([True]), "got [True]"),

@@ -180,6 +180,21 @@ def test_gradient_matching_takes_its_papers_loops_unless_others_are_given(ipc, l
     assert Recipe(ipc=ipc).objective.loops.outer is None, "other objectives have none"
 
 
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Data(classes=["cat", "dog", "cat"]), r"data\.classes names 'cat' twice"),
+        (lambda: Recipe(trackers=["wandb", "wandb"]), "trackers names 'wandb' twice"),
+        (lambda: PriorRecipe(trackers=["wandb", "wandb"]), "trackers names 'wandb' twice"),
+        (lambda: Evaluate(rows=["random", "random"]), r"evaluate\.rows names 'random' twice"),
+        (lambda: Labels(restricted_to=["a", "a"]), r"labels\.restricted_to names 'a' twice"),
+    ],
+)
+def test_lists_name_nothing_twice(make, told):
+    with pytest.raises(InputError, match=f"{told}; name it once"):
+        make()
+
+
 SETTINGS = [
     *(Data, Trim, Matching, Evaluate, Hub, Mosaic, Rded, Loops, ObjectiveSettings, PriorSettings),
     *(RuleSettings, Prune, Scorer, Trajectory, Experts, Recipe, Views, Labels, Teacher),

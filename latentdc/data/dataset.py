@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from latentdc import pictures, ranks
-from latentdc.arguments import class_names_of, require_a, require_whole
+from latentdc.arguments import class_names_of, picked_rows, require_a, require_whole
 from latentdc.data import convert
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
@@ -282,17 +282,8 @@ class Dataset:
         Raises:
             InputError: they are no indices, or lie beyond the samples.
         """
-        images, told, every = self.images, "", torch.arange(len(self))
-        try:  # NumPy takes whole numbers of any width, torch some of them for a mask
-            taken = indices.cpu().numpy() if isinstance(indices, Tensor) else indices
-            rows = torch.as_tensor(every.numpy()[taken])
-        except (IndexError, TypeError, ValueError, RuntimeError) as error:
-            rows, told = torch.empty(()), f": {str(error).partition(chr(10))[0]}"
-        if rows.ndim != 1:
-            raise InputError(
-                f"{self.name}: indices are whole numbers (M,) of its {len(self)} samples, such as "
-                f"torch.tensor([0, 2]), got {show(indices)}{told}."
-            )
+        images = self.images
+        rows = picked_rows(indices, f"{self.name}: indices", len(self))
         return Dataset(
             images=images.select(rows) if isinstance(images, MappedImages) else images[rows],
             labels=self.labels[rows],

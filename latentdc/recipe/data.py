@@ -5,7 +5,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from latentdc.recipe.fields import check_fields, expand_home, require, require_normalization, show
+from latentdc.recipe.fields import (
+    check_fields,
+    expand_home,
+    require,
+    require_normalization,
+    require_once,
+    show,
+)
 from latentdc.recipe.own import Own
 from latentdc.recipe.subsets import subset_indices
 
@@ -112,6 +119,7 @@ class Data:
             self.classes is None or len(self.classes) > 1,
             f"data.classes keeps the single class {self.classes}; a classifier needs two or more.",
         )
+        require_once(self.classes or [], "data.classes")
         if self.subset is not None:
             subset_indices(self.subset)
             require(

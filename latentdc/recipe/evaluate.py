@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from latentdc.recipe.fields import check_fields, require
+from latentdc.recipe.fields import check_fields, require, require_once
 from latentdc.recipe.own import Own
 
 REPO = re.compile(r"(?!.*(--|\.\.|\.git$))\b[\w.-]{1,96}\b/\b[\w.-]{1,96}\b", re.ASCII)
@@ -52,10 +52,7 @@ class Evaluate:
                 f"evaluate.{name} and evaluate.changes=[{', '.join(sorted(same))}=...] say the "
                 "same; give one of them.",
             )
-        require(
-            len(set(self.rows)) == len(self.rows),
-            f"evaluate.rows names a row twice: {', '.join(self.rows)}.",
-        )
+        require_once(self.rows, "evaluate.rows")
         require(
             "random" in self.rows or set(self.rows) <= {"kept"},
             "evaluate.rows always has 'random': a score without its random row says little. "

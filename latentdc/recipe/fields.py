@@ -7,7 +7,7 @@ beyond all sense, text that is no text, unknown keys (with the nearest known one
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from itertools import islice
 from numbers import Integral, Real
@@ -351,6 +351,12 @@ def require(condition: bool, message: str) -> None:
     """Refuse a recipe that does not meet `condition`."""
     if not condition:
         raise InputError(message)
+
+
+def require_once(names: Sequence[str], key: str) -> None:
+    """Refuse a list that names something twice."""
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    require(twice is None, f"{key} names {show(twice)} twice; name it once.")
 
 
 def expand_home(spec: object, prefix: str, *paths: str) -> None:

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from latentdc.recipe.fields import check_fields, expand_home, require, require_normalization
+from latentdc.recipe.fields import (
+    check_fields,
+    expand_home,
+    require,
+    require_normalization,
+    require_once,
+)
 from latentdc.recipe.identity import changed, file_digest, idle
 from latentdc.recipe.networks import PRETRAINED, check_network, pretrained
 from latentdc.recipe.own import Own
@@ -199,6 +205,7 @@ class Labels:
 
     def __post_init__(self) -> None:
         check_fields(self, "labels.")
+        require_once(self.restricted_to, "labels.restricted_to")
         soft = self.source in SOFT
         require(
             bool(self.teachers) or not soft,

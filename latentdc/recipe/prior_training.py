@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from latentdc.recipe.data import Data, require_images
-from latentdc.recipe.fields import check_fields, expand_home, require
+from latentdc.recipe.fields import check_fields, expand_home, require, require_once
 
 
 def _check(
@@ -162,6 +162,7 @@ class PriorRecipe:
     def __post_init__(self) -> None:
         check_fields(self)
         expand_home(self, "", "output", "start")
+        require_once(self.trackers, "trackers")
         require(self.seed >= 0, f"seed is at least 0, got {self.seed}.")
         require(
             self.threads is None or self.threads >= 1,

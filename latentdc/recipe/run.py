@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from latentdc.recipe.data import Data
 from latentdc.recipe.evaluate import Evaluate, Hub
-from latentdc.recipe.fields import check_fields, expand_home, require
+from latentdc.recipe.fields import check_fields, expand_home, require, require_once
 from latentdc.recipe.methods import METHODS, MethodSections
 from latentdc.recipe.objective import Experts, ObjectiveSettings
 from latentdc.recipe.prior import PriorSettings
@@ -49,6 +49,7 @@ class Recipe(MethodSections):
         if self.prune.times_ipc is not None:
             resolved = replace(self.prune, times_ipc=None, count=self.prune.times_ipc * self.ipc)
             object.__setattr__(self, "prune", resolved)
+        require_once(self.trackers, "trackers")
         require(self.seed >= 0, f"seed is at least 0, got {self.seed}.")
         require(
             self.threads is None or self.threads >= 1,

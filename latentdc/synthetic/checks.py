@@ -1,13 +1,10 @@
 """What makes the parts of a synthetic set fit together."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
 from latentdc.images import Images, MappedImages
-from latentdc.recipe.fields import show
 
 LEVELS = 10  # float images without negative values that go beyond it are levels 0 to 255
 
@@ -33,28 +30,6 @@ def require_samples(images: object) -> Images:
         "levels 0 to 255; make them uint8, or scale them by x / 127.5 - 1",
     )
     return samples
-
-
-def picked_rows(rows: object, count: int) -> Tensor:
-    """(M,) indices of some of `count` rows, of a mask too.
-
-    Raises:
-        InputError: they are none, or lie beyond the rows.
-    """
-    told, found = "", torch.empty(())
-    try:
-        # NumPy takes whole numbers of any width, torch some of them for a mask.
-        taken: Any = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
-        taken = list(taken) if isinstance(taken, tuple) else taken
-        found = torch.as_tensor(torch.arange(count).numpy()[taken])
-    except (IndexError, TypeError, ValueError, RuntimeError) as error:
-        told = f": {str(error).partition(chr(10))[0]}"
-    if found.ndim != 1:
-        raise InputError(
-            f"rows are whole numbers (M,) of the set's {count} images, such as "
-            f"torch.tensor([0, 2]), got {show(rows)}{told}."
-        )
-    return found
 
 
 def require_tensor(part: object, name: str) -> Tensor:

@@ -32,7 +32,7 @@ from latentdc.recipe import Hub
 from latentdc.synthetic import files
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import Texts, folder_texts, training_text
-from latentdc.synthetic.checks import picked_rows, require, require_samples, require_tensor
+from latentdc.synthetic.checks import require, require_samples, require_tensor
 from latentdc.synthetic.push import push_folder
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class SyntheticSet:
 
     def rows(self, rows: Tensor) -> "SyntheticSet":
         """The images at `rows` (M,), in that order, with what belongs to them."""
-        rows = picked_rows(rows, len(self))
+        rows = arguments.picked_rows(rows, "rows", len(self))
         parts = {name: getattr(self, name) for name in files.PARTS}
         return replace(
             self,

@@ -74,20 +74,22 @@ def test_vectors_are_floats():
 def test_samples_are_selected_by_whatever_picks_rows_of_an_array():
     dataset = made(torch.arange(768).remainder(256).view(4, 3, 8, 8).to(torch.uint8))
     for indices in (
-        *(torch.tensor([3, 1]), [3, 1], np.array([3, 1]), torch.tensor([3, 1]).int()),
+        *(torch.tensor([3, 1]), [3, 1], (3, 1), np.array([3, 1]), torch.tensor([3, 1]).int()),
         *(range(3, 0, -2), torch.tensor([-1, -3])),
     ):
         part = dataset.select(indices)
         assert torch.equal(part.images, dataset.images[[3, 1]]) and part.hashes.tolist() == [3, 1]
     for indices in (torch.tensor([False, True, False, True]), slice(1, None, 2)):
         assert dataset.select(indices).hashes.tolist() == [1, 3]
+    for nothing in ((), [], torch.tensor([], dtype=torch.int64)):
+        assert len(dataset.select(nothing)) == 0
 
 
 @pytest.mark.parametrize(
     "indices",
     [
         *(torch.tensor([4]), torch.tensor([0.5]), torch.tensor([[0, 1]]), torch.tensor(1), 1),
-        *(None, "a", (1, 0), np.array([0.0]), torch.tensor([True])),
+        *(None, "a", (1, 0.5), np.array([0.0]), torch.tensor([True])),
     ],
 )
 def test_what_picks_no_rows_is_refused_in_one_line(indices):

@@ -84,7 +84,7 @@ def test_splits_with_other_classes_are_refused_before_anything_is_decoded(tree, 
         ({"test": "test"}, "test", r"no folder .*test/<class>/; .*holds \['train', 'val'\]"),
         ({"classes": ["cat", "dgo"]}, "train", "no class 'dgo'; did you mean 'dog'"),
         ({"classes": ["cat"]}, "train", "single class"),
-        ({"classes": ["cat", "cat", "dog"]}, "train", "names a class twice"),
+        ({"classes": ["cat", "cat", "dog"]}, "train", "data.classes names 'cat' twice"),
     ],
 )
 def test_what_does_not_exist_is_named(tree, keys, split, message):

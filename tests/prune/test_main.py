@@ -134,7 +134,7 @@ def test_a_multiple_of_ipc_is_resolved_in_the_recipe(recipe, capsys):
         ("prune.rules.gamma=inf", "prune.rules.gamma is a finite number"),
         ("prune.keep=nan", "prune.keep is a finite number"),
         ("experts.lr=inf", "experts.lr is a finite number"),
-        ("evaluate.rows=[random,random]", "evaluate.rows names a row twice: random, random"),
+        ("evaluate.rows=[random,random]", "evaluate.rows names 'random' twice; name it once"),
         ("evaluate.seeds=0", "evaluate.seeds is at least 1"),
     ],
 )
