@@ -1,7 +1,7 @@
 """Tar files, read where they lie: shards of webdataset, and folders of classes inside of tar files.
 
 A sample of webdataset is an image and its label beside it, `0001.jpg` and `0001.cls` (a number or a
-name) or `0001.json` (a mapping, of which one key is the label). Without any of these the first
+name), else `0001.json` (a mapping, of which one key is the label). Without any of these the first
 folder that differs inside is the class, `train/cat/1.jpg`, and a tar inside of a tar is such a
 folder, as in ImageNet's. Where no image lies in a folder, each tar is a class, or each folder of
 tars where several folders, and nothing beside them, hold shards alone. Splits are told by the names
@@ -286,6 +286,7 @@ def _samples(
     images: Samples = {}
     plain: set[str] = set()  # keys of images as webdataset has them
     labels: dict[str, Value] = {}
+    in_json: dict[str, Value] = {}
     for name, offset, size, content in _members(path, left_out):
         *folder, file = name.parts
         stem, _, suffix = file.partition(".")
@@ -294,7 +295,7 @@ def _samples(
             if suffix.lower() == "cls" and label is None:
                 labels[key] = _of_text(content)
             elif suffix.lower() == "json":
-                labels.setdefault(key, _of_json(content, label, path, name))
+                in_json[key] = _of_json(content, label, path, name)
         elif f".{suffix.lower()}" in SUFFIXES:
             if key in plain:
                 raise InputError(f"{printable(path)} has two images {printable(name)}; remove one.")
@@ -302,10 +303,18 @@ def _samples(
             images[key] = tuple(map(one_form, folder)), offset, size
         else:  # `my.cat.jpg`
             images[str(name)] = tuple(map(one_form, folder)), offset, size
+    if other := sum(_contradict(labels.get(key), value) for key, value in in_json.items()):
+        left_out["labels in a .json other than in the .cls beside it"] += other
+    labels = in_json | labels
     if labels and (others := images.keys() - plain):
         left_out["further images of a sample"] += len(others)
         images = {key: image for key, image in images.items() if key in plain}
     return images, labels
+
+
+def _contradict(one: Value, other: Value) -> bool:
+    """Whether two labels of one image differ; a number and a name may mean the same."""
+    return None not in (one, other) and type(one) is type(other) and one != other
 
 
 def _members(

@@ -290,6 +290,16 @@ def test_a_label_of_no_sense_and_a_sample_that_stands_twice_are_refused(tmp_path
         opened(tmp_path / "b")
 
 
+def test_labels_that_contradict_each_other_are_told(tmp_path, capsys):
+    members = shard(0, [0, 1, 2]) | {"0000.json": b'{"label": "zero"}'}  # a name may be of a number
+    write(tmp_path / "a/train.tar", members | {"0001.json": b'{"label": 1, "width": 8}'})
+    assert opened(tmp_path / "a").labels.tolist() == [0, 1, 2]
+    assert "other than" not in capsys.readouterr().err
+    write(tmp_path / "b/train.tar", {"0001.json": b'{"label": 0}'} | members)
+    assert opened(tmp_path / "b").labels.tolist() == [0, 1, 2]
+    assert "1 labels in a .json other than in the .cls beside it" in capsys.readouterr().err
+
+
 def test_a_missing_shard_is_named(tmp_path):
     for number in (0, 2):
         write(tmp_path / f"train-{number:06d}.tar", shard(number, [0]))
