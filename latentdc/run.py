@@ -137,6 +137,8 @@ def run(
     if runtime.broadcast(accelerator, synthetic is None):
         synthetic = _synthetic_set(recipe, parts, kept, context)
         facts = {**facts, **synthetic.provenance}
+        if recipe.asks_classifier or asks_classifier(recipe.method.kind):
+            facts["classifier"] = recipe.prune.scorer.network
         facts["made"] = circumstances(parts.train, accelerator, command)
         seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
         synthetic = replace(synthetic, whitening=seen, provenance=facts)
@@ -404,8 +406,7 @@ def _synthetic_set(recipe: Recipe, parts: Parts, kept: Coreset, context: Context
     seconds = round(time.perf_counter() - began, 4)
     require_set(synthetic, recipe.method.kind, parts.train, recipe.ipc)
     detail("set", f"{len(synthetic.labels):,} samples, made in {seconds:,.1f} seconds")
-    told = recipe.matches or "seconds" in synthetic.provenance
-    if context.on_step is not None and not told:
+    if context.on_step is not None and not (recipe.matches or "seconds" in synthetic.provenance):
         context.on_step({"step": 0, "seconds": seconds})
     return synthetic
 
@@ -434,10 +435,7 @@ def _keep_grid(synthetic: SyntheticSet, folder: Path) -> None:
 def _tell_and_push(
     synthetic: SyntheticSet, results: Results, folder: Path, recipe: str, to: Hub
 ) -> None:
-    """Write and print the table, name the files, push the set if a repository is named.
-
-    `recipe` is the YAML that the set keeps.
-    """
+    """Write and print the table, name the files, push the set; it keeps the YAML `recipe`."""
     if results:
         save(folder / RESULTS, results)
         synthetic.add_results(folder / SET, to_json(results), recipe=recipe)

@@ -30,6 +30,7 @@ from latentdc.networks.build import forward_work, try_network
 from latentdc.recipe import BASELINES
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results
+from latentdc.synthetic.folder import networks_of
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
 Key = accuracy_files.TrainingKey
@@ -392,7 +393,7 @@ def _by_hash(
 def _unseen(sets: Mapping[str, Candidate], students: Sequence[str]) -> dict[str, set[str]]:
     """By set, students that it was not distilled with at any width; by baseline, that none was."""
     own = {
-        name: _networks_of(set_of_seed(one, 0).provenance)
+        name: networks_of(set_of_seed(one, 0).provenance)
         for name, one in sets.items()
         if name not in BASELINES
     }
@@ -401,16 +402,6 @@ def _unseen(sets: Mapping[str, Candidate], students: Sequence[str]) -> dict[str,
         name: {one for one in students if one.partition("@")[0] not in own.get(name, every)}
         for name in sets
     }
-
-
-def _networks_of(provenance: Mapping[str, Any]) -> set[str]:
-    """Those whose gradients a set was matched or guided by, without their widths."""
-    settings = provenance.get("settings")
-    guide = settings.get("influence") if isinstance(settings, Mapping) else None
-    names = [provenance.get("network")]
-    if isinstance(guide, Mapping) and guide.get("scale"):
-        names.append(guide.get("network"))
-    return {str(name).partition("@")[0] for name in names}
 
 
 def _counts_hash(counts: Sequence[int]) -> str | None:

@@ -28,6 +28,7 @@ from latentdc.prune.select import Order, ranked
 from latentdc.recipe import Selection
 from latentdc.recipe.rules import RULES
 from latentdc.synthetic.export import tell_left
+from latentdc.synthetic.folder import networks_of
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
@@ -63,6 +64,9 @@ def selection(
     if start is not None:
         facts["start"] = Path(settings.start or "").name
         chosen = _joined(start, chosen)
+    of = [networks_of(one.provenance) for one in (start, pool) if one is not None]
+    if networks := sorted(set().union(*of)):
+        facts["networks"] = networks
     return replace(chosen, provenance=facts)
 
 

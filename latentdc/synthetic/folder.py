@@ -4,9 +4,10 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from latentdc.errors import InputError
 from latentdc.io import put_back
@@ -124,3 +125,21 @@ def download(name: str, revision: str | None = None) -> Path:
             f"({str(error).strip().splitlines()[0]}). Check the name; for a private set log in "
             "(`hf auth login`); without a network give the path of a downloaded copy."
         ) from error
+
+
+def networks_of(facts: Mapping[str, Any]) -> set[str]:
+    """Networks that a set was matched, guided or chosen by, without their widths.
+
+    `facts` are its provenance: `network` is what it was matched by, `classifier` what its method
+    asked about images, `networks` are those of sets that it was chosen from.
+    """
+    settings, others = facts.get("settings"), facts.get("networks")
+    guide = settings.get("influence") if isinstance(settings, Mapping) else None
+    names = [
+        facts.get("network"),
+        facts.get("classifier"),
+        *(others if isinstance(others, list) else ()),
+    ]
+    if isinstance(guide, Mapping) and guide.get("scale"):
+        names.append(guide.get("network"))
+    return {str(name).partition("@")[0] for name in names if name is not None}

@@ -285,6 +285,8 @@ def test_each_set_has_students_of_its_own_that_it_was_not_distilled_with_at_any_
     for name, scale in (("guided", 5.0), ("unguided", 0.0)):
         influence = {"influence": {"network": "convnet3@2", "scale": scale}}
         sets[name] = replace(distilled("", 2), provenance={"settings": influence})
+    for name, facts in (("asked", {"classifier": "vgg11@4"}), ("chosen", {"networks": ["vgg11"]})):
+        sets[name] = replace(distilled("", 3), provenance={"method": "selection", **facts})
     results = evaluate_sets({**sets, "real": stripes(6)}, TEST, some, **OPTIONS)
     unseen = {}
     for result in results:
@@ -294,6 +296,8 @@ def test_each_set_has_students_of_its_own_that_it_was_not_distilled_with_at_any_
         "two": ["convnet3@4", "vgg11@2"],
         "guided": ["alexnet@2", "vgg11@2"],
         "unguided": some.students,
-        "random": ["vgg11@2"],
+        "asked": ["convnet3@4", "alexnet@2"],
+        "chosen": ["convnet3@4", "alexnet@2"],
+        "random": [],
         "real": some.students,
     }

@@ -49,6 +49,10 @@ def swept(tmp_path_factory):
 def test_one_sweep_holds_the_ablation_rded_and_random_images(swept):
     grids = {place: SyntheticSet.from_pretrained(swept / place).grid for place in SETS}
     assert grids == SETS
+    asked = [
+        SyntheticSet.from_pretrained(swept / place).provenance.get("classifier") for place in SETS
+    ]
+    assert asked == [None] * 3 + ["convnet3@8"] * 2
     table = (swept / "table.md").read_text()
     assert all(name in table for name in ("P+C", "RDED", "random", "one cell"))
     own = [result for result in load(swept / "results.json") if result.set == "distilled"]

@@ -108,6 +108,13 @@ def test_images_of_a_pool_are_chosen_by_a_classifier_of_the_real_ones():
     assert made.provenance == {"pool": "pool", "candidates": 30}
 
 
+def test_a_set_that_is_chosen_from_others_names_their_networks(monkeypatch):
+    pool = replace(POOL, provenance={"network": "convnet3@4", "classifier": "vgg11@2"})
+    monkeypatch.setitem(OPENED, "pool", pool)
+    made = chosen(pool="pool", select=Select(kind="confidence"))
+    assert made.provenance["networks"] == ["convnet3", "vgg11"]
+
+
 @pytest.mark.parametrize("kind", [None, "random", "centroids", "moments", "nearest"])
 def test_every_other_kind_takes_images_of_the_pool_and_of_the_core_set(kind):
     for name, there in (("pool", POOL.images), (None, TRAIN.images)):
