@@ -21,7 +21,9 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from latentdc.data.dataset import Dataset
 from latentdc.evaluate import EvalProtocol
+from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.training import train_student, train_together
 from latentdc.images import Normalization
 from latentdc.networks import new_network
@@ -101,16 +103,18 @@ def trainings(name: str, size: int, count: int, device: torch.device, seeds: int
     protocol = EvalProtocol(
         name="bench", students=[name], steps=STEPS, batch=count, augment=augment
     )
-    see = {"normalization": Normalization(), "accelerator": Accelerator(cpu=device.type == "cpu")}
-    some = {"seeds": range(seeds), "soft": [None] * seeds, **see}
+    real = Dataset(levels, one.labels, names, torch.arange(count), "bench")
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    setting = Setting(test=real, normalization=Normalization(), accelerator=accelerator)
+    some = {"seeds": range(seeds), "soft": [None] * seeds}
 
     def alone() -> None:
         for seed in range(seeds):
-            train_student(one, name, protocol, seed=seed, **see)
+            train_student(one, name, protocol, setting, seed=seed)
 
     return {
         "one by one": alone,
-        "stacked": partial(train_together, [one] * seeds, name, protocol, **some),
+        "stacked": partial(train_together, [one] * seeds, name, protocol, setting, **some),
     }
 
 

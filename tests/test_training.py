@@ -23,6 +23,7 @@ from latentdc.prune.scorer_training import ScorerTraining
 from latentdc.recipe import Experts, Loops, Matching, ObjectiveSettings, Scorer, Trajectory
 from latentdc.synthetic import SyntheticSet
 from latentdc.training import InfoBatch, RandomSubsets, fit, moving_average, require_finite, split
+from tests.evaluate.toys import setting
 from tests.experts.toys import Wanderers
 
 NARROW = "torchvision/shufflenet_v2_x0_5"  # whose batch norms see one value per channel at 32 px
@@ -48,9 +49,12 @@ def student(network: str, count: int, batch: int, size: int = 32, **keys):
     data, accelerator = noise(count, size), keys.pop("accelerator", Accelerator())
     chosen = EvalProtocol(name="toy", students=[network], epochs=2, batch=batch, **keys)
     return train_student(
-        SyntheticSet.from_real(data), network, chosen.resolve(count, 2), seed=3,
-        normalization=NORMALIZATION, accelerator=accelerator,
-    )  # fmt: skip
+        SyntheticSet.from_real(data),
+        network,
+        chosen.resolve(count, 2),
+        setting(accelerator=accelerator),
+        seed=3,
+    )
 
 
 def expert(network: str, count: int, batch: int, size: int = 32, **keys):

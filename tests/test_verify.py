@@ -58,7 +58,7 @@ def refusal(capsys, words, code=2) -> str:
 @pytest.fixture
 def untrained(monkeypatch):
     """Whoever trains a student fails the test."""
-    monkeypatch.setattr("latentdc.evaluate.evaluate.train_student", lambda *a, **k: pytest.fail())
+    monkeypatch.setattr("latentdc.evaluate.evaluate.train_together", lambda *a, **k: pytest.fail())
 
 
 def test_the_same_trainings_hold_to_the_last_digit_after_their_cost(published, capsys):

@@ -24,7 +24,7 @@ from latentdc.evaluate.setting import (
     require_stackable,
     require_trainable,
 )
-from latentdc.evaluate.training import train_student, train_together
+from latentdc.evaluate.training import train_together
 from latentdc.images import Preprocessing, kind_of
 from latentdc.networks.build import forward_work, try_network
 from latentdc.recipe import BASELINES
@@ -324,18 +324,9 @@ def _train(
         else labelling.soft_labels(one, key.images)
         for one, key in zip(sets, keys, strict=True)
     ]
-    told = divided is None or setting.accelerator.is_main_process
-    shared: dict[str, Any] = {
-        "normalization": setting.normalization,
-        "accelerator": setting.accelerator,
-        "on_step": setting.on_step if told else None,
-        "divided": divided,
-    }
-    if len(keys) > 1:
-        networks = train_together(sets, student, protocol, seeds=seeds, soft=soft, **shared)
-    else:
-        (one,) = sets
-        networks = [train_student(one, student, protocol, seed=seeds[0], soft=soft[0], **shared)]
+    networks = train_together(
+        sets, student, protocol, setting, seeds=seeds, soft=soft, divided=divided
+    )
     return [accuracy(network, setting, crop=protocol.test_crop) for network in networks]
 
 

@@ -228,9 +228,8 @@ def _trained(
             SyntheticSet.from_real(train),
             teacher.network,
             learning,
+            replace(setting, normalization=plain, on_step=None),
             seed=seed,
-            normalization=plain,
-            accelerator=setting.accelerator,
             divided=divided,
         )
         return {key: value.cpu().contiguous() for key, value in network.state_dict().items()}

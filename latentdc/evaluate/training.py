@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, AdamW, Optimizer
@@ -16,6 +15,7 @@ from latentdc.augment.dsa import augment_classes
 from latentdc.augment.mixing import mix_targets
 from latentdc.augment.views import view
 from latentdc.divided import Divided
+from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.steps import (
     SoftLabels,
     TrainingStep,
@@ -23,7 +23,7 @@ from latentdc.evaluate.steps import (
     joined_steps,
     training_steps,
 )
-from latentdc.images import Preprocessing, send
+from latentdc.images import send
 from latentdc.networks.base import Network
 from latentdc.networks.build import new_network
 from latentdc.networks.stacked import Stacked
@@ -39,12 +39,10 @@ def train_student(
     labelled: SyntheticSet,
     network: str,
     protocol: EvalProtocol,
+    setting: Setting,
     *,
     seed: int,
-    normalization: Preprocessing,
-    accelerator: Accelerator,
     soft: SoftLabels | None = None,
-    on_step: training.OnStep | None = None,
     divided: str | None = None,
 ) -> Network:
     """Train a new student to the end of the protocol's budget; no score selects anything.
@@ -57,12 +55,9 @@ def train_student(
         labelled: images (N, 3, H, W) uint8, or floats in [-1, 1], or vectors (N, D).
         network: name of the student.
         protocol: with its budget in steps (see `EvalProtocol.resolve`).
+        setting: normalisation, device and precision, and what is told of each step.
         seed: initial weights, batch order, views, augmentation and dropout follow from it.
-        normalization: from images to the student's input.
-        accelerator: its device and precision are used.
         soft: the teachers' logits; needed unless the protocol's labels are hard.
-        on_step: is told `student`, `seed`, `step` and `loss` of each step; the loss of a divided
-            training is the mean over this process's share of the batch.
         divided: what is trained, if by all processes, which call this together (see `Divided`);
             None for a training of this process alone.
 
@@ -77,11 +72,9 @@ def train_student(
         [labelled],
         network,
         protocol,
+        setting,
         seeds=[seed],
-        normalization=normalization,
-        accelerator=accelerator,
         soft=[soft],
-        on_step=on_step,
         divided=divided,
     )
     return student
@@ -91,12 +84,10 @@ def train_together(
     sets: Sequence[SyntheticSet],
     network: str,
     protocol: EvalProtocol,
+    setting: Setting,
     *,
     seeds: Sequence[int],
-    normalization: Preprocessing,
-    accelerator: Accelerator,
     soft: Sequence[SoftLabels | None],
-    on_step: training.OnStep | None = None,
     divided: str | None = None,
 ) -> Sequence[Network]:
     """What `train_student` does for each seed, the students of several stacked as one network.
@@ -108,67 +99,33 @@ def train_together(
         sets: that each is trained on, of one size, all with weights or none; may be the same.
         network: name of the students, which can be stacked unless there is one.
         protocol: of all.
+        setting: of all; without a scale of fp16 losses, which would be one for all.
         seeds: of each.
-        normalization: of all.
-        accelerator: of all; without a scale of fp16 losses, which would be one for all.
         soft: of each.
-        on_step: is told the steps of all.
         divided: as of `train_student`, of one seed alone.
     """
     assert protocol.steps is not None, "resolve() turns epochs into steps"
-    assert None not in soft or protocol.labels.source == "hard"
-    device, every, of_one = accelerator.device, protocol.update_every, sets[0]
-    count, several = len(of_one.labels), len(sets) > 1
-    size = {"num_classes": len(of_one.class_names), "resolution": of_one.images.shape[-1]}
-    students = [new_network(network, "student", seed=seed, **size).to(device) for seed in seeds]
+    accelerator, every, count = setting.accelerator, protocol.update_every, len(sets[0].labels)
+    several, seen = len(sets) > 1, protocol.seen(count)
+    size = {"num_classes": len(sets[0].class_names), "resolution": sets[0].images.shape[-1]}
+    students = [
+        new_network(network, "student", seed=seed, **size).to(accelerator.device) for seed in seeds
+    ]
     student = Stacked(students) if several else students[0]
     optimizer = new_optimizer(student, network, protocol)
     average = None if protocol.ema is None else _new_average(student, protocol)
-    join = training.joins(network, count=protocol.seen(count), batch=protocol.batch, **size)
-    images, labels = joined_images(sets, device), _joined([one.labels for one in sets]).to(device)
-    weighed = [weights for one in sets if (weights := mean_one(one.weights)) is not None]
-    weights = _joined(weighed) if weighed else None
-    infobatch = None
-    if protocol.infobatch is not None:
-        epochs = math.ceil(protocol.steps / math.ceil(count / protocol.batch))
-        infobatch = training.InfoBatch(count, epochs, rho=protocol.infobatch, seed=seeds[0])
-    peak, updates = protocol.lr_for(network), math.ceil(protocol.steps / every)
+    join = training.joins(network, count=seen, batch=protocol.batch, **size)
+    infobatch = _infobatch(protocol, count, seeds[0])
+    losses = _Losses(sets, protocol, setting, soft, infobatch)
     each = [
         training_steps(one, protocol, seed, join=join, sampler=infobatch, soft=labels_of)
         for one, seed, labels_of in zip(sets, seeds, soft, strict=True)
     ]
-    latest = torch.zeros(len(sets))
-    batch = min(protocol.batch, protocol.seen(count))
-    shares = Divided(student, accelerator, divided, batch)
+    shares = Divided(student, accelerator, divided, min(protocol.batch, seen))
+    peak, updates = protocol.lr_for(network), math.ceil(protocol.steps / every)
 
     def loss(forward: training.Forward, step: TrainingStep) -> Tensor:
-        return shares.mean(lambda own: mean_loss(forward, step._replace(batch=own)), step.batch)
-
-    def mean_loss(forward: training.Forward, step: TrainingStep) -> Tensor:
-        nonlocal latest
-        parts = step.parts or (step,)
-        views = view(images, step.batch.rows, step.draws, device)
-        draws, counts = zip(*((p.batch.draw, len(p.batch.rows)) for p in parts), strict=True)
-        logits = forward(augment_classes(normalization(views), draws, counts))
-        if infobatch is not None:
-            own = labels[send(step.batch.rows, device)]
-            value = infobatch.loss(step.batch, logits, own, protocol.labels.smoothing)
-        else:
-            targets = [
-                teacher.logits(part.batch.rows, part.draws, seen)
-                for teacher, part, seen in zip(soft, parts, views.chunk(len(parts)), strict=True)
-                if teacher is not None
-            ]
-            value = label_loss(
-                logits,
-                labels,
-                step,
-                protocol.labels,
-                _joined(targets) if targets else None,
-                None if weights is None else send(step.mixed(weights), device),
-            )
-        latest = value.detach().view(-1)
-        return value.sum() if several else value
+        return shares.mean(lambda own: losses(forward, step._replace(batch=own)), step.batch)
 
     trained = training.fit(
         shares.network,
@@ -179,18 +136,88 @@ def train_together(
         lr=lambda step: peak * share_of_peak(protocol, step.number // every, updates),
         dropout=(seeds[0], *shares.keys("dropout")),
     )
+    on_step = setting.on_step if divided is None or accelerator.is_main_process else None
     for step, _ in trained:
         if on_step is not None:
-            for seed, loss_now in zip(seeds, latest.tolist(), strict=True):  # waits for the device
-                on_step({"student": network, "seed": seed, "step": step.number, "loss": loss_now})
+            for seed, now in zip(seeds, losses.latest.tolist(), strict=True):  # waits for device
+                on_step({"student": network, "seed": seed, "step": step.number, "loss": now})
         if average is not None and (protocol.ema_every == "step" or not (step.number + 1) % every):
             average.update_parameters(student)
     final = student if average is None else average.module
     found = final.split(students) if isinstance(final, Stacked) else [cast(Network, final)]
     advice = f"a smaller lr than {peak} in the protocol may help."
-    for seed, last, one in zip(seeds, latest, found, strict=True):
+    for seed, last, one in zip(seeds, losses.latest, found, strict=True):
         training.require_finite(last, one, f"{network} with seed {seed}", advice)
     return [one.eval() for one in found]
+
+
+def _infobatch(protocol: EvalProtocol, count: int, seed: int) -> training.InfoBatch | None:
+    """What leaves out easy ones of `count` images, if the protocol wants that."""
+    if protocol.infobatch is None:
+        return None
+    assert protocol.steps is not None
+    epochs = math.ceil(protocol.steps / math.ceil(count / protocol.batch))
+    return training.InfoBatch(count, epochs, rho=protocol.infobatch, seed=seed)
+
+
+class _Losses:
+    """The losses of K students, of each on a set of its own; the sets stand one after another.
+
+    Args:
+        sets: of one size.
+        protocol: of all.
+        setting: its normalisation and device are used.
+        soft: the teachers' logits of each set; None for hard labels.
+        infobatch: which weighs the images of a batch; None where none are left out.
+
+    Attributes:
+        latest: (K,) of the last step, each a mean over its images, without gradients.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[SyntheticSet],
+        protocol: EvalProtocol,
+        setting: Setting,
+        soft: Sequence[SoftLabels | None],
+        infobatch: training.InfoBatch | None,
+    ) -> None:
+        assert None not in soft or protocol.labels.source == "hard"
+        self.settings, self.soft, self.infobatch = protocol.labels, soft, infobatch
+        self.normalization, self.device = setting.normalization, setting.accelerator.device
+        self.images = joined_images(sets, self.device)
+        self.labels = _joined([one.labels for one in sets]).to(self.device)
+        weighed = [weights for one in sets if (weights := mean_one(one.weights)) is not None]
+        self.weights = _joined(weighed) if weighed else None
+        self.latest = torch.zeros(len(sets))
+
+    def __call__(self, forward: training.Forward, step: TrainingStep) -> Tensor:
+        """() their sum for the views of a step."""
+        parts = step.parts or (step,)
+        views = view(self.images, step.batch.rows, step.draws, self.device)
+        draws, counts = zip(*((p.batch.draw, len(p.batch.rows)) for p in parts), strict=True)
+        logits = forward(augment_classes(self.normalization(views), draws, counts))
+        if self.infobatch is not None:
+            own = self.labels[send(step.batch.rows, self.device)]
+            value = self.infobatch.loss(step.batch, logits, own, self.settings.smoothing)
+        else:
+            targets = [
+                teacher.logits(part.batch.rows, part.draws, seen)
+                for teacher, part, seen in zip(
+                    self.soft, parts, views.chunk(len(parts)), strict=True
+                )
+                if teacher is not None
+            ]
+            value = label_loss(
+                logits,
+                self.labels,
+                step,
+                self.settings,
+                _joined(targets) if targets else None,
+                None if self.weights is None else send(step.mixed(self.weights), self.device),
+            )
+        self.latest = value.detach().view(-1)
+        return value.sum() if step.parts else value
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

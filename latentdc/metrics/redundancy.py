@@ -64,14 +64,8 @@ def redundancy(
     ]
     matrix = []
     for part in parts:
-        network = train_student(
-            replace(part, soft_labels=None),
-            protocol.students[0],
-            protocol,
-            seed=0,
-            normalization=setting.normalization,
-            accelerator=setting.accelerator,
-        )
+        labelled = replace(part, soft_labels=None)
+        network = train_student(labelled, protocol.students[0], protocol, setting, seed=0)
         matrix.append([accuracy(network, replace(setting, test=test)).top1 for test in tests])
     others = [row[k] for j, row in enumerate(matrix) for k in range(len(row)) if j != k]
     return {"each": each, "mean": sum(others) / len(others), "matrix": matrix}

@@ -6,15 +6,15 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from latentdc.evaluate import evaluate, teachers
+from latentdc.evaluate import evaluate, training
 from tests.evaluate.two_divided import Trained, carry_out, expert
 from tests.processes import run_two
 
 
 @pytest.mark.slow
 def test_two_processes_train_together_what_one_does_alone(tmp_path, monkeypatch, capfd):
-    for module in (evaluate, teachers):
-        monkeypatch.setattr(module, "train_student", module.train_student)
+    for module in (evaluate, training):
+        monkeypatch.setattr(module, "train_together", module.train_together)
     run_two("tests.evaluate.two_divided", tmp_path / "two")
     said = capfd.readouterr().err
     for what in ("student convnet3@4 with seed 0", "teacher convnet3@4"):

@@ -27,13 +27,13 @@ ONE = protocol(seeds=1, steps=1)
 def trainings(monkeypatch):
     """(student, seed) of every training, in order."""
     done = []
-    train = evaluate.train_student
+    train = evaluate.train_together
 
-    def counting(labelled, network, protocol, *, seed, **others):
-        done.append((network, seed))
-        return train(labelled, network, protocol, seed=seed, **others)
+    def counting(sets, network, *others, seeds, **options):
+        done.extend((network, seed) for seed in seeds)
+        return train(sets, network, *others, seeds=seeds, **options)
 
-    monkeypatch.setattr(evaluate, "train_student", counting)
+    monkeypatch.setattr(evaluate, "train_together", counting)
     return done
 
 
@@ -133,15 +133,15 @@ def test_trainings_of_something_else_are_not_taken(tmp_path, trainings, changed)
 
 
 def test_a_killed_evaluation_keeps_the_trainings_that_were_finished(tmp_path, monkeypatch):
-    train, calls = evaluate.train_student, []
+    train, calls = evaluate.train_together, []
 
     def killed(*args, **kwargs):
-        calls.append(kwargs["seed"])
+        calls.append(kwargs["seeds"])
         if len(calls) == 3:
             raise KeyboardInterrupt
         return train(*args, **kwargs)
 
-    monkeypatch.setattr(evaluate, "train_student", killed)
+    monkeypatch.setattr(evaluate, "train_together", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate_sets(stripes(12), TEST, TWO, trainings=tmp_path, **OPTIONS)
     assert len(list(tmp_path.glob("*.json"))) == 2
@@ -157,13 +157,13 @@ def test_a_set_may_be_drawn_for_each_seed_and_equal_sets_are_trained_on_once(tra
 
 
 def test_a_seed_trains_on_the_set_that_was_drawn_for_it(monkeypatch):
-    seen, train = [], evaluate.train_student
+    seen, train = [], evaluate.train_together
 
-    def seeing(labelled, network, protocol, *, seed, **others):
-        seen.append((seed, set_hash(labelled)))
-        return train(labelled, network, protocol, seed=seed, **others)
+    def seeing(sets, *others, seeds, **options):
+        seen.extend(zip(seeds, map(set_hash, sets), strict=True))
+        return train(sets, *others, seeds=seeds, **options)
 
-    monkeypatch.setattr(evaluate, "train_student", seeing)
+    monkeypatch.setattr(evaluate, "train_together", seeing)
     evaluate_sets({"drawn": drawn}, TEST, protocol(), **OPTIONS)
     assert sorted(seen) == [(0, set_hash(drawn(0))), (1, set_hash(drawn(1)))]
 

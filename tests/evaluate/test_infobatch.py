@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch.nn import functional as F
 
 from latentdc.draws import generator
@@ -14,7 +13,7 @@ from latentdc.networks import new_network
 from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.synthetic import SyntheticSet
 from latentdc.training import InfoBatch, epoch_batches
-from tests.evaluate.toys import protocol, stripes
+from tests.evaluate.toys import protocol, setting, stripes
 
 RHO, BATCH, EPOCHS = 0.5, 4, 16
 NORMALIZATION = Normalization()
@@ -73,9 +72,8 @@ def test_a_student_under_infobatch_is_trained_by_rescaled_gradients():
         SyntheticSet.from_real(data),
         "convnet3@4",
         protocol(steps=6 * epochs, batch=BATCH, infobatch=RHO, lr=lr, weight_decay=0),
+        setting(),
         seed=0,
-        normalization=NORMALIZATION,
-        accelerator=Accelerator(),
     )
     student = new_network("convnet3@4", "student", num_classes=3, resolution=8, seed=0)
     parameters = list(student.parameters())

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from latentdc.augment.views import draw_views, view
@@ -92,7 +91,7 @@ def test_a_store_depends_on_what_teachers_see(folder, tmp_path):
 def test_no_trained_teacher_starts_where_a_student_or_another_one_does(monkeypatch):
     seeds = []
 
-    def record(train, network, protocol, *, seed, **_):
+    def record(train, network, *_, seed, **__):
         seeds.append(seed)
         return new_network(network, num_classes=3, resolution=8, seed=seed)
 
@@ -191,7 +190,7 @@ def test_damaged_labels_are_refused_before_any_training(folder, monkeypatch):
     path = labelling.store(digest, SMALL).path(1)
     content = path.read_bytes()
     path.write_bytes(content[:-3] + bytes([content[-3] ^ 4]) + content[-2:])
-    monkeypatch.setattr(evaluate, "train_student", None)
+    monkeypatch.setattr(evaluate, "train_together", None)
     options = {"normalization": Normalization(), "train": TRAIN, "trainings": folder}
     with pytest.raises(InputError, match=r"epoch-00001.*not as it was written; delete the file"):
         evaluate_sets(SMALL, TEST, softly("stored", epochs=2), **options)
@@ -223,7 +222,7 @@ def test_given_labels_are_linked_to_and_those_of_another_set_refused_before_any_
     store = elsewhere.store(digest, SMALL)
     assert store.folder.readlink() == lying
     assert store.bytes() == labelling.store(digest, SMALL).bytes() > 0
-    monkeypatch.setattr(evaluate, "train_student", None)
+    monkeypatch.setattr(evaluate, "train_together", None)
     monkeypatch.setattr(teachers, "train_student", None)
     other = {"other": stripes(9, seed=8)}
     with pytest.raises(InputError, match=r"of another set: set is .* there and .* here"):
@@ -238,7 +237,7 @@ def test_a_teacher_with_its_classes_in_another_order_is_refused(folder, tmp_path
         state[key] = state[key].roll(1, dims=0)
     save_file(state, tmp_path / "rolled.safetensors")
     rolled = Teacher(network="convnet3@8", weights=str(tmp_path / "rolled.safetensors"))
-    monkeypatch.setattr(evaluate, "train_student", None)
+    monkeypatch.setattr(evaluate, "train_together", None)
     wrong = replace(softly("online"), labels=replace(softly("online").labels, teachers=[rolled]))
     with pytest.raises(InputError, match=r"rightly; chance is 33.33%, .* in another order"):
         evaluate_sets(SMALL, TEST, wrong, normalization=Normalization())
@@ -327,9 +326,8 @@ def test_soft_labels_that_diverge_end_the_run(folder):
             SMALL,
             "convnet3@4",
             settings,
+            setting(),
             seed=0,
-            normalization=Normalization(),
-            accelerator=Accelerator(),
             soft=labelling.soft_labels(SMALL, "any"),
         )
 

@@ -22,21 +22,20 @@ from latentdc.recipe import Evaluate
 from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.recipe.networks import LIMITS
 from latentdc.synthetic import SyntheticSet
-from tests.evaluate.toys import TEST, protocol, stripes
+from tests.evaluate.toys import TEST, protocol, setting, stripes
 from tests.processes import run_two
 
 SEEDS = (0, 1, 2)
-COMMON = {"normalization": Normalization(), "accelerator": Accelerator()}
 STACKED = [name for name, limits in LIMITS.items() if limits.stacks]
 OPTIONS = {"normalization": Normalization()}
 
 
 def both_ways(sets, network, chosen, soft=(None,) * 3, see=None):
     """The students of three seeds, trained together and each alone."""
-    common = {**COMMON, "normalization": see or Normalization()}
-    together = train_together(sets, network, chosen, seeds=SEEDS, soft=soft, **common)
+    common = setting(normalization=see or Normalization())
+    together = train_together(sets, network, chosen, common, seeds=SEEDS, soft=soft)
     alone = [
-        train_student(one, network, chosen, seed=seed, soft=labels, **common)
+        train_student(one, network, chosen, common, seed=seed, soft=labels)
         for one, seed, labels in zip(sets, SEEDS, soft, strict=True)
     ]
     return together, alone
@@ -182,9 +181,9 @@ def test_together_is_a_setting_without_a_say_in_hash_or_name():
 def test_only_missing_seeds_are_trained_and_files_of_either_way_are_taken(tmp_path, monkeypatch):
     train, asked = evaluate.train_together, []
 
-    def counted(sets, network, protocol, *, seeds, **others):
+    def counted(*others, seeds, **options):
         asked.append(list(seeds))
-        return train(sets, network, protocol, seeds=seeds, **others)
+        return train(*others, seeds=seeds, **options)
 
     monkeypatch.setattr(evaluate, "train_together", counted)
     five = protocol(seeds=5, together=3)
@@ -246,9 +245,9 @@ def test_a_seed_that_diverges_is_named():
     spoiled = from_uint8(sets[1].images)
     sets = [replace(one, images=from_uint8(one.images)) for one in sets]
     object.__setattr__(sets[1], "images", spoiled.fill_(torch.nan))
-    both = {"seeds": (0, 1), "soft": (None, None), **COMMON}
+    both = {"seeds": (0, 1), "soft": (None, None)}
     with pytest.raises(RunError, match="convnet3@4 with seed 1 ended with a loss of nan"):
-        train_together(sets, "convnet3@4", protocol(), **both)
+        train_together(sets, "convnet3@4", protocol(), setting(), **both)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch.nn import functional as F
 
 from latentdc.augment.dsa import augment, draw_augmentation
@@ -26,14 +25,7 @@ NORMALIZATION = Normalization()
 def train(dataset, *, network="convnet3@4", seed=0, **changes):
     if not isinstance(dataset, SyntheticSet):
         dataset = SyntheticSet(dataset.images, dataset.labels, dataset.class_names)
-    return train_student(
-        dataset,
-        network,
-        protocol(**changes),
-        seed=seed,
-        normalization=NORMALIZATION,
-        accelerator=Accelerator(),
-    )
+    return train_student(dataset, network, protocol(**changes), setting(), seed=seed)
 
 
 def assert_same(one, other):

@@ -21,7 +21,7 @@ PLAIN = {"normalization": Normalization()}
 def trained(request, monkeypatch):
     """No training starts, but in tests of how one ends."""
     if "diverges" not in request.node.name:
-        monkeypatch.setattr(evaluate, "train_student", lambda *_, **__: pytest.fail("trained"))
+        monkeypatch.setattr(evaluate, "train_together", lambda *_, **__: pytest.fail("trained"))
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_a_training_that_diverges_in_its_last_step_gives_no_number(tmp_path, opt
 
 
 def test_a_student_that_diverges_on_test_images_gives_no_number(tmp_path, monkeypatch):
-    train = evaluate.train_student
+    train = evaluate.train_together
 
     def overflowing(*arguments, **settings):
-        network = train(*arguments, **settings)
+        (network,) = train(*arguments, **settings)
         network.linear.weight.data.fill_(3e38)
-        return network
+        return [network]
 
-    monkeypatch.setattr(evaluate, "train_student", overflowing)
+    monkeypatch.setattr(evaluate, "train_together", overflowing)
     with pytest.raises(RunError, match="logits of test images are NaN or infinite"):
         evaluate_sets(stripes(9), TEST, protocol(seeds=1), trainings=tmp_path, **PLAIN)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc import divided
-from latentdc.evaluate import evaluate, teachers
+from latentdc.evaluate import evaluate, training
 from latentdc.experts.files import expert_path
 from latentdc.experts.training import train_experts
 from latentdc.images import Normalization
@@ -44,15 +44,15 @@ class Trained(dict[str, dict[str, Tensor]]):
 
     def __init__(self) -> None:
         super().__init__()
-        train = evaluate.train_student
+        train = evaluate.train_together
 
-        def seen(labelled, network, protocol: EvalProtocol, **options):
-            made = train(labelled, network, protocol, **options)
+        def seen(sets, network, protocol: EvalProtocol, setting, **options):
+            (made,) = train(sets, network, protocol, setting, **options)
             number = sum(name.startswith(network) for name in self)
             self[f"{network} {number} {protocol.name}"] = made.state_dict()
-            return made
+            return [made]
 
-        evaluate.train_student = teachers.train_student = seen
+        evaluate.train_together = training.train_together = seen
 
 
 def carry_out(accelerator: Accelerator, folder: Path) -> list[tuple[float, ...]]:

@@ -19,9 +19,9 @@ def main(folder: Path) -> None:
     accelerator, groups, train = Accelerator(cpu=True), [], evaluate.train_together
     assert accelerator.num_processes == 2
 
-    def counted(sets, network, protocol, *, seeds, **others):
+    def counted(*others, seeds, **options):
         groups.append(list(seeds))
-        return train(sets, network, protocol, seeds=seeds, **others)
+        return train(*others, seeds=seeds, **options)
 
     evaluate.train_together = counted
     (result,) = evaluate.evaluate_sets(

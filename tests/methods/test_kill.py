@@ -131,13 +131,13 @@ def test_a_killed_run_ends_with_the_bitwise_same_set_as_one_that_was_not(tmp_pat
 @pytest.mark.smoke
 def test_an_evaluation_that_goes_on_trains_only_the_rows_that_are_missing(monkeypatch, capsys):
     trained = []
-    train = evaluate.train_student
+    train = evaluate.train_together
 
     def counted(*args, **options):
-        trained.append(options["seed"])
+        trained.extend(options["seeds"])
         return train(*args, **options)
 
-    monkeypatch.setattr(evaluate, "train_student", counted)
+    monkeypatch.setattr(evaluate, "train_together", counted)
     rows = "evaluate.rows=[distilled, random]"
     main(["quick.yaml", rows])
     results, table = (RUN / "results.json").read_bytes(), capsys.readouterr().out

@@ -36,7 +36,7 @@ def test_a_set_brings_its_whitening_to_whoever_evaluates_it(monkeypatch):
 
     monkeypatch.setenv("LATENTDC_CACHE", str(Path("elsewhere").resolve()))
     monkeypatch.setattr(images, "fit_whitening", refuse)
-    monkeypatch.setattr(evaluation, "train_student", refuse)
+    monkeypatch.setattr(evaluation, "train_together", refuse)
     evaluate([str(RUN), ROWS])
     assert sorted(path.name for path in (RUN / "trainings").iterdir()) == rows
 
@@ -47,10 +47,10 @@ def test_a_saved_set_of_whitened_pixels_shows_students_the_latents(monkeypatch):
     assert re.fullmatch("pixel-whitened-[0-9a-f]{8}", str(made.provenance["prior_hash"]))
     torch.testing.assert_close(made.whitening(made.floats()), made.z, rtol=0, atol=1e-4)
 
-    def see(labelled, *_, normalization, **__):
-        raise Seen(normalization(labelled.images))
+    def see(sets, network, protocol, setting, **_):
+        raise Seen(setting.normalization(sets[0].images))
 
-    monkeypatch.setattr(evaluation, "train_student", see)
+    monkeypatch.setattr(evaluation, "train_together", see)
     with pytest.raises(Seen) as training:
         evaluate([str(RUN), ROWS, "evaluate.steps=3"])
     torch.testing.assert_close(training.value.args[0], made.z, rtol=0, atol=1e-4)
