@@ -15,7 +15,7 @@ from latentdc.data.open import open_used, plain_preprocessing, preprocessing, wh
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
-from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.evaluate.evaluate import score_sets
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.teachers import require_given_teachers
@@ -47,7 +47,7 @@ from latentdc.prune.prune import prune_dataset
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
 from latentdc.ranks import detail
-from latentdc.recipe import Hub, Recipe
+from latentdc.recipe import Recipe
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import RESULTS, Results, save, to_json
 from latentdc.results.tables import to_text
@@ -97,18 +97,23 @@ def run(
     accelerator = _start(recipe, folder)
     trainings = trainings or folder / "trainings"
     parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator))
-    protocol = parts.protocol
+    setting = None
     if recipe.evaluate.rows:
         setting = Setting(
-            test=parts.open_test(), normalization=parts.normalization, accelerator=accelerator
+            test=parts.open_test(),
+            normalization=parts.normalization,
+            accelerator=accelerator,
+            train=parts.train,
+            folder=trainings,
+            on_step=tell_with(on_step, stage="evaluating"),
         )
-        require_given_teachers(protocol, setting)
+        require_given_teachers(parts.protocol, setting)
     context = _context(recipe, parts, folder, trainings, accelerator)
     tell = tell_both(context.on_step, tell_with(on_step, stage="distilling"))
     context = replace(context, on_step=tell)
     kept = _coreset(recipe, parts, context, folder, scores, tell_with(on_step, stage="pruning"))
     coreset = parts.train.select(kept.indices(parts.train))
-    tested = f", {len(parts.open_test()):,} to test on" if recipe.evaluate.rows else ""
+    tested = f", {len(setting.test):,} to test on" if setting is not None else ""
     detail("data", f"{len(parts.train):,} samples to train on{tested}")
     detail("core set", f"{len(coreset):,} samples, by {kept.by}")
     context = replace(
@@ -126,51 +131,29 @@ def run(
     )
     if parts.experts is not None:
         parts.experts.require_data(coreset, parts.normalization)
-    shared = shared_recipe(recipe)
     if accelerator.is_main_process:
         claim_folder(recipe, folder)
         kept.save(folder / CORESET)
-    start_trackers(accelerator, shared, name, folder)
+    start_trackers(accelerator, shared_recipe(recipe), name, folder)
     size, precision = parts.train.resolution, precision_of(accelerator)
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts, recipe))
     if runtime.broadcast(accelerator, synthetic is None):
-        synthetic = _synthetic_set(recipe, parts, kept, context)
+        synthetic = _distilled(recipe, parts, kept, context)
         facts = {**facts, **synthetic.provenance}
         if recipe.asks_classifier or asks_classifier(recipe.method.kind):
             facts["classifier"] = recipe.prune.scorer.network
         facts["made"] = circumstances(parts.train, accelerator, command)
-        seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
-        synthetic = replace(synthetic, whitening=seen, provenance=facts)
-        synthetic = _saved(synthetic, folder, shared, accelerator)
+        synthetic = _saved(replace(synthetic, provenance=facts), folder, recipe, accelerator)
     elif synthetic is None:  # which this process saw later than the main one
         synthetic = SyntheticSet.from_pretrained(folder / SET)
     if accelerator.is_main_process and synthetic.kind == "images":
         _keep_grid(synthetic, folder)
     results = Results()
-    if recipe.evaluate.rows:
-        if recipe.evaluate.learned_lr:
-            protocol = protocol.with_learned_lr(synthetic.learned_lr)
-        sets = with_baselines(
-            {"distilled": synthetic},
-            recipe.evaluate.rows,
-            recipe.ipc,
-            train=parts.train,
-            coreset=coreset,
-        )
-        results = evaluate_sets(
-            sets,
-            parts.open_test(),
-            protocol,
-            ipc=recipe.ipc,
-            normalization=parts.normalization,
-            train=parts.train,
-            trainings=trainings,
-            accelerator=accelerator,
-            on_step=tell_with(on_step, stage="evaluating"),
-        )
+    if setting is not None:
+        results = _evaluated(recipe, parts, setting, synthetic, coreset)
     if accelerator.is_main_process:
-        _tell_and_push(synthetic, results, folder, shared, recipe.push)
+        _tell_and_push(synthetic, results, folder, recipe)
     end_trackers(accelerator, results, recipe.distill.steps if recipe.matches else 1)
     return results
 
@@ -398,7 +381,7 @@ def _finished(folder: Path, facts: Mapping[str, object], recipe: Recipe) -> Synt
     return kept if kept is not None and same_making(facts, kept.provenance, recipe) else None
 
 
-def _synthetic_set(recipe: Recipe, parts: Parts, kept: Coreset, context: Context) -> SyntheticSet:
+def _distilled(recipe: Recipe, parts: Parts, kept: Coreset, context: Context) -> SyntheticSet:
     """What the method makes, in the time that `-v` and a method's single step are told."""
     began = time.perf_counter()
     make = find_method(recipe.method.kind)
@@ -408,15 +391,16 @@ def _synthetic_set(recipe: Recipe, parts: Parts, kept: Coreset, context: Context
     detail("set", f"{len(synthetic.labels):,} samples, made in {seconds:,.1f} seconds")
     if context.on_step is not None and not (recipe.matches or "seconds" in synthetic.provenance):
         context.on_step({"step": 0, "seconds": seconds})
-    return synthetic
+    seen = parts.normalization if isinstance(parts.normalization, Whitening) else None
+    return replace(synthetic, whitening=seen)
 
 
 def _saved(
-    synthetic: SyntheticSet, folder: Path, recipe: str, accelerator: Accelerator
+    synthetic: SyntheticSet, folder: Path, recipe: Recipe, accelerator: Accelerator
 ) -> SyntheticSet:
     """The set as the run's folder holds it, on all processes."""
     if accelerator.is_main_process:
-        synthetic.save_pretrained(folder / SET, recipe=recipe)
+        synthetic.save_pretrained(folder / SET, recipe=shared_recipe(recipe))
     accelerator.wait_for_everyone()
     if accelerator.num_processes > 1:  # the main process's, to the last bit
         return SyntheticSet.from_pretrained(folder / SET)
@@ -432,17 +416,27 @@ def _keep_grid(synthetic: SyntheticSet, folder: Path) -> None:
         write_bytes(folder / GRID, grid)
 
 
-def _tell_and_push(
-    synthetic: SyntheticSet, results: Results, folder: Path, recipe: str, to: Hub
-) -> None:
-    """Write and print the table, name the files, push the set; it keeps the YAML `recipe`."""
+def _evaluated(
+    recipe: Recipe, parts: Parts, setting: Setting, synthetic: SyntheticSet, coreset: Dataset
+) -> Results:
+    """Results of the set and of the rows beside it."""
+    protocol, rows = parts.protocol, recipe.evaluate.rows
+    if recipe.evaluate.learned_lr:
+        protocol = protocol.with_learned_lr(synthetic.learned_lr)
+    own = {"distilled": synthetic}
+    sets = with_baselines(own, rows, recipe.ipc, train=parts.train, coreset=coreset)
+    return score_sets(sets, protocol, setting, ipc=recipe.ipc)
+
+
+def _tell_and_push(synthetic: SyntheticSet, results: Results, folder: Path, recipe: Recipe) -> None:
+    """Write and print the table, name the files, push the set if a repository is named."""
     if results:
         save(folder / RESULTS, results)
-        synthetic.add_results(folder / SET, to_json(results), recipe=recipe)
+        synthetic.add_results(folder / SET, to_json(results), recipe=shared_recipe(recipe))
         print(f"\n{to_text(results)}\n")
         print(f"results: {folder / RESULTS}")
     if synthetic.kind == "images":
         print(f"grid: {folder / GRID}")
-    if to.repo is not None:
-        url = push_folder(folder / SET, to)
+    if recipe.push.repo is not None:
+        url = push_folder(folder / SET, recipe.push)
         print(f"pushed: {url}")

@@ -259,7 +259,6 @@ EVALUATE = [
     ({"normalization": "imagenet"}, "normalization is a Normalization, got 'imagenet'"),
     ({"trainings": 3}, "trainings is a path, got 3"),
     ({"sets": {}}, "there is no set to evaluate"),
-    ({"ipc": 0}, "ipc is a whole number of at least 1"),
     ({"accelerator": 1}, "accelerator is an Accelerator, got 1"),
 ]
 

@@ -43,7 +43,6 @@ def evaluate_sets(
     protocol: EvalProtocol,
     *,
     normalization: Preprocessing,
-    ipc: int | None = None,
     train: Dataset | None = None,
     trainings: Path | None = None,
     accelerator: Accelerator | None = None,
@@ -60,7 +59,6 @@ def evaluate_sets(
         test: real images; they are used once per training, after its last step.
         protocol: students, seeds and budget.
         normalization: the same for training and test images.
-        ipc: images per class that the results stand for; None takes the first set's.
         train: real training images, for teachers without weights alone.
         trainings: folder of finished trainings; those found there are not repeated. None keeps
             none.
@@ -99,8 +97,6 @@ def evaluate_sets(
     arguments.require_able("__call__ facts", normalization, "normalization", "a Normalization")
     if accelerator is not None:
         arguments.require_a(Accelerator, accelerator, "accelerator", "make one, or leave it out")
-    if ipc is not None:
-        ipc = arguments.require_whole(ipc, "ipc")
     setting = Setting(
         test=test,
         normalization=normalization,
@@ -109,7 +105,7 @@ def evaluate_sets(
         folder=arguments.folder_of(trainings, "trainings"),
         on_step=on_step,
     )
-    return score_sets(named, protocol, setting, ipc=ipc)
+    return score_sets(named, protocol, setting)
 
 
 @runtime.with_gradients

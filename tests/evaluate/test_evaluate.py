@@ -8,14 +8,14 @@ from latentdc.data.dataset import random_images
 from latentdc.errors import InputError
 from latentdc.evaluate import evaluate
 from latentdc.evaluate.baselines import with_baselines
-from latentdc.evaluate.evaluate import evaluate_sets
+from latentdc.evaluate.evaluate import evaluate_sets, score_sets
 from latentdc.evaluate.setting import Accuracy
 from latentdc.images import Normalization
 from latentdc.ranks import warn
 from latentdc.synthetic import SyntheticSet, files
 from latentdc.synthetic.files import encode
 from latentdc.synthetic.synthetic_set import set_hash
-from tests.evaluate.toys import TEST, TWO, protocol, stripes
+from tests.evaluate.toys import TEST, TWO, protocol, setting, stripes
 from tests.processes import run_two
 
 OPTIONS = {"normalization": Normalization()}
@@ -91,7 +91,7 @@ def test_epochs_are_counted_on_the_first_set_that_is_no_baseline():
     epochs = protocol(steps=None, epochs=2, batch=4, seeds=1)
     results = evaluate_sets(sets, TEST, epochs, **OPTIONS)
     assert {one.steps for one in results} == {6}  # 2 epochs of 9 by 4
-    (alone,) = evaluate_sets({"random": drawn}, TEST, epochs, ipc=1, **OPTIONS)
+    (alone,) = score_sets({"random": drawn}, epochs, setting(), ipc=1)
     assert (alone.steps, alone.ipc) == (2, 1)
 
 

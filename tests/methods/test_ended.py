@@ -64,7 +64,7 @@ def test_an_ended_run_started_again_keeps_its_results_all_the_while(tmp_path, mo
     main(["quick.yaml", rows])
     before, times = contents(RUN), modified()
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "evaluate_sets", lambda *_, **__: pytest.fail("killed"))
+        patch.setattr(run_module, "score_sets", lambda *_, **__: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             main(["quick.yaml", rows, "evaluate.seeds=3"])
     assert contents(RUN / SET) == {
