@@ -231,15 +231,18 @@ class ClassSampler:
         settings, z = self.settings, anchors
         if settings.denoise:
             names = self.real.class_names
-            from_anchors = settings.start == "anchors" and len(anchors) > 0
+            images = [(names[label], number) for label, number in batch]
+            seed, start = self.context.seed, self.prior.start_index(settings.strength)
+            x = starts if len(starts) else None
+            if settings.start == "anchors" and len(anchors):
+                x = self.prior.noised(anchors, images, seed=seed, start=start)
             labels = torch.tensor([label for label, _ in batch])
             z = self.prior.sample(
                 self.latents.prior_labels[labels],
-                [(names[label], number) for label, number in batch],
-                seed=self.context.seed,
-                start=self.prior.start_index(settings.strength),
-                z=anchors if from_anchors else None,
-                x=starts if len(starts) else None,
+                images,
+                seed=seed,
+                start=start,
+                x=x,
                 eta=settings.eta,
                 guides=self._guides(labels, anchors, finished[batch[0][0]]),
                 condition=self._condition(batch) if "semantic" in settings.guides else None,

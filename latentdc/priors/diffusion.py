@@ -223,7 +223,6 @@ class DiffusionPrior:
         *,
         seed: int = 0,
         start: int = 0,
-        z: Tensor | None = None,
         x: Tensor | None = None,
         eta: float = 1.0,
         guides: Sequence[sampler.Guide] = (),
@@ -239,10 +238,9 @@ class DiffusionPrior:
                 same in any batch and process, up to rounding.
             seed: of all draws.
             start: index of the first step, 0 being the noisiest.
-            z: (B, *latent_shape) clean latents that are noised to `start` (SDEdit, Meng et al.,
-                https://arxiv.org/abs/2108.01073).
-            x: (B, *latent_shape) latents that are as noisy as `start` expects already. With
-                neither, all start from standard normal noise at step 0.
+            x: (B, *latent_shape) latents that are as noisy as `start` expects: clean ones that
+                `noised` made so (SDEdit, Meng et al., https://arxiv.org/abs/2108.01073), or those
+                of `invert`. None starts from standard normal noise at step 0.
             eta: share of ancestral noise, from 0 (DDIM) to 1 (DDPM, with the variance that the
                 network learned where it did).
             guides: correct each step, one after the other.
@@ -263,14 +261,13 @@ class DiffusionPrior:
             raise InputError(
                 f"this prior is a flow, whose steps add no noise: eta is 0, got {eta}."
             )
-        if z is not None and x is not None:
-            raise InputError("sample starts from clean latents z or from noisy ones x, not both.")
-        if z is None and x is None and start != 0:
-            raise InputError(f"start={start} needs z or x; noise alone is what step 0 starts from.")
+        if x is None and start != 0:
+            raise InputError(
+                f"start={start} needs x, such as clean latents by `noised`; noise alone is what "
+                "step 0 starts from."
+            )
         labels = labels.to(self.device)
-        if z is not None:
-            x = self.noised(z, images, seed=seed, start=start)
-        elif x is None:
+        if x is None:
             x = sampler.keyed_draw(seed, "sample", images, self.latent_shape)
         x = self._latents(x, len(images))
         if len(labels) != len(images):

@@ -90,7 +90,7 @@ def test_sampling_without_ancestral_noise_is_what_decode_denoises_without_a_skip
     with torch.no_grad():
         expected = prior.denoise(z, prior.condition(LABELS), own_draws("sample"))
         images = prior.autoencoder.decode(expected)
-    ours = prior.sample(LABELS, IMAGES, z=z, eta=0.0)
+    ours = prior.sample(LABELS, IMAGES, x=prior.noised(z, IMAGES), eta=0.0)
     assert ours.equal(expected)
     assert prior.render(ours).equal(images)
 
@@ -102,8 +102,6 @@ def test_part_of_the_schedule_starts_from_noised_latents():
     alpha = prior.schedule.alphas[2]
     expected = alpha**0.5 * z + (1 - alpha) ** 0.5 * own_draws("sample")
     torch.testing.assert_close(x, expected)
-    ours = prior.sample(LABELS, IMAGES, z=z, start=2)
-    assert ours.equal(prior.sample(LABELS, IMAGES, x=x, start=2))
     states = []
     watch = Guide(lambda state: states.append(state) or state)
     whole = prior.sample(LABELS, IMAGES, guides=[watch])
@@ -114,10 +112,9 @@ def test_part_of_the_schedule_starts_from_noised_latents():
     ("options", "told"),
     [
         ({"eta": 1.5}, r"eta is a share of ancestral noise in \[0, 1\], got 1\.5"),
-        ({"start": 1}, "start=1 needs z or x"),
-        ({"start": 4, "z": torch.zeros(3, 2, 4, 4)}, "index of a step, 0 to 3, got 4"),
-        ({"z": torch.zeros(2, 2, 4, 4)}, r"3 images are floats of the shape \(3, 2, 4, 4\)"),
-        ({"z": torch.zeros(1), "x": torch.zeros(1)}, "clean latents z or from noisy ones x"),
+        ({"start": 1}, "start=1 needs x, such as clean latents by `noised`"),
+        ({"start": 4, "x": torch.zeros(3, 2, 4, 4)}, "index of a step, 0 to 3, got 4"),
+        ({"x": torch.zeros(2, 2, 4, 4)}, r"3 images are floats of the shape \(3, 2, 4, 4\)"),
         ({"labels": torch.tensor([0])}, "a label per image, got 1 of 3"),
     ],
 )
