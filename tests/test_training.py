@@ -188,6 +188,7 @@ def half() -> SimpleNamespace:
     return SimpleNamespace(
         device=torch.device("cpu"),
         mixed_precision="fp16",
+        num_processes=1,
         autocast=lambda: torch.autocast("cpu", torch.float16),
     )
 

@@ -103,10 +103,8 @@ def _train_lacking(
             "experts.count or experts.epochs, take experts.dtype=bfloat16, or another disk "
             "(objective.trajectory.experts=FOLDER)."
         )
-    sizes = {"num_classes": coreset.num_classes, "resolution": coreset.resolution}
-    processes = accelerator.num_processes
-    divide = divides_experts(settings, network, images=len(coreset), processes=processes, **sizes)
-    mine = lacking if divide else lacking[accelerator.process_index :: processes]
+    divide = _divides(coreset, settings, network, accelerator)
+    mine = lacking if divide else lacking[accelerator.process_index :: accelerator.num_processes]
     for index in ranks.progress(mine, "experts"):
         snapshots = train_expert(
             index,
@@ -116,8 +114,7 @@ def _train_lacking(
             normalization=normalization,
             seed=seed,
             accelerator=accelerator,
-            tell=tell if accelerator.is_main_process or not divide else None,
-            divided=f"expert {index} of {network}" if divide else None,
+            tell=tell,
         )
         if accelerator.is_main_process or not divide:
             io.save_tensors(expert_path(folder, index), snapshots)
@@ -142,6 +139,17 @@ def divides_experts(
     return few and not process_facts(network, **sizes, processes=processes)
 
 
+def _divides(coreset: Dataset, settings: Experts, network: str, accelerator: Accelerator) -> bool:
+    return divides_experts(
+        settings,
+        network,
+        images=len(coreset),
+        processes=accelerator.num_processes,
+        num_classes=coreset.num_classes,
+        resolution=coreset.resolution,
+    )
+
+
 def train_expert(
     index: int,
     coreset: Dataset,
@@ -152,12 +160,11 @@ def train_expert(
     seed: int,
     accelerator: Accelerator,
     tell: tracking.Tell | None = None,
-    divided: str | None = None,
 ) -> dict[str, Tensor]:
     """Weights by name, (epochs + 1, ...): before the training and after each epoch.
 
-    Arguments but its number, `tell`, which is told of each step, and `divided`, as of
-    `evaluate.training.train_student`, as of `train_experts`.
+    All processes call it where they divide its batches (`divides_experts`). Arguments but its
+    number and `tell`, which is told of each step, as of `train_experts`.
     """
     device, count = accelerator.device, len(coreset)
     images, labels = place(coreset.images, device), coreset.labels.to(device)
@@ -165,7 +172,11 @@ def train_expert(
     expert = new_network(network, "expert", index, **sizes, seed=seed).to(device)
     join = training.joins(network, **sizes, count=count, batch=settings.batch)
     precision = training.Precision(accelerator)
-    shares = Divided(expert, accelerator, divided, min(settings.batch, count))
+    divide = _divides(coreset, settings, network, accelerator)
+    what = f"expert {index} of {network}" if divide else None
+    shares = Divided(expert, accelerator, what, min(settings.batch, count))
+    if divide and not accelerator.is_main_process:
+        tell = None
     optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
     snapshots = {
         name: torch.empty((settings.epochs + 1, *weight.shape), dtype=DTYPES[settings.dtype])
