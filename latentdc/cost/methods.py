@@ -13,7 +13,7 @@ from latentdc.methods.latents import most_together
 from latentdc.methods.rates import PROBES
 from latentdc.networks.base import batch_norms
 from latentdc.networks.build import outline
-from latentdc.objectives.denoise import AT_ONCE
+from latentdc.objectives.denoise import DENOISED
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
@@ -49,7 +49,7 @@ def matching_costs(
     apart = ipc if classes_apart(recipe.objective, classes, prior.resolution) else None
     plan = decoding_plan(recipe, needs, here, hardware, kept, ipc=apart)
     if denoises and recipe.prior.memory == "auto":
-        plan = Plan("low", AT_ONCE)  # whatever the device
+        plan = Plan("low", DENOISED)  # whatever the device
     # Backward to the inputs costs one forward; a denoised latent is never computed again.
     sweeps = 2 if denoises else plan.sweeps(here, calls_of(prior))
     network = student(recipe.objective.network, classes, prior.resolution)

@@ -42,7 +42,7 @@ _REFUSED = (
     *(*HfHubHTTPError.__bases__, datasets.exceptions.DatasetsError),
 )
 
-Tables = Mapping[str, Callable[[], parquet.Table]]  # by split: opens its table
+Tables = Mapping[str, Callable[[], parquet.SampleTable]]  # by split: opens its table
 
 
 def open_tables(data: Data) -> Tables:
@@ -108,7 +108,7 @@ def _hub_parquet(data: Data, card: dict[str, Any]) -> Tables | None:
     except InputError:
         return None
 
-    def table(split: str) -> parquet.Table:
+    def table(split: str) -> parquet.SampleTable:
         wanted = [path.as_posix() for path in splits[split]]
         with _told_of_the_hub(data):
             home = Path(_download(data, commit, allow_patterns=[glob.escape(n) for n in wanted]))
@@ -371,7 +371,7 @@ def saved_tables(source: Path) -> Tables:
     return {split: partial(_saved, source / split) for split in splits}
 
 
-def _saved(folder: Path) -> parquet.Table:
+def _saved(folder: Path) -> parquet.SampleTable:
     state = folder / files.SAVED_SPLIT
     if not state.is_file():
         raise InputError(f"{folder} has no {files.SAVED_SPLIT}; save the data set again.")

@@ -35,7 +35,7 @@ Entry = dict[str, Any]  # of an image column: `bytes`, or the `path` of a file
 
 
 @dataclass(frozen=True)
-class Table:
+class SampleTable:
     """Samples by row, of which each column is read when it is asked for.
 
     Attributes:
@@ -54,7 +54,7 @@ class Table:
     names_files: bool = False
 
 
-def of_datasets(table: datasets.Dataset) -> Table:
+def of_datasets(table: datasets.Dataset) -> SampleTable:
     """A table of `datasets` with its rows in its own order, which may not be its files'.
 
     Raises:
@@ -72,7 +72,7 @@ def of_datasets(table: datasets.Dataset) -> Table:
         rows = table.select_columns([name]).cast_column(name, datasets.Image(decode=False))
         return lambda row: rows[row][name]
 
-    return Table(
+    return SampleTable(
         features=table.features,
         files=[Path(file["filename"]) for file in table.cache_files],
         column=lambda name: arrow.select_columns([name])[:].column(name).to_pylist(),
@@ -83,7 +83,7 @@ def of_datasets(table: datasets.Dataset) -> Table:
 
 def read_parquet(
     paths: Sequence[Path], source: Path, split: str = "train", info: Any = None
-) -> Table:
+) -> SampleTable:
     """The rows of the parquet files of a split.
 
     `info` is what the card says of columns and of the rows in each split.
@@ -132,7 +132,7 @@ def read_parquet(
             _require_images(each.schema.to_arrow_schema().field(name).type, name, path)
         return _Images(groups, name).entry
 
-    return Table(features=features, files=paths, column=column, images=images)
+    return SampleTable(features=features, files=paths, column=column, images=images)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from latentdc.data.classes import LABEL_NAMES, numbered, one_form
 from latentdc.data.encoded import EncodedSplit
 from latentdc.data.files import TEST_SPLITS, files_fingerprint
 from latentdc.data.hub import Tables, open_tables
-from latentdc.data.parquet import Table
+from latentdc.data.parquet import SampleTable
 from latentdc.errors import InputError, in_short, nearest
 from latentdc.ranks import note
 from latentdc.recipe import Data
@@ -43,7 +43,7 @@ def table_split(data: Data, split: str | None) -> EncodedSplit:
 
 
 def encoded_table(
-    table: Table,
+    table: SampleTable,
     name: str,
     image: str | None = None,
     label: str | None = None,
@@ -100,7 +100,7 @@ def _test_split(data: Data, tables: Tables) -> str:
     )
 
 
-def _unlabelled(data: Data, table: Table, split: str) -> str | None:
+def _unlabelled(data: Data, table: SampleTable, split: str) -> str | None:
     """Why a split is none to test on: competitions publish theirs without labels or with -1."""
     try:
         labels, _ = _labels(table, f"{data.source} {split}", data.label)
@@ -113,7 +113,7 @@ def _unlabelled(data: Data, table: Table, split: str) -> str | None:
     return "has no labels" if bool((labels < 0).all()) else None
 
 
-def _own_files(table: Table, data: Data) -> Callable[[Path], bool]:
+def _own_files(table: SampleTable, data: Data) -> Callable[[Path], bool]:
     """Which files the rows of a table may name.
 
     Those of a Hub repository of image files, which `datasets` has downloaded; rows of any other
@@ -130,7 +130,11 @@ def _own_files(table: Table, data: Data) -> Callable[[Path], bool]:
 
 
 def _images(
-    table: Table, source: str, named: str | None, advice: str, may_read: Callable[[Path], bool]
+    table: SampleTable,
+    source: str,
+    named: str | None,
+    advice: str,
+    may_read: Callable[[Path], bool],
 ) -> tuple[str, Callable[[int], bytes]]:
     """The image column, and what gives the encoded image of a row; OSError where it has none.
 
@@ -182,7 +186,7 @@ def _is_bytes(feature: Any) -> bool:
 
 
 def _labels(
-    table: Table, source: str, named: str | None, advice: str = ""
+    table: SampleTable, source: str, named: str | None, advice: str = ""
 ) -> tuple[Tensor, list[str]]:
     """(N,) class indices, -1 where a row has no label, and class names.
 

@@ -33,7 +33,7 @@ from latentdc.evaluate.teachers import known_accuracy, open_teacher
 from latentdc.images import Normalization, fetch
 from latentdc.networks import build_network
 from latentdc.prune.scorer_training import ScorerTraining
-from latentdc.prune.scorers import Classifier, given_scorer, preparation
+from latentdc.prune.scorers import AT_ONCE, Classifier, given_scorer, preparation
 from latentdc.recipe import Data, Scorer
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.protocol import EvalProtocol
@@ -42,7 +42,6 @@ from latentdc.synthetic.foreign.numbers import Numbering, classes_advice
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 LOOKED_AT = 2000  # images of a set, drawn by key
-BATCH = 256
 SURE = 0.01
 
 # The small network that is trained where no other is there.
@@ -143,7 +142,7 @@ def _plain(what: str) -> str:
 def _named(one: SyntheticSet, rows: Tensor, network: Classifier, device: torch.device) -> Tensor:
     """(n,) classes that the network names."""
     network.to(device).eval()
-    parts = [network(fetch(one.images, some, device)).argmax(dim=1) for some in rows.split(BATCH)]
+    parts = [network(fetch(one.images, some, device)).argmax(dim=1) for some in rows.split(AT_ONCE)]
     return torch.cat(parts).cpu()
 
 

@@ -18,13 +18,13 @@ from latentdc.evaluate.setting import Setting, protocol_for
 from latentdc.evaluate.steps import SoftLabels
 from latentdc.evaluate.teachers import Ensemble, open_teachers
 from latentdc.images import place, send
+from latentdc.prune.scorers import AT_ONCE
 from latentdc.ranks import progress
 from latentdc.recipe.identity import changed
 from latentdc.recipe.labels import OWN, Labels
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
-BATCH = 256  # images that teachers label at once
 COMPARED = 500  # views of a set, about, whose soft labels are compared with its hard ones
 
 
@@ -313,7 +313,7 @@ class Labelling:
             )
         placed = place(images, device)
         wanted = torch.arange(len(images)) if rows is None else rows
-        parts = wanted.split(BATCH)
+        parts = wanted.split(AT_ONCE)
         return torch.cat([self.teachers(view(placed, some, draws, device)).cpu() for some in parts])
 
 

@@ -21,12 +21,11 @@ from latentdc.clusters import inliers, k_means
 from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
 from latentdc.images import as_floats
+from latentdc.methods.latents import ENCODED
 from latentdc.methods.pools import gaussian_group
 from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import Sampling
-
-AT_ONCE = 16  # images that are encoded or inverted together
 
 
 def rows_by_hash(real: Dataset, label: int) -> Tensor:
@@ -39,7 +38,7 @@ def encoded(
     real: Dataset, rows: Tensor, encode: Callable[[Tensor], Tensor], device: torch.device
 ) -> Tensor:
     """(n, C, h, w) latents of images, on the CPU."""
-    parts = [encode(as_floats(real.images[some].to(device))) for some in rows.split(AT_ONCE)]
+    parts = [encode(as_floats(real.images[some].to(device))) for some in rows.split(ENCODED)]
     return torch.cat([part.float().cpu() for part in parts])
 
 
@@ -67,7 +66,7 @@ def moments(
     latents: Tensor, invert: Callable[[Tensor], Tensor], device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """(C, h, w) mean and standard deviation of a class's latents after they were inverted."""
-    noisy = [invert(some.to(device)).cpu() for some in latents.split(AT_ONCE)]
+    noisy = [invert(some.to(device)).cpu() for some in latents.split(ENCODED)]
     std, mean = torch.std_mean(torch.cat(noisy), dim=0, correction=0)
     return mean, std
 

@@ -18,14 +18,14 @@ from torch import Tensor
 from latentdc import ranks, runtime
 from latentdc.images import MEMORY_LIMIT, to_uint8
 from latentdc.methods.context import Context, State
-from latentdc.methods.latents import Latents, Parts
+from latentdc.methods.latents import Latents, PerClass
 from latentdc.priors.base import Prior
 from latentdc.priors.memory import Plan, Planned, choose_plan, describe_plan, free_bytes
 from latentdc.priors.pixel import PixelPrior, VectorPrior, sample_shape
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 P = TypeVar("P", bound=Prior)
-AT_ONCE = 16  # images of a process that are decoded together, but at least one class
+RENDERED = 16  # images of a process that are decoded together, but at least one class
 BLOCK = 64 * 2**20  # bytes that a process exchanges at once, but at least what is decoded together
 SHOWN = (20, 10)  # classes of a picture, and images of each
 
@@ -43,7 +43,7 @@ def synthetic_set(
     """
     classes, accelerator = len(class_names), context.accelerator
 
-    def on_main(part: Callable[[Latents], Parts | None]) -> Tensor | None:
+    def on_main(part: Callable[[Latents], PerClass | None]) -> Tensor | None:
         own = part(latents)
         if own is None:
             return None
@@ -124,7 +124,7 @@ def show_latents(
         return
     classes, each = min(SHOWN[0], len(class_names)), min(SHOWN[1], latents.ipc)
 
-    def first(parts: Parts | None) -> Parts | None:
+    def first(parts: PerClass | None) -> PerClass | None:
         return None if parts is None else tuple(part[:each] for part in parts)
 
     own = latents.pick(range(classes))
@@ -177,7 +177,7 @@ def gather_classes(
         empty: (0, ipc, ...), what a process without classes gives.
         accelerator: names the other processes.
     """
-    step = max(1, AT_ONCE // latents.ipc)
+    step = max(1, RENDERED // latents.ipc)
     size = empty.shape[1:].numel() * empty.element_size()  # bytes of a class
     block = max(1, BLOCK // (step * size)) * step
     owned: list[tuple[int, ...]] = gather_object([tuple(latents.classes)])

@@ -24,10 +24,10 @@ from latentdc.methods.context import ByClass, State
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
 
-ENCODED = 16  # images that enter the encoder at once
+ENCODED = 16  # images that are encoded, or latents inverted, together
 KNOWN = "known."  # of the real images of a class, in names of saved tensors
 
-Parts = tuple[Tensor, ...]  # one tensor per class
+PerClass = tuple[Tensor, ...]  # one tensor per class
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,9 @@ class Latents:
 
     classes: tuple[int, ...]
     ipc: int
-    z: Parts
-    c: Parts | None
-    noise: Parts | None
+    z: PerClass
+    c: PerClass | None
+    noise: PerClass | None
 
     @property
     def labels(self) -> Tensor:
@@ -61,7 +61,7 @@ class Latents:
         wanted = set(classes)
         here = [place for place, label in enumerate(self.classes) if label in wanted]
 
-        def some(parts: Parts | None) -> Parts | None:
+        def some(parts: PerClass | None) -> PerClass | None:
             return None if parts is None else tuple(parts[place] for place in here)
 
         picked = some(self.z)
@@ -74,7 +74,7 @@ class Latents:
         return prior.decode(torch.cat(self.z), joined(self.c), joined(self.noise))
 
 
-def joined(parts: Parts | None) -> Tensor | None:
+def joined(parts: PerClass | None) -> Tensor | None:
     """The tensors of all classes as one."""
     return None if parts is None else torch.cat(parts)
 
@@ -117,7 +117,7 @@ def initial_latents(
     """
     place = match_classes(coreset.class_names, prior)
 
-    def normal(key: str) -> Parts:
+    def normal(key: str) -> PerClass:
         shape = (ipc, *prior.latent_shape)
         return tuple(
             torch.randn(shape, generator=draws.generator(seed, key, label)).to(device)
@@ -128,7 +128,7 @@ def initial_latents(
         return prior.condition(place[label].repeat(ipc).to(device))
 
     if given is not None:
-        z: Parts = tuple(given[label * ipc : (label + 1) * ipc].to(device) for label in classes)
+        z: PerClass = tuple(given[label * ipc : (label + 1) * ipc].to(device) for label in classes)
     elif from_noise:
         z = normal("z")
     else:
@@ -150,7 +150,7 @@ def _encoded(
     ipc: int,
     seed: int,
     device: torch.device | str,
-) -> Parts:
+) -> PerClass:
     """`ipc` different images of each class, encoded some at a time whatever their classes."""
     rows = []
     for label in classes:
@@ -160,11 +160,11 @@ def _encoded(
         encode(as_floats(coreset.images[some].to(device)))
         for some in torch.cat(rows).split(ENCODED)
     ]
-    parts: Parts = torch.cat(latents).split(ipc)
+    parts: PerClass = torch.cat(latents).split(ipc)
     return parts
 
 
-def leaves(parts: Sequence[Tensor]) -> Parts:
+def leaves(parts: Sequence[Tensor]) -> PerClass:
     """Copies of their own that an optimiser can move."""
     dense = torch.contiguous_format  # a convolution over one point may give channels-last latents
     return tuple(p.detach().float().clone(memory_format=dense).requires_grad_() for p in parts)
@@ -192,7 +192,7 @@ def restored_latents(saved: State, classes: range, device: torch.device) -> Late
     """The saved latents of `classes`."""
     found = saved.tensors(classes)
 
-    def parts(name: str) -> Parts | None:
+    def parts(name: str) -> PerClass | None:
         here = [found[label].get(name) for label in classes]
         return None if None in here else tuple(t.to(device) for t in here if t is not None)
 

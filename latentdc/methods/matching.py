@@ -41,7 +41,7 @@ from latentdc.runtime import stop_requests, with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from latentdc.tf32 import precision_of
 
-BATCH = 256  # real images per class and step of an objective that does not say
+REAL = 256  # real images per class and step of an objective that does not say
 ADVICE = "Lower distill.lr_z or distill.lr_c"  # to one whose numbers are no longer finite
 # Facts that a continued run need not share with its start.
 MAY_CHANGE = {"processes", "threads", "torch", "lr_z", "lr_c", *vars(FAST)}
@@ -181,7 +181,7 @@ def _facts(
         "prior": prior.identity,
         "decoding": getattr(prior, "settings", None),
         "objective": getattr(objective, "identity", None),
-        "batch": getattr(objective, "batch", BATCH),
+        "batch": getattr(objective, "batch", REAL),
         "classes_per_step": settings.classes_per_step,
         "optimizer": settings.optimizer,
         "trim": identity.facts_of(settings.trim) if trims else None,
@@ -221,7 +221,7 @@ def _begin(
         objective.restore(saved.shared)
     optimizer = make_optimizer(latents, settings)
     needed = classes if objective.scope == "class" else range(num_classes)
-    batch = getattr(objective, "batch", BATCH)
+    batch = getattr(objective, "batch", REAL)
     real = RealBatches(coreset, needed, batch=batch, seed=seed, device=device)
     separate = separable(settings.trim, objective)
     trimming = None if separate is None else Trimming(settings.trim, separate, real)

@@ -16,10 +16,9 @@ from latentdc.errors import InputError
 from latentdc.images import Images, fetch, forward_batch
 from latentdc.prune.rules.predictions import cross_entropy
 from latentdc.prune.rules.sets import best_groups
-from latentdc.prune.scorers import Classifier
+from latentdc.prune.scorers import AT_ONCE, Classifier
 from latentdc.recipe import Select
 
-BATCH = 256  # images that the classifier sees at once
 DRAWN = 2**22  # numbers that are drawn at once
 
 
@@ -292,7 +291,7 @@ def classify(classifier: Classifier, images: Images, label: int) -> Candidates:
     """
     device = next(iter(classifier.parameters()), torch.empty(0)).device
     losses, right, features = [], [], []
-    for rows in torch.arange(len(images)).split(forward_batch(images, BATCH, device)):
+    for rows in torch.arange(len(images)).split(forward_batch(images, AT_ONCE, device)):
         logits, seen = classifier.embed(fetch(images, rows, device))
         labels = torch.full((len(rows),), label, device=device)
         losses.append(cross_entropy(logits.float(), labels).cpu())

@@ -27,11 +27,9 @@ from latentdc.methods.context import Context, check_call
 from latentdc.methods.mosaics import arrange, as_picture, mosaics
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
-from latentdc.prune.scorers import least_accuracy
+from latentdc.prune.scorers import AT_ONCE, least_accuracy
 from latentdc.recipe import Rded
 from latentdc.synthetic.synthetic_set import SyntheticSet
-
-BATCH = 256  # crops that the classifier judges at once
 
 
 class Crops(NamedTuple):
@@ -144,7 +142,7 @@ def realistic_crops(
     members, pool = train.different(label), draws.generator(seed, "rded pool", label)
     rows = members[draws.choose(len(members), settings.pool, pool)]
     kept, losses, known = [], [], []
-    for row in rows.split(max(1, BATCH // settings.crops)):
+    for row in rows.split(max(1, AT_ONCE // settings.crops)):
         source = [draws.generator(seed, "rded crops", int(train.hashes[index])) for index in row]
         cut = torch.cat(
             [

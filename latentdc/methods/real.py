@@ -25,14 +25,13 @@ from latentdc import draws
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Images, MappedImages, as_floats, place, send
+from latentdc.methods.context import ByClass
 from latentdc.objectives.base import Objective, Separable
 from latentdc.recipe import Trim
 
 AHEAD = 2  # batches that wait in memory while another one is used
 NEW = 0.1  # weight of a batch in the running mean and variance
 FEWEST = 3  # images of which two are the ends
-
-State = dict[int, dict[str, Tensor]]  # by class
 
 
 class RealBatches:
@@ -199,9 +198,9 @@ class Trimming:
         share = 0.0 if known is None else float(known[places].float().mean())
         return share if share < 1 else 0.0
 
-    def state(self, classes: Iterable[int]) -> State:
+    def state(self, classes: Iterable[int]) -> ByClass:
         """What is known of these classes, for checkpoints."""
-        kept: State = {}
+        kept: ByClass = {}
         for label in classes:
             kept[label] = {"met": torch.tensor(self.met[label])}
             if label in self.running:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from latentdc.errors import InputError
 from latentdc.images import to_uint8
-from latentdc.methods.anchors import AT_ONCE, RealLatents, rows_by_hash
+from latentdc.methods.anchors import RealLatents, rows_by_hash
 from latentdc.methods.context import Context
+from latentdc.methods.decode import RENDERED
 from latentdc.methods.own import try_own_guides
 from latentdc.methods.pools import Candidates, classify, select
 from latentdc.methods.selection import opened_set, student_of
@@ -219,7 +220,7 @@ def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks)
     choice, found, real = latents.settings.choice, Candidates(len(z)), latents.real
 
     def seen(z: Tensor, network: Classifier) -> Candidates:
-        parts = [to_uint8(latents.prior.render(some)).cpu() for some in z.split(AT_ONCE)]
+        parts = [to_uint8(latents.prior.render(some)).cpu() for some in z.split(RENDERED)]
         return classify(network, torch.cat(parts), label)
 
     if choice.needs_classifier:

@@ -19,7 +19,7 @@ from latentdc.metrics import measures
 from latentdc.metrics.redundancy import increments, redundancy
 from latentdc.priors.base import Prior
 from latentdc.priors.load import load_prior
-from latentdc.prune.scorers import Classifier
+from latentdc.prune.scorers import AT_ONCE, Classifier
 from latentdc.recipe import Recipe
 from latentdc.recipe.labels import Teacher
 from latentdc.synthetic.open import SetSource, open_set, row_names
@@ -28,7 +28,6 @@ from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 NAME = "metrics.json"
 VERSION = 1
 LISTED = 20  # classes that are printed one by one
-BATCH = 256  # images that the network sees at once
 Facts = dict[str, Any]
 
 
@@ -127,7 +126,7 @@ def seen_by(network: Classifier, labelled: SyntheticSet, device: torch.device) -
     network.eval()
     parts = [
         network.embed(fetch(labelled.images, rows, device))
-        for rows in torch.arange(len(labelled.labels)).split(BATCH)
+        for rows in torch.arange(len(labelled.labels)).split(AT_ONCE)
     ]
     logits = torch.cat([part[0] for part in parts]).float().cpu()
     features = torch.cat([part[1] for part in parts]).float().cpu()

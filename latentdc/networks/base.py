@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from latentdc.images import contiguous
 
 N = TypeVar("N", bound=nn.Module)
+Weights = dict[str, Tensor]  # by name
 
 
 class Network(nn.Module, ABC):
@@ -28,7 +29,7 @@ class Network(nn.Module, ABC):
         """(B, 3, H, W) normalised images, or vectors -> (B, D) embedding for the classifier."""
         return self.embed(contiguous(images))
 
-    def named(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def named(self, state: Mapping[str, Tensor]) -> Weights:
         """A file's weights under this network's names, where they are published under others."""
         return dict(state)
 

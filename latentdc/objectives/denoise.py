@@ -25,7 +25,7 @@ from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.recipe import Denoising, identity
 
-AT_ONCE = 16  # latents that the network is given together where prior.memory is `auto`
+DENOISED = 16  # latents that the network is given together where prior.memory is `auto`
 
 
 class Denoise:
@@ -83,7 +83,7 @@ class Denoise:
         """
         numbers, noise = self._draws(step, labels)
         noise, total = noise.to(synthetic), synthetic.new_zeros(())
-        most = AT_ONCE if self.prior.plan is None else self.prior.plan.together(len(labels))
+        most = DENOISED if self.prior.plan is None else self.prior.plan.together(len(labels))
         for number in numbers.unique().tolist():
             for rows in (numbers == number).nonzero().squeeze(1).split(most):
                 loss = self.losses(synthetic[rows], noise[rows], number, labels[rows]).sum()

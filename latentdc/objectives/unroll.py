@@ -20,7 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Weights = dict[str, Tensor]
+from latentdc.networks.base import Weights
+
 InnerLoss = Callable[[Weights, Tensor], Tensor]
 """(weights, all synthetic images) -> () loss of one inner step: its batch and its augmentation."""
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentdc.errors import InputError
 from latentdc.images import contiguous
-from latentdc.priors.base import Autoencoder, Precision, network_autocast, require_batch
+from latentdc.priors.base import Autoencoder, PrecisionName, network_autocast, require_batch
 from latentdc.priors.memory import FAST, Needs, Plan, needed_bytes, run_steps
 
 ROWS = 4096  # positions that are compared with a codebook at once
@@ -42,13 +42,13 @@ class AutoencoderPrior:
         resolution: int,
         identity: str = "unnamed",
         plan: Plan | None = FAST,
-        precision: Precision = "no",
+        precision: PrecisionName = "no",
     ) -> None:
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.resolution = resolution
         self.identity = identity
         self.plan = plan
-        self.precision: Precision = precision
+        self.precision: PrecisionName = precision
         self.grey = autoencoder.config.get("in_channels") == 1
         self.scale, self.shift = _units(autoencoder)
         blank = torch.zeros(1, 3, resolution, resolution, device=autoencoder.device)

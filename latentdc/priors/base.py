@@ -13,7 +13,7 @@ from latentdc.errors import InputError
 from latentdc.recipe.fields import show
 
 Autoencoder = Any  # AutoencoderKL, AutoencoderTiny or VQModel of diffusers, which has no types
-Precision = Literal["no", "bf16", "float32"]
+PrecisionName = Literal["no", "bf16", "float32"]
 
 
 class Prior(Protocol):
@@ -141,7 +141,9 @@ def require_guides(guides: object) -> list[Any]:
     return made
 
 
-def network_autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+def network_autocast(
+    device: torch.device, precision: PrecisionName
+) -> AbstractContextManager[object]:
     """bf16 or float32 around a network; with `no`, whatever autocast is on already.
 
     For the networks alone: latents, schedule, codes and images stay in float32.

@@ -25,7 +25,7 @@ from latentdc.priors import sampler
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import (
     Denoiser,
-    Precision,
+    PrecisionName,
     as_whole,
     network_autocast,
     require_guides,
@@ -60,7 +60,7 @@ class DiffusionPrior:
         settings: PriorSettings,
         *,
         class_names: tuple[str, ...] | None,
-        precision: Precision | None = None,
+        precision: PrecisionName | None = None,
     ) -> None:
         self.autoencoder = autoencoder
         self.denoiser = denoiser

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from latentdc.errors import InputError
 from latentdc.priors import files
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.base import Autoencoder, Precision, keep_in_bf16
+from latentdc.priors.base import Autoencoder, PrecisionName, keep_in_bf16
 from latentdc.priors.classes import unet_classes
 from latentdc.priors.denoisers import load_denoiser
 from latentdc.priors.diffusion import DiffusionPrior
@@ -43,7 +43,7 @@ def load_latent_prior(
     *,
     prompts: Mapping[str, str] | None,
     seed: int,
-    precision: Precision,
+    precision: PrecisionName,
     device: torch.device | str,
 ) -> AutoencoderPrior | DiffusionPrior:
     """A prior that has weights; the rest is as of `load_prior`.
@@ -132,7 +132,7 @@ def tune(
     networks: Sequence[nn.Module],
     device: torch.device,
     *,
-    precision: Precision,
+    precision: PrecisionName,
     channels_last: bool,
     compile: bool,
 ) -> None:

@@ -11,7 +11,7 @@ import torch
 from latentdc import arguments, ranks, runtime
 from latentdc.errors import InputError
 from latentdc.images import Normalization, Preprocessing, Standardization, Whitening
-from latentdc.priors.base import Precision, Prior
+from latentdc.priors.base import PrecisionName, Prior
 from latentdc.priors.classes import class_prompts
 from latentdc.priors.files import WeightsMissing
 from latentdc.priors.pixel import PixelPrior, VectorPrior
@@ -30,7 +30,7 @@ def load_prior(
     class_names: Sequence[str] | None = None,
     normalization: Preprocessing | None = None,
     seed: int = 0,
-    precision: Precision = "no",
+    precision: PrecisionName = "no",
     device: torch.device | str = "cpu",
 ) -> Prior:
     """A frozen prior for a data set.
@@ -62,8 +62,8 @@ def load_prior(
         PriorSettings, settings, "settings", 'such as PriorSettings(weights="digits")'
     )
     _check_device(device)
-    if precision not in get_args(Precision):
-        raise InputError(f"precision is one of {get_args(Precision)}, got {show(precision)}.")
+    if precision not in get_args(PrecisionName):
+        raise InputError(f"precision is one of {get_args(PrecisionName)}, got {show(precision)}.")
     if is_own(settings.kind):
         offered = {"class_names": class_names, "normalization": normalization, "seed": seed}
         return _own(settings, resolution=resolution, device=device, **offered)

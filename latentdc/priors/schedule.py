@@ -1,7 +1,7 @@
 """The steps of a diffusion's schedule or of a flow, from the noisiest to the cleanest."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
@@ -45,12 +45,25 @@ class Schedule:
     def clean_and_noise(self, index: int, x: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) clean latents and noise that a prediction at x of a step stands for."""
         signal, rest = self.weights(self.alphas[index])
-        if self.prediction == "v_prediction":
-            return signal * x - rest * prediction, signal * prediction + rest * x
         if self.is_flow:  # velocity v = eps - x0
             v = prediction if self.prediction == "noise-data" else -prediction
             return x - rest * v, x + signal * v
-        return (x - rest * prediction) / signal, prediction
+        return separate(x, prediction, signal, rest, v=self.prediction == "v_prediction")
+
+
+N = TypeVar("N", float, Tensor)
+
+
+def separate(
+    x: Tensor, prediction: Tensor, signal: N, rest: N, *, v: bool
+) -> tuple[Tensor, Tensor]:
+    """Clean latents and noise in x = signal x0 + rest eps, by a predicted eps or, if so, v.
+
+    v = signal eps - rest x0, Salimans and Ho, https://arxiv.org/abs/2202.00512.
+    """
+    if v:
+        return signal * x - rest * prediction, signal * prediction + rest * x
+    return (x - rest * prediction) / signal, prediction
 
 
 def make_schedule(

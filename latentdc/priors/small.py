@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from latentdc.errors import InputError
 from latentdc.images import contiguous
 from latentdc.priors.denoisers import ClassEmbedding
+from latentdc.priors.schedule import separate
 from latentdc.recipe.prior_training import AutoencoderTraining, UNetTraining
 
 
@@ -144,15 +145,13 @@ def snr_weights(scheduler: DDIMScheduler, timesteps: Tensor, limit: float) -> Te
     return snr.clamp(max=limit) / (snr + 1 if v else snr)
 
 
-def clean_and_noise(
+def clean_and_noise_at(
     scheduler: DDIMScheduler, x: Tensor, predicted: Tensor, timesteps: Tensor
 ) -> tuple[Tensor, Tensor]:
     """(B, C, h, w) clean latents and noise that predictions at x stand for, at (B,) timesteps."""
     alphas = scheduler.alphas_cumprod.to(x)[timesteps].view(-1, 1, 1, 1)
-    signal, rest = alphas.sqrt(), (1 - alphas).sqrt()
-    if scheduler.config["prediction_type"] == "v_prediction":
-        return signal * x - rest * predicted, signal * predicted + rest * x
-    return (x - rest * predicted) / signal, predicted
+    v = scheduler.config["prediction_type"] == "v_prediction"
+    return separate(x, predicted, alphas.sqrt(), (1 - alphas).sqrt(), v=v)
 
 
 class ClassMemory(nn.Module):
@@ -231,6 +230,6 @@ def inversion_term(
         predicted: (B, C, h, w) prediction at the clean ones, each under its timestep.
         timesteps: (B,).
     """
-    _, eps = clean_and_noise(scheduler, latents, predicted, timesteps)
+    _, eps = clean_and_noise_at(scheduler, latents, predicted, timesteps)
     inverted = scheduler.add_noise(latents, eps, timesteps)
     return 1 - F.cosine_similarity(noisy.flatten(1), inverted.flatten(1), dim=1).mean()

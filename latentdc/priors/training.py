@@ -241,7 +241,7 @@ def train_unet(
         )
         if not adds:
             return total
-        clean, _ = small.clean_and_noise(scheduler, noisy, predicted, timesteps)
+        clean, _ = small.clean_and_noise_at(scheduler, noisy, predicted, timesteps)
         if terms.magnitude:
             total = total + terms.magnitude * clean.abs().mean()
         if memory is not None:

@@ -18,6 +18,7 @@ from latentdc.data.dataset import Dataset, class_counts
 from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError
 from latentdc.images import Unwhitened, fetch, place, send
+from latentdc.networks.base import Weights
 from latentdc.networks.build import new_network
 from latentdc.prune import scorers
 from latentdc.recipe import Scorer, identity
@@ -111,7 +112,7 @@ class ScorerTraining:
 
     def _share(self) -> None:
         """Go on from the main process's copy, from which GPUs may drift by rounding."""
-        self.restore(cast(scorers.State, runtime.broadcast(self._accelerator, self.state())))
+        self.restore(cast(Weights, runtime.broadcast(self._accelerator, self.state())))
 
     def _batches(self, epoch: int) -> list[training.Batch]:
         """Of an epoch; their rows are places among `rows`."""
@@ -135,7 +136,7 @@ class ScorerTraining:
 
         return self._divided.mean(loss, step[1])
 
-    def state(self) -> scorers.State:
+    def state(self) -> Weights:
         """All that `restore` needs, on the CPU."""
         state = {f"model.{key}": value for key, value in self.classifier.state_dict().items()}
         for index, slot in self._optimizer.state_dict()["state"].items():
@@ -145,7 +146,7 @@ class ScorerTraining:
         state["done"] = torch.tensor(self.done)
         return {key: value.detach().cpu().contiguous() for key, value in state.items()}
 
-    def restore(self, state: scorers.State) -> None:
+    def restore(self, state: Weights) -> None:
         """Go on where `state` was taken."""
         self.classifier.load_state_dict(
             {key.removeprefix("model."): v for key, v in state.items() if key[:6] == "model."}
@@ -254,7 +255,7 @@ def trained_as_long(
     return trainer.classifier.eval().requires_grad_(False)
 
 
-def _kept_classifier(path: Path) -> scorers.State:
+def _kept_classifier(path: Path) -> Weights:
     try:
         return io.load_tensors(path)
     except ValueError as error:

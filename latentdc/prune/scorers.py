@@ -19,8 +19,8 @@ from latentdc.recipe.labels import Teacher
 from latentdc.recipe.networks import pretrained
 from latentdc.recipe.subsets import imagenet_indices, wordnet_ids
 
+AT_ONCE = 256  # images that a classifier sees together, without gradients
 CHECKED = 2000  # real test images, drawn by key, on which a teacher must beat chance
-State = dict[str, Tensor]
 
 
 class Classifier(nn.Module):
@@ -183,7 +183,7 @@ def real_accuracy(
     """Share of up to `CHECKED` real images (N, ...) that a classifier names rightly."""
     chosen = choose(len(labels), CHECKED, generator(0, "teacher check"))
     placed, right = place(images, device), 0
-    for rows in chosen.split(256):
+    for rows in chosen.split(AT_ONCE):
         logits = classifier(fetch(placed, rows, device))
         right += int((logits.argmax(dim=1).cpu() == labels[rows]).sum())
     return right / len(chosen)

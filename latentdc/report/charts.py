@@ -17,7 +17,7 @@ Edge = tuple[float, str]  # a position in pixels, and the label there
 
 
 @dataclass(frozen=True)
-class Point:
+class Mark:
     """A value to be drawn.
 
     Attributes:
@@ -46,14 +46,14 @@ class Series:
     """
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[Mark]
     joined: bool = True
     marked: bool = True
     color: int | None = None
 
 
 @dataclass(frozen=True)
-class Axis:
+class Scale:
     """From values to pixels."""
 
     low: float
@@ -90,16 +90,16 @@ class Axis:
         return [round(n * step, 12) for n in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def axis(values: Iterable[float], start: float, end: float, *, log: bool = False) -> Axis:
+def axis(values: Iterable[float], start: float, end: float, *, log: bool = False) -> Scale:
     """An axis that holds all values, with a little room; logarithmic only where all are above 0."""
     known = [value for value in values if math.isfinite(value)]
     low, high = min(known, default=0.0), max(known, default=1.0)
     if log and low > 0 and high > low:
         room = (high / low) ** 0.06
-        return Axis(low / room, high * room, start, end, log=True)
+        return Scale(low / room, high * room, start, end, log=True)
     room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
     below = 0.0 if low >= 0 and low - room < 0 else low - room
-    return Axis(below, high + room, start, end)
+    return Scale(below, high + room, start, end)
 
 
 def short(value: float) -> str:
@@ -151,7 +151,7 @@ def plot(
     x_label: str,
     y_label: str,
     log: Literal["", "x", "y"] = "",
-    steps: Sequence[Point] = (),
+    steps: Sequence[Mark] = (),
     levels: Mapping[str, float] | None = None,
 ) -> Chart:
     """Lines and marks.
@@ -209,7 +209,7 @@ def curve(name: str, steps: Sequence[float], values: Sequence[float]) -> Series:
         first, last = steps[group[0]], steps[group[-1]]
         mean = float(np.mean([values[index] for index in group]))
         where = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
-        points.append(Point((first + last) / 2, mean, f"{name}, {where}: {mean:.4g}"))
+        points.append(Mark((first + last) / 2, mean, f"{name}, {where}: {mean:.4g}"))
     return Series(name, points, marked=False)
 
 
@@ -226,8 +226,8 @@ def histogram(name: str, values: np.ndarray, kept: np.ndarray, *, title: str) ->
     edges = np.linspace(low, max(high, low + 1e-6), 41)
     shown = values.clip(edges[0], edges[-1])
     every, some = (np.histogram(v, edges)[0] for v in (shown, shown[kept]))
-    x = Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
-    y = Axis(0, max(1, int(every.max())) * 1.06, HEIGHT - BOTTOM, TOP)
+    x = Scale(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
+    y = Scale(0, max(1, int(every.max())) * 1.06, HEIGHT - BOTTOM, TOP)
     bars = []
     for place, (start, end) in enumerate(pairwise(edges)):
         both = f"{name} {short(start)} to {short(end)}: "

@@ -7,7 +7,7 @@ import pandas as pd
 
 from latentdc.io import fingerprint
 from latentdc.recipe import BASELINES
-from latentdc.report.charts import COLORS, Chart, Point, Series, curve, plot
+from latentdc.report.charts import COLORS, Chart, Mark, Series, curve, plot
 from latentdc.report.runs import Run
 from latentdc.results.comparison import columns, groups_of, lines_of, seconds_of, size_of
 from latentdc.results.frontier import frontier
@@ -88,7 +88,7 @@ def _panels(
     for _, group in groups:
         several = group["ipc"].nunique() > 1
         for student, students in columns(group):
-            marks: dict[str, list[Point]] = {}
+            marks: dict[str, list[Mark]] = {}
             levels: dict[str, float] = {}
             for line in lines_of(group):
                 values, at = by_seed(line, students, value), cost(line)
@@ -106,7 +106,7 @@ def _panels(
                 )
                 bar = None if error is None else 100 * error
                 joins = curves.get(line["hash"].iloc[0], text)
-                marks.setdefault(joins, []).append(Point(at, mean, tip, bar))
+                marks.setdefault(joins, []).append(Mark(at, mean, tip, bar))
             every = [point for points in marks.values() for point in points]
             if len({point.x for point in every}) < 2:
                 continue

@@ -35,7 +35,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Row:
+class ClassImages:
     """Images of one class: `title` is its name in words, `name` as the data set has it."""
 
     title: str
@@ -57,7 +57,7 @@ class Gallery:
 
     title: str
     note: str
-    rows: Sequence[Row]
+    rows: Sequence[ClassImages]
     pixels: bool
     strip: bool = False
 
@@ -123,7 +123,7 @@ def synthetic_images(
                 about += f"; nearest real image {nearest}, RMS distance {distance:.3f} of levels"
             tiles.append(Tile(source, about, beside))
         if tiles:
-            rows.append(Row(spoken_name(name), name, tiles))
+            rows.append(ClassImages(spoken_name(name), name, tiles))
     if not rows:
         return None
     note = _shown(rows, counts) or ("" if strip else "All images of the set.")
@@ -132,7 +132,7 @@ def synthetic_images(
     return Gallery(title, note, rows, images.shape[-1] <= LOSSLESS, strip)
 
 
-def _shown(rows: Sequence[Row], counts: Sequence[int]) -> str:
+def _shown(rows: Sequence[ClassImages], counts: Sequence[int]) -> str:
     """How much of a set its gallery shows, where it is not all."""
     most, classes = max(len(row.tiles) for row in rows), sum(map(bool, counts))
     parts = [f"{len(rows)} of {classes} classes"] if len(rows) < classes else []
@@ -176,7 +176,7 @@ def ends_of_ranking(
                 if source is not None
             ]
             if tiles:
-                rows.append(Row(spoken_name(name), name, tiles))
+                rows.append(ClassImages(spoken_name(name), name, tiles))
         note = "From left to right, of each class."
         small = real.resolution <= LOSSLESS
         galleries.append(Gallery(f"{title} by {rule}", note, rows, small))

@@ -20,7 +20,7 @@ from latentdc.plain_text import Number
 from latentdc.published import published
 from latentdc.recipe import BASELINES
 from latentdc.recipe.rules import RULES
-from latentdc.report.charts import Axis, Chart, histogram
+from latentdc.report.charts import Chart, Scale, histogram
 from latentdc.report.curves import accuracy_charts, step_charts
 from latentdc.report.images import Album, Gallery, ends_of_ranking, synthetic_images
 from latentdc.report.runs import Run, of_same_set, open_runs
@@ -346,7 +346,7 @@ def _cells(column: Sequence[str | Number]) -> list[_Cell]:
     ]
     low = min((mean - error for mean, error in means), default=0.0)
     high = max((mean + error for mean, error in means), default=1.0)
-    scale = Axis(low, max(high, low + 1e-9), 2, _BAR[0] - 2)
+    scale = Scale(low, max(high, low + 1e-9), 2, _BAR[0] - 2)
     found = []
     for each in column:
         if not isinstance(each, Number):

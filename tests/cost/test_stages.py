@@ -335,5 +335,5 @@ def test_denoising_holds_one_call_of_a_few_latents(tmp_path):
 
     parts = {n: held("low", chunk=n) for n in (1, 16)}
     assert parts[16] - parts[1] == pytest.approx(15 * one, rel=0.05)
-    assert held("auto") == parts[16]  # AT_ONCE
+    assert held("auto") == parts[16]  # DENOISED
     assert held("fast") - parts[16] == pytest.approx((200 - 16) * one, rel=0.05)

@@ -91,7 +91,7 @@ def test_few_images_are_decoded_at_a_time_and_each_once(monkeypatch):
         return whole(self, z, c, noise)
 
     monkeypatch.setattr(PixelPrior, "decode", counted)
-    monkeypatch.setattr(decode, "AT_ONCE", 4)
+    monkeypatch.setattr(decode, "RENDERED", 4)
     latents, made = ends(PixelPrior(8), ipc=2)
     assert sizes == [4, 2]  # two classes, then one
     levels = torch.cat(latents.z).detach().add(1).mul(127.5).round().to(torch.uint8)

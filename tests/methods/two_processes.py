@@ -61,7 +61,7 @@ def main(folder: Path) -> None:
     made = setup.run(accelerator=accelerator)
     setup.run(folder / "half", steps=5, accelerator=accelerator)
     # A class at a time, of which one process has none in the last exchange.
-    decode.AT_ONCE, decode.BLOCK = 2, 1
+    decode.RENDERED, decode.BLOCK = 2, 1
     decode.MEMORY_LIMIT = 0  # through a file
     some = setup.run(folder / "some", accelerator=accelerator, classes_per_step=2, grid_every=10)
     setup.run(folder / "half of some", steps=5, accelerator=accelerator, classes_per_step=2)

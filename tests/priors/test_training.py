@@ -17,7 +17,7 @@ from latentdc.priors.small import (
     build_autoencoder,
     build_scheduler,
     build_unet,
-    clean_and_noise,
+    clean_and_noise_at,
     denoising_loss,
     inversion_term,
     minimax_terms,
@@ -110,7 +110,7 @@ def test_predictions_stand_for_clean_latents_and_noise(prediction):
     z, noise, timesteps = torch.randn(2, 2, 4, 4), torch.randn(2, 2, 4, 4), torch.tensor([10, 700])
     x = scheduler.add_noise(z, noise, timesteps)
     exact = noise if prediction == "epsilon" else scheduler.get_velocity(z, noise, timesteps)
-    clean, eps = clean_and_noise(scheduler, x, exact, timesteps)
+    clean, eps = clean_and_noise_at(scheduler, x, exact, timesteps)
     torch.testing.assert_close(clean, z, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(eps, noise, atol=1e-4, rtol=1e-4)
 

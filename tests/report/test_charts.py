@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from latentdc.report.charts import POINTS, Point, Series, axis, curve, histogram, plot, short
+from latentdc.report.charts import POINTS, Mark, Series, axis, curve, histogram, plot, short
 
 
 def test_ticks_are_round_numbers_inside_of_the_axis():
@@ -30,7 +30,7 @@ def test_many_steps_become_means_of_several():
 
 
 def test_marks_error_bars_and_the_frontier_stand_where_their_values_are():
-    points = [Point(100, 50, "a", 10), Point(200, 70, "b")]
+    points = [Mark(100, 50, "a", 10), Mark(200, 70, "b")]
     chart = plot([Series("s", points)], title="t", x_label="x", y_label="y", steps=points)
     (_, _, x1, y1, bar, tip), (_, _, x2, y2, none, _) = chart.marks
     assert x1 < x2 and y1 > y2 and tip == "a" and none is None

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from latentdc.prune.scorers import Classifier
 
-_AT_ONCE = 64  # gradients of the whole network in memory
+_GRADIENTS = 64  # gradients of the whole network in memory
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def grand_full(classifier: Classifier, images: Tensor, labels: Tensor) -> Tensor
         gradients = grad(loss)(parameters, image, label)
         return torch.stack([g.float().square().sum() for g in gradients.values()]).sum().sqrt()
 
-    norms: Tensor = vmap(norm, chunk_size=_AT_ONCE)(classifier.input_of(images), labels)
+    norms: Tensor = vmap(norm, chunk_size=_GRADIENTS)(classifier.input_of(images), labels)
     return norms
 
 
