@@ -32,7 +32,7 @@ class Stopped(RunError):
     """A run was asked to end (SIGTERM) and has kept its state: exit code 143."""
 
 
-Error = TypeVar("Error", InputError, RunError)
+Error = TypeVar("Error", InputError, RunError, Stopped)
 
 
 def everywhere(error: Error) -> Error:

@@ -1,6 +1,7 @@
 """What a method may use beside its core set, prior and settings."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -9,15 +10,18 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor, nn
 
+from latentdc import runtime
 from latentdc.arguments import require_a, require_seed, require_whole
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Normalization
 from latentdc.objectives.base import Objective
+from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe.fields import show
 from latentdc.synthetic.synthetic_set import SyntheticSet
+from latentdc.tf32 import precision_of
 
 ByClass = dict[int, dict[str, Tensor]]  # tensors by class and name
 Fill = Callable[[Tensor | None], None]
@@ -130,6 +134,41 @@ class Context:
         if self.train is None:
             raise InputError("this method takes real images; give Context(train=...).")
         return self.train
+
+    def core_images(self, coreset: Coreset) -> Dataset:
+        """The real images of a core set.
+
+        Raises:
+            InputError: the context has none, or the core set is of others.
+        """
+        train = self.real_images()
+        return train.select(coreset.indices(train))
+
+    def facts(self, real: Dataset, prior: Prior) -> dict[str, Any]:
+        """What a saved state of any method belongs to, in JSON's types.
+
+        Args:
+            real: images of the core set.
+            prior: whose latents are saved.
+        """
+        return {
+            "classes": real.num_classes,
+            "core_set": real.hash,
+            "ipc": self.ipc,
+            "seed": self.seed,
+            "prior": prior.identity,
+            "decoding": getattr(prior, "settings", None),
+            "precision": precision_of(self.accelerator),
+        }
+
+    @contextmanager
+    def stop_requests(self) -> Iterator[Callable[[], bool]]:
+        """`runtime.stop_requests`, where states are saved; elsewhere SIGTERM ends the process."""
+        if self.save_state is None:
+            yield lambda: False
+            return
+        with runtime.stop_requests(self.accelerator) as requested:
+            yield requested
 
     def real_classifier(self) -> tuple[Classifier, float]:
         """A classifier of the real images, and its accuracy.

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc.errors import RunError, everywhere
+from latentdc.errors import RunError, Stopped, everywhere
 from latentdc.ranks import progress
 
 FLUSH_EVERY = 10  # steps
@@ -105,6 +105,16 @@ class StepLog:
     def close(self) -> None:
         """End the bar."""
         self.bar.close()
+
+
+def stopped(done: str) -> Stopped:
+    """The end of a run that was asked to end, after what is `done` and kept."""
+    return everywhere(
+        Stopped(
+            f"stopped by SIGTERM after {done} kept; start the run again to go on, on any number of "
+            "processes."
+        )
+    )
 
 
 def diverged(what: str, advice: str) -> RunError:

@@ -4,7 +4,7 @@ Moser et al., LD3M, Alg. 1 (https://arxiv.org/abs/2403.03881); over pixels it is
 """
 
 from collections.abc import Collection
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from latentdc.data.dataset import Dataset, different_counts
-from latentdc.errors import InputError, Stopped, everywhere
+from latentdc.errors import InputError
 from latentdc.methods.checks import check_match, check_parts, check_precision
 from latentdc.methods.context import ByClass, Context, State, check_call
 from latentdc.methods.decode import settle_memory, show_latents, synthetic_set
@@ -28,7 +28,7 @@ from latentdc.methods.latents import (
     step_classes,
     tensors_by_class,
 )
-from latentdc.methods.log import StepLog, diverged
+from latentdc.methods.log import StepLog, diverged, stopped
 from latentdc.methods.loop import Work, match_steps, sums_images_by_class
 from latentdc.methods.rates import make_optimizer, settle_rates
 from latentdc.methods.real import RealBatches, Trimming, separable
@@ -37,9 +37,8 @@ from latentdc.priors.base import Prior
 from latentdc.priors.memory import FAST
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching, identity
-from latentdc.runtime import stop_requests, with_gradients
+from latentdc.runtime import with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
-from latentdc.tf32 import precision_of
 
 REAL = 256  # real images per class and step of an objective that does not say
 ADVICE = "Lower distill.lr_z or distill.lr_c"  # to one whose numbers are no longer finite
@@ -58,9 +57,7 @@ def matching(
     check_call(coreset, settings, Matching, context)
     if prior is None or context.objective is None:
         raise InputError("matching takes a prior and Context(objective=...); give both.")
-    train = context.real_images()
-    real = train.select(coreset.indices(train))
-    return match(real, prior, context.objective, settings, context)
+    return match(context.core_images(coreset), prior, context.objective, settings, context)
 
 
 @with_gradients
@@ -123,39 +120,7 @@ def match(
     work = _begin(coreset, prior, objective, settings, context, saved, z)
     rates = settle_rates(work, settings, saved)
     facts |= rates
-    log = StepLog(
-        start=start,
-        steps=steps,
-        shared=objective.scope == "set",
-        accelerator=accelerator,
-        on_step=context.on_step,
-        lrs={group["name"]: group["lr"] for group in work.optimizer.param_groups if group["lr"]},
-        advice=ADVICE,
-    )
-    keeps = context.save_state is not None
-    with closing(log), stop_requests(accelerator) if keeps else nullcontext() as stop_requested:
-        for step in match_steps(work, start, steps):
-            parts = len(work.moved(step.index)) if objective.sums_classes else 1
-            lr = objective.state().get(LEARNED_LR)
-            log.record(step.loss, classes=parts, lr=lr, trimmed=step.trimmed)
-            done = step.index + 1
-            keep = context.save_state is not None and done % settings.checkpoint_every == 0
-            stopped = stop_requested is not None and done < steps and stop_requested()
-            if done == steps or keep or stopped:
-                log.flush()
-                _require_finite(work.latents, done, accelerator)
-                if context.save_state is not None:
-                    context.save_state(_state(work, done, facts))
-            if stopped:
-                raise everywhere(
-                    Stopped(
-                        f"stopped by SIGTERM after step {done} of {steps}, which is kept; start "
-                        "the run again to go on, on any number of processes."
-                    )
-                )
-            if settings.grid_every and done % settings.grid_every == 0:
-                log.flush()  # trackers want steps in their order
-                show_latents(done, work.latents, prior, names, context)
+    _optimise(work, start, settings, context, facts, names)
     made = synthetic_set(work.latents, prior, names, context)
     told = dict(rates)
     if (network := getattr(objective, "network", None)) is not None:
@@ -163,6 +128,54 @@ def match(
     made = replace(made, provenance={**made.provenance, **told}) if told else made
     lr = objective.state().get(LEARNED_LR)
     return made if lr is None else replace(made, learned_lr=float(lr))
+
+
+def _optimise(
+    work: Work,
+    start: int,
+    settings: Matching,
+    context: Context,
+    facts: dict[str, Any],
+    names: tuple[str, ...],
+) -> None:
+    """All steps from `start` on: told, shown and kept.
+
+    Args:
+        work: whose latents are moved.
+        start: steps that are done.
+        settings: how many there are in all, and what is kept and shown of them.
+        context: what keeps and shows it.
+        facts: that a state belongs to.
+        names: of the classes.
+    """
+    objective, steps = work.objective, settings.steps
+    log = StepLog(
+        start=start,
+        steps=steps,
+        shared=objective.scope == "set",
+        accelerator=work.accelerator,
+        on_step=context.on_step,
+        lrs={group["name"]: group["lr"] for group in work.optimizer.param_groups if group["lr"]},
+        advice=ADVICE,
+    )
+    with closing(log), context.stop_requests() as stop_requested:
+        for step in match_steps(work, start, steps):
+            parts = len(work.moved(step.index)) if objective.sums_classes else 1
+            lr = objective.state().get(LEARNED_LR)
+            log.record(step.loss, classes=parts, lr=lr, trimmed=step.trimmed)
+            done = step.index + 1
+            keeps = context.save_state is not None and done % settings.checkpoint_every == 0
+            stops = done < steps and stop_requested()
+            if done == steps or keeps or stops:
+                log.flush()
+                _require_finite(work.latents, done, work.accelerator)
+                if context.save_state is not None:
+                    context.save_state(_state(work, done, facts))
+            if stops:
+                raise stopped(f"step {done} of {steps}, which is")
+            if settings.grid_every and done % settings.grid_every == 0:
+                log.flush()  # trackers want steps in their order
+                show_latents(done, work.latents, work.prior, names, context)
 
 
 # ---- State ----
@@ -174,18 +187,12 @@ def _facts(
     """What a state belongs to, in JSON's types."""
     trims = settings.trim.share > 0
     return {
-        "classes": coreset.num_classes,
-        "core_set": coreset.hash,
-        "ipc": context.ipc,
-        "seed": context.seed,
-        "prior": prior.identity,
-        "decoding": getattr(prior, "settings", None),
+        **context.facts(coreset, prior),
         "objective": getattr(objective, "identity", None),
         "batch": getattr(objective, "batch", REAL),
         "classes_per_step": settings.classes_per_step,
         "optimizer": settings.optimizer,
         "trim": identity.facts_of(settings.trim) if trims else None,
-        "precision": precision_of(context.accelerator),
         "processes": context.accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

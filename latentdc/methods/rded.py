@@ -59,8 +59,7 @@ def rded(coreset: Coreset, prior: Prior | None, settings: Rded, context: Context
         SyntheticSet(10 images of 8 px, uint8, 10 classes: '0', '1', '2', ...; with grid)
     """
     check_call(coreset, settings, Rded, context)
-    train = context.real_images()
-    real = train.select(coreset.indices(train))
+    real = context.core_images(coreset)
     check_crops(real.class_names, different_counts(real).tolist(), prior, settings, context)
     classifier, accuracy = context.real_classifier()
     images, recognised = rded_images(real, classifier, settings, context)

@@ -67,12 +67,11 @@ def refine(
     check_call(coreset, second, Matching, context)
     if prior is None or context.objective is None:
         raise InputError("refine takes a prior and Context(objective=...); give both.")
-    train = context.real_images()
-    real = train.select(coreset.indices(train))
+    real = context.core_images(coreset)
     saved = None if context.load_state is None else context.load_state()
     begun = saved if saved is not None and "objective" in saved.facts else None
     # Steps of both stages are counted on, so that the last state is the one furthest on.
-    ahead = train.num_classes * first.choice.candidates(context.ipc)
+    ahead = real.num_classes * first.choice.candidates(context.ipc)
     z, facts = None, {} if begun is None else dict(begun.facts[SAMPLED])
     if begun is None:
         made = sampling(coreset, prior, first, context)

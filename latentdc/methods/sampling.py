@@ -7,7 +7,6 @@ of classes matter. z of the set is what the sampler left, which the decoder turn
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from itertools import groupby
@@ -17,16 +16,15 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from latentdc import draws, io, ranks, runtime, tf32
+from latentdc import draws, io, ranks, runtime
 from latentdc.data.dataset import Dataset, different_counts
-from latentdc.errors import Stopped, everywhere
 from latentdc.images import as_floats
 from latentdc.methods import guides
 from latentdc.methods.anchors import RealLatents, rows_by_hash
 from latentdc.methods.context import Context, State, check_call
 from latentdc.methods.decode import settle_memory, synthetic_set
 from latentdc.methods.latents import Latents, own_classes
-from latentdc.methods.log import diverged
+from latentdc.methods.log import diverged, stopped
 from latentdc.methods.own import own_guides
 from latentdc.methods.sampled import Networks, check_sample, chosen
 from latentdc.objectives.gradient import real_gradient
@@ -63,8 +61,7 @@ def sampling(
         SyntheticSet(10 images of 16 px, uint8, 10 classes: '0', '1', '2', ...; with z)
     """
     check_call(coreset, settings, Sampling, context)
-    train = context.real_images()
-    real = train.select(coreset.indices(train))
+    real = context.core_images(coreset)
     check_sample(real.class_names, different_counts(real).tolist(), prior, settings, context)
     assert isinstance(prior, DiffusionPrior)
     networks = Networks(settings, context)
@@ -135,8 +132,7 @@ def _sample_classes(
     def tensors(some: Collection[int]) -> dict[int, dict[str, Tensor]]:
         return {label: {"z": z.cpu()} for label in some if len(z := finished[label])}
 
-    keeps = context.save_state is not None
-    with runtime.stop_requests(accelerator) if keeps else nullcontext() as stop_requested:
+    with context.stop_requests() as stop_requested:
         for turn in ranks.progress(range(turns), "sample", unit=" batches"):
             began = time.perf_counter()
             if turn < len(left):
@@ -147,19 +143,14 @@ def _sample_classes(
             if context.on_step is not None:
                 context.on_step({"step": done, "seconds": round(time.perf_counter() - began, 4)})
             done += sum(size[turn] for size in sizes if turn < len(size))
-            stopped = stop_requested is not None and turn + 1 < turns and stop_requested()
+            stops = turn + 1 < turns and stop_requested()
             pause = settings.checkpoint_seconds and max(settings.checkpoint_seconds, SPARED * cost)
             due = time.perf_counter() - kept >= pause
-            if stopped or turn + 1 == turns or runtime.broadcast(accelerator, due):
+            if stops or turn + 1 == turns or runtime.broadcast(accelerator, due):
                 cost = save()
                 kept = time.perf_counter()
-            if stopped:
-                raise everywhere(
-                    Stopped(
-                        f"stopped by SIGTERM after {done} of {count * real.num_classes} samples, "
-                        "which are kept; start the run again to go on, on any number of processes."
-                    )
-                )
+            if stops:
+                raise stopped(f"{done} of {count * real.num_classes} samples, which are")
     return finished
 
 
@@ -180,16 +171,8 @@ def _facts(
     real: Dataset, prior: DiffusionPrior, settings: Sampling, context: Context
 ) -> dict[str, Any]:
     """What a saved state belongs to."""
-    return {
-        "classes": real.num_classes,
-        "core_set": real.hash,
-        "ipc": context.ipc,
-        "seed": context.seed,
-        "prior": prior.identity,
-        "decoding": prior.settings,
-        "sampling": io.as_read_back(asdict(replace(settings, checkpoint_seconds=0.0))),
-        "precision": tf32.precision_of(context.accelerator),
-    }
+    walked = asdict(replace(settings, checkpoint_seconds=0.0))
+    return {**context.facts(real, prior), "sampling": io.as_read_back(walked)}
 
 
 class ClassSampler:
