@@ -146,20 +146,9 @@ def score_sets(
     accuracies = _accuracies(sets, hashes, protocol, setting, labelling, labels)
     unseen = _unseen(sets, protocol.students)
     sizes = runtime.main_alone(setting.accelerator, lambda: _image_bytes(sets, hashes))
-    settings = {key: value for key, value in asdict(protocol).items() if key != "together"}
-    even = first in ("kept", "full")  # stand beside no set
-    shared = {
-        "ipc": ipc or -(-images // classes),
-        "classes": classes,
-        "counts": None if even else _counts_hash(one.labels.bincount(minlength=classes).tolist()),
-        "protocol": protocol.name,
-        "protocol_hash": protocol.hash,
-        "settings": io.as_read_back(settings),
-        "test": set_hash(test),
-        "data": test.name,
-        "preprocessing": io.as_read_back(setting.normalization.facts()),
-        "machine": asdict(runtime.this_machine(setting.accelerator)),
-    }
+    shared = _shared_facts(protocol, setting) | {"ipc": ipc or -(-images // classes)}
+    if first not in ("kept", "full"):  # which stand beside no set
+        shared["counts"] = _counts_hash(one.labels.bincount(minlength=classes).tolist())
     results = Results()
     for name, candidate in sets.items():
         one = set_of_seed(candidate, 0)
@@ -188,6 +177,21 @@ def score_sets(
     return results
 
 
+def _shared_facts(protocol: EvalProtocol, setting: Setting) -> dict[str, Any]:
+    """What the results of all sets have in common, by fields of `Result`."""
+    settings = {key: value for key, value in asdict(protocol).items() if key != "together"}
+    return {
+        "classes": len(setting.test.class_names),
+        "protocol": protocol.name,
+        "protocol_hash": protocol.hash,
+        "settings": io.as_read_back(settings),
+        "test": set_hash(setting.test),
+        "data": setting.test.name,
+        "preprocessing": io.as_read_back(setting.normalization.facts()),
+        "machine": asdict(runtime.this_machine(setting.accelerator)),
+    }
+
+
 def _tell_of_chance(results: Sequence[Result], test: Dataset) -> None:
     """Warn where a student learned no more of any set than to name the largest class."""
     chance = int(test.labels.bincount().max()) / len(test)
@@ -210,13 +214,48 @@ class _Job(NamedTuple):
     Attributes:
         candidate: what is trained on.
         work: multiply-adds of a step, forward.
+        long: whether it is worth dividing among processes.
         divided: the training as all processes do it together, which is another one where it
-            depends on their number; None where it is too short for that.
+            depends on their number; None where they do not.
     """
 
     candidate: Candidate
     work: float
+    long: bool
     divided: Key | None
+
+
+Plan = dict[tuple[str, str], list[Key]]  # by set and student, of each seed
+
+
+def _jobs(
+    sets: Mapping[str, Candidate],
+    hashes: Mapping[str, Sequence[str]],
+    protocol: EvalProtocol,
+    setting: Setting,
+    teachers: str | None,
+) -> tuple[dict[Key, _Job], Plan]:
+    """All trainings, equal ones once, and which of them each set and student has."""
+    shared, processes = setting.hash(teachers, {}), setting.accelerator.num_processes
+    jobs: dict[Key, _Job] = {}
+    plan: Plan = {}
+    for name, candidate in sets.items():
+        one = set_of_seed(candidate, 0)
+        seen_by = protocol_for(protocol, one).hash
+        batch = min(protocol.batch, protocol.seen(len(one.labels)))
+        sizes = {"num_classes": len(one.class_names), "resolution": one.images.shape[-1]}
+        for seed, digest in enumerate(hashes[name]):
+            for student in protocol.students:
+                key = Key(digest, seen_by, shared, student, seed)
+                long = is_divided(student, **sizes, batch=batch, processes=processes)
+                divided = None
+                if long and protocol.together == 1 and protocol.infobatch is None:
+                    shares = process_facts(student, **sizes, processes=processes)
+                    shared_by = shared if not shares else setting.hash(teachers, shares)
+                    divided = replace(key, setting=shared_by)
+                jobs[key] = _Job(candidate, batch * forward_work(student, **sizes), long, divided)
+                plan.setdefault((name, student), []).append(key)
+    return jobs, plan
 
 
 def _accuracies(
@@ -235,35 +274,16 @@ def _accuracies(
     those that are finished count, so that a continued evaluation divides what a whole one does.
     """
     accelerator, teachers = setting.accelerator, None if labelling is None else labelling.hash
-    shared, processes = setting.hash(teachers, {}), accelerator.num_processes
-    jobs: dict[Key, _Job] = {}
-    plan: dict[tuple[str, str], list[Key]] = {}
-    stacked: set[str] = set()  # students that would be divided, were their seeds not side by side
-    for name, candidate in sets.items():
-        one = set_of_seed(candidate, 0)
-        seen_by = protocol_for(protocol, one).hash
-        batch, size = min(protocol.batch, protocol.seen(len(one.labels))), one.images.shape[-1]
-        for seed, digest in enumerate(hashes[name]):
-            for student in protocol.students:
-                key = Key(digest, seen_by, shared, student, seed)
-                sizes = {"num_classes": len(one.class_names), "resolution": size}
-                work, divided = batch * forward_work(student, **sizes), None
-                long = is_divided(student, **sizes, batch=batch, processes=processes)
-                if long and protocol.together > 1:
-                    stacked.add(student)
-                elif long and protocol.infobatch is None:
-                    shares = process_facts(student, **sizes, processes=processes)
-                    shared_by = shared if not shares else setting.hash(teachers, shares)
-                    divided = replace(key, setting=shared_by)
-                jobs[key] = _Job(candidate, work, divided)
-                plan.setdefault((name, student), []).append(key)
+    jobs, plan = _jobs(sets, hashes, protocol, setting, teachers)
     done = accuracy_files.read_accuracies(list(jobs), setting.folder, accelerator)
     missing = [key for key in jobs if key not in done]
-    if missing and stacked and len(jobs) < processes:
+    divides = len(jobs) < accelerator.num_processes
+    stacked = {key.student for key, job in jobs.items() if job.long and protocol.together > 1}
+    if missing and stacked and divides:
         ranks.note(
             f"evaluate.together={protocol.together} leaves the seeds of "
             f"{', '.join(sorted(stacked))} to one process for each set; with evaluate.together=1 "
-            f"all {processes} processes would divide their batches."
+            f"all {accelerator.num_processes} processes would divide their batches."
         )
     if labelling is not None:
         wanted = {key.images for key in missing}
@@ -282,7 +302,7 @@ def _accuracies(
     alone = []
     for key in missing:
         by_all = jobs[key].divided
-        if by_all is None or len(jobs) >= processes:
+        if by_all is None or not divides:
             alone.append(key)
             continue
         find = partial(accuracy_files.cached_accuracy, by_all, setting.folder)
