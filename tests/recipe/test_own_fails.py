@@ -1,34 +1,23 @@
 """Code of one's own that cannot be used, or fails at work: one line, and nothing is done before."""
 
+import inspect
 import sys
 
 import pytest
 
 from latentdc.distill import main as distill
 from latentdc.synthetic import SyntheticSet
+from tests.recipe.test_own import Pixels
 
-CODE = """
+CODE = f"""
 import torch
 from torch import nn
 
 import latentdc
 
 
-class Pixels:
-    has_noise, class_names, identity = False, None, "pixels"
-
-    def __init__(self, resolution):
-        self.resolution, self.latent_shape = resolution, (3, resolution, resolution)
-
-    def encode(self, images):
-        return images.clone()
-
-    def condition(self, labels):
-        return None
-
-    def decode(self, z, c, noise):
-        return z * 1.0
-
+{inspect.getsource(Pixels)}"""
+CODE += """
 
 def helper(options):
     return options["nothing"]
@@ -42,6 +31,7 @@ def picked(context, size):
 
 
 """
+FAILS = CODE[: CODE.index('options["nothing"]')].count("\n") + 1  # line
 SMALL = [
     *("digits_ipc1", "data.resolution=8", "data.classes=['0','1']", "threads=1"),
     *("prior.kind=pixel", "prior.weights=null", "distill.steps=1", "distill.lr_c=0"),
@@ -142,25 +132,20 @@ def test_the_networks_of_teachers_are_tried_before_anything_is_scored(command, m
 
 
 @pytest.mark.parametrize(
-    ("code", "overrides", "at"),
+    ("code", "overrides"),
     [
-        (
-            "def mine(coreset, prior: None, settings, context): return helper({})",
-            METHOD,
-            "line 25",
-        ),
+        ("def mine(coreset, prior: None, settings, context): return helper({})", METHOD),
         (
             "def mine(student, real, synthetic, label):\n"
             "    return synthetic.sum() if label == 0 else helper({})",
             ["objective.kind=own_fails:mine", "prune.keep=1"],
-            "line 25",
         ),
     ],
 )
-def test_what_fails_at_work_is_one_line_that_says_where(command, code, overrides, at):
+def test_what_fails_at_work_is_one_line_that_says_where(command, code, overrides):
     line, exit_code = command(code, *overrides)
     assert line == (
-        f"latentdc: error: your own code fails (own_fails.py, {at}): KeyError: 'nothing' "
+        f"latentdc: error: your own code fails (own_fails.py, line {FAILS}): KeyError: 'nothing' "
         "(LATENTDC_TRACEBACK=1 shows where)."
     )
     assert exit_code == 1
