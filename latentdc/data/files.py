@@ -8,7 +8,7 @@ Imports neither torch nor Pillow.
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from latentdc.errors import InputError
@@ -244,6 +244,41 @@ def require_no_gap(paths: Sequence[Path]) -> None:
                 f"the shard {printable(start)}{gap:0{digits}d}.tar is missing, and those up to "
                 f"{max(numbers)} are there; download it, or rename the others to use these alone."
             )
+
+
+def first_test_split(
+    source: str,
+    names: Iterable[str],
+    flaw: Callable[[str], str | None],
+    there: Iterable[str],
+    needs: str = "labels",
+) -> str:
+    """The first split that can be tested on; those that were passed over are told.
+
+    Args:
+        source: of all splits.
+        names: of those that are there, in the order to try them.
+        flaw: of a split, such as `has no labels`; None of one that can be tested on.
+        there: what is there, if none can be.
+        needs: what they need.
+
+    Raises:
+        InputError: there is none.
+    """
+    passed_over: list[str] = []
+    for name in names:
+        why = flaw(name)
+        if why is None:
+            if passed_over:
+                told = ", ".join(passed_over)
+                note(f"{printable(source)}: {told}; the test split is {name}.")
+            return name
+        passed_over.append(f"{name} {why}")
+    raise InputError(
+        f"{printable(source)} has none of the test splits {', '.join(TEST_SPLITS)} with {needs}, "
+        f"only {', '.join(there)}; name one with data.test=..., or test on a share of the others: "
+        "data.test_share=0.2" + (f" ({', '.join(passed_over)})." if passed_over else ".")
+    )
 
 
 # ---- Entries of folders ----

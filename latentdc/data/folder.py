@@ -4,6 +4,7 @@ The latter are the split `.`, which `data.test_share` divides.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -15,7 +16,6 @@ from latentdc.data.decode import SUFFIXES
 from latentdc.data.encoded import EncodedSplit
 from latentdc.errors import InputError
 from latentdc.plain_text import printable
-from latentdc.ranks import note
 from latentdc.recipe import Data
 
 _LARGEST = 2**30  # bytes of an image file
@@ -93,23 +93,16 @@ def _test_split(source: Path, train: str) -> str:
         for home in dict.fromkeys((beside, PurePath()))
         for name in files.TEST_SPLITS
     ]
-    passed_over: list[str] = []
-    for split in names:
-        if is_class_tree(source, split) and not _is_one_heap(source, split, train):
-            if passed_over:
-                note(
-                    f"{printable(source)}: {', '.join(passed_over)} has no folders of classes; the "
-                    f"test split is {split}."
-                )
-            return split
-        if (source / split).is_dir():
-            passed_over.append(split)
-    without = f" ({', '.join(passed_over)} has no folders of classes)" if passed_over else ""
-    raise InputError(
-        f"{source} has none of the test splits {', '.join(files.TEST_SPLITS)} with folders of "
-        f"classes, only {[entry.name for entry in files.subfolders(source / beside)]}{without}; "
-        "name one with data.test=..., or test on a share of the others: data.test_share=0.2."
-    )
+
+    def flaw(split: str) -> str | None:
+        fits = is_class_tree(source, split) and not _is_one_heap(source, split, train)
+        return None if fits else "has no folders of classes"
+
+    def there() -> Iterator[str]:  # looked at where there is none
+        yield from (entry.name for entry in files.subfolders(source / beside))
+
+    found = [split for split in names if (source / split).is_dir()]
+    return files.first_test_split(str(source), found, flaw, there(), "folders of classes")
 
 
 def _is_one_heap(source: Path, split: str, train: str) -> bool:

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from latentdc.data.classes import LABEL_NAMES, numbered, one_form
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import TEST_SPLITS, files_fingerprint
-from latentdc.data.hub import Tables, open_tables
+from latentdc.data.files import TEST_SPLITS, files_fingerprint, first_test_split
+from latentdc.data.hub import open_tables
 from latentdc.data.parquet import SampleTable
 from latentdc.errors import InputError, in_short, nearest
-from latentdc.ranks import note
 from latentdc.recipe import Data
 
 
@@ -31,7 +30,10 @@ def table_split(data: Data, split: str | None) -> EncodedSplit:
     """
     tables = open_tables(data)
     if split is None:
-        split = _test_split(data, tables)
+        names = filter(tables.__contains__, TEST_SPLITS)
+        split = first_test_split(
+            data.source, names, lambda name: _unlabelled(data, tables[name](), name), tables
+        )
     if split not in tables:
         hint = nearest(split, tables)
         raise InputError(
@@ -81,22 +83,6 @@ def encoded_table(
         fingerprint=f"{files} {image} {label}",
         read=read,
         locate=lambda row: f"{name}, row {row}",
-    )
-
-
-def _test_split(data: Data, tables: Tables) -> str:
-    passed_over: list[str] = []
-    for name in filter(tables.__contains__, TEST_SPLITS):
-        why = _unlabelled(data, tables[name](), name)
-        if why is None:
-            if passed_over:
-                note(f"{data.source}: {', '.join(passed_over)}; the test split is {name}.")
-            return name
-        passed_over.append(f"{name} {why}")
-    raise InputError(
-        f"{data.source} has none of the test splits {', '.join(TEST_SPLITS)} with labels, only "
-        f"{', '.join(tables)}; name one with data.test=..., or test on a share of the others: "
-        "data.test_share=0.2" + (f" ({', '.join(passed_over)})" if passed_over else "")
     )
 
 

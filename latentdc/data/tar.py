@@ -15,7 +15,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -107,7 +107,12 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
     source = Path(data.source).expanduser()
     found = _splits(source, data)
     if split is None:
-        split = _test_split(found, data)
+        split = files.first_test_split(
+            data.source,
+            filter(found.__contains__, files.TEST_SPLITS),
+            lambda name: _unlabelled(found[name][0], data),
+            found,
+        )
     if split not in found:
         hint = nearest(split, found)
         raise InputError(
@@ -139,6 +144,12 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
     )
 
 
+def _unlabelled(paths: Sequence[Path], data: Data) -> str | None:
+    """Why a split is none to test on."""
+    found = any(value is not None for value in _index(paths, data).values)
+    return None if found else "has no labels"
+
+
 def _splits(source: Path, data: Data) -> dict[str, tuple[list[Path], str]]:
     """By split its tar files, and the folder inside of them that holds it."""
     paths = files.files_below(source, {".tar"})
@@ -151,22 +162,6 @@ def _splits(source: Path, data: Data) -> dict[str, tuple[list[Path], str]]:
         return {split: (found, "") for split, found in splits.items()}
     inside = _index(nameless, data).splits
     return {files.usual_split(inner) or "train": (nameless, inner) for inner in inside}
-
-
-def _test_split(found: Mapping[str, tuple[list[Path], str]], data: Data) -> str:
-    unlabelled: list[str] = []
-    for name in filter(found.__contains__, files.TEST_SPLITS):
-        index = _index(found[name][0], data)
-        if any(value is not None for value in index.values):
-            if unlabelled:
-                note(f"{data.source}: {', '.join(unlabelled)} has no labels; testing on {name}.")
-            return name
-        unlabelled.append(name)
-    raise InputError(
-        f"{data.source} has none of the test splits {', '.join(files.TEST_SPLITS)} with labels, "
-        f"only {', '.join(found)}; name one with data.test=..., or test on a share of the others: "
-        "data.test_share=0.2."
-    )
 
 
 # ---- The index ----

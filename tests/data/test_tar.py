@@ -219,7 +219,7 @@ def test_a_test_split_without_labels_gives_way_to_validation(tmp_path, capsys):
     write(tmp_path / "test.tar", {f"{number}.png": png(9 + number) for number in range(2)})
     write(tmp_path / "validation.tar", shard(5, [1, 0]))
     assert opened(tmp_path, "test").labels.tolist() == [1, 0]
-    assert "test has no labels; testing on validation" in capsys.readouterr().err
+    assert "test has no labels; the test split is validation" in capsys.readouterr().err
 
 
 def test_an_image_without_a_label_is_named(tmp_path):
