@@ -229,14 +229,8 @@ def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
     Raises:
         InputError: what the main process refuses, all processes refuse together.
     """
-    refusal = result = None
-    if accelerator.is_main_process:
-        try:
-            result = work()
-        except InputError as error:
-            refusal = str(error)
-    if (reason := broadcast(accelerator, refusal)) is not None:
-        raise everywhere(InputError(str(reason)))
+    result, refusal = _on_main(accelerator, work)
+    _refuse(broadcast(accelerator, refusal))
     return cast(T, result) if accelerator.is_main_process else work()
 
 
@@ -246,16 +240,25 @@ def main_alone(accelerator: Accelerator, work: Callable[[], T]) -> T:
     Raises:
         InputError: what the main process refuses, all processes refuse together.
     """
-    result: tuple[T | None, str | None] = (None, None)
-    if accelerator.is_main_process:
-        try:
-            result = (work(), None)
-        except InputError as error:
-            result = (None, str(error))
-    result = cast(tuple[T | None, str | None], broadcast(accelerator, result))
-    if result[1] is not None:
-        raise everywhere(InputError(result[1]))
-    return cast(T, result[0])
+    told = broadcast(accelerator, _on_main(accelerator, work))
+    result, refusal = cast(tuple[T | None, str | None], told)
+    _refuse(refusal)
+    return cast(T, result)
+
+
+def _on_main(accelerator: Accelerator, work: Callable[[], T]) -> tuple[T | None, str | None]:
+    """What the main process does, and why it refuses; nothing on others."""
+    if not accelerator.is_main_process:
+        return None, None
+    try:
+        return work(), None
+    except InputError as error:
+        return None, str(error)
+
+
+def _refuse(refusal: object) -> None:
+    if refusal is not None:
+        raise everywhere(InputError(str(refusal)))
 
 
 def together(
