@@ -40,7 +40,6 @@ def matching_costs(
     if denoises and isinstance(prior, DiffusionPrior):
         space = prior.autoencoder
     inputs = prior_inputs(space, 1)
-    forward = sweep(prior, inputs, denoises=denoises)
     needs = prior.needs() if isinstance(prior, AutoencoderPrior | DiffusionPrior) else None
     if denoises:
         needs = denoiser_needs(prior, inputs)
@@ -52,12 +51,13 @@ def matching_costs(
         plan = Plan("low", DENOISED)  # whatever the device
     # Backward to the inputs costs one forward; a denoised latent is never computed again.
     sweeps = 2 if denoises else plan.sweeps(here, calls_of(prior))
-    network = student(recipe.objective.network, classes, prior.resolution)
-    passes = student_passes(recipe.objective, per_step, moved) + effect_passes(recipe, per_step)
-    of_prior, of_student = sweeps * moved * forward, passes * network.forward
+    of_prior = moved * sweeps * sweep(prior, inputs, denoises=denoises)
     again = plan.memory == "mixed" and not denoises  # every image is decoded once more
     if again and isinstance(prior, DiffusionPrior):
         of_prior += (3 - sweeps) * moved * decoding(prior, inputs[0])
+    network = student(recipe.objective.network, classes, prior.resolution)
+    passes = student_passes(recipe.objective, per_step, moved) + effect_passes(recipe, per_step)
+    of_student = passes * network.forward
     begin = images * encoding(prior) * (settings.init == "real")
     end = images * sweep(space, inputs)
     held = activation_bytes(space, plan, needs, here)
@@ -92,12 +92,7 @@ def matching_costs(
     if denoises:
         lines["denoiser"] = f"{moved:,} samples without guidance, forward and back, per step"
     elif isinstance(prior, DiffusionPrior):
-        calls, branches = prior.calls, 1 if prior.guidance == 1 else 2
-        samples = f"{moved * calls * branches:,} samples{' with guidance' * (branches - 1)}"
-        lines["denoiser"] = (
-            f"{calls} calls per sweep, {samples}; {told_sweeps(sweeps - 1)} forward and 1 back "
-            "per step"
-        )
+        lines["denoiser"] = told_calls(prior, moved, sweeps - 1)
     lines["work per step"] = (
         f"{(of_prior + of_student) / 1e9:,.1f} GMAC, {of_prior / 1e9:,.1f} of them in the prior"
     )
@@ -218,9 +213,12 @@ def decoding_plan(
     return choose_plan(needs, images, int(max(0, hardware.memory - kept)), ipc=ipc)
 
 
-def told_sweeps(sweeps: float) -> str:
-    """Times that a step runs the prior forward, in words."""
-    return f"{sweeps:.3g} sweep{'s' if sweeps != 1 else ''}"
+def told_calls(prior: DiffusionPrior, images: int, sweeps: float) -> str:
+    """Calls of the denoiser in a step that decodes so many images, so many times forward."""
+    branches = 1 if prior.guidance == 1 else 2
+    samples = f"{images * prior.calls * branches:,} samples{' with guidance' * (branches - 1)}"
+    forward = f"{sweeps:.3g} sweep{'s' if sweeps != 1 else ''}"
+    return f"{prior.calls} calls per sweep, {samples}; {forward} forward and 1 back per step"
 
 
 def told_plan(recipe: Recipe, plan: Plan, needs: Needs | None, hardware: Hardware) -> str:
