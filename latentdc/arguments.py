@@ -70,7 +70,8 @@ def path_of(value: str | PathLike[str], name: str) -> Path:
 def require_texts(value: object, name: str) -> None:
     """Refuse what is no sequence of texts; a single text is none."""
     if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
-        hint = f"; write [{value!r}]" if isinstance(value, str) else ""
+        one = repr(value) if isinstance(value, str) else getattr(value, "__name__", None)
+        hint = f"; write [{one}]" if one else ""
         raise InputError(f"{name} is a list of texts, got {show(value)}{hint}.")
 
 

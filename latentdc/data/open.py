@@ -122,27 +122,29 @@ def open_used(data: Data, *, tests: bool) -> tuple[Dataset, Callable[[], Dataset
 
 
 def _own(data: Data) -> tuple[Dataset, Dataset]:
-    """What the user's function returns: both splits, or one that `data.test_share` divides."""
+    """What the user's function returns or was passed: both splits, or one to be divided."""
     label = f"data.source={data.source.partition('#')[0]}"
     if data.classes is not None or data.subset is not None:
         raise InputError(f"{label} chooses classes itself; leave out data.classes and data.subset.")
     make = resolve(data.source, "data.source")
-    made = call(make, "data.source", data.source, resolution=data.resolution)
+    passed = isinstance(make, Dataset | tuple | list)
+    gives = "is" if passed else "returns"
+    made = make if passed else call(make, "data.source", data.source, resolution=data.resolution)
     if isinstance(made, Dataset) and data.test_share is not None:
         made = made.split(data.test_share)
     if not isinstance(made, tuple | list) or [*map(type, made)] != [Dataset, Dataset]:
         parts = made if isinstance(made, tuple | list) else [made]
         got = ", ".join(type(one).__name__ for one in parts[:3]) or "nothing"
         raise InputError(
-            f"{label} returns (train, test), two latentdc.Dataset such as of Dataset.from_arrays, "
+            f"{label} {gives} (train, test), two latentdc.Dataset such as of Dataset.from_arrays, "
             f"or a single one with data.test_share=0.2; got {got}."
         )
     train, test = made
     if train.class_names != test.class_names or train.resolution != test.resolution:
-        raise InputError(f"{label} returns two splits of other classes or sizes.")
+        raise InputError(f"{label} {gives} two splits of other classes or sizes.")
     if train.kind != data.kind or data.size not in (None, train.resolution):
         raise InputError(
-            f"{label} returns {train.kind} of {train.resolution}, and data.kind={data.kind} with "
+            f"{label} {gives} {train.kind} of {train.resolution}, and data.kind={data.kind} with "
             f"data.resolution={data.resolution} is meant; write what it has."
         )
     return train, test

@@ -35,7 +35,7 @@ class Data:
         source: `digits` (bundled with scikit-learn), a local folder (parquet files in the Hub's
             layout, tar files, what `save_to_disk` wrote, one folder per class, or CIFAR's binary
             files), a Hub data set id, or your own function that returns a training and a test
-            `Dataset`.
+            `Dataset`; in Python also these two themselves, or one with `test_share`.
         resolution: height and width of the images, in pixels.
         config: configuration of a Hub data set, such as `plain_text`.
         revision: branch, tag or commit of a Hub data set.

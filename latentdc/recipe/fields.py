@@ -150,8 +150,7 @@ def _fit(expected: Any, value: Any, key: str) -> Any:
             raise _Other
         return str(value)
     if origin is Annotated:  # Own
-        own = callable(value) or hasattr(value, "latent_shape")  # which priors have
-        return name_of(value if own else _text(value, key))
+        return name_of(value if _is_passed(value) else _text(value, key))
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
             raise _Other
@@ -183,6 +182,14 @@ def _fit(expected: Any, value: Any, key: str) -> Any:
             raise _Other
         return _fit(kind, value, key)
     return _SCALARS[expected](value, key)
+
+
+def _is_passed(value: Any) -> bool:
+    """Whether a function, a prior, a data set or its two splits stand in place of their name."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    if parts and all(hasattr(one, "class_names") for one in parts):  # which data sets have
+        return True
+    return callable(value) or hasattr(value, "latent_shape")  # which priors have
 
 
 def _whole(value: Any, key: str) -> int:
@@ -264,17 +271,19 @@ def _written(value: Any) -> str:
     if isinstance(value, Plain) and value.isascii() and _BARE.match(value):
         return str(value)
     try:
-        return repr(str(value)[:300] if isinstance(value, str) else value)
+        if isinstance(value, str):
+            return repr(str(value)[:300])
+        return " ".join(repr(value).split())  # that of an array has many lines
     except ValueError:
         return "a number that is too long to print"
 
 
 def _hint(expected: Any, value: Any) -> str:
     """How to write a list of one, or a number where something like one came."""
-    if list in {get_origin(one) for one in (expected, *get_args(expected))} and isinstance(
-        value, Plain
-    ):
-        return "" if value in NULLS else f" Write [{value}]."
+    if list in {get_origin(one) for one in (expected, *get_args(expected))}:
+        if isinstance(value, Plain):
+            return "" if value in NULLS else f" Write [{value}]."
+        return f" Write [{named}]." if (named := getattr(value, "__name__", "")) else ""
     kinds = {expected, *get_args(expected)} & {int, float}
     if not kinds or not isinstance(value, str) or not _HINTED.match(value):
         return ""

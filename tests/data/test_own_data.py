@@ -315,6 +315,36 @@ def test_a_class_of_one_image_cannot_be_divided():
 EVIL = '</script><img src=x onerror="alert(1)">'
 
 
+def test_data_sets_themselves_are_a_source():
+    train, test = from_arrays(LEVELS[:4], LABELS[:4]), from_arrays(LEVELS[4:], LABELS[4:])
+    data = Data(source=(train, test), resolution=8)
+    assert open_splits(data) == (train, test) and open_dataset(data, "test") is test
+    whole = from_arrays(LEVELS, LABELS)
+    divided = open_splits(Data(source=whole, resolution=8, test_share=0.4))
+    expected = whole.split(0.4)
+    assert [one.hash for one in divided] == [one.hash for one in expected]
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"resolution": 8}, "source=here:Dataset is (train, test), two latentdc.Dataset"),
+        ({"resolution": 8, "test_share": 0.4, "kind": "vectors"}, "resolution"),
+        ({"resolution": 16, "test_share": 0.4}, "is images of 8, and data.kind=images with"),
+    ],
+)
+def test_a_data_set_that_is_no_whole_source_is_refused(keys, told):
+    whole = from_arrays(LEVELS, LABELS)
+    with pytest.raises(InputError, match=re.escape(told)):
+        open_splits(Data(source=whole, **keys))
+
+
+def test_an_array_in_place_of_a_name_is_told_in_one_line():
+    with pytest.raises(InputError, match=r"data\.source takes text, got tensor\(") as error:
+        Data(source=torch.from_numpy(LEVELS))
+    assert "\n" not in str(error.value)
+
+
 def test_a_set_is_shown_in_one_short_line_and_escaped():
     made = from_arrays(LEVELS, LABELS, [EVIL, "dog\x1b[2J"], name=EVIL)
     for one in (made, SyntheticSet.from_real(made)):
