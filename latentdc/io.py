@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MANY = 1000  # files that take longer to sync one by one than all that the system has to write
+_ABANDONED = 3600.0  # seconds since the last byte of a file that nobody writes any more
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 _CHECKSUM = "sha256"  # key in the header of a safetensors or parquet file
 _DAMAGED = "it is not as it was written"
@@ -39,20 +41,15 @@ def writing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` for a file or a folder, which replaces it when the block ends.
 
     Nothing is there yet: the block writes a file, or makes a folder and fills it. Folders above are
-    made. What was written is on the disk before it takes the place of `path`. An error in the block
-    removes it and leaves `path` as it was. A folder is replaced by two renames, between which the
-    older one stands aside; `put_back` undoes the first if the second did not come. A folder that
-    holds the same already is left untouched.
+    made. What was written is on the disk before it takes the place of `path`; after an error it is
+    removed, and `path` as it was. A folder that holds the same already is left untouched.
 
     Raises:
         OSError: the disk is full, or the place cannot be written.
     """
     put_back(path)
     path = path.resolve() if path.is_dir() else path.absolute()  # a link to a folder stays one
-    for left in path.parent.glob(f".{_escaped(path.name)}.*.part"):
-        process = left.name.removeprefix(f".{path.name}.").removesuffix(".part")
-        if process.isdecimal() and left.is_dir():  # of a run that was killed
-            shutil.rmtree(left, ignore_errors=True)
+    _remove_left(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -64,6 +61,17 @@ def writing(path: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what killed runs left of a path; a file that somebody may be writing stays."""
+    for part in path.parent.glob(f".{_escaped(path.name)}.*.part"):
+        process = part.name.removeprefix(f".{path.name}.").removesuffix(".part")
+        with suppress(OSError):
+            if process.isdecimal() and part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            elif process.isdecimal() and time.time() - part.stat().st_mtime > _ABANDONED:
+                part.unlink()
 
 
 def move_into_place(part: Path, path: Path) -> None:
@@ -113,7 +121,7 @@ def sync(path: Path) -> None:
 
 
 def put_back(folder: Path) -> None:
-    """Undo the first of the two renames of a folder where the second did not come."""
+    """Undo the renaming of a folder that was to be replaced, where its successor did not come."""
     with suppress(OSError, ValueError):  # a name that cannot be one, a place that cannot be written
         folder = Path(os.path.realpath(folder))  # Path.resolve fails on links in a circle
         if not folder.exists() and _aside(folder).is_dir():

@@ -143,6 +143,17 @@ def test_a_file_is_replaced_when_the_block_ends_well_and_only_then(tmp_path):
     assert io.read_json(path) == {"b": [1, None], "a": "é"} and names(path.parent) == ["notes.txt"]
 
 
+def test_files_that_a_killed_run_left_are_removed_once_nobody_writes_them(tmp_path):
+    left, begun = (tmp_path / f".notes.txt.{process}.part" for process in (123, 456))
+    other = tmp_path / ".notes.txt.mine.part"
+    for part in (left, begun, other):
+        part.write_text("half")
+    for part in (left, other):
+        os.utime(part, (0, 0))
+    io.write_text(tmp_path / "notes.txt", "whole")
+    assert names(tmp_path) == sorted([begun.name, other.name, "notes.txt"])
+
+
 def test_a_folder_is_replaced_when_the_block_ends_well_and_only_then(tmp_path):
     folder = tmp_path / "set"
 
