@@ -61,7 +61,10 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
     left_out = files.LeftOut()
     homes: dict[str, list[Path]] = defaultdict(list)  # by class
     for entry in files.subfolders(root, left_out):
-        homes[one_form(entry.name)].append(entry)
+        if _leads_to_cache(entry, data):
+            left_out["folders of the cache"] += 1
+        else:
+            homes[one_form(entry.name)].append(entry)
     if data.class_names is not None:
         ids = named_classes([*homes], data, name)
         homes = dict(zip(ids, homes.values(), strict=True))
@@ -83,6 +86,16 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
         read=lambda row: read_picture(paths[row]),
         locate=lambda row: printable(paths[row]),
     )
+
+
+def _leads_to_cache(folder: Path, data: Data) -> bool:
+    """Whether a folder without images holds the cache, and so is no class."""
+    try:
+        cache = data.cache_folder.resolve()
+    except RuntimeError:  # below the home of a user who has none
+        return False
+    inside = folder.resolve() in (cache, *cache.parents)
+    return inside and not files.files_below(folder, SUFFIXES)
 
 
 def _test_split(source: Path, train: str) -> str:

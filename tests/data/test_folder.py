@@ -61,6 +61,15 @@ def test_a_class_whose_images_were_all_skipped_is_refused(tree):
         open_tree(tree, unreadable="skip")
 
 
+def test_a_cache_among_the_folders_of_classes_is_no_class(tree, capsys):
+    inside = {"source": str(tree), "resolution": 8, "cache": str(tree / "train/deep/cache")}
+    first, _ = open_splits(Data(**inside))
+    assert (tree / "train/deep/cache").is_dir()
+    train, _ = open_splits(Data(**inside))
+    assert train.class_names == first.class_names == ("cat", "dog") and train.hash == first.hash
+    assert "1 folders of the cache" in capsys.readouterr().err
+
+
 def test_an_empty_class_is_refused(tree):
     (tree / "train/bird").mkdir()
     (tree / "train/bird/notes.txt").write_text("none yet")
