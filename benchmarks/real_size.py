@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import torch
@@ -88,11 +88,8 @@ def measured(
 
 def _measured(way: Way, model: Model, images: int, device: torch.device) -> Row:
     work = prepared(way, model, images, device)
-    if way.compile:  # whose kernels the counter does not see
-        work()
-        flops = 2 * macs(prepared(Way(way.plan, way.precision), model, images, device))
-    else:
-        flops = 2 * macs(work)  # which chooses kernels, too
+    work()  # chooses kernels, or compiles them
+    flops = 2 * counted(way.plan, model, images, device)
     once = best_seconds({"": work}, 1, device)[""]
     repeats = max(0, min(4, int(BUSY / once) - 1))
     again = best_seconds({"": work}, repeats, device)[""] if repeats else once
@@ -106,6 +103,24 @@ def _measured(way: Way, model: Model, images: int, device: torch.device) -> Row:
         "TFLOP/s": rate / 1e12,
         "of a matrix product's": rate / product_rate(device, dtype, way.tf32),
     }
+
+
+def counted(plan: Plan | None, model: Model, images: int, device: torch.device) -> float:
+    """Multiply-adds of a step, which no precision, layout or compiler changes, nor any chunk.
+
+    Counted once: the counter takes longer than a GPU where a step is many small kernels, and does
+    not see what a compiler makes of them.
+    """
+    return _counted(None if plan is None else replace(plan, chunk=images), model, images, device)
+
+
+@cache
+def _counted(plan: Plan | None, model: Model, images: int, device: torch.device) -> float:
+    work = prepared(Way(plan), model, images, device)
+    found = macs(work)
+    del work
+    gc.collect()  # the counter's cycles hold networks, which would count as memory
+    return found
 
 
 @cache

@@ -4,12 +4,14 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.gpu_page import KEPT, NOTHING, PAGE, published
+from latentdc.priors.memory import Plan
 
 ROOT = Path(__file__).parents[2]
 PARTS = [
@@ -59,12 +61,47 @@ def test_all_parts_run_in_small_and_a_cut_run_goes_on(tmp_path):
         assert done.returncode == 0, done.stderr
         return json.loads((tmp_path / "gpu.json").read_text())["parts"]
 
-    cut = run("--minutes=0.1")
+    cut = run("--minutes=0.5")
     assert list(cut) == PARTS and cut["compile"]["ended"] == "not begun"
     whole = run()
     assert {name: part["ended"] for name, part in whole.items()} == dict.fromkeys(PARTS, "whole")
     assert all(row["within 1e-3"] for row in whole["resume"]["rows"])
     assert run() == whole
+
+
+def test_a_part_that_is_cut_earlier_than_before_keeps_what_it_had(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    gpu = importlib.import_module("gpu")
+    counts = iter([2, 1, 3])
+
+    def rows(scale):
+        count = next(counts)
+        yield from ({"row": row, "of": count} for row in range(count))
+        if count < 3:
+            raise gpu.TimeUp
+
+    monkeypatch.setattr(gpu, "PARTS", {"part": gpu.Part("A part", rows, 60)})
+    scale = gpu.Scale(torch.device("cpu"), tmp_path, tiny=True)
+
+    def measured() -> tuple[list[int], str]:
+        gpu.measure(scale, tmp_path / "gpu.json", 60)
+        part = json.loads((tmp_path / "gpu.json").read_text())["parts"]["part"]
+        return [row["of"] for row in part["rows"]], part["ended"].split()[0]
+
+    assert measured() == ([2, 2], "stopped")
+    assert measured() == ([2, 2], "stopped")  # one row is less than two
+    assert measured() == ([3, 3, 3], "whole")
+
+
+def test_counts_are_those_of_every_way(monkeypatch):
+    """Of the same plan, whatever its precision, layout and chunk."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    real_size, models = (importlib.import_module(name) for name in ("real_size", "models"))
+    macs = importlib.import_module("measure").macs
+    model, cpu = replace(models.MODELS["DiT/tiny"], resolution=64, steps=2), torch.device("cpu")
+    for way in (real_size.Way(Plan("low", 1), "bf16"), real_size.Way(Plan("fast"), "bf16")):
+        found = real_size.counted(way.plan, model, 2, cpu)
+        assert found == macs(real_size.prepared(way, model, 2, cpu)) > 0
 
 
 def test_a_way_that_breaks_says_so_and_leaves_the_others(monkeypatch):
