@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from latentdc import io
-from latentdc.cost import networks
+from latentdc.cost import networks, scorers
 from latentdc.cost.methods import matching_costs, sampling_costs
 from latentdc.cost.stages import SETS, TRAINED, Hardware, Sizes, Stage, classifier, student
 from latentdc.data.open import class_count, kept_size
@@ -86,11 +86,11 @@ def _counted(
             f(recipe, sizes, hardware)
             for f in (
                 networks.opening,
-                networks.scoring,
+                scorers.scoring,
                 networks.followed_experts,
                 networks.snapshots,
-                networks.real_classifier,
-                networks.classifying,
+                scorers.real_classifier,
+                scorers.classifying,
             )
         ]
         found += [stage for stage in asked if stage is not None]
@@ -230,7 +230,7 @@ def _totals(found: Sequence[Stage], hardware: Hardware) -> dict[str, str]:
 def describe_pruning(recipe: Recipe, hardware: Hardware) -> str:
     """Opening the images and scoring them."""
     sizes, lines = sizes_of(recipe)
-    asked = () if sizes is None else (networks.opening, networks.scoring)
+    asked = () if sizes is None else (networks.opening, scorers.scoring)
     found = [f(recipe, sizes, hardware) for f in asked if sizes is not None]
     return summary(lines, found, hardware)
 
@@ -241,7 +241,7 @@ def describe_experts(recipe: Recipe, folder: str, lacking: int, hardware: Hardwa
     told = {"folder": folder, "to train": f"{lacking} of {recipe.experts.count} experts"}
     found = []
     if sizes is not None and lacking:
-        before = [f(recipe, sizes, hardware) for f in (networks.opening, networks.scoring)]
+        before = [f(recipe, sizes, hardware) for f in (networks.opening, scorers.scoring)]
         found = [*before, networks.experts(recipe, sizes, hardware, count=lacking)]
     return summary(told | lines, found, hardware)
 

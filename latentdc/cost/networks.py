@@ -1,56 +1,29 @@
-"""What the networks beside the method take: those of the real images, students and teachers."""
+"""What opening takes, and the networks of experts, students and teachers."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 
-from latentdc.cost.stages import TRAINED, Hardware, Sizes, Stage, Student, classifier, student
-from latentdc.divided import is_divided
+from latentdc.cost.stages import (
+    TRAINED,
+    Hardware,
+    Sizes,
+    Stage,
+    classifier,
+    shared_training,
+    student,
+)
 from latentdc.estimates import in_work
 from latentdc.evaluate import label_store, loading, soft_labels
 from latentdc.experts.training import divides_experts, expert_bytes
-from latentdc.prune.score import PASSES, base_of
 from latentdc.prune.scorers import CHECKED
-from latentdc.recipe import BASELINES, Experts, Recipe, Scorer
+from latentdc.recipe import BASELINES, Experts, Recipe
 from latentdc.recipe.labels import Labels
-from latentdc.recipe.own import is_own
 from latentdc.recipe.protocol import EvalProtocol
-from latentdc.recipe.rules import RULES
 
 DRAWN = ("random", "coreset")  # rows with other images for each seed
-
-
-class Shared(NamedTuple):
-    """How a training that all processes wait for is shared.
-
-    Attributes:
-        told: words for it; none for one process.
-        divided: processes that divide each batch; 1 where each of them, or one, sees it whole.
-    """
-
-    told: str
-    divided: int
-
-    def busiest(self, training: float, other: float, processes: int) -> float:
-        """Multiply-adds of the busiest process: of a training, and of what all have a share in."""
-        return training / self.divided + other / processes
-
-
-def _shared(
-    network: str, side: int, batch: int, size: Sizes, hardware: Hardware, undivided: bool = False
-) -> Shared:
-    """A training on images of one side; `undivided` where it never is."""
-    processes = hardware.processes
-    if processes == 1:
-        return Shared("", 1)
-    if not undivided and is_divided(
-        network, num_classes=size.classes, resolution=side, batch=batch, processes=processes
-    ):
-        return Shared(f"; {processes} processes divide each batch of {batch}", processes)
-    return Shared(f"; the training is too short to divide among {processes} processes", 1)
 
 
 def opening(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage:
@@ -66,134 +39,6 @@ def opening(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage:
         f"{images:,} images are decoded once, without a network{whitening}",
         disk={"decoded images": images * values},
     )
-
-
-def scoring(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage:
-    """The scores that the core set is chosen by."""
-    prune, scorer = recipe.prune, recipe.prune.scorer
-    given = {"prune.coreset": prune.coreset, "prune.scores": prune.scores}
-    for key, file in given.items():
-        if file is not None:
-            return Stage("scoring", 0, f"{key} is given")
-    if prune.keeps_all and not prune.columns:
-        return Stage("scoring", 0, "all images are kept")
-    columns = _columns(recipe)
-    stages = {RULES[name].stage for name in columns}
-    features = prune.features is None and recipe.data.kind == "images"
-    passes = bool(stages & PASSES) or (features and any(RULES[n].needs_features for n in columns))
-    if not passes and "subsets" not in stages:
-        return Stage("scoring", 0, "no network is asked")
-    network = _scorer(recipe, scorer, size)
-    kept = 4 * size.train * (4 + len(columns))  # hash, label and a float32 of each column
-    if scorer.weights is not None:
-        seen = size.train + size.test
-        told = f"{seen:,} images through {scorer.network}"
-        return Stage("scoring", seen * network.forward, told, {"scores": kept}, 4 * network.weights)
-    first, last = prune.window or (1, scorer.epochs)
-    runs = scorer.runs * passes
-    trained = runs * last * size.train
-    looked = runs * ((last - first + 1) * size.train + size.test)
-    if "subsets" in stages:  # each without another part, looked at once
-        count = prune.rules.subsets
-        trained += (count - 1) * last * size.train
-        looked += count * (size.train + size.test)
-    shared = _scorer_shared(scorer, size, hardware)
-    training, looking = TRAINED * trained * network.forward, looked * network.forward
-    return Stage(
-        "scoring",
-        training + looking,
-        f"{scorer.network} is trained on {trained:,} images and looks at {looked:,}{shared.told}",
-        {"scores": kept},
-        network.trained(scorer.batch, divided=shared.divided),
-        busiest=shared.busiest(training, looking, hardware.processes),
-    )
-
-
-def _scorer_shared(scorer: Scorer, size: Sizes, hardware: Hardware) -> Shared:
-    side, infobatch = scorer.resolution or size.side, scorer.infobatch is not None
-    return _shared(scorer.network, side, scorer.batch, size, hardware, undivided=infobatch)
-
-
-def _columns(recipe: Recipe) -> set[str]:
-    """Rules that are asked for, and those that they rank by."""
-    named = {recipe.prune.score, *recipe.prune.columns}
-    bases = {base_of(name, recipe.prune.rules) for name in named}
-    return named | {name for name in bases if name is not None}
-
-
-def _scorer(recipe: Recipe, scorer: Scorer, size: Sizes, *, whole: bool = False) -> Student:
-    """The network of a scorer; `whole` shows it all of an image, not what its weights are for."""
-    side = scorer.resolution
-    if side is None and (whole or scorer.weights is None or not scorer.weights.startswith("torch")):
-        side = size.side
-    return classifier(scorer, size.classes, side)
-
-
-def real_classifier(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None:
-    """The classifier of real images that a method asks, trained or given; None where none is."""
-    scorer = recipe.prune.scorer
-    if is_own(recipe.method.kind) or not recipe.asks_classifier:
-        return None
-    network = _scorer(recipe, scorer, size, whole=True)
-    tried = min(CHECKED, size.test)
-    told, checking = f"{tried:,} images through {scorer.network}", tried * network.forward
-    if scorer.weights is not None:
-        return Stage("classifier", checking, told, memory=4 * network.weights, busiest=checking)
-    training, shared, memory = _scorer_training(recipe, size, hardware)
-    return Stage(
-        "classifier",
-        training + checking,
-        f"{told}, which is trained on {scorer.epochs * size.train:,}{shared.told}",
-        disk={"classifiers": 4 * network.weights},
-        memory=memory,
-        busiest=shared.busiest(training, checking, 1),  # all processes try it on all
-    )
-
-
-def classifying(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None:
-    """What a method asks that classifier and a student of an earlier set; None where nothing.
-
-    What they are asked by sampling counts there.
-    """
-    kind, scorer, choice = recipe.method.kind, recipe.prune.scorer, recipe.selection.select
-    network = _scorer(recipe, scorer, size, whole=True)
-    asked, pooled = 0, ""
-    learns = recipe.samples and recipe.sampling.learns
-    if kind == "rded":
-        pool = min(recipe.rded.pool, -(-size.train // size.classes))
-        asked = size.classes * pool * recipe.rded.crops
-    elif kind == "selection" and recipe.asks_classifier:
-        learns = choice.kind == "learnability"
-        asked = size.kept * (1 + (recipe.selection.pool is None) * (1 + learns))
-        pooled = ", those of a pool not counted" * (recipe.selection.pool is not None)
-    if not (asked or learns):
-        return None
-    training, shared, memory = 0.0, Shared("", 1), 4.0 * network.weights
-    told = f"{asked:,} images through {scorer.network}{pooled}"
-    if learns:
-        training, shared, memory = _scorer_training(recipe, size, hardware)
-        told += f", a student of which is trained as long as on all images{shared.told}"
-    asking = asked * network.forward
-    return Stage(
-        "classifying",
-        training + asking,
-        told,
-        memory=memory,
-        busiest=shared.busiest(training, asking, 1),  # all processes ask for all
-    )
-
-
-def _scorer_training(
-    recipe: Recipe, size: Sizes, hardware: Hardware
-) -> tuple[float, Shared, float]:
-    """Multiply-adds of a training of the scorer on all images, how it is shared, and its memory."""
-    scorer = recipe.prune.scorer
-    network, shared = (
-        _scorer(recipe, scorer, size, whole=True),
-        _scorer_shared(scorer, size, hardware),
-    )
-    work = TRAINED * scorer.epochs * size.train * network.forward
-    return work, shared, network.trained(scorer.batch, divided=shared.divided)
 
 
 def followed_experts(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None:
@@ -324,7 +169,7 @@ def evaluating_rows(
             row_work[row] += seeds[row, name] * work
             each.append(seeds[row, name] * work)
             batch = min(protocol.batch, protocol.seen(count))
-            if few and _shared(name, size.side, batch, size, hardware).divided > 1:
+            if few and shared_training(name, size.side, batch, size, hardware).divided > 1:
                 by_all += each[-1]
                 continue
             groups = range(0, seeds[row, name], protocol.together)
@@ -393,7 +238,7 @@ def _labelling(
         if teacher.weights is None:
             training = TRAINED * teacher.epochs * size.train * network.forward
             batch = min(teacher.batch, size.train)
-            shared = _shared(teacher.network, size.side, batch, size, hardware)
+            shared = shared_training(teacher.network, size.side, batch, size, hardware)
             work, busiest = work + training, busiest + training / shared.divided
             memory = max(memory, network.trained(batch, divided=shared.divided))
             ways.add(shared.told)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 
 from latentdc import estimates, ranks
+from latentdc.divided import is_divided
 from latentdc.errors import InputError
 from latentdc.networks.build import build_network, outline
 from latentdc.priors.memory import kept_bytes
@@ -87,11 +88,13 @@ class Student:
         forward: multiply-adds of one image.
         activations: bytes that backward keeps of one image.
         weights: numbers.
+        features: values that its last linear layer sees; 0 without one.
     """
 
     forward: float
     activations: float
     weights: int
+    features: int = 0
 
     def trained(self, batch: int, *, optimizer: str = "sgd", divided: int = 1) -> float:
         """Bytes of a training step: weights, gradients, what the optimiser keeps, activations.
@@ -116,7 +119,9 @@ def student(name: str, classes: int, size: int) -> Student:
         one, two = (torch.zeros(n, *input_shape(name, size)) for n in (1, 2))
         kept = kept_bytes(lambda: network.train()(two)) / 2  # batch norm refuses one value
         forward = estimates.multiply_adds(lambda: network.eval()(one))
-    return Student(forward, kept, sum(p.numel() for p in network.parameters()))
+    linear = [one.in_features for one in network.modules() if isinstance(one, torch.nn.Linear)]
+    weights = sum(p.numel() for p in network.parameters())
+    return Student(forward, kept, weights, linear[-1] if linear else 0)
 
 
 def classifier(given: Scorer | Teacher, classes: int, size: int | None = None) -> Student:
@@ -164,3 +169,33 @@ class Hardware:
     def of(cls, options: Namespace, processes: int | None = None) -> "Hardware":
         """What a command is told; a recipe without `processes` has those that were started."""
         return cls(processes or ranks.processes(), options.device_memory, options.tflops)
+
+
+class Shared(NamedTuple):
+    """How a training that all processes wait for is shared.
+
+    Attributes:
+        told: words for it; none for one process.
+        divided: processes that divide each batch; 1 where each of them, or one, sees it whole.
+    """
+
+    told: str
+    divided: int
+
+    def busiest(self, training: float, other: float, processes: int) -> float:
+        """Multiply-adds of the busiest process: of a training, and of what all have a share in."""
+        return training / self.divided + other / processes
+
+
+def shared_training(
+    network: str, side: int, batch: int, size: Sizes, hardware: Hardware, undivided: bool = False
+) -> Shared:
+    """A training on images of one side; `undivided` where it never is."""
+    processes = hardware.processes
+    if processes == 1:
+        return Shared("", 1)
+    if not undivided and is_divided(
+        network, num_classes=size.classes, resolution=side, batch=batch, processes=processes
+    ):
+        return Shared(f"; {processes} processes divide each batch of {batch}", processes)
+    return Shared(f"; the training is too short to divide among {processes} processes", 1)

@@ -9,8 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from latentdc.cost import Hardware, stages
 from latentdc.cost.networks import evaluating_rows
 from latentdc.cost.stages import Sizes
+from latentdc.data.open import open_splits
 from latentdc.evaluate.loading import load_protocol
 from latentdc.priors.memory import kept_bytes
+from latentdc.prune.dynamics import Workspace
+from latentdc.prune.features import FEATURES
+from latentdc.prune.prune import prune_dataset
 from latentdc.recipe import (
     Data,
     Denoising,
@@ -101,6 +105,25 @@ def test_a_scorer_is_trained_and_looks_at_every_image_in_each_epoch():
     )
     assert of(PIXEL)["scoring"].work == 0  # which keeps all
     assert of(replace(PIXEL, prune=Prune(keep=0.5, score="random")))["scoring"].work == 0
+
+
+def test_the_files_of_a_scoring_are_counted(tmp_path, monkeypatch):
+    """Scores, features that a rule needs, and the records of each epoch while it lasts."""
+    monkeypatch.setattr(Workspace, "clear", lambda self: None)
+    scorer = Scorer(network="convnet3@8", epochs=3, lr=0.1, runs=2)
+    prune = Prune(score="prototypes", keep=0.5, scorer=scorer, window=(2, 3))
+    counted = of(replace(PIXEL, prune=prune))["scoring"].disk
+    train, test = open_splits(PIXEL.data)
+    prune_dataset(train, prune, test, folder=tmp_path)
+    sizes = {path: path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()}
+    found = {
+        "scores": sizes[tmp_path / "scores.parquet"],
+        "features": sizes[tmp_path / FEATURES],
+        "records until all is scored": sum(n for f, n in sizes.items() if "epoch-" in f.name),
+    }
+    assert list(counted) == list(found)
+    for what, size in found.items():
+        assert counted[what] == pytest.approx(size, rel=0.2), what
 
 
 def test_matching_pixels_costs_its_students_alone():
