@@ -11,7 +11,7 @@ _COMMANDS = {"sweeps": "sweep", "priors": "train-prior"}  # by folder of recipes
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = "Put a shipped recipe or sweep into this folder, to be edited."
     parser.add_argument("recipe", help="its name, as latentdc list recipes and sweeps print it")
     parser.add_argument("to", nargs="?", default=".", help="file or folder (default: this folder)")

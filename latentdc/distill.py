@@ -13,7 +13,7 @@ from latentdc.run_folder import check_folder
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = "Prune, distil and evaluate as a recipe says."
     cli.recipe_arguments(parser, Recipe)
 

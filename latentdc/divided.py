@@ -76,7 +76,7 @@ class Divided:
         return scale * value
 
     def keys(self, *keys: int | str) -> tuple[int | str, ...]:
-        """Of what this process draws for its share; the main process's are those of one alone."""
+        """Keys of what this process draws for its share; on the main process those of one alone."""
         return keys if self._rank == 0 else (*keys, "process", self._rank)
 
 

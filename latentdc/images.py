@@ -96,7 +96,7 @@ class MappedImages:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the levels."""
+        """Type of the levels."""
         return self.source.dtype
 
     @property
@@ -201,7 +201,7 @@ class Preprocessing(Protocol):
         """(B, 3, H, W) images in [-1, 1] -> the network's input, same shape, differentiable."""
 
     def facts(self) -> dict[str, object]:
-        """All that decides it, in JSON's types: the same facts, the same input."""
+        """What decides a network's input, in JSON's types: the same facts, the same input."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ class Standardization:
 
 
 def unread_standardization(width: int) -> Standardization:
-    """Of vectors of `width` values that nobody has read, for counting what they would cost."""
+    """A standardisation for counting the cost of vectors of `width` values that were not read."""
     return Standardization(torch.zeros(width), torch.ones(width), "unread")
 
 
@@ -295,7 +295,7 @@ Unwhitened = Normalization | Standardization  # what scorers see, of images and 
 
 
 def fit_standardization(vectors: Images, *, name: str) -> Standardization:
-    """Of the vectors (N, D) of a training split, whose hash is `name`, computed in float64."""
+    """Standardisation of a training split's vectors (N, D), whose hash is `name`, by float64."""
     width = vectors.shape[1]
     chunks = [slice(first, first + _CHUNK) for first in range(0, len(vectors), _CHUNK)]
     total = torch.zeros(width, dtype=torch.float64)

@@ -27,7 +27,7 @@ _WIDEST = 100  # characters of what is said of a name
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = "List the names that latentdc knows."
     parser.add_argument("what", choices=list(TABLES), metavar="WHAT", help=", ".join(TABLES))
 
@@ -42,19 +42,19 @@ def run(options: Namespace) -> None:
 
 
 def recipes() -> Lines:
-    """Those of `latentdc distill`, and of `latentdc train-prior` in `priors/`."""
+    """Recipes of `latentdc distill`, and of `latentdc train-prior` in `priors/`."""
     found = _files("recipes")
     return {name: text for name, text in found.items() if not name.startswith("sweeps/")}
 
 
 def sweeps() -> Lines:
-    """Those of `latentdc sweep`."""
+    """Sweeps of `latentdc sweep`."""
     found = _files("recipes")
     return {name: text for name, text in found.items() if name.startswith("sweeps/")}
 
 
 def protocols() -> Lines:
-    """Those of `evaluate.protocol`."""
+    """Values of `evaluate.protocol`."""
     return _files("evaluate/protocols")
 
 
@@ -70,32 +70,32 @@ def priors() -> Lines:
 
 
 def methods() -> Lines:
-    """Those of `method.kind`."""
+    """Values of `method.kind`."""
     told = _in_brackets(MethodSettings)
     return {name: told.get(name) or _docstring(one.function) for name, one in METHODS.items()}
 
 
 def rules() -> Lines:
-    """Those of `prune.score`."""
+    """Values of `prune.score`."""
     told = {name: _docstring(f"latentdc.prune.rules.{one.function}") for name, one in RULES.items()}
     return {name: re.sub(r"^\([A-Z, ]+\) ", "", text) for name, text in told.items()}  # its shape
 
 
 def guides() -> Lines:
-    """Those of `sampling.NAME`."""
+    """Guides as `sampling.NAME`."""
     told = _attributes(Sampling)
     return {name: told[name] for name in GUIDES}
 
 
 def objectives() -> Lines:
-    """Those of `objective.kind`."""
+    """Values of `objective.kind`."""
     kind = next(one for one in get_args(ObjectiveSettings.__annotations__["kind"]) if get_args(one))
     told = _in_brackets(ObjectiveSettings)
     return {name: told[name] for name in get_args(kind)}
 
 
 def networks() -> Lines:
-    """Those of `objective.network`, `prune.scorer.network` and students."""
+    """Values of `objective.network`, `prune.scorer.network` and students."""
     lines = {}
     for name, one in LIMITS.items():
         takes = f"images of {one.smallest} px or more" if one.kind == "images" else "vectors"
@@ -105,7 +105,7 @@ def networks() -> Lines:
 
 
 def datasets() -> Lines:
-    """Those of `data.source` whose sizes are known; any folder or Hub id is one too."""
+    """Values of `data.source` whose sizes are known; any folder or Hub id is one too."""
     from latentdc.data.open import KNOWN
 
     return {

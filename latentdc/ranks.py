@@ -27,7 +27,7 @@ def processes() -> int:
 
 
 def rank() -> int:
-    """Of this process among them; 0 is the main one, which alone writes and tells."""
+    """Number of this process; 0 is the main one, which alone writes and tells."""
     return max(0, _first(_RANKS)) if processes() > 1 else 0
 
 

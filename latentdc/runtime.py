@@ -140,7 +140,7 @@ def _refuse_ignored() -> None:
 
 
 def _accelerator(trackers: Sequence[str], folder: Path | None) -> Accelerator:
-    """With all processes of the launcher, which are seen from then on."""
+    """An Accelerator with all processes of the launcher, which are watched from then on."""
     started = ranks.processes()
     if started > 1 and not torch.accelerator.is_available():
         os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # else each would work alone

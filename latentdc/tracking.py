@@ -91,12 +91,12 @@ class Tell:
 
 
 def tell_with(on_step: OnStep | None, **facts: str) -> OnStep | None:
-    """Who is told these facts before the measures of each step; nobody of nobody."""
+    """An `on_step` that adds these facts to what it is told; None of None."""
     return None if on_step is None else lambda measures: on_step({**facts, **measures})
 
 
 def tell_both(first: OnStep | None, second: OnStep | None) -> OnStep | None:
-    """Who is told what the one is told, and then the other."""
+    """An `on_step` that tells the first, and then the second; None of two Nones."""
     if first is None or second is None:
         return first or second
 

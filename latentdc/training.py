@@ -253,7 +253,7 @@ class Batch(NamedTuple):
     weights: Tensor | None = None
 
     def part(self, start: int, end: int) -> "Batch":
-        """Its images from `start` up to `end`, with what is theirs."""
+        """The batch's images from `start` up to `end`, with their draws and weights."""
         own = slice(start, end)
         draw = self.draw
         if draw is not None and len(draw.uniforms) > 1:  # one row stands for all images

@@ -35,7 +35,7 @@ CRITERION = (
 
 
 class Verdict(NamedTuple):
-    """Of one student.
+    """Whether the accuracies of one student hold.
 
     Attributes:
         difference: mean here minus the published mean, in [-1, 1].
@@ -68,7 +68,7 @@ def judge(published: Sequence[float], here: Sequence[float]) -> Verdict:
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     from latentdc.recipe import Recipe
 
     parser.schema = Recipe
@@ -143,7 +143,7 @@ Job = tuple[EvalProtocol, list[Result]]
 
 
 def _chosen(published: Sequence[Result], students: Sequence[str]) -> list[Result]:
-    """Of the named students; of one's own code too, if it is as it was."""
+    """Published results of the named students; of one's own code too, if it is as it was."""
     known = {one.student for one in published}
     some = f"there are some of {', '.join(sorted(known))}."
     if not students:
@@ -163,7 +163,7 @@ def _network(name: str) -> tuple[str, int]:
 def _jobs(
     published: Sequence[Result], path: Path, seeds: int | None, code: Collection[str]
 ) -> list[Job]:
-    """Each recorded protocol, with the results that are of it.
+    """The recorded protocols, each with its results.
 
     Args:
         published: results to look at.

@@ -162,7 +162,7 @@ def _other_method(recipe: Recipe, sizes: Sizes | None, known: bool) -> Stage:
 
 
 def sizes_of(recipe: Recipe) -> tuple[Sizes | None, dict[str, str]]:
-    """Of the real images, and lines about them; None before a download."""
+    """Sizes of the real images, and lines about them; None before a download."""
     data, size = recipe.data, kept_size(recipe.data)
     images = data.kind == "images"
     side = data.resolution if images else vector_width(data)
@@ -180,7 +180,7 @@ def sizes_of(recipe: Recipe) -> tuple[Sizes | None, dict[str, str]]:
 
 
 def _prior(recipe: Recipe) -> Prior | None:
-    """Without weights; None where the method takes none, or a download must show its networks."""
+    """The prior without weights; None where none is used, or a download must show its networks."""
     if not takes_prior(recipe.method.kind):
         return None
     vectors = recipe.data.kind == "vectors"

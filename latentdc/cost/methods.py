@@ -115,7 +115,7 @@ def prior_inputs(prior: Prior, count: int) -> Inputs:
 
 
 def denoiser_needs(prior: Prior, inputs: Inputs) -> Needs:
-    """Of the objective `denoise`, whose backward goes through one call without guidance."""
+    """What `denoise` needs, whose backward goes through one call without guidance."""
     assert isinstance(prior, DiffusionPrior)
     z, c, _ = inputs
     return Needs(step=0, calls=0, decoder=kept_bytes(lambda: prior.noise_in(z, 0, c)))
@@ -262,7 +262,7 @@ class LatentBytes:
 
 
 def latent_bytes(inputs: Inputs, prior: Prior, images: int) -> LatentBytes:
-    """Of so many images whose inputs are like these of one."""
+    """Bytes of the latents of so many images; `inputs` are those of one."""
     z, c, _ = inputs
     learned = 4 * images * (z.numel() + (0 if c is None else c.numel()))
     shared = learned + 4 * images * z.numel() * prior.has_noise
@@ -301,7 +301,7 @@ class Passes:
 
 
 def sampling_passes(recipe: Recipe, prior: DiffusionPrior, classes: int, kept: int) -> Passes:
-    """Of sampling `classes` from a core set of `kept` images."""
+    """Passes of sampling `classes` from a core set of `kept` images."""
     settings, ipc, each = recipe.sampling, recipe.ipc, math.ceil(kept / classes)
     choice, steps = settings.choice, len(prior.schedule.timesteps)
     count, start = choice.candidates(ipc), prior.start_index(settings.strength)

@@ -48,7 +48,7 @@ def followed_experts(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage |
 
 
 def experts(recipe: Recipe, size: Sizes, hardware: Hardware, count: int) -> Stage:
-    """So many experts."""
+    """The training of `count` experts."""
     network = recipe.objective.network
     stage = _experts("experts", recipe.experts, network, size, hardware, count)
     told = f"{count} of {stage.told}; by latentdc experts, unless they are there"
@@ -67,7 +67,7 @@ def snapshots(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None:
 def _experts(
     name: str, settings: Experts, network: str, size: Sizes, hardware: Hardware, count: int
 ) -> Stage:
-    """So many trainings whose weights are kept after every epoch."""
+    """The stage of trainings whose weights are kept after every epoch."""
     one = student(network, size.classes, size.side)
     each = expert_bytes(settings, network, size.classes, size.side)
     sizes = {"num_classes": size.classes, "resolution": size.side}

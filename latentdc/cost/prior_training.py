@@ -86,7 +86,7 @@ def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
 
 
 def _terms(spec: UNetTraining, classes: int, values: int) -> TermsCost:
-    """Of latents of so many values."""
+    """Cost of the terms of a training on latents of so many values."""
     terms, passes = spec.terms, 2 if spec.terms.inversion else 1
     if not (terms.representativeness or terms.diversity):
         return TermsCost(passes)

@@ -235,7 +235,7 @@ def _levels(image: NDArray[Any], bounds: Range | None, name: str) -> Pixels:
 
 
 def _pixels(image: object, value_range: Range | None, name: str) -> Pixels:
-    """Of a single image: one of Pillow, a tensor or an array."""
+    """Pixels of a single image: one of Pillow, a tensor or an array."""
     if isinstance(image, Image.Image):
         try:
             return np.asarray(to_rgb(image))

@@ -209,7 +209,7 @@ class Dataset:
 
     @property
     def kind(self) -> Kind:
-        """Of its samples."""
+        """What its samples are: images or vectors."""
         return kind_of(self.images)
 
     @cached_property

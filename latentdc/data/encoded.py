@@ -128,7 +128,7 @@ class EncodedSplit:
         return self.fields(images, self.labels, hashes)
 
     def fields(self, images: Images, labels: Tensor, hashes: Tensor) -> Fields:
-        """Of a `Dataset` with these images, labels and content hashes."""
+        """Fields of a `Dataset` with these images, labels and content hashes."""
         names = {"class_names": self.class_names, "name": self.name}
         return {"images": images, "labels": labels, "hashes": hashes, **names}
 

@@ -137,7 +137,7 @@ def require_plausible(unpacked: int, path: Path) -> None:
 
 
 def files_fingerprint(paths: Sequence[Path]) -> str:
-    """Of files by their places, sizes and times: another one where one of them has changed.
+    """Hex digits of files' places, sizes and times, which change where one of the files does.
 
     A link to a folder stands for that folder, since it may come to lead to another one.
     """

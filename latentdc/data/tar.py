@@ -151,7 +151,7 @@ def _unlabelled(paths: Sequence[Path], data: Data) -> str | None:
 
 
 def _splits(source: Path, data: Data) -> dict[str, tuple[list[Path], str]]:
-    """By split its tar files, and the folder inside of them that holds it."""
+    """Tar files of each split, and the folder inside of them that holds it."""
     paths = files.files_below(source, {".tar"})
     splits = files.split_files({p.relative_to(source).as_posix(): p for p in paths}, source)
     nameless = splits.pop("", [])
@@ -168,7 +168,7 @@ def _splits(source: Path, data: Data) -> dict[str, tuple[list[Path], str]]:
 
 
 def _index(paths: Sequence[Path], data: Data) -> _Index:
-    """Made once for these files, by one process, and kept in the cache."""
+    """The index of these files, made once by one process, and kept in the cache."""
     files.require_all_shards(paths, Path(data.source))
     files.require_no_gap(paths)
     facts = {"tar": 3, "files": files.files_fingerprint(paths), "label": data.label}
@@ -253,7 +253,7 @@ def _by_tar(paths: Sequence[Path]) -> tuple[list[str], str]:
 
 
 def _by_folder(folders: Sequence[tuple[str, ...]]) -> tuple[list[str], list[Value]]:
-    """Of each image the folder of its split, if they have such, and that of its class."""
+    """For each image the folder of its split, if they have such, and that of its class."""
     kinds = set(folders)
     levels = enumerate(zip(*kinds, strict=False))
     shared = next((i for i, level in levels if len({*level}) > 1), min(map(len, kinds)))

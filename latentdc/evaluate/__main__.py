@@ -23,7 +23,7 @@ CHANGEABLE = ("protocol", "evaluate", "data", "threads", "precision", "processes
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = (
         "Train students on saved sets, and on random images beside them, and test them on the "
         "real test set. protocol=rdc-hard, protocol.epochs=30 or evaluate.students=[alexnet@32] "
@@ -97,7 +97,7 @@ def _protocols(names: Sequence[str], changes: Sequence[str], recipe: Recipe) -> 
 
 
 def _recipes(sources: Sequence[SetSource], recipe: Recipe, named: str | None) -> list[Recipe]:
-    """Of each set: the named one, else the one that lies with it, else the first set's."""
+    """A recipe for each set: the named one, else its own, else the first set's."""
     others = [None if named is not None else source.own_recipe for source in sources[1:]]
     return [recipe, *(recipe if own is None else config.load(Recipe, own) for own in others)]
 

@@ -42,7 +42,7 @@ class TrainingKey:
         return f"{self.images}-{self.protocol}-{self.setting}-{student}-{self.seed}.json"
 
     def read(self, path: Path) -> Accuracy:
-        """Its accuracy, from a file that says whose it is.
+        """The training's accuracy, from a file that says whose it is.
 
         Raises:
             OSError: there is no such file.

@@ -314,7 +314,7 @@ def _kept(path: Path, network: nn.Module) -> dict[str, Tensor] | None:
 
 
 def _keep(path: Path, state: dict[str, Tensor]) -> None:
-    """Whole or not at all; a cache that cannot be written costs the next evaluation a training."""
+    """Write weights, whole or not at all; without them the next evaluation trains again."""
     try:
         io.save_tensors(path, state)
     except OSError as error:

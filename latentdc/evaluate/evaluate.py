@@ -266,7 +266,7 @@ def _accuracies(
     labelling: soft_labels.Labelling | None,
     labels: Path | None,
 ) -> dict[tuple[str, str], list[Accuracy]]:
-    """By set and student, of each seed; what is not finished is done, the longest first.
+    """Accuracies by set and student, of each seed; what is missing is trained, the longest first.
 
     Each process takes the next one as soon as it is free, so that none waits long for the last. An
     accuracy does not depend on the process that finds it. Of fewer trainings than processes, all
@@ -377,7 +377,7 @@ def _tell_of_empty_classes(labelled: SyntheticSet | Dataset, name: str) -> None:
 def _image_bytes(
     sets: Mapping[str, Candidate], hashes: Mapping[str, Sequence[str]]
 ) -> dict[str, int | None]:
-    """Of each set, or the first that is drawn; a set is counted once for all protocols."""
+    """Bytes of the images of each set, counted once for all protocols; of drawn ones, the first."""
     found: dict[str, int | None] = dict.fromkeys(sets)
     for name, candidate in sets.items():
         if name not in ("kept", "full"):
@@ -398,7 +398,7 @@ def _by_hash(
 
 
 def _unseen(sets: Mapping[str, Candidate], students: Sequence[str]) -> dict[str, set[str]]:
-    """By set, students that it was not distilled with at any width; by baseline, that none was."""
+    """Students by set that it was not distilled with at any width; of baselines, that none was."""
     own = {
         name: networks_of(set_of_seed(one, 0).provenance)
         for name, one in sets.items()

@@ -172,13 +172,13 @@ def _store_facts(
 
 
 def _epochs(protocol: EvalProtocol, count: int) -> int:
-    """Of a training on `count` images."""
+    """Epochs of a training on `count` images."""
     assert protocol.steps is not None, "resolve() turns epochs into steps"
     return math.ceil(protocol.steps / math.ceil(protocol.seen(count) / protocol.batch))
 
 
 def stored_epochs(protocol: EvalProtocol, count: int) -> int:
-    """Of them, those that are stored."""
+    """Epochs of a training on `count` images whose labels are stored."""
     epochs = _epochs(protocol, count)
     return min(protocol.labels.epochs or epochs, epochs)
 
@@ -204,7 +204,7 @@ class Labelling:
 
     @property
     def folder(self) -> Path:
-        """Of stored labels."""
+        """Folder of stored labels."""
         assert self.setting.folder is not None, "open_labelling() refuses it"
         return self.setting.folder.parent / "labels"
 

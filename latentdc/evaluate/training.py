@@ -373,7 +373,7 @@ def share_of_peak(protocol: EvalProtocol, update: int, updates: int) -> float:
 
 
 def _cosine(update: int, updates: float) -> float:
-    """From 1 to 0 along a half cosine."""
+    """Height of a half cosine, from 1 at update 0 to 0 at the last."""
     return (1 + math.cos(math.pi * update / updates)) / 2
 
 

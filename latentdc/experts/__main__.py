@@ -15,7 +15,7 @@ from latentdc.recipe.prune import check_prune
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = (
         "Train the networks whose weights trajectory matching follows, on the core set of a "
         "recipe with objective.kind=mtt. Those that are there already are kept."

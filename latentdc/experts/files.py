@@ -58,7 +58,7 @@ class ExpertFiles:
         return io.fingerprint([self.count, read_manifest(self.folder)])
 
     def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
-        """Of one expert after so many epochs, by name, float32 on the CPU."""
+        """Weights of one expert after so many epochs, by name, float32 on the CPU."""
         path = expert_path(self.folder, expert)
         try:
             with safe_open(path, "pt") as file:
@@ -161,13 +161,13 @@ class ReplayBuffers:
         self._require_knowledge(train, normalization)
 
     def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
-        """Of one expert after so many epochs, by name, float32 on the CPU."""
+        """Weights of one expert after so many epochs, by name, float32 on the CPU."""
         assert self._names is not None, "check() has named them"
         weights = self._experts[expert][1][epoch]
         return {name: weight.float() for name, weight in zip(self._names, weights, strict=True)}
 
     def require_data(self, coreset: Dataset, normalization: Preprocessing) -> None:
-        """Nothing: they do not tell what they were trained on, and `check` has tried them."""
+        """Refuse nothing: what they were trained on is unknown, and `check` has tried them."""
 
     def _require_knowledge(self, train: Dataset, normalization: Preprocessing) -> None:
         """Refuse a first expert that is at chance at its end: other images, classes or colours."""
@@ -290,7 +290,7 @@ def expert_path(folder: Path, index: int) -> Path:
 
 
 def missing_experts(folder: Path, count: int) -> list[int]:
-    """Those of the first `count` experts that are not in a folder."""
+    """Numbers below `count` of the experts that a folder lacks."""
     return [index for index in range(count) if not expert_path(folder, index).is_file()]
 
 

@@ -110,7 +110,7 @@ class RealLatents:
         self.summaries: dict[int, ClassLatents] = {}
 
     def summary(self, label: int) -> ClassLatents:
-        """Of a class, its latents being their mean and deviation alone, (2, C, h, w); kept."""
+        """What is kept of a class, its latents as their mean and deviation alone, (2, C, h, w)."""
         if label not in self.summaries:
             found = self.of(label)
             if len(found.latents):

@@ -57,7 +57,7 @@ class Latents:
         return torch.tensor(self.classes, dtype=torch.int64).repeat_interleave(self.ipc)
 
     def pick(self, classes: Collection[int]) -> "Latents":
-        """Those of `classes` that are here; the tensors are shared."""
+        """The latents of those of `classes` that are here; the tensors are shared."""
         wanted = set(classes)
         here = [place for place, label in enumerate(self.classes) if label in wanted]
 

@@ -28,7 +28,7 @@ class _Tried(Exception):
 
 
 def own_guides(settings: Sampling, prior: DiffusionPrior, **batch: Any) -> dict[str, Guide]:
-    """By key of the recipe, in the order of `sampling.own`, those that are on.
+    """Guides of one's own that are on, by key of the recipe, in the order of `sampling.own`.
 
     Args:
         settings: of sampling.

@@ -53,7 +53,7 @@ class Candidates:
 def select(
     pool: Mapping[str, Candidates], ipc: int, settings: Select, seed: int = 0
 ) -> dict[str, Tensor]:
-    """By class name (ipc,) positions of the candidates that stay, the best first where one is.
+    """Positions (ipc,) of the candidates that stay, by class name, the best first where one is.
 
     Args:
         pool: candidates by class name, of all classes where `centroids` choose.

@@ -35,25 +35,25 @@ class Networks:
 
     @cached_property
     def student(self) -> Classifier:
-        """Of the images of an earlier set."""
+        """A student of the images of an earlier set."""
         name, context = self._settings.learnability.start, self._context
         assert name is not None, "the settings ask for it"
         return student_of(opened_set(name, context.real_images(), context), context)
 
     @cached_property
     def classifier(self) -> Classifier:
-        """Of the real images."""
+        """A classifier of the real images."""
         return self._context.real_classifier()[0]
 
     @cached_property
     def snapshots(self) -> Sequence[nn.Module]:
-        """Of a training."""
+        """Networks of one training on the real images."""
         if self._context.snapshots is None:
             raise InputError("sampling.influence follows a training; give Context(snapshots=...).")
         return self._context.snapshots(self._settings.influence.epochs)
 
     def open(self) -> None:
-        """All that will be asked.
+        """Open all that will be asked.
 
         Raises:
             InputError: the context lacks one.

@@ -155,14 +155,14 @@ def _sample_classes(
 
 
 def _restored(saved: State, own: range, seconds: dict[str, float]) -> dict[int, Tensor]:
-    """By class, what was sampled before; the seconds that it took are added."""
+    """Latents that were sampled before, by class; the seconds that they took are added."""
     for name, before in zip(STAGES, saved.shared["seconds"].tolist(), strict=True):
         seconds[name] += before
     return {label: parts["z"] for label, parts in saved.tensors(own).items() if "z" in parts}
 
 
 def batches(images: Sequence[ImageKeys], size: int, *, apart: bool) -> list[ImageKeys]:
-    """Those of each class in their order, some at a time; if `apart` of one class at a time."""
+    """Images in their order, `size` at a time; if `apart` of one class at a time."""
     runs = images if apart else [[image for run in images for image in run]]
     return [run[at : at + size] for run in runs for at in range(0, len(run), size)]
 
@@ -315,7 +315,7 @@ class ClassSampler:
         ] + [*own.values()]
 
     def _condition(self, batch: ImageKeys) -> guides.Condition:
-        """Those of DMGD; each image has another class of its own, and noise of its own."""
+        """DMGD's conditions; each image has another class of its own, and noise of its own."""
         how, names, seed = self.settings.semantic, self.real.class_names, self.context.seed
         images = [(names[label], number) for label, number in batch]
         others = []

@@ -208,7 +208,7 @@ def _known(
 
 
 def _joined(start: SyntheticSet, more: SyntheticSet) -> SyntheticSet:
-    """Both, class by class, the samples of the first set before the others.
+    """One set of two, class by class, the samples of the first before those of the other.
 
     Where one of them has weights, those of the other are 1, which is what students see on average.
     """

@@ -20,7 +20,7 @@ CHANGEABLE = ("data", "evaluate", "threads", "precision", "processes")
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = (
         "Storage of a set, and how sure, diverse and near to real images it is; as many random "
         "images stand beside it."

@@ -147,7 +147,7 @@ def _averages(found: measures.Diversity | None) -> dict[str, float] | None:
 
 
 def _decoder_bytes(labelled: SyntheticSet, recipe: Recipe, train: Dataset) -> int | None:
-    """Of the weights that decode a set's latents; None of a set without, or where they are not."""
+    """Bytes of the weights that decode a set's latents; None without latents or weights."""
     if labelled.z is None:
         return None
     try:
@@ -184,7 +184,7 @@ def decoder_bytes(prior: Prior) -> int:
 
 
 def _storage(labelled: SyntheticSet) -> dict[str, int]:
-    """Of images, labels and latents, and what one epoch of soft labels would add."""
+    """Bytes of images, labels and latents, and those that an epoch of soft labels would add."""
     count, one = len(labelled.labels), torch.zeros(1, len(labelled.class_names))
     coded = {
         "float16": label_store.encode(one, "float16", None),

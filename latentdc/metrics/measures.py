@@ -51,7 +51,7 @@ def agreement(logits: Tensor, labels: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Diversity:
-    """Of one set.
+    """How diverse the images of one set are.
 
     Attributes:
         mean: distance of a pair of one class, averaged over pairs and then over classes.

@@ -120,7 +120,7 @@ class Classwise:
             self.students.living.load_state_dict(dict(state))
 
     def _student(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Network:
-        """Of a step, once: the one whose effects were looked at, or a new one."""
+        """The student of a step: the one by which effects were looked at, or a new one."""
         if self.current is not None and self.current[0] == step:
             return self.current[1]
         return self.students.of(step, synthetic.detach(), labels, real)

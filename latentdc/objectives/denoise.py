@@ -67,7 +67,7 @@ class Denoise:
 
     @property
     def identity(self) -> str:
-        """Of what decides the loss."""
+        """Hex digits of what decides the loss."""
         return fingerprint(
             [identity.facts_of(self.settings), self.prior.identity, self.prior.settings, self.seed]
         )
@@ -111,11 +111,11 @@ class Denoise:
         return off.square().mean(dim=1) + self.settings.largest * off.abs().amax(dim=1)
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing."""
+        """No tensors: nothing of it changes."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing."""
+        """There is nothing to restore."""
 
     def _draws(self, step: int, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(N,) numbers of steps and (N, C, h, w) noises of the images of some classes."""

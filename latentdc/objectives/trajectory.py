@@ -39,7 +39,7 @@ class ExpertWeights(Protocol):
         """Number of experts."""
 
     def weights(self, expert: int, epoch: int) -> Weights:
-        """Of one expert after so many epochs, by name, float32 on the CPU."""
+        """Weights of one expert after so many epochs, by name, float32 on the CPU."""
 
 
 class TrajectoryMatching:

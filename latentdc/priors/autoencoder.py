@@ -57,7 +57,7 @@ class AutoencoderPrior:
 
     @property
     def device(self) -> torch.device:
-        """Of the weights."""
+        """Device of the weights."""
         device: torch.device = self.autoencoder.device
         return device
 

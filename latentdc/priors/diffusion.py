@@ -81,7 +81,7 @@ class DiffusionPrior:
 
     @property
     def device(self) -> torch.device:
-        """Of the weights."""
+        """Device of the weights."""
         return self.autoencoder.device
 
     @property
@@ -100,7 +100,7 @@ class DiffusionPrior:
 
     @property
     def calls(self) -> int:
-        """Of the denoiser in one decode; the first result of the `mean` skip is z_T whole."""
+        """Calls of the denoiser in one decode; the first result of the `mean` skip is z_T whole."""
         return len(self.schedule.timesteps) - (self.skip == "mean")
 
     def encode(self, images: Tensor) -> Tensor:

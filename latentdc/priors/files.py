@@ -50,12 +50,12 @@ class WeightFiles:
 
     @property
     def index(self) -> Path:
-        """Of the shards."""
+        """File that lists the shards."""
         return self.folder / f"{self.name}{self.suffix}.index{self.variant}.json"
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """That hold the tensors, there or not."""
+        """Files that hold the tensors, there or not."""
         if not self.sharded:
             return (self.folder / f"{self.name}{self.variant}{self.suffix}",)
         named = read_json(self.index).get("weight_map")
@@ -112,7 +112,7 @@ def prior_folder(weights: str, revision: str | None = None, *, local_only: bool 
 
 
 def _from_hub(weights: str, revision: str | None, *, local_only: bool) -> Path:
-    """Each network once, in the first of its forms that the Hub has, whatever lies here already."""
+    """Folder of a Hub repo's files: each network once, in the first of its forms that is there."""
     from huggingface_hub import snapshot_download
 
     def download(*wanted: str) -> Path:
@@ -143,7 +143,7 @@ def _from_hub(weights: str, revision: str | None, *, local_only: bool) -> Path:
 
 
 def _networks(folder: Path) -> list[Path]:
-    """Those folders in it that the config of a network lies in; else its own, an autoencoder's."""
+    """Folders inside that hold the config of a network; else it is an autoencoder's own folder."""
     parts = [folder / name for name in (*NETWORKS, *ENCODERS)]
     return [part for part in parts if (part / "config.json").is_file()] or [folder]
 

@@ -110,7 +110,7 @@ def _folder(weights: str, revision: str | None = None, *, outline: bool) -> Path
 
 
 def _identity(folder: Path, parts: Sequence[Path], space: Path, own: Path, seed: int | None) -> str:
-    """Of all files that are read, and of the seed that weights are drawn from.
+    """Hex digits of all files that are read, and of the seed that weights are drawn from.
 
     Args:
         folder: of the prior.

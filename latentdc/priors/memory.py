@@ -150,7 +150,7 @@ class Planned(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it decodes."""
+        """Device on which it decodes."""
 
     def needs(self) -> "Needs":
         """What backward keeps of one image, measured."""
@@ -172,16 +172,16 @@ class Needs:
 
     @property
     def whole(self) -> int:
-        """Of everything, when all activations are kept."""
+        """Bytes of one image when all activations are kept."""
         return self.step * self.calls + self.decoder
 
     @property
     def largest(self) -> int:
-        """Of the largest step alone."""
+        """Bytes of one image in the largest step alone."""
         return max(self.step, self.decoder)
 
     def of_one_step(self) -> "Needs":
-        """Where backward goes through one step at a time, as guides do."""
+        """What is needed where backward goes through one step at a time, as for guides."""
         return Needs(step=0, calls=0, decoder=self.largest)
 
 

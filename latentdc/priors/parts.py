@@ -110,7 +110,7 @@ def load_scheduler(folder: Path) -> DDIMScheduler | FlowMatchEulerDiscreteSchedu
 
 
 def _flow_scheduler(path: Path, given: dict[str, Any]) -> FlowMatchEulerDiscreteScheduler:
-    """Of a flow; `uniform` in its config stands for equal steps."""
+    """The scheduler of a flow; `uniform` in its config stands for equal steps."""
     for key, why in UNKNOWN_FLOWS.items():
         if given.get(key):
             raise InputError(f"{path} has {key}={show(given[key])}: {why}.")

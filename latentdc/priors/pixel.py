@@ -84,7 +84,7 @@ class VectorPrior:
 
 
 def sample_shape(prior: Prior) -> tuple[int, ...]:
-    """Of what a prior decodes: (3, H, W), or (D,)."""
+    """Shape of one sample that a prior decodes: (3, H, W), or (D,)."""
     if isinstance(prior, VectorPrior):
         return prior.latent_shape
     return (3, prior.resolution, prior.resolution)

@@ -64,7 +64,7 @@ def push_prior(folder: Path, to: Hub, *, token: str | None = None) -> str:
 
 
 def prior_files(folder: Path) -> dict[str, Path]:
-    """By their names in a repo: configs, tokenizers and one form of the weights of each network.
+    """Files by name in a repo: configs, tokenizers and one form of each network's weights.
 
     Raises:
         InputError: a network without weights, or with some of its shards.
@@ -101,7 +101,7 @@ def _card(folder: Path, to: Hub) -> str:
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = (
         "Push a prior to a model repo of the Hugging Face Hub, in one commit; `prior.weights` "
         "then takes its name. A new repo is private. What people wrote into the card there stays."

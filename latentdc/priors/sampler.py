@@ -117,21 +117,21 @@ class StepState:
         return signal * self.x0 + rest * self.eps
 
     def with_mean(self, mean: Tensor) -> "StepState":
-        """Another mean."""
+        """With another mean."""
         return replace(self, moved=mean)
 
     def with_x0(self, x0: Tensor, *, consistent: bool = False) -> "StepState":
-        """Other clean latents; if `consistent`, with the noise that leads from them to x."""
+        """With other clean latents; if `consistent`, with the noise that leads from them to x."""
         if not consistent:
             return self._with_prediction(x0, self.eps)
         return self._with_prediction(x0, (self.x - self.signal * x0) / self.rest)
 
     def with_eps(self, eps: Tensor) -> "StepState":
-        """Other noise, and the clean latents that it leads to; not where x is pure noise."""
+        """With other noise, and the clean latents that it leads to; not where x is pure noise."""
         return self._with_prediction(self._clean(eps), eps)
 
     def with_text_eps(self, eps: Tensor) -> "StepState":
-        """Other noise of the conditional branch, and what guidance makes of it; see `with_eps`."""
+        """With other noise of the conditional branch, guided anew; see `with_eps`."""
         if self.text_eps is None:
             return self.with_eps(eps)
         state = self.with_eps(self.eps + self.guidance * (eps - self.text_eps))

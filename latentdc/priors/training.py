@@ -373,7 +373,7 @@ def document_prior(
 
 
 def _shared(recipe: PriorRecipe) -> PriorRecipe:
-    """As others get it: without paths, and without what says nothing about the weights."""
+    """The recipe as others get it: without paths, and what says nothing about the weights."""
     data = replace(recipe.data, cache=None)
     return without_paths(replace(recipe, data=data, output=None, threads=None, trackers=[]))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = "Score the images of a recipe, and save its core set in its run folder."
     cli.recipe_arguments(parser, Recipe)
     parser.add_argument(

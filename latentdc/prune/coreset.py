@@ -97,7 +97,7 @@ class Coreset:
         return f"{self.rule}, {self.order}" if ranks else self.rule
 
     def different_counts(self) -> list[int]:
-        """Of each class, without exact repeats."""
+        """Images of each class, without exact repeats."""
         rows = different_rows(self.hashes, self.labels)
         return self.labels[rows].bincount(minlength=len(self.class_names)).tolist()
 

@@ -54,7 +54,7 @@ class Workspace:
                 shutil.rmtree(self._home, ignore_errors=True)
 
     def path(self, name: str) -> Path | None:
-        """Of a file; None where nothing is kept."""
+        """Path of a file; None where nothing is kept."""
         if self._home is None:
             return None
         mark = self._home / _MARK

@@ -41,7 +41,7 @@ class Features:
         return int(self._array.shape[1])
 
     def select(self, positions: Tensor) -> "Features":
-        """Those at `positions` (m,) among these."""
+        """The features at `positions` (m,) among these."""
         return Features(self._array, self._rows[positions])
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:

@@ -108,7 +108,7 @@ def _grid(path: Path, train: Dataset, choice: Choice) -> None:
 
 
 def _histogram(path: Path, name: str, column: Tensor, kept: Tensor) -> None:
-    """Of all scores, and of those that were kept; outliers share the outermost bars."""
+    """Draw all scores, and those that were kept; outliers share the outermost bars."""
     from matplotlib.figure import Figure
 
     low, high = (float(q) for q in column.double().quantile(torch.tensor([0.001, 0.999]).double()))

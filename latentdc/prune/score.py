@@ -90,7 +90,7 @@ class Scoring:
 
     @cached_property
     def normalization(self) -> Unwhitened:
-        """Of the images."""
+        """What the scorer sees of the images."""
         return self._normalization or plain_preprocessing(Data(), self.train)
 
     @property
@@ -103,7 +103,7 @@ class Scoring:
 
     @cached_property
     def workspace(self) -> Workspace:
-        """For what has been done."""
+        """Folder for what has been done."""
         return Workspace(self.folder, self.facts, self.accelerator)
 
     @cached_property

@@ -115,7 +115,7 @@ class ScorerTraining:
         self.restore(cast(Weights, runtime.broadcast(self._accelerator, self.state())))
 
     def _batches(self, epoch: int) -> list[training.Batch]:
-        """Of an epoch; their rows are places among `rows`."""
+        """Batches of an epoch; their rows are places among `rows`."""
         count, batch, keys = len(self._rows), self._scorer.batch, ("scorer", epoch)
         sampler = self._sampler
         return training.epoch_batches(
@@ -137,7 +137,7 @@ class ScorerTraining:
         return self._divided.mean(loss, step[1])
 
     def state(self) -> Weights:
-        """All that `restore` needs, on the CPU."""
+        """Tensors that `restore` needs, on the CPU."""
         state = {f"model.{key}": value for key, value in self.classifier.state_dict().items()}
         for index, slot in self._optimizer.state_dict()["state"].items():
             state[f"momentum.{index}"] = slot["momentum_buffer"]

@@ -136,7 +136,7 @@ def given_scorer(
 def _torchvision_classifier(
     settings: Scorer | Teacher, published: str, class_names: Sequence[str]
 ) -> Classifier:
-    """With `published` weights for ImageNet, restricted to the classes of a data set."""
+    """A classifier with `published` weights for ImageNet, restricted to a data set's classes."""
     from torchvision import models  # takes a second
 
     name, known = settings.network, models.list_models(module=models)
@@ -165,7 +165,7 @@ def _torchvision_classifier(
 
 
 def preparation(resolution: int, normalization: Unwhitened) -> Callable[[Tensor], Tensor]:
-    """From (B, 3, H, W) images in [0, 1], or from vectors, to the input of one of our networks."""
+    """Turns (B, 3, H, W) images in [0, 1], or vectors, into the input of one of our networks."""
     if isinstance(normalization, Standardization):
         return normalization
     from torchvision.transforms import v2  # takes a second

@@ -158,7 +158,7 @@ class Teacher:
         return set() if self.weights is None else {"epochs", "lr", "batch"}
 
     def settings(self) -> dict[str, Any]:
-        """All that makes it the teacher it is: a file counts by its contents, not by its name."""
+        """Settings that decide the teacher: a file counts by its contents, not by its name."""
         content = changed(self) | {"network": self.network, "weights": self.weights}
         if self._in_file():
             content["weights"] = file_digest(str(self.weights))

@@ -283,7 +283,7 @@ def _check_sampling(recipe: Any) -> dict[str, Any]:
 
 
 def _check_refine(recipe: Any) -> dict[str, Any]:
-    """Both stages; the second starts from what the first left."""
+    """Check both stages; the second starts from what the first left."""
     require(
         recipe.distill.init != "noise",
         "distill.init=noise, and method.kind=refine starts from sampled images; leave it out.",

@@ -143,7 +143,7 @@ def is_foreign(name: str) -> bool:
 
 
 def input_shape(name: str, resolution: int) -> tuple[int, ...]:
-    """Of one sample that a network takes: (3, H, W), or (D,) of vectors."""
+    """Shape of one sample that a network takes: (3, H, W), or (D,) of vectors."""
     base, _ = parse_network(name)
     vectors = base in LIMITS and LIMITS[base].kind == "vectors"
     return (resolution,) if vectors else (3, resolution, resolution)
@@ -192,7 +192,7 @@ def check_network(
 
 
 def _limits(base: str) -> Limits:
-    """Of one of our networks, or of one of others'; only torchvision's are known before built."""
+    """Limits of a network; of others' than ours only torchvision's are known before it is built."""
     if is_own(base):
         return Limits(1, 1)
     if base.startswith(TIMM):
@@ -223,5 +223,5 @@ def pretrained(weights: str | None) -> str | None:
 
 
 def patch_multiple(name: str) -> int:
-    """Of which the image size is a multiple: the patch of a vision transformer, else 1."""
+    """What the image size is a multiple of: the patch of a vision transformer, else 1."""
     return int(name.rpartition("_")[2]) if name.startswith("vit_") else 1

@@ -39,7 +39,7 @@ class Loops:
         )
 
     def resolve(self, ipc: int) -> "Loops":
-        """With both numbers; the published ones of this ipc in place of null."""
+        """The loops with both numbers; those published for this ipc in place of null."""
         if self.outer is not None and self.inner is not None:
             return self
         require(

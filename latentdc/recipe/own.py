@@ -36,7 +36,7 @@ _IMPORTED: set[str] = set()  # modules of names
 
 
 def is_own(name: object) -> bool:
-    """Whether a name is of somebody's own code."""
+    """Whether a name is one of a user's own code."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
@@ -163,7 +163,7 @@ def call(make: Any, key: str, name: str, /, **offered: Any) -> Any:
 
 
 def failed(label: str, what: str, error: Exception) -> InputError:
-    """The one line that tells of an error in somebody's code."""
+    """The one line that tells of an error in a user's code."""
     reason = str(error).strip().partition("\n")[0]
     return InputError(
         f"{label} {what}: {type(error).__name__}: {reason} (LATENTDC_TRACEBACK=1 shows where)."
@@ -203,7 +203,7 @@ def own_names(spec: object, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def refuse_names(spec: object, where: str, *, given: Sequence[str] = (), prefix: str = "") -> None:
-    """Refuse what somebody else wrote and would be imported.
+    """Refuse names in others' recipes that would be imported.
 
     Args:
         spec: a recipe, or a part of it.

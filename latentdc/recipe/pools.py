@@ -58,7 +58,7 @@ class Select:
             require(value >= 0, f"select.{name} is a weight of at least 0, got {value}.")
 
     def candidates(self, ipc: int) -> int:
-        """Of each class, that a sampler makes."""
+        """How many images of each class a sampler makes."""
         return ipc if self.kind is None else self.groups * ipc
 
     @property
@@ -73,7 +73,7 @@ class Select:
 
     @property
     def needs_classifier(self) -> bool:
-        """Of the real images: for what it says of the candidates, or for its features."""
+        """Whether it asks a classifier of the real images, for its losses or its features."""
         in_space = self.compares_points and self.sees == "features"
         return in_space or self.kind in ("confidence", "learnability")
 

@@ -65,7 +65,7 @@ class Rule:
         return f"prune.score={self.function.partition('#')[0]}"
 
     def _require(self, found: Any, available: Mapping[str, Any]) -> None:
-        """Refuse what a rule of somebody's own returns and nothing can be ranked or chosen by."""
+        """Refuse what a user's own rule returns where nothing can be ranked or chosen by it."""
         count = available["count"] if self.chooses else len(available["labels"])
         told = f"{self._label} returns "
         if not hasattr(found, "float") or found.shape != (count,):
@@ -119,7 +119,7 @@ def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 class Rules(dict[str, Rule]):
-    """By name; one of somebody's own is imported when it is looked up, and is not among them."""
+    """Rules by name; a user's own is imported when it is looked up, and is not listed."""
 
     def __missing__(self, name: str) -> Rule:
         if not is_own(name):

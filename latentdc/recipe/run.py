@@ -64,7 +64,7 @@ class Recipe(MethodSections):
 
     @property
     def settings(self) -> Any:
-        """Of the method: its section whole, several as a tuple, or the options of your own one."""
+        """The method's settings: a section whole, several as a tuple, or your own one's options."""
         if self.method.kind not in METHODS:
             return self.method.options
         found = tuple(getattr(self, name) for name in METHODS[self.method.kind].sections)

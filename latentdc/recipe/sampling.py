@@ -344,7 +344,7 @@ class Sampling:
 
     @property
     def guides(self) -> dict[str, GuideSettings]:
-        """Those that are on, by name, in the order in which they act."""
+        """The guides that are on, by name, in the order in which they act."""
         every = {name: getattr(self, name) for name in GUIDES}
         on = {name for name, guide in every.items() if guide.scale > 0}
         on |= {"diversity"} if self.diversity.mean_scale > 0 else set()

@@ -182,5 +182,5 @@ def _rows() -> list[tuple[str, str]]:
 
 
 def _plain(name: str) -> str:
-    """Without commas and underscores; upper case stays (`Cardigan` is a dog, `cardigan` a coat)."""
+    """A name without commas and underscores; upper case stays: `Cardigan` is a dog."""
     return " ".join(name.replace("_", " ").replace(",", " ").split())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = (
         "One HTML page, which needs no network: images, accuracies, curves, costs, scores and how "
         "to repeat it."

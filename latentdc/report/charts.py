@@ -54,7 +54,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to pixels."""
+    """A scale from values to pixels."""
 
     low: float
     high: float

@@ -136,7 +136,7 @@ def _panels(
 
 
 def _parts(runs: Sequence[Run]) -> dict[str | None, str]:
-    """By the hash of each run's set, the curve that it is on: of sets other in steps alone."""
+    """The curve of each run's set, by its hash: sets on one differ in their steps alone."""
     kinds: dict[str, dict[str, object]] = {}
     member = {}
     for run in runs:

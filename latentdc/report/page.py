@@ -309,7 +309,7 @@ def _pruning(run: Run, album: Album, real: Dataset | None) -> _Pruning:
 
 @dataclass(frozen=True)
 class _Cell:
-    """Of a table: text, what it is sorted by, and the error bar as pixels from left to right."""
+    """A cell of a table: text, what it is sorted by, and the error bar as pixels from the left."""
 
     text: str
     key: str | float
@@ -431,7 +431,7 @@ def _commands(runs: Sequence[Run]) -> list[str]:
 
 
 def _data(frame: pd.DataFrame | None) -> Mapping[str, object] | None:
-    """All results, for whoever wants them from the page; None where they would fill it."""
+    """All results, to be read out of the page; None where they would fill it."""
     if frame is None or len(frame) > 5000:
         return None
     plain = frame.drop(columns=["origin", "settings", "result"])

@@ -53,12 +53,12 @@ class Run:
 
     @property
     def provenance(self) -> Mapping[str, object]:
-        """Of the set; empty without."""
+        """Provenance of the run's set; empty without a set."""
         return {} if self.synthetic is None else self.synthetic.provenance
 
     @property
     def seconds(self) -> float | None:
-        """Of making the set (`stage_seconds`); None where nothing was timed."""
+        """Seconds of making the set (`stage_seconds`); None where nothing was timed."""
         told = self.provenance.get("seconds")
         sampled = told.items() if isinstance(told, dict) else ()
         facts = {"method": "", "seconds": {stage: s for stage, s in sampled if _is_number(s)}}
@@ -118,7 +118,7 @@ def of_same_set(frame: pd.DataFrame, run: Run) -> "pd.Series[bool]":
 
 
 def _first_runs(frame: pd.DataFrame, runs: Sequence[Run]) -> list[Run]:
-    """Of each name and images per class the first run, in the order of the frame."""
+    """The first run of each name and images per class, in the order of the frame."""
     found: dict[tuple[str, int], Run] = {}
     for run in runs:
         own = frame[of_same_set(frame, run)]

@@ -11,7 +11,7 @@ FIGURES = ("png", "pdf", "svg")
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = (
         "Accuracies of any number of runs by protocol, differences paired by seed, and accuracy "
         "against storage."

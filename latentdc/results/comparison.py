@@ -25,7 +25,7 @@ CONDITIONS = ["protocol_hash", "test", "preprocessing"]  # only under the same o
 
 
 class Difference(NamedTuple):
-    """Of one set from another.
+    """How far the accuracies of one set are from another's.
 
     Attributes:
         mean: of the accuracies' differences, in [-1, 1].
@@ -194,7 +194,7 @@ def size_of(line: pd.DataFrame) -> int | None:
 
 
 def seconds_of(line: pd.DataFrame) -> float | None:
-    """Of the distillation of a set, where they are known; real images take none."""
+    """Seconds of the distillation of a set, where they are known; real images take none."""
     known = line["seconds"].dropna()
     return None if known.empty or line["set"].iloc[0] in BASELINES else float(known.iloc[0])
 

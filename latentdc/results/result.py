@@ -108,12 +108,12 @@ class Result:
 
     @property
     def steps(self) -> int:
-        """Of every training."""
+        """Steps of every training."""
         return int(self.settings["steps"])
 
     @property
     def bytes(self) -> int | None:
-        """Of images and of soft labels that are stored or the set brings; None if not counted."""
+        """Bytes of images, and of soft labels, stored or the set's own; None if not counted."""
         if self.image_bytes is None:
             return None
         return self.image_bytes + int(self.labels.get("label_bytes", 0))

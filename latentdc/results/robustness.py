@@ -107,7 +107,7 @@ def _scores(row: Row, rows: Sequence[Row]) -> dict[str, object] | None:
 
 
 def _ior(row: Row, near: Sequence[Row]) -> float | None:
-    """Against random images of as many per class, under the same protocol.
+    """IOR against random images of as many per class, under the same protocol.
 
     None for a set with soft labels of its own, which no random images have.
     """
@@ -124,7 +124,7 @@ def _ior(row: Row, near: Sequence[Row]) -> float | None:
 
 
 def _hlr(row: Row, near: Sequence[Row]) -> float | None:
-    """Of the row's own protocol where its labels are hard, else of the only hard one."""
+    """HLR under the row's own protocol where its labels are hard, else under the only hard one."""
     hard = {each.protocol_hash: each for each in near if _same_set(each, row) and _hard(each)}
     chosen = hard.get(row.protocol_hash) or (next(iter(hard.values())) if len(hard) == 1 else None)
     if chosen is None:
@@ -154,7 +154,7 @@ def _same_set(one: Row, other: Row) -> bool:
 
 
 def _hard(row: Row) -> bool:
-    """By its protocol, unless the set has soft labels of its own."""
+    """Whether labels are hard: by the protocol, unless the set has soft labels of its own."""
     source = json.loads(row.settings)["labels"].get("source")
     return bool(source == "hard" and row.labels != OWN)
 

@@ -87,7 +87,7 @@ def _captions(results: Sequence[result.Result]) -> list[str]:
 
 
 def _labels(results: Sequence[result.Result]) -> list[str]:
-    """Of what soft labels are made, what they cost, and how far they agree with the sets'."""
+    """What soft labels are made of, what they cost, and how far they agree with the sets'."""
     own = {
         one.set: f"{one.labels['label_bytes']:,} bytes ({one.set})"
         for one in results

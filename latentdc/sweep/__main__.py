@@ -15,7 +15,7 @@ from latentdc.sweep import spec
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = (
         "Run a recipe under every combination of named changes, as far as it is missing, and "
         "write one table and picture. Started more than once at a time, the commands share the "

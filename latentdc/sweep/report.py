@@ -145,7 +145,7 @@ def comparison(sweep: Sweep, results: ByPoint) -> tuple[pd.DataFrame | None, str
 
 
 def _against(sweep: Sweep, results: ByPoint) -> str:
-    """For each combination of the other axes, tables of accuracies and of paired differences."""
+    """Tables of accuracies and of paired differences, for each combination of the other axes."""
     ((axis, base),) = sweep.against.items()
     alike: dict[Point, dict[Point, Sequence[Result]]] = {}
     for point, found in results.items():
@@ -169,7 +169,7 @@ def _against(sweep: Sweep, results: ByPoint) -> str:
 def _trainings(
     sweep: Sweep, results: ByPoint, axes: Sequence[str], baselines: Sequence[str]
 ) -> pd.DataFrame | None:
-    """Those of the cells, each set named by its cell's names on `axes`, and of some baselines.
+    """Trainings of the cells, each set named by its cell's names on `axes`, and of baselines.
 
     A training is named by its repetition and its student's seed, and paired by both; seconds are
     means over repetitions. A baseline of which cells have different images is named after them.
@@ -260,7 +260,7 @@ def _grid(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint, s
 
 
 def _baselines(results: Sequence[Result], student: str) -> list[str]:
-    """Of each baseline's sets once, as far as all cells under its protocol have the same."""
+    """Each baseline in words, as far as all cells under its protocol have the same sets of it."""
     alike: dict[tuple[str, str], set[tuple[str, ...]]] = {}
     for result in results:
         alike.setdefault((result.set, result.protocol_hash), set()).add(result.hashes)

@@ -144,7 +144,7 @@ def is_finished(recipe: Recipe, folder: Path) -> bool:
 
 
 def cell_results(folder: Path) -> Results:
-    """Of a finished cell, with the time of its distillation; empty where it evaluates nothing."""
+    """Results of a finished cell, with its seconds; empty where it evaluates nothing."""
     path = folder / RESULTS
     if not path.is_file():
         return Results()
@@ -153,7 +153,7 @@ def cell_results(folder: Path) -> Results:
 
 
 def cell_result(results: Sequence[Result], student: str) -> Result | None:
-    """Of the set that a cell is about, which is the first row that is no baseline but `kept`.
+    """Result of the set that a cell is about: the first row that is no baseline but `kept`.
 
     A cell without one is about its first row; None where the student has none.
     """
@@ -212,7 +212,7 @@ def check_cells(
 
 
 def _check_moves(recipe: Recipe) -> None:
-    """As the run will, as far as the outline of the prior is known."""
+    """Refuse rates that move nothing, as the run will, as far as the prior's outline is known."""
     spec = recipe.distill
     if not recipe.matches or spec.moves("lr_z") or recipe.prior.kind != "diffusion":
         return  # the recipe itself was refused where it moves nothing

@@ -97,7 +97,7 @@ class Sweep:
         return [change for axis, name in names for change in self.axes[axis][name]]
 
     def points(self) -> list[Point]:
-        """All that are wanted, the last axis running fastest."""
+        """Points that are wanted, the last axis running fastest."""
         every = [dict(zip(self.axes, point, strict=True)) for point in product(*self.axes.values())]
         return [tuple(names.values()) for names in every if not any(map(_named(names), self.skip))]
 
@@ -175,7 +175,7 @@ def expand(
 
 
 def wanted_points(cells: Cells, sweep: Sweep, only: Mapping[str, Sequence[str]]) -> list[Point]:
-    """Those of the cells whose names are listed.
+    """Points of the cells whose names are listed.
 
     Raises:
         InputError: there is none.
@@ -207,7 +207,7 @@ def cell_folder(folder: Path, point: Point) -> Path:
 
 
 def _plain(recipe: Recipe) -> Recipe:
-    """Without settings of a pruning that keeps everything, which change nothing."""
+    """The recipe without settings of a pruning that keeps everything, which change nothing."""
     prune = recipe.prune
     if prune.keeps_all and prune.coreset is None and not prune.columns:
         return replace(recipe, prune=Prune())

@@ -327,7 +327,7 @@ def _repeat(provenance: Mapping[str, object], recipe: str | None) -> str:
 
 
 def _papers(provenance: Mapping[str, object]) -> list[str]:
-    """Of what made the set, as far as they are known."""
+    """Papers of what made the set, as far as they are known."""
     settings = provenance.get("settings")
     parts = settings if isinstance(settings, Mapping) else {}
     named = [provenance.get("method"), provenance.get("objective"), parts.get("start")]

@@ -265,7 +265,7 @@ def _require_new(out: Path, kind: str, *endings: str) -> None:
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description, parser.formatter_class = __doc__, argparse.RawDescriptionHelpFormatter
     parser.add_argument("run", help="run folder, folder of a synthetic set, or Hub id")
     parser.add_argument("--format", choices=[*PLAIN, *NORMALISED], required=True)

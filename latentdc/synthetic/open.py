@@ -142,7 +142,7 @@ def row_names(sources: Sequence[SetSource]) -> list[str]:
 
 
 def open_set(source: SetSource, train: "Dataset", data: Data | None = None) -> "Read":
-    """Its images: stored ones, or those of `train` that a core set names.
+    """A set: its stored images, or those of `train` that a core set names.
 
     Args:
         source: where it lies.

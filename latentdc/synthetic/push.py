@@ -43,7 +43,7 @@ def push_folder(folder: Path, to: Hub, *, token: str | None = None) -> str:
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = (
         "Push a synthetic set to a data set repo of the Hugging Face Hub, in one commit. A new "
         "repo is private. What people wrote into the card there stays."

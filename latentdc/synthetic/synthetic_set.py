@@ -175,7 +175,7 @@ class SyntheticSet:
         )
 
     def to_torch(self, preprocessing: Preprocessing | None = None) -> TensorDataset:
-        """Its (image, label) pairs, for a `torch.utils.data.DataLoader`.
+        """The set's (image, label) pairs, for a `torch.utils.data.DataLoader`.
 
         Soft labels, weights and a learned rate are attributes of the set, and not among them.
 
@@ -193,7 +193,7 @@ class SyntheticSet:
 
     @property
     def kind(self) -> Kind:
-        """Of its samples."""
+        """What its samples are: images or vectors."""
         return kind_of(self.images)
 
     def require_images(self, what: str) -> None:
@@ -283,7 +283,7 @@ class SyntheticSet:
 
     @cached_property
     def _png_bytes(self) -> int:
-        """Of `levels`."""
+        """Bytes of `levels` as PNG."""
         return files.png_bytes(self.levels() if self.images.is_floating_point() else self.images)
 
     @classmethod

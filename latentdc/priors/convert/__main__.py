@@ -13,7 +13,7 @@ from latentdc.priors.convert.shape import class_names, read_yaml
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = "Convert a CompVis latent diffusion checkpoint into a prior for latentdc."
     parser.add_argument("checkpoint", type=Path, help="torch file, such as model.ckpt")
     parser.add_argument("out", type=Path, metavar="OUT", help="new folder")

@@ -113,7 +113,7 @@ class Placeholder:
     """Stands for an object that is not needed; whatever a pickle does to it has no effect."""
 
     def __new__(cls, *_: Any, **__: Any) -> "Placeholder":
-        """Made with any arguments."""
+        """Make one with any arguments."""
         return super().__new__(cls)
 
     def __init__(self, *_: Any, **__: Any) -> None:

@@ -10,7 +10,7 @@ LOCAL = ("output=", "data.source=", "data.cache=", "threads=", "trackers=")
 
 
 def arguments(parser: cli.Parser) -> None:
-    """Those of the command."""
+    """Add the arguments of the command."""
     parser.description = (
         "Train a small latent diffusion prior, or go on training it, and write it to OUTPUT/prior."
     )

@@ -121,7 +121,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """Its letter in NumPy: U of texts, one of biuf of numbers; empty of what holds no values."""
+    """NumPy's letter of a value: U of texts, one of biuf of numbers; empty without values."""
     if isinstance(value, list | tuple):
         return "U" if _all(value, str) else "f" if _all(value, int | float) else "O"
     return "f" if isinstance(value, Tensor) else getattr(getattr(value, "dtype", None), "kind", "")

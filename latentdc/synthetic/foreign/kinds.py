@@ -46,7 +46,7 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """Those of its own and of its `data/` or `train/`, as Hub data sets have them."""
+    """Parquet files in the folder and in its `data/` or `train/`, as Hub data sets have them."""
     found = [
         file for place in ("", "data/", f"{SPLIT}/") for file in folder.glob(f"{place}*.parquet")
     ]

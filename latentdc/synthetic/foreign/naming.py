@@ -114,7 +114,7 @@ def require_classes(labels: Tensor, class_names: Sequence[str], source: str) -> 
 
 
 def _by_name(names: Sequence[str], class_names: Sequence[str]) -> TestLabels:
-    """As the test set writes them, or as `latentdc export` writes folders, or nearly so."""
+    """Classes by names as the test set or `latentdc export`'s folders have them, or nearly so."""
     known = {name: label for label, name in enumerate(folder_names(class_names))}
     known |= {name: label for label, name in enumerate(class_names)}
     near = {_near(name): label for label, name in enumerate(class_names)}
@@ -124,7 +124,7 @@ def _by_name(names: Sequence[str], class_names: Sequence[str]) -> TestLabels:
 
 
 def _near(name: str) -> str:
-    """Without upper case, and whatever stands between words, or how accents are written."""
+    """A name in lower case, without what stands between words or how accents are written."""
     return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip()
 
 

@@ -130,7 +130,7 @@ def _fits(labels: TestLabels, class_names: Sequence[object]) -> bool:
 def _readings(
     counted: Sequence[int], names: Sequence[str], class_names: Sequence[str]
 ) -> dict[str, TestLabels]:
-    """All that the numbers could count; `positions` always, the others where they fit."""
+    """What the numbers could count: `positions` always, the others where they fit."""
     classes = len(class_names)
     labels = range(classes)
     of_imagenet = [imagenet_index(name, label) for label, name in enumerate(class_names)]
@@ -186,7 +186,7 @@ def _integers(class_names: Sequence[str]) -> list[int] | None:
 
 
 def _with_numbers(name: str) -> list[tuple[int, str]]:
-    """For sorting: its numbers count as numbers, so that a10 comes after a2."""
+    """Key for sorting names whose numbers count as numbers, so that a10 comes after a2."""
     parts = re.split(r"([0-9]+)", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts if part]
 
