@@ -6,7 +6,7 @@ choice depends on the order of the classes.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -275,6 +275,14 @@ def joined_offset(
     skews = [skewness(half).square().sum(dim=1) for half in (first, second)]
     offset += skew * (skews[0][:, None] + skews[1]).sqrt()
     return offset
+
+
+def among_real(
+    candidates: Candidates, classifier: Classifier, real: Images, label: int
+) -> Candidates:
+    """With the mean and deviation of the features of a class's real images (n, 3, H, W)."""
+    points = _of(classify(classifier, real, label).points)
+    return replace(candidates, mean=points.mean(dim=0), std=points.std(dim=0, correction=0))
 
 
 @torch.no_grad()

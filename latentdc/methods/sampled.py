@@ -14,7 +14,7 @@ from latentdc.methods.anchors import RealLatents, rows_by_hash
 from latentdc.methods.context import Context
 from latentdc.methods.decode import RENDERED
 from latentdc.methods.own import try_own_guides
-from latentdc.methods.pools import Candidates, classify, select
+from latentdc.methods.pools import Candidates, among_real, classify, select
 from latentdc.methods.selection import opened_set, student_of
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
@@ -231,15 +231,10 @@ def _candidates(label: int, z: Tensor, latents: RealLatents, networks: Networks)
         return found
     anchors = latents.summary(label).anchors if choice.kind == "nearest" else torch.empty(0)
     if choice.sees == "features":
-        points = classify(networks.classifier, real.images[rows_by_hash(real, label)], label).points
-        assert points is not None
-        deviation = points.std(dim=0, correction=0)
-        found = replace(found, mean=points.mean(dim=0), std=deviation)
-        return (
-            replace(found, anchors=seen(anchors, networks.classifier).points)
-            if len(anchors)
-            else found
-        )
+        own = real.images[rows_by_hash(real, label)]
+        found = among_real(found, networks.classifier, own, label)
+        points = seen(anchors, networks.classifier).points if len(anchors) else None
+        return replace(found, anchors=points)
     mean, std = latents.summary(label).latents.flatten(1)
-    found = replace(found, points=z.cpu().flatten(1), mean=mean, std=std)
-    return replace(found, anchors=anchors.cpu().flatten(1)) if len(anchors) else found
+    points = anchors.cpu().flatten(1) if len(anchors) else None
+    return replace(found, points=z.cpu().flatten(1), mean=mean, std=std, anchors=points)

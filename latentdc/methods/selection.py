@@ -20,7 +20,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import as_floats
 from latentdc.methods.context import Context, check_call
-from latentdc.methods.pools import Candidates, classify, select
+from latentdc.methods.pools import Candidates, among_real, classify, select
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
@@ -199,12 +199,10 @@ def _known(
     pool: SyntheticSet, rows: Tensor, real: Dataset, label: int, networks: list[Classifier]
 ) -> Candidates:
     """What a classifier of real images, and perhaps a student, make of a class's candidates."""
-    seen = classify(networks[0], real.images[real.members(label)], label).points
-    assert seen is not None
     known = classify(networks[0], pool.images[rows], label)
+    known = among_real(known, networks[0], real.images[real.members(label)], label)
     student = classify(networks[1], pool.images[rows], label).loss if networks[1:] else None
-    deviation = seen.std(dim=0, correction=0)
-    return replace(known, student_loss=student, mean=seen.mean(dim=0), std=deviation)
+    return replace(known, student_loss=student)
 
 
 def _joined(start: SyntheticSet, more: SyntheticSet) -> SyntheticSet:
