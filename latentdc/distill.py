@@ -4,7 +4,7 @@ from argparse import Namespace
 
 from latentdc import cli, ranks
 from latentdc.evaluate.loading import recipe_protocol
-from latentdc.io import locked
+from latentdc.locks import locked
 from latentdc.recipe import Recipe, require
 from latentdc.recipe.networks import check_network
 from latentdc.recipe.prune import check_prune

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, locked, checked, and named by facts.
+"""Files and folders that are written whole or not at all, checked, and named by facts.
 
 Every file is written through `writing`, every hash of facts is a `fingerprint`. Imports no torch.
 """
@@ -18,9 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from latentdc import ranks
 from latentdc.errors import InputError
-from latentdc.locks import InUse as InUse
-from latentdc.locks import lock_owner as lock_owner
-from latentdc.locks import locked as locked
+from latentdc.locks import locked
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -36,7 +36,7 @@ from torch import Tensor
 from latentdc import __version__, ranks
 from latentdc.errors import InputError, everywhere
 from latentdc.heartbeat import connect_store, meeting, silence, start_heartbeat
-from latentdc.io import lock_owner
+from latentdc.locks import lock_owner
 from latentdc.tf32 import precision_of, use_precision
 
 PATIENCE = timedelta(days=7)  # of processes that wait for one that works

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from latentdc import io
+from latentdc import io, locks
 from latentdc.errors import InputError
 
 TENSORS = {
@@ -236,7 +236,7 @@ def test_what_is_cached_is_made_once_and_again_where_it_is_damaged(tmp_path, cap
     def kept(seed: int, folder: Path | None = tmp_path / "cache") -> dict[str, torch.Tensor]:
         def make() -> dict[str, torch.Tensor]:
             made.append(seed)
-            assert folder is None or io.lock_owner(path_of(seed)) is not None  # others wait
+            assert folder is None or locks.lock_owner(path_of(seed)) is not None  # others wait
             return {"weights": torch.full((2,), float(seed))}
 
         return io.cached(

@@ -13,7 +13,7 @@ import pytest
 
 from latentdc.cli import main
 from latentdc.errors import InputError
-from latentdc.io import InUse, lock_owner, locked
+from latentdc.locks import InUse, lock_owner, locked
 from tests.methods.command import write_recipe
 from tests.synthetic.sets import random_set
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from latentdc.io import locked
+from latentdc.locks import locked
 with locked(*map(Path, sys.argv[1:])):
     print("held", flush=True)
     time.sleep(600)

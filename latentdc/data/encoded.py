@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from latentdc import io, ranks
+from latentdc import io, locks, ranks
 from latentdc.data.classes import choose_classes, named_classes, require_members
 from latentdc.data.decode import UNREADABLE, decode
 from latentdc.errors import InputError, is_full
@@ -186,7 +186,7 @@ def decoded(split: EncodedSplit, data: Data) -> Fields:
     home = data.cache_folder / _key(split, data)
     if not os.path.isdir(home):  # one under its final name is whole, also in a read-only cache
         advice = "pass another data.cache=FOLDER"
-        with io.locked(home, wait=True, every_process=True, advice=advice):
+        with locks.locked(home, wait=True, every_process=True, advice=advice):
             if not home.is_dir():
                 with io.writing(home) as part:
                     part.mkdir()

@@ -15,7 +15,7 @@ from latentdc.errors import InputError
 from latentdc.io import fingerprint
 from latentdc.plain_text import printable
 from latentdc.ranks import note
-from latentdc.recipe.data import TEST_SPLITS as TEST_SPLITS
+from latentdc.recipe.data import TEST_SPLITS
 
 # Names, in lower case, that systems and tools make inside of people's folders.
 _CLUTTER = frozenset(

@@ -17,9 +17,10 @@ from latentdc.data.encoded import EncodedSplit
 from latentdc.errors import InputError
 from latentdc.plain_text import printable
 from latentdc.recipe import Data
+from latentdc.recipe.data import TEST_SPLITS
 
 _LARGEST = 2**30  # bytes of an image file
-_SPLITS = ("train", "training", *files.TEST_SPLITS, "testing", "evaluation")
+_SPLITS = ("train", "training", *TEST_SPLITS, "testing", "evaluation")
 
 
 def is_class_tree(source: Path, split: str) -> bool:
@@ -102,9 +103,7 @@ def _test_split(source: Path, train: str) -> str:
     """A test split beside the training split, or in the folder itself, that has classes."""
     beside = PurePath(train).parent
     names = [
-        str(home / name)
-        for home in dict.fromkeys((beside, PurePath()))
-        for name in files.TEST_SPLITS
+        str(home / name) for home in dict.fromkeys((beside, PurePath())) for name in TEST_SPLITS
     ]
 
     def flaw(split: str) -> str | None:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from latentdc.data.classes import LABEL_NAMES, numbered, one_form
 from latentdc.data.encoded import EncodedSplit
-from latentdc.data.files import TEST_SPLITS, files_fingerprint, first_test_split
+from latentdc.data.files import files_fingerprint, first_test_split
 from latentdc.data.hub import open_tables
 from latentdc.data.parquet import SampleTable
 from latentdc.errors import InputError, in_short, nearest
 from latentdc.recipe import Data
+from latentdc.recipe.data import TEST_SPLITS
 
 
 def table_split(data: Data, split: str | None) -> EncodedSplit:

@@ -32,6 +32,7 @@ from latentdc.io import cached, load_with_metadata, save_tensors
 from latentdc.plain_text import printable
 from latentdc.ranks import note
 from latentdc.recipe import Data
+from latentdc.recipe.data import TEST_SPLITS
 
 _LABELS = {"cls": 2**10, "json": 2**20}  # largest bytes of a label by its suffix
 _LARGEST = 2**30  # bytes of an image
@@ -109,7 +110,7 @@ def tar_split(data: Data, split: str | None) -> EncodedSplit:
     if split is None:
         split = files.first_test_split(
             data.source,
-            filter(found.__contains__, files.TEST_SPLITS),
+            filter(found.__contains__, TEST_SPLITS),
             lambda name: _unlabelled(found[name][0], data),
             found,
         )

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from latentdc.data.classes import choose_classes, require_members
 from latentdc.data.dataset import Dataset
-from latentdc.data.files import TEST_SPLITS, exists
+from latentdc.data.files import exists
 from latentdc.errors import InputError
 from latentdc.images import MEMORY_LIMIT, Images, MappedImages
 from latentdc.io import hash_bytes
 from latentdc.ranks import note
 from latentdc.recipe import Data
+from latentdc.recipe.data import TEST_SPLITS
 
 NAMES = "classes.txt"
 FLOATS = (torch.float16, torch.float32)

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentdc import cli, config, io, ranks
+from latentdc import cli, config, locks, ranks
 from latentdc.errors import InputError
 from latentdc.evaluate.commands import image_count, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import changes_for, check_names, protocol_words, recipe_protocol
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
         return
     labels = None if options.labels is None else Path(options.labels)
     output = output_folder(sources, options.output)
-    with io.locked(output):
+    with locks.locked(output):
         if (output / EVALUATION).exists():
             load(
                 output / EVALUATION

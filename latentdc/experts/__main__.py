@@ -6,7 +6,7 @@ Imports no torch before the recipe is checked.
 from argparse import Namespace
 from pathlib import Path
 
-from latentdc import cli, io, ranks, run_folder, tf32
+from latentdc import cli, io, locks, ranks, run_folder, tf32
 from latentdc.errors import InputError
 from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
@@ -48,7 +48,7 @@ def run(options: Namespace) -> None:
             "are; name another folder with objective.trajectory.experts=..."
         )
     _require_same(recipe, folder)
-    with io.locked(folder):
+    with locks.locked(folder):
         _train(recipe, folder)
 
 

@@ -6,7 +6,7 @@ A SET is whatever `latentdc evaluate` takes. Imports no torch until the recipe i
 import argparse
 from typing import TYPE_CHECKING
 
-from latentdc import cli, io, ranks
+from latentdc import cli, locks, ranks
 from latentdc.errors import InputError
 from latentdc.evaluate.commands import image_count, output_folder, read_sets, set_arguments
 from latentdc.evaluate.loading import recipe_protocol
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
     wanted = Wanted(network, options.lpips, options.kid, options.redundancy)
     _check_extras(wanted)
     output = output_folder([source], options.output)
-    with io.locked(output):
+    with locks.locked(output):
         content = measure_saved(source, recipe, wanted, output)
     print(f"\n{to_text(content)}\n\nmetrics: {output / NAME}")
 

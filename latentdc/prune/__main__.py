@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentdc import cli, io, ranks, run_folder, tf32
+from latentdc import cli, io, locks, ranks, run_folder, tf32
 from latentdc.errors import InputError
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.prune import check_prune
@@ -45,7 +45,7 @@ def run(options: Namespace) -> None:
         io.require_writable(options.report, "--report")
     folder = cli.run_folder(recipe.output, name)
     run_folder.check_folder(recipe, folder)
-    with io.locked(folder):
+    with locks.locked(folder):
         ranks.say("prune", f"{name} by {recipe.prune.score}, in {folder}")
         _prune(recipe, folder, options)
 

@@ -13,7 +13,8 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from latentdc.errors import InputError
-from latentdc.io import as_read_back, locked, read_json, write_json
+from latentdc.io import as_read_back, read_json, write_json
+from latentdc.locks import locked
 from latentdc.recipe import BASELINES
 from latentdc.recipe.fields import show
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from latentdc import config, io, ranks, run_folder, runtime, tf32, training
+from latentdc import config, io, locks, ranks, run_folder, runtime, tf32, training
 from latentdc.data.dataset import different_counts
 from latentdc.data.open import open_dataset, open_splits, plain_preprocessing
 from latentdc.errors import InputError
@@ -105,8 +105,8 @@ def _held(target: Path, wait: bool, accelerator: Accelerator) -> Iterator[bool]:
     with ExitStack() as stack:
         if accelerator.is_main_process:
             try:
-                stack.enter_context(io.locked(target, wait=wait))
-            except io.InUse:
+                stack.enter_context(locks.locked(target, wait=wait))
+            except locks.InUse:
                 held = False
         yield bool(runtime.broadcast(accelerator, held))
 
@@ -269,7 +269,7 @@ def share_scores(
     alike = [one.prune for one in others if _scores_folder(one, folder) == home]
     columns = dict.fromkeys(name for prune in alike for name in (prune.score, *prune.columns))
     train, test = runtime.main_first(accelerator, lambda: open_splits(recipe.data))
-    with io.locked(home.with_suffix(".scoring"), wait=True):
+    with locks.locked(home.with_suffix(".scoring"), wait=True):
         score_dataset(
             train,
             replace(recipe.prune, columns=list(columns)),

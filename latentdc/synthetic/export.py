@@ -31,7 +31,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentdc import cli, config, io, ranks
+from latentdc import cli, config, io, locks, ranks
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 from latentdc.recipe.fields import build
@@ -281,7 +281,7 @@ def run(options: argparse.Namespace) -> None:
     from latentdc.synthetic import SyntheticSet
 
     kind, out = options.format, options.out
-    with io.locked(out):
+    with locks.locked(out):
         folder = layout.find(options.run)
         synthetic = SyntheticSet.from_pretrained(folder)
         if options.round:

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from latentdc import cli, io, ranks, run_folder
+from latentdc import cli, locks, ranks, run_folder
 from latentdc.recipe.prior_training import PriorRecipe
 
 # What says nothing about the weights.
@@ -39,7 +39,7 @@ def run(options: Namespace) -> None:
     words += [word for word in options.overrides if not word.startswith(LOCAL)]
     folder = cli.run_folder(recipe.output, f"priors/{name}")
     run_folder.require_apart(recipe.data, folder)
-    with io.locked(folder):
+    with locks.locked(folder):
         ranks.say("train-prior", f"{name}, in {folder}")
         from latentdc.priors.training import train_prior
 
