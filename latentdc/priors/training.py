@@ -7,9 +7,10 @@ adversarial loss, the kept weights are exponential moving averages.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -112,20 +113,30 @@ def train_prior(
     tell = tracking.Tell("unet_loss", on_step, record, ahead=first.steps)
     second = train_unet(recipe, latents, labels, pair, scheduler, path, tell)
     with io.writing(folder / "prior") as part:
-        part.mkdir()
-        autoencoder.half().save_pretrained(part / "vae")
-        unet.half().save_pretrained(part / "unet")
-        embedding.half().save_pretrained(part / "class_embedding")
-        scheduler.save_pretrained(part / "scheduler")
-        for name in ("vae", "unet", "class_embedding"):
-            written = part / name / "config.json"
-            facts = io.read_json(written)
-            facts.pop("_name_or_path", None)  # where diffusers read it: of this machine alone
-            io.write_json(written, facts)
+        networks = {"vae": autoencoder, "unet": unet, "class_embedding": embedding}
+        _write_parts(part, networks, scheduler)
         identity = None if start is None else start.identity
         document_prior(recipe, name, part, test, device, [first, second], command, identity)
     tracking.end_trackers(accelerator)
     print(f"prior: {folder / 'prior'}")
+
+
+def _write_parts(folder: Path, networks: Mapping[str, Any], scheduler: DDIMScheduler) -> None:
+    """Write a prior's networks, in half precision, and its scheduler; without this machine's paths.
+
+    Args:
+        folder: that is made.
+        networks: of diffusers, by the folders that they get.
+        scheduler: likewise.
+    """
+    folder.mkdir()
+    scheduler.save_pretrained(folder / "scheduler")
+    for name, network in networks.items():
+        network.half().save_pretrained(folder / name)
+        written = folder / name / "config.json"
+        facts = io.read_json(written)
+        facts.pop("_name_or_path", None)  # where diffusers read it
+        io.write_json(written, facts)
 
 
 def starting_prior(recipe: PriorRecipe, weights: str, device: torch.device) -> DiffusionPrior:

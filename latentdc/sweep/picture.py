@@ -1,6 +1,6 @@
 """The picture of a sweep: accuracies of every student and of random images, and times."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,21 +94,25 @@ def picture(axes: Mapping[str, Axis], wanted: Sequence[Point], results: ByPoint)
     if timed:
         grid[-1][0].set_ylabel("distillation in s")
         grid[-1][0].set_ylim(bottom=0)
+    _legend(figure, grid.flat, None if len(axes) == 1 else _short(list(axes)[-2]), most)
+    return figure
+
+
+def _legend(figure: "Figure", panels: Iterable[Any], title: str | None, most: int) -> None:
+    """One legend of all panels, `most` lines a column; none of a single curve without a title."""
     shown: dict[str, Any] = {}
-    for panel in grid.flat:
+    for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             shown.setdefault(label, handle)
-    if shown and (len(axes) > 1 or len(shown) > 1):
-        columns = -(-len(shown) // most)
+    if shown and (title is not None or len(shown) > 1):
         figure.legend(
             shown.values(),
             shown.keys(),
-            title=_short(list(axes)[-2]) if len(axes) > 1 else None,
+            title=title,
             loc="outside right upper",
             fontsize="small",
-            ncols=columns,
+            ncols=-(-len(shown) // most),
         )
-    return figure
 
 
 def _short(name: str) -> str:
