@@ -24,13 +24,7 @@ from latentdc.experts.training import training_snapshots
 from latentdc.hub import require_login
 from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.io import write_bytes
-from latentdc.methods import (
-    asks_classifier,
-    check_data,
-    find_method,
-    require_set,
-    takes_prior,
-)
+from latentdc.methods import asks_classifier, check_data, find_method, require_set, takes_prior
 from latentdc.methods.checks import check_match, check_precision
 from latentdc.methods.context import Context, Picture
 from latentdc.methods.latents import require_enough_images
@@ -99,15 +93,7 @@ def run(
     parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator))
     setting = None
     if recipe.evaluate.rows:
-        setting = Setting(
-            test=parts.open_test(),
-            normalization=parts.normalization,
-            accelerator=accelerator,
-            train=parts.train,
-            folder=trainings,
-            on_step=tell_with(on_step, stage="evaluating"),
-        )
-        require_given_teachers(parts.protocol, setting)
+        setting = _setting(parts, trainings, accelerator, tell_with(on_step, stage="evaluating"))
     context = _context(recipe, parts, folder, trainings, accelerator)
     tell = tell_both(context.on_step, tell_with(on_step, stage="distilling"))
     context = replace(context, on_step=tell)
@@ -246,6 +232,22 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     return Parts(protocol, train, open_test, normalization, prior, objective, experts, picture)
 
 
+def _setting(
+    parts: Parts, trainings: Path, accelerator: Accelerator, on_step: OnStep | None
+) -> Setting:
+    """What the evaluation needs beside its sets; teachers that could not teach are refused."""
+    setting = Setting(
+        test=parts.open_test(),
+        normalization=parts.normalization,
+        accelerator=accelerator,
+        train=parts.train,
+        folder=trainings,
+        on_step=on_step,
+    )
+    require_given_teachers(parts.protocol, setting)
+    return setting
+
+
 def _context(
     recipe: Recipe, parts: Parts, folder: Path, trainings: Path, accelerator: Accelerator
 ) -> Context:
@@ -338,15 +340,8 @@ def _coreset(
         counts = most_kept(sizes, prune, class_counts(train).tolist())
     if parts.prior is not None and parts.objective is not None:
         settings = recipe.distill
-        check_match(
-            names,
-            counts,
-            parts.prior,
-            parts.objective,
-            settings,
-            context,
-            steps=0 if begun else settings.steps,
-        )
+        steps = 0 if begun else settings.steps
+        check_match(names, counts, parts.prior, parts.objective, settings, context, steps=steps)
     if not made:
         check_data(recipe.method.kind, names, counts, parts.prior, recipe.settings, context)
     if "coreset" in recipe.evaluate.rows:
