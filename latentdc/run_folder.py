@@ -69,8 +69,12 @@ def claim_folder(recipe: Recipe, folder: Path) -> None:
     config.save(recipe, folder / config.RECIPE)
 
 
-def require_apart(data: Data, folder: Path) -> None:
-    """Refuse a folder whose pictures and tables would be read as images of the data set.
+def require_apart(
+    data: Data, folder: Path, key: str = "output=...", *, tables: bool = True
+) -> None:
+    """Refuse a folder that would be read as images, tables or a class of the data set.
+
+    `key` names another folder; `tables` says whether images or tables are written there.
 
     Raises:
         InputError: it lies in a folder of classes, or in one that is searched for tables or tars.
@@ -91,13 +95,13 @@ def require_apart(data: Data, folder: Path) -> None:
     elif data.classes is not None and data.train == "train" and is_flat(home):
         homes = [home / name for name in data.classes]
     else:
-        homes = [home]
+        homes = [home] if tables or is_flat(home) else []
     homes = [one.resolve() for one in homes]
     below = [place.relative_to(one) for one in homes if place.is_relative_to(one)]
     if any(not any(map(is_clutter, path.parts)) for path in below):
         raise InputError(
             f"the folder {folder} lies among the images of data.source={data.source}, and what a "
-            "run writes would be read as some of them; name a folder elsewhere with output=..."
+            f"run writes would be read as some of them; name a folder elsewhere with {key}"
         )
 
 

@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
         cli.print_result(describe_evaluation(recipe, protocols, counts, rows, hardware))
         return
     labels = None if options.labels is None else Path(options.labels)
-    output = output_folder(sources, options.output)
+    output = output_folder(sources, options.output, recipe.data)
     with locks.locked(output):
         if (output / EVALUATION).exists():
             load(

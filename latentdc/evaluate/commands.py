@@ -10,8 +10,9 @@ from latentdc import config
 from latentdc.cli import Parser
 from latentdc.errors import InputError
 from latentdc.io import require_writable
-from latentdc.recipe import Recipe
+from latentdc.recipe import Data, Recipe
 from latentdc.recipe.own import is_own, refuse_names
+from latentdc.run_folder import require_apart
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.open import SetSource, find_set
@@ -109,12 +110,18 @@ def image_count(source: SetSource, recipe: Recipe) -> int | None:
         raise InputError(f"cannot read {path}: {error}.") from error
 
 
-def output_folder(sources: Sequence[SetSource], given: str | None) -> Path:
+def output_folder(sources: Sequence[SetSource], given: str | None, data: Data) -> Path:
     """The run folder of a set that lies in one, else one named after the set or the evaluation.
 
     Raises:
-        InputError: the given one cannot be written.
+        InputError: the given one cannot be written, or it lies among the images of `data`.
     """
+    folder = _output_folder(sources, given)
+    require_apart(data, folder, "--output FOLDER", tables=False)
+    return folder
+
+
+def _output_folder(sources: Sequence[SetSource], given: str | None) -> Path:
     if given is not None:
         folder = Path(given).expanduser()
         require_writable(folder, "--output")

@@ -42,6 +42,7 @@ def run(options: Namespace) -> None:
         cli.print_result(describe_experts(recipe, str(folder), lacking, hardware))
         return
     io.require_writable(folder, "objective.trajectory.experts")
+    run_folder.require_apart(recipe.data, folder, "objective.trajectory.experts=...")
     if files.buffer_files(folder):
         raise InputError(
             f"{folder} holds replay buffers of MTT, which `latentdc distill` follows as they "

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
 
     wanted = Wanted(network, options.lpips, options.kid, options.redundancy)
     _check_extras(wanted)
-    output = output_folder([source], options.output)
+    output = output_folder([source], options.output, recipe.data)
     with locks.locked(output):
         content = measure_saved(source, recipe, wanted, output)
     print(f"\n{to_text(content)}\n\nmetrics: {output / NAME}")

@@ -11,10 +11,12 @@ from latentdc.config import to_yaml
 from latentdc.data.dataset import random_images
 from latentdc.data.open import open_splits
 from latentdc.evaluate.__main__ import main
+from latentdc.metrics.__main__ import main as measure
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Data, Evaluate, MethodSettings, ObjectiveSettings, Prune, Recipe
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.synthetic_set import set_hash
+from tests.synthetic.foreign.layouts import named
 
 QUICK = ["evaluate.students=[convnet3@2]", "evaluate.seeds=1", "evaluate.steps=2", "threads=1"]
 DATA = Data(resolution=8)
@@ -61,6 +63,20 @@ def test_a_file_that_nothing_can_be_added_to_is_refused_before_any_training(run,
     assert "version 99" in said or "mend or remove it" in said
     assert not (run / "trainings").exists()
     assert (run / "evaluation.json").read_text() == content
+
+
+@pytest.mark.parametrize("command", [main, measure])
+def test_no_class_is_made_of_what_is_written_among_images(run, capsys, monkeypatch, command):
+    monkeypatch.chdir(run)
+    for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        named(run / "pets" / name, ["a"], ipc=1)
+    call = [str(run), "data.source=pets", "--output", "pets/train/out"]
+    with pytest.raises(SystemExit):
+        command(call)
+    said = capsys.readouterr().err
+    assert "pets/train/out lies among the images of data.source=pets" in said
+    assert "name a folder elsewhere with --output FOLDER" in said
+    assert not (run / "pets/train/out").exists()
 
 
 def keep(kept, run):
