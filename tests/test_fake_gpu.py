@@ -18,6 +18,7 @@ from latentdc.images import Normalization, send
 from latentdc.methods import guides
 from latentdc.networks import new_network
 from latentdc.priors.memory import Plan
+from latentdc.priors.small import ClassMemory, minimax_terms
 from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.training import Batch
 from tests.evaluate.toys import stripes
@@ -117,3 +118,11 @@ def test_sampling_under_a_guide(gpu, name, eta):
     images = [("one", 0), ("one", 1)]
     z = made.sample(torch.tensor([1, 1]), images, seed=0, eta=eta, guides=acting[name])
     assert z.device == gpu and made.render(z).device == gpu
+
+
+def test_latents_of_a_batch_are_remembered_and_compared(gpu):
+    memory = moved(ClassMemory(3, 2, 8))
+    labels, z = torch.tensor([0, 2, 0]).to(gpu), torch.randn(3, 2, 2, 2).to(gpu)
+    memory.keep(labels, z, z)
+    near, apart = minimax_terms(memory, z, labels)
+    assert near.device == apart.device == memory.real.device == gpu

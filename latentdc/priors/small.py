@@ -174,13 +174,17 @@ class ClassMemory(nn.Module):
         self.register_buffer("seen", torch.zeros(classes, dtype=torch.long))
 
     def keep(self, labels: Tensor, real: Tensor, predicted: Tensor) -> None:
-        """(B, ...) latents of (B,) classes, in the place of the oldest."""
-        for label, *latents in zip(labels.tolist(), real, predicted, strict=True):
-            slot = int(self.seen[label]) % self.real.shape[1]
-            self.real[label, slot], self.predicted[label, slot] = (
-                latent.detach().flatten() for latent in latents
-            )
-            self.seen[label] += 1
+        """(B, ...) latents of (B,) classes, in the place of the oldest; waits for no device."""
+        if not len(labels):
+            return
+        places, size = torch.arange(len(labels), device=labels.device), self.real.shape[1]
+        alike = labels[:, None] == labels
+        slots = (self.seen[labels] + alike.tril(-1).sum(dim=1)) % size  # after those before it
+        # Of a batch with more of a class than are remembered, the last one has the slot.
+        last = torch.where(alike & (slots[:, None] == slots), places, -1).amax(dim=1)
+        for bank, latents in ((self.real, real), (self.predicted, predicted)):
+            bank[labels, slots] = latents.detach().flatten(1)[last]
+        self.seen.index_add_(0, labels, torch.ones_like(labels))
 
 
 def minimax_terms(memory: ClassMemory, clean: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

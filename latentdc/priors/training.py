@@ -244,8 +244,8 @@ def train_unet(
         chosen = torch.randint(len(latents), (settings.batch,), generator=source).to(device)
         noise = torch.randn((settings.batch, *latents.shape[1:]), generator=source).to(device)
         timesteps = torch.randint(count, (settings.batch,), generator=source).to(device)
-        dropped = (torch.rand(settings.batch, generator=source) < settings.drop).to(device)
-        known = labels[chosen].masked_fill(dropped, null)
+        dropped = torch.rand(settings.batch, generator=source) < settings.drop
+        known = labels[chosen].masked_fill(dropped.to(device), null)
         z = latents[chosen]
         total, noisy, predicted = small.denoising_loss(
             unet, embedding, scheduler, z, known, noise, timesteps, settings.min_snr
@@ -256,8 +256,9 @@ def train_unet(
         if terms.magnitude:
             total = total + terms.magnitude * clean.abs().mean()
         if memory is not None:
-            own = torch.searchsorted(classes, labels[chosen][~dropped])
-            real, denoised = z[~dropped], clean[~dropped]
+            told = (~dropped).nonzero().squeeze(1).to(device)  # a mask on a GPU would wait for it
+            own = torch.searchsorted(classes, labels[chosen[told]])
+            real, denoised = z[told], clean[told]
             near, apart = small.minimax_terms(memory, denoised, own)
             total = total + terms.representativeness * near + terms.diversity * apart
             memory.keep(own, real, denoised)

@@ -104,6 +104,20 @@ def test_minimax_compares_with_the_latest_latents_of_a_class():
     assert gradient[:2].abs().sum() > 0 and gradient[2].abs().sum() == 0
 
 
+def test_a_batch_is_remembered_as_its_latents_one_by_one_are():
+    """Of a class with more than are remembered, too."""
+    source = torch.Generator().manual_seed(0)
+    whole, single = ClassMemory(3, 2, 4), ClassMemory(3, 2, 4)
+    for labels in ([0, 1, 0, 0, 2, 0], [2], [], [1, 1, 0, 1]):
+        pair = torch.randn(2, len(labels), 1, 2, 2, generator=source)
+        whole.keep(torch.tensor(labels, dtype=torch.long), *pair)
+        for at, label in enumerate(labels):
+            single.keep(torch.tensor([label]), *pair[:, at : at + 1])
+    assert whole.seen.tolist() == [5, 4, 2]
+    for name, tensor in single.state_dict().items():
+        assert torch.equal(whole.state_dict()[name], tensor), name
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_predictions_stand_for_clean_latents_and_noise(prediction):
     scheduler = DDIMScheduler.from_config(build_scheduler().config, prediction_type=prediction)
