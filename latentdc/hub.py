@@ -128,7 +128,7 @@ def _refusals(repo: str) -> Iterator[None]:
         raise
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 400)
-        said = str(error).strip().splitlines()[0]
+        said = str(error).strip().splitlines()[0].rstrip(".")
         if status >= 500:
             raise RunError(f"{repo!r} was not pushed, the Hub fails ({said}); {again}.") from error
         if status == 412:

@@ -120,10 +120,12 @@ def download(name: str, revision: str | None = None) -> Path:
     except (OSError, HFValidationError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a full disk
+        said = str(error).strip().splitlines()[0].rstrip(".")
+        of = "" if revision is None else f" of revision {revision!r}"
         raise InputError(
-            f"no synthetic set {name!r}: there is no such folder, and the Hub gave none "
-            f"({str(error).strip().splitlines()[0]}). Check the name; for a private set log in "
-            "(`hf auth login`); without a network give the path of a downloaded copy."
+            f"no synthetic set {name!r}{of}: there is no such folder, and the Hub gave none "
+            f"({said}). Check {'the name' if revision is None else 'both'}; for a private set log "
+            "in (`hf auth login`); without a network give the path of a downloaded copy."
         ) from error
 
 

@@ -238,7 +238,7 @@ def test_nobody_logged_in_is_told_what_to_do(hub, run, monkeypatch, capsys, tmp_
 def test_a_token_without_rights_ends_in_one_line(hub, run, monkeypatch, capsys, token):
     monkeypatch.setenv("HF_TOKEN", token)
     line = refusal(capsys, [str(run), "user/name"])
-    assert "the Hub refuses 'user/name' (" in line and "403 Forbidden" in line
+    assert "the Hub refuses 'user/name' (" in line and "403 Forbidden" in line and ".)" not in line
     assert "a login with write access" in line and hub.repos == {}
 
 

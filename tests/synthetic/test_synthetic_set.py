@@ -185,6 +185,8 @@ def test_a_missing_set_is_told_in_one_line(monkeypatch, name):
     with pytest.raises(InputError, match="there is no such folder, and the Hub gave none") as told:
         SyntheticSet.from_pretrained(name)
     assert "\n" not in str(told.value)
+    with pytest.raises(InputError, match=f"'{name}' of revision 'v9': there is .* Check both;"):
+        SyntheticSet.from_pretrained(name, revision="v9")
 
 
 def test_a_folder_without_a_set_is_refused(tmp_path):
