@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
 
+from latentdc.errors import InputError, in_short, is_full
 from latentdc.io import write_text
 from latentdc.results.result import Result
 from latentdc.training import OnStep
@@ -132,11 +133,24 @@ def start_trackers(accelerator: Accelerator, recipe: str, name: str, folder: Pat
         recipe: YAML without paths; trackers get its keys flat, such as `distill.steps`.
         name: of the run.
         folder: of the run, where wandb's files go, too.
+
+    Raises:
+        InputError: a tracker cannot begin, as where nobody is logged in at it.
     """
     if accelerator.log_with:
         given = {"wandb": {"name": name, "dir": str(folder)}}
         config = flat(yaml.safe_load(recipe))
-        accelerator.init_trackers("latentdc", config=config, init_kwargs=given)
+        try:
+            accelerator.init_trackers("latentdc", config=config, init_kwargs=given)
+        except Exception as error:  # each has its own
+            if is_full(error):
+                raise
+            names = [str(one) for one in accelerator.log_with]
+            offline = ", set WANDB_MODE=offline" * ("wandb" in names)
+            raise InputError(
+                f"trackers: {', '.join(names)} cannot begin ({type(error).__name__}: "
+                f"{in_short(error)}); log in{offline}, or leave out trackers."
+            ) from error
 
 
 def flat(tree: object, key: str = "") -> dict[str, object]:

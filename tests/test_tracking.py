@@ -54,6 +54,19 @@ def test_wandb_keeps_a_run_offline_in_its_folder(monkeypatch):
     assert b"distill.steps" in kept.read_bytes() and not Path("wandb").exists()
 
 
+def test_a_tracker_that_cannot_begin_is_one_line(monkeypatch, capsys):
+    def init_trackers(self, *_, **__):
+        raise RuntimeError("No API key configured.\nUse `wandb login` to log in.")
+
+    monkeypatch.setattr("accelerate.Accelerator.init_trackers", init_trackers)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["distill", "quick.yaml", "prune.keep=1.0", "trackers=[tensorboard]"])
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "latentdc: error: trackers: tensorboard cannot begin (RuntimeError: No API key configured. "
+        "Use `wandb login` to log in.); log in, or leave out trackers."
+    )
+
+
 def test_experts_leave_their_losses_and_a_page(capsys):
     mtt = "objective.trajectory={syn_steps: 2, expert_epochs: 1, max_start_epoch: 1}"
     words = ["objective.kind=mtt", "objective.network=convnet3@4", mtt, "prune.keep=1.0"]
