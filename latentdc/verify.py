@@ -6,7 +6,10 @@ data of its recipe. What others wrote is read, and never imported.
 
 import argparse
 import math
-from collections.abc import Collection, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, variance
@@ -22,6 +25,9 @@ from latentdc.results.result import Result, load
 from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from latentdc.cost.stages import Sizes
     from latentdc.images import Preprocessing
     from latentdc.recipe import Recipe
     from latentdc.synthetic.synthetic_set import SyntheticSet
@@ -135,6 +141,7 @@ def run(options: argparse.Namespace) -> None:
     jobs = _jobs(published, path, options.seeds, code)
     for protocol, _ in jobs:
         print(_cost(protocol, synthetic, recipe, options.tflops))
+    print(_opening(synthetic, recipe))
     if not options.dry_run:
         _compare(jobs, synthetic, recipe)
 
@@ -217,26 +224,74 @@ def _cost(
 ) -> str:
     """What the trainings take, in one line; hours where a rate is given."""
     from latentdc.cost.networks import evaluating_rows, seen_images
-    from latentdc.cost.stages import Hardware, Sizes
-    from latentdc.data.open import kept_size
+    from latentdc.cost.stages import Hardware
     from latentdc.estimates import in_bytes, in_work
 
-    known, classes, count = kept_size(recipe.data), len(synthetic.class_names), len(synthetic)
-    train, test = (0, 0) if known is None else known[:2]
-    side, values = synthetic.images.shape[-1], math.prod(synthetic.images.shape[1:])
-    sizes = Sizes(train, test, classes, kept=train, side=side, values=values)
+    sizes, count = _sizes(synthetic, recipe), len(synthetic)
     stages, _ = evaluating_rows(protocol, count, {"set": count}, sizes, Hardware())
     work, memory = sum(one.work or 0 for one in stages), max(one.memory for one in stages)
     of_labels = [one for one in stages if not one.name.startswith("evaluating")]
-    unknown = known is None and any(one.weights is None for one in protocol.labels.teachers)
+    disk = sum(size for one in stages for size in one.disk.values())
     return (
         f"cost: {protocol.seeds} trainings of {', '.join(protocol.students)} under protocol "
         f"{protocol.name}, each {protocol.steps:,} steps that see {seen_images(protocol, count):,} "
-        f"images, {'at least' if unknown else 'about'} {in_work(work)} and {in_bytes(memory)} of "
-        "memory"
+        f"images, {'about' if sizes.test else 'at least'} {in_work(work)} and {in_bytes(memory)} "
+        "of memory"
+        + (f", {in_bytes(disk)} of disk until it ends" if disk else "")
         + (f", {2 * work / tflops / 3.6e15:.3g} hours at {tflops:g} TFLOP/s" if tflops else "")
         + "".join(f"; of it {one.name} {one.line()}" for one in of_labels)
     )
+
+
+def _sizes(synthetic: "SyntheticSet", recipe: "Recipe") -> "Sizes":
+    """Of the real data; none of its images are known before they are downloaded."""
+    from latentdc.cost.stages import Sizes
+    from latentdc.data.open import kept_size
+
+    known = kept_size(recipe.data)
+    train, test = (0, 0) if known is None else known[:2]
+    side, values = synthetic.images.shape[-1], math.prod(synthetic.images.shape[1:])
+    return Sizes(train, test, len(synthetic.class_names), kept=train, side=side, values=values)
+
+
+def _opening(synthetic: "SyntheticSet", recipe: "Recipe") -> str:
+    """What the real data take, in one line."""
+    from latentdc.cost.networks import opening
+    from latentdc.cost.stages import Hardware
+    from latentdc.estimates import in_bytes
+
+    sizes, source = _sizes(synthetic, recipe), recipe.data.source
+    if not sizes.test:
+        return (
+            f"data: {source} is not on this machine, or was never counted: opening it, and testing "
+            "on it, come on top"
+        )
+    stage = opening(recipe, sizes, Hardware())
+    disk = sum(stage.disk.values())
+    room = f"; {in_bytes(disk)} in the cache" if disk else ""
+    return f"data: {source}, {stage.line()}{room}"
+
+
+@contextmanager
+def _aside(
+    jobs: Sequence[Job], recipe: "Recipe", accelerator: "Accelerator"
+) -> Iterator[Path | None]:
+    """A folder of trainings beside which labels are stored, removed at the end; None without."""
+    from latentdc import runtime
+
+    if all(protocol.labels.source != "stored" for protocol, _ in jobs):
+        yield None
+        return
+    name, cache = "", recipe.data.cache_folder
+    if accelerator.is_main_process:
+        cache.mkdir(parents=True, exist_ok=True)
+        name = tempfile.mkdtemp(prefix="verify-", dir=cache)
+    folder = Path(str(runtime.broadcast(accelerator, name)))
+    try:
+        yield folder / "trainings"
+    finally:
+        if accelerator.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _compare(jobs: Sequence[Job], synthetic: "SyntheticSet", recipe: "Recipe") -> None:
@@ -245,7 +300,6 @@ def _compare(jobs: Sequence[Job], synthetic: "SyntheticSet", recipe: "Recipe") -
     from latentdc.data.open import open_splits, preprocessing
     from latentdc.evaluate.evaluate import score_sets
     from latentdc.evaluate.setting import Setting
-    from latentdc.results.result import percent
     from latentdc.synthetic.synthetic_set import set_hash
     from latentdc.tf32 import flags_put_back
 
@@ -255,27 +309,35 @@ def _compare(jobs: Sequence[Job], synthetic: "SyntheticSet", recipe: "Recipe") -
         seen: Preprocessing = synthetic.whitening or runtime.main_first(
             accelerator, lambda: preprocessing(recipe.data, train)
         )
-        setting = Setting(test=test, normalization=seen, accelerator=accelerator, train=train)
         _require_same(jobs, set_hash(test), seen.facts(), recipe.data.source)
         lines, broken = [], []
-        for protocol, rows in jobs:
-            found = score_sets({"verified": synthetic}, protocol, setting, ipc=rows[0].ipc)
-            here = {one.student: one for one in found}
-            for row in rows:
-                again = here[row.student]
-                verdict = judge(row.accuracies, again.accuracies)
-                said = "holds" if verdict.holds else "does not hold"
-                lines.append(
-                    f"{row.student}: {percent(row.accuracies)} published, "
-                    f"{percent(again.accuracies)} here, difference {100 * verdict.difference:+.1f},"
-                    f" at most {100 * verdict.allowed:.1f} by chance: {said}"
-                )
-                broken += [] if verdict.holds else [row.student]
+        with _aside(jobs, recipe, accelerator) as folder:
+            setting = Setting(
+                test=test, normalization=seen, accelerator=accelerator, train=train, folder=folder
+            )
+            for protocol, rows in jobs:
+                found = score_sets({"verified": synthetic}, protocol, setting, ipc=rows[0].ipc)
+                here = {one.student: one for one in found}
+                for row in rows:
+                    verdict = judge(row.accuracies, here[row.student].accuracies)
+                    lines.append(_told(row, here[row.student], verdict))
+                    broken += [] if verdict.holds else [row.student]
     if not accelerator.is_main_process:
         return
     print("\n".join([*lines, CRITERION, *_machines(rows[0], found[0])]))
     if broken:
         raise RunError(f"the accuracy of {', '.join(broken)} does not hold here.")
+
+
+def _told(there: Result, here: Result, verdict: Verdict) -> str:
+    """The line of one student."""
+    from latentdc.results.result import percent
+
+    return (
+        f"{there.student}: {percent(there.accuracies)} published, {percent(here.accuracies)} here, "
+        f"difference {100 * verdict.difference:+.1f}, at most {100 * verdict.allowed:.1f} by "
+        f"chance: {'holds' if verdict.holds else 'does not hold'}"
+    )
 
 
 def _require_same(
