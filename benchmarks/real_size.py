@@ -12,7 +12,7 @@ from models import Model, Networks, Transformer
 from released import CHUNK, NAME, Released
 from steps import inputs, our_step, released_step
 
-from latentdc.priors.base import Precision
+from latentdc.priors.base import PrecisionName
 from latentdc.priors.latent import tune
 from latentdc.priors.memory import Plan
 from latentdc.tf32 import flags_put_back
@@ -27,7 +27,7 @@ class Way:
     """How a step is run; without a plan, as the released code does."""
 
     plan: Plan | None
-    precision: Precision = "no"
+    precision: PrecisionName = "no"
     tf32: bool = False
     channels_last: bool = False
     compile: bool = False
