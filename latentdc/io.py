@@ -5,6 +5,7 @@ Every file is written through `writing`, every hash of facts is a `fingerprint`.
 
 import errno
 import filecmp
+import glob
 import hashlib
 import json
 import os
@@ -63,7 +64,7 @@ def writing(path: Path) -> Iterator[Path]:
 
 def _remove_left(path: Path) -> None:
     """Remove what killed runs left of a path; a file that somebody may be writing stays."""
-    for part in path.parent.glob(f".{_escaped(path.name)}.*.part"):
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         process = part.name.removeprefix(f".{path.name}.").removesuffix(".part")
         with suppress(OSError):
             if process.isdecimal() and part.is_dir():
@@ -171,10 +172,6 @@ def _exchange(part: Path, folder: Path) -> None:
 
 def _aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _same_folders(one: Path, other: Path) -> bool:
