@@ -138,31 +138,31 @@ def score_sets(
     for student in protocol.students:
         try_network(student, classes, test.resolution, trains=True)
     require_stackable(protocol, setting)
-    hashes = {name: _hashes(each, protocol, test, name) for name, each in sets.items()}
+    rows = {name: _row(name, each, protocol, test) for name, each in sets.items()}
     if labels is not None and protocol.labels.source == "stored":
-        soft_labels.fitting_store(labels, protocol, _by_hash(sets, hashes))
+        soft_labels.fitting_store(labels, protocol, _by_hash(rows))
     labelling = soft_labels.open_labelling(protocol, setting)
     protocol = protocol if labelling is None else labelling.protocol
-    accuracies = _accuracies(sets, hashes, protocol, setting, labelling, labels)
-    unseen = _unseen(sets, protocol.students)
-    sizes = runtime.main_alone(setting.accelerator, lambda: _image_bytes(sets, hashes))
+    accuracies = _accuracies(rows, protocol, setting, labelling, labels)
+    unseen = _unseen(rows, protocol.students)
+    sizes = runtime.main_alone(setting.accelerator, lambda: _image_bytes(rows))
     shared = _shared_facts(protocol, setting) | {"ipc": ipc or -(-images // classes)}
     if first not in ("kept", "full"):  # which stand beside no set
         shared["counts"] = _counts_hash(one.labels.bincount(minlength=classes).tolist())
     results = Results()
-    for name, candidate in sets.items():
-        one = set_of_seed(candidate, 0)
+    for name, row in rows.items():
+        one = row.of_seed(0)
         facts = (
             soft_labels.own_label_facts(one)
             if labelling is None
-            else labelling.facts(hashes[name], one)
+            else labelling.facts(row.hashes, one)
         )
         for student in protocol.students:
             top1, top5 = zip(*accuracies[name, student], strict=True)
             results.append(
                 Result(
                     set=name,
-                    hashes=hashes[name],
+                    hashes=row.hashes,
                     student=student,
                     unseen=student in unseen[name],
                     accuracies=top1,
@@ -208,6 +208,17 @@ def set_of_seed(candidate: Candidate, seed: int) -> SyntheticSet:
     return one if isinstance(one, SyntheticSet) else SyntheticSet.from_real(one)
 
 
+class _Row(NamedTuple):
+    """What is trained on under one name, and its hash for each seed."""
+
+    candidate: Candidate
+    hashes: tuple[str, ...]
+
+    def of_seed(self, seed: int) -> SyntheticSet:
+        """`set_of_seed` of it."""
+        return set_of_seed(self.candidate, seed)
+
+
 class _Job(NamedTuple):
     """What is trained on, and what for a process of many there is to do.
 
@@ -229,8 +240,7 @@ Plan = dict[tuple[str, str], list[Key]]  # by set and student, of each seed
 
 
 def _jobs(
-    sets: Mapping[str, Candidate],
-    hashes: Mapping[str, Sequence[str]],
+    rows: Mapping[str, _Row],
     protocol: EvalProtocol,
     setting: Setting,
     teachers: str | None,
@@ -239,12 +249,12 @@ def _jobs(
     shared, processes = setting.hash(teachers, {}), setting.accelerator.num_processes
     jobs: dict[Key, _Job] = {}
     plan: Plan = {}
-    for name, candidate in sets.items():
-        one = set_of_seed(candidate, 0)
+    for name, row in rows.items():
+        one = row.of_seed(0)
         seen_by = protocol_for(protocol, one).hash
         batch = min(protocol.batch, protocol.seen(len(one.labels)))
         sizes = {"num_classes": len(one.class_names), "resolution": one.images.shape[-1]}
-        for seed, digest in enumerate(hashes[name]):
+        for seed, digest in enumerate(row.hashes):
             for student in protocol.students:
                 key = Key(digest, seen_by, shared, student, seed)
                 long = is_divided(student, **sizes, batch=batch, processes=processes)
@@ -253,14 +263,14 @@ def _jobs(
                     shares = process_facts(student, **sizes, processes=processes)
                     shared_by = shared if not shares else setting.hash(teachers, shares)
                     divided = replace(key, setting=shared_by)
-                jobs[key] = _Job(candidate, batch * forward_work(student, **sizes), long, divided)
+                work = batch * forward_work(student, **sizes)
+                jobs[key] = _Job(row.candidate, work, long, divided)
                 plan.setdefault((name, student), []).append(key)
     return jobs, plan
 
 
 def _accuracies(
-    sets: Mapping[str, Candidate],
-    hashes: Mapping[str, Sequence[str]],
+    rows: Mapping[str, _Row],
     protocol: EvalProtocol,
     setting: Setting,
     labelling: soft_labels.Labelling | None,
@@ -274,7 +284,7 @@ def _accuracies(
     those that are finished count, so that a continued evaluation divides what a whole one does.
     """
     accelerator, teachers = setting.accelerator, None if labelling is None else labelling.hash
-    jobs, plan = _jobs(sets, hashes, protocol, setting, teachers)
+    jobs, plan = _jobs(rows, protocol, setting, teachers)
     done = accuracy_files.read_accuracies(list(jobs), setting.folder, accelerator)
     missing = [key for key in jobs if key not in done]
     divides = len(jobs) < accelerator.num_processes
@@ -287,7 +297,7 @@ def _accuracies(
         )
     if labelling is not None:
         wanted = {key.images for key in missing}
-        labelling.prepare(_by_hash(sets, hashes), wanted, labels)
+        labelling.prepare(_by_hash(rows), wanted, labels)
     missing.sort(key=lambda one: -jobs[one].work)
 
     def train(keys: Sequence[Key], divided: str | None = None) -> list[Accuracy]:
@@ -346,10 +356,8 @@ def _train(
     return [accuracy(network, setting, crop=protocol.test_crop) for network in networks]
 
 
-def _hashes(
-    candidate: Candidate, protocol: EvalProtocol, test: Dataset, name: str
-) -> tuple[str, ...]:
-    """Hash of the set for each seed, which is checked against the test set."""
+def _row(name: str, candidate: Candidate, protocol: EvalProtocol, test: Dataset) -> _Row:
+    """A set with its hash for each seed, checked against protocol and test set."""
     hashes, forms = [], set()
     for seed in range(protocol.seeds if callable(candidate) else 1):
         labelled = set_of_seed(candidate, seed)
@@ -360,7 +368,7 @@ def _hashes(
         hashes.append(set_hash(labelled))
         forms.add((len(labelled.labels), labelled.weights is None, labelled.soft_labels is None))
     require_alike(forms, protocol, name)
-    return tuple(hashes) if callable(candidate) else tuple(hashes * protocol.seeds)
+    return _Row(candidate, tuple(hashes if callable(candidate) else hashes * protocol.seeds))
 
 
 def _tell_of_empty_classes(labelled: SyntheticSet | Dataset, name: str) -> None:
@@ -374,40 +382,34 @@ def _tell_of_empty_classes(labelled: SyntheticSet | Dataset, name: str) -> None:
         )
 
 
-def _image_bytes(
-    sets: Mapping[str, Candidate], hashes: Mapping[str, Sequence[str]]
-) -> dict[str, int | None]:
+def _image_bytes(rows: Mapping[str, _Row]) -> dict[str, int | None]:
     """Bytes of the images of each set, counted once for all protocols; of drawn ones, the first."""
-    found: dict[str, int | None] = dict.fromkeys(sets)
-    for name, candidate in sets.items():
+    found: dict[str, int | None] = dict.fromkeys(rows)
+    for name, row in rows.items():
         if name not in ("kept", "full"):
-            if (digest := hashes[name][0]) not in _BYTES:
-                _BYTES[digest] = set_of_seed(candidate, 0).image_bytes()
+            if (digest := row.hashes[0]) not in _BYTES:
+                _BYTES[digest] = row.of_seed(0).image_bytes()
             found[name] = _BYTES[digest]
     return found
 
 
-def _by_hash(
-    sets: Mapping[str, Candidate], hashes: Mapping[str, Sequence[str]]
-) -> dict[str, SyntheticSet]:
+def _by_hash(rows: Mapping[str, _Row]) -> dict[str, SyntheticSet]:
     return {
-        digest: set_of_seed(sets[name], seed)
-        for name, digests in hashes.items()
-        for seed, digest in enumerate(digests)
+        digest: row.of_seed(seed) for row in rows.values() for seed, digest in enumerate(row.hashes)
     }
 
 
-def _unseen(sets: Mapping[str, Candidate], students: Sequence[str]) -> dict[str, set[str]]:
+def _unseen(rows: Mapping[str, _Row], students: Sequence[str]) -> dict[str, set[str]]:
     """Students by set that it was not distilled with at any width; of baselines, that none was."""
     own = {
-        name: networks_of(set_of_seed(one, 0).provenance)
-        for name, one in sets.items()
+        name: networks_of(row.of_seed(0).provenance)
+        for name, row in rows.items()
         if name not in BASELINES
     }
     every = set().union(*own.values())
     return {
         name: {one for one in students if one.partition("@")[0] not in own.get(name, every)}
-        for name in sets
+        for name in rows
     }
 
 
