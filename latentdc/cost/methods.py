@@ -380,7 +380,7 @@ def sampling_costs(
         work,
         f"{made:,} images",
         disk={
-            "sampled latents": 4 * made * z.numel(),
+            f"{KEPT} checkpoints of samples and the next one": (KEPT + 1) * 4 * made * z.numel(),
             SETS: 2 * images * (sample + 4 * z.numel()),
         },
         memory=weights + held,

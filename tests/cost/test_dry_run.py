@@ -177,6 +177,7 @@ def test_samples_of_a_pool_are_counted_with_what_chooses_among_them(weights):
     assert pool["samples denoised"] == "960 (with guidance)"
     assert pool["decoded and encoded"] == "150 and 0 images"
     assert pool["networks of guides and choice"].startswith("120 through classifiers")
+    assert "2 checkpoints of samples and the next one" in pool["disk"]
     anchors = {"anchors": {"kind": "centres"}, "start": "anchors"}
     assert sampling(weights, strength=0.5, **anchors)["samples denoised"] == "120 (with guidance)"
     decoded = sampling(weights, denoise=False, **anchors)
