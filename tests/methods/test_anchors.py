@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from latentdc.clusters import inliers, k_means
+from latentdc.draws import choose, generator
 from latentdc.methods.anchors import RealLatents, clustered, encoded, moments, rows_by_hash
 from latentdc.recipe import Sampling, Select
 from tests.methods import setup
@@ -62,6 +63,34 @@ def test_what_is_kept_of_a_class_is_mean_and_deviation_of_its_latents():
     latents = encoded(data, rows_by_hash(data, 1), prior.encode, cpu)
     wanted = torch.stack([latents.mean(dim=0), latents.std(dim=0, correction=0)])
     torch.testing.assert_close(kept, wanted)
+
+
+def test_the_gaussian_of_a_class_is_of_latents_inverted_under_it_to_the_first_step():
+    """Some of its images, drawn by its name; the prior has the classes in another order."""
+    data, cpu, asked = setup.dataset(), torch.device("cpu"), []
+
+    def invert(z, labels, stop):
+        asked.append((labels.tolist(), stop))
+        return 2 * z + 1
+
+    prior = SimpleNamespace(
+        class_names=data.class_names[::-1],
+        device=cpu,
+        encode=lambda images: 3 * images,
+        invert=invert,
+        start_index=lambda share: round(10 * share),
+    )
+    settings = Sampling(
+        start="anchors", strength=0.4, eta=0, anchors={"kind": "gaussian", "inverted": 4}
+    )
+    starts, name = RealLatents(data, prior, settings, 5, 7).of(2).starts, data.class_names[2]
+    assert asked == [([0] * 4, 4)]
+    rows = rows_by_hash(data, 2)
+    rows = rows[choose(len(rows), 4, generator(7, "inverted", name)).sort().values]
+    noisy = 2 * encoded(data, rows, prior.encode, cpu) + 1
+    normal = torch.randn(5, *noisy.shape[1:], generator=generator(7, "gaussian", name))
+    wanted = noisy.mean(dim=0) + noisy.std(dim=0, correction=0) * normal
+    torch.testing.assert_close(starts, wanted)
 
 
 @pytest.mark.parametrize("label", [0, 2])

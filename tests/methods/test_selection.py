@@ -115,6 +115,15 @@ def test_a_set_that_is_chosen_from_others_names_their_networks(monkeypatch):
     assert made.provenance["networks"] == ["convnet3", "vgg11"]
 
 
+@pytest.mark.parametrize("label", range(3))
+def test_the_nearest_images_of_a_pool_lie_next_to_the_real_mean_of_their_own_class(label):
+    made = chosen(pool="pool", select=Select(kind="nearest"))
+    members = POOL.images[POOL.labels == label]
+    mean = TRAIN.images[TRAIN.members(label)].double().mean(dim=0)
+    order = (members - mean).flatten(1).norm(dim=1).argsort()
+    assert torch.equal(made.images[made.labels == label], members[order[:3]])
+
+
 @pytest.mark.parametrize("kind", [None, "random", "centroids", "moments", "nearest"])
 def test_every_other_kind_takes_images_of_the_pool_and_of_the_core_set(kind):
     for name, there in (("pool", POOL.images), (None, TRAIN.images)):

@@ -1,6 +1,7 @@
 """What students of one increment of a set know of another."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,6 +42,24 @@ def test_increments_alike_are_redundant_and_those_of_other_labels_are_not():
         SET.class_names,
     )
     assert redundancy(both, 4, QUICK, normal)["mean"] < 0.5
+
+
+def test_the_matrix_has_a_row_for_each_increment_that_was_trained_on(monkeypatch):
+    images = [part.images for part in increments(SET, 3)]
+
+    def number(some):
+        return next(k for k, one in enumerate(images) if torch.equal(one, some))
+
+    module = "latentdc.metrics.redundancy"
+    monkeypatch.setattr(f"{module}.train_student", lambda part, *_, **__: number(part.images))
+    monkeypatch.setattr(
+        f"{module}.accuracy",
+        lambda trained, there: SimpleNamespace(top1=10 * trained + number(there.test.images)),
+    )
+    normal = setting(normalization=Normalization(), accelerator=Accelerator())
+    found = redundancy(SET, 3, QUICK, normal)
+    assert found["matrix"] == [[0, 1, 2], [10, 11, 12], [20, 21, 22]]
+    assert found["mean"] == (1 + 2 + 10 + 12 + 20 + 21) / 6
 
 
 @pytest.mark.parametrize(("each", "told"), [(6, "take 1 to 5"), (0, "take 1 to 5")])

@@ -30,12 +30,12 @@ def test_feature_diversity_averages_pairs_then_classes_and_skips_single_images()
     features = torch.tensor(
         [[0.0, 0.0], [3.0, 4.0], [0.0, 1.0], [9.0, 9.0], [9.0, 9.0], [50.0, 0.0]]
     )
-    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    labels = torch.tensor([1, 1, 1, 2, 2, 0])
     found = feature_diversity(features, labels)
     first = (5 + 1 + math.sqrt(9 + 9)) / 3
     assert found.mean == pytest.approx((first + 0) / 2)
     assert found.closest == pytest.approx((1 + 0) / 2)  # repeated images show here
-    assert found.by_class == {0: pytest.approx(first), 1: 0}
+    assert found.by_class == {1: pytest.approx(first), 2: 0}
     assert feature_diversity(features[3:4], labels[3:4]) is None
 
 

@@ -42,6 +42,20 @@ def test_the_loss_is_written_out():
         torch.testing.assert_close(found, expected)
 
 
+def test_classes_are_known_by_their_names_whatever_their_order():
+    """Which keys their draws, and finds the prior's condition of each."""
+    z, labels, turned = latents(), torch.tensor([0, 0, 1, 1]), torch.tensor([1, 1, 0, 0])
+    one, other = (
+        Denoise(Denoising(), PRIOR, class_names=names)
+        for names in (("two", "zero"), ("zero", "two"))
+    )
+    plain = objective().losses(z, latents(seed=1), 3, torch.tensor([2, 2, 0, 0]))
+    for made, own in ((one, labels), (other, turned)):
+        assert made.losses(z, latents(seed=1), 3, own).equal(plain)
+        (numbers, noise), expected = made._draws(5, own), one._draws(5, labels)
+        assert numbers.equal(expected[0]) and noise.equal(expected[1])
+
+
 def test_losses_are_summed_over_images_whatever_is_computed_together():
     one, z = objective(), latents().requires_grad_()
     total = one.accumulate(5, z, LABELS, None)

@@ -8,7 +8,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from latentdc.config import shipped_folder
+from latentdc.data.open import open_splits
+from latentdc.draws import generator
 from latentdc.errors import InputError, RunError
+from latentdc.images import from_uint8
 from latentdc.priors import training
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.small import (
@@ -28,9 +31,10 @@ from latentdc.priors.training import (
     reconstruction_psnr,
     standardise,
     train_network,
+    train_unet,
 )
 from latentdc.recipe import Data
-from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
+from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, Terms, UNetTraining
 from tests.priors import small
 
 TINY = [
@@ -138,6 +142,71 @@ def test_the_inversion_term_compares_noised_with_inverted_latents():
     expected = 1 - torch.cosine_similarity(noisy.flatten(1), inverted.flatten(1)).mean()
     torch.testing.assert_close(inversion_term(scheduler, z, noisy, predicted, t), expected)
     assert float(inversion_term(scheduler, z, noisy, noise, t)) < 1e-6
+
+
+def test_what_is_added_to_the_denoising_loss_is_weighed_as_the_recipe_says(tmp_path):
+    """Three steps at hardly any rate, written out: a label that is dropped enters no memory."""
+    terms = {"representativeness": 0.3, "diversity": 0.7, "magnitude": 0.2, "inversion": 0.5}
+    spec = UNetTraining(steps=3, batch=6, lr=1e-12, drop=0.4, terms=Terms(memory=2, **terms))
+    latents = torch.randn(10, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels, scheduler, told = 2 * (torch.arange(10) % 2), build_scheduler(), []
+    pair = nn.ModuleDict({"unet": small.unet(), "embedding": small.embedding()})
+    train_unet(
+        PriorRecipe(unet=spec, seed=3),
+        latents,
+        labels,
+        pair.requires_grad_(True),
+        scheduler,
+        tmp_path / "unet.safetensors",
+        lambda facts, loss, *_, **__: told.append(loss.detach()),
+    )
+    unet, embedding, memory = small.unet().eval(), small.embedding(), {0: [], 2: []}
+    cosine, expected = torch.nn.functional.cosine_similarity, []
+    for step in range(3):
+        source = generator(3, "unet", step)
+        chosen = torch.randint(10, (6,), generator=source)
+        noise = torch.randn(6, 2, 4, 4, generator=source)
+        t = torch.randint(1000, (6,), generator=source)
+        dropped = torch.rand(6, generator=source) < 0.4
+        z, a = latents[chosen], scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+        c = embedding(labels[chosen].masked_fill(dropped, 3))
+        x = a.sqrt() * z + (1 - a).sqrt() * noise
+        with torch.no_grad():
+            e, at_clean = (unet(one, t, encoder_hidden_states=c).sample for one in (x, z))
+        x0 = (x - (1 - a).sqrt() * e) / a.sqrt()
+        inverted = a.sqrt() * z + (1 - a).sqrt() * at_clean
+        kept = (~dropped).nonzero().flatten().tolist()
+        known = [(x0[k].flatten(), memory[int(labels[chosen[k]])][-2:]) for k in kept]
+        known = [(one, torch.stack(past, dim=1)) for one, past in known if past]  # real, predicted
+        near = [1 - cosine(one[None], real).min() for one, (real, _) in known]
+        apart = [cosine(one[None], predicted).max() for one, (_, predicted) in known]
+        count = max(1, len(known))
+        expected.append(
+            (e - noise).square().mean()
+            + 0.3 * sum(near) / count
+            + 0.7 * sum(apart) / count
+            + 0.2 * x0.abs().mean()
+            + 0.5 * (1 - cosine(x.flatten(1), inverted.flatten(1)).mean())
+        )
+        for k in kept:
+            memory[int(labels[chosen[k]])].append(torch.stack([z[k], x0[k]]).flatten(1))
+    assert max(map(len, memory.values())) > 2  # the first ones are forgotten
+    torch.testing.assert_close(torch.stack(told), torch.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_a_prior_goes_on_with_mirrored_images_under_its_own_classes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = []
+    monkeypatch.setattr(training, "train_unet", lambda *a: given.append(a) or stop())
+    with pytest.raises(SystemExit):
+        main(["priors/digits", "--from", "digits", "data.classes=['7', '0']", "flip=true"])
+    (_, latents, labels, *_), train = given[0], open_splits(Data(classes=["7", "0"]))[0]
+    assert labels.tolist() == 2 * [{0: 7, 1: 0}[label] for label in train.labels.tolist()]
+    images, (one, mirrored) = from_uint8(train.images[:9]), latents.chunk(2)
+    space = small.load("digits", resolution=16, steps=2)
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(one[:9], space.encode(images), **close)
+    torch.testing.assert_close(mirrored[:9], space.encode(images.flip(-1)), **close)
 
 
 def test_a_denoiser_learns_latents_of_mean_zero_and_deviation_one():

@@ -162,6 +162,46 @@ def test_gist_is_greedy_by_ease_alone_or_finds_nearly_the_widest_set():
         assert width(found.tolist()) >= 0.45 * widest
 
 
+def gist_written_out(points, hardness, count, diversity):
+    """The best greedy set over thresholds of 0 and d, 1.1 d, ... up to 20 d, no distance above."""
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+    apart = np.linalg.norm(unit[:, None] - unit[None], axis=2)
+    order = np.argsort(hardness, kind="stable").tolist()
+    ease = (hardness.max() - hardness) / (hardness.max() - hardness.min())
+    thresholds = [0.0, 0.1 * apart[order[0]].max()]
+    while thresholds[-1] * 1.1 <= 2 * apart[order[0]].max():
+        thresholds.append(thresholds[-1] * 1.1)
+    found = []
+    for threshold in thresholds:
+        taken = []
+        for one in order:
+            if len(taken) < count and all(apart[one, other] >= threshold for other in taken):
+                taken.append(one)
+        if len(taken) == count:
+            least = min(apart[i, j] for i, j in combinations(taken, 2))
+            found.append((ease[taken].mean() + diversity * least, taken))
+    return max(found, key=lambda one: one[0])[1]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+@pytest.mark.parametrize("diversity", [0.2, 1.0, 5.0])
+def test_gist_is_the_paper_written_out(count, diversity):
+    for seed in range(8):
+        points, hardness = draws(25, 3, seed=seed).numpy() * 3, draws(25, seed=100 + seed)
+        keys = {"features": Features(points), "hardness": hardness, "count": count}
+        expected = gist_written_out(points.astype(np.float64), hardness.numpy(), count, diversity)
+        assert rule("gist", **keys, diversity=diversity).tolist() == expected
+
+
+def test_gist_tries_thresholds_up_to_the_farthest_image():
+    """The second is nearly as far from the first as the third, and a little easier."""
+    angles = np.radians([0.0, 116.4, 180.0])  # distances of 1.7 and 2
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    keys = {"features": Features(points), "hardness": torch.tensor([0.0, 0.5, 0.6])}
+    assert rule("gist", **keys, count=2, diversity=1.0).tolist() == [0, 2]
+    assert rule("gist", **keys, count=2, diversity=0.1).tolist() == [0, 1]
+
+
 def test_random_scores_are_alike_over_the_unit_interval_and_follow_their_seed():
     hashes = torch.randperm(4000, generator=torch.Generator().manual_seed(0))
     one, other = random_scores(hashes, 0), random_scores(hashes, 1)
