@@ -181,6 +181,18 @@ def test_groups_of_a_class_alike_are_told_apart_by_the_other_classes():
     assert best_groups(torch.stack([ant, bee]), real, **NUMBERS)[0] == 1
 
 
+@pytest.mark.parametrize("seed", [0, 10, 20])
+def test_a_group_stands_for_the_mean_of_its_candidates_beside_that_of_its_own_class(seed):
+    names, weights = ["ant", "bee", "cat"], {"alpha": 2.0, "beta": 0.2}
+    pool = {name: candidates(15 + k, seed + k) for k, name in enumerate(names)}
+    centres = torch.stack([pool[name].points[:15].view(3, 5, 3).mean(dim=1) for name in names])
+    means = torch.stack([pool[name].mean for name in names])
+    best = best_groups(centres, means, **weights, sweeps=5)
+    found = select(dict(reversed(pool.items())), 5, Select(kind="centroids", **weights))
+    for name, group in zip(names, best.tolist(), strict=True):
+        assert found[name].tolist() == list(range(5 * group, 5 * group + 5))
+
+
 def test_what_a_classifier_says_of_candidates():
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
     classifier = Classifier(network, lambda images: images).eval()
