@@ -116,7 +116,9 @@ def test_sampling_under_a_guide(gpu, name, eta):
         "text_mode": [guides.text_mode(some, 0.1, range(1, 2))],
     }
     images = [("one", 0), ("one", 1)]
-    z = made.sample(torch.tensor([1, 1]), images, seed=0, eta=eta, guides=acting[name])
+    z = made.sample(
+        torch.ones(2, dtype=torch.int64, device=gpu), images, seed=0, eta=eta, guides=acting[name]
+    )
     assert z.device == gpu and made.render(z).device == gpu
 
 

@@ -9,9 +9,9 @@ from latentdc import draws
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate import EvalProtocol
-from latentdc.images import Normalization
+from latentdc.images import Normalization, Standardization
 from latentdc.priors.autoencoder import AutoencoderPrior
-from latentdc.priors.pixel import PixelPrior
+from latentdc.priors.pixel import PixelPrior, VectorPrior
 from latentdc.recipe import Prune, Scorer
 from tests.methods import setup
 from tests.priors import small
@@ -34,11 +34,20 @@ def test_a_prior_decodes_as_many_latents_as_conditions_and_noises():
     prior = small.prior(steps=2)
     z, c = torch.zeros(2, *prior.latent_shape), prior.condition(torch.tensor([0, 1]))
     assert prior.decode(z, c, z).shape == (2, 3, 8, 8)
-    for wrong in ((z[:1], c, z), (z, c[:1], z), (z, c, z[:1]), (z, c, None), (z, c, z[:, :1])):
-        with pytest.raises(InputError, match=r"decodes z .* with a condition of each and noise"):
+    for wrong, told in (
+        (
+            (z[:1], c, z),
+            r"noise holds floats of the shape \(1, 2, 4, 4\), got .* of \(2, 2",
+        ),
+        ((z, c[:1], z), r"c holds floats of the shape \(2, 1, 6\), got torch.float32 of \(1, 1, 6"),
+        ((z, None, z), "decodes z with a condition c of each, got null"),
+        ((z, torch.tensor([0, 1]), z), r"c holds floats of the shape .* got torch.int64 of \(2,\)"),
+        ((z, c, None), r"noise holds floats of the shape \(2, 2, 4, 4\), got null"),
+        ((z, c, z[:, :1]), "noise holds floats"),
+        ((z[:0], c[:0], z[:0]), r"z holds floats .* B being 1 or more, got .* of \(0, 2, 4, 4\)"),
+    ):
+        with pytest.raises(InputError, match=told):
             prior.decode(*wrong)
-    with pytest.raises(InputError, match="decodes z"):
-        prior.decode(z[:0], c[:0], z[:0])
 
 
 Z, IMAGES = torch.zeros(2, 2, 4, 4), [("zero", 0), ("one", 0)]
@@ -60,9 +69,15 @@ Z, IMAGES = torch.zeros(2, 2, 4, 4), [("zero", 0), ("one", 0)]
         ({"start": 1.0, "x": Z}, "start is the index of a step, 0 to 2, got 1.0"),
         ({"start": True, "x": Z}, "start is the index of a step, 0 to 2, got True"),
         ({"start": 3, "x": Z}, "start is the index of a step, 0 to 2, got 3"),
-        ({"x": [0, 1]}, r"floats of the shape \(2, 2, 4, 4\), got \[0, 1\]"),
-        ({"x": Z[:1]}, r"floats of the shape \(2, 2, 4, 4\), got torch.Size"),
-        ({"x": Z.long()}, "floats of the shape .* got torch.int64"),
+        ({"labels": torch.tensor(0)}, r"labels are a tensor \(B,\)"),
+        ({"x": [0, 1]}, r"x holds floats of the shape \(2, 2, 4, 4\), got \[0, 1\]"),
+        ({"x": Z[:1]}, r"floats of the shape \(2, 2, 4, 4\), got torch.float32 of \(1, 2, 4, 4\)"),
+        ({"x": Z.long()}, "x holds floats of the shape .* got torch.int64"),
+        ({"x": Z / 0}, "x holds values that are not finite; take finite ones"),
+        ({"condition": 3}, "condition is a function of a step's index, got 3"),
+        ({"condition": lambda index: None}, r"c holds floats of the shape \(2, 1, 6\), got null"),
+        ({"condition": lambda index: torch.zeros(1, 1, 6)}, "c holds floats .* got .* of .1, 1, 6"),
+        ({"guides": [latentdc.Guide(lambda s: s.with_mean(s.x[:1]))]}, "as many latents, .2, 2, 4"),
         ({"eta": "1"}, r"eta is a share of ancestral noise in \[0, 1\], got '1'"),
         ({"eta": float("nan")}, "eta is a share of ancestral noise"),
         ({"guides": latentdc.Guide(lambda state: state)}, "guides are a list of latentdc.Guide"),
@@ -116,6 +131,10 @@ def test_steps_of_inversion_are_numbers_of_numpy_too():
     assert torch.equal(*same)
     with pytest.raises(InputError, match="stop is the index of a step, 0 to 2, got 3"):
         prior.invert(Z, labels, stop=3)
+    with pytest.raises(InputError, match="z holds values that are not finite"):
+        prior.invert(Z / 0, labels)
+    with pytest.raises(InputError, match=r"z holds floats .* B being 1 or more, got"):
+        prior.invert(Z[:0], labels[:0])
 
 
 @pytest.mark.parametrize(
@@ -126,15 +145,90 @@ def test_a_guide_is_a_function_that_says_what_it_goes_through(wrong):
         latentdc.Guide(**{"correct": lambda state: state} | wrong)
 
 
+SPACES = (AutoencoderPrior(small.autoencoder(), resolution=8), PixelPrior(8), small.prior())
+VQ = AutoencoderPrior(small.vq(), resolution=8)
+VECTORS = VectorPrior(Standardization(mean=torch.zeros(5), std=torch.ones(5), samples="none"))
+
+
 @pytest.mark.parametrize("levels", [torch.zeros(2, 3, 8, 8).byte(), torch.zeros(3, 8, 8), None])
 def test_a_prior_encodes_batches_of_floats(levels):
-    for prior in (
-        AutoencoderPrior(small.autoencoder(), resolution=8),
-        PixelPrior(8),
-        small.prior(),
-    ):
+    for prior in SPACES:
         with pytest.raises(InputError, match=r"images are floats \(B, 3, H, W\) in \[-1, 1\], got"):
             prior.encode(levels)
+
+
+def test_a_prior_encodes_finite_images_of_its_own_size():
+    for prior in SPACES:
+        with pytest.raises(InputError, match=r"encodes images of 8 px, got \(2, 3, 12, 12\)"):
+            prior.encode(torch.zeros(2, 3, 12, 12))
+        with pytest.raises(InputError, match="images holds values that are not finite"):
+            prior.encode(torch.full((2, 3, 8, 8), torch.nan))
+        with pytest.raises(InputError, match=r"got float64 of \(2, 3, 8, 8\) in a ndarray"):
+            prior.encode(np.zeros((2, 3, 8, 8)))
+    with pytest.raises(InputError, match=r"the batch holds floats of the shape \(B, 5\), got"):
+        VECTORS.encode(torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("prior", [*SPACES, VQ, VECTORS])
+def test_what_is_no_latent_is_decoded_by_no_prior(prior):
+    shape = prior.latent_shape
+    c = prior.condition(torch.tensor([0, 1]))
+    wrong = [torch.zeros(2, shape[0] + 1, *shape[1:]), torch.zeros(shape), None, [[0.0]]]
+    for z in [*wrong, torch.zeros(2, *shape).long(), np.zeros((2, *shape))]:
+        with pytest.raises(InputError, match=rf"z holds floats of the shape \(B, {shape[0]}"):
+            prior.decode(z, c, z if prior.has_noise else None)
+
+
+@pytest.mark.parametrize(
+    "prior", [SPACES[0], SPACES[2], AutoencoderPrior(small.vq(), resolution=8)]
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_latents_of_another_precision_are_taken_in_that_of_the_weights(prior, dtype):
+    source = torch.Generator().manual_seed(0)
+    shape = (2, *prior.latent_shape)
+    z, noise = (torch.randn(shape, generator=source).to(dtype) for _ in range(2))
+    z.requires_grad_()
+    c = prior.condition(torch.tensor([0, 1], dtype=torch.uint8))
+    made = prior.decode(z, c, noise if prior.has_noise else None)
+    plain = prior.decode(z.float(), c, noise.float() if prior.has_noise else None)
+    assert made.equal(plain)
+    assert torch.autograd.grad(made.square().sum(), z)[0].dtype == dtype
+    images = torch.rand(2, 3, 8, 8, generator=source).to(dtype) * 2 - 1
+    assert prior.encode(images).equal(prior.encode(images.float()))
+    assert prior.encode(images[:0]).shape == (0, *prior.latent_shape)
+    if c is None:
+        assert prior.decode(z[:0]).shape == (0, 3, 8, 8)
+    else:
+        double = c.to(dtype)
+        assert prior.noise_in(z, 1, double).equal(prior.noise_in(z.float(), 1, double.float()))
+
+
+@pytest.mark.parametrize("prior", [SPACES[0], SPACES[2], VQ])
+def test_outlines_are_no_input_of_weights(prior):
+    z = torch.zeros(2, *prior.latent_shape, device="meta")
+    with pytest.raises(InputError, match="this prior is on cpu, and takes tensors that"):
+        prior.encode(torch.zeros(2, 3, 8, 8, device="meta"))
+    with pytest.raises(InputError, match="tensors that hold values, got one on meta"):
+        prior.decode(z, prior.condition(torch.tensor([0, 1])), z if prior.has_noise else None)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"index": 4}, "index is the index of a step, 0 to 3, got 4"),
+        ({"index": -1}, "index is the index of a step, 0 to 3, got -1"),
+        ({"index": 0.5}, r"index is the index of a step, 0 to 3, got 0\.5"),
+        ({"x": Z[:0]}, "x holds floats .* B being 1 or more"),
+        ({"x": Z[:, :1]}, r"x holds floats of the shape \(B, 2, 4, 4\)"),
+        ({"c": torch.zeros(1, 1, 6)}, r"c holds floats of the shape \(2, 1, 6\), got"),
+        ({"c": torch.tensor([0, 1])}, r"c holds floats of the shape \(2, 1, 6\), got torch.int64"),
+    ],
+)
+def test_what_a_denoiser_is_told_of_a_step(given, told):
+    prior = small.prior()
+    for call in (prior.features, prior.noise_in):
+        with pytest.raises(InputError, match=told):
+            call(**{"x": Z, "index": 0, "c": None} | given)
 
 
 def test_a_single_class_has_no_classifier():

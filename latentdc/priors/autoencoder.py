@@ -9,7 +9,14 @@ from torch import Tensor
 
 from latentdc.errors import InputError
 from latentdc.images import contiguous
-from latentdc.priors.base import Autoencoder, PrecisionName, network_autocast, require_batch
+from latentdc.priors.base import (
+    Autoencoder,
+    PrecisionName,
+    network_autocast,
+    placed,
+    require_batch,
+    require_latents,
+)
 from latentdc.priors.memory import FAST, Needs, Plan, needed_bytes, run_steps
 
 ROWS = 4096  # positions that are compared with a codebook at once
@@ -52,7 +59,7 @@ class AutoencoderPrior:
         self.grey = autoencoder.config.get("in_channels") == 1
         self.scale, self.shift = _units(autoencoder)
         blank = torch.zeros(1, 3, resolution, resolution, device=autoencoder.device)
-        channels, height, width = self.encode(blank.to(autoencoder.dtype)).shape[1:]
+        channels, height, width = self.encode_chunk(blank.to(self.dtype)).shape[1:]
         self.latent_shape = (channels, height, width)
 
     @property
@@ -61,10 +68,24 @@ class AutoencoderPrior:
         device: torch.device = self.autoencoder.device
         return device
 
-    @torch.no_grad()
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of latents: that of the encoder, which stays as it is where the decoder is in bf16."""
+        dtype: torch.dtype = next(self.autoencoder.encoder.parameters()).dtype
+        return dtype
+
     def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) images in [-1, 1] -> (B, *latent_shape), the mode and not quantised."""
-        require_batch(images)
+        """(B, 3, H, W) images in [-1, 1] -> (B, *latent_shape), the mode and not quantised.
+
+        Raises:
+            InputError: something else than floats of this size.
+        """
+        images = placed(require_batch(images, self.resolution), self.device, self.dtype)
+        return self.encode_chunk(images) if len(images) else images.new_zeros(0, *self.latent_shape)
+
+    @torch.no_grad()
+    def encode_chunk(self, images: Tensor) -> Tensor:
+        """`encode` of any size, of images in the precision of the encoder."""
         encoded = self.autoencoder.encode(contiguous(luma(images) if self.grey else images))
         raw = (
             encoded.latent_dist.mode()
@@ -84,11 +105,18 @@ class AutoencoderPrior:
         return (self._codes_of(z / self.scale + self.shift) - self.shift) * self.scale
 
     def decode(self, z: Tensor, c: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-        """(B, *latent_shape) -> (B, 3, H, W) in [-1, 1]; a VQ model quantises z first."""
+        """(B, *latent_shape) -> (B, 3, H, W) in [-1, 1]; a VQ model quantises z first.
+
+        Raises:
+            InputError: z is something else.
+        """
         return self.render(z, self.plan or FAST)
 
     def render(self, z: Tensor, plan: Plan) -> Tensor:
         """`decode` by another plan."""
+        z = placed(require_latents(z, self.latent_shape), self.device, self.dtype)
+        if not len(z):
+            return z.new_zeros(0, 3, self.resolution, self.resolution)
         parts = z.split(plan.decoded(len(z)))
         return torch.cat(
             [run_steps([self.decode_chunk], part, kept=plan.kept_decoder) for part in parts]

@@ -1,7 +1,7 @@
 """The seam between distillation and the space it optimises in, and how its frozen networks run."""
 
 import operator
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol, SupportsIndex, cast
 
@@ -75,19 +75,87 @@ class Denoiser(Protocol):
         """
 
 
-def require_batch(images: object) -> None:
-    """Refuse what is no batch (B, 3, H, W) of floats, such as levels of 0 to 255.
+def require_batch(images: object, resolution: int) -> Tensor:
+    """Images as they are; what is no batch (B, 3, H, W) of floats, such as levels, is refused.
+
+    Args:
+        images: in [-1, 1].
+        resolution: that H and W are.
 
     Raises:
-        InputError: says how to convert levels.
+        InputError: says how to convert levels; or images of another size or, on a CPU, values that
+            are not finite.
     """
     fits = isinstance(images, Tensor) and images.ndim == 4 and images.shape[1] == 3
     if not isinstance(images, Tensor) or not fits or not images.is_floating_point():
-        got = getattr(images, "dtype", type(images).__name__)
         raise InputError(
-            f"images are floats (B, 3, H, W) in [-1, 1], got {got} of "
-            f"{tuple(getattr(images, 'shape', ()))}; of levels take x.float() / 127.5 - 1."
+            f"images are floats (B, 3, H, W) in [-1, 1], got {_kind(images)}; of levels take "
+            "x.float() / 127.5 - 1."
         )
+    if images.shape[2:] != (resolution, resolution):
+        raise InputError(
+            f"this prior encodes images of {resolution} px, got {tuple(images.shape)}; resize "
+            "them, or load it with resolution=... of theirs."
+        )
+    return require_finite(images, "images")
+
+
+def require_latents(
+    z: object, shape: Sequence[int], name: str = "z", *, count: int | None = None, least: int = 0
+) -> Tensor:
+    """Latents as they are; what is something else is refused.
+
+    Args:
+        z: (B, *shape) floats.
+        shape: of one.
+        name: of the argument.
+        count: B, if it is known.
+        least: B at least.
+
+    Raises:
+        InputError: says what came.
+    """
+    fits = (
+        isinstance(z, Tensor)
+        and z.is_floating_point()
+        and z.shape[1:] == tuple(shape)
+        and z.ndim == 1 + len(shape)
+        and len(z) >= least
+        and count in (None, len(z))
+    )
+    if isinstance(z, Tensor) and fits:
+        return z
+    wanted = ", ".join(["B" if count is None else str(count), *map(str, shape)])
+    more = f", B being {least} or more" if least and not count else ""
+    raise InputError(f"{name} holds floats of the shape ({wanted}){more}, got {_kind(z)}.")
+
+
+def _kind(value: object) -> str:
+    """A tensor's or an array's dtype and shape, or what else it is."""
+    if not hasattr(value, "shape"):
+        return show(value)[:60]
+    kind = "" if isinstance(value, Tensor) else f" in a {type(value).__name__}, not a Tensor"
+    return f"{getattr(value, 'dtype', '')} of {tuple(value.shape)}{kind}"
+
+
+def placed(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Values where the weights of a prior are, and in their precision.
+
+    Raises:
+        InputError: they are outlines (`meta`), and the weights are not.
+    """
+    if values.device.type == "meta" and device.type != "meta":
+        raise InputError(
+            f"this prior is on {device}, and takes tensors that hold values, got one on meta."
+        )
+    return values.to(device, dtype)
+
+
+def require_finite(values: Tensor, name: str) -> Tensor:
+    """Refuse NaN and infinity, on a CPU alone: a GPU would be waited for."""
+    if values.device.type == "cpu" and not bool(values.isfinite().all()):
+        raise InputError(f"{name} holds values that are not finite; take finite ones.")
+    return values
 
 
 def require_named(images: object, seed: object) -> None:

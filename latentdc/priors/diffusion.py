@@ -28,7 +28,10 @@ from latentdc.priors.base import (
     PrecisionName,
     as_whole,
     network_autocast,
+    placed,
+    require_finite,
     require_guides,
+    require_latents,
     require_named,
 )
 from latentdc.priors.denoisers import middle_features
@@ -113,8 +116,8 @@ class DiffusionPrior:
         Raises:
             InputError: other labels, which are looked at on a CPU alone.
         """
-        whole = isinstance(labels, Tensor) and labels.ndim == 1
-        whole = whole and not labels.is_floating_point() and labels.dtype != torch.bool
+        kinds = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+        whole = isinstance(labels, Tensor) and labels.ndim == 1 and labels.dtype in kinds
         known = None if self.class_names is None else len(self.class_names)
         if whole and known is not None and labels.device.type == "cpu":
             whole = bool(((labels >= 0) & (labels < known)).all())
@@ -123,25 +126,22 @@ class DiffusionPrior:
                 f"labels are a tensor (B,) of whole numbers{f' below {known}' if known else ''}, "
                 f"got {show(labels)}."
             )
+        labels = placed(labels, self.device, torch.int64)
         return self.denoiser.condition(labels)
 
     def decode(self, z: Tensor, c: Tensor | None, noise: Tensor | None) -> Tensor:
-        """Denoise and decode: (B, *latent_shape), (B, T, D), noise like z -> (B, 3, H, W)."""
-        told = self.denoiser.null if c is None and self.denoiser.null.shape[1] else c
-        lengths = {
-            len(part) for part in (z, noise, z if told is None else told) if part is not None
-        }
-        if (
-            (told is not c)
-            or noise is None
-            or noise.shape != z.shape
-            or lengths != {max(len(z), 1)}
-        ):
-            shapes = [None if part is None else tuple(part.shape) for part in (z, c, noise)]
-            raise InputError(
-                f"a diffusion prior decodes z (B, {str(self.latent_shape)[1:]} with a condition of "
-                f"each and noise like z, got z, c and noise of {show(shapes)}."
-            )
+        """Denoise and decode: (B, *latent_shape), (B, T, D), noise like z -> (B, 3, H, W).
+
+        In the precision and on the device of the weights; what is not finite stays so.
+
+        Raises:
+            InputError: z, c or noise of another kind or shape.
+        """
+        z = self._latents(z)
+        noise = self._latents(noise, len(z), "noise")
+        if c is None and self.denoiser.null.shape[1]:
+            raise InputError("this prior decodes z with a condition c of each, got null.")
+        c = self._conditions(c, len(z))
         plan = self.plan or FAST
         size = plan.together(len(z))
         conditions = repeat(None) if c is None else c.split(size)
@@ -211,7 +211,7 @@ class DiffusionPrior:
             start: index of the step, 0 being the noisiest.
         """
         require_named(images, seed)
-        z, start = self._latents(z, len(images)), self._step(start, "start")
+        z, start = require_finite(self._latents(z, len(images)), "z"), self._step(start, "start")
         noise = sampler.keyed_draw(seed, "sample", images, self.latent_shape).to(z)
         return sampler.noised(z, noise, self.schedule, start)
 
@@ -266,14 +266,17 @@ class DiffusionPrior:
                 f"start={start} needs x, such as clean latents by `noised`; noise alone is what "
                 "step 0 starts from."
             )
-        labels = labels.to(self.device)
-        if x is None:
-            x = sampler.keyed_draw(seed, "sample", images, self.latent_shape)
-        x = self._latents(x, len(images))
+        c = self.condition(labels)
         if len(labels) != len(images):
             raise InputError(f"sample has a label per image, got {len(labels)} of {len(images)}.")
+        if condition is not None and not callable(condition):
+            raise InputError(f"condition is a function of a step's index, got {show(condition)}.")
+        if x is None:
+            x = self._latents(sampler.keyed_draw(seed, "sample", images, self.latent_shape))
+        else:
+            x = require_finite(self._latents(x, len(images), "x"), "x")
         return sampler.sample(
-            self._in_chunks(condition or self.condition(labels), len(x)),
+            self._in_chunks(condition or c, len(x)),
             x,
             self.schedule,
             start=start,
@@ -295,8 +298,8 @@ class DiffusionPrior:
             stop: index of the step, 0 being the noisiest.
         """
         require_a(Tensor, labels, "labels", "(B,) of this prior's classes")
-        c, stop = self.condition(labels.to(self.device)), self._step(stop, "stop")
-        z = self._latents(z, len(labels))
+        c, stop = self.condition(labels), self._step(stop, "stop")
+        z = require_finite(self._latents(z, len(labels)), "z")
         return sampler.invert(self._in_chunks(c, len(z)), z, self.schedule, stop=stop)
 
     def features(self, x: Tensor, index: int, c: Tensor | None) -> Tensor:
@@ -310,7 +313,7 @@ class DiffusionPrior:
         Raises:
             InputError: a network whose middle is unknown, or one that is compiled.
         """
-        time, c = self._told(x, index, c)
+        x, time, c = self._told(x, index, c)
         with network_autocast(x.device, self.precision):
             return middle_features(self.denoiser, contiguous(x), time, c).to(x.dtype)
 
@@ -327,18 +330,20 @@ class DiffusionPrior:
             c: (B, T, D) conditions; None takes the null condition, if the prior has one.
             told: timestep that the network is told in place of the step's.
         """
-        time, c = self._told(x, index, c)
+        x, time, c = self._told(x, index, c)
         time = time if told is None else torch.full_like(time, told)
         with network_autocast(x.device, self.precision):
             prediction = self.denoiser(contiguous(x), time, c)[:, : x.shape[1]].to(x.dtype)
         return self.schedule.clean_and_noise(index, x, prediction)[1]
 
-    def _told(self, x: Tensor, index: int, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the denoiser is told: the timestep of a step, and `c` or the null condition."""
-        null = self.denoiser.null
-        if c is None and null.shape[1]:
-            c = null.expand(len(x), -1, -1)
-        return self.timesteps[self.schedule.timesteps[index]], c
+    def _told(
+        self, x: Tensor, index: int, c: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the denoiser is told: latents, the timestep of a step, and `c` or the null one."""
+        x, null = self._latents(x, name="x"), self.denoiser.null
+        time = self.timesteps[self.schedule.timesteps[self._step(index, "index")]]
+        c = null.expand(len(x), -1, -1) if c is None else c
+        return x, time, self._conditions(c, len(x))
 
     def _step(self, index: object, name: str) -> int:
         """The index of a step as Python's."""
@@ -347,15 +352,18 @@ class DiffusionPrior:
             raise InputError(f"{name} is the index of a step, 0 to {steps - 1}, got {show(index)}.")
         return found
 
-    def _latents(self, x: Tensor, count: int) -> Tensor:
+    def _latents(self, x: object, count: int | None = None, name: str = "z") -> Tensor:
         """(count, *latent_shape) where the network is, and in the precision that it has."""
-        shape = (count, *self.latent_shape)
-        if not isinstance(x, Tensor) or x.shape != shape or not x.is_floating_point():
-            got = x.dtype if getattr(x, "shape", None) == shape else getattr(x, "shape", show(x))
-            raise InputError(
-                f"latents of {count} images are floats of the shape {shape}, got {got}."
-            )
-        return x.to(self.device, self.denoiser.null.dtype)
+        known = require_latents(x, self.latent_shape, name, count=count, least=1)
+        return placed(known, self.device, self.denoiser.null.dtype)
+
+    def _conditions(self, c: object, count: int) -> Tensor | None:
+        """(count, T, D) likewise; None of a network that takes none."""
+        null = self.denoiser.null
+        if not null.shape[1]:
+            return None
+        known = require_latents(c, null.shape[1:], "c", count=count)
+        return placed(known, self.device, null.dtype)
 
     def _in_chunks(self, c: Tensor | Callable[[int], Tensor] | None, count: int) -> sampler.Predict:
         """`predict` of `count` images under conditions, as many at once as the plan says."""
@@ -370,14 +378,15 @@ class DiffusionPrior:
         def predict(x: Tensor, timestep: float) -> sampler.Prediction:
             contexts, parts = always, []
             if callable(c):
-                contexts = contexts_of(c(self.schedule.timesteps.index(timestep)))
+                now = c(self.schedule.timesteps.index(timestep))
+                contexts = contexts_of(self._conditions(now, count))
             for part, context in zip(x.split(size), contexts, strict=False):
                 if torch.is_grad_enabled() and plan.memory != "fast":
                     call = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
                     parts.append(call(self.predict, part, timestep, context))
                 else:
                     parts.append(self.predict(part, timestep, context))
-            return _joined(parts)
+            return sampler.Prediction.joined(parts)
 
         return predict
 
@@ -432,16 +441,3 @@ def _scale(settings: PriorSettings, space: AutoencoderPrior) -> Tensor | float:
     scale = torch.ones(channels, 1, 1, device=space.device)
     scale[:some] = settings.guidance
     return scale
-
-
-def _joined(parts: Sequence[sampler.Prediction]) -> sampler.Prediction:
-    """One prediction of all images from those of some."""
-    first = parts[0]
-
-    def cat(name: str) -> Tensor | None:
-        tensors = [getattr(part, name) for part in parts]
-        return None if tensors[0] is None else torch.cat(tensors)
-
-    return sampler.Prediction(
-        torch.cat([part.guided for part in parts]), cat("ranges"), cat("text"), first.guidance
-    )

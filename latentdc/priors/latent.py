@@ -289,7 +289,7 @@ def try_autoencoder(weights: str, space: AutoencoderPrior, factor: int) -> None:
     """
     what, side = f"the autoencoder of {weights}", SIDE * factor
     with as_input_error(f"{what} does not run as its config says"):
-        z = space.encode(torch.zeros(1, 3, side, side, device=space.device))
+        z = space.encode_chunk(torch.zeros(1, 3, side, side, device=space.device))
         images = space.decode_chunk(torch.zeros_like(z))
     if images.shape != (1, 3, side, side):
         raise InputError(

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from latentdc.images import Standardization, Whitening
 from latentdc.io import fingerprint
-from latentdc.priors.base import Prior, require_batch
+from latentdc.priors.base import Prior, require_batch, require_latents
 
 
 class PixelPrior:
@@ -33,7 +33,7 @@ class PixelPrior:
 
     def encode(self, images: Tensor) -> Tensor:
         """The images themselves, whitened where the space is."""
-        require_batch(images)
+        require_batch(images, self.resolution)
         return images.clone() if self.whitening is None else self.whitening(images)
 
     def condition(self, labels: Tensor) -> Tensor | None:
@@ -46,6 +46,7 @@ class PixelPrior:
         The gradient passes through the limits unchanged (straight-through), so that a pixel which
         an update pushed over a limit can come back.
         """
+        z = require_latents(z, self.latent_shape)
         images = z if self.whitening is None else self.whitening.inverse(z)
         if not self.clamp:
             return images
@@ -72,7 +73,7 @@ class VectorPrior:
 
     def encode(self, images: Tensor) -> Tensor:
         """(B, D) vectors -> standardised."""
-        return self.standardization(images)
+        return self.standardization(require_latents(images, self.latent_shape, "the batch"))
 
     def condition(self, labels: Tensor) -> Tensor | None:
         """Vectors have no condition."""
@@ -80,7 +81,7 @@ class VectorPrior:
 
     def decode(self, z: Tensor, c: Tensor | None, noise: Tensor | None) -> Tensor:
         """(B, D) vectors in the data set's own units."""
-        return self.standardization.inverse(z)
+        return self.standardization.inverse(require_latents(z, self.latent_shape))
 
 
 def sample_shape(prior: Prior) -> tuple[int, ...]:

@@ -38,6 +38,16 @@ class Prediction:
     text: Tensor | None = None
     guidance: Tensor | float = 1.0
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Prediction]") -> "Prediction":
+        """One prediction of all images from those of some."""
+
+        def cat(name: str) -> Any:
+            tensors = [getattr(part, name) for part in parts]
+            return None if tensors[0] is None else torch.cat(tensors)
+
+        return cls(cat("guided"), cat("ranges"), cat("text"), parts[0].guidance)
+
 
 Predict = Callable[[Tensor, Any], Prediction | Tensor]
 """(x_t (B, C, h, w), timestep) -> its prediction; a tensor is a guided one, like x_t or with 2C
@@ -344,10 +354,16 @@ def _next(
             raise InputError(
                 f"a guide returns the state, with another mean, x0 or noise, got {show(state)}."
             )
+    mean = state.mean
+    if mean.shape != state.x.shape:
+        raise InputError(
+            f"guides return the state of as many latents, {tuple(state.x.shape)}, got a mean of "
+            f"{tuple(mean.shape)}."
+        )
     if state.added is None or (isinstance(state.added, float) and state.added == 0):
-        return state.mean
+        return mean
     assert noise is not None, "ancestral steps need noise"
-    return state.mean + state.added * noise(state.index)
+    return mean + state.added * noise(state.index)
 
 
 # ---- LD3M's residuals ----

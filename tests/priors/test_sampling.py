@@ -114,7 +114,7 @@ def test_part_of_the_schedule_starts_from_noised_latents():
         ({"eta": 1.5}, r"eta is a share of ancestral noise in \[0, 1\], got 1\.5"),
         ({"start": 1}, "start=1 needs x, such as clean latents by `noised`"),
         ({"start": 4, "x": torch.zeros(3, 2, 4, 4)}, "index of a step, 0 to 3, got 4"),
-        ({"x": torch.zeros(2, 2, 4, 4)}, r"3 images are floats of the shape \(3, 2, 4, 4\)"),
+        ({"x": torch.zeros(2, 2, 4, 4)}, r"x holds floats of the shape \(3, 2, 4, 4\), got"),
         ({"labels": torch.tensor([0])}, "a label per image, got 1 of 3"),
     ],
 )
@@ -142,6 +142,7 @@ def test_the_conditional_branch_is_corrected_before_guidance(channels):
     for state, moved in seen:
         weight = torch.tensor([3.0, 3.0 if channels is None else 1.0]).view(2, 1, 1)
         torch.testing.assert_close(moved.eps, (state.eps + weight * 0.1))
+        torch.testing.assert_close(moved.text_eps, state.text_eps + 0.1)
         rebuilt = state.alpha**0.5 * moved.text_x0 + (1 - state.alpha) ** 0.5 * moved.text_eps
         torch.testing.assert_close(rebuilt, state.x)
         rebuilt = state.alpha**0.5 * state.text_x0 + (1 - state.alpha) ** 0.5 * state.text_eps
