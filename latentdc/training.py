@@ -213,23 +213,37 @@ class InfoBatch:
         assert 0 <= rho < 1 and 0 <= delta <= 1
         self.rho, self.seed = rho, seed
         self.pruned_epochs = round(delta * epochs)
-        self.losses = torch.full((count,), torch.nan)
+        self._losses = torch.full((count,), torch.nan)
+        self._latest: list[tuple[Tensor, Tensor]] = []  # on their device, which no step waits for
+
+    @property
+    def losses(self) -> Tensor:
+        """(N,) last loss of each image on the CPU, NaN of one that was not seen yet."""
+        if self._latest:
+            rows, losses = (torch.cat(parts) for parts in zip(*self._latest, strict=True))
+            self._losses[rows] = losses.float().cpu()
+            self._latest.clear()
+        return self._losses
+
+    @losses.setter
+    def losses(self, losses: Tensor) -> None:
+        self._losses, self._latest = losses, []
 
     def epoch(self, epoch: int) -> tuple[Tensor, Tensor]:
         """(M,) ascending rows to see in this epoch and (M,) weights of their losses."""
-        weights = torch.ones(len(self.losses))
-        known = self.losses.isfinite()
+        losses = self.losses
+        weights, known = torch.ones(len(losses)), losses.isfinite()
         if epoch >= self.pruned_epochs or not bool(known.any()):
             return torch.arange(len(weights)), weights
-        easy = known & (self.losses < self.losses[known].mean())
+        easy = known & (losses < losses[known].mean())
         draws = torch.rand(len(weights), generator=generator(self.seed, "infobatch", epoch))
         weights[easy] = 1 / (1 - self.rho)
         rows = (~easy | (draws >= self.rho)).nonzero().squeeze(1)
         return rows, weights[rows]
 
     def update(self, rows: Tensor, losses: Tensor) -> None:
-        """Note (B,) unweighted losses of the rows just trained on."""
-        self.losses[rows] = losses.detach().float().cpu()
+        """Note (B,) unweighted losses of the rows just trained on, each once in an epoch."""
+        self._latest.append((rows, losses.detach()))
 
     def loss(self, batch: "Batch", logits: Tensor, labels: Tensor, smoothing: float = 0) -> Tensor:
         """() weighted cross-entropy of a batch's logits (B, C) and labels (B,), taken note of."""

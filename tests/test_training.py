@@ -256,6 +256,18 @@ def test_the_weighted_sum_of_gradients_has_the_mean_of_the_whole():
     assert abs(sum(sums) / 400 / float(values.sum()) - 1) < 0.005
 
 
+def test_losses_of_infobatch_are_fetched_once_in_an_epoch(monkeypatch):
+    """Each fetch would have a step wait for the GPU."""
+    made, fetched, fetch = InfoBatch(6, 8), [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: fetched.append(self) or fetch(self))
+    for rows in ([5, 1], [0, 2], [3]):
+        made.update(torch.tensor(rows), torch.tensor(rows, dtype=torch.float64))
+    assert not fetched
+    made.epoch(1)
+    assert len(fetched) == 1 and made.losses[:4].tolist() == [0, 1, 2, 3]
+    assert made.losses[4].isnan() and made.losses.dtype == torch.float32
+
+
 def test_the_last_epochs_see_everything_with_weight_one_for_any_number_of_epochs():
     for epochs in (8, 9, 90, 100):
         made = InfoBatch(20, epochs, delta=0.875)
