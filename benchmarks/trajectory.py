@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from latentdc.data.dataset import random_images
 from latentdc.data.open import open_dataset
-from latentdc.experts.training import train_expert
+from latentdc.experts.training import ExpertTraining
 from latentdc.images import Normalization, from_uint8
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.unroll import FORMS
@@ -45,10 +45,8 @@ class OneExpert:
 def prepare(folder: Path) -> None:
     """Train the expert and draw the images."""
     train, accelerator = open_dataset(Data(resolution=RESOLUTION), "train"), Accelerator()
-    kept = train_expert(
-        0, train, Experts(epochs=3), network=NETWORK, normalization=Normalization(), seed=0,
-        accelerator=accelerator,
-    )  # fmt: skip
+    settings = Experts(epochs=3)
+    kept = ExpertTraining(train, settings, NETWORK, Normalization(), 0, accelerator).train(0)
     save_file(kept, folder / "expert.safetensors")
     start = random_images(train, IPC, seed=0)
     save_file({"images": start.images, "labels": start.labels}, folder / "images.safetensors")

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from latentdc.evaluate.evaluate import evaluate_sets
-from latentdc.experts.training import train_expert
+from latentdc.experts.training import ExpertTraining
 from latentdc.images import Normalization, contiguous, from_uint8
 from latentdc.metrics.measure import seen_by
 from latentdc.metrics.measures import _Levels, lpips_diversity
@@ -134,8 +134,7 @@ def test_a_classifier_scores_embeds_and_measures_contiguous_images(layouts):
 def test_experts_see_contiguous_images(layouts):
     data = pictures(16)
     settings = Experts(count=1, epochs=2, batch=8, augment="crop_flip")
-    given = {"normalization": PLAIN, "seed": 0, "accelerator": Accelerator()}
-    train_expert(0, data, settings, network="convnet3@4", **given)
+    ExpertTraining(data, settings, "convnet3@4", PLAIN, 0, Accelerator()).train(0)
     assert layouts and all(layouts)
 
 

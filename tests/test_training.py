@@ -12,7 +12,7 @@ from latentdc.draws import generator
 from latentdc.errors import InputError, RunError
 from latentdc.evaluate import EvalProtocol
 from latentdc.evaluate.training import train_student
-from latentdc.experts.training import train_expert
+from latentdc.experts.training import ExpertTraining
 from latentdc.images import Normalization
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
@@ -60,10 +60,7 @@ def student(network: str, count: int, batch: int, size: int = 32, **keys):
 def expert(network: str, count: int, batch: int, size: int = 32, **keys):
     data, accelerator = noise(count, size), keys.pop("accelerator", Accelerator())
     settings = Experts(epochs=1, batch=batch, augment="flip", **keys)
-    return train_expert(
-        0, data, settings, network=network, seed=3, normalization=NORMALIZATION,
-        accelerator=accelerator,
-    )  # fmt: skip
+    return ExpertTraining(data, settings, network, NORMALIZATION, 3, accelerator).train(0)
 
 
 def dc(network: str, ipc: int, batch: int, size: int = 32):

@@ -8,7 +8,7 @@ defaults of `recipe.Experts`. All of an expert's draws follow from (seed, its nu
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError, RunError
 from latentdc.experts.files import data_facts, expert_path, missing_experts
 from latentdc.images import Preprocessing, fetch, place, send
+from latentdc.networks.base import Weights
 from latentdc.networks.build import build_network, new_network, outline
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Experts, identity
@@ -65,60 +66,123 @@ def train_experts(
         InputError: the disk has no room for them; before anything is trained.
         RunError: a training diverged.
     """
-    _train_lacking(
-        coreset,
-        folder,
-        settings,
-        network=network,
-        normalization=normalization,
-        seed=seed,
-        accelerator=accelerator,
-        tell=tracking.Tell(
-            "expert_loss",
-            on_step,
-            tracking.StepFile(folder / run_folder.METRICS, accelerator, cut=False),
-        ),
-    )
+    trained = ExpertTraining(coreset, settings, network, normalization, seed, accelerator)
+    record = tracking.StepFile(folder / run_folder.METRICS, accelerator, cut=False)
+    trained.train_lacking(folder, tracking.Tell("expert_loss", on_step, record))
 
 
-@runtime.with_gradients
-def _train_lacking(
-    coreset: Dataset,
-    folder: Path,
-    settings: Experts,
-    *,
-    network: str,
-    normalization: Preprocessing,
-    seed: int,
-    accelerator: Accelerator,
-    tell: tracking.Tell | None = None,
-) -> None:
-    lacking = runtime.broadcast(accelerator, missing_experts(folder, settings.count))
-    assert isinstance(lacking, list)
-    size = len(lacking) * expert_bytes(settings, network, coreset.num_classes, coreset.resolution)
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise InputError(
-            f"{len(lacking)} experts take {size:,} bytes and {folder} has room for {free:,}; lower "
-            "experts.count or experts.epochs, take experts.dtype=bfloat16, or another disk "
-            "(objective.trajectory.experts=FOLDER)."
+@dataclass(frozen=True, eq=False)
+class ExpertTraining:
+    """What decides the weights of experts; attributes as the arguments of `train_experts`."""
+
+    coreset: Dataset
+    settings: Experts
+    network: str
+    normalization: Preprocessing
+    seed: int
+    accelerator: Accelerator
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What the network is built for."""
+        return {"num_classes": self.coreset.num_classes, "resolution": self.coreset.resolution}
+
+    @property
+    def divides(self) -> bool:
+        """See `divides_experts`."""
+        images, processes = len(self.coreset), self.accelerator.num_processes
+        return divides_experts(
+            self.settings, self.network, images=images, processes=processes, **self.sizes
         )
-    divide = _divides(coreset, settings, network, accelerator)
-    mine = lacking if divide else lacking[accelerator.process_index :: accelerator.num_processes]
-    for index in ranks.progress(mine, "experts"):
-        snapshots = train_expert(
-            index,
-            coreset,
-            settings,
-            network=network,
-            normalization=normalization,
-            seed=seed,
-            accelerator=accelerator,
-            tell=tell,
-        )
-        if accelerator.is_main_process or not divide:
-            io.save_tensors(expert_path(folder, index), snapshots)
-    accelerator.wait_for_everyone()
+
+    @runtime.with_gradients
+    def train_lacking(self, folder: Path, tell: tracking.Tell | None = None) -> None:
+        """Train the experts that a folder lacks; all processes call it together."""
+        accelerator = self.accelerator
+        lacking = runtime.broadcast(accelerator, missing_experts(folder, self.settings.count))
+        assert isinstance(lacking, list)
+        size = len(lacking) * expert_bytes(self.settings, self.network, **self.sizes)
+        free = shutil.disk_usage(folder).free
+        if size > free:
+            raise InputError(
+                f"{len(lacking)} experts take {size:,} bytes and {folder} has room for {free:,}; "
+                "lower experts.count or experts.epochs, take experts.dtype=bfloat16, or another "
+                "disk (objective.trajectory.experts=FOLDER)."
+            )
+        divides = self.divides
+        own = lacking[accelerator.process_index :: accelerator.num_processes]
+        for index in ranks.progress(lacking if divides else own, "experts"):
+            snapshots = self.train(index, tell)
+            if accelerator.is_main_process or not divides:
+                io.save_tensors(expert_path(folder, index), snapshots)
+        accelerator.wait_for_everyone()
+
+    def train(self, index: int, tell: tracking.Tell | None = None) -> Weights:
+        """Weights of one expert by name, (epochs + 1, ...): at its start and after each epoch.
+
+        All processes call it together where they divide its batches.
+
+        Args:
+            index: number of the expert.
+            tell: is told of each step; of one that all processes divide on the main process alone.
+
+        Raises:
+            RunError: it diverged.
+        """
+        settings, seed, device = self.settings, self.seed, self.accelerator.device
+        count = len(self.coreset)
+        images, labels = place(self.coreset.images, device), self.coreset.labels.to(device)
+        expert = new_network(self.network, "expert", index, **self.sizes, seed=seed).to(device)
+        join = training.joins(self.network, **self.sizes, count=count, batch=settings.batch)
+        precision = training.Precision(self.accelerator)
+        divides = self.divides
+        what = f"expert {index} of {self.network}" if divides else None
+        shares = Divided(expert, self.accelerator, what, min(settings.batch, count))
+        if divides and not self.accelerator.is_main_process:
+            tell = None
+        optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
+        snapshots = {
+            name: torch.empty((settings.epochs + 1, *weight.shape), dtype=DTYPES[settings.dtype])
+            for name, weight in expert.named_parameters()
+        }
+
+        def loss(forward: training.Forward, batch: training.Batch) -> Tensor:
+            return shares.mean(lambda own: mean_loss(forward, own), batch)
+
+        def mean_loss(forward: training.Forward, batch: training.Batch) -> Tensor:
+            inputs = augment(self.normalization(fetch(images, batch.rows, device)), batch.draw)
+            return F.cross_entropy(forward(inputs), labels[send(batch.rows, device)])
+
+        def keep(epoch: int) -> None:  # a copy, for the optimiser goes on to change the weights
+            for name, weight in expert.named_parameters():
+                snapshots[name][epoch].copy_(weight.detach())
+
+        keep(0)
+        for epoch in range(settings.epochs):
+            keys = ("expert", index, epoch)
+            batches = training.epoch_batches(
+                count, settings.batch, settings.augment, seed, *keys, join=join
+            )
+            last = len(batches) - 1
+            steps = training.fit(
+                shares.network,
+                batches,
+                loss,
+                optimizer,
+                precision=precision,
+                dropout=(seed, *shares.keys("dropout", *keys)),
+            )
+            for step, _ in enumerate(steps):
+                if tell is not None:
+                    told = {"expert": index, "epoch": epoch, "step": step}
+                    number, due = index * settings.epochs + epoch, step == last
+                    tell(told, shares.latest, number, lr=settings.lr, due=due)
+            keep(epoch + 1)
+        if not all(bool(weights.isfinite().all()) for weights in snapshots.values()):
+            raise RunError(
+                f"expert {index} diverged; experts before it are kept. Lower experts.lr."
+            )
+        return snapshots
 
 
 def divides_experts(
@@ -137,86 +201,6 @@ def divides_experts(
         network, **sizes, batch=batch, processes=processes
     )
     return few and not process_facts(network, **sizes, processes=processes)
-
-
-def _divides(coreset: Dataset, settings: Experts, network: str, accelerator: Accelerator) -> bool:
-    return divides_experts(
-        settings,
-        network,
-        images=len(coreset),
-        processes=accelerator.num_processes,
-        num_classes=coreset.num_classes,
-        resolution=coreset.resolution,
-    )
-
-
-def train_expert(
-    index: int,
-    coreset: Dataset,
-    settings: Experts,
-    *,
-    network: str,
-    normalization: Preprocessing,
-    seed: int,
-    accelerator: Accelerator,
-    tell: tracking.Tell | None = None,
-) -> dict[str, Tensor]:
-    """Weights by name, (epochs + 1, ...): before the training and after each epoch.
-
-    All processes call it where they divide its batches (`divides_experts`). Arguments but its
-    number and `tell`, which is told of each step, as of `train_experts`.
-    """
-    device, count = accelerator.device, len(coreset)
-    images, labels = place(coreset.images, device), coreset.labels.to(device)
-    sizes = {"num_classes": coreset.num_classes, "resolution": coreset.resolution}
-    expert = new_network(network, "expert", index, **sizes, seed=seed).to(device)
-    join = training.joins(network, **sizes, count=count, batch=settings.batch)
-    precision = training.Precision(accelerator)
-    divide = _divides(coreset, settings, network, accelerator)
-    what = f"expert {index} of {network}" if divide else None
-    shares = Divided(expert, accelerator, what, min(settings.batch, count))
-    if divide and not accelerator.is_main_process:
-        tell = None
-    optimizer = SGD(expert.parameters(), lr=settings.lr, momentum=settings.momentum)
-    snapshots = {
-        name: torch.empty((settings.epochs + 1, *weight.shape), dtype=DTYPES[settings.dtype])
-        for name, weight in expert.named_parameters()
-    }
-
-    def loss(forward: training.Forward, batch: training.Batch) -> Tensor:
-        return shares.mean(lambda own: mean_loss(forward, own), batch)
-
-    def mean_loss(forward: training.Forward, batch: training.Batch) -> Tensor:
-        inputs = augment(normalization(fetch(images, batch.rows, device)), batch.draw)
-        return F.cross_entropy(forward(inputs), labels[send(batch.rows, device)])
-
-    def keep(epoch: int) -> None:
-        for name, weight in expert.named_parameters():
-            snapshots[name][epoch].copy_(weight.detach())  # which the optimiser goes on to change
-
-    keep(0)
-    for epoch in range(settings.epochs):
-        keys = ("expert", index, epoch)
-        batches = training.epoch_batches(
-            count, settings.batch, settings.augment, seed, *keys, join=join
-        )
-        last = len(batches) - 1
-        steps = training.fit(
-            shares.network,
-            batches,
-            loss,
-            optimizer,
-            precision=precision,
-            dropout=(seed, *shares.keys("dropout", *keys)),
-        )
-        for step, _ in enumerate(steps):
-            if tell is not None:
-                told, due = {"expert": index, "epoch": epoch, "step": step}, step == last
-                tell(told, shares.latest, index * settings.epochs + epoch, lr=settings.lr, due=due)
-        keep(epoch + 1)
-    if not all(bool(weights.isfinite().all()) for weights in snapshots.values()):
-        raise RunError(f"expert {index} diverged; experts before it are kept. Lower experts.lr.")
-    return snapshots
 
 
 def training_snapshots(
@@ -261,15 +245,8 @@ def training_snapshots(
     }
     folder = folder / io.fingerprint(facts)
     folder.mkdir(parents=True, exist_ok=True)
-    _train_lacking(
-        coreset,
-        folder,
-        settings,
-        network=network,
-        normalization=normalization,
-        seed=seed,
-        accelerator=accelerator,
-    )
+    trained = ExpertTraining(coreset, settings, network, normalization, seed, accelerator)
+    trained.train_lacking(folder)
     path, found = expert_path(folder, 0), []
     try:
         weights = io.load_tensors(path)

@@ -9,7 +9,12 @@ from latentdc.draws import generator
 from latentdc.errors import InputError, RunError
 from latentdc.experts import training
 from latentdc.experts.files import ExpertFiles, expert_path
-from latentdc.experts.training import expert_bytes, train_experts, training_snapshots
+from latentdc.experts.training import (
+    ExpertTraining,
+    expert_bytes,
+    train_experts,
+    training_snapshots,
+)
 from latentdc.images import Normalization, from_uint8
 from latentdc.networks.build import new_network
 from latentdc.recipe import Experts
@@ -65,13 +70,13 @@ def test_only_missing_experts_are_trained_and_come_out_the_same(tmp_path, monkey
     before = path.read_bytes()
     path.unlink()
     trained = []
-    whole = training.train_expert
+    whole = ExpertTraining.train
 
-    def counted(index, *given, **options):
+    def counted(self, index, *given):
         trained.append(index)
-        return whole(index, *given, **options)
+        return whole(self, index, *given)
 
-    monkeypatch.setattr(training, "train_expert", counted)
+    monkeypatch.setattr(ExpertTraining, "train", counted)
     train(tmp_path, count=3)
     assert trained == [1, 2] and path.read_bytes() == before
 
@@ -89,10 +94,9 @@ def test_the_bytes_that_are_told_are_those_that_are_written(tmp_path, dtype):
 
 
 def train_weights() -> torch.Tensor:
-    return training.train_expert(
-        0, coreset(), Experts(epochs=2, batch=4, lr=0.1), network=NETWORK,
-        normalization=NORMALIZATION, seed=3, accelerator=Accelerator(),
-    )["linear.weight"][2]  # fmt: skip
+    settings = Experts(epochs=2, batch=4, lr=0.1)
+    of = ExpertTraining(coreset(), settings, NETWORK, NORMALIZATION, 3, Accelerator())
+    return of.train(0)["linear.weight"][2]
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
@@ -122,7 +126,7 @@ def test_a_training_is_looked_at_after_some_epochs_and_not_made_twice(tmp_path, 
             torch.testing.assert_close(
                 seen.network.state_dict()[name], weight, rtol=1e-4, atol=1e-5
             )
-    monkeypatch.setattr(training, "train_expert", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(ExpertTraining, "train", lambda *_, **__: pytest.fail("trained again"))
     look([2, 1])
     [path] = tmp_path.glob("*/expert-00000.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
