@@ -40,9 +40,7 @@ def matching_costs(
     if denoises and isinstance(prior, DiffusionPrior):
         space = prior.autoencoder
     inputs = prior_inputs(space, 1)
-    needs = prior.needs() if isinstance(prior, AutoencoderPrior | DiffusionPrior) else None
-    if denoises:
-        needs = denoiser_needs(prior, inputs)
+    needs = backward_needs(prior, inputs, denoises=denoises)
     latents, weights = latent_bytes(inputs, prior, images), 4 * prior_parameters(prior)
     kept = weights + latents.held / processes
     apart = ipc if classes_apart(recipe.objective, classes, prior.resolution) else None
@@ -51,10 +49,7 @@ def matching_costs(
         plan = Plan("low", DENOISED)  # whatever the device
     # Backward to the inputs costs one forward; a denoised latent is never computed again.
     sweeps = 2 if denoises else plan.sweeps(here, calls_of(prior))
-    of_prior = moved * sweeps * sweep(prior, inputs, denoises=denoises)
-    again = plan.memory == "mixed" and not denoises  # every image is decoded once more
-    if again and isinstance(prior, DiffusionPrior):
-        of_prior += (3 - sweeps) * moved * decoding(prior, inputs[0])
+    of_prior = moved * prior_work(prior, inputs, plan, sweeps, denoises=denoises)
     network = student(recipe.objective.network, classes, prior.resolution)
     passes = student_passes(recipe.objective, per_step, moved) + effect_passes(recipe, per_step)
     of_student = passes * network.forward
@@ -114,11 +109,25 @@ def prior_inputs(prior: Prior, count: int) -> Inputs:
     return z, c, torch.empty_like(z) if prior.has_noise else None
 
 
-def denoiser_needs(prior: Prior, inputs: Inputs) -> Needs:
-    """What `denoise` needs, whose backward goes through one call without guidance."""
-    assert isinstance(prior, DiffusionPrior)
-    z, c, _ = inputs
-    return Needs(step=0, calls=0, decoder=kept_bytes(lambda: prior.noise_in(z, 0, c)))
+def backward_needs(prior: Prior, inputs: Inputs, *, denoises: bool) -> Needs | None:
+    """What backward keeps of one image; None of a prior without networks.
+
+    Where the objective `denoises`, backward goes through one call without guidance.
+    """
+    if denoises:
+        assert isinstance(prior, DiffusionPrior)
+        z, c, _ = inputs
+        return Needs(step=0, calls=0, decoder=kept_bytes(lambda: prior.noise_in(z, 0, c)))
+    return prior.needs() if isinstance(prior, AutoencoderPrior | DiffusionPrior) else None
+
+
+def prior_work(prior: Prior, inputs: Inputs, plan: Plan, sweeps: float, *, denoises: bool) -> float:
+    """Multiply-adds of one image in the prior, in a step of so many sweeps."""
+    work = sweeps * sweep(prior, inputs, denoises=denoises)
+    again = plan.memory == "mixed" and not denoises  # every image is decoded once more
+    if again and isinstance(prior, DiffusionPrior):
+        work += (3 - sweeps) * decoding(prior, inputs[0])
+    return work
 
 
 def sweep(prior: Prior, inputs: Inputs, *, denoises: bool = False) -> float:
