@@ -56,8 +56,11 @@ def markdown_table(rows: Rows, *, left: int = 1, cell: Callable[[str], str] = _c
 
 
 def aligned_table(rows: Rows) -> str:
-    """Aligned columns, whose first row is the header; names to the left, numbers to the right."""
-    texts = [[str(cell) for cell in row] for row in rows]
+    """Aligned columns, whose first row is the header; names to the left, numbers to the right.
+
+    Each row is a line: what would end it, or act on a terminal, is escaped.
+    """
+    texts = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     header, *body = texts
     lines = [header, ["-" * width for width in widths], *body]

@@ -30,6 +30,17 @@ def test_text_is_aligned_and_has_the_mean_of_unseen_students():
     ]
 
 
+def test_each_set_is_a_line_of_text_whatever_its_name():
+    names = ["two\nlines", "\x1b[31mred", "plain"]
+    text = to_text([result(name) for name in names])
+    assert [line.split("  ")[0] for line in text.splitlines()[4:]] == [
+        r"two\nlines",
+        r"\x1b[31mred",
+        "plain",
+    ]
+    assert len({*map(len, text.splitlines()[3:])}) == 1, "aligned"
+
+
 def test_top_5_stands_beside_top_1_from_a_hundred_classes_on():
     some = table(distilled=((0.5, 0.7), (0.2, 0.2)))
     some[0] = replace(some[0], top5=(0.8, 0.9))
