@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
 from latentdc import __version__, config, runtime
 from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
 from latentdc.io import as_read_back
 from latentdc.priors.base import Prior
 from latentdc.priors.pixel import VectorPrior
@@ -75,6 +77,27 @@ def same_making(facts: Mapping[str, object], kept: Mapping[str, object], recipe:
         for name, value in facts.items()
         if name not in ("recipe", "latentdc")  # another name or version makes the same set
     )
+
+
+def require_same_data(kept: Mapping[str, object], train: Dataset, folder: Path) -> None:
+    """Refuse to go on with a finished set of other training images.
+
+    Args:
+        kept: provenance of the set; one that does not say its data is not refused.
+        train: all training images of today.
+        folder: of the run.
+
+    Raises:
+        InputError: images were added, removed or exchanged since.
+    """
+    made = kept.get("made")
+    known = made.get("data_hash") if isinstance(made, Mapping) else None
+    if known not in (None, train.hash):
+        raise InputError(
+            f"the set in {folder} was made of other training images (hash {known}) than "
+            f"{train.name} has now ({train.hash}); score it with `latentdc evaluate`, or give this "
+            "run a folder of its own with output=..."
+        )
 
 
 def _told_section(recipe: Recipe) -> Any:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import cast
 
@@ -35,8 +35,14 @@ from latentdc.pictures import save_grid
 from latentdc.priors.base import Prior
 from latentdc.priors.load import load_prior, warn_if_slow
 from latentdc.priors.pixel import VectorPrior
-from latentdc.provenance import circumstances, provenance, same_making, shared_recipe
-from latentdc.prune.coreset import Coreset
+from latentdc.provenance import (
+    circumstances,
+    provenance,
+    require_same_data,
+    same_making,
+    shared_recipe,
+)
+from latentdc.prune.coreset import Coreset, kept_coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
@@ -123,7 +129,8 @@ def run(
     start_trackers(accelerator, shared_recipe(recipe), name, folder)
     size, precision = parts.train.resolution, precision_of(accelerator)
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
-    synthetic = runtime.main_first(accelerator, lambda: _finished(folder, facts, recipe))
+    finished = partial(_finished, folder, facts, recipe, parts.train)
+    synthetic = runtime.main_first(accelerator, finished)
     if runtime.broadcast(accelerator, synthetic is None):
         synthetic = _distilled(recipe, parts, kept, context)
         facts = {**facts, **synthetic.provenance}
@@ -333,7 +340,8 @@ def _coreset(
         path = experts.coreset if experts is not None else None
         path = path if prune.coreset is None else Path(prune.coreset)
     if path is not None:
-        kept = Coreset.load(path, train)
+        goes_on = chosen and experts is None
+        kept = kept_coreset(path, train, prune) if goes_on else Coreset.load(path, train)
         names, counts = kept.class_names, kept.different_counts()
     else:
         kept, names, sizes = None, train.class_names, different_counts(train).tolist()
@@ -363,7 +371,9 @@ def _coreset(
     )
 
 
-def _finished(folder: Path, facts: Mapping[str, object], recipe: Recipe) -> SyntheticSet | None:
+def _finished(
+    folder: Path, facts: Mapping[str, object], recipe: Recipe, train: Dataset
+) -> SyntheticSet | None:
     """The set that a run ended with before, which is not made again; None where there is none.
 
     Other processes, threads or chunks would round some pixels otherwise, and so make another set
@@ -373,7 +383,10 @@ def _finished(folder: Path, facts: Mapping[str, object], recipe: Recipe) -> Synt
         kept = SyntheticSet.from_pretrained(folder / SET) if is_set(folder / SET) else None
     except InputError:
         return None
-    return kept if kept is not None and same_making(facts, kept.provenance, recipe) else None
+    if kept is None or not same_making(facts, kept.provenance, recipe):
+        return None
+    require_same_data(kept.provenance, train, folder)
+    return kept
 
 
 def _distilled(recipe: Recipe, parts: Parts, kept: Coreset, context: Context) -> SyntheticSet:

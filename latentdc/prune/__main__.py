@@ -68,7 +68,7 @@ def _reported(prune: Prune) -> Prune:
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing
-    from latentdc.prune.coreset import Coreset
+    from latentdc.prune.coreset import kept_coreset
     from latentdc.prune.prune import prune_dataset
     from latentdc.prune.report import write_report
     from latentdc.prune.score import score_dataset
@@ -84,7 +84,7 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
         "folder": folder,
     }
     if runtime.broadcast(accelerator, path.is_file()):
-        coreset = Coreset.load(path, train)
+        coreset = kept_coreset(path, train, recipe.prune)
     else:
         coreset = prune_dataset(train, recipe.prune, test, **given)
     if accelerator.is_main_process:

@@ -14,6 +14,7 @@ from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset, different_rows, require_labels
 from latentdc.errors import InputError
 from latentdc.io import read_table, save_table
+from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
 
 _KIND = "latentdc.coreset"  # of parquet file
@@ -178,3 +179,30 @@ class Coreset:
         if train is not None:
             coreset.indices(train)
         return coreset
+
+
+def kept_coreset(path: Path, train: Dataset, prune: Prune) -> Coreset:
+    """The core set of a run that goes on, with the data and the file that it began with.
+
+    Args:
+        path: of the run's core set.
+        train: all training images.
+        prune: of the run's recipe.
+
+    Raises:
+        InputError: as `Coreset.load`, or images were added to those that were all kept, or
+            `prune.coreset` has become another one.
+    """
+    kept, given = Coreset.load(path, train), prune.coreset
+    advice = "give this run a folder of its own with output=..."
+    if given is None and prune.keeps_all and len(kept) < len(train):
+        raise InputError(
+            f"{path} holds all {len(kept)} images that {train.name} had as the run began, and it "
+            f"has {len(train)} now; {advice}"
+        )
+    if given is None or not Path(given).is_file():
+        return kept
+    one, other = (set(each.hashes.tolist()) for each in (kept, Coreset.load(given)))
+    if one != other:
+        raise InputError(f"prune.coreset={given} holds other images than {path} does; {advice}")
+    return kept
