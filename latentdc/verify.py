@@ -111,6 +111,8 @@ def run(options: argparse.Namespace) -> None:
                 f"{key!r} is of the protocol, which the results of {options.set} record; "
                 f"{STUDENTS}=[...] says which students are trained again, --seeds how often."
             )
+    if options.seeds is not None and options.seeds < 1:
+        raise InputError(f"--seeds is at least 1, got {options.seeds}.")
     folder = layout.find(options.set, options.revision)
     sources, recipe = read_sets(
         [str(folder)],
@@ -185,7 +187,7 @@ def _jobs(
     jobs: dict[tuple[str, ...], Job] = {}
     for one in published:
         again = seeds or len(one.accuracies)
-        if again < 1 or again + len(one.accuracies) < 3:
+        if again + len(one.accuracies) < 3:
             raise InputError(
                 f"{one.student} was published with {len(one.accuracies)} seed, which has no "
                 "spread; train several: --seeds 3."
@@ -263,8 +265,8 @@ def _opening(synthetic: "SyntheticSet", recipe: "Recipe") -> str:
     sizes, source = _sizes(synthetic, recipe), recipe.data.source
     if not sizes.test:
         return (
-            f"data: {source} is not on this machine, or was never counted: opening it, and testing "
-            "on it, come on top"
+            f"data: {source} is not on this machine, so that opening it, and testing on it, come "
+            "on top; a folder is named by data.source=FOLDER"
         )
     stage = opening(recipe, sizes, Hardware())
     disk = sum(stage.disk.values())

@@ -96,6 +96,12 @@ def test_a_dry_run_stops_at_the_cost(published, capsys, untrained):
     )
 
 
+@pytest.mark.parametrize("seeds", [0, -3])
+def test_no_seeds_are_refused_and_not_taken_for_as_many_as_were_published(published, capsys, seeds):
+    line = refusal(capsys, [published, "--dry-run", "--seeds", seeds])
+    assert line == f"latentdc: error: --seeds is at least 1, got {seeds}."
+
+
 def test_what_is_not_here_cannot_be_counted_and_is_said(published, capsys, untrained):
     cli.main(["verify", str(published), "--dry-run", "data.source=user/digits"])
     cost, data = capsys.readouterr().out.splitlines()
