@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -123,7 +123,7 @@ class Chart:
         lines: number of a series or None (the frontier), and the SVG path.
         marks: number of a series, whether it is seen, x, y, ends of the error bar or None, the tip.
         bars: number of a series, x, y, width, height, the tip.
-        levels: y and name of horizontal lines.
+        levels: y and name of horizontal lines, and whether the name stands at their right end.
         legend: number of a series and its name.
     """
 
@@ -135,7 +135,7 @@ class Chart:
     lines: Sequence[tuple[int | None, str]] = ()
     marks: Sequence[tuple[int, bool, float, float, tuple[float, float] | None, str]] = ()
     bars: Sequence[tuple[int, float, float, float, float, str]] = ()
-    levels: Sequence[tuple[float, str]] = ()
+    levels: Sequence[tuple[float, str, bool]] = ()
     legend: Sequence[tuple[int, str]] = ()
     width: int = field(default=WIDTH, init=False)
     height: int = field(default=HEIGHT, init=False)
@@ -196,9 +196,24 @@ def plot(
         y_ticks=y.ticks(),
         lines=lines,
         marks=marks,
-        levels=[(y(value), name) for name, value in levels.items()],
+        levels=[(y(v), name, _fits_right(y(v), name, marks)) for name, v in levels.items()],
         legend=named,
     )
+
+
+def _fits_right(level: float, name: str, marks: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether a name at the right end of a level hides no mark, or would at the left too."""
+    width = 7 * len(name) + 6
+
+    def free(start: float) -> bool:
+        return not any(
+            start - 6 <= x <= start + width + 6
+            and min(bar or (y, y)) - 6 <= level
+            and max(bar or (y, y)) + 6 >= level - 16
+            for _, _, x, y, bar, _ in marks
+        )
+
+    return free(WIDTH - RIGHT - width) or not free(LEFT)
 
 
 def curve(name: str, steps: Sequence[float], values: Sequence[float]) -> Series:

@@ -59,3 +59,18 @@ def test_large_numbers_are_short():
         "2.5M",
         "3G",
     ]
+
+
+def test_the_name_of_a_level_keeps_clear_of_marks():
+    def at_right(*marks):
+        points = [Mark(x, y, "", error=error) for x, y, error in marks]
+        corners = [Mark(0.0, 0.0, ""), Mark(10.0, 10.0, "")]
+        series = [Series("s", [*corners, *points])]
+        chart = plot(series, title="t", x_label="x", y_label="y", levels={"core set": 5.0})
+        [(_, name, right)] = chart.levels
+        assert name == "core set"
+        return right
+
+    assert at_right() and at_right((5.0, 5.0, None)) and at_right((10.0, 2.0, None))
+    assert not at_right((10.0, 5.2, None)) and not at_right((9.8, 2.0, 4.0))
+    assert at_right((10.0, 5.2, None), (0.0, 5.2, None))  # none is better then
