@@ -290,7 +290,7 @@ def test_baselines_that_are_none_are_refused(options, told):
 
 
 METHOD = [
-    ({"coreset": None}, "coreset is a Coreset, got null; what prune_dataset makes"),
+    ({"coreset": None}, "is a Coreset, got null; such as prune_dataset(train, Prune())"),
     ({"coreset": colours()}, "coreset is a Coreset, got a Dataset"),
     ({"settings": {"ipc": 1}}, "got a dict"),
     ({"settings": None}, "got null"),

@@ -224,6 +224,7 @@ def check_call(coreset: object, settings: object, kind: type, context: object) -
     Raises:
         InputError: says which.
     """
-    require_a(Coreset, coreset, "coreset", "what prune_dataset makes")
+    hint = "such as prune_dataset(train, Prune()), which keeps all of a Dataset"
+    require_a(Coreset, coreset, "coreset", hint)
     require_a(kind, settings, "settings", f"such as {kind.__name__}()")
     require_a(Context, context, "context", "such as Context(ipc=10, train=train)")
