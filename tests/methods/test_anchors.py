@@ -65,6 +65,18 @@ def test_what_is_kept_of_a_class_is_mean_and_deviation_of_its_latents():
     torch.testing.assert_close(kept, wanted)
 
 
+def test_anchors_are_made_without_the_outliers_of_their_class():
+    data, cpu = setup.dataset(), torch.device("cpu")
+    prior = SimpleNamespace(class_names=None, device=cpu, encode=lambda images: 2 * images)
+    settings = Sampling(anchors={"kind": "centres", "outliers": 0.34, "neighbours": 2})
+    kept = RealLatents(data, prior, settings, 2, 0).of(1)
+    latents = encoded(data, rows_by_hash(data, 1), prior.encode, cpu)
+    rows = inliers(latents.flatten(1), 0.34, 2)
+    assert len(rows) == 4 < len(latents) and kept.latents.equal(latents[rows])
+    anchors, masses = clustered(latents[rows], 2, 0, data.class_names[1])
+    assert kept.anchors.equal(anchors) and kept.masses.equal(masses)
+
+
 def test_the_gaussian_of_a_class_is_of_latents_inverted_under_it_to_the_first_step():
     """Some of its images, drawn by its name; the prior has the classes in another order."""
     data, cpu, asked = setup.dataset(), torch.device("cpu"), []

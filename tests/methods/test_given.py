@@ -67,6 +67,14 @@ def test_numbers_of_a_recipe_reach_their_guides(given):
         assert (how, options) == ([3.0, None], {"weight": 0.25, "lowers": True})
 
 
+def test_each_group_of_candidates_has_the_anchors_in_their_order(given):
+    options = {"anchors": CENTRES, "mode": {"scale": 0.5, "window": [0, 3]}, "batch": 6}
+    run(**options, select={"kind": "random", "groups": 2})
+    for label, name in enumerate(NAMES):
+        centres = clustered(real_latents(label), 3, 0, name)[0]
+        assert given["mode"][label][0][0].equal(torch.cat([centres, centres]))
+
+
 def test_influence_follows_the_gradients_that_images_of_the_class_give(given):
     run(influence={"scale": 2.0, "epochs": [3], "real": 4, "window": [1, 2]})
     for label, name in enumerate(NAMES):

@@ -152,6 +152,24 @@ def test_the_conditional_branch_is_corrected_before_guidance(channels):
     assert seen[-1].text_eps is seen[-1].text_x0 is None and seen[-1].guidance == 1
 
 
+def test_conditions_by_step_take_the_place_of_those_of_labels():
+    prior, asked, turned = small.prior(steps=3), [], LABELS.flip(0)
+
+    def condition(index):
+        asked.append(index)
+        return prior.condition(turned)
+
+    made = prior.sample(LABELS, IMAGES, condition=condition)
+    assert asked == [0, 1, 2] and made.equal(prior.sample(turned, IMAGES))
+
+
+def test_the_conditional_branch_of_each_image_is_its_own_in_chunks():
+    guides = [Guide(lambda state: state.with_text_eps(0.9 * state.text_eps))]
+    chunked = small.prior(memory="low", chunk=2).sample(LABELS, IMAGES, guides=guides)
+    together = small.prior().sample(LABELS, IMAGES, guides=guides)
+    torch.testing.assert_close(together, chunked, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("memory", ["fast", "low"])
 def test_a_gradient_through_the_network_is_the_same_in_chunks(memory):
     def correct(state):
