@@ -15,7 +15,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.io import as_read_back
 from latentdc.priors.base import Prior
-from latentdc.priors.pixel import VectorPrior
+from latentdc.priors.pixel import PixelPrior, VectorPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.published import published, without_paths
 from latentdc.recipe import METHODS, Recipe
@@ -43,7 +43,7 @@ def provenance(
     if prior is not None:
         facts |= {
             "prior": shared.prior.kind,
-            "weights": None if isinstance(prior, VectorPrior) else shared.prior.weights,
+            "weights": None if _weightless(prior) else shared.prior.weights,
             "prior_hash": prior.identity,
         }
     if shared.matches:
@@ -76,6 +76,7 @@ def same_making(facts: Mapping[str, object], kept: Mapping[str, object], recipe:
         name in kept and kept[name] == value
         for name, value in facts.items()
         if name not in ("recipe", "latentdc")  # another name or version makes the same set
+        and (name, value) != ("weights", None)  # earlier versions told the default of the key
     )
 
 
@@ -98,6 +99,11 @@ def require_same_data(kept: Mapping[str, object], train: Dataset, folder: Path) 
             f"{train.name} has now ({train.hash}); score it with `latentdc evaluate`, or give this "
             "run a folder of its own with output=..."
         )
+
+
+def _weightless(prior: Prior) -> bool:
+    """Whether a prior has no weights, whatever its key says."""
+    return isinstance(prior, PixelPrior | VectorPrior)
 
 
 def _told_section(recipe: Recipe) -> Any:

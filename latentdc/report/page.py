@@ -248,7 +248,7 @@ def _cost(frame: pd.DataFrame) -> str:
         if not known.empty:
             low, high = known.min(), known.max()
             span = f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
-            parts.append(f"{span} {unit}")
+            parts.append(f"{span} {unit.replace('seconds', 'second') if span == '1' else unit}")
     devices = ", ".join(dict.fromkeys(frame["machine.device"].dropna()))
     return f"Cost: {'; '.join(parts) or 'not recorded'}{f', on {devices}' if devices else ''}."
 

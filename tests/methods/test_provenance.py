@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 from accelerate import Accelerator
 
@@ -40,7 +41,8 @@ def test_no_path_of_this_machine_is_published(tmp_path):
     shared = shared_recipe(recipe)
     assert str(tmp_path) not in shared
     assert "source: pets" in shared and "coreset: kept.parquet" in shared
-    facts = provenance(recipe, "mine", PixelPrior(16), kept(), "no", size=16)
+    prior = SimpleNamespace(identity="of its weights")
+    facts = provenance(recipe, "mine", prior, kept(), "no", size=16)
     assert facts["dataset"] == "pets" and facts["weights"] == "prior"
 
 
@@ -60,6 +62,14 @@ def test_what_is_told_of_the_core_set_is_the_core_set_s_and_not_the_recipe_s():
     assert told == {
         "rule": "random", "order": "easy", "keep": 0.333333, "core_set": 6, "precision": "bf16",
     }  # fmt: skip
+
+
+def test_pixels_are_of_no_weights_and_of_the_making_that_told_some():
+    recipe = Recipe(prior=PriorSettings(kind="pixel"))  # whose weights are still the default
+    facts = provenance(recipe, "x", PixelPrior(16), kept(), "no", size=16)
+    assert facts["weights"] is None
+    assert same_making(facts, {**facts, "weights": "digits"}, recipe)
+    assert not same_making(facts, {**facts, "prior_hash": "another"}, recipe)
 
 
 def test_a_set_of_a_version_that_lacked_some_keys_is_of_the_same_making():
