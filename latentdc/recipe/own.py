@@ -260,5 +260,8 @@ def _source(module: str) -> Path | None:
 
 
 def _short(value: object) -> str:
-    name = str(getattr(value, "__qualname__", "") or type(value).__name__)
+    first = value[0] if isinstance(value, list | tuple) else value  # of a data set's two splits
+    name = str(
+        getattr(first, "__qualname__", "") or getattr(first, "name", "") or type(first).__name__
+    )
     return re.sub(r"\W+", "_", name.rpartition(".")[2]).strip("_") or "object"

@@ -328,7 +328,7 @@ def test_data_sets_themselves_are_a_source():
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"resolution": 8}, "source=here:Dataset is (train, test), two latentdc.Dataset"),
+        ({"resolution": 8}, "source=here:arrays is (train, test), two latentdc.Dataset"),
         ({"resolution": 8, "test_share": 0.4, "kind": "vectors"}, "resolution"),
         ({"resolution": 16, "test_share": 0.4}, "is images of 8, and data.kind=images with"),
     ],
