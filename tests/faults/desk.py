@@ -38,6 +38,25 @@ distill: {steps: 2, lr_z: 1.0}
 evaluate: {rows: []}
 threads: 1
 """,
+    "divided.yaml": """
+data: {source: digits, resolution: 8}
+prune: {keep: 0.5, scorer: {network: convnet3@8, epochs: 6, lr: 0.2, batch: 64}}
+prior: {kind: pixel}
+objective: {kind: dm, network: convnet3@4, batch: 4}
+distill: {steps: 4, lr_z: 1.0}
+evaluate:
+  students: [convnet3@4]
+  seeds: 1
+  steps: 60
+  rows: [kept]
+  changes:
+    - >-
+      labels={source: online, loss: kl,
+      teachers: [{network: convnet3@8, epochs: 4, lr: 0.2, batch: 64}]}
+    - augment=null
+    - views.pad=1
+threads: 1
+""",
     "mosaic.yaml": f"""
 data: {{source: digits, resolution: 8}}
 {SCORED.replace("keep: 0.5, ", "")}method: {{kind: mosaic}}
@@ -105,6 +124,11 @@ WORKS = {
     "diffusion": Work(DIFFUSION, under("runs/prior", SET)),
     "labels": Work(SOFT, ["runs/plain/evaluation.json"], ((PLAIN, None),)),
     "experts": Work(EXPERTS, ["runs/experts/**/*.safetensors", "runs/experts/**/*.json"]),
+    "divided": Work(("distill", "divided.yaml"), under("runs/divided", ["*.parquet", *SET])),
+    "divided experts": Work(
+        (*EXPERTS, "experts.count=1", "experts.epochs=8"),
+        ["runs/experts/**/*.safetensors", "runs/experts/**/*.json"],
+    ),
     "mosaics": Work(MOSAIC, under("runs/mosaic", SET)),
     "sweep": Work(SWEEP, ["runs/sweep/results.json", "runs/sweep/*/synthetic/**/*"]),
     "folder": Work(FOLDER, under("runs/folder", SET)),

@@ -15,7 +15,7 @@ from tests.faults.calls import ERROR, End
 from tests.faults.desk import WORKS, Lab, Trial, contents, difference
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("run", "prune", "labels", "experts", "sweep", "mosaics")
+GROUPS = ("run", "prune", "labels", "experts", "sweep", "mosaics", "divided", "divided experts")
 SIGNALS = ("SIGTERM", "SIGINT", "SIGSTOP", "SIGKILL")
 SILENCE = 4.0  # seconds after which a process that was stopped is given up
 LIMIT = 150.0  # seconds: a launcher waits for half a minute before it kills what was stopped
@@ -29,11 +29,12 @@ def attempt(group: str, draw: random.Random, lab: Lab) -> Trial:
     what = f"{sign} to rank {rank} after {moment:.2f} of {seconds:.2f} s"
     folder = lab.copy(work.former)
     before = contents(folder, work.results)
-    first = two(work.command, folder, sign, rank, moment)
+    divided = group.startswith("divided")
+    first = two(work.command, folder, sign, rank, moment, divided=divided)
     lost = sorted(before.keys() - contents(folder, work.results).keys())
     if lost:
         return Trial(what, f"lost at the signal: {', '.join(lost)}")
-    end = two(work.command, folder)
+    end = two(work.command, folder, divided=divided)
     stopped = f"does not go on: {end.text.strip()[-600:]}" if end.code != 0 else None
     again = difference(contents(folder, work.results), usual)
     return Trial(what, complaint(first) or stopped or again)
@@ -44,18 +45,26 @@ def undisturbed(group: str, lab: Lab) -> tuple[dict[str, object], float]:
     kept = lab.two_processes
     if group not in kept:
         folder = lab.copy(WORKS[group].former)
-        end = two(WORKS[group].command, folder)
+        end = two(WORKS[group].command, folder, divided=group.startswith("divided"))
         if end.code != 0:
             raise SystemExit(f"undisturbed: {group}\n{end.text}")
+        if group.startswith("divided") and "which divide each batch" not in end.text:
+            raise SystemExit(f"undisturbed: no training of {group} is divided\n{end.text}")
         seconds = float((folder / "seconds").read_text())
         kept[group] = contents(folder, WORKS[group].results), seconds
     return kept[group]
 
 
 def two(
-    words: tuple[str, ...], folder: Path, sign: str = "none", rank: str = "0", moment: float = 0
+    words: tuple[str, ...],
+    folder: Path,
+    sign: str = "none",
+    rank: str = "0",
+    moment: float = 0,
+    *,
+    divided: bool = False,
 ) -> End:
-    """Run a command in two processes, of which one may get a signal."""
+    """Run a command in two processes, of which one may get a signal; all trainings `divided`."""
     began = time.monotonic()
     process = subprocess.Popen(
         [
@@ -73,6 +82,7 @@ def two(
             "LATENTDC_SILENCE": str(SILENCE),
             "OMP_NUM_THREADS": "1",
             "ACCELERATE_USE_CPU": "true",
+            "DIVIDED": "1" if divided else "",
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
