@@ -7,7 +7,7 @@ torch.
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -139,6 +139,11 @@ class Result:
         count = len(self.accuracies)
         return count < len(other.accuracies) and other.accuracies[:count] == self.accuracies
 
+    def with_seeds_of(self, other: "Result") -> "Result":
+        """Its facts, with the trainings of another: sets, accuracies, number of seeds, machine."""
+        trainings = ("hashes", "accuracies", "top5", "protocol", "settings", "machine")
+        return replace(self, **{name: getattr(other, name) for name in trainings})
+
 
 class Results(list[Result]):
     """What a run, a sweep, an evaluation or a file of results gives: a list of `Result`.
@@ -205,8 +210,8 @@ def save(path: Path, results: Iterable[Result]) -> None:
 def merge(path: Path, results: Iterable[Result]) -> Results:
     """Add results to a file, in the place of those that are of the same student on the same set.
 
-    One of the first seeds of another, with the same accuracies, adds nothing. Two sets of one name
-    and different contents stand side by side.
+    One of the first seeds of another, with the same accuracies, leaves that one its seeds. Two sets
+    of one name and different contents stand side by side.
 
     Returns:
         All that the file now holds.
@@ -219,8 +224,8 @@ def merge(path: Path, results: Iterable[Result]) -> Results:
         known: list[Result] = load(path) if path.exists() else []
         for result in from_json(to_json(results)):
             again = [place for place, old in enumerate(known) if result.is_again(old)]
-            if any(result.begins(known[place]) for place in again):
-                continue
+            for old in (known[place] for place in again):
+                result = result.with_seeds_of(old) if result.begins(old) else result
             known = [old for place, old in enumerate(known) if place not in again[1:]]
             at = again[0] if again else len(known)
             known[at : at + 1] = [result]

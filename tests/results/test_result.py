@@ -158,6 +158,10 @@ def test_a_later_call_with_fewer_seeds_takes_none_away(tmp_path):
     merge(path, [result(accuracies=(0.4, 0.6), **fixed)])
     merge(path, [result(accuracies=(0.4,), hashes=("x",))])
     assert [one.accuracies for one in load(path)] == [(0.4, 0.6)]
+    facts = {"unseen": True, "seconds": 2.0, "image_bytes": 7, "labels": {"label_bytes": 5}}
+    merge(path, [result(accuracies=(0.4,), hashes=("x",), machine={"device": "new"}, **facts)])
+    (kept,) = load(path)  # facts of the set are the later call's
+    assert kept == replace(result(accuracies=(0.4, 0.6), **fixed), **facts)
     merge(path, [result(accuracies=(0.5,), hashes=("x",))])  # trained otherwise
     merge(path, [result(accuracies=(0.5, 0.7), **fixed)])
     assert [one.accuracies for one in load(path)] == [(0.5, 0.7)]
