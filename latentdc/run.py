@@ -42,7 +42,7 @@ from latentdc.provenance import (
     same_making,
     shared_recipe,
 )
-from latentdc.prune.coreset import Coreset, kept_coreset
+from latentdc.prune.coreset import Coreset, keep_coreset, kept_coreset
 from latentdc.prune.prune import prune_dataset
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
@@ -87,7 +87,7 @@ def run(
         command: words of the command line that repeats it, which the set keeps.
 
     Returns:
-        Of all rows; empty where the recipe evaluates nothing.
+        Results of all rows; none where the recipe evaluates nothing.
 
     Raises:
         InputError: what only the data, the weights or the launcher show to be wrong.
@@ -123,14 +123,14 @@ def run(
     )
     if parts.experts is not None:
         parts.experts.require_data(coreset, parts.normalization)
-    if accelerator.is_main_process:
-        claim_folder(recipe, folder)
-        kept.save(folder / CORESET)
-    start_trackers(accelerator, shared_recipe(recipe), name, folder)
     size, precision = parts.train.resolution, precision_of(accelerator)
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     finished = partial(_finished, folder, facts, recipe, parts.train)
     synthetic = runtime.main_first(accelerator, finished)
+    if accelerator.is_main_process:
+        claim_folder(recipe, folder)
+        keep_coreset(folder / CORESET, kept, parts.train)
+    start_trackers(accelerator, shared_recipe(recipe), name, folder)
     if runtime.broadcast(accelerator, synthetic is None):
         synthetic = _distilled(recipe, parts, kept, context)
         facts = {**facts, **synthetic.provenance}
@@ -340,8 +340,8 @@ def _coreset(
         path = experts.coreset if experts is not None else None
         path = path if prune.coreset is None else Path(prune.coreset)
     if path is not None:
-        goes_on = chosen and experts is None
-        kept = kept_coreset(path, train, prune) if goes_on else Coreset.load(path, train)
+        read = partial(kept_coreset, prune=prune) if chosen else Coreset.load
+        kept = runtime.main_first(accelerator, partial(read, path, train))
         names, counts = kept.class_names, kept.different_counts()
     else:
         kept, names, sizes = None, train.class_names, different_counts(train).tolist()

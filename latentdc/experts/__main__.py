@@ -4,6 +4,7 @@ Imports no torch before the recipe is checked.
 """
 
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
 from latentdc import cli, io, locks, ranks, run_folder, tf32
@@ -83,7 +84,7 @@ def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc.experts.files import data_facts, missing_experts, write_manifest
     from latentdc.experts.training import expert_bytes, train_experts
     from latentdc.provenance import shared_recipe
-    from latentdc.prune.coreset import Coreset
+    from latentdc.prune.coreset import keep_coreset, kept_coreset
     from latentdc.prune.prune import prune_dataset
     from latentdc.tracking import start_trackers
 
@@ -93,7 +94,8 @@ def _train(recipe: Recipe, folder: Path) -> None:
     normalization = runtime.main_first(accelerator, lambda: preprocessing(data, train))
     there = runtime.broadcast(accelerator, (folder / run_folder.CORESET).is_file())
     if there and prune.coreset is None:
-        kept = Coreset.load(folder / run_folder.CORESET, train)
+        read = partial(kept_coreset, folder / run_folder.CORESET, train, prune)
+        kept = runtime.main_first(accelerator, read)
     else:
         plain = plain_preprocessing(data, train)
         test = runtime.main_first(accelerator, open_test) if prune.scores_images else None
@@ -109,7 +111,7 @@ def _train(recipe: Recipe, folder: Path) -> None:
     settings, network = recipe.experts, recipe.objective.network
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
-        kept.save(folder / run_folder.CORESET)
+        keep_coreset(folder / run_folder.CORESET, kept, train)
         write_manifest(folder, facts)
         size = expert_bytes(settings, network, train.num_classes, train.resolution)
         lacking = len(missing_experts(folder, settings.count))

@@ -5,6 +5,7 @@ Imports no torch before the recipe is checked.
 
 from argparse import Namespace
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +69,7 @@ def _reported(prune: Prune) -> Prune:
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing
-    from latentdc.prune.coreset import kept_coreset
+    from latentdc.prune.coreset import keep_coreset, kept_coreset
     from latentdc.prune.prune import prune_dataset
     from latentdc.prune.report import write_report
     from latentdc.prune.score import score_dataset
@@ -84,12 +85,13 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
         "folder": folder,
     }
     if runtime.broadcast(accelerator, path.is_file()):
-        coreset = kept_coreset(path, train, recipe.prune)
+        read = partial(kept_coreset, path, train, recipe.prune)
+        coreset = runtime.main_first(accelerator, read)
     else:
         coreset = prune_dataset(train, recipe.prune, test, **given)
     if accelerator.is_main_process:
         run_folder.claim_folder(recipe, folder)
-        coreset.save(path)
+        keep_coreset(path, coreset, train)
         print(_summary(coreset, train))
         print(f"core set: {path}")
         print(f"page: {page.write(folder / page.NAME, [folder])}")

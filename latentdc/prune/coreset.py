@@ -1,7 +1,7 @@
 """`Coreset`: the chosen images, named by their contents."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
 
 _KIND = "latentdc.coreset"  # of parquet file
-_ABOUT = ("class_names", "rule", "order", "keep", "dataset")
+_ABOUT = ("class_names", "rule", "order", "keep", "dataset", "data_hash")
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,6 +35,7 @@ class Coreset:
         order: `easy`, `hard` or `middle`.
         keep: share of each class.
         dataset: source and split it was made from.
+        data_hash: `Dataset.hash` of all training images of the run that keeps it; None elsewhere.
 
     Examples:
         >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
@@ -52,6 +53,7 @@ class Coreset:
     order: str
     keep: float
     dataset: str
+    data_hash: str | None = None
 
     def __post_init__(self) -> None:
         name = f"the core set of {self.dataset}"
@@ -181,6 +183,12 @@ class Coreset:
         return coreset
 
 
+def keep_coreset(path: Path, coreset: Coreset, train: Dataset) -> None:
+    """Write a run's core set, and of which training images it is, where it has none yet."""
+    if not path.exists():
+        replace(coreset, data_hash=train.hash).save(path)
+
+
 def kept_coreset(path: Path, train: Dataset, prune: Prune) -> Coreset:
     """The core set of a run that goes on, with the data and the file that it began with.
 
@@ -190,19 +198,34 @@ def kept_coreset(path: Path, train: Dataset, prune: Prune) -> Coreset:
         prune: of the run's recipe.
 
     Raises:
-        InputError: as `Coreset.load`, or images were added to those that were all kept, or
-            `prune.coreset` has become another one.
+        InputError: as `Coreset.load`, or images were added or exchanged since, or `prune.coreset`
+            has become another one.
     """
     kept, given = Coreset.load(path, train), prune.coreset
     advice = "give this run a folder of its own with output=..."
-    if given is None and prune.keeps_all and len(kept) < len(train):
+    whole = given is None and kept.rule == "all"
+    if kept.data_hash is None and whole and len(kept) < len(train):  # of an earlier version
         raise InputError(
             f"{path} holds all {len(kept)} images that {train.name} had as the run began, and it "
             f"has {len(train)} now; {advice}"
         )
+    if kept.data_hash not in (None, train.hash):
+        raise InputError(
+            f"{path} was kept of other training images (hash {kept.data_hash}) than the "
+            f"{len(train)} that {train.name} has now ({train.hash}); {advice}"
+        )
     if given is None or not Path(given).is_file():
         return kept
-    one, other = (set(each.hashes.tolist()) for each in (kept, Coreset.load(given)))
+    one, other = (_named(each) for each in (kept, Coreset.load(given)))
     if one != other:
-        raise InputError(f"prune.coreset={given} holds other images than {path} does; {advice}")
+        raise InputError(
+            f"prune.coreset={given} holds other images, or other labels of them, than {path} does; "
+            f"{advice}"
+        )
     return kept
+
+
+def _named(coreset: Coreset) -> set[tuple[int, str]]:
+    """Content hash and class name of each sample."""
+    names = [coreset.class_names[label] for label in coreset.labels.tolist()]
+    return set(zip(coreset.hashes.tolist(), names, strict=True))
