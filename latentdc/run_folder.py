@@ -92,8 +92,9 @@ def require_apart(
         names = [data.test] if data.test else [n for n in TEST_SPLITS if data.test_share is None]
         beside = {home, home / PurePath(data.train).parent}
         homes = [home / data.train, *(near / name for near in beside for name in names)]
-    elif data.classes is not None and data.train == "train" and is_flat(home):
-        homes = [home / name for name in data.classes]
+        homes = [one for split in homes for one in _read_of(split, data)]
+    elif data.train == "train" and is_flat(home):
+        homes = _read_of(home, data)
     else:
         homes = [home] if tables or is_flat(home) else []
     homes = [one.resolve() for one in homes]
@@ -103,6 +104,17 @@ def require_apart(
             f"the folder {folder} lies among the images of data.source={data.source}, and what a "
             f"run writes would be read as some of them; name a folder elsewhere with {key}"
         )
+
+
+def _read_of(split: Path, data: Data) -> list[Path]:
+    """Folders of a split that are read: those of named classes, or all where one is not there.
+
+    Classes of ImageNet may be named by position, and accents be written in two ways.
+    """
+    if data.classes is None or data.class_names is not None:
+        return [split]
+    homes = [split / name for name in data.classes]
+    return [split] if split.is_dir() and not all(one.is_dir() for one in homes) else homes
 
 
 def _may_change(folder: Path) -> tuple[str, ...]:

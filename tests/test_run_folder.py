@@ -94,6 +94,9 @@ def test_a_recipe_of_the_users_own_is_not_overwritten(tmp_path):
     assert (tmp_path / "recipe.yaml").read_text() == mine
 
 
+SOME = {"test_share": 0.2, "classes": ["a", "b"]}
+
+
 @pytest.mark.parametrize("place", ["file", "file/run"])
 def test_a_place_that_cannot_hold_a_folder_is_refused(tmp_path, place):
     (tmp_path / "file").write_text("")
@@ -109,7 +112,11 @@ def test_a_place_that_cannot_hold_a_folder_is_refused(tmp_path, place):
         (["train/cat/1.png"], {"test_share": 0.2}, ["train/x"], ["test/x"]),
         (["cat/1.png", "dog/1.png"], {"test_share": 0.2}, ["runs/x", "cat/x", "."], ["../x"]),
         (["cat/1.png", "dog/1.png"], {"test_share": 0.2}, ["runs/x"], [".runs/x", "cat/.a/x"]),
-        (["a/1.png", "b/1.png"], {"test_share": 0.2, "classes": ["a", "b"]}, ["a/x"], ["runs/x"]),
+        (["a/1.png", "b/1.png"], SOME, ["a/x"], ["runs/x"]),
+        (["a/1.png", "b/1.png", "c/1.png"], {**SOME, "train": "."}, ["a/x"], ["c/x", "runs/x"]),
+        (["train/a/1.png", "train/c/1.png"], {"classes": ["a", "b"]}, ["test/a/x"], ["test/c/x"]),
+        (["n1/1.png", "n2/1.png"], {"test_share": 0.2, "classes": ["0", "1"]}, ["n1/x"], ["../x"]),
+        (["0/1.png", "1/1.png"], {**SOME, "class_names": "imagenet"}, ["0/x", "runs/x"], ["../x"]),
         (["train/cat/1.png", "train/dog/1.tar"], {}, ["train/cat/x"], ["runs/x", "train/.x/x"]),
         (["data/train-0.parquet"], {}, ["runs/x", "x"], ["../x", ".cache/x"]),
         (["train/0.tar", "test/0.tar"], {}, ["runs/x"], ["../x"]),
