@@ -4,12 +4,14 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from PIL import Image
 from torch import Tensor
 
@@ -17,6 +19,11 @@ from latentdc.errors import InputError, in_short, is_full
 from latentdc.io import write_text
 from latentdc.results.result import Result
 from latentdc.training import OnStep
+
+_LOG_IN = {  # advice by tracker
+    "wandb": "log in or set WANDB_MODE=offline",
+    **dict.fromkeys(("clearml", "comet_ml", "swanlab"), "log in"),
+}
 
 
 class StepFile:
@@ -135,22 +142,27 @@ def start_trackers(accelerator: Accelerator, recipe: str, name: str, folder: Pat
         folder: of the run, where wandb's files go, too.
 
     Raises:
-        InputError: a tracker cannot begin, as where nobody is logged in at it.
+        InputError: a tracker cannot begin, as where nobody is logged in at it; others are ended.
     """
-    if accelerator.log_with:
-        given = {"wandb": {"name": name, "dir": str(folder)}}
-        config = flat(yaml.safe_load(recipe))
+    given = {"wandb": {"name": name, "dir": str(folder)}}
+    config, wanted = flat(yaml.safe_load(recipe)), accelerator.log_with
+    begun: list[GeneralTracker] = []
+    for one in wanted:  # by itself, so that it is known which of them fails
+        accelerator.log_with, accelerator.trackers = [one], []
         try:
             accelerator.init_trackers("latentdc", config=config, init_kwargs=given)
         except Exception as error:  # each has its own
+            for tracker in (*begun, *accelerator.trackers):
+                with suppress(Exception):  # of one that is only half there
+                    tracker.finish()
             if is_full(error):
                 raise
-            names = [str(one) for one in accelerator.log_with]
-            offline = ", set WANDB_MODE=offline" * ("wandb" in names)
             raise InputError(
-                f"trackers: {', '.join(names)} cannot begin ({type(error).__name__}: "
-                f"{in_short(error)}); log in{offline}, or leave out trackers."
+                f"trackers: {one} cannot begin ({type(error).__name__}: {in_short(error)}); "
+                f"{_LOG_IN.get(str(one), 'mend that')}, or take {one} out of trackers."
             ) from error
+        begun += accelerator.trackers
+    accelerator.log_with, accelerator.trackers = wanted, begun
 
 
 def flat(tree: object, key: str = "") -> dict[str, object]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, TensorBoardTracker
 
 from latentdc import cli
 from latentdc.priors.training import train_prior
@@ -54,16 +55,49 @@ def test_wandb_keeps_a_run_offline_in_its_folder(monkeypatch):
     assert b"distill.steps" in kept.read_bytes() and not Path("wandb").exists()
 
 
-def test_a_tracker_that_cannot_begin_is_one_line(monkeypatch, capsys):
-    def init_trackers(self, *_, **__):
+class Refusing(GeneralTracker):
+    """A tracker at which nobody is logged in."""
+
+    requires_logging_directory = False
+    main_process_only = True
+    name = "wandb"
+
+    def __init__(self, *_, **__):
+        pass
+
+    def start(self):
         raise RuntimeError("No API key configured.\nUse `wandb login` to log in.")
 
-    monkeypatch.setattr("accelerate.Accelerator.init_trackers", init_trackers)
+
+def test_a_tracker_that_cannot_begin_is_one_line_and_ends_the_others(monkeypatch, capsys):
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("wandb")
+    ended = []
+    finish = TensorBoardTracker.finish
+    monkeypatch.setattr(TensorBoardTracker, "finish", lambda it: ended.append(it) or finish(it))
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "wandb", Refusing)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["distill", "quick.yaml", "prune.keep=1.0", "trackers=[tensorboard,wandb]"])
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "latentdc: error: trackers: wandb cannot begin (RuntimeError: No API key configured. Use "
+        "`wandb login` to log in.); log in or set WANDB_MODE=offline, or take wandb out of "
+        "trackers."
+    )
+    assert len(ended) == 1
+
+
+def test_a_tracker_without_logins_asks_for_none(monkeypatch, capsys):
+    pytest.importorskip("tensorboard")
+
+    def start(self):
+        raise PermissionError("cannot write there")
+
+    monkeypatch.setattr(TensorBoardTracker, "start", start)
     with pytest.raises(SystemExit, match="2"):
         cli.main(["distill", "quick.yaml", "prune.keep=1.0", "trackers=[tensorboard]"])
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "latentdc: error: trackers: tensorboard cannot begin (RuntimeError: No API key configured. "
-        "Use `wandb login` to log in.); log in, or leave out trackers."
+        "latentdc: error: trackers: tensorboard cannot begin (PermissionError: cannot write "
+        "there); mend that, or take tensorboard out of trackers."
     )
 
 
