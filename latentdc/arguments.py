@@ -67,10 +67,14 @@ def path_of(value: str | PathLike[str], name: str) -> Path:
     return Path(value).expanduser()
 
 
-def require_texts(value: object, name: str) -> None:
-    """Refuse what is no sequence of texts; a single text is none."""
+def require_texts(value: object, name: str, *, functions: bool = False) -> None:
+    """Refuse what is no sequence of texts; a single text is none.
+
+    `functions` says whether the argument takes functions in place of texts.
+    """
     if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
-        one = repr(value) if isinstance(value, str) else getattr(value, "__name__", None)
+        one = repr(value) if isinstance(value, str) else None
+        one = getattr(value, "__name__", None) if functions and one is None else one
         hint = f"; write [{one}]" if one else ""
         raise InputError(f"{name} is a list of texts, got {show(value)}{hint}.")
 
@@ -106,7 +110,7 @@ def require_several(class_names: Sequence[str], source: str) -> None:
 
 
 def picked_rows(rows: object, name: str, count: int) -> "Tensor":
-    """(M,) indices of some of `count` samples, of a mask too.
+    """(M,) indices of some of `count` samples, of a mask too; `name` as "the set: rows".
 
     Raises:
         InputError: they are none, or lie beyond the samples.

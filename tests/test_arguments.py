@@ -85,6 +85,7 @@ PRIOR = [
     ({"denoiser": "random", "kind": "pixel"}, "prior.denoiser=random is for prior.kind=diffusion"),
     ({"class_names": "cat"}, "class_names is a list of texts, got 'cat'; write ['cat']"),
     ({"class_names": [3]}, "class_names is a list of texts, got [3]"),
+    ({"class_names": len}, "class_names is a list of texts, got <built-in function len>."),
     ({"class_names": ["cat", "cat"]}, "class names are all different, got 'cat' twice"),
     (
         {"class_names": ["cat"], "names": {"car": "x"}},
@@ -277,6 +278,7 @@ def test_evaluation_refuses_other_things(options, told):
         ({"ipc": "1"}, "ipc is a whole number"),
         ({"rows": ["randm"]}, "no row 'randm'; did you mean 'random'?"),
         ({"rows": "random"}, "rows is a list of texts, got 'random'"),
+        ({"rows": len}, "rows is a list of texts, got <built-in function len>."),
         ({"rows": []}, "none of the rows [] has images"),
         ({"ipc": [1.0, 1.0, 1.0]}, "ipc of a class is a whole number of at least 0, got 1.0"),
         ({"coreset": 3}, "coreset is a Dataset or a SyntheticSet, got 3"),
@@ -439,6 +441,11 @@ def test_data_are_opened_by_their_settings(given):
     refused(lambda: latentdc.open_dataset(given, "train"), "data is a Data, got")
 
 
+def test_a_function_is_no_element_of_a_list_of_names_of_classes():
+    told = "data.classes takes a list of texts or null, got <built-in function len>."
+    assert refused(lambda: Data(classes=len)) == told
+
+
 @pytest.mark.parametrize("split", ["valid", None, 3, ["train"], "Train"])
 def test_a_split_is_one_of_two(split):
     refused(lambda: latentdc.open_dataset(Data(), split), "split is 'train' or 'test', got")
@@ -460,6 +467,7 @@ def test_a_split_is_one_of_two(split):
         ("quick", {"steps": -5}, "steps is at least 1"),
         ("quick", {"steps": 2.5}, "steps takes a whole number"),
         ("quick", {"changes": "lr=1"}, "changes is a list of texts"),
+        ("quick", {"changes": PixelPrior}, "PixelPrior'>."),
         ("quick", {"changes": ["lr"]}, "an override is key=value"),
         ("quick", {"changes": ["lrr=1"]}, "unknown key 'lrr'"),
     ],
@@ -567,7 +575,7 @@ def test_parts_of_a_set_that_could_not_be_written_or_scored_are_refused(parts, t
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda one: one.rows(torch.tensor([3])), "rows are whole numbers (M,) of its 3"),
+        (lambda one: one.rows(torch.tensor([3])), "the set: rows are whole numbers (M,) of its 3"),
         (lambda one: one.rows([0.5]), "such as torch.tensor([0, 2]), got [0.5]"),
         (lambda one: one.rows(1), "got 1"),
         (lambda one: one.rows([True]), "got [True]"),

@@ -58,7 +58,7 @@ def load_protocol(
         students = [name_of(one) if callable(one) else one for one in students]
     for key, texts in {"changes": changes, "students": students}.items():
         if texts is not None:
-            arguments.require_texts(texts, key)
+            arguments.require_texts(texts, key, functions=key == "students")
     keys = [change.partition("=")[0] for change in changes]
     path = config.find(str(name), FOLDER)
     protocol = config.load(EvalProtocol, path, changes, without=_replaced(keys))

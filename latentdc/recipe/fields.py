@@ -280,10 +280,12 @@ def _written(value: Any) -> str:
 
 def _hint(expected: Any, value: Any) -> str:
     """How to write a list of one, or a number where something like one came."""
-    if list in {get_origin(one) for one in (expected, *get_args(expected))}:
+    lists = [one for one in (expected, *get_args(expected)) if get_origin(one) is list]
+    if lists:
         if isinstance(value, Plain):
             return "" if value in NULLS else f" Write [{value}]."
-        return f" Write [{named}]." if (named := getattr(value, "__name__", "")) else ""
+        named = getattr(value, "__name__", "") if Own in get_args(lists[0]) else ""
+        return f" Write [{named}]." if named else ""
     kinds = {expected, *get_args(expected)} & {int, float}
     if not kinds or not isinstance(value, str) or not _HINTED.match(value):
         return ""

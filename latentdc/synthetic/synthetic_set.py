@@ -231,7 +231,7 @@ class SyntheticSet:
 
     def rows(self, rows: Tensor) -> "SyntheticSet":
         """The images at `rows` (M,), in that order, with what belongs to them."""
-        rows = arguments.picked_rows(rows, "rows", len(self))
+        rows = arguments.picked_rows(rows, "the set: rows", len(self))
         parts = {name: getattr(self, name) for name in files.PARTS}
         return replace(
             self,
