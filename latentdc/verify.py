@@ -246,7 +246,7 @@ def _cost(
 
 
 def _sizes(synthetic: "SyntheticSet", recipe: "Recipe") -> "Sizes":
-    """Of the real data; none of its images are known before they are downloaded."""
+    """Sizes of the real data and the set; zeros for data that is not on this machine."""
     from latentdc.cost.stages import Sizes
     from latentdc.data.open import kept_size
 

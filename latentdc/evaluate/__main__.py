@@ -77,9 +77,8 @@ def run(options: argparse.Namespace) -> None:
     output = output_folder(sources, options.output, recipe.data)
     with locks.locked(output):
         if (output / EVALUATION).exists():
-            load(
-                output / EVALUATION
-            )  # what nothing can be added to is refused before hours of work
+            # One that nothing can be added to is refused before hours of work.
+            load(output / EVALUATION)
         ranks.say("evaluate", f"{', '.join(sets)} under {', '.join(names)}")
         from latentdc.evaluate.saved import score_saved
 

@@ -52,7 +52,8 @@ def evaluate_sets(
 
     All sets have the same number of steps: a budget of epochs is one of the first set that is no
     baseline. Trainings are shared out to Accelerate's processes. Students are unseen by a set whose
-    provenance names another `network`, or none, and by baselines if they are by all other sets.
+    provenance names them nowhere: neither as what it was matched, guided or chosen by nor as the
+    classifier that its method asked. By baselines they are if they are by all other sets.
 
     Args:
         sets: a `Dataset`, a `SyntheticSet` or the like, or several by name (see `with_baselines`).

@@ -49,7 +49,8 @@ class Result:
         classes: of the data set.
         counts: hash of the images of each class; None where all classes have as many.
         student: name of the network.
-        unseen: whether no distillation used the student's network.
+        unseen: whether the set was matched, guided and chosen without the student's network at any
+            width; of baselines, whether all other sets were.
         accuracies: in [0, 1].
         top5: in [0, 1], of the right class among five; None with five classes or fewer.
         protocol: its name.
