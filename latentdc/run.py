@@ -125,6 +125,8 @@ def run(
         parts.experts.require_data(coreset, parts.normalization)
     size, precision = parts.train.resolution, precision_of(accelerator)
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
+    asks = recipe.asks_classifier or asks_classifier(recipe.method.kind)
+    asked = {"classifier": recipe.prune.scorer.network} if asks else {}
     finished = partial(_finished, folder, facts, recipe, parts.train)
     synthetic = runtime.main_first(accelerator, finished)
     if accelerator.is_main_process:
@@ -133,18 +135,15 @@ def run(
     start_trackers(accelerator, shared_recipe(recipe), name, folder)
     if runtime.broadcast(accelerator, synthetic is None):
         synthetic = _distilled(recipe, parts, kept, context)
-        facts = {**facts, **synthetic.provenance}
-        if recipe.asks_classifier or asks_classifier(recipe.method.kind):
-            facts["classifier"] = recipe.prune.scorer.network
+        facts = {**facts, **synthetic.provenance, **asked}
         facts["made"] = circumstances(parts.train, accelerator, command)
         synthetic = _saved(replace(synthetic, provenance=facts), folder, recipe, accelerator)
     elif synthetic is None:  # which this process saw later than the main one
         synthetic = SyntheticSet.from_pretrained(folder / SET)
     if accelerator.is_main_process and synthetic.kind == "images":
         _keep_grid(synthetic, folder)
-    results = Results()
-    if setting is not None:
-        results = _evaluated(recipe, parts, setting, synthetic, coreset)
+    told = replace(synthetic, provenance={**asked, **synthetic.provenance})  # of old sets too
+    results = Results() if setting is None else _scored(recipe, parts, setting, told, coreset)
     if accelerator.is_main_process:
         _tell_and_push(synthetic, results, folder, recipe)
     end_trackers(accelerator, results, recipe.distill.steps if recipe.matches else 1)
@@ -424,7 +423,7 @@ def _keep_grid(synthetic: SyntheticSet, folder: Path) -> None:
         write_bytes(folder / GRID, grid)
 
 
-def _evaluated(
+def _scored(
     recipe: Recipe, parts: Parts, setting: Setting, synthetic: SyntheticSet, coreset: Dataset
 ) -> Results:
     """Results of the set and of the rows beside it."""

@@ -103,10 +103,19 @@ def open_setting(recipe: Recipe, output: Path) -> tuple[Setting, Dataset]:
 
 
 def _with_network(one: SyntheticSet, source: SetSource, recipe: Recipe) -> SyntheticSet:
-    """A set that does not say how it was made, as its recipe says that it was distilled."""
-    if source.is_core or "method" in one.provenance or not recipe.matches:
+    """A set with the networks of its making that it does not tell, as its recipe tells them.
+
+    Sets that say how they were made lack the classifier alone, and only those of earlier versions.
+    """
+    method = one.provenance.get("method")
+    if source.is_core or method not in (None, recipe.method.kind):
         return one
-    return replace(one, provenance={**one.provenance, "network": recipe.objective.network})
+    facts: dict[str, object] = {}
+    if method is None and recipe.matches:
+        facts["network"] = recipe.objective.network
+    if recipe.asks_classifier:
+        facts["classifier"] = one.provenance.get("classifier", recipe.prune.scorer.network)
+    return replace(one, provenance={**one.provenance, **facts})
 
 
 def _alike(opened: dict[str, SyntheticSet], recipe: Recipe) -> list[dict[str, SyntheticSet]]:

@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,15 @@ from latentdc.data.open import open_splits
 from latentdc.evaluate.__main__ import main
 from latentdc.metrics.__main__ import main as measure
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Data, Evaluate, MethodSettings, ObjectiveSettings, Prune, Recipe
+from latentdc.recipe import (
+    Data,
+    Evaluate,
+    MethodSettings,
+    ObjectiveSettings,
+    Prune,
+    Recipe,
+    Scorer,
+)
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.synthetic_set import set_hash
 from tests.synthetic.foreign.layouts import named
@@ -230,6 +239,26 @@ def test_every_student_is_unseen_by_a_set_that_no_network_made(run):
     main([str(run), *QUICK[1:], students, "evaluate.rows=[distilled,random]"])
     rows = results(run)
     assert len(rows) == 4 and all(row["unseen"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("facts", "seen"),
+    [
+        ({"method": "rded"}, "convnet3@2"),  # of an earlier version
+        ({"method": "rded", "classifier": "alexnet@4"}, "alexnet@2"),
+        ({"method": "mosaic"}, None),  # and another recipe
+    ],
+)
+def test_a_set_has_seen_the_classifier_of_its_recipe_unless_it_tells_another(run, facts, seen):
+    method, scorer = MethodSettings(kind="rded"), Scorer(network="convnet3@8")
+    recipe = Recipe(data=DATA, ipc=2, method=method, prune=Prune(scorer=scorer))
+    one = SyntheticSet.from_pretrained(run / "synthetic")
+    shutil.rmtree(run / "synthetic")
+    replace(one, provenance=facts).save_pretrained(run / "synthetic", recipe=to_yaml(recipe))
+    students = "evaluate.students=[convnet3@2,alexnet@2]"
+    main([str(run), *QUICK[1:], students, "evaluate.rows=[distilled,random]"])
+    found = {row["student"]: row["unseen"] for row in results(run) if row["set"] != "random"}
+    assert found == {student: student != seen for student in ("convnet3@2", "alexnet@2")}
 
 
 @pytest.mark.smoke

@@ -93,9 +93,17 @@ def test_started_again_a_set_is_not_made_again(swept, monkeypatch):
 
 
 def test_single_crops_of_rded_are_no_mosaics(tmp_path):
-    main(["pca_digits", *CALL, "method.kind=rded", "rded.grid=1", f"output={tmp_path}"])
+    call = ["pca_digits", *CALL, "method.kind=rded", "rded.grid=1", f"output={tmp_path}"]
+    main(call)
     made = SyntheticSet.from_pretrained(tmp_path)
     assert made.grid == 1 and made.provenance["teacher_accuracy_on_crops"] > 0.1
+    facts = {key: value for key, value in made.provenance.items() if key != "classifier"}
+    recipe = (tmp_path / "synthetic/recipe.yaml").read_text()
+    shutil.rmtree(tmp_path / "synthetic")  # and put there as earlier versions did
+    replace(made, provenance=facts).save_pretrained(tmp_path / "synthetic", recipe=recipe)
+    main(call)
+    assert SyntheticSet.from_pretrained(tmp_path).provenance == facts
+    assert not any(row.unseen for row in load(tmp_path / "results.json"))
 
 
 @pytest.mark.slow
