@@ -88,15 +88,15 @@ def require_apart(
     from latentdc.data.files import is_clutter
     from latentdc.data.folder import is_class_tree, is_flat  # imports torch
 
-    if is_class_tree(home, data.train):
+    if is_class_tree(data, data.train):
         names = [data.test] if data.test else [n for n in TEST_SPLITS if data.test_share is None]
         beside = {home, home / PurePath(data.train).parent}
         homes = [home / data.train, *(near / name for near in beside for name in names)]
         homes = [one for split in homes for one in _read_of(split, data)]
-    elif data.train == "train" and is_flat(home):
+    elif data.train == "train" and is_flat(data):
         homes = _read_of(home, data)
     else:
-        homes = [home] if tables or is_flat(home) else []
+        homes = [home] if tables or is_flat(data) else []
     homes = [one.resolve() for one in homes]
     below = [place.relative_to(one) for one in homes if place.is_relative_to(one)]
     if any(not any(map(is_clutter, path.parts)) for path in below):

@@ -139,12 +139,13 @@ def from_folder(path: Any, *, resolution: int | None) -> Fields:
     folder = path_of(path, "path")
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; from_folder reads FOLDER/CLASS/*.jpg.")
-    if splits := holds_splits(folder):
+    data = Data(source=str(folder))
+    if splits := holds_splits(data):
         raise InputError(
             f"{folder} holds the splits {', '.join(splits)} and not classes; name one of them, "
             f"such as {folder / splits[0]}."
         )
-    return _decoded(folder_split(Data(source=str(folder)), "."), resolution)
+    return _decoded(folder_split(data, "."), resolution)
 
 
 # ---- Images ----

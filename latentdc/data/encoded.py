@@ -202,6 +202,12 @@ def decoded(split: EncodedSplit, data: Data) -> Fields:
         ) from error
 
 
+def holds_decoded(folder: Path) -> bool:
+    """Whether a folder, or one in it, is a cache with decoded images."""
+    found = (one for depth in ("*", "*/*") for one in folder.glob(f"{depth}/{_SAMPLES}"))
+    return any((one.parent / _LEVELS).is_file() for one in found)
+
+
 def _key(split: EncodedSplit, data: Data) -> str:
     digits = io.fingerprint(
         {

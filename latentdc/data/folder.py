@@ -3,6 +3,7 @@
 The latter are the split `.`, which `data.test_share` divides.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
@@ -13,7 +14,7 @@ import torch
 from latentdc.data import files
 from latentdc.data.classes import chosen_names, named_classes, one_form
 from latentdc.data.decode import SUFFIXES
-from latentdc.data.encoded import EncodedSplit
+from latentdc.data.encoded import EncodedSplit, holds_decoded
 from latentdc.errors import InputError
 from latentdc.plain_text import printable
 from latentdc.recipe import Data
@@ -23,26 +24,31 @@ _LARGEST = 2**30  # bytes of an image file
 _SPLITS = ("train", "training", *TEST_SPLITS, "testing", "evaluation")
 
 
-def is_class_tree(source: Path, split: str) -> bool:
+def is_class_tree(data: Data, split: str) -> bool:
     """Whether the split, a folder such as `train` or `data/train`, holds one folder per class.
 
     Folders of parquet files are none.
     """
-    folders = files.subfolders(source / split) if (source / split).is_dir() else []
-    tables = bool(folders) and bool(files.files_below(folders[0], {".parquet"}))
-    return bool(folders) and not (tables and not files.files_below(folders[0], SUFFIXES))
-
-
-def holds_splits(source: Path) -> list[str]:
-    """Which of its folders have a name that splits have."""
-    return [one.name for one in files.subfolders(source) if one.name.casefold() in _SPLITS]
-
-
-def is_flat(source: Path) -> bool:
-    """Whether a folder holds folders of images, which are classes and not splits."""
-    if holds_splits(source):
+    home = Path(data.source).expanduser() / split
+    first = next(_folders(home, data), None) if home.is_dir() else None
+    if first is None:
         return False
-    holding = (one for one in files.subfolders(source) if files.files_below(one, SUFFIXES))
+    tables = bool(files.files_below(first, {".parquet"}))
+    return not tables or bool(files.files_below(first, SUFFIXES))
+
+
+def holds_splits(data: Data) -> list[str]:
+    """Which folders of the source have a name that splits have."""
+    found = _folders(Path(data.source).expanduser(), data)
+    return [one.name for one in found if one.name.casefold() in _SPLITS]
+
+
+def is_flat(data: Data) -> bool:
+    """Whether the source, a folder, holds folders of images, which are classes and not splits."""
+    if holds_splits(data):
+        return False
+    folders = _folders(Path(data.source).expanduser(), data)
+    holding = (one for one in folders if files.files_below(one, SUFFIXES))
     return len(list(islice(holding, 2))) == 2
 
 
@@ -53,19 +59,16 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
         InputError: no such split, unknown or single class, or a class without images.
     """
     source = Path(data.source).expanduser()
-    split = split or _test_split(source, data.train)
+    split = split or _test_split(source, data)
     root, name = source / split, data.source if split == "." else f"{data.source} {split}"
-    if not is_class_tree(source, split):
+    if not is_class_tree(data, split):
         raise InputError(
             f"{name}: no folder {root}/<class>/; {_holds(root if root.is_dir() else source)}."
         )
     left_out = files.LeftOut()
     homes: dict[str, list[Path]] = defaultdict(list)  # by class
-    for entry in files.subfolders(root, left_out):
-        if _leads_to_cache(entry, data):
-            left_out["folders of the cache"] += 1
-        else:
-            homes[one_form(entry.name)].append(entry)
+    for entry in _folders(root, data, left_out):
+        homes[one_form(entry.name)].append(entry)
     if data.class_names is not None:
         ids = named_classes([*homes], data, name)
         homes = dict(zip(ids, homes.values(), strict=True))
@@ -89,25 +92,42 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
     )
 
 
-def _leads_to_cache(folder: Path, data: Data) -> bool:
-    """Whether a folder without images holds the cache, and so is no class."""
+def _folders(folder: Path, data: Data, left_out: files.LeftOut | None = None) -> Iterator[Path]:
+    """The folders in a folder but those of a cache, which are counted."""
+    left_out = files.LeftOut() if left_out is None else left_out
+    for entry in files.subfolders(folder, left_out):
+        if _is_cache(entry, data):
+            left_out["folders of the cache"] += 1
+        else:
+            yield entry
+
+
+def _is_cache(folder: Path, data: Data) -> bool:
+    """Whether a folder without images is, or leads to, the cache of this run or of an earlier one.
+
+    Of a class the first image is enough to tell.
+    """
     try:
+        with os.scandir(folder) as entries:
+            if any(os.path.splitext(one.name)[1].lower() in SUFFIXES for one in entries):
+                return False
         cache = data.cache_folder.resolve()
-    except RuntimeError:  # below the home of a user who has none
+    except (OSError, RuntimeError):  # unreadable; or below the home of a user who has none
         return False
-    inside = folder.resolve() in (cache, *cache.parents)
-    return inside and not files.files_below(folder, SUFFIXES)
+    if folder.resolve() not in (cache, *cache.parents) and not holds_decoded(folder):
+        return False
+    return not files.files_below(folder, SUFFIXES)
 
 
-def _test_split(source: Path, train: str) -> str:
+def _test_split(source: Path, data: Data) -> str:
     """A test split beside the training split, or in the folder itself, that has classes."""
-    beside = PurePath(train).parent
+    train, beside = data.train, PurePath(data.train).parent
     names = [
         str(home / name) for home in dict.fromkeys((beside, PurePath())) for name in TEST_SPLITS
     ]
 
     def flaw(split: str) -> str | None:
-        fits = is_class_tree(source, split) and not _is_one_heap(source, split, train)
+        fits = is_class_tree(data, split) and not _is_one_heap(source, split, train)
         return None if fits else "has no folders of classes"
 
     def there() -> Iterator[str]:  # looked at where there is none

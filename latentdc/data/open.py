@@ -177,11 +177,11 @@ def encoded_split(data: Data, split: Split) -> EncodedSplit:
         is_folder = data.source != "digits" and source.is_dir()
         if data.source == "digits":
             whole = digits_split(data, split)
-        elif is_folder and is_class_tree(source, data.train):
+        elif is_folder and is_class_tree(data, data.train):
             return folder_split(data, name)
         elif is_folder and (found := cifar_folder(source)) is not None:
             whole = cifar_split(data, *found, split)
-        elif is_folder and data.train == "train" and is_flat(source):
+        elif is_folder and data.train == "train" and is_flat(data):
             if data.test_share is None:
                 raise InputError(
                     f"{source} has folders of classes and no splits; test on a share of each class "

@@ -70,6 +70,28 @@ def test_a_cache_among_the_folders_of_classes_is_no_class(tree, capsys):
     assert "1 folders of the cache" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["train/a_cache", "train/deep/cache", "train/val"])
+def test_the_cache_of_an_earlier_run_is_no_class_either(tree, tmp_path, place):
+    (tree / place).mkdir(parents=True)
+    (tree / place / "x.parquet").write_bytes(b"")  # a table of others, put there
+    keys = {"source": str(tree), "resolution": 8}
+    first, _ = open_splits(Data(**keys, cache=str(tree / place)))
+    assert any((tree / place).glob("*/images.bin"))
+    train, _ = open_splits(Data(**keys, cache=str(tmp_path / "other")))
+    assert train.class_names == first.class_names == ("cat", "dog") and train.hash == first.hash
+    picture(0).save(tree / place / "0.png")
+    (tree / "val" / (tree / place).relative_to(tree / "train").parts[0]).mkdir()
+    with pytest.raises(InputError, match="no images of 1 of its 3 classes"):
+        open_splits(Data(**keys))  # a class of train, with no image in val
+
+
+def test_a_cache_with_the_name_of_a_split_leaves_folders_of_classes(tree, tmp_path):
+    keys = {"source": str(tree / "train"), "resolution": 8, "test_share": 0.4}
+    first, _ = open_splits(Data(**keys, cache=str(tree / "train/val")))
+    train, _ = open_splits(Data(**keys, cache=str(tmp_path / "other")))
+    assert train.class_names == first.class_names == ("cat", "dog") and train.hash == first.hash
+
+
 def test_an_empty_class_is_refused(tree):
     (tree / "train/bird").mkdir()
     (tree / "train/bird/notes.txt").write_text("none yet")
