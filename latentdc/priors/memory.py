@@ -293,11 +293,21 @@ def _fused_attention() -> Iterator[None]:
     plain = functional.scaled_dot_product_attention
     fused: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
-    def attention(*tensors: Tensor, **options: Any) -> Tensor:
-        if tensors[0].device.type != "meta" or options.pop("enable_gqa", False):
-            result: Tensor = plain(*tensors, **options)
+    def attention(  # networks tell by position what nn.functional names
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        **options: Any,
+    ) -> Tensor:
+        options |= {"attn_mask": attn_mask, "dropout_p": dropout_p, "is_causal": is_causal}
+        if query.device.type != "meta" or options.get("enable_gqa", False):
+            result: Tensor = plain(query, key, value, **options)
         else:
-            result = fused(*tensors, **options)[0]
+            options.pop("enable_gqa", None)
+            result = fused(query, key, value, **options)[0]
         return result
 
     functional.scaled_dot_product_attention = attention

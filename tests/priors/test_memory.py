@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.denoisers import ClassDenoiser, without_table
@@ -19,7 +20,7 @@ from tests.priors import small
 
 
 def test_kept_bytes_are_those_of_the_tensors_that_backward_reads():
-    x, weight = torch.ones(10, 10, requires_grad=True), torch.nn.Parameter(torch.ones(10, 10))
+    x, weight = torch.ones(10, 10, requires_grad=True), nn.Parameter(torch.ones(10, 10))
     assert kept_bytes(lambda: x.exp().sin() @ weight) == 2 * 400  # exp's result, sin's argument
     assert kept_bytes(lambda: (x @ x).cos() + x) == 2 * 400  # x, once; cos's argument
 
@@ -34,6 +35,20 @@ def test_attention_is_counted_alike_with_weights_and_without():
         return prior.needs()
 
     assert needs("meta") == needs("cpu")
+
+
+def test_attention_of_torch_itself_is_counted_with_all_of_its_arguments():
+    """It tells by position what nn.functional names; with a mask, and several heads to a key."""
+
+    def kept(device):
+        x, mask = torch.ones(2, 5, 8, device=device), torch.zeros(5, 5, device=device)
+        layer = nn.MultiheadAttention(8, 2, batch_first=True, device=device)
+        return kept_bytes(lambda: layer(x, x, x, attn_mask=mask, need_weights=False)[0])
+
+    assert kept("meta") == kept("cpu") > 0
+    query = torch.ones(2, 4, 5, 8, device="meta", requires_grad=True)
+    key, attend = query[:, :2], nn.functional.scaled_dot_product_attention
+    assert kept_bytes(lambda: attend(query, key, key, enable_gqa=True)) > 0
 
 
 NEEDS = Needs(step=20, calls=4, decoder=20)  # 100 of an image
