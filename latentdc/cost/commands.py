@@ -316,7 +316,9 @@ def describe_measuring(
         looked = min(CHECKED, sizes.test) + 2 * (count or 0)
         told = f"{network.network} is trained on {trained:,} images and looks at {looked:,}"
         work = (TRAINED * trained + looked) * one.forward
-        found.append(Stage("network", work, told, {}, one.trained(network.batch)))
+        given = network.weights is not None
+        memory = 4 * one.weights if given else one.trained(network.batch)
+        found.append(Stage("network", work, told, {}, memory))
     if redundancy is not None and count is None:
         found.append(Stage("redundancy", None, "the images of the set are counted as it is read"))
     elif redundancy is not None:

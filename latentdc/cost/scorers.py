@@ -1,5 +1,7 @@
 """What scores and classifiers of real images take, and what is kept of them on the disk."""
 
+from dataclasses import replace
+
 from latentdc.cost.stages import (
     TRAINED,
     Hardware,
@@ -14,6 +16,7 @@ from latentdc.prune.measures import Measures
 from latentdc.prune.score import PASSES, base_of
 from latentdc.prune.scorers import CHECKED
 from latentdc.recipe import Recipe, Scorer
+from latentdc.recipe.networks import pretrained
 from latentdc.recipe.own import is_own
 from latentdc.recipe.rules import RULES
 
@@ -33,7 +36,7 @@ def scoring(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage:
     passes = bool(stages & PASSES) or (features and any(RULES[n].needs_features for n in columns))
     if not passes and "subsets" not in stages:
         return Stage("scoring", 0, "no network is asked")
-    network, kept = _scorer(recipe, scorer, size), _kept(recipe, columns, size, passes=passes)
+    network, kept = _scorer(scorer, size), _kept(recipe, columns, size, passes=passes)
     if scorer.weights is not None:
         seen = size.train + size.test
         told = f"{seen:,} images through {scorer.network}"
@@ -70,7 +73,7 @@ def _kept(recipe: Recipe, columns: set[str], size: Sizes, *, passes: bool) -> di
     found: dict[str, float] = {"scores": size.train * each}
     kind = recipe.data.kind == "images"
     if kind and prune.features is None and any(RULES[name].needs_features for name in columns):
-        found["features"] = 2 * size.train * _scorer(recipe, scorer, size).features
+        found["features"] = 2 * size.train * _scorer(scorer, size).features
     first, last = prune.window or (1, scorer.epochs)
     runs, subsets = passes * (scorer.runs if trained else 1), prune.rules.subsets
     subsets *= any(RULES[name].stage == "subsets" for name in columns)
@@ -94,10 +97,10 @@ def _columns(recipe: Recipe) -> set[str]:
     return named | {name for name in bases if name is not None}
 
 
-def _scorer(recipe: Recipe, scorer: Scorer, size: Sizes, *, whole: bool = False) -> Student:
+def _scorer(scorer: Scorer, size: Sizes, *, whole: bool = False) -> Student:
     """The network of a scorer; `whole` shows it all of an image, not what its weights are for."""
     side = scorer.resolution
-    if side is None and (whole or scorer.weights is None or not scorer.weights.startswith("torch")):
+    if side is None and (whole or pretrained(scorer.weights) is None):
         side = size.side
     return classifier(scorer, size.classes, side)
 
@@ -107,12 +110,12 @@ def real_classifier(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | 
     scorer = recipe.prune.scorer
     if is_own(recipe.method.kind) or not recipe.asks_classifier:
         return None
-    network = _scorer(recipe, scorer, size, whole=True)
+    network = _scorer(scorer, size, whole=True)
     tried = min(CHECKED, size.test)
     told, checking = f"{tried:,} images through {scorer.network}", tried * network.forward
     if scorer.weights is not None:
         return Stage("classifier", checking, told, memory=4 * network.weights, busiest=checking)
-    training, shared, memory = _scorer_training(recipe, size, hardware)
+    training, shared, memory = _scorer_training(scorer, size, hardware)
     return Stage(
         "classifier",
         training + checking,
@@ -129,7 +132,6 @@ def classifying(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None
     What they are asked by sampling counts there.
     """
     kind, scorer, choice = recipe.method.kind, recipe.prune.scorer, recipe.selection.select
-    network = _scorer(recipe, scorer, size, whole=True)
     asked, pooled = 0, ""
     learns = recipe.samples and recipe.sampling.learns
     if kind == "rded":
@@ -141,12 +143,15 @@ def classifying(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None
         pooled = ", those of a pool not counted" * (recipe.selection.pool is not None)
     if not (asked or learns):
         return None
-    training, shared, memory = 0.0, Shared("", 1), 4.0 * network.weights
+    training, shared, memory, asking = 0.0, Shared("", 1), 0.0, 0.0
+    if asked:
+        network = _scorer(scorer, size, whole=True)
+        memory, asking = 4.0 * network.weights, asked * network.forward
     told = f"{asked:,} images through {scorer.network}{pooled}"
     if learns:
-        training, shared, memory = _scorer_training(recipe, size, hardware)
+        training, shared, trained = _scorer_training(scorer, size, hardware)
+        memory = max(memory, trained)
         told += f", a student of which is trained as long as on all images{shared.told}"
-    asking = asked * network.forward
     return Stage(
         "classifying",
         training + asking,
@@ -157,13 +162,13 @@ def classifying(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage | None
 
 
 def _scorer_training(
-    recipe: Recipe, size: Sizes, hardware: Hardware
+    scorer: Scorer, size: Sizes, hardware: Hardware
 ) -> tuple[float, Shared, float]:
-    """Multiply-adds of a training of the scorer on all images, how it is shared, and its memory."""
-    scorer = recipe.prune.scorer
-    network, shared = (
-        _scorer(recipe, scorer, size, whole=True),
-        _scorer_shared(scorer, size, hardware),
-    )
+    """Multiply-adds of a training of the scorer on all images, how it is shared, and its memory.
+
+    It begins without the weights that the scorer may have, in the classes of the data.
+    """
+    network = _scorer(replace(scorer, weights=None), size)
+    shared = _scorer_shared(scorer, size, hardware)
     work = TRAINED * scorer.epochs * size.train * network.forward
     return work, shared, network.trained(scorer.batch, divided=shared.divided)

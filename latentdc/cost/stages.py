@@ -7,6 +7,7 @@ network counts as three forward passes, a gradient at frozen weights as two. Wha
 """
 
 import math
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,9 +21,10 @@ from latentdc.divided import is_divided
 from latentdc.errors import InputError
 from latentdc.networks.build import build_network, outline
 from latentdc.priors.memory import kept_bytes
+from latentdc.prune.scorers import published_weights
 from latentdc.recipe import Scorer
 from latentdc.recipe.labels import Teacher
-from latentdc.recipe.networks import PREFIX, input_shape, is_foreign, pretrained
+from latentdc.recipe.networks import input_shape, is_foreign, pretrained
 
 SETS = "the set and the next one"  # that replaces it whole
 TRAINED = 3  # forward passes that a training step amounts to
@@ -119,6 +121,41 @@ def student(name: str, classes: int, size: int) -> Student:
         one, two = (torch.zeros(n, *input_shape(name, size)) for n in (1, 2))
         kept = kept_bytes(lambda: network.train()(two)) / 2  # batch norm refuses one value
         forward = estimates.multiply_adds(lambda: network.eval()(one))
+    return _student(network, forward, kept)
+
+
+@cache
+def published_student(name: str, size: int) -> Student:
+    """Like `student`, of a classifier of torchvision as its weights have it; it is not trained.
+
+    Raises:
+        InputError: it takes no images of this size.
+    """
+    from torchvision import models  # takes a second
+
+    def build() -> torch.nn.Module:
+        network: torch.nn.Module = models.get_model(name, weights=None).eval()
+        return network
+
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of first weights, which are not looked at
+        try:
+            with torch.device("meta"):
+                network = build()
+        except NotImplementedError:  # as `outline` says
+            network = build().to("meta")
+    image = torch.zeros(1, 3, size, size, device="meta")
+    try:
+        forward = estimates.multiply_adds(lambda: network(image))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(
+            f"{name} with weights of torchvision fails on images of {size} px ({error}); name a "
+            "resolution that it takes beside its weights."
+        ) from error
+    return _student(network, forward)
+
+
+def _student(network: torch.nn.Module, forward: float, kept: float = 0) -> Student:
     linear = [one.in_features for one in network.modules() if isinstance(one, torch.nn.Linear)]
     weights = sum(p.numel() for p in network.parameters())
     return Student(forward, kept, weights, linear[-1] if linear else 0)
@@ -128,20 +165,16 @@ def classifier(given: Scorer | Teacher, classes: int, size: int | None = None) -
     """Like `student`, of a scorer or teacher; with weights of torchvision one of its networks.
 
     Those have 1,000 classes, and without a `size` see images of the size of their weights.
+
+    Raises:
+        InputError: no such network or weights, or another size than it takes.
     """
     published = pretrained(given.weights)
     if published is None:
         assert size is not None
         return student(given.network, classes, size)
-    return student(PREFIX + given.network, 1000, size or crop_size(given.network, published))
-
-
-def crop_size(network: str, published: str) -> int:
-    """Pixels that torchvision's weights were evaluated at."""
-    from torchvision import models  # takes a second
-
-    members = models.get_model_weights(network).__members__
-    return int(members[published].transforms.keywords["crop_size"])
+    weights = published_weights(given.network, published)
+    return published_student(given.network, size or int(weights.transforms.keywords["crop_size"]))
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def outline(name: str, *, num_classes: int, resolution: int) -> Network:
         with torch.device("meta"):
             return build_network(name, **sizes)
     except NotImplementedError:  # torchvision's RegNets compute with tensors how wide they are
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             return build_network(name, **sizes).to("meta")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -133,23 +134,37 @@ def given_scorer(
     return Classifier(model, preparation(resolution, normalization), columns)
 
 
+def published_weights(network: str, published: str) -> Any:
+    """A member of torchvision's enum of a classifier's weights.
+
+    Raises:
+        InputError: no such classifier or weights.
+    """
+    from torchvision import models  # takes a second
+
+    known = models.list_models(module=models)
+    if network not in known:
+        raise InputError(
+            f"torchvision has no classifier {network!r}{nearest(network, known) or '.'}"
+        )
+    # DEFAULT is one name more of one of them.
+    members = models.get_model_weights(network).__members__
+    if published not in members:
+        raise InputError(
+            f"torchvision has no weights {published!r} of {network}{nearest(published, members)}; "
+            f"it has {', '.join(members)}."
+        )
+    return members[published]
+
+
 def _torchvision_classifier(
     settings: Scorer | Teacher, published: str, class_names: Sequence[str]
 ) -> Classifier:
     """A classifier with `published` weights for ImageNet, restricted to a data set's classes."""
     from torchvision import models  # takes a second
 
-    name, known = settings.network, models.list_models(module=models)
-    if name not in known:
-        raise InputError(f"torchvision has no classifier {name!r}{nearest(name, known) or '.'}")
-    columns = imagenet_indices(class_names)
-    members = models.get_model_weights(name).__members__  # DEFAULT is one name more of one of them
-    if published not in members:
-        raise InputError(
-            f"torchvision has no weights {published!r} of {name}{nearest(published, members)}; it "
-            f"has {', '.join(members)}."
-        )
-    weights, size = members[published], settings.resolution
+    name, weights = settings.network, published_weights(settings.network, published)
+    columns, size = imagenet_indices(class_names), settings.resolution
     try:
         model: nn.Module = models.get_model(name, weights=weights)
     except (URLError, OSError, RuntimeError) as error:

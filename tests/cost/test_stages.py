@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision import models
 
 from latentdc.cost import Hardware, stages
 from latentdc.cost.networks import evaluating_rows
-from latentdc.cost.stages import Sizes
+from latentdc.cost.stages import Sizes, classifier, published_student, student
 from latentdc.data.open import open_splits
+from latentdc.errors import InputError
 from latentdc.evaluate.loading import load_protocol
 from latentdc.priors.memory import kept_bytes
 from latentdc.prune.dynamics import Workspace
@@ -105,6 +108,74 @@ def test_a_scorer_is_trained_and_looks_at_every_image_in_each_epoch():
     )
     assert of(PIXEL)["scoring"].work == 0  # which keeps all
     assert of(replace(PIXEL, prune=Prune(keep=0.5, score="random")))["scoring"].work == 0
+
+
+PUBLISHED = {"weights": "torchvision"}
+FIRST = {"inception_v3": {"init_weights": False}}
+UNASKED = {
+    "vectors": ({"score": "random"}, {}),
+    "too small for our alexnet": ({"score": "random"}, {"network": "alexnet", **PUBLISHED}),
+    "no student": ({"score": "random"}, {"network": "inception_v3", **PUBLISHED}),
+    "all are kept": ({"keep": 1.0}, {"network": "vit_h_14", **PUBLISHED}),
+}
+
+
+@pytest.mark.parametrize("case", UNASKED)
+def test_a_scorer_that_nothing_asks_need_not_fit_the_data(case, tmp_path):
+    prune, scorer = UNASKED[case]
+    data, prior, network = Data(resolution=32), PriorSettings(kind="pixel"), "convnet3@8"
+    if case == "vectors":
+        few = np.ones((18, 4), dtype="float32")
+        for split in ("train", "test"):
+            np.save(tmp_path / f"{split}.npy", few)
+            np.save(tmp_path / f"{split}_labels.npy", np.arange(18) % 2)
+        data = Data(kind="vectors", source=str(tmp_path))
+        prior, network = PriorSettings(kind="vector"), "mlp@8"
+    prune = Prune(**{"keep": 0.5, **prune}, scorer=Scorer(**scorer))
+    objective = ObjectiveSettings(network=network, batch=20)
+    recipe = Recipe(
+        data=data, prior=prior, objective=objective, prune=prune, evaluate=Evaluate(rows=[])
+    )
+    found = of(recipe)
+    assert found["scoring"].work == 0 and "classifying" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("vit_b_32", 224), ("inception_v3", 299), ("alexnet", 224)]
+)
+def test_weights_of_torchvision_see_images_of_their_own_size(name, size):
+    recipe = replace(
+        PIXEL,
+        data=Data(resolution=32),
+        prune=Prune(keep=0.5, scorer=Scorer(network=name, **PUBLISHED)),
+    )
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = models.get_model(name, weights=None, **FIRST.get(name, {})).eval()
+        network(torch.zeros(1, 3, size, size))
+    assert of(recipe)["scoring"].work == (TRAIN + TEST) * counter.get_total_flops() / 2
+    asks = replace(recipe, method=MethodSettings(kind="rded"), rded=Rded(pool=30))
+    with pytest.raises(
+        InputError, match=f"{name} with weights of torchvision fails on images of 32 px"
+    ):
+        of(asks)  # whole images
+
+
+def test_a_network_that_computes_how_wide_it_is_is_counted():
+    name = "regnet_y_400mf"
+    own, published = student(f"torchvision/{name}", 1000, 224), published_student(name, 224)
+    assert own.forward == published.forward > 4e8 and own.weights == published.weights
+
+
+@pytest.mark.parametrize(
+    ("scorer", "told"),
+    [
+        ({"network": "resnet81", **PUBLISHED}, "torchvision has no classifier 'resnet81'"),
+        ({"network": "resnet18", "weights": "torchvision/V7"}, "has no weights 'V7' of resnet18"),
+    ],
+)
+def test_weights_that_torchvision_lacks_are_refused(scorer, told):
+    with pytest.raises(InputError, match=told):
+        of(replace(PIXEL, prune=Prune(keep=0.5, scorer=Scorer(**scorer))))
 
 
 def test_the_files_of_a_scoring_are_counted(tmp_path, monkeypatch):
@@ -210,6 +281,23 @@ def test_what_a_selection_asks_is_counted_with_the_student_of_its_start(kind, po
     student = 3 * 2 * TRAIN * (kind == "learnability")
     assert of(recipe)["classifying"].work == (student + asked * TRAIN) * CONVNET
     assert of(recipe)["classifier"].work == (3 * 2 * TRAIN + TEST) * CONVNET
+
+
+def test_a_student_of_a_scorer_with_weights_is_the_network_without_them():
+    """Latentdc's of that name, in the classes of the data."""
+    scorer = Scorer(network="resnet18", weights="torchvision", epochs=2)
+    select = Select(kind="learnability")
+    recipe = replace(
+        PIXEL,
+        data=Data(resolution=32),
+        method=MethodSettings(kind="selection"),
+        selection=Selection(select=select, start="a set"),
+        prune=Prune(scorer=scorer),
+    )
+    own, published = student("resnet18", CLASSES, 32), classifier(scorer, CLASSES, 32)
+    found = of(recipe)["classifying"]
+    assert found.work == 3 * 2 * TRAIN * own.forward + 3 * TRAIN * published.forward
+    assert own.forward > 10 * published.forward and found.memory == own.trained(scorer.batch)
 
 
 def test_the_student_that_samples_are_chosen_by_is_trained():
