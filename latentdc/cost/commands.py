@@ -382,7 +382,8 @@ def _decides(recipe: Recipe, stage: str) -> Hashable:
     if stage in ("scoring", "classifier"):
         return recipe.seed, repr(recipe.prune.scorer)
     if stage in ("experts", "snapshots"):
-        return recipe.seed, repr(recipe.prune), repr(recipe.experts)
+        experts = recipe.experts  # whose numbers the words of a stage say
+        return recipe.seed, repr(recipe.prune), repr(replace(experts, count=1, epochs=1))
     return None
 
 

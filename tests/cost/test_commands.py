@@ -12,7 +12,7 @@ from latentdc import cli, config
 from latentdc.cost import Hardware, stages
 from latentdc.cost.commands import describe_sweep
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Recipe
+from latentdc.recipe import Experts, PriorSettings, Recipe, Sampling
 from latentdc.recipe.prior_training import PriorRecipe, Terms, UNetTraining
 from latentdc.synthetic import SyntheticSet
 from tests.cost.test_stages import CLASSES, CONVNET, PIXEL, TEST, TRAIN, of
@@ -174,6 +174,31 @@ def test_a_sweep_counts_each_missing_run_and_what_they_share_once(told, tmp_path
     mosaics = ["method.kind=rded", "prune.keep=1", "prune.scorer.network=convnet3@8"]
     asks = told("sweep", "seeds.yaml", *mosaics)
     assert "all 2 of them" in asks["classifier"] and "all 4 of them" in asks["classifying"]
+
+
+def test_a_sweep_counts_snapshots_of_one_training_once():
+    """Numbers of experts and of their epochs are none of theirs."""
+    influence = {"scale": 1.0, "network": "convnet3@8", "epochs": [1, 3]}
+    recipe = replace(
+        PIXEL,
+        method=replace(PIXEL.method, kind="sampling"),
+        prior=PriorSettings(weights="nobody/nothing"),
+        sampling=Sampling(influence=influence),
+    )
+    cells = [
+        replace(recipe, ipc=1 + n, experts=Experts(count=1 + n, epochs=5 + n)) for n in range(2)
+    ]
+    slower = [*cells, replace(recipe, experts=Experts(lr=0.02))]
+
+    def snapshots(cells: list[Recipe]) -> float:
+        lines = describe_sweep(cells, 0, len(cells), Hardware()).splitlines()
+        return work(
+            next(line for line in lines if line.startswith("snapshots")).split(":")[1].strip()
+        )
+
+    one = 3 * 3 * TRAIN * CONVNET
+    assert snapshots(cells) == pytest.approx(one, rel=0.01)
+    assert snapshots(slower) == pytest.approx(2 * one, rel=0.01)
 
 
 def test_a_sweep_counts_real_images_as_often_as_they_are_trained_on(told, tmp_path):
