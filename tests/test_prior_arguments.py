@@ -40,14 +40,22 @@ def test_a_prior_decodes_as_many_latents_as_conditions_and_noises():
             r"noise holds floats of the shape \(1, 2, 4, 4\), got .* of \(2, 2",
         ),
         ((z, c[:1], z), r"c holds floats of the shape \(2, 1, 6\), got torch.float32 of \(1, 1, 6"),
-        ((z, None, z), "decodes z with a condition c of each, got null"),
+        ((z, None, z), r"decode takes c \(B, T, D\), of prior.condition\(labels\), got None"),
         ((z, torch.tensor([0, 1]), z), r"c holds floats of the shape .* got torch.int64 of \(2,\)"),
         ((z, c, None), r"noise holds floats of the shape \(2, 2, 4, 4\), got null"),
         ((z, c, z[:, :1]), "noise holds floats"),
-        ((z[:0], c[:0], z[:0]), r"z holds floats .* B being 1 or more, got .* of \(0, 2, 4, 4\)"),
+        ((z[:0], c, z[:0]), r"c holds floats of the shape \(0, 1, 6\), got .* of \(2, 1, 6\)"),
     ):
         with pytest.raises(InputError, match=told):
             prior.decode(*wrong)
+
+
+def test_of_no_images_there_are_none():
+    prior, none = small.prior(steps=2), torch.zeros(0, dtype=torch.long)
+    c = prior.condition(none)
+    z = prior.encode(torch.zeros(0, 3, 8, 8))
+    assert prior.decode(z, c, z).shape == prior.render(z).shape == (0, 3, 8, 8)
+    assert prior.invert(z, none).shape == z.shape == (0, *prior.latent_shape) and len(c) == 0
 
 
 Z, IMAGES = torch.zeros(2, 2, 4, 4), [("zero", 0), ("one", 0)]
@@ -133,8 +141,8 @@ def test_steps_of_inversion_are_numbers_of_numpy_too():
         prior.invert(Z, labels, stop=3)
     with pytest.raises(InputError, match="z holds values that are not finite"):
         prior.invert(Z / 0, labels)
-    with pytest.raises(InputError, match=r"z holds floats .* B being 1 or more, got"):
-        prior.invert(Z[:0], labels[:0])
+    with pytest.raises(InputError, match=r"x holds floats .* B being 1 or more, got"):
+        prior.noise_in(Z[:0], 0, None)
 
 
 @pytest.mark.parametrize(

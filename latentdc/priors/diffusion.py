@@ -140,8 +140,10 @@ class DiffusionPrior:
         z = self._latents(z)
         noise = self._latents(noise, len(z), "noise")
         if c is None and self.denoiser.null.shape[1]:
-            raise InputError("this prior decodes z with a condition c of each, got null.")
+            raise InputError("decode takes c (B, T, D), of prior.condition(labels), got None.")
         c = self._conditions(c, len(z))
+        if not len(z):
+            return self.render(z)
         plan = self.plan or FAST
         size = plan.together(len(z))
         conditions = repeat(None) if c is None else c.split(size)
@@ -300,6 +302,8 @@ class DiffusionPrior:
         require_a(Tensor, labels, "labels", "(B,) of this prior's classes")
         c, stop = self.condition(labels), self._step(stop, "stop")
         z = require_finite(self._latents(z, len(labels)), "z")
+        if not len(z):
+            return z
         return sampler.invert(self._in_chunks(c, len(z)), z, self.schedule, stop=stop)
 
     def features(self, x: Tensor, index: int, c: Tensor | None) -> Tensor:
@@ -340,7 +344,7 @@ class DiffusionPrior:
         self, x: Tensor, index: int, c: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the denoiser is told: latents, the timestep of a step, and `c` or the null one."""
-        x, null = self._latents(x, name="x"), self.denoiser.null
+        x, null = self._latents(x, name="x", least=1), self.denoiser.null
         time = self.timesteps[self.schedule.timesteps[self._step(index, "index")]]
         c = null.expand(len(x), -1, -1) if c is None else c
         return x, time, self._conditions(c, len(x))
@@ -352,9 +356,11 @@ class DiffusionPrior:
             raise InputError(f"{name} is the index of a step, 0 to {steps - 1}, got {show(index)}.")
         return found
 
-    def _latents(self, x: object, count: int | None = None, name: str = "z") -> Tensor:
+    def _latents(
+        self, x: object, count: int | None = None, name: str = "z", least: int = 0
+    ) -> Tensor:
         """(count, *latent_shape) where the network is, and in the precision that it has."""
-        known = require_latents(x, self.latent_shape, name, count=count, least=1)
+        known = require_latents(x, self.latent_shape, name, count=count, least=least)
         return placed(known, self.device, self.denoiser.null.dtype)
 
     def _conditions(self, c: object, count: int) -> Tensor | None:
