@@ -22,6 +22,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
 from latentdc.images import as_floats
 from latentdc.methods.latents import ENCODED
+from latentdc.methods.log import diverged
 from latentdc.methods.pools import gaussian_group
 from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
@@ -129,6 +130,8 @@ class RealLatents:
             source = generator(self.seed, "inverted", name)
             rows = rows[choose(len(rows), settings.inverted, source).sort().values]
         latents = encoded(self.real, rows, self.prior.encode, self.prior.device)
+        if not latents.isfinite().all():
+            raise diverged(f"encoded images of {name!r} are not finite", "Take other weights")
         latents = latents[inliers(latents.flatten(1), settings.outliers, settings.neighbours)]
         if settings.kind == "gaussian":
             return ClassLatents(latents, empty, empty, self._gaussian(label, latents))
@@ -148,6 +151,11 @@ class RealLatents:
             return prior.invert(z, labels.to(z.device), stop=stop)
 
         mean, std = moments(latents, invert, prior.device)
+        if not torch.stack([mean, std]).isfinite().all():
+            raise diverged(
+                f"inverted latents of {self.real.class_names[label]!r} are not finite",
+                "Lower prior.guidance, or take other weights",
+            )
         source = generator(self.seed, "gaussian", self.real.class_names[label])
         if settings.chooses_noise:
             choice, device = settings.select, prior.device

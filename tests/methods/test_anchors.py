@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 
 from latentdc.clusters import inliers, k_means
 from latentdc.draws import choose, generator
+from latentdc.errors import RunError
 from latentdc.methods.anchors import RealLatents, clustered, encoded, moments, rows_by_hash
 from latentdc.recipe import Sampling, Select
 from tests.methods import setup
@@ -114,3 +116,21 @@ def test_images_of_a_class_come_in_an_order_of_their_own(label):
         for some in (data, turned)
     )
     assert one.equal(other) and one.shape == (6, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("encode", "invert", "told"),
+    [
+        (lambda images: 2 * images, lambda z, *_, **__: z * math.inf, "inverted latents of 'zero'"),
+        (lambda images: images / 0, lambda z, *_, **__: z, "encoded images of 'zero'"),
+    ],
+)
+def test_latents_that_overflow_are_no_arguments_of_the_user(encode, invert, told):
+    """On a CPU the prior would refuse them as such, on a GPU they would be sampled from."""
+    prior = SimpleNamespace(
+        class_names=None, device=torch.device("cpu"), encode=encode, invert=invert
+    )
+    prior.start_index = lambda strength: 0
+    settings = Sampling(anchors={"kind": "gaussian"}, start="anchors", eta=0)
+    with pytest.raises(RunError, match=rf"{told} are not finite.*take other weights|{told} .*Take"):
+        RealLatents(setup.dataset(), prior, settings, 1, 0).of(0)
