@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -89,20 +89,22 @@ def measured(
 def _measured(way: Way, model: Model, images: int, device: torch.device) -> Row:
     work = prepared(way, model, images, device)
     work()  # chooses kernels, or compiles them
-    flops = 2 * counted(way.plan, model, images, device)
     once = best_seconds({"": work}, 1, device)[""]
     repeats = max(0, min(4, int(BUSY / once) - 1))
     again = best_seconds({"": work}, repeats, device)[""] if repeats else once
     seconds = min(once, again)
     held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    peak = held + peak_bytes(work, device)
+    del work  # the count takes networks of its own
+    gc.collect()
     dtype = torch.bfloat16 if way.precision == "bf16" else torch.float32
-    rate = flops / seconds
-    return {
-        "s per step": seconds,
-        "peak GB": (held + peak_bytes(work, device)) / 1e9,
-        "TFLOP/s": rate / 1e12,
-        "of a matrix product's": rate / product_rate(device, dtype, way.tf32),
-    }
+    row: Row = {"s per step": seconds, "peak GB": peak / 1e9}
+    row |= {"TFLOP/s": None, "of a matrix product's": None}
+    with suppress(RuntimeError):  # of too little memory too, which leaves what was measured
+        rate = 2 * counted(way.plan, model, images, device) / seconds
+        row["TFLOP/s"] = rate / 1e12
+        row["of a matrix product's"] = rate / product_rate(device, dtype, way.tf32)
+    return row
 
 
 def counted(plan: Plan | None, model: Model, images: int, device: torch.device) -> float:

@@ -121,3 +121,18 @@ def test_a_way_that_breaks_says_so_and_leaves_the_others(monkeypatch):
         "RuntimeError: cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"
     ]
     assert len(rows) == len(ways) and rows[-1]["s per step"] == 1.0
+
+
+def test_a_count_that_does_not_fit_leaves_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    real_size, models = (importlib.import_module(name) for name in ("real_size", "models"))
+    model = replace(models.MODELS["DiT/tiny"], resolution=64, steps=2)
+
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(real_size, "counted", too_large)
+    ways = [real_size.Way(Plan("fast"))]
+    [row] = real_size.measured("toy", model, ways, 1, torch.device("cpu"))
+    assert row["s per step"] > 0 and row["peak GB"] > 0 and "told" not in row
+    assert row["TFLOP/s"] is row["of a matrix product's"] is None
