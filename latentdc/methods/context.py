@@ -163,7 +163,11 @@ class Context:
 
     @contextmanager
     def stop_requests(self) -> Iterator[Callable[[], bool]]:
-        """`runtime.stop_requests`, where states are saved; elsewhere SIGTERM ends the process."""
+        """Catch SIGTERM in the block where states are saved; elsewhere it ends the process.
+
+        All processes enter the block together, and together call the function that it gives, which
+        says to all of them whether one was sent SIGTERM. Then save a state and end.
+        """
         if self.save_state is None:
             yield lambda: False
             return
