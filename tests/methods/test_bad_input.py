@@ -99,7 +99,7 @@ def test_a_teacher_that_cannot_know_the_classes_is_refused_before_the_work(capsy
     [
         (["data.train=trian"], "digits has the splits train and test, got data.train=trian"),
         (["data.classes=[1, eleven]"], "digits train has no class 'eleven'"),
-        (["data.classes=['1', '1']"], "names a class twice"),
+        (["data.classes=['1', '1']"], "names '1' twice"),
         (["data.classes=['1']"], "a classifier needs two or more"),
         (["data.source=./nowhere"], "no folder ./nowhere"),
     ],
