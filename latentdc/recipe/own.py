@@ -43,8 +43,9 @@ def is_own(name: object) -> bool:
 def name_of(value: object) -> str:
     """The name that a setting keeps, of a name or of the object itself.
 
-    An object that its module has under its name gets that; a lambda, or what a notebook's cell
-    defines, a new name that no earlier run has, so that nothing kept is taken for its.
+    An object that its module has under its name gets that, and data sets one that tells their
+    contents; a lambda, or what a notebook's cell defines, a new name that no earlier run has, so
+    that nothing kept is taken for its.
 
     Raises:
         InputError: an object without a source, in one of several processes.
@@ -57,6 +58,10 @@ def name_of(value: object) -> str:
     for name, thing in _OBJECTS.items():
         if thing is value:
             return name
+    if (contents := _contents(value)) is not None:
+        name = f"{_HERE}:{_short(value)}#{contents}"
+        _OBJECTS[name] = value  # the last one of these contents
+        return name
     module, attribute = (str(getattr(value, key, "")) for key in ("__module__", "__qualname__"))
     name = name_of(f"{module}:{attribute}")
     if "#" not in name or _attribute(sys.modules.get(module), attribute) is not value:
@@ -257,6 +262,15 @@ def _source(module: str) -> Path | None:
                 return None
     path = Path(file) if file and file.endswith(".py") else None
     return path if path is not None and path.is_file() else None
+
+
+def _contents(value: object) -> str | None:
+    """12 hex digits of what a data set, or each of two splits, holds; None of anything else."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    hashes = [getattr(one, "hash", None) for one in parts if hasattr(one, "class_names")]
+    if len(hashes) < max(1, len(parts)) or not all(isinstance(one, str) for one in hashes):
+        return None
+    return digest(repr(hashes).encode())
 
 
 def _short(value: object) -> str:

@@ -13,7 +13,9 @@ from torch.utils.data import Subset, TensorDataset
 import latentdc
 from latentdc.data.open import kept_size, open_dataset, open_splits, whole_pictures
 from latentdc.errors import InputError
-from latentdc.recipe import Data
+from latentdc.prune.coreset import Coreset
+from latentdc.recipe import Data, MethodSettings, Recipe
+from latentdc.run_folder import CORESET, claim_folder
 from latentdc.synthetic import SyntheticSet
 from tests.data.conftest import picture
 
@@ -323,6 +325,31 @@ def test_data_sets_themselves_are_a_source():
     divided = open_splits(Data(source=whole, resolution=8, test_share=0.4))
     expected = whole.split(0.4)
     assert [one.hash for one in divided] == [one.hash for one in expected]
+
+
+def test_data_sets_in_memory_are_known_by_their_contents(monkeypatch, capsys):
+    def source(levels=LEVELS, labels=LABELS):
+        train, test = from_arrays(levels[:4], labels[:4]), from_arrays(levels[4:], labels[4:])
+        return Data(source=(train, test), resolution=8).source
+
+    monkeypatch.setenv("WORLD_SIZE", "2")  # whose processes have each their own
+    assert source() == source() and source().startswith("here:arrays#")
+    assert source(255 - LEVELS) != source() != source(labels=LABELS[::-1])
+    whole = from_arrays(LEVELS, LABELS)
+    assert Data(source=whole, resolution=8, test_share=0.4).source != source()
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_a_run_of_data_sets_in_memory_goes_on_when_they_are_made_again(tmp_path):
+    def recipe():
+        whole = from_arrays(LEVELS, LABELS)
+        data = Data(source=whole, resolution=8, test_share=0.4)
+        return Recipe(data=data, method=MethodSettings(kind="selection"), ipc=1)
+
+    claim_folder(recipe(), tmp_path)
+    keep = Coreset.whole(open_splits(recipe().data)[0], "easy")
+    keep.save(tmp_path / CORESET)
+    claim_folder(recipe(), tmp_path)
 
 
 @pytest.mark.parametrize(
