@@ -91,8 +91,8 @@ def start(
             f"{_how_to_start(asked)}"
         )
     use_threads(threads)
-    if folder is not None and accelerator.num_processes > 1:
-        _require_shared(folder, accelerator)
+    if folder is not None:
+        require_shared(folder, accelerator)
     use_precision(precision, accelerator)
     if processes is not None and processes != accelerator.num_processes:
         raise InputError(
@@ -178,8 +178,10 @@ def _end_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _require_shared(folder: Path, accelerator: Accelerator) -> None:
+def require_shared(folder: Path, accelerator: Accelerator, key: str = "output=...") -> None:
     """Refuse nodes that have a folder of that name each; the main process's lock tells it."""
+    if accelerator.num_processes == 1:
+        return
     owner = broadcast(accelerator, lock_owner(folder) if accelerator.is_main_process else None)
     if owner is None:  # called from Python, without a lock
         return
@@ -192,7 +194,7 @@ def _require_shared(folder: Path, accelerator: Accelerator) -> None:
         raise everywhere(
             InputError(
                 f"{folder} of the main process is not what {', '.join(blind[:4])} sees there; all "
-                "nodes need one shared folder: name it by its whole path, with output=..."
+                f"nodes need one shared folder: name it by its whole path, with {key}"
             )
         )
 

@@ -7,16 +7,18 @@ data of its recipe. What others wrote is read, and never imported.
 import argparse
 import math
 import shutil
-import tempfile
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, variance
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
 
 from latentdc import cli
 from latentdc.errors import InputError, RunError
+from latentdc.locks import locked
 from latentdc.recipe.fields import build
 from latentdc.recipe.networks import parse_network
 from latentdc.recipe.own import is_own, own_names
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 CHANGEABLE = ("data", "evaluate", "threads", "precision", "processes")
 STUDENTS = "evaluate.students"
+_ELSEWHERE, _DAY = "pass another data.cache=FOLDER", 24 * 3600
 CRITERION = (
     "A number holds if the means differ by no more than the 95 % interval of a difference of two "
     "means over seeds (Student's t, the variances of both pooled)."
@@ -284,16 +287,27 @@ def _aside(
     if all(protocol.labels.source != "stored" for protocol, _ in jobs):
         yield None
         return
-    name, cache = "", recipe.data.cache_folder
+    path, cache = "", recipe.data.cache_folder
     if accelerator.is_main_process:
-        cache.mkdir(parents=True, exist_ok=True)
-        name = tempfile.mkdtemp(prefix="verify-", dir=cache)
-    folder = Path(str(runtime.broadcast(accelerator, name)))
-    try:
-        yield folder / "trainings"
-    finally:
-        if accelerator.is_main_process:
-            shutil.rmtree(folder, ignore_errors=True)
+        _remove_left(cache)
+        path = str(cache / f"verify-{uuid4().hex[:12]}")
+    folder = Path(str(runtime.broadcast(accelerator, path)))
+    with locked(folder, advice=_ELSEWHERE):
+        runtime.require_shared(folder, accelerator, "data.cache=...")
+        try:
+            yield folder / "trainings"
+        finally:
+            if accelerator.is_main_process:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left(cache: Path) -> None:
+    """Remove what commands that were killed, a day ago or earlier, have left in the cache."""
+    for folder in cache.glob("verify-*"):
+        with suppress(InputError, OSError):  # in use, however long, or another user's
+            if time.time() - folder.stat().st_mtime > _DAY:
+                with locked(folder, advice=_ELSEWHERE):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _compare(jobs: Sequence[Job], synthetic: "SyntheticSet", recipe: "Recipe") -> None:

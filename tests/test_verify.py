@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import re
 import sys
 
@@ -11,6 +12,7 @@ from latentdc.data.open import open_splits
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.images import Normalization
+from latentdc.locks import locked
 from latentdc.recipe import Data
 from latentdc.recipe.fields import build
 from latentdc.recipe.protocol import EvalProtocol
@@ -124,10 +126,16 @@ def test_a_set_scored_with_stored_labels_is_verified_and_leaves_nothing(
         synthetic, test, protocol, normalization=seen, train=train, trainings=tmp_path / "t"
     )
     synthetic.save_pretrained(tmp_path / "set", recipe=RECIPE, results=to_json(results))
-    cli.main(["verify", str(tmp_path / "set")])
+    new, used, old = (tmp_path / "cache" / f"verify-{name}" for name in ("new", "used", "old"))
+    for folder in (new, used, old):  # as commands that were killed leave them
+        (folder / "labels").mkdir(parents=True)
+    for folder in (used, old):
+        os.utime(folder, (0, 0))
+    with locked(used):
+        cli.main(["verify", str(tmp_path / "set")])
     told = capsys.readouterr().out
     assert " of disk until it ends" in told and ": holds" in told
-    assert [*(tmp_path / "cache").iterdir()] == []
+    assert {*(tmp_path / "cache").iterdir()} == {new, used}
 
 
 def test_a_set_is_verified_by_its_name_on_the_hub(published, hub, capsys):
