@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import signals
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's forks and limits")
 
@@ -50,5 +52,6 @@ def test_hostile_files_are_refused_quickly():
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_of_two_processes_ends_both_and_loses_nothing():
-    held("signals", "--count", "1", "--seed", "4")
+@pytest.mark.parametrize("group", signals.GROUPS)
+def test_a_signal_to_one_of_two_processes_ends_both_and_loses_nothing(group):
+    held(f"signals/{group}", "--count", "1", "--seed", "4")
