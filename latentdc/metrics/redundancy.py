@@ -25,6 +25,11 @@ def increments(one: SyntheticSet, each: int) -> list[SyntheticSet]:
         InputError: there are not two of them.
     """
     least = int(one.labels.bincount(minlength=len(one.class_names)).min())
+    if least < 2:
+        raise InputError(
+            "redundancy compares two increments or more, each of every class, and the smallest "
+            f"class of the set has {least}; leave out --redundancy."
+        )
     if not 1 <= each <= least // 2:
         raise InputError(
             f"increments of {each} images of each class, and the smallest class of the set has "

@@ -66,3 +66,11 @@ def test_the_matrix_has_a_row_for_each_increment_that_was_trained_on(monkeypatch
 def test_a_set_without_two_increments_is_refused(each, told):
     with pytest.raises(InputError, match=rf"increments of {each} images .* has 11; .* {told}"):
         increments(SET, each)
+
+
+def test_a_set_of_one_image_of_each_class_has_no_increments_to_take():
+    with pytest.raises(
+        InputError, match=r"class of the set has 1; leave out --redundancy"
+    ) as refused:
+        increments(SET.first_of_each(1), 1)
+    assert "take 1 to 0" not in str(refused.value)
