@@ -6,6 +6,7 @@ data of its recipe. What others wrote is read, and never imported.
 
 import argparse
 import math
+import re
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 CHANGEABLE = ("data", "evaluate", "threads", "precision", "processes")
 STUDENTS = "evaluate.students"
 _ELSEWHERE, _DAY = "pass another data.cache=FOLDER", 24 * 3600
+_ASIDE = re.compile(r"\.latentdc-verify-[0-9a-f]{12}")  # no name that a user gives a folder
 CRITERION = (
     "A number holds if the means differ by no more than the 95 % interval of a difference of two "
     "means over seeds (Student's t, the variances of both pooled)."
@@ -290,7 +292,7 @@ def _aside(
     path, cache = "", recipe.data.cache_folder
     if accelerator.is_main_process:
         _remove_left(cache)
-        path = str(cache / f"verify-{uuid4().hex[:12]}")
+        path = str(cache / f".latentdc-verify-{uuid4().hex[:12]}")
     folder = Path(str(runtime.broadcast(accelerator, path)))
     with locked(folder, advice=_ELSEWHERE):
         runtime.require_shared(folder, accelerator, "data.cache=...")
@@ -303,7 +305,9 @@ def _aside(
 
 def _remove_left(cache: Path) -> None:
     """Remove what commands that were killed, a day ago or earlier, have left in the cache."""
-    for folder in cache.glob("verify-*"):
+    for folder in cache.glob(".latentdc-verify-*"):
+        if not _ASIDE.fullmatch(folder.name):
+            continue
         with suppress(InputError, OSError):  # in use, however long, or another user's
             if time.time() - folder.stat().st_mtime > _DAY:
                 with locked(folder, advice=_ELSEWHERE):

@@ -126,16 +126,18 @@ def test_a_set_scored_with_stored_labels_is_verified_and_leaves_nothing(
         synthetic, test, protocol, normalization=seen, train=train, trainings=tmp_path / "t"
     )
     synthetic.save_pretrained(tmp_path / "set", recipe=RECIPE, results=to_json(results))
-    new, used, old = (tmp_path / "cache" / f"verify-{name}" for name in ("new", "used", "old"))
-    for folder in (new, used, old):  # as commands that were killed leave them
+    cache = tmp_path / "cache"
+    new, used, old = (cache / f".latentdc-verify-{digit * 12}" for digit in "abc")
+    users = [cache / name for name in ("verify-faces", "verify-0123456789ab", f"{old.name}.kept")]
+    for folder in (new, used, old, *users):  # three as commands that were killed leave them
         (folder / "labels").mkdir(parents=True)
-    for folder in (used, old):
+    for folder in (used, old, *users):
         os.utime(folder, (0, 0))
     with locked(used):
         cli.main(["verify", str(tmp_path / "set")])
     told = capsys.readouterr().out
     assert " of disk until it ends" in told and ": holds" in told
-    assert {*(tmp_path / "cache").iterdir()} == {new, used}
+    assert {*cache.iterdir()} == {new, used, *users}
 
 
 def test_a_set_is_verified_by_its_name_on_the_hub(published, hub, capsys):
