@@ -22,7 +22,8 @@ from latentdc.evaluate.class_numbers import (
     open_classifier,
 )
 from latentdc.evaluate.setting import Setting
-from latentdc.images import Normalization, fetch
+from latentdc.images import fetch
+from latentdc.preprocessing import Normalization
 from latentdc.recipe import Data, Recipe
 
 TRIALS = 20

@@ -28,8 +28,8 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.decode import decode
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.training import new_optimizer
-from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization
 from latentdc.networks import new_network
+from latentdc.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Normalization
 from latentdc.recipe.labels import Views
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.runtime import device_name

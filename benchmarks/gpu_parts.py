@@ -22,10 +22,11 @@ from torch.nn import functional as F
 from latentdc import Context, checkpoint, config, draws, match
 from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
-from latentdc.images import Normalization, from_uint8
+from latentdc.images import from_uint8
 from latentdc.io import load_with_metadata
 from latentdc.networks import new_network
 from latentdc.objectives.build import build_objective
+from latentdc.preprocessing import Normalization
 from latentdc.priors.load import load_prior
 from latentdc.priors.memory import Plan
 from latentdc.priors.small import build_scheduler, build_unet

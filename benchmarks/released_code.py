@@ -31,10 +31,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from latentdc import draws
-from latentdc.images import Normalization
 from latentdc.networks.build import new_network
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.unroll import FORMS
+from latentdc.preprocessing import Normalization
 from latentdc.priors.memory import Plan
 from latentdc.recipe import Loops, ObjectiveSettings
 from latentdc.runtime import device_name

@@ -27,7 +27,8 @@ from torch.nn import functional as F
 from latentdc import config, runtime
 from latentdc.data.decode import decode
 from latentdc.data.open import encoded_split, open_splits
-from latentdc.images import Normalization, from_uint8
+from latentdc.images import from_uint8
+from latentdc.preprocessing import Normalization
 from latentdc.prune.score import score_dataset
 from latentdc.prune.scorers import given_scorer
 from latentdc.recipe import Prune, Recipe

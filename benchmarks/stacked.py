@@ -25,9 +25,9 @@ from latentdc.data.dataset import Dataset
 from latentdc.evaluate import EvalProtocol
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.training import train_student, train_together
-from latentdc.images import Normalization
 from latentdc.networks import new_network
 from latentdc.networks.stacked import Stacked
+from latentdc.preprocessing import Normalization
 from latentdc.runtime import device_name
 from latentdc.synthetic import SyntheticSet
 

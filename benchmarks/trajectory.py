@@ -20,9 +20,10 @@ from safetensors.torch import load_file, save_file
 from latentdc.data.dataset import random_images
 from latentdc.data.open import open_dataset
 from latentdc.experts.training import ExpertTraining
-from latentdc.images import Normalization, from_uint8
+from latentdc.images import from_uint8
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.unroll import FORMS
+from latentdc.preprocessing import Normalization
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Trajectory
 from latentdc.runtime import device_name
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from latentdc.evaluate.baselines import with_baselines as with_baselines
     from latentdc.evaluate.evaluate import evaluate_sets as evaluate_sets
     from latentdc.evaluate.loading import load_protocol as load_protocol
-    from latentdc.images import Normalization as Normalization
     from latentdc.methods.context import Context as Context
     from latentdc.methods.matching import match as match
     from latentdc.methods.mosaics import mosaic as mosaic
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from latentdc.methods.sampling import sampling as sampling
     from latentdc.methods.selection import selection as selection
     from latentdc.objectives.build import build_objective as build_objective
+    from latentdc.preprocessing import Normalization as Normalization
     from latentdc.priors.base import Prior as Prior
     from latentdc.priors.load import load_prior as load_prior
     from latentdc.priors.sampler import Guide as Guide
@@ -63,7 +63,7 @@ _HOME = {
     "Matching": "latentdc.recipe:Matching",
     "Guide": "latentdc.priors.sampler:Guide",
     "Mosaic": "latentdc.recipe:Mosaic",
-    "Normalization": "latentdc.images:Normalization",
+    "Normalization": "latentdc.preprocessing:Normalization",
     "ObjectiveSettings": "latentdc.recipe:ObjectiveSettings",
     "OwnGuide": "latentdc.recipe:OwnGuide",
     "Prior": "latentdc.priors.base:Prior",

@@ -22,7 +22,6 @@ from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.files import ExpertFiles, ReplayBuffers, open_experts
 from latentdc.experts.training import training_snapshots
 from latentdc.hub import require_login
-from latentdc.images import Normalization, Preprocessing, Whitening
 from latentdc.io import write_bytes
 from latentdc.methods import asks_classifier, check_data, find_method, require_set, takes_prior
 from latentdc.methods.checks import check_match, check_precision
@@ -32,6 +31,7 @@ from latentdc.networks.build import try_network
 from latentdc.objectives.base import Objective
 from latentdc.objectives.build import build_objective
 from latentdc.pictures import save_grid
+from latentdc.preprocessing import Normalization, Preprocessing, Whitening
 from latentdc.priors.base import Prior
 from latentdc.priors.load import load_prior, warn_if_slow
 from latentdc.priors.pixel import VectorPrior

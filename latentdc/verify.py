@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from latentdc.cost.stages import Sizes
-    from latentdc.images import Preprocessing
+    from latentdc.preprocessing import Preprocessing
     from latentdc.recipe import Recipe
     from latentdc.synthetic.synthetic_set import SyntheticSet
 

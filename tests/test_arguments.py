@@ -8,7 +8,7 @@ import torch
 
 import latentdc
 from latentdc.errors import InputError
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import (

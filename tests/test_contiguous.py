@@ -11,12 +11,13 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.experts.training import ExpertTraining
-from latentdc.images import Normalization, contiguous, from_uint8
+from latentdc.images import contiguous, from_uint8
 from latentdc.metrics.measure import seen_by
 from latentdc.metrics.measures import _Levels, lpips_diversity
 from latentdc.networks import new_network
 from latentdc.networks.build import NETWORKS
 from latentdc.objectives.build import build_objective
+from latentdc.preprocessing import Normalization
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.small import autoencoder_loss
 from latentdc.prune.scorers import Classifier
@@ -206,7 +207,7 @@ def test_a_student_of_eight_channels_trains_on_pictures_of_64_pixels():
     code = (
         "from latentdc.evaluate.evaluate import evaluate_sets\n"
         "from latentdc.recipe.labels import Views\n"
-        "from latentdc.images import Normalization\n"
+        "from latentdc.preprocessing import Normalization\n"
         "from tests.evaluate.toys import pictures, protocol\n"
         "some = protocol(students=['resnet18@8'], seeds=1, steps=1, batch=2, views=Views(pad=2))\n"
         "large = pictures(3, resolution=64)\n"

@@ -14,9 +14,10 @@ from latentdc.augment.views import draw_views, view
 from latentdc.draws import generator
 from latentdc.evaluate.soft_labels import Fixed
 from latentdc.evaluate.training import TrainingStep, label_loss
-from latentdc.images import Normalization, send
+from latentdc.images import send
 from latentdc.methods import guides
 from latentdc.networks import new_network
+from latentdc.preprocessing import Normalization
 from latentdc.priors.memory import Plan
 from latentdc.priors.small import ClassMemory, minimax_terms
 from latentdc.recipe.labels import Labels, Teacher, Views

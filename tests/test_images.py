@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from latentdc.images import Normalization, from_uint8, to_uint8
+from latentdc.images import from_uint8, to_uint8
+from latentdc.preprocessing import Normalization
 
 
 def test_all_levels_survive_the_way_to_floats_and_back():

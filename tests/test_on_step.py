@@ -10,7 +10,7 @@ import latentdc
 from latentdc.data.dataset import Dataset
 from latentdc.draws import generator
 from latentdc.experts.training import train_experts
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 from latentdc.priors.training import train_prior
 from latentdc.recipe import (
     Data,

@@ -9,7 +9,7 @@ from latentdc import draws
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate import EvalProtocol
-from latentdc.images import Normalization, Standardization
+from latentdc.preprocessing import Normalization, Standardization
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.pixel import PixelPrior, VectorPrior
 from latentdc.recipe import Prune, Scorer

@@ -13,11 +13,11 @@ from latentdc.errors import InputError, RunError
 from latentdc.evaluate import EvalProtocol
 from latentdc.evaluate.training import train_student
 from latentdc.experts.training import ExpertTraining
-from latentdc.images import Normalization
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.networks.build import needs_two_images, new_network
 from latentdc.objectives.build import build_objective
+from latentdc.preprocessing import Normalization
 from latentdc.priors.pixel import PixelPrior
 from latentdc.prune.scorer_training import ScorerTraining
 from latentdc.recipe import Experts, Loops, Matching, ObjectiveSettings, Scorer, Trajectory

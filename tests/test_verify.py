@@ -11,8 +11,8 @@ from latentdc.data.dataset import random_images
 from latentdc.data.open import open_splits
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets
-from latentdc.images import Normalization
 from latentdc.locks import locked
+from latentdc.preprocessing import Normalization
 from latentdc.recipe import Data
 from latentdc.recipe.fields import build
 from latentdc.recipe.protocol import EvalProtocol

@@ -5,7 +5,8 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.open import preprocessing
 from latentdc.draws import generator
 from latentdc.errors import InputError
-from latentdc.images import Normalization, fit_whitening, from_uint8, load_whitening, save_whitening
+from latentdc.images import from_uint8
+from latentdc.preprocessing import Normalization, fit_whitening, load_whitening, save_whitening
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Data
 

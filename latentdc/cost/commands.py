@@ -17,9 +17,9 @@ from latentdc.data.open import class_count, kept_size
 from latentdc.data.vectors import vector_width
 from latentdc.errors import InputError
 from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_work
-from latentdc.images import unread_standardization
 from latentdc.methods import takes_prior
 from latentdc.methods.sampled import check_guides
+from latentdc.preprocessing import unread_standardization
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.files import WeightsMissing

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from latentdc import images
 from latentdc.arguments import require_a
 from latentdc.data.cifar import cifar_folder, cifar_split
 from latentdc.data.dataset import Dataset, note_repeats
@@ -21,6 +20,13 @@ from latentdc.data.tar import holds_tars, tar_split
 from latentdc.data.vectors import Split, class_names, open_vectors, stored_split
 from latentdc.errors import InputError, is_full
 from latentdc.plain_text import printable
+from latentdc.preprocessing import (
+    Normalization,
+    Preprocessing,
+    Unwhitened,
+    cached_whitening,
+    fit_standardization,
+)
 from latentdc.recipe import Data
 from latentdc.recipe.fields import show
 from latentdc.recipe.own import call, is_own, resolve
@@ -232,7 +238,7 @@ def _tables(data: Data, source: Path, split: str | None) -> EncodedSplit:
     return table_split(data, split)
 
 
-def preprocessing(data: Data, train: Dataset) -> images.Preprocessing:
+def preprocessing(data: Data, train: Dataset) -> Preprocessing:
     """Normalisation, and with `data.zca` the whitening of the whole training split.
 
     The whitening is computed once and kept in the cache. Vectors are standardised.
@@ -242,15 +248,15 @@ def preprocessing(data: Data, train: Dataset) -> images.Preprocessing:
     """
     if not data.zca:
         return plain_preprocessing(data, train)
-    normalization = images.Normalization(data.mean, data.std)
-    return images.cached_whitening(data.cache_folder, train.images, normalization, train.hash)
+    normalization = Normalization(data.mean, data.std)
+    return cached_whitening(data.cache_folder, train.images, normalization, train.hash)
 
 
-def plain_preprocessing(data: Data, train: Dataset) -> images.Unwhitened:
+def plain_preprocessing(data: Data, train: Dataset) -> Unwhitened:
     """What scorers see: normalised images, never whitened; standardised vectors."""
     if train.kind == "images":
-        return images.Normalization(data.mean, data.std)
-    return images.fit_standardization(train.images, name=train.hash)
+        return Normalization(data.mean, data.std)
+    return fit_standardization(train.images, name=train.hash)
 
 
 def kept_size(data: Data) -> Size | None:

@@ -30,8 +30,9 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.evaluate.setting import Setting, require_comparable
 from latentdc.evaluate.teachers import known_accuracy, open_teacher
-from latentdc.images import Normalization, fetch
+from latentdc.images import fetch
 from latentdc.networks import build_network
+from latentdc.preprocessing import Normalization
 from latentdc.prune.scorer_training import ScorerTraining
 from latentdc.prune.scorers import AT_ONCE, Classifier, given_scorer, preparation
 from latentdc.recipe import Data, Scorer

@@ -25,8 +25,9 @@ from latentdc.evaluate.setting import (
     require_trainable,
 )
 from latentdc.evaluate.training import train_together
-from latentdc.images import Preprocessing, kind_of
+from latentdc.images import kind_of
 from latentdc.networks.build import forward_work, try_network
+from latentdc.preprocessing import Preprocessing
 from latentdc.recipe import BASELINES
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import Result, Results

@@ -15,7 +15,7 @@ from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.evaluate import score_sets
 from latentdc.evaluate.setting import Setting
-from latentdc.images import Normalization, Preprocessing
+from latentdc.preprocessing import Normalization, Preprocessing
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Prune, Recipe
 from latentdc.recipe.protocol import EvalProtocol

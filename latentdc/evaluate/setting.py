@@ -17,8 +17,9 @@ from latentdc import io, tf32, training
 from latentdc.augment.geometry import central_part
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError, RunError
-from latentdc.images import Preprocessing, fetch, forward_batch, kind_of, place, send
+from latentdc.images import fetch, forward_batch, kind_of, place, send
 from latentdc.networks.base import Network
+from latentdc.preprocessing import Preprocessing
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 

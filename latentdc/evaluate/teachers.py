@@ -16,8 +16,8 @@ from latentdc.divided import is_divided, process_facts
 from latentdc.errors import InputError
 from latentdc.evaluate.setting import Setting
 from latentdc.evaluate.training import train_student
-from latentdc.images import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
 from latentdc.networks import build_network
+from latentdc.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Normalization, Preprocessing
 from latentdc.prune import scorers
 from latentdc.recipe.labels import Teacher, Views
 from latentdc.recipe.networks import pretrained

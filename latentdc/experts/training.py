@@ -23,9 +23,10 @@ from latentdc.data.dataset import Dataset
 from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError, RunError
 from latentdc.experts.files import data_facts, expert_path, missing_experts
-from latentdc.images import Preprocessing, fetch, place, send
+from latentdc.images import fetch, place, send
 from latentdc.networks.base import Weights
 from latentdc.networks.build import build_network, new_network, outline
+from latentdc.preprocessing import Preprocessing
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Experts, identity
 

@@ -14,8 +14,8 @@ from latentdc import runtime
 from latentdc.arguments import require_a, require_seed, require_whole
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.images import Normalization
 from latentdc.objectives.base import Objective
+from latentdc.preprocessing import Normalization
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier

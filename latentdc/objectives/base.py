@@ -10,8 +10,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from latentdc.images import Preprocessing
 from latentdc.io import fingerprint
+from latentdc.preprocessing import Preprocessing
 from latentdc.recipe import ObjectiveSettings, identity
 
 RealBatch = Callable[[int, int], Tensor]

@@ -5,7 +5,6 @@ from functools import partial
 
 from latentdc import arguments, runtime
 from latentdc.errors import InputError
-from latentdc.images import Normalization, Preprocessing
 from latentdc.objectives.base import Objective
 from latentdc.objectives.classwise import Classwise, Match, Students
 from latentdc.objectives.distribution import match_distributions
@@ -13,6 +12,7 @@ from latentdc.objectives.effects import Effects, distribution_effects, gradient_
 from latentdc.objectives.gradient import match_gradients
 from latentdc.objectives.own import own_match
 from latentdc.objectives.trajectory import ExpertWeights, TrajectoryMatching
+from latentdc.preprocessing import Normalization, Preprocessing
 from latentdc.priors.base import Prior
 from latentdc.recipe import ObjectiveSettings
 from latentdc.recipe.own import is_own

@@ -23,11 +23,11 @@ from torch.nn.functional import cross_entropy
 from latentdc import draws, runtime, training
 from latentdc.augment.dsa import Draw, augment, augment_classes, draw_augmentation
 from latentdc.errors import InputError
-from latentdc.images import Preprocessing
 from latentdc.networks.base import Network, batch_norms, disable_dropout
 from latentdc.networks.build import new_network, outline
 from latentdc.objectives.base import PIXELS_GPU, EffectForm, RealBatch, at_once, identity_of, packs
 from latentdc.objectives.effects import Effects
+from latentdc.preprocessing import Preprocessing
 from latentdc.recipe import ObjectiveSettings
 
 FROM_CLASS = 16  # real images of each class that fix the statistics of batch norm

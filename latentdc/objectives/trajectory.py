@@ -20,11 +20,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentdc import draws, runtime, training
 from latentdc.augment.dsa import augment
-from latentdc.images import Preprocessing
 from latentdc.networks.base import Weights, disable_dropout
 from latentdc.networks.build import new_network
 from latentdc.objectives.base import LEARNED_LR, RealBatch, identity_of
 from latentdc.objectives.unroll import FORMS, InnerLoss
+from latentdc.preprocessing import Preprocessing
 from latentdc.recipe import ObjectiveSettings
 
 MOMENTUM = 0.5  # of the learning rate's own SGD

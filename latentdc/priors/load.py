@@ -10,7 +10,7 @@ import torch
 
 from latentdc import arguments, ranks, runtime
 from latentdc.errors import InputError
-from latentdc.images import Normalization, Preprocessing, Standardization, Whitening
+from latentdc.preprocessing import Normalization, Preprocessing, Standardization, Whitening
 from latentdc.priors.base import PrecisionName, Prior
 from latentdc.priors.classes import class_prompts
 from latentdc.priors.files import WeightsMissing

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from latentdc.images import Standardization, Whitening
 from latentdc.io import fingerprint
+from latentdc.preprocessing import Standardization, Whitening
 from latentdc.priors.base import Prior, require_batch, require_latents
 
 

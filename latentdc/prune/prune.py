@@ -10,7 +10,7 @@ from torch import Tensor
 from latentdc import arguments, ranks, runtime, training
 from latentdc.data.dataset import Dataset, class_counts, different_counts, different_rows
 from latentdc.errors import InputError
-from latentdc.images import Unwhitened
+from latentdc.preprocessing import Unwhitened
 from latentdc.prune import select
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.rules.sampling import random_scores

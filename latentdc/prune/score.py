@@ -17,8 +17,9 @@ from latentdc import arguments, draws, io, ranks, runtime, tf32, training
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
-from latentdc.images import Normalization, Unwhitened, forward_batch
+from latentdc.images import forward_batch
 from latentdc.networks.build import outline
+from latentdc.preprocessing import Normalization, Unwhitened
 from latentdc.prune.dynamics import GIVEN, Columns, Dynamics, Workspace
 from latentdc.prune.features import Features, own_features, read_features
 from latentdc.prune.foreign import read_scores

@@ -17,9 +17,10 @@ from latentdc import io, ranks, runtime, tf32, training
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError
-from latentdc.images import Unwhitened, fetch, place, send
+from latentdc.images import fetch, place, send
 from latentdc.networks.base import Weights
 from latentdc.networks.build import new_network
+from latentdc.preprocessing import Unwhitened
 from latentdc.prune import scorers
 from latentdc.recipe import Scorer, identity
 

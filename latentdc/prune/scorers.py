@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from latentdc.data.dataset import Dataset
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError, nearest
-from latentdc.images import Images, Standardization, Unwhitened, contiguous, fetch, kind_of, place
+from latentdc.images import Images, contiguous, fetch, kind_of, place
 from latentdc.networks import build_network
+from latentdc.preprocessing import Standardization, Unwhitened
 from latentdc.recipe import Scorer
 from latentdc.recipe.labels import Teacher
 from latentdc.recipe.networks import pretrained

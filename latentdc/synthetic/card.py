@@ -9,8 +9,9 @@ from torch import Tensor
 
 from latentdc import hub
 from latentdc.errors import InputError
-from latentdc.images import Images, Kind, Whitening, kind_of
+from latentdc.images import Images, Kind, kind_of
 from latentdc.plain_text import in_markdown, in_one_line
+from latentdc.preprocessing import Whitening
 from latentdc.published import published, published_yaml
 from latentdc.recipe.evaluate import REPO
 from latentdc.results.result import from_json

@@ -38,7 +38,7 @@ from latentdc.recipe.fields import build
 from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:
-    from latentdc.images import Preprocessing
+    from latentdc.preprocessing import Preprocessing
     from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
@@ -211,7 +211,7 @@ def _seen(synthetic: "SyntheticSet", seen: "Preprocessing") -> tuple[Any, Any]:
 
 def _preprocessing(synthetic: "SyntheticSet", folder: Path, kind: str) -> "Preprocessing":
     """What students see of the images: the set's own whitening, or its recipe's mean and std."""
-    from latentdc.images import Normalization
+    from latentdc.preprocessing import Normalization
 
     if synthetic.whitening is not None:
         return synthetic.whitening

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from latentdc import io
 from latentdc.errors import InputError
-from latentdc.images import Images, load_whitening
+from latentdc.images import Images
+from latentdc.preprocessing import load_whitening
 from latentdc.synthetic import folder as layout
 from latentdc.synthetic.card import Texts
 

@@ -17,17 +17,8 @@ from torch.utils.data import TensorDataset
 from latentdc import arguments, io, pictures
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.images import (
-    Images,
-    Kind,
-    MappedImages,
-    Preprocessing,
-    Whitening,
-    as_floats,
-    kind_of,
-    save_whitening,
-    to_uint8,
-)
+from latentdc.images import Images, Kind, MappedImages, as_floats, kind_of, to_uint8
+from latentdc.preprocessing import Preprocessing, Whitening, save_whitening
 from latentdc.recipe import Hub
 from latentdc.synthetic import files
 from latentdc.synthetic import folder as layout

@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 from latentdc.data import vectors as module
 from latentdc.data.open import open_dataset, open_splits, preprocessing
 from latentdc.errors import InputError
-from latentdc.images import MappedImages, Normalization, fit_standardization
+from latentdc.images import MappedImages
+from latentdc.preprocessing import Normalization, fit_standardization
 from latentdc.recipe import Data
 from tests.clusters import WIDTH, clusters, write
 

@@ -14,7 +14,7 @@ from latentdc.evaluate.accuracy_files import (
 )
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.setting import Accuracy
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 from latentdc.ranks import warn
 from tests.evaluate.toys import TEST, protocol, stripes
 

@@ -10,7 +10,7 @@ from latentdc.evaluate import evaluate
 from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.evaluate import evaluate_sets, score_sets
 from latentdc.evaluate.setting import Accuracy
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 from latentdc.ranks import warn
 from latentdc.synthetic import SyntheticSet, files
 from latentdc.synthetic.files import encode

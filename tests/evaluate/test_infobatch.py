@@ -8,8 +8,9 @@ from latentdc.draws import generator
 from latentdc.errors import InputError
 from latentdc.evaluate.steps import training_steps
 from latentdc.evaluate.training import train_student
-from latentdc.images import Normalization, from_uint8
+from latentdc.images import from_uint8
 from latentdc.networks import new_network
+from latentdc.preprocessing import Normalization
 from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.synthetic import SyntheticSet
 from latentdc.training import InfoBatch, epoch_batches

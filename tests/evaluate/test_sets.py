@@ -8,7 +8,7 @@ import torch
 from latentdc.errors import InputError
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.setting import protocol_for, require_comparable, require_trainable
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 from latentdc.recipe.labels import Views
 from latentdc.synthetic import SyntheticSet
 from tests.evaluate.test_soft_labels import opened, softly

@@ -12,8 +12,8 @@ from latentdc.evaluate.label_store import decode
 from latentdc.evaluate.soft_labels import open_labelling
 from latentdc.evaluate.teachers import Ensemble, open_teacher, require_given_teachers
 from latentdc.evaluate.training import train_student
-from latentdc.images import Normalization
 from latentdc.networks import new_network
+from latentdc.preprocessing import Normalization
 from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.synthetic_set import set_hash

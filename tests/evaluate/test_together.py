@@ -15,9 +15,10 @@ from latentdc.evaluate.loading import load_protocol, recipe_protocol
 from latentdc.evaluate.soft_labels import Fixed
 from latentdc.evaluate.steps import joined_images
 from latentdc.evaluate.training import train_student, train_together
-from latentdc.images import Normalization, Standardization, from_uint8
+from latentdc.images import from_uint8
 from latentdc.networks import new_network
 from latentdc.networks.stacked import Stacked
+from latentdc.preprocessing import Normalization, Standardization
 from latentdc.recipe import Evaluate
 from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.recipe.networks import LIMITS

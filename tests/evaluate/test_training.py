@@ -12,8 +12,9 @@ from latentdc.errors import RunError
 from latentdc.evaluate.setting import accuracy
 from latentdc.evaluate.steps import TrainingStep, training_steps
 from latentdc.evaluate.training import label_loss, new_optimizer, train_student
-from latentdc.images import Normalization, from_uint8
+from latentdc.images import from_uint8
 from latentdc.networks import build_network, new_network
+from latentdc.preprocessing import Normalization
 from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.synthetic import SyntheticSet
 from latentdc.training import Batch

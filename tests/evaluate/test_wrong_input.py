@@ -11,7 +11,7 @@ from latentdc.errors import InputError, RunError
 from latentdc.evaluate import evaluate, load_protocol
 from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.evaluate import evaluate_sets
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 from tests.evaluate.toys import TEST, protocol, stripes
 
 PLAIN = {"normalization": Normalization()}

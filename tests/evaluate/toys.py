@@ -7,7 +7,7 @@ from torch import nn
 from latentdc.data.dataset import Dataset
 from latentdc.evaluate import EvalProtocol
 from latentdc.evaluate.setting import Setting
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 
 
 def stripes(count: int, seed: int = 0, resolution: int = 8) -> Dataset:

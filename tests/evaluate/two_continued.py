@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from latentdc import divided
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.evaluate.steps import training_steps
-from latentdc.images import Normalization
 from latentdc.networks import new_network
+from latentdc.preprocessing import Normalization
 from latentdc.synthetic import SyntheticSet
 from tests.evaluate.toys import TEST, protocol, stripes
 from tests.processes import end

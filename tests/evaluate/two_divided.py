@@ -12,8 +12,8 @@ from latentdc import divided
 from latentdc.evaluate import evaluate, training
 from latentdc.experts.files import expert_path
 from latentdc.experts.training import train_experts
-from latentdc.images import Normalization
 from latentdc.io import load_tensors
+from latentdc.preprocessing import Normalization
 from latentdc.recipe import Experts
 from latentdc.recipe.labels import Labels, Teacher, Views
 from latentdc.recipe.protocol import EvalProtocol

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.evaluate.evaluate import evaluate_sets
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 from tests.evaluate.test_soft_labels import SMALL, TEST, TRAIN, softly
 from tests.processes import end
 

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.evaluate import evaluate
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 from tests.evaluate.toys import TEST, TWO, stripes
 from tests.processes import end
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from latentdc import divided
 from latentdc.evaluate import evaluate
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 from tests.evaluate.toys import TEST, protocol, stripes
 from tests.processes import end
 

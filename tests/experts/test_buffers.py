@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from latentdc.data.open import open_splits
 from latentdc.distill import main as distill
 from latentdc.experts.__main__ import main as experts
-from latentdc.images import Normalization, from_uint8
+from latentdc.images import from_uint8
 from latentdc.networks.build import new_network
+from latentdc.preprocessing import Normalization
 from latentdc.recipe import Data
 
 RECIPE = """

@@ -15,8 +15,9 @@ from latentdc.experts.training import (
     train_experts,
     training_snapshots,
 )
-from latentdc.images import Normalization, from_uint8
+from latentdc.images import from_uint8
 from latentdc.networks.build import new_network
+from latentdc.preprocessing import Normalization
 from latentdc.recipe import Experts
 
 NETWORK, NORMALIZATION = "convnet3@4", Normalization()

@@ -6,10 +6,10 @@ import torch
 
 from latentdc import checkpoint, draws
 from latentdc.data.dataset import Dataset
-from latentdc.images import Normalization
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
 from latentdc.objectives.build import build_objective
+from latentdc.preprocessing import Normalization
 from latentdc.recipe import Loops, Matching, ObjectiveSettings, Trajectory
 from tests.experts.toys import Wanderers
 from tests.priors import small

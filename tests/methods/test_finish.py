@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from latentdc import checkpoint
-from latentdc.images import Normalization, fit_whitening
 from latentdc.methods import decode
 from latentdc.methods.context import Context
 from latentdc.methods.decode import gather_classes, show_latents, synthetic_set
 from latentdc.methods.latents import Latents, initial_latents
+from latentdc.preprocessing import Normalization, fit_whitening
 from latentdc.priors.pixel import PixelPrior
 from tests.methods import setup
 

@@ -18,9 +18,9 @@ from latentdc.distill import check, main
 from latentdc.errors import InputError
 from latentdc.evaluate.__main__ import main as evaluate
 from latentdc.evaluate.loading import load_protocol
-from latentdc.images import Normalization
 from latentdc.methods import find_method
 from latentdc.methods.mosaics import decoded_pictures, shaped
+from latentdc.preprocessing import Normalization
 from latentdc.prune import scorer_training, scorers
 from latentdc.prune.foreign import read_scores
 from latentdc.recipe import Data, Evaluate, MethodSettings, Mosaic, Prune, Rded, Recipe, Scorer

@@ -6,9 +6,9 @@ from accelerate import Accelerator
 
 from latentdc.evaluate import load_protocol
 from latentdc.evaluate.evaluate import evaluate_sets
-from latentdc.images import Normalization
 from latentdc.methods.context import Context
 from latentdc.methods.matching import match
+from latentdc.preprocessing import Normalization
 from latentdc.priors.pixel import PixelPrior
 from latentdc.provenance import circumstances, provenance, same_making, shared_recipe
 from latentdc.prune.coreset import Coreset

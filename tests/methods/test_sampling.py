@@ -11,13 +11,14 @@ from diffusers import DDIMScheduler
 from latentdc import checkpoint
 from latentdc.distill import main as distill
 from latentdc.errors import InputError, RunError
-from latentdc.images import Normalization, to_uint8
+from latentdc.images import to_uint8
 from latentdc.methods import decode, pools
 from latentdc.methods import sampling as sampling_module
 from latentdc.methods.anchors import clustered, encoded, rows_by_hash
 from latentdc.methods.context import Context
 from latentdc.methods.sampling import sampling
 from latentdc.networks.build import new_network
+from latentdc.preprocessing import Normalization
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.schedule import make_schedule

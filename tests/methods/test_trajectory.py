@@ -7,7 +7,7 @@ import torch
 
 from latentdc import checkpoint
 from latentdc.errors import InputError
-from latentdc.images import Normalization, fit_whitening
+from latentdc.preprocessing import Normalization, fit_whitening
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.pixel import PixelPrior
 from tests.methods import setup

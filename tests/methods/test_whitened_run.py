@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from latentdc import images
+from latentdc import preprocessing
 from latentdc.distill import main
 from latentdc.evaluate import evaluate as evaluation
 from latentdc.evaluate.__main__ import main as evaluate
@@ -35,7 +35,7 @@ def test_a_set_brings_its_whitening_to_whoever_evaluates_it(monkeypatch):
         raise AssertionError("the set has what is needed")
 
     monkeypatch.setenv("LATENTDC_CACHE", str(Path("elsewhere").resolve()))
-    monkeypatch.setattr(images, "fit_whitening", refuse)
+    monkeypatch.setattr(preprocessing, "fit_whitening", refuse)
     monkeypatch.setattr(evaluation, "train_together", refuse)
     evaluate([str(RUN), ROWS])
     assert sorted(path.name for path in (RUN / "trainings").iterdir()) == rows

@@ -8,8 +8,8 @@ import torch
 from accelerate import Accelerator
 
 from latentdc.errors import InputError
-from latentdc.images import Normalization
 from latentdc.metrics.redundancy import increments, redundancy
+from latentdc.preprocessing import Normalization
 from latentdc.synthetic.synthetic_set import SyntheticSet
 from tests.evaluate.toys import protocol, setting, stripes
 

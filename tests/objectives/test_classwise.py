@@ -3,11 +3,11 @@ import torch
 
 from latentdc import draws
 from latentdc.augment.dsa import augment, draw_augmentation
-from latentdc.images import Normalization
 from latentdc.networks.build import new_network
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.distribution import distribution_matching
 from latentdc.objectives.gradient import gradient_matching
+from latentdc.preprocessing import Normalization
 from latentdc.recipe import Loops, ObjectiveSettings
 
 STRATEGY = "color_crop_cutout_flip_scale_rotate"

@@ -7,10 +7,10 @@ from torch.nn import functional as F
 from latentdc import draws
 from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.errors import InputError
-from latentdc.images import Normalization
 from latentdc.networks.build import new_network
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.gradient import gradient_matching
+from latentdc.preprocessing import Normalization
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import Loops, ObjectiveSettings
 from latentdc.training import epoch_batches

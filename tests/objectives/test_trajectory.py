@@ -9,9 +9,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from latentdc.augment.dsa import augment, draw_augmentation
 from latentdc.draws import generator, global_draws
 from latentdc.errors import InputError
-from latentdc.images import Normalization
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.trajectory import MOMENTUM, RANGE
+from latentdc.preprocessing import Normalization
 from latentdc.recipe import ObjectiveSettings, Trajectory
 from tests.experts.toys import Wanderers
 

@@ -5,10 +5,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from latentdc.draws import generator
-from latentdc.images import Normalization, fit_whitening
 from latentdc.networks.build import new_network
 from latentdc.objectives.build import build_objective
 from latentdc.objectives.unroll import replayed, unrolled
+from latentdc.preprocessing import Normalization, fit_whitening
 from latentdc.priors.pixel import PixelPrior
 from latentdc.recipe import ObjectiveSettings, Trajectory
 from tests.experts.toys import Wanderers

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from latentdc.draws import key_seed
 from latentdc.errors import InputError, RunError
-from latentdc.images import Normalization
 from latentdc.networks import new_network
+from latentdc.preprocessing import Normalization
 from latentdc.prune import dynamics, measures, score
 from latentdc.prune.dynamics import Workspace
 from latentdc.prune.rules.predictions import cross_entropy

@@ -13,8 +13,8 @@ from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import open_dataset
 from latentdc.errors import InputError
-from latentdc.images import Normalization
 from latentdc.networks import new_network
+from latentdc.preprocessing import Normalization
 from latentdc.prune.measures import scorer_accuracy
 from latentdc.prune.scorer_training import ScorerTraining, real_classifier, trained_as_long
 from latentdc.prune.scorers import given_scorer, refuse_chance

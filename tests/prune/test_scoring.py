@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from latentdc.errors import InputError
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 from latentdc.prune.__main__ import main as prune
 from latentdc.prune.dynamics import Dynamics, Workspace
 from latentdc.prune.score import score_dataset

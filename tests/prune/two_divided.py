@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from latentdc import divided
-from latentdc.images import Normalization
+from latentdc.preprocessing import Normalization
 from latentdc.prune import scorer_training
 from latentdc.prune.scorer_training import ScorerTraining
 from latentdc.recipe import Scorer

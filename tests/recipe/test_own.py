@@ -18,9 +18,9 @@ from latentdc.errors import InputError
 from latentdc.evaluate.__main__ import main as evaluate
 from latentdc.evaluate.evaluate import score_sets
 from latentdc.evaluate.setting import Setting
-from latentdc.images import Normalization
 from latentdc.networks import build_network
 from latentdc.networks.build import needs_two_images, new_network, outline
+from latentdc.preprocessing import Normalization
 from latentdc.priors.load import load_prior
 from latentdc.recipe import Data, ObjectiveSettings, PriorSettings, Recipe
 from latentdc.recipe.own import name_of, own_names, resolve

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdc.images import Normalization, fit_whitening
+from latentdc.preprocessing import Normalization, fit_whitening
 from latentdc.synthetic.export import export_npz, export_pt, export_webdataset, main
 from latentdc.synthetic.folder import folder_names
 from latentdc.synthetic.foreign.tensors import read_tensors

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.images import Normalization, Whitening
+from latentdc.preprocessing import Normalization, Whitening
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import FILES, WHITENING
 from latentdc.synthetic.synthetic_set import set_hash

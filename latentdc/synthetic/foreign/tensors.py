@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
-from latentdc.images import Normalization, Preprocessing, Whitening
+from latentdc.preprocessing import Normalization, Preprocessing, Whitening
 from latentdc.ranks import say
 from latentdc.synthetic.foreign.contents import dense, read_contents, read_rate
 from latentdc.synthetic.foreign.kinds import BEST

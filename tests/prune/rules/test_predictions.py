@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from latentdc.images import Normalization
 from latentdc.networks import new_network
+from latentdc.preprocessing import Normalization
 from latentdc.prune.rules.predictions import (
     cross_entropy,
     el2n,

@@ -18,7 +18,7 @@ from PIL import Image
 from latentdc.data import files
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.images import IMAGENET_MEAN, IMAGENET_STD
+from latentdc.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from latentdc.recipe import Data
 from latentdc.synthetic.open import find_set, open_set
 from tests.synthetic.foreign.test_numbers import distilled, evaluate, real, refused, write

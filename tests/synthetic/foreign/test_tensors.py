@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from latentdc.errors import InputError
-from latentdc.images import Normalization, fit_whitening
+from latentdc.preprocessing import Normalization, fit_whitening
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.export import export_pt
 from latentdc.synthetic.foreign.tensors import read_tensors
