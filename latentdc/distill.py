@@ -30,12 +30,12 @@ def run(options: Namespace) -> None:
     check_folder(recipe, folder)
     with locked(folder):
         ranks.say("distill", f"{name} by {recipe.method.kind}, in {folder}")
-        from latentdc.report.page import NAME, write
+        from latentdc.report.page import written
         from latentdc.run import run as run_recipe
 
         run_recipe(recipe, name, folder, command=options.command)
         if ranks.rank() == 0:
-            print(f"report: {write(folder / NAME, [folder])}")
+            print(f"report: {written(folder)}")
 
 
 def check(recipe: Recipe) -> None:

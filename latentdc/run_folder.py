@@ -37,8 +37,10 @@ DECIDE_CORESET = ("data", "prune", "seed")
 _BY_NAME = ("dataset_dict.json", "state.json", "cifar-10-batches-bin", "cifar-100-binary")
 
 
-def check_folder(recipe: Recipe, folder: Path) -> None:
+def check_folder(recipe: Recipe, folder: Path, *, evaluates: bool = True) -> None:
     """Refuse a folder that the recipe can neither begin nor continue; writes nothing.
+
+    `evaluates` says whether the command does what the recipe evaluates.
 
     Raises:
         InputError: it cannot be written, lies among the images that the recipe opens, holds a run
@@ -54,17 +56,17 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
             "made; name another folder with output=..."
         )
     config.refuse_other(recipe, folder, may_change=_may_change(folder))
-    if recipe.evaluate.rows:
+    if evaluates and recipe.evaluate.rows:
         refuse_newer(folder / RESULTS)
 
 
-def claim_folder(recipe: Recipe, folder: Path) -> None:
+def claim_folder(recipe: Recipe, folder: Path, *, evaluates: bool = True) -> None:
     """Write the recipe into its folder, which is made if need be.
 
     Raises:
         InputError: as `check_folder`.
     """
-    check_folder(recipe, folder)
+    check_folder(recipe, folder, evaluates=evaluates)
     folder.mkdir(parents=True, exist_ok=True)
     config.save(recipe, folder / config.RECIPE)
 
@@ -101,8 +103,8 @@ def require_apart(
     below = [place.relative_to(one) for one in homes if place.is_relative_to(one)]
     if any(not any(map(is_clutter, path.parts)) for path in below):
         raise InputError(
-            f"the folder {folder} lies among the images of data.source={data.source}, and what a "
-            f"run writes would be read as some of them; name a folder elsewhere with {key}"
+            f"{folder} lies among the images of data.source={data.source}, and what is written "
+            f"there would be read as some of them; name a place elsewhere with {key}"
         )
 
 

@@ -377,6 +377,8 @@ def sampling_costs(
     together = plan.together(settings.batch)
     held = together * needs.largest
     made = classes * settings.choice.candidates(recipe.ipc)
+    share = most_together(classes, None, min(hardware.processes, classes)) / classes
+    kept = 4 * made * z.numel()
     names = {
         "classified": "classifiers",
         "followed": settings.influence.network,
@@ -389,11 +391,11 @@ def sampling_costs(
         work,
         f"{made:,} images",
         disk={
-            f"{KEPT} checkpoints of samples and the next one": (KEPT + 1) * 4 * made * z.numel(),
+            f"{KEPT} checkpoints of samples and the next one": (KEPT + 1) * kept,
             SETS: 2 * images * (sample + 4 * z.numel()),
         },
-        memory=weights + held,
-        busiest=work * most_together(classes, None, min(hardware.processes, classes)) / classes,
+        memory=weights + held + share * kept,
+        busiest=work * share,
     )
     return stage, {
         "sampled images": f"{made:,}, of which {images:,} stay",

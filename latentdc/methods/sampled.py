@@ -1,5 +1,6 @@
 """Before and after sampling: what is refused, and which of the sampled images stay."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -9,6 +10,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from latentdc.errors import InputError
+from latentdc.estimates import in_bytes
 from latentdc.images import to_uint8
 from latentdc.methods.anchors import RealLatents, rows_by_hash
 from latentdc.methods.context import Context
@@ -19,12 +21,14 @@ from latentdc.methods.selection import opened_set, student_of
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
 from latentdc.priors.diffusion import DiffusionPrior
+from latentdc.priors.memory import free_bytes
 from latentdc.prune.scorers import Classifier
 from latentdc.recipe import Sampling
 
 # Guides that divide by the image's share in x, and those of formulas in alpha, which no flow has.
 DIVIDE = ("text_mode", "entropy", "learnability", "diversity")
 OF_ALPHA = ("entropy", "learnability", "influence", "diversity")
+COMPARED = 10**12  # values of noisy groups of a class; 10^8 take a second of a CPU core
 
 
 class Networks:
@@ -99,6 +103,7 @@ def check_sample(
             "leave it out, or take sampling.diversity for other images of a class."
         )
     _check_counts(names, counts, settings, context.ipc)
+    _check_room(len(names), prior, settings, context)
     if settings.learns:
         opened_set(settings.learnability.start or "", context.real_images(), context)
     try_own_guides(prior, settings, names[0], int(known[0]))
@@ -166,6 +171,25 @@ def _check_counts(
                 f"{made} of {least} or more different images of each class, and {name!r} has "
                 f"{left}; lower {lower}, or keep more (prune.keep)."
             )
+
+
+def _check_room(classes: int, prior: DiffusionPrior, settings: Sampling, context: Context) -> None:
+    """Refuse more candidates than memory holds until the choice, or than can be compared."""
+    free, values = free_bytes(prior.device), math.prod(prior.latent_shape)
+    own = -(-classes // context.accelerator.num_processes)
+    groups, per_group = settings.select.groups, own * context.ipc * values * 4
+    most = f"lower sampling.select.groups to {max(2, free // per_group):,} at most"
+    if settings.choice.kind is not None and groups * per_group > free:
+        raise InputError(
+            f"{groups * own * context.ipc:,} candidates (sampling.select.groups={groups:,}) stay "
+            f"until the choice, {in_bytes(groups * per_group)} of latents, and "
+            f"{in_bytes(free)} of memory are free; {most}."
+        )
+    if settings.chooses_noise and groups * values > COMPARED:
+        raise InputError(
+            f"moments compare {groups:,} groups of {values:,} values for each class, which takes "
+            f"hours; lower sampling.select.groups to {max(2, COMPARED // values):,} at most."
+        )
 
 
 def _check_windows(prior: DiffusionPrior, settings: Sampling) -> None:

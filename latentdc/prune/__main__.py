@@ -44,8 +44,9 @@ def run(options: Namespace) -> None:
         return
     if options.report is not None:
         io.require_writable(options.report, "--report")
+        run_folder.require_apart(recipe.data, options.report, "--report FOLDER")
     folder = cli.run_folder(recipe.output, name)
-    run_folder.check_folder(recipe, folder)
+    run_folder.check_folder(recipe, folder, evaluates=False)
     with locks.locked(folder):
         ranks.say("prune", f"{name} by {recipe.prune.score}, in {folder}")
         _prune(recipe, folder, options)
@@ -90,11 +91,11 @@ def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     else:
         coreset = prune_dataset(train, recipe.prune, test, **given)
     if accelerator.is_main_process:
-        run_folder.claim_folder(recipe, folder)
+        run_folder.claim_folder(recipe, folder, evaluates=False)
         keep_coreset(path, coreset, train)
         print(_summary(coreset, train))
         print(f"core set: {path}")
-        print(f"page: {page.write(folder / page.NAME, [folder])}")
+        print(f"page: {page.written(folder)}")
     if options.report is not None:
         table = score_dataset(train, _reported(recipe.prune), test, **given)
         if accelerator.is_main_process:

@@ -14,7 +14,7 @@ from latentdc.preprocessing import Unwhitened
 from latentdc.prune import select
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.rules.sampling import random_scores
-from latentdc.prune.rules.sets import require_few
+from latentdc.prune.rules.sets import require_few, require_few_groups
 from latentdc.prune.score import Scoring, base_of, check_arguments, scored
 from latentdc.prune.score_table import ScoreTable
 from latentdc.recipe import Prune
@@ -177,6 +177,8 @@ def _check_budget(prune: Prune, train: Dataset) -> None:
     sizes = different_counts(train).tolist()
     every = class_counts(train).tolist()
     kept = select.most_kept(sizes, prune, every)
+    if prune.score == "s3":
+        require_few_groups(prune.rules.groups, len(sizes))
     if prune.score == "gist":
         pairs = list(zip(sizes, kept, strict=True))
         if prune.scope == "global":

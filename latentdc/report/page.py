@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from latentdc import __version__, config, io
 from latentdc.data.dataset import Dataset
+from latentdc.errors import InputError
 from latentdc.plain_text import Number
 from latentdc.published import published
 from latentdc.recipe import BASELINES
@@ -33,6 +34,14 @@ ROOMS = (9 * 2**20, 2 * 2**20, 0)  # for images; less where the rest is large
 ROWS = 1000  # of a table
 SETS = 40  # of a sweep, whose images and recipes are shown
 _BAR = (60, 12)  # pixels of the error bar in a cell
+
+
+def written(folder: Path) -> Path | str:
+    """The page of a run in its folder; or where what lies there cannot be told of, why."""
+    try:
+        return write(folder / NAME, [folder])
+    except InputError as error:
+        return f"none, for {error}"
 
 
 def write(

@@ -35,6 +35,7 @@ from latentdc import cli, config, io, locks, ranks
 from latentdc.errors import InputError
 from latentdc.recipe import Data
 from latentdc.recipe.fields import build
+from latentdc.run_folder import SET, require_apart
 from latentdc.synthetic import folder as layout
 
 if TYPE_CHECKING:
@@ -221,8 +222,21 @@ def _preprocessing(synthetic: "SyntheticSet", folder: Path, kind: str) -> "Prepr
             f"--format {kind} holds normalised images, and no {layout.RECIPE} lies with this set "
             "to say by which mean and std; use --format pt, whose images are plain."
         )
-    data = build(Data, config.read(path).get("data") or {}, "data.")
+    data = _data(path)
     return Normalization(data.mean, data.std)
+
+
+def _data(recipe: Path) -> Data:
+    return build(Data, config.read(recipe).get("data") or {}, "data.")
+
+
+def _require_apart(folder: Path, out: Path, kind: str) -> None:
+    """Refuse to write among the real images of the run that a set lies in."""
+    recipe = folder.parent / layout.RECIPE  # which says where they lie; that of the set does not
+    if folder.name == SET and recipe.is_file():
+        require_apart(
+            _data(recipe), out, "another OUT", tables=kind in ("imagefolder", "webdataset")
+        )
 
 
 def _save(content: object, out: Path) -> None:
@@ -283,6 +297,7 @@ def run(options: argparse.Namespace) -> None:
     kind, out = options.format, options.out
     with locks.locked(out):
         folder = layout.find(options.run)
+        _require_apart(folder, out, kind)
         synthetic = SyntheticSet.from_pretrained(folder)
         if options.round:
             synthetic = rounded(synthetic)

@@ -84,7 +84,7 @@ def test_no_class_is_made_of_what_is_written_among_images(run, capsys, monkeypat
         command(call)
     said = capsys.readouterr().err
     assert "pets/train/out lies among the images of data.source=pets" in said
-    assert "name a folder elsewhere with --output FOLDER" in said
+    assert "name a place elsewhere with --output FOLDER" in said
     assert not (run / "pets/train/out").exists()
 
 

@@ -65,6 +65,24 @@ def test_what_a_class_or_a_file_lacks(capsys, overrides, told):
     assert told in refused(capsys, *SAMPLING, *overrides)
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["sampling.select.kind=random"], "100,000,000,000 candidates (sampling.select.groups="),
+        (
+            [
+                *("sampling.select.kind=moments", "sampling.anchors.kind=gaussian"),
+                "sampling.start=anchors",
+            ],
+            "moments compare 10,000,000,000 groups of ",
+        ),
+    ],
+)
+def test_more_candidates_than_memory_holds_or_than_hours_compare(capsys, settings, told):
+    line = refused(capsys, *SAMPLING, *settings, "sampling.select.groups=10000000000")
+    assert told in line and "lower sampling.select.groups to " in line
+
+
 def test_the_main_process_alone_looks_whether_the_set_is_there(capsys, monkeypatch):
     """What is checked has work of all processes, and a folder may be seen late on another node."""
     seen = run.runtime.broadcast

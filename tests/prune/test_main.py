@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import latentdc
 from latentdc.data.open import open_dataset
@@ -103,6 +104,11 @@ def test_a_scorer_that_is_only_looked_at_is_checked_before_anything(recipe, tmp_
         (["prune.score=ccs", "prune.scorer.weights=w.safetensors"], "(prune.rules.base)"),
         (["prune.rules.base=herding"], "herding chooses sets"),
         (["prune.keep=0.001", "prune.scope=global"], "the budget is 1 of 1437 images"),
+        (
+            ["prune.score=s3", "prune.rules.groups=1000000"],
+            "1,000,000 groups of each of 10 classes, and 100,000 in all at most; lower "
+            "prune.rules.groups to 10,000",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_one_line(
@@ -114,6 +120,29 @@ def test_what_does_not_go_together_is_refused_in_one_line(
     lines = [line for line in error.splitlines() if not line.startswith("latentdc: prune: ")]
     assert stop.value.code == 2 and message in error and len(lines) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_results_of_a_newer_version_are_nothing_to_a_command_that_writes_none(
+    recipe, tmp_path, capsys
+):
+    results = tmp_path / "runs/quick/results.json"
+    results.parent.mkdir(parents=True)
+    results.write_text('{"version": 99}')
+    main([recipe, "prune.score=random"])
+    assert (
+        results.read_text() == '{"version": 99}' and (results.parent / "coreset.parquet").exists()
+    )
+
+
+def test_a_report_is_not_written_among_the_images(recipe, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    for name in ("train/cat", "train/dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "pets" / name / "1.png")
+    with pytest.raises(SystemExit):
+        main([recipe, "data.source=pets", "--report", "pets/train/cat/report"])
+    assert "lies among the images of data.source=pets" in capsys.readouterr().err
+    assert not (tmp_path / "pets/train/cat/report").exists()
 
 
 def test_a_multiple_of_ipc_is_resolved_in_the_recipe(recipe, capsys):

@@ -44,6 +44,22 @@ def test_pt_holds_unnormalised_images_in_class_order(tmp_path):
     torch.testing.assert_close(content["images"][:2], first / 255)
 
 
+@pytest.mark.parametrize("kind", ["imagefolder", "pt"])
+def test_nothing_is_written_among_the_real_images_of_the_run(tmp_path, capsys, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pets/train/cat").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save("pets/train/cat/1.png")
+    random_set().save_pretrained(tmp_path / "run" / "synthetic")
+    (tmp_path / "run/recipe.yaml").write_text("data: {source: pets}")
+    for name in ("run", "run/synthetic"):
+        with pytest.raises(SystemExit, match="2"):
+            main([name, "--format", kind, f"pets/train/cat/out.{kind}"])
+        told = capsys.readouterr().err
+        assert "lies among the images of data.source=pets" in told and "another OUT" in told
+        assert [path.name for path in (tmp_path / "pets/train/cat").iterdir()] == ["1.png"]
+    main(["run", "--format", kind, f"out.{kind}"])
+
+
 def test_float_images_go_to_pt_unclamped_and_not_to_pngs(tmp_path, capsys):
     synthetic = random_set(images=float_images(), labels=torch.arange(8) // 2)
     export_pt(synthetic, tmp_path / "out.pt")

@@ -20,6 +20,7 @@ _SWEEPS = 5  # of `s3` over all classes, as published
 _GRID = 0.1  # epsilon of `gist`
 _CACHED = 256 * 2**20  # bytes of distances that `gist` keeps
 _PAIRS = 5 * 10**9  # distances of `gist`, n by the budget, beyond which it is refused
+_GROUPS = 10**5  # of `s3`, of all classes; each takes about a millisecond
 
 
 def s3(
@@ -151,6 +152,19 @@ def gist(features: Features, hardness: Tensor, count: int, diversity: float) -> 
         if found > value:
             best, value = taken, found
     return order[best]
+
+
+def require_few_groups(groups: int, classes: int) -> None:
+    """Refuse so many groups that `s3` would take hours, or more memory than there is.
+
+    Raises:
+        InputError: says how many there may be.
+    """
+    if groups * classes > _GROUPS:
+        raise InputError(
+            f"s3 draws {groups:,} groups of each of {classes:,} classes, and {_GROUPS:,} in all at "
+            f"most; lower prune.rules.groups to {max(1, _GROUPS // classes):,}."
+        )
 
 
 def require_few(images: int, count: int) -> None:
