@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +14,6 @@ from latentdc.data.dataset import Dataset, class_counts, different_counts, rando
 from latentdc.data.open import open_used, plain_preprocessing, preprocessing, whole_pictures
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import with_baselines
-from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.evaluate import score_sets
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
@@ -22,10 +21,11 @@ from latentdc.evaluate.teachers import require_given_teachers
 from latentdc.experts.files import ExpertFiles, ReplayBuffers, open_experts
 from latentdc.experts.training import training_snapshots
 from latentdc.hub import require_login
+from latentdc.inputs import OpenedSets, inputs_of
 from latentdc.io import write_bytes
 from latentdc.methods import asks_classifier, check_data, find_method, require_set, takes_prior
 from latentdc.methods.checks import check_match, check_precision
-from latentdc.methods.context import Context, Picture
+from latentdc.methods.context import Context, Picture, require_same_inputs
 from latentdc.methods.latents import require_enough_images
 from latentdc.networks.build import try_network
 from latentdc.objectives.base import Objective
@@ -42,8 +42,8 @@ from latentdc.provenance import (
     same_making,
     shared_recipe,
 )
-from latentdc.prune.coreset import Coreset, keep_coreset, kept_coreset
-from latentdc.prune.prune import prune_dataset
+from latentdc.prune.coreset import Coreset
+from latentdc.prune.prune import keep_coreset, kept_coreset, prune_dataset
 from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
 from latentdc.ranks import detail
@@ -54,7 +54,6 @@ from latentdc.results.tables import to_text
 from latentdc.run_folder import CHECKPOINTS, CORESET, GRID, SET, claim_folder
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
-from latentdc.synthetic.open import find_set, open_set
 from latentdc.synthetic.push import push_folder
 from latentdc.tf32 import flags_put_back, precision_of
 from latentdc.tracking import end_trackers, start_trackers, tell_both, tell_with
@@ -127,7 +126,7 @@ def run(
     facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
     asks = recipe.asks_classifier or asks_classifier(recipe.method.kind)
     asked = {"classifier": recipe.prune.scorer.network} if asks else {}
-    finished = partial(_finished, folder, facts, recipe, parts.train)
+    finished = partial(_finished, folder, facts, recipe, parts.train, context.inputs)
     synthetic = runtime.main_first(accelerator, finished)
     if accelerator.is_main_process:
         claim_folder(recipe, folder)
@@ -136,7 +135,8 @@ def run(
     if runtime.broadcast(accelerator, synthetic is None):
         synthetic = _distilled(recipe, parts, kept, context)
         facts = {**facts, **synthetic.provenance, **asked}
-        facts["made"] = circumstances(parts.train, accelerator, command)
+        made = circumstances(parts.train, accelerator, command)
+        facts["made"] = made | ({"inputs": dict(context.inputs)} if context.inputs else {})
         synthetic = _saved(replace(synthetic, provenance=facts), folder, recipe, accelerator)
     elif synthetic is None:  # which this process saw later than the main one
         synthetic = SyntheticSet.from_pretrained(folder / SET)
@@ -261,6 +261,7 @@ def _context(
     data, scorer = recipe.data, recipe.prune.scorer
     mean = scorer.mean or data.mean
     seen = Normalization(mean, scorer.std or data.std)
+    sets = OpenedSets(recipe, parts.train, parts.open_test, parts.protocol, accelerator)
     context = Context(
         ipc=recipe.ipc,
         seed=recipe.seed,
@@ -285,35 +286,11 @@ def _context(
             seed=recipe.seed,
             accelerator=accelerator,
         ),
-        open_set=cache(lambda name: _open_pool(name, recipe, parts, accelerator)),
+        open_set=sets.open,
         objective=parts.objective,
+        inputs=inputs_of(recipe, sets, parts.experts),
     )
     return checkpoint.in_folder(folder, context)
-
-
-def _open_pool(name: str, recipe: Recipe, parts: Parts, accelerator: Accelerator) -> SyntheticSet:
-    """A set that a method chooses from; numbers of classes must fit its images.
-
-    Raises:
-        InputError: there is none, or its class numbers are read wrongly or can be read in two ways.
-    """
-    setting = Setting(
-        test=runtime.main_first(accelerator, parts.open_test),
-        normalization=Normalization(recipe.data.mean, recipe.data.std),
-        accelerator=accelerator,
-        train=parts.train,
-    )
-    try:
-        found = open_set(find_set(name, numbers=recipe.selection.numbers), parts.train, recipe.data)
-        scorer = recipe.prune.scorer
-        check_numbers(
-            {name: found},
-            setting,
-            lambda: open_classifier(recipe.data, scorer, [parts.protocol], parts.train, setting),
-        )
-    except InputError as error:  # which advises the command that scores such sets
-        raise InputError(str(error).replace("--numbers ", "selection.numbers=")) from error
-    return found[0]
 
 
 def _coreset(
@@ -371,7 +348,11 @@ def _coreset(
 
 
 def _finished(
-    folder: Path, facts: Mapping[str, object], recipe: Recipe, train: Dataset
+    folder: Path,
+    facts: Mapping[str, object],
+    recipe: Recipe,
+    train: Dataset,
+    inputs: Mapping[str, str],
 ) -> SyntheticSet | None:
     """The set that a run ended with before, which is not made again; None where there is none.
 
@@ -385,6 +366,9 @@ def _finished(
     if kept is None or not same_making(facts, kept.provenance, recipe):
         return None
     require_same_data(kept.provenance, train, folder)
+    made = kept.provenance.get("made")
+    known = made.get("inputs") if isinstance(made, Mapping) else None
+    require_same_inputs(known, inputs, f"the set in {folder}")
     return kept
 
 

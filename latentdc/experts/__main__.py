@@ -84,8 +84,7 @@ def _train(recipe: Recipe, folder: Path) -> None:
     from latentdc.experts.files import data_facts, missing_experts, write_manifest
     from latentdc.experts.training import expert_bytes, train_experts
     from latentdc.provenance import shared_recipe
-    from latentdc.prune.coreset import keep_coreset, kept_coreset
-    from latentdc.prune.prune import prune_dataset
+    from latentdc.prune.prune import keep_coreset, kept_coreset, prune_dataset
     from latentdc.tracking import start_trackers
 
     accelerator = runtime.start(**recipe.launch, trackers=recipe.trackers, folder=folder)

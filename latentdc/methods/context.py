@@ -54,9 +54,10 @@ class State(NamedTuple):
         Raises:
             InputError: says what differs.
         """
+        require_same_inputs(self.facts.get("inputs"), facts.get("inputs", {}), self.place)
         for name, value in facts.items():
             found = self.facts.get(name)
-            if found != value:
+            if found != value and name != "inputs":
                 how = "launch as before, or " if name == "precision" else ""
                 raise InputError(
                     f"{self.place} was made with {name} {found!r}, this run has {value!r}; "
@@ -83,6 +84,8 @@ class Context:
         snapshots: epochs -> networks of one training on the real images after them, (B, 3, H, W)
             in [-1, 1] -> (B, C) logits, whose weights require gradients.
         objective: what a method that matches matches.
+        inputs: hash of what lies at each path that the method reads, by its key in a recipe; states
+            keep them, and a run does not go on with others.
         load_state: the last saved state, or None; all processes call it together.
         save_state: keeps a state; all processes call it together.
         on_step: is told the measures of each finished step (`step`, `loss`, ...), on every process.
@@ -107,6 +110,7 @@ class Context:
     open_set: Callable[[str], SyntheticSet] | None = None
     snapshots: Callable[[Sequence[int]], Sequence[nn.Module]] | None = None
     objective: Objective | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
     load_state: Callable[[], State | None] | None = None
     save_state: Callable[[State], None] | None = None
     on_step: Callable[[Mapping[str, Any]], None] | None = None
@@ -159,6 +163,7 @@ class Context:
             "prior": prior.identity,
             "decoding": getattr(prior, "settings", None),
             "precision": precision_of(self.accelerator),
+            **({"inputs": dict(self.inputs)} if self.inputs else {}),
         }
 
     @contextmanager
@@ -214,6 +219,26 @@ def _classifier(network: object, name: str) -> Classifier:
     if isinstance(network, Classifier):
         return network
     return Classifier(network, lambda seen: seen if seen.ndim == 2 else 2 * seen - 1).eval()
+
+
+def require_same_inputs(known: object, inputs: Mapping[str, str], made: str) -> None:
+    """Refuse to go on where a path holds something else than what a set is made of.
+
+    Args:
+        known: hashes by key, as `Context.inputs`; what it does not tell is not compared.
+        inputs: of today.
+        made: what is made of them.
+
+    Raises:
+        InputError: says which key.
+    """
+    told = known if isinstance(known, Mapping) else {}
+    for key, value in inputs.items():
+        if told.get(key, value) != value:
+            raise InputError(
+                f"{key} names other contents than those that {made} was made of; bring these back, "
+                "or give this run a folder of its own with output=..."
+            )
 
 
 def check_call(coreset: object, settings: object, kind: type, context: object) -> None:

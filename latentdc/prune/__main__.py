@@ -70,8 +70,7 @@ def _reported(prune: Prune) -> Prune:
 def _prune(recipe: Recipe, folder: Path, options: Namespace) -> None:
     from latentdc import runtime
     from latentdc.data.open import open_splits, plain_preprocessing
-    from latentdc.prune.coreset import keep_coreset, kept_coreset
-    from latentdc.prune.prune import prune_dataset
+    from latentdc.prune.prune import keep_coreset, kept_coreset, prune_dataset
     from latentdc.prune.report import write_report
     from latentdc.prune.score import score_dataset
     from latentdc.report import page

@@ -1,7 +1,8 @@
 """`Coreset`: the chosen images, named by their contents."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,6 @@ from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset, different_rows, require_labels
 from latentdc.errors import InputError
 from latentdc.io import read_table, save_table
-from latentdc.recipe import Prune
 from latentdc.recipe.rules import RULES
 
 _KIND = "latentdc.coreset"  # of parquet file
@@ -36,6 +36,7 @@ class Coreset:
         keep: share of each class.
         dataset: source and split it was made from.
         data_hash: `Dataset.hash` of all training images of the run that keeps it; None elsewhere.
+        inputs: hash of what lay at each path that it was chosen by, by its key in a recipe.
 
     Examples:
         >>> train, test = latentdc.open_splits(latentdc.Data(source="digits", resolution=8))
@@ -54,6 +55,7 @@ class Coreset:
     keep: float
     dataset: str
     data_hash: str | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         name = f"the core set of {self.dataset}"
@@ -146,6 +148,7 @@ class Coreset:
         """Write one parquet file, whole or not at all."""
         columns = {"hash": self.hashes, "score": self.scores, "label": self.labels}
         about = {name: getattr(self, name) for name in _ABOUT}
+        about |= {"inputs": dict(self.inputs)} if self.inputs else {}
         save_table(path_of(path, "path"), columns, about, _KIND)
 
     @classmethod
@@ -181,51 +184,3 @@ class Coreset:
         if train is not None:
             coreset.indices(train)
         return coreset
-
-
-def keep_coreset(path: Path, coreset: Coreset, train: Dataset) -> None:
-    """Write a run's core set, and of which training images it is, where it has none yet."""
-    if not path.exists():
-        replace(coreset, data_hash=train.hash).save(path)
-
-
-def kept_coreset(path: Path, train: Dataset, prune: Prune) -> Coreset:
-    """The core set of a run that goes on, with the data and the file that it began with.
-
-    Args:
-        path: of the run's core set.
-        train: all training images.
-        prune: of the run's recipe.
-
-    Raises:
-        InputError: as `Coreset.load`, or images were added or exchanged since, or `prune.coreset`
-            has become another one.
-    """
-    kept, given = Coreset.load(path, train), prune.coreset
-    advice = "give this run a folder of its own with output=..."
-    whole = given is None and kept.rule == "all"
-    if kept.data_hash is None and whole and len(kept) < len(train):  # of an earlier version
-        raise InputError(
-            f"{path} holds all {len(kept)} images that {train.name} had as the run began, and it "
-            f"has {len(train)} now; {advice}"
-        )
-    if kept.data_hash not in (None, train.hash):
-        raise InputError(
-            f"{path} was kept of other training images (hash {kept.data_hash}) than the "
-            f"{len(train)} that {train.name} has now ({train.hash}); {advice}"
-        )
-    if given is None or not Path(given).is_file():
-        return kept
-    one, other = (_named(each) for each in (kept, Coreset.load(given)))
-    if one != other:
-        raise InputError(
-            f"prune.coreset={given} holds other images, or other labels of them, than {path} does; "
-            f"{advice}"
-        )
-    return kept
-
-
-def _named(coreset: Coreset) -> set[tuple[int, str]]:
-    """Content hash and class name of each sample."""
-    names = [coreset.class_names[label] for label in coreset.labels.tolist()]
-    return set(zip(coreset.hashes.tolist(), names, strict=True))

@@ -1,23 +1,26 @@
 """Which images are kept: scores -> table -> rows -> core set."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from latentdc import arguments, ranks, runtime, training
+from latentdc import arguments, io, ranks, runtime, training
 from latentdc.data.dataset import Dataset, class_counts, different_counts, different_rows
 from latentdc.errors import InputError
 from latentdc.preprocessing import Unwhitened
 from latentdc.prune import select
 from latentdc.prune.coreset import Coreset
+from latentdc.prune.features import FEATURES
+from latentdc.prune.foreign import read_scores
 from latentdc.prune.rules.sampling import random_scores
 from latentdc.prune.rules.sets import require_few, require_few_groups
 from latentdc.prune.score import Scoring, base_of, check_arguments, scored
 from latentdc.prune.score_table import ScoreTable
 from latentdc.recipe import Prune
+from latentdc.recipe.identity import file_digest
 from latentdc.recipe.rules import RULES
 
 
@@ -70,7 +73,12 @@ def prune_dataset(
     _check_budget(prune, train)
     table = scored(scoring)
     seed = scoring.seed
-    return runtime.main_alone(scoring.accelerator, lambda: _chosen(table, train, prune, seed))
+
+    def chosen() -> Coreset:
+        inputs = inputs_of(prune, train, table)
+        return replace(_chosen(table, train, prune, seed), inputs=inputs)
+
+    return runtime.main_alone(scoring.accelerator, chosen)
 
 
 def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int = 0) -> Coreset:
@@ -192,3 +200,89 @@ def _check_budget(prune: Prune, train: Dataset) -> None:
                 f"prune.keep={prune.keep} would leave {saved} of {len(sizes)} classes empty; each "
                 "of them keeps its one best image.",
             )
+
+
+def inputs_of(prune: Prune, train: Dataset, table: ScoreTable | None = None) -> dict[str, str]:
+    """Hash of what lies at the paths that a choice looks at, by key; those that are gone have none.
+
+    Of a file of scores the columns of the rule count, in no order; others may be added to it.
+
+    Args:
+        prune: the choice.
+        train: all training images.
+        table: scores that were read before; None reads `prune.scores`.
+    """
+    rule, weights, found = RULES[prune.score], prune.scorer.weights, {}
+    if prune.scores is not None and Path(prune.scores).is_file():
+        ranks_by = base_of(prune.score, prune.rules) or prune.score
+        table = table or read_scores(Path(prune.scores), train, ranks_by)
+        named = {name: table.columns.get(name) for name in (prune.score, ranks_by)}
+        columns = {}
+        for name, column in named.items():
+            if column is not None:
+                order = column.argsort(stable=True)
+                order = order[table.hashes[order].argsort(stable=True)]
+                columns[name] = [table.hashes[order], column[order]]
+        beside = Path(prune.scores).with_name(FEATURES)
+        own = rule.needs_features and prune.features is None and beside.is_file()
+        found["prune.scores"] = io.fingerprint([columns, file_digest(str(beside)) if own else None])
+    elif weights is not None and Path(weights).is_file():
+        found["prune.scorer.weights"] = file_digest(weights)
+    if rule.needs_features and prune.features is not None and Path(prune.features).is_file():
+        found["prune.features"] = file_digest(prune.features)
+    return found
+
+
+def keep_coreset(path: Path, coreset: Coreset, train: Dataset) -> None:
+    """Write a run's core set, and of which training images it is, where it has none yet."""
+    if not path.exists():
+        replace(coreset, data_hash=train.hash).save(path)
+
+
+def kept_coreset(path: Path, train: Dataset, prune: Prune) -> Coreset:
+    """The core set of a run that goes on, with the data and the file that it began with.
+
+    Args:
+        path: of the run's core set.
+        train: all training images.
+        prune: of the run's recipe.
+
+    Raises:
+        InputError: as `Coreset.load`, or images were added or exchanged since, or `prune.coreset`
+            or a file that it was chosen by has become another one.
+    """
+    kept, given = Coreset.load(path, train), prune.coreset
+    advice = "give this run a folder of its own with output=..."
+    whole = given is None and kept.rule == "all"
+    if kept.data_hash is None and whole and len(kept) < len(train):  # of an earlier version
+        raise InputError(
+            f"{path} holds all {len(kept)} images that {train.name} had as the run began, and it "
+            f"has {len(train)} now; {advice}"
+        )
+    if kept.data_hash not in (None, train.hash):
+        raise InputError(
+            f"{path} was kept of other training images (hash {kept.data_hash}) than the "
+            f"{len(train)} that {train.name} has now ({train.hash}); {advice}"
+        )
+    now = {} if given is not None or not kept.inputs else inputs_of(prune, train)
+    for key, name in now.items():
+        if kept.inputs.get(key, name) != name:
+            raise InputError(
+                f"{key} names a file of other contents than the one that {path} was chosen by; "
+                f"bring that back, or {advice}"
+            )
+    if given is None or not Path(given).is_file():
+        return kept
+    one, other = (_named(each) for each in (kept, Coreset.load(given)))
+    if one != other:
+        raise InputError(
+            f"prune.coreset={given} holds other images, or other labels of them, than {path} does; "
+            f"{advice}"
+        )
+    return kept
+
+
+def _named(coreset: Coreset) -> set[tuple[int, str]]:
+    """Content hash and class name of each sample."""
+    names = [coreset.class_names[label] for label in coreset.labels.tolist()]
+    return set(zip(coreset.hashes.tolist(), names, strict=True))

@@ -124,6 +124,17 @@ class Recipe(MethodSections):
             return self.selection.select.kind not in (None, "random")
         return self.method.kind == "rded"
 
+    @property
+    def sets(self) -> dict[str, str]:
+        """Paths or Hub ids of sets that its method opens, by key."""
+        found: dict[str, str | None] = {}
+        if self.samples and self.sampling.learns:
+            found["sampling.learnability.start"] = self.sampling.learnability.start
+        if self.method.kind == "selection":
+            found["selection.pool"] = self.selection.pool
+            found["selection.start"] = self.selection.start
+        return {key: name for key, name in found.items() if name is not None}
+
 
 def check_vectors(recipe: Recipe) -> None:
     """Refuse parts of a run, as far as its method uses them, that are not of one kind.

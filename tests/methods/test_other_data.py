@@ -1,9 +1,16 @@
 """A run folder whose data, or whose given core set, has become another one since."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from latentdc.networks.build import new_network
+from latentdc.prune import score
 from latentdc.prune.__main__ import main as prune
 from latentdc.prune.coreset import Coreset
 from latentdc.synthetic import SyntheticSet
@@ -108,3 +115,71 @@ def test_a_run_is_not_one_of_another_core_set_under_the_same_name(pets, capsys):
     turned = of_given.class_names[::-1]  # the same, said in another order
     replace(of_given, labels=1 - of_given.labels, class_names=turned).save(kept)
     main(["quick.yaml", given])
+
+
+@pytest.mark.parametrize("key", ["selection.pool", "selection.start"])
+def test_a_set_is_not_one_of_a_pool_that_was_exchanged_since(pets, capsys, key):
+    for name in ("selection.pool", "selection.start"):
+        named(pets.parent / name, ["cat", "dog"], ipc=1 + 3 * (name == "selection.pool"))
+    words = ["method.kind=selection", "selection.select.kind=random", "ipc=2"]
+    words += [f"{name}={name}" for name in ("selection.pool", "selection.start")]
+    main(["quick.yaml", *words])
+    main(["quick.yaml", *words, "evaluate.seeds=1"])
+    one = sorted((pets.parent / key / "cat").iterdir())[0]
+    before = one.read_bytes()
+    picture(98).save(one)
+    said = refused(capsys, *words)
+    assert f"error: {key} names other contents than those that the set in runs/quick was" in said
+    one.write_bytes(before)
+    main(["quick.yaml", *words])
+    shutil.rmtree(pets.parent / key)  # the set stands without
+    main(["quick.yaml", *words])
+
+
+def test_a_core_set_is_not_one_of_scores_that_were_exchanged_since(pets, capsys):
+    def write(*columns):
+        rows = zip(range(12), *columns, strict=True)
+        lines = ["loss,aum"[: 4 * len(columns)], *(",".join(map(str, row[1:])) for row in rows)]
+        Path("scores.csv").write_text("\n".join(lines))
+
+    words = ["prune.scores=scores.csv", "prune.keep=0.5"]
+    write(range(12))
+    main(["quick.yaml", *words])
+    write(range(12), range(12))  # scores of another rule beside
+    main(["quick.yaml", *words])
+    write(range(12, 0, -1), range(12))
+    told = "prune.scores names a file of other contents than the one that runs/quick/coreset"
+    assert told in refused(capsys, *words)
+    with pytest.raises(SystemExit, match="2"):
+        prune(["quick.yaml", *words])
+    assert told in capsys.readouterr().err
+    Path("scores.csv").unlink()
+    with pytest.raises(SystemExit, match="2"):
+        prune(["quick.yaml", *words])
+    assert "there is no file scores.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["prune.features", "prune.scorer.weights"])
+def test_a_core_set_is_not_one_of_files_that_were_exchanged_since(pets, monkeypatch, capsys, key):
+    monkeypatch.setattr(score, "refuse_chance", lambda *_: None)
+    network = new_network("convnet3@8", "scorer", num_classes=2, resolution=8, seed=0)
+
+    def write(seed):
+        torch.manual_seed(seed)
+        if key == "prune.features":
+            np.save("file.npy", torch.randn(12, 3).numpy())
+        else:
+            state = {name: torch.randn_like(one) for name, one in network.state_dict().items()}
+            save_file(state, "file.safetensors")
+
+    write(0)
+    words = ["prune.keep=0.5", "prune.score=loss", "prune.scorer.network=convnet3@8", "seed=3"]
+    words += [f"{key}=file.safetensors"]
+    if key == "prune.features":
+        words = ["prune.keep=0.5", "prune.score=herding", f"{key}=file.npy"]
+    prune(["quick.yaml", *words])
+    prune(["quick.yaml", *words])
+    write(1)
+    with pytest.raises(SystemExit, match="2"):
+        prune(["quick.yaml", *words])
+    assert f"{key} names a file of other contents" in capsys.readouterr().err

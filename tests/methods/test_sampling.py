@@ -40,7 +40,7 @@ def classifier(seed=1):
     return Classifier(network, lambda shown: Normalization()(2 * shown - 1)).eval()
 
 
-def run(folder=None, data=None, prior=None, accelerator=None, ipc=3, **settings):
+def run(folder=None, data=None, prior=None, accelerator=None, ipc=3, inputs=(), **settings):
     data, network = data or setup.dataset(), classifier()
     context = Context(
         ipc=ipc,
@@ -50,6 +50,7 @@ def run(folder=None, data=None, prior=None, accelerator=None, ipc=3, **settings)
         snapshots=lambda epochs: [classifier() for _ in epochs],
         student=lambda few: classifier(2).requires_grad_(False),
         open_set=lambda name: SyntheticSet.from_real(data),
+        inputs=dict(inputs),
     )
     if folder is not None:
         context = checkpoint.in_folder(folder, context)
@@ -282,6 +283,17 @@ def test_a_run_killed_inside_a_class_goes_on_to_the_same_set(tmp_path, monkeypat
     assert run(tmp_path, **options).z.equal(whole.z) and len(asked) == 6 - calls
     with pytest.raises(InputError, match=r"was made with sampling .* give it a folder of its own"):
         run(tmp_path, **{**options, "eta": 0.5})
+
+
+def test_a_run_does_not_go_on_with_other_contents_of_a_path(tmp_path):
+    """One that kept no hash goes on, and one whose path is gone."""
+    first = {"sampling.learnability.start": "1"}
+    for folder, before in ((tmp_path / "old", {}), (tmp_path / "new", first)):
+        run(folder, inputs=before)
+        run(folder, inputs=first)
+    run(tmp_path / "new")  # the path is gone
+    with pytest.raises(InputError, match=r"learnability.start names other contents than .*step-0"):
+        run(tmp_path / "new", inputs={"sampling.learnability.start": "2"})
 
 
 def test_a_run_of_a_version_that_lacked_some_keys_goes_on(tmp_path, monkeypatch):
