@@ -50,7 +50,7 @@ def check(recipe: Recipe) -> None:
         check_network(recipe.objective.network, size, kind)
     if recipe.samples and "influence" in recipe.sampling.guides:
         check_network(recipe.sampling.influence.network, size, kind)
-    check_prune(recipe.prune, recipe.data)
+    check_prune(recipe.prune, recipe.data, classifies=recipe.asks_classifier)
     protocol = recipe_protocol(recipe.evaluate)
     protocol.check_students(size, kind)
     grid, cells = getattr(recipe.settings, "grid", 1), protocol.views.cells

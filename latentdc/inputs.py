@@ -1,6 +1,6 @@
 """What lies at the paths of a recipe: sets that its method opens, and the hash of each content."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -14,11 +14,12 @@ from latentdc.evaluate.class_numbers import check_numbers, open_classifier
 from latentdc.evaluate.setting import Setting
 from latentdc.experts.files import ExpertFiles, ReplayBuffers
 from latentdc.preprocessing import Normalization
-from latentdc.recipe import Recipe
+from latentdc.recipe import Data, Scorer
 from latentdc.recipe.identity import file_digest
 from latentdc.recipe.protocol import EvalProtocol
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.foreign.naming import Read
+from latentdc.synthetic.foreign.numbers import Numbers
 from latentdc.synthetic.open import find_set, open_set
 from latentdc.synthetic.synthetic_set import set_hash
 
@@ -27,23 +28,29 @@ class OpenedSets:
     """Sets by their path or Hub id, each read once, in the classes of the real images.
 
     Args:
-        recipe: of the run.
+        data: how the real images are opened.
+        scorer: may name images, to check class numbers.
+        protocol: of the evaluation; its teachers likewise.
+        numbers: what class numbers of sets are; None where that is plain.
         train: real images.
         open_test: opens the test images, which class numbers are checked with.
-        protocol: of the evaluation.
         accelerator: names the processes.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        data: Data,
+        scorer: Scorer,
+        protocol: EvalProtocol,
+        numbers: Numbers | None,
+        *,
         train: Dataset,
         open_test: Callable[[], Dataset],
-        protocol: EvalProtocol,
         accelerator: Accelerator,
     ) -> None:
-        self._recipe, self._train, self._open_test = recipe, train, open_test
-        self._protocol, self._accelerator = protocol, accelerator
+        self._data, self._scorer, self._protocol = data, scorer, protocol
+        self._numbers, self._train, self._open_test = numbers, train, open_test
+        self._accelerator = accelerator
         self.read, self.open = cache(self._read), cache(self._open)
 
     def _read(self, name: str) -> Read:
@@ -53,8 +60,7 @@ class OpenedSets:
             InputError: there is none, or its class numbers can be read in two ways.
         """
         with _advice():
-            source = find_set(name, numbers=self._recipe.selection.numbers)
-            return open_set(source, self._train, self._recipe.data)
+            return open_set(find_set(name, numbers=self._numbers), self._train, self._data)
 
     def _open(self, name: str) -> SyntheticSet:
         """A set whose class numbers fit its images; all processes call this together.
@@ -62,20 +68,16 @@ class OpenedSets:
         Raises:
             InputError: there is none, or its class numbers are read wrongly.
         """
-        found, data = self.read(name), self._recipe.data
+        found, data = self.read(name), self._data
         setting = Setting(
             test=runtime.main_first(self._accelerator, self._open_test),
             normalization=Normalization(data.mean, data.std),
             accelerator=self._accelerator,
             train=self._train,
         )
-        protocols, scorer = [self._protocol], self._recipe.prune.scorer
+        known = (data, self._scorer, [self._protocol], self._train, setting)
         with _advice():
-            check_numbers(
-                {name: found},
-                setting,
-                lambda: open_classifier(data, scorer, protocols, self._train, setting),
-            )
+            check_numbers({name: found}, setting, lambda: open_classifier(*known))
         return found[0]
 
 
@@ -89,19 +91,28 @@ def _advice() -> Iterator[None]:
 
 
 def inputs_of(
-    recipe: Recipe, sets: OpenedSets, experts: ExpertFiles | ReplayBuffers | None
+    sets: Mapping[str, str],
+    opened: OpenedSets,
+    weights: str | None,
+    experts: ExpertFiles | ReplayBuffers | None,
 ) -> dict[str, str]:
-    """Hash of what lies at each path that the method reads, by its key in the recipe.
+    """Hash of what lies at each path that a method reads, by its key in the recipe.
 
     A path that is gone has none, nor has a set that cannot be read; where one is needed, it is
     refused. The prior and the core set have hashes of their own.
+
+    Args:
+        sets: that it opens, by key.
+        opened: reads them.
+        weights: of the classifier that it asks; None where it asks none.
+        experts: that it follows.
     """
-    found, weights = {}, recipe.prune.scorer.weights
-    for key, name in recipe.sets.items():
+    found = {}
+    for key, name in sets.items():
         if Path(name).exists():
             with suppress(InputError):
-                found[key] = set_hash(sets.read(name)[0])
-    if recipe.asks_classifier and weights is not None and Path(weights).is_file():
+                found[key] = set_hash(opened.read(name)[0])
+    if weights is not None and Path(weights).is_file():
         found["prune.scorer.weights"] = file_digest(weights)
     if experts is not None:
         found["objective.trajectory.experts"] = experts.identity

@@ -261,7 +261,15 @@ def _context(
     data, scorer = recipe.data, recipe.prune.scorer
     mean = scorer.mean or data.mean
     seen = Normalization(mean, scorer.std or data.std)
-    sets = OpenedSets(recipe, parts.train, parts.open_test, parts.protocol, accelerator)
+    sets = OpenedSets(
+        data,
+        scorer,
+        parts.protocol,
+        recipe.selection.numbers,
+        train=parts.train,
+        open_test=parts.open_test,
+        accelerator=accelerator,
+    )
     context = Context(
         ipc=recipe.ipc,
         seed=recipe.seed,
@@ -288,7 +296,9 @@ def _context(
         ),
         open_set=sets.open,
         objective=parts.objective,
-        inputs=inputs_of(recipe, sets, parts.experts),
+        inputs=inputs_of(
+            recipe.sets, sets, scorer.weights if recipe.asks_classifier else None, parts.experts
+        ),
     )
     return checkpoint.in_folder(folder, context)
 

@@ -263,12 +263,16 @@ class Prune:
         )
 
 
-def check_prune(prune: Prune, data: Data) -> None:
+def check_prune(prune: Prune, data: Data, *, classifies: bool = False) -> None:
     """Refuse a core set, network or weights that cannot be used, before anything is loaded.
+
+    `classifies` says whether the method asks the scorer, whatever the core set is chosen by.
 
     Raises:
         InputError: a file that does not exist, an unknown network, or one too large for the images.
     """
+    if classifies:
+        _check_scorer(prune.scorer, data)
     if prune.coreset is not None:
         _require_file(prune.coreset, "prune.coreset")
         return
@@ -288,7 +292,12 @@ def check_prune(prune: Prune, data: Data) -> None:
             "name a file, or leave it out to train the scorer.",
         )
     scored = any(RULES[name].stage != "contents" for name in (prune.score, *prune.columns))
-    if not scored or pretrained(scorer.weights) is not None:
+    if scored:
+        _check_scorer(scorer, data)
+
+
+def _check_scorer(scorer: Scorer, data: Data) -> None:
+    if pretrained(scorer.weights) is not None:
         return
     check_network(scorer.network, scorer.resolution or data.size, data.kind)
     if scorer.weights is not None:

@@ -132,7 +132,8 @@ class TransportSettings(GuideSettings):
     """DMGD's distribution term.
 
     Attributes:
-        clusters: of the real latents, which stand for the class by their masses.
+        clusters: of the real latents, which stand for the class by their masses; a class with fewer
+            latents has one for each.
         epsilon: of the entropy, in units of the mean squared difference of values.
         iterations: of Sinkhorn's.
     """
@@ -333,6 +334,7 @@ class Sampling:
         for name, share in (
             ("diversity.mean_scale", self.diversity.mean_scale),
             ("semantic.scale", self.semantic.scale),
+            ("transport.scale", self.transport.scale),
         ):
             require(share <= 1, f"sampling.{name} is a share in [0, 1], got {share}.")
         epochs = self.influence.epochs

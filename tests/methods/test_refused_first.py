@@ -83,6 +83,18 @@ def test_more_candidates_than_memory_holds_or_than_hours_compare(capsys, setting
     assert told in line and "lower sampling.select.groups to " in line
 
 
+@pytest.mark.parametrize(
+    ("scorer", "told"),
+    [
+        ("{weights: gone.safetensors}", "prune.scorer.weights: there is no file gone.safetensors"),
+        ("{network: convnett3}", "unknown network 'convnett3'; did you mean 'convnet3'?"),
+    ],
+)
+def test_a_classifier_that_only_the_method_asks_is_looked_for_first(capsys, scorer, told):
+    kept = ["prune.score=random", f"prune.scorer={scorer}"]
+    assert told in refused(capsys, *SAMPLING, *kept, "sampling.select.kind=confidence")
+
+
 def test_the_main_process_alone_looks_whether_the_set_is_there(capsys, monkeypatch):
     """What is checked has work of all processes, and a folder may be seen late on another node."""
     seen = run.runtime.broadcast

@@ -421,6 +421,7 @@ def test_what_the_context_lacks_is_refused_first(lacking, monkeypatch):
         ({"anchors": {"inverted": 1}}, "anchors.inverted is at least 2"),
         ({"deviation": {"scale": 1, "window": [4, 2]}}, r"window is \[first step, step after"),
         ({"semantic": {"scale": 1.5}}, r"semantic\.scale is a share in \[0, 1\], got 1.5"),
+        ({"transport": {"scale": 1.5}}, r"transport\.scale is a share in \[0, 1\], got 1.5"),
         ({"deviation": {"scale": -1}}, r"sampling\.deviation\.scale is at least 0.*, got -1"),
         ({"own": [{"kind": "a:b", "scale": -1}]}, r"sampling\.own\.0\.scale is at least 0"),
         ({"influence": {"epochs": [1, 1]}}, "each once, got \\[1, 1\\]"),
