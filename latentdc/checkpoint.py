@@ -28,7 +28,7 @@ from latentdc.methods.context import ByClass, Context, Fill, State
 from latentdc.pictures import save_grid
 from latentdc.ranks import say
 from latentdc.run_folder import CHECKPOINTS, METRICS
-from latentdc.tracking import StepFile, track_picture
+from latentdc.tracking import StepFile, tell_both, track_picture
 
 STATE, SHARED, CHECKSUMS = "state.json", "objective.safetensors", "checksums.json"
 FILE = 100  # classes in a file, so that writing needs little memory beside the latents
@@ -61,7 +61,7 @@ def in_folder(folder: str | Path, context: Context) -> Context:
         context,
         load_state=lambda: load(folder / CHECKPOINTS, accelerator),
         save_state=lambda state: save(folder / CHECKPOINTS, state, accelerator),
-        on_step=metrics,
+        on_step=tell_both(metrics, context.on_step),
         show=show,
         large=lambda shape, dtype, fill: _mapped(folder / DECODED, shape, dtype, accelerator, fill),
     )

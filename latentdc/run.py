@@ -1,8 +1,8 @@
 """A whole run of a recipe: prune, make the synthetic set, keep it, evaluate, push."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -11,30 +11,19 @@ from accelerate import Accelerator
 
 from latentdc import checkpoint, runtime
 from latentdc.data.dataset import Dataset, class_counts, different_counts, random_images
-from latentdc.data.open import open_used, plain_preprocessing, preprocessing, whole_pictures
+from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.evaluate.baselines import with_baselines
 from latentdc.evaluate.evaluate import score_sets
-from latentdc.evaluate.loading import recipe_protocol
 from latentdc.evaluate.setting import Setting
-from latentdc.evaluate.teachers import require_given_teachers
-from latentdc.experts.files import ExpertFiles, ReplayBuffers, open_experts
-from latentdc.experts.training import training_snapshots
 from latentdc.hub import require_login
-from latentdc.inputs import OpenedSets, inputs_of
 from latentdc.io import write_bytes
-from latentdc.methods import asks_classifier, check_data, find_method, require_set, takes_prior
+from latentdc.methods import check_data, find_method, require_set
 from latentdc.methods.checks import check_match, check_precision
-from latentdc.methods.context import Context, Picture, require_same_inputs
+from latentdc.methods.context import Context, require_same_inputs
 from latentdc.methods.latents import require_enough_images
-from latentdc.networks.build import try_network
-from latentdc.objectives.base import Objective
-from latentdc.objectives.build import build_objective
 from latentdc.pictures import save_grid
-from latentdc.preprocessing import Normalization, Preprocessing, Whitening
-from latentdc.priors.base import Prior
-from latentdc.priors.load import load_prior, warn_if_slow
-from latentdc.priors.pixel import VectorPrior
+from latentdc.preprocessing import Whitening
 from latentdc.provenance import (
     circumstances,
     provenance,
@@ -44,19 +33,24 @@ from latentdc.provenance import (
 )
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.prune import keep_coreset, kept_coreset, prune_dataset
-from latentdc.prune.scorer_training import real_classifier, trained_as_long
 from latentdc.prune.select import most_kept
 from latentdc.ranks import detail
 from latentdc.recipe import Recipe
-from latentdc.recipe.protocol import EvalProtocol
 from latentdc.results.result import RESULTS, Results, save, to_json
 from latentdc.results.tables import to_text
 from latentdc.run_folder import CHECKPOINTS, CORESET, GRID, SET, claim_folder
+from latentdc.run_parts import (
+    Parts,
+    evaluation_setting,
+    method_context,
+    open_parts,
+    with_snapshots,
+)
 from latentdc.synthetic import SyntheticSet
 from latentdc.synthetic.folder import is_set
 from latentdc.synthetic.push import push_folder
 from latentdc.tf32 import flags_put_back, precision_of
-from latentdc.tracking import end_trackers, start_trackers, tell_both, tell_with
+from latentdc.tracking import end_trackers, start_trackers, tell_with
 from latentdc.training import OnStep
 
 
@@ -98,52 +92,20 @@ def run(
     parts = runtime.main_first(accelerator, lambda: open_parts(recipe, accelerator))
     setting = None
     if recipe.evaluate.rows:
-        setting = _setting(parts, trainings, accelerator, tell_with(on_step, stage="evaluating"))
-    context = _context(recipe, parts, folder, trainings, accelerator)
-    tell = tell_both(context.on_step, tell_with(on_step, stage="distilling"))
-    context = replace(context, on_step=tell)
+        evaluating = tell_with(on_step, stage="evaluating")
+        setting = evaluation_setting(parts, trainings, accelerator, evaluating)
+    distilling = tell_with(on_step, stage="distilling")
+    context = method_context(recipe, parts, folder, trainings, accelerator, distilling)
     kept = _coreset(recipe, parts, context, folder, scores, tell_with(on_step, stage="pruning"))
     coreset = parts.train.select(kept.indices(parts.train))
     tested = f", {len(setting.test):,} to test on" if setting is not None else ""
     detail("data", f"{len(parts.train):,} samples to train on{tested}")
     detail("core set", f"{len(coreset):,} samples, by {kept.by}")
-    context = replace(
-        context,
-        snapshots=lambda epochs: training_snapshots(
-            coreset,
-            epochs,
-            recipe.experts,
-            network=recipe.sampling.influence.network,
-            normalization=parts.normalization,
-            seed=recipe.seed,
-            folder=trainings.parent / "snapshots",
-            accelerator=accelerator,
-        ),
-    )
     if parts.experts is not None:
         parts.experts.require_data(coreset, parts.normalization)
-    size, precision = parts.train.resolution, precision_of(accelerator)
-    facts = provenance(recipe, name, parts.prior, kept, precision, size=size)
-    asks = recipe.asks_classifier or asks_classifier(recipe.method.kind)
-    asked = {"classifier": recipe.prune.scorer.network} if asks else {}
-    finished = partial(_finished, folder, facts, recipe, parts.train, context.inputs)
-    synthetic = runtime.main_first(accelerator, finished)
-    if accelerator.is_main_process:
-        claim_folder(recipe, folder)
-        keep_coreset(folder / CORESET, kept, parts.train)
-    start_trackers(accelerator, shared_recipe(recipe), name, folder)
-    if runtime.broadcast(accelerator, synthetic is None):
-        synthetic = _distilled(recipe, parts, kept, context)
-        facts = {**facts, **synthetic.provenance, **asked}
-        made = circumstances(parts.train, accelerator, command)
-        facts["made"] = made | ({"inputs": dict(context.inputs)} if context.inputs else {})
-        synthetic = _saved(replace(synthetic, provenance=facts), folder, recipe, accelerator)
-    elif synthetic is None:  # which this process saw later than the main one
-        synthetic = SyntheticSet.from_pretrained(folder / SET)
-    if accelerator.is_main_process and synthetic.kind == "images":
-        _keep_grid(synthetic, folder)
-    told = replace(synthetic, provenance={**asked, **synthetic.provenance})  # of old sets too
-    results = Results() if setting is None else _scored(recipe, parts, setting, told, coreset)
+    context = with_snapshots(context, coreset, recipe, parts, trainings)
+    synthetic = _synthetic_set(recipe, name, parts, kept, context, folder, command)
+    results = Results() if setting is None else _scored(recipe, parts, setting, synthetic, coreset)
     if accelerator.is_main_process:
         _tell_and_push(synthetic, results, folder, recipe)
     end_trackers(accelerator, results, recipe.distill.steps if recipe.matches else 1)
@@ -156,151 +118,6 @@ def _start(recipe: Recipe, folder: Path) -> Accelerator:
     if recipe.push.repo is not None:
         runtime.main_first(accelerator, require_login)
     return accelerator
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a run has before it has scored or trained anything.
-
-    Attributes:
-        protocol: of the evaluation.
-        train: real images, all of them.
-        open_test: the images to evaluate on, opened at its first call by all processes.
-        normalization: what networks see of images.
-        prior: the space that a method works in; None where it needs none.
-        objective: what to match; None for methods that match nothing.
-        experts: that trajectory matching follows; None where nothing does.
-        picture: see `Context`.
-    """
-
-    protocol: EvalProtocol
-    train: Dataset
-    open_test: Callable[[], Dataset]
-    normalization: Preprocessing
-    prior: Prior | None
-    objective: Objective | None
-    experts: ExpertFiles | ReplayBuffers | None
-    picture: Picture | None = None
-
-
-def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
-    """Read the protocol, the data and the weights.
-
-    Raises:
-        InputError: what only the data or the weights show to be wrong.
-    """
-    protocol, experts = recipe_protocol(recipe.evaluate), None
-    if recipe.follows_experts:
-        experts = open_experts(
-            recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
-        )
-    asks = recipe.asks_classifier or asks_classifier(recipe.method.kind)
-    train, open_test = open_used(recipe.data, tests=bool(recipe.evaluate.rows) or asks)
-    normalization = preprocessing(recipe.data, train)
-    if recipe.evaluate.rows:
-        teachers = [one.network for one in protocol.labels.teachers if one.weights is None]
-        for network in (*protocol.students, *teachers):
-            try_network(network, train.num_classes, train.resolution, trains=True)
-    prior, objective, picture = None, None, None
-    if takes_prior(recipe.method.kind):
-        prior = load_prior(
-            recipe.prior,
-            resolution=recipe.data.resolution,
-            class_names=train.class_names,
-            normalization=normalization,
-            seed=recipe.seed,
-            precision="bf16" if accelerator.mixed_precision == "bf16" else "no",
-            device=accelerator.device,
-        )
-        warn_if_slow(prior, accelerator.device, precision_of(accelerator))
-        if (train.kind == "vectors") != isinstance(prior, VectorPrior):
-            raise InputError(
-                f"prior.kind={recipe.prior.kind} does not go with data.kind={train.kind}; a prior "
-                "of kind vector goes with vectors, the others go with images."
-            )
-    if experts is not None:
-        experts.check(train, normalization)
-    if recipe.samples and "influence" in recipe.sampling.guides:
-        try_network(recipe.sampling.influence.network, train.num_classes, train.resolution)
-    if recipe.matches:
-        objective = build_objective(
-            recipe.objective,
-            num_classes=train.num_classes,
-            resolution=train.resolution,
-            normalization=normalization,
-            experts=experts,
-            prior=prior,
-            class_names=train.class_names,
-            seed=recipe.seed,
-        )
-    if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
-        picture = whole_pictures(recipe.data, train)
-    return Parts(protocol, train, open_test, normalization, prior, objective, experts, picture)
-
-
-def _setting(
-    parts: Parts, trainings: Path, accelerator: Accelerator, on_step: OnStep | None
-) -> Setting:
-    """What the evaluation needs beside its sets; teachers that could not teach are refused."""
-    setting = Setting(
-        test=parts.open_test(),
-        normalization=parts.normalization,
-        accelerator=accelerator,
-        train=parts.train,
-        folder=trainings,
-        on_step=on_step,
-    )
-    require_given_teachers(parts.protocol, setting)
-    return setting
-
-
-def _context(
-    recipe: Recipe, parts: Parts, folder: Path, trainings: Path, accelerator: Accelerator
-) -> Context:
-    """What the method may use of the run."""
-    data, scorer = recipe.data, recipe.prune.scorer
-    mean = scorer.mean or data.mean
-    seen = Normalization(mean, scorer.std or data.std)
-    sets = OpenedSets(
-        data,
-        scorer,
-        parts.protocol,
-        recipe.selection.numbers,
-        train=parts.train,
-        open_test=parts.open_test,
-        accelerator=accelerator,
-    )
-    context = Context(
-        ipc=recipe.ipc,
-        seed=recipe.seed,
-        accelerator=accelerator,
-        train=parts.train,
-        picture=parts.picture,
-        mean=mean,
-        classifier=lambda: real_classifier(
-            scorer,
-            parts.train,
-            runtime.main_first(accelerator, parts.open_test),
-            normalization=seen,
-            seed=recipe.seed,
-            folder=trainings.parent / "classifiers",
-            accelerator=accelerator,
-        ),
-        student=lambda few: trained_as_long(
-            scorer,
-            few,
-            len(parts.train),
-            normalization=seen,
-            seed=recipe.seed,
-            accelerator=accelerator,
-        ),
-        open_set=sets.open,
-        objective=parts.objective,
-        inputs=inputs_of(
-            recipe.sets, sets, scorer.weights if recipe.asks_classifier else None, parts.experts
-        ),
-    )
-    return checkpoint.in_folder(folder, context)
 
 
 def _coreset(
@@ -357,6 +174,43 @@ def _coreset(
     )
 
 
+def _synthetic_set(
+    recipe: Recipe,
+    name: str,
+    parts: Parts,
+    kept: Coreset,
+    context: Context,
+    folder: Path,
+    command: Sequence[str],
+) -> SyntheticSet:
+    """The set that the folder holds finished, or else one that is made now and saved there."""
+    accelerator, train, shared = context.accelerator, parts.train, shared_recipe(recipe)
+    precision = precision_of(accelerator)
+    facts = provenance(recipe, name, parts.prior, kept, precision, size=train.resolution)
+    finished = partial(_finished, folder, facts, recipe, train, context.inputs)
+    synthetic = runtime.main_first(accelerator, finished)
+    if accelerator.is_main_process:
+        claim_folder(recipe, folder)
+        keep_coreset(folder / CORESET, kept, train)
+    start_trackers(accelerator, shared, name, folder)
+    if runtime.broadcast(accelerator, synthetic is None):
+        synthetic = _made(recipe, parts, kept, context)
+        facts |= {**synthetic.provenance, **_asked(parts)}
+        done = circumstances(train, accelerator, command)
+        facts["made"] = done | ({"inputs": dict(context.inputs)} if context.inputs else {})
+        synthetic = _saved(replace(synthetic, provenance=facts), folder, shared, accelerator)
+    elif synthetic is None:  # which this process saw later than the main one
+        synthetic = SyntheticSet.from_pretrained(folder / SET)
+    if accelerator.is_main_process and synthetic.kind == "images":
+        _keep_grid(synthetic, folder)
+    return synthetic
+
+
+def _asked(parts: Parts) -> dict[str, str]:
+    """What a set keeps of the classifier that its method asked."""
+    return {} if parts.classifier is None else {"classifier": parts.classifier}
+
+
 def _finished(
     folder: Path,
     facts: Mapping[str, object],
@@ -382,7 +236,7 @@ def _finished(
     return kept
 
 
-def _distilled(recipe: Recipe, parts: Parts, kept: Coreset, context: Context) -> SyntheticSet:
+def _made(recipe: Recipe, parts: Parts, kept: Coreset, context: Context) -> SyntheticSet:
     """What the method makes, in the time that `-v` and a method's single step are told."""
     began = time.perf_counter()
     make = find_method(recipe.method.kind)
@@ -397,11 +251,11 @@ def _distilled(recipe: Recipe, parts: Parts, kept: Coreset, context: Context) ->
 
 
 def _saved(
-    synthetic: SyntheticSet, folder: Path, recipe: Recipe, accelerator: Accelerator
+    synthetic: SyntheticSet, folder: Path, recipe: str, accelerator: Accelerator
 ) -> SyntheticSet:
     """The set as the run's folder holds it, on all processes."""
     if accelerator.is_main_process:
-        synthetic.save_pretrained(folder / SET, recipe=shared_recipe(recipe))
+        synthetic.save_pretrained(folder / SET, recipe=recipe)
     accelerator.wait_for_everyone()
     if accelerator.num_processes > 1:  # the main process's, to the last bit
         return SyntheticSet.from_pretrained(folder / SET)
@@ -424,7 +278,8 @@ def _scored(
     protocol, rows = parts.protocol, recipe.evaluate.rows
     if recipe.evaluate.learned_lr:
         protocol = protocol.with_learned_lr(synthetic.learned_lr)
-    own = {"distilled": synthetic}
+    told = {**_asked(parts), **synthetic.provenance}  # of sets that earlier versions made too
+    own = {"distilled": replace(synthetic, provenance=told)}
     sets = with_baselines(own, rows, recipe.ipc, train=parts.train, coreset=coreset)
     return score_sets(sets, protocol, setting, ipc=recipe.ipc)
 

@@ -14,8 +14,8 @@ LONGEST = 450  # lines of a file
 IMPORTS = 0.069  # share of lines that import
 # What reads recipes as a whole, beside the commands: reading them, and what a run is made of.
 RECIPE_READERS = {
-    *("config", "cli", "recipe", "run", "run_folder", "provenance", "sweep", "cost", "distill"),
-    "verify",
+    *("config", "cli", "recipe", "run", "run_parts", "run_folder", "provenance", "sweep"),
+    *("cost", "distill", "verify"),
 }
 
 # What does not hold yet, each with its reason; to be emptied, never to grow.

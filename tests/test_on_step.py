@@ -49,6 +49,14 @@ def test_a_run_tells_the_steps_of_its_stages_in_their_order(tmp_path, capsys):
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") == 2, "its own are kept"
 
 
+def test_a_folder_tells_the_caller_of_its_context_too(tmp_path):
+    told = []
+    context = latentdc.in_folder(tmp_path, latentdc.Context(on_step=told.append))
+    context.on_step({"step": 0, "loss": 0.5})
+    assert told == [{"step": 0, "loss": 0.5}]
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 0, "loss": 0.5}\n'
+
+
 def test_what_is_raised_ends_a_run_that_goes_on_later(tmp_path, capsys):
     def stop(step):
         if step["stage"] == "evaluating":

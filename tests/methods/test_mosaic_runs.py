@@ -25,7 +25,7 @@ from latentdc.prune import scorer_training, scorers
 from latentdc.prune.foreign import read_scores
 from latentdc.recipe import Data, Evaluate, MethodSettings, Mosaic, Prune, Rded, Recipe, Scorer
 from latentdc.results.result import load
-from latentdc.run import Parts, _context
+from latentdc.run_parts import Parts, method_context
 from latentdc.sweep.__main__ import main as sweep
 from latentdc.synthetic import SyntheticSet
 from tests.evaluate.toys import TEST
@@ -276,7 +276,9 @@ def test_a_picture_that_was_deleted_is_drawn_again(tmp_path):
 
 
 def test_too_small_a_class_is_found_before_a_classifier_is_trained(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("latentdc.run.real_classifier", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(
+        "latentdc.run_parts.real_classifier", lambda *_, **__: pytest.fail("trained")
+    )
     with pytest.raises(SystemExit):
         main(["pca_digits", *CALL, "method.kind=rded", "ipc=40", f"output={tmp_path}"])
     assert "RDED chooses 160 crops" in capsys.readouterr().err
@@ -301,7 +303,7 @@ def test_a_given_classifier_sees_what_its_weights_expect(tmp_path, monkeypatch):
     scorer = Scorer(weights=str(tmp_path), mean=(0.25,) * 3, std=(0.125,) * 3)
     recipe = Recipe(prune=Prune(scorer=scorer))
     opened = Parts(None, TEST, lambda: TEST, None, None, None, None)
-    _context(recipe, opened, tmp_path, tmp_path, Accelerator()).real_classifier()
+    method_context(recipe, opened, tmp_path, tmp_path, Accelerator()).real_classifier()
     assert (seen[0].mean, seen[0].std) == (scorer.mean, scorer.std)
 
 

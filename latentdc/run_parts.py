@@ -1,0 +1,216 @@
+"""What a run opens before it scores or trains anything, and what it lends its method."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from latentdc import runtime
+from latentdc.checkpoint import in_folder
+from latentdc.data.dataset import Dataset
+from latentdc.data.open import open_used, preprocessing, whole_pictures
+from latentdc.errors import InputError
+from latentdc.evaluate.loading import recipe_protocol
+from latentdc.evaluate.setting import Setting
+from latentdc.evaluate.teachers import require_given_teachers
+from latentdc.experts.files import ExpertFiles, ReplayBuffers, open_experts
+from latentdc.experts.training import training_snapshots
+from latentdc.inputs import OpenedSets, inputs_of
+from latentdc.methods import asks_classifier, takes_prior
+from latentdc.methods.context import Context, Picture
+from latentdc.networks.build import try_network
+from latentdc.objectives.base import Objective
+from latentdc.objectives.build import build_objective
+from latentdc.preprocessing import Normalization, Preprocessing
+from latentdc.priors.base import Prior
+from latentdc.priors.load import load_prior, warn_if_slow
+from latentdc.priors.pixel import VectorPrior
+from latentdc.prune.scorer_training import real_classifier, trained_as_long
+from latentdc.recipe import Recipe
+from latentdc.recipe.protocol import EvalProtocol
+from latentdc.tf32 import precision_of
+from latentdc.training import OnStep
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run has before it has scored or trained anything.
+
+    Attributes:
+        protocol: of the evaluation.
+        train: real images, all of them.
+        open_test: the images to evaluate on, opened at its first call by all processes.
+        normalization: what networks see of images.
+        prior: the space that a method works in; None where it needs none.
+        objective: what to match; None for methods that match nothing.
+        experts: that trajectory matching follows; None where nothing does.
+        picture: see `Context`.
+        classifier: network of the classifier that the method asks; None where it asks none.
+    """
+
+    protocol: EvalProtocol
+    train: Dataset
+    open_test: Callable[[], Dataset]
+    normalization: Preprocessing
+    prior: Prior | None
+    objective: Objective | None
+    experts: ExpertFiles | ReplayBuffers | None
+    picture: Picture | None = None
+    classifier: str | None = None
+
+
+def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
+    """Read the protocol, the data and the weights.
+
+    Raises:
+        InputError: what only the data or the weights show to be wrong.
+    """
+    protocol, experts = recipe_protocol(recipe.evaluate), None
+    if recipe.follows_experts:
+        experts = open_experts(
+            recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
+        )
+    asks = recipe.asks_classifier or asks_classifier(recipe.method.kind)
+    train, open_test = open_used(recipe.data, tests=bool(recipe.evaluate.rows) or asks)
+    normalization = preprocessing(recipe.data, train)
+    if recipe.evaluate.rows:
+        teachers = [one.network for one in protocol.labels.teachers if one.weights is None]
+        for network in (*protocol.students, *teachers):
+            try_network(network, train.num_classes, train.resolution, trains=True)
+    prior, objective, picture = None, None, None
+    if takes_prior(recipe.method.kind):
+        prior = _open_prior(recipe, train, normalization, accelerator)
+    if experts is not None:
+        experts.check(train, normalization)
+    if recipe.samples and "influence" in recipe.sampling.guides:
+        try_network(recipe.sampling.influence.network, train.num_classes, train.resolution)
+    if recipe.matches:
+        objective = build_objective(
+            recipe.objective,
+            num_classes=train.num_classes,
+            resolution=train.resolution,
+            normalization=normalization,
+            experts=experts,
+            prior=prior,
+            class_names=train.class_names,
+            seed=recipe.seed,
+        )
+    if recipe.method.kind == "mosaic" and recipe.mosaic.fit != "center":
+        picture = whole_pictures(recipe.data, train)
+    classifier = recipe.prune.scorer.network if asks else None
+    return Parts(
+        protocol, train, open_test, normalization, prior, objective, experts, picture, classifier
+    )
+
+
+def _open_prior(
+    recipe: Recipe, train: Dataset, normalization: Preprocessing, accelerator: Accelerator
+) -> Prior:
+    """The prior, of the kind of the data."""
+    prior = load_prior(
+        recipe.prior,
+        resolution=recipe.data.resolution,
+        class_names=train.class_names,
+        normalization=normalization,
+        seed=recipe.seed,
+        precision="bf16" if accelerator.mixed_precision == "bf16" else "no",
+        device=accelerator.device,
+    )
+    warn_if_slow(prior, accelerator.device, precision_of(accelerator))
+    if (train.kind == "vectors") != isinstance(prior, VectorPrior):
+        raise InputError(
+            f"prior.kind={recipe.prior.kind} does not go with data.kind={train.kind}; a prior "
+            "of kind vector goes with vectors, the others go with images."
+        )
+    return prior
+
+
+def evaluation_setting(
+    parts: Parts, trainings: Path, accelerator: Accelerator, on_step: OnStep | None
+) -> Setting:
+    """What the evaluation needs beside its sets; teachers that could not teach are refused."""
+    setting = Setting(
+        test=parts.open_test(),
+        normalization=parts.normalization,
+        accelerator=accelerator,
+        train=parts.train,
+        folder=trainings,
+        on_step=on_step,
+    )
+    require_given_teachers(parts.protocol, setting)
+    return setting
+
+
+def method_context(
+    recipe: Recipe,
+    parts: Parts,
+    folder: Path,
+    trainings: Path,
+    accelerator: Accelerator,
+    on_step: OnStep | None = None,
+) -> Context:
+    """What the method may use of the run, whose folder keeps its states."""
+    data, scorer = recipe.data, recipe.prune.scorer
+    mean = scorer.mean or data.mean
+    seen = Normalization(mean, scorer.std or data.std)
+    sets = OpenedSets(
+        data,
+        scorer,
+        parts.protocol,
+        recipe.selection.numbers,
+        train=parts.train,
+        open_test=parts.open_test,
+        accelerator=accelerator,
+    )
+    context = Context(
+        ipc=recipe.ipc,
+        seed=recipe.seed,
+        accelerator=accelerator,
+        train=parts.train,
+        picture=parts.picture,
+        mean=mean,
+        classifier=lambda: real_classifier(
+            scorer,
+            parts.train,
+            runtime.main_first(accelerator, parts.open_test),
+            normalization=seen,
+            seed=recipe.seed,
+            folder=trainings.parent / "classifiers",
+            accelerator=accelerator,
+        ),
+        student=lambda few: trained_as_long(
+            scorer,
+            few,
+            len(parts.train),
+            normalization=seen,
+            seed=recipe.seed,
+            accelerator=accelerator,
+        ),
+        open_set=sets.open,
+        objective=parts.objective,
+        inputs=inputs_of(
+            recipe.sets, sets, scorer.weights if recipe.asks_classifier else None, parts.experts
+        ),
+        on_step=on_step,
+    )
+    return in_folder(folder, context)
+
+
+def with_snapshots(
+    context: Context, coreset: Dataset, recipe: Recipe, parts: Parts, trainings: Path
+) -> Context:
+    """The context of a method that may follow a training on the core set."""
+    return replace(
+        context,
+        snapshots=lambda epochs: training_snapshots(
+            coreset,
+            epochs,
+            recipe.experts,
+            network=recipe.sampling.influence.network,
+            normalization=parts.normalization,
+            seed=recipe.seed,
+            folder=trainings.parent / "snapshots",
+            accelerator=context.accelerator,
+        ),
+    )
