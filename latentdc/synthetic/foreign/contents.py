@@ -45,6 +45,7 @@ KEYS = {
     "weights": ("weights",),
     "hard_labels": ("hard_labels",),
 }
+_MOST_CLASSES = 10**6
 # What torch's unpickler raises on damaged files and on those that hold more.
 _DAMAGED = (
     *(pickle.UnpicklingError, OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError),
@@ -55,14 +56,26 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in a file, as it lies there."""
+    """What lies in a file: plain tensors in memory, whose shapes nobody has looked at."""
 
-    images: Any  # which should be N x 3 x H x W
-    labels: Any = None  # hard or soft
-    class_names: Any = None  # that labels index
+    images: Tensor  # which should be N x 3 x H x W
+    labels: Tensor | list[str]  # hard, soft, or the name of each image's class
+    class_names: list[str] | None = None  # that labels index
+    learned_lr: float | None = None
+    weights: Tensor | None = None  # of the images
+    hard_labels: Tensor | None = None  # beside soft ones alone
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The same as it lies there: arrays, tensors, lists of them or of numbers, words."""
+
+    images: Any
+    labels: Any = None
+    class_names: Any = None
     learned_lr: Any = None
-    weights: Any = None  # of the images
-    hard_labels: Any = None  # beside soft ones
+    weights: Any = None
+    hard_labels: Any = None
 
 
 def read_contents(path: Path) -> Contents:
@@ -71,11 +84,29 @@ def read_contents(path: Path) -> Contents:
     Raises:
         InputError: it cannot be read, or holds something else.
     """
+    found = _find(path)
+    images, names = _dense(found.images, "images", path), _names(found.class_names, path)
+    labels: Tensor | list[str]
+    if names is None and _are_texts(found.labels):
+        labels = [str(name) for name in found.labels]
+    else:
+        labels = _dense(found.labels, "labels", path)
+    contents = Contents(images, labels, names)
+    if found.learned_lr is not None:
+        contents = replace(contents, learned_lr=_rate(found.learned_lr, path))
+    if found.weights is not None:
+        contents = replace(contents, weights=_dense(found.weights, "weights", path))
+    if found.hard_labels is not None and isinstance(labels, Tensor) and labels.ndim == 2:
+        contents = replace(contents, hard_labels=_dense(found.hard_labels, "hard labels", path))
+    return contents
+
+
+def _find(path: Path) -> _Found:
     content, found = _load(path), None
     if isinstance(content, Mapping):
         found = _of_mapping(content, path)
     elif isinstance(content, Tensor | np.ndarray):
-        found = Contents(content)
+        found = _Found(content)
     elif isinstance(content, Sequence) and not isinstance(content, str | bytes):
         found = _of_sequence(content)
     if found is None:
@@ -87,7 +118,7 @@ def read_contents(path: Path) -> Contents:
     return _with_files_beside(found, path) if found.labels is None else found
 
 
-def _of_mapping(given: Mapping[Any, Any], path: Path) -> Contents | None:
+def _of_mapping(given: Mapping[Any, Any], path: Path) -> _Found | None:
     words = {key: value for key, value in given.items() if isinstance(key, str)}
     content = {key.lower(): value for key, value in words.items()}
     parts: dict[str, Any] = {}
@@ -104,15 +135,15 @@ def _of_mapping(given: Mapping[Any, Any], path: Path) -> Contents | None:
             )
     images = parts["images"]
     if images is not None and parts["labels"] is not None:
-        return Contents(**parts)
+        return _Found(**parts)
     if isinstance(images, list | tuple) and images and "data" in content:
         if len(images) > 1:
             several = f"{path} holds {len(images)} sets, one per experiment"
             say("note", f"{several}; the first is scored.")
         if isinstance(images[0], list | tuple) and len(images[0]) >= 2:
-            return Contents(*images[0][:2])
+            return _Found(*images[0][:2])
     if images is None and {"arr_0", "arr_1"} <= content.keys():  # numpy.savez without names
-        return Contents(content["arr_0"], content["arr_1"])
+        return _Found(content["arr_0"], content["arr_1"])
     return _by_class(given, path)
 
 
@@ -148,21 +179,21 @@ def _same(one: Any, other: Any, path: Path) -> bool:
         texts = [_kind(x) == "U" for x in pair]
         if any(texts):
             return all(texts) and [*map(str, pair[0])] == [*map(str, pair[1])]
-        first, second = (dense([x] if _is_number(x) else x, "values", path) for x in pair)
+        first, second = (_dense([x] if _is_number(x) else x, "values", path) for x in pair)
         return first.shape == second.shape and bool((first == second).all())
     except (*_DAMAGED, InputError):
         return False
 
 
-def _by_class(given: Mapping[Any, Any], path: Path) -> Contents | None:
+def _by_class(given: Mapping[Any, Any], path: Path) -> _Found | None:
     """The images of two or more classes, N x 3 x H x W or N x H x W x 3 each."""
     keys = list(given)
     alike = all(isinstance(key, str) for key in keys) or all(type(key) is int for key in keys)
     if len(keys) < 2 or not alike or not all(map(_holds_images, given.values())):
         return None
-    parts = [dense(images, "images", path) for images in given.values()]
+    parts = [_dense(images, "images", path) for images in given.values()]
     labels = [key for key, part in zip(keys, parts, strict=True) for _ in range(len(part))]
-    return Contents(_joined(torch.cat, parts, 1, "images", path), labels)
+    return _Found(_joined(torch.cat, parts, 1, "images", path), labels)
 
 
 def _holds_images(value: Any) -> bool:
@@ -170,18 +201,18 @@ def _holds_images(value: Any) -> bool:
     return len(shape) == 4 and (shape[1] in (1, 3) or shape[3] in (1, 3))
 
 
-def _of_sequence(content: Sequence[Any]) -> Contents | None:
+def _of_sequence(content: Sequence[Any]) -> _Found | None:
     pairs = all(isinstance(item, list | tuple) and len(item) == 2 for item in content)
     if pairs and content and getattr(content[0][0], "ndim", 0) == 4:  # one for each experiment
-        return Contents(*content[0])
+        return _Found(*content[0])
     if pairs and content:
-        return Contents([pair[0] for pair in content], [pair[1] for pair in content])
+        return _Found([pair[0] for pair in content], [pair[1] for pair in content])
     if len(content) == 3:
-        return Contents(content[0], content[1], learned_lr=content[2])
-    return Contents(*content) if len(content) == 2 else None
+        return _Found(content[0], content[1], learned_lr=content[2])
+    return _Found(*content) if len(content) == 2 else None
 
 
-def _with_files_beside(found: Contents, path: Path) -> Contents:
+def _with_files_beside(found: _Found, path: Path) -> _Found:
     """Images alone, with the labels and the learning rate in the files beside them."""
     if path.stem.startswith("images_zca"):
         raise InputError(
@@ -198,18 +229,43 @@ def _with_files_beside(found: Contents, path: Path) -> Contents:
             f"{path} holds one tensor alone; images and their labels lie beside each other in "
             f"files such as {' and '.join(where)}."
         )
-    lr = read_rate(_load(rate), rate) if rate.is_file() else None
+    lr = _rate(_load(rate), rate) if rate.is_file() else None
     return replace(found, labels=_load(labels), learned_lr=lr)
 
 
-def read_rate(content: Any, path: Path) -> float:
+def _rate(content: Any, path: Path) -> float:
     """A learning rate, given as a number or as a tensor of one."""
     content = content.item() if isinstance(content, np.floating) else content
-    values = dense([content] if isinstance(content, int | float) else content, "rates", path)
+    values = _dense([content] if isinstance(content, int | float) else content, "rates", path)
     rate = float(values.flatten()[0]) if values.numel() == 1 else math.nan
     if not (math.isfinite(rate) and rate > 0):
         raise InputError(f"{path} holds no learning rate: one finite number above 0.")
     return rate
+
+
+def _names(given: Any, path: Path) -> list[str] | None:
+    """Class names that a file brings."""
+    if given is None:
+        return None
+    if isinstance(given, Mapping):  # torchvision's class_to_idx
+        names = {str(number): name for name, number in given.items()}
+        given = [names.get(str(number)) for number in range(len(given))]
+    elif isinstance(given, Tensor | np.ndarray) and not _are_texts(given):
+        given = _dense(given, "class names", path)
+        given = given.tolist() if given.ndim == 1 and len(given) < _MOST_CLASSES else []
+    listed = list(given) if isinstance(given, list | tuple) or _are_texts(given) else []
+    if not listed or not all(isinstance(name, str | int) for name in listed):
+        raise InputError(
+            f"{path}: its class names are a list of words, each in the place of its label, or "
+            "{name: label} with the labels 0, 1, ...; save them so, or leave them out."
+        )
+    return [str(name) for name in listed]
+
+
+def _are_texts(given: Any) -> bool:
+    if isinstance(given, list | tuple):
+        return bool(given) and all(isinstance(text, str) for text in given)
+    return getattr(getattr(given, "dtype", None), "kind", "") == "U" and given.ndim == 1
 
 
 def _load(path: Path) -> Any:
@@ -241,7 +297,7 @@ def _load(path: Path) -> Any:
         ) from error
 
 
-def dense(values: Any, what: str, path: Path) -> Tensor:
+def _dense(values: Any, what: str, path: Path) -> Tensor:
     """A plain tensor in memory of a tensor, an array, a list of them or a list of numbers.
 
     Raises:
@@ -252,7 +308,7 @@ def dense(values: Any, what: str, path: Path) -> Tensor:
     forms = f"{what} are a tensor, an array or a list of numbers, got {got}; save them as one"
     try:
         if isinstance(values, list | tuple) and _all(values, Tensor | np.ndarray):
-            parts = [dense(value, what, path) for value in values]
+            parts = [_dense(value, what, path) for value in values]
             return _joined(torch.stack, parts, 0, what, path)
         if isinstance(values, list | tuple) and _all(values, int | float | np.number):
             values = np.array(values)

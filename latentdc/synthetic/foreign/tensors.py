@@ -7,18 +7,15 @@ see the same numbers again. Floats beside class names, as in our own export, are
 one channel or none, become RGB. Labels of N x C are soft.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
 from latentdc.preprocessing import Normalization, Preprocessing, Whitening
 from latentdc.ranks import say
-from latentdc.synthetic.foreign.contents import dense, read_contents, read_rate
+from latentdc.synthetic.foreign.contents import read_contents
 from latentdc.synthetic.foreign.kinds import BEST
 from latentdc.synthetic.foreign.naming import Read, labels_of_names, relabelled, require_classes
 from latentdc.synthetic.foreign.numbers import Numbers
@@ -26,7 +23,6 @@ from latentdc.synthetic.synthetic_set import SyntheticSet
 
 BRIGHTEST = 10  # times white, beyond which no optimisation takes an image
 RAW = "data.mean=[0,0,0] data.std=[1,1,1]"
-_MOST_CLASSES = 10**6
 
 
 def read_tensors(
@@ -52,15 +48,14 @@ def read_tensors(
     path = path / BEST if path.is_dir() else path
     found = read_contents(path)
     images, given = _images(found.images, path), found.labels
-    names = _names(found.class_names, path)
-    if names is None and _are_texts(given):
-        texts = [str(text) for text in given]
-        names = sorted(set(texts))
-        given = [names.index(text) for text in texts]
+    names = found.class_names
+    if not isinstance(given, Tensor):
+        names = names or sorted(set(given))
+        given = torch.tensor([names.index(name) for name in given])
     classes = len(names or class_names)
-    hard, soft = _labels(dense(given, "labels", path), images, classes, path)
+    hard, soft = _labels(given, images, classes, path)
     if soft is not None and found.hard_labels is not None:
-        hard, _ = _labels(dense(found.hard_labels, "hard labels", path), images, classes, path)
+        hard, _ = _labels(found.hard_labels, images, classes, path)
     source, table = str(path), None
     if names is not None:
         require_classes(hard, names, source)
@@ -75,46 +70,19 @@ def read_tensors(
     if table is not None:
         hard = table[hard]
         soft = None if soft is None else soft[:, table.argsort()]
-    weights, rate = found.weights, found.learned_lr
     whole = SyntheticSet(
         _levels(images, path, preprocessing, named=found.class_names is not None),
         hard,
         class_names,
         soft_labels=soft,
-        weights=None if weights is None else dense(weights, "weights", path).float(),
-        learned_lr=None if rate is None else read_rate(rate, path),
+        weights=None if found.weights is None else found.weights.float(),
+        learned_lr=found.learned_lr,
     )
     return whole if ipc is None else whole.first_of_each(ipc), numbering
 
 
-def _names(given: Any, path: Path) -> list[str] | None:
-    """Class names that a file brings."""
-    if given is None:
-        return None
-    if isinstance(given, Mapping):  # torchvision's class_to_idx
-        names = {str(number): name for name, number in given.items()}
-        given = [names.get(str(number)) for number in range(len(given))]
-    elif isinstance(given, Tensor | np.ndarray) and not _are_texts(given):
-        given = dense(given, "class names", path)
-        given = given.tolist() if given.ndim == 1 and len(given) < _MOST_CLASSES else []
-    listed = list(given) if isinstance(given, list | tuple) or _are_texts(given) else []
-    if not listed or not all(isinstance(name, str | int) for name in listed):
-        raise InputError(
-            f"{path}: its class names are a list of words, each in the place of its label, or "
-            "{name: label} with the labels 0, 1, ...; save them so, or leave them out."
-        )
-    return [str(name) for name in listed]
-
-
-def _are_texts(given: Any) -> bool:
-    if isinstance(given, list | tuple):
-        return bool(given) and all(isinstance(text, str) for text in given)
-    return getattr(getattr(given, "dtype", None), "kind", "") == "U" and given.ndim == 1
-
-
-def _images(given: Any, path: Path) -> Tensor:
+def _images(images: Tensor, path: Path) -> Tensor:
     """(N, 3, H, W) floats or uint8."""
-    images = dense(given, "images", path)
     if images.ndim == 3:
         images = images[:, None]
     if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
