@@ -69,6 +69,13 @@ class Refusing(GeneralTracker):
         raise RuntimeError("No API key configured.\nUse `wandb login` to log in.")
 
 
+def refusal(trackers, capsys):
+    """The last line of a run whose trackers cannot begin."""
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["distill", "quick.yaml", "prune.keep=1.0", f"trackers=[{trackers}]"])
+    return capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_tracker_that_cannot_begin_is_one_line_and_ends_the_others(monkeypatch, capsys):
     pytest.importorskip("tensorboard")
     pytest.importorskip("wandb")
@@ -76,9 +83,7 @@ def test_a_tracker_that_cannot_begin_is_one_line_and_ends_the_others(monkeypatch
     finish = TensorBoardTracker.finish
     monkeypatch.setattr(TensorBoardTracker, "finish", lambda it: ended.append(it) or finish(it))
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "wandb", Refusing)
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["distill", "quick.yaml", "prune.keep=1.0", "trackers=[tensorboard,wandb]"])
-    assert capsys.readouterr().err.splitlines()[-1] == (
+    assert refusal("tensorboard,wandb", capsys) == (
         "latentdc: error: trackers: wandb cannot begin (RuntimeError: No API key configured. Use "
         "`wandb login` to log in.); log in or set WANDB_MODE=offline, or take wandb out of "
         "trackers."
@@ -93,9 +98,7 @@ def test_a_tracker_without_logins_asks_for_none(monkeypatch, capsys):
         raise PermissionError("cannot write there")
 
     monkeypatch.setattr(TensorBoardTracker, "start", start)
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["distill", "quick.yaml", "prune.keep=1.0", "trackers=[tensorboard]"])
-    assert capsys.readouterr().err.splitlines()[-1] == (
+    assert refusal("tensorboard", capsys) == (
         "latentdc: error: trackers: tensorboard cannot begin (PermissionError: cannot write "
         "there); mend that, or take tensorboard out of trackers."
     )

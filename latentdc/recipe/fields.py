@@ -370,6 +370,13 @@ def require_once(names: Sequence[str], key: str) -> None:
     require(twice is None, f"{key} names {show(twice)} twice; name it once.")
 
 
+def check_start(seed: int, threads: int | None, trackers: Sequence[str]) -> None:
+    """Refuse what neither a run nor the training of a prior can be started with."""
+    require_once(trackers, "trackers")
+    require(seed >= 0, f"seed is at least 0, got {seed}.")
+    require(threads is None or threads >= 1, f"threads is at least 1, got {threads}.")
+
+
 def expand_home(spec: object, prefix: str, *paths: str) -> None:
     """Replace `~` at the beginning of those fields of a dataclass that hold paths.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from latentdc.recipe.data import Data, require_images
-from latentdc.recipe.fields import check_fields, expand_home, require, require_once
+from latentdc.recipe.fields import check_fields, check_start, expand_home, require
 
 
 def _check(
@@ -162,12 +162,7 @@ class PriorRecipe:
     def __post_init__(self) -> None:
         check_fields(self)
         expand_home(self, "", "output", "start")
-        require_once(self.trackers, "trackers")
-        require(self.seed >= 0, f"seed is at least 0, got {self.seed}.")
-        require(
-            self.threads is None or self.threads >= 1,
-            f"threads is at least 1, got {self.threads}.",
-        )
+        check_start(self.seed, self.threads, self.trackers)
         require(
             self.checkpoint_every >= 1,
             f"checkpoint_every is at least 1 step, got {self.checkpoint_every}.",

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from latentdc.recipe.data import Data
 from latentdc.recipe.evaluate import Evaluate, Hub
-from latentdc.recipe.fields import check_fields, expand_home, require, require_once
+from latentdc.recipe.fields import check_fields, check_start, expand_home, require
 from latentdc.recipe.methods import METHODS, MethodSections
 from latentdc.recipe.objective import Experts, ObjectiveSettings
 from latentdc.recipe.prior import PriorSettings
@@ -49,12 +49,7 @@ class Recipe(MethodSections):
         if self.prune.times_ipc is not None:
             resolved = replace(self.prune, times_ipc=None, count=self.prune.times_ipc * self.ipc)
             object.__setattr__(self, "prune", resolved)
-        require_once(self.trackers, "trackers")
-        require(self.seed >= 0, f"seed is at least 0, got {self.seed}.")
-        require(
-            self.threads is None or self.threads >= 1,
-            f"threads is at least 1, got {self.threads}.",
-        )
+        check_start(self.seed, self.threads, self.trackers)
         require(
             self.processes is None or self.processes >= 1,
             f"processes is at least 1, got {self.processes}.",
