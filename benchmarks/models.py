@@ -19,6 +19,7 @@ import latentdc.priors
 from latentdc import config
 from latentdc.draws import global_draws
 from latentdc.priors.autoencoder import AutoencoderPrior
+from latentdc.priors.components import load_scheduler
 from latentdc.priors.denoisers import (
     ClassDenoiser,
     ClassEmbedding,
@@ -27,7 +28,6 @@ from latentdc.priors.denoisers import (
     without_table,
 )
 from latentdc.priors.diffusion import DiffusionPrior
-from latentdc.priors.parts import load_scheduler
 from latentdc.priors.small import build_scheduler
 from latentdc.recipe import PriorSettings
 

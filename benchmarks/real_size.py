@@ -13,7 +13,7 @@ from released import CHUNK, NAME, Released
 from steps import inputs, our_step, released_step
 
 from latentdc.priors.base import PrecisionName
-from latentdc.priors.latent import tune
+from latentdc.priors.load_latent import tune
 from latentdc.priors.memory import Plan
 from latentdc.tf32 import flags_put_back
 

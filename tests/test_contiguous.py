@@ -12,8 +12,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from latentdc.evaluate.evaluate import evaluate_sets
 from latentdc.experts.training import ExpertTraining
 from latentdc.images import contiguous, from_uint8
+from latentdc.metrics.diversity import lpips_diversity
+from latentdc.metrics.kid import _Levels
 from latentdc.metrics.measure import seen_by
-from latentdc.metrics.measures import _Levels, lpips_diversity
 from latentdc.networks import new_network
 from latentdc.networks.build import NETWORKS
 from latentdc.objectives.build import build_objective

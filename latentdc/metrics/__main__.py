@@ -104,7 +104,8 @@ def _network(options: argparse.Namespace) -> Teacher | None:
 
 
 def _check_extras(wanted: "Wanted") -> None:
-    from latentdc.metrics.measures import lpips_distance, require_fidelity
+    from latentdc.metrics.diversity import lpips_distance
+    from latentdc.metrics.kid import require_fidelity
 
     if wanted.kid:
         require_fidelity()

@@ -15,7 +15,8 @@ from latentdc.evaluate import class_numbers, label_store, loading, teachers
 from latentdc.evaluate.saved import open_setting
 from latentdc.evaluate.setting import require_comparable
 from latentdc.images import fetch
-from latentdc.metrics import measures
+from latentdc.metrics import diversity
+from latentdc.metrics.kid import kernel_distance
 from latentdc.metrics.redundancy import increments, redundancy
 from latentdc.priors.base import Prior
 from latentdc.priors.load import load_prior
@@ -112,10 +113,10 @@ def measure_set(
         facts |= seen_by(network, labelled, device)
     if wanted.lpips:
         images = _enlarged(fetch(labelled.images, torch.arange(len(labelled.labels)), device))
-        found = measures.lpips_diversity(images, labelled.labels, measures.lpips_distance(device))
+        found = diversity.lpips_diversity(images, labelled.labels, diversity.lpips_distance(device))
         facts["lpips_diversity"] = _averages(found)
     if wanted.kid:
-        mean, std = measures.kernel_distance(labelled.images, train.images, device=device)
+        mean, std = kernel_distance(labelled.images, train.images, device=device)
         facts["kid"] = {"mean": mean, "std": std}
     return facts
 
@@ -130,10 +131,10 @@ def seen_by(network: Classifier, labelled: SyntheticSet, device: torch.device) -
     ]
     logits = torch.cat([part[0] for part in parts]).float().cpu()
     features = torch.cat([part[1] for part in parts]).float().cpu()
-    found = measures.feature_diversity(features, labelled.labels)
+    found = diversity.feature_diversity(features, labelled.labels)
     return {
-        "entropy": float(measures.prediction_entropy(logits).mean()),
-        "agreement": measures.agreement(logits, labelled.labels),
+        "entropy": float(diversity.prediction_entropy(logits).mean()),
+        "agreement": diversity.agreement(logits, labelled.labels),
         "feature_diversity": _averages(found),
         "class_diversity": {
             labelled.class_names[label]: mean
@@ -142,7 +143,7 @@ def seen_by(network: Classifier, labelled: SyntheticSet, device: torch.device) -
     }
 
 
-def _averages(found: measures.Diversity | None) -> dict[str, float] | None:
+def _averages(found: diversity.Diversity | None) -> dict[str, float] | None:
     return None if found is None else {"mean": found.mean, "closest": found.closest}
 
 

@@ -17,8 +17,8 @@ from torch.nn.functional import pad
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from latentdc.errors import InputError
+from latentdc.priors.components import load_component
 from latentdc.priors.files import ENCODERS, TOKENIZERS, find_part, read_config, read_json
-from latentdc.priors.parts import load_component
 
 PROMPTS = 32  # prompts that enter an encoder at once
 

@@ -20,7 +20,7 @@ from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Denoiser
 from latentdc.priors.classes import dit_classes, unet_classes, warn_of_alike
 from latentdc.priors.clip import TextConditions, load_text_conditions
-from latentdc.priors.parts import load_component
+from latentdc.priors.components import load_component
 from latentdc.recipe.fields import show
 
 Classes = tuple[str, ...] | None

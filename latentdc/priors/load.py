@@ -86,7 +86,7 @@ def load_prior(
     if settings.kind == "pixel":
         whitening = normalization if isinstance(normalization, Whitening) else None
         return PixelPrior(resolution, clamp=settings.clamp, whitening=whitening)
-    from latentdc.priors.latent import load_latent_prior  # importing diffusers takes seconds
+    from latentdc.priors.load_latent import load_latent_prior  # importing diffusers takes seconds
 
     given: dict[str, Any] = {"prompts": prompts, "seed": seed}
     given |= {"precision": precision, "device": device}

@@ -3,7 +3,7 @@ import torch
 
 from latentdc.errors import InputError
 from latentdc.images import from_uint8
-from latentdc.metrics import measures
+from latentdc.metrics import kid
 
 CPU = torch.device("cpu")
 
@@ -14,9 +14,9 @@ def noise(count, top, seed):
 
 
 def test_without_torch_fidelity_one_line_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(measures, "find_spec", lambda name: None)
+    monkeypatch.setattr(kid, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install \"\.\[metrics\]\""):
-        measures.kernel_distance(noise(4, 256, 0), noise(4, 256, 1), device=CPU)
+        kid.kernel_distance(noise(4, 256, 0), noise(4, 256, 1), device=CPU)
 
 
 def unbiased_kernel_distance(x, y):
@@ -63,6 +63,6 @@ def test_the_distance_is_the_unbiased_one_of_levels():
         one.flatten(1).double() / 255, other.flatten(1).double() / 255
     )
     for images in (one, from_uint8(one)):
-        mean, std = measures.kernel_distance(images, other, device=CPU, extractor="plain")
+        mean, std = kid.kernel_distance(images, other, device=CPU, extractor="plain")
         assert mean == pytest.approx(expected, rel=1e-4)
         assert std == pytest.approx(0, abs=1e-6)  # each subset is the whole set

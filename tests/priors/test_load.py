@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from latentdc.draws import global_draws
 from latentdc.errors import InputError
-from latentdc.priors import latent as loading
+from latentdc.priors import load_latent as loading
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.classes import match_classes
-from latentdc.priors.latent import tune
+from latentdc.priors.load_latent import tune
 from latentdc.priors.memory import Plan
 from latentdc.priors.small import build_scheduler
 from tests.priors import small

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from latentdc.metrics.measures import (
+from latentdc.metrics.diversity import (
     PAIRS,
     agreement,
     feature_diversity,

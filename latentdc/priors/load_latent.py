@@ -18,10 +18,10 @@ from latentdc.priors import files
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Autoencoder, PrecisionName, keep_in_bf16
 from latentdc.priors.classes import unet_classes
+from latentdc.priors.components import as_input_error, load_autoencoder, load_scheduler
 from latentdc.priors.denoisers import load_denoiser
 from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.memory import fixed_plan
-from latentdc.priors.parts import as_input_error, load_autoencoder, load_scheduler
 from latentdc.priors.schedule import make_schedule
 from latentdc.ranks import warn
 from latentdc.recipe import PriorSettings
