@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from latentdc import run
+from latentdc import run, run_parts
 from latentdc.distill import main
 from latentdc.errors import InputError
 from latentdc.methods.context import Context
@@ -35,9 +35,9 @@ def empty_folder(tmp_path, monkeypatch):
     write_recipe(tmp_path)
     for module, name in (
         (run, "prune_dataset"),
-        (run, "real_classifier"),
-        (run, "trained_as_long"),
-        (run, "training_snapshots"),
+        (run_parts, "real_classifier"),
+        (run_parts, "trained_as_long"),
+        (run_parts, "training_snapshots"),
         (DiffusionPrior, "sample"),
     ):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it had begun"))
