@@ -12,11 +12,13 @@ from dataclasses import asdict, replace
 from latentdc import io
 from latentdc.cost import networks, scorers
 from latentdc.cost.methods import matching_costs, sampling_costs
-from latentdc.cost.stages import SETS, TRAINED, Hardware, Sizes, Stage, classifier, student
+from latentdc.cost.stages import SETS, Hardware, Sizes, Stage, classifier, student
 from latentdc.data.open import class_count, kept_size
 from latentdc.data.vectors import vector_width
 from latentdc.errors import InputError
 from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_work
+from latentdc.evaluate.loading import recipe_protocol
+from latentdc.experts.files import experts_folder
 from latentdc.methods import takes_prior
 from latentdc.methods.sampled import check_guides
 from latentdc.preprocessing import unread_standardization
@@ -315,7 +317,7 @@ def describe_measuring(
         trained = 0 if network.weights is not None else network.epochs * sizes.train
         looked = min(CHECKED, sizes.test) + 2 * (count or 0)
         told = f"{network.network} is trained on {trained:,} images and looks at {looked:,}"
-        work = (TRAINED * trained + looked) * one.forward
+        work = trained * one.step + looked * one.forward
         given = network.weights is not None
         memory = 4 * one.weights if given else one.trained(network.batch)
         found.append(Stage("network", work, told, {}, memory))
@@ -332,7 +334,7 @@ def _redundancy(protocol: EvalProtocol, count: int, each: int, size: Sizes) -> S
     resolved = protocol.resolve(images, size.classes)
     one = student(protocol.students[0], size.classes, size.side)
     seen = networks.seen_images(resolved, images)
-    work = 2 * parts * (TRAINED * seen + parts * images) * one.forward
+    work = 2 * parts * (seen * one.step + parts * images * one.forward)
     told = f"{2 * parts} students of {images:,} images, of the set and of random ones"
     return Stage("redundancy", work, told, {}, one.trained(min(protocol.batch, images)))
 
@@ -366,25 +368,36 @@ def describe_sweep(
             networks.evaluating(recipe, sizes, hardware, trained)
     by_name: dict[str, list[Stage]] = {}
     methods: dict[str, Counted] = {}
-    shared: set[str] = set()
-    for recipe in missing:
+    shared: dict[tuple[str, Hashable], Stage] = {}
+    for number, recipe in enumerate(missing):
         for stage in stages(recipe, hardware, trained, methods):
-            key = f"{_decides(recipe, stage.name)} {stage}"
-            if stage.name not in SHARED or key not in shared:
-                by_name.setdefault(stage.name, []).append(stage)
-            shared.add(key)
+            once = stage.name in SHARED
+            key = stage.name, _decides(recipe, stage) if once else number
+            # Of a folder of experts the largest number has the others.
+            shared[key] = max(stage, shared.get(key, stage), key=lambda one: one.work or 0)
+    for (name, _), stage in shared.items():
+        by_name.setdefault(name, []).append(stage)
     found = [_together(name, of, hardware.processes) for name, of in by_name.items()]
     return summary(lines, found, hardware)
 
 
-def _decides(recipe: Recipe, stage: str) -> Hashable:
-    """What decides a training that cells share, beside what is said of its stage."""
-    if stage in ("scoring", "classifier"):
-        return recipe.seed, repr(recipe.prune.scorer)
-    if stage in ("experts", "snapshots"):
-        experts = recipe.experts  # whose numbers the words of a stage say
-        return recipe.seed, repr(recipe.prune), repr(replace(experts, count=1, epochs=1))
-    return None
+def _decides(recipe: Recipe, stage: Stage) -> Hashable:
+    """What decides a stage that cells share: they do it once."""
+    if stage.name == "experts":
+        of = recipe.experts, recipe.objective, recipe.data, recipe.prune, recipe.seed
+        return experts_folder(*of)
+    data = replace(recipe.data, cache=None)
+    if stage.name == "opening":  # which does not normalise
+        data = replace(recipe.data, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    facts: tuple[Hashable, ...] = repr(stage), repr(data)
+    if stage.name in ("scoring", "classifier"):
+        facts = *facts, repr(recipe.prune.scorer)
+    if stage.name == "snapshots":  # whose own settings give the numbers of their trainings
+        facts = *facts, repr(recipe.prune), repr(replace(recipe.experts, count=1, epochs=1))
+    if stage.name == "teachers":
+        facts = *facts, repr(recipe_protocol(recipe.evaluate).labels.teachers)
+    seeded = recipe.seed if stage.name not in ("opening", "teachers") else None
+    return *facts, recipe.precision, seeded
 
 
 def _together(name: str, of: Sequence[Stage], processes: int) -> Stage:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from latentdc.checkpoint import KEPT
-from latentdc.cost.stages import SETS, TRAINED, Hardware, Sizes, Stage, classifier, student
+from latentdc.cost.stages import SETS, Hardware, Sizes, Stage, classifier, student
 from latentdc.estimates import in_bytes, in_work, multiply_adds
 from latentdc.methods.latents import most_together
 from latentdc.methods.rates import PROBES
@@ -173,7 +173,7 @@ def student_passes(spec: ObjectiveSettings, classes: int, images: int) -> float:
         trajectory = spec.trajectory
         of_step = {"unrolled": 8.5, "replayed": 11.7, "constant": 10.7}  # counted on convnet3
         batch = min(trajectory.batch_syn or images, images)
-        once = TRAINED * (trajectory.form != "unrolled")  # of the last step, which is taken once
+        once = 3 * (trajectory.form != "unrolled")  # forward and back of the last step
         return (of_step[trajectory.form] * trajectory.syn_steps - once) * batch
     if spec.kind == "denoise":
         return 0
@@ -292,7 +292,7 @@ class Passes:
         sampled: through the denoiser, both branches of guidance being one.
         inverted: likewise, backwards in time.
         guided: likewise, back to the input.
-        halves: through its first half, in one branch.
+        halves: through it up to its middle block, in one branch.
         decoded: through the decoder.
         encoded: through the encoder.
         classified: through the classifier of the real images.
@@ -355,7 +355,8 @@ def sampling_costs(
     passes = sampling_passes(recipe, prior, classes, size.kept)
     z, c, _ = prior_inputs(prior, 1)
     work = denoising(prior, z, c) * (passes.sampled + passes.inverted + passes.guided)
-    work += passes.halves * multiply_adds(lambda: prior.noise_in(z, 0, c)) / 2
+    if passes.halves:
+        work += passes.halves * multiply_adds(lambda: prior.features(z, 0, c))
     work += passes.decoded * decoding(prior, z)
     work += passes.encoded * encoding(prior)
     if passes.classified:

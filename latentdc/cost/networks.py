@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 
 from latentdc.cost.stages import (
-    TRAINED,
     Hardware,
     Sizes,
     Stage,
@@ -71,7 +70,7 @@ def _experts(
     one = student(network, size.classes, size.side)
     each = expert_bytes(settings, network, size.classes, size.side)
     sizes = {"num_classes": size.classes, "resolution": size.side}
-    work, processes = TRAINED * one.forward * size.kept * settings.epochs, hardware.processes
+    work, processes = one.step * size.kept * settings.epochs, hardware.processes
     by_all = divides_experts(settings, network, images=size.kept, processes=processes, **sizes)
     batch = min(settings.batch, size.kept)
     told = f"; {processes} processes divide each batch of {batch}" * by_all
@@ -164,7 +163,7 @@ def evaluating_rows(
             continue
         for row, count in rows.items():
             seen = seen_images(protocol, count)
-            work = TRAINED * seen * network.forward + size.test * network.forward
+            work = seen * network.step + size.test * network.forward
             work += labelling * (seen if protocol.labels.source == "online" else count)
             row_work[row] += seeds[row, name] * work
             each.append(seeds[row, name] * work)
@@ -236,7 +235,7 @@ def _labelling(
         network = classifier(teacher, size.classes, teacher.resolution or size.side)
         forward += network.forward
         if teacher.weights is None:
-            training = TRAINED * teacher.epochs * size.train * network.forward
+            training = teacher.epochs * size.train * network.step
             batch = min(teacher.batch, size.train)
             shared = shared_training(teacher.network, size.side, batch, size, hardware)
             work, busiest = work + training, busiest + training / shared.divided

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from latentdc.cost.commands import summary
-from latentdc.cost.stages import TRAINED, Hardware, Stage
+from latentdc.cost.stages import Hardware, Stage, works
 from latentdc.data.open import class_count, kept_size
 from latentdc.estimates import UNKNOWN, in_bytes, multiply_adds
 from latentdc.priors.denoisers import UNetDenoiser
@@ -23,9 +23,10 @@ GRADIENT = 4  # and of its gradient
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """What one image or latent takes, of a network without weights."""
+    """What one image or latent takes, of a network without weights; `step` is of its training."""
 
     forward: float
+    step: float
     encode: float
     activations: float
     weights: int
@@ -66,7 +67,7 @@ def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
     ):
         if name == "autoencoder" and recipe.start is not None:
             continue
-        passes = TRAINED * more.passes * spec.batch * network.forward
+        passes = more.passes * spec.batch * network.step
         memory = (STATE + GRADIENT) * network.weights + more.kept + more.held + stored
         memory += more.passes * spec.batch * network.activations
         told = f"{network.weights:,} parameters, {spec.steps:,} steps of {spec.batch}"
@@ -116,18 +117,18 @@ def _networks(recipe: PriorRecipe, classes: int) -> tuple[NetworkCost, NetworkCo
         z, pair = torch.zeros(1, *shape), torch.zeros(2, *shape)
         label, time = torch.zeros(1, dtype=torch.long), torch.zeros(1)
         encode = multiply_adds(lambda: space.encode(one))
-        whole = encode + multiply_adds(lambda: space.decode(z))
+        whole, step = works(space, lambda: space.decode(space.encode(one).latent_dist.mean))
         kept = kept_bytes(lambda: space.decode(space.encode(two).latent_dist.mean)) / 2
-        first = NetworkCost(whole, encode, kept, _count(space))
+        first = NetworkCost(whole, step, encode, kept, _count(space))
 
         def denoise(x: torch.Tensor, labels: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
             told: torch.Tensor = unet(x, times, encoder_hidden_states=embedding(labels)).sample
             return told
 
-        forward = multiply_adds(lambda: denoise(z, label, time))
+        forward, step = works(unet, lambda: denoise(z, label, time))
         kept = kept_bytes(lambda: denoise(pair, label.repeat(2), time.repeat(2))) / 2
     weights = _count(unet) + _count(embedding)
-    return first, NetworkCost(forward, 0.0, kept, weights), math.prod(shape)
+    return first, NetworkCost(forward, step, 0.0, kept, weights), math.prod(shape)
 
 
 def _count(network: nn.Module) -> int:

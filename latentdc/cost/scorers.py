@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from latentdc.cost.stages import (
-    TRAINED,
     Hardware,
     Shared,
     Sizes,
@@ -50,7 +49,7 @@ def scoring(recipe: Recipe, size: Sizes, hardware: Hardware) -> Stage:
         trained += (count - 1) * last * size.train
         looked += count * (size.train + size.test)
     shared = _scorer_shared(scorer, size, hardware)
-    training, looking = TRAINED * trained * network.forward, looked * network.forward
+    training, looking = trained * network.step, looked * network.forward
     return Stage(
         "scoring",
         training + looking,
@@ -170,5 +169,5 @@ def _scorer_training(
     """
     network = _scorer(replace(scorer, weights=None), size)
     shared = _scorer_shared(scorer, size, hardware)
-    work = TRAINED * scorer.epochs * size.train * network.forward
+    work = scorer.epochs * size.train * network.step
     return work, shared, network.trained(scorer.batch, divided=shared.divided)

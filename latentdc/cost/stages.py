@@ -1,20 +1,22 @@
 """A stage of a run and what it takes, and the work of networks without weights.
 
 Work is counted by torch's FLOP counter, in multiply-adds, and memory by the tensors that autograd
-would keep, both on the `meta` device: nothing is decoded, trained or timed. A training step of a
-network counts as three forward passes, a gradient at frozen weights as two. What has no network
-(decoding files, clustering, PNG) counts as no work.
+would keep, both on the `meta` device: nothing is decoded, trained or timed. A training step is
+three forward passes, less what a gradient of the images would take, which is not computed; a
+gradient at frozen weights is two. What has no network (decoding files, clustering, PNG) counts as
+no work.
 """
 
 import math
 import warnings
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from latentdc import estimates, ranks
 from latentdc.divided import is_divided
@@ -27,7 +29,6 @@ from latentdc.recipe.labels import Teacher
 from latentdc.recipe.networks import input_shape, is_foreign, pretrained
 
 SETS = "the set and the next one"  # that replaces it whole
-TRAINED = 3  # forward passes that a training step amounts to
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,15 @@ class Student:
         activations: bytes that backward keeps of one image.
         weights: numbers.
         features: values that its last linear layer sees; 0 without one.
+        step: multiply-adds of a training step: forward, and back to the weights; 0 of one that is
+            not trained.
     """
 
     forward: float
     activations: float
     weights: int
     features: int = 0
+    step: float = 0
 
     def trained(self, batch: int, *, optimizer: str = "sgd", divided: int = 1) -> float:
         """Bytes of a training step: weights, gradients, what the optimiser keeps, activations.
@@ -120,8 +124,30 @@ def student(name: str, classes: int, size: int) -> Student:
         )
         one, two = (torch.zeros(n, *input_shape(name, size)) for n in (1, 2))
         kept = kept_bytes(lambda: network.train()(two)) / 2  # batch norm refuses one value
-        forward = estimates.multiply_adds(lambda: network.eval()(one))
-    return _student(network, forward, kept)
+        network.eval()
+        forward, step = works(network, lambda: network(one))
+    return _student(network, forward, kept, step)
+
+
+def works(network: torch.nn.Module, call: Callable[[], object]) -> tuple[float, float]:
+    """Multiply-adds of a forward pass, and of one and the way back to the weights.
+
+    Back is twice as much, but for layers whose input needs no gradient, such as images.
+    """
+    first: list[tuple[torch.nn.Module, tuple[object, ...]]] = []
+
+    def see(layer: torch.nn.Module, inputs: tuple[object, ...]) -> None:
+        if not any(isinstance(given, Tensor) and given.requires_grad for given in inputs):
+            first.append((layer, inputs))
+
+    layers = [one for one in network.modules() if not [*one.children()]]
+    hooks = [layer.register_forward_pre_hook(see) for layer in layers]
+    with torch.enable_grad():
+        forward = estimates.multiply_adds(call)
+    for hook in hooks:
+        hook.remove()
+    seen = [estimates.multiply_adds(partial(layer, *inputs)) for layer, inputs in first if inputs]
+    return forward, 3 * forward - sum(seen)
 
 
 @cache
@@ -155,10 +181,10 @@ def published_student(name: str, size: int) -> Student:
     return _student(network, forward)
 
 
-def _student(network: torch.nn.Module, forward: float, kept: float = 0) -> Student:
+def _student(network: torch.nn.Module, forward: float, kept: float = 0, step: float = 0) -> Student:
     linear = [one.in_features for one in network.modules() if isinstance(one, torch.nn.Linear)]
     weights = sum(p.numel() for p in network.parameters())
-    return Student(forward, kept, weights, linear[-1] if linear else 0)
+    return Student(forward, kept, weights, linear[-1] if linear else 0, step)
 
 
 def classifier(given: Scorer | Teacher, classes: int, size: int | None = None) -> Student:

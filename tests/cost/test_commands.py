@@ -12,10 +12,10 @@ from latentdc import cli, config
 from latentdc.cost import Hardware, stages
 from latentdc.cost.commands import describe_sweep
 from latentdc.prune.coreset import Coreset
-from latentdc.recipe import Experts, PriorSettings, Recipe, Sampling
+from latentdc.recipe import Experts, PriorSettings, Prune, Recipe, Sampling, Scorer
 from latentdc.recipe.prior_training import PriorRecipe, Terms, UNetTraining
 from latentdc.synthetic import SyntheticSet
-from tests.cost.test_stages import CLASSES, CONVNET, PIXEL, TEST, TRAIN, of
+from tests.cost.test_stages import CLASSES, CONVNET, PIXEL, STEP, TEST, TRAIN, of
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,7 +74,7 @@ def test_an_evaluation_counts_the_images_that_the_set_has(told, tmp_path):
     saved_set(tmp_path / "set", 2)
     lines = told("evaluate", "set", "--recipe", "mine.yaml")
     line = lines["evaluating convnet3@8, 20 images"]
-    assert work(line) == pytest.approx(2 * 2 * (3 * 10 * 20 + TEST) * CONVNET, rel=0.01)
+    assert work(line) == pytest.approx(2 * 2 * (10 * 20 * STEP + TEST * CONVNET), rel=0.01)
     assert "2 seeds of 2 rows, each trained on 200 images and tested on 360" in line
     saved_set(tmp_path / "other", 4)
     both = told("evaluate", "set", "other", "--recipe", "mine.yaml", "evaluate.rows=[random,full]")
@@ -105,9 +105,9 @@ def test_measuring_counts_the_network_and_the_students_of_increments(told, tmp_p
     words = ["set", "--recipe", "mine.yaml", "--network", "convnet3@8", "--epochs", "3"]
     lines = told("measure", *words, "--redundancy", "2", "--kid")
     looked = TEST + 2 * 40
-    expected = (3 * 3 * TRAIN + looked) * CONVNET
+    expected = 3 * TRAIN * STEP + looked * CONVNET
     assert work(lines["network"]) == pytest.approx(expected, rel=0.01)
-    expected = 2 * 2 * (3 * 10 * 20 + 2 * 20) * CONVNET
+    expected = 2 * 2 * (10 * 20 * STEP + 2 * 20 * CONVNET)
     assert work(lines["redundancy"]) == pytest.approx(expected, rel=0.01)
     assert lines["kid"].startswith("unknown") and lines["total work"].startswith("at least")
 
@@ -136,14 +136,14 @@ def test_a_prior_that_goes_on_trains_no_autoencoder_and_a_term_doubles_the_unet(
 
 def test_the_latents_that_terms_of_a_prior_remember_take_memory_and_disk(told, tmp_path):
     config.save(PriorRecipe(data=replace(PIXEL.data, resolution=16)), tmp_path / "prior.yaml")
-    terms = ["unet.terms.diversity=0.1", "unet.terms.memory=500", "unet.batch=8"]
+    terms = ["unet.terms.diversity=0.1", "unet.terms.memory=5000", "unet.batch=8"]
     plain, more = (
         told("train-prior", "prior.yaml", "unet.batch=8"),
         told("train-prior", "prior.yaml", *terms),
     )
     values = 4 * 8 * 8
-    bank = 2 * CLASSES * 500 * values * 4  # real and predicted
-    step = 2 * 8 * 500 * values * 4  # those of the classes of a batch
+    bank = 2 * CLASSES * 5000 * values * 4  # real and predicted
+    step = 2 * 8 * 5000 * values * 4  # those of the classes of a batch
     found = size(more["training UNet"]) - size(plain["training UNet"])
     assert found == pytest.approx(bank + step, rel=0.1)
     disk = size(more["disk"]) - size(plain["disk"])
@@ -190,15 +190,49 @@ def test_a_sweep_counts_snapshots_of_one_training_once():
     ]
     slower = [*cells, replace(recipe, experts=Experts(lr=0.02))]
 
-    def snapshots(cells: list[Recipe]) -> float:
-        lines = describe_sweep(cells, 0, len(cells), Hardware()).splitlines()
-        return work(
-            next(line for line in lines if line.startswith("snapshots")).split(":")[1].strip()
-        )
+    one = 3 * TRAIN * STEP
+    assert shared("snapshots", *cells) == pytest.approx(one, rel=0.01)
+    assert shared("snapshots", *slower) == pytest.approx(2 * one, rel=0.01)
 
-    one = 3 * 3 * TRAIN * CONVNET
-    assert snapshots(cells) == pytest.approx(one, rel=0.01)
-    assert snapshots(slower) == pytest.approx(2 * one, rel=0.01)
+
+def shared(name: str, *cells: Recipe) -> float:
+    """Work of a stage of a sweep over these cells."""
+    lines = describe_sweep(cells, 0, len(cells), Hardware()).splitlines()
+    return work(next(line for line in lines if line.startswith(name)).split(":")[1].strip())
+
+
+def test_a_sweep_scores_and_teaches_anew_for_other_images_and_teachers():
+    scorer, white = Scorer(network="convnet3@8"), (0.5, 0.5, 0.5)
+    scored = replace(PIXEL, prune=Prune(keep=0.5, scorer=scorer))
+    other = replace(scored, data=replace(scored.data, mean=white))
+    once = of(scored)["scoring"].work
+    assert shared("scoring", scored, replace(scored, ipc=1)) == pytest.approx(once, rel=0.01)
+    assert shared("scoring", scored, other) == pytest.approx(2 * once, rel=0.01)
+    lines = describe_sweep([scored, other], 0, 2, Hardware())
+    assert "of them" not in next(one for one in lines.splitlines() if one.startswith("opening"))
+
+    def taught(lr: float) -> Recipe:
+        teachers = f"[{{network: convnet3@8, epochs: 4, lr: {lr}}}]"
+        changes = [f"labels={{source: online, loss: kl, teachers: {teachers}}}", "augment=null"]
+        evaluate = replace(PIXEL.evaluate, changes=[*changes, "views.flip=true"])
+        return replace(PIXEL, evaluate=evaluate)
+
+    once = of(taught(0.1))["teachers"].work
+    assert shared("teachers", taught(0.1), replace(taught(0.1), seed=1)) == pytest.approx(
+        once, rel=0.01
+    )
+    assert shared("teachers", taught(0.1), taught(0.2)) == pytest.approx(2 * once, rel=0.01)
+
+
+def test_a_sweep_counts_the_experts_of_a_folder_once():
+    objective = replace(PIXEL.objective, kind="mtt")
+    two, five, slow = (
+        replace(PIXEL, objective=objective, experts=Experts(count=count, epochs=20, lr=lr))
+        for count, lr in ((2, 0.01), (5, 0.01), (2, 0.02))
+    )
+    one = 20 * TRAIN * STEP
+    assert shared("experts", two, five, replace(two, ipc=1)) == pytest.approx(5 * one, rel=0.01)
+    assert shared("experts", two, slow) == pytest.approx(4 * one, rel=0.01)
 
 
 def test_a_sweep_counts_real_images_as_often_as_they_are_trained_on(told, tmp_path):
@@ -212,9 +246,9 @@ def test_a_sweep_counts_real_images_as_often_as_they_are_trained_on(told, tmp_pa
         "  kept: {easy: [], hard: [prune.order=hard]}\n"
     )
     name = "evaluating convnet3@8"
-    once = {n: 2 * (3 * 10 * CLASSES * n + TEST) * CONVNET for n in (1, 2)}  # of ten steps
+    once = {n: 2 * (10 * CLASSES * n * STEP + TEST * CONVNET) for n in (1, 2)}  # of ten steps
     own, random, coreset = 4 * sum(once.values()), sum(once.values()), 2 * sum(once.values())
-    real = 2 * (3 * 10 * 64 + TEST) * CONVNET  # batches of 64
+    real = 2 * (10 * 64 * STEP + TEST * CONVNET)  # batches of 64
     lines = told("sweep", "grid.yaml")
     assert work(lines[name]) == pytest.approx(own + random + coreset + real, rel=0.01)
     few = told("sweep", "grid.yaml", "evaluate.rows=[random]")

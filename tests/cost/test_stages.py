@@ -14,6 +14,7 @@ from latentdc.cost.stages import Sizes, classifier, published_student, student
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.evaluate.loading import load_protocol
+from latentdc.networks.build import outline
 from latentdc.priors.memory import kept_bytes
 from latentdc.prune.dynamics import Workspace
 from latentdc.prune.features import FEATURES
@@ -35,12 +36,15 @@ from latentdc.recipe import (
     Selection,
 )
 from latentdc.recipe.methods import MethodSettings
+from latentdc.recipe.networks import input_shape
 from latentdc.recipe.sampling import InfluenceSettings
+from latentdc.run import run
 from tests.priors import small
 
 TRAIN, TEST, CLASSES = 1437, 360, 10  # of digits
 # Three convolutions of width 8 at 8, 4 and 2 px, and a linear layer of 8 values of 1 px.
 CONVNET = 9 * 3 * 8 * 64 + 9 * 8 * 8 * (16 + 4) + 8 * 10
+STEP = 3 * CONVNET - 9 * 3 * 8 * 64  # forward and back, without a gradient of the image
 WEIGHTS = 9 * 3 * 8 + 2 * 9 * 8 * 8 + 3 * 8 + 3 * 2 * 8 + 8 * 10 + 10
 PIXEL = Recipe(
     data=Data(resolution=8),
@@ -58,11 +62,11 @@ def of(recipe: Recipe, **hardware) -> dict:
 
 def test_each_seed_of_each_row_is_trained_and_tested():
     found = of(PIXEL)["evaluating convnet3@8"]
-    assert found.work == 2 * 2 * (3 * 10 * 30 + TEST) * CONVNET
+    assert found.work == 2 * 2 * (10 * 30 * STEP + TEST * CONVNET)
     full = replace(PIXEL, evaluate=replace(PIXEL.evaluate, rows=["random", "full"]))
     batch = 64  # of the protocol, beyond the 30 images of a set
     assert of(full)["evaluating convnet3@8"].work == (
-        2 * (3 * 10 * (30 + batch) + 2 * TEST) * CONVNET
+        2 * (10 * (30 + batch) * STEP + 2 * TEST * CONVNET)
     )
 
 
@@ -83,8 +87,8 @@ def test_teachers_are_trained_and_asked_for_every_view():
     labels = "{source: online, loss: kl, teachers: [{network: convnet3@8, epochs: 4}]}"
     changes = [f"labels={labels}", "augment=null", "views.flip=true"]
     found = of(replace(PIXEL, evaluate=replace(PIXEL.evaluate, changes=changes)))
-    assert found["teachers"].work == (3 * 4 * TRAIN + TEST) * CONVNET
-    hard = 2 * 2 * (3 * 10 * 30 + TEST) * CONVNET
+    assert found["teachers"].work == 4 * TRAIN * STEP + TEST * CONVNET
+    hard = 2 * 2 * (10 * 30 * STEP + TEST * CONVNET)
     assert found["evaluating convnet3@8"].work == hard + 2 * 2 * 10 * 30 * CONVNET
 
 
@@ -95,16 +99,16 @@ def test_stored_labels_are_made_once_for_each_set_and_take_disk():
     views = (1 + 2) * 5 * 30  # one distilled set, and a random one for each seed
     assert found["labelling"].work == views * CONVNET
     assert found["labelling"].disk == {"soft labels": views * CLASSES * 2}
-    assert found["evaluating convnet3@8"].work == 2 * 2 * (3 * 10 * 30 + TEST) * CONVNET
+    assert found["evaluating convnet3@8"].work == 2 * 2 * (10 * 30 * STEP + TEST * CONVNET)
 
 
 def test_a_scorer_is_trained_and_looks_at_every_image_in_each_epoch():
     scorer = Scorer(network="convnet3@8", epochs=4, runs=2)
     found = of(replace(PIXEL, prune=Prune(keep=0.5, scorer=scorer)))["scoring"]
-    assert found.work == 2 * (3 * 4 * TRAIN + 4 * TRAIN + TEST) * CONVNET
+    assert found.work == 2 * (4 * TRAIN * STEP + (4 * TRAIN + TEST) * CONVNET)
     windowed = Prune(keep=0.5, scorer=scorer, window=(2, 3))
     assert of(replace(PIXEL, prune=windowed))["scoring"].work == (
-        2 * (3 * 3 * TRAIN + 2 * TRAIN + TEST) * CONVNET
+        2 * (3 * TRAIN * STEP + (2 * TRAIN + TEST) * CONVNET)
     )
     assert of(PIXEL)["scoring"].work == 0  # which keeps all
     assert of(replace(PIXEL, prune=Prune(keep=0.5, score="random")))["scoring"].work == 0
@@ -158,6 +162,26 @@ def test_weights_of_torchvision_see_images_of_their_own_size(name, size):
         InputError, match=f"{name} with weights of torchvision fails on images of 32 px"
     ):
         of(asks)  # whole images
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        *(("convnet3@8", 8), ("convnet3-bn@8", 8), ("resnet18@8", 16), ("alexnet@8", 32)),
+        *(("vgg11@8", 32), ("vit@8", 16), ("mlp@8", 4), ("torchvision/resnet18", 64)),
+    ],
+)
+def test_a_training_step_is_what_torch_counts_forward_and_back(name, size):
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = outline(name, num_classes=CLASSES, resolution=size).train()
+        network(torch.zeros(2, *input_shape(name, size))).sum().backward()
+    assert student(name, CLASSES, size).step == counter.get_total_flops() / 2 / 2
+
+
+def test_a_training_step_of_grouped_convolutions_is_no_more_than_three_passes():
+    """Torch's counter takes their gradients for those of whole ones."""
+    one = student("torchvision/mobilenet_v2", CLASSES, 64)
+    assert one.step == 3 * one.forward - 9 * 3 * 32 * 32**2
 
 
 def test_a_network_that_computes_how_wide_it_is_is_counted():
@@ -235,6 +259,33 @@ def test_denoising_costs_one_call_there_and_back_and_the_decoder_at_the_end(tmp_
         assert found.work == images * (7 * 2 * call + decoder + encoder) > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "guide",
+    [
+        {"features": {"scale": 1.0, "real": 4}},
+        {"transport": {"scale": 0.2, "clusters": 3}},
+        {"diversity": {"scale": 0.05, "mean_scale": 0.2}},
+    ],
+)
+def test_guided_sampling_takes_what_was_counted(guide, tmp_path):
+    recipe = replace(
+        PIXEL,
+        data=Data(resolution=16),
+        prune=Prune(score="random", keep=0.1),
+        prior=PriorSettings(weights="digits", steps=2, guidance=2.0),
+        method=MethodSettings(kind="sampling"),
+        sampling=Sampling(**guide),
+        evaluate=Evaluate(rows=[]),
+        ipc=1,
+    )
+    with FlopCounterMode(display=False) as counter:
+        run(recipe, "sampled", tmp_path / "run")
+    counted = sum(stage.work for stage in stages(recipe))
+    # A run tries the prior once, to see what a step keeps in memory.
+    assert counted == pytest.approx(counter.get_total_flops() / 2, rel=0.05)
+
+
 def test_whitening_is_counted():
     values = 3 * 8 * 8
     found = of(replace(PIXEL, data=Data(resolution=8, zca=True)))["opening"]
@@ -245,7 +296,7 @@ def test_whitening_is_counted():
 def test_experts_are_counted_though_another_command_trains_them():
     objective = replace(PIXEL.objective, kind="mtt")
     found = of(replace(PIXEL, objective=objective, experts=Experts(count=5, epochs=20)))["experts"]
-    assert found.work == 5 * 20 * 3 * TRAIN * CONVNET
+    assert found.work == 5 * 20 * TRAIN * STEP
 
 
 def test_the_classifier_that_a_method_asks_is_trained_and_sees_its_crops():
@@ -258,7 +309,7 @@ def test_the_classifier_that_a_method_asks_is_trained_and_sees_its_crops():
     )
     found = of(recipe)
     crops = CLASSES * 30 * 5
-    assert found["classifier"].work == (3 * 2 * TRAIN + TEST) * CONVNET
+    assert found["classifier"].work == 2 * TRAIN * STEP + TEST * CONVNET
     assert found["classifier"].disk == {"classifiers": 4 * WEIGHTS}
     assert found["classifying"].work == crops * CONVNET
     assert found["distilling"].work == 0
@@ -278,9 +329,9 @@ def test_what_a_selection_asks_is_counted_with_the_student_of_its_start(kind, po
         selection=Selection(select=select, pool=pool, start=start),
         prune=Prune(scorer=scorer),
     )
-    student = 3 * 2 * TRAIN * (kind == "learnability")
-    assert of(recipe)["classifying"].work == (student + asked * TRAIN) * CONVNET
-    assert of(recipe)["classifier"].work == (3 * 2 * TRAIN + TEST) * CONVNET
+    student = 2 * TRAIN * STEP * (kind == "learnability")
+    assert of(recipe)["classifying"].work == student + asked * TRAIN * CONVNET
+    assert of(recipe)["classifier"].work == 2 * TRAIN * STEP + TEST * CONVNET
 
 
 def test_a_student_of_a_scorer_with_weights_is_the_network_without_them():
@@ -296,7 +347,7 @@ def test_a_student_of_a_scorer_with_weights_is_the_network_without_them():
     )
     own, published = student("resnet18", CLASSES, 32), classifier(scorer, CLASSES, 32)
     found = of(recipe)["classifying"]
-    assert found.work == 3 * 2 * TRAIN * own.forward + 3 * TRAIN * published.forward
+    assert found.work == 2 * TRAIN * own.step + 3 * TRAIN * published.forward
     assert own.forward > 10 * published.forward and found.memory == own.trained(scorer.batch)
 
 
@@ -312,7 +363,7 @@ def test_the_student_that_samples_are_chosen_by_is_trained():
         prior=PriorSettings(weights="nobody/nothing"),
         prune=Prune(scorer=scorer),
     )
-    assert of(recipe)["classifying"].work == 3 * 2 * TRAIN * CONVNET
+    assert of(recipe)["classifying"].work == 2 * TRAIN * STEP
 
 
 def test_what_a_method_of_ones_own_takes_is_not_known():
@@ -346,8 +397,8 @@ def test_processes_divide_long_trainings_and_wait_for_short_ones():
         for scorer in (LONG, replace(LONG, batch=16))
     )
     assert timed(long, "scoring") == pytest.approx(1 / 4)
-    looked = 2 * TRAIN + TEST
-    training = 3 * 2 * TRAIN
+    network = student(LONG.network, CLASSES, 64)
+    looked, training = (2 * TRAIN + TEST) * network.forward, 2 * TRAIN * network.step
     whole = (training + looked / 4) / (training + looked)
     assert timed(short, "scoring") == pytest.approx(whole)
     assert "4 processes divide each batch of 512" in of(long, processes=4)["scoring"].told
@@ -396,7 +447,7 @@ def test_one_process_trains_what_influence_asks_unless_its_steps_are_long():
     assert "4 processes divide each batch of 512" in of(long, processes=4)["snapshots"].told
     small = replace(recipe, data=Data(resolution=8), sampling=Sampling(influence=SMALL))
     found = of(small)["snapshots"]
-    assert found.work == 3 * TRAIN * 3 * CONVNET
+    assert found.work == 3 * TRAIN * STEP
     assert found.disk == {"snapshots": 4 * 4 * WEIGHTS}  # before, and after each epoch
     assert "snapshots" not in of(replace(recipe, sampling=Sampling()))
 
