@@ -5,11 +5,14 @@ of processes and any device see the same numbers.
 """
 
 import hashlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Generator
+
+_ALONE = threading.RLock()  # all threads share torch's global streams
 
 
 def key_seed(seed: int, *keys: int | str) -> int:
@@ -32,8 +35,18 @@ def global_draws(seed: int, *keys: int | str) -> Iterator[None]:
 
     The global stream is put back afterwards, and so is that of a GPU, which is seeded with it.
     """
-    with torch.random.fork_rng(devices=gpus_in_use()):
+    with own_streams(gpus_in_use()):
         torch.manual_seed(key_seed(seed, *keys))
+        yield
+
+
+@contextmanager
+def own_streams(gpus: Sequence[int] = ()) -> Iterator[None]:
+    """Let the block draw from torch's global streams, of the CPU and GPUs, and put them back.
+
+    Of several threads one at a time does, so that none draws from the stream of another.
+    """
+    with _ALONE, torch.random.fork_rng(devices=[*gpus]):
         yield
 
 

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from latentdc.augment.dsa import Draw, draw_augmentation
-from latentdc.draws import generator, gpus_in_use, key_seed
+from latentdc.draws import generator, gpus_in_use, key_seed, own_streams
 from latentdc.errors import InputError, RunError
 from latentdc.images import send
 from latentdc.io import load_with_metadata
@@ -117,7 +117,7 @@ class _Stream:
             yield
             return
         gpus = gpus_in_use()
-        with torch.random.fork_rng(devices=gpus):
+        with own_streams(gpus):
             if not self._states:
                 torch.manual_seed(key_seed(*self._keys))
             else:

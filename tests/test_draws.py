@@ -1,9 +1,15 @@
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from latentdc.draws import choose, generator, global_draws, key_seed
+from latentdc.networks.build import new_network
+from latentdc.recipe.own import name_of
 from latentdc.training import fit
 
 
@@ -43,6 +49,37 @@ def test_layers_are_initialised_from_their_keys_and_the_global_stream_goes_on():
         assert torch.equal(nn.Linear(3, 3).weight, first)
     with global_draws(1, "network"):
         assert not torch.equal(nn.Linear(3, 3).weight, first)
+
+
+def test_threads_initialise_the_same_students_as_one_alone():
+    both = threading.Barrier(1)
+
+    def meet():
+        with contextlib.suppress(threading.BrokenBarrierError):  # the other one is kept out
+            both.wait(0.2)
+
+    class Slow(nn.Module):
+        """A student that draws in turns with another one, where a second thread makes one."""
+
+        def __init__(self, num_classes, resolution):
+            super().__init__()
+            self.linear = nn.Linear(3 * resolution**2, num_classes)
+            meet()
+            nn.init.normal_(self.linear.bias)
+            meet()
+
+        def forward(self, images):
+            return self.linear(images.flatten(1))
+
+    def weights(seed):
+        sizes = {"num_classes": 2, "resolution": 4, "seed": seed}
+        return torch.cat([p.flatten() for p in new_network(name_of(Slow), **sizes).parameters()])
+
+    alone = [weights(seed) for seed in (0, 1)]
+    both = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(weights, (0, 1)))
+    assert all(map(torch.equal, together, alone))
 
 
 def test_choose_repeats_nothing_and_takes_all_of_a_small_population():

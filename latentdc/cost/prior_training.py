@@ -10,6 +10,7 @@ from torch import nn
 from latentdc.cost.commands import summary
 from latentdc.cost.stages import Hardware, Stage, works
 from latentdc.data.open import class_count, kept_size
+from latentdc.draws import own_streams
 from latentdc.estimates import UNKNOWN, in_bytes, multiply_adds
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.memory import kept_bytes
@@ -101,7 +102,7 @@ def _networks(recipe: PriorRecipe, classes: int) -> tuple[NetworkCost, NetworkCo
     """The autoencoder on one image, the UNet on one latent, and a latent's values."""
     side = recipe.data.resolution
     if recipe.start is None:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with own_streams(), torch.device("meta"):
             space = build_autoencoder(recipe.autoencoder, side)
             small = side // 2 ** (len(recipe.autoencoder.channels) - 1)
             shape = (recipe.autoencoder.latent_channels, small, small)
@@ -112,7 +113,7 @@ def _networks(recipe: PriorRecipe, classes: int) -> tuple[NetworkCost, NetworkCo
         assert isinstance(start.denoiser, UNetDenoiser)
         space, shape = start.autoencoder.autoencoder, start.latent_shape
         unet, embedding = start.denoiser.network, start.denoiser.embedding
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with own_streams(), torch.device("meta"):
         two, one = (torch.zeros(n, 3, side, side) for n in (2, 1))
         z, pair = torch.zeros(1, *shape), torch.zeros(2, *shape)
         label, time = torch.zeros(1, dtype=torch.long), torch.zeros(1)

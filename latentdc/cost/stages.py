@@ -20,6 +20,7 @@ from torch import Tensor
 
 from latentdc import estimates, ranks
 from latentdc.divided import is_divided
+from latentdc.draws import own_streams
 from latentdc.errors import InputError
 from latentdc.networks.build import build_network, outline
 from latentdc.priors.memory import kept_bytes
@@ -118,7 +119,7 @@ class Student:
 def student(name: str, classes: int, size: int) -> Student:
     """The work of one of our networks, or of others', for images of `size` pixels or values."""
     foreign = is_foreign(name)  # which may compute with its tensors
-    with torch.random.fork_rng(devices=[]), torch.device("cpu" if foreign else "meta"):
+    with own_streams(), torch.device("cpu" if foreign else "meta"):
         network = (build_network if foreign else outline)(
             name, num_classes=classes, resolution=size
         )
@@ -163,7 +164,7 @@ def published_student(name: str, size: int) -> Student:
         network: torch.nn.Module = models.get_model(name, weights=None).eval()
         return network
 
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with own_streams(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of first weights, which are not looked at
         try:
             with torch.device("meta"):

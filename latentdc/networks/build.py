@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentdc.draws import global_draws
+from latentdc.draws import global_draws, own_streams
 from latentdc.errors import InputError, nearest
 from latentdc.estimates import multiply_adds
 from latentdc.networks.base import Network
@@ -164,13 +164,13 @@ def outline(name: str, *, num_classes: int, resolution: int) -> Network:
     """`build_network` without weights, on the meta device; nothing is drawn."""
     sizes = {"num_classes": num_classes, "resolution": resolution}
     if networks.is_foreign(name):  # whose code may compute with its tensors
-        with torch.random.fork_rng(devices=[]):
+        with own_streams():
             return build_network(name, **sizes).to("meta")
     try:
         with torch.device("meta"):
             return build_network(name, **sizes)
     except NotImplementedError:  # torchvision's RegNets compute with tensors how wide they are
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        with own_streams(), torch.device("cpu"):
             return build_network(name, **sizes).to("meta")
 
 
@@ -179,7 +179,7 @@ def forward_work(name: str, num_classes: int, resolution: int) -> float:
     """Multiply-adds of one image's forward pass; nothing is computed but by others' networks."""
     network = outline(name, num_classes=num_classes, resolution=resolution).eval()
     if networks.is_foreign(name):  # which may compute with its tensors
-        with torch.random.fork_rng(devices=[]):
+        with own_streams():
             network = build_network(name, num_classes=num_classes, resolution=resolution).eval()
     sample = networks.input_shape(name, resolution)
     device = "cpu" if networks.is_foreign(name) else "meta"
@@ -197,7 +197,7 @@ def needs_two_images(network: str, num_classes: int, resolution: int) -> bool:
         return False
     sizes = {"num_classes": num_classes, "resolution": resolution}
     device = torch.device("cpu" if networks.is_foreign(network) else "meta")
-    with torch.random.fork_rng(devices=[]):
+    with own_streams():
         tried = (build_network if device.type == "cpu" else outline)(network, **sizes).train()
     try:
         with device:
