@@ -31,6 +31,7 @@ _CLUTTER = frozenset(
         *("lost+found", "__pycache__"),
     }
 )
+_SHARDS = frozenset({".tar", ".parquet"})  # each of which holds many images
 _SHARD = re.compile(r"(?P<split>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<rest>.*)")
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -72,6 +73,9 @@ def files_below(
 
     Every folder is read once, whatever leads to it, so that no arrangement of links takes long.
     Suffixes are in lower case, such as `.png`; everything else is counted by kind.
+
+    Raises:
+        InputError: a tar or parquet file of them is a link that leads nowhere.
     """
     left_out = LeftOut() if left_out is None else left_out
     # A link to a folder above, as written or resolved, would bring in the images of other classes.
@@ -88,6 +92,11 @@ def files_below(
             if is_clutter(entry.name):
                 left_out["hidden or system files"] += 1
             elif kind == "broken links":
+                if suffix in suffixes and suffix in _SHARDS:
+                    raise InputError(
+                        f"{printable(home / entry.name)} is a link that leads nowhere; restore the "
+                        "file that it leads to, or remove the link."
+                    )
                 left_out[kind] += 1
             elif kind == "folder" and _identity(Path(entry)) in seen:
                 left_out["links to folders that are read already"] += 1
@@ -107,6 +116,23 @@ def is_saved(folder: Path) -> bool:
     """Whether `save_to_disk` of `datasets` wrote it: several splits, or one."""
     one = all((folder / name).is_file() for name in (SAVED_SPLIT, "dataset_info.json"))
     return one or (folder / SAVED_SPLITS).is_file()
+
+
+def require_no_lost_folder(folder: Path, suffixes: Collection[str]) -> None:
+    """Refuse links that lead nowhere and may be folders: those without one of the suffixes."""
+    lost = [
+        entry.name
+        for entry in _entries(folder)
+        if _kind(entry) == "broken links"
+        and not is_clutter(entry.name)
+        and os.path.splitext(entry.name)[1].lower() not in suffixes
+    ]
+    if lost:
+        raise InputError(
+            f"{printable(folder)}: {printable(', '.join(lost[:5]))} "
+            f"{'leads' if len(lost) == 1 else 'lead'} nowhere, and may be classes; restore what "
+            "such links lead to, remove them, or name the classes to keep with data.classes=[...]."
+        )
 
 
 def exists(path: Path) -> bool:

@@ -72,6 +72,8 @@ def folder_split(data: Data, split: str | None) -> EncodedSplit:
     if data.class_names is not None:
         ids = named_classes([*homes], data, name)
         homes = dict(zip(ids, homes.values(), strict=True))
+    if data.classes is None and data.subset is None:
+        files.require_no_lost_folder(root, SUFFIXES)
     kept = chosen_names(sorted(homes), data, name)
     paths: list[Path] = []
     labels: list[int] = []

@@ -199,6 +199,15 @@ def test_links_are_followed_and_loops_are_cut(tree, tmp_path, capsys):
     assert "2 links to folders that are read already" in said and "1 broken links" in said
 
 
+def test_a_class_whose_link_leads_nowhere_is_not_left_out_without_a_word(tree, tmp_path):
+    for split in ("train", "val"):
+        (tree / split / "owl").symlink_to(tmp_path / "unmounted")
+        (tree / split / "stray.png").symlink_to(tmp_path / "gone.png")  # which is no class
+    with pytest.raises(InputError, match="owl leads nowhere, and may be classes; restore"):
+        open_tree(tree)
+    assert open_tree(tree, classes=["cat", "dog"]).class_names == ("cat", "dog")
+
+
 def test_many_links_to_each_other_take_no_time(tree):
     nest = tree / "train/cat/nest"
     for level in range(30):

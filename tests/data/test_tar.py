@@ -109,6 +109,9 @@ def test_each_tar_is_a_class_where_no_image_has_a_label_or_folder(tmp_path):
     train = opened(tmp_path)
     assert train.class_names == ("n01440764", "n01443537")
     assert train.labels.tolist() == [0, 0, 1] and shows(train.images, 0, 1, 2)
+    (tmp_path / "train/n01443999.tar").symlink_to(tmp_path / "unmounted.tar")
+    with pytest.raises(InputError, match=r"n01443999\.tar is a link that leads nowhere; restore"):
+        opened(tmp_path)
 
 
 def packed(members: dict[str, bytes]) -> bytes:
