@@ -26,6 +26,7 @@ from latentdc.recipe.fields import show
 
 Range = tuple[float, float]
 Pixels = NDArray[np.uint8]  # (H, W, 3)
+_TWICE = 20  # images of a data set of torch, or more, that are asked for twice
 
 _FORMS = "images are (N, H, W, 3) or (N, 3, H, W), grey ones with 1 in place of 3"
 _RESIZE = "pass resolution=... to cut each to its central square and resize it"
@@ -80,12 +81,14 @@ def from_torch(
             raise InputError(f"{name}: a row is (image, label), got {show(type(pair).__name__)}.")
         return _pixels(pair[0], value_range, name), pair[1]
 
+    again = max(1, len(dataset) // _TWICE)  # a flip shows in every second of them
+
     def pixels() -> Iterator[Pixels]:
         for row in range(len(dataset)):
             image, label = sample(row)
-            if row == 0 and not np.array_equal(image, sample(0)[0]):
+            if row % again == 0 and not np.array_equal(image, sample(row)[0]):
                 raise InputError(
-                    f"{name} gives another image each time that row 0 is asked for; take its "
+                    f"{name} gives another image each time that row {row} is asked for; take its "
                     "random transforms out."
                 )
             labels.append(label)
@@ -95,8 +98,18 @@ def from_torch(
     inner = dataset
     while not hasattr(inner, "classes") and hasattr(inner, "dataset"):
         inner = inner.dataset  # of a torch.utils.data.Subset
-    names = getattr(inner, "classes", None) if class_names is None else class_names
+    names = _names_in(inner) if class_names is None else class_names
     return _fields(*found, _numbers([*map(_number, labels)], name), names, value_range, name)
+
+
+def _names_in(dataset: Any) -> Any:
+    """Class names of a data set of torchvision, None where it has none.
+
+    Its ImageNet and Imagenette have a tuple of names for each class, beside WordNet ids.
+    """
+    names = getattr(dataset, "classes", None)
+    several = isinstance(names, list | tuple) and any(isinstance(name, tuple) for name in names)
+    return getattr(dataset, "wnids", names) if several else names
 
 
 def from_datasets(

@@ -123,7 +123,8 @@ class Dataset:
 
         Args:
             dataset: its images are Pillow's, or (3, H, W) or (H, W, 3) tensors or arrays.
-            class_names: in label order; None takes `dataset.classes`, else the labels' numbers.
+            class_names: in label order; None takes `dataset.classes`, or `dataset.wnids` where these
+                have several names each, else the labels' numbers.
             value_range: as of `from_arrays`, of images that are no levels.
             resolution: likewise.
             name: for messages.

@@ -179,6 +179,27 @@ def test_a_torch_data_set_of_random_transforms_is_refused():
         latentdc.Dataset.from_torch(iter([]))
 
 
+def test_a_random_flip_is_seen_though_the_first_image_stays_as_it_is():
+    class Flipped(Pets):
+        asked = 0
+
+        def __getitem__(self, row):
+            self.asked += 1
+            flip = row > 0 and self.asked % 2
+            return Image.fromarray(LEVELS[row][:, ::-1] if flip else LEVELS[row]), LABELS[row]
+
+    with pytest.raises(InputError, match="row 1 is asked for; take its random transforms out"):
+        latentdc.Dataset.from_torch(Flipped())
+
+
+def test_classes_of_torchvision_with_several_names_each_are_called_by_wordnet_id():
+    class Nette(Pets):
+        classes = (("tench", "Tinca tinca"), ("crane",))
+        wnids = ("n01440764", "n02012849")
+
+    assert latentdc.Dataset.from_torch(Nette()).class_names == Nette.wnids
+
+
 def pets_table() -> datasets.Dataset:
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
