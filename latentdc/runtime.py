@@ -48,7 +48,6 @@ SHARDING = {  # by what Accelerate calls it, the variable in which it is set
 }
 VISIBLE = 10  # seconds in which a file of one node is seen on the others
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., object])
 
 
 # ---- Processes ----
@@ -432,11 +431,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def with_gradients(function: F) -> F:
-    """The function as it is outside of `torch.no_grad()` and `torch.inference_mode()`.
-
-    Tensors that are made in inference mode can never be trained with, so that loading has it too.
-    """
-    return torch.inference_mode(False)(torch.enable_grad()(function))

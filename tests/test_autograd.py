@@ -1,4 +1,7 @@
-"""Whatever trains does so inside of torch's modes without gradients, and to the same bits."""
+"""Whatever trains does so inside of any modes of torch's, and to the same bits."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -15,7 +18,23 @@ from tests.experts.toys import Wanderers
 from tests.priors import small
 from tests.prune.toys import colours
 
-MODES = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
+
+@contextmanager
+def double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        assert torch.get_default_dtype() == torch.float64
+        torch.set_default_dtype(torch.float32)
+
+
+WITHOUT_GRADIENTS = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
+MODES = {
+    **WITHOUT_GRADIENTS,
+    "float64": double,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+}
 NORMALIZATION = latentdc.Normalization()
 
 
@@ -49,7 +68,7 @@ def distilled(folder, kind: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["dm", "dc", "mtt"])
-def test_distillation_moves_without_gradients_around_it(tmp_path, kind, mode):
+def test_distillation_is_the_same_in_any_mode(tmp_path, kind, mode):
     small.save(tmp_path)
     wanted = distilled(tmp_path, kind)
     with MODES[mode]():
@@ -74,14 +93,14 @@ def chosen() -> tuple[object, ...]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("work", [accuracies, chosen])
-def test_evaluation_and_pruning_train_without_gradients_around_them(work, mode):
+def test_evaluation_and_pruning_are_the_same_in_any_mode(work, mode):
     wanted = work()
     with MODES[mode]():
         assert work() == wanted
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_experts_train_without_gradients_around_them(tmp_path, mode):
+def test_experts_are_the_same_in_any_mode(tmp_path, mode):
     def train(folder):
         folder.mkdir()
         settings = Experts(count=1, epochs=1, batch=4, lr=0.1)
@@ -98,7 +117,7 @@ def test_experts_train_without_gradients_around_them(tmp_path, mode):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
-def test_a_prior_is_trained_without_gradients_around_it(tmp_path, mode):
+def test_a_prior_is_the_same_in_any_mode(tmp_path, mode):
     recipe = PriorRecipe(
         autoencoder=AutoencoderTraining(channels=[16, 16], batch=8, steps=2),
         unet=UNetTraining(channels=[16, 16], heads=8, condition=8, batch=8, steps=2),
@@ -114,7 +133,7 @@ def test_a_prior_is_trained_without_gradients_around_it(tmp_path, mode):
         assert len(wanted) == 3 and train(tmp_path / "b") == wanted
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", WITHOUT_GRADIENTS)
 def test_a_loss_is_accumulated_without_gradients_around_it(mode):
     def gradient():
         objective = latentdc.build_objective(
@@ -132,3 +151,17 @@ def test_a_loss_is_accumulated_without_gradients_around_it(mode):
     wanted = gradient()
     with MODES[mode]():
         assert gradient().equal(wanted)
+
+
+def test_another_default_device_holds_no_data():
+    levels = torch.randint(0, 256, (6, 8, 8, 3), generator=generator(3), dtype=torch.uint8).numpy()
+
+    def opened():
+        data = latentdc.Dataset.from_arrays(levels, [0, 1] * 3)
+        coreset = latentdc.prune_dataset(data, Prune(score="random", keep=0.5))
+        return data.select(coreset.indices(data)).images
+
+    wanted = opened()
+    with torch.device("meta"):
+        found = opened()
+    assert found.equal(wanted)

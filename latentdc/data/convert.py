@@ -19,6 +19,7 @@ from latentdc.data.decode import UNREADABLE, fit_square, hash_pixels, open_pictu
 from latentdc.data.encoded import EncodedSplit, Fields
 from latentdc.data.folder import folder_split, holds_splits
 from latentdc.errors import InputError
+from latentdc.modes import in_plain_modes
 from latentdc.plain_text import printable
 from latentdc.ranks import note
 from latentdc.recipe import Data
@@ -32,6 +33,7 @@ _FORMS = "images are (N, H, W, 3) or (N, 3, H, W), grey ones with 1 in place of 
 _RESIZE = "pass resolution=... to cut each to its central square and resize it"
 
 
+@in_plain_modes
 def from_arrays(
     images: object,
     labels: object,
@@ -59,6 +61,7 @@ def from_arrays(
     return _fields(*_gathered(pixels, resolution, name), numbers, class_names, value_range, name)
 
 
+@in_plain_modes
 def from_torch(
     dataset: Any,
     class_names: Sequence[str] | None,
@@ -112,6 +115,7 @@ def _names_in(dataset: Any) -> Any:
     return getattr(dataset, "wnids", names) if several else names
 
 
+@in_plain_modes
 def from_datasets(
     table: Any,
     *,
@@ -147,6 +151,7 @@ def from_datasets(
     return _decoded(split, resolution)
 
 
+@in_plain_modes
 def from_folder(path: Any, *, resolution: int | None) -> Fields:
     """See `Dataset.from_folder`."""
     folder = path_of(path, "path")

@@ -21,6 +21,7 @@ from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import Images, Kind, MappedImages, kind_of
 from latentdc.io import hash_bytes
+from latentdc.modes import in_plain_modes
 from latentdc.recipe.fields import show
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Dataset:
 
         Args:
             dataset: its images are Pillow's, or (3, H, W) or (H, W, 3) tensors or arrays.
-            class_names: in label order; None takes `dataset.classes`, or `dataset.wnids` where these
+            class_names: in label order; None takes `dataset.classes`, `dataset.wnids` where these
                 have several names each, else the labels' numbers.
             value_range: as of `from_arrays`, of images that are no levels.
             resolution: likewise.
@@ -238,6 +239,7 @@ class Dataset:
         members: tuple[Tensor, ...] = self.labels.argsort(stable=True).split(counts.tolist())
         return members
 
+    @in_plain_modes
     def test_rows(self, share: float) -> Tensor:
         """(N,) whether each sample is one to test on, if a share of each class is.
 
@@ -265,6 +267,7 @@ class Dataset:
             tested[members[:count]] = True
         return tested[place]
 
+    @in_plain_modes
     def split(self, test_share: float) -> tuple["Dataset", "Dataset"]:
         """Training and test part, divided as by `data.test_share`; see `test_rows`."""
         tested = self.test_rows(test_share)
@@ -275,6 +278,7 @@ class Dataset:
         )
         return train, test
 
+    @in_plain_modes
     def select(self, indices: Tensor) -> "Dataset":
         """The samples at `indices` (M,), in that order; classes keep their labels.
 

@@ -19,6 +19,7 @@ from latentdc.data.folder import folder_split, is_class_tree, is_flat
 from latentdc.data.tar import holds_tars, tar_split
 from latentdc.data.vectors import Split, class_names, open_vectors, stored_split
 from latentdc.errors import InputError, is_full
+from latentdc.modes import in_plain_modes
 from latentdc.plain_text import printable
 from latentdc.preprocessing import (
     Normalization,
@@ -31,7 +32,6 @@ from latentdc.recipe import Data
 from latentdc.recipe.fields import show
 from latentdc.recipe.own import call, is_own, resolve
 from latentdc.recipe.subsets import subset_indices
-from latentdc.runtime import with_gradients
 
 
 class Size(NamedTuple):
@@ -54,7 +54,7 @@ KNOWN = {
 }
 
 
-@with_gradients
+@in_plain_modes
 def open_dataset(data: Data, split: Split) -> Dataset:
     """One split, decoded once at `data.resolution`.
 
@@ -74,7 +74,7 @@ def open_dataset(data: Data, split: Split) -> Dataset:
     return _opened(data, split)[0]
 
 
-@with_gradients
+@in_plain_modes
 def open_splits(data: Data) -> tuple[Dataset, Dataset]:
     """Training and test split of the same classes; nothing is decoded before both are found.
 

@@ -26,6 +26,7 @@ from latentdc.evaluate.setting import (
 )
 from latentdc.evaluate.training import train_together
 from latentdc.images import kind_of
+from latentdc.modes import in_plain_modes
 from latentdc.networks.build import forward_work, try_network
 from latentdc.preprocessing import Preprocessing
 from latentdc.recipe import BASELINES
@@ -110,7 +111,7 @@ def evaluate_sets(
     return score_sets(named, protocol, setting)
 
 
-@runtime.with_gradients
+@in_plain_modes
 def score_sets(
     sets: Mapping[str, Candidate],
     protocol: EvalProtocol,

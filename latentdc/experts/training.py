@@ -24,6 +24,7 @@ from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError, RunError
 from latentdc.experts.files import data_facts, expert_path, missing_experts
 from latentdc.images import fetch, place, send
+from latentdc.modes import in_plain_modes
 from latentdc.networks.base import Weights
 from latentdc.networks.build import build_network, new_network, outline
 from latentdc.preprocessing import Preprocessing
@@ -96,7 +97,7 @@ class ExpertTraining:
             self.settings, self.network, images=images, processes=processes, **self.sizes
         )
 
-    @runtime.with_gradients
+    @in_plain_modes
     def train_lacking(self, folder: Path, tell: tracking.Tell | None = None) -> None:
         """Train the experts that a folder lacks; all processes call it together."""
         accelerator = self.accelerator

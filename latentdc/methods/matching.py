@@ -32,12 +32,12 @@ from latentdc.methods.log import StepLog, diverged, stopped
 from latentdc.methods.loop import Work, match_steps, sums_images_by_class
 from latentdc.methods.rates import make_optimizer, settle_rates
 from latentdc.methods.real import RealBatches, Trimming, separable
+from latentdc.modes import in_plain_modes
 from latentdc.objectives.base import LEARNED_LR, Objective
 from latentdc.priors.base import Prior
 from latentdc.priors.memory import FAST
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching, identity
-from latentdc.runtime import with_gradients
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 REAL = 256  # real images per class and step of an objective that does not say
@@ -60,7 +60,7 @@ def matching(
     return match(context.core_images(coreset), prior, context.objective, settings, context)
 
 
-@with_gradients
+@in_plain_modes
 def match(
     coreset: Dataset,
     prior: Prior,

@@ -20,6 +20,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.draws import generator
 from latentdc.methods.context import Context, Picture, check_call
 from latentdc.methods.selection import best_rows
+from latentdc.modes import in_plain_modes
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Mosaic
@@ -29,6 +30,7 @@ GREY = (124, 116, 104)  # ImageNet's mean colour
 Fit = Literal["squash", "pad", "center"]
 
 
+@in_plain_modes
 def mosaic(
     coreset: Coreset, prior: Prior | None, settings: Mosaic, context: Context
 ) -> SyntheticSet:

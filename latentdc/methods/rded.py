@@ -25,6 +25,7 @@ from latentdc.errors import InputError
 from latentdc.images import from_uint8
 from latentdc.methods.context import Context, check_call
 from latentdc.methods.mosaics import arrange, as_picture, mosaics
+from latentdc.modes import in_plain_modes
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import AT_ONCE, least_accuracy
@@ -43,6 +44,7 @@ class Crops(NamedTuple):
     )
 
 
+@in_plain_modes
 def rded(coreset: Coreset, prior: Prior | None, settings: Rded, context: Context) -> SyntheticSet:
     """The realistic crops of each class of the core set, tiled into mosaics or one by one.
 

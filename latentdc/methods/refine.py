@@ -18,6 +18,7 @@ from latentdc.methods.context import Context, State, check_call
 from latentdc.methods.matching import match
 from latentdc.methods.sampled import check_sample
 from latentdc.methods.sampling import sampling
+from latentdc.modes import in_plain_modes
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.recipe import Matching, Sampling
@@ -38,6 +39,7 @@ def check_refine(
     check_sample(names, counts, prior, settings[0], context)
 
 
+@in_plain_modes
 def refine(
     coreset: Coreset, prior: Prior | None, settings: tuple[Sampling, Matching], context: Context
 ) -> SyntheticSet:

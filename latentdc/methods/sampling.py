@@ -27,6 +27,7 @@ from latentdc.methods.latents import Latents, own_classes
 from latentdc.methods.log import diverged, stopped
 from latentdc.methods.own import own_guides
 from latentdc.methods.sampled import Networks, check_sample, chosen
+from latentdc.modes import in_plain_modes
 from latentdc.objectives.gradient import real_gradient
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
@@ -41,6 +42,7 @@ SPARED = 20  # times as long as a checkpoint took to write, no other one is writ
 ImageKeys = Sequence[tuple[int, int]]  # class and number of each image, class after class
 
 
+@in_plain_modes
 @torch.no_grad()
 def sampling(
     coreset: Coreset, prior: Prior | None, settings: Sampling, context: Context

@@ -21,6 +21,7 @@ from latentdc.errors import InputError
 from latentdc.images import as_floats
 from latentdc.methods.context import Context, check_call
 from latentdc.methods.pools import Candidates, among_real, classify, select
+from latentdc.modes import in_plain_modes
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
@@ -32,6 +33,7 @@ from latentdc.synthetic.folder import networks_of
 from latentdc.synthetic.synthetic_set import SyntheticSet
 
 
+@in_plain_modes
 def selection(
     coreset: Coreset, prior: Prior | None, settings: Selection, context: Context
 ) -> SyntheticSet:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from functools import partial
 
-from latentdc import arguments, runtime
+from latentdc import arguments
 from latentdc.errors import InputError
+from latentdc.modes import in_plain_modes
 from latentdc.objectives.base import Objective
 from latentdc.objectives.classwise import Classwise, Match, Students
 from latentdc.objectives.distribution import match_distributions
@@ -18,7 +19,7 @@ from latentdc.recipe import ObjectiveSettings
 from latentdc.recipe.own import is_own
 
 
-@runtime.with_gradients
+@in_plain_modes
 def build_objective(
     settings: ObjectiveSettings,
     *,

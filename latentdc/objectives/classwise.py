@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from latentdc import draws, runtime, training
+from latentdc import draws, training
 from latentdc.augment.dsa import Draw, augment, augment_classes, draw_augmentation
 from latentdc.errors import InputError
+from latentdc.modes import with_gradients
 from latentdc.networks.base import Network, batch_norms, disable_dropout
 from latentdc.networks.build import new_network, outline
 from latentdc.objectives.base import PIXELS_GPU, EffectForm, RealBatch, at_once, identity_of, packs
@@ -64,7 +65,7 @@ class Classwise:
         """See `Objective.scope`."""
         return "set" if self.students.see_all_classes else "class"
 
-    @runtime.with_gradients
+    @with_gradients
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """See `Objective.accumulate`."""
         student = self._student(step, synthetic, labels, real)
@@ -85,7 +86,7 @@ class Classwise:
             total += loss.detach()
         return total
 
-    @runtime.with_gradients
+    @with_gradients
     def effects(
         self,
         step: int,

@@ -18,8 +18,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from latentdc import draws, runtime, training
+from latentdc import draws, training
 from latentdc.augment.dsa import augment
+from latentdc.modes import with_gradients
 from latentdc.networks.base import Weights, disable_dropout
 from latentdc.networks.build import new_network
 from latentdc.objectives.base import LEARNED_LR, RealBatch, identity_of
@@ -83,7 +84,7 @@ class TrajectoryMatching:
         self.lr = torch.tensor(self.settings.lr_student)
         self.velocity = torch.zeros(())
 
-    @runtime.with_gradients
+    @with_gradients
     def accumulate(self, step: int, synthetic: Tensor, labels: Tensor, real: RealBatch) -> Tensor:
         """See `Objective.accumulate`; also updates the learning rate."""
         device = synthetic.device

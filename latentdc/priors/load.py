@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 import torch
 
-from latentdc import arguments, ranks, runtime
+from latentdc import arguments, ranks
 from latentdc.errors import InputError
+from latentdc.modes import in_plain_modes
 from latentdc.preprocessing import Normalization, Preprocessing, Standardization, Whitening
 from latentdc.priors.base import PrecisionName, Prior
 from latentdc.priors.classes import class_prompts
@@ -22,7 +23,7 @@ from latentdc.recipe.own import call, failed, is_own, resolve
 LARGE = 100e6  # parameters from which on float32 is warned about
 
 
-@runtime.with_gradients
+@in_plain_modes
 def load_prior(
     settings: PriorSettings,
     *,

@@ -22,6 +22,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError, RunError
 from latentdc.images import Images, contiguous, from_uint8, to_uint8
+from latentdc.modes import in_plain_modes
 from latentdc.priors import small
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.card import prior_card
@@ -50,7 +51,7 @@ class Training:
     seconds: float
 
 
-@runtime.with_gradients
+@in_plain_modes
 def train_prior(
     recipe: PriorRecipe, name: str, folder: Path, command: str, on_step: OnStep | None = None
 ) -> None:

@@ -15,6 +15,7 @@ from latentdc.data.classes import require_members
 from latentdc.data.dataset import Dataset, different_rows, require_labels
 from latentdc.errors import InputError
 from latentdc.io import read_table, save_table
+from latentdc.modes import in_plain_modes
 from latentdc.recipe.rules import RULES
 
 _KIND = "latentdc.coreset"  # of parquet file
@@ -106,6 +107,7 @@ class Coreset:
         rows = different_rows(self.hashes, self.labels)
         return self.labels[rows].bincount(minlength=len(self.class_names)).tolist()
 
+    @in_plain_modes
     def indices(self, dataset: Dataset) -> Tensor:
         """(M,) ascending positions of the core set in `dataset`.
 

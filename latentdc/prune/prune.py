@@ -10,6 +10,7 @@ from torch import Tensor
 from latentdc import arguments, io, ranks, runtime, training
 from latentdc.data.dataset import Dataset, class_counts, different_counts, different_rows
 from latentdc.errors import InputError
+from latentdc.modes import in_plain_modes
 from latentdc.preprocessing import Unwhitened
 from latentdc.prune import select
 from latentdc.prune.coreset import Coreset
@@ -24,7 +25,7 @@ from latentdc.recipe.identity import file_digest
 from latentdc.recipe.rules import RULES
 
 
-@runtime.with_gradients
+@in_plain_modes
 def prune_dataset(
     train: Dataset,
     prune: Prune,

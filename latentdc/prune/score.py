@@ -18,6 +18,7 @@ from latentdc.data.dataset import Dataset, class_counts
 from latentdc.data.open import plain_preprocessing
 from latentdc.errors import InputError
 from latentdc.images import forward_batch
+from latentdc.modes import in_plain_modes
 from latentdc.networks.build import outline
 from latentdc.preprocessing import Normalization, Unwhitened
 from latentdc.prune.dynamics import GIVEN, Columns, Dynamics, Workspace
@@ -141,7 +142,7 @@ def _identity(path: Path) -> str:
     return f"{path.name} {io.file_hash(path)[:16]}"
 
 
-@runtime.with_gradients
+@in_plain_modes
 def score_dataset(
     train: Dataset,
     prune: Prune,

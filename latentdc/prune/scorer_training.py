@@ -18,6 +18,7 @@ from latentdc.data.dataset import Dataset, class_counts
 from latentdc.divided import Divided, is_divided, process_facts
 from latentdc.errors import InputError
 from latentdc.images import fetch, place, send
+from latentdc.modes import with_gradients
 from latentdc.networks.base import Weights
 from latentdc.networks.build import new_network
 from latentdc.preprocessing import Unwhitened
@@ -181,7 +182,7 @@ def scorer_facts(scorer: Scorer, train: Dataset, accelerator: Accelerator) -> di
     return process_facts(scorer.network, **sizes, processes=accelerator.num_processes)
 
 
-@runtime.with_gradients
+@with_gradients
 def real_classifier(
     scorer: Scorer,
     train: Dataset,
@@ -234,7 +235,7 @@ def real_classifier(
     return classifier, accuracy
 
 
-@runtime.with_gradients
+@with_gradients
 def trained_as_long(
     scorer: Scorer,
     few: Dataset,
