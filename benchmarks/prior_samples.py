@@ -64,6 +64,11 @@ def sampled(prior: DiffusionPrior, names: tuple[str, ...], per_class: int) -> tu
     return torch.cat(parts), labels
 
 
+def numbers(text: str) -> list[float]:
+    """Those between the commas, so that what comes after them is not taken for more."""
+    return [float(part) for part in text.split(",")]
+
+
 def main() -> None:
     """Print a line for each kind of image."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -72,7 +77,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the recipe")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 4.0])
+    parser.add_argument("--guidance", type=numbers, default="1,2,4", help="with commas between")
     parser.add_argument("--students", type=int, default=0, metavar="N", help="samples of a class")
     options = parser.parse_intermixed_args()
     recipe = load(Recipe, find(options.recipe, "recipes"), options.overrides)

@@ -29,3 +29,19 @@ def _is_there(module: str, name: str) -> bool:
     except ImportError:
         return False
     return True
+
+
+def test_changes_of_a_recipe_may_follow_any_option_of_prior_samples(monkeypatch):
+    module = import_module("benchmarks.prior_samples")
+    asked = []
+
+    def load(schema, path, overrides):
+        asked.append(overrides)
+        raise InterruptedError
+
+    monkeypatch.setattr(module, "load", load)
+    for words in (["--guidance", "1,2", "ipc=2"], ["ipc=2", "--guidance", "3"]):
+        monkeypatch.setattr("sys.argv", ["prior_samples.py", "digits", "digits_ipc1", *words])
+        with pytest.raises(InterruptedError):
+            module.main()
+    assert asked == [["ipc=2"], ["ipc=2"]]
