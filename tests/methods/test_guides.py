@@ -143,13 +143,14 @@ def test_the_influence_of_real_gradients_is_igds():
 
 
 def test_the_push_from_finished_latents_is_igds_deviation():
-    finished = draw(6, count=4)
+    finished = draw(11, count=4)
     before, after = corrected(guides.deviation(finished, 0.3, None))
 
     def alike(x):
         return F.cosine_similarity(x.flatten(1)[:, None], finished.flatten(1)[None], dim=2)
 
     near = alike(before.x).argmax(dim=1)
+    assert near.tolist() == [2, 3]
     gradient = slope(lambda x: alike(x)[torch.arange(2), near].sum(), before.x)
     torch.testing.assert_close(after.mean, before.mean - 0.3 * gradient)
     unmoved = corrected(guides.deviation(finished[:0], 0.3, None))

@@ -128,6 +128,20 @@ def test_the_drawn_group_fits_better_than_most(count):
     assert int((offset[1:] < offset[0]).sum()) < 10
 
 
+def test_the_best_of_all_joined_groups_is_drawn_in_whatever_parts_they_come(monkeypatch):
+    mean, std, drawn, ask = normal(6), normal(6).abs(), [], torch.randn
+    monkeypatch.setattr(torch, "randn", lambda *s, **o: drawn.append(ask(*s, **o)) or drawn[-1])
+    monkeypatch.setattr(pools, "DRAWN", 2 * 4 * 6)  # of two first halves
+    source = generator(8, "parts")
+    found = pools.gaussian_group(mean, std, 4, groups=30, skew=0.1, source=source)
+    second, *firsts = (mean + std * one for one in drawn)
+    assert len(second) == 5 and [len(some) for some in firsts] == [2, 2, 2]
+    groups = torch.stack([torch.cat([one, other]) for one in torch.cat(firsts) for other in second])
+    best = int(pools.moments_offset(groups, mean, std, skew=0.1).argmin())
+    torch.testing.assert_close(found, groups[best])
+    assert 10 <= best < 20  # of neither the first part nor the last
+
+
 def test_many_groups_take_the_draws_of_few(monkeypatch):
     drawn, ask = [], torch.randn
 

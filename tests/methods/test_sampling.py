@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from diffusers import DDIMScheduler
 
 from latentdc import checkpoint
-from latentdc.distill import main as distill
 from latentdc.errors import InputError, RunError
 from latentdc.images import to_uint8
 from latentdc.methods import decode, pools
@@ -145,10 +144,7 @@ def test_guides_of_sets_see_the_batch_and_what_is_finished():
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [
-        *("random", "confidence", "centroids", "moments", "nearest", "learnability"),
-    ],
+    "kind", ["random", "confidence", "centroids", "moments", "nearest", "learnability"]
 )
 def test_a_choice_takes_its_images_from_the_candidates(kind):
     pool = run(ipc=6)
@@ -355,6 +351,10 @@ def few(count):
     [
         ({"prior": AutoencoderPrior(small.autoencoder(), resolution=8)}, "takes a diffusion prior"),
         ({"data": few(2), **MODE}, "3 or more different images of each class, and 'one' has 2;"),
+        (
+            {"ipc": 4, "anchors": {**CENTRES, "outliers": 0.5}},
+            "4 or more different images of each class, and 'zero' has 3;",
+        ),
         ({"mode": {"scale": 1, "window": [1, 5]}, "anchors": CENTRES}, "outside of the 4 steps"),
         (
             {"start": "anchors", "strength": 0.5, "anchors": CENTRES}
@@ -447,19 +447,3 @@ def test_a_recipe_is_refused_before_anything_is_opened():
         with pytest.raises(InputError, match=message):
             Recipe(method=method, **parts)
     assert METHODS["sampling"].prior
-
-
-def test_one_command_trains_what_influence_follows_and_keeps_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    tiny = [
-        "data.classes=['0', '1']", "data.resolution=16", "prior.steps=3", "ipc=1",
-        "sampling.influence.network=convnet3@2", "sampling.influence.epochs=[0, 1]",
-        "sampling.influence.window=[1, 2]", "sampling.influence.real=4",
-        "sampling.deviation.scale=0", "evaluate.rows=[]", "threads=1",
-    ]  # fmt: skip
-    distill(["methods/igd_digits", "output=one", *tiny])
-    kept = [*(tmp_path / "one/snapshots").glob("*/expert-00000.safetensors")]
-    assert len(kept) == 1
-    with pytest.raises(SystemExit):
-        distill(["methods/igd_digits", "output=two", *tiny, "sampling.influence.network=convnet9"])
-    assert not (tmp_path / "two").exists()
