@@ -16,6 +16,11 @@ _LATEX = {
 }
 
 
+def counted(count: int, name: str) -> str:
+    """A whole number and what it counts, `1 class` or `2 classes`."""
+    return f"{count:,} {name}" + ("" if count == 1 else "es" if name.endswith("s") else "s")
+
+
 @dataclass(frozen=True)
 class Number:
     """A number of a table as it is written, and as it is sorted and drawn by.

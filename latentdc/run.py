@@ -96,7 +96,8 @@ def run(
         setting = evaluation_setting(parts, trainings, accelerator, evaluating)
     distilling = tell_with(on_step, stage="distilling")
     context = method_context(recipe, parts, folder, trainings, accelerator, distilling)
-    kept = _coreset(recipe, parts, context, folder, scores, tell_with(on_step, stage="pruning"))
+    pruning = tell_with(on_step, stage="pruning")
+    kept = _coreset(recipe, name, parts, context, folder, scores, pruning)
     coreset = parts.train.select(kept.indices(parts.train))
     tested = f", {len(setting.test):,} to test on" if setting is not None else ""
     detail("data", f"{len(parts.train):,} samples to train on{tested}")
@@ -122,6 +123,7 @@ def _start(recipe: Recipe, folder: Path) -> Accelerator:
 
 def _coreset(
     recipe: Recipe,
+    name: str,
     parts: Parts,
     context: Context,
     folder: Path,
@@ -130,7 +132,7 @@ def _coreset(
 ) -> Coreset:
     """The run's core set: kept from before, given by the user, the experts', or scored now.
 
-    Before that, what cannot be matched is refused.
+    Before that, what cannot be matched is refused, and trackers begin.
     """
     train, experts, prune = parts.train, parts.experts, recipe.prune
     accelerator = context.accelerator
@@ -162,6 +164,7 @@ def _coreset(
     if kept is not None:
         return kept
     test = runtime.main_first(accelerator, parts.open_test) if prune.scores_images else None
+    start_trackers(accelerator, shared_recipe(recipe), name, folder)
     return prune_dataset(
         train,
         prune,
@@ -192,7 +195,8 @@ def _synthetic_set(
     if accelerator.is_main_process:
         claim_folder(recipe, folder)
         keep_coreset(folder / CORESET, kept, train)
-    start_trackers(accelerator, shared, name, folder)
+    if not accelerator.trackers:  # which begin where the core set is chosen now
+        start_trackers(accelerator, shared, name, folder)
     if runtime.broadcast(accelerator, synthetic is None):
         synthetic = _made(recipe, parts, kept, context)
         facts |= {**synthetic.provenance, **_asked(parts)}

@@ -20,6 +20,7 @@ from uuid import uuid4
 from latentdc import cli
 from latentdc.errors import InputError, RunError
 from latentdc.locks import locked
+from latentdc.plain_text import counted
 from latentdc.recipe.fields import build
 from latentdc.recipe.networks import parse_network
 from latentdc.recipe.own import is_own, own_names
@@ -240,9 +241,10 @@ def _cost(
     of_labels = [one for one in stages if not one.name.startswith("evaluating")]
     disk = sum(size for one in stages for size in one.disk.values())
     return (
-        f"cost: {protocol.seeds} trainings of {', '.join(protocol.students)} under protocol "
-        f"{protocol.name}, each {protocol.steps:,} steps that see {seen_images(protocol, count):,} "
-        f"images, {'about' if sizes.test else 'at least'} {in_work(work)} and {in_bytes(memory)} "
+        f"cost: {counted(protocol.seeds, 'training')} of {', '.join(protocol.students)} "
+        f"under protocol {protocol.name}, each {protocol.steps:,} steps that see "
+        f"{seen_images(protocol, count):,} images, {'about' if sizes.test else 'at least'} "
+        f"{in_work(work)} and {in_bytes(memory)} "
         "of memory"
         + (f", {in_bytes(disk)} of disk until it ends" if disk else "")
         + (f", {2 * work / tflops / 3.6e15:.3g} hours at {tflops:g} TFLOP/s" if tflops else "")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, TensorBoardTracker
 
-from latentdc import cli
+from latentdc import cli, run
 from latentdc.priors.training import train_prior
 from latentdc.recipe import Data
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
@@ -83,6 +83,7 @@ def test_a_tracker_that_cannot_begin_is_one_line_and_ends_the_others(monkeypatch
     finish = TensorBoardTracker.finish
     monkeypatch.setattr(TensorBoardTracker, "finish", lambda it: ended.append(it) or finish(it))
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "wandb", Refusing)
+    monkeypatch.setattr(run, "prune_dataset", lambda *_, **__: pytest.fail("scored first"))
     assert refusal("tensorboard,wandb", capsys) == (
         "latentdc: error: trackers: wandb cannot begin (RuntimeError: No API key configured. Use "
         "`wandb login` to log in.); log in or set WANDB_MODE=offline, or take wandb out of "

@@ -27,6 +27,7 @@ from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.files import WeightsMissing
 from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import CHECKED
+from latentdc.prune.select import class_budgets
 from latentdc.recipe import Recipe
 from latentdc.recipe.labels import Teacher
 from latentdc.recipe.own import is_own
@@ -139,17 +140,37 @@ def _method(recipe: Recipe, sizes: Sizes | None, hardware: Hardware) -> Counted:
 
 
 def _require_enough(recipe: Recipe, sizes: Sizes) -> None:
-    """Refuse what takes far more images of each class than there are; runs count them exactly.
+    """Refuse what takes more images of each class than there are; runs count them exactly.
+
+    Where only sizes of whole data sets are known, what takes far more.
 
     Raises:
         InputError: says how many.
     """
+    if sizes.smallest is not None:
+        _require_smallest(recipe, sizes.smallest)
     each, left = recipe.real_images_each, math.ceil(sizes.kept / sizes.classes)
     if each > 1.1 * left:  # sizes are known about
         raise InputError(
             f"ipc={recipe.ipc} takes {each} different images of each class, and the core set has "
             f"about {left}; lower ipc, or keep more (prune.keep)."
         )
+
+
+def _require_smallest(recipe: Recipe, there: int) -> None:
+    """Refuse what takes more images of a class than the smallest of a folder has."""
+    prune, rows = recipe.prune, recipe.evaluate.rows
+    kept = class_budgets([there], prune)[0] if prune.scope == "class" else there
+    from_kept = max(recipe.real_images_each, recipe.ipc if "coreset" in rows else 0)
+    for each, most, what in (
+        (from_kept, kept, "the smallest class of the core set"),
+        (recipe.ipc if "random" in rows else 0, there, "the smallest class"),
+    ):
+        if each > most:
+            raise InputError(
+                f"ipc={recipe.ipc} takes {each} different images of each class, and {what} has at "
+                f"most {most}; choose a smaller ipc, or keep more (prune.keep)."
+            )
 
 
 def _other_method(recipe: Recipe, sizes: Sizes | None, known: bool) -> Stage:
@@ -178,7 +199,7 @@ def sizes_of(recipe: Recipe) -> tuple[Sizes | None, dict[str, str]]:
     values = 3 * side**2 if images else side
     if images:
         lines["decoded images"] = in_bytes((size.train + size.test) * values)
-    return Sizes(*size, kept, side, values), lines
+    return Sizes(*size[:3], kept, side, values, size.smallest), lines
 
 
 def _prior(recipe: Recipe) -> Prior | None:

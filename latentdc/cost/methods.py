@@ -14,6 +14,7 @@ from latentdc.methods.rates import PROBES
 from latentdc.networks.base import batch_norms
 from latentdc.networks.build import outline
 from latentdc.objectives.denoise import DENOISED
+from latentdc.plain_text import counted
 from latentdc.priors.autoencoder import AutoencoderPrior
 from latentdc.priors.base import Prior
 from latentdc.priors.diffusion import DiffusionPrior
@@ -63,8 +64,8 @@ def matching_costs(
     stage = Stage(
         "distilling",
         steps * (of_prior + of_student) + begin + end,
-        f"{steps:,} steps of {in_work(of_prior)} in the prior and {in_work(of_student)} in "
-        f"students, {in_work(begin)} to encode and {in_work(end)} to decode {images:,} images",
+        f"{counted(steps, 'step')} of {in_work(of_prior)} in the prior and {in_work(of_student)} "
+        f"in students, {in_work(begin)} to encode and {in_work(end)} to decode {images:,} images",
         disk={
             f"{KEPT} checkpoints and the next one": (KEPT + 1) * latents.saved,
             SETS: 2 * (latents.shared + images * sample),
@@ -403,6 +404,6 @@ def sampling_costs(
         "samples denoised": ", ".join(told or ["none"]),
         "decoded and encoded": f"{passes.decoded:,} and {passes.encoded:,} images",
         **({"networks of guides and choice": f"{networks} (forward passes)"} if networks else {}),
-        "memory of sampling": f"{together} images at a time, at most about "
+        "memory of sampling": f"{counted(together, 'image')} at a time, at most about "
         f"{in_bytes(held)} of activations",
     }

@@ -17,6 +17,7 @@ from latentdc.cost.stages import (
 from latentdc.estimates import in_work
 from latentdc.evaluate import label_store, loading, soft_labels
 from latentdc.experts.training import divides_experts, expert_bytes
+from latentdc.plain_text import counted
 from latentdc.prune.scorers import CHECKED
 from latentdc.recipe import BASELINES, Experts, Recipe
 from latentdc.recipe.labels import Labels
@@ -77,7 +78,7 @@ def _experts(
     return Stage(
         name,
         work * count,
-        f"{network} in {settings.epochs} epochs on {size.kept:,} images{told}",
+        f"{network} in {counted(settings.epochs, 'epoch')} on {size.kept:,} images{told}",
         disk={name: count * each},
         memory=one.trained(batch, divided=processes if by_all else 1),
         busiest=None if by_all else work * math.ceil(count / processes),
@@ -186,7 +187,8 @@ def evaluating_rows(
             Stage(
                 f"evaluating {name}",
                 sum(each),
-                f"{max(seeds[row, name] for row in rows)} seeds of {len(rows)} rows, each trained "
+                f"{counted(max(seeds[row, name] for row in rows), 'seed')} of "
+                f"{counted(len(rows), 'row')}, each trained "
                 f"on {seen_by} images and tested on {size.test:,}{side}",
                 memory=at_once * memory,
                 busiest=by_all / processes,

@@ -74,6 +74,7 @@ class Sizes(NamedTuple):
         kept: images of the core set, about.
         side: pixels of a side, or values of a vector.
         values: numbers of an image or vector.
+        smallest: training images of the smallest class; None where it is not known.
     """
 
     train: int
@@ -82,6 +83,7 @@ class Sizes(NamedTuple):
     kept: int
     side: int
     values: int
+    smallest: int | None = None
 
 
 @dataclass(frozen=True)

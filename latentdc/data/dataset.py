@@ -22,6 +22,7 @@ from latentdc.errors import InputError
 from latentdc.images import Images, Kind, MappedImages, kind_of
 from latentdc.io import hash_bytes
 from latentdc.modes import in_plain_modes
+from latentdc.plain_text import counted
 from latentdc.recipe.fields import show
 
 if TYPE_CHECKING:
@@ -325,8 +326,9 @@ def random_images(dataset: Dataset, ipc: int | Sequence[int], seed: int) -> Data
         if len(members) < count:
             repeats = "" if len(members) == rows else f" ({len(members)} different ones)"
             raise InputError(
-                f"{dataset.name} has {rows} images of class {name!r}{repeats}, a random row of ipc "
-                f"{count} needs as many. Choose a smaller ipc, or keep more images (prune.keep)."
+                f"{dataset.name} has {counted(rows, 'image')} of class {name!r}{repeats}, "
+                f"a random row of ipc {count} needs as many. Choose a smaller ipc, or keep more "
+                "images (prune.keep)."
             )
         source = generator(seed, "random images", label)
         picked.append(members[choose(len(members), count, source)])
@@ -360,7 +362,7 @@ def note_repeats(train: Dataset, test: Dataset) -> None:
         f"{leaked} of {len(test)} images of {test.name} are in {train.name} too": leaked,
         f"{repeats} of {len(train)} images of {train.name} repeat another of their class": repeats,
         f"{again} of {len(test)} images of {test.name} repeat another of their class": again,
-        f"{twice} images of {train.name} stand under more than one label": twice,
+        f"under more than one label: {counted(twice, 'image')} of {train.name}": twice,
     }
     if told := [text for text, count in found.items() if count]:
         ranks.say("note", f"exact repeats: {'; '.join(told)}.")

@@ -20,7 +20,7 @@ from latentdc.data.tar import holds_tars, tar_split
 from latentdc.data.vectors import Split, class_names, open_vectors, stored_split
 from latentdc.errors import InputError, is_full
 from latentdc.modes import in_plain_modes
-from latentdc.plain_text import printable
+from latentdc.plain_text import counted, printable
 from latentdc.preprocessing import (
     Normalization,
     Preprocessing,
@@ -35,11 +35,15 @@ from latentdc.recipe.subsets import subset_indices
 
 
 class Size(NamedTuple):
-    """Images of the training and of the labelled test split, and classes."""
+    """Images of the training and of the labelled test split, and classes.
+
+    `smallest` counts the training images of the smallest class; None where it is not known.
+    """
 
     train: int
     test: int
     classes: int
+    smallest: int | None = None
 
 
 KNOWN = {
@@ -275,20 +279,24 @@ def kept_size(data: Data) -> Size | None:
         if data.kind == "vectors":  # which are not read
             stored = stored_split(data, "train")
             tested = 0 if data.test_share else len(stored_split(data, "test").labels)
-            return _divided(data, len(stored.labels), tested, len(class_names(data, stored)))
+            return _divided(data, Size(len(stored.labels), tested, len(class_names(data, stored))))
         encoded = encoded_split(data, "train")
         tested = 0 if data.test_share else len(encoded_split(data, "test"))
-        return _divided(data, len(encoded), tested, len(encoded.class_names))
+        classes = len(encoded.class_names)
+        smallest = int(encoded.labels.bincount(minlength=classes).min())
+        return _divided(data, Size(len(encoded), tested, classes, smallest))
     classes = _chosen(data) or known.classes
     train, test = (round(count * classes / known.classes) for count in known[:2])
-    return _divided(data, train, test, classes)
+    return _divided(data, Size(train, test, classes))
 
 
-def _divided(data: Data, train: int, test: int, classes: int) -> Size:
+def _divided(data: Data, size: Size) -> Size:
     if data.test_share is None:
-        return Size(train, test, classes)
-    test = round(data.test_share * train)
-    return Size(train - test, test, classes)
+        return size
+    test, smallest = round(data.test_share * size.train), size.smallest
+    if smallest is not None:  # at most: repeats stay together
+        smallest -= int(data.test_share * smallest)
+    return Size(size.train - test, test, size.classes, smallest)
 
 
 def class_count(data: Data) -> int | None:
@@ -320,8 +328,9 @@ def whole_pictures(data: Data, train: Dataset) -> Callable[[int], Image.Image] |
     opened = train if data.test_share is None else Dataset(**decoded(split, data))
     if len(split) != len(opened):
         raise InputError(
-            f"{split.name} has {len(split) - len(opened)} images that cannot be decoded, and whole "
-            "images are read from their files again; remove those, or set mosaic.fit=center."
+            f"{split.name} has {counted(len(split) - len(opened), 'image')} that cannot be "
+            "decoded, and whole images are read from their files again; remove those, or set "
+            "mosaic.fit=center."
         )
     rows = list(range(len(train)))
     if data.test_share is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from latentdc import cli, io, locks, ranks, run_folder, tf32
 from latentdc.errors import InputError
+from latentdc.plain_text import counted
 from latentdc.recipe import Recipe
 from latentdc.recipe.data import require_images
 from latentdc.recipe.networks import check_network
@@ -29,7 +30,7 @@ def run(options: Namespace) -> None:
     recipe, name = cli.read_recipe(Recipe, options, check)
     if not options.dry_run:
         wanted = f"{recipe.experts.count} {recipe.objective.network}"
-        ranks.say("experts", f"{wanted} for {name}, {recipe.experts.epochs} epochs each")
+        ranks.say("experts", f"{wanted} for {name}, {counted(recipe.experts.epochs, 'epoch')} each")
     from latentdc.experts import files
 
     folder = files.experts_folder(

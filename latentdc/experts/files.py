@@ -27,6 +27,7 @@ from latentdc import io, run_folder
 from latentdc.data.dataset import Dataset, class_counts
 from latentdc.errors import InputError
 from latentdc.networks.build import build_network, outline
+from latentdc.plain_text import counted
 from latentdc.preprocessing import Preprocessing
 from latentdc.prune.scorers import least_accuracy, real_accuracy
 from latentdc.recipe import Data, Experts, ObjectiveSettings, Prune, identity
@@ -129,8 +130,9 @@ class ReplayBuffers:
                 self._experts += [(path, one) for one in _read(path)]
         if len(self._experts) < self.count:
             raise InputError(
-                f"{files[0].parent} holds {len(self._experts)} experts in {len(files)} replay "
-                f"buffers, and experts.count is {self.count}; set it to what there is, or less."
+                f"{files[0].parent} holds {counted(len(self._experts), 'expert')} in "
+                f"{counted(len(files), 'replay buffer')}, and experts.count is {self.count}; "
+                "set it to what there is, or less."
             )
         self._names: list[str] | None = None
         told = [(path.name, path.stat().st_size) for path in files]
@@ -145,8 +147,9 @@ class ReplayBuffers:
         for path, epochs in self._experts[: self.count]:
             if len(epochs) <= last:
                 raise InputError(
-                    f"{path} has an expert of {len(epochs) - 1} epochs, and objective.trajectory "
-                    f"wants weights after up to {last} (max_start_epoch - 1 + expert_epochs)."
+                    f"{path} has an expert of {counted(len(epochs) - 1, 'epoch')}, and "
+                    f"objective.trajectory wants weights after up to {last} "
+                    "(max_start_epoch - 1 + expert_epochs)."
                 )
             for weights in epochs:
                 _require_shapes(weights, shapes, path, spec.network)

@@ -129,6 +129,6 @@ def require_set(made: object, kind: str, train: Dataset, ipc: int) -> None:
     counts = set(made.labels.bincount(minlength=len(class_names)).tolist())
     if counts != {ipc}:
         raise InputError(
-            f"{name} has {' or '.join(map(str, sorted(counts)))} samples of a class, and ipc is "
+            f"{name} has {' or '.join(map(str, sorted(counts)))} of each class, and ipc is "
             f"{ipc}; make Context.ipc of each."
         )

@@ -21,6 +21,7 @@ from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import as_floats
 from latentdc.methods.context import ByClass, State
+from latentdc.plain_text import counted
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
 
@@ -84,8 +85,8 @@ def require_enough_images(names: Sequence[str], counts: Sequence[int], ipc: int)
     count, name = min(zip(counts, names, strict=True), key=lambda pair: pair[0])
     if ipc > count:
         raise InputError(
-            f"ipc={ipc} is above the smallest class of the core set: {name!r} has {count} images "
-            "(exact repeats count once); lower ipc or raise prune.keep."
+            f"ipc={ipc} is above the smallest class of the core set: {name!r} has "
+            f"{counted(count, 'image')} (exact repeats count once); lower ipc or raise prune.keep."
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from latentdc.draws import choose, generator
 from latentdc.errors import InputError
 from latentdc.images import Images, fetch, forward_batch
+from latentdc.plain_text import counted
 from latentdc.prune.rules.predictions import cross_entropy
 from latentdc.prune.rules.sets import best_groups
 from latentdc.prune.scorers import AT_ONCE, Classifier
@@ -67,8 +68,8 @@ def select(
     for name, one in pool.items():
         if one.count < ipc:
             raise InputError(
-                f"the pool has {one.count} candidates of class {name!r}, and ipc={ipc} are chosen; "
-                "bring more (select.groups of a sampler), or choose a smaller ipc."
+                f"the pool has {counted(one.count, 'candidate')} of class {name!r}, and ipc is "
+                f"{ipc}; bring more (select.groups of a sampler), or choose a smaller ipc."
             )
     if settings.kind == "centroids":
         return _by_centroids(pool, ipc, settings)

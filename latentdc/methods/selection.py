@@ -22,6 +22,7 @@ from latentdc.images import as_floats
 from latentdc.methods.context import Context, check_call
 from latentdc.methods.pools import Candidates, among_real, classify, select
 from latentdc.modes import in_plain_modes
+from latentdc.plain_text import counted
 from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
@@ -163,7 +164,7 @@ def _ipc(start: SyntheticSet, ipc: int) -> int:
     counts: set[int] = set(start.labels.bincount(minlength=len(start.class_names)).tolist())
     if len(counts) > 1 or max(counts) >= ipc:
         raise InputError(
-            f"selection.start has {' or '.join(map(str, sorted(counts)))} images of a class, and "
+            f"selection.start has {' or '.join(map(str, sorted(counts)))} of each class, and "
             f"is filled up to ipc={ipc}; take a larger ipc, and a set with as many of each class."
         )
     return max(counts)
@@ -260,9 +261,9 @@ def best_rows(coreset: Coreset, train: Dataset, count: int) -> Tensor:
         members = (train.labels[rows] == label).nonzero().squeeze(1)
         if len(members) < count:
             raise InputError(
-                f"the core set has {len(members)} images of class {name!r}, and the method takes "
-                f"{count} different ones; bring a larger prune.coreset, or choose a smaller ipc or "
-                "mosaic.grid."
+                f"the core set has {counted(len(members), 'image')} of class {name!r}, and the "
+                f"method takes {count} different ones; bring a larger prune.coreset, or choose a "
+                "smaller ipc or mosaic.grid."
             )
         best.append(rows[members[ranked(hardness[members], order)[:count]]])
     return torch.stack(best)

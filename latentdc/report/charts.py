@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from latentdc.plain_text import counted
+
 WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 46  # margins
 COLORS = 8  # of series (--c0 to --c7 in page.css), from which they begin anew
@@ -246,7 +248,7 @@ def histogram(name: str, values: np.ndarray, kept: np.ndarray, *, title: str) ->
     bars = []
     for place, (start, end) in enumerate(pairwise(edges)):
         both = f"{name} {short(start)} to {short(end)}: "
-        tip = f"{both}{every[place]:,} images, {some[place]:,} kept"
+        tip = f"{both}{counted(int(every[place]), 'image')}, {some[place]:,} kept"
         for color, count in ((0, every[place]), (1, some[place])):
             if count:
                 top, width = y(count), round(x(end) - x(start) - 0.6, 1)

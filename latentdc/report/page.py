@@ -17,7 +17,7 @@ from markupsafe import Markup
 from latentdc import __version__, config, io
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.plain_text import Number
+from latentdc.plain_text import Number, counted
 from latentdc.published import published
 from latentdc.recipe import BASELINES
 from latentdc.recipe.rules import RULES
@@ -190,7 +190,8 @@ def _of_one(run: Run) -> Iterator[str]:
         f"{sum(run.counts):,} {what}, {each} in each of {classes:,} classes, in place of the "
         f"training images of {facts.get('dataset', 'a data set')}."
     )
-    steps = f", {facts['steps']:,} steps" if isinstance(facts.get("steps"), int) else ""
+    many = facts.get("steps")
+    steps = f", {counted(many, 'step')}" if isinstance(many, int) else ""
     parts = {
         "objective": "objective {}",
         "network": "network {}",
@@ -381,9 +382,9 @@ def _protocols(frame: pd.DataFrame) -> list[tuple[str, str]]:
         seeds = int(group.groupby(["result"])["seed"].nunique().max())
         labels = " and ".join(dict.fromkeys(group["labels"]))
         line = (
-            f"{first['protocol']} ({first['protocol_hash']}): {first['steps']:,} steps, "
-            f"{seeds} seed{'s' if seeds > 1 else ''}, {labels} labels, test set "
-            f"{published(first['data'] or '')} ({first['test']})"
+            f"{first['protocol']} ({first['protocol_hash']}): "
+            f"{counted(int(first['steps']), 'step')}, {counted(seeds, 'seed')}, {labels} labels, "
+            f"test set {published(first['data'] or '')} ({first['test']})"
         )
         seen = json.loads(first["preprocessing"])
         found[line] = config.dump(published({**settings, "preprocessing": seen}))

@@ -85,8 +85,14 @@ def _place(output: Path, kind: str | None) -> tuple[str, Path]:
     """The format of the tables, and their file.
 
     Raises:
-        InputError: the file's ending says another format.
+        InputError: the file's ending says another format, or a picture.
     """
+    if output.suffix[1:] in FIGURES and not output.is_dir():
+        tables = output.with_suffix(".md")
+        raise InputError(
+            f"--output {output} ends as a picture, which is drawn beside the tables: write "
+            f"--output {tables} --figure {output.suffix[1:]}."
+        )
     said = {f".{ending}": name for name, ending in ENDINGS.items()}.get(output.suffix)
     if said is None or output.is_dir():
         kind = kind or "markdown"

@@ -16,7 +16,7 @@ import pandas as pd
 
 from latentdc import plain_text
 from latentdc.errors import InputError, nearest
-from latentdc.plain_text import Number, Rows
+from latentdc.plain_text import Number, Rows, counted
 from latentdc.recipe import BASELINES
 from latentdc.results import result
 from latentdc.results.robustness import robustness
@@ -206,7 +206,8 @@ def _caption(group: pd.DataFrame, value: str) -> str:
     return (
         f"{what} in %, {result.over_seeds(*seeds)}, "
         f"protocol {' or '.join(group['protocol'].unique())} "
-        f"({first['protocol_hash']}), {first['steps']} steps, test set {first['test']}"
+        f"({first['protocol_hash']}), {counted(int(first['steps']), 'step')}, "
+        f"test set {first['test']}"
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from latentdc.plain_text import aligned_table, in_markdown, markdown_table
+from latentdc.plain_text import aligned_table, counted, in_markdown, markdown_table
 from latentdc.recipe.labels import OWN
 from latentdc.results import result
 
@@ -72,7 +72,8 @@ def _captions(results: Sequence[result.Result]) -> list[str]:
         fewer = " at most, less what InfoBatch leaves out" if settings.get("infobatch") else ""
         lines.append(
             f"Test accuracy in %, {result.over_seeds(seeds)}, ipc {one.ipc}, protocol "
-            f"{one.protocol} ({one.protocol_hash}): {one.steps} steps for every row{fewer}."
+            f"{one.protocol} ({one.protocol_hash}): {counted(one.steps, 'step')} for every row"
+            f"{fewer}."
         )
         if one.ipc * one.classes < settings["batch"]:
             lines.append(

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from latentdc import cli, config, ranks, run_folder
 from latentdc.distill import check
+from latentdc.plain_text import counted
 from latentdc.recipe import Recipe
 from latentdc.results.result import RESULTS, refuse_newer
 from latentdc.sweep import spec
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     if options.print_config:
         for point in wanted:
             print(f"{'/'.join(point)}: {' '.join(sweep.changes(point))}")
-        print(f"{len(wanted)} cells")
+        print(counted(len(wanted), "cell"))
         return
     first = next(iter(cells.values()))
     folder = cli.run_folder(first.output, stem)
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
     for point in set(runs.values()):
         run_folder.check_folder(cells[point], spec.cell_folder(folder, point))
     refuse_newer(folder / RESULTS)
-    ranks.say("sweep", f"{stem}, {len(wanted)} cells, in {folder}")
+    ranks.say("sweep", f"{stem}, {counted(len(wanted), 'cell')}, in {folder}")
     given = [sweep.recipe, *sweep.overrides, *options.overrides]
     words = {point: [*given, *sweep.changes(point)] for point in cells}
 

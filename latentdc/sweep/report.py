@@ -285,7 +285,7 @@ def _captions(results: Sequence[Result]) -> list[str]:
         seeds = len(one.accuracies)
         lines.append(
             f"Test accuracy in % after the last step, {over_seeds(seeds)}, protocol {one.protocol} "
-            f"({one.protocol_hash}): {one.steps} steps for every cell"
+            f"({one.protocol_hash}): {plain_text.counted(one.steps, 'step')} for every cell"
             + ("; in brackets the time of all distillation steps." if timed else ".")
         )
     return lines

@@ -253,7 +253,7 @@ def tell_left(
     """Say which parts of a set are left out, such as those that a layout has no place for."""
     left = [part for part in parts if getattr(synthetic, part) is not None]
     if left:
-        ranks.say("note", f"{' and '.join(left)} stay behind: {why}.")
+        ranks.say("note", f"without {' and '.join(left)}: {why}.")
 
 
 def _require_levels(synthetic: "SyntheticSet", kind: str) -> None:

@@ -90,7 +90,7 @@ def test_a_run_follows_the_experts_of_several_files_in_the_order_of_their_number
 def test_what_does_not_fit_is_refused_in_one_line(trajectories, capsys):
     path = Path("theirs/replay_buffer_0.pt")
     torch.save(trajectories, path)
-    assert "holds 3 experts in 1 replay buffers, and experts.count is 4" in refused(
+    assert "holds 3 experts in 1 replay buffer, and experts.count is 4" in refused(
         capsys, "experts.count=4"
     )
     line = refused(capsys, "objective.network=convnet3@4")

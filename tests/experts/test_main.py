@@ -171,7 +171,7 @@ def test_a_folder_that_was_begun_in_another_precision_is_not_filled_up(capsys):
 def test_a_dry_run_tells_work_and_bytes_and_writes_nothing(capsys):
     main(["toy.yaml", "--dry-run"])
     told = capsys.readouterr().out
-    assert "2 of 2 experts" in told and "2 of convnet3@4 in 1 epochs" in told
+    assert "2 of 2 experts" in told and "2 of convnet3@4 in 1 epoch " in told
     assert "7.71 kB of experts" in told  # 482 weights, twice each
     assert sorted(Path(".").iterdir()) == [Path("toy.yaml")]
 

@@ -252,7 +252,7 @@ def other_names(coreset, prior: None, settings, context):
     ("method", "message"),
     [
         (no_set, "no_set returned is a SyntheticSet, got 3"),
-        (two_of_each, "two_of_each returned has 2 samples of a class, and ipc is 1"),
+        (two_of_each, "two_of_each returned has 2 of each class, and ipc is 1"),
         (other_names, "other_names returned has not the classes of the data set"),
     ],
 )

@@ -77,5 +77,5 @@ def test_a_whole_picture_has_the_ends_that_decoding_cut_off(data):
 
 def test_rows_that_are_no_files_are_refused(data):
     train, _ = open_splits(data)
-    with pytest.raises(InputError, match=r"1 images that cannot be decoded.*mosaic\.fit=center"):
+    with pytest.raises(InputError, match=r"1 image that cannot be decoded.*mosaic\.fit=center"):
         whole_pictures(data, train.select(train.labels.argsort()[:1]))

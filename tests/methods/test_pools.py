@@ -50,7 +50,7 @@ def test_every_kind_chooses_different_candidates_by_the_name_of_the_class(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pool_that_is_too_small_is_refused_by_name(kind):
     pool = {"ant": candidates(9), "bee": candidates(4)}
-    with pytest.raises(InputError, match=r"has 4 candidates of class 'bee', and ipc=5"):
+    with pytest.raises(InputError, match=r"has 4 candidates of class 'bee', and ipc is 5"):
         select(pool, 5, Select(kind=kind))
 
 

@@ -1,7 +1,9 @@
 """What a method cannot do is refused before anything is scored, trained or sampled."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from latentdc import run, run_parts
 from latentdc.distill import main
@@ -142,7 +144,7 @@ def test_what_a_prior_lacks_is_refused_by_the_dry_run_too(capsys, overrides, tol
         (["selection.start=./nowhere"], "no synthetic set './nowhere'"),
         (["selection.pool=made", "ipc=3"], "the pool has 2 candidates of class '0', and 3 of"),
         ([KIND, "selection.pool=made", "ipc=3"], "the pool has 2 candidates of class '0'"),
-        (["selection.start=made", KIND, "ipc=2"], "selection.start has 2 images of a class, and"),
+        (["selection.start=made", KIND, "ipc=2"], "selection.start has 2 of each class, and"),
         (["selection.start=made", KIND, "ipc=31"], "the core set has 28 candidates"),
         (["selection.start=soft", KIND, "ipc=3"], "the set in selection.start has soft labels"),
         (
@@ -175,6 +177,24 @@ def test_a_dry_run_knows_about_how_many_images_there_are(capsys, overrides):
     each = 240 if "method.kind=rded" in overrides else 60
     assert f"ipc=60 takes {each} different images of each class, and the core set has" in told
     main(["quick.yaml", *overrides, "ipc=2", "--dry-run"])
+
+
+def test_a_dry_run_counts_the_smallest_class_of_a_folder(capsys, tmp_path):
+    draw = np.random.default_rng(0)
+    for name, count in (("cats", 9), ("dogs", 9), ("owls", 3)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(count):
+            levels = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(levels).save(tmp_path / "pets" / name / f"{number}.png")
+    words = ["quick.yaml", "data.source=pets", "data.resolution=16", "data.test_share=0.34"]
+    rows = "evaluate.rows=[distilled,random]"
+    told = fails(capsys, 2, *words[1:], rows, "distill.init=noise", "ipc=3", "--dry-run")
+    assert "ipc=3 takes 3 different images of each class, and the smallest class has" in told
+    kept = ["prune.keep=0.5", "evaluate.rows=[distilled,random,coreset]"]
+    told = fails(capsys, 2, *words[1:], *kept, "ipc=2", "--dry-run")
+    assert "and the smallest class of the core set has at most 1; choose a smaller ipc" in told
+    main([*words, rows, "ipc=2", "evaluate.seeds=1", "--dry-run"])
+    assert "1 seed of 2 rows, each trained on" in capsys.readouterr().out
 
 
 def test_a_dry_run_tells_which_sets_are_not_here(capsys):

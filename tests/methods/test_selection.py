@@ -176,8 +176,8 @@ def test_what_a_student_of_the_first_set_does_not_see_and_what_the_sum_has_no_pl
     settings = {"pool": "pool", "start": "learned", "select": Select(kind="learnability")}
     made, told = chosen(surround=surround, **settings), capsys.readouterr().err
     assert made.weights.tolist()[::3] == [0.5, 1, 1.5] and made.learned_lr is None
-    assert "note: weights stay behind: the student of this set sees classes alone." in told
-    assert "note: learned_lr stay behind: it was learned for these images alone." in told
+    assert "note: without weights: the student of this set sees classes alone." in told
+    assert "note: without learned_lr: it was learned for these images alone." in told
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_what_a_student_of_the_first_set_does_not_see_and_what_the_sum_has_no_pl
     [
         ({"pool": "pool"}, 11, "the pool has 10 candidates of class 'rows', and 11 of ipc=11"),
         ({"pool": "other"}, 3, "other has not the classes of stripes in their order"),
-        ({"pool": "pool", "start": "start"}, 1, "selection.start has 1 images of a class, and is"),
+        ({"pool": "pool", "start": "start"}, 1, "selection.start has 1 of each class, and is"),
         ({"select": {"kind": "learnability"}}, 3, "name their set in selection.start"),
         ({"select": {"kind": "nearest", "space": "latents"}}, 3, "and these are images; take fea"),
     ],

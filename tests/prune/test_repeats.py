@@ -116,7 +116,7 @@ def test_the_commands_say_repeats_and_leaks_in_one_line_of_counts(desk, capsys):
     notes = [line for line in capsys.readouterr().err.splitlines() if "repeat" in line]
     assert len(notes) == 1 and told in notes[0]
     assert "; 1 of 14 images of images test repeat another of their class; " in notes[0]
-    assert notes[0].endswith("; 1 images of images train stand under more than one label.")
+    assert notes[0].endswith("; under more than one label: 1 image of images train.")
     assert len(Coreset.load(desk / "run/coreset.parquet").hashes) == 12
     evaluate(["run", "evaluate.rows=[random,coreset]"])
     assert capsys.readouterr().err.count(told) == 1

@@ -328,6 +328,10 @@ def test_the_ending_of_the_output_or_the_option_says_the_format(tmp_path, capsys
     with pytest.raises(SystemExit) as end:
         main([given, "--output", str(tmp_path / "t.csv"), "--format", "markdown"])
     assert end.value.code == 2 and "ends as csv does" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main([given, "--output", str(tmp_path / "t.svg")])
+    assert end.value.code == 2 and not (tmp_path / "t.svg").exists()
+    assert f"write --output {tmp_path / 't.md'} --figure svg." in capsys.readouterr().err
 
 
 def test_csv_has_a_line_for_each_set_and_student_with_unrounded_shares(tmp_path):
