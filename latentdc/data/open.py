@@ -14,7 +14,7 @@ from latentdc.data.dataset import Dataset, note_repeats
 from latentdc.data.decode import open_picture, to_rgb
 from latentdc.data.digits import digits_split
 from latentdc.data.encoded import EncodedSplit, decoded
-from latentdc.data.files import exists
+from latentdc.data.files import exists, usual_split
 from latentdc.data.folder import folder_split, is_class_tree, is_flat
 from latentdc.data.tar import holds_tars, tar_split
 from latentdc.data.vectors import Split, class_names, open_vectors, stored_split
@@ -234,10 +234,13 @@ def _tables(data: Data, source: Path, split: str | None) -> EncodedSplit:
     from latentdc.data.tables import table_split
 
     if source.is_dir() and not holds_tables(source):
-        holds = ", ".join(sorted(printable(path.name) for path in source.iterdir())[:10])
+        found = sorted(path.name for path in source.iterdir())
+        holds = ", ".join(map(printable, found[:10]))
+        other = next((n for n in found if usual_split(n) == "train" and n != data.train), None)
+        named = f" Name the splits, such as data.train={printable(other)}." if other else ""
         raise InputError(
             f"{source} has no parquet or tar files and no folder {data.train}/<class>/; it holds "
-            f"{holds or 'nothing'}. (Files of feature vectors: data.kind=vectors.)"
+            f"{holds or 'nothing'}.{named} (Files of feature vectors: data.kind=vectors.)"
         )
     return table_split(data, split)
 

@@ -199,6 +199,13 @@ def test_links_are_followed_and_loops_are_cut(tree, tmp_path, capsys):
     assert "2 links to folders that are read already" in said and "1 broken links" in said
 
 
+def test_splits_that_are_called_otherwise_are_to_be_named(tree):
+    (tree / "train").rename(tree / "Training")
+    with pytest.raises(InputError, match=r"Name the splits, such as data\.train=Training\."):
+        open_tree(tree)
+    assert len(open_tree(tree, train="Training")) == 6
+
+
 def test_a_class_whose_link_leads_nowhere_is_not_left_out_without_a_word(tree, tmp_path):
     for split in ("train", "val"):
         (tree / split / "owl").symlink_to(tmp_path / "unmounted")
