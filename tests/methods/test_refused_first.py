@@ -8,6 +8,7 @@ from PIL import Image
 from latentdc import run, run_parts
 from latentdc.distill import main
 from latentdc.errors import InputError
+from latentdc.methods import sampled
 from latentdc.methods.context import Context
 from latentdc.methods.sampling import sampling
 from latentdc.priors.diffusion import DiffusionPrior
@@ -70,18 +71,25 @@ def test_what_a_class_or_a_file_lacks(capsys, overrides, told):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        (["sampling.select.kind=random"], "100,000,000,000 candidates (sampling.select.groups="),
+        (
+            ["sampling.select.kind=random"],
+            "10,000,000 candidates (sampling.select.groups=1",
+        ),
         (
             [
                 *("sampling.select.kind=moments", "sampling.anchors.kind=gaussian"),
                 "sampling.start=anchors",
             ],
-            "moments compare 10,000,000,000 groups of ",
+            "moments compare 1,000,000 groups of ",
         ),
     ],
 )
-def test_more_candidates_than_memory_holds_or_than_hours_compare(capsys, settings, told):
-    line = refused(capsys, *SAMPLING, *settings, "sampling.select.groups=10000000000")
+def test_more_candidates_than_memory_holds_or_than_hours_compare(
+    capsys, monkeypatch, settings, told
+):
+    monkeypatch.setattr(sampled, "free_bytes", lambda device: 10**9)
+    monkeypatch.setattr(sampled, "COMPARED", 10**7)
+    line = refused(capsys, *SAMPLING, *settings, "sampling.select.groups=1000000")
     assert told in line and "lower sampling.select.groups to " in line
 
 
