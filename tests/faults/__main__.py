@@ -1,6 +1,7 @@
 """`python -m tests.faults KIND[/GROUP] --count N --seed S`: try faults, a line for each group.
 
-Kinds: kills, interrupts, disk, damages, hostile, recipes, signals. Exit code 1 where one was not
+Kinds: kills, interrupts, disk, damages, hostile, recipes, signals,
+resumes. Exit code 1 where one was not
 held. A fault is drawn from kind, group, seed and number alone: `--only NUMBER` repeats one, and
 `--keep FOLDER` leaves its files there.
 """
@@ -11,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults import calls, damages, disk, hostile, interrupts, kills, recipes, signals
+from tests.faults import calls, damages, disk, hostile, interrupts, kills, recipes, resumes, signals
 from tests.faults.desk import Lab, Skip, Trial
 
 KINDS = {
@@ -22,6 +23,7 @@ KINDS = {
     "hostile": hostile,
     "recipes": recipes,
     "signals": signals,
+    "resumes": resumes,
 }
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentdc import cli
+from latentdc import cli, heartbeat
 
 LIMIT = 60.0  # seconds after which a call counts as hanging
 MEMORY = 6 << 30  # bytes that a call may map beyond those that are mapped when it starts
@@ -110,6 +110,55 @@ def call(
     return End(code, output.decode(errors="replace"), time.monotonic() - began)
 
 
+def call_ranks(
+    arguments: Sequence[str], folder: Path, count: int, port: int, before: Fault | None = None
+) -> list[End]:
+    """Run `latentdc ARGUMENTS` on so many processes, as a launcher does.
+
+    Where one of them fails the others are sent SIGTERM, and SIGKILL after a while. All are one
+    group. Other arguments as of `call`; `port` is one that they may meet at.
+    """
+    began, group = time.monotonic(), 0
+    texts = [folder / f"rank-{rank}.txt" for rank in range(count)]
+    running: dict[int, int] = {}  # ranks by their process
+    codes: list[int | None] = [None] * count
+    for rank, path in enumerate(texts):
+        child = os.fork()
+        if child == 0:
+            os.setpgid(0, group)
+            os.environ |= {
+                **{"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{count}"},
+                **{"LOCAL_WORLD_SIZE": f"{count}", "MASTER_ADDR": "127.0.0.1"},
+                **{"MASTER_PORT": f"{port}", "ACCELERATE_USE_CPU": "true", "LATENTDC_SILENCE": "4"},
+            }
+            output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            _command(list(arguments), folder, output, before)
+        group = group or child
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.setpgid(child, group)
+        running[child] = rank
+    failed: float | None = None  # when
+    while running and time.monotonic() < began + LIMIT:
+        for child in [*running]:
+            found, status = os.waitpid(child, os.WNOHANG)
+            if not found:
+                continue
+            code = codes[running.pop(child)] = os.waitstatus_to_exitcode(status)
+            if code and failed is None:
+                failed = time.monotonic()
+                for other in running:
+                    os.kill(other, signal.SIGTERM)
+        if failed is not None and time.monotonic() > failed + 20:
+            break
+        time.sleep(SOON)
+    for child in running:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    seconds = time.monotonic() - began
+    written = [path.read_text(errors="replace") if path.exists() else "" for path in texts]
+    return [End(code, text, seconds) for code, text in zip(codes, written, strict=True)]
+
+
 def _written(reader: int) -> bytes:
     """What lies in a pipe."""
     parts = []
@@ -138,6 +187,8 @@ def _command(arguments: list[str], folder: Path, output: int, before: Fault | No
             before()
         cli.main(arguments)
         code = 0
+        for heart in heartbeat._hearts:
+            heart.end()  # at exit, which this process leaves out
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:

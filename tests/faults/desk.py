@@ -24,6 +24,14 @@ distill: {steps: 12, lr_z: 1.0, checkpoint_every: 4}
 evaluate: {students: [convnet3@2], seeds: 2, steps: 2, rows: [distilled, random]}
 threads: 1
 """
+GUIDED = """
+data: {source: digits, resolution: 16}
+prune: {score: random, keep: 0.1, scorer: {network: convnet3@8, epochs: 1, lr: 0.2, batch: 64}}
+prior: {kind: diffusion, weights: prior, steps: 2, guidance: 2.0}
+sampling: {batch: 4, checkpoint_seconds: 0}
+evaluate: {students: [convnet3@2], seeds: 2, steps: 2, rows: [distilled, random]}
+threads: 1
+"""
 RECIPES = {
     "run.yaml": f"data: {{source: digits, resolution: 8}}\n{SCORED}{REST}",
     "plain.yaml": f"data: {{source: digits, resolution: 8}}\n{REST}",
@@ -37,6 +45,11 @@ experts: {count: 2, epochs: 1}
 distill: {steps: 2, lr_z: 1.0}
 evaluate: {rows: []}
 threads: 1
+""",
+    "guided.yaml": f"{GUIDED}method: {{kind: sampling}}\nipc: 2\n",
+    "refined.yaml": f"""{GUIDED}method: {{kind: refine}}
+objective: {{kind: dm, network: convnet3@4, batch: 4}}
+distill: {{steps: 6, lr_z: 1.0, checkpoint_every: 2}}
 """,
     "divided.yaml": """
 data: {source: digits, resolution: 8}
@@ -91,6 +104,10 @@ SWEEP = ("sweep", "sweep.yaml")
 MOSAIC = ("distill", "mosaic.yaml")
 COMPARE = ("compare", "runs/plain", "runs/run", "--output", "compared")
 SET = ["synthetic/**/*", "results.json"]
+ROWS = tuple(
+    f"evaluate.{words}"
+    for words in ("rows=[distilled, random]", "students=[convnet3@2]", "seeds=2", "steps=2")
+)
 
 
 Words = tuple[str, ...]
@@ -118,6 +135,26 @@ def under(folder: str, patterns: list[str]) -> list[str]:
     return [f"{folder}/{pattern}" for pattern in patterns]
 
 
+# Methods, each with the words that make one of the recipes it.
+MODE = ("sampling.anchors.kind=centres", "sampling.mode.scale=0.1")
+GAUSSIAN = ("prior.steps=4", "sampling.start=anchors", "sampling.strength=0.65", "sampling.eta=0")
+METHODS = {
+    "dm": RUN,
+    "dm prior": (*DIFFUSION, "distill.steps=6", "distill.checkpoint_every=2"),
+    "mtt": ("distill", "mtt.yaml", "distill.steps=6", "distill.checkpoint_every=2", *ROWS),
+    "refine": ("distill", "refined.yaml", *MODE, "sampling.select={kind: centroids, groups: 2}"),
+    "cao2": (
+        *("distill", "refined.yaml", "sampling.select={kind: confidence, groups: 2}"),
+        *("prior.steps=4", "objective={kind: denoise, denoise: {share: 0.5}}"),
+        *("distill.optimizer=adam", "distill.lr_z=6e-4"),
+    ),
+    "mgd3": ("distill", "guided.yaml", *MODE),
+    "d3hr": (
+        *("distill", "guided.yaml", *GAUSSIAN, "sampling.anchors={kind: gaussian, inverted: 5}"),
+        "sampling.select={kind: moments, groups: 10}",
+    ),
+    "dmgd": ("distill", "guided.yaml", "sampling.transport={scale: 0.2, clusters: 3}"),
+}
 WORKS = {
     "run": Work(RUN, under("runs/run", [*SET, "coreset.parquet"])),
     "prune": Work(PRUNE, ["runs/run/coreset.parquet", "runs/run/scores.parquet"]),

@@ -42,6 +42,11 @@ def test_kills_and_full_disks_lose_nothing(kind):
 
 
 @pytest.mark.slow
+def test_a_stage_that_two_processes_left_is_gone_on_with_by_one_or_three():
+    held("resumes/mtt", "--count", "1", "--seed", "65")  # between checkpoints
+
+
+@pytest.mark.slow
 def test_damaged_files_change_no_result():
     held("damages", "--count", "5", "--seed", "1")
 
