@@ -9,7 +9,7 @@ from latentdc.recipe import Data
 
 def test_the_known_size_of_digits_is_right():
     train, test = (open_dataset(Data(), split) for split in ("train", "test"))
-    assert KNOWN["digits"] == (len(train), len(test), train.num_classes)
+    assert KNOWN["digits"][:3] == (len(train), len(test), train.num_classes)
 
 
 def test_a_local_folder_is_counted_without_decoding(tmp_path: Path):
@@ -18,8 +18,8 @@ def test_a_local_folder_is_counted_without_decoding(tmp_path: Path):
             (tmp_path / split / name).mkdir(parents=True)
             for index in range(count):
                 (tmp_path / split / name / f"{index}.png").write_bytes(b"no image")
-    assert kept_size(Data(source=str(tmp_path))) == Size(9, 6, 3)
-    assert kept_size(Data(source=str(tmp_path), classes=["a", "c"])) == Size(6, 4, 2)
+    assert kept_size(Data(source=str(tmp_path))) == Size(9, 6, 3, smallest=3)
+    assert kept_size(Data(source=str(tmp_path), classes=["a", "c"])) == Size(6, 4, 2, smallest=3)
 
 
 def test_some_classes_of_a_known_data_set_are_counted_in_proportion():
