@@ -1,7 +1,9 @@
 """Whatever trains does so inside of any modes of torch's, and to the same bits."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Event
 
 import pytest
 import torch
@@ -151,6 +153,44 @@ def test_a_loss_is_accumulated_without_gradients_around_it(mode):
     wanted = gradient()
     with MODES[mode]():
         assert gradient().equal(wanted)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_call_in_another_thread_leaves_float32_to_those_that_still_run(fails):
+    first_runs, second_runs, first_ended = Event(), Event(), Event()
+    found = []
+
+    class Rows:
+        def __init__(self, look):
+            self.look = look
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, row):
+            self.look()
+            return torch.full((3, 8, 8), 7, dtype=torch.uint8), row
+
+    def wait():
+        first_runs.set()
+        assert second_runs.wait(60)
+        if fails:
+            raise KeyError
+
+    def look():
+        second_runs.set()
+        assert first_ended.wait(60)
+        pictures().select(torch.arange(2))  # such a call of its own
+        found.append(torch.get_default_dtype())
+
+    with double(), ThreadPoolExecutor(2) as pool:
+        first = pool.submit(latentdc.Dataset.from_torch, Rows(wait))
+        assert first_runs.wait(60)
+        second = pool.submit(latentdc.Dataset.from_torch, Rows(look))
+        assert (type(first.exception(60)) is KeyError) == fails
+        first_ended.set()
+        second.result(60)
+    assert found and {*found} == {torch.float32}
 
 
 def test_another_default_device_holds_no_data():
