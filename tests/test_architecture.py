@@ -214,6 +214,8 @@ def test_circles_are_found():
 
 def test_what_takes_seconds_to_import_is_imported_where_it_is_used():
     slow = "diffusers", "transformers", "datasets", "torchvision", "sklearn", "scipy", "matplotlib"
-    script = f"import sys, latentdc.run; print(*sorted({{*{slow}}} & {{*sys.modules}}))"
+    script = (
+        f"import sys, latentdc.run, latentdc.cost; print(*sorted({{*{slow}}} & {{*sys.modules}}))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

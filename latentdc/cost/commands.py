@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 
 from latentdc import io
 from latentdc.cost import networks, scorers
-from latentdc.cost.methods import matching_costs, sampling_costs
 from latentdc.cost.stages import SETS, Hardware, Sizes, Stage, classifier, student
 from latentdc.data.open import class_count, kept_size
 from latentdc.data.vectors import vector_width
@@ -20,10 +19,8 @@ from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_work
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.experts.files import experts_folder
 from latentdc.methods import takes_prior
-from latentdc.methods.sampled import check_guides
 from latentdc.preprocessing import unread_standardization
 from latentdc.priors.base import Prior
-from latentdc.priors.diffusion import DiffusionPrior
 from latentdc.priors.files import WeightsMissing
 from latentdc.priors.load import load_prior
 from latentdc.prune.scorers import CHECKED
@@ -122,13 +119,20 @@ def _method(recipe: Recipe, sizes: Sizes | None, hardware: Hardware) -> Counted:
     if sizes is not None:
         _require_enough(recipe, sizes)
     known = prior is not None and classes is not None
-    if isinstance(prior, DiffusionPrior) and recipe.samples:
-        check_guides(prior, recipe.sampling)
-    if isinstance(prior, DiffusionPrior) and recipe.samples and sizes is not None:
-        stage, told = sampling_costs(recipe, prior, sizes, hardware)
-        found.append(stage)
-        lines |= told
+    if prior is not None and recipe.samples:
+        from latentdc.cost.methods import sampling_costs  # importing diffusers takes seconds
+        from latentdc.methods.sampled import check_guides
+        from latentdc.priors.diffusion import DiffusionPrior
+
+        if isinstance(prior, DiffusionPrior):
+            check_guides(prior, recipe.sampling)
+            if sizes is not None:
+                stage, told = sampling_costs(recipe, prior, sizes, hardware)
+                found.append(stage)
+                lines |= told
     if prior is not None and classes is not None and recipe.matches:
+        from latentdc.cost.methods import matching_costs
+
         stage, told = matching_costs(recipe, prior, classes, hardware)
         found.append(stage)
         lines |= told
