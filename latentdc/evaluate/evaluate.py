@@ -28,6 +28,7 @@ from latentdc.evaluate.training import train_together
 from latentdc.images import kind_of
 from latentdc.modes import in_plain_modes
 from latentdc.networks.build import forward_work, try_network
+from latentdc.plain_text import counted
 from latentdc.preprocessing import Preprocessing
 from latentdc.recipe import BASELINES
 from latentdc.recipe.protocol import EvalProtocol
@@ -201,7 +202,8 @@ def _tell_of_chance(results: Sequence[Result], test: Dataset) -> None:
     if max(one.mean for one in results) <= chance:
         ranks.warn(
             f"{results[0].student} is at chance ({chance:.2%}) in every row after "
-            f"{results[0].steps:,} steps, so that its accuracies compare nothing; give it more."
+            f"{counted(results[0].steps, 'step')}, so that its accuracies compare nothing; give it "
+            "more."
         )
 
 

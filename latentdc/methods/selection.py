@@ -109,7 +109,7 @@ def _opened(
     for name, found in zip(train.class_names, counts, strict=True):
         if found < count:
             raise InputError(
-                f"{what} has {found} candidates of class {name!r}, and {count} of ipc="
+                f"{what} has {counted(found, 'candidate')} of class {name!r}, and {count} of ipc="
                 f"{context.ipc} are chosen from them; {advice}, or choose a smaller ipc."
             )
     soft = [one is not None and one.soft_labels is not None for one in (start, pool)]

@@ -184,6 +184,7 @@ def test_what_a_student_of_the_first_set_does_not_see_and_what_the_sum_has_no_pl
     ("settings", "ipc", "told"),
     [
         ({"pool": "pool"}, 11, "the pool has 10 candidates of class 'rows', and 11 of ipc=11"),
+        ({"pool": "start"}, 2, "the pool has 1 candidate of class 'rows', and 2 of ipc=2"),
         ({"pool": "other"}, 3, "other has not the classes of stripes in their order"),
         ({"pool": "pool", "start": "start"}, 1, "selection.start has 1 of each class, and is"),
         ({"select": {"kind": "learnability"}}, 3, "name their set in selection.start"),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from latentdc.errors import InputError
+from latentdc.plain_text import counted
 from latentdc.recipe.subsets import imagenet_index
 from latentdc.synthetic.folder import folder_names
 from latentdc.synthetic.foreign.numbers import (
@@ -48,8 +49,8 @@ def labels_of_names(
     if numbers_of(names) is not None and (numbers is not None or not spelled):
         best, numbering = labels_of_numbers(names, class_names, source, numbers, spelled=by_name)
     else:
-        counted = [re.fullmatch(r"[0-9]+[ _.-]+(.*[^0-9].*)", name) for name in names]  # 0_ant
-        bare = [match[1] for match in counted if match]
+        numbered = [re.fullmatch(r"[0-9]+[ _.-]+(.*[^0-9].*)", name) for name in names]  # 0_ant
+        bare = [match[1] for match in numbered if match]
         spellings = [names, bare] if len(bare) == len(names) else [names]
         readings = [f(some, class_names) for some in spellings for f in (_by_name, _by_wordnet)]
         best = max(readings, key=lambda labels: len(labels) - labels.count(None))  # the first
@@ -60,10 +61,10 @@ def labels_of_names(
             surplus = strange or surplus  # logs beside 00000 to 00009
         shown = ", ".join(json.dumps(name[:40], ensure_ascii=False)[1:-1] for name in surplus[:5])
         raise InputError(
-            f"{source} has {len(surplus)} classes that the test set has not: {shown}; its "
-            f"{len(class_names)} classes: {listed(class_names)}. Open the data that it was made "
-            "from (data.source, data.subset, data.classes), or name its classes by these names or "
-            f"by 0 to {len(class_names) - 1}."
+            f"{source} has {counted(len(surplus), 'class')} that the test set has not: {shown}; "
+            f"its {len(class_names)} classes: {listed(class_names)}. Open the data that it was "
+            "made from (data.source, data.subset, data.classes), or name its classes by these "
+            f"names or by 0 to {len(class_names) - 1}."
         )
     labels = [label for label in best if label is not None]
     missing = [name for label, name in enumerate(class_names) if label not in set(labels)]

@@ -40,7 +40,7 @@ def test_named_folders_find_their_classes_in_whatever_order(tmp_path):
 def test_numbers_before_names_are_passed_over(tmp_path):
     found, _ = read_images(named(tmp_path, ["0_owl", "1_cat", "2_dog"]), NAMES, 1)
     assert shades(found) == [10, 20, 0]
-    with pytest.raises(InputError, match="has 1 classes that the test set has not: 2_emu"):
+    with pytest.raises(InputError, match="has 1 class that the test set has not: 2_emu"):
         read_images(named(tmp_path / "x", ["0_owl", "1_cat", "2_emu"]), NAMES, None)
     own = ("0_owl", "1_cat", "owl")  # the test set's own spelling comes first
     found, _ = read_images(named(tmp_path / "y", list(own)), own, 1)
@@ -59,7 +59,7 @@ def test_wordnet_folders_fit_a_test_set_of_names_and_the_other_way_round(tmp_pat
     ("folders", "names", "message"),
     [
         (["cat", "dog"], NAMES, "lacks 1 of the test set's 3 classes: owl"),
-        (["cat", "dog", "owl", "emu"], NAMES, "has 1 classes that the test set has not: emu"),
+        (["cat", "dog", "owl", "emu"], NAMES, "has 1 class that the test set has not: emu"),
         (["00000", "00001"], NAMES, "lacks 1 of the test set's 3 classes: owl"),
         (["00000", "00001", "00002", "00003"], NAMES, "has not: 00003; its 3 classes: cat, dog"),
         (["a", "b", "c"], NAMES, "has 3 classes that the test set has not: a, b, c"),

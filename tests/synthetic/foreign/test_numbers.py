@@ -314,7 +314,7 @@ def test_a_folder_that_is_no_class_is_named_among_numbers(twelve, capsys):
     for number in range(12):
         write(Path("set", f"{number:05d}"), distilled(number))
     write(Path("set", "grids"), distilled(1))
-    assert "set has 1 classes that the test set has not: grids;" in refused(capsys, "set")
+    assert "set has 1 class that the test set has not: grids;" in refused(capsys, "set")
 
 
 def test_numbers_in_the_order_of_a_papers_class_list_are_refused(tmp_path, monkeypatch, capsys):

@@ -75,7 +75,7 @@ def test_a_column_that_brings_its_names_is_put_into_the_test_sets_order(tmp_path
     ("make", "message"),
     [
         ({"labels": [0, 1, 1, 0]}, "lacks 1 of the test set's 3 classes: owl"),
-        ({"labels": [0, 1, 2, 3]}, "has 1 classes that the test set has not: 3"),
+        ({"labels": [0, 1, 2, 3]}, "has 1 class that the test set has not: 3"),
         (
             {"labels": [0, 1, 2], "column": "kind"},
             r"no label column; a set has one.*kind \(int64\)",

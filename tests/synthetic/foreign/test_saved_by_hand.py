@@ -185,7 +185,7 @@ def test_pictures_may_lie_one_folder_below_their_class(desk):
         write(Path("deep_train", "train", name, "images"), distilled(kind))
         write(Path("wrapped", "ipc2", name), distilled(kind))
     assert all(map(same, ("deep", "deep_train", "wrapped/ipc2")))
-    assert "1 classes that the test set has not: ipc2" in told("wrapped")
+    assert "1 class that the test set has not: ipc2" in told("wrapped")
 
 
 @pytest.mark.parametrize("name", ["set.npy", "set.tar", "set.zip", "set.pkl", "set.pth.tar", "set"])
