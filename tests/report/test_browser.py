@@ -77,6 +77,8 @@ class Browser:
 
     def show(self, url, *, width, scheme="light"):
         """Open a page; a window has no less than 500 px, so that narrow ones are a phone's."""
+        for kind in ("performance", "browser"):  # empties it of the page before
+            self.log(kind)
         phone = width < 500
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1 + phone, "mobile": phone}
         wish = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
