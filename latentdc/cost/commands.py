@@ -153,7 +153,8 @@ def _require_enough(recipe: Recipe, sizes: Sizes) -> None:
     """
     if sizes.smallest is not None:
         _require_smallest(recipe, sizes.smallest)
-    each, left = recipe.real_images_each, math.ceil(sizes.kept / sizes.classes)
+    kept = sizes.kept if recipe.prune.coreset is None else sizes.train  # at most, of a given one
+    each, left = recipe.real_images_each, math.ceil(kept / sizes.classes)
     if each > 1.1 * left:  # sizes are known about
         raise InputError(
             f"ipc={recipe.ipc} takes {each} different images of each class, and the core set has "
@@ -164,7 +165,8 @@ def _require_enough(recipe: Recipe, sizes: Sizes) -> None:
 def _require_smallest(recipe: Recipe, there: int) -> None:
     """Refuse what takes more images of a class than the smallest of a folder has."""
     prune, rows = recipe.prune, recipe.evaluate.rows
-    kept = class_budgets([there], prune)[0] if prune.scope == "class" else there
+    budgeted = prune.scope == "class" and prune.coreset is None
+    kept = class_budgets([there], prune)[0] if budgeted else there
     from_kept = max(recipe.real_images_each, recipe.ipc if "coreset" in rows else 0)
     for each, most, what in (
         (from_kept, kept, "the smallest class of the core set"),

@@ -1,5 +1,7 @@
 """What a method cannot do is refused before anything is scored, trained or sampled."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -187,6 +189,14 @@ def test_a_dry_run_knows_about_how_many_images_there_are(capsys, overrides):
     main(["quick.yaml", *overrides, "ipc=2", "--dry-run"])
 
 
+def test_a_dry_run_asks_no_budget_of_a_core_set_that_is_given(capsys):
+    Path("given.parquet").touch()  # which is not read
+    words = [*SELECTION, KIND, "prune.coreset=given.parquet"]
+    main(["quick.yaml", *words, "ipc=60", "--dry-run"])
+    told = fails(capsys, 2, *words, "ipc=600", "--dry-run")
+    assert told.endswith("and the core set has about 144; lower ipc, or keep more (prune.keep).")
+
+
 def test_a_dry_run_counts_the_smallest_class_of_a_folder(capsys, tmp_path):
     draw = np.random.default_rng(0)
     for name, count in (("cats", 9), ("dogs", 9), ("owls", 3)):
@@ -200,7 +210,12 @@ def test_a_dry_run_counts_the_smallest_class_of_a_folder(capsys, tmp_path):
     assert "ipc=3 takes 3 different images of each class, and the smallest class has" in told
     kept = ["prune.keep=0.5", "evaluate.rows=[distilled,random,coreset]"]
     told = fails(capsys, 2, *words[1:], *kept, "ipc=2", "--dry-run")
-    assert "and the smallest class of the core set has at most 1; choose a smaller ipc" in told
+    assert (
+        "and the smallest class of the core set has at most 1; choose a smaller ipc, or keep"
+        in told
+    )
+    Path("given.parquet").touch()
+    main([*words, *kept, "prune.coreset=given.parquet", "ipc=2", "--dry-run"])
     main([*words, rows, "ipc=2", "evaluate.seeds=1", "--dry-run"])
     assert "1 seed of 2 rows, each trained on" in capsys.readouterr().out
 
