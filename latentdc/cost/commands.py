@@ -32,6 +32,7 @@ from latentdc.recipe.protocol import EvalProtocol
 
 # What the cells of a sweep do once for all, where it is the same.
 SHARED = ("opening", "scoring", "experts", "snapshots", "classifier", "teachers")
+MORE = ", or keep more (prune.keep)"
 Counted = tuple[list[Stage], dict[str, str]]  # stages, and lines of `quantity: value`
 
 
@@ -158,7 +159,7 @@ def _require_enough(recipe: Recipe, sizes: Sizes) -> None:
     if each > 1.1 * left:  # sizes are known about
         raise InputError(
             f"ipc={recipe.ipc} takes {each} different images of each class, and the core set has "
-            f"about {left}; lower ipc, or keep more (prune.keep)."
+            f"about {left}; lower ipc{MORE * (kept < sizes.train)}."
         )
 
 
@@ -175,7 +176,7 @@ def _require_smallest(recipe: Recipe, there: int) -> None:
         if each > most:
             raise InputError(
                 f"ipc={recipe.ipc} takes {each} different images of each class, and {what} has at "
-                f"most {most}; choose a smaller ipc, or keep more (prune.keep)."
+                f"most {most}; choose a smaller ipc{MORE * (most < there)}."
             )
 
 
@@ -428,10 +429,7 @@ def _decides(recipe: Recipe, stage: Stage) -> Hashable:
 
 
 def _together(name: str, of: Sequence[Stage], processes: int) -> Stage:
-    """Stages of several runs as one, which says how many they are.
-
-    Work and disk are sums, memory is the largest.
-    """
+    """Stages of several runs as one: work and disk are sums, memory is the largest."""
     if len(of) == 1:
         return of[0]
     works = [stage.work for stage in of]

@@ -186,6 +186,7 @@ def test_a_dry_run_knows_about_how_many_images_there_are(capsys, overrides):
     told = fails(capsys, 2, *overrides, "ipc=60", "--dry-run")
     each = 240 if "method.kind=rded" in overrides else 60
     assert f"ipc=60 takes {each} different images of each class, and the core set has" in told
+    assert told.endswith("; lower ipc, or keep more (prune.keep).")
     main(["quick.yaml", *overrides, "ipc=2", "--dry-run"])
 
 
@@ -194,7 +195,7 @@ def test_a_dry_run_asks_no_budget_of_a_core_set_that_is_given(capsys):
     words = [*SELECTION, KIND, "prune.coreset=given.parquet"]
     main(["quick.yaml", *words, "ipc=60", "--dry-run"])
     told = fails(capsys, 2, *words, "ipc=600", "--dry-run")
-    assert told.endswith("and the core set has about 144; lower ipc, or keep more (prune.keep).")
+    assert told.endswith("and the core set has about 144; lower ipc.")
 
 
 def test_a_dry_run_counts_the_smallest_class_of_a_folder(capsys, tmp_path):
@@ -208,6 +209,7 @@ def test_a_dry_run_counts_the_smallest_class_of_a_folder(capsys, tmp_path):
     rows = "evaluate.rows=[distilled,random]"
     told = fails(capsys, 2, *words[1:], rows, "distill.init=noise", "ipc=3", "--dry-run")
     assert "ipc=3 takes 3 different images of each class, and the smallest class has" in told
+    assert told.endswith("choose a smaller ipc.")  # keeping more than all is none
     kept = ["prune.keep=0.5", "evaluate.rows=[distilled,random,coreset]"]
     told = fails(capsys, 2, *words[1:], *kept, "ipc=2", "--dry-run")
     assert (
