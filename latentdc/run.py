@@ -22,6 +22,7 @@ from latentdc.methods import check_data, find_method, require_set
 from latentdc.methods.checks import check_match, check_precision
 from latentdc.methods.context import Context, require_same_inputs
 from latentdc.methods.latents import require_enough_images
+from latentdc.modes import in_plain_modes
 from latentdc.pictures import save_grid
 from latentdc.preprocessing import Whitening
 from latentdc.provenance import (
@@ -54,6 +55,7 @@ from latentdc.tracking import end_trackers, start_trackers, tell_with
 from latentdc.training import OnStep
 
 
+@in_plain_modes
 @flags_put_back()
 def run(
     recipe: Recipe,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -10,15 +11,20 @@ import torch
 from accelerate import Accelerator
 
 import latentdc
-from latentdc.data.dataset import Dataset
+from latentdc.data.dataset import Dataset, random_images
 from latentdc.draws import generator
 from latentdc.experts.training import train_experts
 from latentdc.priors.training import train_prior
+from latentdc.prune.coreset import Coreset
+from latentdc.prune.score_table import ScoreTable
 from latentdc.recipe import Experts, Loops, ObjectiveSettings, Prune, Scorer, Trajectory
 from latentdc.recipe.prior_training import AutoencoderTraining, PriorRecipe, UNetTraining
+from latentdc.run import run
+from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 from tests.experts.toys import Wanderers
 from tests.priors import small
 from tests.prune.toys import colours
+from tests.test_on_step import TINY
 
 
 @contextmanager
@@ -205,3 +211,52 @@ def test_another_default_device_holds_no_data():
     with torch.device("meta"):
         found = opened()
     assert found.equal(wanted)
+
+
+@contextmanager
+def meta() -> Iterator[None]:
+    torch.set_default_device("meta")
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+def carried_out(folder, data, table, kept, synthetic) -> list[object]:
+    """What files, choices and a run give, in plain types."""
+    folder.mkdir()
+    kept.save(folder / "coreset.parquet")
+    table.save(folder / "scores.parquet")
+    synthetic.save_pretrained(folder / "set")
+    read = SyntheticSet.from_pretrained(folder / "set")
+    results = run(TINY, "tiny", folder / "run")
+    loaded = Coreset.load(folder / "coreset.parquet", data)
+    return [
+        set_hash(read),
+        [part.tolist() for part in read.tensors().values()],
+        set_hash(SyntheticSet(read.images, read.labels, read.class_names)),
+        set_hash(read.first_of_each(2)),
+        set_hash(read.rows([0, 2])),  # type: ignore[arg-type]
+        [*read.storage().items()],
+        ScoreTable.load(folder / "scores.parquet").column("loss").tolist(),
+        latentdc.choose_coreset(table, data, Prune(keep=0.5)).scores.tolist(),
+        loaded.scores.tolist(),
+        loaded.different_counts(),
+        loaded.different_indices(data).tolist(),
+        Coreset.whole(data, "easy").scores.tolist(),
+        data.different(0).tolist(),
+        random_images(data, 2, 0).hashes.tolist(),
+        [result.accuracies for result in results],
+    ]
+
+
+@pytest.mark.parametrize("mode", [meta, double])
+def test_files_choices_and_runs_are_the_same_under_other_defaults(tmp_path, mode):
+    data, scorer = colours(32), Scorer(network="convnet3@16", epochs=5, batch=8, lr=0.1)
+    table = latentdc.score_dataset(data, Prune(scorer=scorer))
+    kept = latentdc.prune_dataset(data, Prune(score="random", keep=0.5))
+    soft = torch.zeros(len(data), data.num_classes)
+    one = replace(SyntheticSet.from_real(data), soft_labels=soft, learned_lr=0.1)
+    wanted = carried_out(tmp_path / "plain", data, table, kept, one)
+    with mode():
+        assert carried_out(tmp_path / "other", data, table, kept, one) == wanted

@@ -229,6 +229,7 @@ class Dataset:
         """
         return self._members[require_whole(label, "label", least=0, most=self.num_classes - 1)]
 
+    @in_plain_modes
     def different(self, label: int) -> Tensor:
         """`members` without exact repeats: of one content the first."""
         members = self._members[label]
@@ -310,6 +311,7 @@ def different_counts(dataset: Dataset) -> Tensor:
     return torch.bincount(dataset.labels[rows], minlength=dataset.num_classes)
 
 
+@in_plain_modes
 def random_images(dataset: Dataset, ipc: int | Sequence[int], seed: int) -> Dataset:
     """Different images of each class (no exact repeats), drawn by (seed, class), ordered by class.
 

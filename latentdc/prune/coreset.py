@@ -75,6 +75,7 @@ class Coreset:
         return f"Coreset({len(self):,} of {self.dataset!r}, {classes:,} classes, by {self.by})"
 
     @classmethod
+    @in_plain_modes
     def whole(cls, train: Dataset, order: str) -> "Coreset":
         """Everything; nothing was scored.
 
@@ -102,6 +103,7 @@ class Coreset:
         ranks = self.rule in RULES and self.rule != "random" and not RULES[self.rule].chooses
         return f"{self.rule}, {self.order}" if ranks else self.rule
 
+    @in_plain_modes
     def different_counts(self) -> list[int]:
         """Images of each class, without exact repeats."""
         rows = different_rows(self.hashes, self.labels)
@@ -141,11 +143,13 @@ class Coreset:
             )
         return torch.tensor(found, dtype=torch.int64)
 
+    @in_plain_modes
     def different_indices(self, dataset: Dataset) -> Tensor:
         """(M,) `indices` of different samples: of exact repeats with one label the first."""
         rows = self.indices(dataset)
         return rows[different_rows(dataset.hashes[rows], dataset.labels[rows])]
 
+    @in_plain_modes
     def save(self, path: str | Path) -> None:
         """Write one parquet file, whole or not at all."""
         columns = {"hash": self.hashes, "score": self.scores, "label": self.labels}
@@ -154,6 +158,7 @@ class Coreset:
         save_table(path_of(path, "path"), columns, about, _KIND)
 
     @classmethod
+    @in_plain_modes
     def load(cls, path: str | Path, train: Dataset | None = None) -> "Coreset":
         """Read what `save` wrote.
 

@@ -82,6 +82,7 @@ def prune_dataset(
     return runtime.main_alone(scoring.accelerator, chosen)
 
 
+@in_plain_modes
 def choose_coreset(table: ScoreTable, train: Dataset, prune: Prune, *, seed: int = 0) -> Coreset:
     """The core set that a rule chooses by scores that are there already.
 

@@ -14,6 +14,7 @@ from latentdc.arguments import path_of
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.io import file_hash, read_table, save_table
+from latentdc.modes import in_plain_modes
 from latentdc.prune.features import FEATURES, Features, read_features
 from latentdc.recipe.rules import RULES
 
@@ -71,6 +72,7 @@ class ScoreTable:
         """The table with these features, in its order; unchanged without."""
         return self if features is None else replace(self, features=features)
 
+    @in_plain_modes
     def save(self, path: str | Path) -> None:
         """Write one parquet file without the features, whole or not at all."""
         columns = {"index": torch.arange(len(self)), "hash": self.hashes, "label": self.labels}
@@ -78,6 +80,7 @@ class ScoreTable:
         save_table(path_of(path, "path"), {**columns, **self.columns}, about, _KIND)
 
     @classmethod
+    @in_plain_modes
     def load(cls, path: str | Path) -> "ScoreTable":
         """What `save` wrote.
 

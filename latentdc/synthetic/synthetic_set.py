@@ -18,6 +18,7 @@ from latentdc import arguments, io, pictures
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import Images, Kind, MappedImages, as_floats, kind_of, to_uint8
+from latentdc.modes import in_plain_modes
 from latentdc.preprocessing import Preprocessing, Whitening, save_whitening
 from latentdc.recipe import Hub
 from latentdc.synthetic import files
@@ -205,6 +206,7 @@ class SyntheticSet:
         """(N, 3, H, W) float32, nominally in [-1, 1], or vectors: what students are trained on."""
         return as_floats(self.images[:])
 
+    @in_plain_modes
     def tensors(self) -> dict[str, Tensor]:
         """What PNGs and labels do not hold: latents, soft labels, grid, float images, ..."""
         parts: dict[str, Tensor | None] = {name: getattr(self, name) for name in files.PARTS}
@@ -216,10 +218,12 @@ class SyntheticSet:
             parts["images"] = self.images[:]
         return {name: part.cpu().contiguous() for name, part in parts.items() if part is not None}
 
+    @in_plain_modes
     def first_of_each(self, ipc: int) -> "SyntheticSet":
         """The first `ipc` images of each class, in their order."""
         return self.rows(torch.tensor(first_of_each(self.labels, ipc)))
 
+    @in_plain_modes
     def rows(self, rows: Tensor) -> "SyntheticSet":
         """The images at `rows` (M,), in that order, with what belongs to them."""
         rows = arguments.picked_rows(rows, "the set: rows", len(self))
@@ -290,6 +294,7 @@ class SyntheticSet:
         return cls(dataset.images, dataset.labels, dataset.class_names, grid=1)
 
     @classmethod
+    @in_plain_modes
     def from_pretrained(cls, name: str | Path, revision: str | None = None) -> "SyntheticSet":
         """The set that `save_pretrained` wrote, bit by bit.
 
@@ -309,6 +314,7 @@ class SyntheticSet:
         vars(one)["_png_bytes"] = size
         return one
 
+    @in_plain_modes
     def save_pretrained(
         self,
         folder: str | Path,
@@ -407,6 +413,7 @@ class SyntheticSet:
             return push_folder(Path(folder), to, token=token)
 
 
+@in_plain_modes
 def set_hash(one: SyntheticSet | Dataset) -> str:
     """16 hex digits of what students learn from: images, labels, class names, in their order.
 
