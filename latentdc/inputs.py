@@ -115,5 +115,5 @@ def inputs_of(
     if weights is not None and Path(weights).is_file():
         found["prune.scorer.weights"] = file_digest(weights)
     if experts is not None:
-        found["objective.trajectory.experts"] = experts.identity
+        found["objective.trajectory.experts"] = experts.contents
     return found

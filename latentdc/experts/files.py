@@ -58,6 +58,11 @@ class ExpertFiles:
         """16 hex digits of their number and of how they were trained."""
         return io.fingerprint([self.count, read_manifest(self.folder)])
 
+    @property
+    def contents(self) -> str:
+        """16 hex digits of what a run reads of them."""
+        return self.identity
+
     def weights(self, expert: int, epoch: int) -> dict[str, Tensor]:
         """Weights of one expert after so many epochs, by name, float32 on the CPU."""
         path = expert_path(self.folder, expert)
@@ -135,8 +140,10 @@ class ReplayBuffers:
                 "set it to what there is, or less."
             )
         self._names: list[str] | None = None
-        told = [(path.name, path.stat().st_size) for path in files]
-        self.identity = io.fingerprint([count, told])  # by names and sizes: they are large
+        told = [(path.name, path.stat().st_size) for path in files]  # they are large
+        read = len({path for path, _ in self._experts[:count]})  # the first ones
+        self.identity = io.fingerprint([count, told])
+        self.contents = io.fingerprint([count, told[:read]])
 
     def check(self, train: Dataset, normalization: Preprocessing) -> None:
         """Refuse experts of another network, of too few epochs, or at chance on the images."""

@@ -1,6 +1,7 @@
 """Replay buffers of MTT's released code as experts."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,18 @@ def test_a_run_follows_the_experts_of_several_files_in_the_order_of_their_number
         json.loads(line)["loss"] for line in Path("again/metrics.jsonl").read_text().split("\n")[:3]
     ]
     assert losses == again and all(0 < loss < 2 for loss in losses)
+
+
+def test_a_finished_run_goes_on_beside_buffers_that_it_does_not_follow(trajectories, capsys):
+    torch.save(trajectories, "theirs/replay_buffer_0.pt")
+    distill(["toy.yaml", "output=run"])
+    torch.save(trajectories[:2], "theirs/replay_buffer_1.pt")
+    distill(["toy.yaml", "output=run"])
+    torch.save(trajectories + deepcopy(trajectories), "theirs/replay_buffer_0.pt")
+    with pytest.raises(SystemExit):
+        distill(["toy.yaml", "output=run"])
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "objective.trajectory.experts names other contents" in told
 
 
 def test_what_does_not_fit_is_refused_in_one_line(trajectories, capsys):
