@@ -27,7 +27,7 @@ from latentdc.recipe.fields import show
 
 Range = tuple[float, float]
 Pixels = NDArray[np.uint8]  # (H, W, 3)
-_TWICE = 20  # images of a data set of torch, or more, that are asked for twice
+_TWICE = 20  # images of a data set of torch, at most, that are asked for twice
 
 _FORMS = "images are (N, H, W, 3) or (N, 3, H, W), grey ones with 1 in place of 3"
 _RESIZE = "pass resolution=... to cut each to its central square and resize it"
@@ -84,7 +84,7 @@ def from_torch(
             raise InputError(f"{name}: a row is (image, label), got {show(type(pair).__name__)}.")
         return _pixels(pair[0], value_range, name), pair[1]
 
-    again = max(1, len(dataset) // _TWICE)  # a flip shows in every second of them
+    again = max(1, -(-len(dataset) // _TWICE))  # a flip shows in every second of them
 
     def pixels() -> Iterator[Pixels]:
         for row in range(len(dataset)):

@@ -192,6 +192,23 @@ def test_a_random_flip_is_seen_though_the_first_image_stays_as_it_is():
         latentdc.Dataset.from_torch(Flipped())
 
 
+@pytest.mark.parametrize(("count", "twice"), [(6, 6), (20, 20), (39, 20), (41, 14)])
+def test_at_most_twenty_images_are_asked_for_twice(count, twice):
+    class Many:
+        asked = 0
+
+        def __len__(self):
+            return count
+
+        def __getitem__(self, row):
+            self.asked += 1
+            return torch.full((3, 8, 8), 2 + row, dtype=torch.uint8), row % 2
+
+    many = Many()
+    latentdc.Dataset.from_torch(many)
+    assert many.asked == count + twice
+
+
 def test_classes_of_torchvision_with_several_names_each_are_called_by_wordnet_id():
     class Nette(Pets):
         classes = (("tench", "Tinca tinca"), ("crane",))
