@@ -26,7 +26,7 @@ import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,8 +226,13 @@ def _preprocessing(synthetic: "SyntheticSet", folder: Path, kind: str) -> "Prepr
     return Normalization(data.mean, data.std)
 
 
-def _data(recipe: Path) -> Data:
-    return build(Data, config.read(recipe).get("data") or {}, "data.")
+def _data(recipe: Path, *, newer: bool = False) -> Data:
+    """What a recipe says of the data; `newer` passes over keys that a newer version may have."""
+    told = config.read(recipe).get("data") or {}
+    if newer and isinstance(told, dict):
+        known = {key.name for key in fields(Data)}
+        told = {name: value for name, value in told.items() if name in known}
+    return build(Data, told, "data.")
 
 
 def _require_apart(folder: Path, out: Path, kind: str) -> None:
@@ -235,7 +240,10 @@ def _require_apart(folder: Path, out: Path, kind: str) -> None:
     recipe = folder.parent / layout.RECIPE  # which says where they lie; that of the set does not
     if folder.name == SET and recipe.is_file():
         require_apart(
-            _data(recipe), out, "another OUT", tables=kind in ("imagefolder", "webdataset")
+            _data(recipe, newer=True),
+            out,
+            "another OUT",
+            tables=kind in ("imagefolder", "webdataset"),
         )
 
 

@@ -57,6 +57,7 @@ def test_nothing_is_written_among_the_real_images_of_the_run(tmp_path, capsys, m
         told = capsys.readouterr().err
         assert "lies among the images of data.source=pets" in told and "another OUT" in told
         assert [path.name for path in (tmp_path / "pets/train/cat").iterdir()] == ["1.png"]
+    (tmp_path / "run/recipe.yaml").write_text("data: {source: pets, of_a_newer_version: 1}")
     main(["run", "--format", kind, f"out.{kind}"])
 
 
