@@ -13,7 +13,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -137,20 +137,20 @@ def works(network: torch.nn.Module, call: Callable[[], object]) -> tuple[float, 
 
     Back is twice as much, but for layers whose input needs no gradient, such as images.
     """
-    first: list[tuple[torch.nn.Module, tuple[object, ...]]] = []
+    first: list[Callable[[], object]] = []
 
-    def see(layer: torch.nn.Module, inputs: tuple[object, ...]) -> None:
-        if not any(isinstance(given, Tensor) and given.requires_grad for given in inputs):
-            first.append((layer, inputs))
+    def see(layer: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        given = (*inputs, *named.values())
+        if given and not any(isinstance(one, Tensor) and one.requires_grad for one in given):
+            first.append(partial(layer, *inputs, **named))
 
     layers = [one for one in network.modules() if not [*one.children()]]
-    hooks = [layer.register_forward_pre_hook(see) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(see, with_kwargs=True) for layer in layers]
     with torch.enable_grad():
         forward = estimates.multiply_adds(call)
     for hook in hooks:
         hook.remove()
-    seen = [estimates.multiply_adds(partial(layer, *inputs)) for layer, inputs in first if inputs]
-    return forward, 3 * forward - sum(seen)
+    return forward, 3 * forward - sum(map(estimates.multiply_adds, first))
 
 
 @cache

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from latentdc.cost import Hardware, stages
 from latentdc.cost.networks import evaluating_rows
-from latentdc.cost.stages import Sizes, classifier, published_student, student
+from latentdc.cost.stages import Sizes, classifier, published_student, student, works
 from latentdc.data.open import open_splits
 from latentdc.errors import InputError
 from latentdc.evaluate.loading import load_protocol
@@ -175,7 +176,31 @@ def test_a_training_step_is_what_torch_counts_forward_and_back(name, size):
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         network = outline(name, num_classes=CLASSES, resolution=size).train()
         network(torch.zeros(2, *input_shape(name, size))).sum().backward()
-    assert student(name, CLASSES, size).step == counter.get_total_flops() / 2 / 2
+    # Versions of torch differ in what attention takes on the way back.
+    counted = pytest.approx(counter.get_total_flops() / 2 / 2, rel=0.02 * ("vit" in name))
+    assert student(name, CLASSES, size).step == counted
+
+
+class Strided(nn.Module):
+    """A layer that is told by keywords what it sees and how."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(8, 3, 3, 3))
+
+    def forward(self, images, *, stride):
+        return nn.functional.conv2d(images, self.kernel, stride=stride)
+
+
+def test_a_layer_that_takes_keywords_is_counted():
+    with torch.device("meta"):
+        first, second = Strided(), nn.Conv2d(8, 4, 1)
+        images = torch.zeros(1, 3, 9, 9)
+        network = nn.Sequential(first, second)
+        for call in (lambda: first(images, stride=2), lambda: first(images=images, stride=2)):
+            layers = 9 * 3 * 8 * 4 * 4, 8 * 4 * 4 * 4
+            counted = works(network, lambda call=call: second(call()))
+            assert counted == (sum(layers), 2 * layers[0] + 3 * layers[1])
 
 
 def test_a_training_step_of_grouped_convolutions_is_no_more_than_three_passes():
