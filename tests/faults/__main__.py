@@ -1,9 +1,8 @@
 """`python -m tests.faults KIND[/GROUP] --count N --seed S`: try faults, a line for each group.
 
-Kinds: kills, interrupts, disk, damages, hostile, recipes, signals,
-resumes. Exit code 1 where one was not
-held. A fault is drawn from kind, group, seed and number alone: `--only NUMBER` repeats one, and
-`--keep FOLDER` leaves its files there.
+Kinds: kills, interrupts, disk, damages, hostile, recipes, signals, resumes. Exit code 1 where one
+was not held. A fault is drawn from kind, group, seed and number alone: `--only NUMBER` repeats one,
+and `--keep FOLDER` leaves its files there.
 """
 
 import argparse
