@@ -147,6 +147,8 @@ def start_trackers(accelerator: Accelerator, recipe: str, name: str, folder: Pat
     given = {"wandb": {"name": name, "dir": str(folder)}}
     config, wanted = flat(yaml.safe_load(recipe)), accelerator.log_with
     begun: list[GeneralTracker] = []
+    if wanted and accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)  # wandb looks for a repository around it
     for one in wanted:  # by itself, so that it is known which of them fails
         accelerator.log_with, accelerator.trackers = [one], []
         try:
@@ -155,6 +157,8 @@ def start_trackers(accelerator: Accelerator, recipe: str, name: str, folder: Pat
             for tracker in (*begun, *accelerator.trackers):
                 with suppress(Exception):  # of one that is only half there
                     tracker.finish()
+            with suppress(OSError):  # unless something is in it
+                folder.rmdir()
             if is_full(error):
                 raise
             raise InputError(

@@ -92,6 +92,20 @@ def test_a_tracker_that_cannot_begin_is_one_line_and_ends_the_others(monkeypatch
     assert len(ended) == 1
 
 
+def test_a_tracker_finds_the_folder_of_the_run_which_goes_where_it_cannot_begin(
+    monkeypatch, capsys
+):
+    pytest.importorskip("wandb")
+
+    def start(self):
+        raise RuntimeError("found" if Path("runs/quick").is_dir() else "no folder")
+
+    monkeypatch.setattr(Refusing, "start", start)
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "wandb", Refusing)
+    assert "(RuntimeError: found)" in refusal("wandb", capsys)
+    assert not Path("runs/quick").exists()
+
+
 def test_a_tracker_without_logins_asks_for_none(monkeypatch, capsys):
     pytest.importorskip("tensorboard")
 
