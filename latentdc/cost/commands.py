@@ -19,6 +19,7 @@ from latentdc.estimates import UNKNOWN, aligned, in_bytes, in_work
 from latentdc.evaluate.loading import recipe_protocol
 from latentdc.experts.files import experts_folder
 from latentdc.methods import takes_prior
+from latentdc.plain_text import counted
 from latentdc.preprocessing import unread_standardization
 from latentdc.priors.base import Prior
 from latentdc.priors.files import WeightsMissing
@@ -385,7 +386,7 @@ def describe_sweep(
         there: recipes of all finished cells, whose trainings of real images are not repeated.
     """
     runs = len(missing) + finished
-    each = "each a run of its own" if runs == wanted else f"which share {runs} runs"
+    each = "each a run of its own" if runs == wanted else f"which share {counted(runs, 'run')}"
     lines = {"cells": f"{wanted}, {each}; {finished} of the runs are finished"}
     if not missing:
         return summary(lines, [Stage("runs", 0, "none is missing")], hardware)

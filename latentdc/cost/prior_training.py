@@ -12,6 +12,7 @@ from latentdc.cost.stages import Hardware, Stage, works
 from latentdc.data.open import class_count, kept_size
 from latentdc.draws import own_streams
 from latentdc.estimates import UNKNOWN, in_bytes, multiply_adds
+from latentdc.plain_text import counted
 from latentdc.priors.denoisers import UNetDenoiser
 from latentdc.priors.memory import kept_bytes
 from latentdc.priors.small import build_autoencoder, build_unet
@@ -71,7 +72,7 @@ def describe_prior(recipe: PriorRecipe, hardware: Hardware) -> str:
         passes = more.passes * spec.batch * network.step
         memory = (STATE + GRADIENT) * network.weights + more.kept + more.held + stored
         memory += more.passes * spec.batch * network.activations
-        told = f"{network.weights:,} parameters, {spec.steps:,} steps of {spec.batch}"
+        told = f"{network.weights:,} parameters, {counted(spec.steps, 'step')} of {spec.batch}"
         told += f", {in_bytes(more.kept)} of latents of classes" * (more.kept > 0)
         state = {f"state of the {name}": 2 * (STATE * network.weights + more.kept)}  # and the next
         work = spec.steps * (passes + more.work)

@@ -16,6 +16,7 @@ from latentdc.methods.context import Context
 from latentdc.methods.latents import require_enough_images
 from latentdc.methods.real import separable
 from latentdc.objectives.base import LEARNED_LR, Objective
+from latentdc.plain_text import counted
 from latentdc.priors.base import Prior
 from latentdc.priors.classes import match_classes
 from latentdc.priors.pixel import VectorPrior
@@ -126,7 +127,7 @@ def check_moves(
     why = "" if conditional else "; this prior has no conditions that distill.lr_c could move"
     rate = str(settings.lr_c).removesuffix(".0")
     raise InputError(
-        f"distill.lr_z=0 and distill.lr_c={rate}: nothing would move in {steps} steps"
+        f"distill.lr_z=0 and distill.lr_c={rate}: nothing would move in {counted(steps, 'step')}"
         f"{why}. Give distill.lr_z a rate, or take distill.steps=0 for the images as they start."
     )
 

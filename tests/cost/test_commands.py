@@ -166,6 +166,7 @@ def test_a_sweep_counts_each_missing_run_and_what_they_share_once(told, tmp_path
     only = told("sweep", "grid.yaml", "--only", "ipc=two")
     assert only["cells"].startswith("1, each") and only[name] == each[1][name].line()
     assert "none is missing" in describe_sweep([], 2, 2, Hardware())
+    assert "2, which share 1 run; 1 of" in describe_sweep([], 1, 2, Hardware())
     (tmp_path / "seeds.yaml").write_text(
         "recipe: mine.yaml\noverrides: [prune.keep=0.5]\n"
         "axes:\n  set: {one: [], two: [seed=1]}\n  ipc: {one: [ipc=1], two: [ipc=2]}\n"
