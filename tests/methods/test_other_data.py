@@ -183,3 +183,24 @@ def test_a_core_set_is_not_one_of_files_that_were_exchanged_since(pets, monkeypa
     with pytest.raises(SystemExit, match="2"):
         prune(["quick.yaml", *words])
     assert f"{key} names a file of other contents" in capsys.readouterr().err
+
+
+def test_a_set_of_ones_own_method_is_not_one_of_a_classifier_that_was_exchanged(
+    pets, monkeypatch, capsys
+):
+    Path("mine.py").write_text(
+        "import latentdc\n\n\ndef mine(coreset, prior: None, settings, context):\n"
+        "    context.real_classifier()\n"
+        "    return latentdc.selection(coreset, prior, latentdc.Selection(), context)\n"
+    )
+    network = new_network("convnet3@8", "scorer", num_classes=2, resolution=8, seed=0)
+    save_file(network.state_dict(), "file.safetensors")
+    monkeypatch.setattr("latentdc.run_parts.real_classifier", lambda *_, **__: (network, 1.0))
+    prune(["quick.yaml", *HALF, "output=kept"])
+    words = ["prune.coreset=kept/coreset.parquet", "method.kind=mine:mine"]
+    words += ["prune.scorer.network=convnet3@8", "prune.scorer.weights=file.safetensors"]
+    main(["quick.yaml", *words])
+    main(["quick.yaml", *words, "evaluate.seeds=1"])
+    other = {name: one + 1 for name, one in network.state_dict().items()}
+    save_file(other, "file.safetensors")
+    assert "prune.scorer.weights names other contents" in refused(capsys, *words)
