@@ -1,5 +1,6 @@
 """`latentdc list` and `latentdc copy`: what is shipped and known, from the tables of the code."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,9 @@ def test_every_name_has_one_line_that_says_what_it_is(what, capsys):
     for line in lines:
         name, _, text = line.partition("  ")
         assert name and len(text.strip()) > 2 and len(line) < 135
+    if what in ("methods", "guides", "rules", "objectives"):  # of code, one like the other
+        texts = [line.partition("  ")[2].strip() for line in lines]
+        assert [t for t in texts if re.match(r"[A-Z][a-z]|\([A-Za-z, ]+\) ", t)] == []
 
 
 def test_the_names_are_those_that_the_code_takes(capsys):

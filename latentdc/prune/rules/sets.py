@@ -32,7 +32,7 @@ def s3(
     alpha: float,
     beta: float,
 ) -> Tensor:
-    """Positions of one random group of each class, chosen together; see `best_groups`.
+    """(M,) positions of one random group of each class, chosen together; see `best_groups`.
 
     Our use of S3, whose groups are sampled from a diffusion model: every class has `groups` random
     groups of as many images as it may keep.
