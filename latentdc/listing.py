@@ -78,7 +78,8 @@ def methods() -> Lines:
 def rules() -> Lines:
     """Values of `prune.score`."""
     told = {name: _docstring(f"latentdc.prune.rules.{one.function}") for name, one in RULES.items()}
-    return {name: re.sub(r"^\([A-Za-z, ]+\) ", "", text) for name, text in told.items()}  # its shape
+    shape = r"^\([A-Za-z, ]+\) "
+    return {name: re.sub(shape, "", text) for name, text in told.items()}
 
 
 def guides() -> Lines:

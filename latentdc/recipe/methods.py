@@ -382,8 +382,8 @@ class MethodSettings:
         kind: `matching` (latents or pixels are optimised for an objective, as in LD3M), `sampling`
             (guided samples of a diffusion prior, as D4M, MGD3, ...), `refine` (sampling, then
             matching from there, as in CaO2), `mosaic` (small real images side by side, as in PCA),
-            `rded` (the most realistic crops of real images, tiled), `selection` (images as they are,
-            of the core set or of any pool); or `package.module:function` of your own.
+            `rded` (the most realistic crops of real images, tiled), `selection` (images as they
+            are, of the core set or of any pool); or `package.module:function` of your own.
         options: settings of a method of your own.
     """
 
