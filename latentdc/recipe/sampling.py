@@ -290,6 +290,11 @@ class Sampling:
             "sampling.start=anchors and no guides.",
         )
         require(
+            self.denoise or self.select.kind is None,
+            "sampling.denoise=false decodes each anchor once, and candidates of one would be the "
+            f"same image; leave out sampling.select.kind={self.select.kind}.",
+        )
+        require(
             not self.weights or (clustered and self.select.kind is None),
             "sampling.weights=true takes the masses of clusters, one for each image; take centres "
             "or medoids and sampling.select.kind=null.",

@@ -167,11 +167,15 @@ def test_moments_of_a_class_with_one_real_image_choose_the_group_at_its_mean(spa
     assert len(seen) == 3 and all(bool(offset.isfinite().all()) for offset in seen)
 
 
-def test_one_image_may_have_an_anchor_of_each_group():
+def test_candidates_of_one_place_in_their_groups_have_one_anchor(monkeypatch):
     """Candidates 0 and 3 of three anchors have the same one."""
-    options = {"anchors": CENTRES, "start": "anchors", "denoise": False}
-    made = run(select={"kind": "random", "groups": 2}, **options)
-    assert torch.cdist(made.z.flatten(1), run(**options).z.flatten(1)).amin(dim=1).max() < 1e-6
+    seen, noised = [], DiffusionPrior.noised
+    monkeypatch.setattr(
+        DiffusionPrior, "noised", lambda *a, **k: seen.append(a[1]) or noised(*a, **k)
+    )
+    choice = {"kind": "random", "groups": 2}
+    run(anchors=CENTRES, start="anchors", strength=0.5, select=choice, batch=6)
+    assert len(seen) == 3 and all(z[:3].equal(z[3:]) for z in seen)
 
 
 def test_images_of_several_classes_are_denoised_together_unless_a_guide_looks_at_one(monkeypatch):
@@ -224,10 +228,13 @@ def test_few_of_many_images_are_inverted_for_the_gaussian_of_a_class(monkeypatch
     assert inverted == [6, 6, 6] and len(made.z) == 9
 
 
-def test_the_nearest_choice_has_an_image_for_each_anchor_among_features_too():
+def test_the_nearest_choice_has_an_image_for_each_anchor_among_features_too(monkeypatch):
+    plain = run(anchors=CENTRES, start="anchors", denoise=False)
+    monkeypatch.setattr(DiffusionPrior, "noised", lambda prior, z, *_, **__: z)
+    monkeypatch.setattr(DiffusionPrior, "sample", lambda *_, x, **__: x)
     choice = {"kind": "nearest", "groups": 2, "space": "features"}
-    made = run(anchors=CENTRES, start="anchors", denoise=False, select=choice)
-    assert made.z.equal(run(anchors=CENTRES, start="anchors", denoise=False).z)
+    made = run(anchors=CENTRES, start="anchors", strength=0.5, select=choice)
+    assert made.z.equal(plain.z)
 
 
 def silent_at_first():
@@ -414,6 +421,11 @@ def test_what_the_context_lacks_is_refused_first(lacking, monkeypatch):
         ({"mode": {"scale": 1}}, "leaves nothing to start from or to be pulled to"),
         ({"anchors": {"kind": "gaussian"}}, "write sampling.start=anchors"),
         ({"denoise": False, "anchors": CENTRES}, "decodes anchors as they are"),
+        (
+            {"denoise": False, "anchors": CENTRES, "start": "anchors"}
+            | {"select": {"kind": "confidence"}},
+            r"the same image; leave out sampling\.select\.kind=confidence",
+        ),
         ({"weights": True}, "takes the masses of clusters"),
         ({"anchors": {"outliers": 0.7}}, "for 10 % write 0.1"),
         ({"batch": 0}, "sampling.batch is at least 1"),
