@@ -4,8 +4,8 @@ Torch's own default on GPUs is TF32 in cuDNN's convolutions and float32 in matri
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from latentdc.errors import InputError
 
@@ -15,14 +15,29 @@ if TYPE_CHECKING:
 
 @contextmanager
 def flags_put_back() -> Iterator[None]:
-    """Leave torch's flags as they were before; as a decorator too."""
+    """Leave torch's flags as they were before; as a decorator too.
+
+    A caller has set them by `allow_tf32` or by `fp32_precision`, after which torch refuses to read
+    the former.
+    """
     import torch  # takes a second
 
-    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    products = [matmul, cudnn.conv, cudnn.rnn]
+    found = [one.fp32_precision for one in products]
+    older = []
+    for one in (matmul, cudnn):
+        with suppress(RuntimeError):
+            older.append((one, one.allow_tf32))
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
+        for one, allowed in older:
+            one.allow_tf32 = allowed
+        for one, precision in zip(products, found, strict=True):
+            if one.fp32_precision != precision:
+                one.fp32_precision = precision
 
 
 def use_precision(wanted: str | None, accelerator: "Accelerator") -> None:
@@ -56,4 +71,5 @@ def precision_of(accelerator: "Accelerator") -> str:
     import torch
 
     runs, on_gpu = accelerator.mixed_precision, accelerator.device.type == "cuda"
-    return "tf32" if on_gpu and runs == "no" and torch.backends.cuda.matmul.allow_tf32 else runs
+    rounds = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32" if on_gpu and runs == "no" and rounds else runs

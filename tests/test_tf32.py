@@ -47,6 +47,22 @@ def test_tf32_is_put_back_after_an_error():
         breaks()
 
 
+def test_tf32_that_a_caller_set_by_torchs_newer_names_is_recorded_and_put_back():
+    products = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    before = [one.fp32_precision for one in products]
+    for one in products:
+        one.fp32_precision = "tf32" if one is products[0] else "ieee"
+    try:
+        with flags_put_back():
+            assert precision_of(accelerator()) == "tf32"
+            use_precision("no", accelerator())
+            assert precision_of(accelerator()) == "no"
+        assert [one.fp32_precision for one in products] == ["tf32", "ieee", "ieee"]
+    finally:
+        for one, precision in zip(products, before, strict=True):
+            one.fp32_precision = precision
+
+
 def test_tf32_is_float32_on_a_gpu_alone():
     with pytest.raises(InputError, match="GPUs of NVIDIA have, and this run computes on cpu"):
         runtime.start(threads=1, precision="tf32")
