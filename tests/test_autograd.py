@@ -37,6 +37,18 @@ def double() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+@contextmanager
+def rounded() -> Iterator[None]:
+    """Products of float32 on bfloat16's units, on a CPU that has them."""
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 WITHOUT_GRADIENTS = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
 MODES = {
     **WITHOUT_GRADIENTS,
@@ -97,6 +109,16 @@ def chosen() -> tuple[object, ...]:
     kept = latentdc.prune_dataset(data, Prune(score="el2n", keep=0.5, scorer=scorer))
     scores = latentdc.score_dataset(data, Prune(columns=["aum"], scorer=scorer))
     return kept.hashes.tolist(), scores.column("loss").tolist(), scores.column("aum").tolist()
+
+
+def test_products_on_a_cpu_are_float32_whatever_a_caller_allows(tmp_path):
+    one, other = (torch.randn(256, 256, generator=generator(seed)) for seed in range(2))
+    small.save(tmp_path)
+    exact, wanted = one @ other, distilled(tmp_path, "dm")
+    with rounded():
+        if exact.equal(one @ other):
+            pytest.skip("this CPU multiplies float32 in no other way")
+        assert distilled(tmp_path, "dm").equal(wanted)
 
 
 @pytest.mark.parametrize("mode", MODES)

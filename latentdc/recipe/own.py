@@ -119,6 +119,9 @@ def resolve(name: str, key: str) -> Any:
             f"{key}={module}:{attribute}: cannot import {module} ({type(error).__name__}: "
             f"{reason}); modules are found in the working folder and where Python looks."
         ) from error
+    finally:
+        if (modes := sys.modules.get("latentdc.modes")) is not None:  # which imports torch
+            modes.stay_plain()
     thing = _attribute(home, attribute)
     if thing is None:
         known = [one for one in vars(home) if not one.startswith("_")]

@@ -8,10 +8,11 @@ from pathlib import Path
 import filelock
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from latentdc import io
 from latentdc.data import decode, encoded
+from latentdc.data.dataset import Dataset
 from latentdc.data.open import encoded_split, open_dataset
 from latentdc.errors import InputError
 from latentdc.images import MappedImages
@@ -209,6 +210,20 @@ def test_what_decodes_otherwise_has_a_cache_of_its_own(tree, monkeypatch):
     monkeypatch.undo()
     encoded.decoder_fingerprint.cache_clear()
     assert torch.equal(open_tree(tree).images, before.images)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_no_leave_of_pillow_brings_half_a_picture_into_a_data_set(tree, monkeypatch, suffix):
+    cut = tree / f"train/cat/cut.{suffix}"
+    picture(50, (64, 64)).save(cut)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(InputError, match=rf"cannot decode .*cut\.{suffix}: .*mend or remove it"):
+        open_tree(tree)
+    with pytest.raises(InputError, match=rf"cannot decode .*cut\.{suffix}: .*mend or remove it"):
+        Dataset.from_folder(tree / "train", resolution=8)
+    assert len(open_tree(tree, unreadable="skip")) == 6
+    assert ImageFile.LOAD_TRUNCATED_IMAGES  # the caller's own
 
 
 def test_a_full_disk_is_not_blamed_on_the_cache(tree, monkeypatch):

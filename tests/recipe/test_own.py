@@ -117,6 +117,27 @@ def test_a_recipe_names_data_network_objective_and_prior_of_ones_own(mine, capsy
     assert "mine_for_test" in capsys.readouterr().err
 
 
+SWITCHES = """
+torch.set_default_dtype(torch.float64)
+torch.set_float32_matmul_precision("medium")
+"""
+
+
+def test_what_a_module_switches_when_it_is_imported_moves_no_result(mine, monkeypatch):
+    def made(folder):
+        distill(["digits_ipc1", *OWN, f"output={folder}"])
+        return SyntheticSet.from_pretrained(f"{folder}/synthetic").z
+
+    wanted = made("plain")
+    mine.write_text(CODE + SWITCHES)
+    del sys.modules["mine_for_test"]
+    try:
+        assert made("switched").equal(wanted)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_code_in_the_recipe_of_a_set_is_refused_and_not_imported(mine, capsys):
     distill(["digits_ipc1", *OWN])
     mine.write_text("raise SystemExit('imported')")
