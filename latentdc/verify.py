@@ -17,7 +17,7 @@ from statistics import fmean, variance
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
-from latentdc import cli
+from latentdc import cli, ranks
 from latentdc.errors import InputError, RunError
 from latentdc.locks import locked
 from latentdc.plain_text import counted
@@ -133,6 +133,7 @@ def run(options: argparse.Namespace) -> None:
             f"{options.set} records no accuracies: it lacks {layout.RESULTS}; score it with "
             "`latentdc evaluate`."
         )
+    ranks.say("verify", options.set)
     from latentdc.synthetic.synthetic_set import SyntheticSet, set_hash
 
     synthetic = SyntheticSet.from_pretrained(sources[0].path)
