@@ -30,7 +30,7 @@ class Difference(NamedTuple):
     Attributes:
         mean: of the accuracies' differences, in [-1, 1].
         error: standard error of that mean, None with a single seed.
-        seeds: differences that were averaged.
+        seeds: differences that were averaged; those that share a training of either set are one.
     """
 
     mean: float
@@ -46,9 +46,15 @@ def paired_difference(
     None where a student is missing. Both are frames of one set, as `by_seed` takes them.
     """
     ours, theirs = (result.named_by_seed(each, students, value) for each in (one, other))
-    differences = [mean - theirs[seed] for seed, mean in ours.items() if seed in theirs]
-    if not differences:
+    firsts = [result.first_alike(each) for each in (one, other)]
+    alike = next((first for first in firsts if any(a != b for a, b in first.items())), None)
+    pairs: dict[int | str, list[float]] = {}
+    for seed, mean in ours.items():
+        if seed in theirs:
+            pairs.setdefault(alike[seed] if alike else seed, []).append(mean - theirs[seed])
+    if not pairs:
         return None
+    differences = [fmean(several) for several in pairs.values()]
     error = result.deviation(differences)
     count = len(differences)
     return Difference(fmean(differences), error and error / math.sqrt(count), count)
@@ -201,7 +207,7 @@ def seconds_of(line: pd.DataFrame) -> float | None:
 
 def _caption(group: pd.DataFrame, value: str) -> str:
     what = "Top-5 test accuracy" if value == "top5" else "Test accuracy"
-    seeds = sorted(set(group.groupby(["name", "ipc", "student"])["seed"].nunique()))
+    seeds = sorted(set(group.groupby(["name", "ipc", "student"])["training"].nunique()))
     first = group.iloc[0]
     return (
         f"{what} in %, {result.over_seeds(*seeds)}, "

@@ -164,7 +164,8 @@ class Results(list[Result]):
         """A row for each training: what it is of, its seed, the hash of its set, its accuracies.
 
         Facts of the machine have columns `machine.*`; `preprocessing` and `settings`, of the
-        protocol, are JSON text.
+        protocol, are JSON text. Under one protocol rows of the same `training` repeat each other:
+        their students saw the same images in the same order.
         """
         import pandas as pd
 
@@ -194,7 +195,8 @@ class Results(list[Result]):
             }
             top5: Sequence[float | None] = result.top5 or [None] * len(result.accuracies)
             for seed, values in enumerate(zip(result.hashes, result.accuracies, top5, strict=True)):
-                rows.append({**shared, "seed": seed, **dict(zip(VALUES, values, strict=True))})
+                own = {"seed": seed, "training": f"{values[0]}/{seed}"}
+                rows.append({**shared, **own, **dict(zip(VALUES, values, strict=True))})
         return pd.DataFrame(rows)
 
 
@@ -377,9 +379,20 @@ def share(value: object) -> float:
 def by_seed(frame: "pd.DataFrame", students: Sequence[str], value: str = "accuracy") -> list[float]:
     """Mean over students for each seed that all of them have; empty where one is missing.
 
-    The frame is of one set under one protocol, the value `accuracy` or `top5`.
+    The frame is of one set under one protocol, the value `accuracy` or `top5`. Seeds that repeat
+    the training of another, as random images do beside each set of a sweep, count once.
     """
-    return list(named_by_seed(frame, students, value).values())
+    first = first_alike(frame)
+    means = named_by_seed(frame, students, value)
+    return [mean for seed, mean in means.items() if first[seed] == seed]
+
+
+def first_alike(frame: "pd.DataFrame") -> dict[int | str, int | str]:
+    """The first seed of the same training, for each seed of a frame as of `by_seed`."""
+    known = frame[["seed", "training"]].drop_duplicates("seed").sort_values("seed")
+    return dict(
+        zip(known["seed"], known.groupby("training")["seed"].transform("first"), strict=True)
+    )
 
 
 def named_by_seed(

@@ -103,7 +103,7 @@ def _without(sweep: Sweep, point: Point, *more: str) -> Point:
 def pool(sweep: Sweep, results: ByPoint) -> tuple[dict[str, Axis], ByPoint]:
     """Axes without the one of repetitions, and the results of its cells as one.
 
-    Seconds are their mean.
+    Seconds are their mean. Cells of the same images count once: their trainings repeat each other.
     """
     axes = {axis: names for axis, names in sweep.axes.items() if axis != sweep.over}
     if sweep.over is None:
@@ -120,11 +120,12 @@ def pool(sweep: Sweep, results: ByPoint) -> tuple[dict[str, Axis], ByPoint]:
 
 def _pooled(several: Sequence[Result], run: str) -> Result:
     first, took = several[0], [one.seconds for one in several if one.seconds is not None]
+    apart = {result.hashes: result for result in several}.values()
     return replace(
         first,
         run=run,
-        hashes=tuple(one for result in several for one in result.hashes),
-        accuracies=tuple(one for result in several for one in result.accuracies),
+        hashes=tuple(one for result in apart for one in result.hashes),
+        accuracies=tuple(one for result in apart for one in result.accuracies),
         top5=None,
         seconds=fmean(took) if took else None,
     )
@@ -161,7 +162,8 @@ def _against(sweep: Sweep, results: ByPoint) -> str:
     if sweep.over is not None and parts:
         parts.append(
             f"A seed here is one of {sweep.over} with one of the student; the standard error takes "
-            "them for independent."
+            "them for independent. Trainings that repeat each other, as those on random images do, "
+            "count once."
         )
     return "\n\n".join(parts)
 
@@ -282,10 +284,12 @@ def _captions(results: Sequence[Result]) -> list[str]:
     timed = any(result.seconds is not None for result in results)
     lines = []
     for one in {result.protocol_hash: result for result in results}.values():
-        seeds = len(one.accuracies)
+        alike = [each for each in results if each.protocol_hash == one.protocol_hash]
+        seeds = sorted({len(each.accuracies) for each in alike})
         lines.append(
-            f"Test accuracy in % after the last step, {over_seeds(seeds)}, protocol {one.protocol} "
-            f"({one.protocol_hash}): {plain_text.counted(one.steps, 'step')} for every cell"
+            f"Test accuracy in % after the last step, {over_seeds(*seeds)}, protocol "
+            f"{one.protocol} ({one.protocol_hash}): "
+            f"{plain_text.counted(one.steps, 'step')} for every cell"
             + ("; in brackets the time of all distillation steps." if timed else ".")
         )
     return lines

@@ -148,11 +148,18 @@ def test_cells_are_compared_with_one_and_pooled_over_repetitions(swept, monkeypa
     told = plus_minus(fmean(pairs), stdev(pairs) / 2**0.5, "+")
     assert f"| herding | 1 | {told} (2 seeds) |" in table
     assert "| real | matching |" in table and "random" in table and "not finished" not in table
+    drawn = next(one.accuracies for one in found(folder) if one.set == "random")
+    assert re.search(rf"^\| random \| 1 .*\| {re.escape(percent(drawn))} \|$", table, re.M)
+    assert "mean ± sample std over 2 or 4 seeds" in table  # the same two draws beside both
+    pairs = [fmean(drawn[seed] - one[seed] for one in (same, easy)) for seed in (0, 1)]
+    told = plus_minus(fmean(pairs), stdev(pairs) / 2**0.5, "+")
+    assert f"| random | 1 | {told} (2 seeds) |" in table
     (folder / "pooled.yaml").write_text(f"{SWEEP}over: kept\n")
     main(["pooled.yaml", f"output={OUT}"])
     table = (OUT / "table.md").read_text()
     (OUT / "table.md").write_text(before)
     assert re.search(rf"^\| easy \| .*\| {percent([*same, *easy])} \|$", table, re.M)
+    assert re.search(rf"^\| random \| .*\| {re.escape(percent(drawn))} \|$", table, re.M)
 
 
 DAMAGED = ["x", "{}", "[]", '{"seconds": null}', '{"seconds": NaN}', '{"seconds": -1}', "[" * 9000]
