@@ -117,7 +117,7 @@ def _find(given: str, ipc: int | None, numbers: Numbers | None) -> SetSource:
     if path.is_file() and path.suffix.lower() != ".parquet":
         raise InputError(
             f"{given} is a file of no kind that can be scored: coreset.parquet, or .pt, .pth or "
-            ".npz of others; unpack archives, and save .npy files as one .npz."
+            ".npz of others; unpack archives to CLASS/*.png, and save .npy files as one .npz."
         )
     if ipc is not None:
         raise InputError(f"--ipc shortens sets of others, and {given} is one of latentdc's own.")

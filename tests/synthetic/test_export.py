@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from latentdc import cli
 from latentdc.preprocessing import Normalization, fit_whitening
 from latentdc.synthetic.export import export_npz, export_pt, export_webdataset, main
 from latentdc.synthetic.folder import folder_names
@@ -187,6 +188,23 @@ def test_webdataset_says_class_and_index_and_is_read_by_datasets(tmp_path, capsy
         assert (int(row["cls"]), row["json"]["class_name"]) == (label, names[label])
     export_webdataset(synthetic, tmp_path / "again.tar")
     assert (tmp_path / "again.tar").read_bytes() == (tmp_path / "out.tar").read_bytes()
+
+
+OUTPUTS = {"imagefolder": "o", "webdataset": "o.tar", "pt": "o.pt", "npz": "o.npz", "mtt": "o"}
+
+
+@pytest.mark.parametrize("kind", [*OUTPUTS, "dc"])
+def test_evaluate_takes_every_layout_but_the_tar(tmp_path, capsys, kind):
+    random_set().save_pretrained(tmp_path / "set", recipe=RECIPE)
+    out = str(tmp_path / OUTPUTS.get(kind, "o.pt"))
+    main([str(tmp_path / "set"), "--format", kind, out])
+    words = ["evaluate", out, "--recipe", "digits_ipc1", "--print-config"]
+    if kind != "webdataset":
+        cli.main(words)
+        return
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert "unpack archives to CLASS/*.png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["imagefolder", "webdataset", "pt", "mtt"])
