@@ -16,7 +16,7 @@ from latentdc.errors import InputError
 from latentdc.figures import new_figure
 from latentdc.images import Images, kind_of, to_uint8
 from latentdc.io import writing
-from latentdc.plain_text import in_picture, printable
+from latentdc.plain_text import counted, in_picture, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,7 +132,8 @@ def summary(images: Images, class_names: Sequence[str]) -> str:
     more = ", ..." if len(class_names) > 3 else ""
     return (
         f"{len(images):,} {kind_of(images)} of {what}, "
-        f"{str(images.dtype).removeprefix('torch.')}, {len(class_names)} classes: {some}{more}"
+        f"{str(images.dtype).removeprefix('torch.')}, {counted(len(class_names), 'class')}: "
+        f"{some}{more}"
     )
 
 

@@ -16,6 +16,9 @@ _LATEX = {
 }
 
 
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # of Unicode: what follows runs the other way
+
+
 def counted(count: int, name: str) -> str:
     """A whole number and what it counts, `1 class` or `2 classes`."""
     return f"{count:,} {name}" + ("" if count == 1 else "es" if name.endswith("s") else "s")
@@ -122,6 +125,11 @@ def in_markdown(value: object) -> str:
 def in_one_line(value: object) -> str:
     """Text without line breaks and what no printer prints."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+
+
+def in_page(value: object) -> object:
+    """What jinja2 writes: text without its own marks turns nothing that stands after it."""
+    return _TURNS.sub(lambda mark: ascii(mark[0])[1:-1], value) if type(value) is str else value
 
 
 def in_picture(name: str) -> str:

@@ -1,6 +1,7 @@
 """Images of the page: synthetic ones by class, perhaps beside real ones; the ends of rankings."""
 
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,6 +63,13 @@ class Gallery:
     strip: bool = False
 
 
+def captions(class_names: Sequence[str]) -> dict[str, str]:
+    """Each class in words, with its own name where others have the same words, as two cranes."""
+    spoken = {name: spoken_name(name) for name in class_names}
+    times = Counter(spoken.values())
+    return {n: word if times[word] == 1 else f"{word} ({n})" for n, word in spoken.items()}
+
+
 class Album:
     """Encodes images as long as there is room in the page.
 
@@ -107,7 +115,7 @@ def synthetic_images(
         return None
     images, labels = synthetic.levels(), synthetic.labels
     fits = real is not None and real.kind == "images" and real.images.shape[1:] == images.shape[1:]
-    rows = []
+    rows, words = [], captions(synthetic.class_names)
     for label in labels.unique().tolist():
         name = synthetic.class_names[label]
         tiles = []
@@ -115,7 +123,7 @@ def synthetic_images(
             source = album.uri(images[row])
             if source is None:
                 break
-            about, beside = f"{spoken_name(name)}, {number} of {counts[label]}", None
+            about, beside = f"{words[name]}, {number} of {counts[label]}", None
             if fits and real is not None and name in real.class_names:
                 members = real.members(real.class_names.index(name))
                 nearest, distance = nearest_real(images[row], real, members)
@@ -123,7 +131,7 @@ def synthetic_images(
                 about += f"; nearest real image {nearest}, RMS distance {distance:.3f} of levels"
             tiles.append(Tile(source, about, beside))
         if tiles:
-            rows.append(ClassImages(spoken_name(name), name, tiles))
+            rows.append(ClassImages(words[name], name, tiles))
     if not rows:
         return None
     note = _shown(rows, counts) or ("" if strip else "All images of the set.")
@@ -163,7 +171,7 @@ def ends_of_ranking(
     """The easiest and the hardest real images of each class by a rule; `real` has all scores."""
     fitted = table.fitted(real)
     hardness, column = fitted.hardness(rule), fitted.columns[rule]
-    galleries = []
+    galleries, words = [], captions(real.class_names)
     for order, title in BOTH:
         rows = []
         for label in range(min(real.num_classes, CLASSES)):
@@ -171,12 +179,12 @@ def ends_of_ranking(
             chosen = best_first(hardness, order)(real.members(label), each)
             found = [(row, album.uri(real.images[row : row + 1][0])) for row in chosen.tolist()]
             tiles = [
-                Tile(source, f"{spoken_name(name)}, {rule} {float(column[row]):.4g}")
+                Tile(source, f"{words[name]}, {rule} {float(column[row]):.4g}")
                 for row, source in found
                 if source is not None
             ]
             if tiles:
-                rows.append(ClassImages(spoken_name(name), name, tiles))
+                rows.append(ClassImages(words[name], name, tiles))
         note = "From left to right, of each class."
         small = real.resolution <= LOSSLESS
         galleries.append(Gallery(f"{title} by {rule}", note, rows, small))

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from latentdc import __version__, config, io
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
-from latentdc.plain_text import Number, counted
+from latentdc.plain_text import Number, counted, in_page
 from latentdc.published import published
 from latentdc.recipe import BASELINES
 from latentdc.recipe.rules import RULES
@@ -129,6 +129,7 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("latentdc.report", ""),
         autoescape=True,
+        finalize=in_page,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -185,10 +186,9 @@ def _of_one(run: Run) -> Iterator[str]:
     if synthetic.kind == "vectors":
         what = f"feature vectors of {size} values"
     each = f"{least}" if least == most else f"{least} to {most}"
-    classes = len(run.counts)
     yield (
-        f"{sum(run.counts):,} {what}, {each} in each of {classes:,} classes, in place of the "
-        f"training images of {facts.get('dataset', 'a data set')}."
+        f"{sum(run.counts):,} {what}, {each} in each of {counted(len(run.counts), 'class')}, in "
+        f"place of the training images of {facts.get('dataset', 'a data set')}."
     )
     many = facts.get("steps")
     steps = f", {counted(many, 'step')}" if isinstance(many, int) else ""
@@ -210,10 +210,10 @@ def _of_one(run: Run) -> Iterator[str]:
 def _of_pruning(run: Run) -> str:
     assert run.coreset is not None
     of = "" if run.scores is None else f" of {len(run.scores):,}"
-    classes = len(run.coreset.class_names)
+    classes = counted(len(run.coreset.class_names), "class")
     return (
-        f"{len(run.coreset):,}{of} images of {published(run.coreset.dataset)} in {classes:,} "
-        f"classes kept by {run.coreset.by}."
+        f"{len(run.coreset):,}{of} images of {published(run.coreset.dataset)} in {classes} "
+        f"kept by {run.coreset.by}."
     )
 
 

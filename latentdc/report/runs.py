@@ -112,6 +112,7 @@ def open_runs(
 def of_same_set(frame: pd.DataFrame, run: Run) -> "pd.Series[bool]":
     """Which rows are of the run's set, or of another that shares its name and images per class."""
     own = frame[(frame["hash"] == run.hash) & ~frame["set"].isin(BASELINES)]
+    own = own[own["name"] == run.name] if run.name in {*own["name"]} else own
     if own.empty:
         return frame["name"] == run.name
     return (frame["name"] == own["name"].iloc[0]) & (frame["ipc"] == own["ipc"].iloc[0])
@@ -165,6 +166,8 @@ def _open(folder: Path, top: Path, frame: pd.DataFrame | None, each: int) -> Run
     name = "/".join(folder.relative_to(top).parts) or folder.resolve().name
     if frame is not None and digest is not None:
         own = frame[(frame["hash"] == digest) & ~frame["set"].isin(BASELINES)]
+        here = [home == folder.resolve() for home, _ in own["origin"]]  # another may have its copy
+        own = own[here] if any(here) else own
         name = name if own.empty else str(own["name"].iloc[0])
     recipe, scores, coreset = folder / RECIPE, folder / SCORES, folder / CORESET
     return Run(

@@ -10,7 +10,7 @@ from torch import Tensor
 from latentdc import hub
 from latentdc.errors import InputError
 from latentdc.images import Images, Kind, kind_of
-from latentdc.plain_text import in_markdown, in_one_line
+from latentdc.plain_text import counted, in_markdown, in_one_line
 from latentdc.preprocessing import Whitening
 from latentdc.published import published, published_yaml
 from latentdc.recipe.evaluate import REPO
@@ -22,7 +22,7 @@ TEMPLATE = """\
 # {title}
 
 A small stand-in for the training {samples} of **{source}**, made by latentdc to train classifiers
-on: {contents}, {per_class} in each of {classes} classes.{picture}
+on: {contents}, {per_class} in each of {classes}.{picture}
 
 ## How to load it
 
@@ -222,7 +222,7 @@ def dataset_card(
         samples=kind,
         limits=LIMITS[kind],
         per_class=per_class,
-        classes=len(class_names),
+        classes=counted(len(class_names), "class"),
         provenance=_listed(provenance) or "It was not recorded.",
         papers="".join(f"\n- paper: https://arxiv.org/abs/{paper}" for paper in papers),
         training=training,

@@ -103,6 +103,43 @@ def test_classes_are_named_in_words_and_images_are_whole(found):
     assert torch.equal(pixels.permute(2, 0, 1), synthetic_set().images[0])
 
 
+def test_classes_of_the_same_words_are_told_apart(tmp_path):
+    names = ("n02012849", "n03126707")  # a bird and a machine, both `crane`
+    found = Parsed(written(run_folder(tmp_path / "mine", synthetic_set(class_names=names))))
+    tips = [given["data-tip"] for _, given in found.tags if given.get("class") == "tile"]
+    for name in names:
+        assert f"crane ({name})" in found.texts and f"crane ({name}), 1 of 2" in tips
+
+
+def test_one_class_is_written_in_the_singular(tmp_path):
+    one = synthetic_set(labels=torch.zeros(4, dtype=torch.int64), class_names=("cat",))
+    assert "1 class: 'cat'" in repr(one)
+    folder = run_folder(tmp_path / "mine", one)
+    assert "4 in each of 1 class, in place of" in Parsed(written(folder)).text
+    assert "4 in each of 1 class.\n" in (folder / "synthetic/README.md").read_text()
+
+
+def test_no_name_turns_the_line_that_it_stands_in(tmp_path):
+    names = ("b\u202ecba", "\u2066c")
+    folders = [run_folder(tmp_path / name, synthetic_set(class_names=names)) for name in ("x", "y")]
+    folders[0] = folders[0].rename(tmp_path / "evil \u202egnp")
+    text = page.write(tmp_path / "both.html", folders).read_text()
+    assert not {"\u202e", "\u2066"} & {*text}
+    assert r"(evil \u202egnp), of as many" in text and r"b\u202ecba" in text
+
+
+def test_copies_of_a_set_have_their_own_names_and_accuracies(tmp_path):
+    folders = [
+        run_folder(tmp_path / name, accuracies=values)
+        for name, values in (("mine", (0.5, 0.75)), ("theirs", (0.25, 0.5)))
+    ]
+    text = page.write(tmp_path / "both.html", folders).read_text()
+    assert re.findall("<summary>(.*, convnet3@4 .*?),", text) == [
+        "mine, convnet3@4 62.5 %",
+        "theirs, convnet3@4 37.5 %",
+    ]
+
+
 def test_values_of_curves_and_frontiers_are_under_the_pointer(found):
     tips = [given["data-tip"] for _, given in found.tags if "data-tip" in given]
     assert "mine, step 0: 1" in tips and "mine, step 29: 0.03333" in tips
