@@ -14,6 +14,7 @@ from latentdc.evaluate import load_protocol
 from latentdc.recipe import Recipe
 from latentdc.recipe.prior_training import PriorRecipe
 from latentdc.recipe.rules import RULES
+from latentdc.run_folder import MAY_CHANGE
 from latentdc.synthetic import folder as layout
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +91,12 @@ def test_every_key_of_a_recipe_is_listed_with_its_default():
 def test_every_key_of_a_priors_recipe_is_listed_with_its_default():
     own = {key: value for key, value in defaults(PriorRecipe()).items() if key[:5] != "data."}
     assert table("Keys of a prior's training") == own
+
+
+def test_every_key_that_may_change_when_a_run_goes_on_is_listed():
+    page = (ROOT / "docs/recipes.md").read_text().split("What does not touch the synthetic set")[1]
+    named = re.findall(r"`([\w.*]+)`", page.partition("Any other change is refused")[0])
+    assert [name.rstrip("*") for name in named] == list(MAY_CHANGE)
 
 
 def test_every_shipped_prior_is_listed_with_what_was_measured():

@@ -176,6 +176,6 @@ def require_few(images: int, count: int) -> None:
     if images * count > _PAIRS:
         raise InputError(
             f"gist takes the distances of all {images:,} images to each of {count:,} chosen ones, "
-            f"up to 32 times, and {_PAIRS:,} of them at most; choose from each class by itself "
+            f"up to 33 times, and {_PAIRS:,} of them at most; choose from each class by itself "
             "(prune.scope=class), or keep fewer."
         )
