@@ -1,3 +1,6 @@
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -16,6 +19,17 @@ def noise(count, top, seed):
 def test_without_torch_fidelity_one_line_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(kid, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install \"\.\[metrics\]\""):
+        kid.kernel_distance(noise(4, 256, 0), noise(4, 256, 1), device=CPU)
+
+
+def test_without_inceptions_weights_one_line_says_what_to_do(monkeypatch):
+    def calculate_metrics(**_):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(kid, "find_spec", lambda name: True)
+    module = SimpleNamespace(calculate_metrics=calculate_metrics)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", module)
+    with pytest.raises(InputError, match="no route to host; put their file "):
         kid.kernel_distance(noise(4, 256, 0), noise(4, 256, 1), device=CPU)
 
 
