@@ -27,6 +27,7 @@ from latentdc.priors.base import Prior
 from latentdc.prune.coreset import Coreset
 from latentdc.prune.scorers import Classifier
 from latentdc.prune.select import Order, ranked
+from latentdc.ranks import note
 from latentdc.recipe import Selection
 from latentdc.recipe.rules import RULES
 from latentdc.synthetic.export import tell_left
@@ -55,12 +56,13 @@ def selection(
     rows = coreset.different_indices(train)
     counts = train.labels[rows].bincount(minlength=train.num_classes).tolist()
     start, pool, count = _opened(counts, settings, context)
+    left = rows if start is None else rows[_not_in(start, SyntheticSet.from_real(train), rows)]
     if pool is not None:
         facts = {"pool": Path(settings.pool or "").name, "candidates": len(pool)}
     else:
-        pool = SyntheticSet.from_real(train.select(rows))
+        pool = SyntheticSet.from_real(train.select(left))
     if settings.pool is None and settings.select.kind is None:
-        best = best_rows(coreset, train, count).flatten()
+        best = best_rows(coreset, train, count, rows=left).flatten()
         chosen = SyntheticSet.from_real(train.select(best))
     else:
         chosen = _chosen(pool, train.select(rows), start, count, settings, context)
@@ -104,6 +106,8 @@ def _opened(
     pool = None if settings.pool is None else opened_set(settings.pool, train, context)
     what, advice = "the core set", "keep more (prune.keep)"
     if pool is not None:
+        if start is not None:
+            pool = pool.rows(_not_in(start, pool, torch.arange(len(pool))))
         counts = pool.labels.bincount(minlength=train.num_classes).tolist()
         what, advice = "the pool", "bring more (select.groups of a sampler)"
     for name, found in zip(train.class_names, counts, strict=True):
@@ -120,6 +124,20 @@ def _opened(
             "has none; take sets that both have them, or that both have none."
         )
     return start, pool, count
+
+
+def _not_in(start: SyntheticSet, pool: SyntheticSet, rows: Tensor) -> Tensor:
+    """Positions among `rows` (n,) of a pool's samples that `start` has not in the same class."""
+
+    def contents(one: SyntheticSet, rows: Sequence[int]) -> list[tuple[int, bytes]]:
+        labels = one.labels.tolist()
+        return [(labels[row], one.images[row : row + 1].numpy().tobytes()) for row in rows]
+
+    known = set(contents(start, range(len(start))))
+    fresh = [content not in known for content in contents(pool, rows.tolist())]
+    if count := fresh.count(False):
+        note(f"{counted(count, 'candidate')} of selection stand in selection.start already.")
+    return torch.tensor(fresh).nonzero().squeeze(1)
 
 
 def opened_set(name: str, train: Dataset, context: Context) -> SyntheticSet:
@@ -240,13 +258,21 @@ def _weights(one: SyntheticSet) -> Tensor:
     return scaled
 
 
-def best_rows(coreset: Coreset, train: Dataset, count: int) -> Tensor:
+def best_rows(
+    coreset: Coreset, train: Dataset, count: int, *, rows: Tensor | None = None
+) -> Tensor:
     """(C, count) positions in `train` of the core set's best images of each class, in rank order.
+
+    Args:
+        coreset: of images of `train`.
+        train: all training images.
+        count: of each class.
+        rows: (n,) positions of those to choose from; None takes all different ones.
 
     Raises:
         InputError: a class of the core set has fewer.
     """
-    rows = coreset.different_indices(train)
+    rows = coreset.different_indices(train) if rows is None else rows
     sign = -1.0 if coreset.rule in RULES and RULES[coreset.rule].hard == "low" else 1.0
     called = [coreset.class_names[label] for label in coreset.labels.tolist()]
     samples = zip(coreset.hashes.tolist(), called, strict=True)

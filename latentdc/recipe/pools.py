@@ -85,7 +85,7 @@ class Selection:
     Attributes:
         pool: folder, file or Hub id of any set that `latentdc evaluate` takes, whose images are the
             candidates; null takes the core set.
-        start: a set likewise whose images all stay, and which the pool fills up to ipc.
+        start: a set likewise whose images all stay, and which the pool fills up to ipc by others.
         numbers: what the class numbers of these sets are, if they have some: `names` of classes, or
             `positions` in their order; null where that is plain.
         select: the choice; without a kind, the best images of the core set, the first of a pool.
