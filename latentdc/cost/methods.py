@@ -10,7 +10,7 @@ from latentdc.checkpoint import KEPT
 from latentdc.cost.stages import SETS, Hardware, Sizes, Stage, classifier, student
 from latentdc.estimates import in_bytes, in_work, multiply_adds
 from latentdc.methods.latents import most_together
-from latentdc.methods.rates import PROBES
+from latentdc.methods.rates import most_trial_steps
 from latentdc.networks.base import batch_norms
 from latentdc.networks.build import outline
 from latentdc.objectives.denoise import DENOISED
@@ -33,8 +33,8 @@ def matching_costs(
     """The stage `distilling`, and lines of `quantity: value` about it."""
     settings, ipc, processes = recipe.distill, recipe.ipc, hardware.processes
     per_step = min(settings.classes_per_step or classes, classes)
-    probes = PROBES if "auto" in (settings.lr_z, settings.lr_c) else 0
-    steps = settings.steps + probes
+    trials = most_trial_steps(settings)
+    steps = settings.steps + trials
     images, moved = classes * ipc, per_step * ipc
     here = most_together(classes, per_step, min(processes, classes)) * ipc
     denoises, space = recipe.objective.kind == "denoise", prior
@@ -78,7 +78,7 @@ def matching_costs(
     lines = {
         "synthetic images": f"{images:,} ({ipc} per class)",
         "latents": f"{shapes} per image, {in_bytes(latents.learned)} in all",
-        "steps": f"{steps:,}" + f", {PROBES} of them gradients that choose rates" * (probes > 0),
+        "steps": f"{steps:,}" + f", up to {trials:,} of them trials of rates" * (trials > 0),
     }
     if per_step < classes:
         updates = settings.steps * per_step / classes

@@ -1,26 +1,29 @@
-"""The optimiser of z and c, and rates that are chosen from the sizes of z, c and their gradients.
+"""The optimiser of z and c, and rates that are chosen by short trials.
 
 Rates in the papers run from 0.1 to 1000, because spaces and objectives have units of their own: a
-rate that suits one ruins another. What they have in common is by how much of its own size a step
-moves z.
+rate that suits one ruins another. By how much of its own size a step moves z is alike to within a
+factor of ten; which of the rates around it lowers the objective most, trials tell.
 """
 
-from typing import Any
+import math
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from latentdc.methods.context import State
-from latentdc.methods.latents import Latents
+from latentdc.methods.latents import Latents, PerClass
 from latentdc.methods.log import diverged
 from latentdc.methods.loop import Work, latent_gradient
-from latentdc.ranks import say
+from latentdc.ranks import progress, say
 from latentdc.recipe import Matching
 
-# Share of its own size by which a step moves z, with gradients like the first and full momentum.
+# Share of its own size by which a step of the first trial moves z, with gradients like those at the
+# start and full momentum.
 MOVE = 0.06
-PROBES = 4  # gradients that sizes are taken of, under students and real images of no step
-FIRST_PROBE = 2**31  # their number at least, where a step would have its own
+FACTOR = 3.0  # from one rate that is tried to the next
+TRIALS = 5  # at most
+ENOUGH = 0.95  # of what the best trial lowers the objective by; the lowest rate that does is taken
+FIRST_TRIED = 2**31  # number of the steps of trials at least, where a run would have its own
 
 
 def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.Optimizer:
@@ -45,10 +48,14 @@ def make_optimizer(latents: Latents, settings: Matching) -> torch.optim.Optimize
 def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[str, float]:
     """Give the optimiser the rates that are `auto`, the same on all processes.
 
-    A rate is MOVE (1 - momentum) rms(z) / rms(gradient): as large as makes steps of the first
+    A first rate is MOVE (1 - momentum) rms(z) / rms(gradient): as large as makes steps of the first
     gradients, with momentum, move z by the share MOVE of its own size, whatever the units of the
-    space and of the objective are. The share was measured (docs/methods.md). The test split has no
-    part in it. A continued run keeps the rates that it began with.
+    space and of the objective are; of c likewise. Trials multiply both by 3, and again, while that
+    lowers the objective further, or divide by 3. All start from the same latents, and have the
+    same students and real images, which no step of the run has. The lowest rate is taken whose
+    trial lowers the objective by 95 % of what the best does: short trials favour large rates. The
+    numbers were measured (docs/methods.md). The test split has no part in them. A continued run
+    keeps the rates that it began with.
 
     Returns:
         The chosen rates by their settings' names, facts for states and for the set.
@@ -56,50 +63,114 @@ def settle_rates(work: Work, settings: Matching, saved: State | None) -> dict[st
     Raises:
         RunError: no gradient to take the size of.
     """
-    auto = [one for one in work.optimizer.param_groups if getattr(settings, one["name"]) == "auto"]
-    if not auto:
-        return {}
+    groups = work.optimizer.param_groups
+    auto = [group["name"] for group in groups if getattr(settings, group["name"]) == "auto"]
     known = {} if saved is None else saved.facts
-    sizes = None
-    if any(group["name"] not in known for group in auto):
-        sizes = _sizes(work, auto)
-    rates: dict[str, float] = {}
-    for place, group in enumerate(auto):
-        name = group["name"]
-        if sizes is None:
-            rate = float(known[name])
-        else:
-            value, gradient = sizes[place].tolist()
-            rate = MOVE * (1 - settings.momentum) * (value / gradient) ** 0.5 if gradient else 0.0
-        if not 0 < rate <= 1e38:
-            raise diverged(
-                f"distill.{name}=auto found no rate by {PROBES} gradients",
-                f"Give distill.{name} one",
-            )
-        rates[name] = group["lr"] = rate
-        say("note", f"distill.{name}: {rate:.3g}, chosen by {PROBES} gradients")
+    rates = {name: float(known[name]) for name in auto if name in known}
+    if len(rates) < len(auto):
+        rates |= _chosen(work, settings, [name for name in auto if name not in rates])
+    for group in groups:
+        group["lr"] = rates.get(group["name"], group["lr"])
     return rates
 
 
-def _sizes(work: Work, groups: list[dict[str, Any]]) -> Tensor:
-    """(groups, 2) sums of squares of the values and of their gradients, over all processes."""
-    sums = torch.zeros(len(groups), 2, dtype=torch.float64)
+def trial_steps(settings: Matching) -> int:
+    """Steps of each trial, and gradients at the start beside them."""
+    return max(1, min(20, settings.steps // 5))
+
+
+def most_trial_steps(settings: Matching) -> int:
+    """Of all trials, at most; none where both rates are numbers."""
+    chosen = "auto" in (settings.lr_z, settings.lr_c)
+    return (1 + TRIALS) * trial_steps(settings) if chosen else 0
+
+
+def _chosen(work: Work, settings: Matching, auto: list[str]) -> dict[str, float]:
+    """The rates of these names."""
+    steps = trial_steps(settings)
+    start, sizes = _trial(work, settings, {}, steps)
+    first = {}
+    for name in auto:
+        value, gradient = sizes[name]
+        rate = MOVE * (1 - settings.momentum) * (value / gradient) ** 0.5 if gradient else 0.0
+        if not 0 < rate <= 1e38:
+            raise diverged(
+                f"distill.{name}=auto found no rate by {steps} gradients",
+                f"Give distill.{name} one",
+            )
+        first[name] = rate
+    losses: dict[float, float] = {}
+
+    def loss(factor: float) -> float:
+        rates = {name: factor * rate for name, rate in first.items()}
+        losses[factor], _ = _trial(work, settings, rates, steps)
+        return losses[factor]
+
+    best = loss(1.0)
+    for along in (FACTOR, 1 / FACTOR):
+        factor = along
+        while len(losses) < TRIALS and loss(factor) < best:
+            best, factor = losses[factor], factor * along
+        if best < losses[1.0]:
+            break
+    factor = min(losses, key=lambda tried: losses[tried])
+    if best < start:
+        enough = start - ENOUGH * (start - best)
+        factor = min(tried for tried, lost in losses.items() if lost <= enough)
+    rates = {name: factor * rate for name, rate in first.items()}
+    for name, rate in rates.items():
+        say("note", f"distill.{name}: {rate:.3g}, chosen by {len(losses)} trials of {steps} steps")
+    return rates
+
+
+def _trial(
+    work: Work, settings: Matching, rates: dict[str, float], steps: int
+) -> tuple[float, dict[str, tuple[float, float]]]:
+    """Some steps from the start, on copies, under students and real images of no step of the run.
+
+    Args:
+        work: stays as it is.
+        settings: of the run.
+        rates: of z and c by their settings' names; of a name that is missing the setting, where it
+            is a number; without any nothing moves.
+        steps: how many.
+
+    Returns:
+        The objective, mean of the latter half of the steps, infinite where it is no number; sums of
+        squares of the values and of their gradients by the settings' names, of all steps.
+    """
+    latents = _copied(work.latents)
+    optimizer = make_optimizer(latents, settings)
+    for group in optimizer.param_groups:
+        group["lr"] = rates.get(group["name"], group["lr"])
+    tried = replace(work, latents=latents, optimizer=optimizer)
     learned = {name: tensor.clone() for name, tensor in work.objective.state().items()}
     period = getattr(work.objective, "period", 1)
-    first = -(-FIRST_PROBE // period) * period  # a student of several steps begins there
-    for index in range(first, first + PROBES):
-        moved = work.latents.pick(work.moved(index))
-        if moved.classes:
-            latent_gradient(work, index, moved, None)
-        for place, group in enumerate(groups):
+    first = -(-FIRST_TRIED // period) * period  # a student of several steps begins there
+    moved = latents.pick(work.moved(first))
+    names = [group["name"] for group in optimizer.param_groups]
+    sums = torch.zeros(1 + 2 * len(names), dtype=torch.float64, device=work.accelerator.device)
+    for index in progress(range(steps if moved.classes else 0), "trial of rates", leave=False):
+        lost = latent_gradient(tried, first + index, moved, None)
+        if index >= steps // 2:
+            sums[0] += lost.double() / (steps - steps // 2)
+        for place, group in enumerate(optimizer.param_groups):
             for leaf in group["params"]:
-                if leaf.grad is not None and moved.classes:
-                    squares = (
-                        leaf.detach().double().square().sum(),
-                        leaf.grad.double().square().sum(),
-                    )
-                    sums[place] += torch.stack(squares).cpu()
+                if leaf.grad is not None:
+                    sums[1 + 2 * place] += leaf.detach().double().square().sum()
+                    sums[2 + 2 * place] += leaf.grad.double().square().sum()
+        if rates:
+            optimizer.step()
     work.objective.restore(learned)
-    work.optimizer.zero_grad(set_to_none=True)
-    total: Tensor = work.accelerator.reduce(sums.to(work.accelerator.device), "sum")
-    return total.cpu()
+    loss, *sizes = work.accelerator.reduce(sums, "sum").tolist()
+    squares = dict(zip(names, zip(sizes[::2], sizes[1::2], strict=True), strict=True))
+    return loss if math.isfinite(loss) else math.inf, squares
+
+
+def _copied(latents: Latents) -> Latents:
+    """With leaves of its own."""
+
+    def copies(parts: PerClass | None) -> PerClass | None:
+        return None if parts is None else tuple(part.detach().clone() for part in parts)
+
+    return replace(latents, z=copies(latents.z) or (), c=copies(latents.c))

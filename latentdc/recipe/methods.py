@@ -44,8 +44,8 @@ class Matching:
 
     Attributes:
         steps: updates of z and c.
-        lr_z: learning rate of the latents (pixels, for the pixel prior); `auto` takes it from the
-            sizes of z and of its gradient before the first step.
+        lr_z: learning rate of the latents (pixels, for the pixel prior); `auto` chooses it
+            by short trials before the first step.
         lr_c: learning rate of the class conditions; 0 keeps them as they are, `auto` likewise.
         momentum: of SGD, for both.
         optimizer: `sgd`, or `adam`, whose rates are of another scale.

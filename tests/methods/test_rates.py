@@ -1,11 +1,11 @@
-"""`distill.lr_z: auto`: rates from the sizes of z and of its gradient."""
+"""`distill.lr_z: auto`: rates from the size of z and its gradient, and from short trials."""
 
 import pytest
 import torch
 
 from latentdc import Context, Matching, PriorSettings, load_prior, match
 from latentdc.errors import InputError, RunError
-from latentdc.methods.rates import FIRST_PROBE, MOVE, PROBES
+from latentdc.methods.rates import FACTOR, FIRST_TRIED, MOVE, TRIALS
 from latentdc.objectives.build import build_objective
 from latentdc.recipe import Loops, ObjectiveSettings
 from tests.methods.setup import dataset
@@ -33,9 +33,9 @@ class Pull:
         pass
 
 
-def matched(strength=0.25, **settings):
+def matched(strength=0.25, kind=Pull, **settings):
     prior = load_prior(PriorSettings(kind="pixel", weights=None, clamp=False), resolution=SIZE)
-    objective = Pull(strength)
+    objective = kind(strength)
     start = match(dataset(), prior, objective, Matching(steps=0), Context(ipc=1)).z
     objective.steps.clear()
     settings = {"lr_z": "auto", "momentum": 0.0, "steps": 1} | settings
@@ -59,9 +59,49 @@ def test_momentum_is_allowed_for():
     assert made.provenance["lr_z"] == pytest.approx(plain.provenance["lr_z"] / 4)
 
 
-def test_the_gradients_are_of_no_step_of_the_run():
-    _, _, objective = matched(steps=2)
-    assert objective.steps == [*range(FIRST_PROBE, FIRST_PROBE + PROBES), 0, 1]
+def test_trials_see_the_same_students_and_images_and_those_of_no_step_of_the_run():
+    _, _, objective = matched(steps=10)  # two steps of each trial: start, 1, 3 and a third
+    assert objective.steps == [*[FIRST_TRIED, FIRST_TRIED + 1] * 4, *range(10)]
+
+
+class Valley(Pull):
+    """Half the squared distance of all values from `centre`, times `strength`."""
+
+    centre = torch.tensor(1.0)
+
+    def accumulate(self, step, synthetic, labels, real):
+        self.steps.append(step)
+        synthetic.grad = self.strength * (synthetic.detach() - self.centre)
+        return self.strength * (synthetic.detach() - self.centre).square().sum() / 2
+
+
+def by_descent(factor, start, centre):
+    """A rate that is tried, times the strength, and the loss of its trial of five steps."""
+    moves = MOVE * start.double().square().mean() ** 0.5
+    rate = factor * float(moves / (start - centre).double().square().mean() ** 0.5)
+    return rate, sum((1 - rate) ** (2 * step) for step in (2, 3, 4)) / 3  # the latter half
+
+
+@pytest.mark.parametrize("strength", [0.03, 1.0, 50.0])
+def test_the_lowest_rate_is_taken_that_lowers_the_objective_nearly_as_far_as_the_best(strength):
+    made, start, objective = matched(strength, kind=Valley, steps=25)
+    tried = [by_descent(FACTOR**power, start, Valley.centre) for power in range(TRIALS)]
+    losses = [loss for _, loss in tried]
+    rising = next((n for n in range(1, TRIALS) if losses[n] >= losses[n - 1]), TRIALS - 1)
+    enough = 1 - 0.95 * (1 - min(losses[: rising + 1]))
+    wanted = next(rate for rate, loss in tried if loss <= enough)
+    assert wanted > tried[0][0]  # it is not the first that is tried
+    assert made.provenance["lr_z"] * strength == pytest.approx(wanted, rel=1e-3)
+    assert len(objective.steps) == 5 * (1 + rising + 1) + 25
+
+
+def test_a_first_rate_that_oversteps_is_lowered():
+    start = matched(steps=0)[1]
+    near = type("Near", (Valley,), {"centre": start + 0.016})
+    made, _, _ = matched(kind=near, steps=25)
+    (_, loss), (lower, less) = (by_descent(one, start, near.centre) for one in (1, 1 / FACTOR))
+    assert less < 0.05 < 0.1 < loss
+    assert made.provenance["lr_z"] * 0.25 == pytest.approx(lower, rel=1e-3)
 
 
 @pytest.mark.parametrize("outer", [1, 3, 10])
