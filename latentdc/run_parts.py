@@ -76,7 +76,12 @@ def open_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     normalization = preprocessing(recipe.data, train)
     if recipe.evaluate.rows:
         teachers = [one.network for one in protocol.labels.teachers if one.weights is None]
-        for network in (*protocol.students, *teachers):
+        averaged = protocol.ema is not None
+        for network in protocol.students:
+            try_network(
+                network, train.num_classes, train.resolution, trains=True, averaged=averaged
+            )
+        for network in teachers:
             try_network(network, train.num_classes, train.resolution, trains=True)
     prior, objective, picture = None, None, None
     if takes_prior(recipe.method.kind):

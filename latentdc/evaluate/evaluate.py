@@ -140,7 +140,8 @@ def score_sets(
     protocol = protocol.resolve(images, classes)
     protocol.check_students(test.images.shape[-1], kind_of(test.images))
     for student in protocol.students:
-        try_network(student, classes, test.resolution, trains=True)
+        averaged = protocol.ema is not None
+        try_network(student, classes, test.resolution, trains=True, averaged=averaged)
     require_stackable(protocol, setting)
     rows = {name: _row(name, each, protocol, test) for name, each in sets.items()}
     if labels is not None and protocol.labels.source == "stored":

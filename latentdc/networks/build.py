@@ -1,13 +1,15 @@
 """From a name to a network, its initial weights drawn by key."""
 
+import copy
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from latentdc.draws import global_draws, own_streams
+from latentdc.draws import global_draws, key_seed, own_streams
 from latentdc.errors import InputError, nearest
 from latentdc.estimates import multiply_adds
 from latentdc.networks.base import Network
@@ -76,19 +78,13 @@ def build_network(name: str, *, num_classes: int, resolution: int) -> Network:
 def _foreign(name: str, num_classes: int, resolution: int) -> Network:
     """A network of timm, or of the user's code."""
     if is_own(name):
-        make = resolve(name, "network")
-        if isinstance(make, nn.Module):
-            raise InputError(
-                f"network={name.partition('#')[0]} is a module that is made already, and each "
-                "training begins with new weights; give its class, or a function that makes one."
-            )
-        made = call(make, "network", name, num_classes=num_classes, resolution=resolution)
-        if not isinstance(made, nn.Module):
-            raise InputError(
-                f"network={name} made a {type(made).__name__}; it makes an nn.Module, the "
-                "classifier of (B, 3, H, W) images."
-            )
-        return made if isinstance(made, Network) else WrappedStudent(made)
+        made = _own_module(name, num_classes, resolution)
+        network = made if isinstance(made, Network) else WrappedStudent(made)
+        if any(map(is_lazy, network.parameters())):  # else drawn at the first batch, by no key
+            with torch.no_grad():
+                network.eval()(torch.zeros(2, 3, resolution, resolution))
+            network.train()
+        return network
     import timm
 
     short = name.removeprefix(networks.TIMM)
@@ -102,8 +98,47 @@ def _foreign(name: str, num_classes: int, resolution: int) -> Network:
     return WrappedStudent(timm.create_model(short, num_classes=num_classes, **sized))
 
 
+def _own_module(name: str, num_classes: int, resolution: int) -> nn.Module:
+    """What the user's code makes."""
+    make = resolve(name, "network")
+    if isinstance(make, nn.Module):
+        raise InputError(
+            f"network={name.partition('#')[0]} is a module that is made already, and each "
+            "training begins with new weights; give its class, or a function that makes one."
+        )
+    made = call(make, "network", name, num_classes=num_classes, resolution=resolution)
+    if not isinstance(made, nn.Module):
+        raise InputError(
+            f"network={name} made a {type(made).__name__}; it makes an nn.Module, the "
+            "classifier of (B, 3, H, W) images."
+        )
+    return made
+
+
+def _require_copy(network: nn.Module, label: str) -> None:
+    """Refuse a network that cannot hold an average of weights: torch's older weight_norm cannot."""
+    try:
+        copy.deepcopy(network)
+    except Exception as error:
+        raise failed(label, "cannot be copied, which a protocol with `ema` does", error) from error
+
+
+def _require_own_weights(one: nn.Module, other: nn.Module, label: str) -> None:
+    """Refuse two makes of a network of which one training would move the weights of the other."""
+    places = {p.untyped_storage().data_ptr() for p in other.parameters()} - {0}
+    for name, parameter in one.named_parameters():
+        if parameter.untyped_storage().data_ptr() in places:
+            raise InputError(
+                f"{label} makes networks that share a weight ({name.removeprefix('trunk.')}), and "
+                "each training begins with weights of its own; make that anew in each call, or "
+                "take a copy.deepcopy of what is loaded once."
+            )
+
+
 @cache
-def try_network(name: str, num_classes: int, resolution: int, *, trains: bool = False) -> None:
+def try_network(
+    name: str, num_classes: int, resolution: int, *, trains: bool = False, averaged: bool = False
+) -> None:
     """Refuse a network of others that two random images show to be none of these sizes.
 
     Args:
@@ -111,41 +146,65 @@ def try_network(name: str, num_classes: int, resolution: int, *, trains: bool = 
         num_classes: of the data set.
         resolution: of its images, in pixels.
         trains: whether it will be trained, and so needs parameters that gradients reach.
+        averaged: whether an average of its weights will be held, in a copy of it.
 
     Raises:
-        InputError: as `build_network`, or nothing of it can be trained.
+        InputError: as `build_network`, or nothing of it can be trained, or it cannot be copied.
     """
     if not networks.is_foreign(name):
         return
     label = f"network={name.partition('#')[0]}"
+    sizes = num_classes, resolution
     try:
         with torch.device("cpu"), global_draws(0, "try", name), torch.enable_grad():
-            network = _foreign(name, num_classes, resolution).eval()
-            images = torch.randn(2, 3, resolution, resolution)
-            embedding, logits = network.features(images), network(images)
+            again = _own_module(name, *sizes) if is_own(name) else None
+            network = _foreign(name, *sizes)
+            if again is not None:
+                _require_own_weights(network, again, label)
+            if averaged:
+                _require_copy(network, label)
+            for train in (False, True) if trains else (False,):
+                _try_images(network.train(train), num_classes, resolution, label)
     except InputError as error:
         told = str(error)
         raise InputError(told if told.startswith(label) else f"{label}: {told}") from error
     except Exception as error:
         what = f"fails on two images of {resolution} px in {num_classes} classes"
         raise failed(label, what, error) from error
+
+
+def _try_images(network: Network, num_classes: int, resolution: int, label: str) -> None:
+    """Two random images through the network, in the mode that it is in."""
+    mode = " in training mode" if network.training else ""
+    images = torch.randn(2, 3, resolution, resolution)
+    seen, seed = images.clone(), key_seed(0, "try")
+    torch.manual_seed(seed)
+    embedding = network.features(images)
+    if not seen.equal(images):
+        raise InputError(
+            f"{label} changes the images that it is given, which others see after it; let its "
+            "first layer make a new tensor (no inplace=True, no `images -= ...`)."
+        )
+    torch.manual_seed(seed)
+    logits = network(images)
     if embedding.ndim != 2 or logits.shape != (2, num_classes):
         raise InputError(
             f"{label} gives logits of shape {tuple(logits.shape)} on an embedding of shape "
-            f"{tuple(embedding.shape)}, for 2 images and {num_classes} classes; its last nn.Linear "
-            "maps (B, D) to (B, num_classes)."
+            f"{tuple(embedding.shape)}{mode}, for 2 images and {num_classes} classes; its last "
+            "nn.Linear maps (B, D) to (B, num_classes)."
         )
     if not bool(logits.isfinite().all() & embedding.isfinite().all()):
-        raise InputError(f"{label} gives logits that are not finite, of normalised images.")
+        raise InputError(f"{label} gives logits that are not finite{mode}, of normalised images.")
     if isinstance(network, WrappedStudent):
+        torch.manual_seed(seed)
         with torch.no_grad():
             whole = network.whole(images)
         if whole.shape != logits.shape or not torch.allclose(whole, logits, rtol=1e-3, atol=1e-3):
             raise InputError(
-                f"{label} goes on after its last nn.Linear, such as by a softmax, or has it in "
-                "another place; what that layer gives is taken for the logits, so end in it."
+                f"{label} goes on after its last nn.Linear{mode}, such as by a softmax, or has it "
+                "in another place; what that layer gives is taken for the logits, so end in it."
             )
-    if trains and not logits.requires_grad:
+    if network.training and not logits.requires_grad:
         raise InputError(
             f"{label} has nothing to train: no gradient leads from its logits to a parameter; let "
             "some of them require it, and leave out torch.no_grad()."

@@ -205,6 +205,21 @@ def _recipe(mine, settings):
             "\ndef Net(): return nn.Sequential(nn.Flatten(), Nan(), nn.Linear(192, 3))",
             "not finite",
         ),
+        (
+            "SHARED = nn.Conv2d(3, 1, 1)"
+            "\ndef Net(): return nn.Sequential(SHARED, nn.Flatten(), nn.Linear(64, 3))",
+            r"share a weight \(0\.weight\).*make that anew in each call",
+        ),
+        (
+            "ONE = nn.Sequential(nn.Conv2d(3, 1, 1), nn.Flatten(), nn.Linear(64, 3))"
+            "\ndef Net(): return ONE",
+            r"share a weight \(0\.weight\).*make that anew in each call",
+        ),
+        (
+            "def Net(): return nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), "
+            "nn.Linear(192, 3))",
+            "changes the images that it is given",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_used_is_one_line(mine, code, told):
@@ -225,6 +240,61 @@ def student(num_classes, resolution):
 
 def squared(network, real, synthetic, label):
     return (network(real).mean(0) - network(synthetic).mean(0)).square().sum()
+
+
+OTHERWISE = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Flatten(), nn.Linear(192, 3)
+
+    def forward(self, images):
+        logits = self.head(self.body(images))
+        return {} if self.training else logits
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "keys", "told"),
+    [
+        (OTHERWISE.format("(logits, logits)"), {}, "fails on two images.*TypeError"),
+        (OTHERWISE.format("logits.log_softmax(1)"), {}, "goes on .* in training mode"),
+        (
+            "def Net(): return nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 1, 1)), "
+            "nn.Flatten(), nn.Linear(64, 3))",
+            {"ema": 0.9, "ema_every": "update"},
+            "cannot be copied, which a protocol with `ema` does: RuntimeError",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
+def test_a_student_that_cannot_be_trained_is_one_line_before_that(mine, code, keys, told):
+    mine.write_text(f"from torch import nn\n{code}")
+    levels = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
+    data = latentdc.Dataset.from_arrays(levels, [0, 1, 2] * 2)
+    name = "mine_for_test:Net"
+    protocol = latentdc.load_protocol("quick", students=[name], seeds=1, steps=1)
+    with pytest.raises(InputError, match=told) as refused:
+        latentdc.evaluate_sets(
+            {"mine": SyntheticSet.from_real(data)},
+            data,
+            replace(protocol, **keys),
+            normalization=Normalization(),
+        )
+    assert "\n" not in str(refused.value)
+
+
+def test_weights_of_lazy_layers_are_drawn_by_key_as_others_are(mine):
+    mine.write_text(
+        "from torch import nn\ndef Net(): return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), "
+        "nn.LazyLinear(3))"
+    )
+
+    def weights(seed):
+        network = new_network(name_of("mine_for_test:Net"), "a", seed=seed, **SIZES)
+        return network.linear.weight.detach()
+
+    assert weights(0).equal(weights(0)) and not weights(0).equal(weights(1))
 
 
 def test_a_function_of_python_is_a_network_as_its_name_is():
