@@ -8,7 +8,7 @@ From a pool, such as the images that a generative model made, `latentdc.methods.
 set that is there already can be filled up: Learnability-Guided Diffusion grows its sets so.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -19,6 +19,7 @@ from torch import Tensor
 from latentdc.data.dataset import Dataset
 from latentdc.errors import InputError
 from latentdc.images import as_floats
+from latentdc.io import hash_bytes
 from latentdc.methods.context import Context, check_call
 from latentdc.methods.pools import Candidates, among_real, classify, select
 from latentdc.modes import in_plain_modes
@@ -56,7 +57,9 @@ def selection(
     rows = coreset.different_indices(train)
     counts = train.labels[rows].bincount(minlength=train.num_classes).tolist()
     start, pool, count = _opened(counts, settings, context)
-    left = rows if start is None else rows[_not_in(start, SyntheticSet.from_real(train), rows)]
+    left = rows
+    if start is not None:
+        left = rows[_different(SyntheticSet.from_real(train), rows, start)]
     if pool is not None:
         facts = {"pool": Path(settings.pool or "").name, "candidates": len(pool)}
     else:
@@ -106,8 +109,8 @@ def _opened(
     pool = None if settings.pool is None else opened_set(settings.pool, train, context)
     what, advice = "the core set", "keep more (prune.keep)"
     if pool is not None:
-        if start is not None:
-            pool = pool.rows(_not_in(start, pool, torch.arange(len(pool))))
+        rows = _different(pool, torch.arange(len(pool)), start)
+        pool = pool if len(rows) == len(pool) else pool.rows(rows)
         counts = pool.labels.bincount(minlength=train.num_classes).tolist()
         what, advice = "the pool", "bring more (select.groups of a sampler)"
     for name, found in zip(train.class_names, counts, strict=True):
@@ -126,18 +129,26 @@ def _opened(
     return start, pool, count
 
 
-def _not_in(start: SyntheticSet, pool: SyntheticSet, rows: Tensor) -> Tensor:
-    """Positions among `rows` (n,) of a pool's samples that `start` has not in the same class."""
+def _different(pool: SyntheticSet, rows: Tensor, start: SyntheticSet | None) -> Tensor:
+    """Ascending positions among `rows` (n,) of a pool's different samples.
 
-    def contents(one: SyntheticSet, rows: Sequence[int]) -> list[tuple[int, bytes]]:
+    Of equal ones of a class the first is one; none is that stands in `start`.
+    """
+
+    def contents(one: SyntheticSet, rows: Sequence[int]) -> Iterator[tuple[int, int]]:
         labels = one.labels.tolist()
-        return [(labels[row], one.images[row : row + 1].numpy().tobytes()) for row in rows]
+        for row in rows:
+            yield labels[row], hash_bytes(one.images[row : row + 1].numpy().tobytes())
 
-    known = set(contents(start, range(len(start))))
-    fresh = [content not in known for content in contents(pool, rows.tolist())]
-    if count := fresh.count(False):
-        note(f"{counted(count, 'candidate')} of selection stand in selection.start already.")
-    return torch.tensor(fresh).nonzero().squeeze(1)
+    known = set() if start is None else set(contents(start, range(len(start))))
+    fresh = []
+    for place, content in enumerate(contents(pool, rows.tolist())):
+        if content not in known:
+            known.add(content)
+            fresh.append(place)
+    if count := len(rows) - len(fresh):
+        note(f"{counted(count, 'candidate')} of selection repeat others, or stand in its start.")
+    return torch.tensor(fresh, dtype=torch.int64)
 
 
 def opened_set(name: str, train: Dataset, context: Context) -> SyntheticSet:

@@ -158,9 +158,16 @@ def test_a_set_is_not_filled_up_with_images_that_it_has(monkeypatch, capsys):
         assert torch.equal(
             chosen(ipc=4, start="two", **settings).images, chosen(ipc=4, **settings).images
         )
-    assert "note: 6 candidates of selection stand in selection.start" in capsys.readouterr().err
+    assert "note: 6 candidates of selection repeat others, or stand" in capsys.readouterr().err
     with pytest.raises(InputError, match="the pool has 9 candidates of class 'rows', and 10"):
         chosen(ipc=11, pool="pool", start="start")
+
+
+def test_equal_images_of_a_pool_are_one_candidate(monkeypatch):
+    monkeypatch.setitem(OPENED, "twice", POOL.rows(torch.arange(30).repeat_interleave(2)))
+    for kind in (None, "random", "confidence", "nearest"):
+        made = [chosen(pool=pool, select=Select(kind=kind)) for pool in ("twice", "pool")]
+        assert torch.equal(made[0].images, made[1].images)
 
 
 def test_weights_and_soft_labels_of_both_sets_stay(monkeypatch):
