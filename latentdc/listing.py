@@ -18,7 +18,7 @@ from typing import get_args
 from latentdc import cli, config
 from latentdc.plain_text import on_terminal
 from latentdc.recipe import METHODS, MethodSettings, ObjectiveSettings, Sampling
-from latentdc.recipe.networks import LIMITS, PREFIX, SMALLEST, TIMM
+from latentdc.recipe.networks import LIMITS, PREFIX, SMALLEST, TIMM, limits_of
 from latentdc.recipe.rules import RULES
 from latentdc.recipe.sampling import GUIDES
 
@@ -99,9 +99,9 @@ def networks() -> Lines:
     """Values of `objective.network`, `prune.scorer.network` and students."""
     lines = {}
     for name, one in LIMITS.items():
-        takes = f"images of {one.smallest} px or more" if one.kind == "images" else "vectors"
-        lines[name] = takes + (f", base width {one.width}, or {name}@WIDTH" if one.widths else "")
-    lines |= {f"{PREFIX}{name}": f"images of {size} px or more" for name, size in SMALLEST.items()}
+        width = f", base width {one.width}, or {name}@WIDTH" if one.widths else ""
+        lines[name] = one.samples + width
+    lines |= {name: limits_of(name).samples for name in (f"{PREFIX}{one}" for one in SMALLEST)}
     return lines | {f"{TIMM}NAME": 'any classifier of timm (pip install "latentdc[timm]")'}
 
 

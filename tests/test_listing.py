@@ -53,6 +53,13 @@ def test_the_names_are_those_that_the_code_takes(capsys):
         config.find(name, "recipes")
 
 
+def test_networks_of_patches_tell_which_sizes_they_take(capsys):
+    main(["list", "networks"])
+    told = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "8 px or more, multiples of 8 px up to 128 and of 16 px above" in told["vit"]
+    assert "32 px or more, multiples of 16 px" in told["torchvision/vit_b_16"]
+
+
 def test_a_shipped_recipe_is_copied_to_be_edited_and_never_over_another(
     tmp_path, monkeypatch, capsys
 ):

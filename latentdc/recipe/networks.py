@@ -76,6 +76,15 @@ class Limits:
         multiple = (8 if resolution <= 128 else 16) if self.patches else self.multiple
         return resolution >= self.smallest and resolution % multiple == 0
 
+    @property
+    def samples(self) -> str:
+        """What it takes, in words."""
+        if self.kind == "vectors":
+            return "vectors"
+        whole = ", multiples of 8 px up to 128 and of 16 px above" if self.patches else ""
+        whole = whole or (f", multiples of {self.multiple} px" if self.multiple > 1 else "")
+        return f"images of {self.smallest} px or more{whole}"
+
 
 WIDEST = 16_384  # base width; a wider network is a slip, which no machine holds
 # An instance norm of a single pixel is zero whatever comes in, so every normalised map keeps 2 px.
@@ -113,7 +122,7 @@ def parse_network(name: str) -> tuple[str, int]:
         InputError: unknown name (with the nearest one), or a width that it cannot have.
     """
     if is_own(name) or name.startswith((PREFIX, TIMM)):
-        _limits(name)
+        limits_of(name)
         return name, 1  # these come in one width
     base, at, width = name.partition("@")
     if base not in LIMITS:
@@ -171,7 +180,7 @@ def check_network(
         InputError: says the nearest name, or which resolutions are possible.
     """
     base, _ = parse_network(name)
-    limits = _limits(base)
+    limits = limits_of(base)
     if kind not in (None, limits.kind):
         fitting = [other for other, its in LIMITS.items() if its.kind == kind]
         raise InputError(
@@ -181,17 +190,15 @@ def check_network(
     if resolution is None:
         return
     if not limits.take(resolution):
-        whole = ", multiples of 8 px up to 128 and of 16 px above" if limits.patches else ""
-        whole = whole or (f", multiples of {limits.multiple} px" if limits.multiple > 1 else "")
         alike = [other for other, its in LIMITS.items() if its.kind == limits.kind]
         fitting = [other for other in alike if LIMITS[other].take(resolution)]
         raise InputError(
-            f"{name} takes images of {limits.smallest} px or more{whole}, got {resolution} px; "
-            f"at this resolution use one of {fitting}."
+            f"{name} takes {limits.samples}, got {resolution} px; at this resolution use one of "
+            f"{fitting}."
         )
 
 
-def _limits(base: str) -> Limits:
+def limits_of(base: str) -> Limits:
     """Limits of a network; of others' than ours only torchvision's are known before it is built."""
     if is_own(base):
         return Limits(1, 1)
