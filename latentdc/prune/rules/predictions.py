@@ -1,6 +1,8 @@
 """Rules that look at a scorer's predictions of an image, at the end of an epoch.
 
-All are computed so that the easiest images, whose probabilities round to 1, keep their ranks.
+All are computed so that the easiest images, whose probabilities round to 1, keep their ranks. Of
+those that are averaged over epochs the loss alone is kept in single precision, see
+`latentdc.prune.dynamics`; in half precision neighbours of the others may tie.
 """
 
 import torch
